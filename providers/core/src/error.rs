@@ -1,0 +1,159 @@
+//! The one error of everything below the faces.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use crate::ProviderKind;
+
+/// What went wrong, in the words that every face translates with an exhaustive match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The caller's input cannot be used.
+    InvalidInput,
+    /// The key does not exist (another tenant's looks the same).
+    KeyNotFound,
+    /// The object exists already, or is in use.
+    Conflict,
+    /// The key's state at the provider forbids the call.
+    KeyState,
+    /// More bytes than the operation takes.
+    TooLarge,
+    /// The provider says that the ciphertext, its key or its context is not right.
+    CiphertextRejected,
+    /// The provider throttles us.
+    RateLimited,
+    /// The provider refuses the connection's credential this right.
+    ProviderDenied,
+    /// The external key manager refuses.
+    ExternalDenied,
+    /// The provider does not answer, or answers that it cannot now.
+    UpstreamUnavailable,
+    /// Not tried: too many recent calls failed.
+    CircuitOpen,
+    /// The provider's answer makes no sense.
+    UpstreamProtocol,
+    /// No answer within the deadline.
+    UpstreamTimeout,
+    /// The provider cannot do this.
+    Unsupported,
+    /// The connection's settings or credentials are wrong.
+    Misconfigured,
+    /// A fault of ours.
+    Internal,
+}
+
+/// Whether another attempt can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// No.
+    Never,
+    /// After a jittered pause.
+    Backoff,
+    /// Not before this long.
+    After(Duration),
+}
+
+/// An error with what the operator needs to find its cause. The `context` and `source`
+/// are for the log; no face shows them to a caller.
+pub struct Error {
+    /// What went wrong.
+    pub kind: ErrorKind,
+    /// Whether another attempt can help.
+    pub retry: Retry,
+    /// Which provider family answered, if one did.
+    pub provider: Option<ProviderKind>,
+    /// The provider's own error code, if it told one.
+    pub upstream_code: Option<String>,
+    /// What was being done, without any secret; for the log.
+    pub context: String,
+    /// What a caller may be told to do about it; written by us, never by a provider.
+    pub advice: Option<&'static str>,
+    /// The cause, for the log.
+    pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of this kind that no retry mends. `context` says what was being done.
+    pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
+        Self {
+            kind,
+            retry: Retry::Never,
+            provider: None,
+            upstream_code: None,
+            context: context.into(),
+            advice: None,
+            source: None,
+        }
+    }
+
+    /// Says that another attempt can help.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Names the provider.
+    #[must_use]
+    pub fn provider(mut self, kind: ProviderKind) -> Self {
+        self.provider = Some(kind);
+        self
+    }
+
+    /// Adds the provider's own code, cut at 128 bytes.
+    #[must_use]
+    pub fn upstream_code(mut self, code: impl Into<String>) -> Self {
+        let mut code = code.into();
+        if let Some((cut, _)) = code.char_indices().find(|(at, c)| at + c.len_utf8() > 128) {
+            code.truncate(cut);
+        }
+        self.upstream_code = Some(code);
+        self
+    }
+
+    /// Adds what the caller can do.
+    #[must_use]
+    pub fn advice(mut self, advice: &'static str) -> Self {
+        self.advice = Some(advice);
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.context)?;
+        if let Some(provider) = self.provider {
+            write!(f, " [{provider}]")?;
+        }
+        if let Some(code) = &self.upstream_code {
+            write!(f, " [code {code}]")?;
+        }
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.source {
+            Some(source) => Some(source.as_ref()),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Identifiers. All are 16 random bytes, written as 32 lower-case hex digits wherever
+//! they meet text (JSON, encryption context, file names).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Why a text is not an identifier. It carries nothing of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an id is 32 lower-case hex digits")]
+pub struct IdError;
+
+/// What all identifiers have in common; sealed by the macro below.
+pub trait Id: Copy + Eq + fmt::Display {
+    /// The 16 bytes.
+    fn bytes(&self) -> &[u8; 16];
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// Draws a new identifier from the cryptographic generator.
+            pub fn random() -> Self {
+                let mut bytes = [0; 16];
+                crate::secret::fill_random(&mut bytes);
+                Self(bytes)
+            }
+
+            /// Takes bytes that already are an identifier (from a row or an envelope).
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl Id for $name {
+            fn bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut text = [0; 32];
+                // 32 is exactly twice 16, so encoding cannot fail; on error nothing is written.
+                hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                if text.bytes().any(|b| b.is_ascii_uppercase()) {
+                    return Err(IdError);
+                }
+                let mut bytes = [0; 16];
+                hex::decode_to_slice(text, &mut bytes).map_err(|_| IdError)?;
+                Ok(Self(bytes))
+            }
+        }
+
+        impl TryFrom<&[u8]> for $name {
+            type Error = IdError;
+            fn try_from(bytes: &[u8]) -> Result<Self, IdError> {
+                bytes.try_into().map(Self).map_err(|_| IdError)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// One installation of the gateway: a store and its log.
+    InstallationId;
+    /// One customer. All zero bytes stand for the installation itself (operator acts).
+    TenantId;
+    /// Whoever calls: a service account, a workload or a person.
+    PrincipalId;
+    /// One way to reach a provider with one set of rights.
+    ConnectionId;
+    /// One logical key (KEK). It outlives the name and the provider's key.
+    KeyId;
+    /// One wrapped data key, drawn when its envelope is made.
+    DekId;
+    /// One API token, as the store knows it (not the id that stands in the token's text).
+    TokenId;
+}
+
+impl TenantId {
+    /// The installation's own log and objects stand under this id.
+    pub const INSTALLATION: Self = Self([0; 16]);
+}
+
+/// The provider families, with the numbers that envelopes carry
+/// (`docs/format.md`, Recipient, member 2). A number is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum ProviderKind {
+    /// The embedded provider.
+    Local = 1,
+    /// AWS KMS.
+    Aws = 2,
+    /// Google Cloud KMS.
+    Gcp = 3,
+    /// Azure Key Vault and Managed HSM.
+    Azure = 4,
+    /// Vault and OpenBao Transit.
+    Vault = 5,
+    /// An AWS external key store proxy.
+    Xks = 6,
+    /// A KMIP server.
+    Kmip = 7,
+    /// A PKCS#11 token.
+    Pkcs11 = 8,
+}
+
+impl ProviderKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Local,
+        Self::Aws,
+        Self::Gcp,
+        Self::Azure,
+        Self::Vault,
+        Self::Xks,
+        Self::Kmip,
+        Self::Pkcs11,
+    ];
+
+    /// The number in an envelope.
+    pub const fn code(self) -> u64 {
+        self as u64
+    }
+
+    /// The provider with that number, if this release knows it.
+    pub fn from_code(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// The word used in the API, the configuration and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Aws => "aws",
+            Self::Gcp => "gcp",
+            Self::Azure => "azure",
+            Self::Vault => "vault",
+            Self::Xks => "xks",
+            Self::Kmip => "kmip",
+            Self::Pkcs11 => "pkcs11",
+        }
+    }
+
+    /// Whether the key material is held outside any cloud by an external key manager, so
+    /// that data keys are neither cached nor coalesced unless the owner turns it on.
+    pub const fn external_custody(self) -> bool {
+        match self {
+            Self::Xks | Self::Kmip | Self::Pkcs11 => true,
+            Self::Local | Self::Aws | Self::Gcp | Self::Azure | Self::Vault => false,
+        }
+    }
+}
+
+impl fmt::Display for ProviderKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ProviderKind {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(())
+    }
+}

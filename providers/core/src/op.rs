@@ -1,0 +1,141 @@
+//! The provider's methods as values, so that a layer forwards one call and not twelve.
+
+use async_trait::async_trait;
+
+use crate::{
+    BoundContext, Capabilities, Error, Generated, KeyDescription, KeyRequest, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind,
+    Rewrapped, Secret, Wrapped,
+};
+
+/// One operation, borrowed from whoever asks, so that a retry needs no copy of a secret.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "each is the argument list of the Provider method of the same name")]
+pub enum Op<'a> {
+    WrapKey {
+        key: &'a ProviderKeyRef,
+        dek: &'a Secret,
+        context: &'a BoundContext,
+    },
+    UnwrapKey {
+        wrapped: &'a Wrapped,
+        context: &'a BoundContext,
+    },
+    GenerateDataKey {
+        key: &'a ProviderKeyRef,
+        bytes: usize,
+        context: &'a BoundContext,
+    },
+    RewrapKey {
+        wrapped: &'a Wrapped,
+        to: &'a ProviderKeyRef,
+        context: &'a BoundContext,
+    },
+    CreateKey {
+        request: &'a KeyRequest,
+    },
+    Rotate {
+        key: &'a ProviderKeyRef,
+    },
+    Describe {
+        key: &'a ProviderKeyRef,
+    },
+    SetState {
+        key: &'a ProviderKeyRef,
+        enabled: bool,
+    },
+    ScheduleDeletion {
+        key: &'a ProviderKeyRef,
+        days: u16,
+    },
+    Import {
+        key: &'a ProviderKeyRef,
+        material: &'a Secret,
+    },
+    Probe,
+}
+
+impl Op<'_> {
+    /// The word used in metrics and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::WrapKey { .. } => "wrap_key",
+            Self::UnwrapKey { .. } => "unwrap_key",
+            Self::GenerateDataKey { .. } => "generate_data_key",
+            Self::RewrapKey { .. } => "rewrap_key",
+            Self::CreateKey { .. } => "create_key",
+            Self::Rotate { .. } => "rotate",
+            Self::Describe { .. } => "describe",
+            Self::SetState { .. } => "set_state",
+            Self::ScheduleDeletion { .. } => "schedule_deletion",
+            Self::Import { .. } => "import",
+            Self::Probe => "probe",
+        }
+    }
+
+    /// Whether a second attempt after an unknown outcome leaves the provider as one would.
+    pub const fn idempotent(&self) -> bool {
+        match self {
+            Self::WrapKey { .. }
+            | Self::UnwrapKey { .. }
+            | Self::GenerateDataKey { .. }
+            | Self::RewrapKey { .. }
+            | Self::Describe { .. }
+            | Self::SetState { .. }
+            | Self::Probe => true,
+            Self::CreateKey { .. } | Self::Rotate { .. } | Self::ScheduleDeletion { .. } | Self::Import { .. } => false,
+        }
+    }
+}
+
+/// What an operation gives back; the variant follows the operation's.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each is the result of the Provider method of that name")]
+pub enum Reply {
+    Wrapped(Wrapped),
+    Unwrapped(Secret),
+    Generated(Generated),
+    Rewrapped(Rewrapped),
+    Key(KeyDescription),
+    Probed(Probe),
+    Done,
+}
+
+/// The object-safe form of a provider, which the layers wrap.
+#[async_trait]
+pub trait Call: Send + Sync + 'static {
+    /// Which family this is.
+    fn kind(&self) -> ProviderKind;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Performs one operation.
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error>;
+}
+
+#[async_trait]
+impl<P: Provider> Call for P {
+    fn kind(&self) -> ProviderKind {
+        Provider::kind(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Provider::capabilities(self)
+    }
+
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+        match op {
+            Op::WrapKey { key, dek, context } => self.wrap_key(cx, key, dek, context).await.map(Reply::Wrapped),
+            Op::UnwrapKey { wrapped, context } => self.unwrap_key(cx, wrapped, context).await.map(Reply::Unwrapped),
+            Op::GenerateDataKey { key, bytes, context } => self.generate_data_key(cx, key, bytes, context).await.map(Reply::Generated),
+            Op::RewrapKey { wrapped, to, context } => self.rewrap_key(cx, wrapped, to, context).await.map(Reply::Rewrapped),
+            Op::CreateKey { request } => self.create_key(cx, request).await.map(Reply::Key),
+            Op::Rotate { key } => self.rotate(cx, key).await.map(Reply::Key),
+            Op::Describe { key } => self.describe(cx, key).await.map(Reply::Key),
+            Op::SetState { key, enabled } => self.set_state(cx, key, enabled).await.map(|()| Reply::Done),
+            Op::ScheduleDeletion { key, days } => self.schedule_deletion(cx, key, days).await.map(|()| Reply::Done),
+            Op::Import { key, material } => self.import(cx, key, material).await.map(Reply::Key),
+            Op::Probe => self.probe(cx).await.map(Reply::Probed),
+        }
+    }
+}
