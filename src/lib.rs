@@ -3,4 +3,6 @@
 //!
 //! `docs/architecture.md` is the map; [`boot`] puts the parts together.
 
+pub mod config;
+pub mod duration;
 pub mod store;

@@ -1,0 +1,143 @@
+//! The operator's configuration: a TOML file, and `CLAVIGER_*` variables laid over it, read
+//! once at start into types that hold only what was checked.
+//!
+//! One file per section. [`Config::load`] reports every mistake it finds, each with its
+//! place, and never repeats a value. Used by `main`, `boot` and the command line; the
+//! listener takes its own section's types. It uses nothing but [`crate::duration`].
+
+pub mod audit;
+pub mod cache;
+mod document;
+mod errors;
+pub mod providers;
+mod reader;
+pub mod server;
+pub mod storage;
+pub mod telemetry;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::Path;
+
+use document::PREFIX;
+use errors::Journal;
+use reader::Section;
+
+pub use errors::{ConfigErrors, Mistake, Place};
+
+/// A configuration file is refused when it is larger, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Everything the operator decides. It holds paths of secrets and never a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The listener.
+    pub server: server::Server,
+    /// The data folder and its root key.
+    pub storage: storage::Storage,
+    /// The write-ahead log.
+    pub audit: audit::Audit,
+    /// The data-key cache.
+    pub cache: cache::Cache,
+    /// Defaults of every provider's pipeline.
+    pub providers: providers::Providers,
+    /// Logs and metrics.
+    pub telemetry: telemetry::Telemetry,
+}
+
+impl Config {
+    /// Reads the file, if one is given, and lays the variables over it (see [`environment`]).
+    ///
+    /// # Errors
+    /// All mistakes together: a file that cannot be read or is no TOML, unknown settings,
+    /// wrong types, forms and ranges, what is missing, and what contradicts.
+    pub fn load(path: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
+        let file = path.map(|path| path.display().to_string());
+        let journal = Journal::default();
+        let text = match path.map(read_file) {
+            None => None,
+            Some(Ok(text)) => Some(text),
+            Some(Err(wrong)) => {
+                journal.report(Place::Whole, wrong, "a readable file of UTF-8 text, at most 1 MiB");
+                return Err(ConfigErrors::new(file, journal.into_mistakes()));
+            }
+        };
+        let config = Self::read(text.as_deref(), variables, &journal);
+        match config {
+            Some(config) if journal.count() == 0 => Ok(config),
+            Some(_) | None => Err(ConfigErrors::new(file, journal.into_mistakes())),
+        }
+    }
+
+    /// Reads the text and the variables; what is returned stands only if no mistake was
+    /// reported.
+    fn read(text: Option<&str>, variables: impl Iterator<Item = (String, String)>, journal: &Journal) -> Option<Self> {
+        let (place, mut table) = match text {
+            Some(text) => (Place::File { line: 1, column: 1 }, document::parse(text, journal)),
+            None => (Place::Whole, document::Table::new()),
+        };
+        // In the order of their names, so that the same variables always mean the same.
+        let variables: BTreeSet<(String, String)> = variables.collect();
+        let others = document::overlay(&mut table, variables.into_iter(), journal);
+        let config = reader::document(table, place, journal, Self::sections);
+        single_underscores(&others, journal);
+        config
+    }
+
+    fn sections(document: &mut Section<'_>) -> Option<Self> {
+        let server = document.table("server", server::Server::read);
+        let storage = document.table("storage", storage::Storage::read);
+        let audit = document.table("audit", audit::Audit::read);
+        let cache = document.table("cache", cache::Cache::read);
+        let providers = document.table("providers", |section| providers::Providers::read(section, server.request_deadline));
+        let telemetry = document.table("telemetry", telemetry::Telemetry::read);
+        Some(Self {
+            server,
+            storage: storage?,
+            audit,
+            cache,
+            providers,
+            telemetry,
+        })
+    }
+}
+
+/// The process's variables for [`Config::load`]. One that is not UTF-8 comes with
+/// replacement characters, which no setting takes for something else.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+}
+
+/// `CLAVIGER_SERVER_LISTEN` would be a setting with one underscore more; that it is ignored
+/// must not go unnoticed.
+fn single_underscores(variables: &[String], journal: &Journal) {
+    for setting in journal.settings() {
+        let right = format!("{PREFIX}{}", setting.replace('.', "__").to_ascii_uppercase());
+        let flat = format!("{PREFIX}{}", setting.replace('.', "_").to_ascii_uppercase());
+        if variables.contains(&flat) {
+            journal.report(
+                Place::Variable(flat),
+                "the sections of a setting are parted by two underscores",
+                right,
+            );
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("the file cannot be read ({})", error.kind());
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
+        .map_err(cannot)?;
+    if text.len() as u64 > MAX_FILE {
+        Err("the file is too large".to_owned())
+    } else {
+        Ok(text)
+    }
+}

@@ -1,0 +1,58 @@
+//! `[providers]`: how every provider is called, unless its connection says otherwise.
+
+use std::time::Duration;
+
+use super::reader::Section;
+use super::values::{Count, Period};
+
+/// The section's settings: the defaults of the pipeline that stands before each provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Providers {
+    /// The longest single attempt; at most the request's deadline, and by default 3 s or that.
+    pub attempt_timeout: Duration,
+    /// Further attempts after a first that failed, of idempotent operations only.
+    pub retries: u32,
+    /// Calls under way at once on one connection.
+    pub concurrency: u32,
+    /// When a failing provider is left alone.
+    pub breaker: Breaker,
+}
+
+/// The circuit breaker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breaker {
+    /// Failures in a row that open it.
+    pub failures: u32,
+    /// How long it stays open before one call may try again.
+    pub open_for: Duration,
+}
+
+impl Providers {
+    pub(super) fn read(section: &mut Section<'_>, request_deadline: Duration) -> Self {
+        let attempt = Period {
+            min: Duration::from_millis(50),
+            max: Duration::from_secs(30),
+        };
+        let attempt_timeout = section.setting_or("attempt_timeout", &attempt, Duration::from_secs(3).min(request_deadline));
+        section.require(
+            attempt_timeout <= request_deadline,
+            "`providers.attempt_timeout` is longer than `server.request_deadline`",
+            "an attempt that fits into the request",
+        );
+        Self {
+            attempt_timeout,
+            retries: section.setting_or("retries", &Count { min: 0, max: 2 }, 2),
+            concurrency: section.setting_or("concurrency", &Count { min: 1, max: 4096 }, 64),
+            breaker: section.table("breaker", |breaker| {
+                let open = Period {
+                    min: Duration::from_millis(100),
+                    max: Duration::from_secs(300),
+                };
+                Breaker {
+                    failures: breaker.setting_or("failures", &Count { min: 1, max: 1000 }, 5),
+                    open_for: breaker.setting_or("open_for", &open, Duration::from_secs(5)),
+                }
+            }),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Reads one table of the configuration setting by setting, reports what is wrong with each
+//! and, at the end, what nobody asked for.
+
+use super::document::{Entry, Node, Table, Value};
+use super::errors::{Journal, Place};
+use super::values::{Kind, Wrong};
+
+/// A table while it is read.
+pub(super) struct Section<'j> {
+    /// Dotted; empty for the document itself.
+    path: String,
+    place: Place,
+    table: Table,
+    names: Vec<&'static str>,
+    journal: &'j Journal,
+    mistakes_before: usize,
+}
+
+/// Reads the whole document with `read`.
+pub(super) fn document<T>(table: Table, place: Place, journal: &Journal, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+    finish(
+        Section {
+            path: String::new(),
+            place,
+            table,
+            names: Vec::new(),
+            journal,
+            mistakes_before: journal.count(),
+        },
+        read,
+    )
+}
+
+fn finish<T>(mut section: Section<'_>, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+    let value = read(&mut section);
+    let expected = || {
+        let mut names = section.names.clone();
+        names.sort_unstable();
+        format!("one of {}", names.join(", "))
+    };
+    for (name, entry) in &section.table {
+        let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+        let wrong = if section.path.is_empty() {
+            format!("there is no section or setting `{shown}`")
+        } else {
+            format!("there is no setting `{shown}` in `{}`", section.path)
+        };
+        section.journal.report(entry.name.clone(), wrong, expected());
+    }
+    value
+}
+
+impl<'j> Section<'j> {
+    fn full(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Entry> {
+        self.names.push(name);
+        self.table.remove(name)
+    }
+
+    /// A setting without a default; `None` when it is absent or wrong.
+    pub(super) fn setting<K: Kind>(&mut self, name: &'static str, kind: &K) -> Option<K::Value> {
+        let full = self.full(name);
+        self.journal.asked(full.clone());
+        let Entry { node, .. } = self.take(name)?;
+        match kind.read(&node) {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                self.journal
+                    .report(node.place.clone(), sentence(&full, &node, &wrong), kind.expected());
+                None
+            }
+        }
+    }
+
+    /// A setting with a default, which also stands in for a wrong value until all mistakes
+    /// are reported.
+    pub(super) fn setting_or<K: Kind>(&mut self, name: &'static str, kind: &K, default: K::Value) -> K::Value {
+        self.setting(name, kind).unwrap_or(default)
+    }
+
+    /// A table within this one. An absent table is read as an empty one, so that every
+    /// setting gets its default and its name is known.
+    pub(super) fn table<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+        let path = self.full(name);
+        let (place, table) = match self.take(name) {
+            None => (self.place.clone(), Table::new()),
+            Some(Entry {
+                name,
+                node: Node {
+                    value: Value::Table(table),
+                    ..
+                },
+            }) => (name, table),
+            Some(Entry {
+                node: Node { place, value },
+                ..
+            }) => {
+                self.journal
+                    .report(place.clone(), format!("`{path}` is {}", value.kind()), format!("a table: [{path}]"));
+                (place, Table::new())
+            }
+        };
+        finish(
+            Section {
+                path,
+                place,
+                table,
+                names: Vec::new(),
+                journal: self.journal,
+                mistakes_before: self.journal.count(),
+            },
+            read,
+        )
+    }
+
+    /// Whether this table holds any setting that was not read yet.
+    pub(super) fn is_set(&self) -> bool {
+        !self.table.is_empty()
+    }
+
+    /// Reports a mistake of this table as a whole when `holds` is false, unless one of its
+    /// settings is wrong already: what is between two can be judged only when both are right.
+    pub(super) fn require(&self, holds: bool, wrong: &str, expected: &str) {
+        if !holds && self.journal.is_toml() && self.journal.count() == self.mistakes_before {
+            self.journal.report(self.place.clone(), wrong, expected);
+        }
+    }
+}
+
+fn sentence(path: &str, node: &Node, wrong: &Wrong) -> String {
+    match wrong {
+        Wrong::Type => format!("`{path}` cannot be {}", node.value.kind()),
+        Wrong::Form => format!("`{path}` does not have the right form"),
+        Wrong::Range => format!("`{path}` is out of range"),
+    }
+}

@@ -1,0 +1,308 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where an expectation fails")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::document;
+use super::errors::Journal;
+use super::server::Transport;
+use super::storage::RootKey;
+use super::{Config, ConfigErrors};
+
+const EXAMPLE: &str = include_str!("../../config/claviger.example.toml");
+const DEV: &str = include_str!("../../config/dev.toml");
+const MINIMAL: &str = "storage.root_key.file = \"/k\"\n";
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("claviger.toml");
+    std::fs::write(&path, text).unwrap();
+    Config::load(
+        Some(&path),
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    )
+}
+
+/// The lines of the message, without the folder's name.
+fn mistakes(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let message = load(text, variables).expect_err("the configuration is wrong").to_string();
+    message
+        .lines()
+        .map(|line| line.split_once("/claviger.toml:").map_or(line, |(_, rest)| rest).to_owned())
+        .collect()
+}
+
+fn only_mistake(text: &str, variables: &[(&str, &str)]) -> String {
+    let mut all = mistakes(text, variables);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all.remove(0)
+}
+
+/// The example with every `#name` and `#[section]` made a setting.
+fn uncommented() -> String {
+    let setting = |line: &str| {
+        line.strip_prefix('#')
+            .filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()))
+            .map(str::to_owned)
+    };
+    EXAMPLE
+        .lines()
+        .map(|line| setting(line).unwrap_or_else(|| line.to_owned()) + "\n")
+        .collect()
+}
+
+#[test]
+fn the_examples_comments_are_the_codes_defaults() {
+    let defaults = load(EXAMPLE, &[]).unwrap();
+    assert_eq!(load(&uncommented(), &[]).unwrap(), defaults);
+    assert_eq!(defaults, load("storage.root_key.file = \"/etc/claviger/root.key\"", &[]).unwrap());
+}
+
+#[test]
+fn the_example_shows_every_setting() {
+    let journal = Journal::default();
+    Config::read(Some(MINIMAL), std::iter::empty(), &journal).unwrap();
+    let shown = document::parse(&uncommented(), &journal);
+    // These stand in the example's prose, having no default.
+    let prose = ["server.tls.certificate", "server.tls.key", "storage.root_key.systemd_credential"];
+    for setting in journal.settings() {
+        let name = setting.rsplit('.').next().unwrap();
+        let in_prose = prose.contains(&setting.as_str()) && EXAMPLE.contains(name);
+        assert!(in_prose || holds(&shown, &setting), "{setting} is not in the example");
+    }
+}
+
+fn holds(table: &document::Table, setting: &str) -> bool {
+    match setting.split_once('.') {
+        None => table.contains_key(setting),
+        Some((first, rest)) => table
+            .get(first)
+            .is_some_and(|entry| matches!(&entry.node.value, document::Value::Table(inner) if holds(inner, rest))),
+    }
+}
+
+#[test]
+fn dev_stays_on_loopback_and_in_the_working_directory() {
+    let dev = load(DEV, &[]).unwrap();
+    assert!(dev.server.listen.ip().is_loopback());
+    assert!(dev.storage.data_dir.is_relative());
+    assert_eq!(dev.storage.root_key, RootKey::File(PathBuf::from(".claviger/root.key")));
+}
+
+#[test]
+fn defaults_are_the_contracts() {
+    let config = load(MINIMAL, &[]).unwrap();
+    assert_eq!(config.server.listen, "127.0.0.1:8420".parse().unwrap());
+    assert_eq!(config.server.transport, Transport::Plain);
+    assert_eq!(config.server.request_deadline, Duration::from_secs(10));
+    assert_eq!(config.providers.attempt_timeout, Duration::from_secs(3));
+    assert_eq!(config.providers.retries, 2);
+    assert_eq!(
+        (config.cache.max_age, config.cache.max_idle),
+        (Duration::from_secs(60), Duration::from_secs(15))
+    );
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
+    let text = "[server]\n\
+                listen = \"localhost:80\"\n\
+                lisen = 1\n\
+                \x20 drain_timeout = \"61\"\n\
+                [cache]\n\
+                max_age = \"301s\"\n\
+                enabled = \"yes\"\n\
+                [storage]\n\
+                root_key = { file = \"/k\" }\n\
+                [stroage]\n";
+    let found = mistakes(text, &[("CLAVIGER_PROVIDERS__RETRIES", "3"), ("CLAVIGER_PROVIDERS__RETRY", "3")]);
+    let starts = [
+        "2:10: `server.listen` does not have the right form; expected an IP address with a port",
+        "3:1: there is no setting `lisen` in `server`; expected one of allow_plain_http, drain_timeout, limits, listen, ",
+        "4:19: `server.drain_timeout` does not have the right form; expected a duration as a string",
+        "6:11: `cache.max_age` is out of range; expected a duration as a string, a whole number with ms, s, m, h or d, from \"1s\" to \"5m\"",
+        "7:11: `cache.enabled` cannot be a string; expected true or false",
+        "10:2: there is no section or setting `stroage`; expected one of audit, cache, providers, server, storage, telemetry",
+        "CLAVIGER_PROVIDERS__RETRIES: `providers.retries` is out of range; expected a whole number from 0 to 2",
+        "CLAVIGER_PROVIDERS__RETRY: there is no setting `retry` in `providers`; expected one of ",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (line, start) in found.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}\n{start}");
+    }
+}
+
+#[test]
+fn syntax_errors_do_not_hide_the_rest_and_are_not_blamed_twice() {
+    let found = mistakes("[server]\nlisten = 127.0.0.1\n\n[cache]\nmax_age = = 3\nmax_idle = 7\n", &[]);
+    assert!(
+        found.iter().any(|line| line.starts_with("2:") && line.contains("not TOML")),
+        "{found:#?}"
+    );
+    assert!(
+        found.iter().any(|line| line.starts_with("5:") && line.contains("not TOML")),
+        "{found:#?}"
+    );
+    assert!(
+        found
+            .iter()
+            .any(|line| line.starts_with("6:12: `cache.max_idle` cannot be an integer")),
+        "{found:#?}"
+    );
+    assert!(
+        !found
+            .iter()
+            .any(|line| line.contains("`server.listen`") || line.contains("root_key")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn no_message_repeats_a_value() {
+    let text = "[server]\nlisten = \"hunter2\"\ntrusted_proxies = [\"hunter2\"]\nrequest_deadline = \"hunter2\"\n\
+                [storage]\nroot_key = \"hunter2\"\n[audit]\ndisk_reserve = \"hunter2\"\n[telemetry]\nlog_level = \"hunter2\"\n";
+    for line in mistakes(
+        text,
+        &[("CLAVIGER_CACHE__ENABLED", "hunter2"), ("CLAVIGER_TELEMETRY__METRICS", "hunter2")],
+    ) {
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+    for line in mistakes(
+        "[storage]\nroot_key = { file = hunter2 }\nx = \"hunter2\nroot_key = \"hunter2\"\n",
+        &[],
+    ) {
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn columns_count_characters_and_names_are_cut_and_escaped() {
+    let long = "x".repeat(10_000);
+    let line = only_mistake(&format!("{MINIMAL}\"ключ\\u001b{long}\" = 1\n"), &[]);
+    assert!(line.starts_with("2:1: there is no section or setting `ключ\\u{1b}xxx"), "{line}");
+    assert!(line.len() < 300, "{line}");
+    let line = only_mistake("storage = { \"ü\" = 1, root_key = { file = \"/k\" } }", &[]);
+    assert!(line.starts_with("1:13:"), "{line}");
+}
+
+#[test]
+fn variables_win_and_stand_for_every_type() {
+    let config = load(
+        "[server]\nlisten = \"127.0.0.1:1\"\n[storage]\nroot_key = { file = \"/k\" }\n",
+        &[
+            ("CLAVIGER_SERVER__LISTEN", "[::1]:2"),
+            ("CLAVIGER_SERVER__TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1"),
+            ("CLAVIGER_SERVER__LIMITS__MAX_CONNECTIONS", "7"),
+            ("CLAVIGER_TELEMETRY__METRICS", "false"),
+            ("CLAVIGER_STORAGE__ROOT_KEY__FILE", "/other"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.server.listen, "[::1]:2".parse().unwrap());
+    assert_eq!(
+        config.server.trusted_proxies,
+        vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()]
+    );
+    assert_eq!(config.server.limits.max_connections, 7);
+    assert!(!config.telemetry.metrics);
+    assert_eq!(config.storage.root_key, RootKey::File(PathBuf::from("/other")));
+}
+
+#[test]
+fn other_variables_are_left_alone_but_a_near_miss_is_told() {
+    load(
+        MINIMAL,
+        &[("CLAVIGER_TOKEN", "x"), ("CLAVIGER_SERVICE_HOST", "10.0.0.1"), ("PATH", "/bin")],
+    )
+    .unwrap();
+    assert_eq!(
+        only_mistake(MINIMAL, &[("CLAVIGER_SERVER_LISTEN", "127.0.0.1:1")]),
+        "CLAVIGER_SERVER_LISTEN: the sections of a setting are parted by two underscores; expected CLAVIGER_SERVER__LISTEN"
+    );
+    for name in [
+        "CLAVIGER_SERVER__LISTEN__X",
+        "CLAVIGER_SERVER__",
+        "CLAVIGER___X",
+        "CLAVIGER_server__listen",
+    ] {
+        assert!(
+            mistakes(&format!("{MINIMAL}server.listen = \"127.0.0.1:1\""), &[(name, "1")])[0].starts_with(name),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn plain_http_off_loopback_needs_the_switch() {
+    let open = format!("{MINIMAL}[server]\nlisten = \"0.0.0.0:8420\"\n");
+    assert!(only_mistake(&open, &[]).contains("`server.listen` is not a loopback address"));
+    assert_eq!(
+        load(&format!("{open}allow_plain_http = true\n"), &[]).unwrap().server.transport,
+        Transport::Plain
+    );
+    let tls = load(&format!("{open}tls = {{ certificate = \"c\", key = \"k\" }}\n"), &[]).unwrap();
+    assert!(matches!(tls.server.transport, Transport::Tls(files) if files.key == Path::new("k")));
+    assert!(only_mistake(&format!("{MINIMAL}[server.tls]\nkey = \"k\"\n"), &[]).starts_with("2:9: [server.tls] is not complete"));
+}
+
+#[test]
+fn exactly_one_root_key_source() {
+    for source in [
+        "",
+        "storage.root_key.systemd_credential = false",
+        "storage.root_key = { file = \"/k\", systemd_credential = true }",
+    ] {
+        assert!(
+            only_mistake(source, &[]).contains("`storage.root_key` does not name one source"),
+            "{source}"
+        );
+    }
+    let config = load("storage.root_key.systemd_credential = true", &[]).unwrap();
+    assert_eq!(config.storage.root_key, RootKey::SystemdCredential);
+}
+
+#[test]
+fn contradictions_between_settings_are_mistakes() {
+    let line = only_mistake(&format!("{MINIMAL}[cache]\nmax_age = \"10s\"\nmax_idle = \"11s\"\n"), &[]);
+    assert!(line.starts_with("2:2: `cache.max_idle` is longer"), "{line}");
+    let line = only_mistake(
+        &format!("{MINIMAL}server.request_deadline = \"2s\"\nproviders.attempt_timeout = \"2001ms\"\n"),
+        &[],
+    );
+    assert!(line.starts_with("3:1: `providers.attempt_timeout` is longer"), "{line}");
+}
+
+#[test]
+fn a_default_follows_the_setting_that_bounds_it() {
+    let config = load(
+        &format!("{MINIMAL}cache.max_age = \"10s\"\nserver.request_deadline = \"2s\"\n"),
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        (config.cache.max_idle, config.providers.attempt_timeout),
+        (Duration::from_secs(10), Duration::from_secs(2))
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_mistake() {
+    let none = std::iter::empty;
+    let missing = Config::load(Some(Path::new("no/such/file.toml")), none()).unwrap_err().to_string();
+    assert!(
+        missing.starts_with("no/such/file.toml: the file cannot be read (entity not found)"),
+        "{missing}"
+    );
+    let without = Config::load(None, none()).unwrap_err().to_string();
+    assert!(
+        without.starts_with("configuration: `storage.root_key` does not name one source"),
+        "{without}"
+    );
+    assert!(mistakes(&"#".repeat(2 << 20), &[])[0].contains("too large"));
+}
+
+#[test]
+fn depth_is_bounded() {
+    assert!(!mistakes(&format!("x = {}", "[".repeat(100_000)), &[]).is_empty());
+    assert!(!mistakes(&format!("{} = 1", vec!["a"; 50_000].join(".")), &[]).is_empty());
+}

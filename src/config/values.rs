@@ -1,0 +1,287 @@
+//! The kinds of values that settings take: each reads a node into a type that holds what
+//! was checked, and says in words what it expects.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::document::{Node, Value};
+use super::errors::Place;
+use crate::duration;
+
+/// Why a node cannot be the value.
+pub(super) enum Wrong {
+    /// It is of another type.
+    Type,
+    /// Its text has another form.
+    Form,
+    /// It is too small or too large.
+    Range,
+}
+
+/// A kind of value.
+pub(super) trait Kind {
+    /// What it is read into.
+    type Value;
+    /// What a message tells the reader to write.
+    fn expected(&self) -> String;
+    /// Reads it. Text from a variable stands for an integer, a boolean or a list as well.
+    fn read(&self, node: &Node) -> Result<Self::Value, Wrong>;
+}
+
+fn text(node: &Node) -> Result<&str, Wrong> {
+    match &node.value {
+        Value::Text(text) => Ok(text),
+        Value::Integer(_) | Value::Boolean(_) | Value::List(_) | Value::Table(_) | Value::Other(_) => Err(Wrong::Type),
+    }
+}
+
+/// The text of a variable, which has to stand for every type.
+fn variable(node: &Node) -> Option<&str> {
+    match (&node.place, &node.value) {
+        (Place::Variable(_), Value::Text(text)) => Some(text),
+        (Place::Variable(_) | Place::File { .. } | Place::Whole, _) => None,
+    }
+}
+
+fn between<T: PartialOrd>(value: T, min: &T, max: &T) -> Result<T, Wrong> {
+    if value < *min || value > *max {
+        Err(Wrong::Range)
+    } else {
+        Ok(value)
+    }
+}
+
+/// `true` or `false`.
+pub(super) struct Switch;
+
+impl Kind for Switch {
+    type Value = bool;
+
+    fn expected(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn read(&self, node: &Node) -> Result<bool, Wrong> {
+        match (&node.value, variable(node)) {
+            (Value::Boolean(value), _) => Ok(*value),
+            (_, Some(text)) => text.parse().map_err(|_| Wrong::Form),
+            (Value::Text(_) | Value::Integer(_) | Value::List(_) | Value::Table(_) | Value::Other(_), None) => Err(Wrong::Type),
+        }
+    }
+}
+
+/// A whole number, both bounds included.
+pub(super) struct Count {
+    pub(super) min: u32,
+    pub(super) max: u32,
+}
+
+impl Kind for Count {
+    type Value = u32;
+
+    fn expected(&self) -> String {
+        format!("a whole number from {} to {}", self.min, self.max)
+    }
+
+    fn read(&self, node: &Node) -> Result<u32, Wrong> {
+        let number = match (&node.value, variable(node)) {
+            (Value::Integer(number), _) => number.ok_or(Wrong::Range)?,
+            (_, Some(text)) => text.parse().map_err(|_| Wrong::Form)?,
+            (Value::Text(_) | Value::Boolean(_) | Value::List(_) | Value::Table(_) | Value::Other(_), None) => return Err(Wrong::Type),
+        };
+        between(u32::try_from(number).map_err(|_| Wrong::Range)?, &self.min, &self.max)
+    }
+}
+
+/// A duration such as `"60s"`, both bounds included.
+pub(super) struct Period {
+    pub(super) min: Duration,
+    pub(super) max: Duration,
+}
+
+impl Kind for Period {
+    type Value = Duration;
+
+    fn expected(&self) -> String {
+        format!(
+            "a duration as a string, a whole number with ms, s, m, h or d, from \"{}\" to \"{}\"",
+            duration::text(self.min),
+            duration::text(self.max)
+        )
+    }
+
+    fn read(&self, node: &Node) -> Result<Duration, Wrong> {
+        between(duration::parse(text(node)?).map_err(|_| Wrong::Form)?, &self.min, &self.max)
+    }
+}
+
+/// Units of sizes from the largest to the smallest, in bytes.
+const SIZES: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// A number of bytes such as `"64KiB"`, both bounds included.
+pub(super) struct Size {
+    pub(super) min: u64,
+    pub(super) max: u64,
+}
+
+impl Size {
+    fn parse(text: &str) -> Option<u64> {
+        let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+        let (_, factor) = SIZES.into_iter().find(|(name, _)| *name == unit)?;
+        number.parse::<u64>().ok()?.checked_mul(factor)
+    }
+
+    fn text(bytes: u64) -> String {
+        let (unit, factor) = SIZES
+            .into_iter()
+            .find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor))
+            .unwrap_or(("B", 1));
+        format!("{}{unit}", bytes / factor)
+    }
+}
+
+impl Kind for Size {
+    type Value = u64;
+
+    fn expected(&self) -> String {
+        format!(
+            "a size as a string, a whole number with B, KiB, MiB, GiB or TiB, from \"{}\" to \"{}\"",
+            Self::text(self.min),
+            Self::text(self.max)
+        )
+    }
+
+    fn read(&self, node: &Node) -> Result<u64, Wrong> {
+        between(Self::parse(text(node)?).ok_or(Wrong::Form)?, &self.min, &self.max)
+    }
+}
+
+/// An IP address with a port. No host name: what is listened on must not hang on a resolver.
+pub(super) struct Address;
+
+impl Kind for Address {
+    type Value = SocketAddr;
+
+    fn expected(&self) -> String {
+        "an IP address with a port, such as \"127.0.0.1:8420\" or \"[::1]:8420\"".to_owned()
+    }
+
+    fn read(&self, node: &Node) -> Result<SocketAddr, Wrong> {
+        text(node)?.parse().map_err(|_| Wrong::Form)
+    }
+}
+
+/// The path of a file or folder; relative ones start at the working directory.
+pub(super) struct FilePath;
+
+impl Kind for FilePath {
+    type Value = PathBuf;
+
+    fn expected(&self) -> String {
+        "a path".to_owned()
+    }
+
+    fn read(&self, node: &Node) -> Result<PathBuf, Wrong> {
+        let text = text(node)?;
+        if text.is_empty() || text.contains('\0') {
+            Err(Wrong::Form)
+        } else {
+            Ok(PathBuf::from(text))
+        }
+    }
+}
+
+/// A list of networks; a bare address is a network of one.
+pub(super) struct Networks;
+
+impl Networks {
+    fn parse(text: &str) -> Result<IpNet, Wrong> {
+        let network = match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => text.parse::<IpNet>().map_err(|_| Wrong::Form)?,
+        };
+        if network.trunc() != network {
+            return Err(Wrong::Form);
+        }
+        // To trust everyone as a proxy is to let every caller choose its source address.
+        if network.prefix_len() == 0 {
+            Err(Wrong::Range)
+        } else {
+            Ok(network)
+        }
+    }
+}
+
+impl Kind for Networks {
+    type Value = Vec<IpNet>;
+
+    fn expected(&self) -> String {
+        "networks such as \"10.0.0.0/8\" or \"fd00::/8\" without host bits, none of them /0".to_owned()
+    }
+
+    fn read(&self, node: &Node) -> Result<Vec<IpNet>, Wrong> {
+        match (&node.value, variable(node)) {
+            (Value::List(items), _) => items.iter().map(|item| Self::parse(text(item)?)).collect(),
+            (_, Some("")) => Ok(Vec::new()),
+            (_, Some(text)) => text.split(',').map(|item| Self::parse(item.trim())).collect(),
+            (Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::Table(_) | Value::Other(_), None) => Err(Wrong::Type),
+        }
+    }
+}
+
+/// One word of a closed list.
+pub(super) struct Word<T: 'static>(pub(super) &'static [(&'static str, T)]);
+
+impl<T: Copy> Kind for Word<T> {
+    type Value = T;
+
+    fn expected(&self) -> String {
+        let words: Vec<String> = self.0.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        format!("one of {}", words.join(", "))
+    }
+
+    fn read(&self, node: &Node) -> Result<T, Wrong> {
+        let text = text(node)?;
+        self.0
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value)
+            .ok_or(Wrong::Form)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use super::{Networks, Size};
+
+    #[test]
+    fn sizes_read_and_write_in_binary_units() {
+        for (text, bytes) in [
+            ("1B", 1),
+            ("64KiB", 65_536),
+            ("3MiB", 3 << 20),
+            ("2GiB", 2 << 30),
+            ("1TiB", 1 << 40),
+        ] {
+            assert_eq!(Size::parse(text), Some(bytes), "{text}");
+            assert_eq!(Size::text(bytes), text);
+        }
+        for text in ["", "64", "64kb", "64KB", "64 KiB", "-1B", "1.5MiB", "99999999999999TiB"] {
+            assert_eq!(Size::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_network_is_neither_everything_nor_ambiguous() {
+        for text in ["10.0.0.0/8", "192.0.2.7", "fd00::/8", "::1"] {
+            assert!(Networks::parse(text).is_ok(), "{text}");
+        }
+        for text in ["0.0.0.0/0", "::/0", "10.0.0.1/8", "10.0.0.0/33", "proxy.example", ""] {
+            assert!(Networks::parse(text).is_err(), "{text}");
+        }
+    }
+}
