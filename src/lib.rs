@@ -6,3 +6,4 @@
 pub mod config;
 pub mod duration;
 pub mod store;
+pub mod telemetry;

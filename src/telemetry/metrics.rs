@@ -1,0 +1,179 @@
+//! Prometheus metrics: the recorder, what each name means, and the listener's and the API's
+//! own counts. Providers' are described by their layers.
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+const REQUESTS: &str = "claviger_http_requests_total";
+const REQUEST_SECONDS: &str = "claviger_http_request_seconds";
+const IN_FLIGHT: &str = "claviger_http_requests_in_flight";
+const CONNECTIONS: &str = "claviger_http_connections";
+const CONNECTION_ENDS: &str = "claviger_http_connections_total";
+
+/// Bounds of the histograms of times, in seconds: from a cache hit to the request deadline.
+const SECONDS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Bounds of the histogram of records in one commit.
+const RECORDS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0];
+/// How often what was counted is folded together when nobody asks for it.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The installed recorder.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Installs the recorder for the whole process and describes every metric. Without it
+    /// counting costs nothing and goes nowhere.
+    ///
+    /// # Errors
+    /// When one was installed before.
+    pub fn install() -> Result<Self, BuildError> {
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+            .set_buckets_for_metric(Matcher::Full("claviger_audit_commit_records".to_owned()), &RECORDS)?
+            .install_recorder()?;
+        describe();
+        claviger_provider::layers::describe_metrics();
+        Ok(Self(handle))
+    }
+
+    /// All metrics in Prometheus' text format 0.0.4.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds samples together for as long as the process lives, so that they do not pile up
+    /// while nobody scrapes. To be spawned once.
+    pub async fn keep(self) {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "API requests by route, method and status");
+    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time from a request's head to its answer, by route");
+    describe_gauge!(IN_FLIGHT, "API requests in hand");
+    describe_gauge!(CONNECTIONS, "Open connections");
+    describe_counter!(CONNECTION_ENDS, "Ended connections by cause");
+    describe_counter!("claviger_cache_requests_total", "Looks at the data-key cache by result");
+    describe_counter!("claviger_cache_evictions_total", "Data keys that left the cache by cause");
+    describe_gauge!("claviger_cache_entries", "Data keys in the cache");
+    describe_counter!("claviger_audit_records_total", "Records that were made durable");
+    describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of records that were made durable");
+    describe_counter!("claviger_audit_refused_total", "Records that the log did not take, by reason");
+    describe_counter!("claviger_audit_file_failures_total", "Failed operations on the log's file");
+    describe_counter!(
+        "claviger_audit_intents_dropped_total",
+        "Intents whose request ended without an outcome"
+    );
+    describe_gauge!(
+        "claviger_audit_queue_bytes",
+        Unit::Bytes,
+        "Bytes of records that wait for the writer"
+    );
+    describe_histogram!("claviger_audit_sync_seconds", Unit::Seconds, "Time of one sync of the log");
+    describe_histogram!("claviger_audit_commit_records", "Records made durable by one sync");
+}
+
+/// Counts a request that was answered. `route` is the row of the router's table, never the
+/// path as it was called.
+pub fn request(route: &'static str, method: &Method, status: StatusCode, took: Duration) {
+    let method = known(method);
+    counter!(REQUESTS, "route" => route, "method" => method, "status" => status.as_u16().to_string()).increment(1);
+    histogram!(REQUEST_SECONDS, "route" => route, "method" => method).record(took);
+}
+
+/// A caller may invent methods; a label may not grow with them.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [(&Method, &str); 7] = [
+        (&Method::GET, "GET"),
+        (&Method::HEAD, "HEAD"),
+        (&Method::POST, "POST"),
+        (&Method::PUT, "PUT"),
+        (&Method::PATCH, "PATCH"),
+        (&Method::DELETE, "DELETE"),
+        (&Method::OPTIONS, "OPTIONS"),
+    ];
+    KNOWN.iter().find(|(known, _)| *known == method).map_or("other", |(_, label)| label)
+}
+
+/// A request in hand, counted until it is dropped.
+pub struct InFlight(());
+
+impl InFlight {
+    /// Counts one more.
+    pub fn begin() -> Self {
+        gauge!(IN_FLIGHT).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        gauge!(IN_FLIGHT).decrement(1.0);
+    }
+}
+
+/// An open connection, counted until it is dropped.
+pub struct OpenConnection(());
+
+impl OpenConnection {
+    /// Counts one more.
+    pub fn begin() -> Self {
+        gauge!(CONNECTIONS).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        gauge!(CONNECTIONS).decrement(1.0);
+    }
+}
+
+/// Counts a connection that ended; `cause` is one of the listener's own words.
+pub fn connection_ended(cause: &'static str) {
+    counter!(CONNECTION_ENDS, "cause" => cause).increment(1);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_rendered_with_its_meaning() {
+        let metrics = Metrics::install().unwrap();
+        request("/v1/keys/{key}", &Method::GET, StatusCode::NOT_FOUND, Duration::from_millis(3));
+        request(
+            "/v1/keys/{key}",
+            &Method::from_bytes(b"BREW").unwrap(),
+            StatusCode::METHOD_NOT_ALLOWED,
+            Duration::from_millis(3),
+        );
+        let page = metrics.render();
+        assert!(
+            page.contains("# HELP claviger_http_requests_total API requests by route, method and status"),
+            "{page}"
+        );
+        assert!(
+            page.contains(r#"claviger_http_requests_total{route="/v1/keys/{key}",method="GET",status="404"} 1"#),
+            "{page}"
+        );
+        assert!(page.contains(r#"method="other",status="405"} 1"#), "{page}");
+        assert!(
+            page.contains(r#"claviger_http_request_seconds_bucket{route="/v1/keys/{key}",method="GET",le="0.005"} 1"#),
+            "{page}"
+        );
+        assert!(Metrics::install().is_err());
+    }
+}
