@@ -5,5 +5,6 @@
 
 pub mod config;
 pub mod duration;
+pub mod http;
 pub mod store;
 pub mod telemetry;

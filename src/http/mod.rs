@@ -1,0 +1,3 @@
+//! The REST face.
+
+pub mod server;

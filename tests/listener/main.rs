@@ -1,0 +1,7 @@
+//! The listener over real sockets: protocols, limits, and the orderly end.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where an expectation fails")]
+
+mod drain;
+mod protocols;
+mod refused;
+mod setup;
