@@ -97,7 +97,11 @@ impl<'j> Section<'j> {
                     value: Value::Table(table),
                     ..
                 },
-            }) => (name, table),
+            }) => match name {
+                Place::File { .. } | Place::Whole => (name, table),
+                // Only a variable made it, so as a table it has no place of its own.
+                Place::Variable(_) => (self.place.clone(), table),
+            },
             Some(Entry {
                 node: Node { place, value },
                 ..

@@ -252,9 +252,10 @@ fn exactly_one_root_key_source() {
         "storage.root_key.systemd_credential = false",
         "storage.root_key = { file = \"/k\", systemd_credential = true }",
     ] {
+        let line = only_mistake(source, &[("CLAVIGER_STORAGE__DATA_DIR", "/d")]);
         assert!(
-            only_mistake(source, &[]).contains("`storage.root_key` does not name one source"),
-            "{source}"
+            line.starts_with("1:") && line.contains("`storage.root_key` does not name one source"),
+            "{line}"
         );
     }
     let config = load("storage.root_key.systemd_credential = true", &[]).unwrap();
