@@ -3,6 +3,8 @@
 //!
 //! `docs/architecture.md` is the map; [`boot`] puts the parts together.
 
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod duration;
 pub mod http;

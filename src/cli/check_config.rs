@@ -1,0 +1,33 @@
+//! `check-config`: works offline.
+
+use serde_json::json;
+
+use super::Terminal;
+use super::serving::ConfigFile;
+use crate::client::Failure;
+
+/// Reads the configuration and reports its mistakes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Args {
+    pub(super) fn run(&self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let config = self
+            .config
+            .load()
+            .map_err(|errors| Failure::Usage(format!("the configuration cannot be used\n{errors}")))?;
+        let tls = match config.server.transport {
+            crate::config::server::Transport::Plain => false,
+            crate::config::server::Transport::Tls(_) => true,
+        };
+        terminal.show(&json!({
+            "configuration": "good",
+            "listen": config.server.listen.to_string(),
+            "tls": tls,
+            "data_dir": config.storage.data_dir.display().to_string(),
+        }))
+    }
+}

@@ -1,0 +1,68 @@
+//! The options that every client command has.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use claviger_provider::Secret;
+use reqwest::Url;
+
+use super::input;
+use crate::client::{Failure, Settings, Token};
+use crate::duration;
+
+/// The variable that holds a token; a file is better, since child processes inherit variables.
+const TOKEN_VARIABLE: &str = "CLAVIGER_TOKEN";
+/// A file of certificate authorities is refused when it is larger, in bytes.
+const MAX_AUTHORITIES: u64 = 4 << 20;
+
+/// Where the gateway is, and as whom to talk to it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Connect {
+    /// The gateway's address
+    #[arg(
+        long,
+        global = true,
+        env = "CLAVIGER_ADDRESS",
+        default_value = "http://127.0.0.1:8420",
+        value_name = "URL"
+    )]
+    pub address: Url,
+    /// A file that holds the API token or JWT
+    #[arg(long, global = true, env = "CLAVIGER_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The tenant to act for (platform operators only)
+    #[arg(long, global = true, env = "CLAVIGER_TENANT", value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// Certificate authorities to trust instead of the system's, as PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The deadline that the gateway shall keep, such as 800ms; it can only shorten its own
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Send the token over plain HTTP to a host other than this one
+    #[arg(long, global = true)]
+    pub allow_plain_http: bool,
+}
+
+impl Connect {
+    /// Reads the files and the token's variable.
+    pub(super) fn client(&self) -> Result<Settings, Failure> {
+        let variable = std::env::var_os(TOKEN_VARIABLE).filter(|text| !text.is_empty());
+        let token = match (&self.token_file, variable) {
+            (Some(path), _) => Some(Token::read(path)),
+            (None, Some(text)) => Some(Token::parse(&Secret::new(text.into_encoded_bytes()))),
+            (None, None) => None,
+        };
+        let authorities = self.ca.as_deref().map(|path| input::file(path, MAX_AUTHORITIES)).transpose()?;
+        Ok(Settings {
+            address: self.address.clone(),
+            token: token.transpose().map_err(|error| Failure::Usage(error.to_string()))?,
+            tenant: self.tenant.clone(),
+            authorities: authorities.map(|pem| pem.expose().to_vec()),
+            timeout: self.timeout,
+            allow_plain_http: self.allow_plain_http,
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! `connections`.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use claviger_provider::ProviderKind;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Terminal;
+use super::input;
+use super::once::Once;
+use super::pages::Paging;
+use super::print::Column;
+use crate::client::{Call, Client, Failure};
+
+const COLUMNS: [Column; 5] = [
+    ("NAME", "/name"),
+    ("PROVIDER", "/provider"),
+    ("STATE", "/state"),
+    ("CREATED", "/created"),
+    ("ID", "/id"),
+];
+
+/// What to do with connections.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a connection
+    Create(Create),
+    /// List connections
+    List(Paging),
+    /// Show a connection
+    Get(One),
+    /// Delete a connection that no key uses
+    Delete(One),
+    /// Try each right at the provider and say what to grant or take away
+    Check(One),
+    /// Show what the provider can do, and how
+    Capabilities(One),
+    /// Cut every key of the connection off, at once
+    Sever(Switch),
+    /// End a sever
+    Restore(Switch),
+}
+
+/// Makes a connection.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name
+    name: String,
+    /// The provider family
+    #[arg(long, value_parser = PossibleValuesParser::new(ProviderKind::ALL.map(ProviderKind::as_str)))]
+    provider: String,
+    /// A JSON object with the provider's settings, secrets included; `-`: standard input
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    #[command(flatten)]
+    once: Once,
+}
+
+/// Names a connection.
+#[derive(Debug, Args)]
+pub struct One {
+    /// The connection
+    connection: String,
+}
+
+/// Severs or restores.
+#[derive(Debug, Args)]
+pub struct Switch {
+    /// The connection
+    connection: String,
+    #[command(flatten)]
+    once: Once,
+}
+
+impl Command {
+    pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let call = match self {
+            Self::List(paging) => return terminal.list(&paging.fetch(client, &["connections"], &[]).await?, &COLUMNS),
+            Self::Create(create) => create.call()?,
+            Self::Get(one) => Call::new(Method::GET, &["connections", &one.connection]),
+            Self::Delete(one) => Call::new(Method::DELETE, &["connections", &one.connection]),
+            Self::Check(one) => Call::new(Method::POST, &["connections", &one.connection, "check"]),
+            Self::Capabilities(one) => Call::new(Method::GET, &["connections", &one.connection, "capabilities"]),
+            Self::Sever(switch) => switch.call("sever")?,
+            Self::Restore(switch) => switch.call("restore")?,
+        };
+        terminal.show(&client.send(call).await?.body)
+    }
+}
+
+impl Create {
+    fn call(&self) -> Result<Call, Failure> {
+        let settings = self.settings.as_deref().map(input::json_object).transpose()?.unwrap_or_default();
+        let body = json!({"name": self.name, "provider": self.provider, "settings": Value::Object(settings)});
+        self.once.apply(Call::new(Method::POST, &["connections"]).json(body))
+    }
+}
+
+impl Switch {
+    fn call(&self, action: &str) -> Result<Call, Failure> {
+        self.once.apply(Call::new(Method::POST, &["connections", &self.connection, action]))
+    }
+}

@@ -1,0 +1,230 @@
+//! `data-key`, `wrap`, `unwrap`, `rewrap`, `inspect`.
+
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use reqwest::Method;
+use serde_json::{Map, Value};
+
+use super::Terminal;
+use super::deliver::{Delivery, Encoding, Kind, Product};
+use super::input::{Context, Input};
+use crate::client::{Call, Client, Failure};
+
+/// The most bytes that can be wrapped.
+const MAX_PLAINTEXT: u64 = 4096;
+
+/// Where the key goes.
+#[derive(Debug, Args)]
+struct KeyOut {
+    /// The file for the key (mode 0600); nothing: standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// How the key is written
+    #[arg(long, value_enum, default_value_t = Encoding::Raw)]
+    encoding: Encoding,
+    /// Write the key even to a terminal, and over existing files
+    #[arg(long)]
+    force: bool,
+}
+
+/// Where the wrapped key goes.
+#[derive(Debug, Args)]
+struct WrappedOut {
+    /// The file for the wrapped key; nothing: standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+}
+
+impl WrappedOut {
+    fn open(&self, terminal: &Terminal<'_>) -> Result<Delivery, Failure> {
+        Delivery::open(&[wrapped(self.out.as_ref())], self.force, terminal)
+    }
+}
+
+fn wrapped(to: Option<&PathBuf>) -> Product<'_> {
+    Product {
+        member: "wrapped",
+        to: to.map(PathBuf::as_path),
+        kind: Kind::Text,
+    }
+}
+
+impl KeyOut {
+    fn plaintext(&self) -> Product<'_> {
+        Product {
+            member: "plaintext",
+            to: self.out.as_deref(),
+            kind: Kind::Bytes(self.encoding),
+        }
+    }
+}
+
+/// Makes a data key.
+#[derive(Debug, Args)]
+pub struct DataKey {
+    /// The key (KEK) to wrap it with
+    key: String,
+    /// Its length
+    #[arg(long, default_value = "32", value_parser = PossibleValuesParser::new(["16", "24", "32", "48", "64"]))]
+    bytes: String,
+    /// The scope it is for
+    #[arg(long)]
+    scope: Option<String>,
+    /// Make the wrapped form only
+    #[arg(long, conflicts_with = "out")]
+    without_plaintext: bool,
+    /// The file for the wrapped key; nothing: standard output
+    #[arg(long, value_name = "FILE")]
+    wrapped_out: Option<PathBuf>,
+    #[command(flatten)]
+    context: Context,
+    #[command(flatten)]
+    out: KeyOut,
+}
+
+impl DataKey {
+    pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let mut products = vec![wrapped(self.wrapped_out.as_ref())];
+        if !self.without_plaintext {
+            products.push(self.out.plaintext());
+        }
+        let delivery = Delivery::open(&products, self.out.force, terminal)?;
+        let mut body = body(&self.context, self.scope.as_deref())?;
+        // clap let only such lengths pass.
+        body.insert(
+            "bytes".to_owned(),
+            self.bytes
+                .parse::<u32>()
+                .map_err(|_| Failure::Usage("no such length".to_owned()))?
+                .into(),
+        );
+        body.insert("plaintext".to_owned(), (!self.without_plaintext).into());
+        let call = Call::new(Method::POST, &["keys", &self.key, "data-keys"]).json(body.into());
+        delivery.finish(client.send(call).await?.body, terminal)
+    }
+}
+
+/// Wraps bytes.
+#[derive(Debug, Args)]
+pub struct Wrap {
+    /// The key (KEK) to wrap with
+    key: String,
+    /// The scope it is for
+    #[arg(long)]
+    scope: Option<String>,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    context: Context,
+    #[command(flatten)]
+    out: WrappedOut,
+}
+
+impl Wrap {
+    pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let delivery = self.out.open(terminal)?;
+        let plaintext = self.input.bytes(MAX_PLAINTEXT)?;
+        if plaintext.is_empty() {
+            return Err(Failure::Usage("there is nothing to wrap".to_owned()));
+        }
+        let mut body = body(&self.context, self.scope.as_deref())?;
+        body.insert("plaintext".to_owned(), STANDARD.encode(plaintext.expose()).into());
+        let call = Call::new(Method::POST, &["keys", &self.key, "wrap"]).json(body.into());
+        delivery.finish(client.send(call).await?.body, terminal)
+    }
+}
+
+/// Unwraps.
+#[derive(Debug, Args)]
+pub struct Unwrap {
+    /// The key (KEK) that it must be of; nothing: the wrapped key names it
+    key: Option<String>,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    context: Context,
+    #[command(flatten)]
+    out: KeyOut,
+}
+
+impl Unwrap {
+    pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let delivery = Delivery::open(&[self.out.plaintext()], self.out.force, terminal)?;
+        let body = self.input.with_wrapped(&self.context)?;
+        let call = match &self.key {
+            Some(key) => Call::new(Method::POST, &["keys", key, "unwrap"]),
+            None => Call::new(Method::POST, &["unwrap"]),
+        };
+        delivery.finish(client.send(call.json(body.into())).await?.body, terminal)
+    }
+}
+
+/// Wraps again.
+#[derive(Debug, Args)]
+pub struct Rewrap {
+    /// The key (KEK) that it is of
+    key: String,
+    /// The key to wrap it with instead
+    #[arg(long, value_name = "KEY")]
+    to: Option<String>,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    context: Context,
+    #[command(flatten)]
+    out: WrappedOut,
+}
+
+impl Rewrap {
+    pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let delivery = self.out.open(terminal)?;
+        let mut body = self.input.with_wrapped(&self.context)?;
+        if let Some(to) = &self.to {
+            body.insert("to".to_owned(), to.as_str().into());
+        }
+        let call = Call::new(Method::POST, &["keys", &self.key, "rewrap"]).json(body.into());
+        delivery.finish(client.send(call).await?.body, terminal)
+    }
+}
+
+/// Shows what a wrapped key says.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    context: Context,
+}
+
+impl Inspect {
+    pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let body = self.input.with_wrapped(&self.context)?;
+        let call = Call::new(Method::POST, &["inspect"]).json(body.into());
+        terminal.show(&client.send(call).await?.body)
+    }
+}
+
+impl Input {
+    /// A body with `wrapped` and the context.
+    fn with_wrapped(&self, context: &Context) -> Result<Map<String, Value>, Failure> {
+        let mut body = body(context, None)?;
+        body.insert("wrapped".to_owned(), self.wrapped()?.into());
+        Ok(body)
+    }
+}
+
+fn body(context: &Context, scope: Option<&str>) -> Result<Map<String, Value>, Failure> {
+    let mut body = Map::new();
+    context.add_to(&mut body)?;
+    if let Some(scope) = scope {
+        body.insert("scope".to_owned(), scope.into());
+    }
+    Ok(body)
+}

@@ -1,0 +1,138 @@
+//! What comes in: bounded bytes from files and standard input, pairs and contexts.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use claviger_provider::Secret;
+use serde_json::{Map, Value};
+
+use crate::client::Failure;
+
+/// The longest wrapped key as text, with the white space that an editor leaves, in bytes.
+const MAX_WRAPPED: u64 = 23 << 10;
+/// A JSON file is refused when it is larger: the API takes bodies of 64 KiB.
+const MAX_JSON: u64 = 64 << 10;
+
+/// Where bytes come from.
+#[derive(Debug, Args)]
+pub struct Input {
+    /// The file to read; `-` or nothing: standard input
+    #[arg(long = "in", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl Input {
+    /// All bytes, at most `max`.
+    pub(super) fn bytes(&self, max: u64) -> Result<Secret, Failure> {
+        read(self.file.as_deref().unwrap_or(Path::new("-")), max)
+    }
+
+    /// The text of a wrapped key.
+    pub(super) fn wrapped(&self) -> Result<String, Failure> {
+        let bytes = self.bytes(MAX_WRAPPED)?;
+        let text = std::str::from_utf8(bytes.expose())
+            .ok()
+            .map(str::trim)
+            .filter(|text| !text.is_empty());
+        text.map(str::to_owned)
+            .ok_or_else(|| Failure::Usage("the input is not the text of a wrapped key".to_owned()))
+    }
+}
+
+/// Reads a file, or standard input for `-`.
+fn read(path: &Path, max: u64) -> Result<Secret, Failure> {
+    if path != Path::new("-") {
+        return file(path, max);
+    }
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Err(Failure::Usage(
+            "nothing is piped in, and what is typed would be seen: name a file or use a pipe".to_owned(),
+        ));
+    }
+    bounded(stdin.lock(), "standard input", max)
+}
+
+/// Reads a file of at most `max` bytes.
+pub(super) fn file(path: &Path, max: u64) -> Result<Secret, Failure> {
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path).map_err(|error| Failure::Usage(format!("{name}: cannot be read ({})", error.kind())))?;
+    bounded(file, &name, max)
+}
+
+fn bounded(from: impl Read, name: &str, max: u64) -> Result<Secret, Failure> {
+    let limit = usize::try_from(max).unwrap_or(usize::MAX);
+    // Room for all of it from the start: a growing vector leaves copies behind.
+    let mut bytes = Vec::with_capacity(limit.saturating_add(1));
+    let read = from.take(max + 1).read_to_end(&mut bytes);
+    let bytes = Secret::new(bytes);
+    read.map_err(|error| Failure::Usage(format!("{name}: cannot be read ({})", error.kind())))?;
+    if bytes.len() > limit {
+        return Err(Failure::Usage(format!("{name}: longer than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// A JSON object from a file, or from standard input for `-`.
+pub(super) fn json_object(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let bytes = read(path, MAX_JSON)?;
+    // The parser's message may quote what it read.
+    serde_json::from_slice(bytes.expose()).map_err(|error| {
+        let place = format!("line {}, column {}", error.line(), error.column());
+        Failure::Usage(format!("{}: not a JSON object ({place})", path.display()))
+    })
+}
+
+/// Reads a JSON object given as an argument.
+pub(super) fn object(text: &str) -> Result<Map<String, Value>, &'static str> {
+    serde_json::from_str(text).map_err(|_| "a JSON object is expected")
+}
+
+/// Reads `name=value`.
+pub(super) fn pair(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("name=value is expected"),
+    }
+}
+
+/// Pairs as a JSON object; a name that comes twice is a mistake and not a choice.
+pub(super) fn pairs(pairs: &[(String, String)]) -> Result<Value, Failure> {
+    let mut all = BTreeMap::new();
+    for (name, value) in pairs {
+        if all.insert(name, value).is_some() {
+            return Err(Failure::Usage(format!("`{name}` is given twice")));
+        }
+    }
+    Ok(all
+        .into_iter()
+        .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+        .collect::<Map<_, _>>()
+        .into())
+}
+
+/// The encryption context.
+#[derive(Debug, Args)]
+pub struct Context {
+    /// A pair of the encryption context; again for more
+    #[arg(long = "context", value_name = "NAME=VALUE", value_parser = pair)]
+    pairs: Vec<(String, String)>,
+    /// A JSON object that is the encryption context
+    #[arg(long, value_name = "FILE", conflicts_with = "pairs")]
+    context_file: Option<PathBuf>,
+}
+
+impl Context {
+    /// Adds `context` to a body, unless it is empty.
+    pub(super) fn add_to(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
+        let context = match &self.context_file {
+            Some(path) => Value::Object(json_object(path)?),
+            None if self.pairs.is_empty() => return Ok(()),
+            None => pairs(&self.pairs)?,
+        };
+        body.insert("context".to_owned(), context);
+        Ok(())
+    }
+}

@@ -1,0 +1,255 @@
+//! `keys`.
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use reqwest::header::IF_MATCH;
+use serde_json::{Map, Value, json};
+
+use super::Terminal;
+use super::input;
+use super::once::Once;
+use super::pages::Paging;
+use super::print::Column;
+use crate::client::{Call, Client, Failure};
+
+const COLUMNS: [Column; 7] = [
+    ("NAME", "/name"),
+    ("PROVIDER", "/provider"),
+    ("CONNECTION", "/connection"),
+    ("SPEC", "/spec"),
+    ("STATE", "/state"),
+    ("VERSION", "/primary_version"),
+    ("ID", "/id"),
+];
+const VERSIONS: [Column; 5] = [
+    ("VERSION", "/number"),
+    ("STATE", "/state"),
+    ("CREATED", "/created"),
+    ("PROVIDER KEY", "/provider_key"),
+    ("PROVIDER VERSION", "/provider_version"),
+];
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a key at the provider, or adopt one that is there
+    Create(Create),
+    /// List keys
+    List(List),
+    /// Show a key
+    Get(One),
+    /// Change a key's name, labels or cache rules
+    Update(Update),
+    /// Detach a key; nothing happens to it at the provider
+    Delete(One),
+    /// List a key's versions
+    Versions(Versions),
+    /// Make a new primary version; older ones still unwrap
+    Rotate(Rotate),
+    /// Enable a key
+    Enable(Switch),
+    /// Disable a key, from the next request on
+    Disable(Switch),
+}
+
+/// Makes a key.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name
+    name: String,
+    /// The connection through which it is reached
+    #[arg(long)]
+    connection: String,
+    /// What it is made of; nothing: the provider's usual
+    #[arg(long, value_parser = PossibleValuesParser::new(["aes-256", "rsa-3072", "rsa-4096"]))]
+    spec: Option<String>,
+    /// Adopt this key of the provider instead of making one
+    #[arg(long, value_name = "ID")]
+    provider_key: Option<String>,
+    /// Give it this id, to open blobs of a lost installation (platform operators only)
+    #[arg(long, value_name = "HEX")]
+    id: Option<String>,
+    #[command(flatten)]
+    properties: Properties,
+    #[command(flatten)]
+    once: Once,
+}
+
+/// What can be chosen at first and changed later.
+#[derive(Debug, Args)]
+pub struct Properties {
+    /// A label; again for more. All labels are set together
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = input::pair)]
+    labels: Vec<(String, String)>,
+    /// Cache rules, such as {"max_age":"30s"}
+    #[arg(long, value_name = "JSON", value_parser = input::object)]
+    cache: Option<Map<String, Value>>,
+}
+
+/// Lists keys.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only through this connection
+    #[arg(long)]
+    connection: Option<String>,
+    /// Only in this state
+    #[arg(long)]
+    state: Option<String>,
+    /// Only with this label
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+/// Names a key.
+#[derive(Debug, Args)]
+pub struct One {
+    /// The key
+    key: String,
+}
+
+/// Changes a key.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// The key
+    key: String,
+    /// Its new name
+    #[arg(long)]
+    name: Option<String>,
+    /// Take all labels away
+    #[arg(long, conflicts_with = "labels")]
+    no_labels: bool,
+    #[command(flatten)]
+    properties: Properties,
+    /// Change it only if its etag is still this one; nothing: the one it has now
+    #[arg(long, value_name = "ETAG")]
+    etag: Option<String>,
+}
+
+/// Lists versions.
+#[derive(Debug, Args)]
+pub struct Versions {
+    /// The key
+    key: String,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+/// Rotates.
+#[derive(Debug, Args)]
+pub struct Rotate {
+    /// The key
+    key: String,
+    #[command(flatten)]
+    once: Once,
+}
+
+/// Enables or disables.
+#[derive(Debug, Args)]
+pub struct Switch {
+    /// The key
+    key: String,
+    /// At the provider as well
+    #[arg(long)]
+    at_provider: bool,
+    #[command(flatten)]
+    once: Once,
+}
+
+impl Command {
+    pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let call = match self {
+            Self::List(list) => return terminal.list(&list.fetch(client).await?, &COLUMNS),
+            Self::Versions(Versions { key, paging }) => {
+                return terminal.list(&paging.fetch(client, &["keys", &key, "versions"], &[]).await?, &VERSIONS);
+            }
+            Self::Create(create) => create.call()?,
+            Self::Get(one) => Call::new(Method::GET, &["keys", &one.key]),
+            Self::Update(update) => update.call(client).await?,
+            Self::Delete(one) => Call::new(Method::DELETE, &["keys", &one.key]),
+            Self::Rotate(rotate) => rotate.once.apply(Call::new(Method::POST, &["keys", &rotate.key, "rotate"]))?,
+            Self::Enable(switch) => switch.call("enable")?,
+            Self::Disable(switch) => switch.call("disable")?,
+        };
+        terminal.show(&client.send(call).await?.body)
+    }
+}
+
+impl Properties {
+    fn add_to(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
+        if !self.labels.is_empty() {
+            body.insert("labels".to_owned(), input::pairs(&self.labels)?);
+        }
+        if let Some(cache) = &self.cache {
+            body.insert("cache".to_owned(), cache.clone().into());
+        }
+        Ok(())
+    }
+}
+
+impl Create {
+    fn call(&self) -> Result<Call, Failure> {
+        let mut body = Map::new();
+        body.insert("name".to_owned(), self.name.as_str().into());
+        body.insert("connection".to_owned(), self.connection.as_str().into());
+        for (member, value) in [("spec", &self.spec), ("provider_key", &self.provider_key), ("id", &self.id)] {
+            if let Some(value) = value {
+                body.insert(member.to_owned(), value.as_str().into());
+            }
+        }
+        self.properties.add_to(&mut body)?;
+        self.once.apply(Call::new(Method::POST, &["keys"]).json(body.into()))
+    }
+}
+
+impl List {
+    async fn fetch(&self, client: &Client) -> Result<Value, Failure> {
+        let filters = [("connection", &self.connection), ("state", &self.state), ("label", &self.label)];
+        let query: Vec<(&'static str, &str)> = filters
+            .iter()
+            .filter_map(|(name, value)| Some((*name, value.as_deref()?)))
+            .collect();
+        self.paging.fetch(client, &["keys"], &query).await
+    }
+}
+
+impl Update {
+    async fn call(&self, client: &Client) -> Result<Call, Failure> {
+        let mut body = Map::new();
+        if let Some(name) = &self.name {
+            body.insert("name".to_owned(), name.as_str().into());
+        }
+        if self.no_labels {
+            body.insert("labels".to_owned(), json!({}));
+        }
+        self.properties.add_to(&mut body)?;
+        if body.is_empty() {
+            return Err(Failure::Usage(
+                "nothing to change: --name, --label, --no-labels or --cache".to_owned(),
+            ));
+        }
+        let path = ["keys", self.key.as_str()];
+        let etag = match &self.etag {
+            Some(etag) => etag.clone(),
+            None => {
+                let now = client.send(Call::new(Method::GET, &path)).await?;
+                now.etag.ok_or_else(|| Failure::Protocol("the key has no etag".to_owned()))?
+            }
+        };
+        Call::new(Method::PATCH, &path).json(body.into()).header(IF_MATCH, &etag)
+    }
+}
+
+impl Switch {
+    fn call(&self, action: &str) -> Result<Call, Failure> {
+        let call = Call::new(Method::POST, &["keys", &self.key, action]);
+        let call = if self.at_provider {
+            call.json(json!({"at_provider": true}))
+        } else {
+            call
+        };
+        self.once.apply(call)
+    }
+}

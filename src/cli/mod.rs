@@ -1,0 +1,132 @@
+//! The command line: what each command is called, takes and answers.
+//!
+//! All but `check-config` are clients of the REST API. Secrets come from files or standard
+//! input and go to files or standard output, never to or from arguments, which every user
+//! of the host can read. Used by `main` alone.
+
+mod access;
+mod check_config;
+mod connect;
+mod connections;
+mod data;
+mod deliver;
+mod exit;
+mod input;
+mod keys;
+mod once;
+mod pages;
+mod print;
+mod serving;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::{Parser, Subcommand};
+
+use crate::client::{Client, Failure};
+use connect::Connect;
+
+pub use exit::Exit;
+pub use print::Output;
+pub use serving::{DevArgs, InitArgs, ServeArgs};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "claviger", version, about = "One REST API over every key-management service", after_help = exit::HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where the gateway is.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// How answers are written.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table, help_heading = "Global options")]
+    pub output: Output,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read the configuration and report every mistake in it
+    CheckConfig(check_config::Args),
+    /// Manage connections: how to reach one provider with one set of rights
+    #[command(subcommand)]
+    Connections(connections::Command),
+    /// Manage keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Make a data key, as plaintext and wrapped
+    DataKey(data::DataKey),
+    /// Wrap bytes (1 to 4096) from a file or standard input
+    Wrap(data::Wrap),
+    /// Unwrap a wrapped key
+    Unwrap(data::Unwrap),
+    /// Wrap a wrapped key again, under the key's primary version or another key
+    Rewrap(data::Rewrap),
+    /// Show what a wrapped key says about itself
+    Inspect(data::Inspect),
+    /// Manage API tokens of a principal
+    #[command(subcommand)]
+    Tokens(access::Tokens),
+    /// Manage principals: service accounts, workloads, people
+    #[command(subcommand)]
+    Principals(access::Principals),
+    /// Manage tenants (for platform operators)
+    #[command(subcommand)]
+    Tenants(access::Tenants),
+}
+
+/// What a command writes to and how.
+struct Terminal<'t> {
+    out: &'t mut dyn Write,
+    /// Whether `out` is read by a person: no key is written there.
+    is_terminal: bool,
+    output: Output,
+}
+
+impl Cli {
+    /// Does what was asked for, and says how it ended. Answers go to standard output, what
+    /// went wrong to standard error.
+    pub async fn run(self) -> Exit {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let mut terminal = Terminal {
+            out: &mut stdout.lock(),
+            is_terminal,
+            output: self.output,
+        };
+        let done = dispatch(self.command, self.connect, &mut terminal).await;
+        let done = done.and_then(|()| terminal.out.flush().map_err(|error| cannot_write(&error)));
+        match done {
+            Ok(()) => Exit::Ok,
+            Err(failure) => {
+                // Nothing is left to be done when standard error is gone, too.
+                let _ = writeln!(io::stderr(), "error: {}", print::plain_lines(&failure.to_string()));
+                Exit::of(&failure)
+            }
+        }
+    }
+}
+
+async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let client = || connect.client().and_then(Client::new);
+    match command {
+        Command::CheckConfig(args) => args.run(terminal),
+        Command::Connections(command) => command.run(&client()?, terminal).await,
+        Command::Keys(command) => command.run(&client()?, terminal).await,
+        Command::DataKey(args) => args.run(&client()?, terminal).await,
+        Command::Wrap(args) => args.run(&client()?, terminal).await,
+        Command::Unwrap(args) => args.run(&client()?, terminal).await,
+        Command::Rewrap(args) => args.run(&client()?, terminal).await,
+        Command::Inspect(args) => args.run(&client()?, terminal).await,
+        Command::Tokens(command) => command.run(&client()?, terminal).await,
+        Command::Principals(command) => command.run(&client()?, terminal).await,
+        Command::Tenants(command) => command.run(&client()?, terminal).await,
+    }
+}
+
+fn cannot_write(error: &io::Error) -> Failure {
+    Failure::Local(format!("the answer cannot be written ({})", error.kind()))
+}

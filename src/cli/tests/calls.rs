@@ -1,0 +1,153 @@
+//! Which call each command makes.
+
+use serde_json::{Value, json};
+
+use super::{folder_with, server};
+use crate::client::Failure;
+
+#[tokio::test]
+async fn every_command_makes_its_call() {
+    let (_folder, settings) = folder_with("settings.json", br#"{"region": "eu-west-1"}"#);
+    let server = server(|_| (200, json!({"items": []}))).await;
+    let lines: &[(&[&str], &str, Value)] = &[
+        (
+            &["connections", "create", "c", "--provider", "local"],
+            "POST /v1/connections",
+            json!({"name": "c", "provider": "local", "settings": {}}),
+        ),
+        (
+            &["connections", "create", "c", "--provider", "aws", "--settings", &settings],
+            "POST /v1/connections",
+            json!({"name": "c", "provider": "aws", "settings": {"region": "eu-west-1"}}),
+        ),
+        (&["connections", "list"], "GET /v1/connections?page_size=1000", Value::Null),
+        (&["connections", "get", "c"], "GET /v1/connections/c", Value::Null),
+        (&["connections", "delete", "c"], "DELETE /v1/connections/c", Value::Null),
+        (&["connections", "check", "c"], "POST /v1/connections/c/check", Value::Null),
+        (
+            &["connections", "capabilities", "c"],
+            "GET /v1/connections/c/capabilities",
+            Value::Null,
+        ),
+        (&["connections", "sever", "c"], "POST /v1/connections/c/sever", Value::Null),
+        (&["connections", "restore", "c"], "POST /v1/connections/c/restore", Value::Null),
+        (
+            &[
+                "keys",
+                "create",
+                "k",
+                "--connection",
+                "c",
+                "--spec",
+                "rsa-3072",
+                "--label",
+                "a=b=c",
+                "--cache",
+                r#"{"max_age":"5s"}"#,
+            ],
+            "POST /v1/keys",
+            json!({"name": "k", "connection": "c", "spec": "rsa-3072", "labels": {"a": "b=c"}, "cache": {"max_age": "5s"}}),
+        ),
+        (
+            &["keys", "list", "--connection", "c", "--label", "a=b", "--limit", "7"],
+            "GET /v1/keys?page_size=7&connection=c&label=a%3Db",
+            Value::Null,
+        ),
+        (&["keys", "get", "k/../x"], "GET /v1/keys/k%2F..%2Fx", Value::Null),
+        (
+            &["keys", "update", "k", "--etag", "\"3\"", "--name", "n", "--no-labels"],
+            "PATCH /v1/keys/k",
+            json!({"name": "n", "labels": {}}),
+        ),
+        (&["keys", "delete", "k"], "DELETE /v1/keys/k", Value::Null),
+        (&["keys", "versions", "k"], "GET /v1/keys/k/versions?page_size=1000", Value::Null),
+        (&["keys", "rotate", "k"], "POST /v1/keys/k/rotate", Value::Null),
+        (&["keys", "enable", "k"], "POST /v1/keys/k/enable", Value::Null),
+        (
+            &["keys", "disable", "k", "--at-provider"],
+            "POST /v1/keys/k/disable",
+            json!({"at_provider": true}),
+        ),
+        (&["tokens", "list", "p"], "GET /v1/principals/p/tokens?page_size=1000", Value::Null),
+        (&["tokens", "revoke", "p", "t"], "DELETE /v1/principals/p/tokens/t", Value::Null),
+        (
+            &["principals", "create", "p"],
+            "POST /v1/principals",
+            json!({"name": "p", "kind": "service_account"}),
+        ),
+        (&["principals", "list"], "GET /v1/principals?page_size=1000", Value::Null),
+        (&["principals", "get", "p"], "GET /v1/principals/p", Value::Null),
+        (
+            &["tenants", "create", "t", "--id", "00"],
+            "POST /v1/tenants",
+            json!({"name": "t", "id": "00"}),
+        ),
+        (&["tenants", "list"], "GET /v1/tenants?page_size=1000", Value::Null),
+    ];
+    for (line, expected, body) in lines {
+        server.run(line).await.0.unwrap();
+        let seen = server.last();
+        assert_eq!((seen.line.as_str(), &seen.body), (*expected, body), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn global_options_become_headers() {
+    let (_folder, token) = folder_with("token", b"clv_abc\n");
+    let server = server(|_| (200, json!({}))).await;
+    let options = [
+        "--token-file",
+        &token,
+        "--tenant",
+        "acme",
+        "--timeout",
+        "800ms",
+        "--idempotency-key",
+        "once",
+    ];
+    server.run(&[&["keys", "rotate", "k"][..], &options].concat()).await.0.unwrap();
+    let seen = server.last();
+    assert_eq!(seen.header("authorization"), Some("Bearer clv_abc"));
+    assert_eq!(seen.header("claviger-tenant"), Some("acme"));
+    assert_eq!(seen.header("claviger-timeout"), Some("800ms"));
+    assert_eq!(seen.header("idempotency-key"), Some("once"));
+}
+
+#[tokio::test]
+async fn an_update_is_made_under_the_etag_that_was_seen() {
+    let server = server(|_| (200, json!({"etag": "\"7\""}))).await;
+    server.run(&["keys", "update", "k", "--label", "a=b"]).await.0.unwrap();
+    let seen = server.last();
+    assert_eq!((seen.line.as_str(), seen.header("if-match")), ("PATCH /v1/keys/k", Some("\"7\"")));
+    assert_eq!(server.last().line, "GET /v1/keys/k");
+    assert!(matches!(server.run(&["keys", "update", "k"]).await.0, Err(Failure::Usage(_))));
+}
+
+#[tokio::test]
+async fn a_list_follows_its_pages_to_the_limit() {
+    let server = server(|seen| {
+        let second = seen.line.contains("page_token=two");
+        let name = if second { "b" } else { "a" };
+        (
+            200,
+            json!({"items": [{"name": name}], "next_page_token": if second { "three" } else { "two" }}),
+        )
+    })
+    .await;
+    let (done, out) = server.run(&["keys", "list", "--limit", "2", "--output", "json"]).await;
+    done.unwrap();
+    let list: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(list, json!({"items": [{"name": "a"}, {"name": "b"}], "next_page_token": "three"}));
+    assert_eq!(server.last().line, "GET /v1/keys?page_size=1&page_token=two");
+    let (_, out) = server.run(&["keys", "list", "--limit", "1"]).await;
+    assert!(
+        out.starts_with(" NAME  PROVIDER  CONNECTION") && out.ends_with("more with --page-token two\n"),
+        "{out}"
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_never_ends_is_an_error() {
+    let server = server(|_| (200, json!({"items": [], "next_page_token": "again"}))).await;
+    assert!(matches!(server.run(&["keys", "list"]).await.0, Err(Failure::Protocol(_))));
+}
