@@ -1,0 +1,257 @@
+//! The rows, as the rest of the gateway sees them. Times are Unix microseconds, UTC.
+
+use std::collections::BTreeMap;
+
+use claviger_provider::{ConnectionId, KeyId, KeySpec, PrincipalId, ProviderKind, TenantId, TokenId};
+use serde::{Deserialize, Serialize};
+
+/// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
+pub type Labels = BTreeMap<String, String>;
+
+/// One customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Immutable.
+    pub id: TenantId,
+    /// Unique in the installation.
+    pub name: String,
+    /// No request of a suspended tenant is permitted.
+    pub suspended: bool,
+    /// When it was made.
+    pub created: i64,
+}
+
+/// What kind of caller a principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipalKind {
+    /// A program with a token of its own.
+    ServiceAccount,
+    /// A program known by its platform's identity.
+    Workload,
+    /// A human being.
+    Person,
+}
+
+/// Whoever calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Immutable.
+    pub id: PrincipalId,
+    /// [`TenantId::INSTALLATION`] for a platform operator.
+    pub tenant: TenantId,
+    /// Unique in the tenant.
+    pub name: String,
+    /// What kind.
+    pub kind: PrincipalKind,
+    /// When it was made.
+    pub created: i64,
+}
+
+/// An API token as it is kept: never its text, never its secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Immutable; names the token in the API and the record.
+    pub id: TokenId,
+    /// The principal's tenant.
+    pub tenant: TenantId,
+    /// Whose token it is.
+    pub principal: PrincipalId,
+    /// The 12 base62 characters that stand in the token's text; unique.
+    pub public_id: String,
+    /// SHA-256 of the 43 characters of the secret.
+    pub secret_sha256: [u8; 32],
+    /// What it may do, as JSON that `access` writes and reads.
+    pub grants: String,
+    /// When it was made.
+    pub created: i64,
+    /// From then on it is refused.
+    pub expires: i64,
+    /// When it was revoked, if it was.
+    pub revoked: Option<i64>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").field("id", &self.id).field("principal", &self.principal).field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// How to reach one provider with one set of rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Immutable.
+    pub id: ConnectionId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Unique in the tenant.
+    pub name: String,
+    /// Which family.
+    pub provider: ProviderKind,
+    /// Where it leads, as the provider's own settings without secrets (JSON). Immutable.
+    pub settings: String,
+    /// The user's labels.
+    pub labels: Labels,
+    /// Severed: no call passes.
+    pub severed: bool,
+    /// Grows with each sever and restore; part of the DEK cache's key.
+    pub epoch: u64,
+    /// `config` when it comes from the operator's file.
+    pub managed_by: Option<String>,
+    /// 128 random bits, ours, for a provider's trust policy.
+    pub external_id: String,
+    /// Grows with each change; the etag.
+    pub revision: u64,
+    /// When it was made.
+    pub created: i64,
+    /// When it was last changed.
+    pub updated: i64,
+}
+
+/// What a PATCH may change.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionPatch {
+    /// The revision the caller saw.
+    pub expected_revision: u64,
+    /// New labels, all of them.
+    pub labels: Option<Labels>,
+    /// When.
+    pub at: i64,
+}
+
+/// The key's part of the DEK cache rules; `None` means the installation's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSettings {
+    /// Whether unwrapped data keys are kept at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Absolute age in seconds, at most 300.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age_s: Option<u32>,
+    /// Idle time in seconds, at most the age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_idle_s: Option<u32>,
+    /// How often one entry may be used, at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_uses: Option<u32>,
+}
+
+/// One logical key (KEK).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Immutable; stands in every blob.
+    pub id: KeyId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Unique in the tenant among those that are not detached.
+    pub name: String,
+    /// Through which connection.
+    pub connection: ConnectionId,
+    /// The connection's family.
+    pub provider: ProviderKind,
+    /// The provider key id of the primary version.
+    pub provider_key: String,
+    /// What it is made of.
+    pub spec: KeySpec,
+    /// Disabled: nothing but reading it is possible.
+    pub disabled: bool,
+    /// Whether a rewrap may lead out of external custody.
+    pub allow_export: bool,
+    /// The version that wraps.
+    pub primary_version: u32,
+    /// Cache rules.
+    pub cache: CacheSettings,
+    /// The user's labels.
+    pub labels: Labels,
+    /// `config` when it comes from the operator's file.
+    pub managed_by: Option<String>,
+    /// Grows with each enable, disable, detach and change of cache rules; part of the DEK cache's key.
+    pub epoch: u64,
+    /// Grows with each change; the etag.
+    pub revision: u64,
+    /// When it was made.
+    pub created: i64,
+    /// When it was last changed.
+    pub updated: i64,
+}
+
+/// What a PATCH may change.
+#[derive(Debug, Clone, Default)]
+pub struct KeyPatch {
+    /// The revision the caller saw.
+    pub expected_revision: u64,
+    /// A new name.
+    pub name: Option<String>,
+    /// New labels, all of them.
+    pub labels: Option<Labels>,
+    /// New cache rules, all of them.
+    pub cache: Option<CacheSettings>,
+    /// When.
+    pub at: i64,
+}
+
+/// One version of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyVersion {
+    /// Ours, from 1.
+    pub number: u32,
+    /// The provider key id that envelopes carry.
+    pub provider_key: String,
+    /// The provider's version id; empty where it names none.
+    pub provider_version: String,
+    /// Whether it still unwraps.
+    pub enabled: bool,
+    /// When it was made.
+    pub created: i64,
+}
+
+/// Which keys a list shows; all that is set must match.
+#[derive(Debug, Clone, Default)]
+pub struct KeyFilter {
+    /// Only through this connection.
+    pub connection: Option<ConnectionId>,
+    /// Only disabled, or only enabled.
+    pub disabled: Option<bool>,
+    /// Only with this label and value.
+    pub label: Option<(String, String)>,
+}
+
+/// A page of a list that is ordered by name (tokens: by id in hex).
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Only what comes after this name.
+    pub after: Option<String>,
+    /// At most so many.
+    pub size: u32,
+}
+
+/// What an `Idempotency-Key` is unique in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey {
+    /// The caller's tenant as it acts.
+    pub tenant: TenantId,
+    /// The caller.
+    pub principal: PrincipalId,
+    /// Method and route with its names filled in.
+    pub route: String,
+    /// The header's value.
+    pub key: String,
+}
+
+/// A kept answer. It never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyRecord {
+    /// What it is kept under.
+    pub key: IdempotencyKey,
+    /// HMAC of the request's body.
+    pub body_hmac: [u8; 32],
+    /// The answer's HTTP status.
+    pub status: u16,
+    /// The answer's body (JSON); of a token creation only the id.
+    pub body: String,
+    /// The answer's etag, if it had one.
+    pub etag: Option<String>,
+    /// When it was made.
+    pub created: i64,
+}
