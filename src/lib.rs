@@ -3,4 +3,4 @@
 //!
 //! `docs/architecture.md` is the map; [`boot`] puts the parts together.
 
-pub mod store;
+pub mod envelope;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use claviger_provider::Secret;
+use claviger_provider::xaes::XaesKey;
+use claviger_provider::{Algorithm, Secret};
 use serde::Deserialize;
 
 use super::copy;
@@ -21,8 +22,7 @@ pub(super) struct Vector {
     context: BTreeMap<String, String>,
     seal_keys: Vec<String>,
     k: String,
-    #[serde(rename = "kek")]
-    _kek: Option<String>,
+    kek: Option<String>,
     plaintext: Option<String>,
     seal: Option<String>,
     usable: Option<Vec<bool>>,
@@ -61,6 +61,15 @@ impl Vector {
         let usable: Vec<bool> = envelope.recipients().iter().map(Recipient::is_usable).collect();
         if !usable.contains(&true) {
             return Err("ciphertext_rejected");
+        }
+        if let Some(kek) = &self.kek {
+            let kek = XaesKey::new(&Secret::new(hex::decode(kek).unwrap())).unwrap();
+            for (_, wrapped) in envelope.recipients().iter().filter_map(Recipient::wrapped) {
+                if wrapped.algorithm == Algorithm::Xaes256Gcm {
+                    let k = kek.open(context.bytes(), &wrapped.ciphertext).map_err(|_| "ciphertext_rejected")?;
+                    assert_eq!(k, self.k(), "{}", self.name);
+                }
+            }
         }
         let opened = envelope.open(self.k(), &context).map_err(|_| "ciphertext_rejected")?;
         Ok((hex::encode(opened.plaintext().expose()), seal, usable))
