@@ -4,3 +4,4 @@
 //! `docs/architecture.md` is the map; [`boot`] puts the parts together.
 
 pub mod envelope;
+pub mod store;
