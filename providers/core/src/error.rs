@@ -43,6 +43,30 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// The word used in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid_input",
+            Self::KeyNotFound => "key_not_found",
+            Self::Conflict => "conflict",
+            Self::KeyState => "key_state",
+            Self::TooLarge => "too_large",
+            Self::CiphertextRejected => "ciphertext_rejected",
+            Self::RateLimited => "rate_limited",
+            Self::ProviderDenied => "provider_denied",
+            Self::ExternalDenied => "external_denied",
+            Self::UpstreamUnavailable => "upstream_unavailable",
+            Self::CircuitOpen => "circuit_open",
+            Self::UpstreamProtocol => "upstream_protocol",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Unsupported => "unsupported",
+            Self::Misconfigured => "misconfigured",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// Whether another attempt can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {

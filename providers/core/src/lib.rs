@@ -8,6 +8,7 @@
 mod capability;
 mod context;
 mod error;
+mod factory;
 mod ids;
 pub mod layers;
 mod op;
@@ -19,6 +20,7 @@ pub mod xaes;
 pub use capability::{Capabilities, ContextBinding, How, KeySpec, Rotation};
 pub use context::BoundContext;
 pub use error::{Error, ErrorKind, Retry};
+pub use factory::{Factory, ParsedSettings, SettingsError};
 pub use ids::{ConnectionId, DekId, Id, IdError, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
 pub use op::{Call, Op, Reply};

@@ -21,9 +21,10 @@ pub struct OpContext {
 }
 
 impl OpContext {
-    /// The time that is left, zero when it is over.
+    /// The time that is left, zero when it is over. Measured on the runtime's clock, which
+    /// is the system's monotonic one unless a test has paused it.
     pub fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        tokio::time::Instant::from_std(self.deadline).saturating_duration_since(tokio::time::Instant::now())
     }
 }
 

@@ -1,0 +1,286 @@
+//! Holds every answer against what was asked and against the envelope's bounds.
+//!
+//! An adapter translates what a server says; a server that is broken or hostile must not
+//! reach the envelope, the store or the record through it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{Call, Capabilities, Error, ErrorKind, KeyDescription, KeyState, Op, OpContext, ProviderKeyRef, ProviderKind, Reply, Wrapped};
+
+/// The most bytes of a recipient's ciphertext (`docs/format.md`, Recipient, member 6).
+pub(super) const MAX_CIPHERTEXT: usize = 6144;
+/// The most bytes of a provider key id (member 3).
+pub(super) const MAX_KEY_ID: usize = 512;
+/// The most bytes of a provider key version (member 4).
+const MAX_KEY_VERSION: usize = 128;
+/// The most versions of one key: one a day for 27 years.
+const MAX_VERSIONS: usize = 10_000;
+/// The most bytes of the text of a probe.
+const MAX_DETAIL: usize = 1024;
+/// The most bytes of the provider's own request id.
+const MAX_REQUEST_ID: usize = 256;
+
+/// The innermost layer.
+pub(super) struct Answers {
+    inner: Arc<dyn Call>,
+    max_plaintext: usize,
+}
+
+impl Answers {
+    pub(super) fn new(inner: Arc<dyn Call>, capabilities: &Capabilities) -> Self {
+        Self {
+            inner,
+            max_plaintext: capabilities.max_plaintext,
+        }
+    }
+
+    /// What is wrong with the reply, if anything.
+    fn check(&self, op: Op<'_>, reply: &Reply) -> Result<(), &'static str> {
+        match reply {
+            Reply::Wrapped(wrapped) => self::wrapped(op, wrapped),
+            Reply::Rewrapped(rewrapped) => wrapped(op, &rewrapped.wrapped),
+            Reply::Generated(generated) => {
+                wrapped(op, &generated.wrapped)?;
+                let right = matches!(op, Op::GenerateDataKey { bytes, .. } if bytes == generated.plaintext.len());
+                ensure(right, "the generated key has another length than asked for")
+            }
+            Reply::Unwrapped(dek) => ensure((1..=self.max_plaintext).contains(&dek.len()), "the unwrapped key's length"),
+            Reply::Key(description) => self::description(description),
+            Reply::Probed(probe) => ensure(probe.detail.len() <= MAX_DETAIL, "the probe's text is too long"),
+            Reply::Done => Ok(()),
+        }
+    }
+}
+
+fn ensure(right: bool, otherwise: &'static str) -> Result<(), &'static str> {
+    if right { Ok(()) } else { Err(otherwise) }
+}
+
+fn wrapped(op: Op<'_>, wrapped: &Wrapped) -> Result<(), &'static str> {
+    key_ref(&wrapped.key)?;
+    ensure(
+        (1..=MAX_CIPHERTEXT).contains(&wrapped.ciphertext.len()),
+        "the ciphertext is empty or too long",
+    )?;
+    ensure(
+        wrapped.upstream_request_id.as_ref().is_none_or(|id| id.len() <= MAX_REQUEST_ID),
+        "the request id is too long",
+    )?;
+    // Under another key than asked for, the blob would name a key that is not ours to use.
+    // The version is the provider's to choose where it takes none.
+    ensure(
+        target(op).is_some_and(|key| key.id == wrapped.key.id),
+        "wrapped under another key than asked for",
+    )
+}
+
+/// The key that an operation which wraps is to wrap under.
+fn target(op: Op<'_>) -> Option<&ProviderKeyRef> {
+    match op {
+        Op::WrapKey { key, .. } | Op::GenerateDataKey { key, .. } | Op::RewrapKey { to: key, .. } => Some(key),
+        Op::UnwrapKey { .. }
+        | Op::CreateKey { .. }
+        | Op::Rotate { .. }
+        | Op::Describe { .. }
+        | Op::SetState { .. }
+        | Op::ScheduleDeletion { .. }
+        | Op::Import { .. }
+        | Op::Probe => None,
+    }
+}
+
+fn key_ref(key: &ProviderKeyRef) -> Result<(), &'static str> {
+    ensure((1..=MAX_KEY_ID).contains(&key.id.len()), "the key id is empty or too long")?;
+    ensure(key.version.len() <= MAX_KEY_VERSION, "the key version is too long")
+}
+
+fn description(key: &KeyDescription) -> Result<(), &'static str> {
+    ensure((1..=MAX_KEY_ID).contains(&key.id.len()), "the key id is empty or too long")?;
+    ensure(key.versions.len() <= MAX_VERSIONS, "too many versions")?;
+    // A key that waits for its material has no version yet.
+    let waiting = key.versions.is_empty() && key.state == KeyState::PendingImport;
+    ensure(
+        waiting || key.primary < key.versions.len(),
+        "the primary version is not in the list",
+    )?;
+    key.versions.iter().try_for_each(|version| key_ref(&version.key))
+}
+
+#[async_trait]
+impl Call for Answers {
+    fn kind(&self) -> ProviderKind {
+        self.inner.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+        let reply = self.inner.call(cx, op).await?;
+        match self.check(op, &reply) {
+            Ok(()) => Ok(reply),
+            Err(what) => Err(Error::new(ErrorKind::UpstreamProtocol, format!("{}: {what}", op.name())).provider(self.kind())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::Answers;
+    use crate::layers::scripted::{Scripted, Step, all_ops, capable, context, cx, description, key, wrapped};
+    use crate::{Call, ErrorKind, Generated, KeyDescription, KeyState, Op, Probe, ProviderKeyRef, Reply, Rewrapped, Secret, Wrapped};
+
+    async fn answer(op: Op<'_>, reply: Reply) -> Result<(), ErrorKind> {
+        let scripted = Arc::new(Scripted::new([Step::Reply(reply)]));
+        let layer = Answers::new(scripted, &capable());
+        layer
+            .call(&cx(Duration::from_secs(1)), op)
+            .await
+            .map(drop)
+            .map_err(|error| error.kind)
+    }
+
+    #[tokio::test]
+    async fn sound_answers_pass() {
+        for own in all_ops() {
+            let layer = Answers::new(Arc::new(Scripted::new([])), &capable());
+            layer.call(&cx(Duration::from_secs(1)), own.op()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn wrapped_out_of_bounds_is_refused_wherever_it_appears() {
+        let (key, context, source) = (key(), context(), wrapped());
+        let named = |id: String, version: String| Wrapped {
+            key: ProviderKeyRef { id, version },
+            ..wrapped()
+        };
+        let sized = |len| Wrapped {
+            ciphertext: vec![1; len],
+            ..wrapped()
+        };
+        let bad = [
+            sized(0),
+            sized(6145),
+            named(String::new(), "1".into()),
+            named("k".repeat(513), "1".into()),
+            named("another".into(), "1".into()),
+            named(key.id.clone(), "1".repeat(129)),
+            Wrapped {
+                upstream_request_id: Some("r".repeat(257)),
+                ..wrapped()
+            },
+        ];
+        for wrapped in bad {
+            let wrap = Op::WrapKey {
+                key: &key,
+                dek: &Secret::random(32),
+                context: &context,
+            };
+            assert_eq!(
+                answer(wrap, Reply::Wrapped(wrapped.clone())).await,
+                Err(ErrorKind::UpstreamProtocol)
+            );
+            let rewrap = Op::RewrapKey {
+                wrapped: &source,
+                to: &key,
+                context: &context,
+            };
+            let reply = Reply::Rewrapped(Rewrapped { wrapped: wrapped.clone() });
+            assert_eq!(answer(rewrap, reply).await, Err(ErrorKind::UpstreamProtocol));
+            let generate = Op::GenerateDataKey {
+                key: &key,
+                bytes: 32,
+                context: &context,
+            };
+            let plaintext = Secret::random(32);
+            let reply = Reply::Generated(Generated { plaintext, wrapped });
+            assert_eq!(answer(generate, reply).await, Err(ErrorKind::UpstreamProtocol));
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_have_the_length_asked_for() {
+        let (key, context, wrapped) = (key(), context(), wrapped());
+        for (len, expected) in [
+            (31, Err(ErrorKind::UpstreamProtocol)),
+            (32, Ok(())),
+            (33, Err(ErrorKind::UpstreamProtocol)),
+        ] {
+            let op = Op::GenerateDataKey {
+                key: &key,
+                bytes: 32,
+                context: &context,
+            };
+            let reply = Reply::Generated(Generated {
+                plaintext: Secret::random(len),
+                wrapped: wrapped.clone(),
+            });
+            assert_eq!(answer(op, reply).await, expected, "{len}");
+        }
+        for (len, expected) in [
+            (0, Err(ErrorKind::UpstreamProtocol)),
+            (1, Ok(())),
+            (capable().max_plaintext + 1, Err(ErrorKind::UpstreamProtocol)),
+        ] {
+            let op = Op::UnwrapKey {
+                wrapped: &wrapped,
+                context: &context,
+            };
+            assert_eq!(answer(op, Reply::Unwrapped(Secret::random(len))).await, expected, "{len}");
+        }
+    }
+
+    #[tokio::test]
+    async fn descriptions_make_sense() {
+        let key = key();
+        let many = vec![description().versions[0].clone(); 10_001];
+        let cases: [(KeyDescription, Result<(), ErrorKind>); 4] = [
+            (
+                KeyDescription {
+                    primary: 1,
+                    ..description()
+                },
+                Err(ErrorKind::UpstreamProtocol),
+            ),
+            (
+                KeyDescription {
+                    versions: many,
+                    ..description()
+                },
+                Err(ErrorKind::UpstreamProtocol),
+            ),
+            (
+                KeyDescription {
+                    id: String::new(),
+                    ..description()
+                },
+                Err(ErrorKind::UpstreamProtocol),
+            ),
+            (
+                KeyDescription {
+                    versions: Vec::new(),
+                    state: KeyState::PendingImport,
+                    ..description()
+                },
+                Ok(()),
+            ),
+        ];
+        for (description, expected) in cases {
+            assert_eq!(answer(Op::Describe { key: &key }, Reply::Key(description)).await, expected);
+        }
+        let detail = "x".repeat(1025);
+        assert_eq!(
+            answer(Op::Probe, Reply::Probed(Probe { detail })).await,
+            Err(ErrorKind::UpstreamProtocol)
+        );
+    }
+}

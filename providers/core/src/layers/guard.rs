@@ -1,0 +1,232 @@
+//! Refuses what the provider does not declare, and input out of its bounds, before
+//! anything waits or is sent.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::answers::{MAX_CIPHERTEXT, MAX_KEY_ID};
+use crate::{Call, Capabilities, Error, ErrorKind, How, KeyRequest, Op, OpContext, ProviderKind, Reply, Wrapped};
+
+/// The capability guard.
+pub(super) struct CapabilityGuard {
+    inner: Arc<dyn Call>,
+    capabilities: Arc<Capabilities>,
+}
+
+impl CapabilityGuard {
+    pub(super) fn new(inner: Arc<dyn Call>, capabilities: Arc<Capabilities>) -> Self {
+        Self { inner, capabilities }
+    }
+
+    fn check(&self, op: Op<'_>) -> Result<(), Error> {
+        let can = &self.capabilities;
+        match op {
+            Op::WrapKey { dek, .. } => {
+                declared(can.wrap != How::No, op)?;
+                self.data_key_length(dek.len(), op)
+            }
+            Op::UnwrapKey { wrapped, .. } => {
+                declared(can.wrap != How::No, op)?;
+                ciphertext_length(wrapped, op)
+            }
+            // Through memory, these two are made of wrap and unwrap by the broker; only a
+            // provider that does them inside is asked for them.
+            Op::GenerateDataKey { bytes, .. } => {
+                declared(can.generate_data_key == How::InsideProvider, op)?;
+                self.data_key_length(bytes, op)
+            }
+            Op::RewrapKey { wrapped, .. } => {
+                declared(can.rewrap == How::InsideProvider, op)?;
+                ciphertext_length(wrapped, op)
+            }
+            Op::CreateKey { request } => self.key_request(request, op),
+            Op::Rotate { .. } => declared(can.rotation.is_some(), op),
+            Op::SetState { .. } => declared(can.set_state, op),
+            Op::ScheduleDeletion { .. } => declared(can.schedule_deletion, op),
+            Op::Import { .. } => declared(can.import, op),
+            // Every provider can describe a key and be probed.
+            Op::Describe { .. } | Op::Probe => Ok(()),
+        }
+    }
+
+    fn key_request(&self, request: &KeyRequest, op: Op<'_>) -> Result<(), Error> {
+        declared(self.capabilities.specs.contains(&request.spec), op)?;
+        match &request.adopt {
+            None => declared(self.capabilities.create_key, op),
+            Some(name) if name.is_empty() || name.len() > MAX_KEY_ID => {
+                Err(Error::new(ErrorKind::InvalidInput, "the provider key's name is empty or too long"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn data_key_length(&self, bytes: usize, op: Op<'_>) -> Result<(), Error> {
+        if bytes == 0 {
+            Err(Error::new(ErrorKind::InvalidInput, format!("{} of an empty key", op.name())))
+        } else if bytes > self.capabilities.max_plaintext {
+            Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("{} of {bytes} bytes, at most {}", op.name(), self.capabilities.max_plaintext),
+            ))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn declared(declared: bool, op: Op<'_>) -> Result<(), Error> {
+    if declared {
+        Ok(())
+    } else {
+        Err(Error::new(ErrorKind::Unsupported, format!("{} is not declared", op.name())))
+    }
+}
+
+/// No provider of ours made a ciphertext out of these bounds.
+fn ciphertext_length(wrapped: &Wrapped, op: Op<'_>) -> Result<(), Error> {
+    if (1..=MAX_CIPHERTEXT).contains(&wrapped.ciphertext.len()) {
+        Ok(())
+    } else {
+        Err(Error::new(
+            ErrorKind::CiphertextRejected,
+            format!("{} of a ciphertext of {} bytes", op.name(), wrapped.ciphertext.len()),
+        ))
+    }
+}
+
+#[async_trait]
+impl Call for CapabilityGuard {
+    fn kind(&self) -> ProviderKind {
+        self.inner.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::clone(&self.capabilities)
+    }
+
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+        self.check(op).map_err(|error| error.provider(self.kind()))?;
+        self.inner.call(cx, op).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::CapabilityGuard;
+    use crate::layers::scripted::{Scripted, all_ops, capable, context, cx, incapable, key, wrapped};
+    use crate::{Call, ErrorKind, KeyId, KeyRequest, KeySpec, Op, Secret};
+
+    fn guard(scripted: &Arc<Scripted>, capabilities: crate::Capabilities) -> CapabilityGuard {
+        CapabilityGuard::new(Arc::clone(scripted) as Arc<dyn Call>, Arc::new(capabilities))
+    }
+
+    #[tokio::test]
+    async fn what_is_declared_passes() {
+        let scripted = Arc::new(Scripted::new([]));
+        let guard = guard(&scripted, capable());
+        for op in all_ops().iter().map(|own| own.op()) {
+            guard.call(&cx(Duration::from_secs(1)), op).await.unwrap();
+        }
+        assert_eq!(scripted.calls(), all_ops().len());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_declared_never_arrives() {
+        let scripted = Arc::new(Scripted::new([]));
+        let guard = guard(&scripted, incapable());
+        for op in all_ops().iter().map(|own| own.op()) {
+            let result = guard.call(&cx(Duration::from_secs(1)), op).await;
+            match op {
+                Op::Describe { .. } | Op::Probe => assert!(result.is_ok(), "{}", op.name()),
+                Op::WrapKey { .. }
+                | Op::UnwrapKey { .. }
+                | Op::GenerateDataKey { .. }
+                | Op::RewrapKey { .. }
+                | Op::CreateKey { .. }
+                | Op::Rotate { .. }
+                | Op::SetState { .. }
+                | Op::ScheduleDeletion { .. }
+                | Op::Import { .. } => assert_eq!(result.unwrap_err().kind, ErrorKind::Unsupported, "{}", op.name()),
+            }
+        }
+        assert_eq!(scripted.calls(), 2);
+    }
+
+    #[tokio::test]
+    async fn lengths_are_held() {
+        let scripted = Arc::new(Scripted::new([]));
+        let guard = guard(&scripted, capable());
+        let (key, context, cx) = (key(), context(), cx(Duration::from_secs(1)));
+        let max = capable().max_plaintext;
+        for (len, expected) in [
+            (0, Err(ErrorKind::InvalidInput)),
+            (1, Ok(())),
+            (max, Ok(())),
+            (max + 1, Err(ErrorKind::TooLarge)),
+        ] {
+            let dek = Secret::random(len);
+            let wrap = Op::WrapKey {
+                key: &key,
+                dek: &dek,
+                context: &context,
+            };
+            let generate = Op::GenerateDataKey {
+                key: &key,
+                bytes: len,
+                context: &context,
+            };
+            for op in [wrap, generate] {
+                assert_eq!(
+                    guard.call(&cx, op).await.map(drop).map_err(|e| e.kind),
+                    expected,
+                    "{} {len}",
+                    op.name()
+                );
+            }
+        }
+        for (len, accepted) in [(0, false), (1, true), (6144, true), (6145, false)] {
+            let mut wrapped = wrapped();
+            wrapped.ciphertext = vec![0; len];
+            let op = Op::UnwrapKey {
+                wrapped: &wrapped,
+                context: &context,
+            };
+            let expected = if accepted { Ok(()) } else { Err(ErrorKind::CiphertextRejected) };
+            assert_eq!(guard.call(&cx, op).await.map(drop).map_err(|e| e.kind), expected, "{len}");
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_are_made_only_where_declared_and_adopted_by_a_name_in_bounds() {
+        let scripted = Arc::new(Scripted::new([]));
+        let guard = guard(
+            &scripted,
+            crate::Capabilities {
+                create_key: false,
+                specs: vec![KeySpec::Aes256],
+                ..capable()
+            },
+        );
+        for (adopt, spec, expected) in [
+            (None, KeySpec::Aes256, Err(ErrorKind::Unsupported)),
+            (Some("a".repeat(512)), KeySpec::Aes256, Ok(())),
+            (Some("a".into()), KeySpec::Rsa3072, Err(ErrorKind::Unsupported)),
+            (Some(String::new()), KeySpec::Aes256, Err(ErrorKind::InvalidInput)),
+            (Some("a".repeat(513)), KeySpec::Aes256, Err(ErrorKind::InvalidInput)),
+        ] {
+            let request = KeyRequest {
+                key_id: KeyId::random(),
+                spec,
+                adopt,
+            };
+            let result = guard.call(&cx(Duration::from_secs(1)), Op::CreateKey { request: &request }).await;
+            assert_eq!(result.map(drop).map_err(|e| e.kind), expected, "{request:?}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Counts and times every operation, and holds the names of all metrics of the layers.
+//!
+//! Labels are the provider family, the operation and the outcome: closed lists of ours. No
+//! tenant, key or principal becomes a label.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use tokio::time::Instant;
+
+use crate::{Call, Capabilities, Error, Op, OpContext, ProviderKind, Reply};
+
+const CALLS: &str = "claviger_provider_calls_total";
+const SECONDS: &str = "claviger_provider_call_seconds";
+const IN_FLIGHT: &str = "claviger_provider_calls_in_flight";
+const RETRIES: &str = "claviger_provider_retries_total";
+const BREAKER: &str = "claviger_provider_breaker_transitions_total";
+
+/// Tells the installed recorder what the layers' metrics mean. Called once at start.
+pub fn describe() {
+    describe_counter!(
+        CALLS,
+        "Provider operations by outcome: ok, abandoned (nobody waits any more) or the error's kind"
+    );
+    describe_histogram!(
+        SECONDS,
+        metrics::Unit::Seconds,
+        "Time of provider operations, waiting and retries included"
+    );
+    describe_gauge!(IN_FLIGHT, "Provider operations under way or waiting");
+    describe_counter!(RETRIES, "Attempts after the first");
+    describe_counter!(BREAKER, "Circuit breaker transitions by the state entered");
+}
+
+/// Counts one attempt after the first.
+pub(super) fn count_retry(provider: ProviderKind, op: &'static str) {
+    counter!(RETRIES, "provider" => provider.as_str(), "op" => op).increment(1);
+}
+
+/// Counts one change of a breaker's state.
+pub(super) fn count_breaker(provider: ProviderKind, to: &'static str) {
+    counter!(BREAKER, "provider" => provider.as_str(), "to" => to).increment(1);
+}
+
+/// The outermost layer.
+pub(super) struct Metrics {
+    inner: Arc<dyn Call>,
+}
+
+impl Metrics {
+    pub(super) fn new(inner: Arc<dyn Call>) -> Self {
+        Self { inner }
+    }
+}
+
+/// One operation under way. Its drop counts it, so that one whose caller went away is
+/// counted too.
+struct Measured {
+    provider: &'static str,
+    op: &'static str,
+    start: Instant,
+    outcome: &'static str,
+}
+
+impl Measured {
+    fn start(provider: ProviderKind, op: &'static str) -> Self {
+        let provider = provider.as_str();
+        gauge!(IN_FLIGHT, "provider" => provider).increment(1);
+        Self {
+            provider,
+            op,
+            start: Instant::now(),
+            outcome: "abandoned",
+        }
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        gauge!(IN_FLIGHT, "provider" => self.provider).decrement(1);
+        counter!(CALLS, "provider" => self.provider, "op" => self.op, "outcome" => self.outcome).increment(1);
+        histogram!(SECONDS, "provider" => self.provider, "op" => self.op, "outcome" => self.outcome).record(self.start.elapsed());
+    }
+}
+
+#[async_trait]
+impl Call for Metrics {
+    fn kind(&self) -> ProviderKind {
+        self.inner.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+        let mut measured = Measured::start(self.kind(), op.name());
+        let result = self.inner.call(cx, op).await;
+        measured.outcome = match &result {
+            Ok(_) => "ok",
+            Err(error) => error.kind.as_str(),
+        };
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use super::Metrics;
+    use crate::layers::scripted::{Scripted, Step, cx};
+    use crate::{Call, ErrorKind, Op, Retry};
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_outcomes_and_what_was_abandoned() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let _installed = metrics::set_default_local_recorder(&recorder);
+        let scripted = Scripted::new([Step::Answer, Step::Fail(ErrorKind::ProviderDenied, Retry::Never), Step::Hang]);
+        let layer = Metrics::new(Arc::new(scripted));
+        let cx = cx(Duration::from_secs(9));
+
+        layer.call(&cx, Op::Probe).await.unwrap();
+        layer.call(&cx, Op::Probe).await.unwrap_err();
+        tokio::time::timeout(Duration::from_secs(2), layer.call(&cx, Op::Probe))
+            .await
+            .unwrap_err();
+
+        let all = snapshotter.snapshot().into_vec();
+        let value = |name: &str, labels: &[(&str, &str)]| {
+            all.iter().find_map(|(key, _, _, value)| {
+                let found: Vec<_> = key.key().labels().map(|label| (label.key(), label.value())).collect();
+                (key.key().name() == name && found == labels).then_some(value)
+            })
+        };
+        for (outcome, seconds) in [("ok", 0.0), ("provider_denied", 0.0), ("abandoned", 2.0)] {
+            let labels = [("provider", "vault"), ("op", "probe"), ("outcome", outcome)];
+            assert_eq!(value(super::CALLS, &labels), Some(&DebugValue::Counter(1)), "{outcome}");
+            let Some(DebugValue::Histogram(times)) = value(super::SECONDS, &labels) else {
+                panic!("no time for {outcome}");
+            };
+            assert_eq!(times.iter().map(|time| time.round()).collect::<Vec<_>>(), [seconds], "{outcome}");
+        }
+        let none = DebugValue::Gauge(0.0.into());
+        assert_eq!(value(super::IN_FLIGHT, &[("provider", "vault")]), Some(&none));
+    }
+}

@@ -1,0 +1,288 @@
+//! Tries again what may be tried again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::metrics::count_retry;
+use crate::secret::fill_random;
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
+
+/// What a retry takes from the budget.
+const COST: u32 = 5;
+/// What a retry after a time-out takes: it held a connection for a whole attempt.
+const COST_AFTER_TIMEOUT: u32 = 10;
+/// What a success at the first attempt puts back.
+const REFILL: u32 = 1;
+
+/// When and how often to try again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryConfig {
+    /// The most attempts after the first.
+    pub max_retries: u32,
+    /// The upper end of the first pause; it doubles with each further one.
+    pub base: Duration,
+    /// The upper end of any pause, but for what the provider itself asks for.
+    pub cap: Duration,
+    /// The tokens that all operations of the connection share. A retry takes 5, after a
+    /// time-out 10; they come back when it succeeds, and every success at the first
+    /// attempt brings 1. So retries of a provider that is down end after `budget / 5`,
+    /// and then stay a fifth of its successes.
+    pub budget: u32,
+}
+
+impl Default for RetryConfig {
+    /// 2 retries, pauses up to 50 ms and 100 ms, and the budget of the AWS SDKs (500).
+    fn default() -> Self {
+        Self {
+            max_retries: 2,
+            base: Duration::from_millis(50),
+            cap: Duration::from_secs(1),
+            budget: 500,
+        }
+    }
+}
+
+/// The retry layer: idempotent operations only, within the deadline, with full jitter.
+pub(super) struct Retrying {
+    inner: Arc<dyn Call>,
+    config: RetryConfig,
+    tokens: AtomicU32,
+}
+
+impl Retrying {
+    pub(super) fn new(inner: Arc<dyn Call>, config: RetryConfig) -> Self {
+        Self {
+            inner,
+            tokens: AtomicU32::new(config.budget),
+            config,
+        }
+    }
+
+    /// How long to wait before trying again, and what that takes from the budget; `None`
+    /// when the error is the answer.
+    fn next(&self, cx: &OpContext, op: Op<'_>, error: &Error, retries: u32) -> Option<(Duration, u32)> {
+        if !op.idempotent() || retries >= self.config.max_retries {
+            return None;
+        }
+        // An open circuit closes after seconds; who waits for it here only holds a slot.
+        if error.kind == ErrorKind::CircuitOpen {
+            return None;
+        }
+        let least = match error.retry {
+            Retry::Never => return None,
+            Retry::Backoff => Duration::ZERO,
+            Retry::After(least) => least,
+        };
+        let most = self.config.base.saturating_mul(1_u32 << retries.min(16)).min(self.config.cap);
+        let pause = least.saturating_add(jitter(most));
+        if pause >= cx.remaining() {
+            return None;
+        }
+        let cost = if error.kind == ErrorKind::UpstreamTimeout {
+            COST_AFTER_TIMEOUT
+        } else {
+            COST
+        };
+        self.take(cost).then_some((pause, cost))
+    }
+
+    fn take(&self, cost: u32) -> bool {
+        self.tokens
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| tokens.checked_sub(cost))
+            .is_ok()
+    }
+
+    fn give_back(&self, tokens: u32) {
+        // The closure always gives a value, so there is no failure to look at.
+        let _always = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            Some(held.saturating_add(tokens).min(self.config.budget))
+        });
+    }
+}
+
+/// A uniform draw from nothing to `most` ("full jitter"), so that callers that failed
+/// together do not come back together.
+fn jitter(most: Duration) -> Duration {
+    let mut draw = [0; 8];
+    fill_random(&mut draw);
+    let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+    // The upper half of the product is the draw scaled to 0..most.
+    let scaled = (u128::from(u64::from_le_bytes(draw)) * u128::from(most)) >> 64;
+    Duration::from_nanos(u64::try_from(scaled).unwrap_or(most))
+}
+
+#[async_trait]
+impl Call for Retrying {
+    fn kind(&self) -> ProviderKind {
+        self.inner.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+        let mut retries = 0;
+        let mut earned = REFILL;
+        loop {
+            let error = match self.inner.call(cx, op).await {
+                Ok(reply) => {
+                    self.give_back(earned);
+                    return Ok(reply);
+                }
+                Err(error) => error,
+            };
+            let Some((pause, cost)) = self.next(cx, op, &error, retries) else {
+                return Err(error);
+            };
+            tracing::debug!(request_id = %cx.request_id, op = op.name(), ?pause, %error, "trying again");
+            count_retry(self.kind(), op.name());
+            tokio::time::sleep(pause).await;
+            retries += 1;
+            earned = cost;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{RetryConfig, Retrying, jitter};
+    use crate::layers::scripted::{Scripted, Step, all_ops, cx, key};
+    use crate::{Call, ErrorKind, Op, Retry};
+
+    const DOWN: Step = Step::Fail(ErrorKind::UpstreamUnavailable, Retry::Backoff);
+
+    fn retrying(scripted: &Arc<Scripted>, config: RetryConfig) -> Retrying {
+        Retrying::new(Arc::clone(scripted) as Arc<dyn Call>, config)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_third_attempt_can_answer_and_there_is_no_fourth() {
+        let scripted = Arc::new(Scripted::new([DOWN, DOWN, Step::Answer, DOWN, DOWN, DOWN]));
+        let layer = retrying(&scripted, RetryConfig::default());
+        layer.call(&cx(Duration::from_secs(9)), Op::Probe).await.unwrap();
+        assert_eq!(scripted.calls(), 3);
+        let error = layer.call(&cx(Duration::from_secs(9)), Op::Probe).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UpstreamUnavailable);
+        assert_eq!(scripted.calls(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_idempotent_operations_are_repeated() {
+        for own in all_ops() {
+            let scripted = Arc::new(Scripted::new([DOWN, DOWN, DOWN]));
+            let layer = retrying(&scripted, RetryConfig::default());
+            layer.call(&cx(Duration::from_secs(9)), own.op()).await.unwrap_err();
+            let expected = if own.op().idempotent() { 3 } else { 1 };
+            assert_eq!(scripted.calls(), expected, "{}", own.op().name());
+        }
+        assert!(!Op::Rotate { key: &key() }.idempotent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn never_means_never_and_an_open_circuit_is_not_waited_for() {
+        for step in [
+            Step::Fail(ErrorKind::CiphertextRejected, Retry::Never),
+            Step::Fail(ErrorKind::CircuitOpen, Retry::After(Duration::from_millis(1))),
+        ] {
+            let scripted = Arc::new(Scripted::new([step]));
+            let start = Instant::now();
+            retrying(&scripted, RetryConfig::default())
+                .call(&cx(Duration::from_secs(9)), Op::Probe)
+                .await
+                .unwrap_err();
+            assert_eq!((scripted.calls(), start.elapsed()), (1, Duration::ZERO));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_providers_own_pause_is_kept_or_the_error_is_the_answer() {
+        let throttled = |seconds| Step::Fail(ErrorKind::RateLimited, Retry::After(Duration::from_secs(seconds)));
+        let scripted = Arc::new(Scripted::new([throttled(4)]));
+        let start = Instant::now();
+        retrying(&scripted, RetryConfig::default())
+            .call(&cx(Duration::from_secs(9)), Op::Probe)
+            .await
+            .unwrap();
+        assert!((4_000..=4_050).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+
+        for seconds in [9, u64::MAX] {
+            let scripted = Arc::new(Scripted::new([throttled(seconds)]));
+            let start = Instant::now();
+            let error = retrying(&scripted, RetryConfig::default())
+                .call(&cx(Duration::from_secs(9)), Op::Probe)
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind, ErrorKind::RateLimited);
+            assert_eq!((scripted.calls(), start.elapsed()), (1, Duration::ZERO), "it is told at once");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_budget_bounds_the_retries_of_all_and_successes_fill_it() {
+        let config = RetryConfig {
+            budget: 12,
+            ..RetryConfig::default()
+        };
+        let scripted = Arc::new(Scripted::new([DOWN, DOWN, DOWN, DOWN]));
+        let layer = retrying(&scripted, config);
+        let cx = cx(Duration::from_secs(9));
+        layer.call(&cx, Op::Probe).await.unwrap_err();
+        assert_eq!((scripted.calls(), layer.tokens.load(Ordering::Relaxed)), (3, 2));
+        layer.call(&cx, Op::Probe).await.unwrap_err();
+        assert_eq!(
+            (scripted.calls(), layer.tokens.load(Ordering::Relaxed)),
+            (4, 2),
+            "nothing left to spend"
+        );
+
+        for _ in 0..3 {
+            layer.call(&cx, Op::Probe).await.unwrap();
+        }
+        assert_eq!(layer.tokens.load(Ordering::Relaxed), 5);
+        scripted.then([DOWN, Step::Answer]);
+        layer.call(&cx, Op::Probe).await.unwrap();
+        assert_eq!(
+            layer.tokens.load(Ordering::Relaxed),
+            5,
+            "a retry that helped gives back what it took"
+        );
+        for _ in 0..20 {
+            layer.call(&cx, Op::Probe).await.unwrap();
+        }
+        assert_eq!(layer.tokens.load(Ordering::Relaxed), 12);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_costs_double() {
+        let scripted = Arc::new(Scripted::new([Step::Fail(ErrorKind::UpstreamTimeout, Retry::Backoff), DOWN]));
+        let config = RetryConfig {
+            max_retries: 1,
+            budget: 20,
+            ..RetryConfig::default()
+        };
+        let layer = retrying(&scripted, config);
+        layer.call(&cx(Duration::from_secs(9)), Op::Probe).await.unwrap_err();
+        assert_eq!(layer.tokens.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn jitter_stays_below_its_end_and_spreads() {
+        let most = Duration::from_millis(100);
+        let draws: Vec<_> = (0..200).map(|_| jitter(most)).collect();
+        assert!(draws.iter().all(|draw| *draw < most));
+        assert!(draws.iter().any(|draw| *draw < most / 4) && draws.iter().any(|draw| *draw > most * 3 / 4));
+        assert_eq!(jitter(Duration::ZERO), Duration::ZERO);
+    }
+}

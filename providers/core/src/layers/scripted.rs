@@ -1,0 +1,259 @@
+//! What stands below the layer under test: a [`Call`] that plays a script.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::{
+    Algorithm, BoundContext, Call, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, KeyDescription, KeyId, KeyRequest,
+    KeySpec, KeyState, Op, OpContext, Probe, ProviderKeyRef, ProviderKind, Reply, Retry, Rewrapped, Rotation, Secret, TenantId,
+    VersionDescription, Wrapped,
+};
+
+/// What the provider does with one call.
+pub(super) enum Step {
+    /// Answers soundly.
+    Answer,
+    /// Answers this.
+    Reply(Reply),
+    /// Fails.
+    Fail(ErrorKind, Retry),
+    /// Answers after this long.
+    Take(Duration),
+    /// Never answers.
+    Hang,
+}
+
+/// Plays its steps in the order of the calls; when there are none left it answers soundly.
+pub(super) struct Scripted {
+    steps: Mutex<VecDeque<Step>>,
+    /// Calls that arrived, that are under way, and the most that ever were.
+    seen: watch::Sender<Seen>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    arrived: usize,
+    under_way: usize,
+    most: usize,
+}
+
+struct UnderWay<'a>(&'a watch::Sender<Seen>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|seen| seen.under_way -= 1);
+    }
+}
+
+impl Scripted {
+    pub(super) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self {
+            steps: Mutex::new(steps.into_iter().collect()),
+            seen: watch::Sender::new(Seen::default()),
+        }
+    }
+
+    /// Adds steps at the end.
+    pub(super) fn then(&self, steps: impl IntoIterator<Item = Step>) {
+        self.steps.lock().extend(steps);
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.seen.borrow().arrived
+    }
+
+    pub(super) fn most_at_once(&self) -> usize {
+        self.seen.borrow().most
+    }
+
+    /// Waits until so many calls have arrived.
+    pub(super) async fn arrived(&self, calls: usize) {
+        let waited = self.seen.subscribe().wait_for(|seen| seen.arrived >= calls).await.map(drop);
+        assert_eq!(waited.map_err(|_| "the script is gone"), Ok(()));
+    }
+}
+
+#[async_trait]
+impl Call for Scripted {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Vault
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        capable()
+    }
+
+    async fn call(&self, _cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+        let step = self.steps.lock().pop_front().unwrap_or(Step::Answer);
+        self.seen.send_modify(|seen| {
+            seen.arrived += 1;
+            seen.under_way += 1;
+            seen.most = seen.most.max(seen.under_way);
+        });
+        let _under_way = UnderWay(&self.seen);
+        match step {
+            Step::Answer => Ok(reply(op)),
+            Step::Reply(reply) => Ok(reply),
+            Step::Fail(kind, retry) => Err(Error::new(kind, "scripted").retry(retry)),
+            Step::Take(time) => {
+                tokio::time::sleep(time).await;
+                Ok(reply(op))
+            }
+            Step::Hang => std::future::pending().await,
+        }
+    }
+}
+
+/// A sound reply.
+fn reply(op: Op<'_>) -> Reply {
+    match op {
+        Op::WrapKey { .. } => Reply::Wrapped(wrapped()),
+        Op::UnwrapKey { .. } => Reply::Unwrapped(Secret::random(32)),
+        Op::GenerateDataKey { bytes, .. } => Reply::Generated(Generated {
+            plaintext: Secret::random(bytes),
+            wrapped: wrapped(),
+        }),
+        Op::RewrapKey { .. } => Reply::Rewrapped(Rewrapped { wrapped: wrapped() }),
+        Op::CreateKey { .. } | Op::Rotate { .. } | Op::Describe { .. } | Op::Import { .. } => Reply::Key(description()),
+        Op::SetState { .. } | Op::ScheduleDeletion { .. } => Reply::Done,
+        Op::Probe => Reply::Probed(Probe { detail: "scripted".into() }),
+    }
+}
+
+/// A context whose deadline is this far away.
+pub(super) fn cx(deadline: Duration) -> OpContext {
+    OpContext {
+        request_id: "test".into(),
+        tenant: TenantId::random(),
+        actor: "system".into(),
+        deadline: (Instant::now() + deadline).into_std(),
+    }
+}
+
+pub(super) fn key() -> ProviderKeyRef {
+    ProviderKeyRef {
+        id: "key".into(),
+        version: "1".into(),
+    }
+}
+
+pub(super) fn context() -> BoundContext {
+    BoundContext::new(BTreeMap::new(), vec![0xa0])
+}
+
+pub(super) fn wrapped() -> Wrapped {
+    Wrapped {
+        key: key(),
+        algorithm: Algorithm::ProviderOpaque,
+        ciphertext: vec![1; 48],
+        upstream_request_id: None,
+    }
+}
+
+pub(super) fn description() -> KeyDescription {
+    KeyDescription {
+        id: key().id,
+        spec: KeySpec::Aes256,
+        state: KeyState::Enabled,
+        versions: vec![VersionDescription {
+            key: key(),
+            state: KeyState::Enabled,
+            created: None,
+        }],
+        primary: 0,
+    }
+}
+
+/// Everything declared.
+pub(super) fn capable() -> Capabilities {
+    Capabilities {
+        specs: vec![KeySpec::Aes256, KeySpec::Rsa3072, KeySpec::Rsa4096],
+        create_key: true,
+        wrap: How::InsideProvider,
+        generate_data_key: How::InsideProvider,
+        rewrap: How::InsideProvider,
+        context: ContextBinding::AssociatedData,
+        rotation: Some(Rotation::InPlace),
+        set_state: true,
+        schedule_deletion: true,
+        import: true,
+        max_plaintext: 4096,
+    }
+}
+
+/// Nothing declared.
+pub(super) fn incapable() -> Capabilities {
+    Capabilities {
+        specs: Vec::new(),
+        create_key: false,
+        wrap: How::No,
+        generate_data_key: How::No,
+        rewrap: How::No,
+        context: ContextBinding::CommitmentOnly,
+        rotation: None,
+        set_state: false,
+        schedule_deletion: false,
+        import: false,
+        max_plaintext: 4096,
+    }
+}
+
+/// An operation together with what it borrows.
+pub(super) struct OwnedOp {
+    which: usize,
+    key: ProviderKeyRef,
+    secret: Secret,
+    context: BoundContext,
+    wrapped: Wrapped,
+    request: KeyRequest,
+}
+
+impl OwnedOp {
+    pub(super) fn op(&self) -> Op<'_> {
+        let Self {
+            which: _,
+            key,
+            secret,
+            context,
+            wrapped,
+            request,
+        } = self;
+        let all = [
+            Op::WrapKey { key, dek: secret, context },
+            Op::UnwrapKey { wrapped, context },
+            Op::GenerateDataKey { key, bytes: 32, context },
+            Op::RewrapKey { wrapped, to: key, context },
+            Op::CreateKey { request },
+            Op::Rotate { key },
+            Op::Describe { key },
+            Op::SetState { key, enabled: false },
+            Op::ScheduleDeletion { key, days: 30 },
+            Op::Import { key, material: secret },
+            Op::Probe,
+        ];
+        all[self.which]
+    }
+}
+
+/// One of each operation.
+pub(super) fn all_ops() -> Vec<OwnedOp> {
+    (0..11)
+        .map(|which| OwnedOp {
+            which,
+            key: key(),
+            secret: Secret::random(32),
+            context: context(),
+            wrapped: wrapped(),
+            request: KeyRequest {
+                key_id: KeyId::random(),
+                spec: KeySpec::Aes256,
+                adopt: None,
+            },
+        })
+        .collect()
+}

@@ -1,0 +1,108 @@
+#![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::scripted::{Scripted, Step, context, cx, key, wrapped};
+use super::{BreakerState, Pipeline, PipelineConfig};
+use crate::{Call, ErrorKind, Generated, KeyId, KeyRequest, KeySpec, ProviderKind, Reply, Retry, Secret};
+
+fn pipeline(steps: impl IntoIterator<Item = Step>) -> (Pipeline, Arc<Scripted>) {
+    let scripted = Arc::new(Scripted::new(steps));
+    let pipeline = Pipeline::new(Arc::clone(&scripted) as Arc<dyn Call>, &PipelineConfig::default());
+    (pipeline, scripted)
+}
+
+fn hang() -> impl Iterator<Item = Step> {
+    std::iter::repeat_with(|| Step::Hang).take(20)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_operation_passes_all_layers() {
+    let (pipeline, scripted) = pipeline([]);
+    let (cx, key, context, secret) = (cx(Duration::from_secs(10)), key(), context(), Secret::random(32));
+    let request = KeyRequest {
+        key_id: KeyId::random(),
+        spec: KeySpec::Aes256,
+        adopt: None,
+    };
+    pipeline.wrap_key(&cx, &key, &secret, &context).await.unwrap();
+    pipeline.unwrap_key(&cx, &wrapped(), &context).await.unwrap();
+    pipeline.generate_data_key(&cx, &key, 32, &context).await.unwrap();
+    pipeline.rewrap_key(&cx, &wrapped(), &key, &context).await.unwrap();
+    pipeline.create_key(&cx, &request).await.unwrap();
+    pipeline.rotate(&cx, &key).await.unwrap();
+    pipeline.describe(&cx, &key).await.unwrap();
+    pipeline.import(&cx, &key, &secret).await.unwrap();
+    pipeline.set_state(&cx, &key, false).await.unwrap();
+    pipeline.schedule_deletion(&cx, &key, 30).await.unwrap();
+    pipeline.probe(&cx).await.unwrap();
+    assert_eq!(scripted.calls(), 11);
+    assert_eq!((pipeline.kind(), pipeline.breaker()), (ProviderKind::Vault, BreakerState::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_hangs_costs_three_attempts_and_never_more_than_the_deadline() {
+    for (deadline, calls, least, most) in [
+        (20, 3, 9_000, 9_150),
+        (10, 3, 9_000, 9_150),
+        (5, 2, 5_000, 5_000),
+        (2, 1, 2_000, 2_000),
+    ] {
+        let (pipeline, scripted) = pipeline(hang());
+        let start = Instant::now();
+        let error = pipeline.probe(&cx(Duration::from_secs(deadline))).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
+        assert_eq!(scripted.calls(), calls, "deadline {deadline} s");
+        // The timers tick in milliseconds.
+        let took = start.elapsed().as_millis();
+        assert!((least..=most + 2).contains(&took), "deadline {deadline} s took {took} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_idempotent_is_tried_once() {
+    let (pipeline, scripted) = pipeline(hang());
+    let error = pipeline.rotate(&cx(Duration::from_secs(10)), &key()).await.unwrap_err();
+    assert_eq!((error.kind, scripted.calls()), (ErrorKind::UpstreamTimeout, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_circuit_ends_the_retries_and_then_refuses_at_once() {
+    let down = || Step::Fail(ErrorKind::UpstreamUnavailable, Retry::Backoff);
+    let (pipeline, scripted) = pipeline(std::iter::repeat_with(down).take(20));
+    let cx = cx(Duration::from_secs(10));
+    assert_eq!(pipeline.probe(&cx).await.unwrap_err().kind, ErrorKind::UpstreamUnavailable);
+    assert_eq!(scripted.calls(), 3);
+    // The fifth failure opens the circuit; the third attempt of this call is refused by it.
+    assert_eq!(pipeline.probe(&cx).await.unwrap_err().kind, ErrorKind::CircuitOpen);
+    assert_eq!((scripted.calls(), pipeline.breaker()), (5, BreakerState::Open));
+    assert_eq!(pipeline.probe(&cx).await.unwrap_err().kind, ErrorKind::CircuitOpen);
+    assert_eq!(scripted.calls(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_without_sense_open_the_circuit_and_are_not_repeated() {
+    let nonsense = || {
+        Step::Reply(Reply::Generated(Generated {
+            plaintext: Secret::random(16),
+            wrapped: wrapped(),
+        }))
+    };
+    let (pipeline, scripted) = pipeline(std::iter::repeat_with(nonsense).take(5));
+    let cx = cx(Duration::from_secs(10));
+    for _ in 0..5 {
+        let error = pipeline.generate_data_key(&cx, &key(), 32, &context()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UpstreamProtocol);
+    }
+    assert_eq!((scripted.calls(), pipeline.breaker()), (5, BreakerState::Open));
+}
+
+#[tokio::test]
+async fn another_operations_reply_is_our_own_fault() {
+    let (pipeline, _) = pipeline([Step::Reply(Reply::Done)]);
+    let error = pipeline.probe(&cx(Duration::from_secs(10))).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Internal);
+}

@@ -1,0 +1,83 @@
+//! Bounds one attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
+
+/// The per-attempt timeout: what is left until the deadline, at most `attempt`.
+pub(super) struct AttemptTimeout {
+    inner: Arc<dyn Call>,
+    attempt: Duration,
+}
+
+impl AttemptTimeout {
+    pub(super) fn new(inner: Arc<dyn Call>, attempt: Duration) -> Self {
+        Self { inner, attempt }
+    }
+}
+
+#[async_trait]
+impl Call for AttemptTimeout {
+    fn kind(&self) -> ProviderKind {
+        self.inner.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+        let limit = self.attempt.min(cx.remaining());
+        let timeout = || {
+            Error::new(ErrorKind::UpstreamTimeout, format!("{}: no answer in {limit:?}", op.name()))
+                .retry(Retry::Backoff)
+                .provider(self.kind())
+        };
+        if limit.is_zero() {
+            // A timer polls the call once before it looks at the clock; nothing is to be
+            // sent any more.
+            return Err(timeout());
+        }
+        tokio::time::timeout(limit, self.inner.call(cx, op))
+            .await
+            .unwrap_or_else(|_| Err(timeout()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::AttemptTimeout;
+    use crate::layers::scripted::{Scripted, Step, cx};
+    use crate::{Call, ErrorKind, Op};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_ends_at_its_limit_or_at_the_deadline() {
+        for (deadline, expected) in [(10, 3), (2, 2)] {
+            let scripted = Arc::new(Scripted::new([Step::Hang]));
+            let layer = AttemptTimeout::new(scripted, Duration::from_secs(3));
+            let start = Instant::now();
+            let error = layer.call(&cx(Duration::from_secs(deadline)), Op::Probe).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
+            assert_eq!(start.elapsed().as_secs(), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_after_the_deadline() {
+        let scripted = Arc::new(Scripted::new([]));
+        let layer = AttemptTimeout::new(Arc::clone(&scripted) as Arc<dyn Call>, Duration::from_secs(3));
+        let error = layer.call(&cx(Duration::ZERO), Op::Probe).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
+        assert_eq!(scripted.calls(), 0);
+    }
+}

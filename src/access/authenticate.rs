@@ -1,0 +1,135 @@
+//! Credential -> [`Caller`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use claviger_provider::TenantId;
+use moka::sync::Cache;
+
+use super::caller::{Caller, Credential};
+use super::{ApiToken, Grants};
+use crate::store::model::Token;
+use crate::store::{Store, StoreError};
+
+/// How many known tokens are kept in memory.
+const KEPT_TOKENS: u64 = 100_000;
+
+/// Why a request has no caller. Each is answered alike but for [`Unauthenticated::Store`],
+/// which is our fault.
+#[derive(Debug, thiserror::Error)]
+pub enum Unauthenticated {
+    /// No credential, or one of a form we do not know.
+    #[error("no usable credential")]
+    Missing,
+    /// Unknown, wrong, expired or revoked.
+    #[error("the credential is not valid")]
+    Invalid,
+    /// A tenant's credential named a tenant, or the tenant that an operator named does not
+    /// exist, or the tenant is suspended.
+    #[error("the tenant is not the credential's to act for")]
+    Tenant,
+    /// The store could not be asked.
+    #[error("the store could not be asked")]
+    Store(#[source] StoreError),
+}
+
+/// A token as it is kept in memory.
+struct Known {
+    token: Token,
+    grants: Grants,
+    tenant_suspended: bool,
+}
+
+/// Turns credentials into callers. Known tokens are kept in memory; a revocation or a
+/// suspension must be told through [`Authenticator::forget_token`] or
+/// [`Authenticator::forget_all`] before it is answered.
+pub struct Authenticator {
+    store: Arc<dyn Store>,
+    known: Cache<String, Arc<Known>>,
+    /// Grows with each revocation, so that a load that began before one keeps nothing.
+    revocations: AtomicU64,
+}
+
+impl Authenticator {
+    /// Over this store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, known: Cache::new(KEPT_TOKENS), revocations: AtomicU64::new(0) }
+    }
+
+    /// Authenticates a bearer credential. `tenant` is the name that the request's
+    /// `Claviger-Tenant` header gave; `now` in Unix microseconds.
+    ///
+    /// # Errors
+    /// See [`Unauthenticated`].
+    pub async fn bearer(&self, text: &str, tenant: Option<&str>, source: Option<IpAddr>, now: i64) -> Result<Caller, Unauthenticated> {
+        let presented = ApiToken::parse(text).map_err(|_| Unauthenticated::Invalid)?;
+        let known = self.known(presented.public_id()).await?;
+        if !presented.matches(&known.token.secret_sha256) || known.token.revoked.is_some() || known.token.expires <= now {
+            return Err(Unauthenticated::Invalid);
+        }
+        if known.tenant_suspended {
+            return Err(Unauthenticated::Tenant);
+        }
+        let home = known.token.tenant;
+        let acting = match tenant {
+            None => home,
+            Some(_) if home != TenantId::INSTALLATION => return Err(Unauthenticated::Tenant),
+            Some(name) => self.named_tenant(name).await?,
+        };
+        Ok(Caller {
+            principal: known.token.principal,
+            home,
+            acting,
+            credential: Credential::Token(known.token.id),
+            grants: known.grants.clone(),
+            source,
+        })
+    }
+
+    /// Forgets one token, after its revocation was committed.
+    pub fn forget_token(&self, public_id: &str) {
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        self.known.invalidate(public_id);
+    }
+
+    /// Forgets everything, after a principal was deleted or a tenant suspended.
+    pub fn forget_all(&self) {
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        self.known.invalidate_all();
+    }
+
+    async fn known(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
+        loop {
+            if let Some(known) = self.known.get(public_id) {
+                return Ok(known);
+            }
+            let before = self.revocations.load(Ordering::SeqCst);
+            let known = Arc::new(self.load(public_id).await?);
+            self.known.insert(public_id.to_owned(), Arc::clone(&known));
+            if self.revocations.load(Ordering::SeqCst) == before {
+                return Ok(known);
+            }
+            // A revocation was committed meanwhile: what was read may be from before it.
+            self.known.invalidate(public_id);
+        }
+    }
+
+    async fn load(&self, public_id: &str) -> Result<Known, Unauthenticated> {
+        let (token, _principal, tenant) = match self.store.token_by_public_id(public_id).await {
+            Ok(found) => found,
+            Err(StoreError::NotFound) => return Err(Unauthenticated::Invalid),
+            Err(error) => return Err(Unauthenticated::Store(error)),
+        };
+        let grants = serde_json::from_str(&token.grants).map_err(|_| Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
+        Ok(Known { token, grants, tenant_suspended: tenant.suspended })
+    }
+
+    async fn named_tenant(&self, name: &str) -> Result<TenantId, Unauthenticated> {
+        match self.store.tenant_by_name(name).await {
+            Ok(tenant) if !tenant.suspended => Ok(tenant.id),
+            Ok(_) | Err(StoreError::NotFound) => Err(Unauthenticated::Tenant),
+            Err(error) => Err(Unauthenticated::Store(error)),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The text form of an API token:
+//! `clv_` + 12 base62 id + `_` + 43 base62 secret + 6 base62 CRC-32.
+//!
+//! The checksum (IEEE, over everything before it) lets a scanner tell a real token from
+//! look-alikes, and lets us refuse a damaged one without asking the store. Of the secret
+//! only its SHA-256 is ever kept; 43 base62 digits hold 256 bits, so no slow hash is needed.
+
+use aws_lc_rs::{constant_time, digest};
+use claviger_provider::Secret;
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const PREFIX: &str = "clv_";
+const ID_LEN: usize = 12;
+const SECRET_LEN: usize = 43;
+const CRC_LEN: usize = 6;
+const BODY_LEN: usize = PREFIX.len() + ID_LEN + 1 + SECRET_LEN;
+const TOKEN_LEN: usize = BODY_LEN + CRC_LEN;
+
+/// The text is not a token. It carries nothing of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an API token: wrong form or checksum")]
+pub struct TokenFormatError;
+
+/// A token that a caller presented, with a right form and checksum. Whether it is known
+/// is the store's to say.
+pub struct ApiToken {
+    public_id: String,
+    secret_sha256: [u8; 32],
+}
+
+impl ApiToken {
+    /// Parses a presented token.
+    ///
+    /// # Errors
+    /// When form or checksum is wrong.
+    pub fn parse(text: &str) -> Result<Self, TokenFormatError> {
+        let bytes = text.as_bytes();
+        if bytes.len() != TOKEN_LEN || !text.starts_with(PREFIX) || bytes[PREFIX.len() + ID_LEN] != b'_' {
+            return Err(TokenFormatError);
+        }
+        let id = &bytes[PREFIX.len()..PREFIX.len() + ID_LEN];
+        let secret = &bytes[PREFIX.len() + ID_LEN + 1..BODY_LEN];
+        if !id.iter().chain(secret).all(u8::is_ascii_alphanumeric) {
+            return Err(TokenFormatError);
+        }
+        if bytes[BODY_LEN..] != checksum(&bytes[..BODY_LEN]) {
+            return Err(TokenFormatError);
+        }
+        let public_id = String::from_utf8(id.to_vec()).map_err(|_| TokenFormatError)?;
+        Ok(Self { public_id, secret_sha256: sha256(secret) })
+    }
+
+    /// The part that names the token; no secret.
+    pub fn public_id(&self) -> &str {
+        &self.public_id
+    }
+
+    /// Whether the secret is the one whose hash is kept; in constant time.
+    pub fn matches(&self, kept_sha256: &[u8; 32]) -> bool {
+        constant_time::verify_slices_are_equal(&self.secret_sha256, kept_sha256).is_ok()
+    }
+}
+
+/// A token that was just drawn: the only moment at which its text exists.
+pub struct NewToken {
+    /// The part that names it.
+    pub public_id: String,
+    /// What the store keeps.
+    pub secret_sha256: [u8; 32],
+    /// What its owner gets, once.
+    pub text: Secret,
+}
+
+impl NewToken {
+    /// Draws a token from the cryptographic generator.
+    pub fn draw() -> Self {
+        let mut text = Vec::with_capacity(TOKEN_LEN);
+        text.extend_from_slice(PREFIX.as_bytes());
+        draw_base62(&mut text, ID_LEN);
+        let public_id = String::from_utf8_lossy(&text[PREFIX.len()..]).into_owned();
+        text.push(b'_');
+        draw_base62(&mut text, SECRET_LEN);
+        let secret_sha256 = sha256(&text[BODY_LEN - SECRET_LEN..]);
+        let crc = checksum(&text);
+        text.extend_from_slice(&crc);
+        Self { public_id, secret_sha256, text: Secret::new(text) }
+    }
+}
+
+/// Appends `count` digits, each drawn evenly: bytes from 248 up are drawn again, since
+/// 248 is the largest multiple of 62 in a byte.
+fn draw_base62(out: &mut Vec<u8>, count: usize) {
+    let end = out.len() + count;
+    while out.len() < end {
+        let pool = Secret::random(64);
+        for &byte in pool.expose().iter().filter(|byte| **byte < 248) {
+            if out.len() < end {
+                out.push(ALPHABET[usize::from(byte % 62)]);
+            }
+        }
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CRC_LEN] {
+    let mut rest = crc32fast::hash(bytes);
+    let mut out = [b'0'; CRC_LEN];
+    for digit in out.iter_mut().rev() {
+        *digit = ALPHABET[(rest % 62) as usize];
+        rest /= 62;
+    }
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawn_token_parses_and_matches_only_itself() {
+        let new = NewToken::draw();
+        let text = std::str::from_utf8(new.text.expose()).unwrap();
+        assert_eq!(text.len(), 66);
+        let parsed = ApiToken::parse(text).unwrap();
+        assert_eq!(parsed.public_id(), new.public_id);
+        assert!(parsed.matches(&new.secret_sha256));
+        assert!(!parsed.matches(&NewToken::draw().secret_sha256));
+    }
+
+    #[test]
+    fn the_checksum_is_the_published_one() {
+        // CRC-32/ISO-HDLC of "123456789" is 0xCBF43926 = 3421780262, which is 3JZGD8 in
+        // base 62 with the digits 0-9A-Za-z: worked out by hand below.
+        let mut n = 0xCBF4_3926_u64;
+        let mut digits = Vec::new();
+        while n > 0 {
+            digits.push(ALPHABET[(n % 62) as usize]);
+            n /= 62;
+        }
+        while digits.len() < 6 {
+            digits.push(b'0');
+        }
+        digits.reverse();
+        assert_eq!(checksum(b"123456789").to_vec(), digits);
+    }
+
+    #[test]
+    fn any_changed_character_is_refused() {
+        let new = NewToken::draw();
+        let text = std::str::from_utf8(new.text.expose()).unwrap();
+        for at in 0..text.len() {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[at] = if bytes[at] == b'x' { b'y' } else { b'x' };
+            assert!(ApiToken::parse(std::str::from_utf8(&bytes).unwrap()).is_err(), "position {at}");
+        }
+        assert!(ApiToken::parse(&text[..text.len() - 1]).is_err());
+        assert!(ApiToken::parse("").is_err());
+        assert!(ApiToken::parse(&format!("{text}x")).is_err());
+    }
+
+    #[test]
+    fn a_multi_byte_text_of_the_right_length_is_refused() {
+        assert!(ApiToken::parse(&format!("clv_{}", "é".repeat(31))).is_err());
+    }
+}

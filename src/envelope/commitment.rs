@@ -1,0 +1,54 @@
+//! What is derived from K: the commitment, and in suite 2 the payload's key.
+
+use aws_lc_rs::hkdf::Prk;
+use claviger_provider::{BoundContext, DekId, Id, Secret};
+
+use super::crypto;
+
+/// The length of a commitment, in bytes.
+pub(super) const LEN: usize = 32;
+
+const SALT: &[u8] = b"claviger/v1";
+/// The payload's key is derived for one envelope and used once, so a fixed nonce is safe.
+const PAYLOAD_NONCE: [u8; 12] = [0; 12];
+
+/// The keys of one envelope.
+pub(super) struct Schedule {
+    prk: Prk,
+    dek_id: DekId,
+}
+
+impl Schedule {
+    /// Derives from K.
+    pub(super) fn new(k: &Secret, dek_id: DekId) -> Self {
+        Self {
+            prk: crypto::extract(SALT, k.expose()),
+            dek_id,
+        }
+    }
+
+    fn key(&self, label: &[u8]) -> crypto::Key256 {
+        crypto::expand_key(&self.prk, &[label, self.dek_id.bytes()])
+    }
+
+    /// Binds K to the header's bytes and the context: only one K fits them.
+    pub(super) fn commit(&self, header: &[u8], context: &BoundContext) -> [u8; LEN] {
+        let key = crypto::mac_key(self.key(b"commit").as_slice());
+        crypto::framed_mac(&key, b"", &[header, context.bytes()])
+    }
+
+    /// Whether `commitment` is that of K, header and context, in constant time.
+    pub(super) fn holds(&self, commitment: &[u8; LEN], header: &[u8], context: &BoundContext) -> bool {
+        crypto::same(&self.commit(header, context), commitment)
+    }
+
+    /// Seals a caller's bytes as the payload.
+    pub(super) fn seal_payload(&self, header: &[u8], plaintext: &Secret) -> Vec<u8> {
+        crypto::gcm_seal(&self.key(b"payload"), PAYLOAD_NONCE, header, plaintext.expose())
+    }
+
+    /// Opens the payload; `None` when it is not what was sealed.
+    pub(super) fn open_payload(&self, header: &[u8], payload: &[u8]) -> Option<Secret> {
+        crypto::gcm_open(&self.key(b"payload"), PAYLOAD_NONCE, header, payload).ok()
+    }
+}

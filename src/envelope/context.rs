@@ -1,0 +1,131 @@
+//! The encryption context: the caller's pairs, and with them the gateway's own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use claviger_provider::BoundContext;
+
+use super::{Header, cbor};
+
+/// The most pairs of a caller.
+const MAX_PAIRS: usize = 16;
+const MAX_NAME: usize = 128;
+const MAX_VALUE: usize = 1024;
+/// The most bytes of a caller's names and values together.
+const MAX_TOTAL: usize = 2048;
+/// Names that begin so are the gateway's.
+const RESERVED: &str = "claviger:";
+
+/// Which limit a caller's pairs break. A position counts the pairs from 0, in the order in
+/// which they were given; no name or value is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ContextError {
+    /// More than 16 pairs.
+    #[error("at most 16 pairs")]
+    TooManyPairs,
+    /// All names and values together are longer than 2 KiB.
+    #[error("names and values together at most 2048 bytes")]
+    TooLong,
+    /// The name at this position is empty or too long.
+    #[error("a name of 1 to 128 bytes")]
+    NameLength(usize),
+    /// The value at this position is empty or too long.
+    #[error("a value of 1 to 1024 bytes")]
+    ValueLength(usize),
+    /// The name at this position is reserved for the gateway.
+    #[error("a name that does not begin with `claviger:`")]
+    NameReserved(usize),
+    /// The name at this position was given before.
+    #[error("each name once")]
+    NameTwice(usize),
+}
+
+impl ContextError {
+    /// The pair at fault; `None` when it is all of them together.
+    pub fn position(self) -> Option<usize> {
+        match self {
+            Self::TooManyPairs | Self::TooLong => None,
+            Self::NameLength(at) | Self::ValueLength(at) | Self::NameReserved(at) | Self::NameTwice(at) => Some(at),
+        }
+    }
+}
+
+/// A caller's pairs within the limits: at most 16 and 2 KiB in all, names of 1 to 128 bytes,
+/// values of 1 to 1024. They are taken as they are, without Unicode normalisation.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Context {
+    pairs: BTreeMap<String, String>,
+}
+
+impl Context {
+    /// Checks a caller's pairs. No more than 17 are looked at.
+    ///
+    /// # Errors
+    /// The first limit that is broken.
+    pub fn from_pairs(given: impl IntoIterator<Item = (String, String)>) -> Result<Self, ContextError> {
+        let mut pairs = BTreeMap::new();
+        let mut total = 0;
+        for (position, (name, value)) in given.into_iter().enumerate() {
+            if position == MAX_PAIRS {
+                return Err(ContextError::TooManyPairs);
+            }
+            if name.is_empty() || name.len() > MAX_NAME {
+                return Err(ContextError::NameLength(position));
+            }
+            if value.is_empty() || value.len() > MAX_VALUE {
+                return Err(ContextError::ValueLength(position));
+            }
+            if name.starts_with(RESERVED) {
+                return Err(ContextError::NameReserved(position));
+            }
+            total += name.len() + value.len();
+            if pairs.insert(name, value).is_some() {
+                return Err(ContextError::NameTwice(position));
+            }
+        }
+        if total > MAX_TOTAL {
+            return Err(ContextError::TooLong);
+        }
+        Ok(Self { pairs })
+    }
+
+    /// The caller's pairs.
+    pub fn pairs(&self) -> &BTreeMap<String, String> {
+        &self.pairs
+    }
+
+    /// Joins the pairs with the ids and the scope of the envelope that they protect.
+    pub fn bind(&self, header: &Header) -> BoundContext {
+        let mut pairs = self.pairs.clone();
+        let mut add = |name: &str, value: String| pairs.insert(format!("{RESERVED}{name}"), value);
+        add("tenant", header.tenant().to_string());
+        add("key", header.key().to_string());
+        add("dek", header.dek_id().to_string());
+        if let Some(scope) = header.scope() {
+            add("scope", scope.as_str().to_owned());
+        }
+        let bytes = encode(&pairs);
+        BoundContext::new(pairs, bytes)
+    }
+}
+
+impl fmt::Debug for Context {
+    /// Values may name customers' data, so only the names are shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.pairs.keys()).finish()
+    }
+}
+
+/// Deterministic CBOR. RFC 8949 orders a map by its encoded keys: for texts that is by
+/// length first, since the length stands in front, and then by bytes.
+fn encode(pairs: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut ordered: Vec<(&String, &String)> = pairs.iter().collect();
+    ordered.sort_by_key(|(name, _)| (name.len(), name.as_bytes()));
+    cbor::to_vec(|e| {
+        e.map(ordered.len() as u64)?;
+        for (name, value) in ordered {
+            e.str(name)?.str(value)?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,177 @@
+//! Making an envelope, in the order that the format forces: the ids first, because the
+//! context binds them; then K; then the commitment; then the provider's wrapping.
+
+use claviger_provider::{BoundContext, DekId, KeyId, ProviderKind, Secret, TenantId, Wrapped};
+
+use super::commitment::{self, Schedule};
+use super::header::SEALED_KEY_LEN;
+use super::recipient::{self, Recipient};
+use super::{Context, DataKeyLength, Envelope, Header, Item, Scope, SealKey, Suite, cbor};
+
+/// For whom and when an envelope is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Whose key wraps.
+    pub tenant: TenantId,
+    /// The logical key that wraps.
+    pub key: KeyId,
+    /// The scope that the caller named.
+    pub scope: Option<Scope>,
+    /// Now, in Unix seconds.
+    pub created: u64,
+}
+
+/// K, or the bytes to be sealed, do not have a length that the header can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a length that was asked for")]
+pub struct LengthError;
+
+/// Why an envelope cannot be made from a provider's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// It would be longer than an envelope can be.
+    #[error("longer than a wrapped key can be")]
+    TooLarge,
+    /// The provider's key id, version or ciphertext breaks a limit or the algorithm's shape,
+    /// so that nobody could open the envelope.
+    #[error("the provider's answer does not fit a recipient")]
+    Recipient,
+}
+
+/// A suite 1 envelope that waits for its data key: everything is drawn that a provider
+/// which generates the key itself needs to know.
+#[derive(Debug)]
+pub struct Pending {
+    header: Header,
+    context: BoundContext,
+}
+
+impl Pending {
+    /// Draws the `dek_id` for a data key of `length` and binds the context.
+    pub fn new(origin: Origin, length: DataKeyLength, context: &Context) -> Self {
+        Self::with_id(DekId::random(), origin, length, context)
+    }
+
+    pub(super) fn with_id(dek_id: DekId, origin: Origin, length: DataKeyLength, context: &Context) -> Self {
+        let header = Header::new(Suite::Direct, dek_id, length.bytes(), origin);
+        let context = context.bind(&header);
+        Self { header, context }
+    }
+
+    /// The context for the provider.
+    pub fn context(&self) -> &BoundContext {
+        &self.context
+    }
+
+    /// The id that was drawn.
+    pub fn dek_id(&self) -> DekId {
+        self.header.dek_id
+    }
+
+    /// Commits to the data key, wherever it was generated.
+    ///
+    /// # Errors
+    /// [`LengthError`] when it is not as long as was asked for.
+    pub fn commit(self, k: Secret) -> Result<Draft, LengthError> {
+        if k.len() != self.header.plaintext_len {
+            return Err(LengthError);
+        }
+        Ok(Draft::new(self.header, self.context, k, None))
+    }
+}
+
+/// An envelope that is committed to its K and waits for a provider's wrapping of it.
+pub struct Draft {
+    dek_id: DekId,
+    header: Vec<u8>,
+    context: BoundContext,
+    k: Secret,
+    commitment: [u8; commitment::LEN],
+    payload: Option<Vec<u8>>,
+}
+
+impl Draft {
+    /// Suite 2: draws a `dek_id` and a K of 32 bytes and seals `plaintext` with it.
+    ///
+    /// # Errors
+    /// [`LengthError`] when there are not 1 to 4096 bytes.
+    pub fn sealed(origin: Origin, plaintext: &Secret, context: &Context) -> Result<Self, LengthError> {
+        Self::sealed_with(DekId::random(), Secret::random(SEALED_KEY_LEN), origin, plaintext, context)
+    }
+
+    pub(super) fn sealed_with(
+        dek_id: DekId,
+        k: Secret,
+        origin: Origin,
+        plaintext: &Secret,
+        context: &Context,
+    ) -> Result<Self, LengthError> {
+        if !Header::plaintext_len_allowed(Suite::Sealed, plaintext.len()) {
+            return Err(LengthError);
+        }
+        let header = Header::new(Suite::Sealed, dek_id, plaintext.len(), origin);
+        let context = context.bind(&header);
+        Ok(Self::new(header, context, k, Some(plaintext)))
+    }
+
+    fn new(header: Header, context: BoundContext, k: Secret, plaintext: Option<&Secret>) -> Self {
+        let dek_id = header.dek_id;
+        let header = cbor::to_vec(|e| header.encode(e));
+        let schedule = Schedule::new(&k, dek_id);
+        Self {
+            dek_id,
+            commitment: schedule.commit(&header, &context),
+            payload: plaintext.map(|plaintext| schedule.seal_payload(&header, plaintext)),
+            header,
+            context,
+            k,
+        }
+    }
+
+    /// The id that was drawn.
+    pub fn dek_id(&self) -> DekId {
+        self.dek_id
+    }
+
+    /// K, for a provider to wrap.
+    pub fn data_key(&self) -> &Secret {
+        &self.k
+    }
+
+    /// K itself, once the envelope is finished.
+    pub fn into_data_key(self) -> Secret {
+        self.k
+    }
+
+    /// The context for the provider.
+    pub fn context(&self) -> &BoundContext {
+        &self.context
+    }
+
+    /// The envelope with this wrapping of [`Draft::data_key`] as its only recipient.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn finish(&self, provider: ProviderKind, wrapped: &Wrapped, seal: &SealKey) -> Result<Envelope, BuildError> {
+        self.finish_with(&[Recipient::member(provider, wrapped, self.k.len())], Some(seal))
+    }
+
+    pub(super) fn finish_with(&self, recipients: &[Recipient], seal: Option<&SealKey>) -> Result<Envelope, BuildError> {
+        let payload = self.payload.as_deref();
+        let encoded = cbor::to_vec(|e| recipient::encode_all(recipients, e));
+        let seal = seal.map(|key| key.seal(&self.header, &self.commitment, &encoded, payload));
+        Envelope::assemble(&Item {
+            header: &self.header,
+            commitment: &self.commitment,
+            recipients,
+            payload,
+            seal: seal.as_ref(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Draft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Draft").field("dek_id", &self.dek_id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! The seal: the tenant's own mark, which tells our envelopes from a stranger's before a
+//! provider is asked (`docs/format.md`, Seal).
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use claviger_provider::Secret;
+
+use super::open::Attested;
+use super::{Envelope, ParseError, cbor, crypto};
+
+const NAME_LEN: usize = 8;
+const KEY_LEN: usize = 32;
+const LABEL: &[u8] = b"claviger/seal/v1";
+
+/// One of a tenant's seal keys and its name, both random and drawn together.
+pub struct SealKey {
+    name: [u8; NAME_LEN],
+    key: Secret,
+    /// The same key, prepared: the hot path checks a seal at each unwrap.
+    mac: hmac::Key,
+}
+
+/// Why stored bytes are not a seal key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a seal key is stored as 40 bytes")]
+pub struct SealKeyError;
+
+impl SealKey {
+    /// Draws a new key and its name.
+    pub fn generate() -> Self {
+        let mut name = [0; NAME_LEN];
+        name.copy_from_slice(Secret::random(NAME_LEN).expose());
+        Self::from_parts(name, Secret::random(KEY_LEN))
+    }
+
+    /// Reads what [`SealKey::to_secret`] gave.
+    ///
+    /// # Errors
+    /// When it is not 40 bytes long.
+    pub fn from_secret(stored: &Secret) -> Result<Self, SealKeyError> {
+        let (name, key) = stored.expose().split_first_chunk().ok_or(SealKeyError)?;
+        if key.len() != KEY_LEN {
+            return Err(SealKeyError);
+        }
+        Ok(Self::from_parts(*name, Secret::copy_from(key)))
+    }
+
+    /// Name and key in 40 bytes, to be stored sealed.
+    pub fn to_secret(&self) -> Secret {
+        let mut bytes = Vec::with_capacity(NAME_LEN + KEY_LEN);
+        bytes.extend_from_slice(&self.name);
+        bytes.extend_from_slice(self.key.expose());
+        Secret::new(bytes)
+    }
+
+    /// The name that stands in every seal made with this key; no secret.
+    pub fn name(&self) -> [u8; NAME_LEN] {
+        self.name
+    }
+
+    fn from_parts(name: [u8; NAME_LEN], key: Secret) -> Self {
+        let mac = crypto::mac_key(key.expose());
+        Self { name, key, mac }
+    }
+
+    /// The seal over these parts; `recipients` is their array as encoded.
+    pub(super) fn seal(&self, header: &[u8], commitment: &[u8; 32], recipients: &[u8], payload: Option<&[u8]>) -> Seal {
+        let parts = [header, commitment.as_slice(), recipients, payload.unwrap_or_default()];
+        Seal {
+            name: self.name,
+            tag: crypto::framed_mac(&self.mac, LABEL, &parts),
+        }
+    }
+}
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealKey({})", hex::encode(self.name))
+    }
+}
+
+/// A seal as it stands in an envelope: the key's name, then the HMAC.
+pub(super) struct Seal {
+    name: [u8; NAME_LEN],
+    tag: [u8; 32],
+}
+
+impl Seal {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, ParseError> {
+        let (name, tag) = bytes.split_first_chunk().ok_or(ParseError::Invalid)?;
+        Ok(Self {
+            name: *name,
+            tag: *cbor::fixed(tag)?,
+        })
+    }
+
+    pub(super) fn to_bytes(&self) -> [u8; NAME_LEN + 32] {
+        let mut bytes = [0; NAME_LEN + 32];
+        let (name, tag) = bytes.split_at_mut(NAME_LEN);
+        name.copy_from_slice(&self.name);
+        tag.copy_from_slice(&self.tag);
+        bytes
+    }
+}
+
+/// What the seal says about an envelope.
+#[derive(Debug)]
+pub enum SealStatus<'e> {
+    /// Made here, and not changed since.
+    Sealed(Attested<'e>),
+    /// No seal, or one of a key that is not among those given: opening it needs the
+    /// permission `UnwrapUnsealed`.
+    Unsealed,
+    /// It names a key that is given, and the seal is not that key's: refuse it.
+    Forged,
+}
+
+impl Envelope {
+    /// Checks the seal against the tenant's seal keys, in constant time for each that has
+    /// the seal's name.
+    pub fn seal_status<'k>(&self, keys: impl IntoIterator<Item = &'k SealKey>) -> SealStatus<'_> {
+        let Some(seal) = &self.seal else {
+            return SealStatus::Unsealed;
+        };
+        let mut named = keys.into_iter().filter(|key| key.name == seal.name).peekable();
+        if named.peek().is_none() {
+            return SealStatus::Unsealed;
+        }
+        let (header, recipients) = (self.header_bytes(), self.recipients_bytes());
+        let expected = |key: &SealKey| key.seal(header, &self.commitment, recipients, self.payload());
+        if named.any(|key| crypto::same(&expected(key).tag, &seal.tag)) {
+            SealStatus::Sealed(Attested::new(self))
+        } else {
+            SealStatus::Forged
+        }
+    }
+
+    /// Whether there is a seal at all, of whatever key.
+    pub fn has_seal(&self) -> bool {
+        self.seal.is_some()
+    }
+}
