@@ -91,7 +91,12 @@ impl Sums {
             let mut record = log.entry(tenant, super::Operation::Internal(operation));
             record.kind = Kind::Aggregate;
             record.window = Some(window);
-            record.counts = Some(codes.iter().map(|(code, count)| (Text::new(*code), Number::saturating(*count))).collect());
+            record.counts = Some(
+                codes
+                    .iter()
+                    .map(|(code, count)| (Text::new(*code), Number::saturating(*count)))
+                    .collect(),
+            );
             record
         };
         let mut records = Vec::new();

@@ -163,7 +163,11 @@ impl Shared {
             Condition::Sound => {
                 let since = Duration::from_micros(self.busy_since.load(Ordering::Acquire));
                 let busy = self.begun.elapsed().saturating_sub(since);
-                if since.is_zero() || busy < stall_after { Health::Sound } else { Health::Stalled }
+                if since.is_zero() || busy < stall_after {
+                    Health::Sound
+                } else {
+                    Health::Stalled
+                }
             }
         }
     }

@@ -148,7 +148,11 @@ pub(super) fn encode(origin: &Origin, state: &State, offset: u64, clean: bool) -
         last_time: state.last_time,
         node: origin.node.clone(),
         offset,
-        open: state.open.iter().map(|((tenant, number), position)| (*tenant, *number, position.0)).collect(),
+        open: state
+            .open
+            .iter()
+            .map(|((tenant, number), position)| (*tenant, *number, position.0))
+            .collect(),
         tenants: state.next.iter().map(|(tenant, next)| (*tenant, *next)).collect(),
     };
     // Ids, numbers and names: serialising them cannot fail, and an empty rest would be
@@ -172,7 +176,11 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
     Some(Known {
         state: State {
             next: snapshot.tenants.into_iter().collect(),
-            open: snapshot.open.into_iter().map(|(tenant, number, at)| ((tenant, number), Position(at))).collect(),
+            open: snapshot
+                .open
+                .into_iter()
+                .map(|(tenant, number, at)| ((tenant, number), Position(at)))
+                .collect(),
             last_effective: snapshot.last_effective.map(Position),
             last_time: snapshot.last_time,
         },
@@ -192,7 +200,16 @@ mod tests {
         let time = Timestamp::now();
         state.add(tenant, 0, Role::Opens, Position(100), time);
         state.add(tenant, 1, Role::Opens, Position(200), time);
-        state.add(tenant, 2, Role::Closes { intent: 0, effective: true }, Position(300), time);
+        state.add(
+            tenant,
+            2,
+            Role::Closes {
+                intent: 0,
+                effective: true,
+            },
+            Position(300),
+            time,
+        );
         state.add(TenantId::INSTALLATION, 0, Role::Plain, Position(400), time);
         state
     }
@@ -210,7 +227,9 @@ mod tests {
         let index = Index::of(folder.path());
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
         index.write(&encode(&origin, &state, 512, true)).unwrap();
-        let Found::Known(known) = index.read(&origin).unwrap() else { panic!("not read") };
+        let Found::Known(known) = index.read(&origin).unwrap() else {
+            panic!("not read")
+        };
         assert_eq!((known.state, known.offset, known.clean), (state, 512, true));
         index.remove().unwrap();
         index.remove().unwrap();

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use claviger_provider::TenantId;
 
+use super::change::Cut;
 use super::health::Unavailable;
 use super::log::Log;
 use super::members::{Number, Outcome, Position, Receipt};
@@ -42,6 +43,11 @@ impl Intent {
         self.receipt.position
     }
 
+    /// The cut that it announced, if it is one.
+    pub fn cut(&self) -> Option<Cut> {
+        self.outcome.change().and_then(|change| change.cut())
+    }
+
     /// Makes the outcome durable. It takes over what the intent said; `complete` adds what
     /// became known since (version, latency, the provider's request id).
     ///
@@ -68,7 +74,8 @@ impl Drop for Intent {
         if !self.resolved {
             tracing::error!(intent = %self.receipt, "an intent was dropped without its outcome");
             metrics::counter!("claviger_audit_intents_dropped_total").increment(1);
-            self.log.close_intent_unheard(self.outcome.clone().with_outcome(Outcome::Interrupted));
+            self.log
+                .close_intent_unheard(self.outcome.clone().with_outcome(Outcome::Interrupted));
         }
     }
 }

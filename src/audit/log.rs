@@ -117,10 +117,16 @@ impl Log {
             reserve: false,
             refusal: Refusal::Lost,
         };
-        let (records, values): (Vec<_>, Vec<_>) =
-            entries.into_iter().map(|(record, outcome, value)| (record.with_outcome(outcome), value)).unzip();
+        let (records, values): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .map(|(record, outcome, value)| (record.with_outcome(outcome), value))
+            .unzip();
         let receipts = self.append(records, class, deadline).await?;
-        Ok(values.into_iter().zip(receipts).map(|(value, receipt)| Recorded::new(value, receipt)).collect())
+        Ok(values
+            .into_iter()
+            .zip(receipts)
+            .map(|(value, receipt)| Recorded::new(value, receipt))
+            .collect())
     }
 
     /// Makes an intent durable. The effect may be caused as soon as this returns `Ok`, and
@@ -227,7 +233,11 @@ impl Log {
     async fn append(&self, records: Vec<Record>, class: Class, deadline: Instant) -> Result<Vec<Receipt>, Unavailable> {
         let mut unsent = Unsent {
             shared: &self.inner.shared,
-            records: if class.refusal == Refusal::Harmless { 0 } else { records.len() as u64 },
+            records: if class.refusal == Refusal::Harmless {
+                0
+            } else {
+                records.len() as u64
+            },
             reason: Reason::Deadline,
         };
         let refused = |unsent: &mut Unsent<'_>, reason| {
@@ -241,7 +251,9 @@ impl Log {
         let deadline = tokio::time::Instant::from_std(deadline);
         let (answer, answered) = oneshot::channel();
         match class.refusal {
-            Refusal::Follows => self.send_following(stamped, class, Some(answer)).map_err(|error| refused(&mut unsent, error.reason))?,
+            Refusal::Follows => self
+                .send_following(stamped, class, Some(answer))
+                .map_err(|error| refused(&mut unsent, error.reason))?,
             Refusal::Lost | Refusal::Harmless => {
                 let bytes: usize = stamped.iter().map(Stamped::len).sum();
                 let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.inner.options.queue_bytes);

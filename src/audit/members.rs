@@ -250,7 +250,10 @@ impl<'de> Deserialize<'de> for Source {
         let text = <Cow<'de, str>>::deserialize(d)?;
         let source = match text.parse() {
             Ok(network) => Self::Network(network),
-            Err(_) => Self::Address(text.parse().map_err(|_| de::Error::custom("an address or a network was expected"))?),
+            Err(_) => Self::Address(
+                text.parse()
+                    .map_err(|_| de::Error::custom("an address or a network was expected"))?,
+            ),
         };
         Ok(source)
     }

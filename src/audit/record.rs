@@ -10,8 +10,8 @@ use super::action::{Internal, Operation};
 use super::change::Change;
 use super::frame::MAX_JSON;
 use super::members::{
-    Authn, Cause, ContextHash, Decision, Digest, Ending, Kind, Node, Number, Origin, Outcome, Policy, Position, Rewrap, Shown, Source, Text,
-    Timestamp, Version1, Window,
+    Authn, Cause, ContextHash, Decision, Digest, Ending, Kind, Node, Number, Origin, Outcome, Policy, Position, Rewrap, Shown, Source,
+    Text, Timestamp, Version1, Window,
 };
 
 /// One record: what happened, and to whom. [`super::Log::entry`] makes one; the public
@@ -324,7 +324,10 @@ impl Record {
         self.time = Timestamp::now();
         let mut json = Vec::with_capacity(1024);
         serde_json::to_writer(&mut json, &self).map_err(|_| Unwritable)?;
-        let before = json.windows(BEFORE_NUMBER.len()).rposition(|window| window == BEFORE_NUMBER).ok_or(Unwritable)?;
+        let before = json
+            .windows(BEFORE_NUMBER.len())
+            .rposition(|window| window == BEFORE_NUMBER)
+            .ok_or(Unwritable)?;
         let stamped = Stamped {
             number_at: before + BEFORE_NUMBER.len(),
             tenant: self.tenant,

@@ -97,7 +97,10 @@ pub struct Recovered {
 /// [`OpenError`].
 pub fn open(folder: &Path, origin: &Origin, options: Options) -> Result<Recovered, OpenError> {
     let index = Index::of(folder);
-    let log_missing = !folder.join(super::file::LOG_NAME).try_exists().map_err(OpenError::io("looked for"))?;
+    let log_missing = !folder
+        .join(super::file::LOG_NAME)
+        .try_exists()
+        .map_err(OpenError::io("looked for"))?;
     if log_missing && let Found::Known(known) = index.read(origin).map_err(OpenError::io("looked for"))? {
         return Err(OpenError::Lost {
             expected: known.offset,
@@ -114,7 +117,9 @@ pub fn open(folder: &Path, origin: &Origin, options: Options) -> Result<Recovere
 /// As [`open`], on a file that is open already.
 pub(super) fn open_on(mut file: Box<dyn LogFile>, folder: &Path, origin: &Origin, options: Options) -> Result<Recovered, OpenError> {
     let index = Index::of(folder);
-    let (owner, start) = frame::read_header(&*file).map_err(OpenError::io("read"))?.ok_or(OpenError::NotALog)?;
+    let (owner, start) = frame::read_header(&*file)
+        .map_err(OpenError::io("read"))?
+        .ok_or(OpenError::NotALog)?;
     if owner != *origin {
         return Err(OpenError::Foreign);
     }
@@ -142,7 +147,10 @@ pub(super) fn open_on(mut file: Box<dyn LogFile>, folder: &Path, origin: &Origin
     let mut state = known.state;
     let end = read_on(&*file, origin, known.offset, &mut state)?;
     if end < length {
-        tracing::warn!(bytes = length - end, "the audit log ended in a commit that was never acknowledged; it is cut off");
+        tracing::warn!(
+            bytes = length - end,
+            "the audit log ended in a commit that was never acknowledged; it is cut off"
+        );
         file.truncate(end).map_err(OpenError::io("cut"))?;
     }
     // What an ended process left may never have reached the disk, although it is read here.
@@ -183,7 +191,8 @@ pub(super) fn open_on(mut file: Box<dyn LogFile>, folder: &Path, origin: &Origin
     };
     let shared = Arc::new(Shared::new());
     let (messages, queue) = mpsc::unbounded_channel();
-    let writer = Writer::new(file, origin.clone(), options.clone(), shared.clone(), index, state, restarted).map_err(OpenError::io("read"))?;
+    let writer =
+        Writer::new(file, origin.clone(), options.clone(), shared.clone(), index, state, restarted).map_err(OpenError::io("read"))?;
     std::thread::Builder::new()
         .name("audit-log".into())
         .spawn(move || writer.run(queue))
@@ -301,7 +310,9 @@ impl ChangeHistory {
             match (record.kind(), record.intent()) {
                 (Kind::Intent, _) => begun.push(Placed { position, record }),
                 (Kind::Outcome, Some(number)) => {
-                    let intent = begun.iter().position(|open| open.record.tenant == record.tenant && open.record.sequence() == number);
+                    let intent = begun
+                        .iter()
+                        .position(|open| open.record.tenant == record.tenant && open.record.sequence() == number);
                     // One that began before `applied` is in the store already.
                     if let Some(Placed { position, record: intent }) = intent.map(|at| begun.swap_remove(at))
                         && record.took_effect()

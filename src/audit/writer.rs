@@ -276,7 +276,11 @@ impl Writer {
     }
 
     fn bytes(&self, jobs: &[Job], reserve_only: bool) -> u64 {
-        let waiting = self.waiting.iter().filter(|(_, reserve)| *reserve || !reserve_only).map(|(record, _)| record);
+        let waiting = self
+            .waiting
+            .iter()
+            .filter(|(_, reserve)| *reserve || !reserve_only)
+            .map(|(record, _)| record);
         let all = jobs.iter().flat_map(|job| &job.records).chain(waiting);
         all.map(|record| (frame::PREFIX + record.len()) as u64).sum()
     }
@@ -323,7 +327,8 @@ impl Writer {
         self.waiting = waiting.into_iter().filter(|(_, reserve)| reserve_only && !reserve).collect();
         self.shared.following.fetch_sub(all - self.waiting.len(), Ordering::AcqRel);
         for done in &self.encoded {
-            self.state.add(done.tenant, done.spot.sequence, done.role, done.spot.position, done.time);
+            self.state
+                .add(done.tenant, done.spot.sequence, done.role, done.spot.position, done.time);
         }
         let mut spots = self.encoded[before_jobs..].iter().map(|done| done.spot);
         for job in jobs.drain(..) {
@@ -371,7 +376,8 @@ impl Writer {
         metrics::counter!("claviger_audit_records_total").increment(self.encoded.len() as u64);
         metrics::counter!("claviger_audit_bytes_total").increment(self.buffer.len() as u64);
         self.durable += self.buffer.len() as u64;
-        self.tail.extend_from_slice(&self.buffer[self.buffer.len().saturating_sub(PAGE as usize)..]);
+        self.tail
+            .extend_from_slice(&self.buffer[self.buffer.len().saturating_sub(PAGE as usize)..]);
         let keep = (self.durable % PAGE) as usize;
         self.tail.drain(..self.tail.len().saturating_sub(keep));
         Ok(())
@@ -391,7 +397,11 @@ impl Writer {
             return false;
         }
         let page = self.durable - self.tail.len() as u64;
-        let secured = self.file.truncate(self.durable).and_then(|()| self.file.write_at(page, &self.tail)).and_then(|()| self.file.sync());
+        let secured = self
+            .file
+            .truncate(self.durable)
+            .and_then(|()| self.file.write_at(page, &self.tail))
+            .and_then(|()| self.file.sync());
         match secured {
             Ok(()) => true,
             Err(error) => {
@@ -406,7 +416,9 @@ impl Writer {
             match job.class.refusal {
                 Refusal::Lost => self.shared.add_gap(job.records.len() as u64, reason),
                 Refusal::Harmless => {}
-                Refusal::Follows => self.waiting.extend(job.records.into_iter().map(|record| (record, job.class.reserve))),
+                Refusal::Follows => self
+                    .waiting
+                    .extend(job.records.into_iter().map(|record| (record, job.class.reserve))),
             }
             metrics::counter!("claviger_audit_refused_total", "reason" => reason.as_str()).increment(1);
             let _ = job.answer.map(|answer| answer.send(Err(reason)));
@@ -422,7 +434,9 @@ impl Writer {
 
     /// Writes the sidecar beside the thread's work, once enough was written since the last.
     fn sum_up(&mut self) {
-        if self.durable - self.summed_up < self.options.snapshot_bytes || self.summing_up.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        if self.durable - self.summed_up < self.options.snapshot_bytes
+            || self.summing_up.as_ref().is_some_and(|thread| !thread.is_finished())
+        {
             return;
         }
         self.summed_up = self.durable;

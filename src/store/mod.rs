@@ -77,6 +77,8 @@ pub trait Store: SealedStore {
 
     /// Whether this intent's effect was committed.
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
+    /// Marks an intent as applied whose effect is at the provider alone.
+    async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     /// The largest intent position ever applied.
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     /// Forgets applied positions below `before`, but for the largest of all.
@@ -115,6 +117,8 @@ pub trait Store: SealedStore {
     async fn token_by_public_id(&self, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError>;
     /// A principal's tokens, by id.
     async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
+    /// A token by id.
+    async fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
     /// Marks a token revoked. Repeating it changes nothing and is no error.
     async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(), StoreError>;
 

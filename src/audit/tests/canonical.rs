@@ -36,7 +36,11 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
         key_id: Text::new("k"),
     });
     record.context_shown = Some(shown.into_iter().collect());
-    record.counts = Some([("b", 2), ("a_b", 3), ("a", 1)].map(|(code, n)| (Text::new(code), Number::saturating(n))).into());
+    record.counts = Some(
+        [("b", 2), ("a_b", 3), ("a", 1)]
+            .map(|(code, n)| (Text::new(code), Number::saturating(n)))
+            .into(),
+    );
     record.decision = Some(Decision::Allow);
     record.dek_id = Some(DekId::from_bytes([8; 16]));
     record.inside_provider = Some(true);
@@ -129,10 +133,23 @@ fn long_texts_are_cut_and_large_records_refused() {
 #[test]
 fn an_absent_member_is_left_out() {
     let bench = Bench::new();
-    let json = written(Record::new(&bench.origin, tenant(1), Action::Wrap.into()).with_outcome(Outcome::Success), 0);
+    let json = written(
+        Record::new(&bench.origin, tenant(1), Action::Wrap.into()).with_outcome(Outcome::Success),
+        0,
+    );
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
-    let expected = ["installation", "kind", "node", "operation", "result", "sequence", "tenant", "time", "v"];
+    let expected = [
+        "installation",
+        "kind",
+        "node",
+        "operation",
+        "result",
+        "sequence",
+        "tenant",
+        "time",
+        "v",
+    ];
     assert_eq!(names, expected);
     assert!(!json.windows(4).any(|part| part == b"null"));
 }

@@ -40,8 +40,18 @@ async fn a_receipt_names_the_place_where_the_record_stands() {
     for _ in 0..3 {
         receipts.push(unwrap_once(&log, tenant(1)).await.unwrap());
     }
-    let places: Vec<_> = bench.records().into_iter().map(|(position, record)| (position, record.sequence())).collect();
-    assert_eq!(places, receipts.iter().map(|receipt| (receipt.position, receipt.sequence)).collect::<Vec<_>>());
+    let places: Vec<_> = bench
+        .records()
+        .into_iter()
+        .map(|(position, record)| (position, record.sequence()))
+        .collect();
+    assert_eq!(
+        places,
+        receipts
+            .iter()
+            .map(|receipt| (receipt.position, receipt.sequence))
+            .collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -62,7 +72,9 @@ async fn what_queued_during_a_sync_is_one_commit() {
     for receipt in join_all(rest).await {
         receipt.unwrap();
     }
-    bench.disk.get(|disk| assert_eq!((disk.writes - writes, disk.syncs - syncs), (2, 2)));
+    bench
+        .disk
+        .get(|disk| assert_eq!((disk.writes - writes, disk.syncs - syncs), (2, 2)));
     assert_eq!(bench.records().len(), 65);
 }
 
@@ -71,7 +83,9 @@ async fn a_batch_is_one_sync_and_in_order() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     let syncs = bench.disk.get(|disk| disk.syncs);
-    let entries = (0..1000).map(|item| (log.entry(tenant(1), Action::Wrap), Outcome::Success, item)).collect();
+    let entries = (0..1000)
+        .map(|item| (log.entry(tenant(1), Action::Wrap), Outcome::Success, item))
+        .collect();
     let recorded = log.record_batch(entries, soon()).await.unwrap();
     assert_eq!(bench.disk.get(|disk| disk.syncs) - syncs, 1);
     for (number, item) in recorded.iter().enumerate() {
@@ -80,7 +94,10 @@ async fn a_batch_is_one_sync_and_in_order() {
     let joined = Recorded::join(recorded).unwrap();
     assert!(joined.receipt().is_none());
     assert_eq!(joined.value().len(), 1000);
-    assert!(Recorded::<()>::join(Vec::new()).is_none(), "an empty batch would be an answer without a record");
+    assert!(
+        Recorded::<()>::join(Vec::new()).is_none(),
+        "an empty batch would be an answer without a record"
+    );
 }
 
 #[tokio::test]
@@ -95,7 +112,9 @@ async fn a_full_queue_holds_callers_until_their_deadline_and_counts_what_is_lost
     let mut first = Box::pin(unwrap_once(&log, tenant(1)));
     assert!(poll!(&mut first).is_pending());
     bench.disk.wait_at_gate();
-    let late = log.record(log.entry(tenant(1), Action::Unwrap), Outcome::Success, (), Instant::now()).await;
+    let late = log
+        .record(log.entry(tenant(1), Action::Unwrap), Outcome::Success, (), Instant::now())
+        .await;
     assert_eq!(late.unwrap_err().reason(), Reason::Deadline);
     // One that is given up while it waits for room is counted as well.
     let mut given_up = Box::pin(unwrap_once(&log, tenant(1)));
@@ -120,8 +139,14 @@ async fn a_hanging_disk_shows_in_the_health() {
     };
     let Recovered { log, .. } = bench.try_open(options).unwrap();
     bench.disk.set(|disk| disk.gate_closed = true);
-    let late = log.record(log.entry(tenant(1), Action::Unwrap), Outcome::Success, (), Instant::now()).await;
-    assert_eq!(late.unwrap_err().reason(), Reason::Deadline, "the caller is answered although the disk hangs");
+    let late = log
+        .record(log.entry(tenant(1), Action::Unwrap), Outcome::Success, (), Instant::now())
+        .await;
+    assert_eq!(
+        late.unwrap_err().reason(),
+        Reason::Deadline,
+        "the caller is answered although the disk hangs"
+    );
     bench.disk.wait_at_gate();
     assert_eq!(log.health(), Health::Stalled);
     bench.disk.set(|disk| disk.gate_closed = false);
@@ -169,7 +194,10 @@ async fn two_processes_cannot_have_the_same_log() {
     assert!(was_clean);
     log.close().await;
     std::fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
-    assert!(matches!(open(folder.path(), &origin, Bench::options()), Err(OpenError::Lost { found: 0, .. })));
+    assert!(matches!(
+        open(folder.path(), &origin, Bench::options()),
+        Err(OpenError::Lost { found: 0, .. })
+    ));
     std::fs::write(folder.path().join(LOG_NAME), "something else").unwrap();
     assert!(matches!(open(folder.path(), &origin, Bench::options()), Err(OpenError::NotALog)));
 }

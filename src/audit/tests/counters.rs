@@ -11,7 +11,10 @@ fn v4(network: u32, host: u8) -> IpAddr {
 }
 
 fn sums(records: &[(Position, Record)]) -> Vec<(Option<Source>, Vec<(&str, u64)>)> {
-    records.iter().map(|(_, record)| (record.source, record.counts().collect())).collect()
+    records
+        .iter()
+        .map(|(_, record)| (record.source, record.counts().collect()))
+        .collect()
 }
 
 #[tokio::test]
@@ -73,8 +76,14 @@ async fn what_the_limiter_turned_away_stands_with_the_principals_tenant() {
     let records = bench.records();
     let own: Vec<_> = records.iter().filter(|(_, record)| record.tenant() == tenant(1)).collect();
     assert_eq!(own.len(), MOST_APART);
-    assert!(own.iter().all(|(_, record)| record.principal.is_some() && record.counts().eq([("rate_limited", 2)])));
-    let rest: Vec<_> = records.iter().filter(|(_, record)| record.tenant() == TenantId::INSTALLATION).collect();
+    assert!(
+        own.iter()
+            .all(|(_, record)| record.principal.is_some() && record.counts().eq([("rate_limited", 2)]))
+    );
+    let rest: Vec<_> = records
+        .iter()
+        .filter(|(_, record)| record.tenant() == TenantId::INSTALLATION)
+        .collect();
     assert_eq!(rest.len(), 1);
     assert!(rest[0].1.counts().eq([("rate_limited", 400)]));
 }
@@ -89,7 +98,11 @@ async fn sums_wait_for_the_log_and_are_told_once() {
     assert_eq!(counters.flush(&log).await.unwrap_err().reason(), Reason::WriteFailed);
     let _ = counters.failed(v4(1, 2), "unauthenticated", ());
     counters.flush(&log).await.unwrap();
-    let mut found: Vec<_> = bench.records().iter().flat_map(|(_, record)| record.counts().map(|(code, n)| (code.to_owned(), n)).collect::<Vec<_>>()).collect();
+    let mut found: Vec<_> = bench
+        .records()
+        .iter()
+        .flat_map(|(_, record)| record.counts().map(|(code, n)| (code.to_owned(), n)).collect::<Vec<_>>())
+        .collect();
     found.sort();
     assert_eq!(found, [("rate_limited".to_owned(), 1), ("unauthenticated".to_owned(), 2)]);
 }

@@ -17,12 +17,22 @@ async fn reopened(bench: &Bench) -> Option<Vec<(Position, Record)>> {
 }
 
 fn cut_to(bench: &Bench, length: u64) {
-    std::fs::File::options().write(true).open(bench.log_path()).unwrap().set_len(length).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(bench.log_path())
+        .unwrap()
+        .set_len(length)
+        .unwrap();
 }
 
 fn overwrite(bench: &Bench, at: u64, bytes: &[u8]) {
     use std::os::unix::fs::FileExt;
-    std::fs::File::options().write(true).open(bench.log_path()).unwrap().write_all_at(bytes, at).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(bench.log_path())
+        .unwrap()
+        .write_all_at(bytes, at)
+        .unwrap();
 }
 
 fn assert_numbers_run(records: &[(Position, Record)]) {
@@ -87,7 +97,10 @@ async fn a_commit_whose_pages_came_out_of_order_is_torn_and_an_acknowledged_one_
     let refused = crashed.try_open(Bench::options());
     assert!(matches!(refused, Err(OpenError::Damaged { at, .. }) if at == records[5].0.0));
     // A refused log is left exactly as it was found.
-    assert_eq!(std::fs::metadata(crashed.log_path()).unwrap().len(), std::fs::metadata(bench.log_path()).unwrap().len());
+    assert_eq!(
+        std::fs::metadata(crashed.log_path()).unwrap().len(),
+        std::fs::metadata(bench.log_path()).unwrap().len()
+    );
 }
 
 #[tokio::test]
@@ -142,7 +155,9 @@ async fn without_its_sidecar_a_log_is_read_to_the_same_end() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), summed).await.expect("no sidecar was written");
+    tokio::time::timeout(Duration::from_secs(30), summed)
+        .await
+        .expect("no sidecar was written");
     let good = std::fs::read(bench.index_path()).unwrap();
     let mut flipped = good.clone();
     flipped[60] ^= 1;
@@ -153,7 +168,13 @@ async fn without_its_sidecar_a_log_is_read_to_the_same_end() {
             Some(bytes) => std::fs::write(crashed.index_path(), bytes).unwrap(),
             None => std::fs::remove_file(crashed.index_path()).unwrap(),
         }
-        let Recovered { log, open_intents, history, was_clean, .. } = crashed.open();
+        let Recovered {
+            log,
+            open_intents,
+            history,
+            was_clean,
+            ..
+        } = crashed.open();
         assert!(!was_clean);
         let mut next = Vec::new();
         for who in 0..8 {

@@ -35,11 +35,16 @@ fn every_member_and_every_word_is_on_the_page() {
     let rows: Vec<&str> = PAGE.lines().filter(|line| line.starts_with("| `")).collect();
     let source = include_str!("../record.rs");
     let declared = source.split("pub struct Record {").nth(1).unwrap().split("\n}").next().unwrap();
-    let names = declared.lines().filter_map(|line| line.trim().strip_prefix("pub")?.rsplit_once(": ")?.0.rsplit(' ').next());
+    let names = declared
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub")?.rsplit_once(": ")?.0.rsplit(' ').next());
     let mut count = 0;
     for name in names {
         count += 1;
-        assert!(rows.iter().any(|row| row.starts_with(&format!("| `{name}` |"))), "no row for {name}");
+        assert!(
+            rows.iter().any(|row| row.starts_with(&format!("| `{name}` |"))),
+            "no row for {name}"
+        );
     }
     assert!(count > 40, "{count} members were found");
     let words = Kind::ALL.iter().map(|word| word.as_str());

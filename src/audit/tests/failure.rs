@@ -13,7 +13,9 @@ async fn until_sound(log: &Log) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), sound).await.expect("the log does not recover");
+    tokio::time::timeout(Duration::from_secs(30), sound)
+        .await
+        .expect("the log does not recover");
 }
 
 fn kinds(records: &[(Position, Record)]) -> Vec<&'static str> {
@@ -22,7 +24,8 @@ fn kinds(records: &[(Position, Record)]) -> Vec<&'static str> {
 
 async fn cut(log: &Log) -> Result<Recorded<()>, Unavailable> {
     let record = log.entry(tenant(1), Action::Disable);
-    log.record_cut(record, Cut::Disable(KeyId::from_bytes([4; 16])), Outcome::Success, (), soon()).await
+    log.record_cut(record, Cut::Disable(KeyId::from_bytes([4; 16])), Outcome::Success, (), soon())
+        .await
 }
 
 #[tokio::test]
@@ -53,7 +56,11 @@ async fn while_syncs_fail_everything_is_refused_and_then_it_recovers_without_tra
     unwrap_once(&log, tenant(1)).await.unwrap();
     bench.disk.set(|disk| disk.failing_syncs = usize::MAX);
     let refused = join_all((0..10).map(|who| unwrap_once(&log, tenant(who)))).await;
-    assert!(refused.iter().all(|answer| answer.as_ref().is_err_and(|error| error.reason() == Reason::WriteFailed)));
+    assert!(
+        refused
+            .iter()
+            .all(|answer| answer.as_ref().is_err_and(|error| error.reason() == Reason::WriteFailed))
+    );
     let refused = cut(&log).await.unwrap_err();
     assert!(refused.follows());
     assert_eq!(log.health(), Health::WriteFailed);
@@ -150,7 +157,10 @@ async fn where_even_the_reserve_is_gone_a_cuts_record_follows() {
     assert_eq!((refused.reason(), refused.follows()), (Reason::DiskFull, true));
     bench.disk.set(|disk| disk.capacity = None);
     assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 1, "the cut stands before it");
-    assert_eq!(bench.records()[0].1.change().and_then(|change| change.cut()), Some(Cut::Disable(KeyId::from_bytes([4; 16]))));
+    assert_eq!(
+        bench.records()[0].1.change().and_then(|change| change.cut()),
+        Some(Cut::Disable(KeyId::from_bytes([4; 16])))
+    );
 }
 
 #[tokio::test]
@@ -159,7 +169,10 @@ async fn what_follows_is_bounded() {
     let Recovered { log, .. } = bench.open();
     bench.disk.set(|disk| disk.capacity = Some(0));
     let answers = join_all((0..4097).map(|_| cut(&log))).await;
-    let following = answers.iter().filter(|answer| answer.as_ref().is_err_and(Unavailable::follows)).count();
+    let following = answers
+        .iter()
+        .filter(|answer| answer.as_ref().is_err_and(Unavailable::follows))
+        .count();
     assert_eq!(following, 4096);
     assert_eq!(answers[4096].as_ref().unwrap_err().reason(), Reason::Overload);
 }

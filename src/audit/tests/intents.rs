@@ -28,10 +28,16 @@ async fn an_outcome_names_its_intent_and_takes_over_what_it_said() {
     assert_eq!(recorded.into_value(), "new version");
     let records = bench.records();
     let (at, announced) = &records[1];
-    assert_eq!((*at, announced.kind(), announced.change()), (position, Kind::Intent, Some(rotate())));
+    assert_eq!(
+        (*at, announced.kind(), announced.change()),
+        (position, Kind::Intent, Some(rotate()))
+    );
     assert_eq!((announced.ending(), announced.intent()), (None, None));
     let (_, outcome) = &records[2];
-    assert_eq!((outcome.kind(), outcome.intent(), outcome.ending()), (Kind::Outcome, Some(1), Some(Ending::Success)));
+    assert_eq!(
+        (outcome.kind(), outcome.intent(), outcome.ending()),
+        (Kind::Outcome, Some(1), Some(Ending::Success))
+    );
     assert_eq!(outcome.change(), Some(rotate()));
     assert_eq!(outcome.key_version, Some(2.into()));
     assert_eq!(outcome.request_id, Some(Text::new("r-1")));
@@ -50,7 +56,12 @@ async fn an_intent_that_a_crash_left_open_is_handed_out_until_it_has_its_outcome
 
     // A start that is refused before it resolves leaves them as they are.
     for _ in 0..2 {
-        let Recovered { log, open_intents, was_clean, .. } = crashed.open();
+        let Recovered {
+            log,
+            open_intents,
+            was_clean,
+            ..
+        } = crashed.open();
         assert_eq!(open_intents.iter().map(OpenIntent::position).collect::<Vec<_>>(), [first, second]);
         drop(open_intents);
         log.close().await;
@@ -66,7 +77,11 @@ async fn an_intent_that_a_crash_left_open_is_handed_out_until_it_has_its_outcome
     let Recovered { open_intents, history, .. } = crashed.open();
     assert!(open_intents.is_empty());
     let changes = history.after(None).unwrap();
-    assert_eq!(changes.iter().map(|change| change.position).collect::<Vec<_>>(), [first], "a failed one changed nothing");
+    assert_eq!(
+        changes.iter().map(|change| change.position).collect::<Vec<_>>(),
+        [first],
+        "a failed one changed nothing"
+    );
     assert_eq!(changes[0].outcome.intent(), Some(0));
 }
 
@@ -120,12 +135,22 @@ async fn history_tells_what_a_store_that_lags_behind_has_missed() {
     let crashed = bench.crashed();
     let Recovered { history, open_intents, .. } = crashed.open();
 
-    let after = |applied: Option<Position>| history.after(applied).unwrap().iter().map(|change| change.position).collect::<Vec<_>>();
+    let after = |applied: Option<Position>| {
+        history
+            .after(applied)
+            .unwrap()
+            .iter()
+            .map(|change| change.position)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(after(None), [positions[0], positions[2], positions[3]]);
     assert_eq!(after(Some(positions[0])), [positions[2], positions[3]]);
     assert_eq!(after(Some(positions[2])), [positions[3]]);
     assert_eq!(after(Some(positions[3])), []);
-    assert_eq!(history.after(Some(positions[2])).unwrap()[0].outcome.change().unwrap().cut(), Some(revoke));
+    assert_eq!(
+        history.after(Some(positions[2])).unwrap()[0].outcome.change().unwrap().cut(),
+        Some(revoke)
+    );
     // The store may have applied what is still open; that is no change that it has missed.
     assert_eq!(after(Some(open.position())), []);
     assert_eq!(open_intents[0].position(), open.position());
@@ -133,7 +158,10 @@ async fn history_tells_what_a_store_that_lags_behind_has_missed() {
     let length = std::fs::metadata(crashed.log_path()).unwrap().len();
     for nonsense in [0, positions[0].0 + 1, length, u64::MAX] {
         let refused = history.after(Some(Position(nonsense)));
-        assert!(matches!(refused, Err(OpenError::StoreAhead { applied }) if applied == nonsense), "{nonsense}");
+        assert!(
+            matches!(refused, Err(OpenError::StoreAhead { applied }) if applied == nonsense),
+            "{nonsense}"
+        );
     }
 }
 
@@ -147,7 +175,10 @@ async fn an_answer_can_be_withheld_after_its_record() {
     let instead = recorded.withhold(&log, record, "key_disabled", "a refusal", soon()).await.unwrap();
     assert_eq!((*instead.value(), instead.receipt().unwrap().sequence), ("a refusal", 2));
     let record = &bench.records()[2].1;
-    assert_eq!((record.kind(), record.withholds(), record.code()), (Kind::Withheld, Some(1), Some("key_disabled")));
+    assert_eq!(
+        (record.kind(), record.withholds(), record.code()),
+        (Kind::Withheld, Some(1), Some("key_disabled"))
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,10 @@
 //! Tests of the log as a whole, on a real file that can be made slow, full or broken.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where an expectation fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where an expectation fails"
+)]
 
 mod canonical;
 mod commit;
@@ -54,7 +59,8 @@ struct DiskState {
 
 impl DiskState {
     fn available(&self) -> u64 {
-        self.capacity.map_or(1 << 40, |capacity| capacity.saturating_sub(self.length + self.reserve))
+        self.capacity
+            .map_or(1 << 40, |capacity| capacity.saturating_sub(self.length + self.reserve))
     }
 }
 
@@ -184,7 +190,8 @@ impl Bench {
 
     fn try_open(&self, options: Options) -> Result<Recovered, OpenError> {
         let real = DiskFile::open(self.folder.path(), &frame::header(&self.origin)).unwrap();
-        self.disk.set(|disk| (disk.length, disk.synced) = (real.len().unwrap(), real.len().unwrap()));
+        self.disk
+            .set(|disk| (disk.length, disk.synced) = (real.len().unwrap(), real.len().unwrap()));
         let file = TestFile {
             real,
             disk: self.disk.clone(),

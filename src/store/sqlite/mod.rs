@@ -83,6 +83,10 @@ impl Store for SqliteStore {
         change::is_applied(self, intent).await
     }
 
+    async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError> {
+        change::Act::begin(self, tenant, change).await?.commit().await
+    }
+
     async fn last_applied(&self) -> Result<Option<u64>, StoreError> {
         change::last_applied(self).await
     }
@@ -145,6 +149,10 @@ impl Store for SqliteStore {
 
     async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError> {
         tokens::list(self, tenant, principal, page).await
+    }
+
+    async fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError> {
+        tokens::by_id(self, tenant, id).await
     }
 
     async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(), StoreError> {

@@ -61,6 +61,19 @@ pub(super) async fn by_public_id(store: &SqliteStore, public_id: &str) -> Result
     Ok((read(&row)?, principals::read(&row)?, tenants::read(&row)?))
 }
 
+pub(super) async fn by_id(store: &SqliteStore, tenant: TenantId, id: TokenId) -> Result<Token, StoreError> {
+    let row = query(concat!(
+        "SELECT ",
+        token_columns!(),
+        " FROM tokens t WHERE t.tenant = ?1 AND t.id = ?2"
+    ))
+    .bind(bytes(&tenant))
+    .bind(bytes(&id))
+    .fetch_one(&store.readers)
+    .await?;
+    read(&row)
+}
+
 pub(super) async fn list(store: &SqliteStore, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError> {
     // A page begins after an id that a page before it ended with, so that it is an id.
     let after = page

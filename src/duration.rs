@@ -1,0 +1,88 @@
+//! Durations as text: the one form that the API, its headers, the configuration and the
+//! command line share (`docs` call it "60s"). Anything may use this module; it uses nothing.
+
+use std::time::Duration;
+
+/// Units from the largest to the smallest, with their length in milliseconds.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Why a text is no duration. It carries nothing of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a duration is a whole number and one of ms, s, m, h, d, such as \"60s\"")]
+pub struct DurationError;
+
+/// Reads `"800ms"`, `"60s"`, `"15m"`, `"2h"` or `"90d"`: decimal digits, then one unit, no
+/// sign, space, fraction or second part.
+///
+/// # Errors
+/// When the text has another form, or is too long for 64 bits of milliseconds.
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    // Only ASCII digits were counted, so this is a character boundary.
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(DurationError)?;
+    let number: u64 = number.parse().map_err(|_| DurationError)?;
+    number.checked_mul(factor).map(Duration::from_millis).ok_or(DurationError)
+}
+
+/// Writes a duration in the largest unit that divides it; [`parse`] reads it back. What is
+/// finer than a millisecond is dropped.
+pub fn text(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let (unit, factor) = UNITS
+        .into_iter()
+        .find(|(_, factor)| millis > 0 && millis.is_multiple_of(u128::from(*factor)))
+        .unwrap_or(("s", 1_000));
+    format!("{}{unit}", millis / u128::from(factor))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use super::{DurationError, parse, text};
+    use std::time::Duration;
+
+    #[test]
+    fn every_unit_is_read() {
+        for (given, millis) in [
+            ("800ms", 800),
+            ("60s", 60_000),
+            ("15m", 900_000),
+            ("2h", 7_200_000),
+            ("90d", 7_776_000_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(parse(given), Ok(Duration::from_millis(millis)), "{given}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for given in [
+            "",
+            "s",
+            "60",
+            "60 s",
+            " 60s",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "1h30m",
+            "60S",
+            "60sec",
+            "٣s",
+            "18446744073709551615d",
+            "1e3s",
+        ] {
+            assert_eq!(parse(given), Err(DurationError), "{given}");
+        }
+    }
+
+    #[test]
+    fn writing_takes_the_largest_unit() {
+        for given in ["800ms", "61s", "15m", "2h", "90d", "0s"] {
+            assert_eq!(text(parse(given).unwrap()), given);
+        }
+        assert_eq!(text(Duration::from_secs(60)), "1m");
+    }
+}
