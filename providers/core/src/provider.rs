@@ -218,7 +218,8 @@ pub trait Provider: Send + Sync + 'static {
     /// What it can do; constant for the life of the value.
     fn capabilities(&self) -> Capabilities;
 
-    /// Wraps a data key (1 to `max_plaintext` bytes) under the key's primary version.
+    /// Wraps a data key (1 to `max_plaintext` bytes) under the version that `key` names, or
+    /// under the primary one where it names none or the provider takes none.
     async fn wrap_key(&self, _cx: &OpContext, _key: &ProviderKeyRef, _dek: &Secret, _context: &BoundContext) -> Result<Wrapped, Error> {
         Err(unsupported("wrap_key"))
     }
