@@ -1,1 +1,3 @@
 //! Claviger.
+
+pub mod audit;
