@@ -190,7 +190,7 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 mod tests {
     use super::*;
 

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use claviger_provider::TenantId;
 
-use super::change::Cut;
 use super::health::Unavailable;
 use super::log::Log;
 use super::members::{Number, Outcome, Position, Receipt};
@@ -43,11 +42,6 @@ impl Intent {
         self.receipt.position
     }
 
-    /// The cut that it announced, if it is one.
-    pub fn cut(&self) -> Option<Cut> {
-        self.outcome.change().and_then(|change| change.cut())
-    }
-
     /// Makes the outcome durable. It takes over what the intent said; `complete` adds what
     /// became known since (version, latency, the provider's request id).
     ///
@@ -66,6 +60,14 @@ impl Intent {
         self.resolved = true;
         let receipt = self.log.close_intent(record, deadline).await?;
         Ok(Recorded::new(value, receipt))
+    }
+
+    /// Ends an intent whose caller was answered `Err` before it was durable, and so has not
+    /// begun the effect.
+    pub(super) fn abandon(mut self) {
+        self.resolved = true;
+        self.log
+            .close_intent_unheard(self.outcome.clone().with_outcome(Outcome::Failed("deadline_exceeded")));
     }
 }
 

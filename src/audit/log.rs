@@ -16,7 +16,7 @@ use super::intent::Intent;
 use super::members::{Kind, Number, Origin, Outcome, Receipt};
 use super::record::{Record, Stamped};
 use super::recorded::Recorded;
-use super::writer::{Class, Job, Message, Refusal};
+use super::writer::{Answer, Class, Job, Message, Refusal, Spot, count_refusal};
 
 /// How the log uses disk, memory and time.
 #[derive(Debug, Clone)]
@@ -141,8 +141,22 @@ impl Log {
             reserve: change.cut().is_some(),
             refusal: Refusal::Harmless,
         };
-        let receipt = self.append_one(record.clone(), class, deadline).await?;
-        Ok(Intent::new(self.clone(), record, receipt))
+        let pending = self.enqueue(vec![record.clone()], class, deadline).await?;
+        // A caller that goes away now would leave an intent that nobody gives its outcome;
+        // so the end of the wait is a task's, which outlives the caller.
+        let (hand_over, handed_over) = oneshot::channel();
+        let log = self.clone();
+        tokio::spawn(async move {
+            let begun = pending.receipt().await.map(|receipt| Intent::new(log, record, receipt));
+            if let Err(Ok(unheard)) = hand_over.send(begun) {
+                unheard.abandon();
+            }
+        });
+        match timeout_at(deadline.into(), handed_over).await {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(_)) => Err(refused(Reason::Closed)),
+            Err(_) => Err(refused(Reason::Deadline)),
+        }
     }
 
     /// Records a cut that has taken effect without an intent, because no cut waits for a
@@ -222,15 +236,22 @@ impl Log {
     }
 
     async fn append_one(&self, record: Record, class: Class, deadline: Instant) -> Result<Receipt, Unavailable> {
-        let receipts = self.append(vec![record], class, deadline).await?;
-        // One record in, one receipt out; a writer that broke this has ended.
-        receipts.into_iter().next().ok_or(Unavailable {
-            reason: Reason::Closed,
-            follows: false,
-        })
+        let pending = self.enqueue(vec![record], class, deadline).await?;
+        let follows = pending.follows;
+        let answered = timeout_at(deadline.into(), pending.receipt()).await;
+        answered.unwrap_or_else(|_| Err(late(follows)))
     }
 
     async fn append(&self, records: Vec<Record>, class: Class, deadline: Instant) -> Result<Vec<Receipt>, Unavailable> {
+        let pending = self.enqueue(records, class, deadline).await?;
+        let follows = pending.follows;
+        let answered = timeout_at(deadline.into(), pending.receipts()).await;
+        answered.unwrap_or_else(|_| Err(late(follows)))
+    }
+
+    /// Hands records to the writer as soon as there is room for them; from then on they
+    /// are written even if nobody waits for the answer.
+    async fn enqueue(&self, records: Vec<Record>, class: Class, deadline: Instant) -> Result<Pending, Unavailable> {
         let mut unsent = Unsent {
             shared: &self.inner.shared,
             records: if class.refusal == Refusal::Harmless {
@@ -240,28 +261,26 @@ impl Log {
             },
             reason: Reason::Deadline,
         };
-        let refused = |unsent: &mut Unsent<'_>, reason| {
+        let mut lost = |reason| {
             unsent.reason = reason;
-            metrics::counter!("claviger_audit_refused_total", "reason" => reason.as_str()).increment(1);
-            Unavailable { reason, follows: false }
+            refused(reason)
         };
         let stamped: Result<Vec<_>, _> = records.into_iter().map(Record::stamp).collect();
-        let stamped = stamped.map_err(|_| refused(&mut unsent, Reason::TooLarge))?;
-        let tenants: Vec<TenantId> = stamped.iter().map(|record| record.tenant).collect();
-        let deadline = tokio::time::Instant::from_std(deadline);
+        let stamped = stamped.map_err(|_| lost(Reason::TooLarge))?;
+        let tenants = stamped.iter().map(|record| record.tenant).collect();
         let (answer, answered) = oneshot::channel();
         match class.refusal {
             Refusal::Follows => self
                 .send_following(stamped, class, Some(answer))
-                .map_err(|error| refused(&mut unsent, error.reason))?,
+                .map_err(|error| lost(error.reason))?,
             Refusal::Lost | Refusal::Harmless => {
                 let bytes: usize = stamped.iter().map(Stamped::len).sum();
                 let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.inner.options.queue_bytes);
                 let room = self.inner.room.clone().acquire_many_owned(permits);
-                let permit = match timeout_at(deadline, room).await {
+                let permit = match timeout_at(deadline.into(), room).await {
                     Ok(Ok(permit)) => permit,
-                    Ok(Err(_)) => return Err(refused(&mut unsent, Reason::Closed)),
-                    Err(_) => return Err(refused(&mut unsent, Reason::Deadline)),
+                    Ok(Err(_)) => return Err(lost(Reason::Closed)),
+                    Err(_) => return Err(lost(Reason::Deadline)),
                 };
                 let job = Job {
                     records: stamped,
@@ -270,44 +289,19 @@ impl Log {
                     permit: Some(permit),
                 };
                 let sent = self.inner.messages.send(Message::Append(job));
-                sent.map_err(|_| refused(&mut unsent, Reason::Closed))?;
+                sent.map_err(|_| lost(Reason::Closed))?;
             }
         }
-        // From here on the record is the writer's, even if this future is dropped.
         unsent.records = 0;
-        let follows = class.refusal == Refusal::Follows;
-        let spots = match timeout_at(deadline, answered).await {
-            Ok(Ok(Ok(spots))) => spots,
-            Ok(Ok(Err(reason))) => return Err(Unavailable { reason, follows }),
-            Ok(Err(_)) => {
-                return Err(Unavailable {
-                    reason: Reason::Closed,
-                    follows: false,
-                });
-            }
-            Err(_) => {
-                metrics::counter!("claviger_audit_refused_total", "reason" => Reason::Deadline.as_str()).increment(1);
-                return Err(Unavailable {
-                    reason: Reason::Deadline,
-                    follows,
-                });
-            }
-        };
-        let receipt = |(tenant, spot): (TenantId, super::writer::Spot)| Receipt {
+        Ok(Pending {
             origin: self.inner.origin.clone(),
-            tenant,
-            sequence: spot.sequence,
-            position: spot.position,
-        };
-        Ok(tenants.into_iter().zip(spots).map(receipt).collect())
+            tenants,
+            answered,
+            follows: class.refusal == Refusal::Follows,
+        })
     }
 
-    fn send_following(
-        &self,
-        records: Vec<Stamped>,
-        class: Class,
-        answer: Option<oneshot::Sender<Result<Vec<super::writer::Spot>, Reason>>>,
-    ) -> Result<(), Unavailable> {
+    fn send_following(&self, records: Vec<Stamped>, class: Class, answer: Option<oneshot::Sender<Answer>>) -> Result<(), Unavailable> {
         let following = &self.inner.shared.following;
         let count = records.len();
         if following.fetch_add(count, Ordering::AcqRel) + count > MOST_FOLLOWING {
@@ -356,6 +350,52 @@ impl Log {
             // A writer that died while closing has closed the file as well.
             let _ = answered.await;
         }
+    }
+}
+
+/// Records that are the writer's already.
+struct Pending {
+    origin: Origin,
+    tenants: Vec<TenantId>,
+    answered: oneshot::Receiver<Answer>,
+    follows: bool,
+}
+
+impl Pending {
+    async fn receipts(self) -> Result<Vec<Receipt>, Unavailable> {
+        let follows = self.follows;
+        let spots = match self.answered.await {
+            Ok(Ok(spots)) => spots,
+            Ok(Err(reason)) => return Err(Unavailable { reason, follows }),
+            Err(_) => return Err(refused(Reason::Closed)),
+        };
+        let receipt = |(tenant, spot): (TenantId, Spot)| Receipt {
+            origin: self.origin.clone(),
+            tenant,
+            sequence: spot.sequence,
+            position: spot.position,
+        };
+        Ok(self.tenants.into_iter().zip(spots).map(receipt).collect())
+    }
+
+    async fn receipt(self) -> Result<Receipt, Unavailable> {
+        // One record in, one receipt out; a writer that broke this has ended.
+        self.receipts().await?.into_iter().next().ok_or(refused(Reason::Closed))
+    }
+}
+
+/// A refusal before the record reached the writer.
+fn refused(reason: Reason) -> Unavailable {
+    count_refusal(reason);
+    Unavailable { reason, follows: false }
+}
+
+/// The deadline passed after the record reached the writer.
+fn late(follows: bool) -> Unavailable {
+    count_refusal(Reason::Deadline);
+    Unavailable {
+        reason: Reason::Deadline,
+        follows,
     }
 }
 

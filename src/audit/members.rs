@@ -232,6 +232,7 @@ impl Source {
             IpAddr::V4(_) => 24,
             IpAddr::V6(_) => 64,
         };
+        // 24 is at most 32, and 64 at most 128, so the assertion holds.
         Self::Network(IpNet::new_assert(address, length).trunc())
     }
 }

@@ -42,6 +42,6 @@ pub use members::{
     RewrapEnd, Shown, Source, Text, Timestamp, Window,
 };
 pub use record::Record;
-pub use recorded::{CountedRight, Recorded};
+pub use recorded::{CountedRight, Item, Recorded};
 pub use recovery::{ChangeHistory, OpenError, Recovered, StateChange, open};
 pub use words::UnknownWord;

@@ -19,6 +19,9 @@ pub struct Recorded<T> {
     proof: Proof,
 }
 
+/// One item of a batch: its value, and the receipt that its `audit_index` names.
+pub type Item<T> = (T, Option<Receipt>);
+
 #[derive(Debug)]
 enum Proof {
     One(Receipt),
@@ -70,7 +73,7 @@ impl<T> Recorded<T> {
 
     /// Joins the items of a batch into one answer; `None` where there is no item, since
     /// that would be an answer without a record.
-    pub fn join(items: Vec<Self>) -> Option<Recorded<Vec<(T, Option<Receipt>)>>> {
+    pub fn join(items: Vec<Self>) -> Option<Recorded<Vec<Item<T>>>> {
         if items.is_empty() {
             return None;
         }

@@ -101,11 +101,22 @@ pub fn open(folder: &Path, origin: &Origin, options: Options) -> Result<Recovere
         .join(super::file::LOG_NAME)
         .try_exists()
         .map_err(OpenError::io("looked for"))?;
-    if log_missing && let Found::Known(known) = index.read(origin).map_err(OpenError::io("looked for"))? {
-        return Err(OpenError::Lost {
-            expected: known.offset,
-            found: 0,
-        });
+    if log_missing {
+        match index.read(origin).map_err(OpenError::io("looked for"))? {
+            Found::Missing => {}
+            Found::Unusable => {
+                return Err(OpenError::Damaged {
+                    at: 0,
+                    why: "the log is gone, and its sidecar, which is there, cannot be read",
+                });
+            }
+            Found::Known(known) => {
+                return Err(OpenError::Lost {
+                    expected: known.offset,
+                    found: 0,
+                });
+            }
+        }
     }
     let file = DiskFile::open(folder, &frame::header(origin)).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => OpenError::InUse,

@@ -57,11 +57,14 @@ pub(super) struct Spot {
     pub(super) position: Position,
 }
 
+/// What the writer answers a job with.
+pub(super) type Answer = Result<Vec<Spot>, Reason>;
+
 /// Records that are written together, all or none.
 pub(super) struct Job {
     pub(super) records: Vec<Stamped>,
     pub(super) class: Class,
-    pub(super) answer: Option<oneshot::Sender<Result<Vec<Spot>, Reason>>>,
+    pub(super) answer: Option<oneshot::Sender<Answer>>,
     /// Room in the queue, given back when the job is done.
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
@@ -73,6 +76,11 @@ pub(super) enum Message {
     Check,
     /// Write what has queued, then the sidecar, and end.
     Close(oneshot::Sender<()>),
+}
+
+/// Counts an append that was answered without a receipt.
+pub(super) fn count_refusal(reason: Reason) {
+    metrics::counter!("claviger_audit_refused_total", "reason" => reason.as_str()).increment(1);
 }
 
 /// At most this many messages are taken at once.
@@ -420,7 +428,7 @@ impl Writer {
                     .waiting
                     .extend(job.records.into_iter().map(|record| (record, job.class.reserve))),
             }
-            metrics::counter!("claviger_audit_refused_total", "reason" => reason.as_str()).increment(1);
+            count_refusal(reason);
             let _ = job.answer.map(|answer| answer.send(Err(reason)));
         }
     }

@@ -10,7 +10,9 @@ fn v4(network: u32, host: u8) -> IpAddr {
     Ipv4Addr::from((10 << 24) + (network << 8) + u32::from(host)).into()
 }
 
-fn sums(records: &[(Position, Record)]) -> Vec<(Option<Source>, Vec<(&str, u64)>)> {
+type Sum<'a> = (Option<Source>, Vec<(&'a str, u64)>);
+
+fn sums(records: &[(Position, Record)]) -> Vec<Sum<'_>> {
     records
         .iter()
         .map(|(_, record)| (record.source, record.counts().collect()))

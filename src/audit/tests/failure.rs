@@ -121,7 +121,7 @@ async fn a_full_disk_stops_everything_but_cuts_before_the_reserve_is_gone() {
     assert!(held < whole && held > 0, "{held} bytes are held");
     let sever = Change::from(Cut::Sever(ConnectionId::from_bytes([6; 16])));
     let intent = log.intent(log.entry(tenant(1), Action::Sever), sever, soon()).await.unwrap();
-    intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap();
+    intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap().into_value();
     assert!(unwrap_once(&log, tenant(1)).await.is_err(), "what is left is for cuts");
 
     bench.disk.set(|disk| disk.capacity = None);
@@ -144,7 +144,7 @@ async fn a_disk_that_is_fuller_than_it_says_is_believed_at_the_write() {
     });
     assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap_err().reason(), Reason::DiskFull);
     assert!(bench.records().is_empty(), "the half that was written is taken back");
-    cut(&log).await.unwrap();
+    cut(&log).await.unwrap().into_value();
     assert_eq!(kinds(&bench.records()), ["outcome"]);
 }
 

@@ -50,7 +50,10 @@ async fn an_intent_that_a_crash_left_open_is_handed_out_until_it_has_its_outcome
     let first = begin(&log, 1).await;
     let second = begin(&log, 2).await;
     let done = begin(&log, 1).await;
-    done.resolve(Outcome::Failed("provider_denied"), |_| {}, (), soon()).await.unwrap();
+    done.resolve(Outcome::Failed("provider_denied"), |_| {}, (), soon())
+        .await
+        .unwrap()
+        .into_value();
     let crashed = bench.crashed();
     let (first, second) = (first.position(), second.position());
 
@@ -102,6 +105,45 @@ async fn an_intent_that_is_dropped_is_interrupted() {
 }
 
 #[tokio::test]
+async fn an_intent_that_nobody_waited_for_has_its_outcome_too() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    bench.disk.set(|disk| disk.gate_closed = true);
+    let late = log
+        .intent(log.entry(tenant(1), Action::Rotate), rotate(), Instant::now())
+        .await
+        .unwrap_err();
+    assert_eq!((late.reason(), late.follows()), (Reason::Deadline, false));
+    {
+        let record = log.entry(tenant(1), Action::Rotate);
+        let mut given_up = Box::pin(log.intent(record, rotate(), soon()));
+        assert!(futures::poll!(&mut given_up).is_pending());
+    }
+    bench.disk.set(|disk| disk.gate_closed = false);
+    let closed = async {
+        while bench.records().len() < 4 {
+            unwrap_once(&log, tenant(2)).await.unwrap();
+        }
+        while bench.records().iter().filter(|(_, record)| record.intent().is_some()).count() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed)
+        .await
+        .expect("the intents stay open");
+    for (_, outcome) in bench.records().iter().filter(|(_, record)| record.intent().is_some()) {
+        assert_eq!(
+            (outcome.ending(), outcome.code()),
+            (Some(Ending::Failed), Some("deadline_exceeded"))
+        );
+    }
+    log.close().await;
+    let Recovered { open_intents, history, .. } = bench.open();
+    assert!(open_intents.is_empty());
+    assert!(history.after(None).unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn an_outcome_that_is_refused_follows() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
@@ -124,7 +166,7 @@ async fn history_tells_what_a_store_that_lags_behind_has_missed() {
     for outcome in [Outcome::Success, Outcome::Failed("internal"), Outcome::Success] {
         let intent = begin(&log, 1).await;
         positions.push(intent.position());
-        intent.resolve(outcome, |_| {}, (), soon()).await.unwrap();
+        intent.resolve(outcome, |_| {}, (), soon()).await.unwrap().into_value();
         unwrap_once(&log, tenant(2)).await.unwrap();
     }
     let revoke = Cut::Revoke(TokenId::from_bytes([5; 16]));
@@ -186,7 +228,12 @@ async fn a_tenants_records_are_in_its_own_log_alone() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     for who in [1, 2, 1] {
-        begin(&log, who).await.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap();
+        begin(&log, who)
+            .await
+            .resolve(Outcome::Success, |_| {}, (), soon())
+            .await
+            .unwrap()
+            .into_value();
     }
     for (_, record) in bench.records() {
         let json = serde_json::to_string(&record).unwrap();

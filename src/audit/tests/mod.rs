@@ -220,6 +220,8 @@ impl Bench {
     }
 
     fn records(&self) -> Vec<(Position, Record)> {
+        // Not while a write is under way.
+        let _disk = self.disk.state.lock();
         read_all(self.folder.path())
     }
 }
