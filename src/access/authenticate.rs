@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use claviger_provider::TenantId;
+use dashmap::DashSet;
 use moka::sync::Cache;
 
 use super::caller::{Caller, Credential};
@@ -49,12 +50,19 @@ pub struct Authenticator {
     known: Cache<String, Arc<Known>>,
     /// Grows with each revocation, so that a load that began before one keeps nothing.
     revocations: AtomicU64,
+    /// Revoked while the store could not take it.
+    refused: DashSet<String>,
 }
 
 impl Authenticator {
     /// Over this store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, known: Cache::new(KEPT_TOKENS), revocations: AtomicU64::new(0) }
+        Self {
+            store,
+            known: Cache::new(KEPT_TOKENS),
+            revocations: AtomicU64::new(0),
+            refused: DashSet::new(),
+        }
     }
 
     /// Authenticates a bearer credential. `tenant` is the name that the request's
@@ -64,6 +72,9 @@ impl Authenticator {
     /// See [`Unauthenticated`].
     pub async fn bearer(&self, text: &str, tenant: Option<&str>, source: Option<IpAddr>, now: i64) -> Result<Caller, Unauthenticated> {
         let presented = ApiToken::parse(text).map_err(|_| Unauthenticated::Invalid)?;
+        if self.refused.contains(presented.public_id()) {
+            return Err(Unauthenticated::Invalid);
+        }
         let known = self.known(presented.public_id()).await?;
         if !presented.matches(&known.token.secret_sha256) || known.token.revoked.is_some() || known.token.expires <= now {
             return Err(Unauthenticated::Invalid);
@@ -85,6 +96,12 @@ impl Authenticator {
             grants: known.grants.clone(),
             source,
         })
+    }
+
+    /// Refuses a token from now on, whatever the store says: for a revocation that the
+    /// store could not take. It holds until this process ends; the kill file goes on.
+    pub fn refuse(&self, public_id: &str) {
+        self.refused.insert(public_id.to_owned());
     }
 
     /// Forgets one token, after its revocation was committed.
@@ -122,7 +139,11 @@ impl Authenticator {
             Err(error) => return Err(Unauthenticated::Store(error)),
         };
         let grants = serde_json::from_str(&token.grants).map_err(|_| Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
-        Ok(Known { token, grants, tenant_suspended: tenant.suspended })
+        Ok(Known {
+            token,
+            grants,
+            tenant_suspended: tenant.suspended,
+        })
     }
 
     async fn named_tenant(&self, name: &str) -> Result<TenantId, Unauthenticated> {

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use claviger_provider::{ConnectionId, KeyId, TenantId};
 
 use super::permit::Object;
-use super::{Caller, Operation, Permit, PolicyRef};
+use super::{Caller, KeySet, Operation, Permit, PolicyRef};
 
 /// The policy that decides until a tenant writes its own: the token's sets.
-const BUILTIN: PolicyRef = PolicyRef { id: "builtin/token", version: 1 };
+const BUILTIN: PolicyRef = PolicyRef {
+    id: "builtin/token",
+    version: 1,
+};
 
 /// What is asked for. A name that leads nowhere is a target too: whether the caller learns
 /// that it leads nowhere depends on whether they would have been permitted.
@@ -18,6 +21,8 @@ pub enum Target {
     Installation,
     /// The tenant as a whole.
     Tenant,
+    /// A key that does not exist yet.
+    NewKey,
     /// A key, or a name that no key has.
     Key(Option<KeyId>),
     /// A connection, or a name that no connection has.
@@ -52,6 +57,11 @@ pub fn decide<O: Operation>(caller: &Arc<Caller>, target: Target) -> Result<Perm
             Object::Installation
         }
         Target::Tenant => Object::Tenant,
+        // A new key is in nobody's set of named keys.
+        Target::NewKey => match caller.grants.keys() {
+            KeySet::All => Object::Tenant,
+            KeySet::Only(_) => return Err(AccessError::Denied),
+        },
         Target::Key(Some(key)) if caller.grants.keys().contains(key) => Object::Key(key),
         Target::Key(Some(_)) => return Err(AccessError::Denied),
         Target::Key(None) => return Err(missing(caller)),
@@ -68,7 +78,7 @@ pub fn decide<O: Operation>(caller: &Arc<Caller>, target: Target) -> Result<Perm
 /// A missing key is told as missing only to one whose set would have held it.
 fn missing(caller: &Caller) -> AccessError {
     match caller.grants.keys() {
-        super::KeySet::All => AccessError::NotFound,
-        super::KeySet::Only(_) => AccessError::Denied,
+        KeySet::All => AccessError::NotFound,
+        KeySet::Only(_) => AccessError::Denied,
     }
 }

@@ -136,7 +136,10 @@ impl Grants {
 
     /// Everything: the first administrator's.
     pub fn everything() -> Self {
-        Self { operations: ActionSet::all(), keys: KeySet::All }
+        Self {
+            operations: ActionSet::all(),
+            keys: KeySet::All,
+        }
     }
 
     /// The operations.
@@ -184,7 +187,11 @@ mod tests {
 
     #[test]
     fn kept_grants_read_back() {
-        let grants = Grants::new([Action::Wrap, Action::Unwrap].into_iter().collect(), KeySet::Only([KeyId::random()].into())).unwrap();
+        let grants = Grants::new(
+            [Action::Wrap, Action::Unwrap].into_iter().collect(),
+            KeySet::Only([KeyId::random()].into()),
+        )
+        .unwrap();
         let text = serde_json::to_string(&grants).unwrap();
         assert_eq!(serde_json::from_str::<Grants>(&text).unwrap(), grants);
     }

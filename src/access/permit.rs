@@ -75,7 +75,12 @@ pub struct Permit<O: Operation> {
 
 impl<O: Operation> Permit<O> {
     pub(super) fn new(caller: Arc<Caller>, object: Object, policy: PolicyRef) -> Self {
-        Self { caller, object, policy, operation: PhantomData }
+        Self {
+            caller,
+            object,
+            policy,
+            operation: PhantomData,
+        }
     }
 
     /// For whom.

@@ -47,7 +47,10 @@ impl ApiToken {
             return Err(TokenFormatError);
         }
         let public_id = String::from_utf8(id.to_vec()).map_err(|_| TokenFormatError)?;
-        Ok(Self { public_id, secret_sha256: sha256(secret) })
+        Ok(Self {
+            public_id,
+            secret_sha256: sha256(secret),
+        })
     }
 
     /// The part that names the token; no secret.
@@ -83,7 +86,11 @@ impl NewToken {
         let secret_sha256 = sha256(&text[BODY_LEN - SECRET_LEN..]);
         let crc = checksum(&text);
         text.extend_from_slice(&crc);
-        Self { public_id, secret_sha256, text: Secret::new(text) }
+        Self {
+            public_id,
+            secret_sha256,
+            text: Secret::new(text),
+        }
     }
 }
 

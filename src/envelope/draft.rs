@@ -153,7 +153,7 @@ impl Draft {
     /// # Errors
     /// See [`BuildError`].
     pub fn finish(&self, provider: ProviderKind, wrapped: &Wrapped, seal: &SealKey) -> Result<Envelope, BuildError> {
-        self.finish_with(&[Recipient::member(provider, wrapped, self.k.len())], Some(seal))
+        self.finish_with(&[Recipient::member(provider, wrapped, self.k.len())?], Some(seal))
     }
 
     pub(super) fn finish_with(&self, recipients: &[Recipient], seal: Option<&SealKey>) -> Result<Envelope, BuildError> {

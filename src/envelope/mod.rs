@@ -199,15 +199,10 @@ impl Envelope {
     fn assemble(item: &Item<'_>) -> Result<Self, BuildError> {
         let mut binary = MAGIC.to_vec();
         binary.extend_from_slice(&cbor::to_vec(|e| item.encode(e)));
-        let envelope = Self::parse_binary(&binary).map_err(|error| match error {
+        Self::parse_binary(&binary).map_err(|error| match error {
             ParseError::TooLarge => BuildError::TooLarge,
             ParseError::Invalid | ParseError::VersionUnsupported => BuildError::Recipient,
-        })?;
-        if envelope.recipients.iter().all(Recipient::is_usable) {
-            Ok(envelope)
-        } else {
-            Err(BuildError::Recipient)
-        }
+        })
     }
 }
 

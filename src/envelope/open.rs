@@ -40,7 +40,7 @@ impl Envelope {
 
     /// The same key for other recipients, sealed anew: header, commitment and payload stay.
     fn with_recipient(&self, provider: ProviderKind, wrapped: &Wrapped, seal: &SealKey) -> Result<Self, BuildError> {
-        let recipients = [Recipient::member(provider, wrapped, self.header.data_key_len())];
+        let recipients = [Recipient::member(provider, wrapped, self.header.data_key_len())?];
         let encoded = cbor::to_vec(|e| recipient::encode_all(&recipients, e));
         let seal = seal.seal(self.header_bytes(), &self.commitment, &encoded, self.payload());
         Self::assemble(&Item {

@@ -4,7 +4,7 @@ use claviger_provider::{Algorithm, ProviderKeyRef, ProviderKind, Wrapped};
 use minicbor::encode::Write;
 use minicbor::{Decoder, Encoder, encode};
 
-use super::{MAX_RECIPIENTS, ParseError, cbor};
+use super::{BuildError, MAX_RECIPIENTS, ParseError, cbor};
 
 const MAX_KEY_ID: usize = 512;
 const MAX_VERSION: usize = 128;
@@ -49,15 +49,17 @@ pub struct Recipient {
 
 impl Recipient {
     /// A member made from a provider's answer. `data_key_len` is the length of K.
-    pub(super) fn member(provider: ProviderKind, wrapped: &Wrapped, data_key_len: usize) -> Self {
-        Self::new(
-            Role::Member,
-            provider.code(),
-            wrapped.key.clone(),
-            wrapped.algorithm.code(),
-            wrapped.ciphertext.clone(),
-            data_key_len,
-        )
+    ///
+    /// # Errors
+    /// [`BuildError::Recipient`] when the ciphertext does not have the algorithm's shape.
+    pub(super) fn member(provider: ProviderKind, wrapped: &Wrapped, data_key_len: usize) -> Result<Self, BuildError> {
+        let (key, algorithm, ciphertext) = (wrapped.key.clone(), wrapped.algorithm.code(), wrapped.ciphertext.clone());
+        let recipient = Self::new(Role::Member, provider.code(), key, algorithm, ciphertext, data_key_len);
+        if recipient.is_usable() {
+            Ok(recipient)
+        } else {
+            Err(BuildError::Recipient)
+        }
     }
 
     fn new(role: Role, provider: u64, key: ProviderKeyRef, algorithm: u64, ciphertext: Vec<u8>, data_key_len: usize) -> Self {

@@ -8,14 +8,17 @@
 //! it acknowledged is on stable storage. The transaction also marks the write-ahead log's
 //! intent as applied ([`Change`]), so that a restart can tell which effects happened.
 
+pub mod lock;
 pub mod model;
 pub mod sealing;
 pub mod sqlite;
 
 use async_trait::async_trait;
-use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, Secret, SealedName, SealedStore, TenantId, TokenId};
+use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
 
-use model::{Connection, ConnectionPatch, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeyVersion, Page, Principal, Tenant, Token};
+use model::{
+    Connection, ConnectionPatch, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeyVersion, Page, Principal, Tenant, Token,
+};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +53,7 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Change {
     /// Position of the intent in the write-ahead log; `None` for acts that have none
-    /// (the first start of an installation).
+    /// (the first start of an installation). Several changes may belong to one intent.
     pub intent: Option<u64>,
     /// Committed together with the effect, or not at all.
     pub idempotency: Option<IdempotencyRecord>,
@@ -74,6 +77,8 @@ pub trait Store: SealedStore {
 
     /// Whether this intent's effect was committed.
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
+    /// Marks an intent as applied whose effect is at the provider alone.
+    async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     /// The largest intent position ever applied.
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     /// Forgets applied positions below `before`, but for the largest of all.
@@ -84,7 +89,8 @@ pub trait Store: SealedStore {
     /// Deletes idempotency records made before this time (Unix microseconds).
     async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
 
-    /// Makes a tenant together with its sealed values (seal key, context-hash key).
+    /// Makes a tenant together with its sealed values (seal key, context-hash key). The
+    /// installation's own is there from the start.
     async fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     /// A tenant by id.
     async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError>;
@@ -101,7 +107,7 @@ pub trait Store: SealedStore {
     async fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;
     /// Principals by name.
     async fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
-    /// Deletes a principal and revokes its tokens.
+    /// Deletes a principal and its tokens.
     async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<(), StoreError>;
 
     /// Makes a token.
@@ -111,11 +117,18 @@ pub trait Store: SealedStore {
     async fn token_by_public_id(&self, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError>;
     /// A principal's tokens, by id.
     async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
+    /// A token by id.
+    async fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
     /// Marks a token revoked. Repeating it changes nothing and is no error.
     async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(), StoreError>;
 
-    /// Makes a connection together with its sealed secrets.
-    async fn create_connection(&self, connection: &Connection, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
+    /// Makes a connection together with its sealed secrets, whose row is its id in hex.
+    async fn create_connection(
+        &self,
+        connection: &Connection,
+        sealed: Vec<(SealedName, Secret)>,
+        change: &Change,
+    ) -> Result<(), StoreError>;
     /// A connection by name.
     async fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError>;
     /// A connection by id.
@@ -134,32 +147,74 @@ pub trait Store: SealedStore {
         change: &Change,
     ) -> Result<Connection, StoreError>;
     /// Severs or restores: sets the state, and the epoch grows by one when it changes.
-    async fn set_connection_severed(&self, tenant: TenantId, id: ConnectionId, severed: bool, at: i64, change: &Change) -> Result<Connection, StoreError>;
+    async fn set_connection_severed(
+        &self,
+        tenant: TenantId,
+        id: ConnectionId,
+        severed: bool,
+        at: i64,
+        change: &Change,
+    ) -> Result<Connection, StoreError>;
     /// Deletes a connection that no key uses (a detached key does not count), with its
     /// sealed values; `InUse` otherwise.
     async fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError>;
 
-    /// Makes a key with its first versions. Claims the provider keys of all versions for it;
-    /// a detached key's claims stay its own, and a key with the same id takes its row over.
-    async fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<(), StoreError>;
+    /// Makes a key with its first versions, and tells the row as it was stored. Claims the
+    /// provider keys of all versions for it (`ProviderKeyTaken` where another key has one,
+    /// a detached one too).
+    ///
+    /// A key with the id of a detached one of the same provider takes its row over: epoch
+    /// and revision grow on from the old ones, the old versions and claims stay, and those
+    /// given are added as in [`Store::add_key_versions`].
+    ///
+    /// `AlreadyExists` when the name or the id is taken. `NotFound` without the connection,
+    /// or when no version given is the primary one on the key's `provider_key`.
+    async fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
     /// A key by name; never a detached one.
     async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError>;
     /// A key by id; never a detached one.
     async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
     /// The id of the key that holds this provider key, and whether it is detached;
     /// only if it is this tenant's.
-    async fn provider_key_holder(&self, tenant: TenantId, provider: claviger_provider::ProviderKind, provider_key: &str) -> Result<Option<(KeyId, bool)>, StoreError>;
+    async fn provider_key_holder(
+        &self,
+        tenant: TenantId,
+        provider: claviger_provider::ProviderKind,
+        provider_key: &str,
+    ) -> Result<Option<(KeyId, bool)>, StoreError>;
     /// Keys by name.
     async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
-    /// Every version of a key, oldest first.
+    /// Every version of a key, oldest first; of a detached one too, so that who adopts it
+    /// again can number on.
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
     /// Changes name, labels or cache settings; the revision grows by one. The epoch grows
     /// by one when the cache settings change.
     async fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
     /// Enables or disables: sets the state, and the epoch grows by one when it changes.
     async fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
-    /// Adds versions (those already there stay as they are) and sets the primary one.
-    async fn add_key_versions(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
+    /// Adds versions (those already there stay as they are), claims their provider keys and
+    /// sets the primary one. The revision grows by one when something changed.
+    ///
+    /// `AlreadyExists` when a number stands for another version (another rotation came
+    /// first), or a version that the provider names has another number; `NotFound` when
+    /// there is no version `primary`.
+    async fn add_key_versions(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        versions: &[KeyVersion],
+        primary: u32,
+        at: i64,
+        change: &Change,
+    ) -> Result<Key, StoreError>;
     /// Detaches: the row stays under its id, the name becomes free, the epoch grows.
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<(), StoreError>;
+}
+
+/// The folder that a file stands in.
+fn parent(path: &std::path::Path) -> &std::path::Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => std::path::Path::new("."),
+    }
 }

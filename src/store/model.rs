@@ -33,6 +33,27 @@ pub enum PrincipalKind {
     Person,
 }
 
+impl PrincipalKind {
+    /// The word used in the API and the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "service_account",
+            Self::Workload => "workload",
+            Self::Person => "person",
+        }
+    }
+}
+
+impl std::str::FromStr for PrincipalKind {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::ServiceAccount, Self::Workload, Self::Person]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or(())
+    }
+}
+
 /// Whoever calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -73,7 +94,11 @@ pub struct Token {
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").field("id", &self.id).field("principal", &self.principal).field("expires", &self.expires).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("id", &self.id)
+            .field("principal", &self.principal)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
     }
 }
 

@@ -25,8 +25,8 @@ pub use ids::{ConnectionId, DekId, Id, IdError, InstallationId, KeyId, Principal
 pub use layers::Pipeline;
 pub use op::{Call, Op, Reply};
 pub use provider::{
-    Algorithm, Generated, KeyDescription, KeyRequest, KeyState, OpContext, Probe, Provider, ProviderKeyRef, Rewrapped, VersionDescription,
-    Wrapped,
+    Algorithm, Finding, Generated, KeyDescription, KeyRequest, KeyState, OpContext, Probe, Provider, ProviderKeyRef, Rewrapped,
+    RightReport, VersionDescription, Wrapped,
 };
 pub use sealed::{SealedName, SealedStore};
-pub use secret::Secret;
+pub use secret::{Secret, fill_random};

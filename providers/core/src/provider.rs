@@ -171,6 +171,37 @@ pub struct KeyDescription {
 pub struct Probe {
     /// One line about the server (product and version), without a secret.
     pub detail: String,
+    /// Each right that the gateway would use, and how it was tried.
+    pub rights: Vec<RightReport>,
+    /// The smallest policy that grants these rights, to paste at the provider; `None`
+    /// where the provider has no such thing.
+    pub policy: Option<String>,
+}
+
+/// What a check found out about one right, without acting on any key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RightReport {
+    /// The operation of ours that needs it.
+    pub operation: &'static str,
+    /// What was found.
+    pub finding: Finding,
+    /// How it was tried, or why it cannot be.
+    pub how: String,
+    /// What to grant or take away at the provider, if anything.
+    pub advice: Option<String>,
+}
+
+/// Whether a right is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// It is.
+    Granted,
+    /// It is not.
+    Denied,
+    /// It is, and the gateway has no use for it: least privilege would take it away.
+    Excessive,
+    /// It cannot be tried without acting.
+    NotTestable,
 }
 
 /// One provider reached with one connection's credentials.
@@ -187,7 +218,8 @@ pub trait Provider: Send + Sync + 'static {
     /// What it can do; constant for the life of the value.
     fn capabilities(&self) -> Capabilities;
 
-    /// Wraps a data key (1 to `max_plaintext` bytes) under the key's primary version.
+    /// Wraps a data key (1 to `max_plaintext` bytes) under the version that `key` names, or
+    /// under the primary one where it names none or the provider takes none.
     async fn wrap_key(&self, _cx: &OpContext, _key: &ProviderKeyRef, _dek: &Secret, _context: &BoundContext) -> Result<Wrapped, Error> {
         Err(unsupported("wrap_key"))
     }

@@ -1,1 +1,241 @@
-//! Placeholder.
+//! The embedded provider: AES-256 keys that the gateway makes itself and keeps sealed in its
+//! own store. `README.md` beside this crate says what that is worth. Named by `boot` only.
+
+mod keks;
+mod material;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use claviger_provider::xaes::{KEY_LEN, XaesKey};
+use claviger_provider::{
+    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, KeyDescription, KeyId, KeyRequest, KeySpec, KeyState,
+    OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, SealedStore, Secret, TenantId, VersionDescription, Wrapped,
+};
+use serde::Deserialize;
+
+use self::keks::{KekName, Keks};
+use self::material::{FIRST_VERSION, Material, Row};
+
+/// The most bytes of one wrap: what the REST API takes.
+pub const MAX_PLAINTEXT: usize = 4096;
+
+/// The most versions of one key, as many as the gateway takes in one description.
+pub const MAX_VERSIONS: usize = 10_000;
+
+/// The settings of a connection to the embedded provider: there are none, and any is refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {}
+
+/// The embedded provider.
+///
+/// One value serves all tenants and keys of a store, and there should be no second one: it
+/// keeps opened keys, and would not learn that another disabled one.
+pub struct LocalProvider {
+    material: Material,
+    keks: Arc<Keks>,
+}
+
+impl LocalProvider {
+    /// A provider whose keys are in `store`. Opens nothing yet.
+    pub fn new(store: Arc<dyn SealedStore>, Settings {}: Settings) -> Self {
+        Self {
+            material: Material::new(store),
+            keks: Arc::default(),
+        }
+    }
+
+    /// The opened key of one version, from memory or from the store.
+    async fn kek(&self, name: KekName) -> Result<Arc<XaesKey>, Error> {
+        if let Some(kek) = self.keks.get(&name) {
+            return Ok(kek);
+        }
+        // Taken before the store is read: a key that is disabled meanwhile is not kept.
+        let epoch = self.keks.epoch();
+        let row = self.usable(name.tenant, name.key).await?;
+        if !row.versions.contains(&name.version) {
+            return Err(missing());
+        }
+        let material = self.material.kek(name.tenant, name.key, name.version).await?;
+        let kek = XaesKey::new(&material).map_err(|error| fault("a stored key has another length").source(error))?;
+        Ok(self.keks.keep(name, Arc::new(kek), epoch))
+    }
+
+    /// The row of a key that may be used.
+    async fn usable(&self, tenant: TenantId, key: KeyId) -> Result<Row, Error> {
+        let row = self.material.row(tenant, key).await?;
+        if self.material.enabled(tenant, key, &row).await? {
+            Ok(row)
+        } else {
+            Err(error(ErrorKind::KeyState, "the key is disabled"))
+        }
+    }
+
+    fn describe_row(key: KeyId, row: &Row, enabled: bool) -> KeyDescription {
+        let state = if enabled { KeyState::Enabled } else { KeyState::Disabled };
+        KeyDescription {
+            id: key.to_string(),
+            spec: KeySpec::Aes256,
+            state,
+            versions: row
+                .versions
+                .iter()
+                .map(|version| VersionDescription {
+                    key: key_ref(key, *version),
+                    state,
+                    created: None,
+                })
+                .collect(),
+            primary: row.versions.len() - 1,
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for LocalProvider {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Local
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            specs: vec![KeySpec::Aes256],
+            create_key: true,
+            wrap: How::ThroughMemory,
+            generate_data_key: How::ThroughMemory,
+            rewrap: How::ThroughMemory,
+            context: ContextBinding::AssociatedData,
+            rotation: Some(Rotation::InPlace),
+            set_state: true,
+            schedule_deletion: false,
+            import: false,
+            max_plaintext: MAX_PLAINTEXT,
+        }
+    }
+
+    /// Wraps under the version that `key` names, the newest if it names none.
+    async fn wrap_key(&self, cx: &OpContext, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        let id = key_id(key)?;
+        let version = if key.version.is_empty() {
+            self.material.row(cx.tenant, id).await?.newest()
+        } else {
+            version(key)?
+        };
+        if dek.is_empty() {
+            return Err(error(ErrorKind::InvalidInput, "an empty key"));
+        }
+        if dek.len() > MAX_PLAINTEXT {
+            return Err(error(ErrorKind::TooLarge, "over the most bytes of one wrap"));
+        }
+        let kek = self.kek(KekName::new(cx.tenant, id, version)).await?;
+        let ciphertext = kek
+            .seal(context.bytes(), dek.expose())
+            .map_err(|error| fault("sealing failed").source(error))?;
+        Ok(Wrapped {
+            key: key_ref(id, version),
+            algorithm: Algorithm::Xaes256Gcm,
+            ciphertext,
+            upstream_request_id: None,
+        })
+    }
+
+    async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+        let (id, version) = (key_id(&wrapped.key)?, version(&wrapped.key)?);
+        if wrapped.algorithm != Algorithm::Xaes256Gcm {
+            return Err(error(
+                ErrorKind::CiphertextRejected,
+                "an algorithm that no key of this provider has",
+            ));
+        }
+        let kek = self.kek(KekName::new(cx.tenant, id, version)).await?;
+        kek.open(context.bytes(), &wrapped.ciphertext)
+            .map_err(|opaque| error(ErrorKind::CiphertextRejected, "the ciphertext does not open").source(opaque))
+    }
+
+    async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
+        match request.spec {
+            KeySpec::Aes256 => {}
+            KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(error(ErrorKind::Unsupported, "a specification not declared")),
+        }
+        if request.adopt.is_some() {
+            return Err(error(ErrorKind::Unsupported, "there is no key outside to adopt").advice("leave out provider_key"));
+        }
+        let kek = Secret::random(KEY_LEN);
+        self.material.add(cx.tenant, request.key_id, FIRST_VERSION, kek).await?;
+        let row = self.material.row(cx.tenant, request.key_id).await?;
+        Ok(Self::describe_row(request.key_id, &row, true))
+    }
+
+    async fn rotate(&self, cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
+        let id = key_id(key)?;
+        let row = self.usable(cx.tenant, id).await?;
+        if row.versions.len() >= MAX_VERSIONS {
+            return Err(error(ErrorKind::KeyState, "the key has as many versions as it can"));
+        }
+        // The bound on versions keeps the number far from its end.
+        let next = row.newest().saturating_add(1);
+        self.material.add(cx.tenant, id, next, Secret::random(KEY_LEN)).await?;
+        let row = self.material.row(cx.tenant, id).await?;
+        Ok(Self::describe_row(id, &row, true))
+    }
+
+    async fn describe(&self, cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
+        let id = key_id(key)?;
+        let row = self.material.row(cx.tenant, id).await?;
+        let enabled = self.material.enabled(cx.tenant, id, &row).await?;
+        Ok(Self::describe_row(id, &row, enabled))
+    }
+
+    async fn set_state(&self, cx: &OpContext, key: &ProviderKeyRef, enabled: bool) -> Result<(), Error> {
+        let (tenant, id) = (cx.tenant, key_id(key)?);
+        let (material, keks) = (self.material.clone(), Arc::clone(&self.keks));
+        // In a task of its own: a caller that gives up must not keep what was written from
+        // dropping the opened key.
+        let change = tokio::spawn(async move {
+            let result = material.set_enabled(tenant, id, enabled).await;
+            // Also after an error: the value may have been written all the same.
+            keks.forget(tenant, id);
+            result
+        });
+        change
+            .await
+            .unwrap_or_else(|error| Err(fault("the change of state ended early").source(error)))
+    }
+
+    /// Reads the store once, at a row that does not exist.
+    async fn probe(&self, _cx: &OpContext) -> Result<Probe, Error> {
+        self.material.reach().await?;
+        Ok(Probe {
+            detail: concat!("embedded ", env!("CARGO_PKG_VERSION")).into(),
+        })
+    }
+}
+
+fn key_ref(key: KeyId, version: u32) -> ProviderKeyRef {
+    ProviderKeyRef {
+        id: key.to_string(),
+        version: version.to_string(),
+    }
+}
+
+fn key_id(key: &ProviderKeyRef) -> Result<KeyId, Error> {
+    key.id.parse().map_err(|_| missing())
+}
+
+/// A version as `create_key` and `rotate` write it; any other text names none.
+fn version(key: &ProviderKeyRef) -> Result<u32, Error> {
+    material::number(&key.version).ok_or_else(missing)
+}
+
+fn error(kind: ErrorKind, context: &'static str) -> Error {
+    Error::new(kind, context).provider(ProviderKind::Local)
+}
+
+fn missing() -> Error {
+    error(ErrorKind::KeyNotFound, "no such key or version")
+}
+
+fn fault(context: &'static str) -> Error {
+    error(ErrorKind::Internal, context)
+}

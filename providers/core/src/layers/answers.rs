@@ -279,7 +279,15 @@ mod tests {
         }
         let detail = "x".repeat(1025);
         assert_eq!(
-            answer(Op::Probe, Reply::Probed(Probe { detail })).await,
+            answer(
+                Op::Probe,
+                Reply::Probed(Probe {
+                    detail,
+                    rights: Vec::new(),
+                    policy: None
+                })
+            )
+            .await,
             Err(ErrorKind::UpstreamProtocol)
         );
     }

@@ -121,7 +121,11 @@ fn reply(op: Op<'_>) -> Reply {
         Op::RewrapKey { .. } => Reply::Rewrapped(Rewrapped { wrapped: wrapped() }),
         Op::CreateKey { .. } | Op::Rotate { .. } | Op::Describe { .. } | Op::Import { .. } => Reply::Key(description()),
         Op::SetState { .. } | Op::ScheduleDeletion { .. } => Reply::Done,
-        Op::Probe => Reply::Probed(Probe { detail: "scripted".into() }),
+        Op::Probe => Reply::Probed(Probe {
+            detail: "scripted".into(),
+            rights: Vec::new(),
+            policy: None,
+        }),
     }
 }
 

@@ -1,0 +1,223 @@
+//! Keys and their versions.
+
+use std::collections::BTreeSet;
+
+use claviger_provider::{ErrorKind, KeyDescription, KeyId, KeyRequest, KeyState, ProviderKeyRef, Rotation, Secret};
+use futures::future::join_all;
+
+use super::{Bench, Failure, Outcome, changed, context, ensure, primary, refused};
+
+fn sound(key: &KeyDescription) -> Outcome {
+    ensure((1..=512).contains(&key.id.len()), || format!("an id of {} bytes", key.id.len()))?;
+    let versions: BTreeSet<_> = key.versions.iter().map(|version| (&version.key.id, &version.key.version)).collect();
+    ensure(versions.len() == key.versions.len(), || "a version is listed twice".into())?;
+    ensure(key.versions.iter().all(|version| version.key.version.len() <= 128), || {
+        "a version is too long".into()
+    })?;
+    primary(key).map(drop)
+}
+
+pub(super) async fn a_new_key_is_described(bench: Bench) -> Outcome {
+    let key = bench.key().await?;
+    sound(&key)?;
+    ensure(key.state == KeyState::Enabled && key.versions.len() == 1, || {
+        format!("not one enabled version: {key:?}")
+    })?;
+    let described = bench.provider.describe(&bench.cx(), &primary(&key)?).await?;
+    ensure(described == key, || format!("made as {key:?}, described as {described:?}"))
+}
+
+pub(super) async fn the_same_key_is_not_made_twice(bench: Bench) -> Outcome {
+    let spec = bench.key().await?.spec;
+    let request = KeyRequest {
+        key_id: KeyId::random(),
+        spec,
+        adopt: None,
+    };
+    bench.provider.create_key(&bench.cx(), &request).await?;
+    refused(
+        "the second",
+        bench.provider.create_key(&bench.cx(), &request).await,
+        &[ErrorKind::Conflict],
+    )
+}
+
+pub(super) async fn rotation_keeps_what_was_wrapped_before(bench: Bench) -> Outcome {
+    let (cx, context) = (bench.cx(), context("rotation"));
+    let old = bench.primary().await?;
+    let Some(rotation) = bench.provider.capabilities().rotation else {
+        return refused("rotate", bench.provider.rotate(&cx, &old).await, &[ErrorKind::Unsupported]);
+    };
+    let mut current = old.clone();
+    let mut wrapped = Vec::new();
+    for round in 1..=3 {
+        let dek = Secret::random(32);
+        wrapped.push((bench.provider.wrap_key(&cx, &current, &dek, &context).await?, dek));
+        let rotated = bench.provider.rotate(&cx, &current).await?;
+        sound(&rotated)?;
+        let next = primary(&rotated)?;
+        ensure(next != current, || format!("round {round}: the same primary version"))?;
+        match rotation {
+            Rotation::InPlace => ensure(next.id == old.id && rotated.versions.len() == round + 1, || {
+                format!("round {round}: {rotated:?}")
+            })?,
+            Rotation::NewKey => ensure(next.id != current.id, || format!("round {round}: the same key"))?,
+        }
+        current = next;
+    }
+    let dek = Secret::random(32);
+    let newest = bench.provider.wrap_key(&cx, &current, &dek, &context).await?;
+    ensure(newest.key == current, || format!("wrapped under {:?}, not {current:?}", newest.key))?;
+    wrapped.push((newest, dek));
+    for (at, (wrapped, dek)) in wrapped.iter().enumerate() {
+        let opened = bench.provider.unwrap_key(&cx, wrapped, &context).await?;
+        ensure(opened == *dek, || format!("version {at}: another key came back"))?;
+    }
+    let last = wrapped.last().map(|(wrapped, _)| changed(wrapped, |wrapped| wrapped.key = old));
+    match last {
+        Some(forged) => refused(
+            "under the first version's name",
+            bench.provider.unwrap_key(&cx, &forged, &context).await,
+            &[ErrorKind::CiphertextRejected],
+        ),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn rotations_at_once_lose_nothing(bench: Bench) -> Outcome {
+    let (cx, context) = (bench.cx(), context("rotations"));
+    let key = bench.primary().await?;
+    let Some(rotation) = bench.provider.capabilities().rotation else {
+        return refused("rotate", bench.provider.rotate(&cx, &key).await, &[ErrorKind::Unsupported]);
+    };
+    let dek = Secret::random(32);
+    let wrapped = bench.provider.wrap_key(&cx, &key, &dek, &context).await?;
+    let results = join_all((0..8).map(|_| bench.provider.rotate(&cx, &key))).await;
+    let mut done = Vec::new();
+    for result in results {
+        match result {
+            Ok(rotated) => done.push(rotated),
+            Err(error) => ensure(error.kind == ErrorKind::Conflict, || format!("a rotation: {error}"))?,
+        }
+    }
+    ensure(!done.is_empty(), || "none of eight rotations won".into())?;
+    match rotation {
+        Rotation::InPlace => {
+            let described = bench.provider.describe(&cx, &key).await?;
+            sound(&described)?;
+            ensure(described.versions.len() == done.len() + 1, || {
+                format!("{} rotations made {} versions", done.len(), described.versions.len())
+            })?;
+        }
+        Rotation::NewKey => {
+            let ids: BTreeSet<_> = done.iter().map(|rotated| &rotated.id).chain([&key.id]).collect();
+            ensure(ids.len() == done.len() + 1, || "two rotations made the same key".into())?;
+        }
+    }
+    let opened = bench.provider.unwrap_key(&cx, &wrapped, &context).await?;
+    ensure(opened == dek, || "another key came back".into())
+}
+
+pub(super) async fn a_disabled_key_does_nothing_until_enabled(bench: Bench) -> Outcome {
+    let (cx, context, dek) = (bench.cx(), context("disabled"), Secret::random(32));
+    let (key, other) = (bench.primary().await?, bench.primary().await?);
+    if !bench.provider.capabilities().set_state {
+        let result = bench.provider.set_state(&cx, &key, false).await;
+        return refused("set_state", result, &[ErrorKind::Unsupported]);
+    }
+    let wrapped = bench.provider.wrap_key(&cx, &key, &dek, &context).await?;
+    let disabled = [ErrorKind::KeyState];
+    for round in ["first", "second"] {
+        // Repeating it changes nothing.
+        bench.provider.set_state(&cx, &key, false).await?;
+        bench.provider.set_state(&cx, &key, false).await?;
+        refused(round, bench.provider.wrap_key(&cx, &key, &dek, &context).await, &disabled)?;
+        refused(round, bench.provider.unwrap_key(&cx, &wrapped, &context).await, &disabled)?;
+        if bench.provider.capabilities().rotation.is_some() {
+            refused(round, bench.provider.rotate(&cx, &key).await, &disabled)?;
+        }
+        let state = bench.provider.describe(&cx, &key).await?.state;
+        ensure(state == KeyState::Disabled, || format!("described as {state:?}"))?;
+        bench.provider.wrap_key(&cx, &other, &dek, &context).await?;
+
+        bench.provider.set_state(&cx, &key, true).await?;
+        bench.provider.set_state(&cx, &key, true).await?;
+        let state = bench.provider.describe(&cx, &key).await?.state;
+        ensure(state == KeyState::Enabled, || format!("described as {state:?}"))?;
+        let opened = bench.provider.unwrap_key(&cx, &wrapped, &context).await?;
+        ensure(opened == dek, || "another key came back".into())?;
+    }
+    Ok(())
+}
+
+pub(super) async fn a_missing_key_is_not_found(bench: Bench) -> Outcome {
+    let (cx, context, dek) = (bench.cx(), context("missing"), Secret::random(32));
+    let key = bench.primary().await?;
+    let wrapped = bench.provider.wrap_key(&cx, &key, &dek, &context).await?;
+    let missing = [ErrorKind::KeyNotFound];
+    for id in [KeyId::random().to_string(), "no/such/key".into()] {
+        let absent = ProviderKeyRef { id, ..key.clone() };
+        let forged = changed(&wrapped, |wrapped| wrapped.key = absent.clone());
+        refused("wrap_key", bench.provider.wrap_key(&cx, &absent, &dek, &context).await, &missing)?;
+        refused("unwrap_key", bench.provider.unwrap_key(&cx, &forged, &context).await, &missing)?;
+        refused("describe", bench.provider.describe(&cx, &absent).await, &missing)?;
+        if bench.provider.capabilities().rotation.is_some() {
+            refused("rotate", bench.provider.rotate(&cx, &absent).await, &missing)?;
+        }
+        if bench.provider.capabilities().set_state {
+            refused("set_state", bench.provider.set_state(&cx, &absent, false).await, &missing)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn a_missing_version_is_not_found(bench: Bench) -> Outcome {
+    let (cx, context) = (bench.cx(), context("versions"));
+    let key = bench.primary().await?;
+    let dek = Secret::random(32);
+    let wrapped = bench.provider.wrap_key(&cx, &key, &dek, &context).await?;
+    if wrapped.key.version.is_empty() {
+        // The provider names none and finds the version by itself.
+        let opened = bench.provider.unwrap_key(&cx, &wrapped, &context).await?;
+        return ensure(opened == dek, || "another key came back".into());
+    }
+    for version in ["7", "0", "99999999999999999999", "one"] {
+        let forged = changed(&wrapped, |wrapped| wrapped.key.version = version.into());
+        let result = bench.provider.unwrap_key(&cx, &forged, &context).await;
+        refused(version, result, &[ErrorKind::KeyNotFound])?;
+    }
+    Ok(())
+}
+
+pub(super) async fn a_key_to_be_deleted_does_nothing(bench: Bench) -> Outcome {
+    let (cx, context, dek) = (bench.cx(), context("deletion"), Secret::random(32));
+    let key = bench.primary().await?;
+    let wrapped = bench.provider.wrap_key(&cx, &key, &dek, &context).await?;
+    let result = bench.provider.schedule_deletion(&cx, &key, 30).await;
+    if !bench.provider.capabilities().schedule_deletion {
+        return refused("schedule_deletion", result, &[ErrorKind::Unsupported]);
+    }
+    result?;
+    let state = bench.provider.describe(&cx, &key).await?.state;
+    ensure(state == KeyState::PendingDeletion, || format!("described as {state:?}"))?;
+    refused(
+        "unwrap_key",
+        bench.provider.unwrap_key(&cx, &wrapped, &context).await,
+        &[ErrorKind::KeyState],
+    )
+}
+
+pub(super) async fn imported_material_wraps(bench: Bench) -> Outcome {
+    let (cx, context, dek) = (bench.cx(), context("import"), Secret::random(32));
+    let key = bench.primary().await?;
+    let result = bench.provider.import(&cx, &key, &Secret::random(32)).await;
+    if !bench.provider.capabilities().import {
+        return refused("import", result, &[ErrorKind::Unsupported]);
+    }
+    let imported = primary(&result?)?;
+    let wrapped = bench.provider.wrap_key(&cx, &imported, &dek, &context).await?;
+    let opened = bench.provider.unwrap_key(&cx, &wrapped, &context).await?;
+    ensure(opened == dek, || "another key came back".into())?;
+    let short = bench.provider.import(&cx, &key, &Secret::random(31)).await;
+    refused("31 bytes", short, &[ErrorKind::InvalidInput]).map_err(|Failure(why)| Failure(format!("import: {why}")))
+}

@@ -1,0 +1,451 @@
+//! A provider in this process that behaves like a remote key-management service.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use claviger_provider::xaes::{KEY_LEN, XaesKey};
+use claviger_provider::{
+    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, KeyDescription, KeyRequest, KeySpec, KeyState,
+    OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation, Secret, VersionDescription, Wrapped,
+};
+use parking_lot::Mutex;
+
+use crate::{Fault, Faults};
+
+/// What kind of service the fake plays.
+#[derive(Debug, Clone)]
+pub struct FakeConfig {
+    /// The family it says it is of.
+    pub kind: ProviderKind,
+    /// What it can do; what is not declared answers `Unsupported`.
+    pub capabilities: Capabilities,
+}
+
+impl Default for FakeConfig {
+    /// A Vault that makes AES keys, wraps inside, binds the context's bytes and rotates in place.
+    fn default() -> Self {
+        Self {
+            kind: ProviderKind::Vault,
+            capabilities: Capabilities {
+                specs: vec![KeySpec::Aes256],
+                create_key: true,
+                wrap: How::InsideProvider,
+                generate_data_key: How::ThroughMemory,
+                rewrap: How::ThroughMemory,
+                context: ContextBinding::AssociatedData,
+                rotation: Some(Rotation::InPlace),
+                set_state: true,
+                schedule_deletion: false,
+                import: false,
+                max_plaintext: 4096,
+            },
+        }
+    }
+}
+
+impl FakeConfig {
+    /// A service that can do everything there is: data keys and rewrap inside, deletion,
+    /// import, the pairs bound as AWS does. `rotation` is for the test to choose.
+    pub fn capable(kind: ProviderKind, rotation: Rotation) -> Self {
+        Self {
+            kind,
+            capabilities: Capabilities {
+                generate_data_key: How::InsideProvider,
+                rewrap: How::InsideProvider,
+                context: ContextBinding::Pairs,
+                rotation: Some(rotation),
+                schedule_deletion: true,
+                import: true,
+                ..Self::default().capabilities
+            },
+        }
+    }
+}
+
+/// The remote side: its keys and its behaviour. It outlives the providers that reach it, as a
+/// real one outlives connections; its keys end with the process.
+#[derive(Default)]
+pub struct FakeServer {
+    faults: Arc<Faults>,
+    keys: Mutex<HashMap<String, FakeKey>>,
+}
+
+struct FakeKey {
+    versions: Vec<Arc<XaesKey>>,
+    state: KeyState,
+    /// The id under which `create_key` made it; with rotation by new keys, its successors'
+    /// are `id.2` and so on.
+    origin: String,
+}
+
+impl FakeServer {
+    /// A server with no keys and no faults.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Its behaviour and its journal.
+    pub fn faults(&self) -> &Arc<Faults> {
+        &self.faults
+    }
+
+    /// Makes a key there that no gateway made, to be adopted.
+    pub fn make_key(&self, id: &str) {
+        self.keys.lock().insert(id.to_owned(), FakeKey::new(id));
+    }
+
+    /// Removes a key, as its owner may at any time.
+    pub fn remove_key(&self, id: &str) {
+        self.keys.lock().remove(id);
+    }
+
+    /// Changes a key's state, as its owner may at any time; whether there was such a key.
+    pub fn change_state(&self, id: &str, state: KeyState) -> bool {
+        self.keys.lock().get_mut(id).map(|key| key.state = state).is_some()
+    }
+}
+
+impl FakeKey {
+    fn new(origin: &str) -> Self {
+        Self {
+            versions: vec![fresh()],
+            state: KeyState::Enabled,
+            origin: origin.to_owned(),
+        }
+    }
+}
+
+fn fresh() -> Arc<XaesKey> {
+    #[allow(clippy::expect_used, reason = "a test's stand-in, and a key of this length is never refused")]
+    let key = XaesKey::new(&Secret::random(KEY_LEN)).expect("a key of 32 bytes");
+    Arc::new(key)
+}
+
+/// One connection to a [`FakeServer`].
+pub struct FakeProvider {
+    server: Arc<FakeServer>,
+    config: FakeConfig,
+}
+
+/// A call that arrived; its drop takes it from those under way.
+struct Arrived<'a>(&'a Faults);
+
+impl Drop for Arrived<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+impl FakeProvider {
+    /// Connects.
+    pub fn new(server: Arc<FakeServer>, config: FakeConfig) -> Self {
+        Self { server, config }
+    }
+
+    fn error(&self, kind: ErrorKind, context: &str) -> Error {
+        Error::new(kind, context).provider(self.config.kind)
+    }
+
+    fn declared(&self, declared: bool) -> Result<(), Error> {
+        if declared {
+            Ok(())
+        } else {
+            Err(self.error(ErrorKind::Unsupported, "not declared"))
+        }
+    }
+
+    /// Runs one call through the planned faults; `act` is the service's own work.
+    async fn serve<T>(&self, op: &'static str, act: impl FnOnce(Option<Fault>) -> Result<T, Error> + Send) -> Result<T, Error> {
+        let faults = &self.server.faults;
+        let fault = faults.arrive(op);
+        let _arrived = Arrived(faults);
+        let Some(struck) = fault else {
+            return act(None);
+        };
+        match struck {
+            Fault::Denied => Err(self.error(ErrorKind::ProviderDenied, op).upstream_code("permission denied")),
+            Fault::Throttled { retry_after_ms } => {
+                let retry = retry_after_ms.map_or(Retry::Backoff, |ms| Retry::After(Duration::from_millis(ms)));
+                Err(self.error(ErrorKind::RateLimited, op).retry(retry))
+            }
+            Fault::Unavailable => Err(self.error(ErrorKind::UpstreamUnavailable, op).retry(Retry::Backoff)),
+            Fault::Hang => std::future::pending().await,
+            Fault::Reset => {
+                act(None)?;
+                Err(self.error(ErrorKind::UpstreamUnavailable, "connection reset").retry(Retry::Backoff))
+            }
+            Fault::Garbage => Err(self.error(ErrorKind::UpstreamProtocol, op)),
+            Fault::Slow => {
+                faults.wait_at_gate().await;
+                act(None)
+            }
+            Fault::KeyMissing => Err(self.error(ErrorKind::KeyNotFound, op)),
+            Fault::KeyDisabled => Err(self.error(ErrorKind::KeyState, op)),
+            Fault::WrongBytes | Fault::WrongLength => act(fault),
+        }
+    }
+
+    fn usable(&self, id: &str) -> Result<(Vec<Arc<XaesKey>>, String), Error> {
+        let keys = self.server.keys.lock();
+        let key = keys.get(id).ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
+        match key.state {
+            KeyState::Enabled => Ok((key.versions.clone(), key.origin.clone())),
+            KeyState::Disabled | KeyState::PendingImport | KeyState::PendingDeletion => {
+                Err(self.error(ErrorKind::KeyState, "the key is not enabled"))
+            }
+            KeyState::Destroyed => Err(self.error(ErrorKind::KeyNotFound, "the key is gone")),
+        }
+    }
+
+    /// The associated data that the declared binding makes of a context.
+    fn bound(&self, context: &BoundContext) -> Result<Vec<u8>, Error> {
+        match self.config.capabilities.context {
+            ContextBinding::AssociatedData => Ok(context.bytes().to_vec()),
+            ContextBinding::Pairs => {
+                serde_json::to_vec(context.pairs()).map_err(|error| self.error(ErrorKind::Internal, "context").source(error))
+            }
+            ContextBinding::CommitmentOnly => Ok(Vec::new()),
+        }
+    }
+
+    fn wrap(&self, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        if dek.is_empty() {
+            return Err(self.error(ErrorKind::InvalidInput, "an empty key"));
+        }
+        if dek.len() > self.config.capabilities.max_plaintext {
+            return Err(self.error(ErrorKind::TooLarge, "too many bytes"));
+        }
+        let (versions, _) = self.usable(&key.id)?;
+        let version = if key.version.is_empty() {
+            versions.len().to_string()
+        } else {
+            key.version.clone()
+        };
+        let ciphertext = self
+            .version(&versions, &version)?
+            .seal(&self.bound(context)?, dek.expose())
+            .map_err(|error| self.error(ErrorKind::Internal, "seal").source(error))?;
+        Ok(Wrapped {
+            key: ProviderKeyRef {
+                id: key.id.clone(),
+                version,
+            },
+            algorithm: Algorithm::ProviderOpaque,
+            ciphertext,
+            upstream_request_id: Some("fake-request".into()),
+        })
+    }
+
+    fn version<'a>(&self, versions: &'a [Arc<XaesKey>], version: &str) -> Result<&'a XaesKey, Error> {
+        let at = version.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        at.and_then(|at| versions.get(at))
+            .map(Arc::as_ref)
+            .ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such version"))
+    }
+
+    fn unwrap(&self, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+        let (versions, _) = self.usable(&wrapped.key.id)?;
+        if wrapped.algorithm != Algorithm::ProviderOpaque {
+            return Err(self.error(ErrorKind::CiphertextRejected, "another algorithm"));
+        }
+        self.version(&versions, &wrapped.key.version)?
+            .open(&self.bound(context)?, &wrapped.ciphertext)
+            .map_err(|_| self.error(ErrorKind::CiphertextRejected, "does not open"))
+    }
+
+    fn description(&self, id: &str) -> Result<KeyDescription, Error> {
+        let keys = self.server.keys.lock();
+        let key = keys.get(id).ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
+        let versions: Vec<_> = (1..=key.versions.len())
+            .map(|version| VersionDescription {
+                key: ProviderKeyRef {
+                    id: id.to_owned(),
+                    version: version.to_string(),
+                },
+                state: key.state,
+                created: Some(1_700_000_000),
+            })
+            .collect();
+        Ok(KeyDescription {
+            id: id.to_owned(),
+            spec: KeySpec::Aes256,
+            state: key.state,
+            primary: versions.len().saturating_sub(1),
+            versions,
+        })
+    }
+
+    fn rotated(&self, id: &str, rotation: Rotation) -> Result<KeyDescription, Error> {
+        let (_, origin) = self.usable(id)?;
+        let id = {
+            let mut keys = self.server.keys.lock();
+            match rotation {
+                Rotation::InPlace => {
+                    if let Some(key) = keys.get_mut(id) {
+                        key.versions.push(fresh());
+                    }
+                    id.to_owned()
+                }
+                Rotation::NewKey => {
+                    let generation = keys.values().filter(|key| key.origin == origin).count() + 1;
+                    let id = format!("{origin}.{generation}");
+                    keys.insert(id.clone(), FakeKey::new(&origin));
+                    id
+                }
+            }
+        };
+        self.description(&id)
+    }
+
+    fn switch(&self, id: &str, state: KeyState) -> Result<(), Error> {
+        if self.server.change_state(id, state) {
+            Ok(())
+        } else {
+            Err(self.error(ErrorKind::KeyNotFound, "no such key"))
+        }
+    }
+}
+
+/// The same number of other bytes.
+fn other_bytes(secret: &Secret) -> Secret {
+    Secret::new(secret.expose().iter().map(|byte| !byte).collect())
+}
+
+/// All but the last byte.
+fn shortened(secret: &Secret) -> Secret {
+    Secret::copy_from(secret.expose().split_last().map_or(&[], |(_, rest)| rest))
+}
+
+#[async_trait]
+impl Provider for FakeProvider {
+    fn kind(&self) -> ProviderKind {
+        self.config.kind
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.config.capabilities.clone()
+    }
+
+    async fn wrap_key(&self, _cx: &OpContext, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        self.declared(self.config.capabilities.wrap != How::No)?;
+        self.serve("wrap_key", |_| self.wrap(key, dek, context)).await
+    }
+
+    async fn unwrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+        self.declared(self.config.capabilities.wrap != How::No)?;
+        let act = |fault| {
+            let dek = self.unwrap(wrapped, context)?;
+            Ok(if fault == Some(Fault::WrongBytes) {
+                other_bytes(&dek)
+            } else if fault == Some(Fault::WrongLength) {
+                shortened(&dek)
+            } else {
+                dek
+            })
+        };
+        self.serve("unwrap_key", act).await
+    }
+
+    async fn generate_data_key(
+        &self,
+        _cx: &OpContext,
+        key: &ProviderKeyRef,
+        bytes: usize,
+        context: &BoundContext,
+    ) -> Result<Generated, Error> {
+        self.declared(self.config.capabilities.generate_data_key == How::InsideProvider)?;
+        let act = |fault| {
+            let plaintext = Secret::random(bytes);
+            let wrapped = self.wrap(key, &plaintext, context)?;
+            let plaintext = if fault == Some(Fault::WrongLength) {
+                shortened(&plaintext)
+            } else {
+                plaintext
+            };
+            Ok(Generated { plaintext, wrapped })
+        };
+        self.serve("generate_data_key", act).await
+    }
+
+    async fn rewrap_key(
+        &self,
+        _cx: &OpContext,
+        wrapped: &Wrapped,
+        to: &ProviderKeyRef,
+        context: &BoundContext,
+    ) -> Result<Rewrapped, Error> {
+        self.declared(self.config.capabilities.rewrap == How::InsideProvider)?;
+        let act = |_| {
+            let dek = self.unwrap(wrapped, context)?;
+            let wrapped = self.wrap(to, &dek, context)?;
+            Ok(Rewrapped { wrapped })
+        };
+        self.serve("rewrap_key", act).await
+    }
+
+    async fn create_key(&self, _cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
+        self.declared(self.config.capabilities.specs.contains(&request.spec))?;
+        let act = |_| match &request.adopt {
+            Some(id) => self.description(id),
+            None => {
+                self.declared(self.config.capabilities.create_key)?;
+                let id = format!("fake/{}", request.key_id);
+                {
+                    let mut keys = self.server.keys.lock();
+                    if keys.contains_key(&id) {
+                        return Err(self.error(ErrorKind::Conflict, "the key exists"));
+                    }
+                    keys.insert(id.clone(), FakeKey::new(&id));
+                }
+                self.description(&id)
+            }
+        };
+        self.serve("create_key", act).await
+    }
+
+    async fn rotate(&self, _cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
+        let Some(rotation) = self.config.capabilities.rotation else {
+            return Err(self.error(ErrorKind::Unsupported, "not declared"));
+        };
+        self.serve("rotate", |_| self.rotated(&key.id, rotation)).await
+    }
+
+    async fn describe(&self, _cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
+        self.serve("describe", |_| self.description(&key.id)).await
+    }
+
+    async fn set_state(&self, _cx: &OpContext, key: &ProviderKeyRef, enabled: bool) -> Result<(), Error> {
+        self.declared(self.config.capabilities.set_state)?;
+        let state = if enabled { KeyState::Enabled } else { KeyState::Disabled };
+        self.serve("set_state", |_| self.switch(&key.id, state)).await
+    }
+
+    async fn schedule_deletion(&self, _cx: &OpContext, key: &ProviderKeyRef, _days: u16) -> Result<(), Error> {
+        self.declared(self.config.capabilities.schedule_deletion)?;
+        self.serve("schedule_deletion", |_| self.switch(&key.id, KeyState::PendingDeletion))
+            .await
+    }
+
+    /// Adds the material as the key's next version.
+    async fn import(&self, _cx: &OpContext, key: &ProviderKeyRef, material: &Secret) -> Result<KeyDescription, Error> {
+        self.declared(self.config.capabilities.import)?;
+        let act = |_| {
+            let material = XaesKey::new(material).map_err(|_| self.error(ErrorKind::InvalidInput, "not an AES-256 key"))?;
+            {
+                let mut keys = self.server.keys.lock();
+                let held = keys
+                    .get_mut(&key.id)
+                    .ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
+                held.versions.push(Arc::new(material));
+            }
+            self.description(&key.id)
+        };
+        self.serve("import", act).await
+    }
+
+    async fn probe(&self, _cx: &OpContext) -> Result<Probe, Error> {
+        self.serve("probe", |_| Ok(Probe { detail: "fake".into() })).await
+    }
+}

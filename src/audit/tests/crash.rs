@@ -1,0 +1,259 @@
+//! Crashes: whatever the end of the file looks like, what was acknowledged is there, and
+//! damage before the end is never passed over.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Opens what a crash left, closes it again, and gives what stands there. `None` where
+/// the log was refused.
+async fn reopened(bench: &Bench) -> Option<Vec<(Position, Record)>> {
+    let Recovered { log, .. } = bench.try_open(Bench::options()).ok()?;
+    log.close().await;
+    Some(bench.records())
+}
+
+fn cut_to(bench: &Bench, length: u64) {
+    std::fs::File::options()
+        .write(true)
+        .open(bench.log_path())
+        .unwrap()
+        .set_len(length)
+        .unwrap();
+}
+
+fn overwrite(bench: &Bench, at: u64, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    std::fs::File::options()
+        .write(true)
+        .open(bench.log_path())
+        .unwrap()
+        .write_all_at(bytes, at)
+        .unwrap();
+}
+
+fn assert_numbers_run(records: &[(Position, Record)]) {
+    let mut next = BTreeMap::new();
+    for (_, record) in records {
+        let expected = next.entry(record.tenant()).or_insert(0);
+        assert_eq!(record.sequence(), *expected);
+        *expected += 1;
+    }
+}
+
+#[tokio::test]
+async fn cut_at_every_byte_of_the_last_frames_what_is_whole_stays() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    for _ in 0..3 {
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    let before = bench.records();
+    let length = std::fs::metadata(bench.log_path()).unwrap().len();
+    let ends: Vec<u64> = before[1..].iter().map(|(position, _)| position.0).chain([length]).collect();
+    let crashed = bench.crashed();
+    let whole = std::fs::read(bench.log_path()).unwrap();
+    let index = std::fs::read(bench.index_path()).unwrap();
+    for cut in before[1].0.0..=length {
+        std::fs::write(crashed.log_path(), &whole[..cut as usize]).unwrap();
+        std::fs::write(crashed.index_path(), &index).unwrap();
+        let records = reopened(&crashed).await.unwrap();
+        let stay = ends.iter().filter(|end| **end <= cut).count();
+        assert_eq!(records[..stay], before[..stay], "cut to {cut}");
+        assert_eq!(records.len(), stay + 1, "cut to {cut}");
+        assert_eq!(records[stay].1.cause(), Some(Cause::UncleanStop));
+        let torn = !ends.contains(&cut) && cut > before[1].0.0;
+        assert_eq!(records[stay].1.truncated_bytes.is_some(), torn, "cut to {cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_whose_pages_came_out_of_order_is_torn_and_an_acknowledged_one_is_damaged() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    for _ in 0..3 {
+        let entries = (0..4).map(|_| (log.entry(tenant(1), Action::Wrap), Outcome::Success, ())).collect();
+        log.record_batch(entries, soon()).await.unwrap();
+    }
+    let records = bench.records();
+    for (number, (position, _)) in records.iter().enumerate() {
+        // A length, a checksum, a body that never reached the disk; good frames follow.
+        for at in [0, 5, 40] {
+            let crashed = bench.crashed();
+            overwrite(&crashed, position.0 + at, &[0xaa, 0]);
+            let left = reopened(&crashed).await;
+            if number < 8 {
+                assert!(left.is_none(), "record {number} was followed by a commit");
+            } else {
+                assert_eq!(left.unwrap()[..number], records[..number]);
+            }
+        }
+    }
+    let crashed = bench.crashed();
+    overwrite(&crashed, records[5].0.0, &[0xff; 8]);
+    let refused = crashed.try_open(Bench::options());
+    assert!(matches!(refused, Err(OpenError::Damaged { at, .. }) if at == records[5].0.0));
+    // A refused log is left exactly as it was found.
+    assert_eq!(
+        std::fs::metadata(crashed.log_path()).unwrap().len(),
+        std::fs::metadata(bench.log_path()).unwrap().len()
+    );
+}
+
+#[tokio::test]
+async fn an_end_that_is_gone_is_seen() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    for _ in 0..3 {
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    log.close().await;
+    let last = bench.records()[2].0;
+    cut_to(&bench, last.0);
+    assert!(matches!(bench.try_open(Bench::options()), Err(OpenError::Lost { found, .. }) if found == last.0));
+}
+
+#[tokio::test]
+async fn a_record_taken_out_or_put_in_twice_is_seen() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    for _ in 0..4 {
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    let places: Vec<usize> = bench.records().iter().map(|(position, _)| position.0 as usize).collect();
+    let bytes = std::fs::read(bench.log_path()).unwrap();
+    let without = [&bytes[..places[1]], &bytes[places[2]..]].concat();
+    let twice = [&bytes[..places[2]], &bytes[places[1]..]].concat();
+    for forged in [without, twice] {
+        let crashed = bench.crashed();
+        std::fs::write(crashed.log_path(), forged).unwrap();
+        assert!(matches!(crashed.try_open(Bench::options()), Err(OpenError::Damaged { .. })));
+    }
+}
+
+#[tokio::test]
+async fn without_its_sidecar_a_log_is_read_to_the_same_end() {
+    let bench = Bench::new();
+    let options = Options {
+        snapshot_bytes: 1000,
+        ..Bench::options()
+    };
+    let Recovered { log, .. } = bench.try_open(options).unwrap();
+    let change = Change::new(Verb::Create, Object::Key, &claviger_provider::KeyId::from_bytes([4; 16]));
+    let open = log.intent(log.entry(tenant(7), Action::CreateKey), change, soon()).await.unwrap();
+    for who in 0..50 {
+        unwrap_once(&log, tenant(who % 5)).await.unwrap();
+        let intent = log.intent(log.entry(tenant(6), Action::CreateKey), change, soon()).await.unwrap();
+        intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap().into_value();
+    }
+    // The sidecar is written beside the log; wait for one that sums up more than the first.
+    let summed = async {
+        while std::fs::read(bench.index_path()).unwrap().len() < 300 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), summed)
+        .await
+        .expect("no sidecar was written");
+    let good = std::fs::read(bench.index_path()).unwrap();
+    let mut flipped = good.clone();
+    flipped[60] ^= 1;
+    let mut found = Vec::new();
+    for sidecar in [Some(good), Some(flipped), Some(Vec::new()), None] {
+        let crashed = bench.crashed();
+        match sidecar {
+            Some(bytes) => std::fs::write(crashed.index_path(), bytes).unwrap(),
+            None => std::fs::remove_file(crashed.index_path()).unwrap(),
+        }
+        let Recovered {
+            log,
+            open_intents,
+            history,
+            was_clean,
+            ..
+        } = crashed.open();
+        assert!(!was_clean);
+        let mut next = Vec::new();
+        for who in 0..8 {
+            next.push(unwrap_once(&log, tenant(who)).await.unwrap().sequence);
+        }
+        let open: Vec<_> = open_intents.iter().map(OpenIntent::position).collect();
+        let changes: Vec<_> = history.after(None).unwrap().iter().map(|change| change.position).collect();
+        found.push((next, open, changes));
+    }
+    // The installation's own log (tenant 0) has the `restarted` as well.
+    assert_eq!(found[0].0, [11, 10, 10, 10, 10, 0, 100, 1]);
+    assert_eq!(found[0].1, [open.position()]);
+    assert_eq!(found[0].2.len(), 50);
+    assert!(found.iter().all(|one| *one == found[0]));
+}
+
+#[tokio::test]
+async fn a_crash_before_the_first_record_shows() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    let crashed = bench.crashed();
+    assert!(!crashed.open().was_clean);
+    unwrap_once(&log, tenant(1)).await.unwrap();
+    log.close().await;
+    // Opened after a close in good order, and lost before anything was written.
+    let Recovered { was_clean, .. } = bench.open();
+    assert!(was_clean);
+    assert!(!bench.crashed().open().was_clean);
+}
+
+#[derive(Debug, Clone)]
+struct Batch {
+    tenants: Vec<u8>,
+    text: String,
+}
+
+fn batches() -> impl Strategy<Value = Vec<Vec<Batch>>> {
+    let batch = (prop::collection::vec(0..4_u8, 1..5), ".{0,40}").prop_map(|(tenants, text)| Batch { tenants, text });
+    // Each inner list is appended at once, from as many callers.
+    prop::collection::vec(prop::collection::vec(batch, 1..5), 1..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn after_a_crash_at_any_byte_all_that_was_acknowledged_before_is_there(rounds in batches(), place in 0.0..1.0_f64) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bench = Bench::new();
+            let Recovered { log, .. } = bench.open();
+            // The file's length after each round, and how many records were acknowledged by then.
+            let mut acknowledged = Vec::new();
+            let mut count = 0;
+            for round in &rounds {
+                let appends = round.iter().map(|batch| {
+                    let entries = batch.tenants.iter().map(|who| {
+                        let mut record = log.entry(tenant(*who), Action::Wrap);
+                        record.justification = Some(Text::new(batch.text.clone()));
+                        (record, Outcome::Success, ())
+                    });
+                    log.record_batch(entries.collect(), soon())
+                });
+                for recorded in join_all(appends).await {
+                    count += recorded.unwrap().len();
+                }
+                acknowledged.push((std::fs::metadata(bench.log_path()).unwrap().len(), count));
+            }
+            let before = bench.records();
+            let start = before[0].0.0;
+            let length = acknowledged.last().unwrap().0;
+            let cut = start + ((length - start) as f64 * place) as u64;
+            let crashed = bench.crashed();
+            cut_to(&crashed, cut);
+            let after = reopened(&crashed).await.unwrap();
+            let due = acknowledged.iter().filter(|(end, _)| *end <= cut).map(|(_, count)| *count).max().unwrap_or(0);
+            let kept = after.len() - 1;
+            assert!(kept >= due, "{kept} of {due} acknowledged records are there");
+            assert_eq!(after[..kept], before[..kept]);
+            assert_numbers_run(&after);
+        });
+    }
+}

@@ -1,0 +1,197 @@
+//! A disk that is full, or does not write what it was given.
+
+use futures::future::join_all;
+
+use claviger_provider::{ConnectionId, KeyId};
+
+use super::*;
+
+/// Asks for the health until it is sound: without any record, a log must find back.
+async fn until_sound(log: &Log) {
+    let sound = async {
+        while log.health() != Health::Sound {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), sound)
+        .await
+        .expect("the log does not recover");
+}
+
+fn kinds(records: &[(Position, Record)]) -> Vec<&'static str> {
+    records.iter().map(|(_, record)| record.kind().as_str()).collect()
+}
+
+async fn cut(log: &Log) -> Result<Recorded<()>, Unavailable> {
+    let record = log.entry(tenant(1), Action::Disable);
+    log.record_cut(record, Cut::Disable(KeyId::from_bytes([4; 16])), Outcome::Success, (), soon())
+        .await
+}
+
+#[tokio::test]
+async fn a_failed_sync_refuses_the_commit_and_loses_nothing_that_was_acknowledged() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    for _ in 0..40 {
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    bench.disk.set(|disk| disk.failing_syncs = 1);
+    let refused = unwrap_once(&log, tenant(1)).await.unwrap_err();
+    assert_eq!((refused.reason(), refused.follows()), (Reason::WriteFailed, false));
+    let receipt = unwrap_once(&log, tenant(1)).await.unwrap();
+    assert_eq!(receipt.sequence, 40, "a refused record leaves no hole in the numbers");
+    let records = bench.records();
+    assert_eq!(records.len(), 42);
+    let restarted = &records[40].1;
+    assert_eq!((restarted.cause(), restarted.unrecorded()), (Some(Cause::WriteFailed), Some(1)));
+    assert_eq!(restarted.tenant(), TenantId::INSTALLATION);
+    log.close().await;
+    assert!(bench.open().was_clean);
+}
+
+#[tokio::test]
+async fn while_syncs_fail_everything_is_refused_and_then_it_recovers_without_traffic() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwrap_once(&log, tenant(1)).await.unwrap();
+    bench.disk.set(|disk| disk.failing_syncs = usize::MAX);
+    let refused = join_all((0..10).map(|who| unwrap_once(&log, tenant(who)))).await;
+    assert!(
+        refused
+            .iter()
+            .all(|answer| answer.as_ref().is_err_and(|error| error.reason() == Reason::WriteFailed))
+    );
+    let refused = cut(&log).await.unwrap_err();
+    assert!(refused.follows());
+    assert_eq!(log.health(), Health::WriteFailed);
+    assert_eq!(bench.records().len(), 1);
+    bench.disk.set(|disk| disk.failing_syncs = 0);
+    until_sound(&log).await;
+    let records = bench.records();
+    assert_eq!(kinds(&records), ["outcome", "restarted", "outcome"]);
+    assert_eq!(records[1].1.unrecorded(), Some(10));
+    assert_eq!(records[2].1.operation(), Action::Disable.into(), "the cut's record followed");
+}
+
+#[tokio::test]
+async fn a_write_that_fails_halfway_leaves_no_trace() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwrap_once(&log, tenant(1)).await.unwrap();
+    bench.disk.set(|disk| disk.failing_writes = 1);
+    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap_err().reason(), Reason::WriteFailed);
+    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 1);
+    assert_eq!(kinds(&bench.records()), ["outcome", "restarted", "outcome"]);
+}
+
+#[tokio::test]
+async fn after_a_failure_the_file_is_left_alone_for_a_while() {
+    let bench = Bench::new();
+    let options = Options {
+        retry_after: Duration::from_secs(3600),
+        ..Bench::options()
+    };
+    let Recovered { log, .. } = bench.try_open(options).unwrap();
+    bench.disk.set(|disk| disk.failing_syncs = 1);
+    assert!(unwrap_once(&log, tenant(1)).await.is_err());
+    let writes = bench.disk.get(|disk| disk.writes);
+    assert!(unwrap_once(&log, tenant(1)).await.is_err());
+    assert_eq!(bench.disk.get(|disk| disk.writes), writes);
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_everything_but_cuts_before_the_reserve_is_gone() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwrap_once(&log, tenant(1)).await.unwrap();
+    let whole = Bench::options().reserve_bytes;
+    let fill = |left: u64| bench.disk.set(|disk| disk.capacity = Some(disk.length + disk.reserve + left));
+
+    fill(Bench::options().floor_bytes);
+    let refused = unwrap_once(&log, tenant(1)).await.unwrap_err();
+    assert_eq!((refused.reason(), log.health()), (Reason::DiskFull, Health::DiskFull));
+    let change = Change::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16]));
+    let refused = log.intent(log.entry(tenant(1), Action::Rotate), change, soon()).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::DiskFull);
+    assert_eq!(bench.disk.get(|disk| disk.reserve), whole);
+
+    fill(0);
+    assert_eq!(cut(&log).await.unwrap().receipt().unwrap().sequence, 1);
+    let held = bench.disk.get(|disk| disk.reserve);
+    assert!(held < whole && held > 0, "{held} bytes are held");
+    let sever = Change::from(Cut::Sever(ConnectionId::from_bytes([6; 16])));
+    let intent = log.intent(log.entry(tenant(1), Action::Sever), sever, soon()).await.unwrap();
+    intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap().into_value();
+    assert!(unwrap_once(&log, tenant(1)).await.is_err(), "what is left is for cuts");
+
+    bench.disk.set(|disk| disk.capacity = None);
+    until_sound(&log).await;
+    assert_eq!(bench.disk.get(|disk| disk.reserve), whole);
+    unwrap_once(&log, tenant(1)).await.unwrap();
+    let records = bench.records();
+    let expected = ["outcome", "outcome", "intent", "outcome", "restarted", "outcome"];
+    assert_eq!(kinds(&records), expected);
+    assert_eq!((records[4].1.cause(), records[4].1.unrecorded()), (Some(Cause::DiskFull), Some(2)));
+}
+
+#[tokio::test]
+async fn a_disk_that_is_fuller_than_it_says_is_believed_at_the_write() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    bench.disk.set(|disk| {
+        disk.claimed = Some(1 << 40);
+        disk.capacity = Some(disk.length + disk.reserve + 100);
+    });
+    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap_err().reason(), Reason::DiskFull);
+    assert!(bench.records().is_empty(), "the half that was written is taken back");
+    cut(&log).await.unwrap().into_value();
+    assert_eq!(kinds(&bench.records()), ["outcome"]);
+}
+
+#[tokio::test]
+async fn where_even_the_reserve_is_gone_a_cuts_record_follows() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    bench.disk.set(|disk| disk.capacity = Some(0));
+    let refused = cut(&log).await.unwrap_err();
+    assert_eq!((refused.reason(), refused.follows()), (Reason::DiskFull, true));
+    bench.disk.set(|disk| disk.capacity = None);
+    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 1, "the cut stands before it");
+    assert_eq!(
+        bench.records()[0].1.change().and_then(|change| change.cut()),
+        Some(Cut::Disable(KeyId::from_bytes([4; 16])))
+    );
+}
+
+#[tokio::test]
+async fn what_follows_is_bounded() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    bench.disk.set(|disk| disk.capacity = Some(0));
+    let answers = join_all((0..4097).map(|_| cut(&log))).await;
+    let following = answers
+        .iter()
+        .filter(|answer| answer.as_ref().is_err_and(Unavailable::follows))
+        .count();
+    assert_eq!(following, 4096);
+    assert_eq!(answers[4096].as_ref().unwrap_err().reason(), Reason::Overload);
+}
+
+#[tokio::test]
+async fn a_log_opens_on_a_full_disk_and_takes_cuts() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwrap_once(&log, tenant(1)).await.unwrap();
+    let crashed = bench.crashed();
+    crashed.disk.set(|disk| disk.capacity = Some(0));
+    let Recovered { log, was_clean, .. } = crashed.open();
+    assert!(!was_clean);
+    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap_err().reason(), Reason::DiskFull);
+    assert!(cut(&log).await.unwrap_err().follows());
+    crashed.disk.set(|disk| disk.capacity = None);
+    until_sound(&log).await;
+    let records = crashed.records();
+    assert_eq!(kinds(&records), ["outcome", "restarted", "restarted", "outcome"]);
+    let causes: Vec<_> = records.iter().filter_map(|(_, record)| record.cause()).collect();
+    assert_eq!(causes, [Cause::DiskFull, Cause::UncleanStop]);
+}

@@ -1,0 +1,288 @@
+//! The order of an answer: record the outcome, take the gates, look at the epochs once
+//! more, hand over. There is no other way from a use case to a response.
+
+use std::time::{Duration, Instant};
+
+use super::facts::Effect;
+use super::{Broker, Code, Cx, Failure, Guarded};
+use crate::access::{Action, Credential};
+use crate::audit::{Authn, Decision, Number, Outcome, Policy, Receipt, Record, Recorded, Source, Text, Unavailable};
+use crate::keys::{Watch, under_gates};
+
+/// A record may take at least so long, however little of the request's time is left: an
+/// operation that ran into its deadline is recorded too.
+const RECORD_TIME: Duration = Duration::from_secs(3);
+
+/// The log could not record: what is answered instead, and the proof that it may be.
+pub struct Unrecorded {
+    failure: Failure,
+}
+
+impl Unrecorded {
+    /// The one failure that may be answered without a record.
+    pub const fn failure(&self) -> &Failure {
+        &self.failure
+    }
+
+    fn new(cut: bool, error: &Unavailable) -> Self {
+        tracing::error!(%error, cut, "the outcome could not be recorded");
+        let failure = if cut {
+            Failure::new(
+                Code::EffectiveNotRecorded,
+                "It took effect; its record could not be written yet and follows.",
+            )
+        } else {
+            Failure::new(
+                Code::AuditUnavailable,
+                "The audit log cannot record; without a record there is no answer.",
+            )
+        };
+        Self {
+            failure: failure.advice("Ask the operator to look at the audit log's disk; /readyz tells its state."),
+        }
+    }
+}
+
+/// What a face makes of a recorded outcome: the value, or the failure to be answered.
+pub type Render<'a, T, R> = &'a (dyn Fn(Result<T, &Failure>, Option<&Receipt>) -> R + Send + Sync);
+
+impl Broker {
+    /// Records the outcome of an operation and renders its answer under the gates.
+    ///
+    /// # Errors
+    /// [`Unrecorded`] when the log could not take the outcome: the value is gone then.
+    pub async fn conclude<T, R>(
+        &self,
+        cx: &Cx,
+        result: Result<Guarded<T>, Failure>,
+        render: Render<'_, T, R>,
+    ) -> Result<Recorded<R>, Unrecorded>
+    where
+        T: Send,
+        R: Send,
+    {
+        let (watches, value) = split(result);
+        let recorded = self.record(cx, value).await?;
+        let mut waiting = Some(recorded);
+        let handed_over = under_gates(&watches, || waiting.take().map(|recorded| show(recorded, render)));
+        if let Ok(Some(shown)) = handed_over {
+            return Ok(shown);
+        }
+        match waiting {
+            Some(recorded) => Ok(show(self.withhold(cx, &watches, recorded).await?, render)),
+            // Handed over and not there cannot both be; without a record nothing is answered.
+            None => Err(Unrecorded {
+                failure: Failure::internal(&"an outcome was rendered twice"),
+            }),
+        }
+    }
+
+    /// As [`Broker::conclude`] for the items of a batch: one sync for all, then one
+    /// hand-over for all. `join` makes the batch's answer of the rendered items.
+    ///
+    /// # Errors
+    /// As [`Broker::conclude`].
+    pub async fn conclude_batch<T, R, B>(
+        &self,
+        items: Vec<(Cx, Result<Guarded<T>, Failure>)>,
+        render: Render<'_, T, R>,
+        join: impl FnOnce(Vec<R>) -> B + Send,
+    ) -> Result<Recorded<B>, Unrecorded>
+    where
+        T: Send,
+        R: Send,
+    {
+        let mut all_watches = Vec::with_capacity(items.len());
+        let mut contexts = Vec::with_capacity(items.len());
+        let mut entries = Vec::with_capacity(items.len());
+        let mut deadline = Instant::now() + RECORD_TIME;
+        for (cx, result) in items {
+            let (watches, value) = split(result);
+            entries.push((self.entry(&cx), outcome(&value), value));
+            deadline = deadline.max(cx.info().deadline);
+            all_watches.push(watches);
+            contexts.push(cx);
+        }
+        let mut recorded = self
+            .log
+            .record_batch(entries, deadline)
+            .await
+            .map_err(|error| Unrecorded::new(false, &error))?;
+        loop {
+            // The watches of all items in one list, with the item that each belongs to.
+            let owners: Vec<usize> = all_watches
+                .iter()
+                .enumerate()
+                .flat_map(|(item, watches)| watches.iter().map(move |_| item))
+                .collect();
+            let flat: Vec<Watch> = all_watches.drain(..).flatten().collect();
+            let mut waiting = Some(recorded);
+            let handed_over = under_gates(&flat, || {
+                Recorded::join(waiting.take().into_iter().flatten().map(|item| show(item, render)).collect())
+            });
+            let moved = match handed_over {
+                Ok(Some(shown)) => return Ok(shown.map(|items| join(items.into_iter().map(|(item, _)| item).collect()))),
+                // The faces refuse a batch without items; without a record nothing is answered.
+                Ok(None) => {
+                    return Err(Unrecorded {
+                        failure: Failure::internal(&"a batch without items"),
+                    });
+                }
+                Err(moved) => moved,
+            };
+            let withheld: std::collections::BTreeSet<usize> = moved.iter().map(|at| owners[*at]).collect();
+            all_watches = (0..contexts.len()).map(|_| Vec::new()).collect();
+            for (watch, owner) in flat.into_iter().zip(&owners) {
+                all_watches[*owner].push(watch);
+            }
+            let mut next = Vec::with_capacity(contexts.len());
+            for (at, item) in waiting.unwrap_or_default().into_iter().enumerate() {
+                next.push(if withheld.contains(&at) {
+                    let watches = std::mem::take(&mut all_watches[at]);
+                    self.withhold(&contexts[at], &watches, item).await?
+                } else {
+                    item
+                });
+            }
+            recorded = next;
+        }
+    }
+
+    /// Makes an outcome durable: of the announced effect, of an unannounced cut, or plain.
+    async fn record<T>(&self, cx: &Cx, value: Result<T, Failure>) -> Result<Recorded<Result<T, Failure>>, Unrecorded> {
+        let deadline = record_deadline(cx);
+        let outcome = outcome(&value);
+        match cx.take_effect() {
+            Some(Effect::Announced(intent)) => {
+                let cut = intent.cut().is_some();
+                let complete = |record: &mut Record| fill(record, cx);
+                intent
+                    .resolve(outcome, complete, value, deadline)
+                    .await
+                    .map_err(|error| Unrecorded::new(cut, &error))
+            }
+            Some(Effect::Unannounced(cut)) => {
+                let recorded = self.log.record_cut(self.entry(cx), cut, outcome, value, deadline).await;
+                recorded.map_err(|error| Unrecorded::new(true, &error))
+            }
+            None => self
+                .log
+                .record(self.entry(cx), outcome, value, deadline)
+                .await
+                .map_err(|error| Unrecorded::new(false, &error)),
+        }
+    }
+
+    /// A key or connection moved on between record and hand-over: a second record says that
+    /// the answer was withheld, and the failure is answered.
+    async fn withhold<T>(
+        &self,
+        cx: &Cx,
+        watches: &[Watch],
+        recorded: Recorded<Result<T, Failure>>,
+    ) -> Result<Recorded<Result<T, Failure>>, Unrecorded> {
+        let failure = moved_on(watches);
+        let code = failure.code.as_str();
+        let withheld = recorded
+            .withhold(&self.log, self.entry(cx), code, Err(failure), record_deadline(cx))
+            .await;
+        withheld.map_err(|error| Unrecorded::new(false, &error))
+    }
+
+    /// A record of this operation, with all that is known so far.
+    pub(super) fn entry(&self, cx: &Cx) -> Record {
+        let facts = cx.facts();
+        let action = if facts.unsealed && cx.action() != Action::Inspect {
+            Action::UnwrapUnsealed
+        } else {
+            facts.action.unwrap_or(cx.action())
+        };
+        let mut record = self.log.entry(cx.tenant(), action);
+        fill(&mut record, cx);
+        record
+    }
+}
+
+fn split<T>(result: Result<Guarded<T>, Failure>) -> (Vec<Watch>, Result<T, Failure>) {
+    match result {
+        Ok(Guarded { value, watches }) => (watches, Ok(value)),
+        Err(failure) => (Vec::new(), Err(failure)),
+    }
+}
+
+fn show<T, R>(recorded: Recorded<Result<T, Failure>>, render: Render<'_, T, R>) -> Recorded<R> {
+    let receipt = recorded.receipt().cloned();
+    recorded.map(|value| match value {
+        Ok(value) => render(Ok(value), receipt.as_ref()),
+        Err(failure) => render(Err(&failure), receipt.as_ref()),
+    })
+}
+
+fn record_deadline(cx: &Cx) -> Instant {
+    cx.info().deadline.max(Instant::now() + RECORD_TIME)
+}
+
+fn outcome<T>(value: &Result<T, Failure>) -> Outcome {
+    match value {
+        Ok(_) => Outcome::Success,
+        Err(failure) if failure.code == Code::PermissionDenied => Outcome::Denied(failure.code.as_str()),
+        Err(failure) => Outcome::Failed(failure.code.as_str()),
+    }
+}
+
+/// Why an answer that was recorded is not handed over.
+fn moved_on(watches: &[Watch]) -> Failure {
+    for watch in watches {
+        let (key, connection) = watch.now();
+        match key {
+            Err(_) => return Failure::new(Code::NotFound, "There is no such object in this tenant."),
+            Ok(view) if view.key.disabled => {
+                return Failure::new(Code::KeyDisabled, "The key was disabled while the answer was being made.");
+            }
+            Ok(_) => {}
+        }
+        if connection.severed {
+            return Failure::new(
+                Code::ConnectionSevered,
+                "The key's connection was severed while the answer was being made.",
+            );
+        }
+    }
+    Failure::new(Code::KeyState, "The key changed while the answer was being made.").advice("Repeat the request.")
+}
+
+/// What the record says of caller, request and operation.
+fn fill(record: &mut Record, cx: &Cx) {
+    let facts = cx.facts();
+    let (caller, info) = (cx.caller(), cx.info());
+    record.authn = Some(match caller.credential() {
+        Credential::Token(id) => {
+            record.token_id = Some(id);
+            Authn::ApiToken
+        }
+    });
+    record.principal = Some(caller.principal());
+    record.source = caller.source().map(Source::address);
+    record.decision = Some(if facts.policy.is_some() { Decision::Allow } else { Decision::Deny });
+    record.policy = facts.policy.map(|policy| Policy {
+        id: Text::new(policy.id),
+        version: Number::saturating(policy.version),
+    });
+    record.request_id = Some(Text::new(info.request_id.clone()));
+    record.client_request_id = info.client_request_id.clone().map(Text::new);
+    record.justification = info.justification.clone().map(Text::new);
+    record.latency_us = Some(Number::from(cx.elapsed()));
+    record.key = facts.key;
+    record.key_version = facts.key_version.map(Number::from);
+    record.dek_id = facts.dek_id;
+    record.connection = facts.connection;
+    record.provider = facts.provider;
+    record.provider_request_id = facts.provider_request_id.map(Text::new);
+    record.context_hash = facts.context_hash;
+    record.wrapped_sha256 = facts.wrapped_sha256;
+    record.rewrap = facts.rewrap;
+    record.inside_provider = facts.inside_provider;
+    record.cached = facts.cached;
+    record.coalesced_with = facts.coalesced_with.map(Text::new);
+    record.item = facts.item.map(Number::from);
+}

@@ -1,0 +1,224 @@
+//! Connections: make, change, delete and check the ways to providers.
+
+use std::sync::Arc;
+
+use claviger_provider::{Capabilities, ConnectionId, ProviderKind, Secret, fill_random};
+
+use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use crate::access::{Permit, op};
+use crate::audit::{self, Object, Verb};
+use crate::keys::{ConnectionEntry, Factories};
+use crate::store::StoreError;
+use crate::store::model::{Connection, ConnectionPatch, Labels};
+
+/// What a new connection is to be.
+#[derive(Debug, Clone)]
+pub struct NewConnection {
+    /// Unique in the tenant.
+    pub name: String,
+    /// Which family.
+    pub provider: ProviderKind,
+    /// Its settings, JSON, secrets included.
+    pub settings: Arc<Secret>,
+    /// Labels.
+    pub labels: Labels,
+}
+
+/// What a check found.
+#[derive(Debug, Clone)]
+pub struct CheckReport {
+    /// Whether the provider answered.
+    pub reachable: bool,
+    /// What answered, or why nothing did, in our words.
+    pub detail: String,
+    /// Each right, and how it was tried.
+    pub rights: Vec<claviger_provider::RightReport>,
+    /// The least-privilege policy to paste at the provider, where there is such a thing.
+    pub policy: Option<String>,
+}
+
+impl Broker {
+    /// A connection by name.
+    ///
+    /// # Errors
+    /// When the store or the kept settings fail.
+    pub async fn connection_by_name(
+        &self,
+        tenant: claviger_provider::TenantId,
+        name: &str,
+    ) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
+        match self.store.connection_by_name(tenant, name).await {
+            Ok(row) => Ok(self.directory().connection(tenant, row.id).await?),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a connection. Nothing is reached: that is what check is for.
+    ///
+    /// # Errors
+    /// `invalid_request` and `operator_only_setting` with every setting that cannot be
+    /// used, `unsupported` for a family that this build lacks, `already_exists`.
+    pub async fn create_connection(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::CreateConnection>,
+        new: NewConnection,
+        keep: Keep<'_, Connection>,
+    ) -> Result<Guarded<Connection>, Failure> {
+        cx.note(|facts| {
+            facts.policy = Some(permit.policy().clone());
+            facts.provider = Some(new.provider);
+        });
+        let factory = self.directory().factories().get(new.provider).ok_or_else(|| {
+            Failure::new(Code::Unsupported, "This gateway has no such provider.")
+                .at("/provider", "a provider that this gateway was built with")
+        })?;
+        let text = std::str::from_utf8(new.settings.expose()).map_err(|_| Failure::invalid("/settings", "an object"))?;
+        let parsed = factory.parse(text).map_err(|errors| {
+            let code = if errors.iter().any(|error| error.operator_only) {
+                Code::OperatorOnlySetting
+            } else {
+                Code::InvalidRequest
+            };
+            let mut failure = Failure::new(code, "The connection's settings cannot be used as they are.");
+            for error in errors {
+                failure = failure.at(format!("/settings{}", error.pointer), error.expected);
+            }
+            failure
+        })?;
+        match self.store.connection_by_name(cx.tenant(), &new.name).await {
+            Ok(_) => return Err(StoreError::AlreadyExists.into()),
+            Err(StoreError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let now = self.now();
+        let mut external_id = [0; 16];
+        fill_random(&mut external_id);
+        let row = Connection {
+            id: ConnectionId::random(),
+            tenant: cx.tenant(),
+            name: new.name,
+            provider: new.provider,
+            settings: parsed.public,
+            labels: new.labels,
+            severed: false,
+            epoch: 1,
+            managed_by: None,
+            external_id: hex::encode(external_id),
+            revision: 1,
+            created: now,
+            updated: now,
+        };
+        cx.note(|facts| facts.connection = Some(row.id));
+        let sealed = parsed
+            .secrets
+            .into_iter()
+            .map(|(name, value)| (Factories::secret_name(&row, &name), value))
+            .collect();
+        let change = self
+            .announce(cx, audit::Change::new(Verb::Create, Object::Connection, &row.id))
+            .await?;
+        self.store.create_connection(&row, sealed, &change.keeping(keep(&row)?)).await?;
+        Ok(Guarded::free(row))
+    }
+
+    /// Changes a connection's labels. `expected` is the revision the caller saw, `None` for any.
+    ///
+    /// # Errors
+    /// `precondition_failed`.
+    pub async fn update_connection(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::UpdateConnection>,
+        connection: &Arc<ConnectionEntry>,
+        expected: Option<u64>,
+        labels: Option<Labels>,
+    ) -> Result<Guarded<Connection>, Failure> {
+        self.note_connection(cx, connection);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let _one_at_a_time = connection.change().lock().await;
+        let before = connection.view();
+        let expected_revision = expected.unwrap_or(before.revision);
+        if expected_revision != before.revision {
+            return Err(StoreError::Precondition.into());
+        }
+        let patch = ConnectionPatch {
+            expected_revision,
+            labels,
+            at: self.now(),
+        };
+        let change = self
+            .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
+            .await?;
+        let row = self
+            .store
+            .update_connection(connection.tenant(), connection.id(), &patch, Vec::new(), &change)
+            .await?;
+        connection.put(row.clone());
+        Ok(Guarded::free(row))
+    }
+
+    /// Deletes a connection that no key uses.
+    ///
+    /// # Errors
+    /// `in_use`.
+    pub async fn delete_connection(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::DeleteConnection>,
+        connection: &Arc<ConnectionEntry>,
+    ) -> Result<Guarded<()>, Failure> {
+        self.note_connection(cx, connection);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let _one_at_a_time = connection.change().lock().await;
+        let change = self
+            .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
+            .await?;
+        self.store.delete_connection(connection.tenant(), connection.id(), &change).await?;
+        self.directory().forget_connection(connection.id());
+        Ok(Guarded::free(()))
+    }
+
+    /// Tries a connection's rights without acting on any key.
+    ///
+    /// # Errors
+    /// Only a fault of ours: what the provider says is the report.
+    pub async fn check_connection(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::CheckConnection>,
+        connection: &Arc<ConnectionEntry>,
+    ) -> Result<Guarded<CheckReport>, Failure> {
+        self.note_connection(cx, connection);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        if connection.view().severed {
+            return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
+        }
+        let report = match connection.pipeline().probe(&cx.op_context()).await {
+            Ok(probe) => CheckReport {
+                reachable: true,
+                detail: probe.detail,
+                rights: probe.rights,
+                policy: probe.policy,
+            },
+            Err(error) => {
+                let failure = Failure::from(error);
+                CheckReport {
+                    reachable: false,
+                    detail: failure.detail.into_owned(),
+                    rights: Vec::new(),
+                    policy: None,
+                }
+            }
+        };
+        Ok(Guarded::free(report))
+    }
+
+    /// What a connection's provider can do.
+    pub fn capabilities(&self, cx: &Cx, permit: &Permit<op::ReadConnection>, connection: &ConnectionEntry) -> Guarded<Capabilities> {
+        self.note_connection(cx, connection);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        Guarded::free(connection.pipeline().capabilities().clone())
+    }
+}

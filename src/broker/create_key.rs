@@ -1,0 +1,179 @@
+//! Create: a new key at the provider, or the adoption of one that exists there.
+
+use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, ProviderKind};
+
+use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use crate::access::{Permit, op};
+use crate::audit::{self, Object, Verb};
+use crate::keys::ConnectionEntry;
+use crate::store::StoreError;
+use crate::store::model::{CacheSettings, Key, KeyVersion, Labels};
+
+/// What a new key is to be.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Unique in the tenant.
+    pub name: String,
+    /// What it is made of.
+    pub spec: KeySpec,
+    /// A provider key to adopt.
+    pub adopt: Option<String>,
+    /// The id to take, for an operator who brings a key back.
+    pub id: Option<KeyId>,
+    /// Labels.
+    pub labels: Labels,
+    /// Cache rules.
+    pub cache: CacheSettings,
+}
+
+impl Broker {
+    /// Makes or adopts a key through a connection.
+    ///
+    /// # Errors
+    /// `already_exists`, `provider_key_taken`, `unsupported` for a pairing that the provider
+    /// declares impossible, and what the provider says.
+    pub async fn create_key(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::CreateKey>,
+        connection: &ConnectionEntry,
+        new: NewKey,
+        keep: Keep<'_, Key>,
+    ) -> Result<Guarded<Key>, Failure> {
+        let view = connection.view();
+        cx.note(|facts| {
+            facts.policy = Some(permit.policy().clone());
+            facts.connection = Some(view.id);
+            facts.provider = Some(view.provider);
+        });
+        if view.severed {
+            return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
+        }
+        let pipeline = connection.pipeline();
+        let capabilities = pipeline.capabilities();
+        if !capabilities.specs.contains(&new.spec) {
+            let mut failure = Failure::new(Code::Unsupported, "The connection's provider has no keys of this specification.");
+            failure.provider = Some(view.provider);
+            return Err(failure.at("/spec", "one that the connection's capabilities name"));
+        }
+        if new.adopt.is_none() && !capabilities.create_key {
+            return Err(
+                Failure::new(Code::Unsupported, "The connection's provider makes no keys; it adopts them.")
+                    .at("/provider_key", "an existing key"),
+            );
+        }
+        // Two requests for one name: the second must not leave a key behind at the provider.
+        let _reserved = self.directory().reserve_name(cx.tenant(), &new.name).ok_or_else(taken_name)?;
+        match self.store.key_by_name(cx.tenant(), &new.name).await {
+            Ok(_) => return Err(taken_name()),
+            Err(StoreError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let id = self.id_of(cx, view.provider, &new).await?;
+        cx.note(|facts| facts.key = Some(id));
+
+        let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
+        let change = self.announce(cx, audit::Change::new(verb, Object::Key, &id).at_provider()).await?;
+        let request = KeyRequest {
+            key_id: id,
+            spec: new.spec,
+            adopt: new.adopt.clone(),
+        };
+        let described = pipeline.create_key(&cx.op_context(), &request).await?;
+        if described.spec != new.spec {
+            return Err(
+                Failure::new(Code::KeyState, "The provider's key is of another specification.").at("/spec", "that of the provider's key")
+            );
+        }
+        if described.state != KeyState::Enabled {
+            return Err(Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable it at the provider first."));
+        }
+        let now = self.now();
+        let (versions, primary) = number_versions(&[], &described, now)?;
+        let key = Key {
+            id,
+            tenant: cx.tenant(),
+            name: new.name,
+            connection: view.id,
+            provider: view.provider,
+            provider_key: described.id.clone(),
+            spec: new.spec,
+            disabled: false,
+            allow_export: false,
+            primary_version: primary,
+            cache: new.cache,
+            labels: new.labels,
+            managed_by: None,
+            epoch: 1,
+            revision: 1,
+            created: now,
+            updated: now,
+        };
+        cx.note(|facts| facts.key_version = Some(primary));
+        let change = change.keeping(keep(&key)?);
+        let row = self.store.create_key(&key, &versions, &change).await?;
+        self.directory().readopted(id);
+        Ok(Guarded::free(row))
+    }
+
+    /// The id that the key gets: an adopted provider key that this tenant detached comes
+    /// back under its own, so that its blobs open again.
+    async fn id_of(&self, cx: &Cx, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
+        let holder = match &new.adopt {
+            Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
+            None => None,
+        };
+        match (holder, new.id) {
+            (Some((_, false)), _) => Err(StoreError::ProviderKeyTaken.into()),
+            (Some((held, true)), Some(asked)) if held != asked => Err(StoreError::ProviderKeyTaken.into()),
+            (Some((held, true)), Some(_) | None) => Ok(held),
+            (None, Some(asked)) => Ok(asked),
+            (None, None) => Ok(KeyId::random()),
+        }
+    }
+}
+
+fn taken_name() -> Failure {
+    Failure::new(Code::AlreadyExists, "A key of that name exists in this tenant.")
+}
+
+/// Gives numbers to the versions that a provider describes: known ones keep theirs, new
+/// ones follow. Answers the new rows and the number of the primary one.
+///
+/// # Errors
+/// `provider_protocol` when the description names no version, or no primary.
+pub(super) fn number_versions(known: &[KeyVersion], described: &KeyDescription, now: i64) -> Result<(Vec<KeyVersion>, u32), Failure> {
+    let nonsense = || {
+        claviger_provider::Error::new(
+            claviger_provider::ErrorKind::UpstreamProtocol,
+            "a key description without a primary version",
+        )
+    };
+    let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
+    let mut new = Vec::new();
+    let mut primary = None;
+    for (at, version) in described.versions.iter().enumerate() {
+        let there = known
+            .iter()
+            .find(|row| row.provider_key == version.key.id && row.provider_version == version.key.version)
+            .map(|row| row.number);
+        let number = match there {
+            Some(number) => number,
+            None => {
+                next += 1;
+                new.push(KeyVersion {
+                    number: next,
+                    provider_key: version.key.id.clone(),
+                    provider_version: version.key.version.clone(),
+                    enabled: version.state == KeyState::Enabled,
+                    created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
+                });
+                next
+            }
+        };
+        if at == described.primary {
+            primary = Some(number);
+        }
+    }
+    Ok((new, primary.ok_or_else(nonsense)?))
+}

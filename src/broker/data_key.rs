@@ -1,0 +1,85 @@
+//! Data keys: a fresh key, in clear if asked for, and wrapped (suite 1).
+
+use std::sync::Arc;
+
+use claviger_provider::{Error, ErrorKind, How, Secret};
+
+use super::enclose::ready;
+use super::{Broker, Cx, Failure, Guarded};
+use crate::access::{Operation, Permit};
+use crate::envelope::{Context, DataKeyLength, Pending};
+use crate::keys::KeyEntry;
+
+/// A generated data key.
+#[derive(Debug)]
+pub struct DataKey {
+    /// The key in clear, if it was asked for.
+    pub plaintext: Option<Secret>,
+    /// The envelope's text.
+    pub wrapped: String,
+    /// The key's name.
+    pub key: String,
+    /// Our number of the version that wrapped.
+    pub version: u32,
+}
+
+/// The two permits that lead here: with and without the plaintext in the answer.
+pub trait Generates: Operation {
+    /// Whether the plaintext is answered.
+    const PLAINTEXT: bool;
+}
+
+impl Generates for crate::access::op::GenerateDataKey {
+    const PLAINTEXT: bool = true;
+}
+
+impl Generates for crate::access::op::GenerateDataKeyWithoutPlaintext {
+    const PLAINTEXT: bool = false;
+}
+
+impl Broker {
+    /// Generates a data key, inside the provider where it can do that, here otherwise.
+    /// Without plaintext it is made the same way and dropped after the commitment.
+    ///
+    /// # Errors
+    /// See [`super::Code`].
+    pub async fn generate_data_key<O: Generates>(
+        &self,
+        cx: &Cx,
+        permit: Permit<O>,
+        key: &Arc<KeyEntry>,
+        length: DataKeyLength,
+        context: &Context,
+    ) -> Result<Guarded<DataKey>, Failure> {
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let ready = ready(cx, key)?;
+        let pending = Pending::new(ready.origin(None, self.now()), length, context);
+        let inside = ready.pipeline.capabilities().generate_data_key == How::InsideProvider;
+        cx.note(|facts| facts.inside_provider = Some(inside));
+        let (draft, enclosed) = if inside {
+            let made = ready
+                .pipeline
+                .generate_data_key(&cx.op_context(), &ready.primary()?, length.bytes(), pending.context())
+                .await?;
+            let draft = pending.commit(made.plaintext).map_err(wrong_length)?;
+            let enclosed = ready.finish(cx, self, &draft, &made.wrapped).await?;
+            (draft, enclosed)
+        } else {
+            let draft = pending.commit(Secret::random(length.bytes())).map_err(wrong_length)?;
+            let enclosed = ready.wrap(cx, self, &draft).await?;
+            (draft, enclosed)
+        };
+        let answer = DataKey {
+            plaintext: O::PLAINTEXT.then(|| draft.into_data_key()),
+            wrapped: enclosed.envelope.as_text().to_owned(),
+            key: ready.view.key.name.clone(),
+            version: enclosed.version,
+        };
+        Ok(Guarded::new(answer, vec![ready.watch]))
+    }
+}
+
+/// The provider generated a key of another length than it was asked for.
+fn wrong_length(_: crate::envelope::LengthError) -> Failure {
+    Error::new(ErrorKind::UpstreamProtocol, "a data key of another length than asked for").into()
+}

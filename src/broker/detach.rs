@@ -1,0 +1,25 @@
+//! Detach: the key is let go of here; nothing happens at the provider.
+
+use std::sync::Arc;
+
+use super::{Broker, Cx, Failure, Guarded};
+use crate::access::{Permit, op};
+use crate::audit::{self, Object, Verb};
+use crate::keys::KeyEntry;
+
+impl Broker {
+    /// Detaches a key. Its id is kept, so that the provider key can be adopted again under it.
+    ///
+    /// # Errors
+    /// `not_found` when it was detached meanwhile.
+    pub async fn detach(&self, cx: &Cx, permit: Permit<op::DeleteKey>, key: &Arc<KeyEntry>) -> Result<Guarded<()>, Failure> {
+        self.note_key(cx, key);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let _one_at_a_time = key.change().lock().await;
+        let change = self.announce(cx, audit::Change::new(Verb::Detach, Object::Key, &key.id())).await?;
+        self.store.detach_key(key.tenant(), key.id(), self.now(), &change).await?;
+        self.directory().detached(key);
+        self.cache().drop_key(key.id());
+        Ok(Guarded::free(()))
+    }
+}

@@ -1,0 +1,104 @@
+//! Disable: no use of a key any more, at the next request, cache included.
+
+use std::sync::Arc;
+
+use claviger_provider::ProviderKeyRef;
+
+use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use crate::access::{Permit, op};
+use crate::audit::{self, Cut, Object, Verb};
+use crate::keys::KeyEntry;
+use crate::store::model::Key;
+
+impl Broker {
+    /// Disables a key here. No answer that was under way is handed over after this
+    /// returned: the gate is taken exclusively once the change is committed.
+    ///
+    /// # Errors
+    /// `not_found` when it was detached meanwhile.
+    pub async fn disable(
+        &self,
+        cx: &Cx,
+        permit: &Permit<op::Disable>,
+        key: &Arc<KeyEntry>,
+        keep: Keep<'_, Key>,
+    ) -> Result<Guarded<Key>, Failure> {
+        self.note_key(cx, key);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let _one_at_a_time = key.change().lock().await;
+        let before = key
+            .view()
+            .map_err(|_| Failure::new(Code::NotFound, "There is no such object in this tenant."))?
+            .key;
+        let after = switched(&before, true, self.now());
+        let cut = Cut::Disable(key.id());
+        let change = self.announce_cut(cx, cut).await.keeping(keep(&after)?);
+        let committed = self
+            .store
+            .set_key_disabled(key.tenant(), key.id(), true, after.updated, &change)
+            .await;
+        // A store that cannot take it leaves the row as memory must have it all the same.
+        let row = self.cut_committed(cx, cut, committed).await?.unwrap_or(after);
+        key.put(row.clone(), None);
+        self.cache().drop_key(key.id());
+        Ok(Guarded::free(row))
+    }
+
+    /// Disables the key at the provider too, after [`Broker::disable`]: a part of its own
+    /// in the log, since it waits for a healthy one and can fail while the first part holds.
+    ///
+    /// # Errors
+    /// `unsupported`, and what the provider says.
+    pub async fn disable_at_provider(&self, cx: &Cx, permit: Permit<op::Disable>, key: &Arc<KeyEntry>) -> Result<Guarded<Key>, Failure> {
+        self.note_key(cx, key);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let _one_at_a_time = key.change().lock().await;
+        let change = self
+            .announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id()).at_provider())
+            .await?;
+        let row = self.switch_at_provider(cx, key, false).await?;
+        self.store.mark_applied(key.tenant(), &change).await?;
+        Ok(Guarded::free(row))
+    }
+
+    /// Switches a key at its provider and gives back its row.
+    pub(super) async fn switch_at_provider(&self, cx: &Cx, key: &KeyEntry, enabled: bool) -> Result<Key, Failure> {
+        let view = key
+            .view()
+            .map_err(|_| Failure::new(Code::NotFound, "There is no such object in this tenant."))?;
+        let pipeline = key.connection().pipeline();
+        if !pipeline.capabilities().set_state {
+            return Err(
+                Failure::new(Code::Unsupported, "The connection's provider does not enable or disable keys.")
+                    .at("/at_provider", "false, or left out"),
+            );
+        }
+        let named = ProviderKeyRef {
+            id: view.key.provider_key.clone(),
+            version: String::new(),
+        };
+        pipeline.set_state(&cx.op_context(), &named, enabled).await?;
+        Ok(Key::clone(&view.key))
+    }
+
+    pub(super) fn note_key(&self, cx: &Cx, key: &KeyEntry) {
+        let connection = key.connection().view();
+        cx.note(|facts| {
+            facts.key = Some(key.id());
+            facts.connection = Some(connection.id);
+            facts.provider = Some(connection.provider);
+        });
+    }
+}
+
+/// The row as a switch leaves it.
+pub(super) fn switched(before: &Key, disabled: bool, now: i64) -> Key {
+    let moves = before.disabled != disabled;
+    Key {
+        disabled,
+        epoch: before.epoch + u64::from(moves),
+        revision: before.revision + u64::from(moves),
+        updated: if moves { now } else { before.updated },
+        ..before.clone()
+    }
+}

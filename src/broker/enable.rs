@@ -1,0 +1,51 @@
+//! Enable: undoes a disable.
+
+use std::sync::Arc;
+
+use super::disable::switched;
+use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use crate::access::{Permit, op};
+use crate::audit::{self, Cut, Object, Verb};
+use crate::keys::KeyEntry;
+use crate::store::model::Key;
+
+impl Broker {
+    /// Enables a key, at the provider first if that is asked for, so that a refusal there
+    /// changes nothing here.
+    ///
+    /// # Errors
+    /// `unsupported`, and what the provider says.
+    pub async fn enable(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::Enable>,
+        key: &Arc<KeyEntry>,
+        at_provider: bool,
+        keep: Keep<'_, Key>,
+    ) -> Result<Guarded<Key>, Failure> {
+        self.note_key(cx, key);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let _one_at_a_time = key.change().lock().await;
+        let before = key
+            .view()
+            .map_err(|_| Failure::new(Code::NotFound, "There is no such object in this tenant."))?
+            .key;
+        let mut change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
+        if at_provider {
+            change = change.at_provider();
+        }
+        let change = self.announce(cx, change).await?;
+        self.lift_from_kill_file(Cut::Disable(key.id())).await?;
+        if at_provider {
+            self.switch_at_provider(cx, key, true).await?;
+        }
+        let after = switched(&before, false, self.now());
+        let change = change.keeping(keep(&after)?);
+        let row = self
+            .store
+            .set_key_disabled(key.tenant(), key.id(), false, after.updated, &change)
+            .await?;
+        key.put(row.clone(), None);
+        Ok(Guarded::free(row))
+    }
+}

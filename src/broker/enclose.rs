@@ -1,0 +1,146 @@
+//! From a data key to a wrapped key: what `wrap`, `data-keys` and `rewrap` to another key share.
+
+use std::sync::Arc;
+
+use claviger_provider::{Error, ErrorKind, Pipeline, ProviderKeyRef, Wrapped};
+
+use super::{Broker, Code, Cx, Failure};
+use crate::audit::Digest;
+use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
+use crate::keys::{KeyEntry, KeyView, Watch};
+use crate::store;
+
+/// A key that is ready to be used: enabled, its connection not severed.
+pub struct ReadyKey {
+    /// The entry, for its connection.
+    pub entry: Arc<KeyEntry>,
+    /// The rows.
+    pub view: KeyView,
+    /// The epochs under which the answer is made.
+    pub watch: Watch,
+    /// The way to the provider.
+    pub pipeline: Arc<Pipeline>,
+}
+
+/// Takes a key for use, and notes it in the facts.
+///
+/// # Errors
+/// `not_found`, `key_disabled`, `connection_severed`.
+pub fn ready(cx: &Cx, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
+    // The epochs first: what changes after this line is found at the gate.
+    let gone = |_| Failure::new(Code::NotFound, "There is no such object in this tenant.");
+    let watch = entry.watch().map_err(gone)?;
+    let view = entry.view().map_err(gone)?;
+    let connection = entry.connection().view();
+    cx.note(|facts| {
+        facts.key = Some(view.key.id);
+        facts.connection = Some(connection.id);
+        facts.provider = Some(view.key.provider);
+    });
+    if view.key.disabled {
+        return Err(Failure::new(Code::KeyDisabled, "The key is disabled here.").advice("Enable the key, or use another one."));
+    }
+    if connection.severed {
+        return Err(Failure::new(Code::ConnectionSevered, "The key's connection is severed.").advice("Restore the connection."));
+    }
+    Ok(ReadyKey {
+        entry: Arc::clone(entry),
+        view,
+        watch,
+        pipeline: entry.connection().pipeline(),
+    })
+}
+
+/// A wrapped key and the version that wrapped it.
+pub struct Enclosed {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// Our number of the version.
+    pub version: u32,
+}
+
+impl ReadyKey {
+    /// The header's part that is known before the data key.
+    pub fn origin(&self, scope: Option<Scope>, now: i64) -> Origin {
+        // Before 1970 only by a broken clock: the epoch then.
+        let created = u64::try_from(now / 1_000_000).unwrap_or(0);
+        Origin {
+            tenant: self.entry.tenant(),
+            key: self.entry.id(),
+            scope,
+            created,
+        }
+    }
+
+    /// The provider's key and version that wraps.
+    pub fn primary(&self) -> Result<ProviderKeyRef, Failure> {
+        let version = self
+            .view
+            .primary()
+            .ok_or_else(|| Failure::internal(&"a key's primary version is missing"))?;
+        Ok(ProviderKeyRef {
+            id: version.provider_key.clone(),
+            version: version.provider_version.clone(),
+        })
+    }
+
+    /// Wraps the draft's data key at the provider and finishes the envelope.
+    pub async fn wrap(&self, cx: &Cx, broker: &Broker, draft: &Draft) -> Result<Enclosed, Failure> {
+        let wrapped = self
+            .pipeline
+            .wrap_key(&cx.op_context(), &self.primary()?, draft.data_key(), draft.context())
+            .await?;
+        self.finish(cx, broker, draft, &wrapped).await
+    }
+
+    /// Finishes the envelope with a provider's wrapping.
+    pub async fn finish(&self, cx: &Cx, broker: &Broker, draft: &Draft, wrapped: &Wrapped) -> Result<Enclosed, Failure> {
+        let version = self.version_of(cx, broker, wrapped).await?;
+        let secrets = broker.directory().secrets(self.entry.tenant()).await?;
+        let envelope = draft.finish(self.pipeline.kind(), wrapped, secrets.seal_key()).map_err(unfit)?;
+        cx.note(|facts| {
+            facts.key_version = Some(version);
+            facts.dek_id = Some(draft.dek_id());
+            facts.provider_request_id.clone_from(&wrapped.upstream_request_id);
+            facts.context_hash = Some(secrets.hash_context(draft.context().bytes()));
+            facts.wrapped_sha256 = Some(Digest(envelope.fingerprint()));
+        });
+        Ok(Enclosed { envelope, version })
+    }
+
+    /// Our number of the version that the provider says it used. One that has no row here
+    /// (the key was rotated at the provider itself) gets it before the answer.
+    pub async fn version_of(&self, cx: &Cx, broker: &Broker, wrapped: &Wrapped) -> Result<u32, Failure> {
+        if let Some(version) = self.view.matching(self.pipeline.kind(), &wrapped.key) {
+            return Ok(version.number);
+        }
+        let _one_at_a_time = self.entry.change().lock().await;
+        broker
+            .take_versions(
+                &cx.op_context(),
+                &self.entry,
+                &store::Change {
+                    intent: None,
+                    idempotency: None,
+                },
+            )
+            .await?;
+        let now = self.entry.view().ok();
+        now.and_then(|view| view.matching(self.pipeline.kind(), &wrapped.key).map(|version| version.number))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::UpstreamProtocol,
+                    "wrapped under a version that the key's description does not name",
+                )
+                .into()
+            })
+    }
+}
+
+/// A provider's answer that no envelope can hold.
+pub fn unfit(error: BuildError) -> Failure {
+    match error {
+        BuildError::TooLarge => Failure::new(Code::TooLarge, "The wrapped key would be larger than 16 KiB."),
+        BuildError::Recipient => Error::new(ErrorKind::UpstreamProtocol, "the answer does not fit a recipient").into(),
+    }
+}

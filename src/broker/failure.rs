@@ -1,0 +1,329 @@
+//! Why an operation did not do what was asked: one closed list, from which every face
+//! makes its answer and the record takes its result.
+
+use std::time::Duration;
+
+use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
+
+use crate::access::AccessError;
+use crate::cache::Fault;
+use crate::keys::LoadError;
+use crate::store::StoreError;
+
+/// The closed list of codes (`docs/api.md`, Errors). A code is never renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each is the word of the contract's list")]
+pub enum Code {
+    InvalidRequest,
+    InvalidEnvelope,
+    EnvelopeVersionUnsupported,
+    OperatorOnlySetting,
+    ConnectionRefusedAtCheck,
+    Unauthenticated,
+    PermissionDenied,
+    NotFound,
+    MethodNotAllowed,
+    TooLarge,
+    UnsupportedMediaType,
+    AlreadyExists,
+    AlreadyCreated,
+    InProgress,
+    IdempotencyMismatch,
+    ProviderKeyTaken,
+    KeyDisabled,
+    KeyState,
+    ConnectionSevered,
+    InUse,
+    ManagedByConfig,
+    PreconditionFailed,
+    CiphertextRejected,
+    ProviderDenied,
+    ExternalDenied,
+    RateLimited,
+    Internal,
+    ConnectionMisconfigured,
+    Unsupported,
+    ProviderProtocol,
+    ProviderUnavailable,
+    CircuitOpen,
+    AuditUnavailable,
+    EffectiveNotRecorded,
+    NotReady,
+    DeadlineExceeded,
+}
+
+impl Code {
+    /// All of them, in the order of the contract.
+    pub const ALL: [Self; 36] = [
+        Self::InvalidRequest,
+        Self::InvalidEnvelope,
+        Self::EnvelopeVersionUnsupported,
+        Self::OperatorOnlySetting,
+        Self::ConnectionRefusedAtCheck,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::AlreadyExists,
+        Self::AlreadyCreated,
+        Self::InProgress,
+        Self::IdempotencyMismatch,
+        Self::ProviderKeyTaken,
+        Self::KeyDisabled,
+        Self::KeyState,
+        Self::ConnectionSevered,
+        Self::InUse,
+        Self::ManagedByConfig,
+        Self::PreconditionFailed,
+        Self::CiphertextRejected,
+        Self::ProviderDenied,
+        Self::ExternalDenied,
+        Self::RateLimited,
+        Self::Internal,
+        Self::ConnectionMisconfigured,
+        Self::Unsupported,
+        Self::ProviderProtocol,
+        Self::ProviderUnavailable,
+        Self::CircuitOpen,
+        Self::AuditUnavailable,
+        Self::EffectiveNotRecorded,
+        Self::NotReady,
+        Self::DeadlineExceeded,
+    ];
+
+    /// The word that stands in answers and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidEnvelope => "invalid_envelope",
+            Self::EnvelopeVersionUnsupported => "envelope_version_unsupported",
+            Self::OperatorOnlySetting => "operator_only_setting",
+            Self::ConnectionRefusedAtCheck => "connection_refused_at_check",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::AlreadyExists => "already_exists",
+            Self::AlreadyCreated => "already_created",
+            Self::InProgress => "in_progress",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::ProviderKeyTaken => "provider_key_taken",
+            Self::KeyDisabled => "key_disabled",
+            Self::KeyState => "key_state",
+            Self::ConnectionSevered => "connection_severed",
+            Self::InUse => "in_use",
+            Self::ManagedByConfig => "managed_by_config",
+            Self::PreconditionFailed => "precondition_failed",
+            Self::CiphertextRejected => "ciphertext_rejected",
+            Self::ProviderDenied => "provider_denied",
+            Self::ExternalDenied => "external_denied",
+            Self::RateLimited => "rate_limited",
+            Self::Internal => "internal",
+            Self::ConnectionMisconfigured => "connection_misconfigured",
+            Self::Unsupported => "unsupported",
+            Self::ProviderProtocol => "provider_protocol",
+            Self::ProviderUnavailable => "provider_unavailable",
+            Self::CircuitOpen => "circuit_open",
+            Self::AuditUnavailable => "audit_unavailable",
+            Self::EffectiveNotRecorded => "effective_not_recorded",
+            Self::NotReady => "not_ready",
+            Self::DeadlineExceeded => "deadline_exceeded",
+        }
+    }
+}
+
+/// A place in the request that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// JSON pointer, or `header:Name`, `query:name`, `path:name`.
+    pub pointer: String,
+    /// What belongs there.
+    pub expected: String,
+}
+
+/// A failure as a caller may learn of it. What only the operator may learn was logged
+/// where it became this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Which of the closed list.
+    pub code: Code,
+    /// One sentence, ours.
+    pub detail: std::borrow::Cow<'static, str>,
+    /// Places in the request.
+    pub places: Vec<Place>,
+    /// The provider that answered.
+    pub provider: Option<ProviderKind>,
+    /// What to do about it.
+    pub advice: Option<&'static str>,
+    /// When another attempt is worth while.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure with its sentence.
+    pub fn new(code: Code, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            places: Vec::new(),
+            provider: None,
+            advice: None,
+            retry_after: None,
+        }
+    }
+
+    /// `invalid_request` at one place.
+    pub fn invalid(pointer: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::new(Code::InvalidRequest, "The request cannot be used as it is.").at(pointer, expected)
+    }
+
+    /// Adds a place.
+    #[must_use]
+    pub fn at(mut self, pointer: impl Into<String>, expected: impl Into<String>) -> Self {
+        self.places.push(Place {
+            pointer: pointer.into(),
+            expected: expected.into(),
+        });
+        self
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub const fn advice(mut self, advice: &'static str) -> Self {
+        self.advice = Some(advice);
+        self
+    }
+
+    /// Everything that may be wrong with a ciphertext after it was decoded: one message,
+    /// so that nobody learns which check refused it.
+    pub const fn ciphertext_rejected() -> Self {
+        Self {
+            code: Code::CiphertextRejected,
+            detail: std::borrow::Cow::Borrowed("The wrapped key does not open here under this key and context."),
+            places: Vec::new(),
+            provider: None,
+            advice: Some("Check that the key, the context and the tenant are those it was wrapped under, and that the text is complete."),
+            retry_after: None,
+        }
+    }
+
+    /// A fault of ours; the cause goes to the log.
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%cause, "internal error");
+        Self::new(Code::Internal, "The gateway failed; nothing about the request is at fault.")
+            .advice("Ask the operator to look for this request id in the log.")
+    }
+
+    /// The deadline passed.
+    pub const fn deadline() -> Self {
+        Self {
+            code: Code::DeadlineExceeded,
+            detail: std::borrow::Cow::Borrowed("There was no answer before the request's deadline."),
+            places: Vec::new(),
+            provider: None,
+            advice: None,
+            retry_after: None,
+        }
+    }
+}
+
+impl Fault for Failure {
+    fn timed_out() -> Self {
+        Self::deadline()
+    }
+
+    fn is_timed_out(&self) -> bool {
+        self.code == Code::DeadlineExceeded
+    }
+
+    fn rejected() -> Self {
+        Self::ciphertext_rejected()
+    }
+
+    fn is_rejected(&self) -> bool {
+        self.code == Code::CiphertextRejected
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Denied => Self::new(
+                Code::PermissionDenied,
+                "The credential does not permit this operation on this object.",
+            )
+            .advice("Ask whoever issued the credential for one that names this operation and this object."),
+            AccessError::NotFound => Self::new(Code::NotFound, "There is no such object in this tenant."),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::new(Code::NotFound, "There is no such object in this tenant."),
+            StoreError::AlreadyExists => Self::new(Code::AlreadyExists, "An object of that name exists."),
+            StoreError::ProviderKeyTaken => Self::new(
+                Code::ProviderKeyTaken,
+                "Another logical key of this installation stands on that provider key.",
+            ),
+            StoreError::InUse => Self::new(Code::InUse, "Another object still uses this one."),
+            StoreError::Precondition => Self::new(Code::PreconditionFailed, "The object changed since the given etag.")
+                .advice("Read the object again and repeat the change with its new etag."),
+            StoreError::IdempotencyTaken => Self::new(Code::InProgress, "Another request with this idempotency key is under way."),
+            StoreError::Damaged(_) | StoreError::Database(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => error.into(),
+            LoadError::Provider(error) => error.into(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    /// The provider's words go to the log, once, here.
+    fn from(error: Error) -> Self {
+        tracing::info!(error = %error, "provider call failed");
+        let mut failure = match error.kind {
+            ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider cannot use what the request names."),
+            ErrorKind::KeyNotFound => Self::new(Code::KeyState, "The provider has no such key any more."),
+            ErrorKind::Conflict => Self::new(Code::InProgress, "Another change of this key is under way at the provider."),
+            ErrorKind::KeyState => Self::new(Code::KeyState, "The key's state at the provider forbids this."),
+            ErrorKind::TooLarge => Self::new(Code::TooLarge, "That is more than the provider takes."),
+            ErrorKind::CiphertextRejected => Self::ciphertext_rejected(),
+            ErrorKind::RateLimited => Self::new(Code::RateLimited, "The provider throttles this connection."),
+            ErrorKind::ProviderDenied => Self::new(Code::ProviderDenied, "The provider refuses the connection's credential this right.")
+                .advice("Run the connection's check: it names the missing right."),
+            ErrorKind::ExternalDenied => Self::new(Code::ExternalDenied, "The external key manager refuses."),
+            ErrorKind::UpstreamUnavailable => Self::new(Code::ProviderUnavailable, "The provider cannot be reached or cannot answer now."),
+            ErrorKind::CircuitOpen => Self::new(Code::CircuitOpen, "The provider failed repeatedly; it is left alone for a moment."),
+            ErrorKind::UpstreamProtocol => Self::new(Code::ProviderProtocol, "The provider's answer makes no sense."),
+            ErrorKind::UpstreamTimeout => Self::new(Code::DeadlineExceeded, "The provider did not answer before the deadline."),
+            ErrorKind::Unsupported => Self::new(Code::Unsupported, "The provider cannot do this."),
+            ErrorKind::Misconfigured => Self::new(Code::ConnectionMisconfigured, "The connection's settings or credentials are wrong."),
+            ErrorKind::Internal => Self::internal(&error),
+        };
+        // One message for every refused ciphertext: not even who said it.
+        failure.provider = if failure.code == Code::CiphertextRejected {
+            None
+        } else {
+            error.provider
+        };
+        failure.advice = failure.advice.or(error.advice);
+        let passing = matches!(failure.code, Code::ProviderUnavailable | Code::CircuitOpen | Code::RateLimited);
+        failure.retry_after = match error.retry {
+            Retry::After(pause) => Some(pause),
+            Retry::Never | Retry::Backoff => passing.then_some(Duration::from_secs(1)),
+        };
+        failure
+    }
+}

@@ -1,0 +1,179 @@
+//! What can be done with keys: one use case per file.
+//!
+//! A use case consumes a permit that only `access` makes, uses `keys`, `envelope`, `cache`
+//! and the provider's pipeline, and gives back a [`Guarded`] value: it reaches a caller only
+//! through [`Broker::conclude`], which records the outcome first and looks at the gates of
+//! key and connection last. The faces call this module; it calls none of them.
+
+mod change;
+mod conclude;
+mod connections;
+mod create_key;
+mod data_key;
+mod detach;
+mod disable;
+mod enable;
+mod enclose;
+mod facts;
+mod failure;
+mod idempotency;
+mod inspect;
+mod principals;
+mod recover;
+mod rewrap;
+mod rotate;
+mod sever;
+mod source;
+mod tenants;
+mod tokens;
+mod unwrap;
+mod update_key;
+mod wrap;
+
+use std::sync::Arc;
+
+use chrono::Utc;
+
+use crate::access::Authenticator;
+use crate::audit::{KillFile, Log};
+use crate::cache::{DekCache, Rules};
+use crate::keys::{Directory, Watch};
+use crate::store::Store;
+
+pub use change::Keep;
+pub use conclude::Unrecorded;
+pub use connections::{CheckReport, NewConnection};
+pub use create_key::NewKey;
+pub use data_key::DataKey;
+pub use facts::{Cx, Facts, RequestInfo};
+pub use failure::{Code, Failure, Place};
+pub use idempotency::{InFlight, Kept};
+pub use inspect::{Inspected, InspectedRecipient};
+pub use principals::NewPrincipal;
+pub use recover::{RecoverError, Recovery};
+pub use rewrap::{Rewrapped, scope_unsupported};
+pub use tenants::NewTenant;
+pub use tokens::{IssuedToken, TokenRequest};
+pub use unwrap::Unwrapped;
+pub use wrap::Wrapped;
+
+/// Everything that a use case needs.
+pub struct Broker {
+    store: Arc<dyn Store>,
+    log: Log,
+    kill_file: Arc<KillFile>,
+    directory: Directory,
+    cache: Arc<DekCache<Failure>>,
+    cache_defaults: Rules,
+    authenticator: Authenticator,
+    in_flight: Arc<InFlight>,
+    idempotency_key: aws_lc_rs::hmac::Key,
+}
+
+/// What [`Broker::new`] is made of.
+pub struct Parts {
+    /// The memory.
+    pub store: Arc<dyn Store>,
+    /// The record.
+    pub log: Log,
+    /// Where cuts stand when the disk is full.
+    pub kill_file: KillFile,
+    /// The keys.
+    pub directory: Directory,
+    /// The DEK cache, which boot also settles once in a while.
+    pub cache: Arc<DekCache<Failure>>,
+    /// Rules for keys that set none.
+    pub cache_defaults: Rules,
+    /// Compares the bodies of repeated requests.
+    pub idempotency_key: aws_lc_rs::hmac::Key,
+}
+
+impl Broker {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            authenticator: Authenticator::new(Arc::clone(&parts.store)),
+            store: parts.store,
+            log: parts.log,
+            kill_file: Arc::new(parts.kill_file),
+            directory: parts.directory,
+            cache: parts.cache,
+            cache_defaults: parts.cache_defaults,
+            in_flight: Arc::default(),
+            idempotency_key: parts.idempotency_key,
+        }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The record.
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The keys and connections in memory.
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Who calls.
+    pub const fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    pub(crate) fn cache(&self) -> &DekCache<Failure> {
+        &self.cache
+    }
+
+    const fn cache_defaults(&self) -> Rules {
+        self.cache_defaults
+    }
+
+    /// Now, in Unix microseconds.
+    pub fn now(&self) -> i64 {
+        Utc::now().timestamp_micros()
+    }
+}
+
+/// A value that may be handed over only if none of the watched keys and connections has
+/// moved on since its making began.
+pub struct Guarded<T> {
+    value: T,
+    watches: Vec<Watch>,
+}
+
+impl<T> Guarded<T> {
+    /// With these watches.
+    pub const fn new(value: T, watches: Vec<Watch>) -> Self {
+        Self { value, watches }
+    }
+
+    /// That depends on no key or connection.
+    pub const fn free(value: T) -> Self {
+        Self {
+            value,
+            watches: Vec::new(),
+        }
+    }
+
+    /// Adds a watch.
+    #[must_use]
+    pub fn and_watch(mut self, watch: Watch) -> Self {
+        self.watches.push(watch);
+        self
+    }
+
+    /// Another form of the value.
+    ///
+    /// # Errors
+    /// What `form` says.
+    pub fn try_map<U>(self, form: impl FnOnce(T) -> Result<U, Failure>) -> Result<Guarded<U>, Failure> {
+        Ok(Guarded {
+            value: form(self.value)?,
+            watches: self.watches,
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! Rewrap: the same data key under the key's primary version, or under another key.
+
+use std::sync::Arc;
+
+use claviger_provider::How;
+
+use super::enclose::{ReadyKey, ready, unfit};
+use super::unwrap::UnsealedLeave;
+use super::{Broker, Code, Cx, Failure, Guarded, source};
+use crate::access::{Permit, op};
+use crate::audit::{Digest, Number, Rewrap, RewrapEnd};
+use crate::envelope::{Context, DataKeyLength, Draft, Envelope, Pending, Suite};
+use crate::keys::KeyEntry;
+
+/// A rewrapped key.
+#[derive(Debug)]
+pub struct Rewrapped {
+    /// The new envelope's text.
+    pub wrapped: String,
+    /// The name of the key that it stands under now.
+    pub key: String,
+    /// Our number of the version that wrapped.
+    pub version: u32,
+    /// Whether anything is different from what came in.
+    pub changed: bool,
+    /// Whether the data key stayed inside the provider.
+    pub inside_provider: bool,
+}
+
+impl Broker {
+    /// Rewraps under the primary version of the same key. Header and commitment stay.
+    /// What is sealed and stands under the primary version alone comes back unchanged, but
+    /// not before it was opened: a wrong context is refused here as everywhere.
+    ///
+    /// # Errors
+    /// As [`Broker::unwrap`].
+    pub async fn rewrap(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::Rewrap>,
+        unsealed: UnsealedLeave<'_>,
+        key: &Arc<KeyEntry>,
+        envelope: &Envelope,
+        context: &Context,
+    ) -> Result<Guarded<Rewrapped>, Failure> {
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let ready = ready(cx, key)?;
+        let accepted = self.accept(cx, &ready, envelope, context, unsealed).await?;
+        let primary = ready.primary()?;
+        let secrets = self.directory().secrets(key.tenant()).await?;
+        let pipeline = &ready.pipeline;
+        let seal = secrets.seal_key();
+
+        if let (How::InsideProvider, Some(attested), Some((wrapped, from))) = (
+            pipeline.capabilities().rewrap,
+            accepted.attested,
+            source::usable(&ready.view, envelope),
+        ) {
+            let made = pipeline
+                .rewrap_key(&cx.op_context(), &wrapped, &primary, &accepted.bound)
+                .await?
+                .wrapped;
+            let new = attested.rewrap(pipeline.kind(), &made, seal).map_err(unfit)?;
+            let version = ready.version_of(cx, self, &made).await?;
+            note_rewrap(cx, (envelope, from), Some((&new, version)), true);
+            return Ok(answer(ready, &new, version, true, true));
+        }
+
+        let (opened, from) = source::open(cx, &ready.view, pipeline, envelope, &accepted.bound).await?;
+        let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == ready.view.key.primary_version;
+        if current && !primary.version.is_empty() {
+            note_rewrap(cx, (envelope, from), Some((envelope, from)), false);
+            return Ok(answer(ready, envelope, from, false, false));
+        }
+        let made = pipeline
+            .wrap_key(&cx.op_context(), &primary, opened.data_key(), &accepted.bound)
+            .await?;
+        let new = opened.rewrap(pipeline.kind(), &made, seal).map_err(unfit)?;
+        let version = ready.version_of(cx, self, &made).await?;
+        note_rewrap(cx, (envelope, from), Some((&new, version)), false);
+        Ok(answer(ready, &new, version, true, false))
+    }
+
+    /// Rewraps under another key of the tenant: always through memory, and always a new
+    /// envelope, since the payload key of suite 2 must never meet a second header.
+    ///
+    /// # Errors
+    /// As [`Broker::unwrap`] for the source and [`Broker::wrap`] for the target;
+    /// `permission_denied` where the source's custody is external and export was not allowed.
+    pub async fn rewrap_to(
+        &self,
+        cx: &Cx,
+        permits: (Permit<op::RewrapFrom>, Permit<op::RewrapTo>),
+        unsealed: UnsealedLeave<'_>,
+        keys: (&Arc<KeyEntry>, &Arc<KeyEntry>),
+        envelope: &Envelope,
+        context: &Context,
+    ) -> Result<Guarded<Rewrapped>, Failure> {
+        cx.note(|facts| facts.policy = Some(permits.0.policy().clone()));
+        let target = ready(cx, keys.1)?;
+        let from = ready(cx, keys.0)?;
+        let leaves = from.pipeline.kind().external_custody() && !target.pipeline.kind().external_custody();
+        if leaves && !from.view.key.allow_export {
+            return Err(Failure::new(
+                Code::PermissionDenied,
+                "The source key's custody is external and export is not allowed.",
+            )
+            .advice("The tenant's administrator can set allow_export on the source key, with a reason."));
+        }
+        if envelope.header().scope().is_some() {
+            return Err(scope_unsupported());
+        }
+        let accepted = self.accept(cx, &from, envelope, context, unsealed).await?;
+        let (opened, version) = source::open(cx, &from.view, &from.pipeline, envelope, &accepted.bound).await?;
+        note_rewrap(cx, (envelope, version), None, false);
+
+        let origin = target.origin(None, self.now());
+        let draft = match envelope.header().suite() {
+            Suite::Direct => {
+                // The envelope opened, so its length is one of the five.
+                let length = DataKeyLength::from_bytes(opened.plaintext().len()).ok_or_else(Failure::ciphertext_rejected)?;
+                Pending::new(origin, length, context).commit(opened.into_plaintext())
+            }
+            Suite::Sealed => Draft::sealed(origin, opened.plaintext(), context),
+        }
+        .map_err(|_| Failure::ciphertext_rejected())?;
+        let enclosed = target.wrap(cx, self, &draft).await?;
+        note_rewrap(cx, (envelope, version), Some((&enclosed.envelope, enclosed.version)), false);
+        cx.note(|facts| facts.key = Some(target.entry.id()));
+        Ok(answer(target, &enclosed.envelope, enclosed.version, true, false).and_watch(from.watch))
+    }
+}
+
+/// What the record says of both ends.
+fn note_rewrap(cx: &Cx, source: (&Envelope, u32), target: Option<(&Envelope, u32)>, inside_provider: bool) {
+    let end = |(envelope, version): (&Envelope, u32)| RewrapEnd {
+        dek_id: envelope.header().dek_id(),
+        key: envelope.header().key(),
+        key_version: Number::from(version),
+        wrapped_sha256: Digest(envelope.fingerprint()),
+    };
+    cx.note(|facts| {
+        facts.rewrap = Some(Rewrap {
+            source: end(source),
+            target: target.map(end),
+        });
+        facts.key_version = target.map(|(_, version)| version);
+        facts.inside_provider = Some(inside_provider);
+    });
+}
+
+fn answer(ready: ReadyKey, envelope: &Envelope, version: u32, changed: bool, inside_provider: bool) -> Guarded<Rewrapped> {
+    let answer = Rewrapped {
+        wrapped: envelope.as_text().to_owned(),
+        key: ready.view.key.name.clone(),
+        version,
+        changed,
+        inside_provider,
+    };
+    Guarded::new(answer, vec![ready.watch])
+}
+
+/// Scopes are reserved until keys can be bound to them.
+pub fn scope_unsupported() -> Failure {
+    Failure::new(Code::Unsupported, "Scopes cannot be bound to keys yet.").advice("Leave the scope out.")
+}

@@ -1,0 +1,87 @@
+//! Sever and restore: the customer's switch on a whole connection.
+
+use std::sync::Arc;
+
+use super::{Broker, Cx, Failure, Guarded, Keep};
+use crate::access::{Permit, op};
+use crate::audit::{self, Cut, Object, Verb};
+use crate::keys::ConnectionEntry;
+use crate::store::model::Connection;
+
+impl Broker {
+    /// Severs a connection: no call passes, and no answer made through it is handed over
+    /// after this returned.
+    ///
+    /// # Errors
+    /// `not_found` when it was deleted meanwhile.
+    pub async fn sever(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::Sever>,
+        connection: &Arc<ConnectionEntry>,
+        keep: Keep<'_, Connection>,
+    ) -> Result<Guarded<Connection>, Failure> {
+        self.note_connection(cx, connection);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let _one_at_a_time = connection.change().lock().await;
+        let after = switched(&connection.view(), true, self.now());
+        let cut = Cut::Sever(connection.id());
+        let change = self.announce_cut(cx, cut).await.keeping(keep(&after)?);
+        let committed = self
+            .store
+            .set_connection_severed(connection.tenant(), connection.id(), true, after.updated, &change)
+            .await;
+        let row = self.cut_committed(cx, cut, committed).await?.unwrap_or(after);
+        connection.put(row.clone());
+        self.cache().drop_connection(connection.id());
+        Ok(Guarded::free(row))
+    }
+
+    /// Undoes a sever.
+    ///
+    /// # Errors
+    /// `not_found` when it was deleted meanwhile.
+    pub async fn restore(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::Restore>,
+        connection: &Arc<ConnectionEntry>,
+        keep: Keep<'_, Connection>,
+    ) -> Result<Guarded<Connection>, Failure> {
+        self.note_connection(cx, connection);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let _one_at_a_time = connection.change().lock().await;
+        let change = self
+            .announce(cx, audit::Change::new(Verb::Restore, Object::Connection, &connection.id()))
+            .await?;
+        self.lift_from_kill_file(Cut::Sever(connection.id())).await?;
+        let after = switched(&connection.view(), false, self.now());
+        let change = change.keeping(keep(&after)?);
+        let row = self
+            .store
+            .set_connection_severed(connection.tenant(), connection.id(), false, after.updated, &change)
+            .await?;
+        connection.put(row.clone());
+        Ok(Guarded::free(row))
+    }
+
+    pub(super) fn note_connection(&self, cx: &Cx, connection: &ConnectionEntry) {
+        let view = connection.view();
+        cx.note(|facts| {
+            facts.connection = Some(view.id);
+            facts.provider = Some(view.provider);
+        });
+    }
+}
+
+/// The row as a switch leaves it.
+fn switched(before: &Connection, severed: bool, now: i64) -> Connection {
+    let moves = before.severed != severed;
+    Connection {
+        severed,
+        epoch: before.epoch + u64::from(moves),
+        revision: before.revision + u64::from(moves),
+        updated: if moves { now } else { before.updated },
+        ..before.clone()
+    }
+}

@@ -1,0 +1,44 @@
+//! Update: labels, cache rules and name of a key.
+
+use std::sync::Arc;
+
+use super::{Broker, Code, Cx, Failure, Guarded};
+use crate::access::{Permit, op};
+use crate::audit::{self, Object, Verb};
+use crate::keys::KeyEntry;
+use crate::store::model::{Key, KeyPatch};
+
+impl Broker {
+    /// Changes what may be changed. `expected` is the revision the caller saw, `None` for any.
+    ///
+    /// # Errors
+    /// `precondition_failed`, `already_exists` for a name that is taken.
+    pub async fn update_key(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::UpdateKey>,
+        key: &Arc<KeyEntry>,
+        expected: Option<u64>,
+        mut patch: KeyPatch,
+    ) -> Result<Guarded<Key>, Failure> {
+        self.note_key(cx, key);
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        let _one_at_a_time = key.change().lock().await;
+        let before = key
+            .view()
+            .map_err(|_| Failure::new(Code::NotFound, "There is no such object in this tenant."))?
+            .key;
+        patch.expected_revision = expected.unwrap_or(before.revision);
+        if patch.expected_revision != before.revision {
+            return Err(crate::store::StoreError::Precondition.into());
+        }
+        patch.at = self.now();
+        let change = self.announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id())).await?;
+        let row = self.store.update_key(key.tenant(), key.id(), &patch, &change).await?;
+        key.put(row.clone(), None);
+        if patch.cache.is_some() {
+            self.cache().drop_key(key.id());
+        }
+        Ok(Guarded::free(row))
+    }
+}

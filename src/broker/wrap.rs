@@ -1,0 +1,55 @@
+//! Wrap: the caller's own bytes, sealed under a fresh data key (suite 2).
+
+use std::sync::Arc;
+
+use claviger_provider::Secret;
+
+use super::enclose::ready;
+use super::{Broker, Code, Cx, Failure, Guarded};
+use crate::access::{Permit, op};
+use crate::envelope::{Context, Draft};
+use crate::keys::KeyEntry;
+
+/// The most bytes that one wrap takes (`docs/format.md`, Suites).
+pub const MAX_PLAINTEXT: usize = 4096;
+
+/// A wrapped key.
+#[derive(Debug)]
+pub struct Wrapped {
+    /// The envelope's text.
+    pub wrapped: String,
+    /// The key's name.
+    pub key: String,
+    /// Our number of the version that wrapped.
+    pub version: u32,
+}
+
+impl Broker {
+    /// Wraps 1 to 4096 bytes under the key's primary version.
+    ///
+    /// # Errors
+    /// See [`Code`]; `invalid_request` when there are none or too many bytes.
+    pub async fn wrap(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::Wrap>,
+        key: &Arc<KeyEntry>,
+        plaintext: &Secret,
+        context: &Context,
+    ) -> Result<Guarded<Wrapped>, Failure> {
+        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        if plaintext.is_empty() || plaintext.len() > MAX_PLAINTEXT {
+            return Err(Failure::invalid("/plaintext", "base64 of 1 to 4096 bytes"));
+        }
+        let ready = ready(cx, key)?;
+        let draft = Draft::sealed(ready.origin(None, self.now()), plaintext, context)
+            .map_err(|_| Failure::new(Code::InvalidRequest, "The plaintext is empty or too long."))?;
+        let enclosed = ready.wrap(cx, self, &draft).await?;
+        let answer = Wrapped {
+            wrapped: enclosed.envelope.as_text().to_owned(),
+            key: ready.view.key.name.clone(),
+            version: enclosed.version,
+        };
+        Ok(Guarded::new(answer, vec![ready.watch]))
+    }
+}

@@ -1,0 +1,62 @@
+//! How long, how often and how much.
+
+use std::time::Duration;
+
+use crate::store::model::Key;
+
+/// The hard cap on an entry's age.
+pub const MAX_AGE: Duration = Duration::from_secs(300);
+
+/// The cache's limits and the rules for keys that set none of their own.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Weight of all entries together, in bytes.
+    pub bytes: u64,
+    /// Entries of one tenant.
+    pub entries_per_tenant: usize,
+    /// Bytes of one tenant.
+    pub bytes_per_tenant: usize,
+    /// For keys without rules of their own.
+    pub defaults: Rules,
+}
+
+/// The rules for one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Whether anything is kept; if not, nothing is shared between requests either.
+    pub enabled: bool,
+    /// Absolute age, counted from before the provider was asked, so that a revocation
+    /// there takes effect within it.
+    pub max_age: Duration,
+    /// An entry that nobody used for so long is dropped.
+    pub max_idle: Duration,
+    /// How often an entry may be used.
+    pub max_uses: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_age: Duration::from_secs(60),
+            max_idle: Duration::from_secs(15),
+            max_uses: u32::MAX,
+        }
+    }
+}
+
+impl Rules {
+    /// The rules of a key: its own, the installation's where it has none. External custody
+    /// is not cached unless the key's owner turned it on.
+    pub fn of(key: &Key, defaults: Rules) -> Self {
+        let own = key.cache;
+        let seconds = |own: Option<u32>, default: Duration| own.map_or(default, |s| Duration::from_secs(u64::from(s)));
+        let max_age = seconds(own.max_age_s, defaults.max_age).min(MAX_AGE);
+        Self {
+            enabled: own.enabled.unwrap_or(defaults.enabled && !key.provider.external_custody()) && !max_age.is_zero(),
+            max_age,
+            max_idle: seconds(own.max_idle_s, defaults.max_idle).min(max_age),
+            max_uses: own.max_uses.unwrap_or(defaults.max_uses),
+        }
+    }
+}

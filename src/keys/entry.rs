@@ -1,0 +1,267 @@
+//! One key and one connection in memory, with the gates that answers pass.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use claviger_provider::{ConnectionId, KeyId, Pipeline, ProviderKeyRef, ProviderKind, TenantId};
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
+
+use crate::store::model::{Connection, Key, KeyVersion};
+
+/// A key as it was at one moment.
+#[derive(Debug, Clone)]
+pub struct KeyView {
+    /// The row.
+    pub key: Arc<Key>,
+    /// Every version, oldest first.
+    pub versions: Arc<[KeyVersion]>,
+}
+
+impl KeyView {
+    /// The version that wraps, if the store is whole.
+    pub fn primary(&self) -> Option<&KeyVersion> {
+        self.version(self.key.primary_version)
+    }
+
+    /// A version by our number.
+    pub fn version(&self, number: u32) -> Option<&KeyVersion> {
+        self.versions.iter().find(|version| version.number == number)
+    }
+
+    /// The version that a recipient names, in the provider's words. A version that the
+    /// provider does not tell (an empty one) matches on the key id alone.
+    pub fn matching(&self, provider: ProviderKind, key: &ProviderKeyRef) -> Option<&KeyVersion> {
+        if provider != self.key.provider {
+            return None;
+        }
+        self.versions.iter().find(|version| {
+            version.provider_key == key.id && (version.provider_version.is_empty() || version.provider_version == key.version)
+        })
+    }
+}
+
+/// A connection as it was at one moment.
+pub type ConnectionView = Arc<Connection>;
+
+/// A connection in memory.
+pub struct ConnectionEntry {
+    id: ConnectionId,
+    tenant: TenantId,
+    pipeline: ArcSwap<Pipeline>,
+    gate: RwLock<ConnectionView>,
+    change: Mutex<()>,
+}
+
+impl ConnectionEntry {
+    pub(super) fn new(connection: Connection, pipeline: Pipeline) -> Self {
+        Self {
+            id: connection.id,
+            tenant: connection.tenant,
+            pipeline: ArcSwap::from_pointee(pipeline),
+            gate: RwLock::new(Arc::new(connection)),
+            change: Mutex::new(()),
+        }
+    }
+
+    /// Its id.
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Whose it is.
+    pub const fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The way to the provider.
+    pub fn pipeline(&self) -> Arc<Pipeline> {
+        self.pipeline.load_full()
+    }
+
+    pub(super) fn replace_pipeline(&self, pipeline: Pipeline) {
+        self.pipeline.store(Arc::new(pipeline));
+    }
+
+    /// As it is now.
+    pub fn view(&self) -> ConnectionView {
+        Arc::clone(&self.gate.read())
+    }
+
+    /// Changes of one connection happen one after the other.
+    pub const fn change(&self) -> &Mutex<()> {
+        &self.change
+    }
+
+    /// Takes the gate exclusively and puts a committed row in place: no answer that was
+    /// made under the old one is handed over after this returns.
+    pub fn put(&self, connection: Connection) {
+        *self.gate.write() = Arc::new(connection);
+    }
+}
+
+/// A key in memory.
+pub struct KeyEntry {
+    id: KeyId,
+    tenant: TenantId,
+    connection: Arc<ConnectionEntry>,
+    gate: RwLock<Option<KeyView>>,
+    change: Mutex<()>,
+}
+
+/// The key was detached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+impl KeyEntry {
+    pub(super) fn new(view: KeyView, connection: Arc<ConnectionEntry>) -> Self {
+        Self {
+            id: view.key.id,
+            tenant: view.key.tenant,
+            connection,
+            gate: RwLock::new(Some(view)),
+            change: Mutex::new(()),
+        }
+    }
+
+    /// Its id.
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Whose it is.
+    pub const fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The connection it is reached through.
+    pub const fn connection(&self) -> &Arc<ConnectionEntry> {
+        &self.connection
+    }
+
+    /// As it is now.
+    ///
+    /// # Errors
+    /// When it was detached.
+    pub fn view(&self) -> Result<KeyView, Gone> {
+        self.gate.read().clone().ok_or(Gone)
+    }
+
+    /// Changes of one key happen one after the other.
+    pub const fn change(&self) -> &Mutex<()> {
+        &self.change
+    }
+
+    /// Takes the gate exclusively and puts committed rows in place: no answer that was
+    /// made under the old ones is handed over after this returns.
+    pub fn put(&self, key: Key, versions: Option<Vec<KeyVersion>>) {
+        let mut gate = self.gate.write();
+        let versions = match (versions, gate.as_ref()) {
+            (Some(versions), _) => versions.into(),
+            (None, Some(view)) => Arc::clone(&view.versions),
+            (None, None) => return,
+        };
+        *gate = Some(KeyView {
+            key: Arc::new(key),
+            versions,
+        });
+    }
+
+    /// Takes the gate exclusively and marks the key as detached.
+    pub(super) fn close(&self) {
+        *self.gate.write() = None;
+    }
+
+    /// Remembers the epochs under which an answer is being made.
+    ///
+    /// # Errors
+    /// When it was detached.
+    pub fn watch(self: &Arc<Self>) -> Result<Watch, Gone> {
+        let key_epoch = self.view()?.key.epoch;
+        let connection_epoch = self.connection.view().epoch;
+        Ok(Watch {
+            entry: Arc::clone(self),
+            key_epoch,
+            connection_epoch,
+        })
+    }
+}
+
+/// The epochs of a key and its connection when the making of an answer began.
+pub struct Watch {
+    entry: Arc<KeyEntry>,
+    key_epoch: u64,
+    connection_epoch: u64,
+}
+
+impl Watch {
+    /// The key.
+    pub fn key(&self) -> KeyId {
+        self.entry.id
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> TenantId {
+        self.entry.tenant
+    }
+
+    /// The key's connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.entry.connection.id
+    }
+
+    /// The key's epoch then.
+    pub const fn key_epoch(&self) -> u64 {
+        self.key_epoch
+    }
+
+    /// The connection's epoch then.
+    pub const fn connection_epoch(&self) -> u64 {
+        self.connection_epoch
+    }
+
+    /// Whether neither has moved on.
+    pub fn holds(&self) -> bool {
+        under_gates(std::slice::from_ref(self), || ()).is_ok()
+    }
+
+    /// What the key and its connection have become since.
+    pub fn now(&self) -> (Result<KeyView, Gone>, ConnectionView) {
+        (self.entry.view(), self.entry.connection.view())
+    }
+}
+
+/// Runs `hand_over` while the gates of all watched keys and connections are held shared,
+/// but only if no epoch has moved on. `hand_over` must not block: a disable waits for it.
+///
+/// Gates are taken in one order everywhere (keys by id, then connections by id) and a
+/// change takes only one, so that readers and waiting changes cannot block in a circle.
+///
+/// # Errors
+/// The places of those that have moved on; `hand_over` did not run then.
+pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Result<R, Vec<usize>> {
+    let mut keys: Vec<&Arc<KeyEntry>> = watches.iter().map(|watch| &watch.entry).collect();
+    keys.sort_unstable_by_key(|entry| entry.id);
+    keys.dedup_by_key(|entry| entry.id);
+    let mut connections: Vec<&Arc<ConnectionEntry>> = keys.iter().map(|entry| &entry.connection).collect();
+    connections.sort_unstable_by_key(|entry| entry.id);
+    connections.dedup_by_key(|entry| entry.id);
+
+    let keys: Vec<_> = keys.iter().map(|entry| (entry.id, entry.gate.read())).collect();
+    let connections: Vec<_> = connections.iter().map(|entry| (entry.id, entry.gate.read())).collect();
+    let same = |watch: &Watch| {
+        let key = keys.binary_search_by_key(&watch.entry.id, |(id, _)| *id).map(|at| &keys[at].1);
+        let connection = connections
+            .binary_search_by_key(&watch.entry.connection.id, |(id, _)| *id)
+            .map(|at| &connections[at].1);
+        key.is_ok_and(|gate| gate.as_ref().is_some_and(|view| view.key.epoch == watch.key_epoch))
+            && connection.is_ok_and(|gate| gate.epoch == watch.connection_epoch)
+    };
+    let moved: Vec<usize> = watches
+        .iter()
+        .enumerate()
+        .filter(|(_, watch)| !same(watch))
+        .map(|(at, _)| at)
+        .collect();
+    if moved.is_empty() { Ok(hand_over()) } else { Err(moved) }
+}

@@ -1,0 +1,110 @@
+//! The data folder: one process at a time, and nobody else may write in it. For `boot`.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The file that carries the lock. It is never removed: a lock on a removed file is none.
+const LOCK_FILE: &str = "lock";
+
+/// Why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process holds it.
+    #[error("another claviger process uses the data folder {0}; stop it, or give this one a data folder of its own")]
+    Busy(PathBuf),
+    /// Others could change what is in it.
+    #[error("the data folder {path} has mode {mode:04o}: others than its owner can write in it; run `chmod 700 {path}`")]
+    TooWide {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It belongs to another user, who could change what is in it.
+    #[error("the data folder {path} belongs to user {owner}, not to the user {user} that the gateway runs as")]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        user: u32,
+    },
+    /// Something else has the name.
+    #[error("{0} is no folder")]
+    NotAFolder(PathBuf),
+    /// The file system failed.
+    #[error("the data folder {path}: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The data folder, held by this process until this value is dropped, or the process ends
+/// in whatever way.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the folder with mode 0700 if it is absent, and locks it.
+    ///
+    /// # Errors
+    /// See [`LockError`]. It does not wait.
+    pub fn lock(path: &Path) -> Result<Self, LockError> {
+        let failed = |source| LockError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| {
+            if path.exists() {
+                LockError::NotAFolder(path.to_owned())
+            } else {
+                failed(source)
+            }
+        })?;
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            return Err(LockError::TooWide {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+        let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if owner != user && owner != 0 {
+            return Err(LockError::Foreign {
+                path: path.to_owned(),
+                owner,
+                user,
+            });
+        }
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join(LOCK_FILE))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(LockError::Busy(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}

@@ -1,0 +1,22 @@
+//! What every statement that reads an object selects, written once. The aliases are unique
+//! over all objects, so that a join reads as well as a single row.
+
+macro_rules! tenant_columns {
+    () => {
+        "n.id AS tenant_id, n.name AS tenant_name, n.suspended AS tenant_suspended, n.created AS tenant_created"
+    };
+}
+
+macro_rules! principal_columns {
+    () => {
+        "p.tenant AS principal_tenant, p.id AS principal_id, p.name AS principal_name, p.kind AS principal_kind, \
+         p.created AS principal_created"
+    };
+}
+
+macro_rules! token_columns {
+    () => {
+        "t.tenant AS token_tenant, t.id AS token_id, t.principal AS token_principal, t.public_id, t.secret_sha256, t.grants, \
+         t.created AS token_created, t.expires, t.revoked"
+    };
+}

@@ -1,0 +1,256 @@
+//! Making a store, and opening one that is there.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::Utc;
+use claviger_provider::{InstallationId, Secret, TenantId};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqlitePool, query, query_scalar};
+
+use super::SqliteStore;
+use super::row::{Columns, bytes};
+use crate::store::sealing::{Place, RootKey, Sealer};
+use crate::store::{Installation, StoreError, parent};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
+
+/// `CLVR`, in the file's header (<https://www.sqlite.org/fileformat2.html>, offset 68).
+const APPLICATION_ID: i32 = 0x434c_5652;
+/// What is sealed to tell a wrong root key.
+const ROOT_CHECK: &[u8] = b"claviger root key";
+/// Outside the names that the API allows, so that it takes none from a customer.
+const INSTALLATION_NAME: &str = ".installation";
+/// Readers at once; reads are short and cached above.
+const READERS: u32 = 4;
+/// How long a statement waits for another's lock. Only this process uses the file, so
+/// that only a checkpoint or an administrator's own reading can hold one.
+const BUSY: Duration = Duration::from_secs(5);
+/// How long a call waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(8);
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No file of this name.
+    #[error("there is no store at {0}; `claviger init` makes one")]
+    Missing(PathBuf),
+    /// [`SqliteStore::create`] never replaces a store.
+    #[error("there is a store at {0} already")]
+    Exists(PathBuf),
+    /// A SQLite database of something else.
+    #[error("{0} is no claviger store")]
+    NotAStore(PathBuf),
+    /// Made, or migrated, by a newer release.
+    #[error("the store {0} was written by a newer release of claviger (schema {1}); run that release, or restore a backup from before it")]
+    Newer(PathBuf, i64),
+    /// The sealed check value does not open.
+    #[error("this root key does not open this store ({0})")]
+    WrongRootKey(PathBuf),
+    /// The file system failed.
+    #[error("the store {0}: {1}")]
+    Io(PathBuf, #[source] io::Error),
+    /// The database failed, or holds what no release wrote.
+    #[error("the store {0}: {1}")]
+    Store(PathBuf, #[source] StoreError),
+    /// A schema change failed, or was changed after it was applied.
+    #[error("the store {0} cannot be brought to this release's schema: {1}")]
+    Migrate(PathBuf, #[source] MigrateError),
+}
+
+impl SqliteStore {
+    /// Whether something has this name.
+    ///
+    /// # Errors
+    /// When the file system does not tell.
+    pub fn exists(path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    /// Makes a store at the first start and opens it: draws the installation id and the
+    /// node's name, and binds the store to this root key. The file (mode 0600) appears
+    /// whole or not at all. It holds the installation's own tenant,
+    /// [`TenantId::INSTALLATION`], and nothing else.
+    ///
+    /// The caller holds the folder's lock.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `Exists` when something has the name.
+    pub async fn create(path: &Path, root: RootKey) -> Result<Self, OpenError> {
+        if Self::exists(path).map_err(|e| OpenError::Io(path.to_owned(), e))? {
+            return Err(OpenError::Exists(path.to_owned()));
+        }
+        let directory = parent(path);
+        let io = |e| OpenError::Io(path.to_owned(), e);
+        let unfinished = tempfile::Builder::new().prefix(".claviger-").tempfile_in(directory).map_err(io)?;
+        fill(unfinished.path(), &root).await.map_err(|e| e.at(path))?;
+        let whole = unfinished.persist_noclobber(path).map_err(|e| match e.error.kind() {
+            io::ErrorKind::AlreadyExists => OpenError::Exists(path.to_owned()),
+            _ => io(e.error),
+        })?;
+        whole.sync_all().and_then(|()| File::open(directory)?.sync_all()).map_err(io)?;
+        // Closing it later would end the locks that SQLite then holds on the file (fcntl(2)).
+        drop(whole);
+        Self::open(path, root).await
+    }
+
+    /// Opens a store, after bringing it to this release's schema.
+    ///
+    /// The caller holds the folder's lock.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(path: &Path, root: RootKey) -> Result<Self, OpenError> {
+        if !Self::exists(path).map_err(|e| OpenError::Io(path.to_owned(), e))? {
+            return Err(OpenError::Missing(path.to_owned()));
+        }
+        connect(path, &root).await.map_err(|e| e.at(path))
+    }
+}
+
+/// An [`OpenError`] that does not yet name its file.
+enum Failure {
+    NotAStore,
+    WrongRootKey,
+    Store(StoreError),
+    Migrate(MigrateError),
+}
+
+impl Failure {
+    fn at(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::NotAStore => OpenError::NotAStore(path),
+            Self::WrongRootKey => OpenError::WrongRootKey(path),
+            Self::Store(cause) => OpenError::Store(path, cause),
+            Self::Migrate(MigrateError::VersionMissing(version)) => OpenError::Newer(path, version),
+            Self::Migrate(cause) => OpenError::Migrate(path, cause),
+        }
+    }
+}
+
+impl<E: Into<StoreError>> From<E> for Failure {
+    fn from(cause: E) -> Self {
+        Self::Store(cause.into())
+    }
+}
+
+async fn fill(path: &Path, root: &RootKey) -> Result<(), Failure> {
+    // One file without a log beside it, for it is renamed when whole.
+    let options = options(path).journal_mode(SqliteJournalMode::Delete);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+    query(sqlx::AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}")))
+        .execute(&pool)
+        .await?;
+    MIGRATIONS.run(&pool).await.map_err(Failure::Migrate)?;
+
+    let installation = Installation {
+        id: InstallationId::random(),
+        node: hex::encode(Secret::random(16).expose()),
+    };
+    let sealer = Sealer::new(root, installation.id)?;
+    let check = sealer.seal(check_place(&installation.id.to_string()), &Secret::copy_from(ROOT_CHECK))?;
+    let mut transaction = pool.begin().await?;
+    query("INSERT INTO tenants (id, name, suspended, created) VALUES (?1, ?2, 0, ?3)")
+        .bind(bytes(&TenantId::INSTALLATION))
+        .bind(INSTALLATION_NAME)
+        .bind(Utc::now().timestamp_micros())
+        .execute(&mut *transaction)
+        .await?;
+    query("INSERT INTO installation (tenant, id, node, root_check) VALUES (?1, ?2, ?3, ?4)")
+        .bind(bytes(&TenantId::INSTALLATION))
+        .bind(bytes(&installation.id))
+        .bind(&installation.node)
+        .bind(&check)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    pool.close().await;
+    Ok(())
+}
+
+async fn connect(path: &Path, root: &RootKey) -> Result<SqliteStore, Failure> {
+    refuse_foreign(path).await?;
+    let options = options(path).journal_mode(SqliteJournalMode::Wal);
+    // Both pools keep their connections: closing the last one would remove the log beside
+    // the file, and the statements prepared on it would be lost.
+    let pool = || {
+        SqlitePoolOptions::new()
+            .acquire_timeout(ACQUIRE)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+    };
+    let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+    MIGRATIONS.run(&writer).await.map_err(Failure::Migrate)?;
+    let (installation, sealer) = unlock(&writer, root).await?;
+    let readers = pool().max_connections(READERS).connect_lazy_with(options.read_only(true));
+    Ok(SqliteStore {
+        writer,
+        readers,
+        sealer,
+        installation,
+    })
+}
+
+/// Before anything is written to it: is it a store at all?
+async fn refuse_foreign(path: &Path) -> Result<(), Failure> {
+    let application_id: Result<i32, sqlx::Error> = async {
+        let mut connection = options(path).connect().await?;
+        let id = query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(id)
+    }
+    .await;
+    match application_id {
+        Ok(APPLICATION_ID) => Ok(()),
+        Ok(_) => Err(Failure::NotAStore),
+        // SQLITE_NOTADB (<https://www.sqlite.org/rescode.html#notadb>).
+        Err(sqlx::Error::Database(cause)) if cause.code().as_deref() == Some("26") => Err(Failure::NotAStore),
+        Err(other) => Err(other.into()),
+    }
+}
+
+async fn unlock(pool: &SqlitePool, root: &RootKey) -> Result<(Installation, Sealer), Failure> {
+    let row = query("SELECT id, node, root_check FROM installation")
+        .fetch_optional(pool)
+        .await?
+        .ok_or(StoreError::Damaged("a store without an installation"))?;
+    let installation = Installation {
+        id: row.id("id")?,
+        node: row.value("node")?,
+    };
+    let sealer = Sealer::new(root, installation.id)?;
+    let place = installation.id.to_string();
+    match sealer.open(check_place(&place), row.value("root_check")?) {
+        Ok(check) if check.expose() == ROOT_CHECK => Ok((installation, sealer)),
+        Ok(_) | Err(_) => Err(Failure::WrongRootKey),
+    }
+}
+
+fn check_place(row: &str) -> Place<'_> {
+    Place {
+        table: "installation",
+        tenant: TenantId::INSTALLATION,
+        row,
+        column: "root_check",
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        // Each commit waits for the log's sync: what was acknowledged survives power loss.
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("temp_store", "MEMORY")
+        .pragma("secure_delete", "ON")
+        .pragma("trusted_schema", "OFF")
+        .pragma("cell_size_check", "ON")
+        .disable_statement_logging()
+}

@@ -1,0 +1,82 @@
+//! Principals.
+
+use claviger_provider::{PrincipalId, TenantId};
+use sqlx::query;
+use sqlx::sqlite::SqliteRow;
+
+use super::SqliteStore;
+use super::change::Act;
+use super::row::{Columns, bytes};
+use crate::store::model::{Page, Principal};
+use crate::store::{Change, StoreError};
+
+pub(super) fn read(row: &SqliteRow) -> Result<Principal, StoreError> {
+    Ok(Principal {
+        id: row.id("principal_id")?,
+        tenant: row.id("principal_tenant")?,
+        name: row.value("principal_name")?,
+        kind: row.word("principal_kind")?,
+        created: row.value("principal_created")?,
+    })
+}
+
+pub(super) async fn create(store: &SqliteStore, principal: &Principal, change: &Change) -> Result<(), StoreError> {
+    let mut act = Act::begin(store, principal.tenant, change).await?;
+    query("INSERT INTO principals (tenant, id, name, kind, created) VALUES (?1, ?2, ?3, ?4, ?5)")
+        .bind(bytes(&principal.tenant))
+        .bind(bytes(&principal.id))
+        .bind(&principal.name)
+        .bind(principal.kind.as_str())
+        .bind(principal.created)
+        .execute(act.connection())
+        .await?;
+    act.commit().await
+}
+
+pub(super) async fn by_name(store: &SqliteStore, tenant: TenantId, name: &str) -> Result<Principal, StoreError> {
+    let statement = query(concat!(
+        "SELECT ",
+        principal_columns!(),
+        " FROM principals p WHERE p.tenant = ?1 AND p.name = ?2"
+    ));
+    read(&statement.bind(bytes(&tenant)).bind(name).fetch_one(&store.readers).await?)
+}
+
+pub(super) async fn by_id(store: &SqliteStore, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError> {
+    let statement = query(concat!(
+        "SELECT ",
+        principal_columns!(),
+        " FROM principals p WHERE p.tenant = ?1 AND p.id = ?2"
+    ));
+    read(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(&store.readers).await?)
+}
+
+pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError> {
+    query(concat!(
+        "SELECT ",
+        principal_columns!(),
+        " FROM principals p WHERE p.tenant = ?1 AND p.name > ?2 ORDER BY p.name LIMIT ?3"
+    ))
+    .bind(bytes(&tenant))
+    .bind(page.after.as_deref().unwrap_or_default())
+    .bind(page.size)
+    .fetch_all(&store.readers)
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+/// Its tokens go with it: a token that is not there is refused like a revoked one.
+pub(super) async fn delete(store: &SqliteStore, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<(), StoreError> {
+    let mut act = Act::begin(store, tenant, change).await?;
+    let deleted = query("DELETE FROM principals WHERE tenant = ?1 AND id = ?2")
+        .bind(bytes(&tenant))
+        .bind(bytes(&id))
+        .execute(act.connection())
+        .await?;
+    if deleted.rows_affected() == 0 {
+        return Err(StoreError::NotFound);
+    }
+    act.commit().await
+}

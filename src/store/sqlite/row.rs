@@ -1,0 +1,80 @@
+//! From SQLite's values to ours and back. What does not fit is damage, never a guess.
+
+use claviger_provider::{Id, ProviderKind};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type};
+
+use crate::store::StoreError;
+
+impl From<sqlx::Error> for StoreError {
+    /// Constraints speak for themselves: a unique one means that the name or id is taken, a
+    /// foreign key that what is referred to is not there.
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::RowNotFound => Self::NotFound,
+            sqlx::Error::ColumnDecode { .. } => Self::Damaged("a column's type"),
+            sqlx::Error::Database(cause) if cause.is_unique_violation() => Self::AlreadyExists,
+            sqlx::Error::Database(cause) if cause.is_foreign_key_violation() => Self::NotFound,
+            _ => Self::Database(Box::new(error)),
+        }
+    }
+}
+
+/// A count, a position, an epoch: SQLite's integers end at 2^63.
+pub(super) fn integer(value: u64) -> Result<i64, StoreError> {
+    i64::try_from(value).map_err(|_| StoreError::Damaged("a number beyond 2^63"))
+}
+
+/// A provider's number.
+pub(super) fn provider(kind: ProviderKind) -> i64 {
+    // At most 8: the discriminants of a u8.
+    i64::from(kind as u8)
+}
+
+/// An id's bytes, to bind.
+pub(super) fn bytes(id: &impl Id) -> &[u8] {
+    id.bytes().as_slice()
+}
+
+/// Reads columns as the types of the model.
+pub(super) trait Columns {
+    fn value<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(&'r self, column: &str) -> Result<T, StoreError>;
+
+    fn id<T: for<'a> TryFrom<&'a [u8]>>(&self, column: &str) -> Result<T, StoreError> {
+        T::try_from(self.value::<&[u8]>(column)?).map_err(|_| StoreError::Damaged("an id"))
+    }
+
+    fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, StoreError> {
+        T::try_from(self.value(column)?).map_err(|_| StoreError::Damaged("a number"))
+    }
+
+    fn word<T: std::str::FromStr>(&self, column: &str) -> Result<T, StoreError> {
+        self.value::<&str>(column)?.parse().map_err(|_| StoreError::Damaged("a word"))
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
+        serde_json::from_str(self.value(column)?).map_err(|_| StoreError::Damaged("a column of JSON"))
+    }
+
+    fn provider(&self, column: &str) -> Result<ProviderKind, StoreError> {
+        ProviderKind::from_code(self.number(column)?).ok_or(StoreError::Damaged("a provider's number"))
+    }
+
+    fn hash(&self, column: &str) -> Result<[u8; 32], StoreError> {
+        self.value::<&[u8]>(column)?.try_into().map_err(|_| StoreError::Damaged("a hash"))
+    }
+}
+
+impl Columns for SqliteRow
+where
+    for<'a> &'a str: ColumnIndex<SqliteRow>,
+{
+    fn value<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(&'r self, column: &str) -> Result<T, StoreError> {
+        Ok(self.try_get(column)?)
+    }
+}
+
+/// As JSON text, to bind.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|_| StoreError::Damaged("a value that is no JSON"))
+}

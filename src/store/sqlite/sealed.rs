@@ -1,0 +1,117 @@
+//! Sealed values, for the embedded provider and for what other objects keep sealed.
+
+use claviger_provider::{Error, ErrorKind, SealedName, Secret, TenantId};
+use sqlx::{SqliteConnection, query};
+
+use super::SqliteStore;
+use super::row::{Columns, bytes};
+use crate::store::StoreError;
+use crate::store::sealing::{Place, SealError, Sealer};
+
+impl From<SealError> for StoreError {
+    fn from(SealError: SealError) -> Self {
+        Self::Damaged("a sealed value")
+    }
+}
+
+fn place(name: &SealedName) -> Place<'_> {
+    Place {
+        table: "sealed_values",
+        tenant: name.tenant,
+        row: &name.row,
+        column: &name.column,
+    }
+}
+
+/// What happens to a value that has the name already.
+#[derive(Clone, Copy)]
+pub(super) enum Existing {
+    /// It stays, and the new one is refused.
+    Refuse,
+    /// The new one takes its place.
+    Replace,
+}
+
+/// Seals and writes values.
+pub(super) async fn put(
+    connection: &mut SqliteConnection,
+    sealer: &Sealer,
+    values: &[(SealedName, Secret)],
+    existing: Existing,
+) -> Result<(), StoreError> {
+    let statement = match existing {
+        Existing::Refuse => "INSERT INTO sealed_values (tenant, row_id, column_name, value) VALUES (?1, ?2, ?3, ?4)",
+        Existing::Replace => {
+            "INSERT INTO sealed_values (tenant, row_id, column_name, value) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (tenant, row_id, column_name) DO UPDATE SET value = excluded.value"
+        }
+    };
+    for (name, secret) in values {
+        query(statement)
+            .bind(bytes(&name.tenant))
+            .bind(&name.row)
+            .bind(&name.column)
+            .bind(sealer.seal(place(name), secret)?)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Removes every value of a row.
+pub(super) async fn remove(connection: &mut SqliteConnection, tenant: TenantId, row: &str) -> Result<(), StoreError> {
+    query("DELETE FROM sealed_values WHERE tenant = ?1 AND row_id = ?2")
+        .bind(bytes(&tenant))
+        .bind(row)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn get(store: &SqliteStore, name: &SealedName) -> Result<Option<Secret>, StoreError> {
+    let row = query("SELECT value FROM sealed_values WHERE tenant = ?1 AND row_id = ?2 AND column_name = ?3")
+        .bind(bytes(&name.tenant))
+        .bind(&name.row)
+        .bind(&name.column)
+        .fetch_optional(&store.readers)
+        .await?;
+    row.map(|row| Ok(store.sealer.open(place(name), row.value("value")?)?)).transpose()
+}
+
+pub(super) async fn columns(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<Vec<String>, StoreError> {
+    query("SELECT column_name FROM sealed_values WHERE tenant = ?1 AND row_id = ?2 ORDER BY column_name")
+        .bind(bytes(&tenant))
+        .bind(row)
+        .fetch_all(&store.readers)
+        .await?
+        .iter()
+        .map(|row| row.value("column_name"))
+        .collect()
+}
+
+pub(super) async fn insert(store: &SqliteStore, values: &[(SealedName, Secret)]) -> Result<(), StoreError> {
+    let mut transaction = store.begin().await?;
+    put(&mut transaction, &store.sealer, values, Existing::Refuse).await?;
+    Ok(transaction.commit().await?)
+}
+
+pub(super) async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<(), StoreError> {
+    let mut transaction = store.begin().await?;
+    remove(&mut transaction, tenant, row).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// In the words of the provider contract.
+pub(super) fn provider_error(error: StoreError) -> Error {
+    let kind = match &error {
+        StoreError::AlreadyExists => ErrorKind::Conflict,
+        StoreError::NotFound
+        | StoreError::ProviderKeyTaken
+        | StoreError::InUse
+        | StoreError::Precondition
+        | StoreError::IdempotencyTaken
+        | StoreError::Damaged(_)
+        | StoreError::Database(_) => ErrorKind::Internal,
+    };
+    Error::new(kind, "the store's sealed values").source(error)
+}

@@ -1,0 +1,69 @@
+//! Tenants.
+
+use claviger_provider::{SealedName, Secret, TenantId};
+use sqlx::query;
+use sqlx::sqlite::SqliteRow;
+
+use super::SqliteStore;
+use super::change::Act;
+use super::row::{Columns, bytes};
+use super::sealed::{self, Existing};
+use crate::store::model::{Page, Tenant};
+use crate::store::{Change, StoreError};
+
+pub(super) fn read(row: &SqliteRow) -> Result<Tenant, StoreError> {
+    Ok(Tenant {
+        id: row.id("tenant_id")?,
+        name: row.value("tenant_name")?,
+        suspended: row.value("tenant_suspended")?,
+        created: row.value("tenant_created")?,
+    })
+}
+
+pub(super) async fn create(
+    store: &SqliteStore,
+    tenant: &Tenant,
+    values: &[(SealedName, Secret)],
+    change: &Change,
+) -> Result<(), StoreError> {
+    if values.iter().any(|(name, _)| name.tenant != tenant.id) {
+        return Err(StoreError::NotFound);
+    }
+    // The change is the operator's: the tenant itself is not there yet.
+    let mut act = Act::begin(store, TenantId::INSTALLATION, change).await?;
+    query("INSERT INTO tenants (id, name, suspended, created) VALUES (?1, ?2, ?3, ?4)")
+        .bind(bytes(&tenant.id))
+        .bind(&tenant.name)
+        .bind(tenant.suspended)
+        .bind(tenant.created)
+        .execute(act.connection())
+        .await?;
+    sealed::put(act.connection(), &store.sealer, values, Existing::Refuse).await?;
+    act.commit().await
+}
+
+pub(super) async fn by_id(store: &SqliteStore, id: TenantId) -> Result<Tenant, StoreError> {
+    let statement = query(concat!("SELECT ", tenant_columns!(), " FROM tenants n WHERE n.id = ?1"));
+    read(&statement.bind(bytes(&id)).fetch_one(&store.readers).await?)
+}
+
+pub(super) async fn by_name(store: &SqliteStore, name: &str) -> Result<Tenant, StoreError> {
+    let statement = query(concat!("SELECT ", tenant_columns!(), " FROM tenants n WHERE n.name = ?1"));
+    read(&statement.bind(name).fetch_one(&store.readers).await?)
+}
+
+pub(super) async fn list(store: &SqliteStore, page: &Page) -> Result<Vec<Tenant>, StoreError> {
+    query(concat!(
+        "SELECT ",
+        tenant_columns!(),
+        " FROM tenants n WHERE n.name > ?1 AND n.id <> ?2 ORDER BY n.name LIMIT ?3"
+    ))
+    .bind(page.after.as_deref().unwrap_or_default())
+    .bind(bytes(&TenantId::INSTALLATION))
+    .bind(page.size)
+    .fetch_all(&store.readers)
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}

@@ -1,0 +1,420 @@
+//! Keys, their versions and their claims on provider keys.
+
+use std::sync::Arc;
+
+use claviger::store::model::{CacheSettings, KeyPatch};
+use claviger::store::{Store, StoreError};
+use claviger_provider::{ConnectionId, KeyId, KeySpec, ProviderKind};
+
+use crate::support::{NONE, cases, connection, key, labels, new_connection, new_key, new_tenant, refused, version};
+
+cases! { contract:
+    a_key_comes_back_as_it_was_made,
+    another_tenant_s_key_is_absent,
+    names_and_ids_are_taken_once,
+    the_same_id_may_stand_in_two_tenants,
+    a_key_needs_its_connection_and_its_primary_version,
+    a_provider_key_belongs_to_one_key_of_the_installation,
+    the_holder_is_told_to_its_tenant_only,
+    a_change_needs_the_revision_that_was_seen,
+    the_epoch_follows_the_cache_rules,
+    a_name_that_is_taken_is_refused_to_a_change,
+    disabling_and_enabling_move_the_epoch_once_each,
+    versions_are_added_with_their_claims,
+    versions_that_are_there_stay,
+    another_rotation_came_first,
+    a_detached_key_is_gone_and_its_name_free,
+    a_detached_key_is_adopted_again_under_its_id,
+    a_detached_key_changes_no_provider,
+}
+
+async fn a_key_comes_back_as_it_was_made(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let connection = new_connection(&*store, ours, "main").await;
+    for spec in [KeySpec::Aes256, KeySpec::Rsa3072, KeySpec::Rsa4096] {
+        let mut made = key(&connection, spec.as_str(), &format!("arn/{}", spec.as_str()));
+        made.spec = spec;
+        made.disabled = true;
+        made.allow_export = true;
+        made.primary_version = 2;
+        made.cache = CacheSettings {
+            enabled: Some(false),
+            max_age_s: Some(60),
+            max_idle_s: None,
+            max_uses: Some(9),
+        };
+        made.labels = labels([("team", "storage"), ("stage", "")]);
+        made.managed_by = Some("config".to_owned());
+        made.epoch = 4;
+        let mut old = version(1, "arn/old", &format!("v/{}", spec.as_str()));
+        old.provider_key.push_str(spec.as_str());
+        old.enabled = false;
+        let versions = [old, version(2, &made.provider_key, "")];
+        assert_eq!(store.create_key(&made, &versions, &NONE).await.unwrap(), made);
+        assert_eq!(store.key(ours, made.id).await.unwrap(), made);
+        assert_eq!(store.key_by_name(ours, spec.as_str()).await.unwrap(), made);
+        assert_eq!(store.key_versions(ours, made.id).await.unwrap(), versions);
+    }
+}
+
+async fn another_tenant_s_key_is_absent(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    refused!(store.key(theirs, made.id).await, StoreError::NotFound);
+    refused!(store.key_by_name(theirs, "k").await, StoreError::NotFound);
+    refused!(store.key_versions(theirs, made.id).await, StoreError::NotFound);
+    let patch = KeyPatch {
+        expected_revision: 1,
+        ..KeyPatch::default()
+    };
+    refused!(store.update_key(theirs, made.id, &patch, &NONE).await, StoreError::NotFound);
+    refused!(store.set_key_disabled(theirs, made.id, true, 0, &NONE).await, StoreError::NotFound);
+    refused!(
+        store.add_key_versions(theirs, made.id, &[version(2, "x", "")], 2, 0, &NONE).await,
+        StoreError::NotFound
+    );
+    refused!(store.detach_key(theirs, made.id, 0, &NONE).await, StoreError::NotFound);
+    assert_eq!(store.key(ours, made.id).await.unwrap(), made);
+}
+
+async fn names_and_ids_are_taken_once(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let connection = new_connection(&*store, ours, "main").await;
+    let made = new_key(&*store, &connection, "k").await;
+    let same_name = key(&connection, "k", "other");
+    refused!(
+        store.create_key(&same_name, &[version(1, "other", "")], &NONE).await,
+        StoreError::AlreadyExists
+    );
+    let mut same_id = key(&connection, "l", "other");
+    same_id.id = made.id;
+    refused!(
+        store.create_key(&same_id, &[version(1, "other", "")], &NONE).await,
+        StoreError::AlreadyExists
+    );
+    assert_eq!(store.provider_key_holder(ours, made.provider, "other").await.unwrap(), None);
+    assert_eq!(store.key(ours, made.id).await.unwrap(), made);
+    new_key(&*store, &new_connection(&*store, theirs, "main").await, "k").await;
+}
+
+async fn the_same_id_may_stand_in_two_tenants(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let mut other = key(&new_connection(&*store, theirs, "main").await, "k", "other");
+    other.id = made.id;
+    store.create_key(&other, &[version(1, "other", "")], &NONE).await.unwrap();
+    assert_eq!(store.key(ours, made.id).await.unwrap(), made);
+    assert_eq!(store.key(theirs, made.id).await.unwrap(), other);
+    assert_eq!(store.key_versions(theirs, made.id).await.unwrap()[0].provider_key, "other");
+}
+
+async fn a_key_needs_its_connection_and_its_primary_version(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let foreign = new_connection(&*store, theirs, "main").await;
+    let connection = new_connection(&*store, ours, "main").await;
+    let made = key(&connection, "k", "arn");
+    for id in [foreign.id, ConnectionId::random()] {
+        let mut elsewhere = made.clone();
+        elsewhere.connection = id;
+        refused!(
+            store.create_key(&elsewhere, &[version(1, "arn", "")], &NONE).await,
+            StoreError::NotFound
+        );
+    }
+    refused!(store.create_key(&made, &[], &NONE).await, StoreError::NotFound);
+    refused!(store.create_key(&made, &[version(2, "arn", "")], &NONE).await, StoreError::NotFound);
+    refused!(
+        store.create_key(&made, &[version(1, "other", "")], &NONE).await,
+        StoreError::NotFound
+    );
+    refused!(store.key(ours, made.id).await, StoreError::NotFound);
+}
+
+async fn a_provider_key_belongs_to_one_key_of_the_installation(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let connection = new_connection(&*store, ours, "main").await;
+    let made = new_key(&*store, &connection, "k").await;
+    for other in [&connection, &new_connection(&*store, theirs, "main").await] {
+        let taken = key(other, "l", "fresh");
+        let versions = [version(1, "fresh", ""), version(2, &made.provider_key, "")];
+        refused!(store.create_key(&taken, &versions, &NONE).await, StoreError::ProviderKeyTaken);
+        // Nothing of it stays, not even the claim that came first.
+        refused!(store.key_by_name(other.tenant, "l").await, StoreError::NotFound);
+        assert_eq!(store.provider_key_holder(other.tenant, made.provider, "fresh").await.unwrap(), None);
+    }
+    // Another provider's key may have the same text.
+    let mut elsewhere = crate::support::connection(ours, "vault");
+    elsewhere.provider = ProviderKind::Vault;
+    store.create_connection(&elsewhere, Vec::new(), &NONE).await.unwrap();
+    let same_text = key(&elsewhere, "v", &made.provider_key);
+    store
+        .create_key(&same_text, &[version(1, &made.provider_key, "")], &NONE)
+        .await
+        .unwrap();
+}
+
+async fn the_holder_is_told_to_its_tenant_only(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let holder = |tenant, provider| {
+        let (store, provider_key) = (Arc::clone(&store), made.provider_key.clone());
+        async move { store.provider_key_holder(tenant, provider, &provider_key).await.unwrap() }
+    };
+    assert_eq!(holder(ours, made.provider).await, Some((made.id, false)));
+    assert_eq!(holder(theirs, made.provider).await, None);
+    assert_eq!(holder(ours, ProviderKind::Gcp).await, None);
+    store.detach_key(ours, made.id, 0, &NONE).await.unwrap();
+    assert_eq!(holder(ours, made.provider).await, Some((made.id, true)));
+    assert_eq!(holder(theirs, made.provider).await, None);
+}
+
+async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let patch = |expected_revision| KeyPatch {
+        expected_revision,
+        name: Some("renamed".to_owned()),
+        labels: Some(labels([("a", "b")])),
+        cache: None,
+        at: 77,
+    };
+    refused!(store.update_key(ours, made.id, &patch(2), &NONE).await, StoreError::Precondition);
+    assert_eq!(store.key(ours, made.id).await.unwrap(), made);
+    let changed = store.update_key(ours, made.id, &patch(1), &NONE).await.unwrap();
+    assert_eq!((changed.revision, changed.epoch, changed.updated), (2, 1, 77));
+    assert_eq!((changed.name.as_str(), &changed.labels), ("renamed", &labels([("a", "b")])));
+    assert_eq!(store.key_by_name(ours, "renamed").await.unwrap(), changed);
+    refused!(store.key_by_name(ours, "k").await, StoreError::NotFound);
+    refused!(
+        store.update_key(ours, KeyId::random(), &patch(1), &NONE).await,
+        StoreError::NotFound
+    );
+}
+
+async fn the_epoch_follows_the_cache_rules(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let off = CacheSettings {
+        enabled: Some(false),
+        ..CacheSettings::default()
+    };
+    let steps = [(Some(off), 2), (Some(off), 2), (None, 2), (Some(CacheSettings::default()), 3)];
+    for (revision, (cache, epoch)) in (made.revision..).zip(steps) {
+        let patch = KeyPatch {
+            expected_revision: revision,
+            cache,
+            ..KeyPatch::default()
+        };
+        let changed = store.update_key(ours, made.id, &patch, &NONE).await.unwrap();
+        assert_eq!((changed.epoch, changed.revision), (epoch, revision + 1));
+    }
+}
+
+async fn a_name_that_is_taken_is_refused_to_a_change(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let connection = new_connection(&*store, ours, "main").await;
+    let (made, other) = (new_key(&*store, &connection, "k").await, new_key(&*store, &connection, "l").await);
+    let rename = KeyPatch {
+        expected_revision: 1,
+        name: Some("l".to_owned()),
+        ..KeyPatch::default()
+    };
+    refused!(store.update_key(ours, made.id, &rename, &NONE).await, StoreError::AlreadyExists);
+    assert_eq!(store.key(ours, made.id).await.unwrap(), made);
+    let stay = KeyPatch {
+        expected_revision: 1,
+        name: Some("k".to_owned()),
+        ..KeyPatch::default()
+    };
+    store.update_key(ours, made.id, &stay, &NONE).await.unwrap();
+    store.detach_key(ours, other.id, 0, &NONE).await.unwrap();
+    store
+        .update_key(
+            ours,
+            made.id,
+            &KeyPatch {
+                expected_revision: 2,
+                ..rename
+            },
+            &NONE,
+        )
+        .await
+        .unwrap();
+}
+
+async fn disabling_and_enabling_move_the_epoch_once_each(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    for (disabled, at, epoch, updated) in [(true, 5, 2, 5), (true, 6, 2, 5), (false, 7, 3, 7), (false, 8, 3, 7)] {
+        let changed = store.set_key_disabled(ours, made.id, disabled, at, &NONE).await.unwrap();
+        assert_eq!(
+            (changed.disabled, changed.epoch, changed.revision, changed.updated),
+            (disabled, epoch, epoch, updated)
+        );
+        assert_eq!(store.key(ours, made.id).await.unwrap(), changed);
+    }
+    refused!(
+        store.set_key_disabled(ours, KeyId::random(), true, 0, &NONE).await,
+        StoreError::NotFound
+    );
+}
+
+async fn versions_are_added_with_their_claims(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let added = [version(2, &made.provider_key, "b"), version(3, "successor", "")];
+    let changed = store.add_key_versions(ours, made.id, &added, 3, 9, &NONE).await.unwrap();
+    assert_eq!((changed.primary_version, changed.provider_key.as_str()), (3, "successor"));
+    assert_eq!((changed.epoch, changed.revision, changed.updated), (1, 2, 9));
+    assert_eq!(store.key(ours, made.id).await.unwrap(), changed);
+    let numbers: Vec<_> = store.key_versions(ours, made.id).await.unwrap().iter().map(|v| v.number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(
+        store.provider_key_holder(ours, made.provider, "successor").await.unwrap(),
+        Some((made.id, false))
+    );
+
+    let other = new_key(&*store, &new_connection(&*store, theirs, "main").await, "k").await;
+    let stolen = [version(2, "fresh", ""), version(3, "successor", "")];
+    refused!(
+        store.add_key_versions(theirs, other.id, &stolen, 2, 0, &NONE).await,
+        StoreError::ProviderKeyTaken
+    );
+    assert_eq!(store.key_versions(theirs, other.id).await.unwrap().len(), 1);
+    assert_eq!(store.provider_key_holder(theirs, made.provider, "fresh").await.unwrap(), None);
+}
+
+async fn versions_that_are_there_stay(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let before = store.key_versions(ours, made.id).await.unwrap();
+    let mut again = before[0].clone();
+    again.enabled = false;
+    again.created = 0;
+    let same = store.add_key_versions(ours, made.id, &[again], 1, 5, &NONE).await.unwrap();
+    assert_eq!(same, made);
+    assert_eq!(store.key_versions(ours, made.id).await.unwrap(), before);
+    // Only the primary version moves.
+    store
+        .add_key_versions(ours, made.id, &[version(2, &made.provider_key, "b")], 2, 6, &NONE)
+        .await
+        .unwrap();
+    let back = store.add_key_versions(ours, made.id, &[], 1, 7, &NONE).await.unwrap();
+    assert_eq!((back.primary_version, back.revision, back.updated), (1, 3, 7));
+    refused!(store.add_key_versions(ours, made.id, &[], 9, 8, &NONE).await, StoreError::NotFound);
+    assert_eq!(store.key(ours, made.id).await.unwrap(), back);
+}
+
+async fn another_rotation_came_first(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let rotate = |number, name: &str| [version(number, &made.provider_key, name)];
+    let first = store.add_key_versions(ours, made.id, &rotate(2, "b"), 2, 5, &NONE).await.unwrap();
+    // The number stands for another version; the provider's version has another number.
+    refused!(
+        store.add_key_versions(ours, made.id, &rotate(2, "c"), 2, 6, &NONE).await,
+        StoreError::AlreadyExists
+    );
+    refused!(
+        store.add_key_versions(ours, made.id, &rotate(3, "b"), 3, 6, &NONE).await,
+        StoreError::AlreadyExists
+    );
+    assert_eq!(store.key(ours, made.id).await.unwrap(), first);
+    store.add_key_versions(ours, made.id, &rotate(3, "c"), 3, 6, &NONE).await.unwrap();
+    // Where the provider names no version, several may stand on one provider key.
+    store.add_key_versions(ours, made.id, &rotate(4, ""), 4, 7, &NONE).await.unwrap();
+}
+
+async fn a_detached_key_is_gone_and_its_name_free(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let connection = new_connection(&*store, ours, "main").await;
+    let made = new_key(&*store, &connection, "k").await;
+    store.detach_key(ours, made.id, 5, &NONE).await.unwrap();
+    refused!(store.key(ours, made.id).await, StoreError::NotFound);
+    refused!(store.key_by_name(ours, "k").await, StoreError::NotFound);
+    refused!(store.detach_key(ours, made.id, 6, &NONE).await, StoreError::NotFound);
+    refused!(store.set_key_disabled(ours, made.id, true, 6, &NONE).await, StoreError::NotFound);
+    refused!(store.add_key_versions(ours, made.id, &[], 1, 6, &NONE).await, StoreError::NotFound);
+    let patch = KeyPatch {
+        expected_revision: 2,
+        ..KeyPatch::default()
+    };
+    refused!(store.update_key(ours, made.id, &patch, &NONE).await, StoreError::NotFound);
+    assert_eq!(store.key_versions(ours, made.id).await.unwrap().len(), 1);
+
+    // The name goes to another key, twice over; the provider key does not.
+    for provider_key in ["second", "third"] {
+        let next = key(&connection, "k", provider_key);
+        store.create_key(&next, &[version(1, provider_key, "")], &NONE).await.unwrap();
+        store.detach_key(ours, next.id, 7, &NONE).await.unwrap();
+    }
+    let thief = key(&connection, "k", &made.provider_key);
+    refused!(
+        store.create_key(&thief, &[version(1, &made.provider_key, "")], &NONE).await,
+        StoreError::ProviderKeyTaken
+    );
+}
+
+async fn a_detached_key_is_adopted_again_under_its_id(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let connection = new_connection(&*store, ours, "main").await;
+    let made = new_key(&*store, &connection, "k").await;
+    store
+        .add_key_versions(ours, made.id, &[version(2, "successor", "b")], 2, 5, &NONE)
+        .await
+        .unwrap();
+    store.detach_key(ours, made.id, 5, &NONE).await.unwrap();
+    store.delete_connection(ours, connection.id, &NONE).await.unwrap();
+
+    let second = new_connection(&*store, ours, "second").await;
+    let mut again = key(&second, "renamed", "successor");
+    again.id = made.id;
+    again.primary_version = 2;
+    again.labels = labels([("a", "b")]);
+    let versions = [version(2, "successor", "b"), version(3, "successor", "c")];
+    // Another tenant's detached key of the same id is none.
+    let mut foreign = again.clone();
+    foreign.tenant = theirs;
+    foreign.connection = new_connection(&*store, theirs, "main").await.id;
+    refused!(store.create_key(&foreign, &versions, &NONE).await, StoreError::ProviderKeyTaken);
+    // A number that stood for another version is refused, and the key stays detached.
+    let clash = [version(2, "successor", "other")];
+    refused!(store.create_key(&again, &clash, &NONE).await, StoreError::AlreadyExists);
+    refused!(store.key(ours, made.id).await, StoreError::NotFound);
+
+    let adopted = store.create_key(&again, &versions, &NONE).await.unwrap();
+    // Grown on from the rotation and the detachment, so that nothing kept under an old epoch fits.
+    assert_eq!((adopted.epoch, adopted.revision), (3, 4));
+    assert_eq!(
+        (adopted.connection, adopted.name.as_str(), adopted.primary_version),
+        (second.id, "renamed", 2)
+    );
+    assert_eq!(store.key_by_name(ours, "renamed").await.unwrap(), adopted);
+    let kept: Vec<_> = store
+        .key_versions(ours, made.id)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|v| (v.number, v.provider_key))
+        .collect();
+    assert_eq!(
+        kept,
+        [(1, made.provider_key), (2, "successor".to_owned()), (3, "successor".to_owned())]
+    );
+    refused!(store.create_key(&again, &versions, &NONE).await, StoreError::AlreadyExists);
+}
+
+async fn a_detached_key_changes_no_provider(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    store.detach_key(ours, made.id, 5, &NONE).await.unwrap();
+    let mut elsewhere = connection(ours, "vault");
+    elsewhere.provider = ProviderKind::Vault;
+    store.create_connection(&elsewhere, Vec::new(), &NONE).await.unwrap();
+    let mut again = key(&elsewhere, "k", "transit/k");
+    again.id = made.id;
+    refused!(
+        store.create_key(&again, &[version(1, "transit/k", "")], &NONE).await,
+        StoreError::AlreadyExists
+    );
+}

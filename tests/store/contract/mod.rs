@@ -1,0 +1,22 @@
+//! What every implementation of the store has to keep.
+
+mod changes;
+mod connections;
+mod keys;
+mod lists;
+mod principals;
+mod sealed;
+mod tenants;
+
+use crate::Case;
+
+/// The cases by module.
+pub const MODULES: &[(&str, &[Case])] = &[
+    ("tenants", tenants::CASES),
+    ("principals", principals::CASES),
+    ("connections", connections::CASES),
+    ("keys", keys::CASES),
+    ("lists", lists::CASES),
+    ("changes", changes::CASES),
+    ("sealed", sealed::CASES),
+];

@@ -1,0 +1,99 @@
+//! The store's suite: every case of [`contract`]'s modules runs on every implementation of
+//! `Store`; what is SQLite's alone is in [`sqlite`] and [`kill`].
+//!
+//! `cargo test --test store` runs it; a name narrows it, as with the usual harness.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where an expectation fails"
+)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a child process answers on its standard output, a test names its seed"
+)]
+
+mod contract;
+mod kill;
+mod model;
+mod root_key;
+mod sqlite;
+mod support;
+
+use std::any::Any;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use claviger::store::Store;
+use claviger::store::sqlite::SqliteStore;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A future that a case or a factory returns.
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// One case of the contract.
+type Case = (&'static str, fn(Arc<dyn Store>) -> Boxed<()>);
+/// One test outside the contract.
+type Test = (&'static str, fn() -> Boxed<()>);
+
+/// An empty store, with what has to outlive it.
+struct Fixture {
+    store: Arc<dyn Store>,
+    _keep: Box<dyn Any + Send>,
+}
+
+/// An implementation of the store and how an empty one is made.
+struct Implementation {
+    name: &'static str,
+    make: fn() -> Boxed<Fixture>,
+}
+
+const IMPLEMENTATIONS: &[Implementation] = &[Implementation {
+    name: "sqlite",
+    make: || Box::pin(sqlite()),
+}];
+
+async fn sqlite() -> Fixture {
+    let folder = support::Folder::new();
+    let store = SqliteStore::create(&folder.database(), folder.new_root_key()).await.unwrap();
+    Fixture {
+        store: Arc::new(store),
+        _keep: Box::new(folder),
+    }
+}
+
+fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(test);
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    if let Some(folder) = std::env::var_os(kill::CHILD) {
+        return kill::child(folder.into());
+    }
+    let mut trials = Vec::new();
+    for implementation in IMPLEMENTATIONS {
+        for (module, cases) in contract::MODULES.iter().chain([&("model", model::CASES)]) {
+            for (name, case) in *cases {
+                let make = implementation.make;
+                trials.push(Trial::test(format!("{}::{module}::{name}", implementation.name), move || {
+                    run(async {
+                        let fixture = make().await;
+                        case(Arc::clone(&fixture.store)).await;
+                    })
+                }));
+            }
+        }
+    }
+    for (module, tests) in [("sqlite", sqlite::TESTS), ("kill", kill::TESTS), ("root_key", root_key::TESTS)] {
+        for (name, test) in tests {
+            trials.push(Trial::test(format!("{module}::{name}"), move || run(test())));
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

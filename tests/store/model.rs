@@ -1,0 +1,484 @@
+//! Random sequences of operations on keys, against a model in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use claviger::store::model::{CacheSettings, Connection, Key, KeyFilter, KeyPatch, Labels};
+use claviger::store::{Store, StoreError};
+use claviger_provider::{KeyId, TenantId};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::support::{NONE, cases, first, key, labels, new_connection, new_tenant, refused, version};
+
+/// Sequences tried, and operations in each at most.
+const SEQUENCES: u32 = 48;
+const LENGTH: usize = 40;
+/// So few of each that they meet often.
+const TENANTS: usize = 2;
+const CONNECTIONS: usize = 2;
+const IDS: u8 = 3;
+const NAMES: u8 = 3;
+const PROVIDER_KEYS: u8 = 4;
+const VERSIONS: u32 = 4;
+
+cases! { contract:random_sequences_do_what_the_model_does}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Create {
+        tenant: usize,
+        connection: usize,
+        id: u8,
+        name: u8,
+        label: u8,
+        versions: Vec<(u32, u8, u8)>,
+        primary: u32,
+    },
+    Update {
+        tenant: usize,
+        id: u8,
+        stale: bool,
+        name: Option<u8>,
+        label: Option<u8>,
+        cached: Option<bool>,
+    },
+    Disable {
+        tenant: usize,
+        id: u8,
+        disabled: bool,
+    },
+    Add {
+        tenant: usize,
+        id: u8,
+        versions: Vec<(u32, u8, u8)>,
+        primary: u32,
+    },
+    Detach {
+        tenant: usize,
+        id: u8,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let versions = || prop::collection::vec((1..=VERSIONS, 0..PROVIDER_KEYS, 0..3u8), 0..3);
+    prop_oneof![
+        6 => (0..TENANTS, 0..CONNECTIONS, 0..IDS, 0..NAMES, 0..2u8, versions(), 1..=VERSIONS).prop_map(
+            |(tenant, connection, id, name, label, versions, primary)| Op::Create { tenant, connection, id, name, label, versions, primary }
+        ),
+        3 => (0..TENANTS, 0..IDS, any::<bool>(), prop::option::of(0..NAMES), prop::option::of(0..2u8), any::<Option<bool>>()).prop_map(
+            |(tenant, id, stale, name, label, cached)| Op::Update { tenant, id, stale, name, label, cached }
+        ),
+        2 => (0..TENANTS, 0..IDS, any::<bool>()).prop_map(|(tenant, id, disabled)| Op::Disable { tenant, id, disabled }),
+        4 => (0..TENANTS, 0..IDS, versions(), 1..=VERSIONS)
+            .prop_map(|(tenant, id, versions, primary)| Op::Add { tenant, id, versions, primary }),
+        3 => (0..TENANTS, 0..IDS).prop_map(|(tenant, id)| Op::Detach { tenant, id }),
+    ]
+}
+
+/// A key as the model has it. Provider key and version are by number; version 0 is unnamed.
+#[derive(Debug, Clone)]
+struct Modelled {
+    name: u8,
+    connection: usize,
+    label: u8,
+    disabled: bool,
+    detached: bool,
+    cached: Option<bool>,
+    epoch: u64,
+    revision: u64,
+    primary: u32,
+    versions: BTreeMap<u32, (u8, u8)>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Refusal {
+    NotFound,
+    AlreadyExists,
+    ProviderKeyTaken,
+    Precondition,
+}
+
+/// The model: by tenant and id; and who holds each provider key.
+#[derive(Debug, Default, Clone)]
+struct Model {
+    keys: BTreeMap<(usize, u8), Modelled>,
+    holders: BTreeMap<u8, (usize, u8)>,
+}
+
+impl Model {
+    fn attached(&mut self, tenant: usize, id: u8) -> Option<&mut Modelled> {
+        self.keys.get_mut(&(tenant, id)).filter(|key| !key.detached)
+    }
+
+    fn name_taken(&self, tenant: usize, id: u8, name: u8) -> bool {
+        self.keys
+            .iter()
+            .any(|(at, key)| at.0 == tenant && at.1 != id && key.name == name && !key.detached)
+    }
+
+    /// Adds versions to a key, or says all that is wrong with them.
+    fn add(&mut self, at: (usize, u8), versions: &[(u32, u8, u8)], primary: u32, wrong: &mut BTreeSet<Refusal>) -> bool {
+        let mut all = self.keys[&at].versions.clone();
+        let before = all.len();
+        for (number, provider_key, name) in versions {
+            if *self.holders.entry(*provider_key).or_insert(at) != at {
+                wrong.insert(Refusal::ProviderKeyTaken);
+            }
+            let version = (*provider_key, *name);
+            let named_elsewhere = *name != 0 && all.iter().any(|(other, is)| other != number && *is == version);
+            if named_elsewhere || *all.entry(*number).or_insert(version) != version {
+                wrong.insert(Refusal::AlreadyExists);
+            }
+        }
+        if !all.contains_key(&primary) {
+            wrong.insert(Refusal::NotFound);
+        }
+        let added = all.len() > before;
+        let key = self.keys.get_mut(&at).unwrap();
+        let moved = key.primary != primary;
+        key.versions = all;
+        key.primary = primary;
+        added || moved
+    }
+
+    /// Does it, or tells every refusal that would be right and changes nothing.
+    fn apply(&mut self, op: &Op) -> Result<(), BTreeSet<Refusal>> {
+        let mut next = self.clone();
+        let mut wrong = BTreeSet::new();
+        match op {
+            Op::Create {
+                tenant,
+                connection,
+                id,
+                name,
+                label,
+                versions,
+                primary,
+            } => {
+                let at = (*tenant, *id);
+                // The key names the provider key of the first version that is the primary one.
+                if !versions.iter().any(|version| version.0 == *primary) {
+                    return Err([Refusal::NotFound].into());
+                }
+                let old = next.keys.get(&at);
+                if old.is_some_and(|key| !key.detached) || self.name_taken(*tenant, *id, *name) {
+                    return Err([Refusal::AlreadyExists].into());
+                }
+                let key = Modelled {
+                    name: *name,
+                    connection: *connection,
+                    label: *label,
+                    disabled: false,
+                    detached: false,
+                    cached: None,
+                    epoch: old.map_or(1, |key| key.epoch + 1),
+                    revision: old.map_or(1, |key| key.revision + 1),
+                    primary: *primary,
+                    versions: old.map(|key| key.versions.clone()).unwrap_or_default(),
+                };
+                next.keys.insert(at, key);
+                next.add(at, versions, *primary, &mut wrong);
+            }
+            Op::Update {
+                tenant,
+                id,
+                stale,
+                name,
+                label,
+                cached,
+            } => {
+                let taken = name.is_some_and(|name| self.name_taken(*tenant, *id, name));
+                let key = next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
+                if *stale {
+                    wrong.insert(Refusal::Precondition);
+                } else if taken {
+                    wrong.insert(Refusal::AlreadyExists);
+                }
+                key.name = name.unwrap_or(key.name);
+                key.label = label.unwrap_or(key.label);
+                if cached.is_some() && *cached != key.cached {
+                    key.cached = *cached;
+                    key.epoch += 1;
+                }
+                key.revision += 1;
+            }
+            Op::Disable { tenant, id, disabled } => {
+                let key = next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
+                if key.disabled != *disabled {
+                    key.disabled = *disabled;
+                    key.epoch += 1;
+                    key.revision += 1;
+                }
+            }
+            Op::Add {
+                tenant,
+                id,
+                versions,
+                primary,
+            } => {
+                next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
+                if next.add((*tenant, *id), versions, *primary, &mut wrong) {
+                    next.keys.get_mut(&(*tenant, *id)).unwrap().revision += 1;
+                }
+            }
+            Op::Detach { tenant, id } => {
+                let key = next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
+                key.detached = true;
+                key.epoch += 1;
+                key.revision += 1;
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        *self = next;
+        Ok(())
+    }
+}
+
+/// Where a sequence takes place: tenants and connections of its own.
+struct World {
+    store: Arc<dyn Store>,
+    /// Provider keys are unique in the installation, so that each sequence has its own.
+    number: u32,
+    tenants: Vec<(TenantId, Vec<Connection>)>,
+}
+
+impl World {
+    async fn new(store: Arc<dyn Store>, number: u32) -> Self {
+        let mut tenants = Vec::new();
+        for tenant in 0..TENANTS {
+            let id = new_tenant(&*store, &format!("s{number}-{tenant}")).await;
+            let mut connections = Vec::new();
+            for connection in 0..CONNECTIONS {
+                connections.push(new_connection(&*store, id, &format!("c{connection}")).await);
+            }
+            tenants.push((id, connections));
+        }
+        Self { store, number, tenants }
+    }
+
+    fn provider_key(&self, provider_key: u8) -> String {
+        format!("s{}/{provider_key}", self.number)
+    }
+
+    fn version(&self, (number, provider_key, name): (u32, u8, u8)) -> claviger::store::model::KeyVersion {
+        let name = if name == 0 { String::new() } else { format!("v{name}") };
+        version(number, &self.provider_key(provider_key), &name)
+    }
+
+    async fn apply(&self, op: &Op) -> Result<(), StoreError> {
+        let store = &self.store;
+        match op {
+            Op::Create {
+                tenant,
+                connection,
+                id,
+                name,
+                label,
+                versions,
+                primary,
+            } => {
+                let on = versions.iter().find(|version| version.0 == *primary).map_or(0, |version| version.1);
+                let mut new = key(&self.tenants[*tenant].1[*connection], &name_of(*name), &self.provider_key(on));
+                new.id = id_of(*id);
+                new.labels = label_of(*label);
+                new.primary_version = *primary;
+                let versions: Vec<_> = versions.iter().map(|version| self.version(*version)).collect();
+                store.create_key(&new, &versions, &NONE).await.map(drop)
+            }
+            Op::Update {
+                tenant,
+                id,
+                stale,
+                name,
+                label,
+                cached,
+            } => {
+                let tenant = self.tenants[*tenant].0;
+                let revision = store.key(tenant, id_of(*id)).await.map_or(0, |key| key.revision);
+                let patch = KeyPatch {
+                    expected_revision: revision + u64::from(*stale),
+                    name: name.map(name_of),
+                    labels: label.map(label_of),
+                    cache: cached.map(|on| CacheSettings {
+                        enabled: Some(on),
+                        ..CacheSettings::default()
+                    }),
+                    at: 0,
+                };
+                store.update_key(tenant, id_of(*id), &patch, &NONE).await.map(drop)
+            }
+            Op::Disable { tenant, id, disabled } => store
+                .set_key_disabled(self.tenants[*tenant].0, id_of(*id), *disabled, 0, &NONE)
+                .await
+                .map(drop),
+            Op::Add {
+                tenant,
+                id,
+                versions,
+                primary,
+            } => {
+                let versions: Vec<_> = versions.iter().map(|version| self.version(*version)).collect();
+                store
+                    .add_key_versions(self.tenants[*tenant].0, id_of(*id), &versions, *primary, 0, &NONE)
+                    .await
+                    .map(drop)
+            }
+            Op::Detach { tenant, id } => store.detach_key(self.tenants[*tenant].0, id_of(*id), 0, &NONE).await,
+        }
+    }
+
+    /// Every read gives what the model has.
+    async fn compare(&self, model: &Model) {
+        for (number, (tenant, connections)) in self.tenants.iter().enumerate() {
+            for id in 0..IDS {
+                self.compare_key(model, number, id).await;
+            }
+            for name in 0..NAMES {
+                let expected = model
+                    .keys
+                    .iter()
+                    .find(|(at, key)| at.0 == number && !key.detached && key.name == name);
+                let found = self.store.key_by_name(*tenant, &name_of(name)).await.ok().map(|key| key.id);
+                assert_eq!(found, expected.map(|(at, _)| id_of(at.1)));
+            }
+            for provider_key in 0..PROVIDER_KEYS {
+                let expected = model.holders.get(&provider_key).filter(|at| at.0 == number);
+                let expected = expected.map(|at| (id_of(at.1), model.keys[at].detached));
+                let kind = connections[0].provider;
+                let holder = self
+                    .store
+                    .provider_key_holder(*tenant, kind, &self.provider_key(provider_key))
+                    .await
+                    .unwrap();
+                assert_eq!(holder, expected);
+            }
+            for (label, connection) in [(None, None), (Some(0), None), (Some(1), Some(0)), (None, Some(1))] {
+                let mut expected: Vec<_> = model
+                    .keys
+                    .iter()
+                    .filter(|(at, key)| at.0 == number && !key.detached)
+                    .filter(|(_, key)| label.is_none_or(|label| key.label == label))
+                    .filter(|(_, key)| connection.is_none_or(|connection| key.connection == connection))
+                    .map(|(_, key)| name_of(key.name))
+                    .collect();
+                expected.sort();
+                let filter = KeyFilter {
+                    connection: connection.map(|connection| connections[connection].id),
+                    disabled: None,
+                    label: label.map(|label| label_of(label).pop_first().unwrap()),
+                };
+                let found = self.store.keys(*tenant, &filter, &first(100)).await.unwrap();
+                assert_eq!(found.into_iter().map(|key| key.name).collect::<Vec<_>>(), expected);
+            }
+        }
+    }
+
+    async fn compare_key(&self, model: &Model, number: usize, id: u8) {
+        let (tenant, connections) = &self.tenants[number];
+        let found = self.store.key(*tenant, id_of(id)).await;
+        let versions = self.store.key_versions(*tenant, id_of(id)).await;
+        let Some(expected) = model.keys.get(&(number, id)) else {
+            refused!(found, StoreError::NotFound);
+            refused!(versions, StoreError::NotFound);
+            return;
+        };
+        let told: BTreeMap<_, _> = versions
+            .unwrap()
+            .into_iter()
+            .map(|v| (v.number, (v.provider_key, v.provider_version)))
+            .collect();
+        let versions: BTreeMap<_, _> = expected
+            .versions
+            .iter()
+            .map(|(number, (provider_key, name))| self.version((*number, *provider_key, *name)))
+            .map(|v| (v.number, (v.provider_key, v.provider_version)))
+            .collect();
+        assert_eq!(told, versions);
+        if expected.detached {
+            refused!(found, StoreError::NotFound);
+            return;
+        }
+        let key: Key = found.unwrap();
+        assert_eq!(
+            (
+                key.name,
+                key.connection,
+                key.labels,
+                key.disabled,
+                key.cache.enabled,
+                key.epoch,
+                key.revision,
+                key.primary_version
+            ),
+            (
+                name_of(expected.name),
+                connections[expected.connection].id,
+                label_of(expected.label),
+                expected.disabled,
+                expected.cached,
+                expected.epoch,
+                expected.revision,
+                expected.primary
+            )
+        );
+        assert_eq!(key.provider_key, versions[&expected.primary].0);
+    }
+}
+
+fn id_of(id: u8) -> KeyId {
+    KeyId::from_bytes([id; 16])
+}
+
+fn name_of(name: u8) -> String {
+    format!("k{name}")
+}
+
+fn label_of(label: u8) -> Labels {
+    labels([("stage", if label == 0 { "test" } else { "live" })])
+}
+
+async fn follow(world: World, ops: Vec<Op>) {
+    let mut model = Model::default();
+    for op in ops {
+        let expected = model.apply(&op);
+        let got = world.apply(&op).await.map_err(|error| match error {
+            StoreError::NotFound => Refusal::NotFound,
+            StoreError::AlreadyExists => Refusal::AlreadyExists,
+            StoreError::ProviderKeyTaken => Refusal::ProviderKeyTaken,
+            StoreError::Precondition => Refusal::Precondition,
+            StoreError::InUse | StoreError::IdempotencyTaken | StoreError::Damaged(_) | StoreError::Database(_) => panic!("{error:?}"),
+        });
+        match (expected, got) {
+            (Ok(()), Ok(())) => {}
+            (Err(right), Err(refusal)) if right.contains(&refusal) => {}
+            (expected, got) => panic!("{op:?}: {got:?} instead of {expected:?}"),
+        }
+        world.compare(&model).await;
+    }
+}
+
+async fn random_sequences_do_what_the_model_does(store: Arc<dyn Store>) {
+    let runtime = tokio::runtime::Handle::current();
+    let tried = tokio::task::spawn_blocking(move || {
+        let number = std::cell::Cell::new(0);
+        let config = Config {
+            cases: SEQUENCES,
+            failure_persistence: None,
+            max_shrink_iters: 200,
+            ..Config::default()
+        };
+        TestRunner::new(config).run(&prop::collection::vec(op(), 1..LENGTH), |ops| {
+            number.set(number.get() + 1);
+            runtime.block_on(async {
+                follow(World::new(Arc::clone(&store), number.get()).await, ops).await;
+            });
+            Ok(())
+        })
+    });
+    if let Err(error) = tried.await.unwrap() {
+        panic!("{error}");
+    }
+}
