@@ -3,10 +3,17 @@
 //!
 //! `docs/architecture.md` is the map; [`boot`] puts the parts together.
 
+pub mod access;
+pub mod audit;
+pub mod boot;
+pub mod broker;
+pub mod cache;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod duration;
+pub mod envelope;
 pub mod http;
+pub mod keys;
 pub mod store;
 pub mod telemetry;

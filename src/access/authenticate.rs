@@ -138,7 +138,7 @@ impl Authenticator {
             Err(StoreError::NotFound) => return Err(Unauthenticated::Invalid),
             Err(error) => return Err(Unauthenticated::Store(error)),
         };
-        let grants = serde_json::from_str(&token.grants).map_err(|_| Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
+        let grants = Grants::from_kept(&token.grants).ok_or(Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
         Ok(Known {
             token,
             grants,

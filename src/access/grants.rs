@@ -142,6 +142,17 @@ impl Grants {
         }
     }
 
+    /// The text that a token's row keeps.
+    pub fn to_kept(&self) -> String {
+        // Closed words and hex ids: writing them as JSON cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Grants::to_kept`] wrote; `None` for anything else.
+    pub fn from_kept(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
     /// The operations.
     pub const fn operations(&self) -> ActionSet {
         self.operations

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use claviger_provider::TenantId;
 
+use super::change::Cut;
 use super::health::Unavailable;
 use super::log::Log;
 use super::members::{Number, Outcome, Position, Receipt};
@@ -40,6 +41,11 @@ impl Intent {
     /// the effect.
     pub fn position(&self) -> Position {
         self.receipt.position
+    }
+
+    /// The cut that it announced, if it is one.
+    pub fn cut(&self) -> Option<Cut> {
+        self.outcome.change().and_then(|change| change.cut())
     }
 
     /// Makes the outcome durable. It takes over what the intent said; `complete` adds what

@@ -19,6 +19,13 @@ pub struct Unrecorded {
 }
 
 impl Unrecorded {
+    /// Recording itself failed in a way that left nothing to say.
+    pub fn after_panic() -> Self {
+        Self {
+            failure: Failure::internal(&"recording an outcome panicked"),
+        }
+    }
+
     /// The one failure that may be answered without a record.
     pub const fn failure(&self) -> &Failure {
         &self.failure
@@ -152,6 +159,8 @@ impl Broker {
     async fn record<T>(&self, cx: &Cx, value: Result<T, Failure>) -> Result<Recorded<Result<T, Failure>>, Unrecorded> {
         let deadline = record_deadline(cx);
         let outcome = outcome(&value);
+        // A cut that stands although its own record could not be written.
+        let stands = value.as_ref().is_err_and(|failure| failure.code == Code::EffectiveNotRecorded);
         match cx.take_effect() {
             Some(Effect::Announced(intent)) => {
                 let cut = intent.cut().is_some();
@@ -169,7 +178,7 @@ impl Broker {
                 .log
                 .record(self.entry(cx), outcome, value, deadline)
                 .await
-                .map_err(|error| Unrecorded::new(false, &error)),
+                .map_err(|error| Unrecorded::new(stands, &error)),
         }
     }
 

@@ -31,8 +31,11 @@ mod update_key;
 mod wrap;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::access::Authenticator;
 use crate::audit::{KillFile, Log};
@@ -68,7 +71,11 @@ pub struct Broker {
     authenticator: Authenticator,
     in_flight: Arc<InFlight>,
     idempotency_key: aws_lc_rs::hmac::Key,
+    accepted: TaskTracker,
 }
+
+/// An operation under way.
+pub type Accepted = TaskTrackerToken;
 
 /// What [`Broker::new`] is made of.
 pub struct Parts {
@@ -101,6 +108,7 @@ impl Broker {
             cache_defaults: parts.cache_defaults,
             in_flight: Arc::default(),
             idempotency_key: parts.idempotency_key,
+            accepted: TaskTracker::new(),
         }
     }
 
@@ -122,6 +130,30 @@ impl Broker {
     /// Who calls.
     pub const fn authenticator(&self) -> &Authenticator {
         &self.authenticator
+    }
+
+    /// Lets the cache do what it has put off; to be called a few times a second.
+    pub fn settle_cache(&self) {
+        self.cache.settle();
+    }
+
+    /// Waits until the operations that were accepted have ended, their callers gone or not;
+    /// at most for so long.
+    pub async fn finish_accepted(&self, at_most: Duration) {
+        if tokio::time::timeout(at_most, {
+            self.accepted.close();
+            self.accepted.wait()
+        })
+        .await
+        .is_err()
+        {
+            tracing::warn!("operations were still under way at the end of the drain");
+        }
+    }
+
+    /// Counts an operation as accepted for as long as the guard lives.
+    pub fn accept_operation(&self) -> Accepted {
+        self.accepted.token()
     }
 
     pub(crate) fn cache(&self) -> &DekCache<Failure> {

@@ -10,9 +10,7 @@ use crate::audit::{self, Cut, Object, Verb};
 use crate::store::model::{Principal, Token};
 
 /// The longest life of a token.
-pub const MAX_LIFE: Duration = Duration::from_secs(366 * 86_400);
-/// A token's life where none is asked for.
-pub const DEFAULT_LIFE: Duration = Duration::from_secs(90 * 86_400);
+const MAX_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
 /// What a new token is to be.
 #[derive(Debug, Clone)]
@@ -21,6 +19,11 @@ pub struct TokenRequest {
     pub grants: Grants,
     /// How long it lives.
     pub life: Duration,
+}
+
+impl TokenRequest {
+    /// A token's life where none is asked for.
+    pub const DEFAULT_LIFE: Duration = Duration::from_secs(90 * 86_400);
 }
 
 /// A token with its text, for the one answer that shows it.
@@ -66,7 +69,7 @@ impl Broker {
             principal: principal.id,
             public_id: drawn.public_id,
             secret_sha256: drawn.secret_sha256,
-            grants: serde_json::to_string(&request.grants).map_err(|error| Failure::internal(&error))?,
+            grants: request.grants.to_kept(),
             created: now,
             expires: now.saturating_add(life),
             revoked: None,

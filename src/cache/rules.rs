@@ -7,7 +7,7 @@ use crate::store::model::Key;
 /// The hard cap on an entry's age.
 pub const MAX_AGE: Duration = Duration::from_secs(300);
 
-/// The cache's limits and the rules for keys that set none of their own.
+/// The cache's limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Weight of all entries together, in bytes.
@@ -16,8 +16,6 @@ pub struct Limits {
     pub entries_per_tenant: usize,
     /// Bytes of one tenant.
     pub bytes_per_tenant: usize,
-    /// For keys without rules of their own.
-    pub defaults: Rules,
 }
 
 /// The rules for one key.

@@ -10,12 +10,15 @@ mod connect;
 mod connections;
 mod data;
 mod deliver;
+mod dev;
 mod exit;
+mod init;
 mod input;
 mod keys;
 mod once;
 mod pages;
 mod print;
+mod serve;
 mod serving;
 #[cfg(test)]
 mod tests;
@@ -49,6 +52,14 @@ pub struct Cli {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve the API until told to stop (SIGTERM or SIGINT)
+    Serve(ServeArgs),
+    /// Try it: a gateway on loopback with the embedded provider, walked through once
+    Dev(DevArgs),
+    /// Make the data folder and the first administrator's token
+    Init(InitArgs),
+    /// Print the OpenAPI document
+    Openapi,
     /// Read the configuration and report every mistake in it
     CheckConfig(check_config::Args),
     /// Manage connections: how to reach one provider with one set of rights
@@ -87,6 +98,11 @@ struct Terminal<'t> {
 }
 
 impl Cli {
+    /// Whether the command is the gateway itself, which wants every processor.
+    pub const fn serves(&self) -> bool {
+        matches!(self.command, Command::Serve(_) | Command::Dev(_))
+    }
+
     /// Does what was asked for, and says how it ended. Answers go to standard output, what
     /// went wrong to standard error.
     pub async fn run(self) -> Exit {
@@ -113,6 +129,10 @@ impl Cli {
 async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     let client = || connect.client().and_then(Client::new);
     match command {
+        Command::Serve(args) => serve::run(&args).await,
+        Command::Dev(args) => dev::run(&args, terminal).await,
+        Command::Init(args) => init::run(&args, terminal).await,
+        Command::Openapi => openapi(terminal),
         Command::CheckConfig(args) => args.run(terminal),
         Command::Connections(command) => command.run(&client()?, terminal).await,
         Command::Keys(command) => command.run(&client()?, terminal).await,
@@ -125,6 +145,13 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Principals(command) => command.run(&client()?, terminal).await,
         Command::Tenants(command) => command.run(&client()?, terminal).await,
     }
+}
+
+fn openapi(terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    terminal
+        .out
+        .write_all(crate::http::openapi::json().as_bytes())
+        .map_err(|error| cannot_write(&error))
 }
 
 fn cannot_write(error: &io::Error) -> Failure {

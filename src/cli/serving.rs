@@ -58,4 +58,7 @@ pub struct InitArgs {
     /// The file for the first administrator's token (mode 0600); nothing: a terminal only
     #[arg(long, value_name = "FILE")]
     pub token_out: Option<PathBuf>,
+    /// Issue another administrator's token for a gateway that exists and is not running
+    #[arg(long)]
+    pub new_token: bool,
 }

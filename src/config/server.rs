@@ -49,7 +49,7 @@ pub struct TlsFiles {
 pub struct Limits {
     /// Connections open at once; further ones wait in the system's queue.
     pub max_connections: u32,
-    /// Requests in hand at once over all connections; further ones are answered 503.
+    /// Requests in hand at once over all connections; further ones are answered 429 at once.
     pub max_in_flight: u32,
     /// Requests at once on one HTTP/2 connection.
     pub max_streams: u32,

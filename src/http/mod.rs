@@ -1,3 +1,30 @@
-//! The REST face.
+//! The REST face (`docs/api.md`).
+//!
+//! [`router`] is the whole API on one page. A request goes [`exchange`] (id, deadline,
+//! caller, body) -> handler (one file per resource) -> `broker` -> [`answer`]. This module
+//! uses `broker` and `access`; nobody but `boot` uses it.
 
+pub mod answer;
+mod ask;
+mod batch;
+mod connections;
+mod data_keys;
+mod errors;
+pub mod exchange;
+mod handler;
+mod inspect;
+mod json;
+mod keys;
+pub mod openapi;
+mod page;
+mod principals;
+pub mod router;
 pub mod server;
+mod service;
+mod tenants;
+mod tokens;
+mod wire;
+
+pub use exchange::Gateway;
+pub use router::router;
+pub use service::ServiceState;

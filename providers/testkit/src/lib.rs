@@ -9,10 +9,12 @@
 
 pub mod battery;
 pub mod control;
+mod factory;
 mod fake;
 mod faults;
 mod store;
 
+pub use factory::FakeFactory;
 pub use fake::{FakeConfig, FakeProvider, FakeServer};
 pub use faults::{Fault, Faults, Journal, Plan};
 pub use store::MemoryStore;

@@ -1,0 +1,79 @@
+//! Connections of the fake, for the gateway's own binary built with the feature `testkit`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use claviger_provider::{
+    Call, Capabilities, ConnectionId, Error, Factory, ParsedSettings, Provider, ProviderKind, Secret, SettingsError, TenantId,
+};
+
+use crate::{FakeConfig, FakeProvider, FakeServer};
+
+/// Makes fakes that all reach one server.
+pub struct FakeFactory {
+    server: Arc<FakeServer>,
+    config: FakeConfig,
+}
+
+impl FakeFactory {
+    /// Of this server, playing this service.
+    pub fn new(server: Arc<FakeServer>, config: FakeConfig) -> Self {
+        Self { server, config }
+    }
+
+    fn provider(&self) -> FakeProvider {
+        FakeProvider::new(Arc::clone(&self.server), self.config.clone())
+    }
+}
+
+#[async_trait]
+impl Factory for FakeFactory {
+    fn kind(&self) -> ProviderKind {
+        Provider::kind(&self.provider())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Provider::capabilities(&self.provider())
+    }
+
+    fn parse(&self, settings: &str) -> Result<ParsedSettings, Vec<SettingsError>> {
+        if settings.trim() == "{}" {
+            return Ok(ParsedSettings {
+                public: "{}".to_owned(),
+                secrets: Vec::new(),
+            });
+        }
+        let expected = "an empty object: the fake has no settings".to_owned();
+        Err(vec![SettingsError {
+            pointer: String::new(),
+            expected,
+            operator_only: false,
+        }])
+    }
+
+    async fn connect(&self, _: TenantId, _: ConnectionId, _: &str, _: Vec<(String, Secret)>) -> Result<Arc<dyn Call>, Error> {
+        Ok(Arc::new(self.provider()))
+    }
+}
+
+/// The variable that names the control port's address, for instance `127.0.0.1:0`.
+const CONTROL: &str = "CLAVIGER_TESTKIT_CONTROL";
+/// The variable that names a file into which the control port's address is written.
+const CONTROL_FILE: &str = "CLAVIGER_TESTKIT_CONTROL_FILE";
+
+impl FakeFactory {
+    /// A fake with a control port, where `CLAVIGER_TESTKIT_CONTROL` asks for one. The port
+    /// lives as long as the process. Tests call this through `claviger dev` alone.
+    pub async fn controlled() -> Option<Self> {
+        let address: SocketAddr = std::env::var(CONTROL).ok()?.parse().ok()?;
+        let server = FakeServer::new();
+        let control = crate::control::serve(address, Arc::clone(&server)).await.ok()?;
+        if let Some(file) = std::env::var_os(CONTROL_FILE) {
+            std::fs::write(file, control.address().to_string()).ok()?;
+        }
+        // Closed when dropped: it is to stay until the process ends.
+        std::mem::forget(control);
+        Some(Self::new(server, FakeConfig::default()))
+    }
+}

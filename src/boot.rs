@@ -1,0 +1,264 @@
+//! Puts the gateway together: the one place that names concrete providers and stores.
+//!
+//! `main` reaches it through the commands `serve`, `dev` and `init`. The order of the steps
+//! is the order of what may fail: nothing is served before store and log agree.
+
+mod first;
+mod serving;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use claviger_guarded::{Arena, ArenaConfig};
+use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
+use claviger_provider::{Factory, SealedStore};
+use tokio::sync::Semaphore;
+
+use crate::audit::{self, Counters, KillFile, Node, Origin, Recovered};
+use crate::broker::{Broker, Parts, RecoverError};
+use crate::cache::{DekCache, Limits, Rules};
+use crate::config::storage::RootKey as RootKeySource;
+use crate::config::{self, Config};
+use crate::http::{Gateway, ServiceState};
+use crate::keys::{Directory, Factories};
+use crate::store::lock::{DataDir, LockError};
+use crate::store::sealing::{RootKey, RootKeyError};
+use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::Metrics;
+
+pub use first::init;
+pub use serving::Serving;
+
+/// The database's name in the data folder.
+const DATABASE: &str = "claviger.db";
+
+/// Why the gateway does not start. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each is the error of the step that it names")]
+pub enum BootError {
+    #[error(transparent)]
+    Folder(#[from] LockError),
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
+    #[error(
+        "systemd gave no credential named {}: see LoadCredentialEncrypted= in systemd.exec(5)",
+        RootKeySource::CREDENTIAL
+    )]
+    NoCredential,
+    #[error("{0} holds no gateway yet: run claviger init first")]
+    NotInitialised(String),
+    #[error("{0} holds a gateway already; claviger init --new-token issues another administrator's token for it")]
+    Initialised(String),
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("the store failed: {0}")]
+    Rows(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] audit::OpenError),
+    #[error(transparent)]
+    KillFile(#[from] audit::KillFileError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error(transparent)]
+    Unavailable(#[from] audit::Unavailable),
+    #[error(transparent)]
+    Tls(#[from] crate::http::server::TlsError),
+    #[error("{address} cannot be listened on ({kind})")]
+    Listen {
+        address: std::net::SocketAddr,
+        kind: std::io::ErrorKind,
+    },
+    #[error("{what} ({kind})")]
+    Io { what: &'static str, kind: std::io::ErrorKind },
+    #[error("a step of the start ended early")]
+    Ended(#[from] tokio::task::JoinError),
+    #[error("the store's node name is damaged")]
+    Node,
+}
+
+/// How the gateway is started, beside its configuration.
+#[derive(Default)]
+pub struct StartOptions {
+    /// Go on although the store is older than the log, or the log older than the store.
+    pub accept_rollback: bool,
+    /// Started by `claviger dev`: makes what is missing, and may hold the testkit's fake.
+    pub dev: bool,
+    /// The root key, where it does not come from the configuration's source (`dev` only).
+    pub root_key: Option<RootKey>,
+    /// The metrics, if they are on; there is one recorder in a process.
+    pub metrics: Option<Metrics>,
+}
+
+/// The provider families of this build. A new provider is one line here.
+async fn factories(sealed: &Arc<dyn SealedStore>, dev: bool) -> Vec<Arc<dyn Factory>> {
+    #[allow(unused_mut, reason = "a build without providers is possible")]
+    let mut families: Vec<Arc<dyn Factory>> = Vec::new();
+    #[cfg(feature = "local")]
+    families.push(Arc::new(claviger_provider_local::LocalFactory::new(Arc::clone(sealed))));
+    #[cfg(feature = "testkit")]
+    if dev && let Some(fake) = claviger_testkit::FakeFactory::controlled().await {
+        families.push(Arc::new(fake));
+    }
+    let _ = (sealed, dev);
+    families
+}
+
+/// The parts that are open while a gateway lives.
+struct Open {
+    _folder: DataDir,
+    store: Arc<SqliteStore>,
+    recovered: Recovered,
+    kill_file: KillFile,
+    idempotency_key: aws_lc_rs::hmac::Key,
+}
+
+/// Locks the folder, opens the store with the root key, and the log.
+async fn open(config: &Config, options: &mut StartOptions, create: bool) -> Result<Open, BootError> {
+    let folder = DataDir::lock(&config.storage.data_dir)?;
+    let database = folder.path().join(DATABASE);
+    let shown = folder.path().display().to_string();
+    let exists = SqliteStore::exists(&database).map_err(|error| BootError::Io {
+        what: "the data folder cannot be read",
+        kind: error.kind(),
+    })?;
+    let root = match options.root_key.take() {
+        Some(root) => root,
+        None => root_key(&config.storage.root_key, create && !exists)?,
+    };
+    let idempotency_key = root.idempotency_key();
+    let store = match (exists, create) {
+        (true, _) => SqliteStore::open(&database, root).await?,
+        (false, true) => SqliteStore::create(&database, root).await?,
+        (false, false) => return Err(BootError::NotInitialised(shown)),
+    };
+    let store = Arc::new(store);
+    let installation = store.installation().await?;
+    let node: Node = installation.node.parse().map_err(|_| BootError::Node)?;
+    let origin = Origin {
+        installation: installation.id,
+        node,
+    };
+    let path = folder.path().to_owned();
+    let log_options = audit::Options {
+        reserve_bytes: config.audit.disk_reserve,
+        ..audit::Options::default()
+    };
+    let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
+        let kill_file = KillFile::open(&path, origin.installation)?;
+        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options)?))
+    })
+    .await??;
+    Ok(Open {
+        _folder: folder,
+        store,
+        recovered,
+        kill_file,
+        idempotency_key,
+    })
+}
+
+fn root_key(source: &RootKeySource, make: bool) -> Result<RootKey, BootError> {
+    match source {
+        RootKeySource::File(path) if make && !path.exists() => Ok(RootKey::generate_to_file(path)?),
+        RootKeySource::File(path) => Ok(RootKey::from_file(path)?),
+        RootKeySource::SystemdCredential => RootKey::from_systemd()?.ok_or(BootError::NoCredential),
+    }
+}
+
+/// The use cases, on what is open.
+async fn broker(config: &Config, dev: bool, open: Open) -> (Arc<Broker>, Remaining) {
+    let Open {
+        _folder,
+        store,
+        recovered,
+        kill_file,
+        idempotency_key,
+    } = open;
+    let sealed: Arc<dyn SealedStore> = store.clone();
+    let factories = Factories::new(factories(&sealed, dev).await, pipeline(&config.providers));
+    let rules = cache_rules(&config.cache);
+    let arena = Arena::new(ArenaConfig::default());
+    for hardening in arena.hardening() {
+        report_hardening(&hardening);
+    }
+    let limits = Limits {
+        bytes: CACHE_BYTES,
+        entries_per_tenant: config.cache.entries_per_tenant as usize,
+        bytes_per_tenant: usize::try_from(config.cache.bytes_per_tenant).unwrap_or(usize::MAX),
+    };
+    let broker = Broker::new(Parts {
+        store: store.clone(),
+        log: recovered.log.clone(),
+        kill_file,
+        directory: Directory::new(store.clone(), factories),
+        cache: Arc::new(DekCache::new(&limits, arena)),
+        cache_defaults: rules,
+        idempotency_key,
+    });
+    (
+        Arc::new(broker),
+        Remaining {
+            folder: _folder,
+            store,
+            recovered,
+        },
+    )
+}
+
+/// The weight of the whole DEK cache, in bytes; tenants' shares come from the configuration.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// What the broker leaves for boot to keep and to close.
+struct Remaining {
+    folder: DataDir,
+    store: Arc<SqliteStore>,
+    recovered: Recovered,
+}
+
+/// The REST face's state.
+fn gateway(config: &Config, broker: &Arc<Broker>, counters: &Arc<Counters>, service: ServiceState) -> Gateway {
+    Gateway {
+        broker: Arc::clone(broker),
+        counters: Arc::clone(counters),
+        service,
+        in_flight: Arc::new(Semaphore::new(config.server.limits.max_in_flight as usize)),
+        request_deadline: config.server.request_deadline,
+        trusted_proxies: config.server.trusted_proxies.clone(),
+    }
+}
+
+fn service(counted: audit::CountedRight, metrics: Option<Metrics>, draining: &Arc<AtomicBool>) -> ServiceState {
+    ServiceState::new(counted, metrics, Arc::clone(draining))
+}
+
+fn pipeline(settings: &config::providers::Providers) -> PipelineConfig {
+    PipelineConfig {
+        concurrency: settings.concurrency as usize,
+        attempt_timeout: settings.attempt_timeout,
+        retry: RetryConfig {
+            max_retries: settings.retries,
+            ..RetryConfig::default()
+        },
+        breaker: BreakerConfig {
+            consecutive_failures: settings.breaker.failures,
+            open_for: settings.breaker.open_for,
+            ..BreakerConfig::default()
+        },
+    }
+}
+
+fn cache_rules(settings: &config::cache::Cache) -> Rules {
+    Rules {
+        enabled: settings.enabled,
+        max_age: settings.max_age,
+        max_idle: settings.max_idle,
+        max_uses: settings.max_uses,
+    }
+}
+
+fn report_hardening(hardening: &claviger_guarded::Hardening) {
+    if let Err(reason) = &hardening.result {
+        tracing::warn!(hardening = hardening.name, %reason, "a hardening of this process could not be had");
+    }
+}

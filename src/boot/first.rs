@@ -1,0 +1,120 @@
+//! The first administrator: a platform operator with a token that lives for a day.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use claviger_provider::{PrincipalId, Secret, TenantId, TokenId};
+
+use super::{BootError, DATABASE, Open, StartOptions, open};
+use crate::access::{Action, Grants, NewToken};
+use crate::audit::{Change, Log, Object, Outcome, Verb};
+use crate::config::Config;
+use crate::store::lock::DataDir;
+use crate::store::model::{Principal, PrincipalKind, Token};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Store, StoreError};
+
+/// The administrator's name.
+const ADMINISTRATOR: &str = "administrator";
+/// How long the token lives: long enough to make a lasting one.
+const LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long a record may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Makes the data folder, the root key's file if it is missing, the store and the first
+/// administrator's token; with `new_token`, another such token for a gateway that exists.
+/// The gateway must not be running. Answers the token's text, which is kept nowhere.
+///
+/// # Errors
+/// See [`BootError`].
+pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -> Result<Secret, BootError> {
+    let exists = {
+        let folder = DataDir::lock(&config.storage.data_dir)?;
+        SqliteStore::exists(&folder.path().join(DATABASE)).map_err(|error| BootError::Io {
+            what: "the data folder cannot be read",
+            kind: error.kind(),
+        })?
+    };
+    let shown = config.storage.data_dir.display().to_string();
+    match (exists, new_token) {
+        (true, false) => return Err(BootError::Initialised(shown)),
+        (false, true) => return Err(BootError::NotInitialised(shown)),
+        (true, true) | (false, false) => {}
+    }
+    let Open {
+        _folder, store, recovered, ..
+    } = open(config, &mut options, true).await?;
+    let store: Arc<SqliteStore> = store;
+    let issued = administrator(store.as_ref(), &recovered.log).await;
+    recovered.log.close().await;
+    store.close().await;
+    issued
+}
+
+/// Issues an administrator's token: intent, effect, outcome, as for every change.
+async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError> {
+    let now = Utc::now().timestamp_micros();
+    let tenant = TenantId::INSTALLATION;
+    let principal = match store.principal_by_name(tenant, ADMINISTRATOR).await {
+        Ok(principal) => principal,
+        Err(StoreError::NotFound) => {
+            let principal = Principal {
+                id: PrincipalId::random(),
+                tenant,
+                name: ADMINISTRATOR.to_owned(),
+                kind: PrincipalKind::Person,
+                created: now,
+            };
+            let record = log.entry(tenant, Action::ManagePrincipals);
+            let intent = log
+                .intent(
+                    record,
+                    Change::new(Verb::Create, Object::Principal, &principal.id),
+                    Instant::now() + PATIENCE,
+                )
+                .await?;
+            let change = store::Change {
+                intent: Some(intent.position().0),
+                idempotency: None,
+            };
+            store.create_principal(&principal, &change).await?;
+            intent
+                .resolve(Outcome::Success, |_| (), (), Instant::now() + PATIENCE)
+                .await?
+                .into_value();
+            principal
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let drawn = NewToken::draw();
+    let token = Token {
+        id: TokenId::random(),
+        tenant,
+        principal: principal.id,
+        public_id: drawn.public_id,
+        secret_sha256: drawn.secret_sha256,
+        grants: Grants::everything().to_kept(),
+        created: now,
+        expires: now.saturating_add(i64::try_from(LIFE.as_micros()).unwrap_or(i64::MAX)),
+        revoked: None,
+    };
+    let record = log.entry(tenant, Action::ManageTokens);
+    let intent = log
+        .intent(
+            record,
+            Change::new(Verb::Create, Object::Token, &token.id),
+            Instant::now() + PATIENCE,
+        )
+        .await?;
+    let change = store::Change {
+        intent: Some(intent.position().0),
+        idempotency: None,
+    };
+    store.create_token(&token, &change).await?;
+    intent
+        .resolve(Outcome::Success, |_| (), (), Instant::now() + PATIENCE)
+        .await?
+        .into_value();
+    Ok(drawn.text)
+}

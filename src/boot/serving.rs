@@ -1,0 +1,169 @@
+//! A gateway at work, from its start to its drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use claviger_guarded::harden_process;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{BootError, Remaining, StartOptions, broker, gateway, open, report_hardening, service};
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::config::server::Transport;
+use crate::http::router;
+use crate::http::server::{Drained, Listener, Running, Tls};
+use crate::store::Store;
+use crate::store::lock::DataDir;
+use crate::store::sqlite::SqliteStore;
+
+/// How often the cache settles: it has no thread of its own, and expired bytes must go.
+const SETTLE: Duration = Duration::from_millis(250);
+/// How often kept answers are pruned.
+const PRUNE: Duration = Duration::from_secs(3600);
+/// How long an answer is kept for its idempotency key, in microseconds.
+const KEPT: i64 = 24 * 3600 * 1_000_000;
+
+/// A gateway that serves.
+pub struct Serving {
+    running: Running,
+    broker: Arc<Broker>,
+    store: Arc<SqliteStore>,
+    draining: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    background: Vec<JoinHandle<()>>,
+    drain_timeout: Duration,
+    /// Held until everything else is closed.
+    _folder: DataDir,
+}
+
+impl Serving {
+    /// Starts a gateway: opens what it needs, brings store and log to agree, and listens.
+    ///
+    /// # Errors
+    /// See [`BootError`]; nothing is served then.
+    pub async fn start(config: &Config, mut options: StartOptions) -> Result<Self, BootError> {
+        for hardening in harden_process() {
+            report_hardening(&hardening);
+        }
+        let tls = match &config.server.transport {
+            Transport::Plain => None,
+            Transport::Tls(files) => Some(Tls::load(files)?),
+        };
+        let metrics = options.metrics.take();
+        let dev = options.dev;
+        let accept_rollback = options.accept_rollback;
+        let opened = open(config, &mut options, dev).await?;
+        let (broker, Remaining { folder, store, recovered }) = broker(config, dev, opened).await;
+        let recovery = broker.recover(recovered.open_intents, &recovered.history, accept_rollback).await?;
+        if !recovered.was_clean {
+            tracing::warn!(?recovery, "the last run did not end in order; store and log agree again");
+        }
+        if let Some(last) = store.last_applied().await? {
+            store.prune_applied(last).await?;
+        }
+
+        let draining = Arc::new(AtomicBool::new(false));
+        let keeper = metrics.clone();
+        let service = service(recovered.counted, metrics, &draining);
+        let gateway = Arc::new(gateway(config, &broker, &recovered.counters, service));
+        let address = config.server.listen;
+        let listener = Listener::bind(address, tls, config.server.limits.clone())
+            .await
+            .map_err(|error| BootError::Listen {
+                address,
+                kind: error.kind(),
+            })?;
+        let running = listener.serve(router(gateway));
+
+        let (stop, stopped) = watch::channel(false);
+        let until = |mut stopped: watch::Receiver<bool>| async move {
+            // An error means that nobody is left to stop it, which is a stop too.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let counters = recovered.counters;
+        let log = broker.log().clone();
+        let counting = until(stopped.clone());
+        let settling = Arc::clone(&broker);
+        let pruning = Arc::clone(&broker);
+        let mut background = vec![
+            tokio::spawn(async move { counters.run(&log, counting).await }),
+            tokio::spawn(every(SETTLE, until(stopped.clone()), move || {
+                let broker = Arc::clone(&settling);
+                async move { broker.settle_cache() }
+            })),
+            tokio::spawn(every(PRUNE, until(stopped.clone()), move || {
+                let broker = Arc::clone(&pruning);
+                async move {
+                    if let Err(error) = broker.store().prune_idempotency(broker.now() - KEPT).await {
+                        tracing::warn!(%error, "kept answers could not be pruned");
+                    }
+                }
+            })),
+        ];
+        if let Some(keeper) = keeper {
+            let until = until(stopped);
+            background.push(tokio::spawn(async move {
+                tokio::select! {
+                    () = keeper.keep() => {}
+                    () = until => {}
+                }
+            }));
+        }
+        tracing::info!(address = %running.local_addr(), "serving");
+        Ok(Self {
+            running,
+            broker,
+            store,
+            draining,
+            stop,
+            background,
+            drain_timeout: config.server.drain_timeout,
+            _folder: folder,
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.running.local_addr()
+    }
+
+    /// Stops in order: `/readyz` turns false, the listener drains, the counters are
+    /// recorded, the log and the store are closed.
+    pub async fn stop(self) {
+        self.draining.store(true, Ordering::Release);
+        match self.running.drain(self.drain_timeout).await {
+            Drained::Complete => tracing::info!("drained"),
+            Drained::Cut(connections) => tracing::warn!(connections, "connections were cut at the end of the drain"),
+        }
+        self.broker.finish_accepted(self.drain_timeout).await;
+        self.stop.send_replace(true);
+        for task in self.background {
+            if let Err(error) = task.await {
+                tracing::warn!(%error, "a background task ended early");
+            }
+        }
+        self.broker.log().close().await;
+        self.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Runs `work` at each tick until `until` is done.
+async fn every<F, Fut>(period: Duration, until: impl Future<Output = ()>, work: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = ()>,
+{
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tokio::pin!(until);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => work().await,
+            () = &mut until => return,
+        }
+    }
+}

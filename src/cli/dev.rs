@@ -1,0 +1,255 @@
+//! `claviger dev`: a gateway on loopback, walked through once as a client would.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use claviger_provider::Secret;
+use reqwest::{Method, Url};
+use serde_json::{Value, json};
+
+use super::init::{create_private, write_line};
+use super::serve::{not_started, until_signal};
+use super::{DevArgs, Terminal, cannot_write};
+use crate::boot::{Serving, StartOptions, init};
+use crate::client::{Call, Client, Failure, Problem, Settings, Token};
+use crate::config::Config;
+use crate::store::sealing::RootKey;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::start_log;
+
+/// The root key as text, instead of the file that `dev` makes otherwise.
+const ROOT_KEY: &str = "CLAVIGER_ROOT_KEY";
+/// The tenant of the walk.
+const TENANT: &str = "dev";
+
+/// Starts, walks, prints what to copy, and serves until a signal; with `--once` it ends
+/// after the walk.
+pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let temporary = match args.data_dir {
+        Some(_) => None,
+        None => Some(
+            tempfile::Builder::new()
+                .prefix("claviger-dev-")
+                .tempdir()
+                .map_err(|error| local("a folder", &error))?,
+        ),
+    };
+    let folder = args
+        .data_dir
+        .clone()
+        .or_else(|| temporary.as_ref().map(|folder| folder.path().to_owned()))
+        .unwrap_or_default();
+    let config = configuration(&folder, args.port)?;
+    start_log(&config.telemetry).map_err(|_| Failure::Local("the log was begun twice".to_owned()))?;
+    let metrics = Metrics::install().map_err(|_| Failure::Local("the metrics were begun twice".to_owned()))?;
+
+    let exists = folder.join("claviger.db").exists();
+    let token = init(&config, options()?, exists).await.map_err(|error| not_started(&error))?;
+    let token_file = folder.join("admin.token");
+    // An older one has expired, or soon will.
+    let _ = std::fs::remove_file(&token_file);
+    write_line(&mut create_private(&token_file)?, &token).map_err(|error| local("the token's file", &error))?;
+
+    let serving = Serving::start(
+        &config,
+        StartOptions {
+            dev: true,
+            metrics: Some(metrics),
+            ..options()?
+        },
+    )
+    .await
+    .map_err(|error| not_started(&error))?;
+    let address = serving.local_addr();
+    say(
+        terminal,
+        &format!("claviger dev: serving on http://{address}, data in {}\n\n", folder.display()),
+    )?;
+    let walked = walk(terminal, address, &token).await;
+    if walked.is_ok() && !args.once {
+        say(terminal, &copyable(address, &token_file))?;
+        until_signal().await?;
+    }
+    serving.stop().await;
+    walked
+}
+
+fn options() -> Result<StartOptions, Failure> {
+    let root_key = match std::env::var(ROOT_KEY) {
+        Ok(text) => Some(RootKey::from_env_text(&text).map_err(|error| Failure::Usage(error.to_string()))?),
+        Err(_) => None,
+    };
+    Ok(StartOptions {
+        root_key,
+        ..StartOptions::default()
+    })
+}
+
+/// Defaults, in this folder, on this loopback port, with logs for a person.
+fn configuration(folder: &Path, port: u16) -> Result<Config, Failure> {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let path = |path: PathBuf| path.display().to_string();
+    let given = [
+        ("CLAVIGER_SERVER__LISTEN".to_owned(), listen.to_string()),
+        ("CLAVIGER_STORAGE__DATA_DIR".to_owned(), path(folder.to_owned())),
+        ("CLAVIGER_STORAGE__ROOT_KEY__FILE".to_owned(), path(folder.join("root.key"))),
+        ("CLAVIGER_TELEMETRY__LOG_FORMAT".to_owned(), "human".to_owned()),
+        (
+            "CLAVIGER_TELEMETRY__LOG_LEVEL".to_owned(),
+            std::env::var("CLAVIGER_TELEMETRY__LOG_LEVEL").unwrap_or_else(|_| "warn".to_owned()),
+        ),
+    ];
+    Config::load(None, given.into_iter()).map_err(|errors| Failure::Usage(errors.to_string()))
+}
+
+/// The whole way, once, with a line for each step.
+async fn walk(terminal: &mut Terminal<'_>, address: SocketAddr, token: &Secret) -> Result<(), Failure> {
+    let client = |tenant: Option<&str>| {
+        let address = Url::parse(&format!("http://{address}")).map_err(|_| Failure::Local("the address is no URL".to_owned()))?;
+        let token = Token::parse(token).map_err(|error| Failure::Local(error.to_string()))?;
+        Client::new(Settings {
+            address,
+            token: Some(token),
+            tenant: tenant.map(str::to_owned),
+            authorities: None,
+            timeout: None,
+            allow_plain_http: false,
+        })
+    };
+    let operator = client(None)?;
+    let gateway = client(Some(TENANT))?;
+    // A folder that is kept has them from the time before.
+    made(operator.send(post(&["tenants"], json!({"name": TENANT}))).await)?;
+    made(
+        gateway
+            .send(post(
+                &["connections"],
+                json!({"name": "embedded", "provider": "local", "settings": {}}),
+            ))
+            .await,
+    )?;
+    let name = format!("walk-{}", claviger_provider::KeyId::random());
+    let context = json!({"table": "orders"});
+
+    let key = gateway
+        .send(post(&["keys"], json!({"name": name, "connection": "embedded"})))
+        .await?
+        .body;
+    step(terminal, "key", &format!("{name}, version {}", key["primary_version"]))?;
+
+    let made = gateway
+        .send(post(&["keys", &name, "data-keys"], json!({"context": context})))
+        .await?
+        .body;
+    let (plaintext, wrapped) = (made["plaintext"].clone(), made["wrapped"].clone());
+    let size = wrapped.as_str().map_or(0, str::len);
+    step(
+        terminal,
+        "data key",
+        &format!("32 bytes, wrapped in {size} characters, bound to {context}"),
+    )?;
+
+    let unwrap = || post(&["unwrap"], json!({"wrapped": wrapped, "context": context}));
+    let opened = gateway.send(unwrap()).await?.body;
+    hold(
+        opened["plaintext"] == plaintext && opened["cached"] == json!(false),
+        "the provider gave another key",
+    )?;
+    step(terminal, "unwrap", "the provider opened it")?;
+    let opened = gateway.send(unwrap()).await?.body;
+    hold(
+        opened["plaintext"] == plaintext && opened["cached"] == json!(true),
+        "the cache gave another key, or none",
+    )?;
+    step(terminal, "unwrap again", "from the cache")?;
+
+    let rotated = gateway.send(Call::new(Method::POST, &["keys", &name, "rotate"])).await?.body;
+    hold(rotated["primary_version"] == json!(2), "rotate made no version 2")?;
+    step(terminal, "rotate", "version 2 wraps from now on")?;
+    let old = gateway
+        .send(post(&["keys", &name, "unwrap"], json!({"wrapped": wrapped, "context": context})))
+        .await?
+        .body;
+    hold(old["plaintext"] == plaintext, "the old blob does not open after rotate")?;
+    step(terminal, "old blob", "still opens")?;
+
+    let again = gateway
+        .send(post(&["keys", &name, "rewrap"], json!({"wrapped": wrapped, "context": context})))
+        .await?
+        .body;
+    hold(
+        again["changed"] == json!(true) && again["version"] == json!(2),
+        "rewrap did not move the blob to version 2",
+    )?;
+    let opened = gateway
+        .send(post(&["unwrap"], json!({"wrapped": again["wrapped"], "context": context})))
+        .await?
+        .body;
+    hold(opened["plaintext"] == plaintext, "the rewrapped blob gives another key")?;
+    step(terminal, "rewrap", "now under version 2, the same data key")?;
+
+    gateway.send(Call::new(Method::POST, &["keys", &name, "disable"])).await?;
+    hold(
+        refused_as(gateway.send(unwrap()).await, "key_disabled"),
+        "a disabled key still opens its blob",
+    )?;
+    step(terminal, "disable", "refused at once, cache included")?;
+    say(terminal, "\nAll of it held.\n")
+}
+
+fn post(path: &[&str], body: Value) -> Call {
+    Call::new(Method::POST, path).json(body)
+}
+
+/// Lets pass what exists already.
+fn made<T>(reply: Result<T, Failure>) -> Result<(), Failure> {
+    match reply {
+        Ok(_) => Ok(()),
+        Err(Failure::Problem(problem)) if problem.code == "already_exists" => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn refused_as<T>(reply: Result<T, Failure>, expected: &str) -> bool {
+    matches!(reply, Err(Failure::Problem(problem)) if matches!(problem.as_ref(), Problem { code, .. } if code == expected))
+}
+
+fn hold(held: bool, otherwise: &str) -> Result<(), Failure> {
+    if held {
+        Ok(())
+    } else {
+        Err(Failure::Local(format!("the walk did not hold: {otherwise}")))
+    }
+}
+
+fn step(terminal: &mut Terminal<'_>, name: &str, what: &str) -> Result<(), Failure> {
+    say(terminal, &format!("  {name:<14}{what}\n"))
+}
+
+fn say(terminal: &mut Terminal<'_>, text: &str) -> Result<(), Failure> {
+    terminal
+        .out
+        .write_all(text.as_bytes())
+        .and_then(|()| terminal.out.flush())
+        .map_err(|error| cannot_write(&error))
+}
+
+fn local(what: &str, error: &std::io::Error) -> Failure {
+    Failure::Local(format!("{what} cannot be made ({})", error.kind()))
+}
+
+/// Lines to copy, with the token read from its file so that it stands in no history.
+fn copyable(address: SocketAddr, token_file: &Path) -> String {
+    let file = token_file.display();
+    let mut text = String::new();
+    text.push_str("\nTo copy:\n");
+    text.push_str(&format!("  auth=\"Authorization: Bearer $(cat {file})\" at=http://{address}/v1\n"));
+    text.push_str("  curl -sH \"$auth\" -H 'Claviger-Tenant: dev' -H 'Content-Type: application/json' $at/keys -d '{\"name\":\"orders\",\"connection\":\"embedded\"}'\n");
+    text.push_str("  curl -sH \"$auth\" -H 'Claviger-Tenant: dev' -H 'Content-Type: application/json' $at/keys/orders/data-keys -d '{\"context\":{\"table\":\"orders\"}}'\n");
+    text.push_str("  curl -sH \"$auth\" -H 'Claviger-Tenant: dev' -H 'Content-Type: application/json' $at/unwrap -d '{\"wrapped\":\"clv1...\",\"context\":{\"table\":\"orders\"}}'\n");
+    text.push_str(&format!(
+        "  or: claviger --address http://{address} --token-file {file} --tenant dev keys list\n"
+    ));
+    text.push_str(&format!("\nThe API's documentation: http://{address}/docs. Ctrl-C ends it.\n"));
+    text
+}

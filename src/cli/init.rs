@@ -1,0 +1,69 @@
+//! `claviger init`: the data folder and the first administrator's token.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use claviger_provider::Secret;
+
+use super::serve::not_started;
+use super::{InitArgs, Terminal, cannot_write};
+use crate::boot::{StartOptions, init};
+use crate::client::Failure;
+
+/// Makes everything, and hands the token to its file or to a terminal.
+pub(super) async fn run(args: &InitArgs, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let config = args.config.load().map_err(|errors| Failure::Usage(errors.to_string()))?;
+    if args.token_out.is_none() && !terminal.is_terminal {
+        return Err(Failure::Usage(
+            "the token goes to a file (--token-out FILE) or to a terminal, and standard output is neither".to_owned(),
+        ));
+    }
+    // The file first: without it the token, once made, would be lost.
+    let file = args.token_out.as_deref().map(create_private).transpose()?;
+    let token = match init(&config, StartOptions::default(), args.new_token).await {
+        Ok(token) => token,
+        Err(error) => {
+            if let Some(path) = &args.token_out {
+                // What was made for nothing goes again; if it stays, it is an empty file.
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(not_started(&error));
+        }
+    };
+    let say = |out: &mut dyn Write, text: &str| out.write_all(text.as_bytes()).map_err(|error| cannot_write(&error));
+    match (file, &args.token_out) {
+        (Some(mut file), Some(path)) => {
+            write_line(&mut file, &token).map_err(|error| Failure::Local(format!("{}: {}", path.display(), error.kind())))?;
+            say(
+                terminal.out,
+                &format!("The administrator's token is in {} and lives for 24 hours.\n", path.display()),
+            )?;
+        }
+        (Some(_), None) | (None, Some(_) | None) => {
+            write_line(terminal.out, &token).map_err(|error| cannot_write(&error))?;
+            say(
+                terminal.out,
+                "This is the administrator's token. It is shown this once and lives for 24 hours.\n",
+            )?;
+        }
+    }
+    say(terminal.out, "Next: claviger serve, then claviger tenants create NAME.\n")
+}
+
+/// Makes a new file that only its owner may read.
+pub(super) fn create_private(path: &Path) -> Result<std::fs::File, Failure> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Failure::Usage(format!("{}: the file cannot be made ({})", path.display(), error.kind())))
+}
+
+pub(super) fn write_line(out: &mut dyn Write, token: &Secret) -> std::io::Result<()> {
+    out.write_all(token.expose())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}

@@ -1,0 +1,53 @@
+//! `claviger serve`: the gateway, until a signal ends it.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::ServeArgs;
+use crate::boot::{BootError, Serving, StartOptions};
+use crate::client::Failure;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::start_log;
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let config = args.config.load().map_err(|errors| Failure::Usage(errors.to_string()))?;
+    start_log(&config.telemetry).map_err(|_| Failure::Local("the log was begun twice".to_owned()))?;
+    let metrics = config.telemetry.metrics.then(Metrics::install).transpose();
+    let metrics = metrics.map_err(|_| Failure::Local("the metrics were begun twice".to_owned()))?;
+    let options = StartOptions {
+        accept_rollback: args.accept_rollback,
+        metrics,
+        ..StartOptions::default()
+    };
+    let serving = Serving::start(&config, options).await.map_err(|error| not_started(&error))?;
+    until_signal().await?;
+    serving.stop().await;
+    Ok(())
+}
+
+/// The whole chain of what went wrong, on one line.
+pub(super) fn not_started(error: &BootError) -> Failure {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = next.source();
+    }
+    Failure::Local(text)
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn until_signal() -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| Failure::Local(format!("signals cannot be waited for ({})", error.kind()));
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! `/v1/batch/*`: up to 1000 operations in one request. Each item has its own decision and
+//! record; one sync makes all of them durable.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+
+use super::ask::Ask;
+use super::data_keys::{GenerateDataKey, RewrapKey, UnwrapKey, WrapBytes, do_generate, do_rewrap, do_unwrap, do_wrap};
+use super::errors::Problem;
+use super::handler::Reply;
+use super::wire::{Base64Secret, ContextPairs, Name};
+use crate::broker::{Cx, Failure, Guarded};
+
+/// The most items in one batch.
+const MAX_ITEMS: usize = 1000;
+/// The most items under way for one connection.
+const PER_CONNECTION: usize = 16;
+/// The most items under way in one batch.
+const UNDER_WAY: usize = 64;
+
+/// Data keys to be generated.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateBatch {
+    /// 1 to 1000 items.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub items: Vec<GenerateItem>,
+}
+
+/// One data key to be generated.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateItem {
+    /// The key's name.
+    pub key: Name,
+    /// Its length in bytes: 16, 24, 32, 48 or 64; 32 where left out.
+    #[serde(default)]
+    pub bytes: Option<u16>,
+    /// The encryption context, which unwrap must name again.
+    #[serde(default)]
+    pub context: Option<ContextPairs>,
+    /// Reserved.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// Whether the plaintext is answered too; true where left out.
+    #[serde(default)]
+    pub plaintext: Option<bool>,
+}
+
+/// Bytes to be wrapped.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WrapBatch {
+    /// 1 to 1000 items.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub items: Vec<WrapItem>,
+}
+
+/// One item to be wrapped.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WrapItem {
+    /// The key's name.
+    pub key: Name,
+    /// 1 to 4096 bytes, standard base64 with padding.
+    #[schema(value_type = String, format = Byte)]
+    pub plaintext: Base64Secret,
+    /// The encryption context, which unwrap must name again.
+    #[serde(default)]
+    pub context: Option<ContextPairs>,
+    /// Reserved.
+    #[serde(default)]
+    pub scope: Option<String>,
+}
+
+/// Wrapped keys to be opened.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnwrapBatch {
+    /// 1 to 1000 items.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub items: Vec<UnwrapItem>,
+}
+
+/// One wrapped key to be opened.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnwrapItem {
+    /// The key's name; the one that the wrapped key names where left out.
+    #[serde(default)]
+    pub key: Option<Name>,
+    /// The wrapped key.
+    pub wrapped: String,
+    /// The encryption context that it was wrapped under.
+    #[serde(default)]
+    pub context: Option<ContextPairs>,
+}
+
+/// Wrapped keys to be wrapped anew.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RewrapBatch {
+    /// 1 to 1000 items.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub items: Vec<RewrapItem>,
+}
+
+/// One wrapped key to be wrapped anew.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RewrapItem {
+    /// The key's name.
+    pub key: Name,
+    /// The wrapped key.
+    pub wrapped: String,
+    /// The encryption context that it was wrapped under; it stays.
+    #[serde(default)]
+    pub context: Option<ContextPairs>,
+    /// The name of another key to wrap it under; the same key where left out.
+    #[serde(default)]
+    pub to: Option<Name>,
+}
+
+/// The answers of a batch, in the order of its items.
+#[derive(Serialize, ToSchema)]
+pub struct BatchAnswer {
+    /// One for each item: the members of the single call's answer and `audit_index`, or `error`.
+    pub items: Vec<BatchItem>,
+}
+
+/// What became of one item. It has the members of the single call's answer.
+#[derive(Serialize, ToSchema)]
+pub struct BatchItem {
+    /// The plaintext, standard base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = Byte)]
+    pub plaintext: Option<String>,
+    /// The wrapped key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<String>,
+    /// The key's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The version that wrapped or opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// Whether it came from the cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached: Option<bool>,
+    /// Whether a rewrap changed anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<bool>,
+    /// Whether a rewrap stayed inside the provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inside_provider: Option<bool>,
+    /// The place of the item's record, as `Claviger-Audit-Index` has it for a single call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_index: Option<String>,
+    /// Why it failed; then nothing else is there but `audit_index`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+}
+
+impl BatchItem {
+    const EMPTY: Self = Self {
+        plaintext: None,
+        wrapped: None,
+        key: None,
+        version: None,
+        cached: None,
+        changed: None,
+        inside_provider: None,
+        audit_index: None,
+        error: None,
+    };
+
+    /// A failed item.
+    pub const fn failed(error: Problem) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::EMPTY
+        }
+    }
+}
+
+type Done = (Cx, Result<Guarded<BatchItem>, Failure>);
+
+/// Runs the items, a bounded number at once, and at most so many for one key's connection.
+async fn run<I, F, Fut>(ask: Ask, items: Vec<I>, key: impl Fn(&I) -> Option<Name>, each: F) -> Result<Reply, Failure>
+where
+    I: Send,
+    F: Fn(Ask, I) -> Fut,
+    Fut: Future<Output = Result<Guarded<BatchItem>, Failure>> + Send,
+{
+    ask.only_query(&[])?;
+    ask.cx.require_tenant()?;
+    if items.is_empty() || items.len() > MAX_ITEMS {
+        return Err(Failure::invalid("/items", "1 to 1000 items"));
+    }
+    let mut lanes: HashMap<Option<claviger_provider::ConnectionId>, Arc<Semaphore>> = HashMap::new();
+    let mut work = Vec::with_capacity(items.len());
+    for (place, item) in (0_u32..).zip(items) {
+        // Items whose key leads nowhere share one lane: they are refused without a call.
+        let connection = match key(&item) {
+            Some(name) => ask
+                .broker
+                .directory()
+                .key_by_name(ask.cx.tenant(), name.as_str())
+                .await?
+                .map(|entry| entry.connection().id()),
+            None => None,
+        };
+        let lane = Arc::clone(lanes.entry(connection).or_insert_with(|| Arc::new(Semaphore::new(PER_CONNECTION))));
+        let mut of_item = ask.clone();
+        of_item.cx = ask.cx.item(place);
+        let cx = of_item.cx.clone();
+        let done = each(of_item, item);
+        work.push(async move {
+            let deadline = cx.info().deadline;
+            let result = match tokio::time::timeout_at(deadline.into(), lane.acquire()).await {
+                Ok(Ok(_turn)) => done.await,
+                Ok(Err(closed)) => Err(Failure::internal(&closed)),
+                Err(_) => Err(Failure::deadline()),
+            };
+            (cx, result)
+        });
+    }
+    let done: Vec<Done> = stream::iter(work).buffered(UNDER_WAY).collect().await;
+    Ok(Reply::Batch(done))
+}
+
+#[utoipa::path(post, path = "/v1/batch/data-keys", operation_id = "generateDataKeys", tag = "batch", request_body = GenerateBatch,
+    responses((status = 200, description = "One answer for each item, in order.", body = BatchAnswer)))]
+/// Generate up to 1000 data keys.
+pub async fn generate(ask: Ask, body: GenerateBatch) -> Result<Reply, Failure> {
+    run(
+        ask,
+        body.items,
+        |item| Some(item.key.clone()),
+        |ask, item| async move {
+            let body = GenerateDataKey {
+                bytes: item.bytes,
+                context: item.context,
+                scope: item.scope,
+                plaintext: item.plaintext,
+            };
+            do_generate(&ask, &item.key, body).await?.try_map(|made| {
+                Ok(BatchItem {
+                    plaintext: made.plaintext,
+                    wrapped: Some(made.wrapped),
+                    key: Some(made.key),
+                    version: Some(made.version),
+                    ..BatchItem::EMPTY
+                })
+            })
+        },
+    )
+    .await
+}
+
+#[utoipa::path(post, path = "/v1/batch/wrap", operation_id = "wrapKeys", tag = "batch", request_body = WrapBatch,
+    responses((status = 200, description = "One answer for each item, in order.", body = BatchAnswer)))]
+/// Wrap up to 1000 plaintexts.
+pub async fn wrap(ask: Ask, body: WrapBatch) -> Result<Reply, Failure> {
+    run(
+        ask,
+        body.items,
+        |item| Some(item.key.clone()),
+        |ask, item| async move {
+            let body = WrapBytes {
+                plaintext: item.plaintext,
+                context: item.context,
+                scope: item.scope,
+            };
+            do_wrap(&ask, &item.key, body).await?.try_map(|made| {
+                Ok(BatchItem {
+                    wrapped: Some(made.wrapped),
+                    key: Some(made.key),
+                    version: Some(made.version),
+                    ..BatchItem::EMPTY
+                })
+            })
+        },
+    )
+    .await
+}
+
+#[utoipa::path(post, path = "/v1/batch/unwrap", operation_id = "unwrapKeys", tag = "batch", request_body = UnwrapBatch,
+    responses((status = 200, description = "One answer for each item, in order.", body = BatchAnswer)))]
+/// Open up to 1000 wrapped keys.
+pub async fn unwrap(ask: Ask, body: UnwrapBatch) -> Result<Reply, Failure> {
+    run(
+        ask,
+        body.items,
+        |item| item.key.clone(),
+        |ask, item| async move {
+            let body = UnwrapKey {
+                wrapped: item.wrapped,
+                context: item.context,
+            };
+            do_unwrap(&ask, item.key.as_ref(), body).await?.try_map(|opened| {
+                Ok(BatchItem {
+                    plaintext: Some(opened.plaintext),
+                    key: Some(opened.key),
+                    version: Some(opened.version),
+                    cached: Some(opened.cached),
+                    ..BatchItem::EMPTY
+                })
+            })
+        },
+    )
+    .await
+}
+
+#[utoipa::path(post, path = "/v1/batch/rewrap", operation_id = "rewrapKeys", tag = "batch", request_body = RewrapBatch,
+    responses((status = 200, description = "One answer for each item, in order.", body = BatchAnswer)))]
+/// Wrap up to 1000 wrapped keys anew.
+pub async fn rewrap(ask: Ask, body: RewrapBatch) -> Result<Reply, Failure> {
+    run(
+        ask,
+        body.items,
+        |item| Some(item.key.clone()),
+        |ask, item| async move {
+            let body = RewrapKey {
+                wrapped: item.wrapped,
+                context: item.context,
+                to: item.to,
+            };
+            do_rewrap(&ask, &item.key, body).await?.try_map(|made| {
+                Ok(BatchItem {
+                    wrapped: Some(made.wrapped),
+                    key: Some(made.key),
+                    version: Some(made.version),
+                    changed: Some(made.changed),
+                    inside_provider: Some(made.inside_provider),
+                    ..BatchItem::EMPTY
+                })
+            })
+        },
+    )
+    .await
+}

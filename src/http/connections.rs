@@ -1,0 +1,464 @@
+//! `/v1/connections`: the ways to providers.
+
+use axum::http::StatusCode;
+use claviger_provider::{Capabilities, ContextBinding, Finding, How, KeySpec, ProviderKind, RightReport, Rotation, Secret};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+use super::answer::etag;
+use super::ask::Ask;
+use super::handler::{Reply, empty_reply, json_reply, keeper, object_reply};
+use super::keys::Spec;
+use super::page;
+use super::wire::{LabelMap, Moment, Name};
+use crate::access::op;
+use crate::broker::{CheckReport, Failure, Guarded, NewConnection};
+use crate::store::model::{Connection, Labels};
+
+/// A provider's family.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "each is a provider's name")]
+pub enum ProviderName {
+    Local,
+    Aws,
+    Gcp,
+    Azure,
+    Vault,
+    Xks,
+    Kmip,
+    Pkcs11,
+}
+
+impl From<ProviderName> for ProviderKind {
+    fn from(name: ProviderName) -> Self {
+        match name {
+            ProviderName::Local => Self::Local,
+            ProviderName::Aws => Self::Aws,
+            ProviderName::Gcp => Self::Gcp,
+            ProviderName::Azure => Self::Azure,
+            ProviderName::Vault => Self::Vault,
+            ProviderName::Xks => Self::Xks,
+            ProviderName::Kmip => Self::Kmip,
+            ProviderName::Pkcs11 => Self::Pkcs11,
+        }
+    }
+}
+
+impl From<ProviderKind> for ProviderName {
+    fn from(kind: ProviderKind) -> Self {
+        match kind {
+            ProviderKind::Local => Self::Local,
+            ProviderKind::Aws => Self::Aws,
+            ProviderKind::Gcp => Self::Gcp,
+            ProviderKind::Azure => Self::Azure,
+            ProviderKind::Vault => Self::Vault,
+            ProviderKind::Xks => Self::Xks,
+            ProviderKind::Kmip => Self::Kmip,
+            ProviderKind::Pkcs11 => Self::Pkcs11,
+        }
+    }
+}
+
+/// A new connection.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateConnection {
+    /// The connection's name, unique in the tenant.
+    pub name: Name,
+    /// The provider's family.
+    pub provider: ProviderName,
+    /// The provider's own settings, secrets included; secrets are never shown again.
+    #[schema(value_type = Object)]
+    pub settings: Box<RawValue>,
+    /// The user's labels.
+    #[serde(default)]
+    pub labels: Option<LabelMap>,
+}
+
+/// What a connection's PATCH may change; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateConnection {
+    /// New labels, all of them.
+    #[serde(default)]
+    pub labels: Option<LabelMap>,
+}
+
+/// Whether calls pass.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionState {
+    /// Calls pass.
+    Active,
+    /// No call passes.
+    Severed,
+}
+
+/// A connection.
+#[derive(Serialize, ToSchema)]
+pub struct ConnectionShown {
+    /// Immutable: 32 lower-case hex digits.
+    pub id: String,
+    /// The name.
+    pub name: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The provider's family.
+    pub provider: ProviderName,
+    /// The settings without their secrets.
+    #[schema(value_type = Object)]
+    pub settings: Box<RawValue>,
+    /// Whether calls pass.
+    pub state: ConnectionState,
+    /// 128 random bits of ours, for a provider's trust policy.
+    pub external_id: String,
+    /// The user's labels.
+    pub labels: Labels,
+    /// `config` when it comes from the operator's file.
+    pub managed_by: Option<String>,
+    /// When it was made.
+    pub created: Moment,
+    /// When it was last changed.
+    pub updated: Moment,
+    /// For `If-Match`.
+    pub etag: String,
+}
+
+/// A page of connections.
+#[derive(Serialize, ToSchema)]
+pub struct ConnectionList {
+    /// The connections, by name.
+    pub items: Vec<ConnectionShown>,
+    /// For the next page, absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+/// What a check found.
+#[derive(Serialize, ToSchema)]
+pub struct CheckShown {
+    /// Whether the provider answered.
+    pub reachable: bool,
+    /// What answered, or why nothing did.
+    pub detail: String,
+    /// Each right, and how it was tried.
+    pub rights: Vec<RightShown>,
+    /// The least-privilege policy to paste at the provider; null where there is no such thing.
+    pub policy: Option<String>,
+}
+
+/// One right.
+#[derive(Serialize, ToSchema)]
+pub struct RightShown {
+    /// The operation that needs it.
+    pub operation: String,
+    /// What was found.
+    pub finding: FindingShown,
+    /// How it was tried, or why it cannot be.
+    pub how: String,
+    /// What to grant or take away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what_to_do: Option<String>,
+}
+
+/// Whether a right is there.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingShown {
+    /// It is.
+    Granted,
+    /// It is not.
+    Denied,
+    /// It is, and there is no use for it.
+    Excessive,
+    /// It cannot be tried without acting.
+    NotTestable,
+}
+
+impl From<RightReport> for RightShown {
+    fn from(right: RightReport) -> Self {
+        Self {
+            operation: right.operation.to_owned(),
+            finding: match right.finding {
+                Finding::Granted => FindingShown::Granted,
+                Finding::Denied => FindingShown::Denied,
+                Finding::Excessive => FindingShown::Excessive,
+                Finding::NotTestable => FindingShown::NotTestable,
+            },
+            how: right.how,
+            what_to_do: right.advice,
+        }
+    }
+}
+
+/// Where an operation takes place.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HowShown {
+    /// Inside the provider.
+    InsideProvider,
+    /// Through the gateway's memory.
+    ThroughMemory,
+    /// Not at all.
+    No,
+}
+
+impl From<How> for HowShown {
+    fn from(how: How) -> Self {
+        match how {
+            How::InsideProvider => Self::InsideProvider,
+            How::ThroughMemory => Self::ThroughMemory,
+            How::No => Self::No,
+        }
+    }
+}
+
+/// What binds the context.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BindingShown {
+    /// The provider, as name-value pairs.
+    Pairs,
+    /// The provider, as associated data.
+    AssociatedData,
+    /// The wrapped key's commitment alone.
+    CommitmentOnly,
+}
+
+/// How a key gets a new version.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RotationShown {
+    /// The provider's key gets one.
+    InPlace,
+    /// A new provider key becomes one.
+    NewKey,
+}
+
+/// What a connection's provider can do, and where.
+#[derive(Serialize, ToSchema)]
+pub struct CapabilitiesShown {
+    /// Key specifications.
+    pub specs: Vec<Spec>,
+    /// Whether it makes keys; otherwise they are adopted only.
+    pub create_key: bool,
+    /// Wrap and unwrap.
+    pub wrap: HowShown,
+    /// Where data keys are generated.
+    pub generate_data_key: HowShown,
+    /// Rewrap under the same key.
+    pub rewrap: HowShown,
+    /// What binds the encryption context.
+    pub context: BindingShown,
+    /// How keys are rotated; null where they are not.
+    pub rotation: Option<RotationShown>,
+    /// Whether keys can be enabled and disabled at the provider.
+    pub set_state: bool,
+    /// Whether deletion can be scheduled.
+    pub schedule_deletion: bool,
+    /// Whether key material can be imported.
+    pub import: bool,
+    /// The most bytes that the provider wraps at once.
+    pub max_plaintext: usize,
+}
+
+impl From<Capabilities> for CapabilitiesShown {
+    fn from(can: Capabilities) -> Self {
+        Self {
+            specs: can.specs.into_iter().map(|spec: KeySpec| spec.into()).collect(),
+            create_key: can.create_key,
+            wrap: can.wrap.into(),
+            generate_data_key: can.generate_data_key.into(),
+            rewrap: can.rewrap.into(),
+            context: match can.context {
+                ContextBinding::Pairs => BindingShown::Pairs,
+                ContextBinding::AssociatedData => BindingShown::AssociatedData,
+                ContextBinding::CommitmentOnly => BindingShown::CommitmentOnly,
+            },
+            rotation: can.rotation.map(|rotation| match rotation {
+                Rotation::InPlace => RotationShown::InPlace,
+                Rotation::NewKey => RotationShown::NewKey,
+            }),
+            set_state: can.set_state,
+            schedule_deletion: can.schedule_deletion,
+            import: can.import,
+            max_plaintext: can.max_plaintext,
+        }
+    }
+}
+
+fn shown(connection: &Connection) -> ConnectionShown {
+    ConnectionShown {
+        id: connection.id.to_string(),
+        name: connection.name.clone(),
+        tenant: connection.tenant.to_string(),
+        provider: connection.provider.into(),
+        // The store only holds what a provider's own parser wrote as JSON.
+        settings: RawValue::from_string(connection.settings.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        state: if connection.severed {
+            ConnectionState::Severed
+        } else {
+            ConnectionState::Active
+        },
+        external_id: connection.external_id.clone(),
+        labels: connection.labels.clone(),
+        managed_by: connection.managed_by.clone(),
+        created: Moment(connection.created),
+        updated: Moment(connection.updated),
+        etag: etag(connection.revision),
+    }
+}
+
+fn connection_reply(status: StatusCode, guarded: Guarded<Connection>) -> Result<Reply, Failure> {
+    object_reply(guarded, status, |connection| connection.revision, |connection| shown(&connection))
+}
+
+#[utoipa::path(post, path = "/v1/connections", operation_id = "createConnection", tag = "connections", request_body = CreateConnection,
+    responses((status = 201, description = "The connection.", body = ConnectionShown)))]
+/// Make a connection. Nothing is reached: that is what its check is for.
+pub async fn create(ask: Ask, body: CreateConnection) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let permit = ask.permit::<op::CreateConnection>()?;
+    let once = match ask.once().await? {
+        Ok(once) => once,
+        Err(reply) => return Ok(reply),
+    };
+    let new = NewConnection {
+        name: body.name.into_string(),
+        provider: body.provider.into(),
+        settings: Arc::new(Secret::copy_from(body.settings.get().as_bytes())),
+        labels: body.labels.unwrap_or_default().0,
+    };
+    let keep = once.keep(StatusCode::CREATED, |row: &Connection| Some(row.revision), shown);
+    let row = ask.broker.create_connection(&ask.cx, permit, new, keeper(&keep)).await?;
+    connection_reply(StatusCode::CREATED, row)
+}
+
+#[utoipa::path(get, path = "/v1/connections", operation_id = "listConnections", tag = "connections",
+    params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+    responses((status = 200, description = "A page of connections.", body = ConnectionList)))]
+/// List connections, by name.
+pub async fn list(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&["page_size", "page_token"])?;
+    let permit = ask.permit::<op::ReadConnection>()?;
+    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+    let page = ask.page()?;
+    let rows = ask.broker.store().connections(ask.cx.tenant(), &page).await?;
+    let next_page_token = page::next(&rows, &page, |row| row.name.clone());
+    let items = rows.iter().map(shown).collect();
+    json_reply(Guarded::free(()), StatusCode::OK, |()| ConnectionList { items, next_page_token })
+}
+
+#[utoipa::path(get, path = "/v1/connections/{connection}", operation_id = "getConnection", tag = "connections",
+    params(("connection" = String, Path, description = "The connection's name.")),
+    responses((status = 200, description = "The connection.", body = ConnectionShown)))]
+/// Read a connection.
+pub async fn get(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.connection::<op::ReadConnection>(&ask.name("connection")?).await?;
+    ask.cx.note(|facts| {
+        facts.policy = Some(permit.policy().clone());
+        facts.connection = Some(entry.id());
+    });
+    connection_reply(StatusCode::OK, Guarded::free(Connection::clone(&entry.view())))
+}
+
+#[utoipa::path(patch, path = "/v1/connections/{connection}", operation_id = "updateConnection", tag = "connections",
+    request_body = UpdateConnection,
+    params(("connection" = String, Path, description = "The connection's name."),
+        ("If-Match" = String, Header, description = "The connection's etag, or `*`.")),
+    responses((status = 200, description = "The connection.", body = ConnectionShown)))]
+/// Change a connection's labels. Where it leads never changes: that is another connection.
+pub async fn update(ask: Ask, body: UpdateConnection) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.connection::<op::UpdateConnection>(&ask.name("connection")?).await?;
+    let expected = ask.if_match()?;
+    let row = ask
+        .broker
+        .update_connection(&ask.cx, permit, &entry, expected, body.labels.map(|labels| labels.0))
+        .await?;
+    connection_reply(StatusCode::OK, row)
+}
+
+#[utoipa::path(delete, path = "/v1/connections/{connection}", operation_id = "deleteConnection", tag = "connections",
+    params(("connection" = String, Path, description = "The connection's name.")),
+    responses((status = 204, description = "Deleted.")))]
+/// Delete a connection that no key uses.
+pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.connection::<op::DeleteConnection>(&ask.name("connection")?).await?;
+    empty_reply(ask.broker.delete_connection(&ask.cx, permit, &entry).await?)
+}
+
+#[utoipa::path(post, path = "/v1/connections/{connection}/check", operation_id = "checkConnection", tag = "connections",
+    params(("connection" = String, Path, description = "The connection's name.")),
+    responses((status = 200, description = "What was found.", body = CheckShown)))]
+/// Try each right of a connection, without acting on any key.
+pub async fn check(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.connection::<op::CheckConnection>(&ask.name("connection")?).await?;
+    let report = ask.broker.check_connection(&ask.cx, permit, &entry).await?;
+    json_reply(
+        report,
+        StatusCode::OK,
+        |CheckReport {
+             reachable,
+             detail,
+             rights,
+             policy,
+         }| CheckShown {
+            reachable,
+            detail,
+            rights: rights.into_iter().map(Into::into).collect(),
+            policy,
+        },
+    )
+}
+
+#[utoipa::path(get, path = "/v1/connections/{connection}/capabilities", operation_id = "getConnectionCapabilities", tag = "connections",
+    params(("connection" = String, Path, description = "The connection's name.")),
+    responses((status = 200, description = "What it can do.", body = CapabilitiesShown)))]
+/// What a connection's provider can do: inside itself, through memory, or not at all.
+pub async fn capabilities(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.connection::<op::ReadConnection>(&ask.name("connection")?).await?;
+    json_reply(
+        ask.broker.capabilities(&ask.cx, &permit, &entry),
+        StatusCode::OK,
+        CapabilitiesShown::from,
+    )
+}
+
+#[utoipa::path(post, path = "/v1/connections/{connection}/sever", operation_id = "severConnection", tag = "connections",
+    params(("connection" = String, Path, description = "The connection's name.")),
+    responses((status = 200, description = "The connection.", body = ConnectionShown)))]
+/// Cut a connection off, at the next request, cache included.
+pub async fn sever(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.connection::<op::Sever>(&ask.name("connection")?).await?;
+    let once = match ask.once().await? {
+        Ok(once) => once,
+        Err(reply) => return Ok(reply),
+    };
+    let keep = once.keep(StatusCode::OK, |row: &Connection| Some(row.revision), shown);
+    connection_reply(StatusCode::OK, ask.broker.sever(&ask.cx, permit, &entry, keeper(&keep)).await?)
+}
+
+#[utoipa::path(post, path = "/v1/connections/{connection}/restore", operation_id = "restoreConnection", tag = "connections",
+    params(("connection" = String, Path, description = "The connection's name.")),
+    responses((status = 200, description = "The connection.", body = ConnectionShown)))]
+/// Undo a sever.
+pub async fn restore(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.connection::<op::Restore>(&ask.name("connection")?).await?;
+    let once = match ask.once().await? {
+        Ok(once) => once,
+        Err(reply) => return Ok(reply),
+    };
+    let keep = once.keep(StatusCode::OK, |row: &Connection| Some(row.revision), shown);
+    connection_reply(StatusCode::OK, ask.broker.restore(&ask.cx, permit, &entry, keeper(&keep)).await?)
+}

@@ -1,0 +1,386 @@
+//! From a request's first byte to its answer: id, limits, caller, body, handler, record.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, RawPathParams, Request};
+use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+use bytes::Bytes;
+use claviger_provider::fill_random;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use super::answer::{Answer, Payload, REQUEST_ID};
+use super::ask::Ask;
+use super::batch::{BatchAnswer, BatchItem};
+use super::errors;
+use super::handler::Reply;
+use super::router::{Row, rows};
+use super::server::Peer;
+use super::service::ServiceState;
+use crate::access::{Caller, Unauthenticated};
+use crate::audit::{Counters, Receipt, Recorded};
+use crate::broker::{Broker, Code, Cx, Failure, Guarded, RequestInfo, Unrecorded};
+use crate::duration;
+use crate::telemetry::metrics;
+
+const CLIENT_TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
+const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
+const JUSTIFICATION: HeaderName = HeaderName::from_static("claviger-justification");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Methods with a JSON body.
+const WITH_BODY: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
+
+/// What every request needs.
+pub struct Gateway {
+    /// The use cases.
+    pub broker: Arc<Broker>,
+    /// Counts what is not recorded one by one.
+    pub counters: Arc<Counters>,
+    /// The service endpoints' own.
+    pub service: ServiceState,
+    /// Requests under way at once.
+    pub in_flight: Arc<Semaphore>,
+    /// The configured deadline of a request, if it is shorter than the contract's.
+    pub request_deadline: Duration,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Who and when, before anything else is known.
+struct Head {
+    request_id: String,
+    source: IpAddr,
+    started: Instant,
+}
+
+impl Head {
+    fn of(gateway: &Gateway, request: &Request) -> Self {
+        Self {
+            request_id: new_request_id(),
+            source: gateway.source(request),
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Gateway {
+    /// The caller's address: the peer's, or what the nearest trusted proxies say of it.
+    fn source(&self, request: &Request) -> IpAddr {
+        let peer = request
+            .extensions()
+            .get::<Peer>()
+            .map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.address.ip());
+        let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|net| net.contains(address));
+        if !trusted(&peer) {
+            return peer;
+        }
+        // From the right, which the nearest proxy wrote, to the first that is no proxy of ours.
+        let hops = request
+            .headers()
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .rev()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|text| text.rsplit(','));
+        let mut last = peer;
+        for hop in hops {
+            let Ok(address) = IpAddr::from_str(hop.trim()) else { break };
+            last = address;
+            if !trusted(&address) {
+                break;
+            }
+        }
+        last
+    }
+
+    /// A failure before authentication: counted, not recorded one by one.
+    fn refuse(&self, head: &Head, failure: Failure) -> Answer {
+        let response = errors::response(&failure, &head.request_id);
+        Answer::recorded(self.counters.failed(head.source, failure.code.as_str(), response), &head.request_id)
+    }
+}
+
+/// Serves one row.
+pub async fn serve(gateway: Arc<Gateway>, row: Arc<Row>, request: Request) -> Answer {
+    let head = Head::of(&gateway, &request);
+    let method = row.method.clone();
+    let started = head.started;
+    let span =
+        tracing::info_span!("request", id = %head.request_id, route = row.path, method = %method, trace = trace_id(request.headers()));
+    let counted = metrics::InFlight::begin();
+    let path = row.path;
+    let answer = enter(gateway, row, head, request).instrument(span).await;
+    drop(counted);
+    metrics::request(path, &method, answer.status(), started.elapsed());
+    answer
+}
+
+async fn enter(gateway: Arc<Gateway>, row: Arc<Row>, head: Head, request: Request) -> Answer {
+    let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
+        let failure = Failure::new(Code::RateLimited, "The gateway has as many requests under way as it takes.");
+        return gateway.refuse(&head, failure);
+    };
+    let (mut parts, body) = request.into_parts();
+    let caller = match authenticate(&gateway, &head, &parts.headers).await {
+        Ok(caller) => Arc::new(caller),
+        Err(failure) => return gateway.refuse(&head, failure),
+    };
+    let params = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let default = [row.needs[0]];
+    let action = default[0];
+    let (info, timing) = request_info(&gateway, &row, &head, &parts.headers);
+    let cx = Cx::new(Arc::clone(&caller), action, Arc::new(info));
+
+    let ask = async {
+        timing?;
+        let path = params.map_err(|_| Failure::invalid("path", "UTF-8 after percent-decoding"))?;
+        if !row.needs.iter().any(|action| caller.grants().operations().contains(*action)) {
+            return Err(crate::access::AccessError::Denied.into());
+        }
+        let query = query(parts.uri.query())?;
+        let body = read_body(&row, &parts.headers, body, cx.info().deadline).await?;
+        Ok(Ask {
+            broker: Arc::clone(&gateway.broker),
+            cx: cx.clone(),
+            route: format!("{} {}", parts.method, parts.uri.path()).into(),
+            path: path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            query,
+            headers: Arc::new(parts.headers),
+            body,
+        })
+    };
+    let ask = match ask.await {
+        Ok(ask) => ask,
+        Err(failure) => return conclude(&gateway, &cx, Err(failure)).await,
+    };
+    let accepted = gateway.broker.accept_operation();
+    // A task of its own: a caller that goes away does not leave an operation half done.
+    let task = tokio::spawn(
+        async move {
+            let _place = place;
+            let _accepted = accepted;
+            let work = tokio::spawn((row.handler)(ask).in_current_span()).await;
+            let result = work.unwrap_or_else(|panic| Err(Failure::internal(&panic_word(&panic))));
+            conclude(&gateway, &cx, result).await
+        }
+        .in_current_span(),
+    );
+    match task.await {
+        Ok(answer) => answer,
+        // Recording itself panicked: there is no record, and so there is nothing to say.
+        Err(_) => Answer::unrecorded(&Unrecorded::after_panic(), &head.request_id),
+    }
+}
+
+/// A panic's payload may hold anything; only that it happened is told.
+fn panic_word(panic: &tokio::task::JoinError) -> &'static str {
+    if panic.is_panic() {
+        "a handler panicked"
+    } else {
+        "a handler was cancelled"
+    }
+}
+
+/// Records what a handler said and makes the answer of it.
+async fn conclude(gateway: &Gateway, cx: &Cx, result: Result<Reply, Failure>) -> Answer {
+    let request_id = cx.info().request_id.as_str();
+    let recorded = match result {
+        Ok(Reply::Batch(items)) => {
+            let render = |value: Result<BatchItem, &Failure>, receipt: Option<&Receipt>| {
+                let mut item = value.unwrap_or_else(|failure| BatchItem::failed(errors::problem(failure, request_id)));
+                item.audit_index = receipt.map(ToString::to_string);
+                item
+            };
+            let join = |items: Vec<BatchItem>| match Payload::json(StatusCode::OK, &BatchAnswer { items }) {
+                Ok(payload) => payload.into(),
+                Err(failure) => errors::response(&failure, request_id),
+            };
+            gateway.broker.conclude_batch(items, &render, join).await
+        }
+        Ok(Reply::One(payload)) => one(gateway, cx, Ok(payload)).await,
+        Err(failure) => one(gateway, cx, Err(failure)).await,
+    };
+    match recorded {
+        Ok(recorded) => Answer::recorded(recorded, request_id),
+        Err(unrecorded) => Answer::unrecorded(&unrecorded, request_id),
+    }
+}
+
+async fn one(gateway: &Gateway, cx: &Cx, result: Result<Guarded<Payload>, Failure>) -> Result<Recorded<Response<Body>>, Unrecorded> {
+    let request_id = cx.info().request_id.as_str();
+    let render = |value: Result<Payload, &Failure>, _: Option<&Receipt>| match value {
+        Ok(payload) => payload.into(),
+        Err(failure) => errors::response(failure, request_id),
+    };
+    gateway.broker.conclude(cx, result, &render).await
+}
+
+async fn authenticate(gateway: &Gateway, head: &Head, headers: &HeaderMap) -> Result<Caller, Failure> {
+    let unauthenticated = || {
+        Failure::new(Code::Unauthenticated, "The request carries no valid credential.")
+            .advice("Send Authorization: Bearer and a token that has not expired or been revoked.")
+    };
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (given.next(), given.next()) else {
+        return Err(unauthenticated());
+    };
+    let text = value.to_str().map_err(|_| unauthenticated())?;
+    let token = match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
+        Some(_) | None => return Err(unauthenticated()),
+    };
+    let tenant = match headers.get(CLIENT_TENANT) {
+        None => None,
+        Some(value) => Some(
+            value
+                .to_str()
+                .map_err(|_| Failure::invalid("header:Claviger-Tenant", "a tenant's name"))?,
+        ),
+    };
+    let now = gateway.broker.now();
+    gateway
+        .broker
+        .authenticator()
+        .bearer(token, tenant, Some(head.source), now)
+        .await
+        .map_err(|error| match error {
+            Unauthenticated::Missing | Unauthenticated::Invalid => unauthenticated(),
+            Unauthenticated::Tenant => Failure::new(Code::PermissionDenied, "The credential does not act for that tenant."),
+            Unauthenticated::Store(error) => Failure::from(error),
+        })
+}
+
+/// What the headers say of the request; what they say wrongly is told once the caller is known.
+fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) -> (RequestInfo, Result<(), Failure>) {
+    let longest = if row.time > super::router::REQUEST {
+        row.time
+    } else {
+        row.time.min(gateway.request_deadline)
+    };
+    let mut wrong = Ok(());
+    let time = match headers
+        .get(TIMEOUT)
+        .map(|value| value.to_str().ok().and_then(|text| duration::parse(text).ok()))
+    {
+        None => longest,
+        Some(Some(asked)) if !asked.is_zero() => asked.min(longest),
+        Some(_) => {
+            wrong = Err(Failure::invalid("header:Claviger-Timeout", "a duration such as 800ms or 5s"));
+            longest
+        }
+    };
+    let justification = match headers.get(JUSTIFICATION).map(|value| value.to_str().ok()) {
+        None => None,
+        Some(Some(text)) if text.len() <= 256 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Some(text.to_owned()),
+        Some(_) => {
+            wrong = Err(Failure::invalid(
+                "header:Claviger-Justification",
+                "at most 256 printable ASCII characters",
+            ));
+            None
+        }
+    };
+    let client_request_id = headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)))
+        .map(str::to_owned);
+    let info = RequestInfo {
+        request_id: head.request_id.clone(),
+        client_request_id,
+        justification,
+        started: head.started,
+        deadline: head.started + time,
+    };
+    (info, wrong)
+}
+
+fn query(text: Option<&str>) -> Result<Arc<[(String, String)]>, Failure> {
+    let pairs: Vec<(String, String)> =
+        serde_urlencoded::from_str(text.unwrap_or("")).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))?;
+    Ok(pairs.into())
+}
+
+async fn read_body(row: &Row, headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Bytes, Failure> {
+    let too_large = || Failure::new(Code::TooLarge, "The body is larger than this route takes.");
+    let read = Limited::new(body, row.body).collect();
+    let bytes = match tokio::time::timeout_at(deadline.into(), read).await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(_)) => return Err(Failure::invalid("", "a whole body")),
+        Err(_) => return Err(Failure::deadline()),
+    };
+    if !bytes.is_empty() && WITH_BODY.contains(&row.method) && !is_json(headers) {
+        return Err(Failure::new(
+            Code::UnsupportedMediaType,
+            "The body's media type is not application/json.",
+        ));
+    }
+    Ok(bytes)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let text = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
+    text.split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// The trace id of a well-formed `traceparent` (W3C Trace Context), for the log.
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = text.split('-');
+    let (version, trace) = (parts.next()?, parts.next()?);
+    let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    (hex(version, 2) && version != "ff" && hex(trace, 32) && trace.bytes().any(|b| b != b'0')).then_some(trace)
+}
+
+fn new_request_id() -> String {
+    let mut bytes = [0; 16];
+    fill_random(&mut bytes);
+    hex::encode(bytes)
+}
+
+/// A path that is no row's.
+pub fn no_route(gateway: &Gateway, request: &Request) -> Answer {
+    let head = Head::of(gateway, request);
+    gateway.refuse(
+        &head,
+        Failure::new(Code::NotFound, "There is no such path. The API is described at /openapi.json."),
+    )
+}
+
+/// A path that has rows, but none of this method.
+pub fn method_not_allowed(gateway: &Gateway, request: &Request) -> Answer {
+    let head = Head::of(gateway, request);
+    let matched = request
+        .extensions()
+        .get::<axum::extract::MatchedPath>()
+        .map_or("", |path| path.as_str());
+    let mut methods: Vec<String> = rows()
+        .iter()
+        .filter(|row| row.path == matched)
+        .map(|row| row.method.to_string())
+        .collect();
+    if methods.is_empty() || methods.iter().any(|method| method == "GET") {
+        methods.retain(|method| method != "GET");
+        methods.insert(0, "GET, HEAD".to_owned());
+    }
+    gateway
+        .refuse(&head, Failure::new(Code::MethodNotAllowed, "This path does not take this method."))
+        .allow(&methods.join(", "))
+}
+
+/// A service endpoint's answer: counted, never recorded one by one.
+pub fn service(gateway: &Gateway, answer: Response<Body>) -> Answer {
+    Answer::recorded(gateway.service.counted().answer(answer), &new_request_id())
+}

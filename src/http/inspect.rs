@@ -1,0 +1,186 @@
+//! `/v1/inspect`: what a wrapped key says of itself, and how to open it without us.
+
+use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use claviger_provider::{Algorithm, ContextBinding, ProviderKind};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+use super::ask::{Ask, envelope};
+use super::data_keys::UnwrapKey;
+use super::handler::{Reply, json_reply};
+use super::wire::Moment;
+use crate::access::op;
+use crate::broker::{Failure, Inspected};
+use crate::envelope::{Envelope, Role, Suite};
+
+/// A wrapped key, looked at.
+#[derive(Serialize, ToSchema)]
+pub struct InspectShown {
+    /// The data key's id.
+    pub dek_id: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The key's id.
+    pub key_id: String,
+    /// The key's name.
+    pub key: String,
+    /// How the plaintext is held: `direct`, it is the data key itself; `sealed`, it is sealed under one.
+    pub suite: SuiteShown,
+    /// The plaintext's length in bytes.
+    pub plaintext_length: usize,
+    /// When it was wrapped.
+    pub created: Moment,
+    /// The scope, if it has one.
+    pub scope: Option<String>,
+    /// Whether this installation's seal holds. If not, nothing here is authenticated.
+    pub sealed: bool,
+    /// The context as pairs, with those that the gateway adds.
+    pub context: BTreeMap<String, String>,
+    /// The context as bytes, standard base64: what providers take as associated data.
+    #[schema(format = Byte)]
+    pub context_bytes: String,
+    /// Who can open it.
+    pub recipients: Vec<RecipientShown>,
+    /// How to open it without this gateway.
+    pub without_claviger: Vec<String>,
+}
+
+/// How the plaintext is held.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SuiteShown {
+    /// It is the data key itself.
+    Direct,
+    /// It is sealed under a data key.
+    Sealed,
+}
+
+/// A recipient's role.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleShown {
+    /// An ordinary one.
+    Member,
+    /// For recovery.
+    Recovery,
+}
+
+/// One recipient.
+#[derive(Serialize, ToSchema)]
+pub struct RecipientShown {
+    /// Its role.
+    pub role: RoleShown,
+    /// The provider's family; null if this release does not know it.
+    pub provider: Option<String>,
+    /// The provider's name of the key.
+    pub provider_key: String,
+    /// The provider's version id; null where it tells none.
+    pub provider_version: Option<String>,
+    /// Our number of the version; null if it has no row here.
+    pub version: Option<u32>,
+    /// The algorithm's number in the format.
+    pub algorithm: u64,
+    /// The ciphertext, standard base64.
+    #[schema(format = Byte)]
+    pub ciphertext: String,
+    /// What the provider itself sees of the context: `pairs`, `associated_data`, or `nothing`.
+    pub provider_sees: String,
+}
+
+fn shown(envelope: &Envelope, inspected: Inspected) -> InspectShown {
+    let header = envelope.header();
+    let context_bytes = STANDARD.encode(inspected.context.bytes());
+    let recipients: Vec<RecipientShown> = inspected
+        .recipients
+        .iter()
+        .filter_map(|known| envelope.recipients().get(known.index).map(|recipient| (known, recipient)))
+        .map(|(known, recipient)| RecipientShown {
+            role: match recipient.role() {
+                Role::Member => RoleShown::Member,
+                Role::Recovery => RoleShown::Recovery,
+            },
+            provider: known.provider.map(|provider| provider.to_string()),
+            provider_key: recipient.key().id.clone(),
+            provider_version: (!recipient.key().version.is_empty()).then(|| recipient.key().version.clone()),
+            version: known.version,
+            algorithm: recipient.algorithm_code(),
+            ciphertext: STANDARD.encode(recipient.ciphertext()),
+            provider_sees: match known.binding {
+                Some(ContextBinding::Pairs) => "pairs",
+                Some(ContextBinding::AssociatedData) => "associated_data",
+                Some(ContextBinding::CommitmentOnly) | None => "nothing",
+            }
+            .to_owned(),
+        })
+        .collect();
+    let mut without_claviger: Vec<String> = envelope
+        .recipients()
+        .iter()
+        .zip(&inspected.recipients)
+        .filter_map(|(recipient, known)| Some(way_out(known.provider?, recipient.algorithm()?)))
+        .map(str::to_owned)
+        .collect();
+    if inspected.suite == Suite::Sealed {
+        without_claviger.push("Then open the payload with the ten lines of Python in docs/format.md, Leaving.".to_owned());
+    }
+    InspectShown {
+        dek_id: header.dek_id().to_string(),
+        tenant: header.tenant().to_string(),
+        key_id: header.key().to_string(),
+        key: inspected.key,
+        suite: match inspected.suite {
+            Suite::Direct => SuiteShown::Direct,
+            Suite::Sealed => SuiteShown::Sealed,
+        },
+        plaintext_length: header.plaintext_len(),
+        created: Moment(i64::try_from(header.created()).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
+        scope: header.scope().map(|scope| scope.as_str().to_owned()),
+        sealed: inspected.sealed,
+        context: inspected.context.pairs().clone(),
+        context_bytes,
+        recipients,
+        without_claviger,
+    }
+}
+
+/// How a recipient is opened without us.
+fn way_out(provider: ProviderKind, algorithm: Algorithm) -> &'static str {
+    match (provider, algorithm) {
+        (ProviderKind::Local, Algorithm::Xaes256Gcm) => {
+            "The embedded provider keeps its key material in this installation's own store, sealed under the root key: keep a copy of both."
+        }
+        (
+            ProviderKind::Local
+            | ProviderKind::Aws
+            | ProviderKind::Gcp
+            | ProviderKind::Azure
+            | ProviderKind::Vault
+            | ProviderKind::Xks
+            | ProviderKind::Kmip
+            | ProviderKind::Pkcs11,
+            Algorithm::ProviderOpaque
+            | Algorithm::RsaOaep256
+            | Algorithm::A256Kw
+            | Algorithm::A256Kwp
+            | Algorithm::Aes256Gcm
+            | Algorithm::Xaes256Gcm
+            | Algorithm::CborGcm
+            | Algorithm::RsaOaep1,
+        ) => "Hand the ciphertext, and what the provider sees of the context, to the provider's own decrypt call.",
+    }
+}
+
+#[utoipa::path(post, path = "/v1/inspect", operation_id = "inspect", tag = "data keys", request_body = UnwrapKey,
+    responses((status = 200, description = "What the wrapped key says of itself.", body = InspectShown)))]
+/// Look at a wrapped key: no provider is called and no secret is told.
+pub async fn inspect(ask: Ask, body: UnwrapKey) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let envelope = envelope(&body.wrapped)?;
+    let (permit, entry) = ask.key_of::<op::Inspect>(&envelope).await?;
+    let context = body.context.unwrap_or_default().check()?;
+    let inspected = ask.broker.inspect(&ask.cx, &permit, &entry, &envelope, &context).await?;
+    json_reply(inspected, StatusCode::OK, |inspected| shown(&envelope, inspected))
+}

@@ -1,0 +1,156 @@
+//! JSON bodies in: strict, bounded, and without an echo.
+//!
+//! Unknown fields, duplicate names and trailing bytes are refused. What a caller is told is
+//! the place and what belongs there, taken from the schema that the OpenAPI document
+//! shows: neither a parser's message nor a value of the body ever comes back.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::openapi;
+
+/// One place in a body that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901); empty for the body itself.
+    pub pointer: String,
+    /// What belongs there.
+    pub expected: String,
+}
+
+impl FieldError {
+    /// A place and what belongs there.
+    pub fn new(pointer: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            expected: expected.into(),
+        }
+    }
+}
+
+/// Decodes a body.
+///
+/// # Errors
+/// The first place that does not fit. serde_json stops at a depth of 128; every body type
+/// is flatter, so a deeper value is refused where the type ends.
+pub fn decode<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, FieldError> {
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    let mut track = serde_path_to_error::Track::new();
+    let decoded = T::deserialize(serde_path_to_error::Deserializer::new(&mut parser, &mut track));
+    match decoded {
+        Ok(value) => match parser.end() {
+            Ok(()) => Ok(value),
+            Err(_) => Err(FieldError::new("", "one JSON value and nothing after it")),
+        },
+        Err(error) => Err(explain::<T>(&track.path(), &error)),
+    }
+}
+
+fn explain<T: ToSchema>(path: &serde_path_to_error::Path, error: &serde_json::Error) -> FieldError {
+    use serde_json::error::Category;
+    match error.classify() {
+        Category::Eof | Category::Syntax | Category::Io => FieldError::new("", "well-formed JSON, at most 128 levels deep"),
+        Category::Data => {
+            let schema = openapi::schema(&T::name());
+            let (pointer, place) = walk(path, schema);
+            FieldError {
+                pointer,
+                expected: place.map_or_else(|| "another type of value".to_owned(), describe),
+            }
+        }
+    }
+}
+
+/// Follows the path as far as the schema knows it: a name that is not in the schema came
+/// from the caller and is not repeated.
+fn walk<'a>(path: &serde_path_to_error::Path, root: Option<&'a Value>) -> (String, Option<&'a Value>) {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    let mut at = root.map(resolve);
+    for segment in path {
+        let next = match (segment, at) {
+            (Segment::Map { key }, Some(schema)) => schema
+                .get("properties")
+                .and_then(|properties| properties.get(key))
+                .map(|next| (key.clone(), next)),
+            (Segment::Seq { index }, Some(schema)) => schema.get("items").map(|next| (index.to_string(), next)),
+            (Segment::Map { .. } | Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown, _) => None,
+        };
+        let Some((name, schema)) = next else { break };
+        pointer.push('/');
+        pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+        at = Some(resolve(schema));
+    }
+    (pointer, at)
+}
+
+/// Follows `$ref`, and `oneOf: [null, X]` to its X.
+fn resolve(schema: &Value) -> &Value {
+    let mut at = schema;
+    // References of the document never nest deeper than its types do.
+    for _ in 0..16 {
+        if let Some(name) = at.get("$ref").and_then(Value::as_str) {
+            match openapi::schema(name.trim_start_matches("#/components/schemas/")) {
+                Some(next) => at = next,
+                None => return at,
+            }
+        } else if let Some(Value::Array(options)) = at.get("oneOf")
+            && let Some(next) = options
+                .iter()
+                .find(|option| option.get("type").and_then(Value::as_str) != Some("null"))
+            && options.len() == 2
+        {
+            at = next;
+        } else {
+            return at;
+        }
+    }
+    at
+}
+
+fn describe(schema: &Value) -> String {
+    let kind = match schema.get("type") {
+        Some(Value::String(kind)) => kind.clone(),
+        Some(Value::Array(kinds)) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .filter(|kind| *kind != "null")
+            .collect::<Vec<_>>()
+            .join(" or "),
+        _ => "value".to_owned(),
+    };
+    if let Some(Value::Array(words)) = schema.get("enum") {
+        let words: Vec<String> = words
+            .iter()
+            .filter(|word| !word.is_null())
+            .map(|word| word.to_string().trim_matches('"').to_owned())
+            .collect();
+        return format!("one of {}", words.join(", "));
+    }
+    if kind == "object" {
+        let names = |member: &str| match schema.get(member) {
+            Some(Value::Object(properties)) => properties.keys().cloned().collect::<Vec<_>>(),
+            Some(Value::Array(required)) => required.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            _ => Vec::new(),
+        };
+        let (all, required) = (names("properties"), names("required"));
+        if all.is_empty() {
+            return "an object of names and string values, no name twice".to_owned();
+        }
+        let needed = if required.is_empty() {
+            String::new()
+        } else {
+            format!("; required: {}", required.join(", "))
+        };
+        return format!("an object with no members but {}, none twice{needed}", all.join(", "));
+    }
+    match schema
+        .get("description")
+        .and_then(Value::as_str)
+        .and_then(|text| text.lines().next())
+    {
+        Some(text) => format!("{kind}: {text}"),
+        None => kind,
+    }
+}

@@ -1,0 +1,484 @@
+//! `/v1/keys`: logical keys.
+
+use axum::http::StatusCode;
+use claviger_provider::{KeyId, KeySpec};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::answer::etag;
+use super::ask::Ask;
+use super::handler::{Reply, empty_reply, json_reply, keeper, object_reply};
+use super::page;
+use super::wire::{CacheRules, LabelMap, Moment, Name};
+use crate::access::{Target, decide, op};
+use crate::broker::{Failure, Guarded, NewKey};
+use crate::keys::KeyEntry;
+use crate::store::model::{Key, KeyFilter, KeyPatch, KeyVersion, Labels};
+
+/// What a key is made of.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
+pub enum Spec {
+    /// AES, 256 bits.
+    #[default]
+    #[serde(rename = "aes-256")]
+    Aes256,
+    /// RSA, 3072 bits.
+    #[serde(rename = "rsa-3072")]
+    Rsa3072,
+    /// RSA, 4096 bits.
+    #[serde(rename = "rsa-4096")]
+    Rsa4096,
+}
+
+impl From<Spec> for KeySpec {
+    fn from(spec: Spec) -> Self {
+        match spec {
+            Spec::Aes256 => Self::Aes256,
+            Spec::Rsa3072 => Self::Rsa3072,
+            Spec::Rsa4096 => Self::Rsa4096,
+        }
+    }
+}
+
+impl From<KeySpec> for Spec {
+    fn from(spec: KeySpec) -> Self {
+        match spec {
+            KeySpec::Aes256 => Self::Aes256,
+            KeySpec::Rsa3072 => Self::Rsa3072,
+            KeySpec::Rsa4096 => Self::Rsa4096,
+        }
+    }
+}
+
+/// A new key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// The key's name, unique in the tenant.
+    pub name: Name,
+    /// The name of the connection through which it is reached.
+    pub connection: Name,
+    /// What to make; `aes-256` where left out.
+    #[serde(default)]
+    pub spec: Option<Spec>,
+    /// A key that exists at the provider, to adopt instead of making one.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 512)]
+    pub provider_key: Option<String>,
+    /// The user's labels.
+    #[serde(default)]
+    pub labels: Option<LabelMap>,
+    /// Cache rules of this key.
+    #[serde(default)]
+    pub cache: Option<CacheRules>,
+    /// The id to take (32 lower-case hex digits); platform operators only.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
+    pub id: Option<KeyId>,
+}
+
+/// What a key's PATCH may change; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateKey {
+    /// A new name.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// New labels, all of them.
+    #[serde(default)]
+    pub labels: Option<LabelMap>,
+    /// New cache rules, all of them.
+    #[serde(default)]
+    pub cache: Option<CacheRules>,
+}
+
+/// Whether the provider's key is switched as well.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchKey {
+    /// Also at the provider; here alone where left out.
+    #[serde(default)]
+    pub at_provider: bool,
+}
+
+/// Whether a key is usable.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// Usable.
+    Enabled,
+    /// Nothing but reading it is possible.
+    Disabled,
+}
+
+/// Who holds the key material.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Custody {
+    /// The provider.
+    Provider,
+    /// An external key manager.
+    External,
+}
+
+/// How far a rotation is.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RotationState {
+    /// No rotation is under way.
+    Idle,
+}
+
+/// The key's rotation.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct RotationShown {
+    /// How far it is.
+    pub state: RotationState,
+}
+
+/// A logical key.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KeyShown {
+    /// Immutable: 32 lower-case hex digits.
+    pub id: String,
+    /// The name.
+    pub name: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The connection's name.
+    pub connection: String,
+    /// The provider's family.
+    pub provider: String,
+    /// The provider's name of the key.
+    pub provider_key: String,
+    /// What it is made of.
+    pub spec: Spec,
+    /// Whether it is usable.
+    pub state: KeyState,
+    /// Who holds the material.
+    pub custody: Custody,
+    /// Whether a rewrap may lead out of external custody.
+    pub allow_export: bool,
+    /// The version that wraps.
+    pub primary_version: u32,
+    /// The rotation.
+    pub rotation: RotationShown,
+    /// Cache rules.
+    pub cache: CacheRules,
+    /// The user's labels.
+    pub labels: Labels,
+    /// `config` when it comes from the operator's file.
+    pub managed_by: Option<String>,
+    /// When it was made.
+    pub created: Moment,
+    /// When it was last changed.
+    pub updated: Moment,
+    /// For `If-Match`.
+    pub etag: String,
+}
+
+/// A page of keys.
+#[derive(Serialize, ToSchema)]
+pub struct KeyList {
+    /// The keys, by name.
+    pub items: Vec<KeyShown>,
+    /// For the next page, absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+/// One version of a key.
+#[derive(Serialize, ToSchema)]
+pub struct VersionShown {
+    /// Ours, from 1.
+    pub number: u32,
+    /// The provider's name of the key behind this version.
+    pub provider_key: String,
+    /// The provider's version id; null when it tells none.
+    pub provider_version: Option<String>,
+    /// Whether it still unwraps.
+    pub state: KeyState,
+    /// When it was made.
+    pub created: Moment,
+}
+
+/// A key's versions.
+#[derive(Serialize, ToSchema)]
+pub struct VersionList {
+    /// Oldest first.
+    pub items: Vec<VersionShown>,
+}
+
+fn shown(key: &Key, connection: &str) -> KeyShown {
+    KeyShown {
+        id: key.id.to_string(),
+        name: key.name.clone(),
+        tenant: key.tenant.to_string(),
+        connection: connection.to_owned(),
+        provider: key.provider.to_string(),
+        provider_key: key.provider_key.clone(),
+        spec: key.spec.into(),
+        state: if key.disabled { KeyState::Disabled } else { KeyState::Enabled },
+        custody: if key.provider.external_custody() {
+            Custody::External
+        } else {
+            Custody::Provider
+        },
+        allow_export: key.allow_export,
+        primary_version: key.primary_version,
+        rotation: RotationShown {
+            state: RotationState::Idle,
+        },
+        cache: key.cache.into(),
+        labels: key.labels.clone(),
+        managed_by: key.managed_by.clone(),
+        created: Moment(key.created),
+        updated: Moment(key.updated),
+        etag: etag(key.revision),
+    }
+}
+
+/// A key with an etag, as create, read, rotate and the switches answer it.
+fn key_reply(status: StatusCode, guarded: Guarded<Key>, entry: &KeyEntry) -> Result<Reply, Failure> {
+    let connection = entry.connection().view();
+    object_reply(guarded, status, |key| key.revision, |key| shown(&key, &connection.name))
+}
+
+#[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", tag = "keys", request_body = CreateKey,
+    responses((status = 201, description = "The key.", body = KeyShown)))]
+/// Make a key at the provider, or adopt one that exists there.
+pub async fn create(ask: Ask, body: CreateKey) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    ask.cx.require_tenant()?;
+    let permit = decide::<op::CreateKey>(ask.cx.caller(), Target::NewKey)?;
+    if body.id.is_some() && !ask.cx.caller().is_operator() {
+        return Err(Failure::new(
+            crate::broker::Code::OperatorOnlySetting,
+            "Only a platform operator chooses a key's id.",
+        )
+        .at("/id", "left out"));
+    }
+    if body.provider_key.as_ref().is_some_and(|name| name.is_empty() || name.len() > 512) {
+        return Err(Failure::invalid("/provider_key", "1 to 512 bytes"));
+    }
+    let connection = ask
+        .broker
+        .connection_by_name(ask.cx.tenant(), body.connection.as_str())
+        .await?
+        .ok_or_else(|| {
+            Failure::new(crate::broker::Code::NotFound, "There is no such connection in this tenant.")
+                .at("/connection", "a connection's name")
+        })?;
+    let once = match ask.once().await? {
+        Ok(once) => once,
+        Err(reply) => return Ok(reply),
+    };
+    let new = NewKey {
+        name: body.name.into_string(),
+        spec: body.spec.unwrap_or_default().into(),
+        adopt: body.provider_key,
+        id: body.id,
+        labels: body.labels.unwrap_or_default().0,
+        cache: body.cache.unwrap_or_default().check()?,
+    };
+    let name = connection.view().name.clone();
+    let keep = once.keep(StatusCode::CREATED, |key: &Key| Some(key.revision), |key| shown(key, &name));
+    let key = ask.broker.create_key(&ask.cx, permit, &connection, new, keeper(&keep)).await?;
+    object_reply(key, StatusCode::CREATED, |key| key.revision, |key| shown(&key, &name))
+}
+
+#[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "keys",
+    params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before."),
+        ("connection" = Option<String>, Query, description = "Only keys of this connection."),
+        ("state" = Option<String>, Query, description = "Only `enabled` or only `disabled` ones."),
+        ("label" = Option<String>, Query, description = "Only keys with this label, `name=value`.")),
+    responses((status = 200, description = "A page of keys.", body = KeyList)))]
+/// List keys, by name. A page can hold fewer keys than asked for where the credential
+/// reaches only some of them.
+pub async fn list(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&["page_size", "page_token", "connection", "state", "label"])?;
+    let permit = ask.permit::<op::ReadKey>()?;
+    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+    let page = ask.page()?;
+    let connection = match ask.query("connection") {
+        None => None,
+        Some(text) => {
+            let name = Name::parse(text).ok_or_else(|| Failure::invalid("query:connection", "a connection's name"))?;
+            match ask.broker.connection_by_name(ask.cx.tenant(), name.as_str()).await? {
+                Some(entry) => Some(entry.id()),
+                None => return list_reply(Vec::new(), None),
+            }
+        }
+    };
+    let disabled = match ask.query("state") {
+        None => None,
+        Some("enabled") => Some(false),
+        Some("disabled") => Some(true),
+        Some(_) => return Err(Failure::invalid("query:state", "enabled or disabled")),
+    };
+    let label = match ask.query("label") {
+        None => None,
+        Some(text) => {
+            let (name, value) = text.split_once('=').ok_or_else(|| Failure::invalid("query:label", "name=value"))?;
+            Some((name.to_owned(), value.to_owned()))
+        }
+    };
+    let filter = KeyFilter {
+        connection,
+        disabled,
+        label,
+    };
+    let rows = ask.broker.store().keys(ask.cx.tenant(), &filter, &page).await?;
+    let next = page::next(&rows, &page, |key| key.name.clone());
+    let mut items = Vec::with_capacity(rows.len());
+    for key in rows.iter().filter(|key| ask.cx.caller().grants().keys().contains(key.id)) {
+        let connection = ask.broker.directory().connection(key.tenant, key.connection).await?;
+        let name = connection.map_or_else(String::new, |entry| entry.view().name.clone());
+        items.push(shown(key, &name));
+    }
+    list_reply(items, next)
+}
+
+fn list_reply(items: Vec<KeyShown>, next_page_token: Option<String>) -> Result<Reply, Failure> {
+    json_reply(Guarded::free(()), StatusCode::OK, |()| KeyList { items, next_page_token })
+}
+
+#[utoipa::path(get, path = "/v1/keys/{key}", operation_id = "getKey", tag = "keys",
+    params(("key" = String, Path, description = "The key's name.")),
+    responses((status = 200, description = "The key.", body = KeyShown)))]
+/// Read a key.
+pub async fn get(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.key::<op::ReadKey>(&ask.name("key")?).await?;
+    ask.cx.note(|facts| {
+        facts.policy = Some(permit.policy().clone());
+        facts.key = Some(entry.id());
+    });
+    let key = current(&entry)?;
+    key_reply(StatusCode::OK, Guarded::free(key), &entry)
+}
+
+fn current(entry: &KeyEntry) -> Result<Key, Failure> {
+    let view = entry.view().map_err(|_| crate::access::AccessError::NotFound)?;
+    Ok(Key::clone(&view.key))
+}
+
+#[utoipa::path(patch, path = "/v1/keys/{key}", operation_id = "updateKey", tag = "keys", request_body = UpdateKey,
+    params(("key" = String, Path, description = "The key's name."),
+        ("If-Match" = String, Header, description = "The key's etag, or `*`.")),
+    responses((status = 200, description = "The key.", body = KeyShown)))]
+/// Change a key's name, labels or cache rules.
+pub async fn update(ask: Ask, body: UpdateKey) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.key::<op::UpdateKey>(&ask.name("key")?).await?;
+    let expected = ask.if_match()?;
+    let patch = KeyPatch {
+        name: body.name.map(Name::into_string),
+        labels: body.labels.map(|labels| labels.0),
+        cache: body.cache.map(CacheRules::check).transpose()?,
+        ..KeyPatch::default()
+    };
+    let key = ask.broker.update_key(&ask.cx, permit, &entry, expected, patch).await?;
+    key_reply(StatusCode::OK, key, &entry)
+}
+
+#[utoipa::path(delete, path = "/v1/keys/{key}", operation_id = "deleteKey", tag = "keys",
+    params(("key" = String, Path, description = "The key's name.")),
+    responses((status = 204, description = "Detached.")))]
+/// Detach a key: nothing happens at the provider, and the id is kept.
+pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.key::<op::DeleteKey>(&ask.name("key")?).await?;
+    empty_reply(ask.broker.detach(&ask.cx, permit, &entry).await?)
+}
+
+#[utoipa::path(get, path = "/v1/keys/{key}/versions", operation_id = "listKeyVersions", tag = "keys",
+    params(("key" = String, Path, description = "The key's name.")),
+    responses((status = 200, description = "The versions.", body = VersionList)))]
+/// List a key's versions, oldest first.
+pub async fn versions(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.key::<op::ReadKey>(&ask.name("key")?).await?;
+    ask.cx.note(|facts| {
+        facts.policy = Some(permit.policy().clone());
+        facts.key = Some(entry.id());
+    });
+    let view = entry.view().map_err(|_| crate::access::AccessError::NotFound)?;
+    let items = view.versions.iter().map(version_shown).collect();
+    json_reply(Guarded::free(()), StatusCode::OK, |()| VersionList { items })
+}
+
+fn version_shown(version: &KeyVersion) -> VersionShown {
+    VersionShown {
+        number: version.number,
+        provider_key: version.provider_key.clone(),
+        provider_version: (!version.provider_version.is_empty()).then(|| version.provider_version.clone()),
+        state: if version.enabled { KeyState::Enabled } else { KeyState::Disabled },
+        created: Moment(version.created),
+    }
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/rotate", operation_id = "rotateKey", tag = "keys",
+    params(("key" = String, Path, description = "The key's name.")),
+    responses((status = 200, description = "The key with its new primary version.", body = KeyShown)))]
+/// Make a new primary version; the old ones still unwrap.
+pub async fn rotate(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.key::<op::Rotate>(&ask.name("key")?).await?;
+    let once = match ask.once().await? {
+        Ok(once) => once,
+        Err(reply) => return Ok(reply),
+    };
+    let connection = entry.connection().view();
+    let keep = once.keep(StatusCode::OK, |key: &Key| Some(key.revision), |key| shown(key, &connection.name));
+    let key = ask.broker.rotate(&ask.cx, permit, &entry, keeper(&keep)).await?;
+    key_reply(StatusCode::OK, key, &entry)
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/enable", operation_id = "enableKey", tag = "keys", request_body = Option<SwitchKey>,
+    params(("key" = String, Path, description = "The key's name.")),
+    responses((status = 200, description = "The key.", body = KeyShown)))]
+/// Undo a disable.
+pub async fn enable(ask: Ask, body: SwitchKey) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.key::<op::Enable>(&ask.name("key")?).await?;
+    let once = match ask.once().await? {
+        Ok(once) => once,
+        Err(reply) => return Ok(reply),
+    };
+    let connection = entry.connection().view();
+    let keep = once.keep(StatusCode::OK, |key: &Key| Some(key.revision), |key| shown(key, &connection.name));
+    let key = ask.broker.enable(&ask.cx, permit, &entry, body.at_provider, keeper(&keep)).await?;
+    key_reply(StatusCode::OK, key, &entry)
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/disable", operation_id = "disableKey", tag = "keys", request_body = Option<SwitchKey>,
+    params(("key" = String, Path, description = "The key's name.")),
+    responses((status = 200, description = "The key.", body = KeyShown)))]
+/// Stop every use of a key at the next request, cache included. With `at_provider` the key
+/// is disabled at the provider too; if that fails, the disable here stands.
+pub async fn disable(ask: Ask, body: SwitchKey) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.key::<op::Disable>(&ask.name("key")?).await?;
+    let once = match ask.once().await? {
+        Ok(once) => once,
+        Err(reply) => return Ok(reply),
+    };
+    let connection = entry.connection().view();
+    let keep = once.keep(StatusCode::OK, |key: &Key| Some(key.revision), |key| shown(key, &connection.name));
+    let key = ask.broker.disable(&ask.cx, &permit, &entry, keeper(&keep)).await?;
+    if !body.at_provider {
+        return key_reply(StatusCode::OK, key, &entry);
+    }
+    // The part here is concluded with a record of its own, so that it stands whatever the
+    // provider says to its part.
+    let here = ask
+        .broker
+        .conclude(&ask.cx, Ok(key), &|_, _| ())
+        .await
+        .map_err(|unrecorded| unrecorded.failure().clone())?;
+    here.into_value();
+    let key = ask.broker.disable_at_provider(&ask.cx, permit, &entry).await?;
+    key_reply(StatusCode::OK, key, &entry)
+}

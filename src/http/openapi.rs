@@ -1,0 +1,199 @@
+//! The OpenAPI 3.1 document, generated from the handlers and the router's table.
+//!
+//! What every operation has in common (credential, request headers, failures) is added
+//! here from the table, so that no handler can forget it.
+
+use std::sync::LazyLock;
+
+use axum::http::Method;
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+
+use super::errors::Problem;
+use super::router::{BATCH, rows};
+use super::service::Readiness;
+use super::{batch, connections, data_keys, inspect, keys, principals, tenants, tokens};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Claviger",
+        description = "One REST API over AWS KMS, Google Cloud KMS, Azure Key Vault, Vault Transit and an embedded provider.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    tags(
+        (name = "connections", description = "How to reach one provider with one set of rights."),
+        (name = "keys", description = "Logical keys: what wraps."),
+        (name = "data keys", description = "Data keys: what is wrapped."),
+        (name = "batch", description = "Up to 1000 data-key operations in one request."),
+        (name = "access", description = "Tenants, principals and their tokens.")
+    ),
+    paths(
+        connections::create, connections::list, connections::get, connections::update, connections::delete, connections::check,
+        connections::capabilities, connections::sever, connections::restore,
+        keys::create, keys::list, keys::get, keys::update, keys::delete, keys::versions, keys::rotate, keys::enable, keys::disable,
+        data_keys::generate, data_keys::wrap, data_keys::unwrap, data_keys::rewrap, data_keys::unwrap_any, inspect::inspect,
+        batch::generate, batch::wrap, batch::unwrap, batch::rewrap,
+        tenants::create, tenants::list, tenants::get,
+        principals::create, principals::list, principals::get, principals::delete,
+        tokens::create, tokens::list, tokens::delete,
+    ),
+    components(schemas(Problem, Readiness, super::wire::NoMembers))
+)]
+struct Document;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(build);
+static TEXT: LazyLock<String> = LazyLock::new(|| {
+    let mut text = serde_json::to_string_pretty(&*DOCUMENT).unwrap_or_default();
+    text.push('\n');
+    text
+});
+
+/// The document as JSON text: what `/openapi.json` and `claviger openapi` give out.
+pub fn json() -> &'static str {
+    &TEXT
+}
+
+/// The document.
+pub fn document() -> &'static Value {
+    &DOCUMENT
+}
+
+/// A schema of the document by name.
+pub(super) fn schema(name: &str) -> Option<&'static Value> {
+    DOCUMENT.pointer("/components/schemas")?.get(name)
+}
+
+fn build() -> Value {
+    let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
+    document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
+    document["security"] = json!([{"bearer": []}]);
+    document["components"]["securitySchemes"] =
+        json!({"bearer": {"type": "http", "scheme": "bearer", "description": "An API token (clv_...)."}});
+    for row in rows() {
+        let method = row.method.as_str().to_ascii_lowercase();
+        let Some(operation) = document["paths"][row.path].get_mut(&method).and_then(Value::as_object_mut) else {
+            continue;
+        };
+        add_headers(operation, &row.method, row.path);
+        add_failures(operation, &row.method, row.path, row.body == BATCH);
+    }
+    service_paths(&mut document);
+    document
+}
+
+fn add_headers(operation: &mut Map<String, Value>, method: &Method, path: &str) {
+    let text = |name: &str, schema: Value, description: &str| json!({"name": name, "in": "header", "required": false, "schema": schema, "description": description});
+    let mut headers = vec![
+        text(
+            "Claviger-Tenant",
+            json!({"type": "string"}),
+            "Platform operators only: the tenant to act for.",
+        ),
+        text(
+            "Claviger-Timeout",
+            json!({"type": "string", "pattern": "^[1-9][0-9]{0,6}(ms|s)$"}),
+            "Shortens the deadline, for instance 800ms.",
+        ),
+        text(
+            "Claviger-Justification",
+            json!({"type": "string", "maxLength": 256, "pattern": "^[ -~]*$"}),
+            "Why, for the record.",
+        ),
+    ];
+    if *method == Method::POST && is_control_plane(path) {
+        headers.push(text(
+            "Idempotency-Key",
+            json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
+            "Repeating the request with the same key gives the same answer, for 24 hours.",
+        ));
+    }
+    if let Some(parameters) = operation.entry("parameters").or_insert_with(|| json!([])).as_array_mut() {
+        parameters.extend(headers);
+    }
+}
+
+/// Control-plane POSTs: everything but the data operations and a check.
+fn is_control_plane(path: &str) -> bool {
+    const DATA: [&str; 7] = ["/data-keys", "/wrap", "/unwrap", "/rewrap", "/inspect", "/check", "/capabilities"];
+    !DATA.iter().any(|end| path.ends_with(end))
+}
+
+fn add_failures(operation: &mut Map<String, Value>, method: &Method, path: &str, batch: bool) {
+    let mut statuses = vec![
+        (400, "The request cannot be used as it is."),
+        (401, "No valid credential."),
+        (403, "Not permitted."),
+        (404, "No such object, told to one who would be permitted."),
+        (413, "Too large."),
+        (429, "Throttled, here or at the provider."),
+        (500, "A fault of the gateway's."),
+        (503, "Something that is needed is not available now."),
+        (504, "No answer before the deadline."),
+    ];
+    if *method != Method::GET {
+        statuses.extend([
+            (409, "The object's state forbids it."),
+            (424, "The provider, or the external key manager, refuses."),
+            (501, "The provider cannot do this."),
+            (502, "The provider's answer makes no sense."),
+        ]);
+    }
+    if [Method::POST, Method::PATCH].contains(method) {
+        statuses.push((415, "The body is not application/json."));
+    }
+    if *method == Method::PATCH {
+        statuses.push((412, "The object changed since the given etag."));
+    }
+    if !batch && ["/unwrap", "/rewrap", "/inspect"].iter().any(|end| path.ends_with(end)) {
+        statuses.push((422, "The wrapped key does not open here under this key and context."));
+    }
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (_, response) in responses.iter_mut() {
+        response["headers"] = json!({
+            "X-Request-Id": {"schema": {"type": "string"}, "description": "The gateway's id of the request."},
+            "Claviger-Audit-Index": {"schema": {"type": "string"}, "description": "The place of its record; on a batch each item has its own."}
+        });
+    }
+    for (status, description) in statuses {
+        responses.insert(
+            status.to_string(),
+            json!({
+                "description": description,
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            }),
+        );
+    }
+}
+
+fn service_paths(document: &mut Value) {
+    let operation = |id: &str, summary: &str, responses: Value| json!({"get": {"operationId": id, "summary": summary, "tags": ["service"], "security": [], "responses": responses}});
+    let ok = |kind: &str, schema: Value| json!({"description": "The answer.", "content": {kind: {"schema": schema}}});
+    let readiness = json!({"$ref": "#/components/schemas/Readiness"});
+    let paths = &mut document["paths"];
+    paths["/healthz"] = operation(
+        "getHealth",
+        "Whether the process is alive.",
+        json!({"200": ok("application/json", json!({"type": "object"}))}),
+    );
+    paths["/readyz"] = operation(
+        "getReadiness",
+        "Whether requests are served, part by part.",
+        json!({"200": ok("application/json", readiness.clone()), "503": ok("application/json", readiness)}),
+    );
+    paths["/metrics"] = operation(
+        "getMetrics",
+        "Prometheus metrics.",
+        json!({"200": ok("text/plain", json!({"type": "string"}))}),
+    );
+    paths["/openapi.json"] = operation(
+        "getOpenapi",
+        "This document.",
+        json!({"200": ok("application/json", json!({"type": "object"}))}),
+    );
+    document["tags"]
+        .as_array_mut()
+        .map(|tags| tags.push(json!({"name": "service", "description": "Health, metrics and the document."})));
+}

@@ -1,0 +1,121 @@
+//! The whole API on one page.
+//!
+//! A row says what a caller needs, how large the body may be and how long it may take; a
+//! row without one of these does not compile. Handlers are reached through
+//! [`super::exchange`] alone, which authenticates before it reads a body and records before
+//! it answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::Method;
+use axum::routing::{MethodFilter, MethodRouter};
+
+use super::exchange::{self, Gateway};
+use super::handler::{Handler, with_body, with_optional_body, without_body};
+use super::{batch, connections, data_keys, inspect, keys, principals, service, tenants, tokens};
+use crate::access::Action::{self, *};
+
+/// The longest body of one operation, in bytes.
+pub const DATA: usize = 64 << 10;
+/// The longest body of a batch, in bytes.
+pub const BATCH: usize = 16 << 20;
+/// How long one operation may take, at most; the configuration may shorten it.
+pub const REQUEST: Duration = Duration::from_secs(10);
+/// How long a batch may take, at most.
+pub const BATCH_TIME: Duration = Duration::from_secs(30);
+
+/// One row of the API.
+pub struct Row {
+    /// The method.
+    pub method: Method,
+    /// The path, in the form of the OpenAPI document.
+    pub path: &'static str,
+    /// Any of these actions opens the route; which one is needed in the end, the handler's
+    /// permit says. The first is what is recorded unless it says otherwise.
+    pub needs: &'static [Action],
+    /// The longest body, in bytes.
+    pub body: usize,
+    /// The longest time.
+    pub time: Duration,
+    /// Who answers.
+    pub handler: Handler,
+}
+
+/// Every row, in the order of `docs/api.md`.
+#[rustfmt::skip]
+pub fn rows() -> Vec<Row> {
+    let row = |method, path, needs, body, time, handler| Row { method, path, needs, body, time, handler };
+    let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
+    vec![
+        row(post.clone(),  "/v1/connections",                              &[CreateConnection], DATA, REQUEST, with_body(connections::create)),
+        row(get.clone(),   "/v1/connections",                              &[ReadConnection],   DATA, REQUEST, without_body(connections::list)),
+        row(get.clone(),   "/v1/connections/{connection}",                 &[ReadConnection],   DATA, REQUEST, without_body(connections::get)),
+        row(patch.clone(), "/v1/connections/{connection}",                 &[UpdateConnection], DATA, REQUEST, with_body(connections::update)),
+        row(delete.clone(),"/v1/connections/{connection}",                 &[DeleteConnection], DATA, REQUEST, without_body(connections::delete)),
+        row(post.clone(),  "/v1/connections/{connection}/check",           &[CheckConnection],  DATA, REQUEST, without_body(connections::check)),
+        row(get.clone(),   "/v1/connections/{connection}/capabilities",    &[ReadConnection],   DATA, REQUEST, without_body(connections::capabilities)),
+        row(post.clone(),  "/v1/connections/{connection}/sever",           &[Sever],            DATA, REQUEST, without_body(connections::sever)),
+        row(post.clone(),  "/v1/connections/{connection}/restore",         &[Restore],          DATA, REQUEST, without_body(connections::restore)),
+
+        row(post.clone(),  "/v1/keys",                                     &[CreateKey],        DATA, REQUEST, with_body(keys::create)),
+        row(get.clone(),   "/v1/keys",                                     &[ReadKey],          DATA, REQUEST, without_body(keys::list)),
+        row(get.clone(),   "/v1/keys/{key}",                               &[ReadKey],          DATA, REQUEST, without_body(keys::get)),
+        row(patch,         "/v1/keys/{key}",                               &[UpdateKey],        DATA, REQUEST, with_body(keys::update)),
+        row(delete.clone(),"/v1/keys/{key}",                               &[DeleteKey],        DATA, REQUEST, without_body(keys::delete)),
+        row(get.clone(),   "/v1/keys/{key}/versions",                      &[ReadKey],          DATA, REQUEST, without_body(keys::versions)),
+        row(post.clone(),  "/v1/keys/{key}/rotate",                        &[Rotate],           DATA, REQUEST, without_body(keys::rotate)),
+        row(post.clone(),  "/v1/keys/{key}/enable",                        &[Enable],           DATA, REQUEST, with_optional_body(keys::enable)),
+        row(post.clone(),  "/v1/keys/{key}/disable",                       &[Disable],          DATA, REQUEST, with_optional_body(keys::disable)),
+
+        row(post.clone(),  "/v1/keys/{key}/data-keys",                     GENERATE,            DATA, REQUEST, with_body(data_keys::generate)),
+        row(post.clone(),  "/v1/keys/{key}/wrap",                          &[Wrap],             DATA, REQUEST, with_body(data_keys::wrap)),
+        row(post.clone(),  "/v1/keys/{key}/unwrap",                        &[Unwrap],           DATA, REQUEST, with_body(data_keys::unwrap)),
+        row(post.clone(),  "/v1/keys/{key}/rewrap",                        REWRAP,              DATA, REQUEST, with_body(data_keys::rewrap)),
+        row(post.clone(),  "/v1/unwrap",                                   &[Unwrap],           DATA, REQUEST, with_body(data_keys::unwrap_any)),
+        row(post.clone(),  "/v1/inspect",                                  &[Inspect],          DATA, REQUEST, with_body(inspect::inspect)),
+        row(post.clone(),  "/v1/batch/data-keys",                          GENERATE,            BATCH, BATCH_TIME, with_body(batch::generate)),
+        row(post.clone(),  "/v1/batch/wrap",                               &[Wrap],             BATCH, BATCH_TIME, with_body(batch::wrap)),
+        row(post.clone(),  "/v1/batch/unwrap",                             &[Unwrap],           BATCH, BATCH_TIME, with_body(batch::unwrap)),
+        row(post.clone(),  "/v1/batch/rewrap",                             REWRAP,              BATCH, BATCH_TIME, with_body(batch::rewrap)),
+
+        row(post.clone(),  "/v1/tenants",                                  &[ManageTenants],    DATA, REQUEST, with_body(tenants::create)),
+        row(get.clone(),   "/v1/tenants",                                  &[ManageTenants],    DATA, REQUEST, without_body(tenants::list)),
+        row(get.clone(),   "/v1/tenants/{tenant}",                         &[ManageTenants],    DATA, REQUEST, without_body(tenants::get)),
+        row(post.clone(),  "/v1/principals",                               &[ManagePrincipals], DATA, REQUEST, with_body(principals::create)),
+        row(get.clone(),   "/v1/principals",                               &[ManagePrincipals], DATA, REQUEST, without_body(principals::list)),
+        row(get.clone(),   "/v1/principals/{principal}",                   &[ManagePrincipals], DATA, REQUEST, without_body(principals::get)),
+        row(delete.clone(),"/v1/principals/{principal}",                   &[ManagePrincipals], DATA, REQUEST, without_body(principals::delete)),
+        row(post,          "/v1/principals/{principal}/tokens",            &[ManageTokens],     DATA, REQUEST, with_body(tokens::create)),
+        row(get,           "/v1/principals/{principal}/tokens",            &[ManageTokens],     DATA, REQUEST, without_body(tokens::list)),
+        row(delete,        "/v1/principals/{principal}/tokens/{token}",    &[ManageTokens],     DATA, REQUEST, without_body(tokens::delete)),
+    ]
+}
+
+const GENERATE: &[Action] = &[GenerateDataKey, GenerateDataKeyWithoutPlaintext];
+const REWRAP: &[Action] = &[Rewrap, RewrapFrom];
+
+/// The router: the rows, the service endpoints, and one answer for whatever is neither.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let mut router = Router::new();
+    for row in rows() {
+        let row = Arc::new(row);
+        let gateway = Arc::clone(&gateway);
+        let Ok(filter) = MethodFilter::try_from(row.method.clone()) else {
+            continue;
+        };
+        let path = row.path;
+        let serve = move |request| {
+            let (gateway, row) = (Arc::clone(&gateway), Arc::clone(&row));
+            async move { exchange::serve(gateway, row, request).await }
+        };
+        router = router.route(path, MethodRouter::new().on(filter, serve));
+    }
+    service::routes(router, &gateway)
+        .method_not_allowed_fallback({
+            let gateway = Arc::clone(&gateway);
+            move |request| async move { exchange::method_not_allowed(&gateway, &request) }
+        })
+        .fallback(move |request| async move { exchange::no_route(&gateway, &request) })
+}

@@ -1,0 +1,178 @@
+//! The service endpoints: alive, ready, metrics, the document and its page. They need no
+//! credential and tell no secret and no tenant's name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::routing::get;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_swagger_ui::Config;
+
+use super::answer::Answer;
+use super::exchange::{Gateway, service};
+use super::openapi;
+use crate::audit::{CountedRight, Health};
+use crate::telemetry::metrics::Metrics;
+
+/// What the service endpoints need.
+pub struct ServiceState {
+    counted: CountedRight,
+    metrics: Option<Metrics>,
+    draining: Arc<AtomicBool>,
+}
+
+impl ServiceState {
+    /// With the right to answer without a record, and the metrics if they are on.
+    pub fn new(counted: CountedRight, metrics: Option<Metrics>, draining: Arc<AtomicBool>) -> Self {
+        Self {
+            counted,
+            metrics,
+            draining,
+        }
+    }
+
+    /// The right to answer without a record.
+    pub const fn counted(&self) -> &CountedRight {
+        &self.counted
+    }
+}
+
+/// Whether the gateway serves, and each part's state.
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
+    /// Whether requests are served.
+    pub ready: bool,
+    /// The parts.
+    pub parts: Vec<PartShown>,
+}
+
+/// One part's state.
+#[derive(Serialize, ToSchema)]
+pub struct PartShown {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it works.
+    pub ready: bool,
+    /// Its state in a word or two.
+    pub state: String,
+}
+
+impl Readiness {
+    async fn of(gateway: &Gateway) -> Self {
+        let draining = gateway.service.draining.load(Ordering::Acquire);
+        let store = gateway.broker.store().last_applied().await.is_ok();
+        let log = gateway.broker.log().health();
+        let (connections, open) = gateway.broker.directory().breakers();
+        let part = |name, ready, state: String| PartShown { name, ready, state };
+        let parts = vec![
+            part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
+            part("store", store, if store { "ok" } else { "failing" }.to_owned()),
+            part("audit_log", log == Health::Sound, log.as_str().to_owned()),
+            // Providers that are away do not make the gateway itself unready.
+            part(
+                "providers",
+                true,
+                format!("{connections} connections in use, {open} with an open circuit"),
+            ),
+        ];
+        Self {
+            ready: parts.iter().all(|part| part.ready),
+            parts,
+        }
+    }
+}
+
+/// Adds the service endpoints to the router.
+pub fn routes(router: Router, gateway: &Arc<Gateway>) -> Router {
+    let with = |gateway: &Arc<Gateway>| Arc::clone(gateway);
+    let (health, ready, metrics, document, page, assets) = (
+        with(gateway),
+        with(gateway),
+        with(gateway),
+        with(gateway),
+        with(gateway),
+        with(gateway),
+    );
+    router
+        .route(
+            "/healthz",
+            get(move || async move { json(&health, StatusCode::OK, &serde_json::json!({"alive": true})) }),
+        )
+        .route(
+            "/readyz",
+            get(move || async move {
+                let readiness = Readiness::of(&ready).await;
+                let status = if readiness.ready {
+                    StatusCode::OK
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
+                json(&ready, status, &readiness)
+            }),
+        )
+        .route(
+            "/metrics",
+            get(move || async move {
+                match &metrics.service.metrics {
+                    Some(rendered) => content(
+                        &metrics,
+                        StatusCode::OK,
+                        "text/plain; version=0.0.4; charset=utf-8",
+                        rendered.render().into_bytes(),
+                    ),
+                    None => json(
+                        &metrics,
+                        StatusCode::NOT_FOUND,
+                        &serde_json::json!({"detail": "metrics are off in the configuration"}),
+                    ),
+                }
+            }),
+        )
+        .route(
+            "/openapi.json",
+            get(move || async move { content(&document, StatusCode::OK, "application/json", openapi::json().as_bytes().to_vec()) }),
+        )
+        .route("/docs", get(move || async move { docs(&page, "index.html") }))
+        .route(
+            "/docs/{file}",
+            get(move |Path(file): Path<String>| async move { docs(&assets, &file) }),
+        )
+}
+
+/// The documentation page: Swagger UI from this binary, nothing from the internet.
+fn docs(gateway: &Gateway, file: &str) -> Answer {
+    // Relative names in the page resolve under /docs/ only with a trailing slash, which
+    // the base address below stands in for.
+    match utoipa_swagger_ui::serve(file, Arc::new(Config::from("/openapi.json"))) {
+        Ok(Some(asset)) => {
+            let bytes = if file == "index.html" {
+                String::from_utf8_lossy(&asset.bytes)
+                    .replacen("<head>", "<head><base href=\"/docs/\">", 1)
+                    .into_bytes()
+            } else {
+                asset.bytes.into_owned()
+            };
+            content(gateway, StatusCode::OK, &asset.content_type, bytes)
+        }
+        Ok(None) | Err(_) => json(gateway, StatusCode::NOT_FOUND, &serde_json::json!({"detail": "no such file"})),
+    }
+}
+
+fn json<T: Serialize>(gateway: &Gateway, status: StatusCode, value: &T) -> Answer {
+    // Our own types, which always can be written.
+    content(gateway, status, "application/json", serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn content(gateway: &Gateway, status: StatusCode, kind: &str, bytes: Vec<u8>) -> Answer {
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    if let Ok(value) = HeaderValue::from_str(kind) {
+        response.headers_mut().insert(header::CONTENT_TYPE, value);
+    }
+    service(gateway, response)
+}

@@ -1,0 +1,176 @@
+//! `/v1/principals/{principal}/tokens`: API tokens. A token's text stands in one answer only.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use axum::http::StatusCode;
+use claviger_provider::{KeyId, TokenId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ask::Ask;
+use super::handler::{Reply, empty_reply, json_reply, keeper};
+use super::page;
+use super::principals::{named, permit};
+use super::wire::{DurationText, Moment, Name};
+use crate::access::{AccessError, Action, Grants, KeySet, op};
+use crate::broker::{Code, Failure, Guarded, IssuedToken, TokenRequest};
+use crate::store::model::Token;
+
+/// A new token.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// The operations that it allows, from the closed list of actions.
+    #[schema(value_type = Vec<String>, min_items = 1, example = json!(["Wrap", "Unwrap"]))]
+    pub operations: Vec<Action>,
+    /// The names of the keys that it reaches, at most 256; every key where left out.
+    #[serde(default)]
+    #[schema(min_items = 1, max_items = 256)]
+    pub keys: Option<Vec<Name>>,
+    /// How long it lives, at most 366d; 90d where left out.
+    #[serde(default)]
+    pub expires_in: Option<DurationText>,
+}
+
+/// A token, without its text.
+#[derive(Serialize, ToSchema)]
+pub struct TokenShown {
+    /// Immutable: 32 lower-case hex digits.
+    pub id: String,
+    /// The first characters of its text, which name it.
+    pub prefix: String,
+    /// The operations that it allows.
+    pub operations: Vec<String>,
+    /// The ids of the keys that it reaches; null for all.
+    pub keys: Option<Vec<String>>,
+    /// When it was made.
+    pub created: Moment,
+    /// From then on it is refused.
+    pub expires: Moment,
+    /// When it was revoked, if it was.
+    pub revoked: Option<Moment>,
+}
+
+/// A token with its text, which is shown this once.
+#[derive(Serialize, ToSchema)]
+pub struct TokenIssued {
+    /// The token's text: the credential itself.
+    pub token: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub about: TokenShown,
+}
+
+/// A page of tokens.
+#[derive(Serialize, ToSchema)]
+pub struct TokenList {
+    /// The tokens, by id.
+    pub items: Vec<TokenShown>,
+    /// For the next page, absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+fn shown(token: &Token) -> Result<TokenShown, Failure> {
+    let grants = Grants::from_kept(&token.grants).ok_or_else(|| Failure::internal(&"a token's grants are damaged"))?;
+    Ok(TokenShown {
+        id: token.id.to_string(),
+        prefix: format!("clv_{}", token.public_id),
+        operations: grants.operations().iter().map(|action| action.as_str().to_owned()).collect(),
+        keys: match grants.keys() {
+            KeySet::All => None,
+            KeySet::Only(keys) => Some(keys.iter().map(KeyId::to_string).collect()),
+        },
+        created: Moment(token.created),
+        expires: Moment(token.expires),
+        revoked: token.revoked.map(Moment),
+    })
+}
+
+#[utoipa::path(post, path = "/v1/principals/{principal}/tokens", operation_id = "createToken", tag = "access", request_body = CreateToken,
+    params(("principal" = String, Path, description = "The principal's name.")),
+    responses((status = 201, description = "The token with its text.", body = TokenIssued)))]
+/// Issue a token. It can allow no more than the credential that issues it.
+pub async fn create(ask: Ask, body: CreateToken) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let permit = permit::<op::ManageTokens>(&ask)?;
+    let principal = named(&ask).await?;
+    let keys = match body.keys {
+        None => KeySet::All,
+        Some(names) => KeySet::Only(key_ids(&ask, &names).await?),
+    };
+    let grants = Grants::new(body.operations.into_iter().collect(), keys)
+        .map_err(|_| Failure::invalid("", "at least one operation, and 1 to 256 keys or none named"))?;
+    let once = match ask.once().await? {
+        Ok(once) => once,
+        Err(reply) => return Ok(reply),
+    };
+    let keep = once.keep_id(|row: &Token| row.id.to_string());
+    let request = TokenRequest {
+        grants,
+        life: body.expires_in.map_or(TokenRequest::DEFAULT_LIFE, |life| life.0),
+    };
+    let issued = ask.broker.issue_token(&ask.cx, permit, &principal, request, keeper(&keep)).await?;
+    let about = |IssuedToken { row, text }: IssuedToken| {
+        let token = String::from_utf8_lossy(text.expose()).into_owned();
+        shown(&row).map(|about| TokenIssued { token, about })
+    };
+    json_reply(issued.try_map(about)?, StatusCode::CREATED, |issued| issued)
+}
+
+/// The ids of named keys. A name outside of the caller's own keys is denied, and one that
+/// leads nowhere is told only to a caller who reaches every key.
+async fn key_ids(ask: &Ask, names: &[Name]) -> Result<BTreeSet<KeyId>, Failure> {
+    ask.cx.require_tenant()?;
+    if names.is_empty() || names.len() > 256 {
+        return Err(Failure::invalid("/keys", "1 to 256 names, or left out for every key"));
+    }
+    let mut ids = BTreeSet::new();
+    for name in names {
+        let reach = ask.cx.caller().grants().keys();
+        match ask.broker.directory().key_by_name(ask.cx.tenant(), name.as_str()).await? {
+            Some(entry) if reach.contains(entry.id()) => ids.insert(entry.id()),
+            Some(_) => return Err(AccessError::Denied.into()),
+            None if *reach == KeySet::All => {
+                return Err(Failure::new(Code::NotFound, "There is no key of that name in this tenant.").at("/keys", "names of keys"));
+            }
+            None => return Err(AccessError::Denied.into()),
+        };
+    }
+    Ok(ids)
+}
+
+#[utoipa::path(get, path = "/v1/principals/{principal}/tokens", operation_id = "listTokens", tag = "access",
+    params(("principal" = String, Path, description = "The principal's name."),
+        ("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+    responses((status = 200, description = "A page of tokens.", body = TokenList)))]
+/// List a principal's tokens; their texts are never shown again.
+pub async fn list(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&["page_size", "page_token"])?;
+    let permit = permit::<op::ManageTokens>(&ask)?;
+    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+    let principal = named(&ask).await?;
+    let page = ask.page()?;
+    let rows = ask.broker.store().tokens(principal.tenant, principal.id, &page).await?;
+    let next_page_token = page::next(&rows, &page, |row| row.id.to_string());
+    let items = rows.iter().map(shown).collect::<Result<Vec<_>, _>>()?;
+    json_reply(Guarded::free(()), StatusCode::OK, |()| TokenList { items, next_page_token })
+}
+
+#[utoipa::path(delete, path = "/v1/principals/{principal}/tokens/{token}", operation_id = "deleteToken", tag = "access",
+    params(("principal" = String, Path, description = "The principal's name."), ("token" = String, Path, description = "The token's id.")),
+    responses((status = 204, description = "Revoked.")))]
+/// Revoke a token: refused at the next request.
+pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let permit = permit::<op::ManageTokens>(&ask)?;
+    let principal = named(&ask).await?;
+    let id = TokenId::from_str(ask.raw("token")).map_err(|_| Failure::invalid("path:token", "a token's id: 32 lower-case hex digits"))?;
+    let token = ask.broker.store().token(principal.tenant, id).await?;
+    if token.principal != principal.id {
+        return Err(AccessError::NotFound.into());
+    }
+    empty_reply(ask.broker.revoke_token(&ask.cx, permit, &token).await?)
+}
