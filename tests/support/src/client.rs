@@ -1,0 +1,160 @@
+//! A client that shows whole answers: status, headers and body.
+
+use std::net::SocketAddr;
+use std::sync::Once;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+
+/// A caller of one gateway with one credential.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    address: SocketAddr,
+    headers: HeaderMap,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as JSON; null when there is none.
+    pub body: Value,
+    /// The body as it came.
+    pub text: String,
+}
+
+impl Client {
+    /// With this token; `tenant` for an operator who acts for one.
+    pub fn new(address: SocketAddr, token: &str, tenant: Option<&str>) -> Self {
+        static STACK: Once = Once::new();
+        STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_str(&format!("Bearer {token}")).expect("a token"));
+        if let Some(tenant) = tenant {
+            headers.insert("claviger-tenant", HeaderValue::from_str(tenant).expect("a name"));
+        }
+        // Plain HTTP on loopback: nothing to verify.
+        let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().expect("a client");
+        Self { http, address, headers }
+    }
+
+    /// The same with another token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self::new(self.address, token, None)
+    }
+
+    /// The same with one more header on every request.
+    pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).expect("a header's value"),
+        );
+        self
+    }
+
+    /// The same without a header.
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.headers.remove(name);
+        self
+    }
+
+    /// A request to be completed.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("http://{}{path}", self.address))
+            .headers(self.headers.clone())
+    }
+
+    /// Sends a request.
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        Answer::of(request.send().await.expect("an answer")).await
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// POST of JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// POST without a body.
+    pub async fn post_empty(&self, path: &str) -> Answer {
+        self.send(self.request(Method::POST, path)).await
+    }
+
+    /// POST of these bytes as JSON.
+    pub async fn post_raw(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+        self.send(
+            self.request(Method::POST, path)
+                .header("content-type", "application/json")
+                .body(body.into()),
+        )
+        .await
+    }
+
+    /// PATCH of JSON with an etag.
+    pub async fn patch(&self, path: &str, etag: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PATCH, path).header("if-match", etag).json(body))
+            .await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+}
+
+impl Answer {
+    /// Reads a response whole.
+    pub async fn of(response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a whole body");
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Self {
+            status,
+            headers,
+            body,
+            text,
+        }
+    }
+
+    /// Stops the test unless the status is this one; answers the body.
+    #[track_caller]
+    pub fn expect_status(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.body
+    }
+
+    /// Stops the test unless this is a problem of this status and code, complete in every
+    /// member that the contract names; answers the body.
+    #[track_caller]
+    pub fn expect_problem(self, status: u16, code: &str) -> Value {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.text);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.header("cache-control"), "no-store");
+        assert_eq!(self.body["status"], status);
+        assert_eq!(self.body["request_id"].as_str(), Some(self.header("x-request-id")));
+        for member in ["type", "title", "detail"] {
+            assert!(
+                self.body[member].as_str().is_some_and(|text| !text.is_empty()),
+                "{member}: {}",
+                self.text
+            );
+        }
+        assert!(self.body["retryable"].is_boolean(), "{}", self.text);
+        self.body
+    }
+
+    /// A header as text; empty when it is absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+}

@@ -1,0 +1,255 @@
+//! A gateway process, from `init` to its end.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::Client;
+
+/// How long a start may take before the test stops.
+const START: Duration = Duration::from_secs(20);
+
+/// How the process is started.
+#[derive(Clone, Default)]
+pub struct Tune {
+    /// Variables for it, configuration included (`CLAVIGER_SERVER__...`).
+    pub variables: Vec<(String, String)>,
+    /// More arguments of `serve`.
+    pub arguments: Vec<String>,
+}
+
+impl Tune {
+    /// With one more variable.
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// A folder with a gateway in it, whose process may come and go.
+pub struct Gateway {
+    binary: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+/// A gateway process that serves.
+pub struct Started {
+    child: Child,
+    address: SocketAddr,
+    token: String,
+    log: PathBuf,
+}
+
+impl Gateway {
+    /// A new gateway, initialised. `binary` is `env!("CARGO_BIN_EXE_claviger")`.
+    pub fn new(binary: &str) -> Self {
+        let gateway = Self {
+            binary: binary.into(),
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        let output = gateway
+            .command(&Tune::default())
+            .arg("init")
+            .arg("--token-out")
+            .arg(gateway.token_file())
+            .output()
+            .expect("init runs");
+        assert!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
+        gateway
+    }
+
+    /// A folder without a gateway yet, for `claviger dev`.
+    pub fn empty(binary: &str) -> Self {
+        Self {
+            binary: binary.into(),
+            folder: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The administrator's token, a file.
+    pub fn token_file(&self) -> PathBuf {
+        self.folder.path().join("admin.token")
+    }
+
+    /// Anything that runs the binary on this folder.
+    pub fn command(&self, tune: &Tune) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("CLAVIGER_SERVER__LISTEN", "127.0.0.1:0")
+            .env("CLAVIGER_STORAGE__DATA_DIR", self.data())
+            .env("CLAVIGER_STORAGE__ROOT_KEY__FILE", self.folder.path().join("root.key"))
+            .env("CLAVIGER_TELEMETRY__LOG_FORMAT", "json")
+            .envs(tune.variables.iter().cloned());
+        command
+    }
+
+    /// Starts `claviger serve` and waits until it serves.
+    pub fn serve(&self, tune: &Tune) -> Started {
+        self.try_serve(tune)
+            .unwrap_or_else(|log| panic!("the gateway did not start:\n{log}"))
+    }
+
+    /// Starts `claviger serve`; what it wrote if it ended instead of serving.
+    pub fn try_serve(&self, tune: &Tune) -> Result<Started, String> {
+        let mut command = self.command(tune);
+        command.arg("serve").args(&tune.arguments);
+        let token = std::fs::read_to_string(self.token_file()).expect("the token").trim().to_owned();
+        self.start(command, "serve.log", token)
+    }
+
+    /// Starts `claviger dev`, which makes tenant `dev` and connection `embedded`, and where the
+    /// binary has the feature `testkit` a fake whose control port stands in the file given.
+    pub fn dev(&self, tune: &Tune, control_file: &Path) -> Started {
+        let mut command = self.command(tune);
+        command
+            .env("CLAVIGER_TESTKIT_CONTROL", "127.0.0.1:0")
+            .env("CLAVIGER_TESTKIT_CONTROL_FILE", control_file)
+            .arg("dev")
+            .args(["--port", "0", "--data-dir"])
+            .arg(self.data());
+        command.args(&tune.arguments);
+        let mut started = self
+            .start(command, "dev.log", String::new())
+            .unwrap_or_else(|log| panic!("dev did not start:\n{log}"));
+        started.token = std::fs::read_to_string(self.data().join("admin.token"))
+            .expect("dev's token")
+            .trim()
+            .to_owned();
+        started
+    }
+
+    fn start(&self, mut command: Command, log_name: &str, token: String) -> Result<Started, String> {
+        let log = self.folder.path().join(log_name);
+        let file = File::options().create(true).append(true).open(&log).expect("a log file");
+        let begin = file.metadata().expect("its length").len();
+        command.stdin(Stdio::null()).stdout(file.try_clone().expect("the log")).stderr(file);
+        let mut child = command.spawn().expect("the binary runs");
+        let until = Instant::now() + START;
+        loop {
+            let text = read_from(&log, begin);
+            if let Some(address) = address_in(&text) {
+                return Ok(Started {
+                    child,
+                    address,
+                    token,
+                    log,
+                });
+            }
+            if let Some(status) = child.try_wait().expect("the child's state") {
+                return Err(format!("{status}\n{}", read_from(&log, begin)));
+            }
+            if Instant::now() > until {
+                let _ = child.kill();
+                return Err(format!("not serving after {START:?}\n{text}"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Where the log says that it serves: the JSON event of `serve`, or `dev`'s last line.
+fn address_in(text: &str) -> Option<SocketAddr> {
+    for line in text.lines() {
+        if let Ok(event) = serde_json::from_str::<serde_json::Value>(line)
+            && event["message"] == json!("serving")
+        {
+            return event["address"].as_str()?.parse().ok();
+        }
+    }
+    // dev says where before its walk, and how to go on after it.
+    if !text.contains("Ctrl-C ends it") {
+        return None;
+    }
+    text.split("serving on http://").nth(1)?.split(',').next()?.parse().ok()
+}
+
+fn read_from(path: &Path, begin: u64) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = File::open(path) {
+        let _ = std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(begin));
+        let _ = file.read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Started {
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The administrator's token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// What it wrote so far: standard output and error.
+    pub fn output(&self) -> String {
+        read_from(&self.log, 0)
+    }
+
+    /// The platform operator's client.
+    pub fn operator(&self) -> Client {
+        Client::new(self.address, &self.token, None)
+    }
+
+    /// The operator's client acting for this tenant.
+    pub fn tenant(&self, name: &str) -> Client {
+        Client::new(self.address, &self.token, Some(name))
+    }
+
+    /// Makes a tenant with a connection `embedded` to the embedded provider, and answers the
+    /// operator's client acting for it.
+    pub async fn with_tenant(&self, name: &str) -> Client {
+        self.operator().post("/v1/tenants", &json!({"name": name})).await.expect_status(201);
+        let client = self.tenant(name);
+        client
+            .post("/v1/connections", &json!({"name": "embedded", "provider": "local", "settings": {}}))
+            .await
+            .expect_status(201);
+        client
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("its end");
+    }
+
+    /// SIGTERM, and waits for the end; whether it ended with success.
+    pub fn terminate(mut self) -> bool {
+        self.signal(Signal::TERM);
+        self.child.wait().expect("its end").success()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
+        kill_process(pid, signal).expect("the signal is sent");
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
