@@ -36,6 +36,10 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Methods with a JSON body.
 const WITH_BODY: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
 
+/// The shortest deadline that a caller may ask for: below it a healthy gateway on a slow disk
+/// would fail requests at random, and a caller could fill the log with its own time-outs.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// What every request needs.
 pub struct Gateway {
     /// The use cases.
@@ -269,9 +273,9 @@ fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) 
         .map(|value| value.to_str().ok().and_then(|text| duration::parse(text).ok()))
     {
         None => longest,
-        Some(Some(asked)) if !asked.is_zero() => asked.min(longest),
+        Some(Some(asked)) if asked >= SHORTEST => asked.min(longest),
         Some(_) => {
-            wrong = Err(Failure::invalid("header:Claviger-Timeout", "a duration such as 800ms or 5s"));
+            wrong = Err(Failure::invalid("header:Claviger-Timeout", "a duration such as 800ms or 5s, at least 100ms"));
             longest
         }
     };

@@ -18,7 +18,7 @@ use super::{batch, connections, data_keys, inspect, keys, principals, tenants, t
 #[openapi(
     info(
         title = "Claviger",
-        description = "One REST API over AWS KMS, Google Cloud KMS, Azure Key Vault, Vault Transit and an embedded provider.",
+        description = "One REST API over key-management services. This release reaches the embedded provider.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
@@ -92,8 +92,8 @@ fn add_headers(operation: &mut Map<String, Value>, method: &Method, path: &str) 
         ),
         text(
             "Claviger-Timeout",
-            json!({"type": "string", "pattern": "^[1-9][0-9]{0,6}(ms|s)$"}),
-            "Shortens the deadline, for instance 800ms.",
+            json!({"type": "string", "pattern": "^([1-9][0-9]{2,6}ms|[1-9][0-9]{0,3}s)$"}),
+            "Shortens the deadline, for instance 800ms; at least 100ms.",
         ),
         text(
             "Claviger-Justification",
