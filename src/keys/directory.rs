@@ -165,16 +165,6 @@ impl Directory {
         }))
     }
 
-    /// Makes the way to the provider anew after the connection's secrets changed; after
-    /// the commit, under the connection's `change` lock.
-    ///
-    /// # Errors
-    /// When the store or the new secrets fail.
-    pub async fn reconnect(&self, entry: &ConnectionEntry) -> Result<(), LoadError> {
-        entry.replace_pipeline(self.factories.connect(self.store.as_ref(), &entry.view()).await?);
-        Ok(())
-    }
-
     /// Forgets a deleted connection, after the commit.
     pub fn forget_connection(&self, id: ConnectionId) {
         self.connections.remove(&id);

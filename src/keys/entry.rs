@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use claviger_provider::{ConnectionId, KeyId, Pipeline, ProviderKeyRef, ProviderKind, TenantId};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
@@ -48,7 +47,7 @@ pub type ConnectionView = Arc<Connection>;
 pub struct ConnectionEntry {
     id: ConnectionId,
     tenant: TenantId,
-    pipeline: ArcSwap<Pipeline>,
+    pipeline: Pipeline,
     gate: RwLock<ConnectionView>,
     change: Mutex<()>,
 }
@@ -58,7 +57,7 @@ impl ConnectionEntry {
         Self {
             id: connection.id,
             tenant: connection.tenant,
-            pipeline: ArcSwap::from_pointee(pipeline),
+            pipeline,
             gate: RwLock::new(Arc::new(connection)),
             change: Mutex::new(()),
         }
@@ -75,12 +74,8 @@ impl ConnectionEntry {
     }
 
     /// The way to the provider.
-    pub fn pipeline(&self) -> Arc<Pipeline> {
-        self.pipeline.load_full()
-    }
-
-    pub(super) fn replace_pipeline(&self, pipeline: Pipeline) {
-        self.pipeline.store(Arc::new(pipeline));
+    pub const fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
     }
 
     /// As it is now.
