@@ -208,6 +208,8 @@ impl Provider for LocalProvider {
         self.material.reach().await?;
         Ok(Probe {
             detail: concat!("embedded ", env!("CARGO_PKG_VERSION")).into(),
+            rights: Vec::new(),
+            policy: None,
         })
     }
 }

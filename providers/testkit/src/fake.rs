@@ -446,6 +446,13 @@ impl Provider for FakeProvider {
     }
 
     async fn probe(&self, _cx: &OpContext) -> Result<Probe, Error> {
-        self.serve("probe", |_| Ok(Probe { detail: "fake".into() })).await
+        self.serve("probe", |_| {
+            Ok(Probe {
+                detail: "fake".into(),
+                rights: Vec::new(),
+                policy: None,
+            })
+        })
+        .await
     }
 }
