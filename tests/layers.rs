@@ -136,7 +136,7 @@ fn bare(text: &str) -> String {
                 }
             }
             out.push(' ');
-        } else if chars[at] == 'r' && !word_before || starts(at, "br") && !word_before {
+        } else if !word_before && (chars[at] == 'r' || starts(at, "br")) {
             let prefix = if chars[at] == 'b' { 2 } else { 1 };
             let hashes = chars[at + prefix..].iter().take_while(|c| **c == '#').count();
             if chars.get(at + prefix + hashes) == Some(&'"') {

@@ -18,7 +18,13 @@ use super::{Change, Installation, Store, StoreError};
 /// See the module.
 pub(crate) struct PausingStore {
     inner: Arc<dyn Store>,
-    pauses: Mutex<HashMap<&'static str, (oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+    pauses: Mutex<HashMap<&'static str, Waiting>>,
+}
+
+/// What a call that is to wait tells, and what it waits for.
+struct Waiting {
+    has_reached: oneshot::Sender<()>,
+    may_resume: oneshot::Receiver<()>,
 }
 
 /// A method's next call, which waits once it has its answer.
@@ -57,13 +63,13 @@ impl PausingStore {
     pub(crate) fn pause_next(&self, method: &'static str) -> Pause {
         let (has_reached, reached) = oneshot::channel();
         let (resume, may_resume) = oneshot::channel();
-        self.pauses.lock().insert(method, (has_reached, may_resume));
+        self.pauses.lock().insert(method, Waiting { has_reached, may_resume });
         Pause { reached, resume }
     }
 
     async fn pause(&self, method: &'static str) {
         let paused = self.pauses.lock().remove(method);
-        if let Some((has_reached, may_resume)) = paused {
+        if let Some(Waiting { has_reached, may_resume }) = paused {
             has_reached.send(()).unwrap();
             may_resume.await.unwrap();
         }

@@ -8,7 +8,7 @@ use claviger_provider::Secret;
 use tokio::sync::{Barrier, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Bench, Fail, Found, LONG, Loaded, at, loaded, roomy, until};
+use super::{Bench, Fail, Found, LONG, Loaded, at, loaded, race, roomy, until};
 use crate::cache::Rules;
 use crate::keys::Watch;
 
@@ -82,24 +82,15 @@ async fn sixty_four_callers_make_one_load() {
     assert_eq!((hit.cached, hit.plaintext), (true, Secret::copy_from(b"dek")));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_comes_just_after_a_landing_does_not_load_again() {
-    let bench = Arc::new(Bench::new().await);
-    let watch = Arc::new(bench.world.watch("k").await);
-    for round in 0..300 {
-        let start = Arc::new(Barrier::new(8));
-        let callers: JoinSet<_> = (0..8)
-            .map(|_| {
-                let (bench, watch, start) = (Arc::clone(&bench), Arc::clone(&watch), Arc::clone(&start));
-                async move {
-                    start.wait().await;
-                    bench.get(&watch, at(round), b"dek").await;
-                }
-            })
-            .collect();
-        callers.join_all().await;
-        assert_eq!(bench.loads(), round + 1);
-    }
+    const ROUNDS: usize = 5_000;
+    let bench = Bench::new().await;
+    let watch = bench.world.watch("k").await;
+    let runtime = tokio::runtime::Handle::current();
+    let call = |round| drop(runtime.block_on(bench.get(&watch, at(round), b"dek")));
+    tokio::task::block_in_place(|| race(ROUNDS, call, call));
+    assert_eq!(bench.loads(), ROUNDS);
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! What is kept, for whom, and what drops it: epochs, drops, bounds and the arena.
 
 use std::future::ready;
+use std::time::{Duration, Instant};
 
 use claviger_guarded::{ArenaConfig, LockedBytes};
 
-use super::{Bench, Fail, LONG, at, is_wiped, loaded, move_connection_on, move_on, roomy};
+use super::{Bench, Fail, LONG, at, is_wiped, loaded, move_connection_on, move_on, race, roomy};
 use crate::cache::Limits;
 use crate::keys::Watch;
 use crate::keys::fixture::{new_connection, new_key, new_tenant};
@@ -84,26 +85,39 @@ async fn a_dropped_connection_leaves_no_bytes_of_any_of_its_keys() {
     assert!(bench.all_shares_are_back());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread")]
 async fn drops_that_race_with_loads_leave_nothing_of_the_old_epoch() {
-    let bench = std::sync::Arc::new(Bench::new().await);
+    let bench = Bench::new().await;
     let entry = bench.world.loaded("k").await;
-    for round in 0..200 {
+    let runtime = tokio::runtime::Handle::current();
+    let load = |round| {
         let watch = entry.watch().unwrap();
-        let loads = tokio::spawn({
-            let bench = std::sync::Arc::clone(&bench);
-            async move {
-                for number in 0..8 {
-                    bench.get(&watch, at(round * 8 + number), b"data key").await;
-                }
-            }
-        });
+        let epoch = watch.key_epoch();
+        runtime.block_on(bench.get(&watch, at(round), b"data key"));
+        // What is there now, the load's or not, was made under an epoch that holds.
+        if let Some(bytes) = bench.bytes(at(round))
+            && entry.watch().unwrap().key_epoch() != epoch
+        {
+            assert!(wiped_soon(&bytes), "an entry of an old epoch stays");
+        }
+    };
+    let cut = |_| {
         move_on(&entry);
         bench.cache.drop_key(entry.id());
-        loads.await.unwrap();
-        assert_eq!(bench.count(), 0);
-        assert!(bench.all_shares_are_back());
+    };
+    tokio::task::block_in_place(|| race(3_000, load, cut));
+    bench.cache.drop_key(entry.id());
+    assert_eq!(bench.count(), 0);
+    assert!(bench.all_shares_are_back());
+}
+
+/// The cut that moved the epoch may still be at it.
+fn wiped_soon(bytes: &LockedBytes) -> bool {
+    let given_up = Instant::now() + Duration::from_secs(5);
+    while !is_wiped(bytes) && Instant::now() < given_up {
+        std::thread::yield_now();
     }
+    is_wiped(bytes)
 }
 
 #[tokio::test]

@@ -184,3 +184,35 @@ fn move_connection_on(entry: &Arc<KeyEntry>) {
     };
     entry.connection().put(moved);
 }
+
+/// Runs both at once on threads of their own, `rounds` times, each time starting them as
+/// close together as can be and one of them a little later than the round before.
+fn race(rounds: usize, one: impl Fn(usize) + Sync, two: impl Fn(usize) + Sync) {
+    let arrived = AtomicUsize::new(0);
+    let run = |round: usize, head_start: usize, side: &dyn Fn(usize)| {
+        let _let_go = LetGo(&arrived);
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while arrived.load(Ordering::SeqCst) < 2 * (round + 1) {
+            std::thread::yield_now();
+        }
+        for _ in 0..head_start {
+            std::hint::spin_loop();
+        }
+        side(round);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..rounds).for_each(|round| run(round, 20 * (round % 97), &one)));
+        scope.spawn(|| (0..rounds).for_each(|round| run(round, 20 * (round % 89), &two)));
+    });
+}
+
+/// Lets the other side run on alone when this one panics.
+struct LetGo<'a>(&'a AtomicUsize);
+
+impl Drop for LetGo<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(usize::MAX / 2, Ordering::SeqCst);
+        }
+    }
+}
