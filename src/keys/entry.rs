@@ -148,18 +148,14 @@ impl KeyEntry {
     }
 
     /// Takes the gate exclusively and puts committed rows in place: no answer that was
-    /// made under the old ones is handed over after this returns.
+    /// made under the old ones is handed over after this returns. A detached key stays so.
     pub fn put(&self, key: Key, versions: Option<Vec<KeyVersion>>) {
-        let mut gate = self.gate.write();
-        let versions = match (versions, gate.as_ref()) {
-            (Some(versions), _) => versions.into(),
-            (None, Some(view)) => Arc::clone(&view.versions),
-            (None, None) => return,
-        };
-        *gate = Some(KeyView {
-            key: Arc::new(key),
-            versions,
-        });
+        if let Some(view) = self.gate.write().as_mut() {
+            view.key = Arc::new(key);
+            if let Some(versions) = versions {
+                view.versions = versions.into();
+            }
+        }
     }
 
     /// Takes the gate exclusively and marks the key as detached.
@@ -260,3 +256,6 @@ pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Resul
         .collect();
     if moved.is_empty() { Ok(hand_over()) } else { Err(moved) }
 }
+
+#[cfg(test)]
+mod tests;
