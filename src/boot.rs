@@ -258,6 +258,7 @@ fn cache_rules(settings: &config::cache::Cache) -> Rules {
         max_age: settings.max_age,
         max_idle: settings.max_idle,
         max_uses: settings.max_uses,
+        ..Rules::default()
     }
 }
 

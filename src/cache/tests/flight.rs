@@ -8,7 +8,7 @@ use claviger_provider::Secret;
 use tokio::sync::{Barrier, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Bench, Fail, Found, LONG, Loaded, at, loaded, race, roomy, until};
+use super::{Bench, Fail, Found, LONG, Loaded, at, lasting, loaded, race, until};
 use crate::cache::Rules;
 use crate::keys::Watch;
 
@@ -185,7 +185,7 @@ async fn both_load(rules: Rules) -> Bench {
 async fn without_coalescing_each_caller_is_seen_and_the_entry_is_kept() {
     let bench = both_load(Rules {
         coalesce: false,
-        ..roomy().defaults
+        ..lasting()
     })
     .await;
     assert_eq!(bench.count(), 1);
@@ -196,7 +196,7 @@ async fn without_coalescing_each_caller_is_seen_and_the_entry_is_kept() {
 async fn with_the_cache_off_nothing_is_shared_kept_or_remembered() {
     let bench = both_load(Rules {
         enabled: false,
-        ..roomy().defaults
+        ..lasting()
     })
     .await;
     assert_eq!(bench.count(), 0);

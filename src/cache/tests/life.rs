@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use claviger_provider::{ProviderKind, TenantId};
 use proptest::prelude::*;
 
-use super::{Bench, Fail, LONG, at, is_wiped, loaded, roomy, until};
+use super::{Bench, Fail, LONG, at, is_wiped, lasting, loaded, roomy, until};
 use crate::cache::entry::{Entry, TenantBounds};
 use crate::cache::{MAX_AGE, Rules};
 use crate::keys::fixture::{connection, row};
@@ -138,11 +138,7 @@ async fn the_age_counts_from_before_the_provider_was_asked() {
 
 #[tokio::test]
 async fn an_entry_is_used_as_often_as_it_may_and_wiped_with_the_last_use() {
-    let bench = Bench::under(Rules {
-        max_uses: 3,
-        ..roomy().defaults
-    })
-    .await;
+    let bench = Bench::under(Rules { max_uses: 3, ..lasting() }).await;
     let watch = bench.world.watch("k").await;
     for round in 1..=3 {
         assert!(!bench.get(&watch, at(0), b"dek").await.cached);
@@ -164,7 +160,7 @@ async fn no_race_gives_more_uses_than_there_are() {
     let bench = Bench::new().await;
     let rules = Rules {
         max_uses: 100,
-        ..roomy().defaults
+        ..lasting()
     };
     let (entry, _) = entry(&bench, rules).await;
     let used = std::thread::scope(|scope| {

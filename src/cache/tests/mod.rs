@@ -65,7 +65,7 @@ impl Bench {
         Self {
             cache: DekCache::new(&limits, Arena::new(arena)),
             world: World::new().await,
-            rules: limits.defaults,
+            rules: lasting(),
             loads: AtomicUsize::new(0),
         }
     }
@@ -134,10 +134,14 @@ fn roomy() -> Limits {
         bytes: 64 << 20,
         entries_per_tenant: 100_000,
         bytes_per_tenant: 64 << 20,
-        defaults: Rules {
-            max_idle: Duration::from_secs(60),
-            ..Rules::default()
-        },
+    }
+}
+
+/// Nothing goes idle while a test runs.
+fn lasting() -> Rules {
+    Rules {
+        max_idle: LONG,
+        ..Rules::default()
     }
 }
 
