@@ -19,7 +19,7 @@ pub struct ReadyKey {
     /// The epochs under which the answer is made.
     pub watch: Watch,
     /// The way to the provider.
-    pub pipeline: Arc<Pipeline>,
+    pub pipeline: Pipeline,
 }
 
 /// Takes a key for use, and notes it in the facts.
@@ -28,9 +28,8 @@ pub struct ReadyKey {
 /// `not_found`, `key_disabled`, `connection_severed`.
 pub fn ready(cx: &Cx, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
     // The epochs first: what changes after this line is found at the gate.
-    let gone = |_| Failure::new(Code::NotFound, "There is no such object in this tenant.");
-    let watch = entry.watch().map_err(gone)?;
-    let view = entry.view().map_err(gone)?;
+    let watch = entry.watch()?;
+    let view = entry.view()?;
     let connection = entry.connection().view();
     cx.note(|facts| {
         facts.key = Some(view.key.id);
@@ -47,7 +46,7 @@ pub fn ready(cx: &Cx, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
         entry: Arc::clone(entry),
         view,
         watch,
-        pipeline: entry.connection().pipeline(),
+        pipeline: entry.connection().pipeline().clone(),
     })
 }
 

@@ -65,7 +65,7 @@ pub struct PartShown {
 impl Readiness {
     async fn of(gateway: &Gateway) -> Self {
         let draining = gateway.service.draining.load(Ordering::Acquire);
-        let store = gateway.broker.store().last_applied().await.is_ok();
+        let store = gateway.broker.store_answers().await;
         let log = gateway.broker.log().health();
         let (connections, open) = gateway.broker.directory().breakers();
         let part = |name, ready, state: String| PartShown { name, ready, state };
