@@ -3,20 +3,25 @@
     with Gateway(binary) as gateway:
         gateway.call("GET", "/v1/keys", tenant="acme")
 
-Its folder is temporary, and the process ends with the block.
+Its folder is temporary, and the process ends with the block, also on SIGTERM.
 """
 
 import json
 import os
 import pathlib
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 
-# How long a start may take.
+# How long a start may take, in seconds.
 START = 30
+
+# Without this a SIGTERM would end the test before its block, and leave the process.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class Gateway:
@@ -27,11 +32,12 @@ class Gateway:
         self.folder = tempfile.TemporaryDirectory(prefix="claviger-test-")
         path = pathlib.Path(self.folder.name)
         self.token_file = path / "admin.token"
+        self.data = path / "data"
         self.log = path / "serve.log"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CLAVIGER_")}
         self.environment = inherited | {
             "CLAVIGER_SERVER__LISTEN": "127.0.0.1:0",
-            "CLAVIGER_STORAGE__DATA_DIR": str(path / "data"),
+            "CLAVIGER_STORAGE__DATA_DIR": str(self.data),
             "CLAVIGER_STORAGE__ROOT_KEY__FILE": str(path / "root.key"),
             "CLAVIGER_TELEMETRY__LOG_FORMAT": "json",
             **dict(variables),

@@ -31,7 +31,8 @@ def main(binary):
         found = subprocess.run(program, cwd=gateway.folder.name).returncode
         gateway.kill()
         gateway.serve()
-        return found
+    print("1 passed, 0 failed" if found == 0 else "0 passed, 1 failed")
+    return found
 
 
 if __name__ == "__main__":
