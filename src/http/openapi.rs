@@ -75,11 +75,25 @@ fn build() -> Value {
         let Some(operation) = document["paths"][row.path].get_mut(&method).and_then(Value::as_object_mut) else {
             continue;
         };
+        plain_body(operation);
         add_headers(operation, &row.method, row.path);
         add_failures(operation, &row.method, row.path, row.body == BATCH);
     }
     service_paths(&mut document);
     document
+}
+
+/// A body that may be left out: utoipa also says of it that it may be `null`, which is refused.
+fn plain_body(operation: &mut Map<String, Value>) {
+    let Some(schema) = operation
+        .get_mut("requestBody")
+        .and_then(|body| body.pointer_mut("/content/application~1json/schema"))
+    else {
+        return;
+    };
+    if let Some(body) = schema.pointer("/oneOf/0").cloned() {
+        *schema = body;
+    }
 }
 
 fn add_headers(operation: &mut Map<String, Value>, method: &Method, path: &str) {
