@@ -269,7 +269,10 @@ fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) 
         None => longest,
         Some(Some(asked)) if asked >= SHORTEST => asked.min(longest),
         Some(_) => {
-            wrong = Err(Failure::invalid("header:Claviger-Timeout", "a duration such as 800ms or 5s, at least 100ms"));
+            wrong = Err(Failure::invalid(
+                "header:Claviger-Timeout",
+                "a duration such as 800ms or 5s, at least 100ms",
+            ));
             longest
         }
     };
