@@ -10,9 +10,10 @@ use utoipa::openapi::schema::{Object, Type};
 
 use super::answer::etag;
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper, object_reply};
+use super::handler::{empty_reply, json_reply, keeper, object_reply};
 use super::keys::Spec;
 use super::page;
+use super::reply::Reply;
 use super::wire::{LabelMap, Moment, Name};
 use crate::access::op;
 use crate::broker::{CheckReport, Failure, Guarded, Listed, NewConnection};

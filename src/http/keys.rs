@@ -9,8 +9,9 @@ use utoipa::openapi::schema::{Object, SchemaType, Type};
 
 use super::answer::etag;
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper, object_reply};
+use super::handler::{empty_reply, json_reply, keeper, object_reply};
 use super::page;
+use super::reply::Reply;
 use super::wire::{CacheRules, LabelMap, Moment, Name};
 use crate::access::{Target, decide, op};
 use crate::broker::{Failure, Guarded, KeyQuery, Listed, NewKey};

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ask::Ask;
-use super::handler::{Reply, json_reply, keeper};
+use super::handler::{json_reply, keeper};
 use super::page;
+use super::reply::Reply;
 use super::wire::{Moment, Name};
 use crate::access::op;
 use crate::broker::{Failure, Listed, NewTenant};

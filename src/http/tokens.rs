@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, Object, Type};
 
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper};
+use super::handler::{empty_reply, json_reply, keeper};
 use super::page;
 use super::principals::{named, permit};
+use super::reply::Reply;
 use super::wire::{DurationText, Moment, Name};
 use crate::access::{Action, Grants, KeySet, op};
 use crate::broker::{Failure, IssuedToken, Listed, TokenRequest};
