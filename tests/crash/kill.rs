@@ -80,7 +80,7 @@ async fn furnish(shared: &Shared, client: Client) -> Client {
                     answered: 1,
                     pending: false,
                 };
-                drop(world.rotated.insert(name.to_owned(), fresh));
+                world.rotated.insert(name.to_owned(), fresh);
             }
             _ => drop(world.switched.insert(name.to_owned(), Switch::default())),
         }

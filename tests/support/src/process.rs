@@ -82,9 +82,14 @@ impl Gateway {
         self.folder.path().join("data")
     }
 
-    /// The root key's file.
+    /// The root key's file: `dev` makes its own in the data folder.
     pub fn root_key(&self) -> PathBuf {
-        self.folder.path().join("root.key")
+        let of_dev = self.data().join("root.key");
+        if of_dev.exists() {
+            of_dev
+        } else {
+            self.folder.path().join("root.key")
+        }
     }
 
     /// The administrator's token, a file.
