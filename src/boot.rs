@@ -91,8 +91,12 @@ pub struct StartOptions {
 }
 
 /// The provider families of this build. A new provider is one line here.
+#[allow(
+    unused_mut,
+    clippy::vec_init_then_push,
+    reason = "what is pushed depends on the features of the build"
+)]
 async fn factories(sealed: &Arc<dyn SealedStore>, dev: bool) -> Vec<Arc<dyn Factory>> {
-    #[allow(unused_mut, reason = "a build without providers is possible")]
     let mut families: Vec<Arc<dyn Factory>> = Vec::new();
     #[cfg(feature = "local")]
     families.push(Arc::new(claviger_provider_local::LocalFactory::new(Arc::clone(sealed))));
@@ -254,6 +258,7 @@ fn cache_rules(settings: &config::cache::Cache) -> Rules {
         max_age: settings.max_age,
         max_idle: settings.max_idle,
         max_uses: settings.max_uses,
+        ..Rules::default()
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use claviger_provider::TenantId;
 use dashmap::DashSet;
 use moka::sync::Cache;
+use parking_lot::RwLock;
 
 use super::caller::{Caller, Credential};
 use super::{ApiToken, Grants};
@@ -40,6 +41,8 @@ struct Known {
     token: Token,
     grants: Grants,
     tenant_suspended: bool,
+    /// The era in which it was read; in a later one it is as good as forgotten.
+    era: u64,
 }
 
 /// Turns credentials into callers. Known tokens are kept in memory; a revocation or a
@@ -48,8 +51,12 @@ struct Known {
 pub struct Authenticator {
     store: Arc<dyn Store>,
     known: Cache<String, Arc<Known>>,
-    /// Grows with each revocation, so that a load that began before one keeps nothing.
-    revocations: AtomicU64,
+    /// Grows whenever something is forgotten, so that a load that began before keeps
+    /// nothing. Held shared while a load is kept and alone while something is forgotten:
+    /// what was kept first is forgotten, and what comes second is not kept.
+    forgotten: RwLock<u64>,
+    /// Grows whenever everything is forgotten. (moka's own way compares clock readings.)
+    era: AtomicU64,
     /// Revoked while the store could not take it.
     refused: DashSet<String>,
 }
@@ -60,7 +67,8 @@ impl Authenticator {
         Self {
             store,
             known: Cache::new(KEPT_TOKENS),
-            revocations: AtomicU64::new(0),
+            forgotten: RwLock::new(0),
+            era: AtomicU64::new(0),
             refused: DashSet::new(),
         }
     }
@@ -104,35 +112,43 @@ impl Authenticator {
         self.refused.insert(public_id.to_owned());
     }
 
-    /// Forgets one token, after its revocation was committed.
+    /// Forgets one token, after its revocation was committed. Once this returned, nobody
+    /// is let in by what the store said before.
     pub fn forget_token(&self, public_id: &str) {
-        self.revocations.fetch_add(1, Ordering::SeqCst);
+        let mut forgotten = self.forgotten.write();
+        *forgotten += 1;
         self.known.invalidate(public_id);
     }
 
-    /// Forgets everything, after a principal was deleted or a tenant suspended.
+    /// Forgets everything, after a principal was deleted or a tenant suspended; as
+    /// [`Authenticator::forget_token`].
     pub fn forget_all(&self) {
-        self.revocations.fetch_add(1, Ordering::SeqCst);
+        let mut forgotten = self.forgotten.write();
+        *forgotten += 1;
+        self.era.fetch_add(1, Ordering::SeqCst);
         self.known.invalidate_all();
     }
 
     async fn known(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
         loop {
-            if let Some(known) = self.known.get(public_id) {
+            if let Some(known) = self.known.get(public_id)
+                && known.era == self.era.load(Ordering::SeqCst)
+            {
                 return Ok(known);
             }
-            let before = self.revocations.load(Ordering::SeqCst);
-            let known = Arc::new(self.load(public_id).await?);
-            self.known.insert(public_id.to_owned(), Arc::clone(&known));
-            if self.revocations.load(Ordering::SeqCst) == before {
-                return Ok(known);
+            let before = *self.forgotten.read();
+            let loaded = Arc::new(self.load(public_id).await?);
+            let now = self.forgotten.read();
+            // Otherwise what was read may be from before a revocation that is committed by now.
+            if *now == before {
+                self.known.insert(public_id.to_owned(), Arc::clone(&loaded));
+                return Ok(loaded);
             }
-            // A revocation was committed meanwhile: what was read may be from before it.
-            self.known.invalidate(public_id);
         }
     }
 
     async fn load(&self, public_id: &str) -> Result<Known, Unauthenticated> {
+        let era = self.era.load(Ordering::SeqCst);
         let (token, _principal, tenant) = match self.store.token_by_public_id(public_id).await {
             Ok(found) => found,
             Err(StoreError::NotFound) => return Err(Unauthenticated::Invalid),
@@ -143,6 +159,7 @@ impl Authenticator {
             token,
             grants,
             tenant_suspended: tenant.suspended,
+            era,
         })
     }
 
@@ -154,3 +171,6 @@ impl Authenticator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,10 @@ pub fn decide<O: Operation>(caller: &Arc<Caller>, target: Target) -> Result<Perm
             Object::Installation
         }
         Target::Tenant => Object::Tenant,
+        // An operator who named no tenant has none whose keys and connections it could mean.
+        Target::NewKey | Target::Key(_) | Target::Connection(_) if caller.acting == TenantId::INSTALLATION => {
+            return Err(AccessError::Denied);
+        }
         // A new key is in nobody's set of named keys.
         Target::NewKey => match caller.grants.keys() {
             KeySet::All => Object::Tenant,
@@ -68,10 +72,6 @@ pub fn decide<O: Operation>(caller: &Arc<Caller>, target: Target) -> Result<Perm
         Target::Connection(Some(connection)) => Object::Connection(connection),
         Target::Connection(None) => return Err(AccessError::NotFound),
     };
-    // An operator who named no tenant has none whose keys and connections it could mean.
-    if caller.acting == TenantId::INSTALLATION && matches!(object, Object::Key(_) | Object::Connection(_)) {
-        return Err(AccessError::Denied);
-    }
     Ok(Permit::new(Arc::clone(caller), object, BUILTIN))
 }
 
@@ -82,3 +82,6 @@ fn missing(caller: &Caller) -> AccessError {
         KeySet::Only(_) => AccessError::Denied,
     }
 }
+
+#[cfg(test)]
+mod tests;

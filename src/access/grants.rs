@@ -109,12 +109,28 @@ impl KeySet {
     }
 }
 
-/// What a token may do. Kept as JSON in the token's row.
+/// What a token may do. Kept as JSON in the token's row, and read back under the same rules
+/// as [`Grants::new`] has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct Grants {
     operations: ActionSet,
     keys: KeySet,
+}
+
+/// Grants as they are written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    operations: ActionSet,
+    keys: KeySet,
+}
+
+impl TryFrom<Written> for Grants {
+    type Error = GrantsError;
+    fn try_from(written: Written) -> Result<Self, GrantsError> {
+        Self::new(written.operations, written.keys)
+    }
 }
 
 impl Grants {
@@ -205,5 +221,13 @@ mod tests {
         .unwrap();
         let text = serde_json::to_string(&grants).unwrap();
         assert_eq!(serde_json::from_str::<Grants>(&text).unwrap(), grants);
+        for empty in [
+            r#"{"operations":[],"keys":"all"}"#,
+            r#"{"operations":["Unwrap"],"keys":{"only":[]}}"#,
+            r#"{"operations":["Unwrap"],"keys":"all","more":1}"#,
+        ] {
+            assert!(serde_json::from_str::<Grants>(empty).is_err(), "{empty}");
+        }
+        assert!(serde_json::from_str::<Grants>(r#"{"operations":["Unwrap"],"keys":"all"}"#).is_ok());
     }
 }

@@ -124,9 +124,18 @@ fn checksum(bytes: &[u8]) -> [u8; CRC_LEN] {
     out
 }
 
+/// Any text with the checksum that a token of this beginning has.
+#[cfg(test)]
+pub(super) fn with_checksum(body: &str) -> String {
+    let crc = checksum(body.as_bytes());
+    format!("{body}{}", String::from_utf8_lossy(&crc))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -142,19 +151,10 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_published_one() {
-        // CRC-32/ISO-HDLC of "123456789" is 0xCBF43926 = 3421780262, which is 3JZGD8 in
-        // base 62 with the digits 0-9A-Za-z: worked out by hand below.
-        let mut n = 0xCBF4_3926_u64;
-        let mut digits = Vec::new();
-        while n > 0 {
-            digits.push(ALPHABET[(n % 62) as usize]);
-            n /= 62;
-        }
-        while digits.len() < 6 {
-            digits.push(b'0');
-        }
-        digits.reverse();
-        assert_eq!(checksum(b"123456789").to_vec(), digits);
+        // CRC-32/ISO-HDLC of "123456789" is 0xCBF43926, which is 3 45 35 27 22 14 in base 62.
+        assert_eq!(&checksum(b"123456789"), b"3jZRME");
+        // Left-padded: the checksum of nothing is zero.
+        assert_eq!(&checksum(b""), b"000000");
     }
 
     #[test]
@@ -174,5 +174,54 @@ mod tests {
     #[test]
     fn a_multi_byte_text_of_the_right_length_is_refused() {
         assert!(ApiToken::parse(&format!("clv_{}", "é".repeat(31))).is_err());
+    }
+
+    /// A token's text made of these parts, with a right checksum.
+    fn text(prefix: &str, id: &str, between: &str, secret: &str) -> String {
+        with_checksum(&format!("{prefix}{id}{between}{secret}"))
+    }
+
+    #[test]
+    fn a_right_checksum_makes_no_token_of_a_wrong_form() {
+        let (id, secret) = ("a".repeat(12), "b".repeat(43));
+        assert!(ApiToken::parse(&text("clv_", &id, "_", &secret)).is_ok());
+        assert!(ApiToken::parse(&text("CLV_", &id, "_", &secret)).is_err());
+        assert!(ApiToken::parse(&text("clv_", &id, "-", &secret)).is_err());
+        assert!(ApiToken::parse(&text("clv_", &id, "_", &secret[1..])).is_err());
+        assert!(ApiToken::parse(&text("clv_", &format!("{id}c"), "_", &secret[1..])).is_err());
+        for odd in ["_", "-", " ", "\0", "\n"] {
+            assert!(ApiToken::parse(&text("clv_", &format!("{}{odd}", &id[1..]), "_", &secret)).is_err());
+            assert!(ApiToken::parse(&text("clv_", &id, "_", &format!("{}{odd}", &secret[1..]))).is_err());
+        }
+    }
+
+    proptest! {
+        /// Whatever the id and secret are, the token parses and only its own hash matches.
+        #[test]
+        fn every_id_and_secret_round_trips(id in "[0-9A-Za-z]{12}", secret in "[0-9A-Za-z]{43}", other in any::<[u8; 32]>()) {
+            let parsed = ApiToken::parse(&text("clv_", &id, "_", &secret)).unwrap();
+            prop_assert_eq!(parsed.public_id(), id.as_str());
+            prop_assert!(parsed.matches(&sha256(secret.as_bytes())));
+            prop_assert!(!parsed.matches(&other));
+        }
+
+        /// No text makes the parser panic, and what it takes is one token's only form.
+        #[test]
+        fn any_text_is_refused_or_is_the_token_it_says(given in prop_oneof![any::<String>(), "clv_[0-9A-Za-z_é]{58,64}"]) {
+            if let Ok(parsed) = ApiToken::parse(&given) {
+                prop_assert_eq!(&given, &text("clv_", parsed.public_id(), "_", &given[17..60]));
+            }
+        }
+
+        /// Two characters that changed places are found, which a sum would not do.
+        #[test]
+        fn swapped_characters_are_refused(secret in "[0-9A-Za-z]{43}", a in 4usize..66, b in 4usize..66) {
+            let right = text("clv_", "0123456789ab", "_", &secret);
+            let mut bytes = right.clone().into_bytes();
+            bytes.swap(a, b);
+            let swapped = String::from_utf8(bytes).unwrap();
+            prop_assume!(swapped != right);
+            prop_assert!(ApiToken::parse(&swapped).is_err());
+        }
     }
 }

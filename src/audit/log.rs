@@ -380,7 +380,7 @@ impl Pending {
 
     async fn receipt(self) -> Result<Receipt, Unavailable> {
         // One record in, one receipt out; a writer that broke this has ended.
-        self.receipts().await?.into_iter().next().ok_or(refused(Reason::Closed))
+        self.receipts().await?.into_iter().next().ok_or_else(|| refused(Reason::Closed))
     }
 }
 

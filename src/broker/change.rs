@@ -27,7 +27,7 @@ impl Broker {
             Failure::new(Code::AuditUnavailable, "The audit log cannot record the intent; nothing was done.")
         })?;
         let position = intent.position().0;
-        cx.set_effect(Effect::Announced(intent));
+        cx.set_effect(Effect::Announced(Box::new(intent)));
         Ok(store::Change {
             intent: Some(position),
             idempotency: None,
@@ -41,7 +41,7 @@ impl Broker {
         match self.log.intent(self.entry(cx), cut.into(), deadline).await {
             Ok(intent) => {
                 let position = intent.position().0;
-                cx.set_effect(Effect::Announced(intent));
+                cx.set_effect(Effect::Announced(Box::new(intent)));
                 store::Change {
                     intent: Some(position),
                     idempotency: None,

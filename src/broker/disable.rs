@@ -49,7 +49,13 @@ impl Broker {
     ///
     /// # Errors
     /// `unsupported`, and what the provider says.
-    pub async fn disable_at_provider(&self, cx: &Cx, permit: Permit<op::Disable>, key: &Arc<KeyEntry>) -> Result<Guarded<Key>, Failure> {
+    pub async fn disable_at_provider(
+        &self,
+        cx: &Cx,
+        permit: Permit<op::Disable>,
+        key: &Arc<KeyEntry>,
+        keep: Keep<'_, Key>,
+    ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
         cx.note(|facts| facts.policy = Some(permit.policy().clone()));
         let _one_at_a_time = key.change().lock().await;
@@ -57,7 +63,7 @@ impl Broker {
             .announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id()).at_provider())
             .await?;
         let row = self.switch_at_provider(cx, key, false).await?;
-        self.store.mark_applied(key.tenant(), &change).await?;
+        self.store.mark_applied(key.tenant(), &change.keeping(keep(&row)?)).await?;
         Ok(Guarded::free(row))
     }
 

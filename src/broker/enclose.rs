@@ -19,7 +19,7 @@ pub struct ReadyKey {
     /// The epochs under which the answer is made.
     pub watch: Watch,
     /// The way to the provider.
-    pub pipeline: Arc<Pipeline>,
+    pub pipeline: Pipeline,
 }
 
 /// Takes a key for use, and notes it in the facts.
@@ -47,7 +47,7 @@ pub fn ready(cx: &Cx, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
         entry: Arc::clone(entry),
         view,
         watch,
-        pipeline: entry.connection().pipeline(),
+        pipeline: entry.connection().pipeline().clone(),
     })
 }
 

@@ -68,7 +68,7 @@ pub struct Cx {
 #[derive(Debug)]
 pub enum Effect {
     /// Announced in the log.
-    Announced(Intent),
+    Announced(Box<Intent>),
     /// A cut that took effect although the log could not take its intent.
     Unannounced(Cut),
 }

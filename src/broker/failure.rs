@@ -161,6 +161,9 @@ pub struct Failure {
     pub advice: Option<&'static str>,
     /// When another attempt is worth while.
     pub retry_after: Option<Duration>,
+    /// Whether the provider itself said that the ciphertext does not open: that, and
+    /// nothing that we found out ourselves, may be remembered for a moment.
+    pub(super) rejected_by_provider: bool,
 }
 
 impl Failure {
@@ -173,6 +176,7 @@ impl Failure {
             provider: None,
             advice: None,
             retry_after: None,
+            rejected_by_provider: false,
         }
     }
 
@@ -208,6 +212,7 @@ impl Failure {
             provider: None,
             advice: Some("Check that the key, the context and the tenant are those it was wrapped under, and that the text is complete."),
             retry_after: None,
+            rejected_by_provider: false,
         }
     }
 
@@ -227,6 +232,7 @@ impl Failure {
             provider: None,
             advice: None,
             retry_after: None,
+            rejected_by_provider: false,
         }
     }
 }
@@ -245,7 +251,7 @@ impl Fault for Failure {
     }
 
     fn is_rejected(&self) -> bool {
-        self.code == Code::CiphertextRejected
+        self.rejected_by_provider
     }
 }
 
@@ -312,6 +318,7 @@ impl From<Error> for Failure {
             ErrorKind::Misconfigured => Self::new(Code::ConnectionMisconfigured, "The connection's settings or credentials are wrong."),
             ErrorKind::Internal => Self::internal(&error),
         };
+        failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
         // One message for every refused ciphertext: not even who said it.
         failure.provider = if failure.code == Code::CiphertextRejected {
             None

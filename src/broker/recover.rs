@@ -66,7 +66,10 @@ impl Broker {
         let mut done = Recovery::default();
         self.fold_kill_file(&mut done).await?;
         self.compare(history, accept_rollback, &mut done).await?;
-        for intent in open {
+        // Cuts first: what is loaded for the others must be loaded as the cuts leave it.
+        let is_cut = |intent: &OpenIntent| intent.record().change().is_some_and(|change| change.cut().is_some());
+        let (cuts, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_cut);
+        for intent in cuts.into_iter().chain(others) {
             self.resolve(intent, &mut done).await?;
         }
         Ok(done)

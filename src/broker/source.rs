@@ -76,8 +76,7 @@ fn recipients(view: &KeyView, envelope: &Envelope) -> impl Iterator<Item = (Wrap
 /// Tries the usable recipients, each once, until one opens the envelope.
 ///
 /// # Errors
-/// The first recipient's failure, unless another one opens; `ciphertext_rejected` when no
-/// recipient is usable.
+/// Unless one opens: what kept a recipient from being asked, else `ciphertext_rejected`.
 pub(super) async fn open<'e>(
     cx: &Cx,
     view: &KeyView,
@@ -94,7 +93,12 @@ pub(super) async fn open<'e>(
         };
         match opened {
             Ok(opened) => return Ok((opened, version)),
-            Err(failure) => first = first.or(Some(failure)),
+            // That one recipient does not open it says less than that another could not be asked.
+            Err(failure) => {
+                if first.as_ref().is_none_or(|first| first.code == Code::CiphertextRejected) {
+                    first = Some(failure);
+                }
+            }
         }
     }
     Err(first.unwrap_or_else(Failure::ciphertext_rejected))

@@ -57,7 +57,12 @@ impl Broker {
         let found = self
             .cache()
             .get_or_load(load, async || {
-                let (opened, version) = source::open(cx, &ready.view, &ready.pipeline, envelope, &accepted.bound).await?;
+                let opened = source::open(cx, &ready.view, &ready.pipeline, envelope, &accepted.bound).await;
+                let (opened, version) = opened.map_err(|mut failure| {
+                    // Without a seal nobody vouches for the blob, so nothing of it is remembered.
+                    failure.rejected_by_provider &= accepted.attested.is_some();
+                    failure
+                })?;
                 Ok((opened.into_plaintext(), version))
             })
             .await?;

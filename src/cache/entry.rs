@@ -1,15 +1,15 @@
 //! One entry, its lifetime, and a tenant's share of the cache.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use claviger_guarded::LockedBytes;
 use claviger_provider::{ConnectionId, KeyId, Secret, TenantId};
 use dashmap::DashMap;
-use moka::Expiry;
+use parking_lot::RwLock;
 
-use super::{CacheKey, Limits, Rules};
+use super::{Limits, MAX_AGE, Rules};
 use crate::keys::Watch;
 
 /// What an entry weighs beside its bytes: key, handle and moka's own bookkeeping.
@@ -19,25 +19,39 @@ const OVERHEAD: usize = 320;
 pub(super) struct Entry {
     key: KeyId,
     connection: ConnectionId,
-    bytes: LockedBytes,
     version: u32,
     rules: Rules,
+    weight: u32,
     begun: Instant,
+    /// When it was last used, in microseconds after `begun`.
+    used_at: AtomicU64,
     uses: AtomicU32,
-    share: Share,
+    held: RwLock<Option<Held>>,
+}
+
+/// What an entry gives back when it is wiped, and not first with its own memory, which moka
+/// frees in its own time: the bytes with their slot in the arena, and the tenant's share.
+struct Held {
+    bytes: LockedBytes,
+    _share: Share,
 }
 
 impl Entry {
+    /// `begun` is when the load began, before the provider was asked.
     pub(super) fn new(watch: &Watch, bytes: LockedBytes, version: u32, rules: Rules, begun: Instant, share: Share) -> Self {
         Self {
             key: watch.key(),
             connection: watch.connection(),
-            bytes,
             version,
-            rules,
+            rules: Rules {
+                max_age: rules.max_age.min(MAX_AGE),
+                ..rules
+            },
+            weight: u32::try_from(share.bytes).unwrap_or(u32::MAX),
             begun,
+            used_at: AtomicU64::new(micros(begun.elapsed())),
             uses: AtomicU32::new(0),
-            share,
+            held: RwLock::new(Some(Held { bytes, _share: share })),
         }
     }
 
@@ -49,62 +63,74 @@ impl Entry {
         self.connection
     }
 
-    pub(super) fn weight(&self) -> u32 {
-        u32::try_from(self.share.bytes).unwrap_or(u32::MAX)
+    pub(super) const fn weight(&self) -> u32 {
+        self.weight
     }
 
-    /// Copies the bytes out, unless the entry is too old, used up or wiped meanwhile.
+    /// Copies the bytes out, unless the entry is over or was wiped. The last use that the
+    /// rules allow wipes them.
     pub(super) fn take_use(&self) -> Option<(Secret, u32)> {
-        if self.begun.elapsed() >= self.rules.max_age || self.uses.fetch_add(1, Ordering::Relaxed) >= self.rules.max_uses {
+        let now = Instant::now();
+        if self.is_over(now) {
             return None;
         }
-        self.bytes.with(Secret::copy_from).map(|plaintext| (plaintext, self.version))
+        let before = self.uses.fetch_add(1, Ordering::Relaxed);
+        if before >= self.rules.max_uses {
+            return None;
+        }
+        let plaintext = self.held.read().as_ref().and_then(|held| held.bytes.with(Secret::copy_from));
+        self.used_at
+            .fetch_max(micros(now.saturating_duration_since(self.begun)), Ordering::Relaxed);
+        if before + 1 == self.rules.max_uses {
+            self.wipe();
+        }
+        plaintext.map(|plaintext| (plaintext, self.version))
     }
 
+    /// Whether it is too old, was idle for too long or is used up.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.begun);
+        let idle = age.saturating_sub(Duration::from_micros(self.used_at.load(Ordering::Relaxed)));
+        age >= self.rules.max_age || idle >= self.rules.max_idle || self.uses.load(Ordering::Relaxed) >= self.rules.max_uses
+    }
+
+    /// Zeroes the bytes and gives back their slot and the tenant's share. Repeating it does
+    /// nothing.
     pub(super) fn wipe(&self) {
-        self.bytes.wipe();
+        if let Some(held) = self.held.write().take() {
+            held.bytes.wipe();
+        }
     }
 
-    fn left(&self, now: Instant) -> Duration {
-        (self.begun + self.rules.max_age).saturating_duration_since(now)
-    }
-}
-
-/// Absolute age from before the provider was asked, and idle time, whichever ends first.
-pub(super) struct Lifetime;
-
-impl Expiry<CacheKey, Arc<Entry>> for Lifetime {
-    fn expire_after_create(&self, _: &CacheKey, entry: &Arc<Entry>, now: Instant) -> Option<Duration> {
-        Some(entry.left(now).min(entry.rules.max_idle))
-    }
-
-    fn expire_after_read(&self, _: &CacheKey, entry: &Arc<Entry>, now: Instant, _: Option<Duration>, _: Instant) -> Option<Duration> {
-        Some(entry.left(now).min(entry.rules.max_idle))
-    }
-
-    fn expire_after_update(&self, _: &CacheKey, entry: &Arc<Entry>, now: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(entry.left(now).min(entry.rules.max_idle))
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> Option<LockedBytes> {
+        self.held.read().as_ref().map(|held| held.bytes.clone())
     }
 }
 
-/// A tenant's part of the cache that one entry holds.
-pub(super) struct Share {
-    tenant: TenantId,
-    bytes: usize,
-}
-
-#[derive(Default)]
-struct Held {
-    entries: AtomicUsize,
-    bytes: AtomicUsize,
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Counts what each tenant holds, so that one tenant's entries cannot crowd out the others'.
-/// A tenant that has its share is served from the provider until some of it expires.
+/// A tenant that has its share is served from the provider until some of it is given back.
 pub(super) struct TenantBounds {
     entries: usize,
     bytes: usize,
-    held: DashMap<TenantId, Held>,
+    taken: DashMap<TenantId, Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    entries: usize,
+    bytes: usize,
+}
+
+/// A tenant's part of the cache that one entry holds; given back when dropped.
+pub(super) struct Share {
+    bounds: Arc<TenantBounds>,
+    tenant: TenantId,
+    bytes: usize,
 }
 
 impl TenantBounds {
@@ -112,39 +138,39 @@ impl TenantBounds {
         Self {
             entries: limits.entries_per_tenant,
             bytes: limits.bytes_per_tenant,
-            held: DashMap::new(),
+            taken: DashMap::new(),
         }
     }
 
-    pub(super) fn take(&self, tenant: TenantId, len: usize) -> Option<Share> {
-        let share = Share {
-            tenant,
-            bytes: len + OVERHEAD,
-        };
-        let held = self.held.entry(tenant).or_default();
-        // Under the map's shard lock for writing, so the two counters move together.
-        let (entries, bytes) = (held.entries.load(Ordering::Relaxed), held.bytes.load(Ordering::Relaxed));
-        if entries >= self.entries || bytes + share.bytes > self.bytes {
+    /// Takes a share for a value of `len` bytes, if the tenant has one left.
+    pub(super) fn take(self: &Arc<Self>, tenant: TenantId, len: usize) -> Option<Share> {
+        let bytes = len.saturating_add(OVERHEAD);
+        let mut taken = self.taken.entry(tenant).or_default();
+        if taken.entries >= self.entries || bytes > self.bytes.saturating_sub(taken.bytes) {
             return None;
         }
-        held.entries.store(entries + 1, Ordering::Relaxed);
-        held.bytes.store(bytes + share.bytes, Ordering::Relaxed);
-        Some(share)
+        taken.entries += 1;
+        taken.bytes += bytes;
+        Some(Share {
+            bounds: Arc::clone(self),
+            tenant,
+            bytes,
+        })
     }
 
-    pub(super) fn release(&self, entry: &Entry) {
-        self.give_back_parts(entry.share.tenant, entry.share.bytes);
+    /// How many shares are taken, by whomever.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.taken.iter().map(|taken| taken.entries).sum()
     }
+}
 
-    pub(super) fn give_back(&self, share: Share) {
-        self.give_back_parts(share.tenant, share.bytes);
-    }
-
-    fn give_back_parts(&self, tenant: TenantId, bytes: usize) {
-        if let Some(held) = self.held.get(&tenant) {
-            held.entries.fetch_sub(1, Ordering::Relaxed);
-            held.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        self.held.remove_if(&tenant, |_, held| held.entries.load(Ordering::Relaxed) == 0);
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.bounds.taken.remove_if_mut(&self.tenant, |_, taken| {
+            taken.entries = taken.entries.saturating_sub(1);
+            taken.bytes = taken.bytes.saturating_sub(self.bytes);
+            taken.entries == 0
+        });
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! Used by `broker/unwrap` alone. It saves the provider call and nothing else: whoever asks
 //! was authorised before and is recorded after, hit or miss. An entry is found only under
-//! the very tenant, key, key epoch, blob and context that made it.
+//! the very tenant, key, epochs, blob and context that made it.
+//!
+//! moka chooses what to drop when there are too many entries. Age, idle time and uses are
+//! the entry's own to judge, at each look and in [`DekCache::settle`]: moka's timers are a
+//! second too coarse, and its invalidation by predicate wipes a few hundred entries at a
+//! time, while a disable must leave no bytes behind.
 
 mod entry;
 mod flight;
@@ -19,9 +24,9 @@ use moka::sync::Cache;
 
 use crate::envelope::Envelope;
 use crate::keys::Watch;
-use entry::{Entry, Lifetime, TenantBounds};
+use entry::{Entry, TenantBounds};
 use flight::{Flights, Turn};
-pub use rules::{Limits, Rules};
+pub use rules::{Limits, MAX_AGE, Rules};
 
 /// How long an authenticated refusal is remembered.
 const REFUSAL_AGE: Duration = Duration::from_secs(5);
@@ -34,12 +39,12 @@ const REFUSALS: u64 = 10_000;
 pub struct CacheKey([u8; 32]);
 
 impl CacheKey {
-    /// For this blob and context, under the epochs of this watch.
+    /// For this blob and context, under tenant, key and epochs of this watch: those that the
+    /// caller was authorised for, not those that the blob names.
     pub fn new(watch: &Watch, envelope: &Envelope, context: &BoundContext) -> Self {
         let mut hash = digest::Context::new(&digest::SHA256);
-        let header = envelope.header();
         let epochs = [watch.key_epoch().to_be_bytes(), watch.connection_epoch().to_be_bytes()].concat();
-        let (tenant, key) = (header.tenant(), header.key());
+        let (tenant, key) = (watch.tenant(), watch.key());
         let parts: [&[u8]; 5] = [tenant.bytes(), key.bytes(), &epochs, envelope.as_text().as_bytes(), context.bytes()];
         for part in parts {
             hash.update(&(part.len() as u64).to_be_bytes());
@@ -101,18 +106,15 @@ pub struct DekCache<F> {
 impl<F: Fault> DekCache<F> {
     /// A cache within these limits.
     pub fn new(limits: &Limits, arena: Arena) -> Self {
-        let bounds = Arc::new(TenantBounds::new(limits));
-        let released = Arc::clone(&bounds);
         let entries = Cache::builder()
             .max_capacity(limits.bytes)
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
-            .expire_after(Lifetime)
-            .support_invalidation_closures()
             // The bytes go here and not with the memory, which moka frees in its own time.
-            .eviction_listener(move |_, entry: Arc<Entry>, cause: RemovalCause| {
+            .eviction_listener(|_, entry: Arc<Entry>, cause: RemovalCause| {
                 entry.wipe();
-                released.release(&entry);
-                metrics::counter!("claviger_cache_evictions_total", "cause" => cause_word(cause)).increment(1);
+                if cause == RemovalCause::Size {
+                    count_evictions("size", 1);
+                }
             })
             .build();
         Self {
@@ -120,7 +122,7 @@ impl<F: Fault> DekCache<F> {
             refusals: Cache::builder().max_capacity(REFUSALS).time_to_live(REFUSAL_AGE).build(),
             flights: Flights::new(),
             arena,
-            bounds,
+            bounds: Arc::new(TenantBounds::new(limits)),
         }
     }
 
@@ -134,54 +136,37 @@ impl<F: Fault> DekCache<F> {
         L: AsyncFnOnce() -> Result<(Secret, u32), F>,
     {
         if !ask.rules.enabled {
-            let (plaintext, version) = load().await?;
-            return Ok(Found {
-                plaintext,
-                version,
-                cached: false,
-                coalesced_with: None,
-            });
+            count_request("bypassed");
+            return load().await.map(Found::loaded);
         }
         loop {
-            if let Some((plaintext, version)) = self.hit(&ask.key) {
-                metrics::counter!("claviger_cache_requests_total", "result" => "hit").increment(1);
-                return Ok(Found {
-                    plaintext,
-                    version,
-                    cached: true,
-                    coalesced_with: None,
-                });
+            if let Some(known) = self.known(&ask.key) {
+                return known;
             }
-            if self.refusals.contains_key(&ask.key) {
-                metrics::counter!("claviger_cache_requests_total", "result" => "refused").increment(1);
-                return Err(F::rejected());
+            if !ask.rules.coalesce {
+                count_request("miss");
+                return self.load(&ask, load).await.map(Found::loaded);
             }
             match flight::join(&self.flights, ask.key, ask.request_id) {
                 Turn::Lead(lead) => {
-                    metrics::counter!("claviger_cache_requests_total", "result" => "miss").increment(1);
-                    let begun = Instant::now();
-                    let loaded = load().await;
-                    if let Ok((plaintext, version)) = &loaded {
-                        self.keep(&ask, plaintext, *version, begun);
-                    } else if loaded.as_ref().is_err_and(F::is_rejected) {
-                        self.refusals.insert(ask.key, ());
+                    // Another load may have landed since the look above. Those who joined
+                    // this one meanwhile wake up when `lead` is dropped, and look again.
+                    if let Some(known) = self.known(&ask.key) {
+                        return known;
                     }
+                    count_request("miss");
+                    let loaded = self.load(&ask, load).await;
                     lead.land(&loaded);
-                    let (plaintext, version) = loaded?;
-                    return Ok(Found {
-                        plaintext,
-                        version,
-                        cached: false,
-                        coalesced_with: None,
-                    });
+                    return loaded.map(Found::loaded);
                 }
                 Turn::Wait(wait) => {
-                    let landed = tokio::time::timeout_at(ask.deadline.into(), wait.landing())
-                        .await
-                        .map_err(|_| F::timed_out())?;
+                    let Ok(landed) = tokio::time::timeout_at(ask.deadline.into(), wait.landing()).await else {
+                        count_request("timed_out");
+                        return Err(F::timed_out());
+                    };
                     match landed {
                         Some(Ok((plaintext, version))) => {
-                            metrics::counter!("claviger_cache_requests_total", "result" => "coalesced").increment(1);
+                            count_request("coalesced");
                             return Ok(Found {
                                 plaintext,
                                 version,
@@ -190,7 +175,10 @@ impl<F: Fault> DekCache<F> {
                             });
                         }
                         // Another one's deadline is not ours, and a leader that vanished said nothing.
-                        Some(Err(fault)) if !fault.is_timed_out() => return Err(fault),
+                        Some(Err(fault)) if !fault.is_timed_out() => {
+                            count_request("coalesced");
+                            return Err(fault);
+                        }
                         Some(Err(_)) | None => {}
                     }
                 }
@@ -198,71 +186,124 @@ impl<F: Fault> DekCache<F> {
         }
     }
 
-    /// Drops every entry of a key, bytes included.
+    /// Drops every entry of a key; its bytes are zeroed when this returns. To be called
+    /// after the key's epoch moved on: a load that lands later sees that and keeps nothing.
     pub fn drop_key(&self, key: KeyId) {
-        self.drop_where(move |entry| entry.key() == key);
+        self.drop_where("invalidated", |entry| entry.key() == key);
     }
 
-    /// Drops every entry that came through a connection, bytes included.
+    /// Drops every entry that came through a connection, as [`DekCache::drop_key`] does.
     pub fn drop_connection(&self, connection: ConnectionId) {
-        self.drop_where(move |entry| entry.connection() == connection);
+        self.drop_where("invalidated", |entry| entry.connection() == connection);
     }
 
-    fn drop_where(&self, matches: impl Fn(&Entry) -> bool + Send + Sync + 'static) {
-        // It fails only on a cache that was built without support for it.
-        if self.entries.invalidate_entries_if(move |_, entry| matches(entry)).is_err() {
-            self.entries.invalidate_all();
-        }
-        self.settle();
-    }
-
-    /// Runs what moka leaves for later: it has no thread of its own. To be called at least
-    /// once a second.
+    /// Zeroes and drops what is over, and runs what moka leaves for later: it has no thread
+    /// of its own. To be called on a timer: bytes outlive their age by the timer's period,
+    /// which should be half a second and must not be over one. It looks at every entry.
     pub fn settle(&self) {
-        self.entries.run_pending_tasks();
+        let now = Instant::now();
+        self.drop_where("expired", |entry| entry.is_over(now));
         self.refusals.run_pending_tasks();
         metrics::gauge!("claviger_cache_entries").set(self.entries.entry_count() as f64);
     }
 
-    fn hit(&self, key: &CacheKey) -> Option<(Secret, u32)> {
-        let entry = self.entries.get(key)?;
-        match entry.take_use() {
-            Some(found) => Some(found),
-            None => {
-                self.entries.invalidate(key);
-                None
+    fn drop_where(&self, cause: &'static str, matches: impl Fn(&Entry) -> bool) {
+        let mut dropped = Vec::new();
+        for (key, entry) in &self.entries {
+            if matches(&entry) {
+                entry.wipe();
+                dropped.push(*key);
             }
         }
+        count_evictions(cause, dropped.len());
+        for key in dropped {
+            // A younger entry that took the place meanwhile goes too: it costs one load.
+            self.entries.invalidate(&key);
+        }
+        self.entries.run_pending_tasks();
     }
 
-    /// Keeps what was loaded, unless key or connection moved on meanwhile, the tenant has
-    /// its share, or the arena is full.
-    fn keep(&self, ask: &Load<'_>, plaintext: &Secret, version: u32, begun: Instant) {
-        if !ask.watch.holds() {
-            return;
+    /// What the cache can say without a load.
+    fn known(&self, key: &CacheKey) -> Option<Result<Found, F>> {
+        if let Some((plaintext, version)) = self.entries.get(key).and_then(|entry| entry.take_use()) {
+            count_request("hit");
+            return Some(Ok(Found {
+                plaintext,
+                version,
+                cached: true,
+                coalesced_with: None,
+            }));
         }
-        let Some(share) = self.bounds.take(ask.watch.tenant(), plaintext.len()) else {
-            metrics::counter!("claviger_cache_requests_total", "result" => "tenant_full").increment(1);
-            return;
-        };
-        let Ok(bytes) = self.arena.store(plaintext.expose()) else {
-            self.bounds.give_back(share);
-            return;
-        };
-        self.entries
-            .insert(ask.key, Arc::new(Entry::new(ask.watch, bytes, version, ask.rules, begun, share)));
+        self.refusals.contains_key(key).then(|| {
+            count_request("refused");
+            Err(F::rejected())
+        })
+    }
+
+    /// Loads, and keeps what the load brought.
+    async fn load<L>(&self, ask: &Load<'_>, load: L) -> Result<(Secret, u32), F>
+    where
+        L: AsyncFnOnce() -> Result<(Secret, u32), F>,
+    {
+        let begun = Instant::now();
+        let loaded = load().await;
+        match &loaded {
+            Ok((plaintext, version)) => {
+                if let Err(why) = self.keep(ask, plaintext, *version, begun) {
+                    metrics::counter!("claviger_cache_not_kept_total", "reason" => why).increment(1);
+                }
+            }
+            Err(fault) if fault.is_rejected() => self.refusals.insert(ask.key, ()),
+            Err(_) => {}
+        }
+        loaded
+    }
+
+    /// Keeps what was loaded.
+    ///
+    /// # Errors
+    /// Why not: key or connection moved on meanwhile, the load took longer than an entry may
+    /// live, the tenant has its share, or the arena cannot hold it.
+    fn keep(&self, ask: &Load<'_>, plaintext: &Secret, version: u32, begun: Instant) -> Result<(), &'static str> {
+        if !ask.watch.holds() {
+            return Err("moved_on");
+        }
+        let share = self.bounds.take(ask.watch.tenant(), plaintext.len()).ok_or("tenant_full")?;
+        let bytes = self.arena.store(plaintext.expose()).map_err(|_| "arena_full")?;
+        let entry = Arc::new(Entry::new(ask.watch, bytes, version, ask.rules, begun, share));
+        if entry.is_over(Instant::now()) {
+            return Err("too_old");
+        }
+        self.entries.insert(ask.key, Arc::clone(&entry));
         // An invalidation that landed between the look and the insert did not see the entry.
         if !ask.watch.holds() {
+            entry.wipe();
             self.entries.invalidate(&ask.key);
+            return Err("moved_on");
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    fn loaded((plaintext, version): (Secret, u32)) -> Self {
+        Self {
+            plaintext,
+            version,
+            cached: false,
+            coalesced_with: None,
         }
     }
 }
 
-const fn cause_word(cause: RemovalCause) -> &'static str {
-    match cause {
-        RemovalCause::Expired => "expired",
-        RemovalCause::Explicit => "invalidated",
-        RemovalCause::Replaced => "replaced",
-        RemovalCause::Size => "size",
-    }
+/// Each request is counted once, by what became of it.
+fn count_request(result: &'static str) {
+    metrics::counter!("claviger_cache_requests_total", "result" => result).increment(1);
 }
+
+fn count_evictions(cause: &'static str, entries: usize) {
+    metrics::counter!("claviger_cache_evictions_total", "cause" => cause).increment(entries as u64);
+}
+
+#[cfg(test)]
+mod tests;

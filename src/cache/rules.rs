@@ -23,6 +23,9 @@ pub struct Limits {
 pub struct Rules {
     /// Whether anything is kept; if not, nothing is shared between requests either.
     pub enabled: bool,
+    /// Whether callers who want the same at the same moment share one provider call. Never
+    /// under external custody: its key manager would see one of them and serve them all.
+    pub coalesce: bool,
     /// Absolute age, counted from before the provider was asked, so that a revocation
     /// there takes effect within it.
     pub max_age: Duration,
@@ -36,6 +39,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             enabled: true,
+            coalesce: true,
             max_age: Duration::from_secs(60),
             max_idle: Duration::from_secs(15),
             max_uses: u32::MAX,
@@ -45,16 +49,21 @@ impl Default for Rules {
 
 impl Rules {
     /// The rules of a key: its own, the installation's where it has none. External custody
-    /// is not cached unless the key's owner turned it on.
+    /// is not cached unless the key's owner turned it on. Rules under which nothing could
+    /// ever be found turn the cache off.
     pub fn of(key: &Key, defaults: Rules) -> Self {
         let own = key.cache;
+        let external = key.provider.external_custody();
         let seconds = |own: Option<u32>, default: Duration| own.map_or(default, |s| Duration::from_secs(u64::from(s)));
         let max_age = seconds(own.max_age_s, defaults.max_age).min(MAX_AGE);
+        let max_idle = seconds(own.max_idle_s, defaults.max_idle).min(max_age);
+        let max_uses = own.max_uses.unwrap_or(defaults.max_uses);
         Self {
-            enabled: own.enabled.unwrap_or(defaults.enabled && !key.provider.external_custody()) && !max_age.is_zero(),
+            enabled: own.enabled.unwrap_or(defaults.enabled && !external) && !max_idle.is_zero() && max_uses > 0,
+            coalesce: defaults.coalesce && !external,
             max_age,
-            max_idle: seconds(own.max_idle_s, defaults.max_idle).min(max_age),
-            max_uses: own.max_uses.unwrap_or(defaults.max_uses),
+            max_idle,
+            max_uses,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From a request's first byte to its answer: id, limits, caller, body, handler, record.
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use claviger_provider::fill_random;
+use futures::FutureExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
@@ -165,8 +167,9 @@ async fn enter(gateway: Arc<Gateway>, row: Arc<Row>, head: Head, request: Reques
         async move {
             let _place = place;
             let _accepted = accepted;
-            let work = tokio::spawn((row.handler)(ask).in_current_span()).await;
-            let result = work.unwrap_or_else(|panic| Err(Failure::internal(&panic_word(&panic))));
+            // A panic's payload may hold anything; only that there was one is told.
+            let work = AssertUnwindSafe((row.handler)(ask)).catch_unwind().await;
+            let result = work.unwrap_or_else(|_| Err(Failure::internal(&"a handler panicked")));
             conclude(&gateway, &cx, result).await
         }
         .in_current_span(),
@@ -175,15 +178,6 @@ async fn enter(gateway: Arc<Gateway>, row: Arc<Row>, head: Head, request: Reques
         Ok(answer) => answer,
         // Recording itself panicked: there is no record, and so there is nothing to say.
         Err(_) => Answer::unrecorded(&Unrecorded::after_panic(), &head.request_id),
-    }
-}
-
-/// A panic's payload may hold anything; only that it happened is told.
-fn panic_word(panic: &tokio::task::JoinError) -> &'static str {
-    if panic.is_panic() {
-        "a handler panicked"
-    } else {
-        "a handler was cancelled"
     }
 }
 

@@ -467,18 +467,19 @@ pub async fn disable(ask: Ask, body: SwitchKey) -> Result<Reply, Failure> {
     };
     let connection = entry.connection().view();
     let keep = once.keep(StatusCode::OK, |key: &Key| Some(key.revision), |key| shown(key, &connection.name));
-    let key = ask.broker.disable(&ask.cx, &permit, &entry, keeper(&keep)).await?;
     if !body.at_provider {
+        let key = ask.broker.disable(&ask.cx, &permit, &entry, keeper(&keep)).await?;
         return key_reply(StatusCode::OK, key, &entry);
     }
     // The part here is concluded with a record of its own, so that it stands whatever the
-    // provider says to its part.
+    // provider says to its part; what is kept for a repetition is the answer to both.
+    let key = ask.broker.disable(&ask.cx, &permit, &entry, &|_| Ok(None)).await?;
     let here = ask
         .broker
         .conclude(&ask.cx, Ok(key), &|_, _| ())
         .await
         .map_err(|unrecorded| unrecorded.failure().clone())?;
     here.into_value();
-    let key = ask.broker.disable_at_provider(&ask.cx, permit, &entry).await?;
+    let key = ask.broker.disable_at_provider(&ask.cx, permit, &entry, keeper(&keep)).await?;
     key_reply(StatusCode::OK, key, &entry)
 }

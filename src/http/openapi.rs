@@ -193,7 +193,7 @@ fn service_paths(document: &mut Value) {
         "This document.",
         json!({"200": ok("application/json", json!({"type": "object"}))}),
     );
-    document["tags"]
-        .as_array_mut()
-        .map(|tags| tags.push(json!({"name": "service", "description": "Health, metrics and the document."})));
+    if let Some(tags) = document["tags"].as_array_mut() {
+        tags.push(json!({"name": "service", "description": "Health, metrics and the document."}));
+    }
 }

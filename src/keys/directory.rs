@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use claviger_provider::layers::BreakerState;
 use claviger_provider::{ConnectionId, KeyId, TenantId};
-use dashmap::mapref::entry::Entry;
-use dashmap::{DashMap, DashSet};
+use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry, KeyView};
+use super::kept::Kept;
 use super::{Factories, TenantSecrets};
 use crate::store::{Store, StoreError};
 
@@ -18,14 +18,15 @@ const KEPT: usize = 100_000;
 ///
 /// Changing a row goes: get the entry, hold its `change` lock, commit, then put the
 /// committed row into the entry. Because the entry is there before the commit, a lookup that runs
-/// meanwhile finds it and cannot bring an older row back.
+/// meanwhile finds it and cannot bring an older row back; nor can one that runs on after
+/// the entry was dropped again, since it loads anew then ([`Kept`]).
 pub struct Directory {
     store: Arc<dyn Store>,
     factories: Factories,
-    keys: DashMap<KeyId, Arc<KeyEntry>>,
-    names: DashMap<(TenantId, String), KeyId>,
-    connections: DashMap<ConnectionId, Arc<ConnectionEntry>>,
-    secrets: DashMap<TenantId, Arc<TenantSecrets>>,
+    keys: Kept<KeyId, Arc<KeyEntry>>,
+    names: Kept<(TenantId, String), KeyId>,
+    connections: Kept<ConnectionId, Arc<ConnectionEntry>>,
+    secrets: Kept<TenantId, Arc<TenantSecrets>>,
     reserved: DashSet<(TenantId, String)>,
 }
 
@@ -44,13 +45,18 @@ impl Drop for Reserved<'_> {
 impl Directory {
     /// Over this store, with these provider families.
     pub fn new(store: Arc<dyn Store>, factories: Factories) -> Self {
+        Self::with_room(store, factories, KEPT)
+    }
+
+    fn with_room(store: Arc<dyn Store>, factories: Factories, room: usize) -> Self {
         Self {
             store,
             factories,
-            keys: DashMap::new(),
-            names: DashMap::new(),
-            connections: DashMap::new(),
-            secrets: DashMap::new(),
+            // An entry that somebody holds stays: there would be two gates for one key.
+            keys: Kept::new(room, |entry| Arc::strong_count(entry) == 1),
+            names: Kept::new(room, |_| true),
+            connections: Kept::new(room, |entry| Arc::strong_count(entry) == 1),
+            secrets: Kept::new(room, |_| true),
             reserved: DashSet::new(),
         }
     }
@@ -65,9 +71,10 @@ impl Directory {
     /// # Errors
     /// When the store or the connection's settings fail.
     pub async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+        let named = (tenant, name.to_owned());
         // The name's entry may be older than a rename, so the entry itself is asked.
-        if let Some(id) = self.names.get(&(tenant, name.to_owned())).map(|id| *id)
-            && let Some(entry) = self.keys.get(&id).map(|entry| Arc::clone(&entry))
+        if let Some(id) = self.names.get(&named)
+            && let Some(entry) = self.keys.get(&id)
             && entry.view().is_ok_and(|view| view.key.name == name)
         {
             return Ok(Some(entry));
@@ -80,8 +87,7 @@ impl Directory {
         let Some(entry) = self.key(tenant, key.id).await? else {
             return Ok(None);
         };
-        trim(&self.names, |_| true);
-        self.names.insert((tenant, name.to_owned()), key.id);
+        self.names.replace(named, key.id);
         // Renamed or detached while it was loaded: the name leads nowhere now.
         Ok(entry.view().is_ok_and(|view| view.key.name == name).then_some(entry))
     }
@@ -91,31 +97,36 @@ impl Directory {
     /// # Errors
     /// When the store or the connection's settings fail.
     pub async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Option<Arc<KeyEntry>>, LoadError> {
-        if let Some(entry) = self.keys.get(&id) {
-            return Ok((entry.tenant() == tenant && entry.view().is_ok()).then(|| Arc::clone(&entry)));
-        }
-        let key = match self.store.key(tenant, id).await {
-            Ok(key) => key,
-            Err(StoreError::NotFound) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let versions = self.store.key_versions(tenant, id).await?;
-        let Some(connection) = self.connection(tenant, key.connection).await? else {
-            return Err(LoadError::Store(StoreError::Damaged("a key's connection is missing")));
-        };
-        trim(&self.keys, |entry| Arc::strong_count(entry) == 1);
-        let loaded = Arc::new(KeyEntry::new(
-            KeyView {
+        loop {
+            if let Some(entry) = self.keys.get(&id) {
+                return Ok((entry.tenant() == tenant && entry.view().is_ok()).then_some(entry));
+            }
+            let began = self.keys.load_begins();
+            let key = match self.store.key(tenant, id).await {
+                Ok(key) => key,
+                Err(StoreError::NotFound) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let versions = self.store.key_versions(tenant, id).await?;
+            let Some(connection) = self.connection(tenant, key.connection).await? else {
+                // Detached since its row was read, and its connection deleted; or damage.
+                match self.store.key(tenant, id).await {
+                    Ok(again) if again.connection == key.connection => {
+                        return Err(StoreError::Damaged("a key's connection is missing").into());
+                    }
+                    Ok(_) => continue,
+                    Err(StoreError::NotFound) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            let view = KeyView {
                 key: Arc::new(key),
                 versions: versions.into(),
-            },
-            connection,
-        ));
-        let entry = match self.keys.entry(id) {
-            Entry::Occupied(there) => Arc::clone(there.get()),
-            Entry::Vacant(free) => Arc::clone(&free.insert(loaded)),
-        };
-        Ok(entry.view().is_ok().then_some(entry))
+            };
+            if let Some(entry) = self.keys.insert(id, Arc::new(KeyEntry::new(view, connection)), began) {
+                return Ok(entry.view().is_ok().then_some(entry));
+            }
+        }
     }
 
     /// Reserves a name while a key is made under it; `None` when somebody else is at it.
@@ -132,7 +143,8 @@ impl Directory {
     /// commit finds it and does not bring the key back.
     pub fn detached(&self, entry: &KeyEntry) {
         if let Ok(view) = entry.view() {
-            self.names.remove(&(entry.tenant(), view.key.name.clone()));
+            self.names
+                .remove_if((entry.tenant(), view.key.name.clone()), |id| *id == entry.id());
         }
         entry.close();
     }
@@ -140,7 +152,11 @@ impl Directory {
     /// Makes room for a key that is adopted again under the id of a detached one; after
     /// the commit.
     pub fn readopted(&self, id: KeyId) {
-        self.keys.remove_if(&id, |_, entry| entry.view().is_err());
+        if let Some(closed) = self.keys.get(&id)
+            && closed.view().is_err()
+        {
+            self.keys.remove_if(id, |there| Arc::ptr_eq(there, &closed));
+        }
     }
 
     /// A connection by id; `None` when the tenant has none of that id.
@@ -148,36 +164,27 @@ impl Directory {
     /// # Errors
     /// When the store or the connection's settings fail.
     pub async fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Option<Arc<ConnectionEntry>>, LoadError> {
-        if let Some(entry) = self.connections.get(&id) {
-            return Ok((entry.tenant() == tenant).then(|| Arc::clone(&entry)));
+        loop {
+            if let Some(entry) = self.connections.get(&id) {
+                return Ok((entry.tenant() == tenant).then_some(entry));
+            }
+            let began = self.connections.load_begins();
+            let connection = match self.store.connection(tenant, id).await {
+                Ok(connection) => connection,
+                Err(StoreError::NotFound) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let pipeline = self.factories.connect(self.store.as_ref(), &connection).await?;
+            let loaded = Arc::new(ConnectionEntry::new(connection, pipeline));
+            if let Some(entry) = self.connections.insert(id, loaded, began) {
+                return Ok(Some(entry));
+            }
         }
-        let connection = match self.store.connection(tenant, id).await {
-            Ok(connection) => connection,
-            Err(StoreError::NotFound) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let pipeline = self.factories.connect(self.store.as_ref(), &connection).await?;
-        trim(&self.connections, |entry| Arc::strong_count(entry) == 1);
-        let loaded = Arc::new(ConnectionEntry::new(connection, pipeline));
-        Ok(Some(match self.connections.entry(id) {
-            Entry::Occupied(there) => Arc::clone(there.get()),
-            Entry::Vacant(free) => Arc::clone(&free.insert(loaded)),
-        }))
-    }
-
-    /// Makes the way to the provider anew after the connection's secrets changed; after
-    /// the commit, under the connection's `change` lock.
-    ///
-    /// # Errors
-    /// When the store or the new secrets fail.
-    pub async fn reconnect(&self, entry: &ConnectionEntry) -> Result<(), LoadError> {
-        entry.replace_pipeline(self.factories.connect(self.store.as_ref(), &entry.view()).await?);
-        Ok(())
     }
 
     /// Forgets a deleted connection, after the commit.
     pub fn forget_connection(&self, id: ConnectionId) {
-        self.connections.remove(&id);
+        self.connections.remove_if(id, |_| true);
     }
 
     /// A tenant's seal keys and context-hash key.
@@ -185,23 +192,21 @@ impl Directory {
     /// # Errors
     /// When the store fails or they do not open.
     pub async fn secrets(&self, tenant: TenantId) -> Result<Arc<TenantSecrets>, LoadError> {
-        if let Some(secrets) = self.secrets.get(&tenant) {
-            return Ok(Arc::clone(&secrets));
+        loop {
+            if let Some(secrets) = self.secrets.get(&tenant) {
+                return Ok(secrets);
+            }
+            let began = self.secrets.load_begins();
+            let loaded = Arc::new(TenantSecrets::load(self.store.as_ref(), tenant).await?);
+            if let Some(secrets) = self.secrets.insert(tenant, loaded, began) {
+                return Ok(secrets);
+            }
         }
-        let secrets = Arc::new(TenantSecrets::load(self.store.as_ref(), tenant).await?);
-        trim(&self.secrets, |_| true);
-        self.secrets.insert(tenant, Arc::clone(&secrets));
-        Ok(secrets)
     }
 
     /// How many connections are in memory, and how many of their circuit breakers are open.
     pub fn breakers(&self) -> (usize, usize) {
-        let open = self
-            .connections
-            .iter()
-            .filter(|entry| entry.pipeline().breaker() == BreakerState::Open)
-            .count();
-        (self.connections.len(), open)
+        self.connections.count(|entry| entry.pipeline().breaker() == BreakerState::Open)
     }
 }
 
@@ -216,19 +221,5 @@ pub enum LoadError {
     Provider(#[from] claviger_provider::Error),
 }
 
-/// Drops what nobody holds once there is twice as much as should stay. `unused` is asked under the
-/// map's own lock, so an entry that somebody else holds is never dropped: there would be
-/// two gates for one key.
-fn trim<K: Eq + std::hash::Hash, V>(map: &DashMap<K, V>, unused: impl Fn(&V) -> bool) {
-    if map.len() < 2 * KEPT {
-        return;
-    }
-    let mut surplus = map.len() - KEPT;
-    map.retain(|_, value| {
-        let drop = surplus > 0 && unused(value);
-        if drop {
-            surplus -= 1;
-        }
-        !drop
-    });
-}
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use claviger_provider::{ConnectionId, KeyId, Pipeline, ProviderKeyRef, ProviderKind, TenantId};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
@@ -48,7 +47,7 @@ pub type ConnectionView = Arc<Connection>;
 pub struct ConnectionEntry {
     id: ConnectionId,
     tenant: TenantId,
-    pipeline: ArcSwap<Pipeline>,
+    pipeline: Pipeline,
     gate: RwLock<ConnectionView>,
     change: Mutex<()>,
 }
@@ -58,7 +57,7 @@ impl ConnectionEntry {
         Self {
             id: connection.id,
             tenant: connection.tenant,
-            pipeline: ArcSwap::from_pointee(pipeline),
+            pipeline,
             gate: RwLock::new(Arc::new(connection)),
             change: Mutex::new(()),
         }
@@ -75,12 +74,8 @@ impl ConnectionEntry {
     }
 
     /// The way to the provider.
-    pub fn pipeline(&self) -> Arc<Pipeline> {
-        self.pipeline.load_full()
-    }
-
-    pub(super) fn replace_pipeline(&self, pipeline: Pipeline) {
-        self.pipeline.store(Arc::new(pipeline));
+    pub const fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
     }
 
     /// As it is now.
@@ -153,18 +148,14 @@ impl KeyEntry {
     }
 
     /// Takes the gate exclusively and puts committed rows in place: no answer that was
-    /// made under the old ones is handed over after this returns.
+    /// made under the old ones is handed over after this returns. A detached key stays so.
     pub fn put(&self, key: Key, versions: Option<Vec<KeyVersion>>) {
-        let mut gate = self.gate.write();
-        let versions = match (versions, gate.as_ref()) {
-            (Some(versions), _) => versions.into(),
-            (None, Some(view)) => Arc::clone(&view.versions),
-            (None, None) => return,
-        };
-        *gate = Some(KeyView {
-            key: Arc::new(key),
-            versions,
-        });
+        if let Some(view) = self.gate.write().as_mut() {
+            view.key = Arc::new(key);
+            if let Some(versions) = versions {
+                view.versions = versions.into();
+            }
+        }
     }
 
     /// Takes the gate exclusively and marks the key as detached.
@@ -265,3 +256,6 @@ pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Resul
         .collect();
     if moved.is_empty() { Ok(hand_over()) } else { Err(moved) }
 }
+
+#[cfg(test)]
+mod tests;

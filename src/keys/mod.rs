@@ -8,6 +8,9 @@
 mod connections;
 mod directory;
 mod entry;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod kept;
 mod tenants;
 
 pub use connections::Factories;

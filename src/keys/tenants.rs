@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 
 /// The row under which they are sealed.
 const ROW: &str = "tenant";
-/// Columns of seal keys: this and the name in hex. The greatest ordinal seals.
+/// Columns of seal keys: this and an ordinal. The greatest one seals; columns come in byte order.
 const SEAL: &str = "seal/";
 /// Column of the context-hash key.
 const CONTEXT_HASH: &str = "context-hash";

@@ -10,6 +10,8 @@
 
 pub mod lock;
 pub mod model;
+#[cfg(test)]
+pub(crate) mod pausing;
 pub mod sealing;
 pub mod sqlite;
 

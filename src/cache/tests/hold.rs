@@ -1,0 +1,229 @@
+//! What is kept, for whom, and what drops it: epochs, drops, bounds and the arena.
+
+use std::future::ready;
+use std::time::{Duration, Instant};
+
+use claviger_guarded::{ArenaConfig, LockedBytes};
+
+use super::{Bench, Fail, LONG, at, is_wiped, loaded, move_connection_on, move_on, race, roomy};
+use crate::cache::Limits;
+use crate::keys::Watch;
+use crate::keys::fixture::{new_connection, new_key, new_tenant};
+
+/// Puts entries from..to in place and gives their locked bytes.
+async fn fill(bench: &Bench, watch: &Watch, from: usize, to: usize) -> Vec<LockedBytes> {
+    let mut all = Vec::new();
+    for number in from..to {
+        assert!(!bench.get(watch, at(number), b"data key").await.cached);
+        all.push(bench.bytes(at(number)).unwrap());
+    }
+    assert!(!all.iter().any(is_wiped));
+    all
+}
+
+/// A watch on a key of another tenant.
+async fn stranger(bench: &Bench) -> Watch {
+    let store = bench.world.store.as_ref();
+    let tenant = new_tenant(store, "stranger", false).await;
+    let connection = new_connection(store, tenant, "c").await;
+    let key = new_key(store, &connection, "k").await;
+    let entry = bench.world.directory().key(tenant, key.id).await.unwrap().unwrap();
+    entry.watch().unwrap()
+}
+
+#[tokio::test]
+async fn an_epoch_that_moved_during_the_load_leaves_nothing() {
+    for moves in [move_on, move_connection_on] {
+        let bench = Bench::new().await;
+        let entry = bench.world.loaded("k").await;
+        let watch = entry.watch().unwrap();
+        let load = async {
+            moves(&entry);
+            bench.cache.drop_key(entry.id());
+            loaded(b"stale")
+        };
+        // The caller has what it asked for: whether that is handed on, the gate decides.
+        assert!(!bench.ask(&watch, at(0), "r", LONG, load).await.unwrap().cached);
+        assert_eq!(bench.count(), 0);
+        assert!(bench.all_shares_are_back());
+        assert!(!bench.get(&watch, at(0), b"again").await.cached);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_key_leaves_no_bytes_however_many_entries_it_had() {
+    // moka looks at 384 entries at a time.
+    let bench = Bench::new().await;
+    let (dropped, other) = (bench.world.watch("dropped").await, bench.world.watch("other").await);
+    let gone = fill(&bench, &dropped, 0, 1_500).await;
+    let stay = fill(&bench, &other, 2_000, 2_010).await;
+    bench.cache.drop_key(dropped.key());
+    assert!(gone.iter().all(is_wiped));
+    assert!(!stay.iter().any(is_wiped));
+    assert_eq!(bench.count(), 10);
+    assert!(!bench.get(&dropped, at(0), b"anew").await.cached);
+    assert!(bench.get(&other, at(2_000), b"x").await.cached);
+}
+
+#[tokio::test]
+async fn a_dropped_connection_leaves_no_bytes_of_any_of_its_keys() {
+    let bench = Bench::new().await;
+    let (one, two, other) = (
+        bench.world.watch("one").await,
+        bench.world.watch("two").await,
+        stranger(&bench).await,
+    );
+    let mut gone = fill(&bench, &one, 0, 500).await;
+    gone.extend(fill(&bench, &two, 1_000, 1_500).await);
+    let stay = fill(&bench, &other, 2_000, 2_010).await;
+    bench.cache.drop_connection(one.connection());
+    assert!(gone.iter().all(is_wiped));
+    assert!(!stay.iter().any(is_wiped));
+    bench.cache.drop_connection(other.connection());
+    assert!(stay.iter().all(is_wiped));
+    assert_eq!(bench.count(), 0);
+    assert!(bench.all_shares_are_back());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drops_that_race_with_loads_leave_nothing_of_the_old_epoch() {
+    let bench = Bench::new().await;
+    let entry = bench.world.loaded("k").await;
+    let runtime = tokio::runtime::Handle::current();
+    let load = |round| {
+        let watch = entry.watch().unwrap();
+        let epoch = watch.key_epoch();
+        runtime.block_on(bench.get(&watch, at(round), b"data key"));
+        // What is there now, the load's or not, was made under an epoch that holds.
+        if let Some(bytes) = bench.bytes(at(round))
+            && entry.watch().unwrap().key_epoch() != epoch
+        {
+            assert!(wiped_soon(&bytes), "an entry of an old epoch stays");
+        }
+    };
+    let cut = |_| {
+        move_on(&entry);
+        bench.cache.drop_key(entry.id());
+    };
+    tokio::task::block_in_place(|| race(3_000, load, cut));
+    bench.cache.drop_key(entry.id());
+    assert_eq!(bench.count(), 0);
+    assert!(bench.all_shares_are_back());
+}
+
+/// The cut that moved the epoch may still be at it.
+fn wiped_soon(bytes: &LockedBytes) -> bool {
+    let given_up = Instant::now() + Duration::from_secs(5);
+    while !is_wiped(bytes) && Instant::now() < given_up {
+        std::thread::yield_now();
+    }
+    is_wiped(bytes)
+}
+
+#[tokio::test]
+async fn a_tenant_that_has_its_share_does_not_crowd_out_another() {
+    let limits = Limits {
+        entries_per_tenant: 3,
+        ..roomy()
+    };
+    let bench = Bench::with(limits, ArenaConfig::default()).await;
+    let (greedy, other) = (bench.world.watch("k").await, stranger(&bench).await);
+    for number in 0..10 {
+        bench.get(&greedy, at(number), b"data key").await;
+    }
+    assert_eq!(bench.count(), 3);
+    fill(&bench, &other, 100, 103).await;
+    for number in (0..3).chain(100..103) {
+        assert!(bench.get(&other, at(number), b"x").await.cached, "{number}");
+    }
+    // Served from the provider all the same, each time.
+    let loads = bench.loads();
+    for _ in 0..2 {
+        assert!(!bench.get(&greedy, at(5), b"data key").await.cached);
+    }
+    assert_eq!(bench.loads(), loads + 2);
+    // And what is given back can be taken again.
+    bench.cache.drop_key(greedy.key());
+    fill(&bench, &greedy, 200, 203).await;
+    assert_eq!(bench.count(), 6);
+}
+
+#[tokio::test]
+async fn a_tenants_bytes_are_bounded_too() {
+    let limits = Limits {
+        bytes_per_tenant: 10_000,
+        ..roomy()
+    };
+    let bench = Bench::with(limits, ArenaConfig::default()).await;
+    let (greedy, other) = (bench.world.watch("k").await, stranger(&bench).await);
+    for number in 0..10 {
+        bench.get(&greedy, at(number), &[7; 4096]).await;
+    }
+    assert_eq!(bench.count(), 2, "2 x (4096 + overhead) fit, 3 do not");
+    fill(&bench, &other, 100, 102).await;
+}
+
+#[tokio::test]
+async fn over_its_own_bound_the_cache_wipes_what_moka_drops() {
+    let limits = Limits {
+        bytes: 100 * 400,
+        ..roomy()
+    };
+    let bench = Bench::with(limits, ArenaConfig::default()).await;
+    let watch = bench.world.watch("k").await;
+    let mut all = Vec::new();
+    for number in 0..1_000 {
+        bench.get(&watch, at(number), b"data key").await;
+        all.extend(bench.bytes(at(number)));
+    }
+    let count = usize::try_from(bench.count()).unwrap();
+    assert!((1..=122).contains(&count), "{count}");
+    assert_eq!(all.iter().filter(|bytes| !is_wiped(bytes)).count(), count);
+    assert_eq!(bench.cache.bounds.taken(), count);
+}
+
+#[tokio::test]
+async fn what_the_arena_cannot_hold_is_served_uncached() {
+    // One region, all of it slots of 64 bytes.
+    let bench = Bench::with(roomy(), ArenaConfig { max_bytes: 1 }).await;
+    let watch = bench.world.watch("k").await;
+    for (number, len) in [(0, 65), (1, 4096), (2, 4097), (3, 0)] {
+        for _ in 0..2 {
+            let found = bench.get(&watch, at(number), &vec![7; len]).await;
+            assert_eq!((found.cached, found.plaintext.len()), (false, len));
+        }
+    }
+    assert_eq!((bench.count(), bench.loads()), (0, 8));
+    assert!(bench.all_shares_are_back());
+}
+
+#[tokio::test]
+async fn a_wiped_entrys_slot_is_free_at_once() {
+    let bench = Bench::with(roomy(), ArenaConfig { max_bytes: 1 }).await;
+    let watch = bench.world.watch("k").await;
+    for round in 0..4 {
+        for number in 0..1_024 {
+            bench.get(&watch, at(round * 10_000 + number), b"data key").await;
+        }
+        assert_eq!(bench.count(), 1_024, "round {round}");
+        assert!(!bench.get(&watch, at(9_999), b"one too many").await.cached);
+        assert_eq!(bench.count(), 1_024);
+        bench.cache.drop_key(watch.key());
+    }
+    assert!(bench.all_shares_are_back());
+}
+
+#[tokio::test]
+async fn only_a_rejection_is_remembered() {
+    let bench = Bench::new().await;
+    let watch = bench.world.watch("k").await;
+    for (number, fail, loads) in [(0, Fail::Down, 2), (1, Fail::TimedOut, 4), (2, Fail::Rejected, 5)] {
+        for _ in 0..2 {
+            let failed = bench.ask(&watch, at(number), "r", LONG, ready(Err(fail.clone()))).await;
+            assert_eq!(failed.err(), Some(fail.clone()));
+        }
+        assert_eq!(bench.loads(), loads, "{fail:?}");
+    }
+    assert!(!bench.get(&watch, at(3), b"another blob").await.cached);
+    assert_eq!(bench.count(), 1);
+}

@@ -1,0 +1,195 @@
+//! The gates: what moved is told, nothing is handed over after a change returned, and readers
+//! and changes never wait for each other in a circle.
+#![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use claviger_provider::Pipeline;
+use claviger_provider::layers::PipelineConfig;
+use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
+
+use super::{ConnectionEntry, Gone, KeyEntry, KeyView, Watch, under_gates};
+use crate::keys::fixture::{World, row};
+use crate::store::model::{Connection, Key};
+
+fn connection_entry(connection: Connection) -> Arc<ConnectionEntry> {
+    let provider = FakeProvider::new(FakeServer::new(), FakeConfig::default());
+    Arc::new(ConnectionEntry::new(
+        connection,
+        Pipeline::new(Arc::new(provider), &PipelineConfig::default()),
+    ))
+}
+
+fn key_entry(connection: &Arc<ConnectionEntry>, name: &str) -> Arc<KeyEntry> {
+    let (key, version) = row(&connection.view(), name);
+    let view = KeyView {
+        key: Arc::new(key),
+        versions: vec![version].into(),
+    };
+    Arc::new(KeyEntry::new(view, Arc::clone(connection)))
+}
+
+/// Puts the key's row with its epoch moved on.
+fn move_on(entry: &KeyEntry) {
+    let key = entry.view().unwrap().key;
+    let moved = Key {
+        epoch: key.epoch + 1,
+        ..Key::clone(&key)
+    };
+    entry.put(moved, None);
+}
+
+/// Puts the connection's row with its epoch moved on.
+fn move_connection_on(entry: &ConnectionEntry) {
+    let connection = entry.view();
+    let moved = Connection {
+        epoch: connection.epoch + 1,
+        ..Connection::clone(&connection)
+    };
+    entry.put(moved);
+}
+
+#[tokio::test]
+async fn those_that_moved_on_are_told() {
+    let world = World::new().await;
+    let connection = connection_entry(world.connection.clone());
+    let [a, b, c] = ["a", "b", "c"].map(|name| key_entry(&connection, name));
+    let watches = || [&a, &b, &c, &a].map(|entry| entry.watch().unwrap());
+    assert_eq!(under_gates(&[], || 1), Ok(1));
+    assert_eq!(under_gates(&watches(), || 2), Ok(2));
+
+    let before = watches();
+    move_on(&b);
+    assert_eq!(under_gates(&before, || ()), Err(vec![1]));
+    assert!(!before[1].holds() && before[0].holds());
+    assert_eq!(under_gates(&watches(), || 3), Ok(3));
+
+    let before = watches();
+    a.close();
+    assert_eq!(under_gates(&before, || ()), Err(vec![0, 3]));
+
+    let before = [b.watch().unwrap(), c.watch().unwrap()];
+    move_connection_on(&connection);
+    assert_eq!(under_gates(&before, || ()), Err(vec![0, 1]));
+}
+
+#[tokio::test]
+async fn a_detached_key_stays_detached() {
+    let world = World::new().await;
+    let entry = key_entry(&connection_entry(world.connection.clone()), "k");
+    let view = entry.view().unwrap();
+    entry.close();
+    entry.put(Key::clone(&view.key), None);
+    assert!(entry.view().is_err());
+    entry.put(Key::clone(&view.key), Some(view.versions.to_vec()));
+    assert!(entry.view().is_err());
+    assert_eq!(entry.watch().err(), Some(Gone));
+}
+
+#[tokio::test]
+async fn a_put_keeps_the_versions_it_does_not_name() {
+    let world = World::new().await;
+    let entry = key_entry(&connection_entry(world.connection.clone()), "k");
+    let view = entry.view().unwrap();
+    entry.put(Key::clone(&view.key), None);
+    assert_eq!(entry.view().unwrap().versions.len(), 1);
+    entry.put(Key::clone(&view.key), Some(Vec::new()));
+    assert!(entry.view().unwrap().primary().is_none());
+}
+
+/// Runs `threads` to their end, or fails when they do not come to one.
+fn all_end(threads: Vec<std::thread::JoinHandle<()>>) {
+    let (ended, all) = mpsc::channel();
+    let count = threads.len();
+    for thread in threads {
+        let ended = ended.clone();
+        std::thread::spawn(move || ended.send(thread.join().is_ok()));
+    }
+    for _ in 0..count {
+        assert_eq!(all.recv_timeout(Duration::from_secs(60)), Ok(true), "a thread hangs or panicked");
+    }
+}
+
+#[tokio::test]
+async fn many_readers_and_changes_never_wait_in_a_circle() {
+    const ROUNDS: usize = 2_000;
+    let world = World::new().await;
+    let connections: Vec<_> = (0..3)
+        .map(|_| {
+            connection_entry(Connection {
+                id: claviger_provider::ConnectionId::random(),
+                ..world.connection.clone()
+            })
+        })
+        .collect();
+    let keys: Vec<_> = (0..8).map(|at| key_entry(&connections[at % 3], &format!("k{at}"))).collect();
+    let handed_over = Arc::new(AtomicUsize::new(0));
+
+    let mut threads = Vec::new();
+    for reader in 0..6_usize {
+        let (keys, handed_over) = (keys.clone(), Arc::clone(&handed_over));
+        threads.push(std::thread::spawn(move || {
+            for round in 0..ROUNDS {
+                // Another set in another order each time, each overlapping with the others'.
+                let step = [1, 3, 5, 7][(reader + round) % 4];
+                let watches: Vec<Watch> = (0..5)
+                    .filter_map(|at| keys[(reader + round + at * step) % keys.len()].watch().ok())
+                    .collect();
+                if under_gates(&watches, || ()).is_ok() {
+                    handed_over.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }));
+    }
+    for writer in 0..3_usize {
+        let (keys, connections) = (keys.clone(), connections.clone());
+        threads.push(std::thread::spawn(move || {
+            for round in 0..ROUNDS {
+                move_on(&keys[(writer + round) % keys.len()]);
+                if round % 4 == 0 {
+                    move_connection_on(&connections[(writer + round) % 3]);
+                }
+            }
+        }));
+    }
+    all_end(threads);
+    assert!(handed_over.load(Ordering::Relaxed) > 0);
+    let quiet: Vec<Watch> = keys.iter().map(|key| key.watch().unwrap()).collect();
+    assert_eq!(under_gates(&quiet, || ()), Ok(()));
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_under_an_epoch_whose_end_returned() {
+    let world = World::new().await;
+    let entry = key_entry(&connection_entry(world.connection.clone()), "k");
+    // The first epoch of which no answer may be handed over any more is this one's next.
+    let ended = Arc::new(AtomicU64::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut threads = Vec::new();
+    for _ in 0..4 {
+        let (entry, ended, stop) = (Arc::clone(&entry), Arc::clone(&ended), Arc::clone(&stop));
+        threads.push(std::thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                let watch = entry.watch().unwrap();
+                let epoch = watch.key_epoch();
+                std::thread::yield_now();
+                let _ = under_gates(&[watch], || assert!(ended.load(Ordering::SeqCst) < epoch, "handed over too late"));
+            }
+        }));
+    }
+    {
+        let (entry, stop) = (Arc::clone(&entry), Arc::clone(&stop));
+        threads.push(std::thread::spawn(move || {
+            for _ in 0..5_000 {
+                let epoch = entry.view().unwrap().key.epoch;
+                move_on(&entry);
+                ended.store(epoch, Ordering::SeqCst);
+            }
+            stop.store(true, Ordering::SeqCst);
+        }));
+    }
+    all_end(threads);
+}

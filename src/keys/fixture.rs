@@ -1,0 +1,172 @@
+//! What tests of this module and of those above it stand on: a real store in a folder of its
+//! own, a tenant, and a connection to a stand-in of a provider.
+#![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use claviger_provider::layers::PipelineConfig;
+use claviger_provider::{
+    Call, Capabilities, ConnectionId, Error, Factory, KeyId, KeySpec, ParsedSettings, ProviderKind, Secret, SettingsError, TenantId,
+};
+use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
+
+use super::{Directory, Factories, KeyEntry, TenantSecrets, Watch};
+use crate::store::model::{CacheSettings, Connection, Key, KeyVersion, Labels, Tenant};
+use crate::store::sealing::RootKey;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Change, Store};
+
+/// A change without intent.
+pub(crate) const PLAIN: Change = Change {
+    intent: None,
+    idempotency: None,
+};
+
+/// A store with one tenant and one connection.
+pub(crate) struct World {
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) tenant: TenantId,
+    pub(crate) connection: Connection,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = RootKey::generate_to_file(&folder.path().join("root-key")).unwrap();
+        let store = Arc::new(SqliteStore::create(&folder.path().join("claviger.db"), root).await.unwrap());
+        let tenant = new_tenant(store.as_ref(), "acme", false).await;
+        let connection = new_connection(store.as_ref(), tenant, "main").await;
+        Self {
+            store,
+            tenant,
+            connection,
+            _folder: folder,
+        }
+    }
+
+    /// A key that is in the store.
+    pub(crate) async fn key(&self, name: &str) -> Key {
+        new_key(self.store.as_ref(), &self.connection, name).await
+    }
+
+    /// A directory over the store.
+    pub(crate) fn directory(&self) -> Directory {
+        Directory::new(self.store.clone(), factories())
+    }
+
+    /// An entry that is in no directory.
+    pub(crate) async fn loaded(&self, name: &str) -> Arc<KeyEntry> {
+        let key = self.key(name).await;
+        self.directory().key(self.tenant, key.id).await.unwrap().unwrap()
+    }
+
+    /// A watch on a new key.
+    pub(crate) async fn watch(&self, name: &str) -> Watch {
+        self.loaded(name).await.watch().unwrap()
+    }
+}
+
+pub(crate) async fn new_tenant(store: &dyn Store, name: &str, suspended: bool) -> TenantId {
+    let tenant = Tenant {
+        id: TenantId::random(),
+        name: name.to_owned(),
+        suspended,
+        created: 1,
+    };
+    store.create_tenant(&tenant, TenantSecrets::draw(tenant.id), &PLAIN).await.unwrap();
+    tenant.id
+}
+
+/// A connection's row, not stored yet.
+pub(crate) fn connection(tenant: TenantId, name: &str) -> Connection {
+    Connection {
+        id: ConnectionId::random(),
+        tenant,
+        name: name.to_owned(),
+        provider: ProviderKind::Vault,
+        settings: "{}".to_owned(),
+        labels: Labels::new(),
+        severed: false,
+        epoch: 1,
+        managed_by: None,
+        external_id: "0".repeat(32),
+        revision: 1,
+        created: 1,
+        updated: 1,
+    }
+}
+
+pub(crate) async fn new_connection(store: &dyn Store, tenant: TenantId, name: &str) -> Connection {
+    let connection = connection(tenant, name);
+    store.create_connection(&connection, Vec::new(), &PLAIN).await.unwrap();
+    connection
+}
+
+/// A key's row with one version, not stored yet.
+pub(crate) fn row(connection: &Connection, name: &str) -> (Key, KeyVersion) {
+    let id = KeyId::random();
+    let key = Key {
+        id,
+        tenant: connection.tenant,
+        name: name.to_owned(),
+        connection: connection.id,
+        provider: connection.provider,
+        provider_key: format!("provider/{id}"),
+        spec: KeySpec::Aes256,
+        disabled: false,
+        allow_export: false,
+        primary_version: 1,
+        cache: CacheSettings::default(),
+        labels: BTreeMap::new(),
+        managed_by: None,
+        epoch: 1,
+        revision: 1,
+        created: 1,
+        updated: 1,
+    };
+    let version = KeyVersion {
+        number: 1,
+        provider_key: key.provider_key.clone(),
+        provider_version: "1".to_owned(),
+        enabled: true,
+        created: 1,
+    };
+    (key, version)
+}
+
+pub(crate) async fn new_key(store: &dyn Store, connection: &Connection, name: &str) -> Key {
+    let (key, version) = row(connection, name);
+    store.create_key(&key, &[version], &PLAIN).await.unwrap()
+}
+
+/// One family, whose connections reach a server with nothing on it.
+pub(crate) fn factories() -> Factories {
+    Factories::new(vec![Arc::new(Fakes)], PipelineConfig::default())
+}
+
+struct Fakes;
+
+#[async_trait]
+impl Factory for Fakes {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Vault
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        FakeConfig::default().capabilities
+    }
+
+    fn parse(&self, settings: &str) -> Result<ParsedSettings, Vec<SettingsError>> {
+        Ok(ParsedSettings {
+            public: settings.to_owned(),
+            secrets: Vec::new(),
+        })
+    }
+
+    async fn connect(&self, _: TenantId, _: ConnectionId, _: &str, _: Vec<(String, Secret)>) -> Result<Arc<dyn Call>, Error> {
+        Ok(Arc::new(FakeProvider::new(FakeServer::new(), FakeConfig::default())))
+    }
+}

@@ -1,0 +1,140 @@
+//! A store for tests of races: it is another store, but a method can be told to wait before it
+//! gives back what it read.
+#![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use claviger_provider::{ConnectionId, Error, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::model::{
+    Connection, ConnectionPatch, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeyVersion, Page, Principal, Tenant, Token,
+};
+use super::{Change, Installation, Store, StoreError};
+
+/// See the module.
+pub(crate) struct PausingStore {
+    inner: Arc<dyn Store>,
+    pauses: Mutex<HashMap<&'static str, Waiting>>,
+}
+
+/// What a call that is to wait tells, and what it waits for.
+struct Waiting {
+    has_reached: oneshot::Sender<()>,
+    may_resume: oneshot::Receiver<()>,
+}
+
+/// A method's next call, which waits once it has its answer.
+pub(crate) struct Pause {
+    reached: oneshot::Receiver<()>,
+    resume: oneshot::Sender<()>,
+}
+
+/// A call that waits.
+pub(crate) struct Reached(oneshot::Sender<()>);
+
+impl Pause {
+    /// Returns once the call has its answer.
+    pub(crate) async fn reached(self) -> Reached {
+        self.reached.await.unwrap();
+        Reached(self.resume)
+    }
+}
+
+impl Reached {
+    /// Lets the call return.
+    pub(crate) fn resume(self) {
+        self.0.send(()).unwrap();
+    }
+}
+
+impl PausingStore {
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            pauses: Mutex::default(),
+        })
+    }
+
+    /// The next call of this method waits; those after it do not.
+    pub(crate) fn pause_next(&self, method: &'static str) -> Pause {
+        let (has_reached, reached) = oneshot::channel();
+        let (resume, may_resume) = oneshot::channel();
+        self.pauses.lock().insert(method, Waiting { has_reached, may_resume });
+        Pause { reached, resume }
+    }
+
+    async fn pause(&self, method: &'static str) {
+        let paused = self.pauses.lock().remove(method);
+        if let Some(Waiting { has_reached, may_resume }) = paused {
+            has_reached.send(()).unwrap();
+            may_resume.await.unwrap();
+        }
+    }
+}
+
+macro_rules! forward {
+    ($trait:ident: $(fn $name:ident(&self $(, $arg:ident: $type:ty)*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl $trait for PausingStore {
+            $(async fn $name(&self $(, $arg: $type)*) -> $answer {
+                let answer = self.inner.$name($($arg),*).await;
+                self.pause(stringify!($name)).await;
+                answer
+            })*
+        }
+    };
+}
+
+forward! {
+    SealedStore:
+    fn get(&self, name: &SealedName) -> Result<Option<Secret>, Error>;
+    fn columns(&self, tenant: TenantId, row: &str) -> Result<Vec<String>, Error>;
+    fn insert(&self, values: Vec<(SealedName, Secret)>) -> Result<(), Error>;
+    fn remove_row(&self, tenant: TenantId, row: &str) -> Result<(), Error>;
+}
+
+forward! {
+    Store:
+    fn installation(&self) -> Result<Installation, StoreError>;
+    fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
+    fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
+    fn last_applied(&self) -> Result<Option<u64>, StoreError>;
+    fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
+    fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
+    fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
+    fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
+    fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError>;
+    fn tenant_by_name(&self, name: &str) -> Result<Tenant, StoreError>;
+    fn tenants(&self, page: &Page) -> Result<Vec<Tenant>, StoreError>;
+    fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;
+    fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;
+    fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;
+    fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
+    fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<(), StoreError>;
+    fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError>;
+    fn token_by_public_id(&self, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError>;
+    fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
+    fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
+    fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(), StoreError>;
+    fn create_connection(&self, connection: &Connection, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
+    fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError>;
+    fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
+    fn connections(&self, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError>;
+    fn update_connection(&self, tenant: TenantId, id: ConnectionId, patch: &ConnectionPatch, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<Connection, StoreError>;
+    fn set_connection_severed(&self, tenant: TenantId, id: ConnectionId, severed: bool, at: i64, change: &Change) -> Result<Connection, StoreError>;
+    fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError>;
+    fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
+    fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError>;
+    fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
+    fn provider_key_holder(&self, tenant: TenantId, provider: ProviderKind, provider_key: &str) -> Result<Option<(KeyId, bool)>, StoreError>;
+    fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
+    fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
+    fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
+    fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
+    fn add_key_versions(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
+    fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<(), StoreError>;
+}
