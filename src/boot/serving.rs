@@ -34,6 +34,7 @@ pub struct Serving {
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     background: Vec<JoinHandle<()>>,
+    drain_delay: Duration,
     drain_timeout: Duration,
     /// Held until everything else is closed.
     _folder: DataDir,
@@ -120,6 +121,7 @@ impl Serving {
             draining,
             stop,
             background,
+            drain_delay: config.server.drain_delay,
             drain_timeout: config.server.drain_timeout,
             _folder: folder,
         })
@@ -134,6 +136,8 @@ impl Serving {
     /// recorded, the log and the store are closed.
     pub async fn stop(self) {
         self.draining.store(true, Ordering::Release);
+        // Requests are served meanwhile: who balances load is told before it meets a refusal.
+        tokio::time::sleep(self.drain_delay).await;
         match self.running.drain(self.drain_timeout).await {
             Drained::Complete => tracing::info!("drained"),
             Drained::Cut(connections) => tracing::warn!(connections, "connections were cut at the end of the drain"),

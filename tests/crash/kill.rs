@@ -62,7 +62,10 @@ async fn furnish(shared: &Shared, client: Client) -> Client {
             .post("/v1/keys", &json!({"name": name, "connection": "embedded"}))
             .await
             .expect_status(201);
-        let made = client.post(&format!("/v1/keys/{name}/data-keys"), &json!({})).await.expect_status(200);
+        let made = client
+            .post(&format!("/v1/keys/{name}/data-keys"), &json!({}))
+            .await
+            .expect_status(200);
         let mut world = world(shared);
         world.blobs.push(Blob {
             key: name.to_owned(),

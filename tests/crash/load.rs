@@ -68,7 +68,9 @@ async fn data(shared: Shared, client: Client, mut random: Random) {
     loop {
         let (keys, blob) = {
             let world = world(&shared);
-            (world.usable(), random.pick(&world.blobs).cloned())
+            // One of a switched key may be refused, and has its own task.
+            let blob = random.pick(&world.blobs).filter(|blob| !world.switched.contains_key(&blob.key));
+            (world.usable(), blob.cloned())
         };
         let key = random.pick(&keys).expect("a key").clone();
         let context = json!({"n": random.below(1000).to_string()});

@@ -35,7 +35,9 @@ fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
 
 fn main() -> ExitCode {
     let mut trials = vec![
-        Trial::test("kill::under_a_mixed_load_nothing_that_was_answered_is_lost", || run(kill::under_load())),
+        Trial::test("kill::under_a_mixed_load_nothing_that_was_answered_is_lost", || {
+            run(kill::under_load())
+        }),
         Trial::test("rotate::a_kill_leaves_the_old_or_the_new_version", || run(rotate::storms())),
         Trial::test("shutdown::what_was_accepted_is_finished_and_the_log_ends_clean", || {
             run(shutdown::graceful())

@@ -59,7 +59,10 @@ pub async fn storms() {
         // One more wrapped key of each version that a key has now.
         let names: Vec<String> = world(&shared).rotated.keys().cloned().collect();
         for name in names {
-            let made = client.post(&format!("/v1/keys/{name}/data-keys"), &json!({})).await.expect_status(200);
+            let made = client
+                .post(&format!("/v1/keys/{name}/data-keys"), &json!({}))
+                .await
+                .expect_status(200);
             world(&shared).blobs.push(Blob {
                 key: name,
                 wrapped: text(&made["wrapped"]),

@@ -9,9 +9,6 @@ use serde_json::{Value, json};
 use crate::load::{Shared, create_request, text, world};
 use crate::world::Blob;
 
-/// The tenant of what has none.
-pub const INSTALLATION: &str = "00000000000000000000000000000000";
-
 /// The record as it was read so far.
 #[derive(Default)]
 pub struct Record {
@@ -72,7 +69,12 @@ pub fn recorded(shared: &Shared, new: &[Value]) {
         let record = places
             .get(&answered.index)
             .unwrap_or_else(|| panic!("answered and not recorded: {}", answered.index));
-        assert_eq!(record["request_id"], answered.request_id.as_str(), "another request stands at {}", answered.index);
+        assert_eq!(
+            record["request_id"],
+            answered.request_id.as_str(),
+            "another request stands at {}",
+            answered.index
+        );
         assert_eq!(record["result"] == "success", answered.success, "{record}");
     }
 }
@@ -133,13 +135,19 @@ pub async fn rotations(shared: &Shared, client: &Client) {
         }
         let versions = client.get(&format!("/v1/keys/{name}/versions")).await.expect_status(200);
         let versions = versions["items"].as_array().expect("a list").clone();
-        let numbers: Vec<u64> = versions.iter().map(|version| version["number"].as_u64().expect("a number")).collect();
+        let numbers: Vec<u64> = versions
+            .iter()
+            .map(|version| version["number"].as_u64().expect("a number"))
+            .collect();
         assert_eq!(numbers, (1..=primary).collect::<Vec<_>>(), "the versions of {name}");
         for version in &versions {
             assert_eq!(version["provider_version"], version["number"].to_string().as_str());
             assert_eq!(version["state"], "enabled");
         }
-        let made = client.post(&format!("/v1/keys/{name}/data-keys"), &json!({})).await.expect_status(200);
+        let made = client
+            .post(&format!("/v1/keys/{name}/data-keys"), &json!({}))
+            .await
+            .expect_status(200);
         assert_eq!(made["version"], primary);
     }
 }
@@ -163,7 +171,10 @@ async fn keys(shared: &Shared, client: &Client) {
     let unanswered: Vec<(String, String)> = {
         let world = world(shared);
         let known = |name: &String| {
-            world.plain.contains(name) || world.rotated.contains_key(name) || world.switched.contains_key(name) || world.created.contains_key(name)
+            world.plain.contains(name)
+                || world.rotated.contains_key(name)
+                || world.switched.contains_key(name)
+                || world.created.contains_key(name)
         };
         for name in listed.keys() {
             assert!(known(name), "nobody asked for key {name}");
@@ -181,7 +192,10 @@ async fn keys(shared: &Shared, client: &Client) {
         if let Some(there) = listed.get(&name) {
             assert_eq!(there, &id, "the repeated request made a second key {name}");
         }
-        client.post(&format!("/v1/keys/{name}/data-keys"), &json!({})).await.expect_status(200);
+        client
+            .post(&format!("/v1/keys/{name}/data-keys"), &json!({}))
+            .await
+            .expect_status(200);
         world(shared).created.get_mut(&name).expect("in the model").id = Some(id);
     }
 }
