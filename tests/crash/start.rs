@@ -51,7 +51,7 @@ pub fn trials() -> Vec<Trial> {
         trial("start::a_folder_in_use_is_refused", || {
             let gateway = Gateway::new(crate::BINARY);
             let started = gateway.serve(&Tune::default());
-            says(&gateway, &["in use"]);
+            says(&gateway, &["another claviger process uses the data folder"]);
             assert!(started.terminate());
         }),
         trial("start::a_kill_file_of_another_installation_is_refused", || {
