@@ -23,8 +23,6 @@ use crate::store::sqlite::SqliteStore;
 const SETTLE: Duration = Duration::from_millis(250);
 /// How often kept answers are pruned.
 const PRUNE: Duration = Duration::from_secs(3600);
-/// How long an answer is kept for its idempotency key, in microseconds.
-const KEPT: i64 = 24 * 3600 * 1_000_000;
 
 /// A gateway that serves.
 pub struct Serving {
@@ -98,8 +96,8 @@ impl Serving {
             tokio::spawn(every(PRUNE, until(stopped.clone()), move || {
                 let broker = Arc::clone(&pruning);
                 async move {
-                    if let Err(error) = broker.store().prune_idempotency(broker.now() - KEPT).await {
-                        tracing::warn!(%error, "kept answers could not be pruned");
+                    if let Err(error) = broker.prune_kept_answers().await {
+                        tracing::warn!(code = error.code.as_str(), "kept answers could not be pruned");
                     }
                 }
             })),

@@ -136,7 +136,7 @@ impl Broker {
         labels: Option<Labels>,
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let _one_at_a_time = connection.change().lock().await;
         let before = connection.view();
         let expected_revision = expected.unwrap_or(before.revision);
@@ -170,7 +170,7 @@ impl Broker {
         connection: &Arc<ConnectionEntry>,
     ) -> Result<Guarded<()>, Failure> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let _one_at_a_time = connection.change().lock().await;
         let change = self
             .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
@@ -191,7 +191,7 @@ impl Broker {
         connection: &Arc<ConnectionEntry>,
     ) -> Result<Guarded<CheckReport>, Failure> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         if connection.view().severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
         }
@@ -218,7 +218,7 @@ impl Broker {
     /// What a connection's provider can do.
     pub fn capabilities(&self, cx: &Cx, permit: &Permit<op::ReadConnection>, connection: &ConnectionEntry) -> Guarded<Capabilities> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(permit);
         Guarded::free(connection.pipeline().capabilities().clone())
     }
 }

@@ -14,7 +14,7 @@ impl Broker {
     /// `not_found` when it was detached meanwhile.
     pub async fn detach(&self, cx: &Cx, permit: Permit<op::DeleteKey>, key: &Arc<KeyEntry>) -> Result<Guarded<()>, Failure> {
         self.note_key(cx, key);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let _one_at_a_time = key.change().lock().await;
         let change = self.announce(cx, audit::Change::new(Verb::Detach, Object::Key, &key.id())).await?;
         self.store.detach_key(key.tenant(), key.id(), self.now(), &change).await?;

@@ -24,12 +24,9 @@ impl Broker {
         keep: Keep<'_, Key>,
     ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(permit);
         let _one_at_a_time = key.change().lock().await;
-        let before = key
-            .view()
-            .map_err(|_| Failure::new(Code::NotFound, "There is no such object in this tenant."))?
-            .key;
+        let before = key.view()?.key;
         let after = switched(&before, true, self.now());
         let cut = Cut::Disable(key.id());
         let change = self.announce_cut(cx, cut).await.keeping(keep(&after)?);
@@ -57,7 +54,7 @@ impl Broker {
         keep: Keep<'_, Key>,
     ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let _one_at_a_time = key.change().lock().await;
         let change = self
             .announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id()).at_provider())
@@ -69,9 +66,7 @@ impl Broker {
 
     /// Switches a key at its provider and gives back its row.
     pub(super) async fn switch_at_provider(&self, cx: &Cx, key: &KeyEntry, enabled: bool) -> Result<Key, Failure> {
-        let view = key
-            .view()
-            .map_err(|_| Failure::new(Code::NotFound, "There is no such object in this tenant."))?;
+        let view = key.view()?;
         let pipeline = key.connection().pipeline();
         if !pipeline.capabilities().set_state {
             return Err(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::disable::switched;
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::{Broker, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
 use crate::audit::{self, Cut, Object, Verb};
 use crate::keys::KeyEntry;
@@ -24,12 +24,9 @@ impl Broker {
         keep: Keep<'_, Key>,
     ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let _one_at_a_time = key.change().lock().await;
-        let before = key
-            .view()
-            .map_err(|_| Failure::new(Code::NotFound, "There is no such object in this tenant."))?
-            .key;
+        let before = key.view()?.key;
         let mut change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
         if at_provider {
             change = change.at_provider();

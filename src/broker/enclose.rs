@@ -28,9 +28,8 @@ pub struct ReadyKey {
 /// `not_found`, `key_disabled`, `connection_severed`.
 pub fn ready(cx: &Cx, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
     // The epochs first: what changes after this line is found at the gate.
-    let gone = |_| Failure::new(Code::NotFound, "There is no such object in this tenant.");
-    let watch = entry.watch().map_err(gone)?;
-    let view = entry.view().map_err(gone)?;
+    let watch = entry.watch()?;
+    let view = entry.view()?;
     let connection = entry.connection().view();
     cx.note(|facts| {
         facts.key = Some(view.key.id);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use claviger_provider::{KeyId, OpContext, TenantId};
 
 use super::{Broker, Code, Failure};
-use crate::audit::{ChangeHistory, Cut, KillEntry, Object, OpenError, OpenIntent, Outcome, Position, Unavailable, Verb};
+use crate::audit::{
+    ChangeHistory, Cut, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position, StateChange, Unavailable, Verb,
+};
 use crate::store::{Change, StoreError};
 
 /// How long one record or one look at a provider may take here.
@@ -109,6 +111,8 @@ impl Broker {
                     self.cut_again(change.intent.tenant(), cut, Some(change.position.0)).await?;
                     done.cuts += 1;
                 }
+                // Its end was unknown when it was recorded; the store tells it now.
+                None if change.outcome.ending() == Some(Ending::Interrupted) => self.mark(&change).await?,
                 None => lost.push(change),
             }
         }
@@ -125,18 +129,19 @@ impl Broker {
             });
         }
         for change in lost {
-            self.store
-                .mark_applied(
-                    change.intent.tenant(),
-                    &Change {
-                        intent: Some(change.position.0),
-                        idempotency: None,
-                    },
-                )
-                .await?;
+            self.mark(&change).await?;
             done.given_up += 1;
         }
         Ok(())
+    }
+
+    /// Takes a change off the list of what the store lacks.
+    async fn mark(&self, change: &StateChange) -> Result<(), StoreError> {
+        let applied = Change {
+            intent: Some(change.position.0),
+            idempotency: None,
+        };
+        self.store.mark_applied(change.intent.tenant(), &applied).await
     }
 
     /// An intent without outcome gets one from what the store and the provider say.

@@ -24,7 +24,7 @@ impl Broker {
         key: &Arc<KeyEntry>,
         keep: Keep<'_, Key>,
     ) -> Result<Guarded<Key>, Failure> {
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let _one_at_a_time = key.change().lock().await;
         let ready = ready(cx, key)?;
         if ready.pipeline.capabilities().rotation.is_none() {

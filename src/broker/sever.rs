@@ -22,7 +22,7 @@ impl Broker {
         keep: Keep<'_, Connection>,
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let _one_at_a_time = connection.change().lock().await;
         let after = switched(&connection.view(), true, self.now());
         let cut = Cut::Sever(connection.id());
@@ -49,7 +49,7 @@ impl Broker {
         keep: Keep<'_, Connection>,
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let _one_at_a_time = connection.change().lock().await;
         let change = self
             .announce(cx, audit::Change::new(Verb::Restore, Object::Connection, &connection.id()))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Broker, Code, Cx, Failure, Guarded};
+use super::{Broker, Cx, Failure, Guarded};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::KeyEntry;
@@ -22,12 +22,9 @@ impl Broker {
         mut patch: KeyPatch,
     ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let _one_at_a_time = key.change().lock().await;
-        let before = key
-            .view()
-            .map_err(|_| Failure::new(Code::NotFound, "There is no such object in this tenant."))?
-            .key;
+        let before = key.view()?.key;
         patch.expected_revision = expected.unwrap_or(before.revision);
         if patch.expected_revision != before.revision {
             return Err(crate::store::StoreError::Precondition.into());

@@ -9,12 +9,13 @@ use utoipa::ToSchema;
 
 use super::answer::etag;
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper, object_reply};
+use super::handler::{empty_reply, json_reply, keeper, object_reply};
 use super::keys::Spec;
 use super::page;
+use super::reply::Reply;
 use super::wire::{LabelMap, Moment, Name};
 use crate::access::op;
-use crate::broker::{CheckReport, Failure, Guarded, NewConnection};
+use crate::broker::{CheckReport, Failure, Guarded, Listed, NewConnection};
 use crate::store::model::{Connection, Labels};
 
 /// A provider's family.
@@ -345,12 +346,11 @@ pub async fn create(ask: Ask, body: CreateConnection) -> Result<Reply, Failure> 
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token"])?;
     let permit = ask.permit::<op::ReadConnection>()?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
-    let page = ask.page()?;
-    let rows = ask.broker.store().connections(ask.cx.tenant(), &page).await?;
-    let next_page_token = page::next(&rows, &page, |row| row.name.clone());
-    let items = rows.iter().map(shown).collect();
-    json_reply(Guarded::free(()), StatusCode::OK, |()| ConnectionList { items, next_page_token })
+    let listed = ask.broker.list_connections(&ask.cx, &permit, &ask.page()?).await?;
+    json_reply(listed, StatusCode::OK, |Listed { items, next }| ConnectionList {
+        items: items.iter().map(shown).collect(),
+        next_page_token: next.as_deref().map(page::encode),
+    })
 }
 
 #[utoipa::path(get, path = "/v1/connections/{connection}", operation_id = "getConnection", tag = "connections",
@@ -360,11 +360,13 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let (permit, entry) = ask.connection::<op::ReadConnection>(&ask.name("connection")?).await?;
-    ask.cx.note(|facts| {
-        facts.policy = Some(permit.policy().clone());
-        facts.connection = Some(entry.id());
-    });
-    connection_reply(StatusCode::OK, Guarded::free(Connection::clone(&entry.view())))
+    let connection = ask.broker.read_connection(&ask.cx, &permit, &entry);
+    object_reply(
+        connection,
+        StatusCode::OK,
+        |connection| connection.revision,
+        |connection| shown(&connection),
+    )
 }
 
 #[utoipa::path(patch, path = "/v1/connections/{connection}", operation_id = "updateConnection", tag = "connections",

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ask::{Ask, envelope};
-use super::handler::{Reply, json_reply};
+use super::handler::json_reply;
+use super::reply::Reply;
 use super::wire::{Base64Secret, ContextPairs, Name, base64};
 use crate::access::{Action, op};
 use crate::broker::{DataKey, Failure, Guarded, Rewrapped, Unwrapped, Wrapped, scope_unsupported};

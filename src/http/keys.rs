@@ -7,13 +7,14 @@ use utoipa::ToSchema;
 
 use super::answer::etag;
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper, object_reply};
+use super::handler::{empty_reply, json_reply, keeper, object_reply};
 use super::page;
+use super::reply::Reply;
 use super::wire::{CacheRules, LabelMap, Moment, Name};
 use crate::access::{Target, decide, op};
-use crate::broker::{Failure, Guarded, NewKey};
+use crate::broker::{Failure, Guarded, KeyQuery, Listed, NewKey};
 use crate::keys::KeyEntry;
-use crate::store::model::{Key, KeyFilter, KeyPatch, KeyVersion, Labels};
+use crate::store::model::{Key, KeyPatch, KeyVersion, Labels};
 
 /// What a key is made of.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
@@ -299,16 +300,12 @@ pub async fn create(ask: Ask, body: CreateKey) -> Result<Reply, Failure> {
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token", "connection", "state", "label"])?;
     let permit = ask.permit::<op::ReadKey>()?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
     let page = ask.page()?;
     let connection = match ask.query("connection") {
         None => None,
         Some(text) => {
             let name = Name::parse(text).ok_or_else(|| Failure::invalid("query:connection", "a connection's name"))?;
-            match ask.broker.connection_by_name(ask.cx.tenant(), name.as_str()).await? {
-                Some(entry) => Some(entry.id()),
-                None => return list_reply(Vec::new(), None),
-            }
+            Some(name.into_string())
         }
     };
     let disabled = match ask.query("state") {
@@ -324,24 +321,16 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
             Some((name.to_owned(), value.to_owned()))
         }
     };
-    let filter = KeyFilter {
+    let query = KeyQuery {
         connection,
         disabled,
         label,
     };
-    let rows = ask.broker.store().keys(ask.cx.tenant(), &filter, &page).await?;
-    let next = page::next(&rows, &page, |key| key.name.clone());
-    let mut items = Vec::with_capacity(rows.len());
-    for key in rows.iter().filter(|key| ask.cx.caller().grants().keys().contains(key.id)) {
-        let connection = ask.broker.directory().connection(key.tenant, key.connection).await?;
-        let name = connection.map_or_else(String::new, |entry| entry.view().name.clone());
-        items.push(shown(key, &name));
-    }
-    list_reply(items, next)
-}
-
-fn list_reply(items: Vec<KeyShown>, next_page_token: Option<String>) -> Result<Reply, Failure> {
-    json_reply(Guarded::free(()), StatusCode::OK, |()| KeyList { items, next_page_token })
+    let listed = ask.broker.list_keys(&ask.cx, &permit, query, &page).await?;
+    json_reply(listed, StatusCode::OK, |Listed { items, next }| KeyList {
+        items: items.iter().map(|named| shown(&named.key, &named.connection)).collect(),
+        next_page_token: next.as_deref().map(page::encode),
+    })
 }
 
 #[utoipa::path(get, path = "/v1/keys/{key}", operation_id = "getKey", tag = "keys",
@@ -351,17 +340,8 @@ fn list_reply(items: Vec<KeyShown>, next_page_token: Option<String>) -> Result<R
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let (permit, entry) = ask.key::<op::ReadKey>(&ask.name("key")?).await?;
-    ask.cx.note(|facts| {
-        facts.policy = Some(permit.policy().clone());
-        facts.key = Some(entry.id());
-    });
-    let key = current(&entry)?;
-    key_reply(StatusCode::OK, Guarded::free(key), &entry)
-}
-
-fn current(entry: &KeyEntry) -> Result<Key, Failure> {
-    let view = entry.view().map_err(|_| crate::access::AccessError::NotFound)?;
-    Ok(Key::clone(&view.key))
+    let view = ask.broker.read_key(&ask.cx, &permit, &entry)?;
+    key_reply(StatusCode::OK, view.try_map(|view| Ok(Key::clone(&view.key)))?, &entry)
 }
 
 #[utoipa::path(patch, path = "/v1/keys/{key}", operation_id = "updateKey", tag = "keys", request_body = UpdateKey,
@@ -400,13 +380,10 @@ pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
 pub async fn versions(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let (permit, entry) = ask.key::<op::ReadKey>(&ask.name("key")?).await?;
-    ask.cx.note(|facts| {
-        facts.policy = Some(permit.policy().clone());
-        facts.key = Some(entry.id());
-    });
-    let view = entry.view().map_err(|_| crate::access::AccessError::NotFound)?;
-    let items = view.versions.iter().map(version_shown).collect();
-    json_reply(Guarded::free(()), StatusCode::OK, |()| VersionList { items })
+    let view = ask.broker.read_key(&ask.cx, &permit, &entry)?;
+    json_reply(view, StatusCode::OK, |view| VersionList {
+        items: view.versions.iter().map(version_shown).collect(),
+    })
 }
 
 fn version_shown(version: &KeyVersion) -> VersionShown {

@@ -3,14 +3,12 @@
 //! What every operation has in common (credential, request headers, failures) is added
 //! here from the table, so that no handler can forget it.
 
-use std::sync::LazyLock;
-
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::errors::Problem;
-use super::router::{BATCH, rows};
+use super::row::{BATCH, Row};
 use super::service::Readiness;
 use super::{batch, connections, data_keys, inspect, keys, principals, tenants, tokens};
 
@@ -42,35 +40,14 @@ use super::{batch, connections, data_keys, inspect, keys, principals, tenants, t
 )]
 struct Document;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(build);
-static TEXT: LazyLock<String> = LazyLock::new(|| {
-    let mut text = serde_json::to_string_pretty(&*DOCUMENT).unwrap_or_default();
-    text.push('\n');
-    text
-});
-
-/// The document as JSON text: what `/openapi.json` and `claviger openapi` give out.
-pub fn json() -> &'static str {
-    &TEXT
-}
-
-/// The document.
-pub fn document() -> &'static Value {
-    &DOCUMENT
-}
-
-/// A schema of the document by name.
-pub(super) fn schema(name: &str) -> Option<&'static Value> {
-    DOCUMENT.pointer("/components/schemas")?.get(name)
-}
-
-fn build() -> Value {
+/// The document of these rows.
+pub fn document(rows: &[Row]) -> Value {
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     document["security"] = json!([{"bearer": []}]);
     document["components"]["securitySchemes"] =
         json!({"bearer": {"type": "http", "scheme": "bearer", "description": "An API token (clv_...)."}});
-    for row in rows() {
+    for row in rows {
         let method = row.method.as_str().to_ascii_lowercase();
         let Some(operation) = document["paths"][row.path].get_mut(&method).and_then(Value::as_object_mut) else {
             continue;

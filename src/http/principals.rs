@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper};
+use super::handler::{empty_reply, json_reply, keeper};
 use super::page;
+use super::reply::Reply;
 use super::wire::{Moment, Name};
 use crate::access::{Operation, Permit, Target, decide, op};
-use crate::broker::{Failure, Guarded, NewPrincipal};
+use crate::broker::{Failure, Guarded, Listed, NewPrincipal};
 use crate::store::model::{Principal, PrincipalKind};
 
 /// What kind of caller a principal is.
@@ -98,11 +99,7 @@ pub(super) fn permit<O: Operation>(ask: &Ask) -> Result<Permit<O>, Failure> {
 
 /// The principal that the path names.
 pub(super) async fn named(ask: &Ask) -> Result<Principal, Failure> {
-    Ok(ask
-        .broker
-        .store()
-        .principal_by_name(ask.cx.tenant(), ask.name("principal")?.as_str())
-        .await?)
+    ask.broker.principal(ask.cx.tenant(), ask.name("principal")?.as_str()).await
 }
 
 #[utoipa::path(post, path = "/v1/principals", operation_id = "createPrincipal", tag = "access", request_body = CreatePrincipal,
@@ -132,12 +129,11 @@ pub async fn create(ask: Ask, body: CreatePrincipal) -> Result<Reply, Failure> {
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token"])?;
     let permit = permit::<op::ManagePrincipals>(&ask)?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
-    let page = ask.page()?;
-    let rows = ask.broker.store().principals(ask.cx.tenant(), &page).await?;
-    let next_page_token = page::next(&rows, &page, |row| row.name.clone());
-    let items = rows.iter().map(shown).collect();
-    json_reply(Guarded::free(()), StatusCode::OK, |()| PrincipalList { items, next_page_token })
+    let listed = ask.broker.list_principals(&ask.cx, &permit, &ask.page()?).await?;
+    json_reply(listed, StatusCode::OK, |Listed { items, next }| PrincipalList {
+        items: items.iter().map(shown).collect(),
+        next_page_token: next.as_deref().map(page::encode),
+    })
 }
 
 #[utoipa::path(get, path = "/v1/principals/{principal}", operation_id = "getPrincipal", tag = "access",
@@ -147,7 +143,7 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let permit = permit::<op::ManagePrincipals>(&ask)?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+    ask.cx.permitted(&permit);
     json_reply(Guarded::free(named(&ask).await?), StatusCode::OK, |principal| shown(&principal))
 }
 

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ask::Ask;
-use super::handler::{Reply, json_reply, keeper};
+use super::handler::{json_reply, keeper};
 use super::page;
+use super::reply::Reply;
 use super::wire::{Moment, Name};
 use crate::access::op;
-use crate::broker::{Failure, Guarded, NewTenant};
-use crate::store::StoreError;
+use crate::broker::{Failure, Listed, NewTenant};
 use crate::store::model::Tenant;
 
 /// A new tenant.
@@ -100,12 +100,11 @@ pub async fn create(ask: Ask, body: CreateTenant) -> Result<Reply, Failure> {
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token"])?;
     let permit = ask.permit_installation::<op::ManageTenants>()?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
-    let page = ask.page()?;
-    let rows = ask.broker.store().tenants(&page).await?;
-    let next_page_token = page::next(&rows, &page, |row| row.name.clone());
-    let items = rows.iter().map(shown).collect();
-    json_reply(Guarded::free(()), StatusCode::OK, |()| TenantList { items, next_page_token })
+    let listed = ask.broker.list_tenants(&ask.cx, &permit, &ask.page()?).await?;
+    json_reply(listed, StatusCode::OK, |Listed { items, next }| TenantList {
+        items: items.iter().map(shown).collect(),
+        next_page_token: next.as_deref().map(page::encode),
+    })
 }
 
 #[utoipa::path(get, path = "/v1/tenants/{tenant}", operation_id = "getTenant", tag = "access",
@@ -115,13 +114,6 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let permit = ask.permit_installation::<op::ManageTenants>()?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
-    let name = ask.name("tenant")?;
-    let tenant = ask
-        .broker
-        .store()
-        .tenant_by_name(name.as_str())
-        .await
-        .map_err(|error: StoreError| Failure::from(error))?;
-    json_reply(Guarded::free(tenant), StatusCode::OK, |tenant| shown(&tenant))
+    let tenant = ask.broker.read_tenant(&ask.cx, &permit, ask.name("tenant")?.as_str()).await?;
+    json_reply(tenant, StatusCode::OK, |tenant| shown(&tenant))
 }

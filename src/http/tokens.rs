@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper};
+use super::handler::{empty_reply, json_reply, keeper};
 use super::page;
 use super::principals::{named, permit};
+use super::reply::Reply;
 use super::wire::{DurationText, Moment, Name};
-use crate::access::{AccessError, Action, Grants, KeySet, op};
-use crate::broker::{Code, Failure, Guarded, IssuedToken, TokenRequest};
+use crate::access::{Action, Grants, KeySet, op};
+use crate::broker::{Failure, IssuedToken, Listed, TokenRequest};
 use crate::store::model::Token;
 
 /// A new token.
@@ -119,8 +120,6 @@ pub async fn create(ask: Ask, body: CreateToken) -> Result<Reply, Failure> {
     json_reply(issued.try_map(about)?, StatusCode::CREATED, |issued| issued)
 }
 
-/// The ids of named keys. A name outside of the caller's own keys is denied, and one that
-/// leads nowhere is told only to a caller who reaches every key.
 async fn key_ids(ask: &Ask, names: &[Name]) -> Result<BTreeSet<KeyId>, Failure> {
     ask.cx.require_tenant()?;
     if names.is_empty() || names.len() > 256 {
@@ -128,15 +127,7 @@ async fn key_ids(ask: &Ask, names: &[Name]) -> Result<BTreeSet<KeyId>, Failure> 
     }
     let mut ids = BTreeSet::new();
     for name in names {
-        let reach = ask.cx.caller().grants().keys();
-        match ask.broker.directory().key_by_name(ask.cx.tenant(), name.as_str()).await? {
-            Some(entry) if reach.contains(entry.id()) => ids.insert(entry.id()),
-            Some(_) => return Err(AccessError::Denied.into()),
-            None if *reach == KeySet::All => {
-                return Err(Failure::new(Code::NotFound, "There is no key of that name in this tenant.").at("/keys", "names of keys"));
-            }
-            None => return Err(AccessError::Denied.into()),
-        };
+        ids.insert(ask.broker.reached_key(&ask.cx, name.as_str()).await?);
     }
     Ok(ids)
 }
@@ -150,13 +141,15 @@ async fn key_ids(ask: &Ask, names: &[Name]) -> Result<BTreeSet<KeyId>, Failure> 
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token"])?;
     let permit = permit::<op::ManageTokens>(&ask)?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
     let principal = named(&ask).await?;
-    let page = ask.page()?;
-    let rows = ask.broker.store().tokens(principal.tenant, principal.id, &page).await?;
-    let next_page_token = page::next(&rows, &page, |row| row.id.to_string());
-    let items = rows.iter().map(shown).collect::<Result<Vec<_>, _>>()?;
-    json_reply(Guarded::free(()), StatusCode::OK, |()| TokenList { items, next_page_token })
+    let listed = ask.broker.list_tokens(&ask.cx, &permit, &principal, &ask.page()?).await?;
+    let list = listed.try_map(|Listed { items, next }| {
+        Ok(TokenList {
+            items: items.iter().map(shown).collect::<Result<_, _>>()?,
+            next_page_token: next.as_deref().map(page::encode),
+        })
+    })?;
+    json_reply(list, StatusCode::OK, |list| list)
 }
 
 #[utoipa::path(delete, path = "/v1/principals/{principal}/tokens/{token}", operation_id = "deleteToken", tag = "access",
@@ -168,9 +161,6 @@ pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
     let permit = permit::<op::ManageTokens>(&ask)?;
     let principal = named(&ask).await?;
     let id = TokenId::from_str(ask.raw("token")).map_err(|_| Failure::invalid("path:token", "a token's id: 32 lower-case hex digits"))?;
-    let token = ask.broker.store().token(principal.tenant, id).await?;
-    if token.principal != principal.id {
-        return Err(AccessError::NotFound.into());
-    }
+    let token = ask.broker.token(&principal, id).await?;
     empty_reply(ask.broker.revoke_token(&ask.cx, permit, &token).await?)
 }
