@@ -9,13 +9,12 @@ use claviger_guarded::harden_process;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{BootError, Remaining, StartOptions, broker, gateway, open, report_hardening, service};
+use super::{BootError, Remaining, StartOptions, agree, broker, close, gateway, open, report_hardening, service};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config::server::Transport;
 use crate::http::router;
 use crate::http::server::{Drained, Listener, Running, Tls};
-use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::store::sqlite::SqliteStore;
 
@@ -55,26 +54,33 @@ impl Serving {
         let dev = options.dev;
         let accept_rollback = options.accept_rollback;
         let opened = open(config, &mut options, dev).await?;
-        let (broker, Remaining { folder, store, recovered }) = broker(config, dev, opened).await;
-        let recovery = broker.recover(recovered.open_intents, &recovered.history, accept_rollback).await?;
-        if !recovered.was_clean {
-            tracing::warn!(?recovery, "the last run did not end in order; store and log agree again");
-        }
-        if let Some(last) = store.last_applied().await? {
-            store.prune_applied(last).await?;
-        }
+        let (broker, remaining) = broker(config, dev, opened).await;
+        let Remaining {
+            folder,
+            store,
+            mut recovered,
+        } = remaining;
+        let address = config.server.listen;
+        let ready = async {
+            agree(&broker, &mut recovered, accept_rollback).await?;
+            let bound = Listener::bind(address, tls, config.server.limits.clone()).await;
+            bound.map_err(|error| BootError::Listen {
+                address,
+                kind: error.kind(),
+            })
+        };
+        let listener = match ready.await {
+            Ok(listener) => listener,
+            Err(error) => {
+                close(broker.log(), &store).await;
+                return Err(error);
+            }
+        };
 
         let draining = Arc::new(AtomicBool::new(false));
         let keeper = metrics.clone();
         let service = service(recovered.counted, metrics, &draining);
         let gateway = Arc::new(gateway(config, &broker, &recovered.counters, service));
-        let address = config.server.listen;
-        let listener = Listener::bind(address, tls, config.server.limits.clone())
-            .await
-            .map_err(|error| BootError::Listen {
-                address,
-                kind: error.kind(),
-            })?;
         let running = listener.serve(router(gateway));
 
         let (stop, stopped) = watch::channel(false);
@@ -147,8 +153,7 @@ impl Serving {
                 tracing::warn!(%error, "a background task ended early");
             }
         }
-        self.broker.log().close().await;
-        self.store.close().await;
+        close(self.broker.log(), &self.store).await;
         tracing::info!("stopped");
     }
 }

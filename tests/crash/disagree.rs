@@ -113,6 +113,15 @@ async fn older_store() {
         let said = refused(&gateway, &Tune::default());
         assert!(said.contains("--accept-rollback") && said.contains("older copy"), "{said}");
     }
+    // A new token's own change must not hide what is missing.
+    let mut init = gateway.command(&Tune::default());
+    let output = init
+        .args(["init", "--new-token", "--token-out"])
+        .arg(gateway.data().join("new.token"))
+        .output();
+    let output = output.expect("init runs");
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("older copy"));
+
     let started = gateway.serve(&accepting());
     let client = started.tenant("acme");
     client.get("/v1/keys/third").await.expect_problem(404, "not_found");

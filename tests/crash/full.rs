@@ -142,7 +142,7 @@ impl Furnished {
 
 async fn stops_and_goes_on() {
     let small = Small::mount().expect("it was mounted before");
-    let gateway = Gateway::new_in(crate::BINARY, &small.0);
+    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 2).await;
@@ -205,7 +205,7 @@ async fn stops_and_goes_on() {
 /// Cuts until nothing is left, not even the reserve: from then on the kill file holds them.
 async fn cuts_hold() {
     let small = Small::mount().expect("it was mounted before");
-    let gateway = Gateway::new_in(crate::BINARY, &small.0);
+    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 24).await;

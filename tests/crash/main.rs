@@ -3,6 +3,12 @@
 //!
 //! `CLAVIGER_TEST_SEED` repeats a run; `CLAVIGER_TEST_ROUNDS` says how often the gateway is
 //! killed under load (25 where it is not set).
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops where an expectation fails, and tells its seed and its sums"
+)]
 
 mod disagree;
 mod footprint;

@@ -95,6 +95,10 @@ impl Store for SqliteStore {
         change::prune_applied(self, before).await
     }
 
+    async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError> {
+        change::rewind_applied(self, last).await
+    }
+
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {
         change::idempotent(self, key).await
     }

@@ -49,17 +49,17 @@ pub struct Started {
 impl Gateway {
     /// A new gateway, initialised. `binary` is `env!("CARGO_BIN_EXE_claviger")`.
     pub fn new(binary: &str) -> Self {
-        Self::new_in(binary, &std::env::temp_dir())
+        Self::new_in(binary, &std::env::temp_dir(), &Tune::default())
     }
 
-    /// As [`Gateway::new`], in a folder made under this one.
-    pub fn new_in(binary: &str, parent: &Path) -> Self {
+    /// As [`Gateway::new`], in a folder made under this one, and with these variables.
+    pub fn new_in(binary: &str, parent: &Path, tune: &Tune) -> Self {
         let gateway = Self {
             binary: binary.into(),
             folder: tempfile::tempdir_in(parent).expect("a folder"),
         };
         let output = gateway
-            .command(&Tune::default())
+            .command(tune)
             .arg("init")
             .arg("--token-out")
             .arg(gateway.token_file())
