@@ -56,7 +56,10 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
         administrator(store.as_ref(), broker.log()).await
     }
     .await;
-    close(broker.log(), &store).await;
+    // What an interrupted run left is still to be settled then: not to be called clean.
+    if issued.is_ok() || recovered.was_clean {
+        close(broker.log(), &store).await;
+    }
     drop(folder);
     issued
 }

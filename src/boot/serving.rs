@@ -72,7 +72,10 @@ impl Serving {
         let listener = match ready.await {
             Ok(listener) => listener,
             Err(error) => {
-                close(broker.log(), &store).await;
+                // What an interrupted run left is still to be settled: not to be called clean.
+                if recovered.was_clean {
+                    close(broker.log(), &store).await;
+                }
                 return Err(error);
             }
         };

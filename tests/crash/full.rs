@@ -238,10 +238,13 @@ async fn cuts_hold() {
 
     // With the disk still full a start either works or says why; with room it needs no help.
     started.kill();
-    if let Ok(started) = gateway.try_serve(&tune()) {
-        let used = started.operator().with_token(&revoked.1).get("/v1/keys").await;
-        used.expect_problem(401, "unauthenticated");
-        started.kill();
+    match gateway.try_serve(&tune()) {
+        Ok(started) => {
+            let used = started.operator().with_token(&revoked.1).get("/v1/keys").await;
+            used.expect_problem(401, "unauthenticated");
+            started.kill();
+        }
+        Err(said) => assert!(said.contains("disk is full"), "{said}"),
     }
     small.make_room();
     let started = gateway.serve(&tune());

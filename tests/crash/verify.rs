@@ -39,7 +39,7 @@ impl Record {
                     }
                 }
                 "restarted" if record["cause"] == "unclean_stop" => self.unclean += 1,
-                "withheld" | "aggregate" => {}
+                "withheld" | "aggregate" | "restarted" => {}
                 other => panic!("{other}: {record}"),
             }
         }
