@@ -40,7 +40,7 @@ pub async fn storms() {
                     answered: 1,
                     pending: false,
                 };
-                drop(world(&shared).rotated.insert(name, fresh));
+                world(&shared).rotated.insert(name, fresh);
             }
         }
         let new = record.read_on(&gateway.data());
