@@ -77,6 +77,16 @@ impl Gateway {
         self.folder.path().join("data")
     }
 
+    /// The root key's file: `dev` makes its own in the data folder.
+    pub fn root_key_file(&self) -> PathBuf {
+        let of_dev = self.data().join("root.key");
+        if of_dev.exists() {
+            of_dev
+        } else {
+            self.folder.path().join("root.key")
+        }
+    }
+
     /// The administrator's token, a file.
     pub fn token_file(&self) -> PathBuf {
         self.folder.path().join("admin.token")
