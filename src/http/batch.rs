@@ -44,8 +44,9 @@ pub struct GenerateItem {
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-    /// Reserved.
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
     #[serde(default)]
+    #[schema(ignore)]
     pub scope: Option<String>,
     /// Whether the plaintext is answered too; true where left out.
     #[serde(default)]
@@ -73,8 +74,9 @@ pub struct WrapItem {
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-    /// Reserved.
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
     #[serde(default)]
+    #[schema(ignore)]
     pub scope: Option<String>,
 }
 
