@@ -5,7 +5,8 @@ Of README.md and each page under docs/, the blocks that begin with ```sh test ar
 order and in one shell, which stops at the first command that fails. Each page has a gateway
 and a folder of its own; `claviger` is on the path, and the CLAVIGER_* variables lead to the
 gateway's administrator, acting for the tenant `acme` with its connection `embedded` and its
-key `orders`. Links between the pages must lead somewhere.
+key `orders`. Links between the pages must lead somewhere, and a test that a page names as
+`suite: test` must exist.
 """
 
 import os
@@ -56,12 +57,21 @@ def dead_links(page):
             yield target
 
 
+def missing_tests(page, sources):
+    for suite, test in re.findall(r"`([a-z]+): ([a-z0-9_]+)`", page.read_text()):
+        if not re.search(rf"\b{test}\b", sources):
+            yield f"{suite}: {test}"
+
+
 def main(binary):
+    tracked = subprocess.run(["git", "ls-files", "-z", "*.rs"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    sources = "\n".join((ROOT / name).read_text() for name in tracked.split("\0") if name)
     pages = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
     passed, failures = 0, []
     for page in pages:
         name = page.relative_to(ROOT)
         found = [f"{name}: the link {target} leads nowhere" for target in dead_links(page)]
+        found += [f"{name}: there is no test {test}" for test in missing_tests(page, sources)]
         if blocks := commands(page):
             wrong = run(page, blocks, binary)
             found += [f"{name}: {wrong}"] if wrong else []

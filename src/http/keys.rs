@@ -65,8 +65,8 @@ pub struct CreateKey {
     #[serde(default)]
     #[schema(schema_with = built_specs)]
     pub spec: Option<Spec>,
-    /// A key that exists at the provider, to adopt instead of making one. No built provider
-    /// adopts keys yet, and so the document does not offer it.
+    /// A key that exists at the provider, to adopt instead of making one. The embedded
+    /// provider has none but its own, so the document does not offer it yet.
     #[serde(default)]
     #[schema(ignore)]
     pub provider_key: Option<String>,

@@ -108,7 +108,7 @@ impl Bench {
                 std::fs::copy(from, copy.path().join(name)).expect("a copy");
             }
         }
-        let root = RootKey::from_file(&self.gateway.root_key_file()).expect("the root key");
+        let root = RootKey::from_file(&self.gateway.root_key()).expect("the root key");
         let store = SqliteStore::open(&copy.path().join("claviger.db"), root).await.expect("the store");
         let tenant = store.tenant_by_name(TENANT).await.expect("the tenant").id;
         let name = SealedName {

@@ -196,6 +196,13 @@ impl FakeProvider {
             }
             Fault::KeyMissing => Err(self.error(ErrorKind::KeyNotFound, op)),
             Fault::KeyDisabled => Err(self.error(ErrorKind::KeyState, op)),
+            Fault::Panic => {
+                let _in_hand = act(None);
+                #[allow(clippy::panic, reason = "this is the fault")]
+                {
+                    panic!("the fake panics, as it was told");
+                }
+            }
             Fault::WrongBytes | Fault::WrongLength => act(fault),
         }
     }
