@@ -12,6 +12,7 @@ mod data_keys;
 mod errors;
 pub mod exchange;
 mod handler;
+mod header;
 mod inspect;
 mod json;
 mod keys;
