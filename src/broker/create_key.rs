@@ -89,7 +89,10 @@ impl Broker {
             return Err(Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable it at the provider first."));
         }
         let now = self.now();
-        let (versions, primary) = number_versions(&[], &described, now)?;
+        // One that comes back numbers on from the versions it had.
+        let mut versions = self.versions_of(cx, id).await?;
+        let (new_versions, primary) = number_versions(&versions, &described, now)?;
+        versions.extend(new_versions);
         let key = Key {
             id,
             tenant: cx.tenant(),
@@ -127,8 +130,21 @@ impl Broker {
             (Some((_, false)), _) => Err(StoreError::ProviderKeyTaken.into()),
             (Some((held, true)), Some(asked)) if held != asked => Err(StoreError::ProviderKeyTaken.into()),
             (Some((held, true)), Some(_) | None) => Ok(held),
-            (None, Some(asked)) => Ok(asked),
+            (None, Some(asked)) if self.versions_of(cx, asked).await?.is_empty() => Ok(asked),
+            (None, Some(_)) => Err(
+                Failure::new(Code::AlreadyExists, "A key of that id exists in this tenant, or was detached.")
+                    .advice("Leave out id, or adopt the detached key's provider key."),
+            ),
             (None, None) => Ok(KeyId::random()),
+        }
+    }
+
+    /// The versions that a key of this id has, or had before it was detached; none without one.
+    async fn versions_of(&self, cx: &Cx, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
+        match self.store.key_versions(cx.tenant(), id).await {
+            Ok(versions) => Ok(versions),
+            Err(StoreError::NotFound) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -161,8 +161,15 @@ impl Provider for LocalProvider {
             KeySpec::Aes256 => {}
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(error(ErrorKind::Unsupported, "a specification not declared")),
         }
-        if request.adopt.is_some() {
-            return Err(error(ErrorKind::Unsupported, "there is no key outside to adopt").advice("leave out provider_key"));
+        if let Some(adopt) = &request.adopt {
+            // There is no key outside: the only ones to adopt are those that were made here
+            // and detached, and they come back under their own id.
+            if *adopt != request.key_id.to_string() {
+                return Err(error(ErrorKind::Unsupported, "there is no key outside to adopt").advice("leave out provider_key"));
+            }
+            let row = self.material.row(cx.tenant, request.key_id).await?;
+            let enabled = self.material.enabled(cx.tenant, request.key_id, &row).await?;
+            return Ok(Self::describe_row(request.key_id, &row, enabled));
         }
         let kek = Secret::random(KEY_LEN);
         self.material.add(cx.tenant, request.key_id, FIRST_VERSION, kek).await?;
