@@ -2,7 +2,7 @@
 
 use claviger_provider::TenantId;
 
-use super::{Broker, Cx, Failure, Guarded, Keep};
+use super::{Broker, Code, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::TenantSecrets;
@@ -14,13 +14,15 @@ use crate::store::model::Tenant;
 pub struct NewTenant {
     /// Unique in the installation.
     pub name: String,
+    /// The id to take, to open blobs of a lost installation.
+    pub id: Option<TenantId>,
 }
 
 impl Broker {
     /// Makes a tenant with seal and context-hash keys of its own.
     ///
     /// # Errors
-    /// `already_exists`.
+    /// `already_exists` for a name or an id that is taken.
     pub async fn create_tenant(
         &self,
         cx: &Cx,
@@ -34,8 +36,15 @@ impl Broker {
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
+        if let Some(id) = new.id {
+            match self.store.tenant(id).await {
+                Ok(_) => return Err(Failure::new(Code::AlreadyExists, "A tenant of that id exists.")),
+                Err(StoreError::NotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let tenant = Tenant {
-            id: TenantId::random(),
+            id: new.id.unwrap_or_else(TenantId::random),
             name: new.name,
             suspended: false,
             created: self.now(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 
+use super::header::single;
 use super::wire::Name;
 use crate::access::{AccessError, Operation, Permit, Target, decide, op};
 use crate::broker::{Broker, Code, Cx, Failure};
@@ -107,12 +108,9 @@ impl Ask {
     /// `invalid_request` when the header is missing, `precondition_failed` when it is no
     /// etag of ours.
     pub fn if_match(&self) -> Result<Option<u64>, Failure> {
-        let text = self
-            .headers
-            .get(header::IF_MATCH)
-            .ok_or_else(|| Failure::invalid("header:If-Match", "the object's etag, or *"))?
-            .to_str()
-            .unwrap_or("");
+        let Ok(Some(text)) = single(&self.headers, header::IF_MATCH) else {
+            return Err(Failure::invalid("header:If-Match", "the object's etag, or *, once"));
+        };
         if text == "*" {
             return Ok(None);
         }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::ask::{Ask, envelope};
 use super::data_keys::{GenerateDataKey, RewrapKey, UnwrapKey, WrapBytes, do_generate, do_rewrap, do_unwrap, do_wrap};
+use super::json;
 use super::reply::{BatchAnswer, BatchItem, Reply};
 use super::wire::{Base64Secret, ContextPairs, Name};
 use crate::broker::{Cx, Failure, Guarded};
@@ -29,6 +30,7 @@ const UNDER_WAY: usize = 64;
 #[serde(deny_unknown_fields)]
 pub struct GenerateBatch {
     /// 1 to 1000 items.
+    #[serde(deserialize_with = "json::objects")]
     #[schema(min_items = 1, max_items = 1000)]
     pub items: Vec<GenerateItem>,
 }
@@ -59,6 +61,7 @@ pub struct GenerateItem {
 #[serde(deny_unknown_fields)]
 pub struct WrapBatch {
     /// 1 to 1000 items.
+    #[serde(deserialize_with = "json::objects")]
     #[schema(min_items = 1, max_items = 1000)]
     pub items: Vec<WrapItem>,
 }
@@ -86,6 +89,7 @@ pub struct WrapItem {
 #[serde(deny_unknown_fields)]
 pub struct UnwrapBatch {
     /// 1 to 1000 items.
+    #[serde(deserialize_with = "json::objects")]
     #[schema(min_items = 1, max_items = 1000)]
     pub items: Vec<UnwrapItem>,
 }
@@ -109,6 +113,7 @@ pub struct UnwrapItem {
 #[serde(deny_unknown_fields)]
 pub struct RewrapBatch {
     /// 1 to 1000 items.
+    #[serde(deserialize_with = "json::objects")]
     #[schema(min_items = 1, max_items = 1000)]
     pub items: Vec<RewrapItem>,
 }

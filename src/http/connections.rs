@@ -332,6 +332,10 @@ fn connection_reply(status: StatusCode, guarded: Guarded<Connection>) -> Result<
 pub async fn create(ask: Ask, body: CreateConnection) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let permit = ask.permit::<op::CreateConnection>()?;
+    // serde takes an array for a struct, member by member.
+    if !body.settings.get().starts_with('{') {
+        return Err(Failure::invalid("/settings", "an object"));
+    }
     let once = match ask.once().await? {
         Ok(once) => once,
         Err(reply) => return Ok(reply),

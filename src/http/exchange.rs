@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use super::answer::{Answer, Payload, REQUEST_ID};
 use super::ask::Ask;
 use super::errors;
 use super::gateway::{Gateway, Head};
+use super::header::{Unusable, single};
 use super::reply::{BatchAnswer, BatchItem, Reply};
 use super::row::{self, Row};
 use crate::access::{Caller, Unauthenticated};
@@ -145,23 +146,15 @@ async fn authenticate(gateway: &Gateway, head: &Head, headers: &HeaderMap) -> Re
         Failure::new(Code::Unauthenticated, "The request carries no valid credential.")
             .advice("Send Authorization: Bearer and a token that has not expired or been revoked.")
     };
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (given.next(), given.next()) else {
+    let Ok(Some(text)) = single(headers, header::AUTHORIZATION) else {
         return Err(unauthenticated());
     };
-    let text = value.to_str().map_err(|_| unauthenticated())?;
     let token = match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
         Some(_) | None => return Err(unauthenticated()),
     };
-    let tenant = match headers.get(CLIENT_TENANT) {
-        None => None,
-        Some(value) => Some(
-            value
-                .to_str()
-                .map_err(|_| Failure::invalid("header:Claviger-Tenant", "a tenant's name"))?,
-        ),
-    };
+    // What cannot be used is no tenant's name, and is refused as one that leads nowhere.
+    let tenant = single(headers, CLIENT_TENANT).unwrap_or(Some(""));
     let now = gateway.broker.now();
     gateway
         .broker
@@ -183,13 +176,10 @@ fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) 
         row.time.min(gateway.request_deadline)
     };
     let mut wrong = Ok(());
-    let time = match headers
-        .get(TIMEOUT)
-        .map(|value| value.to_str().ok().and_then(|text| duration::parse(text).ok()))
-    {
-        None => longest,
-        Some(Some(asked)) if asked >= SHORTEST => asked.min(longest),
-        Some(_) => {
+    let time = match single(headers, TIMEOUT).map(|text| text.map(duration::parse)) {
+        Ok(None) => longest,
+        Ok(Some(Ok(asked))) if asked >= SHORTEST => asked.min(longest),
+        Ok(Some(Ok(_) | Err(_))) | Err(Unusable) => {
             wrong = Err(Failure::invalid(
                 "header:Claviger-Timeout",
                 "a duration such as 800ms or 5s, at least 100ms",
@@ -197,10 +187,10 @@ fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) 
             longest
         }
     };
-    let justification = match headers.get(JUSTIFICATION).map(|value| value.to_str().ok()) {
-        None => None,
-        Some(Some(text)) if text.len() <= 256 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Some(text.to_owned()),
-        Some(_) => {
+    let justification = match single(headers, JUSTIFICATION) {
+        Ok(None) => None,
+        Ok(Some(text)) if text.len() <= 256 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Some(text.to_owned()),
+        Ok(Some(_)) | Err(Unusable) => {
             wrong = Err(Failure::invalid(
                 "header:Claviger-Justification",
                 "at most 256 printable ASCII characters",
@@ -208,9 +198,8 @@ fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) 
             None
         }
     };
-    let client_request_id = headers
-        .get(REQUEST_ID)
-        .and_then(|value| value.to_str().ok())
+    let client_request_id = single(headers, REQUEST_ID)
+        .unwrap_or(None)
         .filter(|text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)))
         .map(str::to_owned);
     let info = RequestInfo {
@@ -231,6 +220,10 @@ fn query(text: Option<&str>) -> Result<Arc<[(String, String)]>, Failure> {
 
 async fn read_body(row: &Row, headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Bytes, Failure> {
     let too_large = || Failure::new(Code::TooLarge, "The body is larger than this route takes.");
+    // What says that it is too large is not waited for.
+    if body.size_hint().lower() > row.body as u64 {
+        return Err(too_large());
+    }
     let read = Limited::new(body, row.body).collect();
     let bytes = match tokio::time::timeout_at(deadline.into(), read).await {
         Ok(Ok(collected)) => collected.to_bytes(),

@@ -3,19 +3,22 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 use super::answer::Payload;
 use super::ask::Ask;
+use super::header::{Unusable, single};
 use super::json;
 use super::reply::Reply;
 use super::row::Handler;
 use super::wire::NoMembers;
 use crate::broker::{Code, Failure, Guarded, Keep, Kept};
 use crate::store::model::IdempotencyRecord;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A handler that takes a JSON body.
 pub fn with_body<B, F, Fut>(handler: F) -> Handler
@@ -102,15 +105,13 @@ impl Ask {
     /// # Errors
     /// `in_progress`, `idempotency_mismatch`, `invalid_request` for a key of a wrong form.
     pub async fn once(&self) -> Result<Result<Once, Reply>, Failure> {
-        let key = match self.headers.get("idempotency-key") {
-            None => None,
-            Some(value) => Some(
-                value
-                    .to_str()
-                    .ok()
-                    .filter(|text| (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()))
-                    .ok_or_else(|| Failure::invalid("header:Idempotency-Key", "1 to 255 printable ASCII characters without space"))?,
-            ),
+        let key = match single(&self.headers, IDEMPOTENCY_KEY) {
+            Ok(None) => None,
+            Ok(Some(text)) if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) => Some(text),
+            Ok(Some(_)) | Err(Unusable) => {
+                let expected = "1 to 255 printable ASCII characters without space, once";
+                return Err(Failure::invalid("header:Idempotency-Key", expected));
+            }
         };
         let kept = self.broker.idempotency(&self.cx, &self.route, key, &self.body).await?;
         Ok(match kept {

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
@@ -38,13 +39,53 @@ impl FieldError {
 pub fn decode<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, FieldError> {
     let mut parser = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
-    let decoded = T::deserialize(serde_path_to_error::Deserializer::new(&mut parser, &mut track));
+    let decoded = T::deserialize(AsObject(serde_path_to_error::Deserializer::new(&mut parser, &mut track)));
     match decoded {
         Ok(value) => match parser.end() {
             Ok(()) => Ok(value),
             Err(_) => Err(FieldError::new("", "one JSON value and nothing after it")),
         },
         Err(error) => Err(explain::<T>(&track.path(), &error)),
+    }
+}
+
+/// A list of structs, each of which only a JSON object can be: for serde's `deserialize_with`.
+///
+/// serde by itself takes an array for a struct, too, and gives its items to the members in
+/// order. A body itself is decoded as an object; a struct within it stands in this function
+/// or in [`optional_object`].
+pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
+    let items = Vec::<Object<T>>::deserialize(d)?;
+    Ok(items.into_iter().map(|item| item.0).collect())
+}
+
+/// As [`objects`], for one that may be null.
+pub fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(d)?.map(|object| object.0))
+}
+
+/// A struct that only a JSON object can be.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        T::deserialize(AsObject(d)).map(Self)
+    }
+}
+
+/// Whatever is asked for, only an object is given.
+struct AsObject<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for AsObject<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq
+        tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 

@@ -10,9 +10,9 @@ use utoipa::openapi::schema::{Object, SchemaType, Type};
 use super::answer::etag;
 use super::ask::Ask;
 use super::handler::{empty_reply, json_reply, keeper, object_reply};
-use super::page;
 use super::reply::Reply;
 use super::wire::{CacheRules, LabelMap, Moment, Name};
+use super::{json, page};
 use crate::access::{Target, decide, op};
 use crate::broker::{Failure, Guarded, KeyQuery, Listed, NewKey};
 use crate::keys::KeyEntry;
@@ -74,7 +74,7 @@ pub struct CreateKey {
     #[serde(default)]
     pub labels: Option<LabelMap>,
     /// Cache rules of this key.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::optional_object")]
     pub cache: Option<CacheRules>,
     /// The id to take (32 lower-case hex digits); platform operators only.
     #[serde(default)]
@@ -101,7 +101,7 @@ pub struct UpdateKey {
     #[serde(default)]
     pub labels: Option<LabelMap>,
     /// New cache rules, all of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::optional_object")]
     pub cache: Option<CacheRules>,
 }
 
@@ -215,11 +215,14 @@ pub struct VersionShown {
     pub created: Moment,
 }
 
-/// A key's versions.
+/// A page of a key's versions.
 #[derive(Serialize, ToSchema)]
 pub struct VersionList {
     /// Oldest first.
     pub items: Vec<VersionShown>,
+    /// For the next page, absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
 }
 
 fn shown(key: &Key, connection: &str) -> KeyShown {
@@ -386,15 +389,26 @@ pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(get, path = "/v1/keys/{key}/versions", operation_id = "listKeyVersions", tag = "keys",
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The versions.", body = VersionList)))]
+    params(("key" = Name, Path, description = "The key's name."),
+        ("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+    responses((status = 200, description = "A page of versions.", body = VersionList)))]
 /// List a key's versions, oldest first.
 pub async fn versions(ask: Ask) -> Result<Reply, Failure> {
-    ask.only_query(&[])?;
+    ask.only_query(&["page_size", "page_token"])?;
     let (permit, entry) = ask.key::<op::ReadKey>(&ask.name("key")?).await?;
-    let view = ask.broker.read_key(&ask.cx, &permit, &entry)?;
-    json_reply(view, StatusCode::OK, |view| VersionList {
-        items: view.versions.iter().map(version_shown).collect(),
+    let page = ask.page()?;
+    // A version's name in a page token is its number.
+    let after: u32 = match &page.after {
+        None => 0,
+        Some(number) => number
+            .parse()
+            .map_err(|_| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
+    };
+    let listed = ask.broker.list_versions(&ask.cx, &permit, &entry, after, &page)?;
+    json_reply(listed, StatusCode::OK, |Listed { items, next }| VersionList {
+        items: items.iter().map(version_shown).collect(),
+        next_page_token: next.as_deref().map(page::encode),
     })
 }
 

@@ -1,6 +1,7 @@
 //! `/v1/tenants`: for platform operators only.
 
 use axum::http::StatusCode;
+use claviger_provider::TenantId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,6 +20,11 @@ use crate::store::model::Tenant;
 pub struct CreateTenant {
     /// The tenant's name, unique in the installation.
     pub name: Name,
+    /// The id to take (32 lower-case hex digits, not all zero), so that a rebuilt installation
+    /// opens the tenant's old blobs.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
+    pub id: Option<TenantId>,
 }
 
 /// Whether a tenant's requests are served.
@@ -73,6 +79,9 @@ fn shown(tenant: &Tenant) -> TenantShown {
 pub async fn create(ask: Ask, body: CreateTenant) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let permit = ask.permit_installation::<op::ManageTenants>()?;
+    if body.id == Some(TenantId::INSTALLATION) {
+        return Err(Failure::invalid("/id", "another id: zeros stand for the installation itself"));
+    }
     let once = match ask.once().await? {
         Ok(once) => once,
         Err(reply) => return Ok(reply),
@@ -85,6 +94,7 @@ pub async fn create(ask: Ask, body: CreateTenant) -> Result<Reply, Failure> {
             permit,
             NewTenant {
                 name: body.name.into_string(),
+                id: body.id,
             },
             keeper(&keep),
         )

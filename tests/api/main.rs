@@ -1,5 +1,34 @@
 //! The REST API over HTTP, against the real binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where an expectation fails"
+)]
 
+mod access;
+mod bad_blobs;
+mod bad_bodies;
+mod bad_credentials;
+mod bad_names;
+mod bad_wire;
+mod batch;
+mod codes;
+mod connections;
+mod data_keys;
+mod document;
+mod echo;
+mod full_disk;
+mod headers;
+mod idempotency;
+mod keys;
+mod names;
+mod paging;
+mod principals;
+mod rows;
+mod service;
+mod support;
+mod tokens;
 mod way;
 
 /// The binary under test.

@@ -1,0 +1,21 @@
+//! Request headers of ours: each comes at most once, so that no two readers of one request
+//! can take two different values for it.
+
+use axum::http::{HeaderMap, HeaderName};
+
+/// The header is there, but twice, or not as visible ASCII.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unusable;
+
+/// The value of a header that comes at most once.
+///
+/// # Errors
+/// [`Unusable`].
+pub fn single(headers: &HeaderMap, name: impl Into<HeaderName>) -> Result<Option<&str>, Unusable> {
+    let mut values = headers.get_all(name.into()).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| Unusable),
+        (Some(_), Some(_)) => Err(Unusable),
+    }
+}

@@ -1,0 +1,325 @@
+//! Every code of the contract: caused here, caused in `tests/conformance` by a provider that
+//! misbehaves, or not built yet. A code that stands nowhere, or twice, stops the test.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use claviger::broker::Code;
+use claviger_test_support::{Answer, Tune};
+use futures::StreamExt;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use reqwest::Method;
+use serde_json::json;
+use sqlx::{ConnectOptions, Connection};
+
+use crate::full_disk::FullDisk;
+use crate::support::Api;
+
+type Cause = fn(&Api) -> Pin<Box<dyn Future<Output = Answer> + '_>>;
+
+/// How it is known that a code is answered.
+enum Shown {
+    /// This brings it about.
+    Here(Cause),
+    /// This case of the blob battery does, `module::case`: it needs a provider that misbehaves.
+    Battery(&'static str),
+    /// Nothing does; what is still to be built for it.
+    NotBuilt(&'static str),
+}
+use Shown::{Battery, Here, NotBuilt};
+
+macro_rules! cause {
+    ($name:ident) => {
+        Here(|api| Box::pin($name(api)))
+    };
+}
+
+/// Code, status and how it is shown, in the order of the contract.
+#[rustfmt::skip]
+const TABLE: &[(&str, u16, Shown)] = &[
+    ("invalid_request", 400, cause!(invalid_request)),
+    ("invalid_envelope", 400, cause!(invalid_envelope)),
+    ("envelope_version_unsupported", 400, cause!(envelope_version_unsupported)),
+    ("operator_only_setting", 400, cause!(operator_only_setting)),
+    ("connection_refused_at_check", 400, NotBuilt("the proof that a provider key or role is the tenant's, asked for when a connection is made (cloud providers)")),
+    ("unauthenticated", 401, cause!(unauthenticated)),
+    ("permission_denied", 403, cause!(permission_denied)),
+    ("not_found", 404, cause!(not_found)),
+    ("method_not_allowed", 405, cause!(method_not_allowed)),
+    ("too_large", 413, cause!(too_large)),
+    ("unsupported_media_type", 415, cause!(unsupported_media_type)),
+    ("already_exists", 409, cause!(already_exists)),
+    ("already_created", 409, cause!(already_created)),
+    ("in_progress", 409, cause!(in_progress)),
+    ("idempotency_mismatch", 409, cause!(idempotency_mismatch)),
+    ("provider_key_taken", 409, cause!(provider_key_taken)),
+    ("key_disabled", 409, cause!(key_disabled)),
+    ("key_state", 409, cause!(key_state)),
+    ("connection_severed", 409, cause!(connection_severed)),
+    ("in_use", 409, cause!(in_use)),
+    ("managed_by_config", 409, NotBuilt("connections and keys in the operator's configuration")),
+    ("precondition_failed", 412, cause!(precondition_failed)),
+    ("ciphertext_rejected", 422, cause!(ciphertext_rejected)),
+    ("provider_denied", 424, Battery("provider::denied")),
+    ("external_denied", 424, NotBuilt("providers with external custody (XKS, KMIP, PKCS#11), which alone say so")),
+    ("rate_limited", 429, cause!(rate_limited)),
+    ("internal", 500, cause!(internal)),
+    ("connection_misconfigured", 500, NotBuilt("providers whose settings can be wrong without being malformed: credentials, regions, mounts")),
+    ("unsupported", 501, cause!(unsupported)),
+    ("provider_protocol", 502, Battery("provider::wrong_bytes")),
+    ("provider_unavailable", 503, Battery("provider::reset")),
+    ("circuit_open", 503, Battery("provider::circuit")),
+    ("audit_unavailable", 503, cause!(audit_unavailable)),
+    ("effective_not_recorded", 503, cause!(effective_not_recorded)),
+    ("not_ready", 503, NotBuilt("requests while a part is started or reloaded: today the listener opens when all parts are ready")),
+    ("deadline_exceeded", 504, cause!(deadline_exceeded)),
+];
+
+#[test]
+fn every_code_of_the_contract_stands_here_once() {
+    let mut seen = BTreeMap::new();
+    for (code, status, _) in TABLE {
+        assert_eq!(seen.insert(*code, *status), None, "{code} stands twice");
+    }
+    for code in Code::ALL {
+        assert!(seen.remove(code.as_str()).is_some(), "{} has no row", code.as_str());
+    }
+    assert!(seen.is_empty(), "no codes of the contract: {seen:?}");
+}
+
+#[tokio::test]
+async fn each_cause_that_is_built_here_is_answered_with_its_code() {
+    for (code, status, shown) in TABLE {
+        if let Here(cause) = shown {
+            let api = Api::with_key().await;
+            let answer = cause(&api).await;
+            let waits = [429, 503].contains(status);
+            assert_eq!(!answer.header("retry-after").is_empty(), waits, "{code}: {:?}", answer.headers);
+            let problem = answer.expect_problem(*status, code);
+            assert_eq!(problem["type"], format!("urn:claviger:error:{code}"));
+        }
+    }
+}
+
+#[test]
+fn the_battery_has_the_cases_that_are_named_here() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
+    for (code, _, shown) in TABLE {
+        if let Battery(case) = shown {
+            let (module, name) = case.split_once("::").unwrap();
+            let places = [
+                folder.join(format!("{module}.rs")),
+                folder.join("cases").join(format!("{module}.rs")),
+            ];
+            let text = places
+                .iter()
+                .find_map(|path| std::fs::read_to_string(path).ok())
+                .unwrap_or_default();
+            assert!(
+                text.contains(&format!("fn {name}(")) && text.contains(code),
+                "{code}: no case {case} that expects it"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_not_built_says_what_is_to_be_built() {
+    for (code, _, shown) in TABLE {
+        if let NotBuilt(missing) = shown {
+            assert!(missing.len() > 20, "{code}");
+        }
+    }
+}
+
+async fn invalid_request(api: &Api) -> Answer {
+    api.client.post("/v1/keys", &json!({"name": "x"})).await
+}
+
+async fn invalid_envelope(api: &Api) -> Answer {
+    api.client.post("/v1/unwrap", &json!({"wrapped": "clv1.Q0xWAQ"})).await
+}
+
+async fn envelope_version_unsupported(api: &Api) -> Answer {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/bad/outer-version-2.json");
+    let vector: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    api.client.post("/v1/unwrap", &json!({"wrapped": vector["blob"]})).await
+}
+
+async fn operator_only_setting(api: &Api) -> Answer {
+    let (_, maker) = api.token("maker", &["CreateKey"], None).await;
+    let body = json!({"name": "x", "connection": "embedded", "id": "0".repeat(31) + "1"});
+    maker.post("/v1/keys", &body).await
+}
+
+async fn unauthenticated(api: &Api) -> Answer {
+    api.client.with_token("clv_nothing").get("/v1/keys").await
+}
+
+async fn permission_denied(api: &Api) -> Answer {
+    let (_, reader) = api.token("reader", &["ReadKey"], None).await;
+    reader.post_empty("/v1/keys/orders/rotate").await
+}
+
+async fn not_found(api: &Api) -> Answer {
+    api.client.get("/v1/keys/absent").await
+}
+
+async fn method_not_allowed(api: &Api) -> Answer {
+    api.client.delete("/v1/keys").await
+}
+
+async fn too_large(api: &Api) -> Answer {
+    api.client.post_raw("/v1/keys", vec![b' '; (64 << 10) + 1]).await
+}
+
+async fn unsupported_media_type(api: &Api) -> Answer {
+    let request = api
+        .client
+        .request(Method::POST, "/v1/keys")
+        .header("content-type", "text/plain")
+        .body("{}");
+    api.client.send(request).await
+}
+
+async fn already_exists(api: &Api) -> Answer {
+    api.client
+        .post("/v1/keys", &json!({"name": "orders", "connection": "embedded"}))
+        .await
+}
+
+async fn already_created(api: &Api) -> Answer {
+    api.client.post("/v1/principals", &json!({"name": "ci"})).await.expect_status(201);
+    let once = api.client.clone().with_header("idempotency-key", "once");
+    let body = json!({"operations": ["ReadKey"]});
+    once.post("/v1/principals/ci/tokens", &body).await.expect_status(201);
+    once.post("/v1/principals/ci/tokens", &body).await
+}
+
+/// Of requests with one key at the same time all but one find it under way.
+async fn in_progress(api: &Api) -> Answer {
+    let once = api.client.clone().with_header("idempotency-key", "once");
+    let mut tasks = Vec::new();
+    for _ in 0..16 {
+        let once = once.clone();
+        tasks.push(tokio::spawn(async move { once.post_empty("/v1/keys/orders/rotate").await }));
+    }
+    let mut found = None;
+    for task in tasks {
+        let answer = task.await.unwrap();
+        if answer.status == 409 {
+            found = Some(answer);
+        }
+    }
+    found.expect("sixteen at once, and none met another")
+}
+
+async fn idempotency_mismatch(api: &Api) -> Answer {
+    let once = api.client.clone().with_header("idempotency-key", "once");
+    once.post("/v1/principals", &json!({"name": "one"})).await.expect_status(201);
+    once.post("/v1/principals", &json!({"name": "two"})).await
+}
+
+async fn provider_key_taken(api: &Api) -> Answer {
+    let key = api.client.get("/v1/keys/orders").await.expect_status(200);
+    let body = json!({"name": "x", "connection": "embedded", "provider_key": key["provider_key"]});
+    api.client.post("/v1/keys", &body).await
+}
+
+async fn key_disabled(api: &Api) -> Answer {
+    api.client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    api.client.post("/v1/keys/orders/data-keys", &json!({})).await
+}
+
+/// A provider key that is disabled at the provider cannot be adopted.
+async fn key_state(api: &Api) -> Answer {
+    let key = api.client.get("/v1/keys/orders").await.expect_status(200);
+    api.client
+        .post("/v1/keys/orders/disable", &json!({"at_provider": true}))
+        .await
+        .expect_status(200);
+    api.client.delete("/v1/keys/orders").await.expect_status(204);
+    let body = json!({"name": "x", "connection": "embedded", "provider_key": key["provider_key"]});
+    api.client.post("/v1/keys", &body).await
+}
+
+async fn connection_severed(api: &Api) -> Answer {
+    api.client.post_empty("/v1/connections/embedded/sever").await.expect_status(200);
+    api.client.post("/v1/keys/orders/data-keys", &json!({})).await
+}
+
+async fn in_use(api: &Api) -> Answer {
+    api.client.delete("/v1/connections/embedded").await
+}
+
+async fn precondition_failed(api: &Api) -> Answer {
+    api.client.patch("/v1/keys/orders", "\"0\"", &json!({"labels": {}})).await
+}
+
+async fn ciphertext_rejected(api: &Api) -> Answer {
+    let made = api.data_key("orders").await;
+    let body = json!({"wrapped": made["wrapped"], "context": {"another": "one"}});
+    api.client.post("/v1/unwrap", &body).await
+}
+
+/// A request whose body is still to come holds the only place.
+async fn rate_limited(_: &Api) -> Answer {
+    let api = Api::tuned(&Tune::default().set("CLAVIGER_SERVER__LIMITS__MAX_IN_FLIGHT", "1")).await;
+    crate::bad_wire::while_the_only_place_is_taken(&api).await
+}
+
+/// A row of the store that no longer says what it must.
+async fn internal(_: &Api) -> Answer {
+    let Api { gateway, started, .. } = Api::with_key().await;
+    assert!(started.terminate());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(gateway.data().join("claviger.db"));
+    let mut database = options.connect().await.unwrap();
+    sqlx::query("UPDATE keys SET cache = 'nonsense'")
+        .execute(&mut database)
+        .await
+        .unwrap();
+    database.close().await.unwrap();
+    let started = gateway.serve(&Tune::default());
+    let answer = started.tenant("acme").get("/v1/keys/orders").await;
+    assert!(
+        !answer.text.contains("nonsense") && !answer.text.contains("cache"),
+        "{}",
+        answer.text
+    );
+    assert!(started.output().contains(answer.header("x-request-id")), "the cause is in the log");
+    answer
+}
+
+async fn unsupported(api: &Api) -> Answer {
+    let body = json!({"name": "x", "connection": "embedded", "spec": "rsa-4096"});
+    api.client.post("/v1/keys", &body).await
+}
+
+async fn audit_unavailable(_: &Api) -> Answer {
+    let full = FullDisk::new().await;
+    full.fill();
+    full.client.get("/v1/keys/orders").await
+}
+
+async fn effective_not_recorded(_: &Api) -> Answer {
+    let full = FullDisk::new().await;
+    full.fill();
+    full.client.post_empty("/v1/keys/orders/disable").await
+}
+
+async fn deadline_exceeded(api: &Api) -> Answer {
+    // A body whose first byte is all that ever comes.
+    let first = futures::stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"{")))]);
+    let half = StreamBody::new(first.chain(futures::stream::pending()));
+    let request = api
+        .client
+        .request(Method::POST, "/v1/keys/orders/data-keys")
+        .header("claviger-timeout", "300ms")
+        .header("content-type", "application/json")
+        .body(reqwest::Body::wrap(half));
+    api.client.send(request).await
+}

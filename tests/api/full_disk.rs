@@ -1,0 +1,159 @@
+//! A gateway whose files cannot grow: without a record there is no answer, and a cut holds
+//! nevertheless.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
+
+use claviger_test_support::{Client, Gateway, Started, Tune};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::{Value, json};
+
+use crate::support::PATIENCE;
+
+/// A gateway with tenant `acme` and key `orders`, whose files can be kept from growing.
+pub struct FullDisk {
+    gateway: Gateway,
+    started: Started,
+    _script: tempfile::TempDir,
+    pub client: Client,
+    /// A data key of `orders`.
+    made: Value,
+}
+
+impl FullDisk {
+    pub async fn new() -> Self {
+        // A file at its limit raises SIGXFSZ, which ends a process that does not ignore it.
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("claviger");
+        std::fs::write(&script, format!("#!/bin/sh\ntrap '' XFSZ\nexec '{}' \"$@\"\n", crate::BINARY)).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let gateway = Gateway::new(script.to_str().unwrap());
+        let started = gateway.serve(&Tune::default());
+        let client = started.with_tenant("acme").await;
+        client
+            .post("/v1/keys", &json!({"name": "orders", "connection": "embedded"}))
+            .await
+            .expect_status(201);
+        let made = client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+        Self {
+            gateway,
+            started,
+            _script: folder,
+            client,
+            made,
+        }
+    }
+
+    /// From now on no file grows beyond the log's present length.
+    pub fn fill(&self) {
+        let length = std::fs::metadata(self.gateway.data().join("audit.log")).unwrap().len();
+        self.limit(Some(length));
+    }
+
+    /// There is room again.
+    fn empty(&self) {
+        self.limit(None);
+    }
+
+    fn limit(&self, current: Option<u64>) {
+        let pid = Pid::from_raw(i32::try_from(self.started.pid()).unwrap()).unwrap();
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
+    }
+
+    /// Asks until the log records again.
+    async fn recovered(&self) {
+        let begun = Instant::now();
+        loop {
+            let answer = self.client.get("/v1/keys").await;
+            if answer.status == 200 {
+                return;
+            }
+            answer.expect_problem(503, "audit_unavailable");
+            assert!(begun.elapsed() < PATIENCE, "the log never records again");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_record_nothing_is_answered_and_nothing_done() {
+    let full = FullDisk::new().await;
+    full.fill();
+    let wrapped = json!({"wrapped": full.made["wrapped"]});
+    for (path, body) in [
+        ("/v1/unwrap", &wrapped),
+        ("/v1/keys/orders/data-keys", &json!({})),
+        ("/v1/keys/orders/rotate", &json!({})),
+        ("/v1/keys", &json!({"name": "x", "connection": "embedded"})),
+        ("/v1/principals", &json!({"name": "ci"})),
+        ("/v1/keys/absent/rotate", &json!({})),
+    ] {
+        let answer = full.client.post(path, body).await;
+        assert_eq!(answer.header("claviger-audit-index"), "");
+        assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
+        let problem = answer.expect_problem(503, "audit_unavailable");
+        assert_eq!(problem["retryable"], true);
+        assert!(!problem.to_string().contains(full.made["plaintext"].as_str().unwrap()));
+    }
+    let ready = full.client.get("/readyz").await.expect_status(503);
+    let part = ready["parts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|part| part["name"] == "audit_log")
+        .unwrap();
+    assert_eq!(part["ready"], false);
+    full.empty();
+    full.recovered().await;
+    assert_eq!(full.client.get("/v1/keys/orders").await.expect_status(200)["primary_version"], 1);
+    full.client.get("/v1/keys/x").await.expect_problem(404, "not_found");
+    full.client.get("/v1/principals/ci").await.expect_problem(404, "not_found");
+    assert_eq!(
+        full.client.post("/v1/unwrap", &wrapped).await.expect_status(200)["plaintext"],
+        full.made["plaintext"]
+    );
+}
+
+#[tokio::test]
+async fn a_cut_takes_effect_all_the_same_and_outlives_the_process() {
+    let full = FullDisk::new().await;
+    full.client.post("/v1/principals", &json!({"name": "ci"})).await.expect_status(201);
+    let issued = full
+        .client
+        .post("/v1/principals/ci/tokens", &json!({"operations": ["ReadKey"]}))
+        .await
+        .expect_status(201);
+    full.fill();
+    let revoke = format!("/v1/principals/ci/tokens/{}", issued["id"].as_str().unwrap());
+    for answer in [
+        full.client.post_empty("/v1/keys/orders/disable").await,
+        full.client.delete(&revoke).await,
+    ] {
+        answer.expect_problem(503, "effective_not_recorded");
+    }
+    let token = issued["token"].as_str().unwrap();
+    full.client
+        .with_token(token)
+        .get("/v1/keys")
+        .await
+        .expect_problem(401, "unauthenticated");
+    full.empty();
+    let FullDisk {
+        gateway, started, made, ..
+    } = full;
+    started.kill();
+    let again = gateway.serve(&Tune::default());
+    let client = again.tenant("acme");
+    let wrapped = json!({"wrapped": made["wrapped"]});
+    client.post("/v1/unwrap", &wrapped).await.expect_problem(409, "key_disabled");
+    client
+        .with_token(token)
+        .get("/v1/keys")
+        .await
+        .expect_problem(401, "unauthenticated");
+    client.post_empty("/v1/keys/orders/enable").await.expect_status(200);
+    assert_eq!(
+        client.post("/v1/unwrap", &wrapped).await.expect_status(200)["plaintext"],
+        made["plaintext"]
+    );
+}

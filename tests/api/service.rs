@@ -1,0 +1,62 @@
+//! The service endpoints: no credential, no secret, no tenant's name.
+
+use claviger_test_support::Client;
+use serde_json::json;
+
+use crate::support::Api;
+
+#[tokio::test]
+async fn health_readiness_metrics_document_and_page_need_no_credential() {
+    let api = Api::with_key().await;
+    let made = api.data_key("orders").await;
+    let anyone: Client = api.started.operator().without_header("authorization");
+    let healthy = anyone.get("/healthz").await;
+    assert_eq!(healthy.clone().expect_status(200), json!({"alive": true}));
+    let ready = anyone.get("/readyz").await.expect_status(200);
+    assert_eq!(ready["ready"], true);
+    let parts: Vec<&str> = ready["parts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|part| part["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(parts, ["listener", "store", "audit_log", "providers"]);
+    let metrics = anyone.get("/metrics").await;
+    assert!(
+        metrics.header("content-type").starts_with("text/plain"),
+        "{}",
+        metrics.header("content-type")
+    );
+    assert!(metrics.text.contains("/v1/keys/{key}/data-keys"), "{}", metrics.text);
+    let document = anyone.get("/openapi.json").await.expect_status(200);
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let page = anyone.get("/docs").await;
+    assert!(
+        page.status == 200 && page.header("content-type").starts_with("text/html"),
+        "{}",
+        page.text
+    );
+    for answer in [healthy, metrics, page] {
+        assert!(!answer.text.contains("acme") && !answer.text.contains(made["plaintext"].as_str().unwrap()));
+        assert_eq!(answer.header("claviger-audit-index"), "");
+    }
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_from_the_internet() {
+    let api = Api::start().await;
+    let page = api.client.get("/docs").await.text;
+    assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
+    let mut files = 0;
+    for attribute in ["src=\"", "href=\""] {
+        for piece in page.split(attribute).skip(1) {
+            let file = piece.split('"').next().unwrap().trim_start_matches("./");
+            if file.starts_with('/') || file.starts_with("data:") {
+                continue;
+            }
+            api.client.get(&format!("/docs/{file}")).await.expect_status(200);
+            files += 1;
+        }
+    }
+    assert!(files >= 3, "{page}");
+}
