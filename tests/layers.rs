@@ -60,6 +60,8 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("keys", "types: what a permit is asked for"),
             ("store::model", "types: the rows that answers show"),
             ("duration", "durations in bodies and headers"),
+            ("config::server", "types: the listener's limits and files"),
+            ("telemetry::metrics", "counts requests and connections"),
         ],
     ),
     (
@@ -73,20 +75,24 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("access", "makes the first credential"),
             ("broker", "puts the parts together and recovers"),
             ("http", "serves"),
-            ("duration", "durations in the configuration"),
+            ("telemetry::metrics", "types: the metrics that it hands to the service endpoints"),
         ],
     ),
+    ("telemetry", &[("config::telemetry", "types: how logs and metrics are wanted")]),
+    ("client", &[("duration", "durations in headers")]),
     (
-        "main",
+        "cli",
         &[
-            ("boot", "serves"),
-            ("http", "prints the API's document"),
-            ("config", "checks it"),
-            ("envelope", "inspects a wrapped key offline"),
-            ("audit", "verifies a log offline"),
+            ("boot", "serves, and makes the first administrator"),
+            ("client", "every other command is a client"),
+            ("http::document", "prints the API's document"),
+            ("config", "reads and checks it"),
+            ("telemetry", "begins the log and the metrics"),
+            ("store::sealing::RootKey", "dev takes the root key from a variable"),
             ("duration", "durations on the command line"),
         ],
     ),
+    ("main", &[("cli", "reads the command line, and does what it says")]),
 ];
 
 /// What only `boot` may name, whatever the table allows: the choice is made in one place.

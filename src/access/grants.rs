@@ -91,6 +91,11 @@ pub enum KeySet {
 }
 
 impl KeySet {
+    /// Whether every key is reached, future ones included.
+    pub const fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
     /// Whether this key is reached.
     pub fn contains(&self, key: KeyId) -> bool {
         match self {

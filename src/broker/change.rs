@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use claviger_provider::TenantId;
+use tokio::task::JoinHandle;
+
 use super::facts::Effect;
 use super::{Broker, Code, Cx, Failure};
-use crate::audit::{self, Cut, KillEntry, Timestamp};
+use crate::audit::{self, Cut, Intent, KillEntry, Outcome, Reason, Timestamp, Unavailable};
 use crate::store::model::IdempotencyRecord;
 use crate::store::{self, StoreError};
 
 /// How long a cut waits for the log before it takes effect without it.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long an intent that comes late is waited for.
+const LATE_INTENT: Duration = Duration::from_secs(60);
 
 /// Makes the answer that is kept under the request's idempotency key, if it has one; it is
 /// committed together with the effect.
@@ -24,7 +29,11 @@ impl Broker {
     pub(super) async fn announce(&self, cx: &Cx, change: audit::Change) -> Result<store::Change, Failure> {
         let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
-            Failure::new(Code::AuditUnavailable, "The audit log cannot record the intent; nothing was done.")
+            if error.reason() == Reason::Deadline {
+                Failure::deadline()
+            } else {
+                Failure::new(Code::AuditUnavailable, "The audit log cannot record the intent; nothing was done.")
+            }
         })?;
         let position = intent.position().0;
         cx.set_effect(Effect::Announced(Box::new(intent)));
@@ -34,29 +43,48 @@ impl Broker {
         })
     }
 
-    /// Announces a cut. Where the log cannot take the intent, the cut stands in the kill
-    /// file instead, and goes on.
+    /// Announces a cut. Where the log cannot take the intent soon, the cut stands in the
+    /// kill file instead, and goes on.
     pub(super) async fn announce_cut(&self, cx: &Cx, cut: Cut) -> store::Change {
-        let deadline = cx.info().deadline.min(Instant::now() + CUT_PATIENCE);
-        match self.log.intent(self.entry(cx), cut.into(), deadline).await {
-            Ok(intent) => {
-                let position = intent.position().0;
-                cx.set_effect(Effect::Announced(Box::new(intent)));
-                store::Change {
-                    intent: Some(position),
-                    idempotency: None,
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, ?cut, "a cut takes effect although its intent cannot be recorded");
-                self.push_to_kill_file(cx, cut).await;
-                cx.set_effect(Effect::Unannounced(cut));
-                store::Change {
-                    intent: None,
-                    idempotency: None,
-                }
-            }
+        let (log, entry) = (self.log.clone(), self.entry(cx));
+        let mut announcing = tokio::spawn(async move { log.intent(entry, cut.into(), Instant::now() + LATE_INTENT).await });
+        let announced = tokio::time::timeout(CUT_PATIENCE, &mut announcing).await;
+        if let Ok(Ok(Ok(intent))) = announced {
+            let position = intent.position().0;
+            cx.set_effect(Effect::Announced(Box::new(intent)));
+            return store::Change {
+                intent: Some(position),
+                idempotency: None,
+            };
         }
+        tracing::error!(?cut, "a cut takes effect although its intent is not recorded");
+        if announced.is_err() {
+            self.follow_late_intent(cx.tenant(), announcing);
+        }
+        self.push_to_kill_file(cx, cut).await;
+        cx.set_effect(Effect::Unannounced(cut));
+        store::Change {
+            intent: None,
+            idempotency: None,
+        }
+    }
+
+    /// An intent that becomes durable after its cut went on without it must not stay open:
+    /// the next start would cut again what was enabled since.
+    fn follow_late_intent(&self, tenant: TenantId, announcing: JoinHandle<Result<Intent, Unavailable>>) {
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            let Ok(Ok(intent)) = announcing.await else { return };
+            let change = store::Change {
+                intent: Some(intent.position().0),
+                idempotency: None,
+            };
+            let applied = store.mark_applied(tenant, &change).await;
+            let resolved = intent.resolve(Outcome::Success, |_| (), (), Instant::now() + LATE_INTENT).await;
+            if applied.is_err() || resolved.is_err() {
+                tracing::error!("a late intent stays open until the next start");
+            }
+        });
     }
 
     /// What a cut's transaction said: where the store cannot take it, memory and kill file

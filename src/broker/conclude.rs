@@ -105,7 +105,7 @@ impl Broker {
         let mut deadline = Instant::now() + RECORD_TIME;
         for (cx, result) in items {
             let (watches, value) = split(result);
-            entries.push((self.entry(&cx), outcome(&value), value));
+            entries.push((self.outcome_entry(&cx, &value), outcome(&value), value));
             deadline = deadline.max(cx.info().deadline);
             all_watches.push(watches);
             contexts.push(cx);
@@ -171,14 +171,14 @@ impl Broker {
                     .map_err(|error| Unrecorded::new(cut, &error))
             }
             Some(Effect::Unannounced(cut)) => {
-                let recorded = self.log.record_cut(self.entry(cx), cut, outcome, value, deadline).await;
+                let entry = self.outcome_entry(cx, &value);
+                let recorded = self.log.record_cut(entry, cut, outcome, value, deadline).await;
                 recorded.map_err(|error| Unrecorded::new(true, &error))
             }
-            None => self
-                .log
-                .record(self.entry(cx), outcome, value, deadline)
-                .await
-                .map_err(|error| Unrecorded::new(stands, &error)),
+            None => {
+                let recorded = self.log.record(self.outcome_entry(cx, &value), outcome, value, deadline).await;
+                recorded.map_err(|error| Unrecorded::new(stands, &error))
+            }
         }
     }
 
@@ -210,6 +210,15 @@ impl Broker {
         fill(&mut record, cx);
         record
     }
+
+    /// The record of this operation's outcome.
+    fn outcome_entry<T>(&self, cx: &Cx, value: &Result<T, Failure>) -> Record {
+        let mut record = self.entry(cx);
+        if is_denied(value) {
+            record.decision = Some(Decision::Deny);
+        }
+        record
+    }
 }
 
 fn split<T>(result: Result<Guarded<T>, Failure>) -> (Vec<Watch>, Result<T, Failure>) {
@@ -234,9 +243,13 @@ fn record_deadline(cx: &Cx) -> Instant {
 fn outcome<T>(value: &Result<T, Failure>) -> Outcome {
     match value {
         Ok(_) => Outcome::Success,
-        Err(failure) if failure.code == Code::PermissionDenied => Outcome::Denied(failure.code.as_str()),
+        Err(failure) if is_denied(value) => Outcome::Denied(failure.code.as_str()),
         Err(failure) => Outcome::Failed(failure.code.as_str()),
     }
+}
+
+fn is_denied<T>(value: &Result<T, Failure>) -> bool {
+    value.as_ref().is_err_and(|failure| failure.code == Code::PermissionDenied)
 }
 
 /// Why an answer that was recorded is not handed over.
@@ -244,7 +257,7 @@ fn moved_on(watches: &[Watch]) -> Failure {
     for watch in watches {
         let (key, connection) = watch.now();
         match key {
-            Err(_) => return Failure::new(Code::NotFound, "There is no such object in this tenant."),
+            Err(gone) => return gone.into(),
             Ok(view) if view.key.disabled => {
                 return Failure::new(Code::KeyDisabled, "The key was disabled while the answer was being made.");
             }
@@ -272,7 +285,7 @@ fn fill(record: &mut Record, cx: &Cx) {
     });
     record.principal = Some(caller.principal());
     record.source = caller.source().map(Source::address);
-    record.decision = Some(if facts.policy.is_some() { Decision::Allow } else { Decision::Deny });
+    record.decision = facts.policy.is_some().then_some(Decision::Allow);
     record.policy = facts.policy.map(|policy| Policy {
         id: Text::new(policy.id),
         version: Number::saturating(policy.version),

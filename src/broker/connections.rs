@@ -136,21 +136,19 @@ impl Broker {
         labels: Option<Labels>,
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
-        let _one_at_a_time = connection.change().lock().await;
-        let before = connection.view();
-        let expected_revision = expected.unwrap_or(before.revision);
-        if expected_revision != before.revision {
+        cx.permitted(&permit);
+        if expected.is_some_and(|expected| expected != connection.view().revision) {
             return Err(StoreError::Precondition.into());
         }
-        let patch = ConnectionPatch {
-            expected_revision,
-            labels,
-            at: self.now(),
-        };
         let change = self
             .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
             .await?;
+        let _one_at_a_time = connection.change().lock().await;
+        let patch = ConnectionPatch {
+            expected_revision: expected.unwrap_or(connection.view().revision),
+            labels,
+            at: self.now(),
+        };
         let row = self
             .store
             .update_connection(connection.tenant(), connection.id(), &patch, Vec::new(), &change)
@@ -170,11 +168,11 @@ impl Broker {
         connection: &Arc<ConnectionEntry>,
     ) -> Result<Guarded<()>, Failure> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
-        let _one_at_a_time = connection.change().lock().await;
+        cx.permitted(&permit);
         let change = self
             .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
             .await?;
+        let _one_at_a_time = connection.change().lock().await;
         self.store.delete_connection(connection.tenant(), connection.id(), &change).await?;
         self.directory().forget_connection(connection.id());
         Ok(Guarded::free(()))
@@ -191,7 +189,7 @@ impl Broker {
         connection: &Arc<ConnectionEntry>,
     ) -> Result<Guarded<CheckReport>, Failure> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         if connection.view().severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
         }
@@ -218,7 +216,7 @@ impl Broker {
     /// What a connection's provider can do.
     pub fn capabilities(&self, cx: &Cx, permit: &Permit<op::ReadConnection>, connection: &ConnectionEntry) -> Guarded<Capabilities> {
         self.note_connection(cx, connection);
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(permit);
         Guarded::free(connection.pipeline().capabilities().clone())
     }
 }

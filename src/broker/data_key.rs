@@ -51,7 +51,7 @@ impl Broker {
         length: DataKeyLength,
         context: &Context,
     ) -> Result<Guarded<DataKey>, Failure> {
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let ready = ready(cx, key)?;
         let pending = Pending::new(ready.origin(None, self.now()), length, context);
         let inside = ready.pipeline.capabilities().generate_data_key == How::InsideProvider;

@@ -7,7 +7,7 @@ use claviger_provider::{ConnectionId, DekId, KeyId, OpContext, ProviderKind, Ten
 use parking_lot::Mutex;
 
 use super::Failure;
-use crate::access::{Action, Caller, PolicyRef};
+use crate::access::{Action, Caller, Operation, Permit, PolicyRef};
 use crate::audit::{ContextHash, Cut, Digest, Intent, Rewrap};
 
 /// What every record of one request has in common. A batch's items share it.
@@ -141,6 +141,11 @@ impl Cx {
     /// Adds to the facts.
     pub fn note(&self, add: impl FnOnce(&mut Facts)) {
         add(&mut self.facts.lock());
+    }
+
+    /// Notes the policy that permitted the operation: the record says `allow` from then on.
+    pub fn permitted<O: Operation>(&self, permit: &Permit<O>) {
+        self.note(|facts| facts.policy = Some(permit.policy().clone()));
     }
 
     /// The facts so far.

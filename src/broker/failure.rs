@@ -7,7 +7,7 @@ use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
 
 use crate::access::AccessError;
 use crate::cache::Fault;
-use crate::keys::LoadError;
+use crate::keys::{Gone, LoadError};
 use crate::store::StoreError;
 
 /// The closed list of codes (`docs/api.md`, Errors). A code is never renamed.
@@ -268,10 +268,16 @@ impl From<AccessError> for Failure {
     }
 }
 
+impl From<Gone> for Failure {
+    fn from(Gone: Gone) -> Self {
+        AccessError::NotFound.into()
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NotFound => Self::new(Code::NotFound, "There is no such object in this tenant."),
+            StoreError::NotFound => AccessError::NotFound.into(),
             StoreError::AlreadyExists => Self::new(Code::AlreadyExists, "An object of that name exists."),
             StoreError::ProviderKeyTaken => Self::new(
                 Code::ProviderKeyTaken,

@@ -19,6 +19,7 @@ mod failure;
 mod idempotency;
 mod inspect;
 mod principals;
+mod read;
 mod recover;
 mod rewrap;
 mod rotate;
@@ -53,7 +54,8 @@ pub use failure::{Code, Failure, Place};
 pub use idempotency::{InFlight, Kept};
 pub use inspect::{Inspected, InspectedRecipient};
 pub use principals::NewPrincipal;
-pub use recover::{RecoverError, Recovery};
+pub use read::{KeyQuery, Listed, NamedKey};
+pub use recover::{Circumstances, RecoverError, Recovery};
 pub use rewrap::{Rewrapped, scope_unsupported};
 pub use tenants::NewTenant;
 pub use tokens::{IssuedToken, TokenRequest};
@@ -110,11 +112,6 @@ impl Broker {
             idempotency_key: parts.idempotency_key,
             accepted: TaskTracker::new(),
         }
-    }
-
-    /// The store.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
     }
 
     /// The record.

@@ -29,7 +29,7 @@ impl Broker {
         new: NewPrincipal,
         keep: Keep<'_, Principal>,
     ) -> Result<Guarded<Principal>, Failure> {
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         match self.store.principal_by_name(cx.tenant(), &new.name).await {
             Ok(_) => return Err(StoreError::AlreadyExists.into()),
             Err(StoreError::NotFound) => {}
@@ -59,7 +59,7 @@ impl Broker {
         permit: Permit<op::ManagePrincipals>,
         principal: &Principal,
     ) -> Result<Guarded<()>, Failure> {
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         if principal.id == cx.caller().principal() {
             return Err(Failure::new(Code::InUse, "A principal cannot delete itself."));
         }

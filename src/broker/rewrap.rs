@@ -5,7 +5,7 @@ use std::sync::Arc;
 use claviger_provider::How;
 
 use super::enclose::{ReadyKey, ready, unfit};
-use super::unwrap::UnsealedLeave;
+use super::source::UnsealedLeave;
 use super::{Broker, Code, Cx, Failure, Guarded, source};
 use crate::access::{Permit, op};
 use crate::audit::{Digest, Number, Rewrap, RewrapEnd};
@@ -43,7 +43,7 @@ impl Broker {
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let ready = ready(cx, key)?;
         let accepted = self.accept(cx, &ready, envelope, context, unsealed).await?;
         let primary = ready.primary()?;
@@ -96,7 +96,7 @@ impl Broker {
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        cx.note(|facts| facts.policy = Some(permits.0.policy().clone()));
+        cx.permitted(&permits.0);
         let target = ready(cx, keys.1)?;
         let from = ready(cx, keys.0)?;
         let leaves = from.pipeline.kind().external_custody() && !target.pipeline.kind().external_custody();

@@ -4,11 +4,15 @@
 use claviger_provider::{BoundContext, Pipeline, Wrapped};
 
 use super::enclose::ReadyKey;
-use super::unwrap::UnsealedLeave;
 use super::{Broker, Code, Cx, Failure};
+use crate::access::{Permit, op};
 use crate::audit::Digest;
 use crate::envelope::{Attested, Context, Envelope, Opened, SealStatus};
 use crate::keys::KeyView;
+
+/// Leave to use a wrapped key whose seal this installation cannot check: one that has
+/// none, or another installation's. Asked for only then.
+pub type UnsealedLeave<'p> = Option<&'p Permit<op::UnwrapUnsealed>>;
 
 /// A wrapped key that may be used.
 pub struct Accepted<'e> {

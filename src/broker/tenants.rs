@@ -30,7 +30,7 @@ impl Broker {
         new: NewTenant,
         keep: Keep<'_, Tenant>,
     ) -> Result<Guarded<Tenant>, Failure> {
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         match self.store.tenant_by_name(&new.name).await {
             Ok(_) => return Err(StoreError::AlreadyExists.into()),
             Err(StoreError::NotFound) => {}

@@ -56,7 +56,7 @@ impl Broker {
             .at("/operations", "operations that the caller's own credential names")
             .at("/keys", "keys that the caller's own credential reaches"));
         }
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         if request.life.is_zero() || request.life > MAX_LIFE {
             return Err(Failure::invalid("/expires_in", "a duration of up to 366d"));
         }
@@ -84,7 +84,7 @@ impl Broker {
     /// # Errors
     /// `not_found`.
     pub async fn revoke_token(&self, cx: &Cx, permit: Permit<op::ManageTokens>, token: &Token) -> Result<Guarded<()>, Failure> {
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let cut = Cut::Revoke(token.id);
         let change = self.announce_cut(cx, cut).await;
         let committed = self.store.revoke_token(token.tenant, token.id, self.now(), &change).await;

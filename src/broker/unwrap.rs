@@ -5,6 +5,7 @@ use std::sync::Arc;
 use claviger_provider::Secret;
 
 use super::enclose::ready;
+use super::source::UnsealedLeave;
 use super::{Broker, Cx, Failure, Guarded, source};
 use crate::access::{Permit, op};
 use crate::cache::{CacheKey, Found, Load, Rules};
@@ -24,10 +25,6 @@ pub struct Unwrapped {
     pub cached: bool,
 }
 
-/// Leave to use a wrapped key whose seal this installation cannot check: one that has
-/// none, or another installation's. Asked for only then.
-pub type UnsealedLeave<'p> = Option<&'p Permit<op::UnwrapUnsealed>>;
-
 impl Broker {
     /// Unwraps. The envelope's header must name the key that the permit is for.
     ///
@@ -43,7 +40,7 @@ impl Broker {
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Unwrapped>, Failure> {
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         let ready = ready(cx, key)?;
         let accepted = self.accept(cx, &ready, envelope, context, unsealed).await?;
 

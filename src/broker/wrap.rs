@@ -37,7 +37,7 @@ impl Broker {
         plaintext: &Secret,
         context: &Context,
     ) -> Result<Guarded<Wrapped>, Failure> {
-        cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+        cx.permitted(&permit);
         if plaintext.is_empty() || plaintext.len() > MAX_PLAINTEXT {
             return Err(Failure::invalid("/plaintext", "base64 of 1 to 4096 bytes"));
         }

@@ -6,15 +6,14 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::ask::Ask;
 use super::data_keys::{GenerateDataKey, RewrapKey, UnwrapKey, WrapBytes, do_generate, do_rewrap, do_unwrap, do_wrap};
-use super::errors::Problem;
-use super::handler::Reply;
 use super::json;
+use super::reply::{BatchAnswer, BatchItem, Reply};
 use super::wire::{Base64Secret, ContextPairs, Name};
 use crate::broker::{Cx, Failure, Guarded};
 
@@ -47,8 +46,9 @@ pub struct GenerateItem {
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-    /// Reserved.
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
     #[serde(default)]
+    #[schema(ignore)]
     pub scope: Option<String>,
     /// Whether the plaintext is answered too; true where left out.
     #[serde(default)]
@@ -77,8 +77,9 @@ pub struct WrapItem {
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-    /// Reserved.
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
     #[serde(default)]
+    #[schema(ignore)]
     pub scope: Option<String>,
 }
 
@@ -130,68 +131,6 @@ pub struct RewrapItem {
     /// The name of another key to wrap it under; the same key where left out.
     #[serde(default)]
     pub to: Option<Name>,
-}
-
-/// The answers of a batch, in the order of its items.
-#[derive(Serialize, ToSchema)]
-pub struct BatchAnswer {
-    /// One for each item: the members of the single call's answer and `audit_index`, or `error`.
-    pub items: Vec<BatchItem>,
-}
-
-/// What became of one item. It has the members of the single call's answer.
-#[derive(Serialize, ToSchema)]
-pub struct BatchItem {
-    /// The plaintext, standard base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(format = Byte)]
-    pub plaintext: Option<String>,
-    /// The wrapped key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wrapped: Option<String>,
-    /// The key's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// The version that wrapped or opened.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<u32>,
-    /// Whether it came from the cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cached: Option<bool>,
-    /// Whether a rewrap changed anything.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub changed: Option<bool>,
-    /// Whether a rewrap stayed inside the provider.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub inside_provider: Option<bool>,
-    /// The place of the item's record, as `Claviger-Audit-Index` has it for a single call.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub audit_index: Option<String>,
-    /// Why it failed; then nothing else is there but `audit_index`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Problem>,
-}
-
-impl BatchItem {
-    const EMPTY: Self = Self {
-        plaintext: None,
-        wrapped: None,
-        key: None,
-        version: None,
-        cached: None,
-        changed: None,
-        inside_provider: None,
-        audit_index: None,
-        error: None,
-    };
-
-    /// A failed item.
-    pub const fn failed(error: Problem) -> Self {
-        Self {
-            error: Some(error),
-            ..Self::EMPTY
-        }
-    }
 }
 
 type Done = (Cx, Result<Guarded<BatchItem>, Failure>);

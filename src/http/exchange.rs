@@ -1,8 +1,6 @@
 //! From a request's first byte to its answer: id, limits, caller, body, handler, record.
 
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,104 +8,31 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use bytes::Bytes;
-use claviger_provider::fill_random;
 use futures::FutureExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use ipnet::IpNet;
-use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use super::answer::{Answer, Payload, REQUEST_ID};
 use super::ask::Ask;
-use super::batch::{BatchAnswer, BatchItem};
 use super::errors;
-use super::handler::Reply;
+use super::gateway::{Gateway, Head};
 use super::header::{Unusable, single};
-use super::router::{Row, rows};
-use super::server::Peer;
-use super::service::ServiceState;
+use super::reply::{BatchAnswer, BatchItem, Reply};
+use super::row::{self, Row};
 use crate::access::{Caller, Unauthenticated};
-use crate::audit::{Counters, Receipt, Recorded};
-use crate::broker::{Broker, Code, Cx, Failure, Guarded, RequestInfo, Unrecorded};
+use crate::audit::{Receipt, Recorded};
+use crate::broker::{Code, Cx, Failure, Guarded, RequestInfo, Unrecorded};
 use crate::duration;
 use crate::telemetry::metrics;
 
 const CLIENT_TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
 const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
 const JUSTIFICATION: HeaderName = HeaderName::from_static("claviger-justification");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The shortest deadline that a caller may ask for: below it a healthy gateway on a slow disk
+/// would fail requests at random, and a caller could fill the log with its own time-outs.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// Methods with a JSON body.
 const WITH_BODY: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
-
-/// What every request needs.
-pub struct Gateway {
-    /// The use cases.
-    pub broker: Arc<Broker>,
-    /// Counts what is not recorded one by one.
-    pub counters: Arc<Counters>,
-    /// The service endpoints' own.
-    pub service: ServiceState,
-    /// Requests under way at once.
-    pub in_flight: Arc<Semaphore>,
-    /// The configured deadline of a request, if it is shorter than the contract's.
-    pub request_deadline: Duration,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
-}
-
-/// Who and when, before anything else is known.
-struct Head {
-    request_id: String,
-    source: IpAddr,
-    started: Instant,
-}
-
-impl Head {
-    fn of(gateway: &Gateway, request: &Request) -> Self {
-        Self {
-            request_id: new_request_id(),
-            source: gateway.source(request),
-            started: Instant::now(),
-        }
-    }
-}
-
-impl Gateway {
-    /// The caller's address: the peer's, or what the nearest trusted proxies say of it.
-    fn source(&self, request: &Request) -> IpAddr {
-        let peer = request
-            .extensions()
-            .get::<Peer>()
-            .map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.address.ip());
-        let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|net| net.contains(address));
-        if !trusted(&peer) {
-            return peer;
-        }
-        // From the right, which the nearest proxy wrote, to the first that is no proxy of ours.
-        let hops = request
-            .headers()
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .rev()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|text| text.rsplit(','));
-        let mut last = peer;
-        for hop in hops {
-            let Ok(address) = IpAddr::from_str(hop.trim()) else { break };
-            last = address;
-            if !trusted(&address) {
-                break;
-            }
-        }
-        last
-    }
-
-    /// A failure before authentication: counted, not recorded one by one.
-    fn refuse(&self, head: &Head, failure: Failure) -> Answer {
-        let response = errors::response(&failure, &head.request_id);
-        Answer::recorded(self.counters.failed(head.source, failure.code.as_str(), response), &head.request_id)
-    }
-}
 
 /// Serves one row.
 pub async fn serve(gateway: Arc<Gateway>, row: Arc<Row>, request: Request) -> Answer {
@@ -245,7 +170,7 @@ async fn authenticate(gateway: &Gateway, head: &Head, headers: &HeaderMap) -> Re
 
 /// What the headers say of the request; what they say wrongly is told once the caller is known.
 fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) -> (RequestInfo, Result<(), Failure>) {
-    let longest = if row.time > super::router::REQUEST {
+    let longest = if row.time > row::REQUEST {
         row.time
     } else {
         row.time.min(gateway.request_deadline)
@@ -253,9 +178,12 @@ fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) 
     let mut wrong = Ok(());
     let time = match single(headers, TIMEOUT).map(|text| text.map(duration::parse)) {
         Ok(None) => longest,
-        Ok(Some(Ok(asked))) if !asked.is_zero() => asked.min(longest),
+        Ok(Some(Ok(asked))) if asked >= SHORTEST => asked.min(longest),
         Ok(Some(Ok(_) | Err(_))) | Err(Unusable) => {
-            wrong = Err(Failure::invalid("header:Claviger-Timeout", "a duration such as 800ms or 5s"));
+            wrong = Err(Failure::invalid(
+                "header:Claviger-Timeout",
+                "a duration such as 800ms or 5s, at least 100ms",
+            ));
             longest
         }
     };
@@ -331,12 +259,6 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
     (hex(version, 2) && version != "ff" && hex(trace, 32) && trace.bytes().any(|b| b != b'0')).then_some(trace)
 }
 
-fn new_request_id() -> String {
-    let mut bytes = [0; 16];
-    fill_random(&mut bytes);
-    hex::encode(bytes)
-}
-
 /// A path that is no row's.
 pub fn no_route(gateway: &Gateway, request: &Request) -> Answer {
     let head = Head::of(gateway, request);
@@ -346,28 +268,10 @@ pub fn no_route(gateway: &Gateway, request: &Request) -> Answer {
     )
 }
 
-/// A path that has rows, but none of this method.
-pub fn method_not_allowed(gateway: &Gateway, request: &Request) -> Answer {
+/// A path that has rows, but none of this method; `allowed` as the `Allow` header names them.
+pub fn method_not_allowed(gateway: &Gateway, allowed: &str, request: &Request) -> Answer {
     let head = Head::of(gateway, request);
-    let matched = request
-        .extensions()
-        .get::<axum::extract::MatchedPath>()
-        .map_or("", |path| path.as_str());
-    let mut methods: Vec<String> = rows()
-        .iter()
-        .filter(|row| row.path == matched)
-        .map(|row| row.method.to_string())
-        .collect();
-    if methods.is_empty() || methods.iter().any(|method| method == "GET") {
-        methods.retain(|method| method != "GET");
-        methods.insert(0, "GET, HEAD".to_owned());
-    }
     gateway
         .refuse(&head, Failure::new(Code::MethodNotAllowed, "This path does not take this method."))
-        .allow(&methods.join(", "))
-}
-
-/// A service endpoint's answer: counted, never recorded one by one.
-pub fn service(gateway: &Gateway, answer: Response<Body>) -> Answer {
-    Answer::recorded(gateway.service.counted().answer(answer), &new_request_id())
+        .allow(allowed)
 }

@@ -1,7 +1,6 @@
 //! From a handler's own types to the one shape that the router's table holds.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::http::{HeaderName, StatusCode};
@@ -11,25 +10,15 @@ use utoipa::ToSchema;
 
 use super::answer::Payload;
 use super::ask::Ask;
-use super::batch::BatchItem;
 use super::header::{Unusable, single};
 use super::json;
+use super::reply::Reply;
+use super::row::Handler;
 use super::wire::NoMembers;
-use crate::broker::{Code, Cx, Failure, Guarded, Keep, Kept};
+use crate::broker::{Code, Failure, Guarded, Keep, Kept};
 use crate::store::model::IdempotencyRecord;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// What a handler gives to the exchange, which concludes it.
-pub enum Reply {
-    /// One outcome, one record.
-    One(Guarded<Payload>),
-    /// A batch: for each item its operation and its own outcome.
-    Batch(Vec<(Cx, Result<Guarded<BatchItem>, Failure>)>),
-}
-
-/// A handler as the table holds it.
-pub type Handler = Arc<dyn Fn(Ask) -> Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>> + Send + Sync>;
 
 /// A handler that takes a JSON body.
 pub fn with_body<B, F, Fut>(handler: F) -> Handler

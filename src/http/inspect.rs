@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use super::ask::{Ask, envelope};
 use super::data_keys::UnwrapKey;
-use super::handler::{Reply, json_reply};
+use super::handler::json_reply;
+use super::reply::Reply;
 use super::wire::Moment;
 use crate::access::op;
 use crate::broker::{Failure, Inspected};

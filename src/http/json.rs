@@ -4,12 +4,13 @@
 //! the place and what belongs there, taken from the schema that the OpenAPI document
 //! shows: neither a parser's message nor a value of the body ever comes back.
 
+use std::collections::BTreeMap;
+
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::Value;
 use utoipa::ToSchema;
-
-use super::openapi;
+use utoipa::openapi::{RefOr, Schema};
 
 /// One place in a body that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,61 +94,79 @@ fn explain<T: ToSchema>(path: &serde_path_to_error::Path, error: &serde_json::Er
     match error.classify() {
         Category::Eof | Category::Syntax | Category::Io => FieldError::new("", "well-formed JSON, at most 128 levels deep"),
         Category::Data => {
-            let schema = openapi::schema(&T::name());
-            let (pointer, place) = walk(path, schema);
+            let schemas = Schemas::of::<T>();
+            let (pointer, place) = schemas.walk(path);
             FieldError {
                 pointer,
-                expected: place.map_or_else(|| "another type of value".to_owned(), describe),
+                expected: describe(place),
             }
         }
     }
 }
 
-/// Follows the path as far as the schema knows it: a name that is not in the schema came
-/// from the caller and is not repeated.
-fn walk<'a>(path: &serde_path_to_error::Path, root: Option<&'a Value>) -> (String, Option<&'a Value>) {
-    use serde_path_to_error::Segment;
-    let mut pointer = String::new();
-    let mut at = root.map(resolve);
-    for segment in path {
-        let next = match (segment, at) {
-            (Segment::Map { key }, Some(schema)) => schema
-                .get("properties")
-                .and_then(|properties| properties.get(key))
-                .map(|next| (key.clone(), next)),
-            (Segment::Seq { index }, Some(schema)) => schema.get("items").map(|next| (index.to_string(), next)),
-            (Segment::Map { .. } | Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown, _) => None,
-        };
-        let Some((name, schema)) = next else { break };
-        pointer.push('/');
-        pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-        at = Some(resolve(schema));
-    }
-    (pointer, at)
+/// The schema of a body and of what it refers to.
+struct Schemas {
+    root: Value,
+    others: BTreeMap<String, Value>,
 }
 
-/// Follows `$ref`, and `oneOf: [null, X]` to its X.
-fn resolve(schema: &Value) -> &Value {
-    let mut at = schema;
-    // References of the document never nest deeper than its types do.
-    for _ in 0..16 {
-        if let Some(name) = at.get("$ref").and_then(Value::as_str) {
-            match openapi::schema(name.trim_start_matches("#/components/schemas/")) {
-                Some(next) => at = next,
-                None => return at,
-            }
-        } else if let Some(Value::Array(options)) = at.get("oneOf")
-            && let Some(next) = options
-                .iter()
-                .find(|option| option.get("type").and_then(Value::as_str) != Some("null"))
-            && options.len() == 2
-        {
-            at = next;
-        } else {
-            return at;
+impl Schemas {
+    fn of<T: ToSchema>() -> Self {
+        let value = |schema: &RefOr<Schema>| serde_json::to_value(schema).unwrap_or_default();
+        let mut others = Vec::new();
+        T::schemas(&mut others);
+        Self {
+            root: value(&T::schema()),
+            others: others.iter().map(|(name, schema)| (name.clone(), value(schema))).collect(),
         }
     }
-    at
+
+    /// Follows the path as far as the schema knows it: a name that is not in the schema
+    /// came from the caller and is not repeated.
+    fn walk(&self, path: &serde_path_to_error::Path) -> (String, &Value) {
+        use serde_path_to_error::Segment;
+        let mut pointer = String::new();
+        let mut at = self.resolve(&self.root);
+        for segment in path {
+            let next = match segment {
+                Segment::Map { key } => at
+                    .get("properties")
+                    .and_then(|properties| properties.get(key))
+                    .map(|next| (key.clone(), next)),
+                Segment::Seq { index } => at.get("items").map(|next| (index.to_string(), next)),
+                Segment::Enum { .. } | Segment::Unknown => None,
+            };
+            let Some((name, schema)) = next else { break };
+            pointer.push('/');
+            pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+            at = self.resolve(schema);
+        }
+        (pointer, at)
+    }
+
+    /// Follows `$ref`, and `oneOf: [null, X]` to its X.
+    fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        let mut at = schema;
+        // References of the document never nest deeper than its types do.
+        for _ in 0..16 {
+            if let Some(name) = at.get("$ref").and_then(Value::as_str) {
+                match self.others.get(name.trim_start_matches("#/components/schemas/")) {
+                    Some(next) => at = next,
+                    None => return at,
+                }
+            } else if let Some(Value::Array(options)) = at.get("oneOf")
+                && let Some(next) = options
+                    .iter()
+                    .find(|option| option.get("type").and_then(Value::as_str) != Some("null"))
+                && options.len() == 2
+            {
+                at = next;
+            } else {
+                return at;
+            }
+        }
+        at
+    }
 }
 
 fn describe(schema: &Value) -> String {

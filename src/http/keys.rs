@@ -3,17 +3,20 @@
 use axum::http::StatusCode;
 use claviger_provider::{KeyId, KeySpec};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, SchemaType, Type};
 
 use super::answer::etag;
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper, object_reply};
+use super::handler::{empty_reply, json_reply, keeper, object_reply};
+use super::reply::Reply;
 use super::wire::{CacheRules, LabelMap, Moment, Name};
 use super::{json, page};
 use crate::access::{Target, decide, op};
-use crate::broker::{Failure, Guarded, NewKey};
+use crate::broker::{Failure, Guarded, KeyQuery, Listed, NewKey};
 use crate::keys::KeyEntry;
-use crate::store::model::{Key, KeyFilter, KeyPatch, KeyVersion, Labels};
+use crate::store::model::{Key, KeyPatch, KeyVersion, Labels};
 
 /// What a key is made of.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
@@ -60,10 +63,12 @@ pub struct CreateKey {
     pub connection: Name,
     /// What to make; `aes-256` where left out.
     #[serde(default)]
+    #[schema(schema_with = built_specs)]
     pub spec: Option<Spec>,
-    /// A key that exists at the provider, to adopt instead of making one.
+    /// A key that exists at the provider, to adopt instead of making one. The embedded
+    /// provider has none but its own, so the document does not offer it yet.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 512)]
+    #[schema(ignore)]
     pub provider_key: Option<String>,
     /// The user's labels.
     #[serde(default)]
@@ -75,6 +80,14 @@ pub struct CreateKey {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
     pub id: Option<KeyId>,
+}
+
+/// What the built providers make keys of; another one is `unsupported`.
+fn built_specs() -> Object {
+    let object = Object::builder()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some([json!("aes-256"), Value::Null]));
+    object.description(Some("What to make; `aes-256` where left out.")).build()
 }
 
 /// What a key's PATCH may change; what is left out stays.
@@ -292,26 +305,22 @@ pub async fn create(ask: Ask, body: CreateKey) -> Result<Reply, Failure> {
 
 #[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "keys",
     params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before."),
-        ("connection" = Option<String>, Query, description = "Only keys of this connection."),
-        ("state" = Option<String>, Query, description = "Only `enabled` or only `disabled` ones."),
-        ("label" = Option<String>, Query, description = "Only keys with this label, `name=value`.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$"),
+        ("connection" = Option<Name>, Query, description = "Only keys of this connection."),
+        ("state" = Option<KeyState>, Query, description = "Only `enabled` or only `disabled` ones."),
+        ("label" = Option<String>, Query, description = "Only keys with this label, `name=value`.", pattern = "^[^=]*=")),
     responses((status = 200, description = "A page of keys.", body = KeyList)))]
 /// List keys, by name. A page can hold fewer keys than asked for where the credential
 /// reaches only some of them.
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token", "connection", "state", "label"])?;
     let permit = ask.permit::<op::ReadKey>()?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
     let page = ask.page()?;
     let connection = match ask.query("connection") {
         None => None,
         Some(text) => {
             let name = Name::parse(text).ok_or_else(|| Failure::invalid("query:connection", "a connection's name"))?;
-            match ask.broker.connection_by_name(ask.cx.tenant(), name.as_str()).await? {
-                Some(entry) => Some(entry.id()),
-                None => return list_reply(Vec::new(), None),
-            }
+            Some(name.into_string())
         }
     };
     let disabled = match ask.query("state") {
@@ -327,48 +336,31 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
             Some((name.to_owned(), value.to_owned()))
         }
     };
-    let filter = KeyFilter {
+    let query = KeyQuery {
         connection,
         disabled,
         label,
     };
-    let rows = ask.broker.store().keys(ask.cx.tenant(), &filter, &page).await?;
-    let next = page::next(&rows, &page, |key| key.name.clone());
-    let mut items = Vec::with_capacity(rows.len());
-    for key in rows.iter().filter(|key| ask.cx.caller().grants().keys().contains(key.id)) {
-        let connection = ask.broker.directory().connection(key.tenant, key.connection).await?;
-        let name = connection.map_or_else(String::new, |entry| entry.view().name.clone());
-        items.push(shown(key, &name));
-    }
-    list_reply(items, next)
-}
-
-fn list_reply(items: Vec<KeyShown>, next_page_token: Option<String>) -> Result<Reply, Failure> {
-    json_reply(Guarded::free(()), StatusCode::OK, |()| KeyList { items, next_page_token })
+    let listed = ask.broker.list_keys(&ask.cx, &permit, query, &page).await?;
+    json_reply(listed, StatusCode::OK, |Listed { items, next }| KeyList {
+        items: items.iter().map(|named| shown(&named.key, &named.connection)).collect(),
+        next_page_token: next.as_deref().map(page::encode),
+    })
 }
 
 #[utoipa::path(get, path = "/v1/keys/{key}", operation_id = "getKey", tag = "keys",
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The key.", body = KeyShown)))]
 /// Read a key.
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let (permit, entry) = ask.key::<op::ReadKey>(&ask.name("key")?).await?;
-    ask.cx.note(|facts| {
-        facts.policy = Some(permit.policy().clone());
-        facts.key = Some(entry.id());
-    });
-    let key = current(&entry)?;
-    key_reply(StatusCode::OK, Guarded::free(key), &entry)
-}
-
-fn current(entry: &KeyEntry) -> Result<Key, Failure> {
-    let view = entry.view().map_err(|_| crate::access::AccessError::NotFound)?;
-    Ok(Key::clone(&view.key))
+    let view = ask.broker.read_key(&ask.cx, &permit, &entry)?;
+    key_reply(StatusCode::OK, view.try_map(|view| Ok(Key::clone(&view.key)))?, &entry)
 }
 
 #[utoipa::path(patch, path = "/v1/keys/{key}", operation_id = "updateKey", tag = "keys", request_body = UpdateKey,
-    params(("key" = String, Path, description = "The key's name."),
+    params(("key" = Name, Path, description = "The key's name."),
         ("If-Match" = String, Header, description = "The key's etag, or `*`.")),
     responses((status = 200, description = "The key.", body = KeyShown)))]
 /// Change a key's name, labels or cache rules.
@@ -387,7 +379,7 @@ pub async fn update(ask: Ask, body: UpdateKey) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(delete, path = "/v1/keys/{key}", operation_id = "deleteKey", tag = "keys",
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 204, description = "Detached.")))]
 /// Detach a key: nothing happens at the provider, and the id is kept.
 pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
@@ -397,19 +389,15 @@ pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(get, path = "/v1/keys/{key}/versions", operation_id = "listKeyVersions", tag = "keys",
-    params(("key" = String, Path, description = "The key's name."),
+    params(("key" = Name, Path, description = "The key's name."),
         ("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
     responses((status = 200, description = "A page of versions.", body = VersionList)))]
 /// List a key's versions, oldest first.
 pub async fn versions(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token"])?;
     let (permit, entry) = ask.key::<op::ReadKey>(&ask.name("key")?).await?;
-    ask.cx.note(|facts| {
-        facts.policy = Some(permit.policy().clone());
-        facts.key = Some(entry.id());
-    });
-    let view = entry.view().map_err(|_| crate::access::AccessError::NotFound)?;
+    let view = ask.broker.read_key(&ask.cx, &permit, &entry)?;
     let page = ask.page()?;
     // A version's name in a page token is its number.
     let after: u32 = match &page.after {
@@ -419,10 +407,14 @@ pub async fn versions(ask: Ask) -> Result<Reply, Failure> {
             .map_err(|_| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
     };
     let size = usize::try_from(page.size).unwrap_or(usize::MAX);
-    let rows: Vec<&KeyVersion> = view.versions.iter().filter(|version| version.number > after).take(size).collect();
-    let next_page_token = page::next(&rows, &page, |version| version.number.to_string());
-    let items = rows.into_iter().map(version_shown).collect();
-    json_reply(Guarded::free(()), StatusCode::OK, |()| VersionList { items, next_page_token })
+    json_reply(view, StatusCode::OK, |view| {
+        let rows = view.versions.iter().filter(|version| version.number > after).take(size);
+        let list = Listed::new(rows.collect(), &page, |version| version.number.to_string());
+        VersionList {
+            next_page_token: list.next.as_deref().map(page::encode),
+            items: list.items.into_iter().map(version_shown).collect(),
+        }
+    })
 }
 
 fn version_shown(version: &KeyVersion) -> VersionShown {
@@ -436,7 +428,7 @@ fn version_shown(version: &KeyVersion) -> VersionShown {
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/rotate", operation_id = "rotateKey", tag = "keys",
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The key with its new primary version.", body = KeyShown)))]
 /// Make a new primary version; the old ones still unwrap.
 pub async fn rotate(ask: Ask) -> Result<Reply, Failure> {
@@ -453,7 +445,7 @@ pub async fn rotate(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/enable", operation_id = "enableKey", tag = "keys", request_body = Option<SwitchKey>,
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The key.", body = KeyShown)))]
 /// Undo a disable.
 pub async fn enable(ask: Ask, body: SwitchKey) -> Result<Reply, Failure> {
@@ -470,7 +462,7 @@ pub async fn enable(ask: Ask, body: SwitchKey) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/disable", operation_id = "disableKey", tag = "keys", request_body = Option<SwitchKey>,
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The key.", body = KeyShown)))]
 /// Stop every use of a key at the next request, cache included. With `at_provider` the key
 /// is disabled at the provider too; if that fails, the disable here stands.

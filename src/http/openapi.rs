@@ -3,14 +3,12 @@
 //! What every operation has in common (credential, request headers, failures) is added
 //! here from the table, so that no handler can forget it.
 
-use std::sync::LazyLock;
-
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::errors::Problem;
-use super::router::{BATCH, rows};
+use super::row::{BATCH, Row};
 use super::service::Readiness;
 use super::{batch, connections, data_keys, inspect, keys, principals, tenants, tokens};
 
@@ -18,7 +16,7 @@ use super::{batch, connections, data_keys, inspect, keys, principals, tenants, t
 #[openapi(
     info(
         title = "Claviger",
-        description = "One REST API over AWS KMS, Google Cloud KMS, Azure Key Vault, Vault Transit and an embedded provider.",
+        description = "One REST API over key-management services. This release reaches the embedded provider.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
@@ -42,44 +40,37 @@ use super::{batch, connections, data_keys, inspect, keys, principals, tenants, t
 )]
 struct Document;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(build);
-static TEXT: LazyLock<String> = LazyLock::new(|| {
-    let mut text = serde_json::to_string_pretty(&*DOCUMENT).unwrap_or_default();
-    text.push('\n');
-    text
-});
-
-/// The document as JSON text: what `/openapi.json` and `claviger openapi` give out.
-pub fn json() -> &'static str {
-    &TEXT
-}
-
-/// The document.
-pub fn document() -> &'static Value {
-    &DOCUMENT
-}
-
-/// A schema of the document by name.
-pub(super) fn schema(name: &str) -> Option<&'static Value> {
-    DOCUMENT.pointer("/components/schemas")?.get(name)
-}
-
-fn build() -> Value {
+/// The document of these rows.
+pub fn document(rows: &[Row]) -> Value {
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     document["security"] = json!([{"bearer": []}]);
     document["components"]["securitySchemes"] =
         json!({"bearer": {"type": "http", "scheme": "bearer", "description": "An API token (clv_...)."}});
-    for row in rows() {
+    for row in rows {
         let method = row.method.as_str().to_ascii_lowercase();
         let Some(operation) = document["paths"][row.path].get_mut(&method).and_then(Value::as_object_mut) else {
             continue;
         };
+        plain_body(operation);
         add_headers(operation, &row.method, row.path);
         add_failures(operation, &row.method, row.path, row.body == BATCH);
     }
     service_paths(&mut document);
     document
+}
+
+/// A body that may be left out: utoipa also says of it that it may be `null`, which is refused.
+fn plain_body(operation: &mut Map<String, Value>) {
+    let Some(schema) = operation
+        .get_mut("requestBody")
+        .and_then(|body| body.pointer_mut("/content/application~1json/schema"))
+    else {
+        return;
+    };
+    if let Some(body) = schema.pointer("/oneOf/0").cloned() {
+        *schema = body;
+    }
 }
 
 fn add_headers(operation: &mut Map<String, Value>, method: &Method, path: &str) {
@@ -92,8 +83,8 @@ fn add_headers(operation: &mut Map<String, Value>, method: &Method, path: &str) 
         ),
         text(
             "Claviger-Timeout",
-            json!({"type": "string", "pattern": "^[1-9][0-9]{0,6}(ms|s)$"}),
-            "Shortens the deadline, for instance 800ms.",
+            json!({"type": "string", "pattern": "^([1-9][0-9]{2,6}ms|[1-9][0-9]{0,3}s)$"}),
+            "Shortens the deadline, for instance 800ms; at least 100ms.",
         ),
         text(
             "Claviger-Justification",

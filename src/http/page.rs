@@ -1,10 +1,9 @@
-//! Lists: their answer and the token of the next page.
+//! The token of a list's next page.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::wire::Name;
-use crate::store::model::Page;
 
 /// The token for what comes after this name (or id in hex): opaque to callers, and no
 /// secret, since the list is looked up in the caller's own tenant anyway.
@@ -17,10 +16,4 @@ pub fn decode(token: &str) -> Option<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     Name::parse(&text).map(Name::into_string)
-}
-
-/// The token of the next page, if this one is full.
-pub fn next<T>(items: &[T], page: &Page, name: impl Fn(&T) -> String) -> Option<String> {
-    let full = usize::try_from(page.size).is_ok_and(|size| items.len() >= size);
-    items.last().filter(|_| full).map(|last| encode(&name(last)))
 }

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper};
+use super::handler::{empty_reply, json_reply, keeper};
 use super::page;
+use super::reply::Reply;
 use super::wire::{Moment, Name};
 use crate::access::{Operation, Permit, Target, decide, op};
-use crate::broker::{Failure, Guarded, NewPrincipal};
+use crate::broker::{Failure, Guarded, Listed, NewPrincipal};
 use crate::store::model::{Principal, PrincipalKind};
 
 /// What kind of caller a principal is.
@@ -98,11 +99,7 @@ pub(super) fn permit<O: Operation>(ask: &Ask) -> Result<Permit<O>, Failure> {
 
 /// The principal that the path names.
 pub(super) async fn named(ask: &Ask) -> Result<Principal, Failure> {
-    Ok(ask
-        .broker
-        .store()
-        .principal_by_name(ask.cx.tenant(), ask.name("principal")?.as_str())
-        .await?)
+    ask.broker.principal(ask.cx.tenant(), ask.name("principal")?.as_str()).await
 }
 
 #[utoipa::path(post, path = "/v1/principals", operation_id = "createPrincipal", tag = "access", request_body = CreatePrincipal,
@@ -126,33 +123,32 @@ pub async fn create(ask: Ask, body: CreatePrincipal) -> Result<Reply, Failure> {
 
 #[utoipa::path(get, path = "/v1/principals", operation_id = "listPrincipals", tag = "access",
     params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
     responses((status = 200, description = "A page of principals.", body = PrincipalList)))]
 /// List principals, by name.
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token"])?;
     let permit = permit::<op::ManagePrincipals>(&ask)?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
-    let page = ask.page()?;
-    let rows = ask.broker.store().principals(ask.cx.tenant(), &page).await?;
-    let next_page_token = page::next(&rows, &page, |row| row.name.clone());
-    let items = rows.iter().map(shown).collect();
-    json_reply(Guarded::free(()), StatusCode::OK, |()| PrincipalList { items, next_page_token })
+    let listed = ask.broker.list_principals(&ask.cx, &permit, &ask.page()?).await?;
+    json_reply(listed, StatusCode::OK, |Listed { items, next }| PrincipalList {
+        items: items.iter().map(shown).collect(),
+        next_page_token: next.as_deref().map(page::encode),
+    })
 }
 
 #[utoipa::path(get, path = "/v1/principals/{principal}", operation_id = "getPrincipal", tag = "access",
-    params(("principal" = String, Path, description = "The principal's name.")),
+    params(("principal" = Name, Path, description = "The principal's name.")),
     responses((status = 200, description = "The principal.", body = PrincipalShown)))]
 /// Read a principal.
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let permit = permit::<op::ManagePrincipals>(&ask)?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
+    ask.cx.permitted(&permit);
     json_reply(Guarded::free(named(&ask).await?), StatusCode::OK, |principal| shown(&principal))
 }
 
 #[utoipa::path(delete, path = "/v1/principals/{principal}", operation_id = "deletePrincipal", tag = "access",
-    params(("principal" = String, Path, description = "The principal's name.")),
+    params(("principal" = Name, Path, description = "The principal's name.")),
     responses((status = 204, description = "Deleted, with its tokens.")))]
 /// Delete a principal; its tokens are refused from then on.
 pub async fn delete(ask: Ask) -> Result<Reply, Failure> {

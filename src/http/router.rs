@@ -5,43 +5,20 @@
 //! [`super::exchange`] alone, which authenticates before it reads a body and records before
 //! it answers.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
+use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter};
 
-use super::exchange::{self, Gateway};
-use super::handler::{Handler, with_body, with_optional_body, without_body};
-use super::{batch, connections, data_keys, inspect, keys, principals, service, tenants, tokens};
+use super::exchange;
+use super::gateway::Gateway;
+use super::handler::{with_body, with_optional_body, without_body};
+use super::row::{BATCH, BATCH_TIME, DATA, REQUEST, Row};
+use super::{batch, connections, data_keys, inspect, keys, openapi, principals, service, tenants, tokens};
 use crate::access::Action::{self, *};
-
-/// The longest body of one operation, in bytes.
-pub const DATA: usize = 64 << 10;
-/// The longest body of a batch, in bytes.
-pub const BATCH: usize = 16 << 20;
-/// How long one operation may take, at most; the configuration may shorten it.
-pub const REQUEST: Duration = Duration::from_secs(10);
-/// How long a batch may take, at most.
-pub const BATCH_TIME: Duration = Duration::from_secs(30);
-
-/// One row of the API.
-pub struct Row {
-    /// The method.
-    pub method: Method,
-    /// The path, in the form of the OpenAPI document.
-    pub path: &'static str,
-    /// Any of these actions opens the route; which one is needed in the end, the handler's
-    /// permit says. The first is what is recorded unless it says otherwise.
-    pub needs: &'static [Action],
-    /// The longest body, in bytes.
-    pub body: usize,
-    /// The longest time.
-    pub time: Duration,
-    /// Who answers.
-    pub handler: Handler,
-}
 
 /// Every row, in the order of `docs/api.md`.
 #[rustfmt::skip]
@@ -112,10 +89,44 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         };
         router = router.route(path, MethodRouter::new().on(filter, serve));
     }
-    service::routes(router, &gateway)
+    let methods = methods();
+    service::routes(router, &gateway, document())
         .method_not_allowed_fallback({
             let gateway = Arc::clone(&gateway);
-            move |request| async move { exchange::method_not_allowed(&gateway, &request) }
+            move |request: Request| async move {
+                let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+                // What has no row is a service endpoint.
+                let allowed = methods.get(path).map_or("GET, HEAD", String::as_str);
+                exchange::method_not_allowed(&gateway, allowed, &request)
+            }
         })
-        .fallback(move |request| async move { exchange::no_route(&gateway, &request) })
+        .fallback(move |request: Request| async move { exchange::no_route(&gateway, &request) })
+}
+
+/// For each path the methods that it takes, as the `Allow` header names them.
+fn methods() -> Arc<BTreeMap<&'static str, String>> {
+    let mut methods: BTreeMap<&'static str, String> = BTreeMap::new();
+    for row in rows() {
+        let allowed = methods.entry(row.path).or_default();
+        if !allowed.is_empty() {
+            allowed.push_str(", ");
+        }
+        allowed.push_str(if row.method == Method::GET {
+            "GET, HEAD"
+        } else {
+            row.method.as_str()
+        });
+    }
+    Arc::new(methods)
+}
+
+/// The OpenAPI document as JSON text: what `/openapi.json` and `claviger openapi` give out.
+pub fn document() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        // A JSON value can always be written.
+        let mut text = serde_json::to_string_pretty(&openapi::document(&rows())).unwrap_or_default();
+        text.push('\n');
+        text
+    });
+    &TEXT
 }

@@ -2,7 +2,7 @@
 //! credential and tell no secret and no tenant's name.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,33 +14,8 @@ use utoipa::ToSchema;
 use utoipa_swagger_ui::Config;
 
 use super::answer::Answer;
-use super::exchange::{Gateway, service};
-use super::openapi;
-use crate::audit::{CountedRight, Health};
-use crate::telemetry::metrics::Metrics;
-
-/// What the service endpoints need.
-pub struct ServiceState {
-    counted: CountedRight,
-    metrics: Option<Metrics>,
-    draining: Arc<AtomicBool>,
-}
-
-impl ServiceState {
-    /// With the right to answer without a record, and the metrics if they are on.
-    pub fn new(counted: CountedRight, metrics: Option<Metrics>, draining: Arc<AtomicBool>) -> Self {
-        Self {
-            counted,
-            metrics,
-            draining,
-        }
-    }
-
-    /// The right to answer without a record.
-    pub const fn counted(&self) -> &CountedRight {
-        &self.counted
-    }
-}
+use super::gateway::Gateway;
+use crate::audit::Health;
 
 /// Whether the gateway serves, and each part's state.
 #[derive(Serialize, ToSchema)]
@@ -65,7 +40,7 @@ pub struct PartShown {
 impl Readiness {
     async fn of(gateway: &Gateway) -> Self {
         let draining = gateway.service.draining.load(Ordering::Acquire);
-        let store = gateway.broker.store().last_applied().await.is_ok();
+        let store = gateway.broker.store_answers().await;
         let log = gateway.broker.log().health();
         let (connections, open) = gateway.broker.directory().breakers();
         let part = |name, ready, state: String| PartShown { name, ready, state };
@@ -88,7 +63,7 @@ impl Readiness {
 }
 
 /// Adds the service endpoints to the router.
-pub fn routes(router: Router, gateway: &Arc<Gateway>) -> Router {
+pub fn routes(router: Router, gateway: &Arc<Gateway>, openapi: &'static str) -> Router {
     let with = |gateway: &Arc<Gateway>| Arc::clone(gateway);
     let (health, ready, metrics, document, page, assets) = (
         with(gateway),
@@ -135,7 +110,7 @@ pub fn routes(router: Router, gateway: &Arc<Gateway>) -> Router {
         )
         .route(
             "/openapi.json",
-            get(move || async move { content(&document, StatusCode::OK, "application/json", openapi::json().as_bytes().to_vec()) }),
+            get(move || async move { content(&document, StatusCode::OK, "application/json", openapi.as_bytes().to_vec()) }),
         )
         .route("/docs", get(move || async move { docs(&page, "index.html") }))
         .route(
@@ -174,5 +149,5 @@ fn content(gateway: &Gateway, status: StatusCode, kind: &str, bytes: Vec<u8>) ->
     if let Ok(value) = HeaderValue::from_str(kind) {
         response.headers_mut().insert(header::CONTENT_TYPE, value);
     }
-    service(gateway, response)
+    gateway.serviced(response)
 }

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ask::Ask;
-use super::handler::{Reply, json_reply, keeper};
+use super::handler::{json_reply, keeper};
 use super::page;
+use super::reply::Reply;
 use super::wire::{Moment, Name};
 use crate::access::op;
-use crate::broker::{Failure, Guarded, NewTenant};
-use crate::store::StoreError;
+use crate::broker::{Failure, Listed, NewTenant};
 use crate::store::model::Tenant;
 
 /// A new tenant.
@@ -104,34 +104,26 @@ pub async fn create(ask: Ask, body: CreateTenant) -> Result<Reply, Failure> {
 
 #[utoipa::path(get, path = "/v1/tenants", operation_id = "listTenants", tag = "access",
     params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
     responses((status = 200, description = "A page of tenants.", body = TenantList)))]
 /// List tenants, by name.
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token"])?;
     let permit = ask.permit_installation::<op::ManageTenants>()?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
-    let page = ask.page()?;
-    let rows = ask.broker.store().tenants(&page).await?;
-    let next_page_token = page::next(&rows, &page, |row| row.name.clone());
-    let items = rows.iter().map(shown).collect();
-    json_reply(Guarded::free(()), StatusCode::OK, |()| TenantList { items, next_page_token })
+    let listed = ask.broker.list_tenants(&ask.cx, &permit, &ask.page()?).await?;
+    json_reply(listed, StatusCode::OK, |Listed { items, next }| TenantList {
+        items: items.iter().map(shown).collect(),
+        next_page_token: next.as_deref().map(page::encode),
+    })
 }
 
 #[utoipa::path(get, path = "/v1/tenants/{tenant}", operation_id = "getTenant", tag = "access",
-    params(("tenant" = String, Path, description = "The tenant's name.")),
+    params(("tenant" = Name, Path, description = "The tenant's name.")),
     responses((status = 200, description = "The tenant.", body = TenantShown)))]
 /// Read a tenant.
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let permit = ask.permit_installation::<op::ManageTenants>()?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
-    let name = ask.name("tenant")?;
-    let tenant = ask
-        .broker
-        .store()
-        .tenant_by_name(name.as_str())
-        .await
-        .map_err(|error: StoreError| Failure::from(error))?;
-    json_reply(Guarded::free(tenant), StatusCode::OK, |tenant| shown(&tenant))
+    let tenant = ask.broker.read_tenant(&ask.cx, &permit, ask.name("tenant")?.as_str()).await?;
+    json_reply(tenant, StatusCode::OK, |tenant| shown(&tenant))
 }

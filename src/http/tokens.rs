@@ -6,15 +6,18 @@ use std::str::FromStr;
 use axum::http::StatusCode;
 use claviger_provider::{KeyId, TokenId};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Array, Object, Type};
 
 use super::ask::Ask;
-use super::handler::{Reply, empty_reply, json_reply, keeper};
+use super::handler::{empty_reply, json_reply, keeper};
 use super::page;
 use super::principals::{named, permit};
+use super::reply::Reply;
 use super::wire::{DurationText, Moment, Name};
-use crate::access::{AccessError, Action, Grants, KeySet, op};
-use crate::broker::{Code, Failure, Guarded, IssuedToken, TokenRequest};
+use crate::access::{Action, Grants, KeySet, op};
+use crate::broker::{Failure, IssuedToken, Listed, TokenRequest};
 use crate::store::model::Token;
 
 /// A new token.
@@ -22,7 +25,7 @@ use crate::store::model::Token;
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// The operations that it allows, from the closed list of actions.
-    #[schema(value_type = Vec<String>, min_items = 1, example = json!(["Wrap", "Unwrap"]))]
+    #[schema(schema_with = actions)]
     pub operations: Vec<Action>,
     /// The names of the keys that it reaches, at most 256; every key where left out.
     #[serde(default)]
@@ -31,6 +34,15 @@ pub struct CreateToken {
     /// How long it lives, at most 366d; 90d where left out.
     #[serde(default)]
     pub expires_in: Option<DurationText>,
+}
+
+/// The closed list.
+fn actions() -> Array {
+    let words = Action::ALL.iter().map(|action| action.as_str());
+    let items = Object::builder().schema_type(Type::String).enum_values(Some(words));
+    let array = Array::builder().items(items).min_items(Some(1)).max_items(Some(Action::ALL.len()));
+    let array = array.description(Some("The operations that it allows, from the closed list of actions."));
+    array.examples([json!(["Wrap", "Unwrap"])]).build()
 }
 
 /// A token, without its text.
@@ -89,7 +101,7 @@ fn shown(token: &Token) -> Result<TokenShown, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/principals/{principal}/tokens", operation_id = "createToken", tag = "access", request_body = CreateToken,
-    params(("principal" = String, Path, description = "The principal's name.")),
+    params(("principal" = Name, Path, description = "The principal's name.")),
     responses((status = 201, description = "The token with its text.", body = TokenIssued)))]
 /// Issue a token. It can allow no more than the credential that issues it.
 pub async fn create(ask: Ask, body: CreateToken) -> Result<Reply, Failure> {
@@ -119,8 +131,6 @@ pub async fn create(ask: Ask, body: CreateToken) -> Result<Reply, Failure> {
     json_reply(issued.try_map(about)?, StatusCode::CREATED, |issued| issued)
 }
 
-/// The ids of named keys. A name outside of the caller's own keys is denied, and one that
-/// leads nowhere is told only to a caller who reaches every key.
 async fn key_ids(ask: &Ask, names: &[Name]) -> Result<BTreeSet<KeyId>, Failure> {
     ask.cx.require_tenant()?;
     if names.is_empty() || names.len() > 256 {
@@ -128,39 +138,33 @@ async fn key_ids(ask: &Ask, names: &[Name]) -> Result<BTreeSet<KeyId>, Failure> 
     }
     let mut ids = BTreeSet::new();
     for name in names {
-        let reach = ask.cx.caller().grants().keys();
-        match ask.broker.directory().key_by_name(ask.cx.tenant(), name.as_str()).await? {
-            Some(entry) if reach.contains(entry.id()) => ids.insert(entry.id()),
-            Some(_) => return Err(AccessError::Denied.into()),
-            None if *reach == KeySet::All => {
-                return Err(Failure::new(Code::NotFound, "There is no key of that name in this tenant.").at("/keys", "names of keys"));
-            }
-            None => return Err(AccessError::Denied.into()),
-        };
+        ids.insert(ask.broker.reached_key(&ask.cx, name.as_str()).await?);
     }
     Ok(ids)
 }
 
 #[utoipa::path(get, path = "/v1/principals/{principal}/tokens", operation_id = "listTokens", tag = "access",
-    params(("principal" = String, Path, description = "The principal's name."),
+    params(("principal" = Name, Path, description = "The principal's name."),
         ("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
     responses((status = 200, description = "A page of tokens.", body = TokenList)))]
 /// List a principal's tokens; their texts are never shown again.
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token"])?;
     let permit = permit::<op::ManageTokens>(&ask)?;
-    ask.cx.note(|facts| facts.policy = Some(permit.policy().clone()));
     let principal = named(&ask).await?;
-    let page = ask.page()?;
-    let rows = ask.broker.store().tokens(principal.tenant, principal.id, &page).await?;
-    let next_page_token = page::next(&rows, &page, |row| row.id.to_string());
-    let items = rows.iter().map(shown).collect::<Result<Vec<_>, _>>()?;
-    json_reply(Guarded::free(()), StatusCode::OK, |()| TokenList { items, next_page_token })
+    let listed = ask.broker.list_tokens(&ask.cx, &permit, &principal, &ask.page()?).await?;
+    let list = listed.try_map(|Listed { items, next }| {
+        Ok(TokenList {
+            items: items.iter().map(shown).collect::<Result<_, _>>()?,
+            next_page_token: next.as_deref().map(page::encode),
+        })
+    })?;
+    json_reply(list, StatusCode::OK, |list| list)
 }
 
 #[utoipa::path(delete, path = "/v1/principals/{principal}/tokens/{token}", operation_id = "deleteToken", tag = "access",
-    params(("principal" = String, Path, description = "The principal's name."), ("token" = String, Path, description = "The token's id.")),
+    params(("principal" = Name, Path, description = "The principal's name."), ("token" = String, Path, description = "The token's id.", pattern = "^[0-9a-f]{32}$")),
     responses((status = 204, description = "Revoked.")))]
 /// Revoke a token: refused at the next request.
 pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
@@ -168,9 +172,6 @@ pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
     let permit = permit::<op::ManageTokens>(&ask)?;
     let principal = named(&ask).await?;
     let id = TokenId::from_str(ask.raw("token")).map_err(|_| Failure::invalid("path:token", "a token's id: 32 lower-case hex digits"))?;
-    let token = ask.broker.store().token(principal.tenant, id).await?;
-    if token.principal != principal.id {
-        return Err(AccessError::NotFound.into());
-    }
+    let token = ask.broker.token(&principal, id).await?;
     empty_reply(ask.broker.revoke_token(&ask.cx, permit, &token).await?)
 }

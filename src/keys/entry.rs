@@ -1,6 +1,7 @@
 //! One key and one connection in memory, with the gates that answers pass.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use claviger_provider::{ConnectionId, KeyId, Pipeline, ProviderKeyRef, ProviderKind, TenantId};
 use parking_lot::RwLock;
@@ -50,6 +51,24 @@ pub struct ConnectionEntry {
     pipeline: Pipeline,
     gate: RwLock<ConnectionView>,
     change: Mutex<()>,
+    cuts: Cuts,
+}
+
+/// How often something was cut off since it was loaded, also when it was cut off already:
+/// what undoes a cut tells by it that another one was asked for after it began.
+#[derive(Default)]
+pub struct Cuts(AtomicU64);
+
+impl Cuts {
+    /// Their number.
+    pub fn seen(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Counts one; under the `change` lock.
+    pub fn count(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
 }
 
 impl ConnectionEntry {
@@ -60,6 +79,7 @@ impl ConnectionEntry {
             pipeline,
             gate: RwLock::new(Arc::new(connection)),
             change: Mutex::new(()),
+            cuts: Cuts::default(),
         }
     }
 
@@ -83,9 +103,15 @@ impl ConnectionEntry {
         Arc::clone(&self.gate.read())
     }
 
-    /// Changes of one connection happen one after the other.
+    /// Changes of one connection's row happen one after the other. It is held for as long as
+    /// the store takes, and never while log or provider are waited for: a sever waits for it.
     pub const fn change(&self) -> &Mutex<()> {
         &self.change
+    }
+
+    /// How often it was severed.
+    pub const fn cuts(&self) -> &Cuts {
+        &self.cuts
     }
 
     /// Takes the gate exclusively and puts a committed row in place: no answer that was
@@ -102,6 +128,8 @@ pub struct KeyEntry {
     connection: Arc<ConnectionEntry>,
     gate: RwLock<Option<KeyView>>,
     change: Mutex<()>,
+    at_provider: Mutex<()>,
+    cuts: Cuts,
 }
 
 /// The key was detached.
@@ -116,6 +144,8 @@ impl KeyEntry {
             connection,
             gate: RwLock::new(Some(view)),
             change: Mutex::new(()),
+            at_provider: Mutex::new(()),
+            cuts: Cuts::default(),
         }
     }
 
@@ -142,9 +172,21 @@ impl KeyEntry {
         self.gate.read().clone().ok_or(Gone)
     }
 
-    /// Changes of one key happen one after the other.
+    /// Changes of one key's row happen one after the other. It is held for as long as the
+    /// store takes, and never while log or provider are waited for: a disable waits for it.
     pub const fn change(&self) -> &Mutex<()> {
         &self.change
+    }
+
+    /// Changes of one key at its provider happen one after the other. Taken before
+    /// [`KeyEntry::change`].
+    pub const fn at_provider(&self) -> &Mutex<()> {
+        &self.at_provider
+    }
+
+    /// How often it was disabled.
+    pub const fn cuts(&self) -> &Cuts {
+        &self.cuts
     }
 
     /// Takes the gate exclusively and puts committed rows in place: no answer that was

@@ -25,7 +25,7 @@ type Cause = fn(&Api) -> Pin<Box<dyn Future<Output = Answer> + '_>>;
 enum Shown {
     /// This brings it about.
     Here(Cause),
-    /// This case of the blob battery does, `module::case`: it needs a provider that misbehaves.
+    /// This function of the blob battery does, `module::function`: it needs a provider that misbehaves.
     Battery(&'static str),
     /// Nothing does; what is still to be built for it.
     NotBuilt(&'static str),
@@ -64,15 +64,15 @@ const TABLE: &[(&str, u16, Shown)] = &[
     ("managed_by_config", 409, NotBuilt("connections and keys in the operator's configuration")),
     ("precondition_failed", 412, cause!(precondition_failed)),
     ("ciphertext_rejected", 422, cause!(ciphertext_rejected)),
-    ("provider_denied", 424, Battery("provider::denied")),
+    ("provider_denied", 424, Battery("faults::denied")),
     ("external_denied", 424, NotBuilt("providers with external custody (XKS, KMIP, PKCS#11), which alone say so")),
     ("rate_limited", 429, cause!(rate_limited)),
     ("internal", 500, cause!(internal)),
     ("connection_misconfigured", 500, NotBuilt("providers whose settings can be wrong without being malformed: credentials, regions, mounts")),
     ("unsupported", 501, cause!(unsupported)),
-    ("provider_protocol", 502, Battery("provider::wrong_bytes")),
-    ("provider_unavailable", 503, Battery("provider::reset")),
-    ("circuit_open", 503, Battery("provider::circuit")),
+    ("provider_protocol", 502, Battery("faults::garbage")),
+    ("provider_unavailable", 503, Battery("outage::unavailable")),
+    ("circuit_open", 503, Battery("outage::circuit")),
     ("audit_unavailable", 503, cause!(audit_unavailable)),
     ("effective_not_recorded", 503, cause!(effective_not_recorded)),
     ("not_ready", 503, NotBuilt("requests while a part is started or reloaded: today the listener opens when all parts are ready")),
@@ -107,20 +107,17 @@ async fn each_cause_that_is_built_here_is_answered_with_its_code() {
 
 #[test]
 fn the_battery_has_the_cases_that_are_named_here() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/cases");
     for (code, _, shown) in TABLE {
         if let Battery(case) = shown {
             let (module, name) = case.split_once("::").unwrap();
-            let places = [
-                folder.join(format!("{module}.rs")),
-                folder.join("cases").join(format!("{module}.rs")),
-            ];
-            let text = places
-                .iter()
-                .find_map(|path| std::fs::read_to_string(path).ok())
-                .unwrap_or_default();
+            let text = std::fs::read_to_string(folder.join(format!("{module}.rs"))).unwrap();
+            let body = text
+                .split(&format!("async fn {name}("))
+                .nth(1)
+                .and_then(|rest| rest.split("\n}\n").next());
             assert!(
-                text.contains(&format!("fn {name}(")) && text.contains(code),
+                body.is_some_and(|body| body.contains(code)),
                 "{code}: no case {case} that expects it"
             );
         }
