@@ -1,0 +1,126 @@
+//! The commands that are the gateway: what they refuse to begin with.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use claviger_test_support::{Gateway, Tune};
+
+use crate::support::{Ended, ended, mode, text};
+
+fn run(gateway: &Gateway, arguments: &[&str]) -> Ended {
+    ended(gateway.command(&Tune::default()).args(arguments), b"")
+}
+
+#[test]
+fn init_makes_everything_once_and_keeps_it_private() {
+    let gateway = Gateway::new(crate::BINARY);
+    assert_eq!((mode(&gateway.token_file()), mode(&gateway.root_key())), (0o600, 0o600));
+    assert_eq!(mode(&gateway.data()) & 0o077, 0);
+    let token = std::fs::read_to_string(gateway.token_file()).unwrap();
+    let again = gateway.token_file().with_extension("again");
+    let refused = run(&gateway, &["init", "--token-out", text(&again)]);
+    assert!(refused.code != 0 && !again.exists(), "{}", refused.err);
+    // Its own token file is never written over.
+    let refused = run(&gateway, &["init", "--new-token", "--token-out", text(&gateway.token_file())]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert_eq!(std::fs::read_to_string(gateway.token_file()).unwrap(), token);
+    let more = run(&gateway, &["init", "--new-token", "--token-out", text(&again)]);
+    assert_eq!((more.code, mode(&again)), (0, 0o600), "{}", more.err);
+    assert_ne!(std::fs::read_to_string(&again).unwrap(), token);
+}
+
+#[test]
+fn init_prints_a_token_to_no_pipe() {
+    let gateway = Gateway::empty(crate::BINARY);
+    let refused = run(&gateway, &["init"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(refused.out.is_empty() && refused.err.contains("--token-out"), "{}", refused.err);
+    assert!(!gateway.data().exists() && !gateway.root_key().exists(), "nothing was made");
+}
+
+#[test]
+fn every_mistake_of_a_configuration_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("claviger.toml");
+    let content = "[server]\nlisten = \"nowhere\"\nsurprise = 1\n[server.limits]\nmax_in_flight = 0\n[cache]\nmax_age = \"hunter2\"\n";
+    std::fs::write(&file, content).unwrap();
+    for command in [&["check-config"][..], &["serve"], &["init", "--token-out", "unused"]] {
+        let mut line = Command::new(crate::BINARY);
+        line.env_clear().current_dir(folder.path()).env("CLAVIGER_STORAGE__SURPRISE", "x");
+        let said = ended(line.args(command).args(["--config", text(&file)]), b"");
+        assert_eq!(said.code, 2, "{command:?}: {}", said.err);
+        for place in [":2:", ":3:", ":5:", ":7:", "CLAVIGER_STORAGE__SURPRISE"] {
+            assert!(said.err.contains(place), "{place}: {}", said.err);
+        }
+        assert!(!said.err.contains("hunter2") && !said.err.contains("nowhere"), "{}", said.err);
+    }
+    assert!(!folder.path().join("unused").exists());
+    let absent = ended(
+        Command::new(crate::BINARY)
+            .env_clear()
+            .args(["check-config", "--config", "absent.toml"]),
+        b"",
+    );
+    assert_eq!(absent.code, 2, "{}", absent.err);
+}
+
+#[test]
+fn a_good_configuration_is_shown() {
+    let gateway = Gateway::empty(crate::BINARY);
+    let shown = run(&gateway, &["check-config", "--output", "json"]);
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.out).unwrap();
+    assert_eq!((&shown["configuration"], &shown["tls"]), (&"good".into(), &false.into()));
+}
+
+#[test]
+fn serve_begins_with_nothing_but_its_own_folder_and_key() {
+    let empty = Gateway::empty(crate::BINARY);
+    let refused = run(&empty, &["serve"]);
+    assert_ne!(refused.code, 0);
+    assert!(!empty.data().join("claviger.db").exists(), "serve makes no gateway");
+
+    let gateway = Gateway::new(crate::BINARY);
+    let key = std::fs::read(gateway.root_key()).unwrap();
+    std::fs::set_permissions(gateway.root_key(), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let wide = run(&gateway, &["serve"]);
+    assert!(wide.code == 1 && wide.err.contains("root.key"), "{}", wide.err);
+    std::fs::set_permissions(gateway.root_key(), std::fs::Permissions::from_mode(0o600)).unwrap();
+
+    let other = Gateway::new(crate::BINARY);
+    std::fs::copy(other.root_key(), gateway.root_key()).unwrap();
+    let wrong = run(&gateway, &["serve"]);
+    assert!(wrong.code == 1 && wrong.err.contains("root key"), "{}", wrong.err);
+    std::fs::write(gateway.root_key(), "not a key").unwrap();
+    assert_eq!(run(&gateway, &["serve"]).code, 1);
+    std::fs::remove_file(gateway.root_key()).unwrap();
+    assert_eq!(run(&gateway, &["serve"]).code, 1);
+    assert!(!gateway.root_key().exists(), "no new key for an old store");
+    // With its own key all is as it was.
+    std::fs::write(gateway.root_key(), key).unwrap();
+    std::fs::set_permissions(gateway.root_key(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(gateway.serve(&Tune::default()).terminate());
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_refused() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    for arguments in [&["serve"][..], &["init", "--new-token", "--token-out", "unused"]] {
+        let second = run(&gateway, arguments);
+        assert_eq!(second.code, 1, "{}", second.err);
+        assert!(!second.err.contains("panicked"), "{}", second.err);
+    }
+    assert!(started.terminate());
+    assert!(gateway.serve(&Tune::default()).terminate());
+}
+
+#[test]
+fn dev_walks_once_through_the_whole_way() {
+    let walked = ended(Command::new(crate::BINARY).env_clear().args(["dev", "--once", "--port", "0"]), b"");
+    assert_eq!(walked.code, 0, "{}{}", walked.text(), walked.err);
+    let said = walked.text();
+    for step in ["rotate", "rewrap", "disable"] {
+        assert!(said.to_lowercase().contains(step), "{step}: {said}");
+    }
+}
