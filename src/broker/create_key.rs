@@ -69,7 +69,7 @@ impl Broker {
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
-        let (id, held) = self.id_of(cx, view.provider, &new).await?;
+        let id = self.id_of(cx, view.provider, &new).await?;
         cx.note(|facts| facts.key = Some(id));
 
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
@@ -89,12 +89,8 @@ impl Broker {
             return Err(Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable it at the provider first."));
         }
         let now = self.now();
-        // The versions that a detached key had keep their numbers, and go on opening.
-        let mut versions = if held {
-            self.store.key_versions(cx.tenant(), id).await?
-        } else {
-            Vec::new()
-        };
+        // One that comes back numbers on from the versions it had.
+        let mut versions = self.versions_of(cx, id).await?;
         let (new_versions, primary) = number_versions(&versions, &described, now)?;
         versions.extend(new_versions);
         let key = Key {
@@ -123,9 +119,9 @@ impl Broker {
         Ok(Guarded::free(row))
     }
 
-    /// The id that the key gets, and whether it had it before: an adopted provider key that
-    /// this tenant detached comes back under its own, so that its blobs open again.
-    async fn id_of(&self, cx: &Cx, provider: ProviderKind, new: &NewKey) -> Result<(KeyId, bool), Failure> {
+    /// The id that the key gets: an adopted provider key that this tenant detached comes back
+    /// under its own, so that its blobs open again.
+    async fn id_of(&self, cx: &Cx, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
         let holder = match &new.adopt {
             Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
             None => None,
@@ -133,16 +129,22 @@ impl Broker {
         match (holder, new.id) {
             (Some((_, false)), _) => Err(StoreError::ProviderKeyTaken.into()),
             (Some((held, true)), Some(asked)) if held != asked => Err(StoreError::ProviderKeyTaken.into()),
-            (Some((held, true)), Some(_) | None) => Ok((held, true)),
-            (None, Some(asked)) => match self.store.key_versions(cx.tenant(), asked).await {
-                Ok(_) => Err(
-                    Failure::new(Code::AlreadyExists, "A key of that id exists in this tenant, or was detached.")
-                        .advice("Leave out id, or adopt the detached key's provider key."),
-                ),
-                Err(StoreError::NotFound) => Ok((asked, false)),
-                Err(error) => Err(error.into()),
-            },
-            (None, None) => Ok((KeyId::random(), false)),
+            (Some((held, true)), Some(_) | None) => Ok(held),
+            (None, Some(asked)) if self.versions_of(cx, asked).await?.is_empty() => Ok(asked),
+            (None, Some(_)) => Err(
+                Failure::new(Code::AlreadyExists, "A key of that id exists in this tenant, or was detached.")
+                    .advice("Leave out id, or adopt the detached key's provider key."),
+            ),
+            (None, None) => Ok(KeyId::random()),
+        }
+    }
+
+    /// The versions that a key of this id has, or had before it was detached; none without one.
+    async fn versions_of(&self, cx: &Cx, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
+        match self.store.key_versions(cx.tenant(), id).await {
+            Ok(versions) => Ok(versions),
+            Err(StoreError::NotFound) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
         }
     }
 }

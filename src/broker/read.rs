@@ -7,7 +7,7 @@ use claviger_provider::{KeyId, TenantId, TokenId};
 use super::{Broker, Cx, Failure, Guarded};
 use crate::access::{AccessError, Permit, op};
 use crate::keys::{ConnectionEntry, KeyEntry, KeyView};
-use crate::store::model::{Connection, Key, KeyFilter, Page, Principal, Tenant, Token};
+use crate::store::model::{Connection, Key, KeyFilter, KeyVersion, Page, Principal, Tenant, Token};
 
 /// A page of a list.
 #[derive(Debug)]
@@ -19,8 +19,7 @@ pub struct Listed<T> {
 }
 
 impl<T> Listed<T> {
-    /// A page with these items, each of which `name` gives the place of in the whole list.
-    pub fn new(items: Vec<T>, page: &Page, name: impl Fn(&T) -> String) -> Self {
+    fn new(items: Vec<T>, page: &Page, name: impl Fn(&T) -> String) -> Self {
         let full = usize::try_from(page.size).is_ok_and(|size| items.len() >= size);
         let next = items.last().filter(|_| full).map(name);
         Self { items, next }
@@ -97,6 +96,28 @@ impl Broker {
         self.note_key(cx, key);
         cx.permitted(permit);
         Ok(Guarded::free(key.view()?))
+    }
+
+    /// A key's versions after this number, oldest first.
+    ///
+    /// # Errors
+    /// `not_found` when it was detached meanwhile.
+    pub fn list_versions(
+        &self,
+        cx: &Cx,
+        permit: &Permit<op::ReadKey>,
+        key: &KeyEntry,
+        after: u32,
+        page: &Page,
+    ) -> Result<Guarded<Listed<KeyVersion>>, Failure> {
+        self.note_key(cx, key);
+        cx.permitted(permit);
+        let size = usize::try_from(page.size).unwrap_or(usize::MAX);
+        let view = key.view()?;
+        let rows = view.versions.iter().filter(|version| version.number > after).take(size);
+        Ok(Guarded::free(Listed::new(rows.cloned().collect(), page, |version: &KeyVersion| {
+            version.number.to_string()
+        })))
     }
 
     /// Connections by name.

@@ -391,13 +391,12 @@ pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
 #[utoipa::path(get, path = "/v1/keys/{key}/versions", operation_id = "listKeyVersions", tag = "keys",
     params(("key" = Name, Path, description = "The key's name."),
         ("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
     responses((status = 200, description = "A page of versions.", body = VersionList)))]
 /// List a key's versions, oldest first.
 pub async fn versions(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&["page_size", "page_token"])?;
     let (permit, entry) = ask.key::<op::ReadKey>(&ask.name("key")?).await?;
-    let view = ask.broker.read_key(&ask.cx, &permit, &entry)?;
     let page = ask.page()?;
     // A version's name in a page token is its number.
     let after: u32 = match &page.after {
@@ -406,14 +405,10 @@ pub async fn versions(ask: Ask) -> Result<Reply, Failure> {
             .parse()
             .map_err(|_| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
     };
-    let size = usize::try_from(page.size).unwrap_or(usize::MAX);
-    json_reply(view, StatusCode::OK, |view| {
-        let rows = view.versions.iter().filter(|version| version.number > after).take(size);
-        let list = Listed::new(rows.collect(), &page, |version| version.number.to_string());
-        VersionList {
-            next_page_token: list.next.as_deref().map(page::encode),
-            items: list.items.into_iter().map(version_shown).collect(),
-        }
+    let listed = ask.broker.list_versions(&ask.cx, &permit, &entry, after, &page)?;
+    json_reply(listed, StatusCode::OK, |Listed { items, next }| VersionList {
+        items: items.iter().map(version_shown).collect(),
+        next_page_token: next.as_deref().map(page::encode),
     })
 }
 

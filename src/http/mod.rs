@@ -22,7 +22,7 @@ mod page;
 mod principals;
 mod reply;
 pub mod router;
-mod row;
+pub mod row;
 pub mod server;
 mod service;
 mod tenants;

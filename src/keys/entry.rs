@@ -274,18 +274,23 @@ impl Watch {
 /// The places of those that have moved on; `hand_over` did not run then.
 pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Result<R, Vec<usize>> {
     let mut keys: Vec<&Arc<KeyEntry>> = watches.iter().map(|watch| &watch.entry).collect();
-    keys.sort_unstable_by_key(|entry| entry.id);
-    keys.dedup_by_key(|entry| entry.id);
+    keys.sort_unstable_by_key(|entry| place(entry.id, entry));
+    keys.dedup_by(|a, b| Arc::ptr_eq(a, b));
     let mut connections: Vec<&Arc<ConnectionEntry>> = keys.iter().map(|entry| &entry.connection).collect();
-    connections.sort_unstable_by_key(|entry| entry.id);
-    connections.dedup_by_key(|entry| entry.id);
+    connections.sort_unstable_by_key(|entry| place(entry.id, entry));
+    connections.dedup_by(|a, b| Arc::ptr_eq(a, b));
 
-    let keys: Vec<_> = keys.iter().map(|entry| (entry.id, entry.gate.read())).collect();
-    let connections: Vec<_> = connections.iter().map(|entry| (entry.id, entry.gate.read())).collect();
+    let keys: Vec<_> = keys.iter().map(|entry| (place(entry.id, entry), entry.gate.read())).collect();
+    let connections: Vec<_> = connections
+        .iter()
+        .map(|entry| (place(entry.id, entry), entry.gate.read()))
+        .collect();
     let same = |watch: &Watch| {
-        let key = keys.binary_search_by_key(&watch.entry.id, |(id, _)| *id).map(|at| &keys[at].1);
+        let key = place(watch.entry.id, &watch.entry);
+        let connection = place(watch.entry.connection.id, &watch.entry.connection);
+        let key = keys.binary_search_by_key(&key, |(at, _)| *at).map(|at| &keys[at].1);
         let connection = connections
-            .binary_search_by_key(&watch.entry.connection.id, |(id, _)| *id)
+            .binary_search_by_key(&connection, |(at, _)| *at)
             .map(|at| &connections[at].1);
         key.is_ok_and(|gate| gate.as_ref().is_some_and(|view| view.key.epoch == watch.key_epoch))
             && connection.is_ok_and(|gate| gate.epoch == watch.connection_epoch)
@@ -297,6 +302,12 @@ pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Resul
         .map(|(at, _)| at)
         .collect();
     if moved.is_empty() { Ok(hand_over()) } else { Err(moved) }
+}
+
+/// An entry's place in the order of gates. A key that was detached and adopted again has two
+/// entries of one id for as long as somebody holds the first.
+fn place<I, E>(id: I, entry: &Arc<E>) -> (I, usize) {
+    (id, Arc::as_ptr(entry).addr())
 }
 
 #[cfg(test)]

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
-use claviger::http::router;
+use claviger::http::{document, router, row};
 use serde_json::Value;
 
 use crate::support::Api;
+
+/// The document that the gateway serves.
+fn the_document() -> Value {
+    serde_json::from_str(document()).unwrap()
+}
 
 const HOW: &str = "run `cargo run -- openapi > openapi/claviger.json` and look at the difference";
 
@@ -17,15 +21,10 @@ fn checked_in(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("openapi/{name}: {error}: {HOW}"))
 }
 
-/// The document that this build makes.
-fn document() -> Value {
-    serde_json::from_str(claviger::http::document()).unwrap()
-}
-
 /// Method, path and operationId of everything that is documented.
 fn operations() -> Vec<(String, String, String)> {
     let mut all = Vec::new();
-    for (path, methods) in document()["paths"].as_object().unwrap() {
+    for (path, methods) in the_document()["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             let id = operation["operationId"].as_str().unwrap_or_default();
             all.push((method.to_ascii_uppercase(), path.clone(), id.to_owned()));
@@ -78,7 +77,7 @@ async fn the_document_that_is_served_is_the_same() {
 
 #[test]
 fn every_reference_leads_somewhere_and_every_schema_is_used() {
-    let document = document();
+    let document = the_document();
     let mut references = BTreeSet::new();
     collect(&document, &mut references);
     for reference in &references {
@@ -108,11 +107,18 @@ fn collect(value: &Value, into: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_row_has_the_limits_of_the_contract() {
-    let (small, large) = ((64 << 10, Duration::from_secs(10)), (16 << 20, Duration::from_secs(30)));
+fn every_row_has_limits_and_an_operation() {
     for row in router::rows() {
         assert!(!row.needs.is_empty(), "{} {}", row.method, row.path);
-        let limits = if row.path.starts_with("/v1/batch/") { large } else { small };
-        assert_eq!((row.body, row.time), limits, "{} {}", row.method, row.path);
+        assert!(row.body <= row::BATCH && !row.time.is_zero());
+        let batch = row.path.starts_with("/v1/batch/");
+        assert_eq!(
+            (row.body, row.time),
+            if batch {
+                (row::BATCH, row::BATCH_TIME)
+            } else {
+                (row::DATA, row::REQUEST)
+            }
+        );
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! The memory can be read by root alone; elsewhere those cases are reported as ignored, as is
 //! the one with the fake without the feature `testkit`. The table of the last case:
-//! `cargo test --release --test canary -- --nocapture memory`.
+//! `CLAVIGER_TEST_BINARY=target/release/claviger cargo test --test canary -- --nocapture memory`.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -24,6 +24,11 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// A binary to be measured in place of the one of the tests' own profile.
+fn measured() -> String {
+    std::env::var("CLAVIGER_TEST_BINARY").unwrap_or_else(|_| BINARY.to_owned())
+}
+
 /// The binary under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
@@ -37,8 +42,7 @@ fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
 }
 
 fn main() -> ExitCode {
-    // What protects the gateway's memory from others is tried on this process's own parent's
-    // right: root, or CAP_SYS_PTRACE.
+    // Tried, not guessed from the user: it takes root or CAP_SYS_PTRACE.
     let cannot_read = !memory::readable();
     let trials = vec![
         Trial::test("forms::every_form_is_found_at_every_place", || {

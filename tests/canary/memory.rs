@@ -148,7 +148,7 @@ async fn further(started: &Started) {
 }
 
 pub async fn search() {
-    let gateway = Gateway::new(BINARY);
+    let gateway = Gateway::new(&crate::measured());
     let age = format!("{}s", AGE.as_secs());
     let tune = Tune::default()
         .set("CLAVIGER_CACHE__MAX_AGE", &age)

@@ -1,6 +1,6 @@
-//! Start time and idle memory, for `docs/performance.md`. Not run unless asked for, and
-//! meant for a release build:
-//! `cargo test --release --test crash -- --ignored --nocapture footprint`.
+//! Start time and idle memory beside a large log. Not run unless asked for, and meant for a
+//! release build:
+//! `CLAVIGER_TEST_BINARY=target/release/claviger cargo test --test crash -- --ignored --nocapture footprint`.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ async fn fill(client: &Client, items: u64) {
 async fn measure() {
     let many = count("CLAVIGER_TEST_RECORDS", 100_000);
     println!("{:<44} {:>10} {:>11}", "", "ready", "resident");
-    let gateway = Gateway::new(crate::BINARY);
+    let gateway = Gateway::new(&crate::measured());
     line(&gateway, "after init", false).await;
 
     let (started, _) = start(&gateway).await;

@@ -82,7 +82,9 @@ async fn furnish(shared: &Shared, client: Client) -> Client {
                 };
                 world.rotated.insert(name.to_owned(), fresh);
             }
-            _ => drop(world.switched.insert(name.to_owned(), Switch::default())),
+            _ => {
+                world.switched.insert(name.to_owned(), Switch::default());
+            }
         }
     }
     client.post("/v1/principals", &json!({"name": PRINCIPAL})).await.expect_status(201);

@@ -27,6 +27,11 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// A binary to be measured in place of the one of the tests' own profile.
+fn measured() -> String {
+    std::env::var("CLAVIGER_TEST_BINARY").unwrap_or_else(|_| BINARY.to_owned())
+}
+
 /// The binary under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
@@ -45,6 +50,9 @@ fn main() -> ExitCode {
             run(kill::under_load())
         }),
         Trial::test("rotate::a_kill_leaves_the_old_or_the_new_version", || run(rotate::storms())),
+        Trial::test("shutdown::a_signal_right_after_the_start_is_an_end_in_order", || {
+            run(async { shutdown::at_once() })
+        }),
         Trial::test("shutdown::what_was_accepted_is_finished_and_the_log_ends_clean", || {
             run(shutdown::graceful())
         }),

@@ -11,6 +11,17 @@ use crate::verify::Record;
 const ITEMS: usize = 400;
 const REQUESTS: usize = 4;
 
+/// The first moment at which anybody knows that it serves.
+pub fn at_once() {
+    let gateway = Gateway::new(crate::BINARY);
+    for _ in 0..20 {
+        assert!(gateway.serve(&Tune::default()).terminate(), "an end in order");
+    }
+    let mut record = Record::default();
+    record.read_on(&gateway.data());
+    assert_eq!(record.unclean, 0);
+}
+
 pub async fn graceful() {
     let gateway = Gateway::new(crate::BINARY);
     let started = gateway.serve(&Tune::default().set("CLAVIGER_SERVER__DRAIN_DELAY", "1s"));
@@ -54,7 +65,6 @@ pub async fn graceful() {
         assert_eq!(items.len(), ITEMS);
         assert!(items.iter().all(|item| item["wrapped"].is_string()), "an item failed: {answer}");
     }
-    // One that begins to send before the listener closes and ends after it.
     let address = started.address();
     assert!(started.wait(), "an exit with success");
     let late = operator.try_send(operator.request(Method::GET, "/healthz")).await;

@@ -161,9 +161,10 @@ impl Provider for LocalProvider {
             KeySpec::Aes256 => {}
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(error(ErrorKind::Unsupported, "a specification not declared")),
         }
-        if let Some(name) = &request.adopt {
-            // Only a key that this tenant had under this very id: let go of, it is still here.
-            if request.key_id.to_string() != *name {
+        if let Some(adopt) = &request.adopt {
+            // There is no key outside: the only ones to adopt are those that were made here
+            // and detached, and they come back under their own id.
+            if *adopt != request.key_id.to_string() {
                 return Err(error(ErrorKind::Unsupported, "there is no key outside to adopt").advice("leave out provider_key"));
             }
             let row = self.material.row(cx.tenant, request.key_id).await?;
