@@ -19,8 +19,7 @@ pub struct Listed<T> {
 }
 
 impl<T> Listed<T> {
-    /// A page with these items, each of which `name` gives the place of in the whole list.
-    pub fn new(items: Vec<T>, page: &Page, name: impl Fn(&T) -> String) -> Self {
+    fn new(items: Vec<T>, page: &Page, name: impl Fn(&T) -> String) -> Self {
         let full = usize::try_from(page.size).is_ok_and(|size| items.len() >= size);
         let next = items.last().filter(|_| full).map(name);
         Self { items, next }
