@@ -16,8 +16,8 @@ use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 use claviger_provider::{Factory, SealedStore};
 use tokio::sync::Semaphore;
 
-use crate::audit::{self, Counters, KillFile, Node, Origin, Recovered};
-use crate::broker::{Broker, Parts, RecoverError};
+use crate::audit::{self, Counters, KillFile, Log, Node, Origin, Recovered};
+use crate::broker::{Broker, Circumstances, Parts, RecoverError, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::storage::RootKey as RootKeySource;
 use crate::config::{self, Config};
@@ -152,6 +152,7 @@ async fn open(config: &Config, options: &mut StartOptions, create: bool) -> Resu
     let path = folder.path().to_owned();
     let log_options = audit::Options {
         reserve_bytes: config.audit.disk_reserve,
+        accept_rollback: options.accept_rollback,
         ..audit::Options::default()
     };
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
@@ -224,6 +225,29 @@ struct Remaining {
     folder: DataDir,
     store: Arc<SqliteStore>,
     recovered: Recovered,
+}
+
+/// Brings store and log to agree, which comes before anything is done with them.
+async fn agree(broker: &Broker, recovered: &mut Recovered, accept_rollback: bool) -> Result<(), BootError> {
+    let how = Circumstances {
+        accept_rollback,
+        was_clean: recovered.was_clean,
+    };
+    let open_intents = std::mem::take(&mut recovered.open_intents);
+    let recovery = broker.recover(open_intents, &recovered.history, how).await?;
+    if recovery != Recovery::default() || !recovered.was_clean {
+        tracing::warn!(
+            ?recovery,
+            "the last run did not end in order, or a copy was restored; store and log agree again"
+        );
+    }
+    Ok(())
+}
+
+/// Ends what [`open`] opened, so that the next start finds it in order.
+async fn close(log: &Log, store: &SqliteStore) {
+    log.close().await;
+    store.close().await;
 }
 
 /// The REST face's state.

@@ -34,6 +34,8 @@ pub struct Options {
     pub retry_after: Duration,
     /// A commit that takes longer makes the log [`Health::Stalled`].
     pub stall_after: Duration,
+    /// Open a log although acknowledged records are gone from its end.
+    pub accept_rollback: bool,
 }
 
 impl Default for Options {
@@ -45,6 +47,7 @@ impl Default for Options {
             snapshot_bytes: 64 << 20,
             retry_after: Duration::from_secs(1),
             stall_after: Duration::from_secs(2),
+            accept_rollback: false,
         }
     }
 }

@@ -41,7 +41,10 @@ pub enum OpenError {
     #[error("the audit log belongs to another installation or node")]
     Foreign,
     /// Acknowledged records are gone from the end.
-    #[error("the audit log has lost its end: {expected} bytes were durable, {found} are there")]
+    #[error(
+        "the audit log has lost its end: {expected} bytes were durable, {found} are there. It was restored from an older copy, or cut. \
+         Restore the newer copy, or start once with --accept-rollback to go on without its records"
+    )]
     Lost {
         /// Bytes that were durable.
         expected: u64,
@@ -110,6 +113,7 @@ pub fn open(folder: &Path, origin: &Origin, options: Options) -> Result<Recovere
                     why: "the log is gone, and its sidecar, which is there, cannot be read",
                 });
             }
+            Found::Known(_) if options.accept_rollback => {}
             Found::Known(known) => {
                 return Err(OpenError::Lost {
                     expected: known.offset,
@@ -135,7 +139,7 @@ pub(super) fn open_on(mut file: Box<dyn LogFile>, folder: &Path, origin: &Origin
         return Err(OpenError::Foreign);
     }
     let length = file.len().map_err(OpenError::io("measured"))?;
-    let from_begin = Known {
+    let from_begin = || Known {
         state: State::default(),
         offset: start,
         clean: false,
@@ -144,16 +148,21 @@ pub(super) fn open_on(mut file: Box<dyn LogFile>, folder: &Path, origin: &Origin
         Found::Known(known) => (known, false),
         Found::Unusable => {
             tracing::warn!("the audit log's sidecar is damaged; the whole log is read");
-            (from_begin, false)
+            (from_begin(), false)
         }
-        Found::Missing => (from_begin, length == start),
+        Found::Missing => (from_begin(), length == start),
     };
-    if known.offset > length {
-        return Err(OpenError::Lost {
-            expected: known.offset,
-            found: length,
-        });
-    }
+    let known = match known {
+        known if known.offset <= length => known,
+        // The sidecar speaks of records that are gone: what is there is read.
+        _ if options.accept_rollback => from_begin(),
+        known => {
+            return Err(OpenError::Lost {
+                expected: known.offset,
+                found: length,
+            });
+        }
+    };
     let was_clean = is_new || (known.clean && known.offset == length);
     let mut state = known.state;
     let end = read_on(&*file, origin, known.offset, &mut state)?;
@@ -279,6 +288,11 @@ pub struct ChangeHistory {
 }
 
 impl ChangeHistory {
+    /// The place of the last change that took effect, or may have.
+    pub fn last_effective(&self) -> Option<Position> {
+        self.last_effective
+    }
+
     /// The changes after the last one that the store has applied, in the order of their
     /// positions. Open intents are not among them. Costs nothing where the store is up to
     /// date; else the log is read from `applied` on.

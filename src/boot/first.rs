@@ -1,12 +1,11 @@
 //! The first administrator: a platform operator with a token that lives for a day.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use claviger_provider::{PrincipalId, Secret, TenantId, TokenId};
 
-use super::{BootError, DATABASE, Open, StartOptions, open};
+use super::{BootError, DATABASE, Remaining, StartOptions, agree, broker, close, open};
 use crate::access::{Action, Grants, NewToken};
 use crate::audit::{Change, Log, Object, Outcome, Verb};
 use crate::config::Config;
@@ -42,13 +41,26 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
         (false, true) => return Err(BootError::NotInitialised(shown)),
         (true, true) | (false, false) => {}
     }
-    let Open {
-        _folder, store, recovered, ..
-    } = open(config, &mut options, true).await?;
-    let store: Arc<SqliteStore> = store;
-    let issued = administrator(store.as_ref(), &recovered.log).await;
-    recovered.log.close().await;
-    store.close().await;
+    let opened = open(config, &mut options, true).await?;
+    let (
+        broker,
+        Remaining {
+            folder,
+            store,
+            mut recovered,
+        },
+    ) = broker(config, options.dev, opened).await;
+    let issued = async {
+        // The new token's own change would hide from the next start what the store lacks.
+        agree(&broker, &mut recovered, options.accept_rollback).await?;
+        administrator(store.as_ref(), broker.log()).await
+    }
+    .await;
+    // What an interrupted run left is still to be settled then: not to be called clean.
+    if issued.is_ok() || recovered.was_clean {
+        close(broker.log(), &store).await;
+    }
+    drop(folder);
     issued
 }
 

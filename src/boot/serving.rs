@@ -9,13 +9,12 @@ use claviger_guarded::harden_process;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{BootError, Remaining, StartOptions, broker, gateway, open, report_hardening, service};
+use super::{BootError, Remaining, StartOptions, agree, broker, close, gateway, open, report_hardening, service};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config::server::Transport;
 use crate::http::router;
 use crate::http::server::{Drained, Listener, Running, Tls};
-use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::store::sqlite::SqliteStore;
 
@@ -32,6 +31,7 @@ pub struct Serving {
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     background: Vec<JoinHandle<()>>,
+    drain_delay: Duration,
     drain_timeout: Duration,
     /// Held until everything else is closed.
     _folder: DataDir,
@@ -54,26 +54,36 @@ impl Serving {
         let dev = options.dev;
         let accept_rollback = options.accept_rollback;
         let opened = open(config, &mut options, dev).await?;
-        let (broker, Remaining { folder, store, recovered }) = broker(config, dev, opened).await;
-        let recovery = broker.recover(recovered.open_intents, &recovered.history, accept_rollback).await?;
-        if !recovered.was_clean {
-            tracing::warn!(?recovery, "the last run did not end in order; store and log agree again");
-        }
-        if let Some(last) = store.last_applied().await? {
-            store.prune_applied(last).await?;
-        }
+        let (broker, remaining) = broker(config, dev, opened).await;
+        let Remaining {
+            folder,
+            store,
+            mut recovered,
+        } = remaining;
+        let address = config.server.listen;
+        let ready = async {
+            agree(&broker, &mut recovered, accept_rollback).await?;
+            let bound = Listener::bind(address, tls, config.server.limits.clone()).await;
+            bound.map_err(|error| BootError::Listen {
+                address,
+                kind: error.kind(),
+            })
+        };
+        let listener = match ready.await {
+            Ok(listener) => listener,
+            Err(error) => {
+                // What an interrupted run left is still to be settled: not to be called clean.
+                if recovered.was_clean {
+                    close(broker.log(), &store).await;
+                }
+                return Err(error);
+            }
+        };
 
         let draining = Arc::new(AtomicBool::new(false));
         let keeper = metrics.clone();
         let service = service(recovered.counted, metrics, &draining);
         let gateway = Arc::new(gateway(config, &broker, &recovered.counters, service));
-        let address = config.server.listen;
-        let listener = Listener::bind(address, tls, config.server.limits.clone())
-            .await
-            .map_err(|error| BootError::Listen {
-                address,
-                kind: error.kind(),
-            })?;
         let running = listener.serve(router(gateway));
 
         let (stop, stopped) = watch::channel(false);
@@ -118,6 +128,7 @@ impl Serving {
             draining,
             stop,
             background,
+            drain_delay: config.server.drain_delay,
             drain_timeout: config.server.drain_timeout,
             _folder: folder,
         })
@@ -132,6 +143,8 @@ impl Serving {
     /// recorded, the log and the store are closed.
     pub async fn stop(self) {
         self.draining.store(true, Ordering::Release);
+        // Requests are served meanwhile: who balances load is told before it meets a refusal.
+        tokio::time::sleep(self.drain_delay).await;
         match self.running.drain(self.drain_timeout).await {
             Drained::Complete => tracing::info!("drained"),
             Drained::Cut(connections) => tracing::warn!(connections, "connections were cut at the end of the drain"),
@@ -143,8 +156,7 @@ impl Serving {
                 tracing::warn!(%error, "a background task ended early");
             }
         }
-        self.broker.log().close().await;
-        self.store.close().await;
+        close(self.broker.log(), &self.store).await;
         tracing::info!("stopped");
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
+
 use super::facts::Effect;
 use super::{Broker, Code, Cx, Failure, Guarded};
 use crate::access::{Action, Credential};
@@ -68,7 +70,7 @@ impl Broker {
         T: Send,
         R: Send,
     {
-        let (watches, value) = split(result);
+        let (watches, value) = still_holds(result);
         let recorded = self.record(cx, value).await?;
         let mut waiting = Some(recorded);
         let handed_over = under_gates(&watches, || waiting.take().map(|recorded| show(recorded, render)));
@@ -104,7 +106,7 @@ impl Broker {
         let mut entries = Vec::with_capacity(items.len());
         let mut deadline = Instant::now() + RECORD_TIME;
         for (cx, result) in items {
-            let (watches, value) = split(result);
+            let (watches, value) = still_holds(result);
             entries.push((self.outcome_entry(&cx, &value), outcome(&value), value));
             deadline = deadline.max(cx.info().deadline);
             all_watches.push(watches);
@@ -142,16 +144,18 @@ impl Broker {
             for (watch, owner) in flat.into_iter().zip(&owners) {
                 all_watches[*owner].push(watch);
             }
-            let mut next = Vec::with_capacity(contexts.len());
-            for (at, item) in waiting.unwrap_or_default().into_iter().enumerate() {
-                next.push(if withheld.contains(&at) {
-                    let watches = std::mem::take(&mut all_watches[at]);
-                    self.withhold(&contexts[at], &watches, item).await?
-                } else {
-                    item
-                });
-            }
-            recorded = next;
+            // All at once, so that their records share a sync.
+            let items = waiting.unwrap_or_default().into_iter().zip(&mut all_watches).zip(&contexts);
+            let next = items.enumerate().map(|(at, ((item, watches), cx))| {
+                let moved = withheld.contains(&at).then(|| std::mem::take(watches));
+                async move {
+                    match moved {
+                        Some(watches) => self.withhold(cx, &watches, item).await,
+                        None => Ok(item),
+                    }
+                }
+            });
+            recorded = try_join_all(next).await?;
         }
     }
 
@@ -221,9 +225,14 @@ impl Broker {
     }
 }
 
-fn split<T>(result: Result<Guarded<T>, Failure>) -> (Vec<Watch>, Result<T, Failure>) {
+/// The epoch check before the record: what moved on while the answer was made is recorded as
+/// the failure that it is. What moves on later is found under the gates.
+fn still_holds<T>(result: Result<Guarded<T>, Failure>) -> (Vec<Watch>, Result<T, Failure>) {
     match result {
-        Ok(Guarded { value, watches }) => (watches, Ok(value)),
+        Ok(Guarded { value, watches }) => match under_gates(&watches, || ()) {
+            Ok(()) => (watches, Ok(value)),
+            Err(_) => (Vec::new(), Err(moved_on(&watches))),
+        },
         Err(failure) => (Vec::new(), Err(failure)),
     }
 }

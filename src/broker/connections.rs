@@ -137,20 +137,18 @@ impl Broker {
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
         cx.permitted(&permit);
-        let _one_at_a_time = connection.change().lock().await;
-        let before = connection.view();
-        let expected_revision = expected.unwrap_or(before.revision);
-        if expected_revision != before.revision {
+        if expected.is_some_and(|expected| expected != connection.view().revision) {
             return Err(StoreError::Precondition.into());
         }
-        let patch = ConnectionPatch {
-            expected_revision,
-            labels,
-            at: self.now(),
-        };
         let change = self
             .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
             .await?;
+        let _one_at_a_time = connection.change().lock().await;
+        let patch = ConnectionPatch {
+            expected_revision: expected.unwrap_or(connection.view().revision),
+            labels,
+            at: self.now(),
+        };
         let row = self
             .store
             .update_connection(connection.tenant(), connection.id(), &patch, Vec::new(), &change)
@@ -171,10 +169,10 @@ impl Broker {
     ) -> Result<Guarded<()>, Failure> {
         self.note_connection(cx, connection);
         cx.permitted(&permit);
-        let _one_at_a_time = connection.change().lock().await;
         let change = self
             .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
             .await?;
+        let _one_at_a_time = connection.change().lock().await;
         self.store.delete_connection(connection.tenant(), connection.id(), &change).await?;
         self.directory().forget_connection(connection.id());
         Ok(Guarded::free(()))

@@ -69,7 +69,7 @@ impl Broker {
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
-        let id = self.id_of(cx, view.provider, &new).await?;
+        let (id, held) = self.id_of(cx, view.provider, &new).await?;
         cx.note(|facts| facts.key = Some(id));
 
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
@@ -89,7 +89,14 @@ impl Broker {
             return Err(Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable it at the provider first."));
         }
         let now = self.now();
-        let (versions, primary) = number_versions(&[], &described, now)?;
+        // The versions that a detached key had keep their numbers, and go on opening.
+        let mut versions = if held {
+            self.store.key_versions(cx.tenant(), id).await?
+        } else {
+            Vec::new()
+        };
+        let (new_versions, primary) = number_versions(&versions, &described, now)?;
+        versions.extend(new_versions);
         let key = Key {
             id,
             tenant: cx.tenant(),
@@ -116,9 +123,9 @@ impl Broker {
         Ok(Guarded::free(row))
     }
 
-    /// The id that the key gets: an adopted provider key that this tenant detached comes
-    /// back under its own, so that its blobs open again.
-    async fn id_of(&self, cx: &Cx, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
+    /// The id that the key gets, and whether it had it before: an adopted provider key that
+    /// this tenant detached comes back under its own, so that its blobs open again.
+    async fn id_of(&self, cx: &Cx, provider: ProviderKind, new: &NewKey) -> Result<(KeyId, bool), Failure> {
         let holder = match &new.adopt {
             Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
             None => None,
@@ -126,9 +133,9 @@ impl Broker {
         match (holder, new.id) {
             (Some((_, false)), _) => Err(StoreError::ProviderKeyTaken.into()),
             (Some((held, true)), Some(asked)) if held != asked => Err(StoreError::ProviderKeyTaken.into()),
-            (Some((held, true)), Some(_) | None) => Ok(held),
-            (None, Some(asked)) => Ok(asked),
-            (None, None) => Ok(KeyId::random()),
+            (Some((held, true)), Some(_) | None) => Ok((held, true)),
+            (None, Some(asked)) => Ok((asked, false)),
+            (None, None) => Ok((KeyId::random(), false)),
         }
     }
 }

@@ -15,8 +15,8 @@ impl Broker {
     pub async fn detach(&self, cx: &Cx, permit: Permit<op::DeleteKey>, key: &Arc<KeyEntry>) -> Result<Guarded<()>, Failure> {
         self.note_key(cx, key);
         cx.permitted(&permit);
-        let _one_at_a_time = key.change().lock().await;
         let change = self.announce(cx, audit::Change::new(Verb::Detach, Object::Key, &key.id())).await?;
+        let _one_at_a_time = key.change().lock().await;
         self.store.detach_key(key.tenant(), key.id(), self.now(), &change).await?;
         self.directory().detached(key);
         self.cache().drop_key(key.id());

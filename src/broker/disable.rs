@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use claviger_provider::ProviderKeyRef;
+use tokio::sync::MutexGuard;
 
+use super::enclose::severed;
 use super::{Broker, Code, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
 use crate::audit::{self, Cut, Object, Verb};
@@ -36,6 +38,7 @@ impl Broker {
             .await;
         // A store that cannot take it leaves the row as memory must have it all the same.
         let row = self.cut_committed(cx, cut, committed).await?.unwrap_or(after);
+        key.cuts().count();
         key.put(row.clone(), None);
         self.cache().drop_key(key.id());
         Ok(Guarded::free(row))
@@ -55,7 +58,8 @@ impl Broker {
     ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
         cx.permitted(&permit);
-        let _one_at_a_time = key.change().lock().await;
+        let _one_at_a_time = turn_at_provider(cx, key).await?;
+        not_severed(key)?;
         let change = self
             .announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id()).at_provider())
             .await?;
@@ -90,6 +94,22 @@ impl Broker {
             facts.provider = Some(connection.provider);
         });
     }
+}
+
+/// Waits for the turn to change a key at its provider, no longer than the request may take.
+/// The key's own lock is not held meanwhile, so that no provider can hold up a disable.
+pub(super) async fn turn_at_provider<'k>(cx: &Cx, key: &'k KeyEntry) -> Result<MutexGuard<'k, ()>, Failure> {
+    tokio::time::timeout_at(cx.info().deadline.into(), key.at_provider().lock())
+        .await
+        .map_err(|_| Failure::deadline())
+}
+
+/// Through a severed connection no call passes.
+pub(super) fn not_severed(key: &KeyEntry) -> Result<(), Failure> {
+    if key.connection().view().severed {
+        return Err(severed());
+    }
+    Ok(())
 }
 
 /// The row as a switch leaves it.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::disable::switched;
-use super::{Broker, Cx, Failure, Guarded, Keep};
+use super::disable::{not_severed, switched, turn_at_provider};
+use super::{Broker, Code, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
 use crate::audit::{self, Cut, Object, Verb};
 use crate::keys::KeyEntry;
@@ -25,17 +25,24 @@ impl Broker {
     ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
         cx.permitted(&permit);
-        let _one_at_a_time = key.change().lock().await;
-        let before = key.view()?.key;
-        let mut change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
-        if at_provider {
-            change = change.at_provider();
-        }
-        let change = self.announce(cx, change).await?;
-        self.lift_from_kill_file(Cut::Disable(key.id())).await?;
-        if at_provider {
+        let cuts = key.cuts().seen();
+        let change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
+        let (_turn, change) = if at_provider {
+            let turn = turn_at_provider(cx, key).await?;
+            not_severed(key)?;
+            let change = self.announce(cx, change.at_provider()).await?;
             self.switch_at_provider(cx, key, true).await?;
+            (Some(turn), change)
+        } else {
+            (None, self.announce(cx, change).await?)
+        };
+        let _one_at_a_time = key.change().lock().await;
+        // What was disabled after this request began stays so.
+        if key.cuts().seen() != cuts {
+            return Err(Failure::new(Code::KeyDisabled, "The key was disabled while it was being enabled."));
         }
+        let before = key.view()?.key;
+        self.lift_from_kill_file(Cut::Disable(key.id())).await?;
         let after = switched(&before, false, self.now());
         let change = change.keeping(keep(&after)?);
         let row = self

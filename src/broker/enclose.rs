@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, Pipeline, ProviderKeyRef, Wrapped};
 
+use super::disable::turn_at_provider;
 use super::{Broker, Code, Cx, Failure};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
@@ -40,7 +41,7 @@ pub fn ready(cx: &Cx, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
         return Err(Failure::new(Code::KeyDisabled, "The key is disabled here.").advice("Enable the key, or use another one."));
     }
     if connection.severed {
-        return Err(Failure::new(Code::ConnectionSevered, "The key's connection is severed.").advice("Restore the connection."));
+        return Err(severed());
     }
     Ok(ReadyKey {
         entry: Arc::clone(entry),
@@ -48,6 +49,11 @@ pub fn ready(cx: &Cx, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
         watch,
         pipeline: entry.connection().pipeline().clone(),
     })
+}
+
+/// The key's connection lets nothing pass.
+pub fn severed() -> Failure {
+    Failure::new(Code::ConnectionSevered, "The key's connection is severed.").advice("Restore the connection.")
 }
 
 /// A wrapped key and the version that wrapped it.
@@ -113,26 +119,27 @@ impl ReadyKey {
         if let Some(version) = self.view.matching(self.pipeline.kind(), &wrapped.key) {
             return Ok(version.number);
         }
-        let _one_at_a_time = self.entry.change().lock().await;
-        broker
-            .take_versions(
-                &cx.op_context(),
-                &self.entry,
-                &store::Change {
-                    intent: None,
-                    idempotency: None,
-                },
+        let number = || {
+            let now = self.entry.view().ok()?;
+            now.matching(self.pipeline.kind(), &wrapped.key).map(|version| version.number)
+        };
+        let _one_at_a_time = turn_at_provider(cx, &self.entry).await?;
+        // Somebody else may have taken it meanwhile.
+        if let Some(number) = number() {
+            return Ok(number);
+        }
+        let unannounced = store::Change {
+            intent: None,
+            idempotency: None,
+        };
+        broker.take_versions(&cx.op_context(), &self.entry, &unannounced).await?;
+        number().ok_or_else(|| {
+            Error::new(
+                ErrorKind::UpstreamProtocol,
+                "wrapped under a version that the key's description does not name",
             )
-            .await?;
-        let now = self.entry.view().ok();
-        now.and_then(|view| view.matching(self.pipeline.kind(), &wrapped.key).map(|version| version.number))
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::UpstreamProtocol,
-                    "wrapped under a version that the key's description does not name",
-                )
-                .into()
-            })
+            .into()
+        })
     }
 }
 

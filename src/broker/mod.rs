@@ -55,7 +55,7 @@ pub use idempotency::{InFlight, Kept};
 pub use inspect::{Inspected, InspectedRecipient};
 pub use principals::NewPrincipal;
 pub use read::{KeyQuery, Listed, NamedKey};
-pub use recover::{RecoverError, Recovery};
+pub use recover::{Circumstances, RecoverError, Recovery};
 pub use rewrap::{Rewrapped, scope_unsupported};
 pub use tenants::NewTenant;
 pub use tokens::{IssuedToken, TokenRequest};

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use claviger_provider::{KeyId, OpContext, TenantId};
 
 use super::{Broker, Code, Failure};
+use crate::access::Action;
 use crate::audit::{
-    ChangeHistory, Cut, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position, StateChange, Unavailable, Verb,
+    self, ChangeHistory, Cut, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position, StateChange, Unavailable, Verb,
 };
 use crate::store::{Change, StoreError};
 
@@ -57,82 +58,151 @@ pub struct Recovery {
     pub cuts: usize,
     /// Changes that were given up under `--accept-rollback`.
     pub given_up: usize,
+    /// Intents whose outcome is written when the log is able to.
+    pub following: usize,
+}
+
+/// What a start knows beside store and log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Go on although the store is older than the log, or the log older than the store.
+    pub accept_rollback: bool,
+    /// The last run closed the log in good order, with every record written.
+    pub was_clean: bool,
+}
+
+/// What is to be done about a change that the log has and the store lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is applied again.
+    Cut(Cut),
+    /// Its end was unknown when it was recorded; the store tells it now.
+    Unknown,
+    /// It is gone, which only the operator can accept.
+    Lost,
+}
+
+fn fate(change: &StateChange) -> Fate {
+    match change.intent.change().and_then(|change| change.cut()) {
+        Some(cut) => Fate::Cut(cut),
+        None if change.outcome.ending() == Some(Ending::Interrupted) => Fate::Unknown,
+        None => Fate::Lost,
+    }
+}
+
+/// The operation under which a cut is recorded whose request nobody knows any more.
+const fn action_of(cut: Cut) -> Action {
+    match cut {
+        Cut::Disable(_) => Action::Disable,
+        Cut::Sever(_) => Action::Sever,
+        Cut::Revoke(_) => Action::ManageTokens,
+        Cut::Suspend(_) => Action::ManageTenants,
+    }
 }
 
 impl Broker {
     /// Brings store and log to agree.
     ///
     /// # Errors
-    /// See [`RecoverError`]; nothing may be served then.
-    pub async fn recover(&self, open: Vec<OpenIntent>, history: &ChangeHistory, accept_rollback: bool) -> Result<Recovery, RecoverError> {
+    /// See [`RecoverError`]; nothing may be served then. A refusal changes nothing that a
+    /// later start compares.
+    pub async fn recover(&self, open: Vec<OpenIntent>, history: &ChangeHistory, how: Circumstances) -> Result<Recovery, RecoverError> {
         let mut done = Recovery::default();
-        self.fold_kill_file(&mut done).await?;
-        self.compare(history, accept_rollback, &mut done).await?;
+        self.fold_kill_file(how.was_clean, &mut done).await?;
+        let log_rolled_back = self.compare(history, how.accept_rollback, &mut done).await?;
         // Cuts first: what is loaded for the others must be loaded as the cuts leave it.
         let is_cut = |intent: &OpenIntent| intent.record().change().is_some_and(|change| change.cut().is_some());
         let (cuts, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_cut);
         for intent in cuts.into_iter().chain(others) {
-            self.resolve(intent, &mut done).await?;
+            self.resolve(intent, log_rolled_back, &mut done).await?;
+        }
+        // What an outcome that is still to be written was told from must stay.
+        if done.following == 0
+            && let Some(last) = self.store.last_applied().await?
+        {
+            self.store.prune_applied(last).await?;
         }
         Ok(done)
     }
 
-    /// Cuts that neither store nor log had room for.
-    async fn fold_kill_file(&self, done: &mut Recovery) -> Result<(), RecoverError> {
+    /// Cuts that store or log had no room for. Where the last run ended in order, the log
+    /// has their records; where it did not, nobody knows, and they are recorded here.
+    async fn fold_kill_file(&self, was_clean: bool, done: &mut Recovery) -> Result<(), RecoverError> {
         let entries = self.kill_file.entries();
-        for KillEntry { tenant, cut, .. } in &entries {
-            self.cut_again(*tenant, *cut, None).await?;
+        let mut folded = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let KillEntry { tenant, cut, .. } = entry;
+            // Without a position: it must not look as if the store held what comes before it.
+            self.cut_again(tenant, cut, None).await?;
             done.cuts += 1;
+            let recorded = if was_clean {
+                Ok(())
+            } else {
+                let record = self.log.entry(tenant, action_of(cut));
+                let recorded = self
+                    .log
+                    .record_cut(record, cut, Outcome::Success, (), Instant::now() + PATIENCE)
+                    .await;
+                recorded.map(audit::Recorded::into_value)
+            };
+            match recorded {
+                Ok(()) => folded.push(entry),
+                Err(error) => tracing::warn!(%error, ?cut, "a cut stays in the kill file until the log has room for its record"),
+            }
         }
-        if !entries.is_empty()
-            && let Err(error) = self.kill_file.clear(&entries)
-        {
+        if let Err(error) = self.kill_file.clear(&folded) {
             tracing::warn!(%error, "the kill file could not be cleared; its cuts are applied again at the next start");
         }
         Ok(())
     }
 
-    /// Changes that the log calls done and the store does not hold.
-    async fn compare(&self, history: &ChangeHistory, accept_rollback: bool, done: &mut Recovery) -> Result<(), RecoverError> {
+    /// Changes that the log calls done and the store does not hold. Answers whether a log
+    /// that is older than the store was accepted.
+    async fn compare(&self, history: &ChangeHistory, accept_rollback: bool, done: &mut Recovery) -> Result<bool, RecoverError> {
         let applied = self.store.last_applied().await?.map(Position);
         let after = match history.after(applied) {
             Ok(after) => after,
             Err(OpenError::StoreAhead { applied }) if !accept_rollback => return Err(RecoverError::LogBehind { applied }),
-            Err(OpenError::StoreAhead { .. }) => Vec::new(),
+            Err(OpenError::StoreAhead { .. }) => {
+                // The places after the log's end will be other records' now.
+                self.store
+                    .rewind_applied(history.last_effective().map(|position| position.0))
+                    .await?;
+                return Ok(true);
+            }
             Err(error) => return Err(RecoverError::Log(error)),
         };
-        let mut lost = Vec::new();
+        let mut missing = Vec::new();
         for change in after {
-            if self.store.is_applied(change.position.0).await? {
-                continue;
+            if !self.store.is_applied(change.position.0).await? {
+                missing.push((fate(&change), change));
             }
-            match change.intent.change().and_then(|change| change.cut()) {
-                Some(cut) => {
+        }
+        let mut lost = missing.iter().filter(|(fate, _)| *fate == Fate::Lost).map(|(_, change)| change);
+        if let Some(first) = lost.next()
+            && !accept_rollback
+        {
+            // Nothing is touched: a position applied now would hide what is missing before it.
+            let named = first.intent.change();
+            return Err(RecoverError::StoreBehind {
+                missing: 1 + lost.count(),
+                first: named.map_or_else(String::new, |change| format!("{} {}", change.verb, change.object)),
+            });
+        }
+        for (fate, change) in missing {
+            match fate {
+                Fate::Cut(cut) => {
                     self.cut_again(change.intent.tenant(), cut, Some(change.position.0)).await?;
                     done.cuts += 1;
                 }
-                // Its end was unknown when it was recorded; the store tells it now.
-                None if change.outcome.ending() == Some(Ending::Interrupted) => self.mark(&change).await?,
-                None => lost.push(change),
+                Fate::Unknown => self.mark(&change).await?,
+                Fate::Lost => {
+                    self.mark(&change).await?;
+                    done.given_up += 1;
+                }
             }
         }
-        if let Some(first) = lost.first()
-            && !accept_rollback
-        {
-            let first = first
-                .intent
-                .change()
-                .map_or_else(String::new, |change| format!("{} {}", change.verb, change.object));
-            return Err(RecoverError::StoreBehind {
-                missing: lost.len(),
-                first,
-            });
-        }
-        for change in lost {
-            self.mark(&change).await?;
-            done.given_up += 1;
-        }
-        Ok(())
+        Ok(false)
     }
 
     /// Takes a change off the list of what the store lacks.
@@ -145,7 +215,7 @@ impl Broker {
     }
 
     /// An intent without outcome gets one from what the store and the provider say.
-    async fn resolve(&self, intent: OpenIntent, done: &mut Recovery) -> Result<(), RecoverError> {
+    async fn resolve(&self, intent: OpenIntent, log_rolled_back: bool, done: &mut Recovery) -> Result<(), RecoverError> {
         let position = intent.position().0;
         let outcome = if self.store.is_applied(position).await? {
             Outcome::Success
@@ -162,14 +232,23 @@ impl Broker {
                     }
                     // At a provider something may have come to be that nobody knows of.
                     (None, _, _) if change.at_provider => Outcome::Interrupted,
+                    // The log does not go as far as the store: what came after is not known.
+                    (None, _, _) if log_rolled_back => Outcome::Interrupted,
                     // In the store alone: the transaction is not there, so nothing changed.
                     (None, _, _) => Outcome::Failed(Code::Internal.as_str()),
                 },
                 None => Outcome::Interrupted,
             }
         };
-        intent.resolve(&self.log, outcome, Instant::now() + PATIENCE).await?;
-        done.resolved += 1;
+        match intent.resolve(&self.log, outcome, Instant::now() + PATIENCE).await {
+            Ok(_) => done.resolved += 1,
+            // A full disk does not keep the gateway down: cuts must be possible.
+            Err(error) if error.follows() => {
+                tracing::warn!(%error, "an outcome follows when the log has room");
+                done.following += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use claviger_provider::ProviderKeyRef;
 
 use super::create_key::number_versions;
+use super::disable::turn_at_provider;
 use super::enclose::ready;
 use super::{Broker, Code, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
@@ -25,7 +26,7 @@ impl Broker {
         keep: Keep<'_, Key>,
     ) -> Result<Guarded<Key>, Failure> {
         cx.permitted(&permit);
-        let _one_at_a_time = key.change().lock().await;
+        let _one_at_a_time = turn_at_provider(cx, key).await?;
         let ready = ready(cx, key)?;
         if ready.pipeline.capabilities().rotation.is_none() {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
@@ -34,10 +35,13 @@ impl Broker {
             .announce(cx, audit::Change::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;
         let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()?).await?;
+        let _row = key.change().lock().await;
+        // The row as it is now: a disable may have come while the provider was asked.
+        let view = key.view()?;
         let now = self.now();
-        let (new, primary) = number_versions(&ready.view.versions, &described, now)?;
+        let (new, primary) = number_versions(&view.versions, &described, now)?;
         // The answer that is kept is the row as the transaction will leave it.
-        let mut after = Key::clone(&ready.view.key);
+        let mut after = Key::clone(&view.key);
         after.primary_version = primary;
         after.provider_key.clone_from(&described.id);
         after.revision += 1;
@@ -48,7 +52,7 @@ impl Broker {
             .add_key_versions(key.tenant(), key.id(), &new, primary, now, &change)
             .await?;
         cx.note(|facts| facts.key_version = Some(primary));
-        let versions = ready.view.versions.iter().cloned().chain(new).collect();
+        let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row.clone(), Some(versions));
         Ok(Guarded::free(row))
     }
@@ -56,7 +60,8 @@ impl Broker {
 
 impl Broker {
     /// Takes the rows of versions that the provider has and we do not: after an
-    /// interrupted rotate, or one that was made at the provider itself.
+    /// interrupted rotate, or one that was made at the provider itself. The caller has the
+    /// turn at the provider.
     ///
     /// # Errors
     /// What the provider or the store says.
@@ -72,6 +77,8 @@ impl Broker {
             version: String::new(),
         };
         let described = key.connection().pipeline().describe(cx, &named).await?;
+        let _row = key.change().lock().await;
+        let Ok(view) = key.view() else { return Ok(false) };
         let now = self.now();
         let (new, primary) = number_versions(&view.versions, &described, now)?;
         if new.is_empty() && primary == view.key.primary_version {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Broker, Cx, Failure, Guarded, Keep};
+use super::{Broker, Code, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
 use crate::audit::{self, Cut, Object, Verb};
 use crate::keys::ConnectionEntry;
@@ -32,6 +32,7 @@ impl Broker {
             .set_connection_severed(connection.tenant(), connection.id(), true, after.updated, &change)
             .await;
         let row = self.cut_committed(cx, cut, committed).await?.unwrap_or(after);
+        connection.cuts().count();
         connection.put(row.clone());
         self.cache().drop_connection(connection.id());
         Ok(Guarded::free(row))
@@ -50,10 +51,18 @@ impl Broker {
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
         cx.permitted(&permit);
-        let _one_at_a_time = connection.change().lock().await;
+        let cuts = connection.cuts().seen();
         let change = self
             .announce(cx, audit::Change::new(Verb::Restore, Object::Connection, &connection.id()))
             .await?;
+        let _one_at_a_time = connection.change().lock().await;
+        // What was severed after this request began stays so.
+        if connection.cuts().seen() != cuts {
+            return Err(Failure::new(
+                Code::ConnectionSevered,
+                "The connection was severed while it was being restored.",
+            ));
+        }
         self.lift_from_kill_file(Cut::Sever(connection.id())).await?;
         let after = switched(&connection.view(), false, self.now());
         let change = change.keeping(keep(&after)?);

@@ -23,14 +23,17 @@ impl Broker {
     ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
         cx.permitted(&permit);
-        let _one_at_a_time = key.change().lock().await;
-        let before = key.view()?.key;
-        patch.expected_revision = expected.unwrap_or(before.revision);
-        if patch.expected_revision != before.revision {
+        let revision = key.view()?.key.revision;
+        if expected.is_some_and(|expected| expected != revision) {
             return Err(crate::store::StoreError::Precondition.into());
         }
-        patch.at = self.now();
         let change = self.announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id())).await?;
+        let _one_at_a_time = key.change().lock().await;
+        patch.expected_revision = match expected {
+            Some(expected) => expected,
+            None => key.view()?.key.revision,
+        };
+        patch.at = self.now();
         let row = self.store.update_key(key.tenant(), key.id(), &patch, &change).await?;
         key.put(row.clone(), None);
         if patch.cache.is_some() {

@@ -8,7 +8,7 @@ use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
 use super::init::{create_private, write_line};
-use super::serve::{not_started, until_signal};
+use super::serve::{EndSignals, not_started};
 use super::{DevArgs, Terminal, cannot_write};
 use crate::boot::{Serving, StartOptions, init};
 use crate::client::{Call, Client, Failure, Problem, Settings, Token};
@@ -50,6 +50,7 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
     let _ = std::fs::remove_file(&token_file);
     write_line(&mut create_private(&token_file)?, &token).map_err(|error| local("the token's file", &error))?;
 
+    let end = EndSignals::take()?;
     let serving = Serving::start(
         &config,
         StartOptions {
@@ -68,7 +69,7 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
     let walked = walk(terminal, address, &token).await;
     if walked.is_ok() && !args.once {
         say(terminal, &copyable(address, &token_file))?;
-        until_signal().await?;
+        end.wait().await;
     }
     serving.stop().await;
     walked

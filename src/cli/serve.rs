@@ -1,6 +1,6 @@
 //! `claviger serve`: the gateway, until a signal ends it.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServeArgs;
 use crate::boot::{BootError, Serving, StartOptions};
@@ -19,8 +19,9 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
         metrics,
         ..StartOptions::default()
     };
+    let end = EndSignals::take()?;
     let serving = Serving::start(&config, options).await.map_err(|error| not_started(&error))?;
-    until_signal().await?;
+    end.wait().await;
     serving.stop().await;
     Ok(())
 }
@@ -40,14 +41,28 @@ pub(super) fn not_started(error: &BootError) -> Failure {
     Failure::Local(text)
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub(super) async fn until_signal() -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| Failure::Local(format!("signals cannot be waited for ({})", error.kind()));
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, from the moment that this was made: one that comes during the start
+/// ends the gateway in order right after it.
+pub(super) struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    /// Takes the signals over from the system's own way, which ends the process at once.
+    pub(super) fn take() -> Result<Self, Failure> {
+        let take = |kind| signal(kind).map_err(|error| Failure::Local(format!("signals cannot be waited for ({})", error.kind())));
+        Ok(Self {
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// Waits for one of them.
+    pub(super) async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub struct ServeArgs {
     /// Which configuration.
     #[command(flatten)]
     pub config: ConfigFile,
-    /// Start although the store is older than the log says: effects that the log holds are lost
+    /// Start although the store or the audit log was put back to an older copy: go on without what it lacks
     #[arg(long)]
     pub accept_rollback: bool,
 }

@@ -22,6 +22,8 @@ pub struct Server {
     pub limits: Limits,
     /// The longest time from a request's head to its answer; a caller can only shorten it.
     pub request_deadline: Duration,
+    /// How long `/readyz` says that a shutdown has begun before connections are refused.
+    pub drain_delay: Duration,
     /// How long a shutdown waits for what was accepted.
     pub drain_timeout: Duration,
 }
@@ -90,6 +92,7 @@ impl Server {
             trusted_proxies: section.setting_or("trusted_proxies", &Networks, Vec::new()),
             limits: section.table("limits", Limits::read),
             request_deadline: section.setting_or("request_deadline", &seconds(1, 60), Duration::from_secs(10)),
+            drain_delay: section.setting_or("drain_delay", &seconds(0, 60), Duration::ZERO),
             drain_timeout: section.setting_or("drain_timeout", &seconds(1, 600), Duration::from_secs(30)),
         }
     }

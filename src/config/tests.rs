@@ -119,7 +119,7 @@ fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
     let found = mistakes(text, &[("CLAVIGER_PROVIDERS__RETRIES", "3"), ("CLAVIGER_PROVIDERS__RETRY", "3")]);
     let starts = [
         "2:10: `server.listen` does not have the right form; expected an IP address with a port",
-        "3:1: there is no setting `lisen` in `server`; expected one of allow_plain_http, drain_timeout, limits, listen, ",
+        "3:1: there is no setting `lisen` in `server`; expected one of allow_plain_http, drain_delay, drain_timeout, limits, listen, ",
         "4:19: `server.drain_timeout` does not have the right form; expected a duration as a string",
         "6:11: `cache.max_age` is out of range; expected a duration as a string, a whole number with ms, s, m, h or d, from \"1s\" to \"5m\"",
         "7:11: `cache.enabled` cannot be a string; expected true or false",

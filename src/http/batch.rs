@@ -1,16 +1,17 @@
 //! `/v1/batch/*`: up to 1000 operations in one request. Each item has its own decision and
 //! record; one sync makes all of them durable.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use claviger_provider::ConnectionId;
+use dashmap::DashMap;
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use super::ask::Ask;
+use super::ask::{Ask, envelope};
 use super::data_keys::{GenerateDataKey, RewrapKey, UnwrapKey, WrapBytes, do_generate, do_rewrap, do_unwrap, do_wrap};
 use super::reply::{BatchAnswer, BatchItem, Reply};
 use super::wire::{Base64Secret, ContextPairs, Name};
@@ -44,8 +45,9 @@ pub struct GenerateItem {
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-    /// Reserved.
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
     #[serde(default)]
+    #[schema(ignore)]
     pub scope: Option<String>,
     /// Whether the plaintext is answered too; true where left out.
     #[serde(default)]
@@ -73,8 +75,9 @@ pub struct WrapItem {
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-    /// Reserved.
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
     #[serde(default)]
+    #[schema(ignore)]
     pub scope: Option<String>,
 }
 
@@ -128,11 +131,32 @@ pub struct RewrapItem {
 
 type Done = (Cx, Result<Guarded<BatchItem>, Failure>);
 
+/// What leads to the connection of an item.
+enum Way<'i> {
+    /// Its key's name.
+    Key(&'i Name),
+    /// The key that its wrapped key names.
+    Blob(&'i str),
+}
+
+impl Way<'_> {
+    /// Its connection; `None` where there is no such key, or none could be looked up: what is
+    /// wrong is the item's own to say.
+    async fn connection(self, ask: &Ask) -> Option<ConnectionId> {
+        let (directory, tenant) = (ask.broker.directory(), ask.cx.tenant());
+        let entry = match self {
+            Self::Key(name) => directory.key_by_name(tenant, name.as_str()).await,
+            Self::Blob(text) => directory.key(tenant, envelope(text).ok()?.header().key()).await,
+        };
+        entry.ok()?.map(|entry| entry.connection().id())
+    }
+}
+
 /// Runs the items, a bounded number at once, and at most so many for one key's connection.
-async fn run<I, F, Fut>(ask: Ask, items: Vec<I>, key: impl Fn(&I) -> Option<Name>, each: F) -> Result<Reply, Failure>
+async fn run<I, F, Fut>(ask: Ask, items: Vec<I>, way: impl Fn(&I) -> Way<'_> + Copy + Send, each: F) -> Result<Reply, Failure>
 where
     I: Send,
-    F: Fn(Ask, I) -> Fut,
+    F: Fn(Ask, I) -> Fut + Copy + Send,
     Fut: Future<Output = Result<Guarded<BatchItem>, Failure>> + Send,
 {
     ask.only_query(&[])?;
@@ -140,34 +164,27 @@ where
     if items.is_empty() || items.len() > MAX_ITEMS {
         return Err(Failure::invalid("/items", "1 to 1000 items"));
     }
-    let mut lanes: HashMap<Option<claviger_provider::ConnectionId>, Arc<Semaphore>> = HashMap::new();
-    let mut work = Vec::with_capacity(items.len());
-    for (place, item) in (0_u32..).zip(items) {
-        // Items whose key leads nowhere share one lane: they are refused without a call.
-        let connection = match key(&item) {
-            Some(name) => ask
-                .broker
-                .directory()
-                .key_by_name(ask.cx.tenant(), name.as_str())
-                .await?
-                .map(|entry| entry.connection().id()),
-            None => None,
-        };
-        let lane = Arc::clone(lanes.entry(connection).or_insert_with(|| Arc::new(Semaphore::new(PER_CONNECTION))));
+    // Items whose key leads nowhere share one lane: they are refused without a call.
+    let lanes: DashMap<Option<ConnectionId>, Arc<Semaphore>> = DashMap::new();
+    let lanes = &lanes;
+    let work = (0_u32..).zip(items).map(|(place, item)| {
         let mut of_item = ask.clone();
         of_item.cx = ask.cx.item(place);
-        let cx = of_item.cx.clone();
-        let done = each(of_item, item);
-        work.push(async move {
-            let deadline = cx.info().deadline;
-            let result = match tokio::time::timeout_at(deadline.into(), lane.acquire()).await {
-                Ok(Ok(_turn)) => done.await,
+        async move {
+            let cx = of_item.cx.clone();
+            let turn = async {
+                let connection = way(&item).connection(&of_item).await;
+                let lane = Arc::clone(&lanes.entry(connection).or_insert_with(|| Arc::new(Semaphore::new(PER_CONNECTION))));
+                lane.acquire_owned().await
+            };
+            let result = match tokio::time::timeout_at(cx.info().deadline.into(), turn).await {
+                Ok(Ok(_turn)) => each(of_item, item).await,
                 Ok(Err(closed)) => Err(Failure::internal(&closed)),
                 Err(_) => Err(Failure::deadline()),
             };
             (cx, result)
-        });
-    }
+        }
+    });
     let done: Vec<Done> = stream::iter(work).buffered(UNDER_WAY).collect().await;
     Ok(Reply::Batch(done))
 }
@@ -179,7 +196,7 @@ pub async fn generate(ask: Ask, body: GenerateBatch) -> Result<Reply, Failure> {
     run(
         ask,
         body.items,
-        |item| Some(item.key.clone()),
+        |item| Way::Key(&item.key),
         |ask, item| async move {
             let body = GenerateDataKey {
                 bytes: item.bytes,
@@ -208,7 +225,7 @@ pub async fn wrap(ask: Ask, body: WrapBatch) -> Result<Reply, Failure> {
     run(
         ask,
         body.items,
-        |item| Some(item.key.clone()),
+        |item| Way::Key(&item.key),
         |ask, item| async move {
             let body = WrapBytes {
                 plaintext: item.plaintext,
@@ -235,7 +252,7 @@ pub async fn unwrap(ask: Ask, body: UnwrapBatch) -> Result<Reply, Failure> {
     run(
         ask,
         body.items,
-        |item| item.key.clone(),
+        |item| item.key.as_ref().map_or(Way::Blob(&item.wrapped), Way::Key),
         |ask, item| async move {
             let body = UnwrapKey {
                 wrapped: item.wrapped,
@@ -262,7 +279,7 @@ pub async fn rewrap(ask: Ask, body: RewrapBatch) -> Result<Reply, Failure> {
     run(
         ask,
         body.items,
-        |item| Some(item.key.clone()),
+        |item| Way::Key(&item.key),
         |ask, item| async move {
             let body = RewrapKey {
                 wrapped: item.wrapped,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, Type};
 
 use super::answer::etag;
 use super::ask::Ask;
@@ -70,6 +71,7 @@ pub struct CreateConnection {
     /// The connection's name, unique in the tenant.
     pub name: Name,
     /// The provider's family.
+    #[schema(schema_with = built_providers)]
     pub provider: ProviderName,
     /// The provider's own settings, secrets included; secrets are never shown again.
     #[schema(value_type = Object)]
@@ -77,6 +79,13 @@ pub struct CreateConnection {
     /// The user's labels.
     #[serde(default)]
     pub labels: Option<LabelMap>,
+}
+
+/// The families that this release reaches. The document names no other, so that it promises
+/// nothing but what is there; asking for another one is `unsupported`.
+fn built_providers() -> Object {
+    let object = Object::builder().schema_type(Type::String).enum_values(Some(["local"]));
+    object.description(Some("The provider's family.")).build()
 }
 
 /// What a connection's PATCH may change; what is left out stays.
@@ -232,7 +241,7 @@ pub enum BindingShown {
 /// How a key gets a new version.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum RotationShown {
+pub enum RotationWay {
     /// The provider's key gets one.
     InPlace,
     /// A new provider key becomes one.
@@ -255,7 +264,7 @@ pub struct CapabilitiesShown {
     /// What binds the encryption context.
     pub context: BindingShown,
     /// How keys are rotated; null where they are not.
-    pub rotation: Option<RotationShown>,
+    pub rotation: Option<RotationWay>,
     /// Whether keys can be enabled and disabled at the provider.
     pub set_state: bool,
     /// Whether deletion can be scheduled.
@@ -280,8 +289,8 @@ impl From<Capabilities> for CapabilitiesShown {
                 ContextBinding::CommitmentOnly => BindingShown::CommitmentOnly,
             },
             rotation: can.rotation.map(|rotation| match rotation {
-                Rotation::InPlace => RotationShown::InPlace,
-                Rotation::NewKey => RotationShown::NewKey,
+                Rotation::InPlace => RotationWay::InPlace,
+                Rotation::NewKey => RotationWay::NewKey,
             }),
             set_state: can.set_state,
             schedule_deletion: can.schedule_deletion,
@@ -340,7 +349,7 @@ pub async fn create(ask: Ask, body: CreateConnection) -> Result<Reply, Failure> 
 
 #[utoipa::path(get, path = "/v1/connections", operation_id = "listConnections", tag = "connections",
     params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
     responses((status = 200, description = "A page of connections.", body = ConnectionList)))]
 /// List connections, by name.
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
@@ -354,7 +363,7 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(get, path = "/v1/connections/{connection}", operation_id = "getConnection", tag = "connections",
-    params(("connection" = String, Path, description = "The connection's name.")),
+    params(("connection" = Name, Path, description = "The connection's name.")),
     responses((status = 200, description = "The connection.", body = ConnectionShown)))]
 /// Read a connection.
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
@@ -371,7 +380,7 @@ pub async fn get(ask: Ask) -> Result<Reply, Failure> {
 
 #[utoipa::path(patch, path = "/v1/connections/{connection}", operation_id = "updateConnection", tag = "connections",
     request_body = UpdateConnection,
-    params(("connection" = String, Path, description = "The connection's name."),
+    params(("connection" = Name, Path, description = "The connection's name."),
         ("If-Match" = String, Header, description = "The connection's etag, or `*`.")),
     responses((status = 200, description = "The connection.", body = ConnectionShown)))]
 /// Change a connection's labels. Where it leads never changes: that is another connection.
@@ -387,7 +396,7 @@ pub async fn update(ask: Ask, body: UpdateConnection) -> Result<Reply, Failure> 
 }
 
 #[utoipa::path(delete, path = "/v1/connections/{connection}", operation_id = "deleteConnection", tag = "connections",
-    params(("connection" = String, Path, description = "The connection's name.")),
+    params(("connection" = Name, Path, description = "The connection's name.")),
     responses((status = 204, description = "Deleted.")))]
 /// Delete a connection that no key uses.
 pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
@@ -397,7 +406,7 @@ pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/connections/{connection}/check", operation_id = "checkConnection", tag = "connections",
-    params(("connection" = String, Path, description = "The connection's name.")),
+    params(("connection" = Name, Path, description = "The connection's name.")),
     responses((status = 200, description = "What was found.", body = CheckShown)))]
 /// Try each right of a connection, without acting on any key.
 pub async fn check(ask: Ask) -> Result<Reply, Failure> {
@@ -422,7 +431,7 @@ pub async fn check(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(get, path = "/v1/connections/{connection}/capabilities", operation_id = "getConnectionCapabilities", tag = "connections",
-    params(("connection" = String, Path, description = "The connection's name.")),
+    params(("connection" = Name, Path, description = "The connection's name.")),
     responses((status = 200, description = "What it can do.", body = CapabilitiesShown)))]
 /// What a connection's provider can do: inside itself, through memory, or not at all.
 pub async fn capabilities(ask: Ask) -> Result<Reply, Failure> {
@@ -436,7 +445,7 @@ pub async fn capabilities(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/connections/{connection}/sever", operation_id = "severConnection", tag = "connections",
-    params(("connection" = String, Path, description = "The connection's name.")),
+    params(("connection" = Name, Path, description = "The connection's name.")),
     responses((status = 200, description = "The connection.", body = ConnectionShown)))]
 /// Cut a connection off, at the next request, cache included.
 pub async fn sever(ask: Ask) -> Result<Reply, Failure> {
@@ -451,7 +460,7 @@ pub async fn sever(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/connections/{connection}/restore", operation_id = "restoreConnection", tag = "connections",
-    params(("connection" = String, Path, description = "The connection's name.")),
+    params(("connection" = Name, Path, description = "The connection's name.")),
     responses((status = 200, description = "The connection.", body = ConnectionShown)))]
 /// Undo a sever.
 pub async fn restore(ask: Ask) -> Result<Reply, Failure> {

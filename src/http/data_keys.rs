@@ -24,8 +24,9 @@ pub struct GenerateDataKey {
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-    /// Reserved.
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
     #[serde(default)]
+    #[schema(ignore)]
     pub scope: Option<String>,
     /// Whether the plaintext is answered too; true where left out.
     #[serde(default)]
@@ -57,8 +58,9 @@ pub struct WrapBytes {
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-    /// Reserved.
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
     #[serde(default)]
+    #[schema(ignore)]
     pub scope: Option<String>,
 }
 
@@ -261,7 +263,7 @@ pub(super) async fn do_rewrap(ask: &Ask, key: &Name, body: RewrapKey) -> Result<
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/data-keys", operation_id = "generateDataKey", tag = "data keys", request_body = GenerateDataKey,
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The data key.", body = DataKeyShown)))]
 /// Generate a data key, in clear and wrapped.
 pub async fn generate(ask: Ask, body: GenerateDataKey) -> Result<Reply, Failure> {
@@ -270,7 +272,7 @@ pub async fn generate(ask: Ask, body: GenerateDataKey) -> Result<Reply, Failure>
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/wrap", operation_id = "wrapKey", tag = "data keys", request_body = WrapBytes,
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The wrapped key.", body = WrappedShown)))]
 /// Wrap 1 to 4096 bytes of the caller's.
 pub async fn wrap(ask: Ask, body: WrapBytes) -> Result<Reply, Failure> {
@@ -279,7 +281,7 @@ pub async fn wrap(ask: Ask, body: WrapBytes) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/unwrap", operation_id = "unwrapKey", tag = "data keys", request_body = UnwrapKey,
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The bytes.", body = UnwrappedShown)))]
 /// Open a wrapped key of the named key.
 pub async fn unwrap(ask: Ask, body: UnwrapKey) -> Result<Reply, Failure> {
@@ -296,7 +298,7 @@ pub async fn unwrap_any(ask: Ask, body: UnwrapKey) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/rewrap", operation_id = "rewrapKey", tag = "data keys", request_body = RewrapKey,
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The wrapped key.", body = RewrappedShown)))]
 /// Wrap a wrapped key anew, under the key's primary version or under another key.
 pub async fn rewrap(ask: Ask, body: RewrapKey) -> Result<Reply, Failure> {

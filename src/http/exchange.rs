@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request};
@@ -27,6 +27,9 @@ use crate::telemetry::metrics;
 const CLIENT_TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
 const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
 const JUSTIFICATION: HeaderName = HeaderName::from_static("claviger-justification");
+/// The shortest deadline that a caller may ask for: below it a healthy gateway on a slow disk
+/// would fail requests at random, and a caller could fill the log with its own time-outs.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// Methods with a JSON body.
 const WITH_BODY: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
 
@@ -185,9 +188,12 @@ fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) 
         .map(|value| value.to_str().ok().and_then(|text| duration::parse(text).ok()))
     {
         None => longest,
-        Some(Some(asked)) if !asked.is_zero() => asked.min(longest),
+        Some(Some(asked)) if asked >= SHORTEST => asked.min(longest),
         Some(_) => {
-            wrong = Err(Failure::invalid("header:Claviger-Timeout", "a duration such as 800ms or 5s"));
+            wrong = Err(Failure::invalid(
+                "header:Claviger-Timeout",
+                "a duration such as 800ms or 5s, at least 100ms",
+            ));
             longest
         }
     };

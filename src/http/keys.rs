@@ -3,7 +3,9 @@
 use axum::http::StatusCode;
 use claviger_provider::{KeyId, KeySpec};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, SchemaType, Type};
 
 use super::answer::etag;
 use super::ask::Ask;
@@ -61,10 +63,12 @@ pub struct CreateKey {
     pub connection: Name,
     /// What to make; `aes-256` where left out.
     #[serde(default)]
+    #[schema(schema_with = built_specs)]
     pub spec: Option<Spec>,
-    /// A key that exists at the provider, to adopt instead of making one.
+    /// A key that exists at the provider, to adopt instead of making one. The embedded
+    /// provider has none but its own, so the document does not offer it yet.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 512)]
+    #[schema(ignore)]
     pub provider_key: Option<String>,
     /// The user's labels.
     #[serde(default)]
@@ -76,6 +80,14 @@ pub struct CreateKey {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
     pub id: Option<KeyId>,
+}
+
+/// What the built providers make keys of; another one is `unsupported`.
+fn built_specs() -> Object {
+    let object = Object::builder()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some([json!("aes-256"), Value::Null]));
+    object.description(Some("What to make; `aes-256` where left out.")).build()
 }
 
 /// What a key's PATCH may change; what is left out stays.
@@ -290,10 +302,10 @@ pub async fn create(ask: Ask, body: CreateKey) -> Result<Reply, Failure> {
 
 #[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "keys",
     params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before."),
-        ("connection" = Option<String>, Query, description = "Only keys of this connection."),
-        ("state" = Option<String>, Query, description = "Only `enabled` or only `disabled` ones."),
-        ("label" = Option<String>, Query, description = "Only keys with this label, `name=value`.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$"),
+        ("connection" = Option<Name>, Query, description = "Only keys of this connection."),
+        ("state" = Option<KeyState>, Query, description = "Only `enabled` or only `disabled` ones."),
+        ("label" = Option<String>, Query, description = "Only keys with this label, `name=value`.", pattern = "^[^=]*=")),
     responses((status = 200, description = "A page of keys.", body = KeyList)))]
 /// List keys, by name. A page can hold fewer keys than asked for where the credential
 /// reaches only some of them.
@@ -334,7 +346,7 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(get, path = "/v1/keys/{key}", operation_id = "getKey", tag = "keys",
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The key.", body = KeyShown)))]
 /// Read a key.
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
@@ -345,7 +357,7 @@ pub async fn get(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(patch, path = "/v1/keys/{key}", operation_id = "updateKey", tag = "keys", request_body = UpdateKey,
-    params(("key" = String, Path, description = "The key's name."),
+    params(("key" = Name, Path, description = "The key's name."),
         ("If-Match" = String, Header, description = "The key's etag, or `*`.")),
     responses((status = 200, description = "The key.", body = KeyShown)))]
 /// Change a key's name, labels or cache rules.
@@ -364,7 +376,7 @@ pub async fn update(ask: Ask, body: UpdateKey) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(delete, path = "/v1/keys/{key}", operation_id = "deleteKey", tag = "keys",
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 204, description = "Detached.")))]
 /// Detach a key: nothing happens at the provider, and the id is kept.
 pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
@@ -374,7 +386,7 @@ pub async fn delete(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(get, path = "/v1/keys/{key}/versions", operation_id = "listKeyVersions", tag = "keys",
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The versions.", body = VersionList)))]
 /// List a key's versions, oldest first.
 pub async fn versions(ask: Ask) -> Result<Reply, Failure> {
@@ -397,7 +409,7 @@ fn version_shown(version: &KeyVersion) -> VersionShown {
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/rotate", operation_id = "rotateKey", tag = "keys",
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The key with its new primary version.", body = KeyShown)))]
 /// Make a new primary version; the old ones still unwrap.
 pub async fn rotate(ask: Ask) -> Result<Reply, Failure> {
@@ -414,7 +426,7 @@ pub async fn rotate(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/enable", operation_id = "enableKey", tag = "keys", request_body = Option<SwitchKey>,
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The key.", body = KeyShown)))]
 /// Undo a disable.
 pub async fn enable(ask: Ask, body: SwitchKey) -> Result<Reply, Failure> {
@@ -431,7 +443,7 @@ pub async fn enable(ask: Ask, body: SwitchKey) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/disable", operation_id = "disableKey", tag = "keys", request_body = Option<SwitchKey>,
-    params(("key" = String, Path, description = "The key's name.")),
+    params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The key.", body = KeyShown)))]
 /// Stop every use of a key at the next request, cache included. With `at_provider` the key
 /// is disabled at the provider too; if that fails, the disable here stands.

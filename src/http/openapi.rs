@@ -16,7 +16,7 @@ use super::{batch, connections, data_keys, inspect, keys, principals, tenants, t
 #[openapi(
     info(
         title = "Claviger",
-        description = "One REST API over AWS KMS, Google Cloud KMS, Azure Key Vault, Vault Transit and an embedded provider.",
+        description = "One REST API over key-management services. This release reaches the embedded provider.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
@@ -52,11 +52,25 @@ pub fn document(rows: &[Row]) -> Value {
         let Some(operation) = document["paths"][row.path].get_mut(&method).and_then(Value::as_object_mut) else {
             continue;
         };
+        plain_body(operation);
         add_headers(operation, &row.method, row.path);
         add_failures(operation, &row.method, row.path, row.body == BATCH);
     }
     service_paths(&mut document);
     document
+}
+
+/// A body that may be left out: utoipa also says of it that it may be `null`, which is refused.
+fn plain_body(operation: &mut Map<String, Value>) {
+    let Some(schema) = operation
+        .get_mut("requestBody")
+        .and_then(|body| body.pointer_mut("/content/application~1json/schema"))
+    else {
+        return;
+    };
+    if let Some(body) = schema.pointer("/oneOf/0").cloned() {
+        *schema = body;
+    }
 }
 
 fn add_headers(operation: &mut Map<String, Value>, method: &Method, path: &str) {
@@ -69,8 +83,8 @@ fn add_headers(operation: &mut Map<String, Value>, method: &Method, path: &str) 
         ),
         text(
             "Claviger-Timeout",
-            json!({"type": "string", "pattern": "^[1-9][0-9]{0,6}(ms|s)$"}),
-            "Shortens the deadline, for instance 800ms.",
+            json!({"type": "string", "pattern": "^([1-9][0-9]{2,6}ms|[1-9][0-9]{0,3}s)$"}),
+            "Shortens the deadline, for instance 800ms; at least 100ms.",
         ),
         text(
             "Claviger-Justification",

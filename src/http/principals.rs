@@ -123,7 +123,7 @@ pub async fn create(ask: Ask, body: CreatePrincipal) -> Result<Reply, Failure> {
 
 #[utoipa::path(get, path = "/v1/principals", operation_id = "listPrincipals", tag = "access",
     params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
     responses((status = 200, description = "A page of principals.", body = PrincipalList)))]
 /// List principals, by name.
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
@@ -137,7 +137,7 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(get, path = "/v1/principals/{principal}", operation_id = "getPrincipal", tag = "access",
-    params(("principal" = String, Path, description = "The principal's name.")),
+    params(("principal" = Name, Path, description = "The principal's name.")),
     responses((status = 200, description = "The principal.", body = PrincipalShown)))]
 /// Read a principal.
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {
@@ -148,7 +148,7 @@ pub async fn get(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(delete, path = "/v1/principals/{principal}", operation_id = "deletePrincipal", tag = "access",
-    params(("principal" = String, Path, description = "The principal's name.")),
+    params(("principal" = Name, Path, description = "The principal's name.")),
     responses((status = 204, description = "Deleted, with its tokens.")))]
 /// Delete a principal; its tokens are refused from then on.
 pub async fn delete(ask: Ask) -> Result<Reply, Failure> {

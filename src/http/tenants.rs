@@ -94,7 +94,7 @@ pub async fn create(ask: Ask, body: CreateTenant) -> Result<Reply, Failure> {
 
 #[utoipa::path(get, path = "/v1/tenants", operation_id = "listTenants", tag = "access",
     params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
     responses((status = 200, description = "A page of tenants.", body = TenantList)))]
 /// List tenants, by name.
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
@@ -108,7 +108,7 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(get, path = "/v1/tenants/{tenant}", operation_id = "getTenant", tag = "access",
-    params(("tenant" = String, Path, description = "The tenant's name.")),
+    params(("tenant" = Name, Path, description = "The tenant's name.")),
     responses((status = 200, description = "The tenant.", body = TenantShown)))]
 /// Read a tenant.
 pub async fn get(ask: Ask) -> Result<Reply, Failure> {

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use axum::http::StatusCode;
 use claviger_provider::{KeyId, TokenId};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Array, Object, Type};
 
 use super::ask::Ask;
 use super::handler::{empty_reply, json_reply, keeper};
@@ -23,7 +25,7 @@ use crate::store::model::Token;
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// The operations that it allows, from the closed list of actions.
-    #[schema(value_type = Vec<String>, min_items = 1, example = json!(["Wrap", "Unwrap"]))]
+    #[schema(schema_with = actions)]
     pub operations: Vec<Action>,
     /// The names of the keys that it reaches, at most 256; every key where left out.
     #[serde(default)]
@@ -32,6 +34,15 @@ pub struct CreateToken {
     /// How long it lives, at most 366d; 90d where left out.
     #[serde(default)]
     pub expires_in: Option<DurationText>,
+}
+
+/// The closed list.
+fn actions() -> Array {
+    let words = Action::ALL.iter().map(|action| action.as_str());
+    let items = Object::builder().schema_type(Type::String).enum_values(Some(words));
+    let array = Array::builder().items(items).min_items(Some(1)).max_items(Some(Action::ALL.len()));
+    let array = array.description(Some("The operations that it allows, from the closed list of actions."));
+    array.examples([json!(["Wrap", "Unwrap"])]).build()
 }
 
 /// A token, without its text.
@@ -90,7 +101,7 @@ fn shown(token: &Token) -> Result<TokenShown, Failure> {
 }
 
 #[utoipa::path(post, path = "/v1/principals/{principal}/tokens", operation_id = "createToken", tag = "access", request_body = CreateToken,
-    params(("principal" = String, Path, description = "The principal's name.")),
+    params(("principal" = Name, Path, description = "The principal's name.")),
     responses((status = 201, description = "The token with its text.", body = TokenIssued)))]
 /// Issue a token. It can allow no more than the credential that issues it.
 pub async fn create(ask: Ask, body: CreateToken) -> Result<Reply, Failure> {
@@ -133,9 +144,9 @@ async fn key_ids(ask: &Ask, names: &[Name]) -> Result<BTreeSet<KeyId>, Failure> 
 }
 
 #[utoipa::path(get, path = "/v1/principals/{principal}/tokens", operation_id = "listTokens", tag = "access",
-    params(("principal" = String, Path, description = "The principal's name."),
+    params(("principal" = Name, Path, description = "The principal's name."),
         ("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
     responses((status = 200, description = "A page of tokens.", body = TokenList)))]
 /// List a principal's tokens; their texts are never shown again.
 pub async fn list(ask: Ask) -> Result<Reply, Failure> {
@@ -153,7 +164,7 @@ pub async fn list(ask: Ask) -> Result<Reply, Failure> {
 }
 
 #[utoipa::path(delete, path = "/v1/principals/{principal}/tokens/{token}", operation_id = "deleteToken", tag = "access",
-    params(("principal" = String, Path, description = "The principal's name."), ("token" = String, Path, description = "The token's id.")),
+    params(("principal" = Name, Path, description = "The principal's name."), ("token" = String, Path, description = "The token's id.", pattern = "^[0-9a-f]{32}$")),
     responses((status = 204, description = "Revoked.")))]
 /// Revoke a token: refused at the next request.
 pub async fn delete(ask: Ask) -> Result<Reply, Failure> {

@@ -1,6 +1,7 @@
 //! One key and one connection in memory, with the gates that answers pass.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use claviger_provider::{ConnectionId, KeyId, Pipeline, ProviderKeyRef, ProviderKind, TenantId};
 use parking_lot::RwLock;
@@ -50,6 +51,24 @@ pub struct ConnectionEntry {
     pipeline: Pipeline,
     gate: RwLock<ConnectionView>,
     change: Mutex<()>,
+    cuts: Cuts,
+}
+
+/// How often something was cut off since it was loaded, also when it was cut off already:
+/// what undoes a cut tells by it that another one was asked for after it began.
+#[derive(Default)]
+pub struct Cuts(AtomicU64);
+
+impl Cuts {
+    /// Their number.
+    pub fn seen(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Counts one; under the `change` lock.
+    pub fn count(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
 }
 
 impl ConnectionEntry {
@@ -60,6 +79,7 @@ impl ConnectionEntry {
             pipeline,
             gate: RwLock::new(Arc::new(connection)),
             change: Mutex::new(()),
+            cuts: Cuts::default(),
         }
     }
 
@@ -83,9 +103,15 @@ impl ConnectionEntry {
         Arc::clone(&self.gate.read())
     }
 
-    /// Changes of one connection happen one after the other.
+    /// Changes of one connection's row happen one after the other. It is held for as long as
+    /// the store takes, and never while log or provider are waited for: a sever waits for it.
     pub const fn change(&self) -> &Mutex<()> {
         &self.change
+    }
+
+    /// How often it was severed.
+    pub const fn cuts(&self) -> &Cuts {
+        &self.cuts
     }
 
     /// Takes the gate exclusively and puts a committed row in place: no answer that was
@@ -102,6 +128,8 @@ pub struct KeyEntry {
     connection: Arc<ConnectionEntry>,
     gate: RwLock<Option<KeyView>>,
     change: Mutex<()>,
+    at_provider: Mutex<()>,
+    cuts: Cuts,
 }
 
 /// The key was detached.
@@ -116,6 +144,8 @@ impl KeyEntry {
             connection,
             gate: RwLock::new(Some(view)),
             change: Mutex::new(()),
+            at_provider: Mutex::new(()),
+            cuts: Cuts::default(),
         }
     }
 
@@ -142,9 +172,21 @@ impl KeyEntry {
         self.gate.read().clone().ok_or(Gone)
     }
 
-    /// Changes of one key happen one after the other.
+    /// Changes of one key's row happen one after the other. It is held for as long as the
+    /// store takes, and never while log or provider are waited for: a disable waits for it.
     pub const fn change(&self) -> &Mutex<()> {
         &self.change
+    }
+
+    /// Changes of one key at its provider happen one after the other. Taken before
+    /// [`KeyEntry::change`].
+    pub const fn at_provider(&self) -> &Mutex<()> {
+        &self.at_provider
+    }
+
+    /// How often it was disabled.
+    pub const fn cuts(&self) -> &Cuts {
+        &self.cuts
     }
 
     /// Takes the gate exclusively and puts committed rows in place: no answer that was
@@ -232,18 +274,23 @@ impl Watch {
 /// The places of those that have moved on; `hand_over` did not run then.
 pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Result<R, Vec<usize>> {
     let mut keys: Vec<&Arc<KeyEntry>> = watches.iter().map(|watch| &watch.entry).collect();
-    keys.sort_unstable_by_key(|entry| entry.id);
-    keys.dedup_by_key(|entry| entry.id);
+    keys.sort_unstable_by_key(|entry| place(entry.id, entry));
+    keys.dedup_by(|a, b| Arc::ptr_eq(a, b));
     let mut connections: Vec<&Arc<ConnectionEntry>> = keys.iter().map(|entry| &entry.connection).collect();
-    connections.sort_unstable_by_key(|entry| entry.id);
-    connections.dedup_by_key(|entry| entry.id);
+    connections.sort_unstable_by_key(|entry| place(entry.id, entry));
+    connections.dedup_by(|a, b| Arc::ptr_eq(a, b));
 
-    let keys: Vec<_> = keys.iter().map(|entry| (entry.id, entry.gate.read())).collect();
-    let connections: Vec<_> = connections.iter().map(|entry| (entry.id, entry.gate.read())).collect();
+    let keys: Vec<_> = keys.iter().map(|entry| (place(entry.id, entry), entry.gate.read())).collect();
+    let connections: Vec<_> = connections
+        .iter()
+        .map(|entry| (place(entry.id, entry), entry.gate.read()))
+        .collect();
     let same = |watch: &Watch| {
-        let key = keys.binary_search_by_key(&watch.entry.id, |(id, _)| *id).map(|at| &keys[at].1);
+        let key = place(watch.entry.id, &watch.entry);
+        let connection = place(watch.entry.connection.id, &watch.entry.connection);
+        let key = keys.binary_search_by_key(&key, |(at, _)| *at).map(|at| &keys[at].1);
         let connection = connections
-            .binary_search_by_key(&watch.entry.connection.id, |(id, _)| *id)
+            .binary_search_by_key(&connection, |(at, _)| *at)
             .map(|at| &connections[at].1);
         key.is_ok_and(|gate| gate.as_ref().is_some_and(|view| view.key.epoch == watch.key_epoch))
             && connection.is_ok_and(|gate| gate.epoch == watch.connection_epoch)
@@ -255,6 +302,12 @@ pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Resul
         .map(|(at, _)| at)
         .collect();
     if moved.is_empty() { Ok(hand_over()) } else { Err(moved) }
+}
+
+/// An entry's place in the order of gates. A key that was detached and adopted again has two
+/// entries of one id for as long as somebody holds the first.
+fn place<I, E>(id: I, entry: &Arc<E>) -> (I, usize) {
+    (id, Arc::as_ptr(entry).addr())
 }
 
 #[cfg(test)]

@@ -85,6 +85,9 @@ pub trait Store: SealedStore {
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     /// Forgets applied positions below `before`, but for the largest of all.
     async fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
+    /// Makes `last` the largest position applied, or forgets them all: for a log that was
+    /// put back to an older copy, where the places after its end will be other intents'.
+    async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
 
     /// The answer kept for this idempotency key, if it is younger than 24 hours.
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;

@@ -104,6 +104,7 @@ forward! {
     fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
+    fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
     fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
     fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
     fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;

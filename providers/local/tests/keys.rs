@@ -252,6 +252,20 @@ async fn nothing_outside_can_be_adopted() {
     assert_eq!((error.kind, error.advice.is_some()), (ErrorKind::Unsupported, true));
 }
 
+#[tokio::test]
+async fn a_key_that_was_let_go_of_is_adopted_again_by_its_tenant_alone() {
+    let bench = Bench::new().await;
+    let again = KeyRequest {
+        adopt: Some(bench.key.id.clone()),
+        ..request(bench.id)
+    };
+    let described = bench.provider.create_key(&bench.cx, &again).await.unwrap();
+    assert_eq!(described.versions[described.primary].key, bench.key);
+
+    let error = bench.provider.create_key(&cx(TenantId::random()), &again).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyNotFound);
+}
+
 #[test]
 fn there_are_no_settings() {
     assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), Settings {});

@@ -46,6 +46,11 @@ pub enum Request {
         /// The server's name of it.
         id: String,
     },
+    /// Gives a key a new version, as its owner may at any time; the older ones wrap no more.
+    RotateKey {
+        /// The server's name of it.
+        id: String,
+    },
     /// Enables or disables a key at the server.
     ChangeState {
         /// The server's name of it.
@@ -170,6 +175,11 @@ fn obey(server: &FakeServer, request: Request) -> Answer {
         Request::ResetJournal => server.faults().reset_journal(),
         Request::MakeKey { id } => server.make_key(&id),
         Request::RemoveKey { id } => server.remove_key(&id),
+        Request::RotateKey { id } => {
+            if !server.rotate_key(&id) {
+                return refused("no such key".into());
+            }
+        }
         Request::ChangeState { id, enabled } => {
             let state = if enabled { KeyState::Enabled } else { KeyState::Disabled };
             if !server.change_state(&id, state) {

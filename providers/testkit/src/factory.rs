@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    Call, Capabilities, ConnectionId, Error, Factory, ParsedSettings, Provider, ProviderKind, Secret, SettingsError, TenantId,
+    Call, Capabilities, ConnectionId, Error, Factory, ParsedSettings, Provider, ProviderKind, Rotation, Secret, SettingsError, TenantId,
 };
 
 use crate::{FakeConfig, FakeProvider, FakeServer};
@@ -61,6 +61,9 @@ impl Factory for FakeFactory {
 const CONTROL: &str = "CLAVIGER_TESTKIT_CONTROL";
 /// The variable that names a file into which the control port's address is written.
 const CONTROL_FILE: &str = "CLAVIGER_TESTKIT_CONTROL_FILE";
+/// The variable that makes the fake a service that can do everything (`capable`), which
+/// rotates by making new keys.
+const PLAYS: &str = "CLAVIGER_TESTKIT_PLAYS";
 
 impl FakeFactory {
     /// A fake with a control port, where `CLAVIGER_TESTKIT_CONTROL` asks for one. The port
@@ -74,6 +77,10 @@ impl FakeFactory {
         }
         // Closed when dropped: it is to stay until the process ends.
         std::mem::forget(control);
-        Some(Self::new(server, FakeConfig::default()))
+        let config = match std::env::var(PLAYS).as_deref() {
+            Ok("capable") => FakeConfig::capable(ProviderKind::Vault, Rotation::NewKey),
+            Ok(_) | Err(_) => FakeConfig::default(),
+        };
+        Some(Self::new(server, config))
     }
 }

@@ -75,6 +75,8 @@ pub struct FakeServer {
 struct FakeKey {
     versions: Vec<Arc<XaesKey>>,
     state: KeyState,
+    /// Whether only the newest version wraps, whichever is named.
+    newest_only: bool,
     /// The id under which `create_key` made it; with rotation by new keys, its successors'
     /// are `id.2` and so on.
     origin: String,
@@ -101,6 +103,16 @@ impl FakeServer {
         self.keys.lock().remove(id);
     }
 
+    /// Gives a key a new version, as its owner may at any time, after which the older ones
+    /// wrap no more; whether there was such a key.
+    pub fn rotate_key(&self, id: &str) -> bool {
+        let mut keys = self.keys.lock();
+        let Some(key) = keys.get_mut(id) else { return false };
+        key.versions.push(fresh());
+        key.newest_only = true;
+        true
+    }
+
     /// Changes a key's state, as its owner may at any time; whether there was such a key.
     pub fn change_state(&self, id: &str, state: KeyState) -> bool {
         self.keys.lock().get_mut(id).map(|key| key.state = state).is_some()
@@ -112,6 +124,7 @@ impl FakeKey {
         Self {
             versions: vec![fresh()],
             state: KeyState::Enabled,
+            newest_only: false,
             origin: origin.to_owned(),
         }
     }
@@ -183,6 +196,13 @@ impl FakeProvider {
             }
             Fault::KeyMissing => Err(self.error(ErrorKind::KeyNotFound, op)),
             Fault::KeyDisabled => Err(self.error(ErrorKind::KeyState, op)),
+            Fault::Panic => {
+                let _in_hand = act(None);
+                #[allow(clippy::panic, reason = "this is the fault")]
+                {
+                    panic!("the fake panics, as it was told");
+                }
+            }
             Fault::WrongBytes | Fault::WrongLength => act(fault),
         }
     }
@@ -218,7 +238,8 @@ impl FakeProvider {
             return Err(self.error(ErrorKind::TooLarge, "too many bytes"));
         }
         let (versions, _) = self.usable(&key.id)?;
-        let version = if key.version.is_empty() {
+        let newest_only = self.server.keys.lock().get(&key.id).is_some_and(|held| held.newest_only);
+        let version = if key.version.is_empty() || newest_only {
             versions.len().to_string()
         } else {
             key.version.clone()

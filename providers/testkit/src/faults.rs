@@ -38,6 +38,8 @@ pub enum Fault {
     KeyMissing,
     /// Behaves as if the key were disabled.
     KeyDisabled,
+    /// Does what was asked, and panics with the result in hand.
+    Panic,
 }
 
 /// A fault and where it strikes.

@@ -52,6 +52,7 @@ async fn faults_are_planned_and_the_journal_read_from_outside() {
         enabled: false,
     };
     client.tell(&disable).await.unwrap();
+    client.tell(&Request::RotateKey { id: "theirs".into() }).await.unwrap();
     client.tell(&Request::RemoveKey { id: "theirs".into() }).await.unwrap();
     let refused = client.tell(&disable).await.unwrap_err();
     assert_eq!(

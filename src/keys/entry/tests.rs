@@ -77,6 +77,18 @@ async fn those_that_moved_on_are_told() {
 }
 
 #[tokio::test]
+async fn two_entries_of_one_id_are_two() {
+    let world = World::new().await;
+    let connection = connection_entry(world.connection.clone());
+    let detached = key_entry(&connection, "k");
+    let adopted = Arc::new(KeyEntry::new(detached.view().unwrap(), Arc::clone(&connection)));
+    let watches = [detached.watch().unwrap(), adopted.watch().unwrap()];
+    assert_eq!(under_gates(&watches, || 1), Ok(1));
+    detached.close();
+    assert_eq!(under_gates(&watches, || ()), Err(vec![0]));
+}
+
+#[tokio::test]
 async fn a_detached_key_stays_detached() {
     let world = World::new().await;
     let entry = key_entry(&connection_entry(world.connection.clone()), "k");

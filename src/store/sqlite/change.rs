@@ -125,6 +125,20 @@ pub(super) async fn prune_applied(store: &SqliteStore, before: u64) -> Result<()
     Ok(())
 }
 
+pub(super) async fn rewind_applied(store: &SqliteStore, last: Option<u64>) -> Result<(), StoreError> {
+    let change = Change {
+        intent: last,
+        idempotency: None,
+    };
+    let mut act = Act::begin(store, TenantId::INSTALLATION, &change).await?;
+    let largest = last.map(integer).transpose()?.unwrap_or(-1);
+    query("DELETE FROM applied WHERE position > ?1")
+        .bind(largest)
+        .execute(act.connection())
+        .await?;
+    act.commit().await
+}
+
 fn oldest() -> i64 {
     (Utc::now() - KEPT).timestamp_micros()
 }

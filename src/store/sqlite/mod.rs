@@ -30,6 +30,9 @@ use super::{Change, Installation, Store, StoreError};
 
 pub use open::OpenError;
 
+/// SQLite's write lock is taken at once, not at the first write.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
 /// A store in one SQLite file.
 pub struct SqliteStore {
     /// One connection, so that changes queue here and not inside SQLite.
@@ -50,7 +53,18 @@ impl SqliteStore {
     /// Takes the writer and SQLite's write lock at once, so that what is read inside the
     /// transaction stays true until its end.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        match self.writer.begin_with(BEGIN).await {
+            // Where the disk is full or fails, SQLite ends a transaction by itself; sqlx goes
+            // on counting it and would refuse every later one on this connection.
+            Err(sqlx::Error::InvalidSavePointStatement | sqlx::Error::WorkerCrashed) => {
+                tracing::warn!("the store's writing connection is opened anew after a failed change");
+                if let Err(error) = self.writer.acquire().await?.close().await {
+                    tracing::warn!(%error, "the old connection did not close in order");
+                }
+                Ok(self.writer.begin_with(BEGIN).await?)
+            }
+            begun => Ok(begun?),
+        }
     }
 }
 
@@ -93,6 +107,10 @@ impl Store for SqliteStore {
 
     async fn prune_applied(&self, before: u64) -> Result<(), StoreError> {
         change::prune_applied(self, before).await
+    }
+
+    async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError> {
+        change::rewind_applied(self, last).await
     }
 
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {

@@ -20,6 +20,7 @@ cases! { contract:
     an_intent_without_effect_is_not_applied,
     a_change_that_changes_nothing_is_applied,
     pruning_keeps_the_last_position,
+    a_rewind_takes_back_what_lies_behind_it,
     an_answer_is_kept_with_its_effect,
     an_answer_is_kept_under_all_its_parts,
     a_second_use_undoes_its_effect,
@@ -144,6 +145,21 @@ async fn pruning_keeps_the_last_position(store: Arc<dyn Store>) {
     store.prune_applied(1_000).await.unwrap();
     assert_eq!(store.last_applied().await.unwrap(), Some(5));
     assert!(!store.is_applied(4).await.unwrap());
+}
+
+async fn a_rewind_takes_back_what_lies_behind_it(store: Arc<dyn Store>) {
+    for position in [3, 5, 9] {
+        store
+            .create_tenant(&tenant(&format!("t{position}")), Vec::new(), &intent(position))
+            .await
+            .unwrap();
+    }
+    store.rewind_applied(Some(6)).await.unwrap();
+    assert_eq!(store.last_applied().await.unwrap(), Some(6));
+    assert!(store.is_applied(5).await.unwrap() && !store.is_applied(9).await.unwrap());
+    store.rewind_applied(None).await.unwrap();
+    assert_eq!(store.last_applied().await.unwrap(), None);
+    assert!(!store.is_applied(3).await.unwrap());
 }
 
 async fn an_answer_is_kept_with_its_effect(store: Arc<dyn Store>) {

@@ -75,6 +75,11 @@ impl Client {
         Answer::of(request.send().await.expect("an answer")).await
     }
 
+    /// Sends a request to a gateway that may be killed meanwhile: `None` where no whole answer came.
+    pub async fn try_send(&self, request: RequestBuilder) -> Option<Answer> {
+        Answer::try_of(request.send().await.ok()?).await
+    }
+
     /// GET.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path)).await
@@ -115,15 +120,19 @@ impl Client {
 impl Answer {
     /// Reads a response whole.
     pub async fn of(response: reqwest::Response) -> Self {
+        Self::try_of(response).await.expect("a whole body")
+    }
+
+    async fn try_of(response: reqwest::Response) -> Option<Self> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("a whole body");
+        let text = response.text().await.ok()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Self {
+        Some(Self {
             status,
             headers,
             body,
             text,
-        }
+        })
     }
 
     /// Stops the test unless the status is this one; answers the body.

@@ -1,5 +1,7 @@
 //! Reads the write-ahead log as `docs/audit-format.md` says, without the gateway's own code.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde_json::Value;
@@ -7,9 +9,20 @@ use serde_json::Value;
 /// Every record in the log of a data folder, in the order of the file. A torn end is left
 /// out; checksums are the format's own tests' business.
 pub fn records(data: &Path) -> Vec<Value> {
-    let bytes = std::fs::read(data.join("audit.log")).expect("the log");
-    let header = bytes.iter().position(|byte| *byte == b'\n').expect("a header line") + 1;
-    let mut at = header;
+    records_from(data, 0).0
+}
+
+/// The records from a place on that an earlier call gave, or all from 0, and the place
+/// where the next call goes on.
+pub fn records_from(data: &Path, place: u64) -> (Vec<Value>, u64) {
+    let mut file = File::open(data.join("audit.log")).expect("the log");
+    file.seek(SeekFrom::Start(place)).expect("a place in the log");
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).expect("the log is read");
+    let mut at = match place {
+        0 => bytes.iter().position(|byte| *byte == b'\n').expect("a header line") + 1,
+        _ => 0,
+    };
     let mut records = Vec::new();
     while at + 8 <= bytes.len() {
         // The top bit marks a commit's first frame.
@@ -20,7 +33,7 @@ pub fn records(data: &Path) -> Vec<Value> {
         records.push(record);
         at = end;
     }
-    records
+    (records, place + at as u64)
 }
 
 /// The records of one request.

@@ -49,12 +49,17 @@ pub struct Started {
 impl Gateway {
     /// A new gateway, initialised. `binary` is `env!("CARGO_BIN_EXE_claviger")`.
     pub fn new(binary: &str) -> Self {
+        Self::new_in(binary, &std::env::temp_dir(), &Tune::default())
+    }
+
+    /// As [`Gateway::new`], in a folder made under this one, and with these variables.
+    pub fn new_in(binary: &str, parent: &Path, tune: &Tune) -> Self {
         let gateway = Self {
             binary: binary.into(),
-            folder: tempfile::tempdir().expect("a folder"),
+            folder: tempfile::tempdir_in(parent).expect("a folder"),
         };
         let output = gateway
-            .command(&Tune::default())
+            .command(tune)
             .arg("init")
             .arg("--token-out")
             .arg(gateway.token_file())
@@ -77,6 +82,16 @@ impl Gateway {
         self.folder.path().join("data")
     }
 
+    /// The root key's file: `dev` makes its own in the data folder.
+    pub fn root_key(&self) -> PathBuf {
+        let of_dev = self.data().join("root.key");
+        if of_dev.exists() {
+            of_dev
+        } else {
+            self.folder.path().join("root.key")
+        }
+    }
+
     /// The administrator's token, a file.
     pub fn token_file(&self) -> PathBuf {
         self.folder.path().join("admin.token")
@@ -90,7 +105,7 @@ impl Gateway {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CLAVIGER_SERVER__LISTEN", "127.0.0.1:0")
             .env("CLAVIGER_STORAGE__DATA_DIR", self.data())
-            .env("CLAVIGER_STORAGE__ROOT_KEY__FILE", self.folder.path().join("root.key"))
+            .env("CLAVIGER_STORAGE__ROOT_KEY__FILE", self.root_key())
             .env("CLAVIGER_TELEMETRY__LOG_FORMAT", "json")
             .envs(tune.variables.iter().cloned());
         command
@@ -235,8 +250,13 @@ impl Started {
     }
 
     /// SIGTERM, and waits for the end; whether it ended with success.
-    pub fn terminate(mut self) -> bool {
+    pub fn terminate(self) -> bool {
         self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for the end that something else brings about; whether it was with success.
+    pub fn wait(mut self) -> bool {
         self.child.wait().expect("its end").success()
     }
 

@@ -1,0 +1,61 @@
+//! Canaries: random keys go through every operation and error at the log's finest level, and
+//! are then searched for, raw, in hex and in base64, wherever the gateway keeps anything:
+//! its log output, database, write-ahead files, audit files and whole folder; its locked
+//! arena; and, for the threat model, all of its memory.
+//!
+//! The memory can be read by root alone; elsewhere those cases are reported as ignored, as is
+//! the one with the fake without the feature `testkit`. The table of the last case:
+//! `CLAVIGER_TEST_BINARY=target/release/claviger cargo test --test canary -- --nocapture memory`.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops where an expectation fails, and prints its table"
+)]
+
+mod forms;
+mod kept;
+mod memory;
+mod operations;
+mod panics;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A binary to be measured in place of the one of the tests' own profile.
+fn measured() -> String {
+    std::env::var("CLAVIGER_TEST_BINARY").unwrap_or_else(|_| BINARY.to_owned())
+}
+
+/// The binary under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+
+fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(test);
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    // Tried, not guessed from the user: it takes root or CAP_SYS_PTRACE.
+    let cannot_read = !memory::readable();
+    let trials = vec![
+        Trial::test("forms::every_form_is_found_at_every_place", || {
+            forms::every_form_is_found();
+            Ok(())
+        }),
+        Trial::test("kept::nothing_that_is_kept_holds_a_secret", || run(kept::search())),
+        Trial::test("panics::a_panic_with_a_key_in_hand_tells_nothing", || run(panics::search()))
+            .with_ignored_flag(!cfg!(feature = "testkit")),
+        Trial::test("memory::the_arena_is_empty_after_the_age_and_the_rest_is_listed", || {
+            run(memory::search())
+        })
+        .with_ignored_flag(cannot_read),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

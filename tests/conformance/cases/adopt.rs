@@ -1,0 +1,111 @@
+//! One provider key stands behind one logical key, and comes back under its own id.
+
+use claviger_testkit::control::Request;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, CONNECTION, data_key, unwrap};
+use crate::{Case, Needs};
+
+pub const CASES: &[Case] = &[
+    ("a_detached_key_comes_back_and_opens_its_blobs", Needs::Keys, |bench| {
+        Box::pin(readopted(bench))
+    }),
+    ("a_provider_key_that_is_held_is_taken", Needs::Keys, |bench| Box::pin(held(bench))),
+    ("a_provider_key_of_another_tenant_is_taken", Needs::Keys, |bench| {
+        Box::pin(held_elsewhere(bench))
+    }),
+    ("a_key_made_at_the_provider_is_adopted", Needs::Faults, |bench| {
+        Box::pin(foreign(bench))
+    }),
+];
+
+fn adopt(name: &str, provider_key: &Value) -> Value {
+    json!({"name": name, "connection": CONNECTION, "provider_key": provider_key})
+}
+
+async fn readopted(bench: Bench) {
+    let key = bench.key("orders").await;
+    let mut blobs = vec![data_key(&bench.client, "orders").await];
+    bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    blobs.push(data_key(&bench.client, "orders").await);
+    for blob in &blobs {
+        unwrap(&bench.client, &blob["wrapped"]).await.expect_status(200);
+    }
+    let now = bench.client.get("/v1/keys/orders").await.expect_status(200);
+    for round in 0..2 {
+        bench.client.delete("/v1/keys/orders").await.expect_status(204);
+        bench.client.get("/v1/keys/orders").await.expect_problem(404, "not_found");
+        for blob in &blobs {
+            unwrap(&bench.client, &blob["wrapped"])
+                .await
+                .expect_problem(422, "ciphertext_rejected");
+        }
+        // Under the id that it had, told or not; and under no other.
+        let mut body = adopt("orders", &now["provider_key"]);
+        body["id"] = json!("00000000000000000000000000000001");
+        bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
+        if round == 0 {
+            body.as_object_mut().expect("an object").remove("id");
+        } else {
+            body["id"] = key["id"].clone();
+        }
+        let again = bench.client.post("/v1/keys", &body).await.expect_status(201);
+        assert_eq!(again["id"], key["id"]);
+        for blob in &blobs {
+            let opened = unwrap(&bench.client, &blob["wrapped"]).await.expect_status(200);
+            assert_eq!(
+                (&opened["plaintext"], &opened["version"], &opened["cached"]),
+                (&blob["plaintext"], &blob["version"], &json!(false))
+            );
+        }
+        let made = data_key(&bench.client, "orders").await;
+        assert_eq!(made["version"], now["primary_version"]);
+    }
+}
+
+async fn held(bench: Bench) {
+    let key = bench.key("orders").await;
+    let body = adopt("copy", &key["provider_key"]);
+    bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
+    bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
+    bench.client.get("/v1/keys/copy").await.expect_problem(404, "not_found");
+    bench.key("copy").await;
+}
+
+async fn held_elsewhere(bench: Bench) {
+    let other = bench.tenant("rival").await;
+    let key = bench.key("orders").await;
+    let made = data_key(&bench.client, "orders").await;
+    // While it is in use, and when it was let go of: it stays the tenant's.
+    for _ in 0..2 {
+        other
+            .post("/v1/keys", &adopt("copy", &key["provider_key"]))
+            .await
+            .expect_problem(409, "provider_key_taken");
+        bench.client.delete("/v1/keys/orders").await;
+    }
+    bench
+        .client
+        .post("/v1/keys", &adopt("orders", &key["provider_key"]))
+        .await
+        .expect_status(201);
+    unwrap(&bench.client, &made["wrapped"]).await.expect_status(200);
+}
+
+async fn foreign(bench: Bench) {
+    bench.at_provider(&Request::MakeKey { id: "theirs".to_owned() }).await;
+    let body = adopt("theirs", &json!("theirs"));
+    let key = bench.client.post("/v1/keys", &body).await.expect_status(201);
+    assert_eq!(key["provider_key"], "theirs");
+    let made = data_key(&bench.client, "theirs").await;
+    assert_eq!(
+        unwrap(&bench.client, &made["wrapped"]).await.expect_status(200)["plaintext"],
+        made["plaintext"]
+    );
+    bench
+        .client
+        .post("/v1/keys", &adopt("absent", &json!("nobody's")))
+        .await
+        .expect_problem(409, "key_state");
+}

@@ -1,0 +1,35 @@
+//! The cases, by what they are about.
+
+mod adopt;
+mod cache;
+mod capabilities;
+mod concurrency;
+mod context;
+mod faults;
+mod forged;
+mod outage;
+mod rewrap;
+mod rotate;
+mod round_trip;
+mod states;
+mod tampered;
+
+use crate::{Case, cutoff};
+
+/// Every case of the battery.
+pub const MODULES: &[(&str, &[Case])] = &[
+    ("round_trip", round_trip::CASES),
+    ("context", context::CASES),
+    ("tampered", tampered::CASES),
+    ("forged", forged::CASES),
+    ("rotate", rotate::CASES),
+    ("rewrap", rewrap::CASES),
+    ("states", states::CASES),
+    ("adopt", adopt::CASES),
+    ("capabilities", capabilities::CASES),
+    ("cache", cache::CASES),
+    ("concurrency", concurrency::CASES),
+    ("faults", faults::CASES),
+    ("outage", outage::CASES),
+    ("cutoff", cutoff::CASES),
+];

@@ -1,0 +1,102 @@
+//! The providers that the battery runs on. A new one is one more entry of [`ENTRIES`].
+
+use claviger_test_support::Tune;
+use serde_json::{Value, json};
+
+use crate::Needs;
+
+/// One provider and what is known of it.
+pub struct Entry {
+    /// Its name in the names of tests.
+    pub name: &'static str,
+    /// Its word in the API.
+    pub provider: &'static str,
+    /// Why it cannot be run here; its cases are reported as ignored then.
+    pub absent: fn() -> Option<&'static str>,
+    /// How the gateway is started that reaches it.
+    pub start: Start,
+    /// The settings of a connection to it.
+    pub settings: fn() -> Value,
+    /// Whether it generates data keys and rewraps by itself.
+    pub inside: bool,
+    /// Where it differs from the battery, and why that is right.
+    pub differences: &'static [Difference],
+}
+
+/// How a gateway is started.
+#[derive(Clone, Copy)]
+pub enum Start {
+    /// `claviger init` and `claviger serve`.
+    Serve,
+    /// `claviger dev` with the testkit's fake and its control port; what the fake plays.
+    Fake(&'static str),
+}
+
+/// A case that is known to end otherwise on one provider.
+pub struct Difference {
+    /// `module::case`.
+    pub case: &'static str,
+    /// Words of the failure, so that no other failure is taken for it.
+    pub says: &'static str,
+    /// Why it is right.
+    pub reason: &'static str,
+}
+
+impl Entry {
+    /// Whether a case can be run on it.
+    pub fn has(&self, needs: Needs) -> bool {
+        let faults = matches!(self.start, Start::Fake(_));
+        match needs {
+            Needs::Keys => true,
+            Needs::Faults => faults,
+            Needs::FaultsInside => faults && self.inside,
+        }
+    }
+
+    /// How its gateway is tuned.
+    pub fn tune(&self) -> Tune {
+        match self.start {
+            Start::Serve => Tune::default(),
+            Start::Fake(plays) => Tune::default().set("CLAVIGER_TESTKIT_PLAYS", plays),
+        }
+    }
+}
+
+fn fake_absent() -> Option<&'static str> {
+    (!cfg!(feature = "testkit")).then_some("this binary was built without the feature testkit")
+}
+
+/// All of them.
+pub const ENTRIES: &[Entry] = &[
+    Entry {
+        name: "local",
+        provider: "local",
+        absent: || None,
+        start: Start::Serve,
+        settings: || json!({}),
+        inside: false,
+        differences: &[Difference {
+            case: "adopt::a_provider_key_of_another_tenant_is_taken",
+            says: "501",
+            reason: "an embedded key lives in its tenant's own rows: from another tenant there is nothing to adopt",
+        }],
+    },
+    Entry {
+        name: "fake",
+        provider: "vault",
+        absent: fake_absent,
+        start: Start::Fake("plain"),
+        settings: || json!({}),
+        inside: false,
+        differences: &[],
+    },
+    Entry {
+        name: "fake-capable",
+        provider: "vault",
+        absent: fake_absent,
+        start: Start::Fake("capable"),
+        settings: || json!({}),
+        inside: true,
+        differences: &[],
+    },
+];

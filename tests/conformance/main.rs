@@ -1,0 +1,117 @@
+//! The blob battery: what a wrapped key promises, over HTTP against the real binary, written
+//! once and run on every provider of [`entries::ENTRIES`].
+//!
+//! `cargo test --test conformance` runs it; a name narrows it, as with the usual harness
+//! (`local::rewrap`). The fake needs `--features testkit`: without it its cases are reported
+//! as ignored.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where an expectation fails"
+)]
+#![allow(clippy::print_stderr, reason = "a known difference says what was seen")]
+
+mod bench;
+mod blob;
+mod cases;
+mod cutoff;
+mod entries;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use bench::Bench;
+use entries::{ENTRIES, Entry};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The binary under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+
+/// A future that a case returns.
+type Boxed = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+/// What a case needs of a provider to be run on it at all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Nothing but keys.
+    Keys,
+    /// That it can be told to misbehave.
+    Faults,
+    /// That, and that it generates data keys and rewraps by itself.
+    FaultsInside,
+}
+
+/// One case of the battery: its name, what it needs, and what it does to a fresh gateway.
+type Case = (&'static str, Needs, fn(Bench) -> Boxed);
+
+fn main() -> ExitCode {
+    let mut trials = Vec::new();
+    for entry in ENTRIES {
+        for (module, cases) in cases::MODULES {
+            for case in cases.iter().filter(|(_, needs, _)| entry.has(*needs)) {
+                trials.push(trial(entry, module, case));
+            }
+        }
+        for difference in entry.differences {
+            // A difference that names no case would be kept for ever.
+            let known = cases::MODULES
+                .iter()
+                .any(|(module, cases)| cases.iter().any(|(name, _, _)| difference.case == format!("{module}::{name}")));
+            assert!(known, "{}: there is no case {}", entry.name, difference.case);
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn trial(entry: &'static Entry, module: &str, case: &Case) -> Trial {
+    let (name, _, run) = *case;
+    let path = format!("{module}::{name}");
+    let difference = entry.differences.iter().find(|difference| difference.case == path);
+    let test = move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| run_case(entry, run)));
+        match (outcome, difference) {
+            (Ok(()), None) => Ok(()),
+            (Err(panic), None) => Err(Failed::from(words(panic.as_ref()))),
+            (Ok(()), Some(difference)) => Err(Failed::from(format!(
+                "a known difference no longer occurs, so it is to be taken from the table: {}",
+                difference.reason
+            ))),
+            (Err(panic), Some(difference)) => {
+                let said = words(panic.as_ref());
+                if said.contains(difference.says) {
+                    eprintln!("known difference: {}", difference.reason);
+                    Ok(())
+                } else {
+                    Err(Failed::from(format!("not the known difference ({}): {said}", difference.reason)))
+                }
+            }
+        }
+    };
+    Trial::test(format!("{}::{path}", entry.name), test).with_ignored_flag((entry.absent)().is_some())
+}
+
+fn run_case(entry: &'static Entry, run: fn(Bench) -> Boxed) {
+    // Who asks for an ignored case by `--ignored` gets a failure, not a pass.
+    if let Some(why) = (entry.absent)() {
+        panic!("{} is absent: {why}", entry.name);
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(async {
+            let bench = Bench::start(entry).await;
+            run(bench).await;
+        });
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}

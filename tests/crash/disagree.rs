@@ -1,0 +1,328 @@
+//! Store and log that do not belong together any more: an older copy of either, a damaged
+//! or torn log, a sidecar that is gone.
+
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+use claviger_test_support::{Client, Gateway, Started, Tune, records};
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use crate::load::text;
+use crate::run;
+use crate::verify::Record;
+
+const DATABASE: [&str; 3] = ["claviger.db", "claviger.db-wal", "claviger.db-shm"];
+const LOG: [&str; 1] = ["audit.log"];
+const LOG_AND_INDEX: [&str; 2] = ["audit.log", "audit.index"];
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("disagree::an_older_store_is_refused_until_the_rollback_is_accepted", || {
+            run(older_store())
+        }),
+        Trial::test("disagree::a_refusal_is_repeated_although_a_cut_was_missing_too", || {
+            run(refused_twice())
+        }),
+        Trial::test("disagree::cuts_that_an_older_store_lacks_are_applied_again", || run(cuts_again())),
+        Trial::test("disagree::an_older_log_is_refused_until_the_rollback_is_accepted", || {
+            run(older_log(&LOG_AND_INDEX))
+        }),
+        Trial::test("disagree::an_older_log_beside_a_newer_sidecar_is_refused_as_well", || {
+            run(older_log(&LOG))
+        }),
+        Trial::test("disagree::damage_in_the_middle_is_refused", || run(damaged())),
+        Trial::test("disagree::a_torn_end_is_cut_off", || run(torn())),
+        Trial::test("disagree::a_missing_or_damaged_sidecar_changes_nothing", || run(sidecar())),
+        Trial::test(
+            "disagree::an_interrupted_creation_does_not_stop_later_starts",
+            || run(interrupted()),
+        ),
+    ]
+}
+
+/// Some files of the data folder as they were once.
+struct Copy(Vec<(&'static str, Option<Vec<u8>>)>);
+
+impl Copy {
+    fn of(data: &Path, names: &[&'static str]) -> Self {
+        Self(names.iter().map(|name| (*name, fs::read(data.join(name)).ok())).collect())
+    }
+
+    fn restore(&self, data: &Path) {
+        for (name, bytes) in &self.0 {
+            match bytes {
+                Some(bytes) => fs::write(data.join(name), bytes).expect("the copy is written"),
+                None => drop(fs::remove_file(data.join(name))),
+            }
+        }
+    }
+}
+
+fn accepting() -> Tune {
+    Tune {
+        arguments: vec!["--accept-rollback".to_owned()],
+        ..Tune::default()
+    }
+}
+
+/// The gateway must not start; what it says.
+fn refused(gateway: &Gateway, tune: &Tune) -> String {
+    match gateway.try_serve(tune) {
+        Ok(_) => panic!("it started"),
+        Err(said) => said,
+    }
+}
+
+fn starts_plainly(gateway: &Gateway) {
+    let started = gateway.serve(&Tune::default());
+    assert!(started.terminate(), "an end in order");
+    let mut record = Record::default();
+    record.read_on(&gateway.data());
+    record.assert_nothing_open();
+}
+
+async fn key(client: &Client, name: &str) {
+    client
+        .post("/v1/keys", &json!({"name": name, "connection": "embedded"}))
+        .await
+        .expect_status(201);
+}
+
+/// A gateway that was stopped, with a tenant and two keys.
+async fn furnished() -> Gateway {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    key(&client, "first").await;
+    key(&client, "second").await;
+    assert!(started.terminate());
+    gateway
+}
+
+async fn older_store() {
+    let gateway = furnished().await;
+    let copy = Copy::of(&gateway.data(), &DATABASE);
+    let started = gateway.serve(&Tune::default());
+    key(&started.tenant("acme"), "third").await;
+    assert!(started.terminate());
+    copy.restore(&gateway.data());
+
+    for _ in 0..2 {
+        let said = refused(&gateway, &Tune::default());
+        assert!(said.contains("--accept-rollback") && said.contains("older copy"), "{said}");
+    }
+    // A new token's own change must not hide what is missing.
+    let mut init = gateway.command(&Tune::default());
+    let output = init
+        .args(["init", "--new-token", "--token-out"])
+        .arg(gateway.data().join("new.token"))
+        .output();
+    let output = output.expect("init runs");
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("older copy"));
+
+    let started = gateway.serve(&accepting());
+    let client = started.tenant("acme");
+    client.get("/v1/keys/third").await.expect_problem(404, "not_found");
+    key(&client, "third").await;
+    assert!(started.terminate());
+    starts_plainly(&gateway);
+}
+
+/// A cut comes after what is lost: applying it must not hide the loss from the next start.
+async fn refused_twice() {
+    let gateway = furnished().await;
+    let copy = Copy::of(&gateway.data(), &DATABASE);
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    client.post_empty("/v1/keys/first/rotate").await.expect_status(200);
+    client.post_empty("/v1/keys/second/disable").await.expect_status(200);
+    assert!(started.terminate());
+    copy.restore(&gateway.data());
+
+    for _ in 0..3 {
+        let said = refused(&gateway, &Tune::default());
+        assert!(said.contains("--accept-rollback") && said.contains("rotate key"), "{said}");
+    }
+    let started = gateway.serve(&accepting());
+    let second = started.tenant("acme").get("/v1/keys/second").await.expect_status(200);
+    assert_eq!(second["state"], "disabled", "a cut holds under an accepted rollback");
+    assert!(started.terminate());
+    starts_plainly(&gateway);
+}
+
+async fn cuts_again() {
+    let gateway = furnished().await;
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    client.post("/v1/principals", &json!({"name": "worker"})).await.expect_status(201);
+    let tokens = "/v1/principals/worker/tokens";
+    let token = client.post(tokens, &json!({"operations": ["ReadKey"]})).await.expect_status(201);
+    client
+        .post("/v1/connections", &json!({"name": "other", "provider": "local", "settings": {}}))
+        .await
+        .expect_status(201);
+    assert!(started.terminate());
+    let copy = Copy::of(&gateway.data(), &DATABASE);
+
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    client.post_empty("/v1/keys/first/disable").await.expect_status(200);
+    client.post_empty("/v1/connections/other/sever").await.expect_status(200);
+    client.delete(&format!("{tokens}/{}", text(&token["id"]))).await.expect_status(204);
+    assert!(started.terminate());
+    copy.restore(&gateway.data());
+
+    for _ in 0..2 {
+        let started = gateway.serve(&Tune::default());
+        let client = started.tenant("acme");
+        assert_eq!(client.get("/v1/keys/first").await.expect_status(200)["state"], "disabled");
+        let key = client.post("/v1/keys", &json!({"name": "x", "connection": "other"})).await;
+        key.expect_problem(409, "connection_severed");
+        let read = client.with_token(token["token"].as_str().expect("a token")).get("/v1/keys").await;
+        read.expect_problem(401, "unauthenticated");
+        assert!(started.terminate());
+    }
+    // What was cut can be undone as ever.
+    let started = gateway.serve(&Tune::default());
+    started.tenant("acme").post_empty("/v1/keys/first/enable").await.expect_status(200);
+    assert!(started.terminate());
+    let started = gateway.serve(&Tune::default());
+    let first = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
+    assert_eq!(first["state"], "enabled", "an enable after the cut holds");
+}
+
+async fn older_log(files: &[&'static str]) {
+    let gateway = furnished().await;
+    let copy = Copy::of(&gateway.data(), files);
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    key(&client, "third").await;
+    client.post_empty("/v1/keys/first/rotate").await.expect_status(200);
+    assert!(started.terminate());
+    copy.restore(&gateway.data());
+
+    for _ in 0..2 {
+        let said = refused(&gateway, &Tune::default());
+        assert!(said.contains("--accept-rollback"), "{said}");
+    }
+    let started = gateway.serve(&accepting());
+    // The store goes on from where it is.
+    let client = started.tenant("acme");
+    client.get("/v1/keys/third").await.expect_status(200);
+    assert_eq!(client.get("/v1/keys/first").await.expect_status(200)["primary_version"], 2);
+    assert!(started.terminate());
+    starts_plainly(&gateway);
+    let started = gateway.serve(&Tune::default());
+    key(&started.tenant("acme"), "fourth").await;
+    started.kill();
+    starts_plainly(&gateway);
+}
+
+/// Ends without a close, so that the next start reads what was written; answers the log.
+async fn killed() -> (Gateway, Vec<u8>) {
+    let gateway = furnished().await;
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    for _ in 0..20 {
+        client.post("/v1/keys/first/data-keys", &json!({})).await.expect_status(200);
+    }
+    started.kill();
+    let log = fs::read(gateway.data().join("audit.log")).expect("the log");
+    (gateway, log)
+}
+
+fn overwrite(gateway: &Gateway, at: u64, bytes: &[u8]) {
+    let log = fs::File::options().write(true).open(gateway.data().join("audit.log"));
+    let mut log = log.expect("the log");
+    log.seek(SeekFrom::Start(at)).expect("a place");
+    log.write_all(bytes).expect("written");
+}
+
+async fn damaged() {
+    let (gateway, log) = killed().await;
+    // Behind the place that the sidecar tells, with whole commits after it.
+    let at = log.len() as u64 - 4000;
+    overwrite(&gateway, at, b"????");
+    let before = fs::read(gateway.data().join("audit.log")).expect("the log");
+    for tune in [Tune::default(), accepting()] {
+        let said = refused(&gateway, &tune);
+        assert!(said.contains("the audit log is damaged at byte"), "{said}");
+    }
+    let after = fs::read(gateway.data().join("audit.log")).expect("the log");
+    assert!(before == after, "a refused log is left as it was found");
+}
+
+async fn torn() {
+    let (gateway, log) = killed().await;
+    let torn = log.len() - 100;
+    fs::write(gateway.data().join("audit.log"), &log[..torn]).expect("the log is cut");
+    starts_plainly(&gateway);
+    let all = records(&gateway.data());
+    let restarted = all.iter().rfind(|record| record["kind"] == "restarted").expect("a restart");
+    assert!(restarted["truncated_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{restarted}");
+}
+
+async fn sidecar() {
+    for damage in [None, Some(&b"claviger-audit-index/1 00000000\n{}"[..]), Some(&b""[..])] {
+        let gateway = furnished().await;
+        let before = records(&gateway.data()).len();
+        let index = gateway.data().join("audit.index");
+        match damage {
+            None => fs::remove_file(&index).expect("removed"),
+            Some(bytes) => fs::write(&index, bytes).expect("written"),
+        }
+        let started = gateway.serve(&Tune::default());
+        key(&started.tenant("acme"), "third").await;
+        assert!(started.terminate());
+        assert!(records(&gateway.data()).len() > before);
+        // The numbers go on without a gap, and store and log agree.
+        starts_plainly(&gateway);
+    }
+}
+
+/// The gateway is killed while it makes keys, over and over, until a start finds a creation
+/// whose end nobody knows; the starts after that one need no help either.
+async fn interrupted() {
+    let gateway = furnished().await;
+    for round in 0..200 {
+        let started = gateway.serve(&Tune::default());
+        if interruptions(&gateway) > 0 {
+            assert!(started.terminate());
+            starts_plainly(&gateway);
+            return;
+        }
+        kill_while_making_keys(started, round).await;
+    }
+    panic!("no kill fell into a creation");
+}
+
+async fn kill_while_making_keys(started: Started, round: u32) {
+    let client = started.tenant("acme");
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                for number in 0.. {
+                    let name = format!("made-{round}-{task}-{number}");
+                    let request = client.request(reqwest::Method::POST, "/v1/keys");
+                    let body = json!({"name": name, "connection": "embedded"});
+                    if client.try_send(request.json(&body)).await.is_none() {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(std::time::Duration::from_millis(40)).await;
+    started.kill();
+    for task in tasks {
+        task.await.expect("a task");
+    }
+}
+
+fn interruptions(gateway: &Gateway) -> usize {
+    let all = records(&gateway.data());
+    all.iter().filter(|record| record["result"] == "interrupted").count()
+}

@@ -1,0 +1,294 @@
+//! A full disk: everything but cuts stops while the disk reserve is whole, cuts go on, and
+//! all of it ends when there is room again. On a small tmpfs; without the right to mount one
+//! the cases are reported as ignored.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use claviger_test_support::{Answer, Client, Gateway, Started, Tune, records};
+use libtest_mimic::Trial;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::json;
+
+use crate::load::text;
+use crate::run;
+use crate::verify::Record;
+
+/// The audit log's share for cuts.
+const RESERVE: u64 = 4 << 20;
+
+pub fn trials() -> Vec<Trial> {
+    // The right to mount is what the cases need; it is tried, not guessed from the user.
+    let cannot = Small::mount().is_none();
+    let trial = |name, test: fn() -> Result<(), libtest_mimic::Failed>| Trial::test(name, test).with_ignored_flag(cannot);
+    vec![
+        trial("full::ordinary_work_stops_before_the_reserve_and_goes_on_with_room", || {
+            run(stops_and_goes_on())
+        }),
+        trial("full::cuts_take_effect_and_hold_after_a_kill", || run(cuts_hold())),
+    ]
+}
+
+/// A mounted tmpfs of 48 MiB.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder").keep();
+        let mounted = mount("tmpfs", &folder, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, c"size=48m");
+        if mounted.is_err() {
+            fs::remove_dir(&folder).expect("the folder is empty");
+            return None;
+        }
+        Some(Self(folder))
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+
+    /// Takes every byte that is left.
+    fn fill(&self) {
+        let mut file = File::options().create(true).append(true).open(self.filler()).expect("the filler");
+        for size in [1 << 20, 4096, 1] {
+            let block = vec![0; size];
+            // A part of a block may be written before the disk is full.
+            while file.write_all(&block).is_ok() {}
+        }
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.filler()).expect("the filler goes");
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn tune() -> Tune {
+    Tune::default().set("CLAVIGER_AUDIT__DISK_RESERVE", format!("{RESERVE}B"))
+}
+
+fn reserve(gateway: &Gateway) -> u64 {
+    fs::metadata(gateway.data().join("audit.reserve")).expect("the reserve").len()
+}
+
+fn said(answer: &Answer) -> (u16, &str) {
+    (answer.status, answer.body["code"].as_str().unwrap_or(""))
+}
+
+/// What `/readyz` says of the audit log.
+async fn log_state(started: &Started) -> (u16, bool, String) {
+    let ready = started.operator().get("/readyz").await;
+    let parts = ready.body["parts"].as_array().expect("parts").clone();
+    let part = parts.iter().find(|part| part["name"] == "audit_log").expect("the log's part");
+    (ready.status, part["ready"] == true, text(&part["state"]))
+}
+
+/// Asks until it holds; the log looks after itself whenever its health is asked for.
+async fn until_sound(started: &Started) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while log_state(started).await != (200, true, "sound".to_owned()) {
+        assert!(Instant::now() < end, "the log did not recover: {:?}", log_state(started).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+struct Furnished {
+    keys: Vec<String>,
+    blobs: Vec<(String, String)>,
+    tokens: Vec<(String, String)>,
+}
+
+impl Furnished {
+    async fn new(client: &Client, many: usize) -> Self {
+        let mut all = Self {
+            keys: Vec::new(),
+            blobs: Vec::new(),
+            tokens: Vec::new(),
+        };
+        client.post("/v1/principals", &json!({"name": "worker"})).await.expect_status(201);
+        for number in 0..many {
+            let name = format!("key-{number}");
+            client
+                .post("/v1/keys", &json!({"name": name, "connection": "embedded"}))
+                .await
+                .expect_status(201);
+            let made = client
+                .post(&format!("/v1/keys/{name}/data-keys"), &json!({}))
+                .await
+                .expect_status(200);
+            all.keys.push(name);
+            all.blobs.push((text(&made["wrapped"]), text(&made["plaintext"])));
+            let token = client
+                .post("/v1/principals/worker/tokens", &json!({"operations": ["ReadKey"]}))
+                .await
+                .expect_status(201);
+            all.tokens.push((text(&token["id"]), text(&token["token"])));
+        }
+        all
+    }
+
+    async fn opens(&self, client: &Client, number: usize) -> Answer {
+        client.post("/v1/unwrap", &json!({"wrapped": self.blobs[number].0})).await
+    }
+}
+
+async fn stops_and_goes_on() {
+    let small = Small::mount().expect("it was mounted before");
+    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
+    let started = gateway.serve(&tune());
+    let client = started.with_tenant("acme").await;
+    let furnished = Furnished::new(&client, 2).await;
+    assert_eq!(log_state(&started).await, (200, true, "sound".to_owned()));
+
+    small.fill();
+    for (method, path, body) in [
+        ("POST", "/v1/keys/key-0/data-keys", Some(json!({}))),
+        ("POST", "/v1/keys/key-0/wrap", Some(json!({"plaintext": "AAAA"}))),
+        ("POST", "/v1/unwrap", Some(json!({"wrapped": furnished.blobs[0].0}))),
+        ("POST", "/v1/keys/key-0/rotate", None),
+        ("POST", "/v1/keys/key-0/enable", None),
+        ("POST", "/v1/keys", Some(json!({"name": "more", "connection": "embedded"}))),
+        ("GET", "/v1/keys", None),
+    ] {
+        let mut request = client.request(method.parse().expect("a method"), path);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let problem = client.send(request).await.expect_problem(503, "audit_unavailable");
+        assert_eq!(problem["retryable"], true, "{path}");
+    }
+    assert_eq!(reserve(&gateway), RESERVE, "ordinary work used the reserve");
+    assert_eq!(log_state(&started).await, (503, false, "disk_full".to_owned()));
+    client.get("/healthz").await.expect_status(200);
+
+    // A cut has the reserve.
+    let cut = client.post_empty("/v1/keys/key-1/disable").await;
+    assert!(matches!(said(&cut), (200, "") | (503, "effective_not_recorded")), "{}", cut.text);
+
+    small.make_room();
+    until_sound(&started).await;
+    assert_eq!(
+        furnished.opens(&client, 0).await.expect_status(200)["plaintext"],
+        furnished.blobs[0].1.as_str()
+    );
+    furnished.opens(&client, 1).await.expect_problem(409, "key_disabled");
+    client
+        .post("/v1/keys", &json!({"name": "more", "connection": "embedded"}))
+        .await
+        .expect_status(201);
+    client.post_empty("/v1/keys/key-0/rotate").await.expect_status(200);
+    assert_eq!(reserve(&gateway), RESERVE, "the reserve is whole again");
+    assert!(started.terminate());
+
+    let mut record = Record::default();
+    let all = record.read_on(&gateway.data());
+    record.assert_nothing_open();
+    let told = all
+        .iter()
+        .find(|record| record["cause"] == "disk_full")
+        .expect("a restarted record");
+    assert!(told["unrecorded"].as_u64().is_some_and(|lost| lost > 0), "{told}");
+    let disabled = all
+        .iter()
+        .filter(|record| record["operation"] == "Disable" && record["result"] == "success");
+    assert_eq!(disabled.count(), 1, "the cut has its record");
+}
+
+/// Cuts until nothing is left, not even the reserve: from then on the kill file holds them.
+async fn cuts_hold() {
+    let small = Small::mount().expect("it was mounted before");
+    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
+    let started = gateway.serve(&tune());
+    let client = started.with_tenant("acme").await;
+    let furnished = Furnished::new(&client, 24).await;
+    client
+        .post("/v1/connections", &json!({"name": "other", "provider": "local", "settings": {}}))
+        .await
+        .expect_status(201);
+
+    let mut unrecorded = 0;
+    let last = furnished.keys.len() - 1;
+    for key in &furnished.keys[..last] {
+        small.fill();
+        let cut = client.post_empty(&format!("/v1/keys/{key}/disable")).await;
+        match said(&cut) {
+            (200, "") => {}
+            (503, "effective_not_recorded") => unrecorded += 1,
+            _ => panic!("{key}: {}", cut.text),
+        }
+    }
+    assert!(unrecorded > 0, "the reserve never came to its end");
+    let revoked = &furnished.tokens[0];
+    let path = format!("/v1/principals/worker/tokens/{}", revoked.0);
+    let sever = client.post_empty("/v1/connections/other/sever").await;
+    for cut in [client.delete(&path).await, sever] {
+        assert!(matches!(said(&cut), (503, "effective_not_recorded")), "{}", cut.text);
+    }
+    // Seen at once where no record is needed to answer.
+    let used = client.with_token(&revoked.1).get("/v1/keys").await;
+    used.expect_problem(401, "unauthenticated");
+
+    // With the disk still full a start either works or says why; with room it needs no help.
+    started.kill();
+    match gateway.try_serve(&tune()) {
+        Ok(started) => {
+            let used = started.operator().with_token(&revoked.1).get("/v1/keys").await;
+            used.expect_problem(401, "unauthenticated");
+            started.kill();
+        }
+        Err(said) => assert!(said.contains("disk is full"), "{said}"),
+    }
+    small.make_room();
+    let started = gateway.serve(&tune());
+    let client = started.tenant("acme");
+    hold(&furnished, &client).await;
+    let more = client.post("/v1/keys", &json!({"name": "more", "connection": "other"})).await;
+    more.expect_problem(409, "connection_severed");
+    let all = records(&gateway.data());
+    for (operation, many) in [("Disable", last), ("Sever", 1)] {
+        let cuts = all
+            .iter()
+            .filter(|record| record["operation"] == operation && record["result"] == "success");
+        let objects: std::collections::BTreeSet<_> = cuts.map(|record| text(&record["change"]["id"])).collect();
+        assert_eq!(objects.len(), many, "each {operation} has its record");
+    }
+    // What was cut can be undone, and stays so.
+    client.post_empty("/v1/keys/key-0/enable").await.expect_status(200);
+    let last_cut = format!("/v1/keys/{}", furnished.keys[last - 1]);
+    client.post_empty(&format!("{last_cut}/enable")).await.expect_status(200);
+    assert!(started.terminate());
+    let started = gateway.serve(&tune());
+    let client = started.tenant("acme");
+    for key in ["/v1/keys/key-0", &last_cut] {
+        assert_eq!(client.get(key).await.expect_status(200)["state"], "enabled");
+    }
+    assert!(started.terminate());
+    let mut record = Record::default();
+    record.read_on(&gateway.data());
+    record.assert_nothing_open();
+}
+
+async fn hold(furnished: &Furnished, client: &Client) {
+    let last = furnished.keys.len() - 1;
+    for number in 0..last {
+        furnished.opens(client, number).await.expect_problem(409, "key_disabled");
+    }
+    let opened = furnished.opens(client, last).await.expect_status(200);
+    assert_eq!(opened["plaintext"], furnished.blobs[last].1.as_str());
+    for (place, (_, token)) in furnished.tokens.iter().enumerate() {
+        let answer = client.with_token(token).get("/v1/keys?page_size=1").await;
+        if place == 0 {
+            answer.expect_problem(401, "unauthenticated");
+        } else {
+            answer.expect_status(200);
+        }
+    }
+}

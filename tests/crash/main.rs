@@ -1,0 +1,65 @@
+//! Durability against the real binary: SIGKILL under load, store and log that disagree, a
+//! full disk, the way a gateway ends, and what its start needs.
+//!
+//! `CLAVIGER_TEST_SEED` repeats a run; `CLAVIGER_TEST_ROUNDS` says how often the gateway is
+//! killed under load (25 where it is not set).
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops where an expectation fails, and tells its seed and its sums"
+)]
+
+mod disagree;
+mod footprint;
+mod full;
+mod kill;
+mod load;
+mod random;
+mod rotate;
+mod shutdown;
+mod start;
+mod verify;
+mod world;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A binary to be measured in place of the one of the tests' own profile.
+fn measured() -> String {
+    std::env::var("CLAVIGER_TEST_BINARY").unwrap_or_else(|_| BINARY.to_owned())
+}
+
+/// The binary under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+
+fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(test);
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let mut trials = vec![
+        Trial::test("kill::under_a_mixed_load_nothing_that_was_answered_is_lost", || {
+            run(kill::under_load())
+        }),
+        Trial::test("rotate::a_kill_leaves_the_old_or_the_new_version", || run(rotate::storms())),
+        Trial::test("shutdown::a_signal_right_after_the_start_is_an_end_in_order", || {
+            run(async { shutdown::at_once() })
+        }),
+        Trial::test("shutdown::what_was_accepted_is_finished_and_the_log_ends_clean", || {
+            run(shutdown::graceful())
+        }),
+    ];
+    trials.extend(disagree::trials());
+    trials.extend(start::trials());
+    trials.extend(full::trials());
+    trials.extend(footprint::trials());
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

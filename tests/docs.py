@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Runs the commands that the documentation shows: python3 docs.py BINARY
+
+Of README.md and each page under docs/, the blocks that begin with ```sh test are run, in
+order and in one shell, which stops at the first command that fails. Each page has a gateway
+and a folder of its own; `claviger` is on the path, and the CLAVIGER_* variables lead to the
+gateway's administrator, acting for the tenant `acme` with its connection `embedded` and its
+key `orders`. Links between the pages must lead somewhere, and a test that a page names as
+`suite: test` must exist.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+from gateway import Gateway
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TENANT, KEY = "acme", "orders"
+# How long one page may take, in seconds.
+LIMIT = 120
+
+
+def commands(page):
+    return re.findall(r"^```sh test\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run(page, blocks, binary):
+    """None, or what failed."""
+    with Gateway(binary) as gateway, tempfile.TemporaryDirectory(prefix="claviger-docs-") as folder:
+        gateway.with_tenant(TENANT, KEY)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CLAVIGER_")}
+        environment |= {
+            "PATH": f"{gateway.binary.parent}:{environment['PATH']}",
+            "CLAVIGER_ADDRESS": f"http://{gateway.address}",
+            "CLAVIGER_TOKEN_FILE": str(gateway.token_file),
+            "CLAVIGER_TENANT": TENANT,
+            "CHECKOUT": str(ROOT),
+        }
+        # What a block started in the background ends with the block.
+        script = "set -euo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n" + "\n".join(blocks)
+        try:
+            done = subprocess.run(
+                ["bash", "-c", script], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
+            )
+        except subprocess.TimeoutExpired:
+            return f"not done after {LIMIT} s"
+        return None if done.returncode == 0 else f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+def dead_links(page):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith(("http:", "https:", "mailto:")) and not (page.parent / target).exists():
+            yield target
+
+
+def missing_tests(page, sources):
+    for suite, test in re.findall(r"`([a-z]+): ([a-z0-9_]+)`", page.read_text()):
+        if not re.search(rf"\b{test}\b", sources):
+            yield f"{suite}: {test}"
+
+
+def main(binary):
+    tracked = subprocess.run(["git", "ls-files", "-z", "*.rs"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    sources = "\n".join((ROOT / name).read_text() for name in tracked.split("\0") if name)
+    pages = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
+    passed, failures = 0, []
+    for page in pages:
+        name = page.relative_to(ROOT)
+        found = [f"{name}: the link {target} leads nowhere" for target in dead_links(page)]
+        found += [f"{name}: there is no test {test}" for test in missing_tests(page, sources)]
+        if blocks := commands(page):
+            wrong = run(page, blocks, binary)
+            found += [f"{name}: {wrong}"] if wrong else []
+            print(f"{name}: {len(blocks)} blocks")
+        passed += not found
+        failures += found
+    for failure in failures:
+        print("FAILED", failure)
+    print(f"{passed} passed, {len(pages) - passed} failed")
+    return 1 if failures or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
