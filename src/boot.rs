@@ -103,7 +103,9 @@ async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) ->
     #[cfg(feature = "local")]
     families.push(Arc::new(claviger_provider_local::LocalFactory::new(Arc::clone(sealed))));
     #[cfg(feature = "vault")]
-    families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(config.egress.clone()))));
+    families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(
+        config.egress.clone(),
+    ))));
     // Last: where a test asks for the fake it plays Vault, and of two families of one kind the
     // later one counts.
     #[cfg(feature = "testkit")]
