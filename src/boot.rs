@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use claviger_guarded::{Arena, ArenaConfig};
+#[cfg(feature = "vault")]
+use claviger_provider::egress::Egress;
 use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 use claviger_provider::{Factory, SealedStore};
 use tokio::sync::Semaphore;
@@ -96,15 +98,21 @@ pub struct StartOptions {
     clippy::vec_init_then_push,
     reason = "what is pushed depends on the features of the build"
 )]
-async fn factories(sealed: &Arc<dyn SealedStore>, dev: bool) -> Vec<Arc<dyn Factory>> {
+async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) -> Vec<Arc<dyn Factory>> {
     let mut families: Vec<Arc<dyn Factory>> = Vec::new();
     #[cfg(feature = "local")]
     families.push(Arc::new(claviger_provider_local::LocalFactory::new(Arc::clone(sealed))));
+    #[cfg(feature = "vault")]
+    families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(
+        config.egress.clone(),
+    ))));
+    // Last: where a test asks for the fake it plays Vault, and of two families of one kind the
+    // later one counts.
     #[cfg(feature = "testkit")]
     if dev && let Some(fake) = claviger_testkit::FakeFactory::controlled().await {
         families.push(Arc::new(fake));
     }
-    let _ = (sealed, dev);
+    let _ = (sealed, config, dev);
     families
 }
 
@@ -181,7 +189,7 @@ async fn broker(config: &Config, dev: bool, open: Open) -> (Arc<Broker>, Remaini
         idempotency_key,
     } = open;
     let sealed: Arc<dyn SealedStore> = store.clone();
-    let factories = Factories::new(factories(&sealed, dev).await, pipeline(&config.providers));
+    let factories = Factories::new(factories(&sealed, config, dev).await, pipeline(&config.providers));
     let rules = cache_rules(&config.cache);
     let arena = Arena::new(ArenaConfig::default());
     for hardening in arena.hardening() {

@@ -94,6 +94,9 @@ fn configuration(folder: &Path, port: u16) -> Result<Config, Failure> {
         ("CLAVIGER_SERVER__LISTEN".to_owned(), listen.to_string()),
         ("CLAVIGER_STORAGE__DATA_DIR".to_owned(), path(folder.to_owned())),
         ("CLAVIGER_STORAGE__ROOT_KEY__FILE".to_owned(), path(folder.join("root.key"))),
+        // A key server in dev mode beside this one.
+        ("CLAVIGER_EGRESS__ALLOW".to_owned(), "127.0.0.0/8,::1".to_owned()),
+        ("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP".to_owned(), "true".to_owned()),
         ("CLAVIGER_TELEMETRY__LOG_FORMAT".to_owned(), "human".to_owned()),
         (
             "CLAVIGER_TELEMETRY__LOG_LEVEL".to_owned(),

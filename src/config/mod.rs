@@ -3,11 +3,13 @@
 //!
 //! One file per section. [`Config::load`] reports every mistake it finds, each with its
 //! place, and never repeats a value. Used by `main`, `boot` and the command line; the
-//! listener takes its own section's types. It uses nothing but [`crate::duration`].
+//! listener takes its own section's types. It uses [`crate::duration`], and the one value type of the
+//! egress policy.
 
 pub mod audit;
 pub mod cache;
 mod document;
+mod egress;
 mod errors;
 pub mod providers;
 mod reader;
@@ -22,6 +24,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
+use claviger_provider::egress::EgressPolicy;
 use document::PREFIX;
 use errors::Journal;
 use reader::Section;
@@ -44,6 +47,8 @@ pub struct Config {
     pub cache: cache::Cache,
     /// Defaults of every provider's pipeline.
     pub providers: providers::Providers,
+    /// Where the gateway goes on a tenant's behalf.
+    pub egress: EgressPolicy,
     /// Logs and metrics.
     pub telemetry: telemetry::Telemetry,
 }
@@ -93,6 +98,7 @@ impl Config {
         let audit = document.table("audit", audit::Audit::read);
         let cache = document.table("cache", cache::Cache::read);
         let providers = document.table("providers", |section| providers::Providers::read(section, server.request_deadline));
+        let egress = document.table("egress", egress::read);
         let telemetry = document.table("telemetry", telemetry::Telemetry::read);
         Some(Self {
             server,
@@ -100,6 +106,7 @@ impl Config {
             audit,
             cache,
             providers,
+            egress,
             telemetry,
         })
     }

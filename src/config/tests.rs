@@ -97,6 +97,7 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.server.request_deadline, Duration::from_secs(10));
     assert_eq!(config.providers.attempt_timeout, Duration::from_secs(3));
     assert_eq!(config.providers.retries, 2);
+    assert_eq!((config.egress.allow, config.egress.allow_plain_http), (Vec::new(), false));
     assert_eq!(
         (config.cache.max_age, config.cache.max_idle),
         (Duration::from_secs(60), Duration::from_secs(15))
@@ -122,7 +123,7 @@ fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
         "4:19: `server.drain_timeout` does not have the right form; expected a duration as a string",
         "6:11: `cache.max_age` is out of range; expected a duration as a string, a whole number with ms, s, m, h or d, from \"1s\" to \"5m\"",
         "7:11: `cache.enabled` cannot be a string; expected true or false",
-        "10:2: there is no section or setting `stroage`; expected one of audit, cache, providers, server, storage, telemetry",
+        "10:2: there is no section or setting `stroage`; expected one of audit, cache, egress, providers, server, storage, telemetry",
         "CLAVIGER_PROVIDERS__RETRIES: `providers.retries` is out of range; expected a whole number from 0 to 2",
         "CLAVIGER_PROVIDERS__RETRY: there is no setting `retry` in `providers`; expected one of ",
     ];

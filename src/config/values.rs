@@ -206,7 +206,8 @@ impl Networks {
         if network.trunc() != network {
             return Err(Wrong::Form);
         }
-        // To trust everyone as a proxy is to let every caller choose its source address.
+        // To trust everyone as a proxy is to let every caller choose its source address; to let
+        // tenants reach every network is no policy.
         if network.prefix_len() == 0 {
             Err(Wrong::Range)
         } else {

@@ -84,7 +84,7 @@ pub struct CreateConnection {
 /// The families that this release reaches. The document names no other, so that it promises
 /// nothing but what is there; asking for another one is `unsupported`.
 fn built_providers() -> Object {
-    let object = Object::builder().schema_type(Type::String).enum_values(Some(["local"]));
+    let object = Object::builder().schema_type(Type::String).enum_values(Some(["local", "vault"]));
     object.description(Some("The provider's family.")).build()
 }
 

@@ -65,10 +65,10 @@ pub struct CreateKey {
     #[serde(default)]
     #[schema(schema_with = built_specs)]
     pub spec: Option<Spec>,
-    /// A key that exists at the provider, to adopt instead of making one. The embedded
-    /// provider has none but its own, so the document does not offer it yet.
+    /// A key that exists at the provider, to adopt instead of making one: for `vault` the
+    /// Transit key's name. The embedded provider has none but its own.
     #[serde(default)]
-    #[schema(ignore)]
+    #[schema(min_length = 1, max_length = 512)]
     pub provider_key: Option<String>,
     /// The user's labels.
     #[serde(default)]

@@ -56,7 +56,10 @@ impl Entry {
     /// How its gateway is tuned.
     pub fn tune(&self) -> Tune {
         match self.start {
-            Start::Serve => Tune::default(),
+            // A server that the tests start is on loopback and speaks no TLS.
+            Start::Serve => Tune::default()
+                .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+                .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true"),
             Start::Fake(plays) => Tune::default().set("CLAVIGER_TESTKIT_PLAYS", plays),
         }
     }
@@ -64,6 +67,16 @@ impl Entry {
 
 fn fake_absent() -> Option<&'static str> {
     (!cfg!(feature = "testkit")).then_some("this binary was built without the feature testkit")
+}
+
+/// The server that `tests/backends/openbao/start` started.
+fn openbao(variable: &str) -> Option<String> {
+    std::env::var(format!("CLAVIGER_TEST_OPENBAO_{variable}")).ok()
+}
+
+fn openbao_absent() -> Option<&'static str> {
+    let there = openbao("ADDRESS").is_some() && openbao("TOKEN").is_some();
+    (!there).then_some("CLAVIGER_TEST_OPENBAO_ADDRESS and _TOKEN name no server")
 }
 
 /// All of them.
@@ -80,6 +93,15 @@ pub const ENTRIES: &[Entry] = &[
             says: "501",
             reason: "an embedded key lives in its tenant's own rows: from another tenant there is nothing to adopt",
         }],
+    },
+    Entry {
+        name: "openbao",
+        provider: "vault",
+        absent: openbao_absent,
+        start: Start::Serve,
+        settings: || json!({"address": openbao("ADDRESS"), "auth": {"token": openbao("TOKEN")}}),
+        inside: false,
+        differences: &[],
     },
     Entry {
         name: "fake",

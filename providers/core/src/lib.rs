@@ -7,6 +7,7 @@
 
 mod capability;
 mod context;
+pub mod egress;
 mod error;
 mod factory;
 mod ids;

@@ -1,0 +1,334 @@
+//! The way out against real sockets: names that lead elsewhere a moment later, redirects,
+//! proxies, and servers that answer too much, too late or with a stranger's certificate.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::{Answer, Authorities, Call, Client, Egress, EgressPolicy, Lookup, Options, SendError};
+
+/// Answers each question with the next list, the last one for ever, and notes the names.
+#[derive(Default)]
+struct Script {
+    answers: Mutex<VecDeque<Vec<IpAddr>>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Script {
+    fn new(answers: &[&[&str]]) -> Arc<Self> {
+        let list = |answer: &&[&str]| answer.iter().map(|address| address.parse().unwrap()).collect();
+        Arc::new(Self {
+            answers: Mutex::new(answers.iter().map(list).collect()),
+            asked: Mutex::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Lookup for Script {
+    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        self.asked.lock().push(name.to_owned());
+        let mut answers = self.answers.lock();
+        match answers.len() {
+            0 | 1 => answers.front().cloned().ok_or(io::ErrorKind::NotFound.into()),
+            _ => answers.pop_front().ok_or(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// One loopback address is allowed and its neighbours are not.
+fn egress(lookup: &Arc<Script>) -> Egress {
+    static STACK: Once = Once::new();
+    STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
+    let policy = EgressPolicy {
+        allow: vec!["127.0.0.1/32".parse().unwrap()],
+        allow_plain_http: true,
+    };
+    Egress::with_lookup(policy, Arc::clone(lookup) as Arc<dyn Lookup>)
+}
+
+fn options() -> Options {
+    Options {
+        authorities: Authorities::Only(Vec::new()),
+        proxy: None,
+        connect_timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(20),
+        max_answer: 1024,
+    }
+}
+
+fn client(lookup: &Arc<Script>, address: &str) -> Client {
+    let egress = egress(lookup);
+    egress.client(egress.destination(address).unwrap(), options()).unwrap()
+}
+
+async fn get(client: &Client) -> Result<Answer, SendError> {
+    let call = Call {
+        method: Method::GET,
+        path: &["v1"],
+        query: &[],
+        headers: HeaderMap::new(),
+        json: None,
+    };
+    client.send(call).await
+}
+
+fn refused(result: Result<Answer, SendError>) {
+    assert!(
+        matches!(result, Err(SendError::Refused(_))),
+        "{:?}",
+        result.map(|answer| answer.status)
+    );
+}
+
+async fn server(address: SocketAddr, answer: ResponseTemplate) -> MockServer {
+    let server = MockServer::builder().listener(TcpListener::bind(address).unwrap()).start().await;
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    server
+}
+
+/// A server on the allowed address, and one on the same port of a neighbour.
+async fn neighbours(answer: ResponseTemplate) -> (MockServer, MockServer) {
+    let allowed = server("127.0.0.1:0".parse().unwrap(), answer).await;
+    let port = allowed.address().port();
+    let forbidden = server(SocketAddr::new("127.0.0.2".parse().unwrap(), port), ResponseTemplate::new(200)).await;
+    (allowed, forbidden)
+}
+
+async fn visits(server: &MockServer) -> usize {
+    server.received_requests().await.unwrap().len()
+}
+
+#[tokio::test]
+async fn a_name_that_leads_elsewhere_a_moment_later_is_refused() {
+    let closing = ResponseTemplate::new(200).insert_header("connection", "close");
+    let (allowed, forbidden) = neighbours(closing).await;
+    let lookup = Script::new(&[&["127.0.0.1"], &["127.0.0.2"]]);
+    let client = client(&lookup, &format!("http://rebind.test:{}", allowed.address().port()));
+    assert_eq!(get(&client).await.unwrap().status, 200);
+    refused(get(&client).await);
+    assert_eq!((visits(&allowed).await, visits(&forbidden).await), (1, 0));
+    assert_eq!(lookup.asked.lock().len(), 2);
+}
+
+#[tokio::test]
+async fn among_many_addresses_only_permitted_ones_are_met() {
+    let (allowed, forbidden) = neighbours(ResponseTemplate::new(200)).await;
+    let lookup = Script::new(&[&["127.0.0.2", "169.254.169.254", "::1", "127.0.0.1"]]);
+    let client = client(&lookup, &format!("http://many.test:{}", allowed.address().port()));
+    assert_eq!(get(&client).await.unwrap().status, 200);
+    assert_eq!((visits(&allowed).await, visits(&forbidden).await), (1, 0));
+}
+
+#[tokio::test]
+async fn a_name_of_special_addresses_alone_is_refused_in_every_form() {
+    let (_allowed, forbidden) = neighbours(ResponseTemplate::new(200)).await;
+    let port = forbidden.address().port();
+    for address in [
+        "127.0.0.2",
+        "::ffff:127.0.0.2",
+        "64:ff9b::7f00:2",
+        "169.254.169.254",
+        "fe80::1",
+        "::1",
+        "::",
+    ] {
+        let lookup = Script::new(&[&[address]]);
+        refused(get(&client(&lookup, &format!("http://special.test:{port}"))).await);
+    }
+    assert_eq!(visits(&forbidden).await, 0);
+}
+
+#[tokio::test]
+async fn the_systems_own_names_are_judged_too() {
+    let policy = EgressPolicy {
+        allow: Vec::new(),
+        allow_plain_http: true,
+    };
+    drop(egress(&Script::new(&[])));
+    let egress = Egress::new(policy);
+    let client = egress.client(egress.destination("http://localhost:1").unwrap(), options()).unwrap();
+    refused(get(&client).await);
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_not_followed() {
+    let target = server("127.0.0.1:0".parse().unwrap(), ResponseTemplate::new(200)).await;
+    for status in [301, 302, 303, 307, 308] {
+        let answer = ResponseTemplate::new(status).insert_header("location", target.uri());
+        let leading = server("127.0.0.1:0".parse().unwrap(), answer).await;
+        let client = client(&Script::new(&[]), &leading.uri());
+        assert_eq!(get(&client).await.unwrap().status, status);
+    }
+    assert_eq!(visits(&target).await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_has_a_bound_whether_its_length_is_announced_or_not() {
+    let fits = server(
+        "127.0.0.1:0".parse().unwrap(),
+        ResponseTemplate::new(200).set_body_bytes(vec![b'a'; 1024]),
+    )
+    .await;
+    let announced = server(
+        "127.0.0.1:0".parse().unwrap(),
+        ResponseTemplate::new(200).set_body_bytes(vec![b'a'; 1025]),
+    )
+    .await;
+    let lookup = Script::new(&[]);
+    assert_eq!(get(&client(&lookup, &fits.uri())).await.unwrap().body.len(), 1024);
+    assert!(matches!(get(&client(&lookup, &announced.uri())).await, Err(SendError::TooLong)));
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let endless = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut sent = stream.write_all(head).await;
+        // Until the client hangs up.
+        while sent.is_ok() {
+            sent = stream.write_all(b"100\r\n").await;
+            sent = sent.and(stream.write_all(&[b'a'; 256]).await);
+            sent = sent.and(stream.write_all(b"\r\n").await);
+        }
+    });
+    assert!(matches!(
+        get(&client(&lookup, &format!("http://{address}"))).await,
+        Err(SendError::TooLong)
+    ));
+    endless.await.unwrap();
+}
+
+#[tokio::test]
+async fn silence_ends_with_the_time_limit() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let egress = egress(&Script::new(&[]));
+    let destination = egress.destination(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let short = Options {
+        timeout: Duration::from_millis(100),
+        ..options()
+    };
+    let client = egress.client(destination, short).unwrap();
+    assert!(matches!(get(&client).await, Err(SendError::Timeout)));
+}
+
+#[tokio::test]
+async fn a_proxy_is_met_under_the_policy_and_resolves_what_is_behind_it() {
+    let (allowed, forbidden) = neighbours(ResponseTemplate::new(200)).await;
+    let port = allowed.address().port();
+    for (address, right) in [("127.0.0.1", true), ("127.0.0.2", false)] {
+        let lookup = Script::new(&[&[address]]);
+        let egress = egress(&lookup);
+        let through = Options {
+            proxy: Some(egress.proxy(&format!("http://proxy.test:{port}")).unwrap()),
+            ..options()
+        };
+        let client = egress.client(egress.destination("http://behind.test").unwrap(), through).unwrap();
+        let result = get(&client).await;
+        if right {
+            assert_eq!(result.unwrap().status, 200);
+        } else {
+            refused(result);
+        }
+        assert_eq!(*lookup.asked.lock(), ["proxy.test"]);
+    }
+    assert_eq!((visits(&allowed).await, visits(&forbidden).await), (1, 0));
+    let request = &allowed.received_requests().await.unwrap()[0];
+    assert_eq!(request.url.host_str(), Some("behind.test"));
+}
+
+/// Set for the child that [`the_environments_proxy_is_not_taken`] runs: the server's address.
+const TARGET: &str = "CLAVIGER_TEST_EGRESS_TARGET";
+
+#[tokio::test]
+async fn the_environments_proxy_is_not_taken() {
+    if let Ok(target) = std::env::var(TARGET) {
+        assert_eq!(get(&client(&Script::new(&[]), &target)).await.unwrap().status, 200);
+        return;
+    }
+    let target = server("127.0.0.1:0".parse().unwrap(), ResponseTemplate::new(200)).await;
+    let proxy = server("127.0.0.1:0".parse().unwrap(), ResponseTemplate::new(502)).await;
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--exact", "egress::tests::the_environments_proxy_is_not_taken"])
+        .env(TARGET, target.uri());
+    for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY"] {
+        child.env(variable, proxy.uri());
+    }
+    for variable in ["no_proxy", "NO_PROXY"] {
+        child.env_remove(variable);
+    }
+    let output = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!((visits(&target).await, visits(&proxy).await), (1, 0));
+}
+
+/// A TLS server for `kms.test` with a certificate of its own making; the PEM of it.
+async fn tls_server() -> (SocketAddr, String) {
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["kms.test".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // A client that does not trust us hangs up.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 1024];
+            if stream.read(&mut request).await.is_ok() {
+                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    });
+    (address, cert.pem())
+}
+
+#[tokio::test]
+async fn a_certificate_counts_only_under_the_connections_own_authorities_and_name() {
+    let lookup = Script::new(&[&["127.0.0.1"]]);
+    let egress = egress(&lookup);
+    let (address, pem) = tls_server().await;
+    let (_, strangers) = tls_server().await;
+    for (host, pem, trusted) in [
+        ("kms.test", &pem, true),
+        ("kms.test", &strangers, false),
+        ("other.test", &pem, false),
+    ] {
+        let own = Options {
+            authorities: Authorities::from_pem(pem).unwrap(),
+            ..options()
+        };
+        let destination = egress.destination(&format!("https://{host}:{}", address.port())).unwrap();
+        let result = get(&egress.client(destination, own).unwrap()).await;
+        if trusted {
+            assert_eq!(result.unwrap().status, 204);
+        } else {
+            assert!(
+                matches!(result, Err(SendError::Untrusted(_))),
+                "{host}: {:?}",
+                result.map(|answer| answer.status)
+            );
+        }
+    }
+    assert!(Authorities::from_pem("").is_none());
+    assert!(Authorities::from_pem("no certificate").is_none());
+}

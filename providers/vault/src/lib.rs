@@ -1,0 +1,15 @@
+//! Vault and OpenBao: keys of a Transit secrets engine. `README.md` beside this crate says
+//! what is done and what is not. Named by `boot` only.
+
+mod api;
+mod errors;
+mod factory;
+mod names;
+mod probe;
+mod provider;
+mod session;
+mod settings;
+mod transit;
+
+pub use factory::VaultFactory;
+pub use provider::VaultProvider;

@@ -1,0 +1,247 @@
+//! The provider on one Transit engine.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use claviger_provider::{
+    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, KeyDescription, KeyRequest, KeySpec, OpContext, Probe,
+    Provider, ProviderKeyRef, ProviderKind, Rotation, Secret, Wrapped,
+};
+use zeroize::Zeroizing;
+
+use crate::api::{Reply, Request};
+use crate::errors::{Failed, NO_UPSERT, fault};
+use crate::names::{KeyName, Place};
+use crate::session::{Ignored, Session};
+use crate::transit::{Ciphertext, Create, Decrypt, Decrypted, Encrypt, Encrypted, KEY_TYPE, Key, version};
+
+/// The most bytes of one wrap: what the REST API takes.
+const MAX_PLAINTEXT: usize = 4096;
+
+/// What every connection of this family can do.
+pub(crate) fn capabilities() -> Capabilities {
+    Capabilities {
+        specs: vec![KeySpec::Aes256],
+        create_key: true,
+        wrap: How::InsideProvider,
+        // The server's own `datakey` and `rewrap` ignore associated data.
+        generate_data_key: How::ThroughMemory,
+        rewrap: How::ThroughMemory,
+        context: ContextBinding::AssociatedData,
+        rotation: Some(Rotation::InPlace),
+        set_state: false,
+        schedule_deletion: false,
+        import: false,
+        max_plaintext: MAX_PLAINTEXT,
+    }
+}
+
+/// Transit keys of one connection.
+pub struct VaultProvider {
+    pub(crate) session: Arc<Session>,
+    pub(crate) place: Place,
+}
+
+impl VaultProvider {
+    /// The path below the engine's mount.
+    pub(crate) fn path<'a>(&'a self, below: &[&'a str]) -> Vec<&'a str> {
+        self.place.mount.segments().chain(below.iter().copied()).collect()
+    }
+
+    /// The key, `None` where there is none of that name.
+    async fn read(&self, name: &KeyName, doing: &'static str) -> Result<Option<Key>, Error> {
+        let path = self.path(&["keys", name.as_str()]);
+        let result = self.session.call::<Key>(Request::get(&path)).await.and_then(Reply::data);
+        match result.map_err(|failed| failed.into_error(doing)) {
+            Ok(key) => Ok(Some(key)),
+            Err(error) if error.kind == ErrorKind::KeyNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn existing(&self, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
+        self.read(name, doing).await?.ok_or_else(|| fault(ErrorKind::KeyNotFound, doing))
+    }
+
+    async fn described(&self, name: &KeyName, doing: &'static str) -> Result<KeyDescription, Error> {
+        let key = self.existing(name, doing).await?;
+        key.usable()?;
+        key.describe(&self.place, name)
+    }
+
+    /// The key that a provider key id names: another engine's is no key of ours.
+    fn name(&self, key: &ProviderKeyRef) -> Result<KeyName, Error> {
+        self.place
+            .key(&key.id)
+            .ok_or_else(|| fault(ErrorKind::KeyNotFound, "a key id of another place"))
+    }
+
+    /// What a refused call with a key means. A policy without the right to make keys has
+    /// the server answer 403 where the key is missing.
+    async fn refused(&self, failed: Failed, name: &KeyName, doing: &'static str) -> Error {
+        let missing = failed.denied() && matches!(self.read(name, doing).await, Ok(None));
+        if missing {
+            fault(ErrorKind::KeyNotFound, doing)
+        } else {
+            failed.into_error(doing)
+        }
+    }
+
+    async fn adopt(&self, name: &str) -> Result<KeyDescription, Error> {
+        let doing = "adopt a key";
+        let name = KeyName::parse(name).or_else(|| self.place.key(name)).ok_or_else(|| {
+            fault(ErrorKind::InvalidInput, doing)
+                .advice("provider_key is the Transit key's name alone, or namespace/mount/name of this connection's own engine.")
+        })?;
+        let key = self.read(&name, doing).await?.ok_or_else(|| {
+            fault(ErrorKind::KeyNotFound, doing).advice("There is no key of that name in the connection's Transit engine.")
+        })?;
+        key.usable()?;
+        key.describe(&self.place, &name)
+    }
+}
+
+#[async_trait]
+impl Provider for VaultProvider {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Vault
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        capabilities()
+    }
+
+    async fn wrap_key(&self, _cx: &OpContext, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        let doing = "encrypt";
+        if dek.is_empty() {
+            return Err(fault(ErrorKind::InvalidInput, "an empty key"));
+        }
+        if dek.len() > MAX_PLAINTEXT {
+            return Err(fault(ErrorKind::TooLarge, "over the most bytes of one wrap"));
+        }
+        let name = self.name(key)?;
+        let wanted = match key.version.as_str() {
+            "" => None,
+            text => Some(version(text).ok_or_else(|| fault(ErrorKind::KeyNotFound, "no such version"))?),
+        };
+        let plaintext = Zeroizing::new(STANDARD.encode(dek.expose()));
+        let body = Encrypt {
+            plaintext: &plaintext,
+            associated_data: &STANDARD.encode(context.bytes()),
+            key_version: wanted.unwrap_or(0),
+            key_type: NO_UPSERT,
+        };
+        let path = self.path(&["encrypt", name.as_str()]);
+        let request = Request::post(&path, &body).map_err(|failed| failed.into_error(doing))?;
+        let reply: Reply<Encrypted> = match self.session.call(request).await {
+            Ok(reply) => reply,
+            Err(failed) => return Err(self.refused(failed, &name, doing).await),
+        };
+        let upstream_request_id = reply.id();
+        let ciphertext = reply.data().map_err(|failed| failed.into_error(doing))?.ciphertext;
+        let used = Ciphertext::parse(&ciphertext).map(|parsed| parsed.version);
+        match used {
+            Some(used) if wanted.is_none_or(|wanted| wanted == used) => Ok(Wrapped {
+                key: ProviderKeyRef {
+                    id: self.place.id(&name),
+                    version: used.to_string(),
+                },
+                algorithm: Algorithm::ProviderOpaque,
+                ciphertext: ciphertext.into_bytes(),
+                upstream_request_id,
+            }),
+            Some(_) | None => Err(Failed::Nonsense("ciphertext").into_error(doing)),
+        }
+    }
+
+    async fn unwrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+        let doing = "decrypt";
+        let rejected = |why| fault(ErrorKind::CiphertextRejected, why);
+        if wrapped.algorithm != Algorithm::ProviderOpaque {
+            return Err(rejected("an algorithm that no key of this provider has"));
+        }
+        let name = self.name(&wrapped.key)?;
+        let claimed = version(&wrapped.key.version).ok_or_else(|| fault(ErrorKind::KeyNotFound, "no such version"))?;
+        let text = std::str::from_utf8(&wrapped.ciphertext).ok();
+        let (text, used) = text
+            .and_then(|text| Some((text, Ciphertext::parse(text)?.version)))
+            .ok_or_else(|| rejected("no ciphertext of Transit"))?;
+        if used != claimed {
+            // The server would go by the ciphertext; the name in the envelope is to hold too.
+            let key = self.existing(&name, doing).await?;
+            return Err(match key.knows(claimed) {
+                true => rejected("a ciphertext of another version"),
+                false => fault(ErrorKind::KeyNotFound, "no such version"),
+            });
+        }
+        let body = Decrypt {
+            ciphertext: text,
+            associated_data: &STANDARD.encode(context.bytes()),
+        };
+        let path = self.path(&["decrypt", name.as_str()]);
+        let request = Request::post(&path, &body).map_err(|failed| failed.into_error(doing))?;
+        let reply: Reply<Decrypted> = match self.session.call(request).await {
+            Ok(reply) => reply,
+            Err(failed) => return Err(self.refused(failed, &name, doing).await),
+        };
+        let encoded = Zeroizing::new(reply.data().map_err(|failed| failed.into_error(doing))?.plaintext);
+        let decoded = STANDARD.decode(encoded.as_bytes()).map(Secret::new);
+        match decoded {
+            Ok(dek) if (1..=MAX_PLAINTEXT).contains(&dek.len()) => Ok(dek),
+            Ok(_) | Err(_) => Err(Failed::Nonsense("plaintext").into_error(doing)),
+        }
+    }
+
+    async fn create_key(&self, _cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
+        let doing = "create a key";
+        match request.spec {
+            KeySpec::Aes256 => {}
+            KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(fault(ErrorKind::Unsupported, "a specification not declared")),
+        }
+        if let Some(name) = &request.adopt {
+            return self.adopt(name).await;
+        }
+        let name = KeyName::made(request.key_id);
+        // The server answers a second creation with success.
+        if self.read(&name, doing).await?.is_some() {
+            return Err(fault(ErrorKind::Conflict, doing));
+        }
+        let body = Create {
+            key_type: KEY_TYPE,
+            derived: false,
+            exportable: false,
+            allow_plaintext_backup: false,
+        };
+        let path = self.path(&["keys", name.as_str()]);
+        let post = Request::post(&path, &body).map_err(|failed| failed.into_error(doing))?;
+        let reply: Reply<Ignored> = self.session.call(post).await.map_err(|failed| failed.into_error(doing))?;
+        // Another was faster between the two calls.
+        if reply
+            .warnings
+            .is_some_and(|warnings| warnings.iter().any(|warning| warning.ends_with("already existed")))
+        {
+            return Err(fault(ErrorKind::Conflict, doing));
+        }
+        self.described(&name, doing).await
+    }
+
+    async fn rotate(&self, _cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
+        let doing = "rotate";
+        let name = self.name(key)?;
+        self.existing(&name, doing).await?.rotatable()?;
+        let path = self.path(&["keys", name.as_str(), "rotate"]);
+        let request = Request::post(&path, &serde_json::json!({})).map_err(|failed| failed.into_error(doing))?;
+        let _: Reply<Ignored> = self.session.call(request).await.map_err(|failed| failed.into_error(doing))?;
+        self.described(&name, doing).await
+    }
+
+    async fn describe(&self, _cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
+        self.described(&self.name(key)?, "describe").await
+    }
+
+    async fn probe(&self, _cx: &OpContext) -> Result<Probe, Error> {
+        crate::probe::probe(self).await
+    }
+}

@@ -1,0 +1,291 @@
+//! Keys and ciphertexts as Transit writes them.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription};
+use serde::{Deserialize, Serialize};
+
+use crate::errors::fault;
+use crate::names::{KeyName, Place};
+
+/// The most versions of one key, as many as the gateway takes in one description.
+const MAX_VERSIONS: u64 = 10_000;
+/// The longest ciphertext that an envelope takes, in bytes.
+pub(crate) const MAX_CIPHERTEXT: usize = 6144;
+/// The only type that is made and adopted.
+pub(crate) const KEY_TYPE: &str = "aes256-gcm96";
+
+/// What `POST encrypt/NAME` takes.
+#[derive(Serialize)]
+pub(crate) struct Encrypt<'a> {
+    pub(crate) plaintext: &'a str,
+    pub(crate) associated_data: &'a str,
+    /// 0 for the newest.
+    pub(crate) key_version: u64,
+    #[serde(rename = "type")]
+    pub(crate) key_type: &'static str,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Encrypted {
+    pub(crate) ciphertext: String,
+}
+
+/// What `POST decrypt/NAME` takes.
+#[derive(Serialize)]
+pub(crate) struct Decrypt<'a> {
+    pub(crate) ciphertext: &'a str,
+    pub(crate) associated_data: &'a str,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Decrypted {
+    pub(crate) plaintext: String,
+}
+
+/// What `POST keys/NAME` takes.
+#[derive(Serialize)]
+pub(crate) struct Create {
+    #[serde(rename = "type")]
+    pub(crate) key_type: &'static str,
+    pub(crate) derived: bool,
+    pub(crate) exportable: bool,
+    pub(crate) allow_plaintext_backup: bool,
+}
+
+/// A key as `GET keys/NAME` tells it. Older servers leave out some members.
+#[derive(Deserialize)]
+pub(crate) struct Key {
+    #[serde(rename = "type")]
+    key_type: String,
+    #[serde(default)]
+    derived: bool,
+    #[serde(default)]
+    convergent_encryption: bool,
+    #[serde(default)]
+    supports_encryption: bool,
+    #[serde(default)]
+    supports_decryption: bool,
+    latest_version: u64,
+    #[serde(default)]
+    min_available_version: u64,
+    #[serde(default)]
+    min_decryption_version: u64,
+    #[serde(default)]
+    soft_deleted: bool,
+    #[serde(default)]
+    imported_key: bool,
+    #[serde(default)]
+    imported_key_allow_rotation: bool,
+    /// Versions that can be decrypted with now, each with when it was made.
+    #[serde(default)]
+    keys: BTreeMap<String, serde_json::Value>,
+}
+
+impl Key {
+    /// Whether it can stand behind a logical key.
+    ///
+    /// # Errors
+    /// What it lacks, with what to do.
+    pub(crate) fn usable(&self) -> Result<(), Error> {
+        let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a Transit key that is not fit").advice(advice));
+        if self.derived || self.convergent_encryption {
+            return unfit(
+                "The Transit key is derived or convergent: its ciphertexts need a derivation context that Claviger does not send, and \
+                 convergent ones show which data keys are equal. Make one with derived=false.",
+            );
+        }
+        if !(self.supports_encryption && self.supports_decryption) {
+            return unfit("The Transit key is not for encryption. Adopt a key of type aes256-gcm96.");
+        }
+        if self.key_type != KEY_TYPE {
+            return unfit("The Transit key has another type. Adopt a key of type aes256-gcm96.");
+        }
+        Ok(())
+    }
+
+    /// Whether it can get a new version: the server answers 500 where it cannot.
+    ///
+    /// # Errors
+    /// `KeyState`, with what to do.
+    pub(crate) fn rotatable(&self) -> Result<(), Error> {
+        let state = |advice| Err(fault(ErrorKind::KeyState, "the key cannot be rotated").advice(advice));
+        if self.soft_deleted {
+            return state("The Transit key is soft-deleted; its owner can restore it (keys/NAME/soft-delete-restore).");
+        }
+        if self.imported_key && !self.imported_key_allow_rotation {
+            return state("The Transit key was imported without allow_rotation: import a new version of it (keys/NAME/import_version).");
+        }
+        if self.latest_version >= MAX_VERSIONS {
+            return state("The Transit key has as many versions as Claviger takes: make another key.");
+        }
+        Ok(())
+    }
+
+    /// The key in the gateway's words.
+    ///
+    /// # Errors
+    /// `UpstreamProtocol` for versions that make no sense.
+    pub(crate) fn describe(&self, place: &Place, name: &KeyName) -> Result<KeyDescription, Error> {
+        if !(1..=MAX_VERSIONS).contains(&self.latest_version) {
+            return Err(fault(ErrorKind::UpstreamProtocol, "a key without versions, or with too many"));
+        }
+        let id = place.id(name);
+        let versions = (1..=self.latest_version)
+            .map(|version| {
+                let number = version.to_string();
+                VersionDescription {
+                    state: self.state(version),
+                    created: self.keys.get(&number).and_then(serde_json::Value::as_i64),
+                    key: ProviderKeyRef {
+                        id: id.clone(),
+                        version: number,
+                    },
+                }
+            })
+            .collect::<Vec<_>>();
+        Ok(KeyDescription {
+            id,
+            spec: KeySpec::Aes256,
+            state: if self.soft_deleted { KeyState::Disabled } else { KeyState::Enabled },
+            primary: versions.len() - 1,
+            versions,
+        })
+    }
+
+    fn state(&self, version: u64) -> KeyState {
+        if version < self.min_available_version {
+            // Trimmed: the material is gone.
+            KeyState::Destroyed
+        } else if version < self.min_decryption_version || self.soft_deleted {
+            KeyState::Disabled
+        } else {
+            KeyState::Enabled
+        }
+    }
+
+    /// Whether the key has, or had, this version.
+    pub(crate) fn knows(&self, version: u64) -> bool {
+        (1..=self.latest_version).contains(&version)
+    }
+}
+
+/// `vault:vN:` and base64, in its only spelling.
+pub(crate) struct Ciphertext {
+    pub(crate) version: u64,
+}
+
+impl Ciphertext {
+    /// `None` for what Transit did not write.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (number, sealed) = text.strip_prefix("vault:v")?.split_once(':')?;
+        let fits = text.len() <= MAX_CIPHERTEXT && !sealed.is_empty() && STANDARD.decode(sealed).is_ok();
+        fits.then_some(Self { version: version(number)? })
+    }
+}
+
+/// A version's number as Transit writes it.
+pub(crate) fn version(text: &str) -> Option<u64> {
+    let plain = !text.starts_with('0') && (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use claviger_provider::{ErrorKind, KeyState};
+    use serde_json::{Value, json};
+
+    use super::{Ciphertext, Key, KeyName, Place};
+    use crate::names::Path;
+
+    fn key(changes: &Value) -> Key {
+        let mut key = json!({
+            "type": "aes256-gcm96", "derived": false, "supports_encryption": true, "supports_decryption": true,
+            "latest_version": 4, "min_available_version": 0, "min_decryption_version": 1, "min_encryption_version": 0,
+            "soft_deleted": false, "imported_key": false, "keys": {"1": 1_700_000_000, "2": 1, "3": 2, "4": 3}, "later": [],
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            key[name] = value.clone();
+        }
+        serde_json::from_value(key).unwrap()
+    }
+
+    #[test]
+    fn versions_are_told_with_their_states() {
+        let place = Place {
+            namespace: None,
+            mount: Path::parse("transit").unwrap(),
+        };
+        let key = key(&json!({"min_available_version": 2, "min_decryption_version": 3, "keys": {"3": 20, "4": 30}}));
+        let described = key.describe(&place, &KeyName::parse("k").unwrap()).unwrap();
+        let states: Vec<_> = described.versions.iter().map(|version| (version.state, version.created)).collect();
+        assert_eq!(
+            states,
+            [
+                (KeyState::Destroyed, None),
+                (KeyState::Disabled, None),
+                (KeyState::Enabled, Some(20)),
+                (KeyState::Enabled, Some(30))
+            ]
+        );
+        assert_eq!((described.id.as_str(), described.primary), ("transit/k", 3));
+    }
+
+    #[test]
+    fn a_key_of_the_wrong_kind_is_not_fit() {
+        assert!(key(&json!({})).usable().is_ok());
+        for wrong in [
+            json!({"derived": true}),
+            json!({"convergent_encryption": true}),
+            json!({"type": "ed25519", "supports_encryption": false, "supports_decryption": false}),
+            json!({"type": "rsa-3072"}),
+            json!({"type": "chacha20-poly1305"}),
+        ] {
+            let error = key(&wrong).usable().unwrap_err();
+            assert!(error.kind == ErrorKind::InvalidInput && error.advice.is_some(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_would_answer_with_500_is_seen_before() {
+        assert!(key(&json!({})).rotatable().is_ok());
+        assert!(
+            key(&json!({"imported_key": true, "imported_key_allow_rotation": true}))
+                .rotatable()
+                .is_ok()
+        );
+        for wrong in [
+            json!({"soft_deleted": true}),
+            json!({"imported_key": true}),
+            json!({"latest_version": 10_000}),
+        ] {
+            assert_eq!(key(&wrong).rotatable().unwrap_err().kind, ErrorKind::KeyState, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_ciphertext_has_one_spelling() {
+        assert_eq!(Ciphertext::parse("vault:v12:AAAA").unwrap().version, 12);
+        for text in [
+            "",
+            "vault:v1:",
+            "vault:v0:AAAA",
+            "vault:v01:AAAA",
+            "vault:v:AAAA",
+            "vault:v-1:AAAA",
+            "vault:v1:AAA",
+            "vault:v1:AAB=",
+            "Vault:v1:AAAA",
+            "vault:v1:AA AA",
+            "vault:v9999999999:AAAA",
+            "vault:v1:AAAA:AAAA",
+            "vault:v1:AAAA\n",
+        ] {
+            assert!(Ciphertext::parse(text).is_none(), "{text:?}");
+        }
+        assert!(Ciphertext::parse(&format!("vault:v1:{}", "A".repeat(6144))).is_none());
+    }
+}

@@ -1,0 +1,137 @@
+//! Keys that others made, switched off or look at.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use claviger_provider::{ErrorKind, KeyState, Provider, ProviderKeyRef, Secret};
+use serde_json::{Value, json};
+
+use crate::server::{Server, context, cx, new_key, primary, unique};
+
+pub async fn existing_keys_are_adopted_and_unfit_ones_are_not(server: &Server) {
+    let provider = server.connect(&server.token);
+    let name = unique("adopted");
+    server.done("POST", &format!("transit/keys/{name}"), json!({})).await;
+    server.done("POST", &format!("transit/keys/{name}/rotate"), json!({})).await;
+    for given in [name.clone(), format!("transit/{name}")] {
+        let key = provider.create_key(&cx(), &new_key(Some(&given))).await.unwrap();
+        assert_eq!((key.id, key.versions.len(), key.primary), (format!("transit/{name}"), 2, 1));
+        assert!(key.versions.iter().all(|version| version.created.is_some()));
+    }
+
+    for unfit in [
+        json!({"derived": true}),
+        json!({"derived": true, "convergent_encryption": true}),
+        json!({"type": "chacha20-poly1305"}),
+        json!({"type": "aes128-gcm96"}),
+        json!({"type": "rsa-3072"}),
+        json!({"type": "ed25519"}),
+    ] {
+        let name = unique("unfit");
+        server.done("POST", &format!("transit/keys/{name}"), unfit.clone()).await;
+        let error = provider.create_key(&cx(), &new_key(Some(&name))).await.unwrap_err();
+        assert!(error.kind == ErrorKind::InvalidInput && error.advice.is_some(), "{unfit}: {error}");
+    }
+    for (given, kind) in [
+        (unique("missing").as_str(), ErrorKind::KeyNotFound),
+        ("other-mount/key", ErrorKind::InvalidInput),
+        ("transit/keys/key", ErrorKind::InvalidInput),
+        ("../sys/seal", ErrorKind::InvalidInput),
+    ] {
+        let error = provider.create_key(&cx(), &new_key(Some(given))).await.unwrap_err();
+        assert!(error.kind == kind && error.advice.is_some(), "{given}: {error}");
+    }
+}
+
+pub async fn versions_that_are_switched_off_are_told_and_do_nothing(server: &Server) {
+    let provider = server.connect(&server.token);
+    let key = provider.create_key(&cx(), &new_key(None)).await.unwrap();
+    let (first, path) = (primary(&key), format!("transit/keys/{}", key.id.trim_start_matches("transit/")));
+    let wrapped = provider.wrap_key(&cx(), &first, &Secret::random(32), &context()).await.unwrap();
+    let second = primary(&provider.rotate(&cx(), &first).await.unwrap());
+    assert_eq!(second.version, "2");
+    // The older version still wraps where it is named.
+    let older = provider.wrap_key(&cx(), &first, &Secret::random(32), &context()).await.unwrap();
+    assert_eq!(older.key, first);
+
+    let limits = json!({"min_decryption_version": 2, "min_encryption_version": 2});
+    server.done("POST", &format!("{path}/config"), limits).await;
+    let described = provider.describe(&cx(), &first).await.unwrap();
+    assert_eq!(described.versions[0].state, KeyState::Disabled);
+    let refused = provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
+    assert!(refused.kind == ErrorKind::KeyState && refused.advice.is_some(), "{refused}");
+    let refused = provider.wrap_key(&cx(), &first, &Secret::random(32), &context()).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::KeyState, "{refused}");
+
+    server
+        .done("POST", &format!("{path}/trim"), json!({"min_available_version": 2}))
+        .await;
+    let described = provider.describe(&cx(), &first).await.unwrap();
+    assert_eq!(
+        (described.versions[0].state, described.versions[1].state),
+        (KeyState::Destroyed, KeyState::Enabled)
+    );
+
+    server.done("DELETE", &format!("{path}/soft-delete"), Value::Null).await;
+    assert_eq!(provider.describe(&cx(), &first).await.unwrap().state, KeyState::Disabled);
+    for error in [
+        provider
+            .wrap_key(&cx(), &second, &Secret::random(32), &context())
+            .await
+            .unwrap_err(),
+        provider.rotate(&cx(), &second).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
+    }
+    server.done("POST", &format!("{path}/soft-delete-restore"), json!({})).await;
+    provider.wrap_key(&cx(), &second, &Secret::random(32), &context()).await.unwrap();
+}
+
+pub async fn a_wrap_never_makes_a_key(server: &Server) {
+    let provider = server.connect(&server.token);
+    let name = unique("nobodys");
+    for version in ["", "1"] {
+        let key = ProviderKeyRef {
+            id: format!("transit/{name}"),
+            version: version.to_owned(),
+        };
+        let error = provider.wrap_key(&cx(), &key, &Secret::random(32), &context()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::KeyNotFound, "{error}");
+    }
+    let (status, _) = server.admin("GET", &format!("transit/keys/{name}"), Value::Null).await;
+    assert_eq!(status, 404);
+}
+
+pub async fn namespaces_part_keys(server: &Server) {
+    let namespace = unique("team");
+    server.done("POST", &format!("sys/namespaces/{namespace}"), json!({})).await;
+    let mount = json!({"type": "transit"});
+    let (status, _) = server
+        .call(&server.token, Some(&namespace), "POST", "sys/mounts/kms/keys", mount)
+        .await;
+    assert!(status.is_success(), "{status}");
+    let settings = json!({"namespace": namespace, "mount": "kms/keys", "auth": {"token": server.token}});
+    let (inside, outside) = (server.connect_with(settings), server.connect(&server.token));
+    let key = inside.create_key(&cx(), &new_key(None)).await.unwrap();
+    assert!(key.id.starts_with(&format!("{namespace}/kms/keys/claviger-")), "{}", key.id);
+    let dek = Secret::random(32);
+    let wrapped = inside.wrap_key(&cx(), &primary(&key), &dek, &context()).await.unwrap();
+    assert_eq!(inside.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+    assert_eq!(inside.probe(&cx()).await.unwrap().rights[0].operation, "wrap_key");
+    let error = outside.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyNotFound, "{error}");
+}
+
+pub async fn the_servers_own_client_opens_what_was_wrapped(server: &Server) {
+    let provider = server.connect(&server.token);
+    let key = primary(&provider.create_key(&cx(), &new_key(None)).await.unwrap());
+    let dek = Secret::random(32);
+    let wrapped = provider.wrap_key(&cx(), &key, &dek, &context()).await.unwrap();
+    let body = json!({
+        "ciphertext": String::from_utf8(wrapped.ciphertext).unwrap(),
+        "associated_data": STANDARD.encode(context().bytes()),
+    });
+    let opened = server
+        .done("POST", &format!("transit/decrypt/{}", key.id.trim_start_matches("transit/")), body)
+        .await;
+    assert_eq!(opened["data"]["plaintext"], STANDARD.encode(dek.expose()));
+}
