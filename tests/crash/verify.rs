@@ -133,8 +133,7 @@ pub async fn rotations(shared: &Shared, client: &Client) {
             );
             (rotated.answered, rotated.pending) = (primary, false);
         }
-        let versions = client.get(&format!("/v1/keys/{name}/versions")).await.expect_status(200);
-        let versions = versions["items"].as_array().expect("a list").clone();
+        let versions = client.list(&format!("/v1/keys/{name}/versions")).await;
         let numbers: Vec<u64> = versions
             .iter()
             .map(|version| version["number"].as_u64().expect("a number"))

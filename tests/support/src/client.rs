@@ -85,6 +85,20 @@ impl Client {
         self.send(self.request(Method::GET, path)).await
     }
 
+    /// Every item of a list, page after page.
+    pub async fn list(&self, path: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut next = Some(format!("{path}?page_size=1000"));
+        while let Some(page) = next {
+            let page = self.get(&page).await.expect_status(200);
+            items.extend(page["items"].as_array().expect("a list").iter().cloned());
+            next = page["next_page_token"]
+                .as_str()
+                .map(|token| format!("{path}?page_size=1000&page_token={token}"));
+        }
+        items
+    }
+
     /// POST of JSON.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
