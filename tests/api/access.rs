@@ -144,7 +144,7 @@ async fn another_tenant_s_names_behave_as_absent() {
     // Its key's material is in reach of nobody else.
     let ours = api.client.get("/v1/keys/orders").await.expect_status(200);
     let steal = json!({"name": "mine", "connection": "embedded", "provider_key": ours["provider_key"]});
-    other.post("/v1/keys", &steal).await.expect_problem(501, "unsupported");
+    other.post("/v1/keys", &steal).await.expect_problem(400, "invalid_request");
     assert_eq!(
         api.client.post("/v1/unwrap", &wrapped).await.expect_status(200)["plaintext"],
         made["plaintext"]

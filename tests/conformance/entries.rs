@@ -90,7 +90,7 @@ pub const ENTRIES: &[Entry] = &[
         inside: false,
         differences: &[Difference {
             case: "adopt::a_provider_key_of_another_tenant_is_taken",
-            says: "501",
+            says: "400",
             reason: "an embedded key lives in its tenant's own rows: from another tenant there is nothing to adopt",
         }],
     },

@@ -165,7 +165,8 @@ impl Provider for LocalProvider {
             // There is no key outside: the only ones to adopt are those that were made here
             // and detached, and they come back under their own id.
             if *adopt != request.key_id.to_string() {
-                return Err(error(ErrorKind::Unsupported, "there is no key outside to adopt").advice("leave out provider_key"));
+                return Err(error(ErrorKind::InvalidInput, "there is no such key to adopt")
+                    .advice("Leave provider_key out, or name a key that this tenant detached."));
             }
             let row = self.material.row(cx.tenant, request.key_id).await?;
             let enabled = self.material.enabled(cx.tenant, request.key_id, &row).await?;

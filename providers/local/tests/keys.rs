@@ -249,7 +249,7 @@ async fn nothing_outside_can_be_adopted() {
         ..request(KeyId::random())
     };
     let error = bench.provider.create_key(&bench.cx, &request).await.unwrap_err();
-    assert_eq!((error.kind, error.advice.is_some()), (ErrorKind::Unsupported, true));
+    assert_eq!((error.kind, error.advice.is_some()), (ErrorKind::InvalidInput, true));
 }
 
 #[tokio::test]
