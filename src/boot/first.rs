@@ -86,10 +86,7 @@ async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError
                     Instant::now() + PATIENCE,
                 )
                 .await?;
-            let change = store::Change {
-                intent: Some(intent.position().0),
-                idempotency: None,
-            };
+            let change = store::Change::announced(intent.position().0);
             store.create_principal(&principal, &change).await?;
             intent
                 .resolve(Outcome::Success, |_| (), (), Instant::now() + PATIENCE)
@@ -119,10 +116,7 @@ async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError
             Instant::now() + PATIENCE,
         )
         .await?;
-    let change = store::Change {
-        intent: Some(intent.position().0),
-        idempotency: None,
-    };
+    let change = store::Change::announced(intent.position().0);
     store.create_token(&token, &change).await?;
     intent
         .resolve(Outcome::Success, |_| (), (), Instant::now() + PATIENCE)

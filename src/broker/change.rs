@@ -37,10 +37,7 @@ impl Broker {
         })?;
         let position = intent.position().0;
         cx.set_effect(Effect::Announced(Box::new(intent)));
-        Ok(store::Change {
-            intent: Some(position),
-            idempotency: None,
-        })
+        Ok(store::Change::announced(position))
     }
 
     /// Announces a cut. Where the log cannot take the intent soon, the cut stands in the
@@ -52,10 +49,7 @@ impl Broker {
         if let Ok(Ok(Ok(intent))) = announced {
             let position = intent.position().0;
             cx.set_effect(Effect::Announced(Box::new(intent)));
-            return store::Change {
-                intent: Some(position),
-                idempotency: None,
-            };
+            return store::Change::announced(position);
         }
         tracing::error!(?cut, "a cut takes effect although its intent is not recorded");
         if announced.is_err() {
@@ -63,10 +57,7 @@ impl Broker {
         }
         self.push_to_kill_file(cx, cut).await;
         cx.set_effect(Effect::Unannounced(cut));
-        store::Change {
-            intent: None,
-            idempotency: None,
-        }
+        store::Change::unannounced()
     }
 
     /// An intent that becomes durable after its cut went on without it must not stay open:
@@ -75,10 +66,7 @@ impl Broker {
         let store = Arc::clone(&self.store);
         tokio::spawn(async move {
             let Ok(Ok(intent)) = announcing.await else { return };
-            let change = store::Change {
-                intent: Some(intent.position().0),
-                idempotency: None,
-            };
+            let change = store::Change::announced(intent.position().0);
             let applied = store.mark_applied(tenant, &change).await;
             let resolved = intent.resolve(Outcome::Success, |_| (), (), Instant::now() + LATE_INTENT).await;
             if applied.is_err() || resolved.is_err() {
@@ -135,14 +123,5 @@ impl Broker {
                 "The kill file still holds the cut and cannot be written; nothing was undone.",
             )),
         }
-    }
-}
-
-impl store::Change {
-    /// With the answer to keep, if there is one.
-    #[must_use]
-    pub fn keeping(mut self, kept: Option<IdempotencyRecord>) -> Self {
-        self.idempotency = kept;
-        self
     }
 }

@@ -128,10 +128,7 @@ impl ReadyKey {
         if let Some(number) = number() {
             return Ok(number);
         }
-        let unannounced = store::Change {
-            intent: None,
-            idempotency: None,
-        };
+        let unannounced = store::Change::unannounced();
         broker.take_versions(&cx.op_context(), &self.entry, &unannounced).await?;
         number().ok_or_else(|| {
             Error::new(

@@ -207,10 +207,7 @@ impl Broker {
 
     /// Takes a change off the list of what the store lacks.
     async fn mark(&self, change: &StateChange) -> Result<(), StoreError> {
-        let applied = Change {
-            intent: Some(change.position.0),
-            idempotency: None,
-        };
+        let applied = Change::announced(change.position.0);
         self.store.mark_applied(change.intent.tenant(), &applied).await
     }
 
@@ -260,10 +257,7 @@ impl Broker {
             actor: "system".to_owned(),
             deadline: Instant::now() + PATIENCE,
         };
-        let change = Change {
-            intent: Some(position),
-            idempotency: None,
-        };
+        let change = Change::announced(position);
         let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {
             Ok(Some(entry)) => self.take_versions(&cx, &entry, &change).await,
             Ok(None) => Ok(false),

@@ -60,10 +60,8 @@ async fn enter(gateway: Arc<Gateway>, row: Arc<Row>, head: Head, request: Reques
         Err(failure) => return gateway.refuse(&head, failure),
     };
     let params = RawPathParams::from_request_parts(&mut parts, &()).await;
-    let default = [row.needs[0]];
-    let action = default[0];
     let (info, timing) = request_info(&gateway, &row, &head, &parts.headers);
-    let cx = Cx::new(Arc::clone(&caller), action, Arc::new(info));
+    let cx = Cx::new(Arc::clone(&caller), row.needs[0], Arc::new(info));
 
     let ask = async {
         timing?;

@@ -61,6 +61,31 @@ pub struct Change {
     pub idempotency: Option<IdempotencyRecord>,
 }
 
+impl Change {
+    /// Of an intent at this position of the log.
+    pub const fn announced(position: u64) -> Self {
+        Self {
+            intent: Some(position),
+            idempotency: None,
+        }
+    }
+
+    /// Of an act that has no intent.
+    pub const fn unannounced() -> Self {
+        Self {
+            intent: None,
+            idempotency: None,
+        }
+    }
+
+    /// With the answer to keep, if there is one.
+    #[must_use]
+    pub fn keeping(mut self, kept: Option<IdempotencyRecord>) -> Self {
+        self.idempotency = kept;
+        self
+    }
+}
+
 /// What a restart needs to know of the installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
