@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{Capabilities, ConnectionId, ProviderKind, Secret, fill_random};
+use claviger_provider::{Capabilities, ConnectionId, Kek, ProviderKind, Secret, SettingsOrigin, fill_random};
 
 use super::{Broker, Code, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{ConnectionEntry, Factories};
 use crate::store::StoreError;
-use crate::store::model::{Connection, ConnectionPatch, Labels};
+use crate::store::model::{Connection, ConnectionPatch, Key, KeyFilter, Labels, Page};
+
+/// How many of a connection's keys a check looks at, by name.
+const PROBED_KEYS: u32 = 16;
 
 /// What a new connection is to be.
 #[derive(Debug, Clone)]
@@ -75,7 +78,7 @@ impl Broker {
                 .at("/provider", "a provider that this gateway was built with")
         })?;
         let text = std::str::from_utf8(new.settings.expose()).map_err(|_| Failure::invalid("/settings", "an object"))?;
-        let parsed = factory.parse(text).map_err(|errors| {
+        let parsed = factory.parse(text, SettingsOrigin::Tenant).map_err(|errors| {
             let code = if errors.iter().any(|error| error.operator_only) {
                 Code::OperatorOnlySetting
             } else {
@@ -178,7 +181,7 @@ impl Broker {
         Ok(Guarded::free(()))
     }
 
-    /// Tries a connection's rights without acting on any key.
+    /// Tries a connection's rights without changing any key.
     ///
     /// # Errors
     /// Only a fault of ours: what the provider says is the report.
@@ -193,7 +196,17 @@ impl Broker {
         if connection.view().severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
         }
-        let report = match connection.pipeline().probe(&cx.op_context()).await {
+        let filter = KeyFilter {
+            connection: Some(connection.id()),
+            ..KeyFilter::default()
+        };
+        let page = Page {
+            after: None,
+            size: PROBED_KEYS,
+        };
+        let keys = self.store.keys(cx.tenant(), &filter, &page).await?;
+        let keks: Vec<Kek> = keys.iter().map(Key::kek).collect();
+        let report = match connection.pipeline().probe(&cx.op_context(), &keks).await {
             Ok(probe) => CheckReport {
                 reachable: true,
                 detail: probe.detail,

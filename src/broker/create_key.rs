@@ -51,7 +51,7 @@ impl Broker {
         }
         let pipeline = connection.pipeline();
         let capabilities = pipeline.capabilities();
-        if !capabilities.specs.contains(&new.spec) {
+        if capabilities.of(new.spec).is_none() {
             let mut failure = Failure::new(Code::Unsupported, "The connection's provider has no keys of this specification.");
             failure.provider = Some(view.provider);
             return Err(failure.at("/spec", "one that the connection's capabilities name"));
@@ -168,11 +168,11 @@ pub(super) fn number_versions(known: &[KeyVersion], described: &KeyDescription, 
     let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
     let mut new = Vec::new();
     let mut primary = None;
+    // Where a provider names no versions, its first is our first, and so on.
+    let mut unclaimed: Vec<&KeyVersion> = known.iter().collect();
     for (at, version) in described.versions.iter().enumerate() {
-        let there = known
-            .iter()
-            .find(|row| row.provider_key == version.key.id && row.provider_version == version.key.version)
-            .map(|row| row.number);
+        let same = |row: &&KeyVersion| row.provider_key == version.key.id && row.provider_version == version.key.version;
+        let there = unclaimed.iter().position(same).map(|at| unclaimed.remove(at).number);
         let number = match there {
             Some(number) => number,
             None => {

@@ -54,7 +54,7 @@ impl Broker {
         cx.permitted(&permit);
         let ready = ready(cx, key)?;
         let pending = Pending::new(ready.origin(None, self.now()), length, context);
-        let inside = ready.pipeline.capabilities().generate_data_key == How::InsideProvider;
+        let inside = ready.can()?.generate_data_key == How::InsideProvider;
         cx.note(|facts| facts.inside_provider = Some(inside));
         let (draft, enclosed) = if inside {
             let made = ready

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use claviger_provider::ProviderKeyRef;
 use tokio::sync::MutexGuard;
 
 use super::enclose::severed;
@@ -78,11 +77,7 @@ impl Broker {
                     .at("/at_provider", "false, or left out"),
             );
         }
-        let named = ProviderKeyRef {
-            id: view.key.provider_key.clone(),
-            version: String::new(),
-        };
-        pipeline.set_state(&cx.op_context(), &named, enabled).await?;
+        pipeline.set_state(&cx.op_context(), &view.key.kek(), enabled).await?;
         Ok(Key::clone(&view.key))
     }
 

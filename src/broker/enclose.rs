@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{Error, ErrorKind, Pipeline, ProviderKeyRef, Wrapped};
+use claviger_provider::{Error, ErrorKind, Kek, KeyCapabilities, Pipeline, Wrapped};
 
 use super::disable::turn_at_provider;
 use super::{Broker, Code, Cx, Failure};
@@ -78,15 +78,16 @@ impl ReadyKey {
     }
 
     /// The provider's key and version that wraps.
-    pub fn primary(&self) -> Result<ProviderKeyRef, Failure> {
-        let version = self
-            .view
-            .primary()
-            .ok_or_else(|| Failure::internal(&"a key's primary version is missing"))?;
-        Ok(ProviderKeyRef {
-            id: version.provider_key.clone(),
-            version: version.provider_version.clone(),
-        })
+    pub fn primary(&self) -> Result<Kek, Failure> {
+        self.view
+            .kek()
+            .ok_or_else(|| Failure::internal(&"a key's primary version is missing"))
+    }
+
+    /// What the provider can do with keys of this one's specification.
+    pub fn can(&self) -> Result<&KeyCapabilities, Failure> {
+        let declared = self.pipeline.capabilities().of(self.view.key.spec);
+        declared.ok_or_else(|| Failure::new(Code::Unsupported, "The connection's provider has no keys of this specification."))
     }
 
     /// Wraps the draft's data key at the provider and finishes the envelope.

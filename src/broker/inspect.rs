@@ -80,7 +80,7 @@ impl Broker {
                 binding: recipient
                     .provider()
                     .and_then(|provider| self.directory().factories().get(provider))
-                    .map(|factory| factory.capabilities().context),
+                    .and_then(|factory| factory.capabilities().of(view.key.spec).map(|keys| keys.context)),
                 index,
             })
             .collect();

@@ -51,11 +51,9 @@ impl Broker {
         let pipeline = &ready.pipeline;
         let seal = secrets.seal_key();
 
-        if let (How::InsideProvider, Some(attested), Some((wrapped, from))) = (
-            pipeline.capabilities().rewrap,
-            accepted.attested,
-            source::usable(&ready.view, envelope),
-        ) {
+        if let (How::InsideProvider, Some(attested), Some((wrapped, from))) =
+            (ready.can()?.rewrap, accepted.attested, source::usable(&ready.view, envelope))
+        {
             let made = pipeline
                 .rewrap_key(&cx.op_context(), &wrapped, &primary, &accepted.bound)
                 .await?
@@ -68,7 +66,7 @@ impl Broker {
 
         let (opened, from) = source::open(cx, &ready.view, pipeline, envelope, &accepted.bound).await?;
         let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == ready.view.key.primary_version;
-        if current && !primary.version.is_empty() {
+        if current && !primary.key.version.is_empty() {
             note_rewrap(cx, (envelope, from), Some((envelope, from)), false);
             return Ok(answer(ready, envelope, from, false, false));
         }

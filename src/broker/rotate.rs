@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use claviger_provider::ProviderKeyRef;
-
 use super::create_key::number_versions;
 use super::disable::turn_at_provider;
 use super::enclose::ready;
@@ -28,7 +26,7 @@ impl Broker {
         cx.permitted(&permit);
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         let ready = ready(cx, key)?;
-        if ready.pipeline.capabilities().rotation.is_none() {
+        if ready.can()?.rotation.is_none() {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         }
         let change = self
@@ -72,11 +70,7 @@ impl Broker {
         change: &crate::store::Change,
     ) -> Result<bool, Failure> {
         let Ok(view) = key.view() else { return Ok(false) };
-        let named = ProviderKeyRef {
-            id: view.key.provider_key.clone(),
-            version: String::new(),
-        };
-        let described = key.connection().pipeline().describe(cx, &named).await?;
+        let described = key.connection().pipeline().describe(cx, &view.key.kek()).await?;
         let _row = key.change().lock().await;
         let Ok(view) = key.view() else { return Ok(false) };
         let now = self.now();

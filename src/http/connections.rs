@@ -1,7 +1,7 @@
 //! `/v1/connections`: the ways to providers.
 
 use axum::http::StatusCode;
-use claviger_provider::{Capabilities, ContextBinding, Finding, How, KeySpec, ProviderKind, RightReport, Rotation, Secret};
+use claviger_provider::{Finding, ProviderKind, RightReport, Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use utoipa::openapi::schema::{Object, Type};
 use super::answer::etag;
 use super::ask::Ask;
 use super::handler::{empty_reply, json_reply, keeper, object_reply};
-use super::keys::Spec;
 use super::page;
 use super::reply::Reply;
 use super::wire::{LabelMap, Moment, Name};
@@ -204,102 +203,6 @@ impl From<RightReport> for RightShown {
     }
 }
 
-/// Where an operation takes place.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum HowShown {
-    /// Inside the provider.
-    InsideProvider,
-    /// Through the gateway's memory.
-    ThroughMemory,
-    /// Not at all.
-    No,
-}
-
-impl From<How> for HowShown {
-    fn from(how: How) -> Self {
-        match how {
-            How::InsideProvider => Self::InsideProvider,
-            How::ThroughMemory => Self::ThroughMemory,
-            How::No => Self::No,
-        }
-    }
-}
-
-/// What binds the context.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BindingShown {
-    /// The provider, as name-value pairs.
-    Pairs,
-    /// The provider, as associated data.
-    AssociatedData,
-    /// The wrapped key's commitment alone.
-    CommitmentOnly,
-}
-
-/// How a key gets a new version.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RotationWay {
-    /// The provider's key gets one.
-    InPlace,
-    /// A new provider key becomes one.
-    NewKey,
-}
-
-/// What a connection's provider can do, and where.
-#[derive(Serialize, ToSchema)]
-pub struct CapabilitiesShown {
-    /// Key specifications.
-    pub specs: Vec<Spec>,
-    /// Whether it makes keys; otherwise they are adopted only.
-    pub create_key: bool,
-    /// Wrap and unwrap.
-    pub wrap: HowShown,
-    /// Where data keys are generated.
-    pub generate_data_key: HowShown,
-    /// Rewrap under the same key.
-    pub rewrap: HowShown,
-    /// What binds the encryption context.
-    pub context: BindingShown,
-    /// How keys are rotated; null where they are not.
-    pub rotation: Option<RotationWay>,
-    /// Whether keys can be enabled and disabled at the provider.
-    pub set_state: bool,
-    /// Whether deletion can be scheduled.
-    pub schedule_deletion: bool,
-    /// Whether key material can be imported.
-    pub import: bool,
-    /// The most bytes that the provider wraps at once.
-    pub max_plaintext: usize,
-}
-
-impl From<Capabilities> for CapabilitiesShown {
-    fn from(can: Capabilities) -> Self {
-        Self {
-            specs: can.specs.into_iter().map(|spec: KeySpec| spec.into()).collect(),
-            create_key: can.create_key,
-            wrap: can.wrap.into(),
-            generate_data_key: can.generate_data_key.into(),
-            rewrap: can.rewrap.into(),
-            context: match can.context {
-                ContextBinding::Pairs => BindingShown::Pairs,
-                ContextBinding::AssociatedData => BindingShown::AssociatedData,
-                ContextBinding::CommitmentOnly => BindingShown::CommitmentOnly,
-            },
-            rotation: can.rotation.map(|rotation| match rotation {
-                Rotation::InPlace => RotationWay::InPlace,
-                Rotation::NewKey => RotationWay::NewKey,
-            }),
-            set_state: can.set_state,
-            schedule_deletion: can.schedule_deletion,
-            import: can.import,
-            max_plaintext: can.max_plaintext,
-        }
-    }
-}
-
 fn shown(connection: &Connection) -> ConnectionShown {
     ConnectionShown {
         id: connection.id.to_string(),
@@ -431,20 +334,6 @@ pub async fn check(ask: Ask) -> Result<Reply, Failure> {
             rights: rights.into_iter().map(Into::into).collect(),
             policy,
         },
-    )
-}
-
-#[utoipa::path(get, path = "/v1/connections/{connection}/capabilities", operation_id = "getConnectionCapabilities", tag = "connections",
-    params(("connection" = Name, Path, description = "The connection's name.")),
-    responses((status = 200, description = "What it can do.", body = CapabilitiesShown)))]
-/// What a connection's provider can do: inside itself, through memory, or not at all.
-pub async fn capabilities(ask: Ask) -> Result<Reply, Failure> {
-    ask.only_query(&[])?;
-    let (permit, entry) = ask.connection::<op::ReadConnection>(&ask.name("connection")?).await?;
-    json_reply(
-        ask.broker.capabilities(&ask.cx, &permit, &entry),
-        StatusCode::OK,
-        CapabilitiesShown::from,
     )
 }
 

@@ -7,6 +7,7 @@
 pub mod answer;
 mod ask;
 mod batch;
+mod capabilities;
 mod connections;
 mod data_keys;
 mod errors;

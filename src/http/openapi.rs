@@ -10,7 +10,7 @@ use utoipa::OpenApi;
 use super::errors::Problem;
 use super::row::{BATCH, Row};
 use super::service::Readiness;
-use super::{batch, connections, data_keys, inspect, keys, principals, tenants, tokens};
+use super::{batch, capabilities, connections, data_keys, inspect, keys, principals, tenants, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,7 +28,7 @@ use super::{batch, connections, data_keys, inspect, keys, principals, tenants, t
     ),
     paths(
         connections::create, connections::list, connections::get, connections::update, connections::delete, connections::check,
-        connections::capabilities, connections::sever, connections::restore,
+        capabilities::get, connections::sever, connections::restore,
         keys::create, keys::list, keys::get, keys::update, keys::delete, keys::versions, keys::rotate, keys::enable, keys::disable,
         data_keys::generate, data_keys::wrap, data_keys::unwrap, data_keys::rewrap, data_keys::unwrap_any, inspect::inspect,
         batch::generate, batch::wrap, batch::unwrap, batch::rewrap,

@@ -17,7 +17,7 @@ use super::exchange;
 use super::gateway::Gateway;
 use super::handler::{with_body, with_optional_body, without_body};
 use super::row::{BATCH, BATCH_TIME, DATA, REQUEST, Row};
-use super::{batch, connections, data_keys, inspect, keys, openapi, principals, service, tenants, tokens};
+use super::{batch, capabilities, connections, data_keys, inspect, keys, openapi, principals, service, tenants, tokens};
 use crate::access::Action::{self, *};
 
 /// Every row, in the order of `docs/api.md`.
@@ -32,7 +32,7 @@ pub fn rows() -> Vec<Row> {
         row(patch.clone(), "/v1/connections/{connection}",                 &[UpdateConnection], DATA, REQUEST, with_body(connections::update)),
         row(delete.clone(),"/v1/connections/{connection}",                 &[DeleteConnection], DATA, REQUEST, without_body(connections::delete)),
         row(post.clone(),  "/v1/connections/{connection}/check",           &[CheckConnection],  DATA, REQUEST, without_body(connections::check)),
-        row(get.clone(),   "/v1/connections/{connection}/capabilities",    &[ReadConnection],   DATA, REQUEST, without_body(connections::capabilities)),
+        row(get.clone(),   "/v1/connections/{connection}/capabilities",    &[ReadConnection],   DATA, REQUEST, without_body(capabilities::get)),
         row(post.clone(),  "/v1/connections/{connection}/sever",           &[Sever],            DATA, REQUEST, without_body(connections::sever)),
         row(post.clone(),  "/v1/connections/{connection}/restore",         &[Restore],          DATA, REQUEST, without_body(connections::restore)),
 

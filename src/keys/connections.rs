@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use claviger_provider::layers::PipelineConfig;
-use claviger_provider::{Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret};
+use claviger_provider::{ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret};
 
 use super::LoadError;
 use crate::store::Store;
@@ -60,9 +60,14 @@ impl Factories {
                 secrets.push((short, value));
             }
         }
-        let provider = factory
-            .connect(connection.tenant, connection.id, &connection.settings, secrets)
-            .await?;
+        let parts = ConnectionParts {
+            tenant: connection.tenant,
+            connection: connection.id,
+            external_id: &connection.external_id,
+            settings: &connection.settings,
+            secrets,
+        };
+        let provider = factory.connect(parts).await?;
         Ok(Pipeline::new(provider, &self.pipeline))
     }
 }

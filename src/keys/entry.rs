@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use claviger_provider::{ConnectionId, KeyId, Pipeline, ProviderKeyRef, ProviderKind, TenantId};
+use claviger_provider::{ConnectionId, Kek, KeyId, Pipeline, ProviderKeyRef, ProviderKind, TenantId};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
@@ -29,13 +29,23 @@ impl KeyView {
         self.versions.iter().find(|version| version.number == number)
     }
 
+    /// The version that wraps, as operations on its provider name it.
+    pub fn kek(&self) -> Option<Kek> {
+        let version = self.primary()?;
+        let mut kek = self.key.kek();
+        kek.key.id.clone_from(&version.provider_key);
+        kek.key.version.clone_from(&version.provider_version);
+        Some(kek)
+    }
+
     /// The version that a recipient names, in the provider's words. A version that the
     /// provider does not tell (an empty one) matches on the key id alone.
     pub fn matching(&self, provider: ProviderKind, key: &ProviderKeyRef) -> Option<&KeyVersion> {
         if provider != self.key.provider {
             return None;
         }
-        self.versions.iter().find(|version| {
+        // The newest of those that match: a provider that tells no version has used that one.
+        self.versions.iter().rev().find(|version| {
             version.provider_key == key.id && (version.provider_version.is_empty() || version.provider_version == key.version)
         })
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    Call, Capabilities, ConnectionId, Error, Factory, KeyId, KeySpec, ParsedSettings, ProviderKind, Secret, SettingsError, TenantId,
+    Call, Capabilities, ConnectionId, ConnectionParts, Error, Factory, KeyId, KeySpec, ParsedSettings, ProviderKind, SettingsError,
+    SettingsOrigin, TenantId,
 };
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
@@ -159,14 +160,14 @@ impl Factory for Fakes {
         FakeConfig::default().capabilities
     }
 
-    fn parse(&self, settings: &str) -> Result<ParsedSettings, Vec<SettingsError>> {
+    fn parse(&self, settings: &str, _: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
         Ok(ParsedSettings {
             public: settings.to_owned(),
             secrets: Vec::new(),
         })
     }
 
-    async fn connect(&self, _: TenantId, _: ConnectionId, _: &str, _: Vec<(String, Secret)>) -> Result<Arc<dyn Call>, Error> {
+    async fn connect(&self, _: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::new(FakeProvider::new(FakeServer::new(), FakeConfig::default())))
     }
 }

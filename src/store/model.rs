@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use claviger_provider::{ConnectionId, KeyId, KeySpec, PrincipalId, ProviderKind, TenantId, TokenId};
+use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, PrincipalId, ProviderKeyRef, ProviderKind, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
@@ -199,6 +199,21 @@ pub struct Key {
     pub created: i64,
     /// When it was last changed.
     pub updated: i64,
+}
+
+impl Key {
+    /// The key as a whole, as operations on its provider name it.
+    pub fn kek(&self) -> Kek {
+        let key = ProviderKeyRef {
+            id: self.provider_key.clone(),
+            version: String::new(),
+        };
+        Kek {
+            key,
+            spec: self.spec,
+            id: self.id,
+        }
+    }
 }
 
 /// What a PATCH may change.

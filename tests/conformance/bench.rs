@@ -80,9 +80,36 @@ impl Bench {
         self.client.post("/v1/connections", &body).await.expect_status(201);
     }
 
+    /// What asks for a new key of the entry's specification.
+    pub fn new_key(&self, name: &str) -> Value {
+        json!({"name": name, "connection": CONNECTION, "spec": self.entry.spec})
+    }
+
+    /// The same with more members, or others.
+    pub fn new_key_with(&self, name: &str, more: Value) -> Value {
+        let mut body = self.new_key(name);
+        let Value::Object(more) = more else { panic!("an object") };
+        body.as_object_mut().expect("an object").extend(more);
+        body
+    }
+
     /// Makes a key.
     pub async fn key(&self, name: &str) -> Value {
-        make_key(&self.client, name).await
+        self.key_of(&self.client, name).await
+    }
+
+    /// Makes a key of a tenant.
+    pub async fn key_of(&self, client: &Client, name: &str) -> Value {
+        client.post("/v1/keys", &self.new_key(name)).await.expect_status(201)
+    }
+
+    /// What the connection says that can be done with keys of the entry's specification.
+    pub async fn capabilities(&self) -> Value {
+        let path = format!("/v1/connections/{CONNECTION}/capabilities");
+        let can = self.client.get(&path).await.expect_status(200);
+        let keys = can["keys"].as_array().expect("a list").iter();
+        let own = keys.clone().find(|keys| keys["spec"] == self.entry.spec);
+        own.unwrap_or_else(|| panic!("no {} in {can}", self.entry.spec)).clone()
     }
 
     /// A client of the tenant with a token of these operations.
@@ -212,14 +239,6 @@ async fn make_tenant(entry: &Entry, started: &Started, name: &str) -> Client {
     let body = json!({"name": CONNECTION, "provider": entry.provider, "settings": (entry.settings)()});
     client.post("/v1/connections", &body).await.expect_status(201);
     client
-}
-
-/// Makes a key of a tenant.
-pub async fn make_key(client: &Client, name: &str) -> Value {
-    client
-        .post("/v1/keys", &json!({"name": name, "connection": CONNECTION}))
-        .await
-        .expect_status(201)
 }
 
 /// Generates a data key of 32 bytes without context.

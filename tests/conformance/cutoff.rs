@@ -113,7 +113,7 @@ async fn under_way(bench: Bench, cut: Cut) {
     bench.connection("second").await;
     bench
         .client
-        .post("/v1/keys", &json!({"name": "elsewhere", "connection": "second"}))
+        .post("/v1/keys", &bench.new_key_with("elsewhere", json!({"connection": "second"})))
         .await
         .expect_status(201);
     let made = data_key(&bench.client, "orders").await;
@@ -154,7 +154,7 @@ async fn batch(bench: Bench, cut: Cut) {
     bench.connection("second").await;
     bench
         .client
-        .post("/v1/keys", &json!({"name": "elsewhere", "connection": "second"}))
+        .post("/v1/keys", &bench.new_key_with("elsewhere", json!({"connection": "second"})))
         .await
         .expect_status(201);
     let key = |at: usize| if at.is_multiple_of(2) { "orders" } else { "elsewhere" };

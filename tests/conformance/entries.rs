@@ -17,6 +17,8 @@ pub struct Entry {
     pub start: Start,
     /// The settings of a connection to it.
     pub settings: fn() -> Value,
+    /// The specification of the keys that the battery makes.
+    pub spec: &'static str,
     /// Whether it generates data keys and rewraps by itself.
     pub inside: bool,
     /// Where it differs from the battery, and why that is right.
@@ -87,6 +89,7 @@ pub const ENTRIES: &[Entry] = &[
         absent: || None,
         start: Start::Serve,
         settings: || json!({}),
+        spec: "aes-256",
         inside: false,
         differences: &[Difference {
             case: "adopt::a_provider_key_of_another_tenant_is_taken",
@@ -100,6 +103,7 @@ pub const ENTRIES: &[Entry] = &[
         absent: openbao_absent,
         start: Start::Serve,
         settings: || json!({"address": openbao("ADDRESS"), "auth": {"token": openbao("TOKEN")}}),
+        spec: "aes-256",
         inside: false,
         differences: &[],
     },
@@ -109,6 +113,7 @@ pub const ENTRIES: &[Entry] = &[
         absent: fake_absent,
         start: Start::Fake("plain"),
         settings: || json!({}),
+        spec: "aes-256",
         inside: false,
         differences: &[],
     },
@@ -118,6 +123,7 @@ pub const ENTRIES: &[Entry] = &[
         absent: fake_absent,
         start: Start::Fake("capable"),
         settings: || json!({}),
+        spec: "aes-256",
         inside: true,
         differences: &[],
     },

@@ -31,8 +31,11 @@ pub enum ContextBinding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rotation {
-    /// The provider's key gets a new version.
+    /// The provider's key gets a new version, which ciphertexts name.
     InPlace,
+    /// The provider's key gets new material, which no ciphertext names (AWS): every version
+    /// of ours stands for the same key, and the provider finds the material by itself.
+    InPlaceUnnamed,
     /// A new provider key becomes the version.
     NewKey,
 }
@@ -52,6 +55,9 @@ pub enum KeySpec {
 }
 
 impl KeySpec {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Aes256, Self::Rsa3072, Self::Rsa4096];
+
     /// The word used in the API and the store.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,21 +71,15 @@ impl KeySpec {
 impl std::str::FromStr for KeySpec {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        [Self::Aes256, Self::Rsa3072, Self::Rsa4096]
-            .into_iter()
-            .find(|spec| spec.as_str() == text)
-            .ok_or(())
+        Self::ALL.into_iter().find(|spec| spec.as_str() == text).ok_or(())
     }
 }
 
-/// A provider's declaration. The guard layer refuses what is declared `No`; the
-/// conformance battery shows that what is declared is what happens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Capabilities {
-    /// Key specifications that can be made or adopted.
-    pub specs: Vec<KeySpec>,
-    /// Whether it can make keys (otherwise they are adopted only).
-    pub create_key: bool,
+/// What can be done with keys of one specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct KeyCapabilities {
+    /// The specification.
+    pub spec: KeySpec,
     /// Wrap and unwrap of data keys.
     pub wrap: How,
     /// Where data keys are generated.
@@ -90,12 +90,29 @@ pub struct Capabilities {
     pub context: ContextBinding,
     /// How rotation works; `None` when keys cannot be rotated at all.
     pub rotation: Option<Rotation>,
+    /// The most bytes one wrap takes.
+    pub max_plaintext: usize,
+}
+
+/// A provider's declaration. The guard layer refuses what is declared `No`; the
+/// conformance battery shows that what is declared is what happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// Key specifications that can be made or adopted, each once.
+    pub keys: Vec<KeyCapabilities>,
+    /// Whether it can make keys (otherwise they are adopted only).
+    pub create_key: bool,
     /// Whether enable and disable can be done at the provider.
     pub set_state: bool,
     /// Whether deletion can be scheduled at the provider.
     pub schedule_deletion: bool,
     /// Whether key material can be imported.
     pub import: bool,
-    /// The most bytes one wrap takes.
-    pub max_plaintext: usize,
+}
+
+impl Capabilities {
+    /// What can be done with keys of this specification; `None` when there are none.
+    pub fn of(&self, spec: KeySpec) -> Option<&KeyCapabilities> {
+        self.keys.iter().find(|keys| keys.spec == spec)
+    }
 }

@@ -1,9 +1,10 @@
 //! How a connection's settings become a provider: what `boot` registers for each family.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use crate::{Call, Capabilities, ConnectionId, Error, ProviderKind, Secret, TenantId};
-use std::sync::Arc;
+use crate::{BoundContext, Call, Capabilities, ConnectionId, Error, ProviderKind, Secret, TenantId, Wrapped};
 
 /// A setting that cannot be used. It names the place and what belongs there, never the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,30 @@ pub struct ParsedSettings {
     pub secrets: Vec<(String, Secret)>,
 }
 
+/// Who wrote a connection's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingsOrigin {
+    /// A tenant, over the API: nothing that names a file, a variable, a profile, a socket, an
+    /// ambient identity or a cloud's endpoint is taken from it.
+    Tenant,
+    /// The operator, in the configuration's file.
+    Operator,
+}
+
+/// What a provider is made from.
+pub struct ConnectionParts<'a> {
+    /// Whose connection it is.
+    pub tenant: TenantId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// 128 random bits of ours in hex, for a trust policy at the provider; no caller can set it.
+    pub external_id: &'a str,
+    /// The settings that may be shown, as [`Factory::parse`] wrote them.
+    pub settings: &'a str,
+    /// The secrets, by the names that [`Factory::parse`] gave them.
+    pub secrets: Vec<(String, Secret)>,
+}
+
 /// Makes providers of one family. One value for each family is registered at boot.
 #[async_trait]
 pub trait Factory: Send + Sync + 'static {
@@ -38,18 +63,34 @@ pub trait Factory: Send + Sync + 'static {
     ///
     /// # Errors
     /// Every setting that cannot be used, at once.
-    fn parse(&self, settings: &str) -> Result<ParsedSettings, Vec<SettingsError>>;
+    fn parse(&self, settings: &str, origin: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>>;
+
+    /// Parses new secrets for a connection that exists: `given` is the part of `settings`
+    /// that holds secrets, JSON text of at most 64 KiB, and `public` what was kept of the
+    /// others. Answers the secrets that take the place of those of the same names.
+    ///
+    /// # Errors
+    /// Every member that cannot be used, at once; by default all of them, for a family that
+    /// keeps no secrets.
+    fn replace_secrets(&self, _public: &str, _given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
+        Err(vec![SettingsError {
+            pointer: String::new(),
+            expected: "nothing: connections of this provider have no secrets".to_owned(),
+            operator_only: false,
+        }])
+    }
 
     /// Makes a provider from kept settings. It may not reach out: a provider that is away
     /// must not keep the gateway from starting.
     ///
     /// # Errors
     /// `Misconfigured` when the kept settings or secrets cannot be used any more.
-    async fn connect(
-        &self,
-        tenant: TenantId,
-        connection: ConnectionId,
-        settings: &str,
-        secrets: Vec<(String, Secret)>,
-    ) -> Result<Arc<dyn Call>, Error>;
+    async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error>;
+
+    /// How a recipient is opened without the gateway: commands of the provider's own tool for
+    /// a POSIX shell, the last of which prints the data key in base64. `settings` are those
+    /// of the key's connection. Empty where the provider has no such tool.
+    fn way_out(&self, _settings: &str, _wrapped: &Wrapped, _context: &BoundContext) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -18,15 +18,15 @@ mod sealed;
 mod secret;
 pub mod xaes;
 
-pub use capability::{Capabilities, ContextBinding, How, KeySpec, Rotation};
+pub use capability::{Capabilities, ContextBinding, How, KeyCapabilities, KeySpec, Rotation};
 pub use context::BoundContext;
 pub use error::{Error, ErrorKind, Retry};
-pub use factory::{Factory, ParsedSettings, SettingsError};
+pub use factory::{ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin};
 pub use ids::{ConnectionId, DekId, Id, IdError, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
 pub use op::{Call, Op, Reply};
 pub use provider::{
-    Algorithm, Finding, Generated, KeyDescription, KeyRequest, KeyState, OpContext, Probe, Provider, ProviderKeyRef, Rewrapped,
+    Algorithm, Finding, Generated, Kek, KeyDescription, KeyRequest, KeyState, OpContext, Probe, Provider, ProviderKeyRef, Rewrapped,
     RightReport, VersionDescription, Wrapped,
 };
 pub use sealed::{SealedName, SealedStore};

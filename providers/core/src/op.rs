@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    BoundContext, Capabilities, Error, Generated, KeyDescription, KeyRequest, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind,
-    Rewrapped, Secret, Wrapped,
+    BoundContext, Capabilities, Error, Generated, Kek, KeyDescription, KeyRequest, OpContext, Probe, Provider, ProviderKind, Rewrapped,
+    Secret, Wrapped,
 };
 
 /// One operation, borrowed from whoever asks, so that a retry needs no copy of a secret.
@@ -12,7 +12,7 @@ use crate::{
 #[allow(missing_docs, reason = "each is the argument list of the Provider method of the same name")]
 pub enum Op<'a> {
     WrapKey {
-        key: &'a ProviderKeyRef,
+        kek: &'a Kek,
         dek: &'a Secret,
         context: &'a BoundContext,
     },
@@ -21,37 +21,39 @@ pub enum Op<'a> {
         context: &'a BoundContext,
     },
     GenerateDataKey {
-        key: &'a ProviderKeyRef,
+        kek: &'a Kek,
         bytes: usize,
         context: &'a BoundContext,
     },
     RewrapKey {
         wrapped: &'a Wrapped,
-        to: &'a ProviderKeyRef,
+        to: &'a Kek,
         context: &'a BoundContext,
     },
     CreateKey {
         request: &'a KeyRequest,
     },
     Rotate {
-        key: &'a ProviderKeyRef,
+        kek: &'a Kek,
     },
     Describe {
-        key: &'a ProviderKeyRef,
+        kek: &'a Kek,
     },
     SetState {
-        key: &'a ProviderKeyRef,
+        kek: &'a Kek,
         enabled: bool,
     },
     ScheduleDeletion {
-        key: &'a ProviderKeyRef,
+        kek: &'a Kek,
         days: u16,
     },
     Import {
-        key: &'a ProviderKeyRef,
+        kek: &'a Kek,
         material: &'a Secret,
     },
-    Probe,
+    Probe {
+        keks: &'a [Kek],
+    },
 }
 
 impl Op<'_> {
@@ -68,7 +70,7 @@ impl Op<'_> {
             Self::SetState { .. } => "set_state",
             Self::ScheduleDeletion { .. } => "schedule_deletion",
             Self::Import { .. } => "import",
-            Self::Probe => "probe",
+            Self::Probe { .. } => "probe",
         }
     }
 
@@ -81,7 +83,7 @@ impl Op<'_> {
             | Self::RewrapKey { .. }
             | Self::Describe { .. }
             | Self::SetState { .. }
-            | Self::Probe => true,
+            | Self::Probe { .. } => true,
             Self::CreateKey { .. } | Self::Rotate { .. } | Self::ScheduleDeletion { .. } | Self::Import { .. } => false,
         }
     }
@@ -125,17 +127,17 @@ impl<P: Provider> Call for P {
 
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
         match op {
-            Op::WrapKey { key, dek, context } => self.wrap_key(cx, key, dek, context).await.map(Reply::Wrapped),
+            Op::WrapKey { kek, dek, context } => self.wrap_key(cx, kek, dek, context).await.map(Reply::Wrapped),
             Op::UnwrapKey { wrapped, context } => self.unwrap_key(cx, wrapped, context).await.map(Reply::Unwrapped),
-            Op::GenerateDataKey { key, bytes, context } => self.generate_data_key(cx, key, bytes, context).await.map(Reply::Generated),
+            Op::GenerateDataKey { kek, bytes, context } => self.generate_data_key(cx, kek, bytes, context).await.map(Reply::Generated),
             Op::RewrapKey { wrapped, to, context } => self.rewrap_key(cx, wrapped, to, context).await.map(Reply::Rewrapped),
             Op::CreateKey { request } => self.create_key(cx, request).await.map(Reply::Key),
-            Op::Rotate { key } => self.rotate(cx, key).await.map(Reply::Key),
-            Op::Describe { key } => self.describe(cx, key).await.map(Reply::Key),
-            Op::SetState { key, enabled } => self.set_state(cx, key, enabled).await.map(|()| Reply::Done),
-            Op::ScheduleDeletion { key, days } => self.schedule_deletion(cx, key, days).await.map(|()| Reply::Done),
-            Op::Import { key, material } => self.import(cx, key, material).await.map(Reply::Key),
-            Op::Probe => self.probe(cx).await.map(Reply::Probed),
+            Op::Rotate { kek } => self.rotate(cx, kek).await.map(Reply::Key),
+            Op::Describe { kek } => self.describe(cx, kek).await.map(Reply::Key),
+            Op::SetState { kek, enabled } => self.set_state(cx, kek, enabled).await.map(|()| Reply::Done),
+            Op::ScheduleDeletion { kek, days } => self.schedule_deletion(cx, kek, days).await.map(|()| Reply::Done),
+            Op::Import { kek, material } => self.import(cx, kek, material).await.map(Reply::Key),
+            Op::Probe { keks } => self.probe(cx, keks).await.map(Reply::Probed),
         }
     }
 }

@@ -85,6 +85,17 @@ pub struct ProviderKeyRef {
     pub version: String,
 }
 
+/// A key-encryption key as an operation names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kek {
+    /// The provider's key and version; an empty version leaves the choice to the provider.
+    pub key: ProviderKeyRef,
+    /// What it is made of.
+    pub spec: KeySpec,
+    /// The logical key that it stands behind.
+    pub id: KeyId,
+}
+
 /// A data key wrapped by a provider: what a recipient of the envelope is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrapped {
@@ -166,7 +177,20 @@ pub struct KeyDescription {
     pub primary: usize,
 }
 
-/// What a cheap reachability test found.
+impl KeyDescription {
+    /// The version that wraps, as the KEK of the logical key `id`; `None` while the key has
+    /// no version.
+    pub fn kek(&self, id: KeyId) -> Option<Kek> {
+        let version = self.versions.get(self.primary)?;
+        Some(Kek {
+            key: version.key.clone(),
+            spec: self.spec,
+            id,
+        })
+    }
+}
+
+/// What a check of a connection found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// One line about the server (product and version), without a secret.
@@ -218,9 +242,9 @@ pub trait Provider: Send + Sync + 'static {
     /// What it can do; constant for the life of the value.
     fn capabilities(&self) -> Capabilities;
 
-    /// Wraps a data key (1 to `max_plaintext` bytes) under the version that `key` names, or
+    /// Wraps a data key (1 to `max_plaintext` bytes) under the version that `kek` names, or
     /// under the primary one where it names none or the provider takes none.
-    async fn wrap_key(&self, _cx: &OpContext, _key: &ProviderKeyRef, _dek: &Secret, _context: &BoundContext) -> Result<Wrapped, Error> {
+    async fn wrap_key(&self, _cx: &OpContext, _kek: &Kek, _dek: &Secret, _context: &BoundContext) -> Result<Wrapped, Error> {
         Err(unsupported("wrap_key"))
     }
 
@@ -230,24 +254,12 @@ pub trait Provider: Send + Sync + 'static {
     }
 
     /// Generates a data key of `bytes` bytes inside the provider and wraps it.
-    async fn generate_data_key(
-        &self,
-        _cx: &OpContext,
-        _key: &ProviderKeyRef,
-        _bytes: usize,
-        _context: &BoundContext,
-    ) -> Result<Generated, Error> {
+    async fn generate_data_key(&self, _cx: &OpContext, _kek: &Kek, _bytes: usize, _context: &BoundContext) -> Result<Generated, Error> {
         Err(unsupported("generate_data_key"))
     }
 
     /// Wraps anew under the primary version inside the provider.
-    async fn rewrap_key(
-        &self,
-        _cx: &OpContext,
-        _wrapped: &Wrapped,
-        _to: &ProviderKeyRef,
-        _context: &BoundContext,
-    ) -> Result<Rewrapped, Error> {
+    async fn rewrap_key(&self, _cx: &OpContext, _wrapped: &Wrapped, _to: &Kek, _context: &BoundContext) -> Result<Rewrapped, Error> {
         Err(unsupported("rewrap_key"))
     }
 
@@ -257,32 +269,34 @@ pub trait Provider: Send + Sync + 'static {
     }
 
     /// Makes a new primary version and describes the key as it is then.
-    async fn rotate(&self, _cx: &OpContext, _key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
+    async fn rotate(&self, _cx: &OpContext, _kek: &Kek) -> Result<KeyDescription, Error> {
         Err(unsupported("rotate"))
     }
 
-    /// Describes a key by its provider key id; the version of `key` is ignored.
-    async fn describe(&self, _cx: &OpContext, _key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
+    /// Describes a key by its provider key id; the version of `kek` is ignored.
+    async fn describe(&self, _cx: &OpContext, _kek: &Kek) -> Result<KeyDescription, Error> {
         Err(unsupported("describe"))
     }
 
     /// Enables or disables a key at the provider. Repeating it changes nothing.
-    async fn set_state(&self, _cx: &OpContext, _key: &ProviderKeyRef, _enabled: bool) -> Result<(), Error> {
+    async fn set_state(&self, _cx: &OpContext, _kek: &Kek, _enabled: bool) -> Result<(), Error> {
         Err(unsupported("set_state"))
     }
 
     /// Schedules the key's deletion after `days`.
-    async fn schedule_deletion(&self, _cx: &OpContext, _key: &ProviderKeyRef, _days: u16) -> Result<(), Error> {
+    async fn schedule_deletion(&self, _cx: &OpContext, _kek: &Kek, _days: u16) -> Result<(), Error> {
         Err(unsupported("schedule_deletion"))
     }
 
     /// Imports key material.
-    async fn import(&self, _cx: &OpContext, _key: &ProviderKeyRef, _material: &Secret) -> Result<KeyDescription, Error> {
+    async fn import(&self, _cx: &OpContext, _kek: &Kek, _material: &Secret) -> Result<KeyDescription, Error> {
         Err(unsupported("import"))
     }
 
-    /// Reaches the provider once, as cheaply as it allows, without acting on any key.
-    async fn probe(&self, _cx: &OpContext) -> Result<Probe, Error> {
+    /// Finds out what the connection may do, without making, changing or deleting anything:
+    /// at most a data key is wrapped and unwrapped again. `keks` are some of the connection's
+    /// own keys, for rights that are given key by key; there may be none.
+    async fn probe(&self, _cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
         Err(unsupported("probe"))
     }
 }

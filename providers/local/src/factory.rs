@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    Call, Capabilities, ConnectionId, Error, Factory, ParsedSettings, Provider, ProviderKind, SealedStore, Secret, SettingsError, TenantId,
+    Call, Capabilities, ConnectionParts, Error, Factory, ParsedSettings, Provider, ProviderKind, SealedStore, SettingsError, SettingsOrigin,
 };
 
 use crate::{LocalProvider, Settings};
@@ -29,7 +29,7 @@ impl Factory for LocalFactory {
         Provider::capabilities(&*self.0)
     }
 
-    fn parse(&self, settings: &str) -> Result<ParsedSettings, Vec<SettingsError>> {
+    fn parse(&self, settings: &str, _: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
         match serde_json::from_str::<Settings>(settings) {
             Ok(Settings {}) => Ok(ParsedSettings {
                 public: "{}".to_owned(),
@@ -43,7 +43,7 @@ impl Factory for LocalFactory {
         }
     }
 
-    async fn connect(&self, _: TenantId, _: ConnectionId, _: &str, _: Vec<(String, Secret)>) -> Result<Arc<dyn Call>, Error> {
+    async fn connect(&self, _: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::clone(&self.0) as Arc<dyn Call>)
     }
 }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_provider::xaes::{KEY_LEN, XaesKey};
 use claviger_provider::{
-    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, KeyDescription, KeyId, KeyRequest, KeySpec, KeyState,
-    OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, SealedStore, Secret, TenantId, VersionDescription, Wrapped,
+    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest,
+    KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, SealedStore, Secret, TenantId,
+    VersionDescription, Wrapped,
 };
 use serde::Deserialize;
 
@@ -103,22 +104,25 @@ impl Provider for LocalProvider {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            specs: vec![KeySpec::Aes256],
+            keys: vec![KeyCapabilities {
+                spec: KeySpec::Aes256,
+                wrap: How::ThroughMemory,
+                generate_data_key: How::ThroughMemory,
+                rewrap: How::ThroughMemory,
+                context: ContextBinding::AssociatedData,
+                rotation: Some(Rotation::InPlace),
+                max_plaintext: MAX_PLAINTEXT,
+            }],
             create_key: true,
-            wrap: How::ThroughMemory,
-            generate_data_key: How::ThroughMemory,
-            rewrap: How::ThroughMemory,
-            context: ContextBinding::AssociatedData,
-            rotation: Some(Rotation::InPlace),
             set_state: true,
             schedule_deletion: false,
             import: false,
-            max_plaintext: MAX_PLAINTEXT,
         }
     }
 
-    /// Wraps under the version that `key` names, the newest if it names none.
-    async fn wrap_key(&self, cx: &OpContext, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+    /// Wraps under the version that `kek` names, the newest if it names none.
+    async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        let key = &kek.key;
         let id = key_id(key)?;
         let version = if key.version.is_empty() {
             self.material.row(cx.tenant, id).await?.newest()
@@ -178,8 +182,8 @@ impl Provider for LocalProvider {
         Ok(Self::describe_row(request.key_id, &row, true))
     }
 
-    async fn rotate(&self, cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
-        let id = key_id(key)?;
+    async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        let id = key_id(&kek.key)?;
         let row = self.usable(cx.tenant, id).await?;
         if row.versions.len() >= MAX_VERSIONS {
             return Err(error(ErrorKind::KeyState, "the key has as many versions as it can"));
@@ -191,15 +195,15 @@ impl Provider for LocalProvider {
         Ok(Self::describe_row(id, &row, true))
     }
 
-    async fn describe(&self, cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
-        let id = key_id(key)?;
+    async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        let id = key_id(&kek.key)?;
         let row = self.material.row(cx.tenant, id).await?;
         let enabled = self.material.enabled(cx.tenant, id, &row).await?;
         Ok(Self::describe_row(id, &row, enabled))
     }
 
-    async fn set_state(&self, cx: &OpContext, key: &ProviderKeyRef, enabled: bool) -> Result<(), Error> {
-        let (tenant, id) = (cx.tenant, key_id(key)?);
+    async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
+        let (tenant, id) = (cx.tenant, key_id(&kek.key)?);
         let (material, keks) = (self.material.clone(), Arc::clone(&self.keks));
         // In a task of its own: a caller that gives up must not keep what was written from
         // dropping the opened key.
@@ -215,7 +219,7 @@ impl Provider for LocalProvider {
     }
 
     /// Reads the store once, at a row that does not exist.
-    async fn probe(&self, _cx: &OpContext) -> Result<Probe, Error> {
+    async fn probe(&self, _cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
         self.material.reach().await?;
         Ok(Probe {
             detail: concat!("embedded ", env!("CARGO_PKG_VERSION")).into(),

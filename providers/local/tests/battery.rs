@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use claviger_provider::Provider;
+use claviger_provider::{KeySpec, Provider};
 use claviger_provider_local::{LocalProvider, Settings};
 use claviger_testkit::MemoryStore;
 use claviger_testkit::battery::{Factory, cases};
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         let factory = Arc::clone(&factory);
         Trial::test(format!("local::{}", case.name), move || {
             let runtime = tokio::runtime::Runtime::new()?;
-            runtime.block_on(case.run(&factory)).map_err(Failed::from)
+            runtime.block_on(case.run(&factory, KeySpec::Aes256)).map_err(Failed::from)
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()

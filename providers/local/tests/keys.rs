@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger_provider::{
-    Algorithm, BoundContext, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, OpContext, Provider, ProviderKeyRef,
-    ProviderKind, SealedName, SealedStore, Secret, TenantId, Wrapped,
+    Algorithm, BoundContext, ErrorKind, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, OpContext, Provider, ProviderKind,
+    SealedName, SealedStore, Secret, TenantId, Wrapped,
 };
 use claviger_provider_local::{LocalProvider, Settings};
 use claviger_testkit::MemoryStore;
@@ -38,7 +38,7 @@ struct Bench {
     provider: LocalProvider,
     cx: OpContext,
     id: KeyId,
-    key: ProviderKeyRef,
+    kek: Kek,
 }
 
 impl Bench {
@@ -47,13 +47,13 @@ impl Bench {
         let provider = LocalProvider::new(Arc::clone(&store) as Arc<dyn SealedStore>, Settings {});
         let (cx, id) = (cx(TenantId::random()), KeyId::random());
         let made = provider.create_key(&cx, &request(id)).await.unwrap();
-        let key = made.versions[0].key.clone();
+        let kek = made.kek(id).unwrap();
         Self {
             store,
             provider,
             cx,
             id,
-            key,
+            kek,
         }
     }
 
@@ -64,7 +64,7 @@ impl Bench {
     }
 
     async fn wrap(&self, dek: &Secret) -> Result<Wrapped, ErrorKind> {
-        let wrapped = self.provider.wrap_key(&self.cx, &self.key, dek, &context()).await;
+        let wrapped = self.provider.wrap_key(&self.cx, &self.kek, dek, &context()).await;
         wrapped.map_err(|error| error.kind)
     }
 
@@ -77,14 +77,14 @@ impl Bench {
 #[tokio::test]
 async fn keys_are_named_by_the_logical_key_and_a_decimal_version() {
     let bench = Bench::new().await;
-    let rotated = bench.provider.rotate(&bench.cx, &bench.key).await.unwrap();
+    let rotated = bench.provider.rotate(&bench.cx, &bench.kek).await.unwrap();
     let names = |key: &KeyDescription| key.versions.iter().map(|version| version.key.version.clone()).collect::<Vec<_>>();
     assert_eq!(
         (rotated.id.clone(), names(&rotated), rotated.primary),
         (bench.id.to_string(), vec!["1".into(), "2".into()], 1)
     );
     let wrapped = bench.wrap(&Secret::random(32)).await.unwrap();
-    assert_eq!((wrapped.key, wrapped.algorithm), (bench.key.clone(), Algorithm::Xaes256Gcm));
+    assert_eq!((wrapped.key, wrapped.algorithm), (bench.kek.key.clone(), Algorithm::Xaes256Gcm));
     assert_eq!(wrapped.ciphertext.len(), 24 + 32 + 16);
 }
 
@@ -92,14 +92,12 @@ async fn keys_are_named_by_the_logical_key_and_a_decimal_version() {
 async fn the_tenth_version_comes_after_the_second() {
     let bench = Bench::new().await;
     for _ in 0..10 {
-        bench.provider.rotate(&bench.cx, &bench.key).await.unwrap();
+        bench.provider.rotate(&bench.cx, &bench.kek).await.unwrap();
     }
-    let described = bench.provider.describe(&bench.cx, &bench.key).await.unwrap();
+    let described = bench.provider.describe(&bench.cx, &bench.kek).await.unwrap();
     assert_eq!(described.versions[described.primary].key.version, "11");
-    let unnamed = ProviderKeyRef {
-        version: String::new(),
-        ..bench.key.clone()
-    };
+    let mut unnamed = bench.kek.clone();
+    unnamed.key.version.clear();
     let wrapped = bench
         .provider
         .wrap_key(&bench.cx, &unnamed, &Secret::random(32), &context())
@@ -116,14 +114,14 @@ async fn another_tenants_key_does_not_exist() {
     let provider = &bench.provider;
     let kinds = [
         provider
-            .wrap_key(&stranger, &bench.key, &Secret::random(32), &context())
+            .wrap_key(&stranger, &bench.kek, &Secret::random(32), &context())
             .await
             .unwrap_err()
             .kind,
         provider.unwrap_key(&stranger, &wrapped, &context()).await.unwrap_err().kind,
-        provider.rotate(&stranger, &bench.key).await.unwrap_err().kind,
-        provider.describe(&stranger, &bench.key).await.unwrap_err().kind,
-        provider.set_state(&stranger, &bench.key, false).await.unwrap_err().kind,
+        provider.rotate(&stranger, &bench.kek).await.unwrap_err().kind,
+        provider.describe(&stranger, &bench.kek).await.unwrap_err().kind,
+        provider.set_state(&stranger, &bench.kek, false).await.unwrap_err().kind,
     ];
     assert_eq!(kinds, [ErrorKind::KeyNotFound; 5]);
     // Its own key under the same id is another key.
@@ -140,14 +138,14 @@ async fn keys_versions_and_states_survive_a_restart() {
     let bench = Bench::new().await;
     let dek = Secret::random(32);
     let wrapped = bench.wrap(&dek).await.unwrap();
-    bench.provider.rotate(&bench.cx, &bench.key).await.unwrap();
-    bench.provider.set_state(&bench.cx, &bench.key, false).await.unwrap();
+    bench.provider.rotate(&bench.cx, &bench.kek).await.unwrap();
+    bench.provider.set_state(&bench.cx, &bench.kek, false).await.unwrap();
 
     let bench = bench.restarted();
     assert_eq!(bench.unwrap(&wrapped).await, Err(ErrorKind::KeyState));
-    let described = bench.provider.describe(&bench.cx, &bench.key).await.unwrap();
+    let described = bench.provider.describe(&bench.cx, &bench.kek).await.unwrap();
     assert_eq!((described.state, described.versions.len()), (KeyState::Disabled, 2));
-    bench.provider.set_state(&bench.cx, &bench.key, true).await.unwrap();
+    bench.provider.set_state(&bench.cx, &bench.kek, true).await.unwrap();
 
     let bench = bench.restarted();
     assert_eq!(bench.unwrap(&wrapped).await, Ok(dek));
@@ -163,7 +161,7 @@ async fn an_opened_key_needs_no_store_until_its_state_changes() {
         bench.wrap(&Secret::random(32)).await.unwrap();
     }
     assert_eq!(bench.store.reads(), reads);
-    bench.provider.set_state(&bench.cx, &bench.key, false).await.unwrap();
+    bench.provider.set_state(&bench.cx, &bench.kek, false).await.unwrap();
     assert_eq!(bench.unwrap(&wrapped).await, Err(ErrorKind::KeyState));
 }
 
@@ -172,7 +170,7 @@ async fn a_caller_that_gives_up_a_change_of_state_leaves_no_opened_key() {
     let bench = Bench::new().await;
     let wrapped = bench.wrap(&Secret::random(32)).await.unwrap();
     {
-        let change = bench.provider.set_state(&bench.cx, &bench.key, false);
+        let change = bench.provider.set_state(&bench.cx, &bench.kek, false);
         let mut change = std::pin::pin!(change);
         // Polled once and dropped: the change has begun, and its caller is gone.
         let polled = std::future::poll_fn(|task| std::task::Poll::Ready(change.as_mut().poll(task))).await;
@@ -187,9 +185,9 @@ async fn a_caller_that_gives_up_a_change_of_state_leaves_no_opened_key() {
 async fn disabling_at_once_by_many_is_no_conflict() {
     let bench = Bench::new().await;
     let (a, b, c) = tokio::join!(
-        bench.provider.set_state(&bench.cx, &bench.key, false),
-        bench.provider.set_state(&bench.cx, &bench.key, false),
-        bench.provider.set_state(&bench.cx, &bench.key, false),
+        bench.provider.set_state(&bench.cx, &bench.kek, false),
+        bench.provider.set_state(&bench.cx, &bench.kek, false),
+        bench.provider.set_state(&bench.cx, &bench.kek, false),
     );
     assert!(a.is_ok() && b.is_ok() && c.is_ok());
 }
@@ -197,9 +195,9 @@ async fn disabling_at_once_by_many_is_no_conflict() {
 #[tokio::test]
 async fn the_row_holds_what_the_readme_says() {
     let bench = Bench::new().await;
-    bench.provider.rotate(&bench.cx, &bench.key).await.unwrap();
-    bench.provider.set_state(&bench.cx, &bench.key, false).await.unwrap();
-    bench.provider.set_state(&bench.cx, &bench.key, true).await.unwrap();
+    bench.provider.rotate(&bench.cx, &bench.kek).await.unwrap();
+    bench.provider.set_state(&bench.cx, &bench.kek, false).await.unwrap();
+    bench.provider.set_state(&bench.cx, &bench.kek, true).await.unwrap();
     let (tenant, row) = (bench.cx.tenant, bench.id.to_string());
     let columns = bench.store.columns(tenant, &row).await.unwrap();
     assert_eq!(columns, ["material/1", "material/2", "state/1", "state/2"]);
@@ -228,13 +226,11 @@ async fn a_store_that_makes_no_sense_is_a_fault_and_not_a_key() {
             values.push((name("material/1"), Secret::random(32)));
         }
         bench.store.insert(values).await.unwrap();
-        let key = ProviderKeyRef {
-            id: id.to_string(),
-            version: "1".into(),
-        };
+        let mut kek = bench.kek.clone();
+        kek.key.id = id.to_string();
         let error = bench
             .provider
-            .wrap_key(&bench.cx, &key, &Secret::random(32), &context())
+            .wrap_key(&bench.cx, &kek, &Secret::random(32), &context())
             .await
             .unwrap_err();
         assert_eq!(error.kind, ErrorKind::Internal, "{column}");
@@ -245,7 +241,7 @@ async fn a_store_that_makes_no_sense_is_a_fault_and_not_a_key() {
 async fn nothing_outside_can_be_adopted() {
     let bench = Bench::new().await;
     let request = KeyRequest {
-        adopt: Some(bench.key.id.clone()),
+        adopt: Some(bench.kek.key.id.clone()),
         ..request(KeyId::random())
     };
     let error = bench.provider.create_key(&bench.cx, &request).await.unwrap_err();
@@ -256,11 +252,11 @@ async fn nothing_outside_can_be_adopted() {
 async fn a_key_that_was_let_go_of_is_adopted_again_by_its_tenant_alone() {
     let bench = Bench::new().await;
     let again = KeyRequest {
-        adopt: Some(bench.key.id.clone()),
+        adopt: Some(bench.kek.key.id.clone()),
         ..request(bench.id)
     };
     let described = bench.provider.create_key(&bench.cx, &again).await.unwrap();
-    assert_eq!(described.versions[described.primary].key, bench.key);
+    assert_eq!(described.versions[described.primary].key, bench.kek.key);
 
     let error = bench.provider.create_key(&cx(TenantId::random()), &again).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::KeyNotFound);

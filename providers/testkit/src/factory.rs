@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    Call, Capabilities, ConnectionId, Error, Factory, ParsedSettings, Provider, ProviderKind, Rotation, Secret, SettingsError, TenantId,
+    Call, Capabilities, ConnectionParts, Error, Factory, ParsedSettings, Provider, ProviderKind, Rotation, SettingsError, SettingsOrigin,
 };
 
 use crate::{FakeConfig, FakeProvider, FakeServer};
@@ -37,7 +37,7 @@ impl Factory for FakeFactory {
         Provider::capabilities(&self.provider())
     }
 
-    fn parse(&self, settings: &str) -> Result<ParsedSettings, Vec<SettingsError>> {
+    fn parse(&self, settings: &str, _: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
         if settings.trim() == "{}" {
             return Ok(ParsedSettings {
                 public: "{}".to_owned(),
@@ -52,7 +52,7 @@ impl Factory for FakeFactory {
         }])
     }
 
-    async fn connect(&self, _: TenantId, _: ConnectionId, _: &str, _: Vec<(String, Secret)>) -> Result<Arc<dyn Call>, Error> {
+    async fn connect(&self, _: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::new(self.provider()))
     }
 }

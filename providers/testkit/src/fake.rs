@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claviger_provider::xaes::{KEY_LEN, XaesKey};
 use claviger_provider::{
-    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, KeyDescription, KeyRequest, KeySpec, KeyState,
-    OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation, Secret, VersionDescription, Wrapped,
+    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
+    KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation, Secret,
+    VersionDescription, Wrapped,
 };
 use parking_lot::Mutex;
 
@@ -29,17 +30,19 @@ impl Default for FakeConfig {
         Self {
             kind: ProviderKind::Vault,
             capabilities: Capabilities {
-                specs: vec![KeySpec::Aes256],
+                keys: vec![KeyCapabilities {
+                    spec: KeySpec::Aes256,
+                    wrap: How::InsideProvider,
+                    generate_data_key: How::ThroughMemory,
+                    rewrap: How::ThroughMemory,
+                    context: ContextBinding::AssociatedData,
+                    rotation: Some(Rotation::InPlace),
+                    max_plaintext: 4096,
+                }],
                 create_key: true,
-                wrap: How::InsideProvider,
-                generate_data_key: How::ThroughMemory,
-                rewrap: How::ThroughMemory,
-                context: ContextBinding::AssociatedData,
-                rotation: Some(Rotation::InPlace),
                 set_state: true,
                 schedule_deletion: false,
                 import: false,
-                max_plaintext: 4096,
             },
         }
     }
@@ -49,16 +52,22 @@ impl FakeConfig {
     /// A service that can do everything there is: data keys and rewrap inside, deletion,
     /// import, the pairs bound as AWS does. `rotation` is for the test to choose.
     pub fn capable(kind: ProviderKind, rotation: Rotation) -> Self {
+        let Capabilities { keys, .. } = Self::default().capabilities;
+        let inside = |keys: KeyCapabilities| KeyCapabilities {
+            generate_data_key: How::InsideProvider,
+            rewrap: How::InsideProvider,
+            context: ContextBinding::Pairs,
+            rotation: Some(rotation),
+            ..keys
+        };
         Self {
             kind,
             capabilities: Capabilities {
-                generate_data_key: How::InsideProvider,
-                rewrap: How::InsideProvider,
-                context: ContextBinding::Pairs,
-                rotation: Some(rotation),
+                keys: keys.into_iter().map(inside).collect(),
+                create_key: true,
+                set_state: true,
                 schedule_deletion: true,
                 import: true,
-                ..Self::default().capabilities
             },
         }
     }
@@ -161,6 +170,19 @@ impl FakeProvider {
         Error::new(kind, context).provider(self.config.kind)
     }
 
+    /// What is declared of the one specification that the fake has keys of, or of another:
+    /// then it has none.
+    fn can(&self, spec: KeySpec) -> Result<&KeyCapabilities, Error> {
+        let declared = self.config.capabilities.of(spec);
+        declared.ok_or_else(|| self.error(ErrorKind::Unsupported, "not declared"))
+    }
+
+    /// Whether ciphertexts name no version.
+    fn unnamed(&self) -> bool {
+        let rotation = self.config.capabilities.of(KeySpec::Aes256).and_then(|keys| keys.rotation);
+        rotation == Some(Rotation::InPlaceUnnamed)
+    }
+
     fn declared(&self, declared: bool) -> Result<(), Error> {
         if declared {
             Ok(())
@@ -221,7 +243,7 @@ impl FakeProvider {
 
     /// The associated data that the declared binding makes of a context.
     fn bound(&self, context: &BoundContext) -> Result<Vec<u8>, Error> {
-        match self.config.capabilities.context {
+        match self.can(KeySpec::Aes256)?.context {
             ContextBinding::AssociatedData => Ok(context.bytes().to_vec()),
             ContextBinding::Pairs => {
                 serde_json::to_vec(context.pairs()).map_err(|error| self.error(ErrorKind::Internal, "context").source(error))
@@ -230,22 +252,23 @@ impl FakeProvider {
         }
     }
 
-    fn wrap(&self, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+    fn wrap(&self, Kek { key, spec, .. }: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         if dek.is_empty() {
             return Err(self.error(ErrorKind::InvalidInput, "an empty key"));
         }
-        if dek.len() > self.config.capabilities.max_plaintext {
+        if dek.len() > self.can(*spec)?.max_plaintext {
             return Err(self.error(ErrorKind::TooLarge, "too many bytes"));
         }
         let (versions, _) = self.usable(&key.id)?;
         let newest_only = self.server.keys.lock().get(&key.id).is_some_and(|held| held.newest_only);
-        let version = if key.version.is_empty() || newest_only {
+        let used = if key.version.is_empty() || newest_only {
             versions.len().to_string()
         } else {
             key.version.clone()
         };
+        let version = if self.unnamed() { String::new() } else { used.clone() };
         let ciphertext = self
-            .version(&versions, &version)?
+            .version(&versions, &used)?
             .seal(&self.bound(context)?, dek.expose())
             .map_err(|error| self.error(ErrorKind::Internal, "seal").source(error))?;
         Ok(Wrapped {
@@ -271,9 +294,13 @@ impl FakeProvider {
         if wrapped.algorithm != Algorithm::ProviderOpaque {
             return Err(self.error(ErrorKind::CiphertextRejected, "another algorithm"));
         }
-        self.version(&versions, &wrapped.key.version)?
-            .open(&self.bound(context)?, &wrapped.ciphertext)
-            .map_err(|_| self.error(ErrorKind::CiphertextRejected, "does not open"))
+        let bound = self.bound(context)?;
+        let rejected = || self.error(ErrorKind::CiphertextRejected, "does not open");
+        let open = |version: &XaesKey| version.open(&bound, &wrapped.ciphertext).ok();
+        if self.unnamed() {
+            return versions.iter().find_map(|version| open(version)).ok_or_else(rejected);
+        }
+        open(self.version(&versions, &wrapped.key.version)?).ok_or_else(rejected)
     }
 
     fn description(&self, id: &str) -> Result<KeyDescription, Error> {
@@ -283,7 +310,7 @@ impl FakeProvider {
             .map(|version| VersionDescription {
                 key: ProviderKeyRef {
                     id: id.to_owned(),
-                    version: version.to_string(),
+                    version: if self.unnamed() { String::new() } else { version.to_string() },
                 },
                 state: key.state,
                 created: Some(1_700_000_000),
@@ -303,7 +330,7 @@ impl FakeProvider {
         let id = {
             let mut keys = self.server.keys.lock();
             match rotation {
-                Rotation::InPlace => {
+                Rotation::InPlace | Rotation::InPlaceUnnamed => {
                     if let Some(key) = keys.get_mut(id) {
                         key.versions.push(fresh());
                     }
@@ -349,13 +376,13 @@ impl Provider for FakeProvider {
         self.config.capabilities.clone()
     }
 
-    async fn wrap_key(&self, _cx: &OpContext, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
-        self.declared(self.config.capabilities.wrap != How::No)?;
-        self.serve("wrap_key", |_| self.wrap(key, dek, context)).await
+    async fn wrap_key(&self, _cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        self.declared(self.can(kek.spec)?.wrap != How::No)?;
+        self.serve("wrap_key", |_| self.wrap(kek, dek, context)).await
     }
 
     async fn unwrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
-        self.declared(self.config.capabilities.wrap != How::No)?;
+        self.declared(self.can(KeySpec::Aes256)?.wrap != How::No)?;
         let act = |fault| {
             let dek = self.unwrap(wrapped, context)?;
             Ok(if fault == Some(Fault::WrongBytes) {
@@ -369,17 +396,11 @@ impl Provider for FakeProvider {
         self.serve("unwrap_key", act).await
     }
 
-    async fn generate_data_key(
-        &self,
-        _cx: &OpContext,
-        key: &ProviderKeyRef,
-        bytes: usize,
-        context: &BoundContext,
-    ) -> Result<Generated, Error> {
-        self.declared(self.config.capabilities.generate_data_key == How::InsideProvider)?;
+    async fn generate_data_key(&self, _cx: &OpContext, kek: &Kek, bytes: usize, context: &BoundContext) -> Result<Generated, Error> {
+        self.declared(self.can(kek.spec)?.generate_data_key == How::InsideProvider)?;
         let act = |fault| {
             let plaintext = Secret::random(bytes);
-            let wrapped = self.wrap(key, &plaintext, context)?;
+            let wrapped = self.wrap(kek, &plaintext, context)?;
             let plaintext = if fault == Some(Fault::WrongLength) {
                 shortened(&plaintext)
             } else {
@@ -390,14 +411,8 @@ impl Provider for FakeProvider {
         self.serve("generate_data_key", act).await
     }
 
-    async fn rewrap_key(
-        &self,
-        _cx: &OpContext,
-        wrapped: &Wrapped,
-        to: &ProviderKeyRef,
-        context: &BoundContext,
-    ) -> Result<Rewrapped, Error> {
-        self.declared(self.config.capabilities.rewrap == How::InsideProvider)?;
+    async fn rewrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
+        self.declared(self.can(to.spec)?.rewrap == How::InsideProvider)?;
         let act = |_| {
             let dek = self.unwrap(wrapped, context)?;
             let wrapped = self.wrap(to, &dek, context)?;
@@ -407,7 +422,7 @@ impl Provider for FakeProvider {
     }
 
     async fn create_key(&self, _cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
-        self.declared(self.config.capabilities.specs.contains(&request.spec))?;
+        self.can(request.spec)?;
         let act = |_| match &request.adopt {
             Some(id) => self.description(id),
             None => {
@@ -426,47 +441,47 @@ impl Provider for FakeProvider {
         self.serve("create_key", act).await
     }
 
-    async fn rotate(&self, _cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
-        let Some(rotation) = self.config.capabilities.rotation else {
+    async fn rotate(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        let Some(rotation) = self.can(kek.spec)?.rotation else {
             return Err(self.error(ErrorKind::Unsupported, "not declared"));
         };
-        self.serve("rotate", |_| self.rotated(&key.id, rotation)).await
+        self.serve("rotate", |_| self.rotated(&kek.key.id, rotation)).await
     }
 
-    async fn describe(&self, _cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
-        self.serve("describe", |_| self.description(&key.id)).await
+    async fn describe(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        self.serve("describe", |_| self.description(&kek.key.id)).await
     }
 
-    async fn set_state(&self, _cx: &OpContext, key: &ProviderKeyRef, enabled: bool) -> Result<(), Error> {
+    async fn set_state(&self, _cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
         self.declared(self.config.capabilities.set_state)?;
         let state = if enabled { KeyState::Enabled } else { KeyState::Disabled };
-        self.serve("set_state", |_| self.switch(&key.id, state)).await
+        self.serve("set_state", |_| self.switch(&kek.key.id, state)).await
     }
 
-    async fn schedule_deletion(&self, _cx: &OpContext, key: &ProviderKeyRef, _days: u16) -> Result<(), Error> {
+    async fn schedule_deletion(&self, _cx: &OpContext, kek: &Kek, _days: u16) -> Result<(), Error> {
         self.declared(self.config.capabilities.schedule_deletion)?;
-        self.serve("schedule_deletion", |_| self.switch(&key.id, KeyState::PendingDeletion))
+        self.serve("schedule_deletion", |_| self.switch(&kek.key.id, KeyState::PendingDeletion))
             .await
     }
 
     /// Adds the material as the key's next version.
-    async fn import(&self, _cx: &OpContext, key: &ProviderKeyRef, material: &Secret) -> Result<KeyDescription, Error> {
+    async fn import(&self, _cx: &OpContext, kek: &Kek, material: &Secret) -> Result<KeyDescription, Error> {
         self.declared(self.config.capabilities.import)?;
         let act = |_| {
             let material = XaesKey::new(material).map_err(|_| self.error(ErrorKind::InvalidInput, "not an AES-256 key"))?;
             {
                 let mut keys = self.server.keys.lock();
                 let held = keys
-                    .get_mut(&key.id)
+                    .get_mut(&kek.key.id)
                     .ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
                 held.versions.push(Arc::new(material));
             }
-            self.description(&key.id)
+            self.description(&kek.key.id)
         };
         self.serve("import", act).await
     }
 
-    async fn probe(&self, _cx: &OpContext) -> Result<Probe, Error> {
+    async fn probe(&self, _cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
         self.serve("probe", |_| {
             Ok(Probe {
                 detail: "fake".into(),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use claviger_provider::{Capabilities, ContextBinding, Provider, ProviderKind, Rotation};
+use claviger_provider::{Capabilities, ContextBinding, KeyCapabilities, KeySpec, Provider, ProviderKind, Rotation};
 use claviger_testkit::battery::{Factory, cases};
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -13,10 +13,13 @@ fn main() -> ExitCode {
     let bare = FakeConfig {
         kind: ProviderKind::Azure,
         capabilities: Capabilities {
-            context: ContextBinding::CommitmentOnly,
-            rotation: None,
+            keys: vec![KeyCapabilities {
+                context: ContextBinding::CommitmentOnly,
+                rotation: None,
+                max_plaintext: 64,
+                ..plain.capabilities.keys[0]
+            }],
             set_state: false,
-            max_plaintext: 64,
             ..plain.capabilities.clone()
         },
     };
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
         ("plain", plain),
         ("bare", bare),
         ("capable", FakeConfig::capable(ProviderKind::Aws, Rotation::InPlace)),
+        ("unnamed", FakeConfig::capable(ProviderKind::Aws, Rotation::InPlaceUnnamed)),
         ("new_key", FakeConfig::capable(ProviderKind::Gcp, Rotation::NewKey)),
     ];
     let mut trials = Vec::new();
@@ -38,7 +42,7 @@ fn main() -> ExitCode {
             let factory = Arc::clone(&factory);
             Trial::test(format!("fake::{name}::{}", case.name), move || {
                 let runtime = tokio::runtime::Runtime::new()?;
-                runtime.block_on(case.run(&factory)).map_err(Failed::from)
+                runtime.block_on(case.run(&factory, KeySpec::Aes256)).map_err(Failed::from)
             })
         }));
     }

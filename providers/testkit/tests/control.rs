@@ -24,7 +24,7 @@ async fn probe(provider: &FakeProvider) -> bool {
         actor: "system".into(),
         deadline: Instant::now() + Duration::from_secs(30),
     };
-    provider.probe(&cx).await.is_ok()
+    provider.probe(&cx, &[]).await.is_ok()
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use claviger_provider::layers::{BreakerState, PipelineConfig};
 use claviger_provider::{
-    BoundContext, Call, ErrorKind, KeyId, KeyRequest, KeySpec, OpContext, Pipeline, Provider, ProviderKeyRef, ProviderKind, Retry,
-    Rotation, Secret, TenantId, Wrapped,
+    BoundContext, Call, ErrorKind, Kek, KeyId, KeyRequest, KeySpec, OpContext, Pipeline, Provider, ProviderKind, Retry, Rotation, Secret,
+    TenantId, Wrapped,
 };
 use claviger_testkit::battery::{self, Factory};
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer, Fault, Plan};
@@ -31,7 +31,7 @@ fn context() -> BoundContext {
 struct Bench {
     server: Arc<FakeServer>,
     pipeline: Pipeline,
-    key: ProviderKeyRef,
+    kek: Kek,
     dek: Secret,
     wrapped: Wrapped,
 }
@@ -47,14 +47,14 @@ impl Bench {
             spec: KeySpec::Aes256,
             adopt: None,
         };
-        let key = pipeline.create_key(&cx(10), &request).await.unwrap().versions[0].key.clone();
+        let kek = pipeline.create_key(&cx(10), &request).await.unwrap().kek(request.key_id).unwrap();
         let dek = Secret::random(32);
-        let wrapped = pipeline.wrap_key(&cx(10), &key, &dek, &context()).await.unwrap();
+        let wrapped = pipeline.wrap_key(&cx(10), &kek, &dek, &context()).await.unwrap();
         server.faults().reset_journal();
         Self {
             server,
             pipeline,
-            key,
+            kek,
             dek,
             wrapped,
         }
@@ -111,7 +111,7 @@ async fn faults_strike_so_many_times_and_only_their_operation() {
         fault: Fault::Unavailable,
         times: NonZeroU32::new(2),
     });
-    bench.pipeline.probe(&cx(10)).await.unwrap();
+    bench.pipeline.probe(&cx(10), &[]).await.unwrap();
     assert_eq!(bench.unwrap().await.unwrap(), bench.dek, "the third attempt succeeds");
     let journal = bench.server.faults().journal();
     assert_eq!((journal.of("unwrap_key"), journal.of("probe"), journal.struck), (3, 1, 2));
@@ -125,7 +125,7 @@ async fn wrong_bytes_are_for_the_commitment_to_find_and_wrong_lengths_for_the_pi
     assert!(other != bench.dek && other.len() == bench.dek.len());
     bench.server.faults().clear();
     bench.server.faults().always(Fault::WrongLength);
-    let generated = bench.pipeline.generate_data_key(&cx(10), &bench.key, 32, &context()).await;
+    let generated = bench.pipeline.generate_data_key(&cx(10), &bench.kek, 32, &context()).await;
     assert_eq!(generated.unwrap_err().kind, ErrorKind::UpstreamProtocol);
     assert_eq!(bench.unwrap().await.unwrap().len(), 31);
 }
@@ -166,9 +166,9 @@ async fn an_outage_opens_the_circuit_and_its_end_closes_it() {
 async fn a_reset_rotation_was_done_and_is_done_once() {
     let bench = Bench::new().await;
     bench.server.faults().next(Fault::Reset, NonZeroU32::MIN);
-    let error = bench.pipeline.rotate(&cx(10), &bench.key).await.unwrap_err();
+    let error = bench.pipeline.rotate(&cx(10), &bench.kek).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::UpstreamUnavailable);
-    let described = bench.pipeline.describe(&cx(10), &bench.key).await.unwrap();
+    let described = bench.pipeline.describe(&cx(10), &bench.kek).await.unwrap();
     assert_eq!(described.versions.len(), 2);
     assert_eq!(bench.server.faults().journal().of("rotate"), 1);
 }
@@ -202,8 +202,14 @@ async fn keys_of_the_server_can_be_adopted_and_vanish() {
         spec: KeySpec::Aes256,
         adopt: Some("theirs".into()),
     };
-    let key = bench.pipeline.create_key(&cx(10), &request).await.unwrap().versions[0].key.clone();
-    let wrapped = bench.pipeline.wrap_key(&cx(10), &key, &bench.dek, &context()).await.unwrap();
+    let kek = bench
+        .pipeline
+        .create_key(&cx(10), &request)
+        .await
+        .unwrap()
+        .kek(request.key_id)
+        .unwrap();
+    let wrapped = bench.pipeline.wrap_key(&cx(10), &kek, &bench.dek, &context()).await.unwrap();
     bench.server.remove_key("theirs");
     let error = bench.pipeline.unwrap_key(&cx(10), &wrapped, &context()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::KeyNotFound);

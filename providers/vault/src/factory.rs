@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claviger_provider::egress::{Authorities, Egress, Options};
 use claviger_provider::{
-    Call, Capabilities, ConnectionId, Error, ErrorKind, Factory, ParsedSettings, ProviderKind, Secret, SettingsError, TenantId,
+    Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, ProviderKind, Secret, SettingsError, SettingsOrigin,
 };
 
 use crate::api::{Api, Token};
@@ -102,11 +102,11 @@ impl Factory for VaultFactory {
         capabilities()
     }
 
-    fn parse(&self, settings: &str) -> Result<ParsedSettings, Vec<SettingsError>> {
+    fn parse(&self, settings: &str, _: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
         parse(settings, &self.egress)
     }
 
-    async fn connect(&self, _: TenantId, _: ConnectionId, settings: &str, secrets: Vec<(String, Secret)>) -> Result<Arc<dyn Call>, Error> {
-        Ok(Arc::new(self.provider(settings, secrets)?))
+    async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
+        Ok(Arc::new(self.provider(parts.settings, parts.secrets)?))
     }
 }

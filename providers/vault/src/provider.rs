@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::{
-    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, KeyDescription, KeyRequest, KeySpec, OpContext, Probe,
-    Provider, ProviderKeyRef, ProviderKind, Rotation, Secret, Wrapped,
+    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyRequest,
+    KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, Secret, Wrapped,
 };
 use zeroize::Zeroizing;
 
@@ -23,18 +23,20 @@ const MAX_PLAINTEXT: usize = 4096;
 /// What every connection of this family can do.
 pub(crate) fn capabilities() -> Capabilities {
     Capabilities {
-        specs: vec![KeySpec::Aes256],
+        keys: vec![KeyCapabilities {
+            spec: KeySpec::Aes256,
+            wrap: How::InsideProvider,
+            // The server's own `datakey` and `rewrap` ignore associated data.
+            generate_data_key: How::ThroughMemory,
+            rewrap: How::ThroughMemory,
+            context: ContextBinding::AssociatedData,
+            rotation: Some(Rotation::InPlace),
+            max_plaintext: MAX_PLAINTEXT,
+        }],
         create_key: true,
-        wrap: How::InsideProvider,
-        // The server's own `datakey` and `rewrap` ignore associated data.
-        generate_data_key: How::ThroughMemory,
-        rewrap: How::ThroughMemory,
-        context: ContextBinding::AssociatedData,
-        rotation: Some(Rotation::InPlace),
         set_state: false,
         schedule_deletion: false,
         import: false,
-        max_plaintext: MAX_PLAINTEXT,
     }
 }
 
@@ -113,7 +115,7 @@ impl Provider for VaultProvider {
         capabilities()
     }
 
-    async fn wrap_key(&self, _cx: &OpContext, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+    async fn wrap_key(&self, _cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         let doing = "encrypt";
         if dek.is_empty() {
             return Err(fault(ErrorKind::InvalidInput, "an empty key"));
@@ -121,8 +123,8 @@ impl Provider for VaultProvider {
         if dek.len() > MAX_PLAINTEXT {
             return Err(fault(ErrorKind::TooLarge, "over the most bytes of one wrap"));
         }
-        let name = self.name(key)?;
-        let wanted = match key.version.as_str() {
+        let name = self.name(&kek.key)?;
+        let wanted = match kek.key.version.as_str() {
             "" => None,
             text => Some(version(text).ok_or_else(|| fault(ErrorKind::KeyNotFound, "no such version"))?),
         };
@@ -227,9 +229,9 @@ impl Provider for VaultProvider {
         self.described(&name, doing).await
     }
 
-    async fn rotate(&self, _cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
+    async fn rotate(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         let doing = "rotate";
-        let name = self.name(key)?;
+        let name = self.name(&kek.key)?;
         self.existing(&name, doing).await?.rotatable()?;
         let path = self.path(&["keys", name.as_str(), "rotate"]);
         let request = Request::post(&path, &serde_json::json!({})).map_err(|failed| failed.into_error(doing))?;
@@ -237,11 +239,11 @@ impl Provider for VaultProvider {
         self.described(&name, doing).await
     }
 
-    async fn describe(&self, _cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
-        self.described(&self.name(key)?, "describe").await
+    async fn describe(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        self.described(&self.name(&kek.key)?, "describe").await
     }
 
-    async fn probe(&self, _cx: &OpContext) -> Result<Probe, Error> {
+    async fn probe(&self, _cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
         crate::probe::probe(self).await
     }
 }

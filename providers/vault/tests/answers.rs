@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
-    Algorithm, BoundContext, Error, ErrorKind, Factory, KeyId, KeyRequest, KeySpec, OpContext, Provider, ProviderKeyRef, Retry, Secret,
-    TenantId, Wrapped,
+    Algorithm, BoundContext, Error, ErrorKind, Factory, Kek, KeyId, KeyRequest, KeySpec, OpContext, Provider, ProviderKeyRef, Retry,
+    Secret, SettingsOrigin, TenantId, Wrapped,
 };
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn factory() -> VaultFactory {
 
 fn connect(server: &MockServer, auth: Value) -> VaultProvider {
     let settings = json!({"address": server.uri(), "auth": auth});
-    let parsed = factory().parse(&settings.to_string()).unwrap();
+    let parsed = factory().parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
     factory().provider(&parsed.public, parsed.secrets).unwrap()
 }
 
@@ -51,6 +51,14 @@ fn key(version: &str) -> ProviderKeyRef {
     ProviderKeyRef {
         id: "transit/k".to_owned(),
         version: version.to_owned(),
+    }
+}
+
+fn kek(version: &str) -> Kek {
+    Kek {
+        key: key(version),
+        spec: KeySpec::Aes256,
+        id: KeyId::from_bytes([7; 16]),
     }
 }
 
@@ -186,7 +194,7 @@ async fn answers_that_make_no_sense_are_not_taken() {
         let server = server(data(json!({"ciphertext": ciphertext}))).await;
         let provider = connect(&server, json!({"token": TOKEN}));
         let error = provider
-            .wrap_key(&cx(), &key("1"), &Secret::random(32), &context())
+            .wrap_key(&cx(), &kek("1"), &Secret::random(32), &context())
             .await
             .unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamProtocol, "{ciphertext}");
@@ -236,7 +244,7 @@ async fn the_context_goes_along_and_no_call_can_make_a_key() {
         .await;
     let provider = connect(&server, json!({"token": TOKEN}));
     let dek = Secret::copy_from(&[1, 2, 3]);
-    let wrapped = provider.wrap_key(&cx(), &key("3"), &dek, &context()).await.unwrap();
+    let wrapped = provider.wrap_key(&cx(), &kek("3"), &dek, &context()).await.unwrap();
     assert_eq!(
         (wrapped.key.clone(), wrapped.upstream_request_id.as_deref()),
         (key("3"), Some("0a-1"))
@@ -289,7 +297,7 @@ async fn a_login_answers_a_token_that_died_in_mid_flight_once() {
     assert_eq!(calls(&server, "/v1/auth/ci/login").await.len(), 2);
 
     // A policy that refuses is no dead token.
-    let error = provider.wrap_key(&cx, &key("1"), &Secret::random(32), &context).await.unwrap_err();
+    let error = provider.wrap_key(&cx, &kek("1"), &Secret::random(32), &context).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::ProviderDenied);
     assert_eq!(calls(&server, "/v1/auth/ci/login").await.len(), 2);
 }
@@ -308,7 +316,7 @@ async fn a_server_that_is_away_is_unavailable() {
     let address = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let settings = json!({"address": address, "auth": {"token": TOKEN}}).to_string();
-    let parsed = factory().parse(&settings).unwrap();
+    let parsed = factory().parse(&settings, SettingsOrigin::Tenant).unwrap();
     let provider = factory().provider(&parsed.public, parsed.secrets).unwrap();
     let error = provider.unwrap_key(&cx(), &wrapped(), &context()).await.unwrap_err();
     assert_eq!(
@@ -348,7 +356,7 @@ async fn a_sealed_server_is_named_by_the_probe() {
     let server = MockServer::start().await;
     let sealed = ResponseTemplate::new(503).set_body_json(json!({"initialized": true, "sealed": true, "version": "2.4.0"}));
     Mock::given(path("/v1/sys/health")).respond_with(sealed).mount(&server).await;
-    let error = connect(&server, json!({"token": TOKEN})).probe(&cx()).await.unwrap_err();
+    let error = connect(&server, json!({"token": TOKEN})).probe(&cx(), &[]).await.unwrap_err();
     assert!(error.kind == ErrorKind::UpstreamUnavailable && error.advice.is_some(), "{error}");
 }
 

@@ -15,7 +15,7 @@ mod server;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use claviger_provider::Provider;
+use claviger_provider::{KeySpec, Provider};
 use claviger_testkit::battery::{Factory, cases};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
                 let provider: Arc<dyn Provider> = Arc::new(provider.connect(&provider.token));
                 Box::pin(async { provider })
             });
-            run(async move { case.run(&factory).await.map_err(Failed::from) })
+            run(async move { case.run(&factory, KeySpec::Aes256).await.map_err(Failed::from) })
         }));
     }
     macro_rules! own {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{ErrorKind, Factory, SettingsError};
+use claviger_provider::{ErrorKind, Factory, SettingsError, SettingsOrigin};
 use claviger_provider_vault::VaultFactory;
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn factory() -> VaultFactory {
 }
 
 fn wrong(settings: &Value) -> Vec<SettingsError> {
-    factory().parse(&settings.to_string()).unwrap_err()
+    factory().parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap_err()
 }
 
 fn pointers(settings: &Value) -> Vec<String> {
@@ -31,7 +31,7 @@ fn secrets_are_parted_from_what_is_shown() {
     ] {
         let settings =
             json!({"address": "https://Vault.example:443", "namespace": "team/a", "proxy": "http://proxy.example:3128", "auth": auth});
-        let parsed = factory().parse(&settings.to_string()).unwrap();
+        let parsed = factory().parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
         assert!(!parsed.public.contains("hidden"));
         let public: Value = serde_json::from_str(&parsed.public).unwrap();
         let expected = json!({
@@ -97,7 +97,7 @@ fn what_is_no_login_is_told_with_every_form() {
         );
     }
     for text in ["", "[]", "7", "{", "null"] {
-        assert!(factory().parse(text).is_err(), "{text}");
+        assert!(factory().parse(text, SettingsOrigin::Tenant).is_err(), "{text}");
     }
 }
 
@@ -131,7 +131,7 @@ fn a_list_of_authorities_holds_certificates_and_no_key() {
     let pem = |ca: &str| json!({"address": "https://v.example", "auth": {"token": "t"}, "ca": ca});
     let made = rcgen::generate_simple_self_signed(["v.example".to_owned()]).unwrap();
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    assert!(factory().parse(&pem(&certificate).to_string()).is_ok());
+    assert!(factory().parse(&pem(&certificate).to_string(), SettingsOrigin::Tenant).is_ok());
     for ca in [
         String::new(),
         "text".to_owned(),
@@ -162,7 +162,7 @@ fn special_addresses_are_refused_when_given_and_when_the_policy_has_changed() {
         allow_plain_http: true,
     }));
     let settings = json!({"address": "http://127.0.0.1:8200", "auth": {"token": "t"}}).to_string();
-    let parsed = open.parse(&settings).unwrap();
+    let parsed = open.parse(&settings, SettingsOrigin::Tenant).unwrap();
     let error = factory().provider(&parsed.public, parsed.secrets).err().unwrap();
     assert_eq!(error.kind, ErrorKind::Misconfigured);
 }

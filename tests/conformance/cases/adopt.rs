@@ -3,7 +3,7 @@
 use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, CONNECTION, data_key, unwrap};
+use crate::bench::{Bench, data_key, unwrap};
 use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
@@ -19,8 +19,8 @@ pub const CASES: &[Case] = &[
     }),
 ];
 
-fn adopt(name: &str, provider_key: &Value) -> Value {
-    json!({"name": name, "connection": CONNECTION, "provider_key": provider_key})
+fn adopt(bench: &Bench, name: &str, provider_key: &Value) -> Value {
+    bench.new_key_with(name, json!({"provider_key": provider_key}))
 }
 
 async fn readopted(bench: Bench) {
@@ -41,7 +41,7 @@ async fn readopted(bench: Bench) {
                 .expect_problem(422, "ciphertext_rejected");
         }
         // Under the id that it had, told or not; and under no other.
-        let mut body = adopt("orders", &now["provider_key"]);
+        let mut body = adopt(&bench, "orders", &now["provider_key"]);
         body["id"] = json!("00000000000000000000000000000001");
         bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
         if round == 0 {
@@ -65,7 +65,7 @@ async fn readopted(bench: Bench) {
 
 async fn held(bench: Bench) {
     let key = bench.key("orders").await;
-    let body = adopt("copy", &key["provider_key"]);
+    let body = adopt(&bench, "copy", &key["provider_key"]);
     bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
     bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
     bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
@@ -80,14 +80,14 @@ async fn held_elsewhere(bench: Bench) {
     // While it is in use, and when it was let go of: it stays the tenant's.
     for _ in 0..2 {
         other
-            .post("/v1/keys", &adopt("copy", &key["provider_key"]))
+            .post("/v1/keys", &adopt(&bench, "copy", &key["provider_key"]))
             .await
             .expect_problem(409, "provider_key_taken");
         bench.client.delete("/v1/keys/orders").await;
     }
     bench
         .client
-        .post("/v1/keys", &adopt("orders", &key["provider_key"]))
+        .post("/v1/keys", &adopt(&bench, "orders", &key["provider_key"]))
         .await
         .expect_status(201);
     unwrap(&bench.client, &made["wrapped"]).await.expect_status(200);
@@ -95,7 +95,7 @@ async fn held_elsewhere(bench: Bench) {
 
 async fn foreign(bench: Bench) {
     bench.at_provider(&Request::MakeKey { id: "theirs".to_owned() }).await;
-    let body = adopt("theirs", &json!("theirs"));
+    let body = adopt(&bench, "theirs", &json!("theirs"));
     let key = bench.client.post("/v1/keys", &body).await.expect_status(201);
     assert_eq!(key["provider_key"], "theirs");
     let made = data_key(&bench.client, "theirs").await;
@@ -105,7 +105,7 @@ async fn foreign(bench: Bench) {
     );
     bench
         .client
-        .post("/v1/keys", &adopt("absent", &json!("nobody's")))
+        .post("/v1/keys", &adopt(&bench, "absent", &json!("nobody's")))
         .await
         .expect_problem(409, "key_state");
 }

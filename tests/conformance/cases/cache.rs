@@ -77,7 +77,7 @@ async fn only_unwrap(bench: Bench) {
 }
 
 async fn off(bench: Bench) {
-    let body = json!({"name": "orders", "connection": CONNECTION, "cache": {"enabled": false}});
+    let body = bench.new_key_with("orders", json!({"cache": {"enabled": false}}));
     bench.client.post("/v1/keys", &body).await.expect_status(201);
     let made = data_key(&bench.client, "orders").await;
     for _ in 0..3 {
@@ -89,7 +89,7 @@ async fn off(bench: Bench) {
 }
 
 async fn uses(bench: Bench) {
-    let body = json!({"name": "orders", "connection": CONNECTION, "cache": {"max_uses": 2}});
+    let body = bench.new_key_with("orders", json!({"cache": {"max_uses": 2}}));
     bench.client.post("/v1/keys", &body).await.expect_status(201);
     let made = data_key(&bench.client, "orders").await;
     for expected in [false, true, true, false, true, true, false] {

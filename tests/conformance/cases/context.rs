@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, base64, data_key, make_key, unwrap};
+use crate::bench::{Bench, base64, data_key, unwrap};
 use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
@@ -74,7 +74,7 @@ async fn another_key(bench: Bench) {
 async fn another_tenant(bench: Bench) {
     let other = bench.tenant("rival").await;
     bench.key("orders").await;
-    make_key(&other, "orders").await;
+    bench.key_of(&other, "orders").await;
     let made = data_key(&bench.client, "orders").await;
     let body = json!({"wrapped": made["wrapped"]});
     unwrap(&bench.client, &made["wrapped"]).await.expect_status(200);
@@ -90,7 +90,7 @@ async fn one_message(bench: Bench) {
     for key in ["orders", "people"] {
         bench.key(key).await;
     }
-    make_key(&other, "orders").await;
+    bench.key_of(&other, "orders").await;
     let made = data_key(&bench.client, "orders").await;
     let foreign = data_key(&other, "orders").await;
     let mut forged = crate::blob::Parts::of(made["wrapped"].as_str().expect("text"));

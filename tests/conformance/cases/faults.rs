@@ -152,7 +152,7 @@ async fn vanished(bench: Bench) {
 }
 
 async fn making(bench: Bench) {
-    let body = json!({"name": "orders", "connection": crate::bench::CONNECTION});
+    let body = bench.new_key("orders");
     for (fault, status, code) in [
         (Fault::Denied, 424, "provider_denied"),
         (Fault::Unavailable, 503, "provider_unavailable"),

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, data_key, make_key, unwrap, wrap};
+use crate::bench::{Bench, data_key, unwrap, wrap};
 use crate::blob::{Parts, Recipient};
 use crate::{Case, Needs};
 
@@ -45,7 +45,7 @@ async fn forged(bench: Bench) {
     for key in ["orders", "people"] {
         bench.key(key).await;
     }
-    make_key(&rival, "orders").await;
+    bench.key_of(&rival, "orders").await;
     let honest = Parts::of(text(&data_key(&bench.client, "orders").await["wrapped"]));
     let own = honest.recipient();
     let of = async |client, key| Parts::of(text(&data_key(client, key).await["wrapped"])).recipient();

@@ -62,7 +62,7 @@ async fn circuit(bench: Bench) {
     bench.connection("second").await;
     bench
         .client
-        .post("/v1/keys", &json!({"name": "elsewhere", "connection": "second"}))
+        .post("/v1/keys", &bench.new_key_with("elsewhere", json!({"connection": "second"})))
         .await
         .expect_status(201);
     let made = data_key(&bench.client, "orders").await;
@@ -162,7 +162,7 @@ async fn batch(bench: Bench) {
 /// While the provider is down, what is in the cache is answered within its age, and nothing
 /// beyond it.
 async fn stale(bench: Bench) {
-    let body = json!({"name": "orders", "connection": crate::bench::CONNECTION, "cache": {"max_age": "1s", "max_idle": "1s"}});
+    let body = bench.new_key_with("orders", json!({"cache": {"max_age": "1s", "max_idle": "1s"}}));
     bench.client.post("/v1/keys", &body).await.expect_status(201);
     let made = data_key(&bench.client, "orders").await;
     let begun = Instant::now();

@@ -87,7 +87,7 @@ async fn severed(bench: Bench) {
     bench.connection("second").await;
     bench
         .client
-        .post("/v1/keys", &json!({"name": "elsewhere", "connection": "second"}))
+        .post("/v1/keys", &bench.new_key_with("elsewhere", json!({"connection": "second"})))
         .await
         .expect_status(201);
     let made = data_key(&bench.client, "orders").await;
@@ -104,7 +104,7 @@ async fn severed(bench: Bench) {
     }
     bench
         .client
-        .post("/v1/keys", &json!({"name": "new", "connection": CONNECTION}))
+        .post("/v1/keys", &bench.new_key("new"))
         .await
         .expect_problem(409, "connection_severed");
     for switch in ["enable", "disable"] {

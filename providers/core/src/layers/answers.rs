@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Call, Capabilities, Error, ErrorKind, KeyDescription, KeyState, Op, OpContext, ProviderKeyRef, ProviderKind, Reply, Wrapped};
+use crate::{
+    Call, Capabilities, Error, ErrorKind, Kek, KeyDescription, KeyState, Op, OpContext, ProviderKeyRef, ProviderKind, Reply, Wrapped,
+};
 
 /// The most bytes of a recipient's ciphertext (`docs/format.md`, Recipient, member 6).
 pub(super) const MAX_CIPHERTEXT: usize = 6144;
@@ -32,7 +34,7 @@ impl Answers {
     pub(super) fn new(inner: Arc<dyn Call>, capabilities: &Capabilities) -> Self {
         Self {
             inner,
-            max_plaintext: capabilities.max_plaintext,
+            max_plaintext: capabilities.keys.iter().map(|keys| keys.max_plaintext).max().unwrap_or(0),
         }
     }
 
@@ -71,15 +73,15 @@ fn wrapped(op: Op<'_>, wrapped: &Wrapped) -> Result<(), &'static str> {
     // Under another key than asked for, the blob would name a key that is not ours to use.
     // The version is the provider's to choose where it takes none.
     ensure(
-        target(op).is_some_and(|key| key.id == wrapped.key.id),
+        target(op).is_some_and(|kek| kek.key.id == wrapped.key.id),
         "wrapped under another key than asked for",
     )
 }
 
 /// The key that an operation which wraps is to wrap under.
-fn target(op: Op<'_>) -> Option<&ProviderKeyRef> {
+fn target(op: Op<'_>) -> Option<&Kek> {
     match op {
-        Op::WrapKey { key, .. } | Op::GenerateDataKey { key, .. } | Op::RewrapKey { to: key, .. } => Some(key),
+        Op::WrapKey { kek, .. } | Op::GenerateDataKey { kek, .. } | Op::RewrapKey { to: kek, .. } => Some(kek),
         Op::UnwrapKey { .. }
         | Op::CreateKey { .. }
         | Op::Rotate { .. }
@@ -87,7 +89,7 @@ fn target(op: Op<'_>) -> Option<&ProviderKeyRef> {
         | Op::SetState { .. }
         | Op::ScheduleDeletion { .. }
         | Op::Import { .. }
-        | Op::Probe => None,
+        | Op::Probe { .. } => None,
     }
 }
 
@@ -135,7 +137,7 @@ mod tests {
     use std::time::Duration;
 
     use super::Answers;
-    use crate::layers::scripted::{Scripted, Step, all_ops, capable, context, cx, description, key, wrapped};
+    use crate::layers::scripted::{Scripted, Step, all_ops, capable, context, cx, description, kek, wrapped};
     use crate::{Call, ErrorKind, Generated, KeyDescription, KeyState, Op, Probe, ProviderKeyRef, Reply, Rewrapped, Secret, Wrapped};
 
     async fn answer(op: Op<'_>, reply: Reply) -> Result<(), ErrorKind> {
@@ -158,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn wrapped_out_of_bounds_is_refused_wherever_it_appears() {
-        let (key, context, source) = (key(), context(), wrapped());
+        let (kek, context, source) = (kek(), context(), wrapped());
         let named = |id: String, version: String| Wrapped {
             key: ProviderKeyRef { id, version },
             ..wrapped()
@@ -173,7 +175,7 @@ mod tests {
             named(String::new(), "1".into()),
             named("k".repeat(513), "1".into()),
             named("another".into(), "1".into()),
-            named(key.id.clone(), "1".repeat(129)),
+            named(kek.key.id.clone(), "1".repeat(129)),
             Wrapped {
                 upstream_request_id: Some("r".repeat(257)),
                 ..wrapped()
@@ -181,7 +183,7 @@ mod tests {
         ];
         for wrapped in bad {
             let wrap = Op::WrapKey {
-                key: &key,
+                kek: &kek,
                 dek: &Secret::random(32),
                 context: &context,
             };
@@ -191,13 +193,13 @@ mod tests {
             );
             let rewrap = Op::RewrapKey {
                 wrapped: &source,
-                to: &key,
+                to: &kek,
                 context: &context,
             };
             let reply = Reply::Rewrapped(Rewrapped { wrapped: wrapped.clone() });
             assert_eq!(answer(rewrap, reply).await, Err(ErrorKind::UpstreamProtocol));
             let generate = Op::GenerateDataKey {
-                key: &key,
+                kek: &kek,
                 bytes: 32,
                 context: &context,
             };
@@ -209,14 +211,14 @@ mod tests {
 
     #[tokio::test]
     async fn keys_have_the_length_asked_for() {
-        let (key, context, wrapped) = (key(), context(), wrapped());
+        let (kek, context, wrapped) = (kek(), context(), wrapped());
         for (len, expected) in [
             (31, Err(ErrorKind::UpstreamProtocol)),
             (32, Ok(())),
             (33, Err(ErrorKind::UpstreamProtocol)),
         ] {
             let op = Op::GenerateDataKey {
-                key: &key,
+                kek: &kek,
                 bytes: 32,
                 context: &context,
             };
@@ -229,7 +231,7 @@ mod tests {
         for (len, expected) in [
             (0, Err(ErrorKind::UpstreamProtocol)),
             (1, Ok(())),
-            (capable().max_plaintext + 1, Err(ErrorKind::UpstreamProtocol)),
+            (capable().keys[0].max_plaintext + 1, Err(ErrorKind::UpstreamProtocol)),
         ] {
             let op = Op::UnwrapKey {
                 wrapped: &wrapped,
@@ -241,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn descriptions_make_sense() {
-        let key = key();
+        let kek = kek();
         let many = vec![description().versions[0].clone(); 10_001];
         let cases: [(KeyDescription, Result<(), ErrorKind>); 4] = [
             (
@@ -275,12 +277,12 @@ mod tests {
             ),
         ];
         for (description, expected) in cases {
-            assert_eq!(answer(Op::Describe { key: &key }, Reply::Key(description)).await, expected);
+            assert_eq!(answer(Op::Describe { kek: &kek }, Reply::Key(description)).await, expected);
         }
         let detail = "x".repeat(1025);
         assert_eq!(
             answer(
-                Op::Probe,
+                Op::Probe { keks: &[] },
                 Reply::Probed(Probe {
                     detail,
                     rights: Vec::new(),

@@ -68,7 +68,11 @@ mod tests {
         let scripted = Arc::new(Scripted::new([Step::Take(second), Step::Take(second), Step::Take(second)]));
         let limit = ConcurrencyLimit::new(Arc::clone(&scripted) as Arc<dyn Call>, 2);
         let (cx, start) = (cx(Duration::from_secs(9)), Instant::now());
-        let (a, b, c) = tokio::join!(limit.call(&cx, Op::Probe), limit.call(&cx, Op::Probe), limit.call(&cx, Op::Probe));
+        let (a, b, c) = tokio::join!(
+            limit.call(&cx, Op::Probe { keks: &[] }),
+            limit.call(&cx, Op::Probe { keks: &[] }),
+            limit.call(&cx, Op::Probe { keks: &[] })
+        );
         assert!(a.is_ok() && b.is_ok() && c.is_ok());
         assert_eq!(start.elapsed().as_secs(), 2);
         assert_eq!(scripted.most_at_once(), 2);
@@ -80,17 +84,17 @@ mod tests {
         let limit = Arc::new(ConcurrencyLimit::new(Arc::clone(&scripted) as Arc<dyn Call>, 1));
         let holder = tokio::spawn({
             let limit = Arc::clone(&limit);
-            async move { limit.call(&cx(Duration::from_secs(60)), Op::Probe).await.map(drop) }
+            async move { limit.call(&cx(Duration::from_secs(60)), Op::Probe { keks: &[] }).await.map(drop) }
         });
         scripted.arrived(1).await;
         let start = Instant::now();
-        let error = limit.call(&cx(Duration::from_secs(4)), Op::Probe).await.unwrap_err();
+        let error = limit.call(&cx(Duration::from_secs(4)), Op::Probe { keks: &[] }).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
         assert_eq!(start.elapsed().as_secs(), 4);
         assert_eq!(scripted.calls(), 1);
         // A caller that goes away gives its slot back.
         holder.abort();
         assert!(holder.await.unwrap_err().is_cancelled());
-        limit.call(&cx(Duration::from_secs(1)), Op::Probe).await.unwrap();
+        limit.call(&cx(Duration::from_secs(1)), Op::Probe { keks: &[] }).await.unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::answers::{MAX_CIPHERTEXT, MAX_KEY_ID};
-use crate::{Call, Capabilities, Error, ErrorKind, How, KeyRequest, Op, OpContext, ProviderKind, Reply, Wrapped};
+use crate::{Call, Capabilities, Error, ErrorKind, How, Kek, KeyCapabilities, KeyRequest, Op, OpContext, ProviderKind, Reply, Wrapped};
 
 /// The capability guard.
 pub(super) struct CapabilityGuard {
@@ -22,36 +22,43 @@ impl CapabilityGuard {
     fn check(&self, op: Op<'_>) -> Result<(), Error> {
         let can = &self.capabilities;
         match op {
-            Op::WrapKey { dek, .. } => {
-                declared(can.wrap != How::No, op)?;
-                self.data_key_length(dek.len(), op)
+            Op::WrapKey { kek, dek, .. } => {
+                let keys = self.keys(kek, op)?;
+                declared(keys.wrap != How::No, op)?;
+                data_key_length(dek.len(), keys, op)
             }
+            // A blob tells the key and not its specification: the provider decides.
             Op::UnwrapKey { wrapped, .. } => {
-                declared(can.wrap != How::No, op)?;
+                declared(can.keys.iter().any(|keys| keys.wrap != How::No), op)?;
                 ciphertext_length(wrapped, op)
             }
             // Through memory, these two are made of wrap and unwrap by the broker; only a
             // provider that does them inside is asked for them.
-            Op::GenerateDataKey { bytes, .. } => {
-                declared(can.generate_data_key == How::InsideProvider, op)?;
-                self.data_key_length(bytes, op)
+            Op::GenerateDataKey { kek, bytes, .. } => {
+                let keys = self.keys(kek, op)?;
+                declared(keys.generate_data_key == How::InsideProvider, op)?;
+                data_key_length(bytes, keys, op)
             }
-            Op::RewrapKey { wrapped, .. } => {
-                declared(can.rewrap == How::InsideProvider, op)?;
+            Op::RewrapKey { wrapped, to, .. } => {
+                declared(self.keys(to, op)?.rewrap == How::InsideProvider, op)?;
                 ciphertext_length(wrapped, op)
             }
             Op::CreateKey { request } => self.key_request(request, op),
-            Op::Rotate { .. } => declared(can.rotation.is_some(), op),
+            Op::Rotate { kek } => declared(self.keys(kek, op)?.rotation.is_some(), op),
             Op::SetState { .. } => declared(can.set_state, op),
             Op::ScheduleDeletion { .. } => declared(can.schedule_deletion, op),
             Op::Import { .. } => declared(can.import, op),
             // Every provider can describe a key and be probed.
-            Op::Describe { .. } | Op::Probe => Ok(()),
+            Op::Describe { .. } | Op::Probe { .. } => Ok(()),
         }
     }
 
+    fn keys(&self, kek: &Kek, op: Op<'_>) -> Result<&KeyCapabilities, Error> {
+        self.capabilities.of(kek.spec).ok_or_else(|| undeclared(op))
+    }
+
     fn key_request(&self, request: &KeyRequest, op: Op<'_>) -> Result<(), Error> {
-        declared(self.capabilities.specs.contains(&request.spec), op)?;
+        declared(self.capabilities.of(request.spec).is_some(), op)?;
         match &request.adopt {
             None => declared(self.capabilities.create_key, op),
             Some(name) if name.is_empty() || name.len() > MAX_KEY_ID => {
@@ -60,27 +67,27 @@ impl CapabilityGuard {
             Some(_) => Ok(()),
         }
     }
+}
 
-    fn data_key_length(&self, bytes: usize, op: Op<'_>) -> Result<(), Error> {
-        if bytes == 0 {
-            Err(Error::new(ErrorKind::InvalidInput, format!("{} of an empty key", op.name())))
-        } else if bytes > self.capabilities.max_plaintext {
-            Err(Error::new(
-                ErrorKind::TooLarge,
-                format!("{} of {bytes} bytes, at most {}", op.name(), self.capabilities.max_plaintext),
-            ))
-        } else {
-            Ok(())
-        }
+fn data_key_length(bytes: usize, keys: &KeyCapabilities, op: Op<'_>) -> Result<(), Error> {
+    if bytes == 0 {
+        Err(Error::new(ErrorKind::InvalidInput, format!("{} of an empty key", op.name())))
+    } else if bytes > keys.max_plaintext {
+        Err(Error::new(
+            ErrorKind::TooLarge,
+            format!("{} of {bytes} bytes, at most {}", op.name(), keys.max_plaintext),
+        ))
+    } else {
+        Ok(())
     }
 }
 
+fn undeclared(op: Op<'_>) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("{} is not declared", op.name()))
+}
+
 fn declared(declared: bool, op: Op<'_>) -> Result<(), Error> {
-    if declared {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::Unsupported, format!("{} is not declared", op.name())))
-    }
+    if declared { Ok(()) } else { Err(undeclared(op)) }
 }
 
 /// No provider of ours made a ciphertext out of these bounds.
@@ -119,7 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use super::CapabilityGuard;
-    use crate::layers::scripted::{Scripted, all_ops, capable, context, cx, incapable, key, wrapped};
+    use crate::layers::scripted::{Scripted, all_ops, capable, context, cx, incapable, kek, keys, wrapped};
     use crate::{Call, ErrorKind, KeyId, KeyRequest, KeySpec, Op, Secret};
 
     fn guard(scripted: &Arc<Scripted>, capabilities: crate::Capabilities) -> CapabilityGuard {
@@ -143,7 +150,7 @@ mod tests {
         for op in all_ops().iter().map(|own| own.op()) {
             let result = guard.call(&cx(Duration::from_secs(1)), op).await;
             match op {
-                Op::Describe { .. } | Op::Probe => assert!(result.is_ok(), "{}", op.name()),
+                Op::Describe { .. } | Op::Probe { .. } => assert!(result.is_ok(), "{}", op.name()),
                 Op::WrapKey { .. }
                 | Op::UnwrapKey { .. }
                 | Op::GenerateDataKey { .. }
@@ -162,8 +169,8 @@ mod tests {
     async fn lengths_are_held() {
         let scripted = Arc::new(Scripted::new([]));
         let guard = guard(&scripted, capable());
-        let (key, context, cx) = (key(), context(), cx(Duration::from_secs(1)));
-        let max = capable().max_plaintext;
+        let (kek, context, cx) = (kek(), context(), cx(Duration::from_secs(1)));
+        let max = capable().keys[0].max_plaintext;
         for (len, expected) in [
             (0, Err(ErrorKind::InvalidInput)),
             (1, Ok(())),
@@ -172,12 +179,12 @@ mod tests {
         ] {
             let dek = Secret::random(len);
             let wrap = Op::WrapKey {
-                key: &key,
+                kek: &kek,
                 dek: &dek,
                 context: &context,
             };
             let generate = Op::GenerateDataKey {
-                key: &key,
+                kek: &kek,
                 bytes: len,
                 context: &context,
             };
@@ -209,7 +216,7 @@ mod tests {
             &scripted,
             crate::Capabilities {
                 create_key: false,
-                specs: vec![KeySpec::Aes256],
+                keys: vec![keys(KeySpec::Aes256)],
                 ..capable()
             },
         );

@@ -127,9 +127,9 @@ mod tests {
         let layer = Metrics::new(Arc::new(scripted));
         let cx = cx(Duration::from_secs(9));
 
-        layer.call(&cx, Op::Probe).await.unwrap();
-        layer.call(&cx, Op::Probe).await.unwrap_err();
-        tokio::time::timeout(Duration::from_secs(2), layer.call(&cx, Op::Probe))
+        layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
+        layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap_err();
+        tokio::time::timeout(Duration::from_secs(2), layer.call(&cx, Op::Probe { keks: &[] }))
             .await
             .unwrap_err();
 

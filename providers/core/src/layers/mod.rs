@@ -19,8 +19,8 @@ pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
 use crate::{
-    BoundContext, Call, Capabilities, Error, ErrorKind, Generated, KeyDescription, KeyRequest, Op, OpContext, Probe, ProviderKeyRef,
-    ProviderKind, Reply, Rewrapped, Secret, Wrapped,
+    BoundContext, Call, Capabilities, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, Op, OpContext, Probe, ProviderKind,
+    Reply, Rewrapped, Secret, Wrapped,
 };
 
 /// The limits of one connection's pipeline.
@@ -117,8 +117,8 @@ impl Pipeline {
     /// # Errors
     /// The provider's, and the layers' `Unsupported`, `InvalidInput`, `TooLarge`,
     /// `CircuitOpen`, `UpstreamTimeout` and `UpstreamProtocol`; so for every method below.
-    pub async fn wrap_key(&self, cx: &OpContext, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
-        let op = Op::WrapKey { key, dek, context };
+    pub async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        let op = Op::WrapKey { kek, dek, context };
         let Reply::Wrapped(wrapped) = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
         };
@@ -142,14 +142,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`Pipeline::wrap_key`].
-    pub async fn generate_data_key(
-        &self,
-        cx: &OpContext,
-        key: &ProviderKeyRef,
-        bytes: usize,
-        context: &BoundContext,
-    ) -> Result<Generated, Error> {
-        let op = Op::GenerateDataKey { key, bytes, context };
+    pub async fn generate_data_key(&self, cx: &OpContext, kek: &Kek, bytes: usize, context: &BoundContext) -> Result<Generated, Error> {
+        let op = Op::GenerateDataKey { kek, bytes, context };
         let Reply::Generated(generated) = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
         };
@@ -161,13 +155,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`Pipeline::wrap_key`].
-    pub async fn rewrap_key(
-        &self,
-        cx: &OpContext,
-        wrapped: &Wrapped,
-        to: &ProviderKeyRef,
-        context: &BoundContext,
-    ) -> Result<Rewrapped, Error> {
+    pub async fn rewrap_key(&self, cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
         let op = Op::RewrapKey { wrapped, to, context };
         let Reply::Rewrapped(rewrapped) = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
@@ -187,49 +175,50 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`Pipeline::wrap_key`].
-    pub async fn rotate(&self, cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
-        self.describing(cx, Op::Rotate { key }).await
+    pub async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        self.describing(cx, Op::Rotate { kek }).await
     }
 
     /// [`crate::Provider::describe`] through the layers.
     ///
     /// # Errors
     /// See [`Pipeline::wrap_key`].
-    pub async fn describe(&self, cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyDescription, Error> {
-        self.describing(cx, Op::Describe { key }).await
+    pub async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        self.describing(cx, Op::Describe { kek }).await
     }
 
     /// [`crate::Provider::import`] through the layers; never retried.
     ///
     /// # Errors
     /// See [`Pipeline::wrap_key`].
-    pub async fn import(&self, cx: &OpContext, key: &ProviderKeyRef, material: &Secret) -> Result<KeyDescription, Error> {
-        self.describing(cx, Op::Import { key, material }).await
+    pub async fn import(&self, cx: &OpContext, kek: &Kek, material: &Secret) -> Result<KeyDescription, Error> {
+        self.describing(cx, Op::Import { kek, material }).await
     }
 
     /// [`crate::Provider::set_state`] through the layers.
     ///
     /// # Errors
     /// See [`Pipeline::wrap_key`].
-    pub async fn set_state(&self, cx: &OpContext, key: &ProviderKeyRef, enabled: bool) -> Result<(), Error> {
-        self.doing(cx, Op::SetState { key, enabled }).await
+    pub async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
+        self.doing(cx, Op::SetState { kek, enabled }).await
     }
 
     /// [`crate::Provider::schedule_deletion`] through the layers; never retried.
     ///
     /// # Errors
     /// See [`Pipeline::wrap_key`].
-    pub async fn schedule_deletion(&self, cx: &OpContext, key: &ProviderKeyRef, days: u16) -> Result<(), Error> {
-        self.doing(cx, Op::ScheduleDeletion { key, days }).await
+    pub async fn schedule_deletion(&self, cx: &OpContext, kek: &Kek, days: u16) -> Result<(), Error> {
+        self.doing(cx, Op::ScheduleDeletion { kek, days }).await
     }
 
     /// [`crate::Provider::probe`] through the layers.
     ///
     /// # Errors
     /// See [`Pipeline::wrap_key`].
-    pub async fn probe(&self, cx: &OpContext) -> Result<Probe, Error> {
-        let Reply::Probed(probe) = self.outermost.call(cx, Op::Probe).await? else {
-            return Err(crossed(Op::Probe));
+    pub async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+        let op = Op::Probe { keks };
+        let Reply::Probed(probe) = self.outermost.call(cx, op).await? else {
+            return Err(crossed(op));
         };
         Ok(probe)
     }

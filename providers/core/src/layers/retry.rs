@@ -158,7 +158,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{RetryConfig, Retrying, jitter};
-    use crate::layers::scripted::{Scripted, Step, all_ops, cx, key};
+    use crate::layers::scripted::{Scripted, Step, all_ops, cx, kek};
     use crate::{Call, ErrorKind, Op, Retry};
 
     const DOWN: Step = Step::Fail(ErrorKind::UpstreamUnavailable, Retry::Backoff);
@@ -171,9 +171,9 @@ mod tests {
     async fn a_third_attempt_can_answer_and_there_is_no_fourth() {
         let scripted = Arc::new(Scripted::new([DOWN, DOWN, Step::Answer, DOWN, DOWN, DOWN]));
         let layer = retrying(&scripted, RetryConfig::default());
-        layer.call(&cx(Duration::from_secs(9)), Op::Probe).await.unwrap();
+        layer.call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] }).await.unwrap();
         assert_eq!(scripted.calls(), 3);
-        let error = layer.call(&cx(Duration::from_secs(9)), Op::Probe).await.unwrap_err();
+        let error = layer.call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] }).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamUnavailable);
         assert_eq!(scripted.calls(), 6);
     }
@@ -187,7 +187,7 @@ mod tests {
             let expected = if own.op().idempotent() { 3 } else { 1 };
             assert_eq!(scripted.calls(), expected, "{}", own.op().name());
         }
-        assert!(!Op::Rotate { key: &key() }.idempotent());
+        assert!(!Op::Rotate { kek: &kek() }.idempotent());
     }
 
     #[tokio::test(start_paused = true)]
@@ -199,7 +199,7 @@ mod tests {
             let scripted = Arc::new(Scripted::new([step]));
             let start = Instant::now();
             retrying(&scripted, RetryConfig::default())
-                .call(&cx(Duration::from_secs(9)), Op::Probe)
+                .call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] })
                 .await
                 .unwrap_err();
             assert_eq!((scripted.calls(), start.elapsed()), (1, Duration::ZERO));
@@ -212,7 +212,7 @@ mod tests {
         let scripted = Arc::new(Scripted::new([throttled(4)]));
         let start = Instant::now();
         retrying(&scripted, RetryConfig::default())
-            .call(&cx(Duration::from_secs(9)), Op::Probe)
+            .call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] })
             .await
             .unwrap();
         assert!((4_000..=4_050).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
@@ -221,7 +221,7 @@ mod tests {
             let scripted = Arc::new(Scripted::new([throttled(seconds)]));
             let start = Instant::now();
             let error = retrying(&scripted, RetryConfig::default())
-                .call(&cx(Duration::from_secs(9)), Op::Probe)
+                .call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] })
                 .await
                 .unwrap_err();
             assert_eq!(error.kind, ErrorKind::RateLimited);
@@ -238,9 +238,9 @@ mod tests {
         let scripted = Arc::new(Scripted::new([DOWN, DOWN, DOWN, DOWN]));
         let layer = retrying(&scripted, config);
         let cx = cx(Duration::from_secs(9));
-        layer.call(&cx, Op::Probe).await.unwrap_err();
+        layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap_err();
         assert_eq!((scripted.calls(), layer.tokens.load(Ordering::Relaxed)), (3, 2));
-        layer.call(&cx, Op::Probe).await.unwrap_err();
+        layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap_err();
         assert_eq!(
             (scripted.calls(), layer.tokens.load(Ordering::Relaxed)),
             (4, 2),
@@ -248,18 +248,18 @@ mod tests {
         );
 
         for _ in 0..3 {
-            layer.call(&cx, Op::Probe).await.unwrap();
+            layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
         }
         assert_eq!(layer.tokens.load(Ordering::Relaxed), 5);
         scripted.then([DOWN, Step::Answer]);
-        layer.call(&cx, Op::Probe).await.unwrap();
+        layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
         assert_eq!(
             layer.tokens.load(Ordering::Relaxed),
             5,
             "a retry that helped gives back what it took"
         );
         for _ in 0..20 {
-            layer.call(&cx, Op::Probe).await.unwrap();
+            layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
         }
         assert_eq!(layer.tokens.load(Ordering::Relaxed), 12);
     }
@@ -273,7 +273,7 @@ mod tests {
             ..RetryConfig::default()
         };
         let layer = retrying(&scripted, config);
-        layer.call(&cx(Duration::from_secs(9)), Op::Probe).await.unwrap_err();
+        layer.call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] }).await.unwrap_err();
         assert_eq!(layer.tokens.load(Ordering::Relaxed), 10);
     }
 

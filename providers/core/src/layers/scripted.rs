@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::{
-    Algorithm, BoundContext, Call, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, KeyDescription, KeyId, KeyRequest,
-    KeySpec, KeyState, Op, OpContext, Probe, ProviderKeyRef, ProviderKind, Reply, Retry, Rewrapped, Rotation, Secret, TenantId,
-    VersionDescription, Wrapped,
+    Algorithm, BoundContext, Call, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
+    KeyId, KeyRequest, KeySpec, KeyState, Op, OpContext, Probe, ProviderKeyRef, ProviderKind, Reply, Retry, Rewrapped, Rotation, Secret,
+    TenantId, VersionDescription, Wrapped,
 };
 
 /// What the provider does with one call.
@@ -121,7 +121,7 @@ fn reply(op: Op<'_>) -> Reply {
         Op::RewrapKey { .. } => Reply::Rewrapped(Rewrapped { wrapped: wrapped() }),
         Op::CreateKey { .. } | Op::Rotate { .. } | Op::Describe { .. } | Op::Import { .. } => Reply::Key(description()),
         Op::SetState { .. } | Op::ScheduleDeletion { .. } => Reply::Done,
-        Op::Probe => Reply::Probed(Probe {
+        Op::Probe { .. } => Reply::Probed(Probe {
             detail: "scripted".into(),
             rights: Vec::new(),
             policy: None,
@@ -139,10 +139,18 @@ pub(super) fn cx(deadline: Duration) -> OpContext {
     }
 }
 
-pub(super) fn key() -> ProviderKeyRef {
+fn key() -> ProviderKeyRef {
     ProviderKeyRef {
         id: "key".into(),
         version: "1".into(),
+    }
+}
+
+pub(super) fn kek() -> Kek {
+    Kek {
+        key: key(),
+        spec: KeySpec::Aes256,
+        id: KeyId::from_bytes([7; 16]),
     }
 }
 
@@ -173,44 +181,45 @@ pub(super) fn description() -> KeyDescription {
     }
 }
 
-/// Everything declared.
-pub(super) fn capable() -> Capabilities {
-    Capabilities {
-        specs: vec![KeySpec::Aes256, KeySpec::Rsa3072, KeySpec::Rsa4096],
-        create_key: true,
+/// Everything declared of one specification.
+pub(super) fn keys(spec: KeySpec) -> KeyCapabilities {
+    KeyCapabilities {
+        spec,
         wrap: How::InsideProvider,
         generate_data_key: How::InsideProvider,
         rewrap: How::InsideProvider,
         context: ContextBinding::AssociatedData,
         rotation: Some(Rotation::InPlace),
+        max_plaintext: 4096,
+    }
+}
+
+/// Everything declared.
+pub(super) fn capable() -> Capabilities {
+    Capabilities {
+        keys: KeySpec::ALL.map(keys).to_vec(),
+        create_key: true,
         set_state: true,
         schedule_deletion: true,
         import: true,
-        max_plaintext: 4096,
     }
 }
 
 /// Nothing declared.
 pub(super) fn incapable() -> Capabilities {
     Capabilities {
-        specs: Vec::new(),
+        keys: Vec::new(),
         create_key: false,
-        wrap: How::No,
-        generate_data_key: How::No,
-        rewrap: How::No,
-        context: ContextBinding::CommitmentOnly,
-        rotation: None,
         set_state: false,
         schedule_deletion: false,
         import: false,
-        max_plaintext: 4096,
     }
 }
 
 /// An operation together with what it borrows.
 pub(super) struct OwnedOp {
     which: usize,
-    key: ProviderKeyRef,
+    kek: Kek,
     secret: Secret,
     context: BoundContext,
     wrapped: Wrapped,
@@ -221,24 +230,24 @@ impl OwnedOp {
     pub(super) fn op(&self) -> Op<'_> {
         let Self {
             which: _,
-            key,
+            kek,
             secret,
             context,
             wrapped,
             request,
         } = self;
         let all = [
-            Op::WrapKey { key, dek: secret, context },
+            Op::WrapKey { kek, dek: secret, context },
             Op::UnwrapKey { wrapped, context },
-            Op::GenerateDataKey { key, bytes: 32, context },
-            Op::RewrapKey { wrapped, to: key, context },
+            Op::GenerateDataKey { kek, bytes: 32, context },
+            Op::RewrapKey { wrapped, to: kek, context },
             Op::CreateKey { request },
-            Op::Rotate { key },
-            Op::Describe { key },
-            Op::SetState { key, enabled: false },
-            Op::ScheduleDeletion { key, days: 30 },
-            Op::Import { key, material: secret },
-            Op::Probe,
+            Op::Rotate { kek },
+            Op::Describe { kek },
+            Op::SetState { kek, enabled: false },
+            Op::ScheduleDeletion { kek, days: 30 },
+            Op::Import { kek, material: secret },
+            Op::Probe { keks: &[] },
         ];
         all[self.which]
     }
@@ -249,7 +258,7 @@ pub(super) fn all_ops() -> Vec<OwnedOp> {
     (0..11)
         .map(|which| OwnedOp {
             which,
-            key: key(),
+            kek: kek(),
             secret: Secret::random(32),
             context: context(),
             wrapped: wrapped(),

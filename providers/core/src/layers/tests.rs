@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scripted::{Scripted, Step, context, cx, key, wrapped};
+use super::scripted::{Scripted, Step, context, cx, kek, wrapped};
 use super::{BreakerState, Pipeline, PipelineConfig};
 use crate::{Call, ErrorKind, Generated, KeyId, KeyRequest, KeySpec, ProviderKind, Reply, Retry, Secret};
 
@@ -22,23 +22,23 @@ fn hang() -> impl Iterator<Item = Step> {
 #[tokio::test(start_paused = true)]
 async fn every_operation_passes_all_layers() {
     let (pipeline, scripted) = pipeline([]);
-    let (cx, key, context, secret) = (cx(Duration::from_secs(10)), key(), context(), Secret::random(32));
+    let (cx, kek, context, secret) = (cx(Duration::from_secs(10)), kek(), context(), Secret::random(32));
     let request = KeyRequest {
         key_id: KeyId::random(),
         spec: KeySpec::Aes256,
         adopt: None,
     };
-    pipeline.wrap_key(&cx, &key, &secret, &context).await.unwrap();
+    pipeline.wrap_key(&cx, &kek, &secret, &context).await.unwrap();
     pipeline.unwrap_key(&cx, &wrapped(), &context).await.unwrap();
-    pipeline.generate_data_key(&cx, &key, 32, &context).await.unwrap();
-    pipeline.rewrap_key(&cx, &wrapped(), &key, &context).await.unwrap();
+    pipeline.generate_data_key(&cx, &kek, 32, &context).await.unwrap();
+    pipeline.rewrap_key(&cx, &wrapped(), &kek, &context).await.unwrap();
     pipeline.create_key(&cx, &request).await.unwrap();
-    pipeline.rotate(&cx, &key).await.unwrap();
-    pipeline.describe(&cx, &key).await.unwrap();
-    pipeline.import(&cx, &key, &secret).await.unwrap();
-    pipeline.set_state(&cx, &key, false).await.unwrap();
-    pipeline.schedule_deletion(&cx, &key, 30).await.unwrap();
-    pipeline.probe(&cx).await.unwrap();
+    pipeline.rotate(&cx, &kek).await.unwrap();
+    pipeline.describe(&cx, &kek).await.unwrap();
+    pipeline.import(&cx, &kek, &secret).await.unwrap();
+    pipeline.set_state(&cx, &kek, false).await.unwrap();
+    pipeline.schedule_deletion(&cx, &kek, 30).await.unwrap();
+    pipeline.probe(&cx, &[]).await.unwrap();
     assert_eq!(scripted.calls(), 11);
     assert_eq!((pipeline.kind(), pipeline.breaker()), (ProviderKind::Vault, BreakerState::Closed));
 }
@@ -53,7 +53,7 @@ async fn a_provider_that_hangs_costs_three_attempts_and_never_more_than_the_dead
     ] {
         let (pipeline, scripted) = pipeline(hang());
         let start = Instant::now();
-        let error = pipeline.probe(&cx(Duration::from_secs(deadline))).await.unwrap_err();
+        let error = pipeline.probe(&cx(Duration::from_secs(deadline)), &[]).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
         assert_eq!(scripted.calls(), calls, "deadline {deadline} s");
         // The timers tick in milliseconds.
@@ -65,7 +65,7 @@ async fn a_provider_that_hangs_costs_three_attempts_and_never_more_than_the_dead
 #[tokio::test(start_paused = true)]
 async fn what_is_not_idempotent_is_tried_once() {
     let (pipeline, scripted) = pipeline(hang());
-    let error = pipeline.rotate(&cx(Duration::from_secs(10)), &key()).await.unwrap_err();
+    let error = pipeline.rotate(&cx(Duration::from_secs(10)), &kek()).await.unwrap_err();
     assert_eq!((error.kind, scripted.calls()), (ErrorKind::UpstreamTimeout, 1));
 }
 
@@ -74,12 +74,12 @@ async fn an_opening_circuit_ends_the_retries_and_then_refuses_at_once() {
     let down = || Step::Fail(ErrorKind::UpstreamUnavailable, Retry::Backoff);
     let (pipeline, scripted) = pipeline(std::iter::repeat_with(down).take(20));
     let cx = cx(Duration::from_secs(10));
-    assert_eq!(pipeline.probe(&cx).await.unwrap_err().kind, ErrorKind::UpstreamUnavailable);
+    assert_eq!(pipeline.probe(&cx, &[]).await.unwrap_err().kind, ErrorKind::UpstreamUnavailable);
     assert_eq!(scripted.calls(), 3);
     // The fifth failure opens the circuit; the third attempt of this call is refused by it.
-    assert_eq!(pipeline.probe(&cx).await.unwrap_err().kind, ErrorKind::CircuitOpen);
+    assert_eq!(pipeline.probe(&cx, &[]).await.unwrap_err().kind, ErrorKind::CircuitOpen);
     assert_eq!((scripted.calls(), pipeline.breaker()), (5, BreakerState::Open));
-    assert_eq!(pipeline.probe(&cx).await.unwrap_err().kind, ErrorKind::CircuitOpen);
+    assert_eq!(pipeline.probe(&cx, &[]).await.unwrap_err().kind, ErrorKind::CircuitOpen);
     assert_eq!(scripted.calls(), 5);
 }
 
@@ -94,7 +94,7 @@ async fn answers_without_sense_open_the_circuit_and_are_not_repeated() {
     let (pipeline, scripted) = pipeline(std::iter::repeat_with(nonsense).take(5));
     let cx = cx(Duration::from_secs(10));
     for _ in 0..5 {
-        let error = pipeline.generate_data_key(&cx, &key(), 32, &context()).await.unwrap_err();
+        let error = pipeline.generate_data_key(&cx, &kek(), 32, &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamProtocol);
     }
     assert_eq!((scripted.calls(), pipeline.breaker()), (5, BreakerState::Open));
@@ -103,6 +103,6 @@ async fn answers_without_sense_open_the_circuit_and_are_not_repeated() {
 #[tokio::test]
 async fn another_operations_reply_is_our_own_fault() {
     let (pipeline, _) = pipeline([Step::Reply(Reply::Done)]);
-    let error = pipeline.probe(&cx(Duration::from_secs(10))).await.unwrap_err();
+    let error = pipeline.probe(&cx(Duration::from_secs(10)), &[]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
 }

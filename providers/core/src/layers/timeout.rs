@@ -66,7 +66,10 @@ mod tests {
             let scripted = Arc::new(Scripted::new([Step::Hang]));
             let layer = AttemptTimeout::new(scripted, Duration::from_secs(3));
             let start = Instant::now();
-            let error = layer.call(&cx(Duration::from_secs(deadline)), Op::Probe).await.unwrap_err();
+            let error = layer
+                .call(&cx(Duration::from_secs(deadline)), Op::Probe { keks: &[] })
+                .await
+                .unwrap_err();
             assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
             assert_eq!(start.elapsed().as_secs(), expected);
         }
@@ -76,7 +79,7 @@ mod tests {
     async fn nothing_is_sent_after_the_deadline() {
         let scripted = Arc::new(Scripted::new([]));
         let layer = AttemptTimeout::new(Arc::clone(&scripted) as Arc<dyn Call>, Duration::from_secs(3));
-        let error = layer.call(&cx(Duration::ZERO), Op::Probe).await.unwrap_err();
+        let error = layer.call(&cx(Duration::ZERO), Op::Probe { keks: &[] }).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
         assert_eq!(scripted.calls(), 0);
     }

@@ -2,38 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use claviger_provider::{ErrorKind, KeyDescription, KeyId, KeyRequest, KeyState, ProviderKeyRef, Rotation, Secret};
+use claviger_provider::{ErrorKind, KeyDescription, KeyId, KeyState, Rotation, Secret};
 use futures::future::join_all;
 
 use super::{Bench, Failure, Outcome, changed, context, ensure, primary, refused};
 
 fn sound(key: &KeyDescription) -> Outcome {
     ensure((1..=512).contains(&key.id.len()), || format!("an id of {} bytes", key.id.len()))?;
-    let versions: BTreeSet<_> = key.versions.iter().map(|version| (&version.key.id, &version.key.version)).collect();
-    ensure(versions.len() == key.versions.len(), || "a version is listed twice".into())?;
+    let named = key.versions.iter().filter(|version| !version.key.version.is_empty());
+    let versions: BTreeSet<_> = named.clone().map(|version| (&version.key.id, &version.key.version)).collect();
+    ensure(versions.len() == named.count(), || "a version is listed twice".into())?;
     ensure(key.versions.iter().all(|version| version.key.version.len() <= 128), || {
         "a version is too long".into()
     })?;
-    primary(key).map(drop)
+    ensure(key.primary < key.versions.len(), || "the primary version is not in the list".into())
 }
 
 pub(super) async fn a_new_key_is_described(bench: Bench) -> Outcome {
-    let key = bench.key().await?;
+    let request = bench.request();
+    let key = bench.provider.create_key(&bench.cx(), &request).await?;
     sound(&key)?;
     ensure(key.state == KeyState::Enabled && key.versions.len() == 1, || {
         format!("not one enabled version: {key:?}")
     })?;
-    let described = bench.provider.describe(&bench.cx(), &primary(&key)?).await?;
+    let described = bench.provider.describe(&bench.cx(), &primary(&key, request.key_id)?).await?;
     ensure(described == key, || format!("made as {key:?}, described as {described:?}"))
 }
 
 pub(super) async fn the_same_key_is_not_made_twice(bench: Bench) -> Outcome {
-    let spec = bench.key().await?.spec;
-    let request = KeyRequest {
-        key_id: KeyId::random(),
-        spec,
-        adopt: None,
-    };
+    let request = bench.request();
     bench.provider.create_key(&bench.cx(), &request).await?;
     refused(
         "the second",
@@ -45,7 +42,7 @@ pub(super) async fn the_same_key_is_not_made_twice(bench: Bench) -> Outcome {
 pub(super) async fn rotation_keeps_what_was_wrapped_before(bench: Bench) -> Outcome {
     let (cx, context) = (bench.cx(), context("rotation"));
     let old = bench.primary().await?;
-    let Some(rotation) = bench.provider.capabilities().rotation else {
+    let Some(rotation) = bench.can.rotation else {
         return refused("rotate", bench.provider.rotate(&cx, &old).await, &[ErrorKind::Unsupported]);
     };
     let mut current = old.clone();
@@ -55,26 +52,28 @@ pub(super) async fn rotation_keeps_what_was_wrapped_before(bench: Bench) -> Outc
         wrapped.push((bench.provider.wrap_key(&cx, &current, &dek, &context).await?, dek));
         let rotated = bench.provider.rotate(&cx, &current).await?;
         sound(&rotated)?;
-        let next = primary(&rotated)?;
-        ensure(next != current, || format!("round {round}: the same primary version"))?;
-        match rotation {
-            Rotation::InPlace => ensure(next.id == old.id && rotated.versions.len() == round + 1, || {
-                format!("round {round}: {rotated:?}")
-            })?,
-            Rotation::NewKey => ensure(next.id != current.id, || format!("round {round}: the same key"))?,
-        }
+        let next = primary(&rotated, old.id)?;
+        let grown = next.key.id == old.key.id && rotated.versions.len() == round + 1;
+        let right = match rotation {
+            Rotation::InPlace => grown && next != current,
+            Rotation::InPlaceUnnamed => grown && next == current && next.key.version.is_empty(),
+            Rotation::NewKey => next.key.id != current.key.id,
+        };
+        ensure(right, || format!("round {round}: {rotated:?} after {current:?}"))?;
         current = next;
     }
     let dek = Secret::random(32);
     let newest = bench.provider.wrap_key(&cx, &current, &dek, &context).await?;
-    ensure(newest.key == current, || format!("wrapped under {:?}, not {current:?}", newest.key))?;
+    ensure(newest.key == current.key, || {
+        format!("wrapped under {:?}, not {current:?}", newest.key)
+    })?;
     wrapped.push((newest, dek));
     for (at, (wrapped, dek)) in wrapped.iter().enumerate() {
         let opened = bench.provider.unwrap_key(&cx, wrapped, &context).await?;
         ensure(opened == *dek, || format!("version {at}: another key came back"))?;
     }
-    let last = wrapped.last().map(|(wrapped, _)| changed(wrapped, |wrapped| wrapped.key = old));
-    match last {
+    let last = wrapped.last().map(|(wrapped, _)| changed(wrapped, |wrapped| wrapped.key = old.key));
+    match last.filter(|_| rotation != Rotation::InPlaceUnnamed) {
         Some(forged) => refused(
             "under the first version's name",
             bench.provider.unwrap_key(&cx, &forged, &context).await,
@@ -87,7 +86,7 @@ pub(super) async fn rotation_keeps_what_was_wrapped_before(bench: Bench) -> Outc
 pub(super) async fn rotations_at_once_lose_nothing(bench: Bench) -> Outcome {
     let (cx, context) = (bench.cx(), context("rotations"));
     let key = bench.primary().await?;
-    let Some(rotation) = bench.provider.capabilities().rotation else {
+    let Some(rotation) = bench.can.rotation else {
         return refused("rotate", bench.provider.rotate(&cx, &key).await, &[ErrorKind::Unsupported]);
     };
     let dek = Secret::random(32);
@@ -102,7 +101,7 @@ pub(super) async fn rotations_at_once_lose_nothing(bench: Bench) -> Outcome {
     }
     ensure(!done.is_empty(), || "none of eight rotations won".into())?;
     match rotation {
-        Rotation::InPlace => {
+        Rotation::InPlace | Rotation::InPlaceUnnamed => {
             let described = bench.provider.describe(&cx, &key).await?;
             sound(&described)?;
             ensure(described.versions.len() == done.len() + 1, || {
@@ -110,7 +109,7 @@ pub(super) async fn rotations_at_once_lose_nothing(bench: Bench) -> Outcome {
             })?;
         }
         Rotation::NewKey => {
-            let ids: BTreeSet<_> = done.iter().map(|rotated| &rotated.id).chain([&key.id]).collect();
+            let ids: BTreeSet<_> = done.iter().map(|rotated| &rotated.id).chain([&key.key.id]).collect();
             ensure(ids.len() == done.len() + 1, || "two rotations made the same key".into())?;
         }
     }
@@ -133,7 +132,7 @@ pub(super) async fn a_disabled_key_does_nothing_until_enabled(bench: Bench) -> O
         bench.provider.set_state(&cx, &key, false).await?;
         refused(round, bench.provider.wrap_key(&cx, &key, &dek, &context).await, &disabled)?;
         refused(round, bench.provider.unwrap_key(&cx, &wrapped, &context).await, &disabled)?;
-        if bench.provider.capabilities().rotation.is_some() {
+        if bench.can.rotation.is_some() {
             refused(round, bench.provider.rotate(&cx, &key).await, &disabled)?;
         }
         let state = bench.provider.describe(&cx, &key).await?.state;
@@ -156,12 +155,13 @@ pub(super) async fn a_missing_key_is_not_found(bench: Bench) -> Outcome {
     let wrapped = bench.provider.wrap_key(&cx, &key, &dek, &context).await?;
     let missing = [ErrorKind::KeyNotFound];
     for id in [KeyId::random().to_string(), "no/such/key".into()] {
-        let absent = ProviderKeyRef { id, ..key.clone() };
-        let forged = changed(&wrapped, |wrapped| wrapped.key = absent.clone());
+        let mut absent = key.clone();
+        absent.key.id = id;
+        let forged = changed(&wrapped, |wrapped| wrapped.key = absent.key.clone());
         refused("wrap_key", bench.provider.wrap_key(&cx, &absent, &dek, &context).await, &missing)?;
         refused("unwrap_key", bench.provider.unwrap_key(&cx, &forged, &context).await, &missing)?;
         refused("describe", bench.provider.describe(&cx, &absent).await, &missing)?;
-        if bench.provider.capabilities().rotation.is_some() {
+        if bench.can.rotation.is_some() {
             refused("rotate", bench.provider.rotate(&cx, &absent).await, &missing)?;
         }
         if bench.provider.capabilities().set_state {
@@ -214,7 +214,7 @@ pub(super) async fn imported_material_wraps(bench: Bench) -> Outcome {
     if !bench.provider.capabilities().import {
         return refused("import", result, &[ErrorKind::Unsupported]);
     }
-    let imported = primary(&result?)?;
+    let imported = primary(&result?, key.id)?;
     let wrapped = bench.provider.wrap_key(&cx, &imported, &dek, &context).await?;
     let opened = bench.provider.unwrap_key(&cx, &wrapped, &context).await?;
     ensure(opened == dek, || "another key came back".into())?;

@@ -1,7 +1,8 @@
 //! What every provider is held against: named cases over the [`Provider`] trait alone, without
 //! the pipeline's layers, so that it is the adapter that is tested.
 //!
-//! What a provider declares decides what a case expects; nothing is skipped silently: where
+//! Every case runs with keys of one specification, so a provider is held against all of them
+//! once for each that it declares. What a provider declares decides what a case expects; nothing is skipped silently: where
 //! an operation is not declared, the case shows that it answers `Unsupported`.
 //! Each case makes its own keys, so cases may run at once on one server.
 
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger_provider::{
-    BoundContext, Error, ErrorKind, KeyDescription, KeyId, KeyRequest, OpContext, Provider, ProviderKeyRef, TenantId, Wrapped,
+    BoundContext, Error, ErrorKind, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, Provider, TenantId,
+    Wrapped,
 };
 use futures::future::BoxFuture;
 
@@ -51,15 +53,18 @@ pub struct Case {
 }
 
 impl Case {
-    /// Runs the case.
+    /// Runs the case with keys of one specification, which the provider must declare.
     ///
     /// # Errors
     /// What the provider did wrong.
-    pub async fn run(&self, factory: &Factory) -> Result<(), Failure> {
+    pub async fn run(&self, factory: &Factory, spec: KeySpec) -> Result<(), Failure> {
         let provider = factory().await;
+        let can = provider.capabilities();
+        let can = *can.of(spec).ok_or(Failure(format!("{} is not declared", spec.as_str())))?;
         let bench = Bench {
             provider,
             tenant: TenantId::random(),
+            can,
         };
         (self.run)(bench).await
     }
@@ -102,14 +107,14 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Runs all cases one after another.
+/// Runs all cases one after another with keys of one specification.
 ///
 /// # Errors
 /// The names and failures of those that failed.
-pub async fn run(factory: &Factory) -> Result<(), Vec<(&'static str, Failure)>> {
+pub async fn run(factory: &Factory, spec: KeySpec) -> Result<(), Vec<(&'static str, Failure)>> {
     let mut failed = Vec::new();
     for case in cases() {
-        if let Err(failure) = case.run(factory).await {
+        if let Err(failure) = case.run(factory, spec).await {
             failed.push((case.name, failure));
         }
     }
@@ -120,6 +125,8 @@ pub async fn run(factory: &Factory) -> Result<(), Vec<(&'static str, Failure)>> 
 struct Bench {
     provider: Arc<dyn Provider>,
     tenant: TenantId,
+    /// What is declared of the specification whose keys are used.
+    can: KeyCapabilities,
 }
 
 impl Bench {
@@ -132,30 +139,26 @@ impl Bench {
         }
     }
 
-    /// A new key of the first declared specification.
-    async fn key(&self) -> Result<KeyDescription, Failure> {
-        let capabilities = self.provider.capabilities();
-        let spec = *capabilities.specs.first().ok_or(Failure("no specification declared".into()))?;
-        let request = KeyRequest {
+    /// A request for a new key.
+    fn request(&self) -> KeyRequest {
+        KeyRequest {
             key_id: KeyId::random(),
-            spec,
+            spec: self.can.spec,
             adopt: None,
-        };
-        Ok(self.provider.create_key(&self.cx(), &request).await?)
+        }
     }
 
     /// The primary version of a new key.
-    async fn primary(&self) -> Result<ProviderKeyRef, Failure> {
-        primary(&self.key().await?)
+    async fn primary(&self) -> Result<Kek, Failure> {
+        let request = self.request();
+        let key = self.provider.create_key(&self.cx(), &request).await?;
+        primary(&key, request.key_id)
     }
 }
 
-/// The version of a key that wraps.
-fn primary(key: &KeyDescription) -> Result<ProviderKeyRef, Failure> {
-    let version = key.versions.get(key.primary);
-    version
-        .map(|version| version.key.clone())
-        .ok_or(Failure("the primary version is not in the list".into()))
+/// The version that wraps, of a key that stands behind the logical key `id`.
+fn primary(key: &KeyDescription, id: KeyId) -> Result<Kek, Failure> {
+    key.kek(id).ok_or(Failure("the primary version is not in the list".into()))
 }
 
 /// A context whose pairs and bytes belong together as far as a provider can see.

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use claviger_provider::{ErrorKind, KeyState, Provider, ProviderKeyRef, Secret};
+use claviger_provider::{ErrorKind, Kek, KeyId, KeySpec, KeyState, Provider, ProviderKeyRef, Secret};
 use serde_json::{Value, json};
 
 use crate::server::{Server, context, cx, new_key, primary, unique};
@@ -48,10 +48,10 @@ pub async fn versions_that_are_switched_off_are_told_and_do_nothing(server: &Ser
     let (first, path) = (primary(&key), format!("transit/keys/{}", key.id.trim_start_matches("transit/")));
     let wrapped = provider.wrap_key(&cx(), &first, &Secret::random(32), &context()).await.unwrap();
     let second = primary(&provider.rotate(&cx(), &first).await.unwrap());
-    assert_eq!(second.version, "2");
+    assert_eq!(second.key.version, "2");
     // The older version still wraps where it is named.
     let older = provider.wrap_key(&cx(), &first, &Secret::random(32), &context()).await.unwrap();
-    assert_eq!(older.key, first);
+    assert_eq!(older.key, first.key);
 
     let limits = json!({"min_decryption_version": 2, "min_encryption_version": 2});
     server.done("POST", &format!("{path}/config"), limits).await;
@@ -90,11 +90,15 @@ pub async fn a_wrap_never_makes_a_key(server: &Server) {
     let provider = server.connect(&server.token);
     let name = unique("nobodys");
     for version in ["", "1"] {
-        let key = ProviderKeyRef {
-            id: format!("transit/{name}"),
-            version: version.to_owned(),
+        let kek = Kek {
+            key: ProviderKeyRef {
+                id: format!("transit/{name}"),
+                version: version.to_owned(),
+            },
+            spec: KeySpec::Aes256,
+            id: KeyId::random(),
         };
-        let error = provider.wrap_key(&cx(), &key, &Secret::random(32), &context()).await.unwrap_err();
+        let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::KeyNotFound, "{error}");
     }
     let (status, _) = server.admin("GET", &format!("transit/keys/{name}"), Value::Null).await;
@@ -116,7 +120,7 @@ pub async fn namespaces_part_keys(server: &Server) {
     let dek = Secret::random(32);
     let wrapped = inside.wrap_key(&cx(), &primary(&key), &dek, &context()).await.unwrap();
     assert_eq!(inside.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
-    assert_eq!(inside.probe(&cx()).await.unwrap().rights[0].operation, "wrap_key");
+    assert_eq!(inside.probe(&cx(), &[]).await.unwrap().rights[0].operation, "wrap_key");
     let error = outside.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::KeyNotFound, "{error}");
 }
@@ -131,7 +135,11 @@ pub async fn the_servers_own_client_opens_what_was_wrapped(server: &Server) {
         "associated_data": STANDARD.encode(context().bytes()),
     });
     let opened = server
-        .done("POST", &format!("transit/decrypt/{}", key.id.trim_start_matches("transit/")), body)
+        .done(
+            "POST",
+            &format!("transit/decrypt/{}", key.key.id.trim_start_matches("transit/")),
+            body,
+        )
         .await;
     assert_eq!(opened["data"]["plaintext"], STANDARD.encode(dek.expose()));
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::{ErrorKind, Finding, Provider, Secret};
+use claviger_provider::{ErrorKind, Finding, KeySpec, Provider, Secret};
 use claviger_testkit::battery::{self, Factory};
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::server::{Server, context, cx, new_key, primary, unique};
 
 /// The printed policy.
 async fn printed(server: &Server) -> String {
-    server.connect(&server.token).probe(&cx()).await.unwrap().policy.unwrap()
+    server.connect(&server.token).probe(&cx(), &[]).await.unwrap().policy.unwrap()
 }
 
 /// How the battery and a short-lived token fare under a policy: what failed.
@@ -25,11 +25,11 @@ async fn failures(server: &Server, policy: &str) -> Vec<String> {
         let provider = Arc::clone(&shared);
         Box::pin(async { provider })
     });
-    let mut failed: Vec<String> = match battery::run(&factory).await {
+    let mut failed: Vec<String> = match battery::run(&factory, KeySpec::Aes256).await {
         Ok(()) => Vec::new(),
         Err(cases) => cases.into_iter().map(|(name, why)| format!("{name}: {why}")).collect(),
     };
-    let rights = provider.probe(&cx()).await.map(|probe| probe.rights).unwrap_or_default();
+    let rights = provider.probe(&cx(), &[]).await.map(|probe| probe.rights).unwrap_or_default();
     let lacking = rights.iter().filter(|right| right.finding != Finding::Granted);
     failed.extend(lacking.map(|right| format!("check: {}: {:?}", right.operation, right.finding)));
     if !renewed(server, &name).await {
@@ -77,7 +77,11 @@ pub async fn a_check_names_what_is_missing_and_what_is_too_much(server: &Server)
     let lines = policy.lines().filter(|line| !line.contains("/rotate\""));
     let odd: Vec<&str> = lines.chain(["path \"transit/export/+/+\" { capabilities = [\"read\"] }"]).collect();
     server.policy(&name, &odd.join("\n")).await;
-    let probe = server.connect(&server.token(&[&name], json!({})).await).probe(&cx()).await.unwrap();
+    let probe = server
+        .connect(&server.token(&[&name], json!({})).await)
+        .probe(&cx(), &[])
+        .await
+        .unwrap();
     let found = |operation: &str| probe.rights.iter().find(|right| right.operation == operation).unwrap();
     let rotate = found("rotate");
     assert_eq!(rotate.finding, Finding::Denied);
@@ -87,7 +91,7 @@ pub async fn a_check_names_what_is_missing_and_what_is_too_much(server: &Server)
     assert!(export.advice.as_ref().unwrap().contains("transit/export/"));
     assert_eq!(found("wrap_key").finding, Finding::Granted);
 
-    let root = server.connect(&server.token).probe(&cx()).await.unwrap();
+    let root = server.connect(&server.token).probe(&cx(), &[]).await.unwrap();
     assert!(
         root.rights
             .iter()
@@ -99,7 +103,7 @@ pub async fn a_check_names_what_is_missing_and_what_is_too_much(server: &Server)
     server.policy(&blind, &lines.join("\n")).await;
     let probe = server
         .connect(&server.token(&[&blind], json!({})).await)
-        .probe(&cx())
+        .probe(&cx(), &[])
         .await
         .unwrap();
     assert!(
@@ -112,7 +116,7 @@ pub async fn a_check_names_what_is_missing_and_what_is_too_much(server: &Server)
 
 pub async fn a_mount_that_is_no_transit_is_named(server: &Server) {
     let settings = json!({"mount": "secret", "auth": {"token": server.token}});
-    let error = server.connect_with(settings).probe(&cx()).await.unwrap_err();
+    let error = server.connect_with(settings).probe(&cx(), &[]).await.unwrap_err();
     assert!(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), "{error}");
     let settings = json!({"mount": unique("nowhere"), "auth": {"token": server.token}});
     let error = server.connect_with(settings).create_key(&cx(), &new_key(None)).await.unwrap_err();
@@ -161,7 +165,7 @@ pub async fn a_dead_token_is_denied(server: &Server) {
     server.done("POST", "auth/token/revoke", json!({"token": token})).await;
     for error in [
         provider.wrap_key(&cx(), &key, &Secret::random(32), &context()).await.unwrap_err(),
-        provider.probe(&cx()).await.unwrap_err(),
+        provider.probe(&cx(), &[]).await.unwrap_err(),
     ] {
         assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
         assert!(!format!("{error}").contains(&token));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{BoundContext, Factory, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, ProviderKeyRef, TenantId};
+use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ impl Server {
             allow_plain_http: true,
         };
         let factory = VaultFactory::new(Egress::new(policy));
-        let parsed = factory.parse(&settings.to_string()).unwrap();
+        let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
         factory.provider(&parsed.public, parsed.secrets).unwrap()
     }
 
@@ -117,6 +117,6 @@ pub fn new_key(adopt: Option<&str>) -> KeyRequest {
     }
 }
 
-pub fn primary(key: &KeyDescription) -> ProviderKeyRef {
-    key.versions[key.primary].key.clone()
+pub fn primary(key: &KeyDescription) -> Kek {
+    key.kek(KeyId::random()).unwrap()
 }

@@ -27,7 +27,7 @@ impl Bench {
     async fn call(&self, step: Step) -> Result<(), ErrorKind> {
         self.scripted.then([step]);
         self.breaker
-            .call(&cx(Duration::from_secs(9)), Op::Probe)
+            .call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] })
             .await
             .map(drop)
             .map_err(|error| error.kind)
@@ -36,7 +36,11 @@ impl Bench {
     /// Calls while open: refused, and the provider hears nothing.
     async fn refused(&self) -> Duration {
         let before = self.scripted.calls();
-        let error = self.breaker.call(&cx(Duration::from_secs(9)), Op::Probe).await.unwrap_err();
+        let error = self
+            .breaker
+            .call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] })
+            .await
+            .unwrap_err();
         assert_eq!((error.kind, self.scripted.calls()), (ErrorKind::CircuitOpen, before));
         match error.retry {
             Retry::After(wait) => wait,
@@ -137,7 +141,7 @@ async fn a_timeout_without_a_fair_chance_does_not_count() {
     let bench = Bench::new(BreakerConfig::default());
     for _ in 0..40 {
         bench.scripted.then([Step::Fail(ErrorKind::UpstreamTimeout, Retry::Backoff)]);
-        let result = bench.breaker.call(&cx(Duration::from_millis(800)), Op::Probe).await;
+        let result = bench.breaker.call(&cx(Duration::from_millis(800)), Op::Probe { keks: &[] }).await;
         assert_eq!(result.unwrap_err().kind, ErrorKind::UpstreamTimeout);
     }
     assert_eq!(bench.breaker.state(), BreakerState::Closed);
@@ -152,10 +156,13 @@ async fn one_call_finds_out_while_the_others_are_refused() {
 
     let second = Duration::from_secs(1);
     bench.scripted.then([Step::Take(second)]);
-    let (found, waited) = tokio::join!(async { bench.breaker.call(&cx(second * 9), Op::Probe).await.map(drop) }, async {
-        bench.scripted.arrived(6).await;
-        bench.refused().await
-    });
+    let (found, waited) = tokio::join!(
+        async { bench.breaker.call(&cx(second * 9), Op::Probe { keks: &[] }).await.map(drop) },
+        async {
+            bench.scripted.arrived(6).await;
+            bench.refused().await
+        }
+    );
     found.unwrap();
     assert_eq!(waited, second);
     assert_eq!(bench.breaker.state(), BreakerState::Closed);
@@ -191,7 +198,7 @@ async fn a_caller_that_goes_away_does_not_keep_it_half_open() {
     advance(Duration::from_secs(5)).await;
     bench.scripted.then([Step::Hang]);
     let cx = cx(Duration::from_secs(60));
-    let gone = bench.breaker.call(&cx, Op::Probe);
+    let gone = bench.breaker.call(&cx, Op::Probe { keks: &[] });
     tokio::time::timeout(Duration::from_secs(1), gone).await.unwrap_err();
     assert_eq!(bench.breaker.state(), BreakerState::HalfOpen);
     bench.call(Step::Answer).await.unwrap();
@@ -204,7 +211,7 @@ async fn what_was_let_through_before_says_nothing_after() {
     bench.scripted.then([Step::Take(Duration::from_secs(6))]);
     let early = tokio::spawn({
         let breaker = Arc::clone(&bench.breaker);
-        async move { breaker.call(&cx(Duration::from_secs(60)), Op::Probe).await.map(drop) }
+        async move { breaker.call(&cx(Duration::from_secs(60)), Op::Probe { keks: &[] }).await.map(drop) }
     });
     bench.scripted.arrived(1).await;
     bench.open().await;

@@ -1,0 +1,142 @@
+//! `/v1/connections/{connection}/capabilities`: what can be done through a connection.
+
+use axum::http::StatusCode;
+use claviger_provider::{Capabilities, ContextBinding, How, KeyCapabilities, Rotation};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::ask::Ask;
+use super::handler::json_reply;
+use super::keys::Spec;
+use super::reply::Reply;
+use super::wire::Name;
+use crate::access::op;
+use crate::broker::Failure;
+
+/// Where an operation takes place.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HowShown {
+    /// Inside the provider.
+    InsideProvider,
+    /// Through the gateway's memory.
+    ThroughMemory,
+    /// Not at all.
+    No,
+}
+
+impl From<How> for HowShown {
+    fn from(how: How) -> Self {
+        match how {
+            How::InsideProvider => Self::InsideProvider,
+            How::ThroughMemory => Self::ThroughMemory,
+            How::No => Self::No,
+        }
+    }
+}
+
+/// What binds the context.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BindingShown {
+    /// The provider, as name-value pairs.
+    Pairs,
+    /// The provider, as associated data.
+    AssociatedData,
+    /// The wrapped key's commitment alone.
+    CommitmentOnly,
+}
+
+/// How a key gets a new version.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RotationWay {
+    /// The provider's key gets one.
+    InPlace,
+    /// The provider's key gets new material, which wrapped keys do not name.
+    InPlaceUnnamed,
+    /// A new provider key becomes one.
+    NewKey,
+}
+
+/// What can be done with keys of one specification, and where.
+#[derive(Serialize, ToSchema)]
+pub struct KeyCapabilitiesShown {
+    /// The specification.
+    pub spec: Spec,
+    /// Wrap and unwrap.
+    pub wrap: HowShown,
+    /// Where data keys are generated.
+    pub generate_data_key: HowShown,
+    /// Rewrap under the same key.
+    pub rewrap: HowShown,
+    /// What binds the encryption context.
+    pub context: BindingShown,
+    /// How keys are rotated; null where they are not.
+    pub rotation: Option<RotationWay>,
+    /// The most bytes that the provider wraps at once.
+    pub max_plaintext: usize,
+}
+
+/// What a connection's provider can do.
+#[derive(Serialize, ToSchema)]
+pub struct CapabilitiesShown {
+    /// The specifications of keys, and what can be done with each.
+    pub keys: Vec<KeyCapabilitiesShown>,
+    /// Whether it makes keys; otherwise they are adopted only.
+    pub create_key: bool,
+    /// Whether keys can be enabled and disabled at the provider.
+    pub set_state: bool,
+    /// Whether deletion can be scheduled.
+    pub schedule_deletion: bool,
+    /// Whether key material can be imported.
+    pub import: bool,
+}
+
+impl From<KeyCapabilities> for KeyCapabilitiesShown {
+    fn from(keys: KeyCapabilities) -> Self {
+        Self {
+            spec: keys.spec.into(),
+            wrap: keys.wrap.into(),
+            generate_data_key: keys.generate_data_key.into(),
+            rewrap: keys.rewrap.into(),
+            context: match keys.context {
+                ContextBinding::Pairs => BindingShown::Pairs,
+                ContextBinding::AssociatedData => BindingShown::AssociatedData,
+                ContextBinding::CommitmentOnly => BindingShown::CommitmentOnly,
+            },
+            rotation: keys.rotation.map(|rotation| match rotation {
+                Rotation::InPlace => RotationWay::InPlace,
+                Rotation::InPlaceUnnamed => RotationWay::InPlaceUnnamed,
+                Rotation::NewKey => RotationWay::NewKey,
+            }),
+            max_plaintext: keys.max_plaintext,
+        }
+    }
+}
+
+impl From<Capabilities> for CapabilitiesShown {
+    fn from(can: Capabilities) -> Self {
+        Self {
+            keys: can.keys.into_iter().map(Into::into).collect(),
+            create_key: can.create_key,
+            set_state: can.set_state,
+            schedule_deletion: can.schedule_deletion,
+            import: can.import,
+        }
+    }
+}
+
+#[utoipa::path(get, path = "/v1/connections/{connection}/capabilities", operation_id = "getConnectionCapabilities", tag = "connections",
+    params(("connection" = Name, Path, description = "The connection's name.")),
+    responses((status = 200, description = "What it can do.", body = CapabilitiesShown)))]
+/// What a connection's provider can do: inside itself, through memory, or not at all.
+pub async fn get(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let (permit, entry) = ask.connection::<op::ReadConnection>(&ask.name("connection")?).await?;
+    json_reply(
+        ask.broker.capabilities(&ask.cx, &permit, &entry),
+        StatusCode::OK,
+        CapabilitiesShown::from,
+    )
+}
