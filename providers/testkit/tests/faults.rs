@@ -188,7 +188,7 @@ async fn the_battery_finds_what_lies() {
             let provider = FakeProvider::new(Arc::clone(&server), config);
             Box::pin(async { Arc::new(provider) as Arc<dyn Provider> })
         });
-        let failed = battery::run(&factory).await.unwrap_err();
+        let failed = battery::run(&factory, KeySpec::Aes256).await.unwrap_err();
         assert!(failed.iter().any(|(name, _)| *name == case), "{fault:?}: {failed:?}");
     }
 }
