@@ -81,6 +81,12 @@ fn openbao_absent() -> Option<&'static str> {
     (!there).then_some("CLAVIGER_TEST_OPENBAO_ADDRESS and _TOKEN name no server")
 }
 
+const EMBEDDED: &[Difference] = &[Difference {
+    case: "adopt::a_provider_key_of_another_tenant_is_taken",
+    says: "400",
+    reason: "an embedded key lives in its tenant's own rows: from another tenant there is nothing to adopt",
+}];
+
 /// All of them.
 pub const ENTRIES: &[Entry] = &[
     Entry {
@@ -91,11 +97,17 @@ pub const ENTRIES: &[Entry] = &[
         settings: || json!({}),
         spec: "aes-256",
         inside: false,
-        differences: &[Difference {
-            case: "adopt::a_provider_key_of_another_tenant_is_taken",
-            says: "400",
-            reason: "an embedded key lives in its tenant's own rows: from another tenant there is nothing to adopt",
-        }],
+        differences: EMBEDDED,
+    },
+    Entry {
+        name: "local-rsa",
+        provider: "local",
+        absent: || None,
+        start: Start::Serve,
+        settings: || json!({}),
+        spec: "rsa-3072",
+        inside: false,
+        differences: EMBEDDED,
     },
     Entry {
         name: "openbao",

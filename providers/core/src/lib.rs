@@ -12,6 +12,7 @@ mod error;
 mod factory;
 mod ids;
 pub mod layers;
+pub mod oaep;
 mod op;
 mod provider;
 mod sealed;

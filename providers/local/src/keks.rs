@@ -6,11 +6,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use claviger_provider::xaes::XaesKey;
 use claviger_provider::{KeyId, TenantId};
 use parking_lot::RwLock;
 
-/// The most versions kept at a time: less than 10 MB, at less than a kilobyte each.
+use crate::opened::Opened;
+
+/// The most versions kept at a time: less than 10 MB of AES keys, at less than a kilobyte
+/// each, and less than 100 MB should all of them be RSA.
 const CAPACITY: usize = 10_000;
 
 /// Which opened key.
@@ -33,7 +35,7 @@ pub(crate) struct Keks(RwLock<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    keks: HashMap<KekName, Arc<XaesKey>>,
+    keks: HashMap<KekName, Arc<Opened>>,
     /// In the order in which they came: the oldest makes room, so that a hit changes nothing.
     order: VecDeque<KekName>,
     /// Rises whenever a key is forgotten.
@@ -41,7 +43,7 @@ struct Kept {
 }
 
 impl Keks {
-    pub(crate) fn get(&self, name: &KekName) -> Option<Arc<XaesKey>> {
+    pub(crate) fn get(&self, name: &KekName) -> Option<Arc<Opened>> {
         self.0.read().keks.get(name).cloned()
     }
 
@@ -52,7 +54,7 @@ impl Keks {
 
     /// Keeps what was read, unless a key was forgotten since `epoch`: it may be this one,
     /// and what was read of it before it was disabled. Gives back the one to use.
-    pub(crate) fn keep(&self, name: KekName, kek: Arc<XaesKey>, epoch: u64) -> Arc<XaesKey> {
+    pub(crate) fn keep(&self, name: KekName, kek: Arc<Opened>, epoch: u64) -> Arc<Opened> {
         let mut kept = self.0.write();
         if kept.epoch != epoch {
             return kek;
@@ -86,13 +88,13 @@ mod tests {
 
     use std::sync::Arc;
 
-    use claviger_provider::xaes::{KEY_LEN, XaesKey};
-    use claviger_provider::{KeyId, Secret, TenantId};
+    use claviger_provider::xaes::KEY_LEN;
+    use claviger_provider::{KeyId, KeySpec, Secret, TenantId};
 
-    use super::{CAPACITY, KekName, Keks};
+    use super::{CAPACITY, KekName, Keks, Opened};
 
-    fn kek() -> Arc<XaesKey> {
-        Arc::new(XaesKey::new(&Secret::random(KEY_LEN)).unwrap())
+    fn kek() -> Arc<Opened> {
+        Arc::new(Opened::open(KeySpec::Aes256, &Secret::random(KEY_LEN)).unwrap())
     }
 
     #[test]

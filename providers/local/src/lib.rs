@@ -1,28 +1,47 @@
-//! The embedded provider: AES-256 keys that the gateway makes itself and keeps sealed in its
+//! The embedded provider: AES-256 and RSA keys that the gateway makes itself and keeps sealed in its
 //! own store. `README.md` beside this crate says what that is worth. Named by `boot` only.
 
 mod factory;
 mod keks;
 mod material;
+mod opened;
 
 pub use factory::LocalFactory;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use claviger_provider::xaes::{KEY_LEN, XaesKey};
+use claviger_provider::oaep;
 use claviger_provider::{
-    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest,
-    KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, SealedStore, Secret, TenantId,
-    VersionDescription, Wrapped,
+    BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest, KeySpec,
+    KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, SealedStore, Secret, TenantId, VersionDescription,
+    Wrapped,
 };
 use serde::Deserialize;
 
 use self::keks::{KekName, Keks};
 use self::material::{FIRST_VERSION, Material, Row};
+use self::opened::Opened;
 
-/// The most bytes of one wrap: what the REST API takes.
+/// The most bytes of one wrap under an AES key: what the REST API takes.
 pub const MAX_PLAINTEXT: usize = 4096;
+
+/// What keys of a specification can do.
+fn can(spec: KeySpec) -> KeyCapabilities {
+    let (context, max_plaintext) = match oaep::max_plaintext(spec) {
+        None => (ContextBinding::AssociatedData, MAX_PLAINTEXT),
+        Some(max) => (ContextBinding::CommitmentOnly, max),
+    };
+    KeyCapabilities {
+        spec,
+        wrap: How::ThroughMemory,
+        generate_data_key: How::ThroughMemory,
+        rewrap: How::ThroughMemory,
+        context,
+        rotation: Some(Rotation::InPlace),
+        max_plaintext,
+    }
+}
 
 /// The most versions of one key, as many as the gateway takes in one description.
 pub const MAX_VERSIONS: usize = 10_000;
@@ -51,7 +70,7 @@ impl LocalProvider {
     }
 
     /// The opened key of one version, from memory or from the store.
-    async fn kek(&self, name: KekName) -> Result<Arc<XaesKey>, Error> {
+    async fn kek(&self, name: KekName) -> Result<Arc<Opened>, Error> {
         if let Some(kek) = self.keks.get(&name) {
             return Ok(kek);
         }
@@ -61,8 +80,8 @@ impl LocalProvider {
         if !row.versions.contains(&name.version) {
             return Err(missing());
         }
-        let material = self.material.kek(name.tenant, name.key, name.version).await?;
-        let kek = XaesKey::new(&material).map_err(|error| fault("a stored key has another length").source(error))?;
+        let stored = self.material.kek(name.tenant, name.key, row.spec, name.version).await?;
+        let kek = Opened::open(row.spec, &stored)?;
         Ok(self.keks.keep(name, Arc::new(kek), epoch))
     }
 
@@ -80,7 +99,7 @@ impl LocalProvider {
         let state = if enabled { KeyState::Enabled } else { KeyState::Disabled };
         KeyDescription {
             id: key.to_string(),
-            spec: KeySpec::Aes256,
+            spec: row.spec,
             state,
             versions: row
                 .versions
@@ -104,15 +123,7 @@ impl Provider for LocalProvider {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            keys: vec![KeyCapabilities {
-                spec: KeySpec::Aes256,
-                wrap: How::ThroughMemory,
-                generate_data_key: How::ThroughMemory,
-                rewrap: How::ThroughMemory,
-                context: ContextBinding::AssociatedData,
-                rotation: Some(Rotation::InPlace),
-                max_plaintext: MAX_PLAINTEXT,
-            }],
+            keys: KeySpec::ALL.map(can).to_vec(),
             create_key: true,
             set_state: true,
             schedule_deletion: false,
@@ -132,39 +143,28 @@ impl Provider for LocalProvider {
         if dek.is_empty() {
             return Err(error(ErrorKind::InvalidInput, "an empty key"));
         }
-        if dek.len() > MAX_PLAINTEXT {
+        if dek.len() > can(kek.spec).max_plaintext {
             return Err(error(ErrorKind::TooLarge, "over the most bytes of one wrap"));
         }
-        let kek = self.kek(KekName::new(cx.tenant, id, version)).await?;
-        let ciphertext = kek
-            .seal(context.bytes(), dek.expose())
-            .map_err(|error| fault("sealing failed").source(error))?;
+        let opened = self.kek(KekName::new(cx.tenant, id, version)).await?;
         Ok(Wrapped {
             key: key_ref(id, version),
-            algorithm: Algorithm::Xaes256Gcm,
-            ciphertext,
+            algorithm: opened.algorithm(),
+            ciphertext: opened.wrap(dek, context)?,
             upstream_request_id: None,
         })
     }
 
     async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
         let (id, version) = (key_id(&wrapped.key)?, version(&wrapped.key)?);
-        if wrapped.algorithm != Algorithm::Xaes256Gcm {
-            return Err(error(
-                ErrorKind::CiphertextRejected,
-                "an algorithm that no key of this provider has",
-            ));
+        let opened = self.kek(KekName::new(cx.tenant, id, version)).await?;
+        if wrapped.algorithm != opened.algorithm() {
+            return Err(error(ErrorKind::CiphertextRejected, "an algorithm that this key does not have"));
         }
-        let kek = self.kek(KekName::new(cx.tenant, id, version)).await?;
-        kek.open(context.bytes(), &wrapped.ciphertext)
-            .map_err(|opaque| error(ErrorKind::CiphertextRejected, "the ciphertext does not open").source(opaque))
+        opened.unwrap(&wrapped.ciphertext, context).await
     }
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
-        match request.spec {
-            KeySpec::Aes256 => {}
-            KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(error(ErrorKind::Unsupported, "a specification not declared")),
-        }
         if let Some(adopt) = &request.adopt {
             // There is no key outside: the only ones to adopt are those that were made here
             // and detached, and they come back under their own id.
@@ -176,8 +176,10 @@ impl Provider for LocalProvider {
             let enabled = self.material.enabled(cx.tenant, request.key_id, &row).await?;
             return Ok(Self::describe_row(request.key_id, &row, enabled));
         }
-        let kek = Secret::random(KEY_LEN);
-        self.material.add(cx.tenant, request.key_id, FIRST_VERSION, kek).await?;
+        let kek = Opened::draw(request.spec).await?;
+        self.material
+            .add(cx.tenant, request.key_id, (request.spec, FIRST_VERSION), kek)
+            .await?;
         let row = self.material.row(cx.tenant, request.key_id).await?;
         Ok(Self::describe_row(request.key_id, &row, true))
     }
@@ -190,7 +192,8 @@ impl Provider for LocalProvider {
         }
         // The bound on versions keeps the number far from its end.
         let next = row.newest().saturating_add(1);
-        self.material.add(cx.tenant, id, next, Secret::random(KEY_LEN)).await?;
+        let kek = Opened::draw(row.spec).await?;
+        self.material.add(cx.tenant, id, (row.spec, next), kek).await?;
         let row = self.material.row(cx.tenant, id).await?;
         Ok(Self::describe_row(id, &row, true))
     }

@@ -3,20 +3,29 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{Error, ErrorKind, KeyId, ProviderKind, SealedName, SealedStore, Secret, TenantId};
+use claviger_provider::{Error, ErrorKind, KeyId, KeySpec, ProviderKind, SealedName, SealedStore, Secret, TenantId};
 
 use crate::{fault, missing};
 
 /// The version that a new key has.
 pub(crate) const FIRST_VERSION: u32 = 1;
 
-const MATERIAL: &str = "material/";
+/// What the columns of a specification's material begin with.
+const fn material(spec: KeySpec) -> &'static str {
+    match spec {
+        KeySpec::Aes256 => "material/",
+        KeySpec::Rsa3072 => "rsa-3072/",
+        KeySpec::Rsa4096 => "rsa-4096/",
+    }
+}
+
 const STATE: &str = "state/";
 const DISABLED: u8 = 0;
 const ENABLED: u8 = 1;
 
 /// What exists of a key; it has at least one version.
 pub(crate) struct Row {
+    pub(crate) spec: KeySpec,
     /// Oldest first.
     pub(crate) versions: Vec<u32>,
     /// The last change of state, if there was one.
@@ -44,14 +53,23 @@ impl Material {
     /// What exists of a key; `KeyNotFound` if nothing does.
     pub(crate) async fn row(&self, tenant: TenantId, key: KeyId) -> Result<Row, Error> {
         let columns = self.store.columns(tenant, &key.to_string()).await.map_err(named)?;
-        let versions = numbers(&columns, MATERIAL)?;
-        if versions.is_empty() {
-            return Err(missing());
+        let mut found = Vec::with_capacity(1);
+        for spec in KeySpec::ALL {
+            let versions = numbers(&columns, material(spec))?;
+            if !versions.is_empty() {
+                found.push((spec, versions));
+            }
         }
-        Ok(Row {
-            versions,
-            last_state: numbers(&columns, STATE)?.last().copied(),
-        })
+        let last_state = numbers(&columns, STATE)?.last().copied();
+        match (found.pop(), found.is_empty()) {
+            (None, _) => Err(missing()),
+            (Some((spec, versions)), true) => Ok(Row {
+                spec,
+                versions,
+                last_state,
+            }),
+            (Some(_), false) => Err(fault("a stored key has two specifications")),
+        }
     }
 
     pub(crate) async fn enabled(&self, tenant: TenantId, key: KeyId, row: &Row) -> Result<bool, Error> {
@@ -66,13 +84,13 @@ impl Material {
         }
     }
 
-    pub(crate) async fn kek(&self, tenant: TenantId, key: KeyId, version: u32) -> Result<Secret, Error> {
-        self.read(name(tenant, key, MATERIAL, version)).await
+    pub(crate) async fn kek(&self, tenant: TenantId, key: KeyId, spec: KeySpec, version: u32) -> Result<Secret, Error> {
+        self.read(name(tenant, key, material(spec), version)).await
     }
 
     /// Adds a version; `Conflict` when it exists.
-    pub(crate) async fn add(&self, tenant: TenantId, key: KeyId, version: u32, kek: Secret) -> Result<(), Error> {
-        let value = (name(tenant, key, MATERIAL, version), kek);
+    pub(crate) async fn add(&self, tenant: TenantId, key: KeyId, (spec, version): (KeySpec, u32), kek: Secret) -> Result<(), Error> {
+        let value = (name(tenant, key, material(spec), version), kek);
         self.store.insert(vec![value]).await.map_err(named)
     }
 
