@@ -7,7 +7,6 @@ mod first;
 mod serving;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use claviger_guarded::{Arena, ArenaConfig};
 #[cfg(feature = "vault")]
@@ -262,10 +261,6 @@ fn gateway(config: &Config, broker: &Arc<Broker>, counters: &Arc<Counters>, serv
         request_deadline: config.server.request_deadline,
         trusted_proxies: config.server.trusted_proxies.clone(),
     }
-}
-
-fn service(counted: audit::CountedRight, metrics: Option<Metrics>, draining: &Arc<AtomicBool>) -> ServiceState {
-    ServiceState::new(counted, metrics, Arc::clone(draining))
 }
 
 fn pipeline(settings: &config::providers::Providers) -> PipelineConfig {

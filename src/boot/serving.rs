@@ -9,12 +9,12 @@ use claviger_guarded::harden_process;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{BootError, Remaining, StartOptions, agree, broker, close, gateway, open, report_hardening, service};
+use super::{BootError, Remaining, StartOptions, agree, broker, close, gateway, open, report_hardening};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config::server::Transport;
-use crate::http::router;
 use crate::http::server::{Drained, Listener, Running, Tls};
+use crate::http::{ServiceState, router};
 use crate::store::lock::DataDir;
 use crate::store::sqlite::SqliteStore;
 
@@ -26,6 +26,7 @@ const PRUNE: Duration = Duration::from_secs(3600);
 /// A gateway that serves.
 pub struct Serving {
     running: Running,
+    certificates: Vec<Arc<Tls>>,
     broker: Arc<Broker>,
     store: Arc<SqliteStore>,
     draining: Arc<AtomicBool>,
@@ -48,8 +49,9 @@ impl Serving {
         }
         let tls = match &config.server.transport {
             Transport::Plain => None,
-            Transport::Tls(files) => Some(Tls::load(files)?),
+            Transport::Tls(files) => Some(Arc::new(Tls::load("api", files)?)),
         };
+        let certificates: Vec<Arc<Tls>> = tls.iter().cloned().collect();
         let metrics = options.metrics.take();
         let dev = options.dev;
         let accept_rollback = options.accept_rollback;
@@ -82,7 +84,7 @@ impl Serving {
 
         let draining = Arc::new(AtomicBool::new(false));
         let keeper = metrics.clone();
-        let service = service(recovered.counted, metrics, &draining);
+        let service = ServiceState::new(recovered.counted, metrics, Arc::clone(&draining), certificates.clone());
         let gateway = Arc::new(gateway(config, &broker, &recovered.counters, service));
         let running = listener.serve(router(gateway));
 
@@ -111,6 +113,9 @@ impl Serving {
                 }
             })),
         ];
+        for tls in &certificates {
+            background.push(tokio::spawn(Arc::clone(tls).watch(until(stopped.clone()))));
+        }
         if let Some(keeper) = keeper {
             let until = until(stopped);
             background.push(tokio::spawn(async move {
@@ -123,6 +128,7 @@ impl Serving {
         tracing::info!(address = %running.local_addr(), "serving");
         Ok(Self {
             running,
+            certificates,
             broker,
             store,
             draining,
@@ -137,6 +143,17 @@ impl Serving {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.running.local_addr()
+    }
+
+    /// Reads the files of certificates and their keys again, changed or not. What cannot be
+    /// used is logged, and changes nothing.
+    pub async fn read_certificates_again(&self) {
+        if self.certificates.is_empty() {
+            tracing::info!("there is nothing to read again: no listener speaks TLS");
+        }
+        for tls in &self.certificates {
+            Arc::clone(tls).read_again().await;
+        }
     }
 
     /// Stops in order: `/readyz` turns false, the listener drains, the counters are

@@ -44,7 +44,7 @@ impl Readiness {
         let log = gateway.broker.log().health();
         let (connections, open) = gateway.broker.directory().breakers();
         let part = |name, ready, state: String| PartShown { name, ready, state };
-        let parts = vec![
+        let mut parts = vec![
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
             part("store", store, if store { "ok" } else { "failing" }.to_owned()),
             part("audit_log", log == Health::Sound, log.as_str().to_owned()),
@@ -55,6 +55,14 @@ impl Readiness {
                 format!("{connections} connections in use, {open} with an open circuit"),
             ),
         ];
+        // Whether a certificate is still good enough is its reader's to say.
+        parts.extend(
+            gateway
+                .service
+                .certificates
+                .iter()
+                .map(|tls| part("certificate", true, tls.state())),
+        );
         Self {
             ready: parts.iter().all(|part| part.ready),
             parts,

@@ -16,10 +16,10 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::pace::{Overdue, Pace, Paced};
+use super::tls::Tls;
 use super::{Peer, stopped};
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
@@ -72,14 +72,14 @@ impl End {
 /// What all connections share.
 pub(super) struct Serving {
     app: Router,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     stop: watch::Receiver<bool>,
     protocol: auto::Builder<TokioExecutor>,
 }
 
 impl Serving {
-    pub(super) fn new(app: Router, tls: Option<TlsAcceptor>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(app: Router, tls: Option<Arc<Tls>>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol
             .http1()
@@ -114,8 +114,8 @@ impl Serving {
         let _ = stream.set_nodelay(true);
         let end = match &self.tls {
             None => self.requests(stream, Peer { address, tls: false }).await,
-            Some(acceptor) => {
-                let handshake = tokio::time::timeout(self.limits.handshake_timeout, acceptor.accept(stream));
+            Some(tls) => {
+                let handshake = tokio::time::timeout(self.limits.handshake_timeout, tls.acceptor().accept(stream));
                 let mut stop = self.stop.clone();
                 tokio::select! {
                     shaken = handshake => match shaken {
