@@ -3,7 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServeArgs;
-use crate::boot::{BootError, Serving, StartOptions};
+use crate::boot::{BootError, StartOptions, Starting};
 use crate::client::Failure;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::start_log;
@@ -21,7 +21,12 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     };
     let mut end = EndSignals::take()?;
     let mut hang_up = take(SignalKind::hangup())?;
-    let serving = Serving::start(&config, options).await.map_err(|error| not_started(&error))?;
+    let mut starting = Starting::begin(&config, options).await.map_err(|error| not_started(&error))?;
+    let root = tokio::select! {
+        root = starting.root_key(&config) => root.map_err(|error| not_started(&error))?,
+        () = end.wait() => return Ok(()),
+    };
+    let serving = starting.serve(&config, root).await.map_err(|error| not_started(&error))?;
     loop {
         tokio::select! {
             () = end.wait() => break,
@@ -47,8 +52,8 @@ pub(super) fn not_started(error: &BootError) -> Failure {
     Failure::Local(text)
 }
 
-/// SIGTERM and SIGINT, from the moment that this was made: one that comes during the start
-/// ends the gateway in order right after it.
+/// SIGTERM and SIGINT, from the moment that this was made: one that comes while the root key
+/// is waited for ends the start, a later one the gateway, in order, right after its start.
 pub(super) struct EndSignals {
     terminate: Signal,
     interrupt: Signal,

@@ -119,7 +119,7 @@ impl Gateway {
     }
 }
 
-fn new_request_id() -> String {
+pub(super) fn new_request_id() -> String {
     let mut bytes = [0; 16];
     fill_random(&mut bytes);
     hex::encode(bytes)

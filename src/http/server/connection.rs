@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
@@ -18,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use super::door::Door;
 use super::pace::{Overdue, Pace, Paced};
 use super::tls::Tls;
 use super::{Peer, stopped};
@@ -71,7 +71,7 @@ impl End {
 
 /// What all connections share.
 pub(super) struct Serving {
-    app: Router,
+    door: Door,
     tls: Option<Arc<Tls>>,
     limits: Limits,
     stop: watch::Receiver<bool>,
@@ -79,7 +79,7 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    pub(super) fn new(app: Router, tls: Option<Arc<Tls>>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(door: Door, tls: Option<Arc<Tls>>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol
             .http1()
@@ -98,7 +98,7 @@ impl Serving {
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
         Self {
-            app,
+            door,
             tls,
             limits,
             stop,
@@ -144,7 +144,7 @@ impl Serving {
         let service = service_fn(move |mut request: Request<Incoming>| {
             let in_hand = requests.begin(request.version());
             request.extensions_mut().insert(peer);
-            let app = self.app.clone();
+            let app = self.door.router();
             async move {
                 let response: Result<Response<Body>, Infallible> = app.oneshot(request.map(Body::new)).await;
                 drop(in_hand);
