@@ -5,6 +5,7 @@
 //! of the host can read. Used by `main` alone.
 
 mod access;
+mod arguments;
 mod change;
 mod check_config;
 mod connect;
