@@ -1,13 +1,15 @@
 //! Puts the gateway together: the one place that names concrete providers and stores.
 //!
 //! `main` reaches it through the commands `serve`, `dev` and `init`. The order of the steps
-//! is the order of what may fail: nothing is served before store and log agree.
+//! is the order of what may fail: no request is served before store and log agree; until then
+//! the listeners say that the gateway is starting.
 
 mod first;
 mod serving;
+mod starting;
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use claviger_guarded::{Arena, ArenaConfig};
 #[cfg(feature = "vault")]
@@ -31,6 +33,7 @@ use crate::telemetry::metrics::Metrics;
 
 pub use first::init;
 pub use serving::Serving;
+pub use starting::Starting;
 
 /// The database's name in the data folder.
 const DATABASE: &str = "claviger.db";
@@ -116,33 +119,72 @@ async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) ->
     families
 }
 
+/// The data folder, which no other process uses now.
+struct Folder {
+    folder: DataDir,
+    database: PathBuf,
+    /// Whether there is a gateway in it.
+    inhabited: bool,
+}
+
+impl Folder {
+    fn lock(config: &Config) -> Result<Self, BootError> {
+        let folder = DataDir::lock(&config.storage.data_dir)?;
+        let database = folder.path().join(DATABASE);
+        let inhabited = SqliteStore::exists(&database).map_err(|error| BootError::Io {
+            what: "the data folder cannot be read",
+            kind: error.kind(),
+        })?;
+        Ok(Self {
+            folder,
+            database,
+            inhabited,
+        })
+    }
+
+    /// The folder's name, for messages.
+    fn shown(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+}
+
 /// The parts that are open while a gateway lives.
 struct Open {
-    _folder: DataDir,
+    folder: DataDir,
     store: Arc<SqliteStore>,
     recovered: Recovered,
     kill_file: KillFile,
     idempotency_key: aws_lc_rs::hmac::Key,
 }
 
-/// Locks the folder, opens the store with the root key, and the log.
-async fn open(config: &Config, options: &mut StartOptions, create: bool) -> Result<Open, BootError> {
-    let folder = DataDir::lock(&config.storage.data_dir)?;
-    let database = folder.path().join(DATABASE);
-    let shown = folder.path().display().to_string();
-    let exists = SqliteStore::exists(&database).map_err(|error| BootError::Io {
-        what: "the data folder cannot be read",
-        kind: error.kind(),
-    })?;
-    let root = match options.root_key.take() {
-        Some(root) => root,
-        None => root_key(&config.storage.root_key, create && !exists)?,
-    };
+/// The root key of the gateway in this folder. Where there is none yet and one is to be made,
+/// so is the root key's file if it is missing.
+fn root_key(config: &Config, options: &mut StartOptions, folder: &Folder, make: bool) -> Result<RootKey, BootError> {
+    if !folder.inhabited && !make {
+        return Err(BootError::NotInitialised(folder.shown()));
+    }
+    if let Some(given) = options.root_key.take() {
+        return Ok(given);
+    }
+    match &config.storage.root_key {
+        RootKeySource::File(path) if !folder.inhabited && !path.exists() => Ok(RootKey::generate_to_file(path)?),
+        RootKeySource::File(path) => Ok(RootKey::from_file(path)?),
+        RootKeySource::SystemdCredential => RootKey::from_systemd()?.ok_or(BootError::NoCredential),
+    }
+}
+
+/// Opens the store with the root key, or makes it where there is none, and the log.
+async fn open(config: &Config, accept_rollback: bool, folder: Folder, root: RootKey) -> Result<Open, BootError> {
+    let Folder {
+        folder,
+        database,
+        inhabited,
+    } = folder;
     let idempotency_key = root.idempotency_key();
-    let store = match (exists, create) {
-        (true, _) => SqliteStore::open(&database, root).await?,
-        (false, true) => SqliteStore::create(&database, root).await?,
-        (false, false) => return Err(BootError::NotInitialised(shown)),
+    let store = if inhabited {
+        SqliteStore::open(&database, root).await?
+    } else {
+        SqliteStore::create(&database, root).await?
     };
     let store = Arc::new(store);
     let installation = store.installation().await?;
@@ -154,7 +196,7 @@ async fn open(config: &Config, options: &mut StartOptions, create: bool) -> Resu
     let path = folder.path().to_owned();
     let log_options = audit::Options {
         reserve_bytes: config.audit.disk_reserve,
-        accept_rollback: options.accept_rollback,
+        accept_rollback,
         ..audit::Options::default()
     };
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
@@ -163,7 +205,7 @@ async fn open(config: &Config, options: &mut StartOptions, create: bool) -> Resu
     })
     .await??;
     Ok(Open {
-        _folder: folder,
+        folder,
         store,
         recovered,
         kill_file,
@@ -171,18 +213,10 @@ async fn open(config: &Config, options: &mut StartOptions, create: bool) -> Resu
     })
 }
 
-fn root_key(source: &RootKeySource, make: bool) -> Result<RootKey, BootError> {
-    match source {
-        RootKeySource::File(path) if make && !path.exists() => Ok(RootKey::generate_to_file(path)?),
-        RootKeySource::File(path) => Ok(RootKey::from_file(path)?),
-        RootKeySource::SystemdCredential => RootKey::from_systemd()?.ok_or(BootError::NoCredential),
-    }
-}
-
 /// The use cases, on what is open.
 async fn broker(config: &Config, dev: bool, open: Open) -> (Arc<Broker>, Remaining) {
     let Open {
-        _folder,
+        folder,
         store,
         recovered,
         kill_file,
@@ -209,14 +243,7 @@ async fn broker(config: &Config, dev: bool, open: Open) -> (Arc<Broker>, Remaini
         cache_defaults: rules,
         idempotency_key,
     });
-    (
-        Arc::new(broker),
-        Remaining {
-            folder: _folder,
-            store,
-            recovered,
-        },
-    )
+    (Arc::new(broker), Remaining { folder, store, recovered })
 }
 
 /// The weight of the whole DEK cache, in bytes; tenants' shares come from the configuration.
@@ -262,10 +289,6 @@ fn gateway(config: &Config, broker: &Arc<Broker>, counters: &Arc<Counters>, serv
         request_deadline: config.server.request_deadline,
         trusted_proxies: config.server.trusted_proxies.clone(),
     }
-}
-
-fn service(counted: audit::CountedRight, metrics: Option<Metrics>, draining: &Arc<AtomicBool>) -> ServiceState {
-    ServiceState::new(counted, metrics, Arc::clone(draining))
 }
 
 fn pipeline(settings: &config::providers::Providers) -> PipelineConfig {

@@ -3,7 +3,6 @@
 use std::alloc::System;
 use std::process::ExitCode;
 
-use clap::Parser;
 use claviger::cli::{Cli, Exit};
 use claviger_guarded::ZeroOnFree;
 
@@ -12,7 +11,11 @@ use claviger_guarded::ZeroOnFree;
 static ALLOCATOR: ZeroOnFree<System> = ZeroOnFree::new(System);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        // clap's own way to end: help on standard output, a mistake on standard error.
+        Err(error) => error.exit(),
+    };
     // One TLS and crypto stack for everything in the process. It fails only when another was
     // installed before, and nothing ran before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use claviger_provider::{PrincipalId, Secret, TenantId, TokenId};
 
-use super::{BootError, DATABASE, Remaining, StartOptions, agree, broker, close, open};
+use super::{BootError, Folder, Remaining, StartOptions, agree, broker, close, open, root_key};
 use crate::access::{Action, Grants, NewToken};
 use crate::audit::{Change, Log, Object, Outcome, Verb};
 use crate::config::Config;
-use crate::store::lock::DataDir;
 use crate::store::model::{Principal, PrincipalKind, Token};
-use crate::store::sqlite::SqliteStore;
 use crate::store::{self, Store, StoreError};
 
 /// The administrator's name.
@@ -28,20 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// See [`BootError`].
 pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -> Result<Secret, BootError> {
-    let exists = {
-        let folder = DataDir::lock(&config.storage.data_dir)?;
-        SqliteStore::exists(&folder.path().join(DATABASE)).map_err(|error| BootError::Io {
-            what: "the data folder cannot be read",
-            kind: error.kind(),
-        })?
-    };
-    let shown = config.storage.data_dir.display().to_string();
-    match (exists, new_token) {
-        (true, false) => return Err(BootError::Initialised(shown)),
-        (false, true) => return Err(BootError::NotInitialised(shown)),
+    let folder = Folder::lock(config)?;
+    match (folder.inhabited, new_token) {
+        (true, false) => return Err(BootError::Initialised(folder.shown())),
+        (false, true) => return Err(BootError::NotInitialised(folder.shown())),
         (true, true) | (false, false) => {}
     }
-    let opened = open(config, &mut options, true).await?;
+    let root = root_key(config, &mut options, &folder, true)?;
+    let opened = open(config, options.accept_rollback, folder, root).await?;
     let (
         broker,
         Remaining {

@@ -1,31 +1,47 @@
-//! A gateway at work, from its start to its drain.
+//! A gateway at work, to its drain.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger_guarded::harden_process;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{BootError, Remaining, StartOptions, agree, broker, close, gateway, open, report_hardening, service};
+use super::starting::{Face, Starting};
+use super::{BootError, Remaining, StartOptions, close, gateway};
 use crate::broker::Broker;
 use crate::config::Config;
-use crate::config::server::Transport;
-use crate::http::router;
-use crate::http::server::{Drained, Listener, Running, Tls};
+use crate::http::server::{Drained, Tls};
+use crate::http::{ServiceState, api, service_alone};
 use crate::store::lock::DataDir;
 use crate::store::sqlite::SqliteStore;
+use crate::telemetry::metrics::Metrics;
 
 /// How often the cache settles: it has no thread of its own, and expired bytes must go.
 const SETTLE: Duration = Duration::from_millis(250);
+/// How long the service endpoints' listener waits for its own answers.
+const SERVICE_DRAIN: Duration = Duration::from_secs(1);
 /// How often kept answers are pruned.
 const PRUNE: Duration = Duration::from_secs(3600);
 
+/// The listeners that the gateway has.
+pub(super) struct Listeners {
+    pub(super) api: Face,
+    /// The service endpoints' own, where they have one.
+    pub(super) service: Option<Face>,
+    pub(super) certificates: Vec<Arc<Tls>>,
+}
+
+impl Listeners {
+    pub(super) fn service_address(&self) -> Option<SocketAddr> {
+        self.service.as_ref().map(|face| face.running.local_addr())
+    }
+}
+
 /// A gateway that serves.
 pub struct Serving {
-    running: Running,
+    listeners: Listeners,
     broker: Arc<Broker>,
     store: Arc<SqliteStore>,
     draining: Arc<AtomicBool>,
@@ -38,53 +54,33 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts a gateway: opens what it needs, brings store and log to agree, and listens.
+    /// Starts a gateway from its first step to its last, see [`Starting`].
     ///
     /// # Errors
-    /// See [`BootError`]; nothing is served then.
-    pub async fn start(config: &Config, mut options: StartOptions) -> Result<Self, BootError> {
-        for hardening in harden_process() {
-            report_hardening(&hardening);
-        }
-        let tls = match &config.server.transport {
-            Transport::Plain => None,
-            Transport::Tls(files) => Some(Tls::load(files)?),
-        };
-        let metrics = options.metrics.take();
-        let dev = options.dev;
-        let accept_rollback = options.accept_rollback;
-        let opened = open(config, &mut options, dev).await?;
-        let (broker, remaining) = broker(config, dev, opened).await;
-        let Remaining {
-            folder,
-            store,
-            mut recovered,
-        } = remaining;
-        let address = config.server.listen;
-        let ready = async {
-            agree(&broker, &mut recovered, accept_rollback).await?;
-            let bound = Listener::bind(address, tls, config.server.limits.clone()).await;
-            bound.map_err(|error| BootError::Listen {
-                address,
-                kind: error.kind(),
-            })
-        };
-        let listener = match ready.await {
-            Ok(listener) => listener,
-            Err(error) => {
-                // What an interrupted run left is still to be settled: not to be called clean.
-                if recovered.was_clean {
-                    close(broker.log(), &store).await;
-                }
-                return Err(error);
-            }
-        };
+    /// See [`BootError`]; no request was served then.
+    pub async fn start(config: &Config, options: StartOptions) -> Result<Self, BootError> {
+        let mut starting = Starting::begin(config, options).await?;
+        let root = starting.root_key(config).await?;
+        starting.serve(config, root).await
+    }
 
+    /// Leads the listeners' requests to the gateway, and begins what goes on beside them.
+    pub(super) fn begin(
+        config: &Config,
+        listeners: Listeners,
+        broker: Arc<Broker>,
+        remaining: Remaining,
+        metrics: Option<Metrics>,
+    ) -> Self {
+        let Remaining { folder, store, recovered } = remaining;
         let draining = Arc::new(AtomicBool::new(false));
         let keeper = metrics.clone();
-        let service = service(recovered.counted, metrics, &draining);
+        let service = ServiceState::new(recovered.counted, metrics, Arc::clone(&draining), listeners.certificates.clone());
         let gateway = Arc::new(gateway(config, &broker, &recovered.counters, service));
-        let running = listener.serve(router(gateway));
+        listeners.api.door.lead_to(api(&gateway, listeners.service.is_none()));
+        if let Some(service) = &listeners.service {
+            service.door.lead_to(service_alone(&gateway));
+        }
 
         let (stop, stopped) = watch::channel(false);
         let until = |mut stopped: watch::Receiver<bool>| async move {
@@ -111,6 +107,9 @@ impl Serving {
                 }
             })),
         ];
+        for tls in &listeners.certificates {
+            background.push(tokio::spawn(Arc::clone(tls).watch(until(stopped.clone()))));
+        }
         if let Some(keeper) = keeper {
             let until = until(stopped);
             background.push(tokio::spawn(async move {
@@ -120,9 +119,13 @@ impl Serving {
                 }
             }));
         }
-        tracing::info!(address = %running.local_addr(), "serving");
-        Ok(Self {
-            running,
+        tracing::info!(
+            address = %listeners.api.running.local_addr(),
+            service = listeners.service_address().map(|at| at.to_string()),
+            "serving"
+        );
+        Self {
+            listeners,
             broker,
             store,
             draining,
@@ -131,25 +134,41 @@ impl Serving {
             drain_delay: config.server.drain_delay,
             drain_timeout: config.server.drain_timeout,
             _folder: folder,
-        })
+        }
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
-        self.running.local_addr()
+        self.listeners.api.running.local_addr()
     }
 
-    /// Stops in order: `/readyz` turns false, the listener drains, the counters are
-    /// recorded, the log and the store are closed.
+    /// Reads the files of certificates and their keys again, changed or not. What cannot be
+    /// used is logged, and changes nothing.
+    pub async fn read_certificates_again(&self) {
+        if self.listeners.certificates.is_empty() {
+            tracing::info!("there is nothing to read again: no listener speaks TLS");
+        }
+        for tls in &self.listeners.certificates {
+            Arc::clone(tls).read_again().await;
+        }
+    }
+
+    /// Stops in order: `/readyz` turns false, the API's listener drains, then that of the
+    /// service endpoints, the counters are recorded, the log and the store are closed.
     pub async fn stop(self) {
         self.draining.store(true, Ordering::Release);
         // Requests are served meanwhile: who balances load is told before it meets a refusal.
         tokio::time::sleep(self.drain_delay).await;
-        match self.running.drain(self.drain_timeout).await {
+        match self.listeners.api.running.drain(self.drain_timeout).await {
             Drained::Complete => tracing::info!("drained"),
             Drained::Cut(connections) => tracing::warn!(connections, "connections were cut at the end of the drain"),
         }
         self.broker.finish_accepted(self.drain_timeout).await;
+        // Last: until here it said how the drain goes on. Who keeps a connection open in order
+        // to watch is not waited for.
+        if let Some(service) = self.listeners.service {
+            service.running.drain(SERVICE_DRAIN).await;
+        }
         self.stop.send_replace(true);
         for task in self.background {
             if let Err(error) = task.await {

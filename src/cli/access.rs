@@ -122,6 +122,8 @@ pub enum Principals {
     List(Paging),
     /// Show a principal
     Get(OnePrincipal),
+    /// Delete a principal; its tokens end with it, from the next request on
+    Delete(OnePrincipal),
 }
 
 /// Makes a principal.
@@ -151,6 +153,7 @@ impl Principals {
                 once.apply(Call::new(Method::POST, &["principals"]).json(json!({"name": name, "kind": kind})))?
             }
             Self::Get(OnePrincipal { principal }) => Call::new(Method::GET, &["principals", &principal]),
+            Self::Delete(OnePrincipal { principal }) => Call::new(Method::DELETE, &["principals", &principal]),
         };
         terminal.show(&client.send(call).await?.body)
     }

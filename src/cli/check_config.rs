@@ -27,6 +27,7 @@ impl Args {
             "configuration": "good",
             "listen": config.server.listen.to_string(),
             "tls": tls,
+            "service": config.server.service.map(|service| service.listen.to_string()),
             "data_dir": config.storage.data_dir.display().to_string(),
         }))
     }

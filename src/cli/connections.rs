@@ -6,9 +6,10 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use claviger_provider::ProviderKind;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::Terminal;
+use super::change::{Change, Labels};
 use super::input;
 use super::once::Once;
 use super::pages::Paging;
@@ -32,6 +33,8 @@ pub enum Command {
     List(Paging),
     /// Show a connection
     Get(One),
+    /// Change a connection's labels
+    Update(Update),
     /// Delete a connection that no key uses
     Delete(One),
     /// Try each right at the provider and say what to grant or take away
@@ -56,7 +59,20 @@ pub struct Create {
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
     #[command(flatten)]
+    labels: Labels,
+    #[command(flatten)]
     once: Once,
+}
+
+/// Changes a connection.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// The connection
+    connection: String,
+    #[command(flatten)]
+    labels: Labels,
+    #[command(flatten)]
+    change: Change,
 }
 
 /// Names a connection.
@@ -80,6 +96,7 @@ impl Command {
         let call = match self {
             Self::List(paging) => return terminal.list(&paging.fetch(client, &["connections"], &[]).await?, &COLUMNS),
             Self::Create(create) => create.call()?,
+            Self::Update(update) => update.call(client).await?,
             Self::Get(one) => Call::new(Method::GET, &["connections", &one.connection]),
             Self::Delete(one) => Call::new(Method::DELETE, &["connections", &one.connection]),
             Self::Check(one) => Call::new(Method::POST, &["connections", &one.connection, "check"]),
@@ -94,8 +111,22 @@ impl Command {
 impl Create {
     fn call(&self) -> Result<Call, Failure> {
         let settings = self.settings.as_deref().map(input::json_object).transpose()?.unwrap_or_default();
-        let body = json!({"name": self.name, "provider": self.provider, "settings": Value::Object(settings)});
-        self.once.apply(Call::new(Method::POST, &["connections"]).json(body))
+        let mut body = Map::from_iter([
+            ("name".to_owned(), self.name.as_str().into()),
+            ("provider".to_owned(), self.provider.as_str().into()),
+            ("settings".to_owned(), Value::Object(settings)),
+        ]);
+        self.labels.add_to(&mut body)?;
+        self.once.apply(Call::new(Method::POST, &["connections"]).json(body.into()))
+    }
+}
+
+impl Update {
+    async fn call(&self, client: &Client) -> Result<Call, Failure> {
+        let mut body = Map::new();
+        self.labels.add_to(&mut body)?;
+        let path = ["connections", self.connection.as_str()];
+        self.change.call(client, &path, body, "--label or --no-labels").await
     }
 }
 

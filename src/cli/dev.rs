@@ -50,7 +50,7 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
     let _ = std::fs::remove_file(&token_file);
     write_line(&mut create_private(&token_file)?, &token).map_err(|error| local("the token's file", &error))?;
 
-    let end = EndSignals::take()?;
+    let mut end = EndSignals::take()?;
     let serving = Serving::start(
         &config,
         StartOptions {

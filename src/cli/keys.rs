@@ -3,10 +3,10 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use reqwest::header::IF_MATCH;
 use serde_json::{Map, Value, json};
 
 use super::Terminal;
+use super::change::{Change, Labels};
 use super::input;
 use super::once::Once;
 use super::pages::Paging;
@@ -79,9 +79,8 @@ pub struct Create {
 /// What can be chosen at first and changed later.
 #[derive(Debug, Args)]
 pub struct Properties {
-    /// A label; again for more. All labels are set together
-    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = input::pair)]
-    labels: Vec<(String, String)>,
+    #[command(flatten)]
+    labels: Labels,
     /// Cache rules, such as {"max_age":"30s"}
     #[arg(long, value_name = "JSON", value_parser = input::object)]
     cache: Option<Map<String, Value>>,
@@ -118,14 +117,10 @@ pub struct Update {
     /// Its new name
     #[arg(long)]
     name: Option<String>,
-    /// Take all labels away
-    #[arg(long, conflicts_with = "labels")]
-    no_labels: bool,
     #[command(flatten)]
     properties: Properties,
-    /// Change it only if its etag is still this one; nothing: the one it has now
-    #[arg(long, value_name = "ETAG")]
-    etag: Option<String>,
+    #[command(flatten)]
+    change: Change,
 }
 
 /// Lists versions.
@@ -179,9 +174,7 @@ impl Command {
 
 impl Properties {
     fn add_to(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
-        if !self.labels.is_empty() {
-            body.insert("labels".to_owned(), input::pairs(&self.labels)?);
-        }
+        self.labels.add_to(body)?;
         if let Some(cache) = &self.cache {
             body.insert("cache".to_owned(), cache.clone().into());
         }
@@ -221,24 +214,11 @@ impl Update {
         if let Some(name) = &self.name {
             body.insert("name".to_owned(), name.as_str().into());
         }
-        if self.no_labels {
-            body.insert("labels".to_owned(), json!({}));
-        }
         self.properties.add_to(&mut body)?;
-        if body.is_empty() {
-            return Err(Failure::Usage(
-                "nothing to change: --name, --label, --no-labels or --cache".to_owned(),
-            ));
-        }
         let path = ["keys", self.key.as_str()];
-        let etag = match &self.etag {
-            Some(etag) => etag.clone(),
-            None => {
-                let now = client.send(Call::new(Method::GET, &path)).await?;
-                now.etag.ok_or_else(|| Failure::Protocol("the key has no etag".to_owned()))?
-            }
-        };
-        Call::new(Method::PATCH, &path).json(body.into()).header(IF_MATCH, &etag)
+        self.change
+            .call(client, &path, body, "--name, --label, --no-labels or --cache")
+            .await
     }
 }
 

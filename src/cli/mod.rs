@@ -5,6 +5,8 @@
 //! of the host can read. Used by `main` alone.
 
 mod access;
+mod arguments;
+mod change;
 mod check_config;
 mod connect;
 mod connections;
@@ -25,7 +27,8 @@ mod tests;
 
 use std::io::{self, IsTerminal, Write};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::client::{Client, Failure};
 use connect::Connect;
@@ -60,6 +63,11 @@ pub enum Command {
     Init(InitArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Print a script that completes commands and options in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// Read the configuration and report every mistake in it
     CheckConfig(check_config::Args),
     /// Manage connections: how to reach one provider with one set of rights
@@ -133,6 +141,7 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Dev(args) => dev::run(&args, terminal).await,
         Command::Init(args) => init::run(&args, terminal).await,
         Command::Openapi => openapi(terminal),
+        Command::Completions { shell } => completions(shell, terminal),
         Command::CheckConfig(args) => args.run(terminal),
         Command::Connections(command) => command.run(&client()?, terminal).await,
         Command::Keys(command) => command.run(&client()?, terminal).await,
@@ -152,6 +161,13 @@ fn openapi(terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         .out
         .write_all(crate::http::document().as_bytes())
         .map_err(|error| cannot_write(&error))
+}
+
+fn completions(shell: Shell, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    // Into memory first: the generator stops the process where it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut script);
+    terminal.out.write_all(&script).map_err(|error| cannot_write(&error))
 }
 
 fn cannot_write(error: &io::Error) -> Failure {

@@ -3,12 +3,12 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServeArgs;
-use crate::boot::{BootError, Serving, StartOptions};
+use crate::boot::{BootError, StartOptions, Starting};
 use crate::client::Failure;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::start_log;
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains. SIGHUP has the certificates read again.
 pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     let config = args.config.load().map_err(|errors| Failure::Usage(errors.to_string()))?;
     start_log(&config.telemetry).map_err(|_| Failure::Local("the log was begun twice".to_owned()))?;
@@ -19,9 +19,20 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
         metrics,
         ..StartOptions::default()
     };
-    let end = EndSignals::take()?;
-    let serving = Serving::start(&config, options).await.map_err(|error| not_started(&error))?;
-    end.wait().await;
+    let mut end = EndSignals::take()?;
+    let mut hang_up = take(SignalKind::hangup())?;
+    let mut starting = Starting::begin(&config, options).await.map_err(|error| not_started(&error))?;
+    let root = tokio::select! {
+        root = starting.root_key(&config) => root.map_err(|error| not_started(&error))?,
+        () = end.wait() => return Ok(()),
+    };
+    let serving = starting.serve(&config, root).await.map_err(|error| not_started(&error))?;
+    loop {
+        tokio::select! {
+            () = end.wait() => break,
+            _ = hang_up.recv() => serving.read_certificates_again().await,
+        }
+    }
     serving.stop().await;
     Ok(())
 }
@@ -41,8 +52,8 @@ pub(super) fn not_started(error: &BootError) -> Failure {
     Failure::Local(text)
 }
 
-/// SIGTERM and SIGINT, from the moment that this was made: one that comes during the start
-/// ends the gateway in order right after it.
+/// SIGTERM and SIGINT, from the moment that this was made: one that comes while the root key
+/// is waited for ends the start, a later one the gateway, in order, right after its start.
 pub(super) struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -51,7 +62,6 @@ pub(super) struct EndSignals {
 impl EndSignals {
     /// Takes the signals over from the system's own way, which ends the process at once.
     pub(super) fn take() -> Result<Self, Failure> {
-        let take = |kind| signal(kind).map_err(|error| Failure::Local(format!("signals cannot be waited for ({})", error.kind())));
         Ok(Self {
             terminate: take(SignalKind::terminate())?,
             interrupt: take(SignalKind::interrupt())?,
@@ -59,10 +69,15 @@ impl EndSignals {
     }
 
     /// Waits for one of them.
-    pub(super) async fn wait(mut self) {
+    pub(super) async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Takes one kind of signal over.
+fn take(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::Local(format!("signals cannot be waited for ({})", error.kind())))
 }

@@ -16,6 +16,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// How the API is spoken there.
     pub transport: Transport,
+    /// Where the service endpoints are instead of beside the API.
+    pub service: Option<Service>,
     /// Peers whose `Forwarded` headers are believed; empty: nobody's.
     pub trusted_proxies: Vec<IpNet>,
     /// How much at once and how slowly.
@@ -28,7 +30,16 @@ pub struct Server {
     pub drain_timeout: Duration,
 }
 
-/// How the API is spoken. Plain HTTP off loopback exists only when the operator asked for it.
+/// A listener of the service endpoints' own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How it is spoken to.
+    pub transport: Transport,
+}
+
+/// How a listener is spoken to. Plain HTTP off loopback exists only when the operator asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
     /// HTTP without TLS.
@@ -79,16 +90,12 @@ impl Default for Limits {
 impl Server {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let listen = section.setting_or("listen", &Address, SocketAddr::from((Ipv4Addr::LOCALHOST, 8420)));
-        let allow_plain = section.setting_or("allow_plain_http", &Switch, false);
-        let tls = section.table("tls", TlsFiles::read);
-        section.require(
-            tls.is_some() || allow_plain || listen.ip().is_loopback(),
-            "`server.listen` is not a loopback address and there is no [server.tls]",
-            "a certificate and a key in [server.tls], or `server.allow_plain_http = true` where something in front speaks TLS",
-        );
+        let transport = Transport::read(section, "server", listen);
+        let service = section.table("service", |section| Service::read(section, listen));
         Self {
             listen,
-            transport: tls.map_or(Transport::Plain, Transport::Tls),
+            transport,
+            service,
             trusted_proxies: section.setting_or("trusted_proxies", &Networks, Vec::new()),
             limits: section.table("limits", Limits::read),
             request_deadline: section.setting_or("request_deadline", &seconds(1, 60), Duration::from_secs(10)),
@@ -98,15 +105,52 @@ impl Server {
     }
 }
 
+impl Service {
+    fn read(section: &mut Section<'_>, api: SocketAddr) -> Option<Self> {
+        let wanted = section.is_set();
+        let Some(listen) = section.setting("listen", &Address) else {
+            // Their names are known and their forms are judged with or without it.
+            let _ = Transport::read(section, "server.service", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+            section.require(
+                !wanted,
+                "[server.service] does not say where to listen",
+                "`listen` with an IP address and a port",
+            );
+            return None;
+        };
+        let transport = Transport::read(section, "server.service", listen);
+        section.require(
+            listen != api || listen.port() == 0,
+            "`server.service.listen` is where the API listens",
+            "another address or port",
+        );
+        Some(Self { listen, transport })
+    }
+}
+
+impl Transport {
+    /// Of the listener of this section, which listens there.
+    fn read(section: &mut Section<'_>, name: &str, listen: SocketAddr) -> Self {
+        let allow_plain = section.setting_or("allow_plain_http", &Switch, false);
+        let tls = section.table("tls", |section| TlsFiles::read(section, name));
+        section.require(
+            tls.is_some() || allow_plain || listen.ip().is_loopback(),
+            &format!("`{name}.listen` is not a loopback address and there is no [{name}.tls]"),
+            &format!("a certificate and a key in [{name}.tls], or `{name}.allow_plain_http = true` where something in front speaks TLS"),
+        );
+        tls.map_or(Self::Plain, Self::Tls)
+    }
+}
+
 impl TlsFiles {
-    fn read(section: &mut Section<'_>) -> Option<Self> {
+    fn read(section: &mut Section<'_>, of: &str) -> Option<Self> {
         let wanted = section.is_set();
         let certificate = section.setting("certificate", &FilePath);
         let key = section.setting("key", &FilePath);
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some(Self { certificate, key }),
             (None, None) | (Some(_), None) | (None, Some(_)) => {
-                section.require(!wanted, "[server.tls] is not complete", "both `certificate` and `key`");
+                section.require(!wanted, &format!("[{of}.tls] is not complete"), "both `certificate` and `key`");
                 None
             }
         }

@@ -64,7 +64,15 @@ fn the_example_shows_every_setting() {
     Config::read(Some(MINIMAL), std::iter::empty(), &journal).unwrap();
     let shown = document::parse(&uncommented(), &journal);
     // These stand in the example's prose, having no default.
-    let prose = ["server.tls.certificate", "server.tls.key", "storage.root_key.systemd_credential"];
+    let prose = [
+        "server.tls.certificate",
+        "server.tls.key",
+        "server.service.listen",
+        "server.service.allow_plain_http",
+        "server.service.tls.certificate",
+        "server.service.tls.key",
+        "storage.root_key.systemd_credential",
+    ];
     for setting in journal.settings() {
         let name = setting.rsplit('.').next().unwrap();
         let in_prose = prose.contains(&setting.as_str()) && EXAMPLE.contains(name);
@@ -244,6 +252,46 @@ fn plain_http_off_loopback_needs_the_switch() {
     let tls = load(&format!("{open}tls = {{ certificate = \"c\", key = \"k\" }}\n"), &[]).unwrap();
     assert!(matches!(tls.server.transport, Transport::Tls(files) if files.key == Path::new("k")));
     assert!(only_mistake(&format!("{MINIMAL}[server.tls]\nkey = \"k\"\n"), &[]).starts_with("2:9: [server.tls] is not complete"));
+}
+
+#[test]
+fn the_service_endpoints_listener_is_complete_apart_and_plain_only_on_request() {
+    let with = |service: &str| format!("{MINIMAL}[server.service]\n{service}\n");
+    assert_eq!(load(MINIMAL, &[]).unwrap().server.service, None);
+    let config = load(
+        &with("listen = \"127.0.0.1:9444\""),
+        &[("CLAVIGER_SERVER__SERVICE__LISTEN", "[::1]:1")],
+    )
+    .unwrap();
+    let service = config.server.service.unwrap();
+    assert_eq!((service.listen, service.transport), ("[::1]:1".parse().unwrap(), Transport::Plain));
+    let open = "listen = \"0.0.0.0:9444\"\n";
+    for (text, wrong) in [
+        (open.to_owned(), "2:9: `server.service.listen` is not a loopback address"),
+        (format!("{open}tls.key = \"k\""), "4:1: [server.service.tls] is not complete"),
+        (
+            "allow_plain_http = true".to_owned(),
+            "2:9: [server.service] does not say where to listen",
+        ),
+        (
+            "listen = \"127.0.0.1:8420\"".to_owned(),
+            "2:9: `server.service.listen` is where the API listens",
+        ),
+        (
+            "listen = \"127.0.0.1\"".to_owned(),
+            "3:10: `server.service.listen` does not have the right form",
+        ),
+    ] {
+        let line = only_mistake(&with(&text), &[]);
+        assert!(line.starts_with(wrong), "{line}");
+    }
+    let plain = load(&with(&format!("{open}allow_plain_http = true")), &[]).unwrap();
+    assert_eq!(plain.server.service.unwrap().transport, Transport::Plain);
+    let tls = load(&with(&format!("{open}tls = {{ certificate = \"c\", key = \"k\" }}")), &[]).unwrap();
+    assert!(matches!(tls.server.service.unwrap().transport, Transport::Tls(files) if files.key == Path::new("k")));
+    // The API's own switch says nothing of this listener.
+    let line = only_mistake(&format!("{MINIMAL}server.allow_plain_http = true\n[server.service]\n{open}"), &[]);
+    assert!(line.contains("`server.service.listen` is not a loopback address"), "{line}");
 }
 
 #[test]

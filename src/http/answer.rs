@@ -1,5 +1,6 @@
 //! The only way to a response. An [`Answer`] is made from something recorded, something
-//! counted, or the log's own word that it cannot record: a handler can make none.
+//! counted, the log's own word that it cannot record, or before there is a log by
+//! [`super::starting`]: a handler can make none.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -99,6 +100,11 @@ impl Answer {
     /// The log could not record: the one answer that is left.
     pub fn unrecorded(unrecorded: &Unrecorded, request_id: &str) -> Self {
         Self::finish(errors::response(unrecorded.failure(), request_id), request_id)
+    }
+
+    /// There is no log yet, and nothing was done that it could tell.
+    pub(super) fn before_the_log(response: Response<Body>, request_id: &str) -> Self {
+        Self::finish(response, request_id)
     }
 
     fn finish(mut response: Response<Body>, request_id: &str) -> Self {

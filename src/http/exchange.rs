@@ -262,7 +262,10 @@ pub fn no_route(gateway: &Gateway, request: &Request) -> Answer {
     let head = Head::of(gateway, request);
     gateway.refuse(
         &head,
-        Failure::new(Code::NotFound, "There is no such path. The API is described at /openapi.json."),
+        Failure::new(
+            Code::NotFound,
+            "There is no such path. The command claviger openapi prints the API.",
+        ),
     )
 }
 

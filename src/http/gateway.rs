@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::Answer;
 use super::errors;
-use super::server::Peer;
+use super::server::{Peer, Tls};
 use crate::audit::{CountedRight, Counters};
 use crate::broker::{Broker, Failure};
 use crate::telemetry::metrics::Metrics;
@@ -28,15 +28,18 @@ pub struct ServiceState {
     counted: CountedRight,
     pub(super) metrics: Option<Metrics>,
     pub(super) draining: Arc<AtomicBool>,
+    pub(super) certificates: Vec<Arc<Tls>>,
 }
 
 impl ServiceState {
-    /// With the right to answer without a record, and the metrics if they are on.
-    pub fn new(counted: CountedRight, metrics: Option<Metrics>, draining: Arc<AtomicBool>) -> Self {
+    /// With the right to answer without a record, the metrics if they are on, and the
+    /// certificates that are presented.
+    pub fn new(counted: CountedRight, metrics: Option<Metrics>, draining: Arc<AtomicBool>, certificates: Vec<Arc<Tls>>) -> Self {
         Self {
             counted,
             metrics,
             draining,
+            certificates,
         }
     }
 }
@@ -116,7 +119,7 @@ impl Gateway {
     }
 }
 
-fn new_request_id() -> String {
+pub(super) fn new_request_id() -> String {
     let mut bytes = [0; 16];
     fill_random(&mut bytes);
     hex::encode(bytes)

@@ -1,6 +1,6 @@
 //! The REST face (`docs/api.md`).
 //!
-//! [`router`] is the whole API on one page. A request goes [`exchange`] (id, deadline,
+//! [`api`] is the whole API on one page. A request goes [`exchange`] (id, deadline,
 //! caller, body) -> handler (one file per resource) -> `broker` -> [`answer`]. This module
 //! uses `broker` and `access`; nobody but `boot` uses it.
 
@@ -26,9 +26,11 @@ pub mod router;
 pub mod row;
 pub mod server;
 mod service;
+mod starting;
 mod tenants;
 mod tokens;
 mod wire;
 
 pub use gateway::{Gateway, ServiceState};
-pub use router::{document, router};
+pub use router::{api, document, service_alone};
+pub use starting::{Progress, Step, starting};

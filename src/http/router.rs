@@ -73,12 +73,13 @@ pub fn rows() -> Vec<Row> {
 const GENERATE: &[Action] = &[GenerateDataKey, GenerateDataKeyWithoutPlaintext];
 const REWRAP: &[Action] = &[Rewrap, RewrapFrom];
 
-/// The router: the rows, the service endpoints, and one answer for whatever is neither.
-pub fn router(gateway: Arc<Gateway>) -> Router {
+/// The API's router: the rows, the service endpoints where they have no listener of their
+/// own, and one answer for whatever is neither.
+pub fn api(gateway: &Arc<Gateway>, with_service: bool) -> Router {
     let mut router = Router::new();
     for row in rows() {
         let row = Arc::new(row);
-        let gateway = Arc::clone(&gateway);
+        let gateway = Arc::clone(gateway);
         let Ok(filter) = MethodFilter::try_from(row.method.clone()) else {
             continue;
         };
@@ -89,8 +90,21 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         };
         router = router.route(path, MethodRouter::new().on(filter, serve));
     }
+    if with_service {
+        router = service::routes(router, gateway, document());
+    }
+    with_fallbacks(router, gateway)
+}
+
+/// The router of the service endpoints' own listener.
+pub fn service_alone(gateway: &Arc<Gateway>) -> Router {
+    with_fallbacks(service::routes(Router::new(), gateway, document()), gateway)
+}
+
+fn with_fallbacks(router: Router, gateway: &Arc<Gateway>) -> Router {
     let methods = methods();
-    service::routes(router, &gateway, document())
+    let gateway = Arc::clone(gateway);
+    router
         .method_not_allowed_fallback({
             let gateway = Arc::clone(&gateway);
             move |request: Request| async move {

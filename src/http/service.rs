@@ -13,7 +13,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_swagger_ui::Config;
 
-use super::answer::Answer;
 use super::gateway::Gateway;
 use crate::audit::Health;
 
@@ -44,7 +43,7 @@ impl Readiness {
         let log = gateway.broker.log().health();
         let (connections, open) = gateway.broker.directory().breakers();
         let part = |name, ready, state: String| PartShown { name, ready, state };
-        let parts = vec![
+        let mut parts = vec![
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
             part("store", store, if store { "ok" } else { "failing" }.to_owned()),
             part("audit_log", log == Health::Sound, log.as_str().to_owned()),
@@ -55,6 +54,14 @@ impl Readiness {
                 format!("{connections} connections in use, {open} with an open circuit"),
             ),
         ];
+        // Whether a certificate is still good enough is its reader's to say.
+        parts.extend(
+            gateway
+                .service
+                .certificates
+                .iter()
+                .map(|tls| part("certificate", true, tls.state())),
+        );
         Self {
             ready: parts.iter().all(|part| part.ready),
             parts,
@@ -74,10 +81,7 @@ pub fn routes(router: Router, gateway: &Arc<Gateway>, openapi: &'static str) -> 
         with(gateway),
     );
     router
-        .route(
-            "/healthz",
-            get(move || async move { json(&health, StatusCode::OK, &serde_json::json!({"alive": true})) }),
-        )
+        .route("/healthz", get(move || async move { health.serviced(alive()) }))
         .route(
             "/readyz",
             get(move || async move {
@@ -87,40 +91,38 @@ pub fn routes(router: Router, gateway: &Arc<Gateway>, openapi: &'static str) -> 
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                json(&ready, status, &readiness)
+                ready.serviced(json(status, &readiness))
             }),
         )
         .route(
             "/metrics",
             get(move || async move {
-                match &metrics.service.metrics {
+                metrics.serviced(match &metrics.service.metrics {
                     Some(rendered) => content(
-                        &metrics,
                         StatusCode::OK,
                         "text/plain; version=0.0.4; charset=utf-8",
                         rendered.render().into_bytes(),
                     ),
                     None => json(
-                        &metrics,
                         StatusCode::NOT_FOUND,
                         &serde_json::json!({"detail": "metrics are off in the configuration"}),
                     ),
-                }
+                })
             }),
         )
         .route(
             "/openapi.json",
-            get(move || async move { content(&document, StatusCode::OK, "application/json", openapi.as_bytes().to_vec()) }),
+            get(move || async move { document.serviced(content(StatusCode::OK, "application/json", openapi.as_bytes().to_vec())) }),
         )
-        .route("/docs", get(move || async move { docs(&page, "index.html") }))
+        .route("/docs", get(move || async move { page.serviced(docs("index.html")) }))
         .route(
             "/docs/{file}",
-            get(move |Path(file): Path<String>| async move { docs(&assets, &file) }),
+            get(move |Path(file): Path<String>| async move { assets.serviced(docs(&file)) }),
         )
 }
 
 /// The documentation page: Swagger UI from this binary, nothing from the internet.
-fn docs(gateway: &Gateway, file: &str) -> Answer {
+fn docs(file: &str) -> Response<Body> {
     // Relative names in the page resolve under /docs/ only with a trailing slash, which
     // the base address below stands in for.
     match utoipa_swagger_ui::serve(file, Arc::new(Config::from("/openapi.json"))) {
@@ -132,22 +134,27 @@ fn docs(gateway: &Gateway, file: &str) -> Answer {
             } else {
                 asset.bytes.into_owned()
             };
-            content(gateway, StatusCode::OK, &asset.content_type, bytes)
+            content(StatusCode::OK, &asset.content_type, bytes)
         }
-        Ok(None) | Err(_) => json(gateway, StatusCode::NOT_FOUND, &serde_json::json!({"detail": "no such file"})),
+        Ok(None) | Err(_) => json(StatusCode::NOT_FOUND, &serde_json::json!({"detail": "no such file"})),
     }
 }
 
-fn json<T: Serialize>(gateway: &Gateway, status: StatusCode, value: &T) -> Answer {
-    // Our own types, which always can be written.
-    content(gateway, status, "application/json", serde_json::to_vec(value).unwrap_or_default())
+/// What `/healthz` says.
+pub(super) fn alive() -> Response<Body> {
+    json(StatusCode::OK, &serde_json::json!({"alive": true}))
 }
 
-fn content(gateway: &Gateway, status: StatusCode, kind: &str, bytes: Vec<u8>) -> Answer {
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
+    // Our own types, which always can be written.
+    content(status, "application/json", serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn content(status: StatusCode, kind: &str, bytes: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
     if let Ok(value) = HeaderValue::from_str(kind) {
         response.headers_mut().insert(header::CONTENT_TYPE, value);
     }
-    gateway.serviced(response)
+    response
 }

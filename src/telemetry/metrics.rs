@@ -12,6 +12,8 @@ const REQUEST_SECONDS: &str = "claviger_http_request_seconds";
 const IN_FLIGHT: &str = "claviger_http_requests_in_flight";
 const CONNECTIONS: &str = "claviger_http_connections";
 const CONNECTION_ENDS: &str = "claviger_http_connections_total";
+const CERTIFICATE_EXPIRES: &str = "claviger_tls_certificate_expires_seconds";
+const CERTIFICATE_READS: &str = "claviger_tls_certificate_reads_total";
 
 /// Bounds of the histograms of times, in seconds: from a cache hit to the request deadline.
 const SECONDS: [f64; 16] = [
@@ -64,6 +66,15 @@ fn describe() {
     describe_gauge!(IN_FLIGHT, "API requests in hand");
     describe_gauge!(CONNECTIONS, "Open connections");
     describe_counter!(CONNECTION_ENDS, "Ended connections by cause");
+    describe_gauge!(
+        CERTIFICATE_EXPIRES,
+        Unit::Seconds,
+        "When the presented certificate ends, in seconds since 1970, by listener"
+    );
+    describe_counter!(
+        CERTIFICATE_READS,
+        "Changed certificates that were read, by result: taken or refused"
+    );
     describe_counter!("claviger_cache_requests_total", "Looks at the data-key cache by result");
     describe_counter!("claviger_cache_evictions_total", "Data keys that left the cache by cause");
     describe_gauge!("claviger_cache_entries", "Data keys in the cache");
@@ -143,6 +154,16 @@ impl Drop for OpenConnection {
 /// Counts a connection that ended; `cause` is one of the listener's own words.
 pub fn connection_ended(cause: &'static str) {
     counter!(CONNECTION_ENDS, "cause" => cause).increment(1);
+}
+
+/// Sets when the certificate that this listener presents ends, in seconds since 1970.
+pub fn certificate_expires(listener: &'static str, seconds: i64) {
+    gauge!(CERTIFICATE_EXPIRES, "listener" => listener).set(seconds as f64);
+}
+
+/// Counts that a changed certificate was read; `result` is one of the listener's own words.
+pub fn certificate_read(listener: &'static str, result: &'static str) {
+    counter!(CERTIFICATE_READS, "listener" => listener, "result" => result).increment(1);
 }
 
 #[cfg(test)]

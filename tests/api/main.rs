@@ -27,6 +27,8 @@ mod paging;
 mod principals;
 mod rows;
 mod service;
+mod service_apart;
+mod starting;
 mod support;
 mod tokens;
 mod way;

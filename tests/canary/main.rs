@@ -1,7 +1,7 @@
 //! Canaries: random keys go through every operation and error at the log's finest level, and
 //! are then searched for, raw, in hex and in base64, wherever the gateway keeps anything:
 //! its log output, database, write-ahead files, audit files and whole folder; its locked
-//! arena; and, for the threat model, all of its memory.
+//! arena, and all of its memory after the cache's age.
 //!
 //! The memory can be read by root alone; elsewhere those cases are reported as ignored, as is
 //! the one with the fake without the feature `testkit`. The table of the last case:
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Trial::test("kept::nothing_that_is_kept_holds_a_secret", || run(kept::search())),
         Trial::test("panics::a_panic_with_a_key_in_hand_tells_nothing", || run(panics::search()))
             .with_ignored_flag(!cfg!(feature = "testkit")),
-        Trial::test("memory::the_arena_is_empty_after_the_age_and_the_rest_is_listed", || {
+        Trial::test("memory::no_region_holds_a_secret_after_the_age", || {
             run(memory::search())
         })
         .with_ignored_flag(cannot_read),

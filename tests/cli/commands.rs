@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Cli;
+use crate::support::{Cli, ended};
 
 fn names(list: &Value) -> Vec<&str> {
     list["items"]
@@ -44,6 +44,24 @@ fn tenants_principals_and_tokens() {
     assert_eq!((&listed["items"][0]["id"], listed["items"][0].get("token")), (&token["id"], None));
     cli.good(&["tokens", "revoke", "ci", token["id"].as_str().unwrap()]);
     assert!(cli.json(&["tokens", "list", "ci"])["items"][0]["revoked"].is_string());
+    cli.json(&["principals", "create", "gone"]);
+    let token = cli.path("gone.token");
+    cli.good(&[
+        "tokens",
+        "create",
+        "gone",
+        "--expires-in",
+        "1h",
+        "--operation",
+        "ReadKey",
+        "--out",
+        token.to_str().unwrap(),
+    ]);
+    let keys = || ended(cli.command().env("CLAVIGER_TOKEN_FILE", &token).args(["keys", "list"]), b"").code;
+    assert_eq!(keys(), 0);
+    cli.good(&["principals", "delete", "gone"]);
+    assert_eq!(keys(), 3, "the token ends with its principal");
+    cli.bad(&["principals", "delete", "gone"], 4);
     let table = cli.good(&["principals", "list"]);
     let heads: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(heads, ["NAME", "KIND", "CREATED", "ID"]);
@@ -72,6 +90,14 @@ fn connections() {
     assert_eq!(cli.json(&["connections", "sever", "second"])["state"], "severed");
     cli.bad(&["connections", "check", "second"], 5);
     assert_eq!(cli.json(&["connections", "restore", "second"])["state"], "active");
+    let labelled = cli.json(&["connections", "update", "second", "--label", "env=prod", "--label", "team=x"]);
+    assert_eq!(labelled["labels"], json!({"env": "prod", "team": "x"}));
+    assert_eq!(cli.json(&["connections", "get", "second"]), labelled);
+    let etag = made["etag"].as_str().unwrap();
+    cli.bad(&["connections", "update", "second", "--no-labels", "--etag", etag], 5);
+    assert_eq!(cli.json(&["connections", "update", "second", "--no-labels"])["labels"], json!({}));
+    assert!(cli.bad(&["connections", "update", "second"], 2).contains("--label"));
+    cli.bad(&["connections", "update", "second", "--label", "a=b", "--no-labels"], 2);
     cli.good(&["connections", "delete", "third"]);
     cli.bad(&["connections", "delete", "embedded"], 5);
     assert!(cli.good(&["connections", "list"]).contains("embedded"));
@@ -154,7 +180,7 @@ fn keys() {
 
 #[test]
 fn openapi_works_without_a_gateway() {
-    let printed = crate::support::ended(std::process::Command::new(crate::BINARY).env_clear().arg("openapi"), b"");
+    let printed = ended(std::process::Command::new(crate::BINARY).env_clear().arg("openapi"), b"");
     assert_eq!(printed.code, 0);
     let document: Value = serde_json::from_slice(&printed.out).unwrap();
     assert!(document["paths"]["/v1/keys"].is_object());

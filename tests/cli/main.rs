@@ -7,6 +7,7 @@
 )]
 
 mod commands;
+mod completions;
 mod data;
 mod exits;
 mod secrets;

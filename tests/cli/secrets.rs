@@ -11,6 +11,15 @@ fn no_argument_takes_a_token() {
         &["--token", token.as_str(), "keys", "list"],
         &["wrap", "orders", "--plaintext", "secret"],
         &["connections", "create", "x", "--provider", "local", "--secret", "secret"],
+        // Typed where it does not belong.
+        &[token.as_str()],
+        &["keys", token.as_str()],
+        &["keys", "list", token.as_str()],
+        &["keys", "get", "orders", token.as_str()],
+        &["keys", "list", "--output", token.as_str()],
+        &["keys", "list", &format!("--{token}")],
+        &["keys", "list", "--timeout", token.as_str()],
+        &["help", token.as_str()],
     ] {
         let said = cli.bad(arguments, 2);
         assert!(!said.contains(&token[17..]), "a token is not repeated: {said}");

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use claviger::http::server::{Drained, Tls};
+use claviger::http::server::Drained;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::setup::{PATIENCE, Speaks, certificate, client, limits, plain, read_to_close, start};
+use crate::setup::{PATIENCE, Speaks, certificate, client, limits, plain, read_to_close, start, tls};
 
 #[tokio::test]
 async fn a_drain_finishes_what_was_accepted_and_refuses_the_rest() {
@@ -35,7 +35,7 @@ async fn a_drain_finishes_what_was_accepted_and_refuses_the_rest() {
 #[tokio::test]
 async fn a_drain_over_tls_and_http_2_finishes_the_stream() {
     let certificate = certificate();
-    let (running, gate) = start(Some(Tls::load(&certificate.files).unwrap()), limits()).await;
+    let (running, gate) = start(Some(tls(&certificate)), limits()).await;
     let url = format!("https://localhost:{}/slow", running.local_addr().port());
     let request = tokio::spawn(client(Some(&certificate), Speaks::Both).get(url).send());
     gate.begun.notified().await;
@@ -60,7 +60,7 @@ async fn a_drain_cuts_what_does_not_end() {
 #[tokio::test]
 async fn a_drain_does_not_wait_for_a_handshake() {
     let certificate = certificate();
-    let (running, _gate) = start(Some(Tls::load(&certificate.files).unwrap()), limits()).await;
+    let (running, _gate) = start(Some(tls(&certificate)), limits()).await;
     let mut silent = TcpStream::connect(running.local_addr()).await.unwrap();
     assert_eq!(running.drain(Duration::from_secs(5)).await, Drained::Complete);
     assert_eq!(read_to_close(&mut silent).await, "");

@@ -4,4 +4,5 @@
 mod drain;
 mod protocols;
 mod refused;
+mod reload;
 mod setup;

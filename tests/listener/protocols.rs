@@ -6,7 +6,7 @@ use reqwest::Version;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::setup::{Speaks, certificate, client, exchange, limits, plain, read_to_close, start};
+use crate::setup::{Speaks, certificate, client, exchange, limits, plain, read_to_close, start, tls};
 
 #[tokio::test]
 async fn plain_http_1_keeps_its_connection_and_tells_the_peer() {
@@ -30,7 +30,7 @@ async fn plain_http_2_is_spoken_to_who_begins_with_it() {
 #[tokio::test]
 async fn tls_negotiates_http_2_and_http_1() {
     let certificate = certificate();
-    let (running, _gate) = start(Some(Tls::load(&certificate.files).unwrap()), limits()).await;
+    let (running, _gate) = start(Some(tls(&certificate)), limits()).await;
     let url = format!("https://localhost:{}", running.local_addr().port());
     for (speaks, version) in [(Speaks::Both, Version::HTTP_2), (Speaks::Http1, Version::HTTP_11)] {
         let client = client(Some(&certificate), speaks);
@@ -49,7 +49,7 @@ async fn a_tls_listener_answers_no_plain_request_and_no_stranger_for_long() {
         handshake_timeout: Duration::from_millis(200),
         ..limits()
     };
-    let (running, _gate) = start(Some(Tls::load(&certificate.files).unwrap()), short).await;
+    let (running, _gate) = start(Some(tls(&certificate)), short).await;
     let answer = exchange(running.local_addr(), b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
     let mut silent = TcpStream::connect(running.local_addr()).await.unwrap();
@@ -63,13 +63,13 @@ async fn certificate_and_key_must_exist_and_belong_together() {
         certificate: one.files.certificate.clone(),
         key: other.files.key.clone(),
     };
-    assert!(matches!(Tls::load(&mixed), Err(TlsError::Refused(_))));
+    assert!(matches!(Tls::load("api", &mixed), Err(TlsError::Refused(_))));
     let swapped = TlsFiles {
         certificate: one.files.key.clone(),
         key: one.files.certificate.clone(),
     };
     assert!(matches!(
-        Tls::load(&swapped),
+        Tls::load("api", &swapped),
         Err(TlsError::Empty {
             expected: "certificate",
             ..
@@ -79,7 +79,7 @@ async fn certificate_and_key_must_exist_and_belong_together() {
         certificate: "no/such.crt".into(),
         ..one.files.clone()
     };
-    assert!(matches!(Tls::load(&missing), Err(TlsError::Unreadable { .. })));
+    assert!(matches!(Tls::load("api", &missing), Err(TlsError::Unreadable { .. })));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A listener with a small router, certificates, and bare sockets to talk to it.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::routing::{get, post};
 use claviger::config::server::{Limits, TlsFiles};
-use claviger::http::server::{Listener, Peer, Running, Tls};
+use claviger::http::server::{Door, Listener, Peer, Running, Tls};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -54,35 +55,51 @@ pub async fn plain(limits: Limits) -> (Running, Arc<Gate>) {
     start(None, limits).await
 }
 
-pub async fn start(tls: Option<Tls>, limits: Limits) -> (Running, Arc<Gate>) {
+pub async fn start(tls: Option<Arc<Tls>>, limits: Limits) -> (Running, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
     let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls, limits)
         .await
         .unwrap();
-    (listener.serve(app(&gate)), gate)
+    (listener.serve(Door::to(app(&gate))), gate)
 }
 
-/// A certificate for `localhost` that is its own authority.
+/// A certificate for `localhost` that is its own authority, in a folder of its own.
 pub struct Certificate {
-    _folder: TempDir,
+    folder: TempDir,
     pub files: TlsFiles,
     pub pem: String,
 }
 
+impl Certificate {
+    /// The folder of the two files, `tls.crt` and `tls.key`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 pub fn certificate() -> Certificate {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    certificate_until(2099)
+}
+
+/// One that ends when this year begins.
+pub fn certificate_until(year: i32) -> Certificate {
+    let mut wanted = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    wanted.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = wanted.self_signed(&key).unwrap().pem();
     let folder = tempfile::tempdir().unwrap();
     let files = TlsFiles {
         certificate: folder.path().join("tls.crt"),
         key: folder.path().join("tls.key"),
     };
-    std::fs::write(&files.certificate, made.cert.pem()).unwrap();
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    Certificate {
-        _folder: folder,
-        files,
-        pem: made.cert.pem(),
-    }
+    std::fs::write(&files.certificate, &pem).unwrap();
+    std::fs::write(&files.key, key.serialize_pem()).unwrap();
+    Certificate { folder, files, pem }
+}
+
+/// What a listener presents it with.
+pub fn tls(certificate: &Certificate) -> Arc<Tls> {
+    Arc::new(Tls::load("api", &certificate.files).unwrap())
 }
 
 /// What a client speaks.

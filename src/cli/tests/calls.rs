@@ -22,6 +22,17 @@ async fn every_command_makes_its_call() {
         ),
         (&["connections", "list"], "GET /v1/connections?page_size=1000", Value::Null),
         (&["connections", "get", "c"], "GET /v1/connections/c", Value::Null),
+        (
+            &["connections", "create", "c", "--provider", "local", "--label", "a=b"],
+            "POST /v1/connections",
+            json!({"name": "c", "provider": "local", "settings": {}, "labels": {"a": "b"}}),
+        ),
+        (
+            &["connections", "update", "c", "--etag", "\"3\"", "--label", "a=b"],
+            "PATCH /v1/connections/c",
+            json!({"labels": {"a": "b"}}),
+        ),
+        (&["principals", "delete", "p"], "DELETE /v1/principals/p", Value::Null),
         (&["connections", "delete", "c"], "DELETE /v1/connections/c", Value::Null),
         (&["connections", "check", "c"], "POST /v1/connections/c/check", Value::Null),
         (

@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,10 +15,11 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use super::door::Door;
 use super::pace::{Overdue, Pace, Paced};
+use super::tls::Tls;
 use super::{Peer, stopped};
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
@@ -71,15 +71,15 @@ impl End {
 
 /// What all connections share.
 pub(super) struct Serving {
-    app: Router,
-    tls: Option<TlsAcceptor>,
+    door: Door,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     stop: watch::Receiver<bool>,
     protocol: auto::Builder<TokioExecutor>,
 }
 
 impl Serving {
-    pub(super) fn new(app: Router, tls: Option<TlsAcceptor>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(door: Door, tls: Option<Arc<Tls>>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol
             .http1()
@@ -98,7 +98,7 @@ impl Serving {
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
         Self {
-            app,
+            door,
             tls,
             limits,
             stop,
@@ -114,8 +114,8 @@ impl Serving {
         let _ = stream.set_nodelay(true);
         let end = match &self.tls {
             None => self.requests(stream, Peer { address, tls: false }).await,
-            Some(acceptor) => {
-                let handshake = tokio::time::timeout(self.limits.handshake_timeout, acceptor.accept(stream));
+            Some(tls) => {
+                let handshake = tokio::time::timeout(self.limits.handshake_timeout, tls.acceptor().accept(stream));
                 let mut stop = self.stop.clone();
                 tokio::select! {
                     shaken = handshake => match shaken {
@@ -144,7 +144,7 @@ impl Serving {
         let service = service_fn(move |mut request: Request<Incoming>| {
             let in_hand = requests.begin(request.version());
             request.extensions_mut().insert(peer);
-            let app = self.app.clone();
+            let app = self.door.router();
             async move {
                 let response: Result<Response<Body>, Infallible> = app.oneshot(request.map(Body::new)).await;
                 drop(in_hand);

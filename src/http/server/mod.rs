@@ -1,11 +1,13 @@
 //! The listener: connections, TLS, the protocol's limits, and a shutdown that finishes what
-//! was accepted. It serves an axum `Router` and knows nothing of what is in it.
+//! was accepted. It serves an axum `Router`, through
+//! a [`Door`], and knows nothing of what is in it.
 //!
-//! `boot` binds it, hands it the router and drains it. What hyper refuses before there is a
+//! `boot` binds it, hands it the door and drains it. What hyper refuses before there is a
 //! request (differing `Content-Length`, NUL in a header, a head that is too large) never
 //! reaches the router. Time that a handler or a request's body takes is the router's to bound.
 
 mod connection;
+mod door;
 mod pace;
 mod tls;
 
@@ -14,15 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
 
 use crate::config::server::Limits;
 use connection::Serving;
 
+pub use door::Door;
 pub use tls::{Tls, TlsError};
 
 /// How long the listener waits when the system has no file descriptor or memory for another
@@ -43,7 +44,7 @@ pub struct Peer {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
 }
 
@@ -53,13 +54,13 @@ impl Listener {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(address: SocketAddr, tls: Option<Tls>, limits: Limits) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, tls: Option<Arc<Tls>>, limits: Limits) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
         Ok(Self {
             socket,
             address,
-            tls: tls.map(Tls::acceptor),
+            tls,
             limits,
         })
     }
@@ -69,14 +70,14 @@ impl Listener {
         self.address
     }
 
-    /// Accepts connections from now on and serves `app` on them.
-    pub fn serve(self, app: Router) -> Running {
+    /// Accepts connections from now on and leads their requests through the door.
+    pub fn serve(self, door: Door) -> Running {
         let (stop, stopped) = watch::channel(false);
         let address = self.address;
         Running {
             address,
             stop,
-            accepting: tokio::spawn(accept(self, app, stopped)),
+            accepting: tokio::spawn(accept(self, door, stopped)),
         }
     }
 }
@@ -130,7 +131,7 @@ impl fmt::Debug for Running {
 }
 
 /// Accepts until the stop, and hands back the connections that are still open.
-async fn accept(listener: Listener, app: Router, mut stop: watch::Receiver<bool>) -> JoinSet<()> {
+async fn accept(listener: Listener, door: Door, mut stop: watch::Receiver<bool>) -> JoinSet<()> {
     let Listener {
         socket,
         address: _,
@@ -138,7 +139,7 @@ async fn accept(listener: Listener, app: Router, mut stop: watch::Receiver<bool>
         limits,
     } = listener;
     let room = Arc::new(Semaphore::new(limits.max_connections.try_into().unwrap_or(Semaphore::MAX_PERMITS)));
-    let serving = Arc::new(Serving::new(app, tls, limits, stop.clone()));
+    let serving = Arc::new(Serving::new(door, tls, limits, stop.clone()));
     let mut connections = JoinSet::new();
     loop {
         let next = async {

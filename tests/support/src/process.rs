@@ -42,6 +42,7 @@ pub struct Gateway {
 pub struct Started {
     child: Child,
     address: SocketAddr,
+    service: SocketAddr,
     token: String,
     log: PathBuf,
 }
@@ -119,10 +120,20 @@ impl Gateway {
 
     /// Starts `claviger serve`; what it wrote if it ended instead of serving.
     pub fn try_serve(&self, tune: &Tune) -> Result<Started, String> {
+        self.until(tune, "serving")
+    }
+
+    /// Starts `claviger serve` and waits until it listens only: it need not serve yet.
+    pub fn listen(&self, tune: &Tune) -> Started {
+        self.until(tune, "starting")
+            .unwrap_or_else(|log| panic!("the gateway does not listen:\n{log}"))
+    }
+
+    fn until(&self, tune: &Tune, event: &str) -> Result<Started, String> {
         let mut command = self.command(tune);
         command.arg("serve").args(&tune.arguments);
         let token = std::fs::read_to_string(self.token_file()).expect("the token").trim().to_owned();
-        self.start(command, "serve.log", token)
+        self.start(command, "serve.log", token, event)
     }
 
     /// Starts `claviger dev`, which makes tenant `dev` and connection `embedded`, and where the
@@ -137,7 +148,7 @@ impl Gateway {
             .arg(self.data());
         command.args(&tune.arguments);
         let mut started = self
-            .start(command, "dev.log", String::new())
+            .start(command, "dev.log", String::new(), "serving")
             .unwrap_or_else(|log| panic!("dev did not start:\n{log}"));
         started.token = std::fs::read_to_string(self.data().join("admin.token"))
             .expect("dev's token")
@@ -146,7 +157,7 @@ impl Gateway {
         started
     }
 
-    fn start(&self, mut command: Command, log_name: &str, token: String) -> Result<Started, String> {
+    fn start(&self, mut command: Command, log_name: &str, token: String, event: &str) -> Result<Started, String> {
         let log = self.folder.path().join(log_name);
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
         let begin = file.metadata().expect("its length").len();
@@ -155,10 +166,11 @@ impl Gateway {
         let until = Instant::now() + START;
         loop {
             let text = read_from(&log, begin);
-            if let Some(address) = address_in(&text) {
+            if let Some((address, service)) = addresses_in(&text, event) {
                 return Ok(Started {
                     child,
                     address,
+                    service,
                     token,
                     log,
                 });
@@ -175,20 +187,24 @@ impl Gateway {
     }
 }
 
-/// Where the log says that it serves: the JSON event of `serve`, or `dev`'s last line.
-fn address_in(text: &str) -> Option<SocketAddr> {
+/// Where the log says that it serves, and where the service endpoints are: the JSON event of
+/// `serve`, or `dev`'s last line.
+fn addresses_in(text: &str, event: &str) -> Option<(SocketAddr, SocketAddr)> {
     for line in text.lines() {
-        if let Ok(event) = serde_json::from_str::<serde_json::Value>(line)
-            && event["message"] == json!("serving")
+        if let Ok(said) = serde_json::from_str::<serde_json::Value>(line)
+            && said["message"] == json!(event)
         {
-            return event["address"].as_str()?.parse().ok();
+            let api = said["address"].as_str()?.parse().ok()?;
+            let service = said["service"].as_str().map_or(Ok(api), str::parse).ok()?;
+            return Some((api, service));
         }
     }
     // dev says where before its walk, and how to go on after it.
     if !text.contains("Ctrl-C ends it") {
         return None;
     }
-    text.split("serving on http://").nth(1)?.split(',').next()?.parse().ok()
+    let address = text.split("serving on http://").nth(1)?.split(',').next()?.parse().ok()?;
+    Some((address, address))
 }
 
 fn read_from(path: &Path, begin: u64) -> String {
@@ -204,6 +220,11 @@ impl Started {
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who asks the service endpoints, where they are: no credential.
+    pub fn watcher(&self) -> Client {
+        Client::new(self.service, "", None).without_header("authorization")
     }
 
     /// Its process id.

@@ -1,0 +1,144 @@
+//! What was wrong with the arguments, without repeating them: a token or a key that was typed
+//! in the wrong place must not go on into a terminal's history or a job's log.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Error, FromArgMatches};
+
+use super::Cli;
+
+/// Stands where clap would repeat a value.
+const NOT_REPEATED: &str = "(not repeated here)";
+/// No option of ours is longer, nor near it.
+const LONGEST_OPTION: usize = 32;
+
+impl Cli {
+    /// Reads the process's arguments.
+    ///
+    /// # Errors
+    /// What clap says of them, its help and version included, without any value that was
+    /// given. A mistyped option is named, as far as it looks like one.
+    pub fn read() -> Result<Self, Error> {
+        Self::read_from(std::env::args_os())
+    }
+
+    fn read_from(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, Error> {
+        Self::command()
+            .try_get_matches_from(arguments)
+            .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
+            .map_err(without_values)
+    }
+}
+
+fn without_values(mut error: Error) -> Error {
+    let kinds: Vec<ContextKind> = error.context().map(|(kind, _)| kind).collect();
+    for kind in kinds {
+        match kind {
+            ContextKind::InvalidValue => replace(&mut error, kind, false),
+            // Elsewhere it is the name of an argument of ours.
+            ContextKind::InvalidArg if error.kind() == ErrorKind::UnknownArgument => replace(&mut error, kind, true),
+            ContextKind::InvalidSubcommand if error.kind() == ErrorKind::InvalidSubcommand => replace(&mut error, kind, false),
+            // "to pass it as a value, use ..."
+            ContextKind::Suggested | ContextKind::TrailingArg => drop(error.remove(kind)),
+            // Names of ours: of arguments, commands and possible values. The enum is open; the
+            // test holds a secret in every place against it.
+            _ => {}
+        }
+    }
+    error
+}
+
+/// An empty value says that there was none, and stays.
+fn replace(error: &mut Error, kind: ContextKind, option: bool) {
+    let Some(ContextValue::String(given)) = error.get(kind) else {
+        return;
+    };
+    let stays = given.is_empty() || (option && looks_like_an_option(given));
+    if !stays {
+        error.insert(kind, ContextValue::String(NOT_REPEATED.to_owned()));
+    }
+}
+
+/// Two dashes and words in lower case: what no token, and no key in base64 or hex, looks like.
+fn looks_like_an_option(given: &str) -> bool {
+    given
+        .strip_prefix("--")
+        .is_some_and(|name| name.len() <= LONGEST_OPTION && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn said(arguments: &[&str]) -> String {
+        let line = std::iter::once("claviger").chain(arguments.iter().copied()).map(Into::into);
+        Cli::read_from(line).unwrap_err().render().to_string()
+    }
+
+    #[test]
+    fn a_typing_error_is_still_helped_with() {
+        let option = said(&["keys", "list", "--tenat", "acme"]);
+        assert!(
+            option.contains("unexpected argument '--tenat' found") && option.contains("--tenant"),
+            "{option}"
+        );
+        let value = said(&["keys", "list", "--output", "jsn"]);
+        assert!(
+            value.contains("--output") && value.contains("json") && !value.contains("'jsn'"),
+            "{value}"
+        );
+        let command = said(&["keys", "lst"]);
+        assert!(command.contains("list") && !command.contains("lst'"), "{command}");
+        assert!(said(&["keys", "list", "--output"]).contains("a value is required for '--output"));
+        assert!(said(&["--help"]).contains("Exit codes"));
+    }
+
+    proptest! {
+        /// Wherever it stands: as a command, a stray value, an option, an option's value, or
+        /// behind an equals sign.
+        #[test]
+        fn no_value_is_repeated(
+            secret in prop_oneof![
+                "clv_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}",
+                "[0-9a-f]{64}",
+                "[-_+/0-9A-Za-z]{40,44}=?",
+                "-{1,3}[-_0-9A-Za-z]{40,44}",
+                "[a-z]{8}[0-9]{4}",
+            ],
+            line in prop::sample::select(vec![
+                vec!["{}"],
+                vec!["keys", "{}"],
+                vec!["keys", "list", "{}"],
+                vec!["keys", "get", "orders", "{}"],
+                vec!["keys", "list", "--{}"],
+                vec!["keys", "list", "-{}"],
+                vec!["keys", "list", "--token={}"],
+                vec!["keys", "list", "--output", "{}"],
+                vec!["keys", "list", "--output={}"],
+                vec!["keys", "list", "--page-size", "{}"],
+                vec!["wrap", "orders", "--context", "{}", "--contxt"],
+                vec!["wrap", "orders", "{}"],
+                vec!["unwrap", "--in", "file", "--", "{}"],
+                vec!["tokens", "create", "ci", "--expires-in", "{}", "--operation", "Unwrap"],
+                vec!["connections", "create", "x", "--provider", "{}"],
+                vec!["dev", "--port", "{}"],
+                vec!["dev", "--once={}"],
+                vec!["help", "{}"],
+                vec!["completions", "{}"],
+                vec!["--address", "{}", "keys"],
+                vec!["--token-file", "a", "--token-file", "{}", "keys", "list"],
+            ]),
+        ) {
+            let line: Vec<String> = line.iter().map(|word| word.replace("{}", &secret)).collect();
+            let line: Vec<&str> = line.iter().map(String::as_str).collect();
+            let arguments = std::iter::once("claviger").chain(line.iter().copied()).map(Into::into);
+            if let Err(error) = Cli::read_from(arguments) {
+                let said = error.render().to_string();
+                let kept = secret.trim_matches('-');
+                prop_assert!(!said.contains(kept), "{said}");
+            }
+        }
+    }
+}
