@@ -17,6 +17,17 @@ pub struct SettingsError {
     pub operator_only: bool,
 }
 
+impl SettingsError {
+    /// A setting that anybody may use, but not so.
+    pub fn at(pointer: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            expected: expected.into(),
+            operator_only: false,
+        }
+    }
+}
+
 /// Settings that were parsed: what may be shown, and what is kept sealed.
 #[derive(Debug)]
 pub struct ParsedSettings {

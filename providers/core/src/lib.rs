@@ -10,6 +10,7 @@ mod context;
 pub mod egress;
 mod error;
 mod factory;
+mod fields;
 mod ids;
 pub mod layers;
 pub mod oaep;
@@ -23,6 +24,7 @@ pub use capability::{Capabilities, ContextBinding, How, KeyCapabilities, KeySpec
 pub use context::BoundContext;
 pub use error::{Error, ErrorKind, Retry};
 pub use factory::{ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin};
+pub use fields::Fields;
 pub use ids::{ConnectionId, DekId, Id, IdError, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
 pub use op::{Call, Op, Reply};

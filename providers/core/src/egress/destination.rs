@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use reqwest::Url;
 
 use super::EgressPolicy;
@@ -55,6 +56,19 @@ impl Destination {
             return Err(DestinationError::Path);
         }
         Ok(destination)
+    }
+
+    /// An address of the operator's own: held to the same form, but it may lead anywhere,
+    /// and over plain HTTP.
+    ///
+    /// # Errors
+    /// What is wrong with its form.
+    pub fn of_operator(address: &str) -> Result<Self, DestinationError> {
+        let everywhere = EgressPolicy {
+            allow: vec![Ipv4Net::default().into(), Ipv6Net::default().into()],
+            allow_plain_http: true,
+        };
+        Self::server(address, &everywhere)
     }
 
     fn parse(address: &str, policy: &EgressPolicy) -> Result<Self, DestinationError> {
@@ -216,6 +230,16 @@ mod tests {
         assert!(Destination::server("http://127.0.0.1:8200", &policy).is_ok());
         assert!(Destination::server("http://[::ffff:127.0.0.1]:8200", &policy).is_ok());
         assert_eq!(Destination::server("http://10.0.0.1", &policy), Err(DestinationError::Refused));
+    }
+
+    #[test]
+    fn the_operators_own_address_leads_anywhere_in_the_same_form() {
+        for address in ["http://127.0.0.1:4566", "https://10.0.0.1/kms", "http://[::1]:1", "https://kms.example"] {
+            assert!(Destination::of_operator(address).is_ok(), "{address}");
+        }
+        for address in ["", "kms.example", "ftp://kms.example", "http://user@kms.example", "http://kms.example/?a"] {
+            assert!(Destination::of_operator(address).is_err(), "{address}");
+        }
     }
 
     #[test]
