@@ -2,6 +2,8 @@
 //! proxies, and servers that answer too much, too late or with a stranger's certificate.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+mod tls;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -13,7 +15,6 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -63,6 +64,7 @@ fn egress(lookup: &Arc<Script>) -> Egress {
 fn options() -> Options {
     Options {
         authorities: Authorities::Only(Vec::new()),
+        identity: None,
         proxy: None,
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(20),
@@ -275,60 +277,4 @@ async fn the_environments_proxy_is_not_taken() {
     let output = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!((visits(&target).await, visits(&proxy).await), (1, 0));
-}
-
-/// A TLS server for `kms.test` with a certificate of its own making; the PEM of it.
-async fn tls_server() -> (SocketAddr, String) {
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["kms.test".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            // A client that does not trust us hangs up.
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let mut request = [0; 1024];
-            if stream.read(&mut request).await.is_ok() {
-                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-                let _ = stream.shutdown().await;
-            }
-        }
-    });
-    (address, cert.pem())
-}
-
-#[tokio::test]
-async fn a_certificate_counts_only_under_the_connections_own_authorities_and_name() {
-    let lookup = Script::new(&[&["127.0.0.1"]]);
-    let egress = egress(&lookup);
-    let (address, pem) = tls_server().await;
-    let (_, strangers) = tls_server().await;
-    for (host, pem, trusted) in [
-        ("kms.test", &pem, true),
-        ("kms.test", &strangers, false),
-        ("other.test", &pem, false),
-    ] {
-        let own = Options {
-            authorities: Authorities::from_pem(pem).unwrap(),
-            ..options()
-        };
-        let destination = egress.destination(&format!("https://{host}:{}", address.port())).unwrap();
-        let result = get(&egress.client(destination, own).unwrap()).await;
-        if trusted {
-            assert_eq!(result.unwrap().status, 204);
-        } else {
-            assert!(
-                matches!(result, Err(SendError::Untrusted(_))),
-                "{host}: {:?}",
-                result.map(|answer| answer.status)
-            );
-        }
-    }
-    assert!(Authorities::from_pem("").is_none());
-    assert!(Authorities::from_pem("no certificate").is_none());
 }
