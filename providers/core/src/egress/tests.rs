@@ -142,7 +142,9 @@ async fn a_name_of_special_addresses_alone_is_refused_in_every_form() {
     for address in [
         "127.0.0.2",
         "::ffff:127.0.0.2",
+        "::127.0.0.2",
         "64:ff9b::7f00:2",
+        "2002:7f00:2::",
         "169.254.169.254",
         "fe80::1",
         "::1",
@@ -194,25 +196,56 @@ async fn an_answer_has_a_bound_whether_its_length_is_announced_or_not() {
     assert_eq!(get(&client(&lookup, &fits.uri())).await.unwrap().body.len(), 1024);
     assert!(matches!(get(&client(&lookup, &announced.uri())).await, Err(SendError::TooLong)));
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let endless = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
-        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-        let mut sent = stream.write_all(head).await;
-        // Until the client hangs up.
-        while sent.is_ok() {
-            sent = stream.write_all(b"100\r\n").await;
-            sent = sent.and(stream.write_all(&[b'a'; 256]).await);
-            sent = sent.and(stream.write_all(b"\r\n").await);
-        }
-    });
+    let chunk = format!("100\r\n{}\r\n", "a".repeat(256));
+    let unannounced = endless("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk, Duration::ZERO).await;
     assert!(matches!(
-        get(&client(&lookup, &format!("http://{address}"))).await,
+        get(&client(&lookup, &format!("http://{unannounced}"))).await,
         Err(SendError::TooLong)
     ));
-    endless.await.unwrap();
+}
+
+/// A server that sends the head, and then the same piece for ever.
+async fn endless(head: &'static str, piece: String, pause: Duration) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+        let mut sent = stream.write_all(head.as_bytes()).await;
+        while sent.is_ok() {
+            sent = stream.write_all(piece.as_bytes()).await;
+            tokio::time::sleep(pause).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn neither_endless_headers_nor_a_body_in_drops_hold_a_call() {
+    let lookup = Script::new(&[]);
+    let headers = endless("HTTP/1.1 200 OK\r\n", format!("a: {}\r\n", "a".repeat(4096)), Duration::ZERO).await;
+    let result = get(&client(&lookup, &format!("http://{headers}"))).await;
+    assert!(
+        matches!(result, Err(SendError::Unreachable(_))),
+        "{:?}",
+        result.map(|answer| answer.status)
+    );
+
+    let drops = endless(
+        "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n",
+        "a".to_owned(),
+        Duration::from_millis(20),
+    )
+    .await;
+    let egress = egress(&lookup);
+    let short = Options {
+        timeout: Duration::from_millis(300),
+        ..options()
+    };
+    let client = egress
+        .client(egress.destination(&format!("http://{drops}")).unwrap(), short)
+        .unwrap();
+    assert!(matches!(get(&client).await, Err(SendError::Timeout)));
 }
 
 #[tokio::test]
