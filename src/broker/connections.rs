@@ -38,6 +38,8 @@ pub struct CheckReport {
     pub rights: Vec<claviger_provider::RightReport>,
     /// The least-privilege policy to paste at the provider, where there is such a thing.
     pub policy: Option<String>,
+    /// What can be done where nothing answered as it should.
+    pub advice: Option<&'static str>,
 }
 
 impl Broker {
@@ -212,6 +214,7 @@ impl Broker {
                 detail: probe.detail,
                 rights: probe.rights,
                 policy: probe.policy,
+                advice: None,
             },
             Err(error) => {
                 let failure = Failure::from(error);
@@ -220,6 +223,7 @@ impl Broker {
                     detail: failure.detail.into_owned(),
                     rights: Vec::new(),
                     policy: None,
+                    advice: failure.advice,
                 }
             }
         };

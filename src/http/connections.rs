@@ -157,6 +157,8 @@ pub struct CheckShown {
     pub rights: Vec<RightShown>,
     /// The least-privilege policy to paste at the provider; null where there is no such thing.
     pub policy: Option<String>,
+    /// What can be done where the provider did not answer as it should; null otherwise.
+    pub what_to_do: Option<&'static str>,
 }
 
 /// One right.
@@ -328,11 +330,13 @@ pub async fn check(ask: Ask) -> Result<Reply, Failure> {
              detail,
              rights,
              policy,
+             advice,
          }| CheckShown {
             reachable,
             detail,
             rights: rights.into_iter().map(Into::into).collect(),
             policy,
+            what_to_do: advice,
         },
     )
 }

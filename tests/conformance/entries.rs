@@ -71,9 +71,26 @@ fn fake_absent() -> Option<&'static str> {
     (!cfg!(feature = "testkit")).then_some("this binary was built without the feature testkit")
 }
 
-/// The server that `tests/backends/openbao/start` started.
+/// The server that `tests/backends/openbao/start` started; with `TLS_`, that of `start --tls`.
 fn openbao(variable: &str) -> Option<String> {
     std::env::var(format!("CLAVIGER_TEST_OPENBAO_{variable}")).ok()
+}
+
+fn openbao_settings() -> Value {
+    json!({"address": openbao("ADDRESS"), "auth": {"token": openbao("TOKEN")}})
+}
+
+/// With a token that has the least privilege.
+fn openbao_tls_settings() -> Value {
+    let ca = openbao("TLS_FOLDER").and_then(|folder| std::fs::read_to_string(format!("{folder}/ca.pem")).ok());
+    json!({"address": openbao("TLS_ADDRESS"), "ca": ca, "auth": {"token": openbao("TLS_LIMITED_TOKEN")}})
+}
+
+fn openbao_tls_absent() -> Option<&'static str> {
+    let there = ["TLS_ADDRESS", "TLS_LIMITED_TOKEN", "TLS_FOLDER"]
+        .iter()
+        .all(|name| openbao(name).is_some());
+    (!there).then_some("CLAVIGER_TEST_OPENBAO_TLS_ADDRESS, _LIMITED_TOKEN and _FOLDER name no server")
 }
 
 fn openbao_absent() -> Option<&'static str> {
@@ -114,7 +131,27 @@ pub const ENTRIES: &[Entry] = &[
         provider: "vault",
         absent: openbao_absent,
         start: Start::Serve,
-        settings: || json!({"address": openbao("ADDRESS"), "auth": {"token": openbao("TOKEN")}}),
+        settings: openbao_settings,
+        spec: "aes-256",
+        inside: false,
+        differences: &[],
+    },
+    Entry {
+        name: "openbao-rsa",
+        provider: "vault",
+        absent: openbao_absent,
+        start: Start::Serve,
+        settings: openbao_settings,
+        spec: "rsa-3072",
+        inside: false,
+        differences: &[],
+    },
+    Entry {
+        name: "openbao-tls",
+        provider: "vault",
+        absent: openbao_tls_absent,
+        start: Start::Serve,
+        settings: openbao_tls_settings,
         spec: "aes-256",
         inside: false,
         differences: &[],

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{BoundContext, Call, Capabilities, ConnectionId, Error, ProviderKind, Secret, TenantId, Wrapped};
+use crate::{BoundContext, Call, Capabilities, ConnectionId, Error, KeySpec, ProviderKind, Secret, TenantId, Wrapped};
 
 /// A setting that cannot be used. It names the place and what belongs there, never the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub trait Factory: Send + Sync + 'static {
     /// How a recipient is opened without the gateway: commands of the provider's own tool for
     /// a POSIX shell, the last of which prints the data key in base64. `settings` are those
     /// of the key's connection. Empty where the provider has no such tool.
-    fn way_out(&self, _settings: &str, _wrapped: &Wrapped, _context: &BoundContext) -> Vec<String> {
+    fn way_out(&self, _settings: &str, _spec: KeySpec, _wrapped: &Wrapped, _context: &BoundContext) -> Vec<String> {
         Vec::new()
     }
 }

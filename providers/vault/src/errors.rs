@@ -39,6 +39,8 @@ enum Meaning {
     VersionOff,
     SoftDeleted,
     Rejected,
+    /// Associated data for a key that binds none.
+    BindsNothing,
 }
 
 /// The key type that is sent with every encryption. The server looks at it only when it is
@@ -46,7 +48,7 @@ enum Meaning {
 pub(crate) const NO_UPSERT: &str = "never-create";
 
 /// Transit's sentences, of OpenBao 2.4 and Vault alike.
-const SENTENCES: [(&str, Meaning); 14] = [
+const SENTENCES: [(&str, Meaning); 18] = [
     ("unknown key type never-create", Meaning::NoKey),
     ("encryption key not found", Meaning::NoKey),
     ("key not found", Meaning::NoKey),
@@ -64,6 +66,19 @@ const SENTENCES: [(&str, Meaning); 14] = [
     ),
     ("refusing to use soft-deleted key", Meaning::SoftDeleted),
     ("cipher: message authentication failed", Meaning::Rejected),
+    ("chacha20poly1305: message authentication failed", Meaning::Rejected),
+    (
+        "failed to RSA decrypt the ciphertext: crypto/rsa: decryption error",
+        Meaning::Rejected,
+    ),
+    (
+        "'[0].associated_data' provided for non-AEAD cipher suite rsa-3072",
+        Meaning::BindsNothing,
+    ),
+    (
+        "'[0].associated_data' provided for non-AEAD cipher suite rsa-4096",
+        Meaning::BindsNothing,
+    ),
     ("invalid ciphertext: no prefix", Meaning::Rejected),
     ("invalid ciphertext: wrong number of fields", Meaning::Rejected),
     ("invalid ciphertext: version number could not be decoded", Meaning::Rejected),
@@ -95,6 +110,8 @@ impl Refusal {
             (Some(Meaning::SoftDeleted), _) => Error::new(ErrorKind::KeyState, doing)
                 .advice("The key is soft-deleted; its owner can restore it (keys/NAME/soft-delete-restore)."),
             (Some(Meaning::Rejected), _) => Error::new(ErrorKind::CiphertextRejected, doing),
+            (Some(Meaning::BindsNothing), _) => Error::new(ErrorKind::KeyState, doing)
+                .advice("The Transit key is of another type than when it was adopted: its owner has replaced it under the same name."),
             (None, 300..=399) => Error::new(ErrorKind::UpstreamProtocol, doing).advice(
                 "The server redirects, which is never followed: make a connection whose address is the active node's or a load balancer's.",
             ),
@@ -140,11 +157,27 @@ impl Sentence {
 }
 
 impl Failed {
+    /// Whether the key is one that binds no associated data, and was sent some.
+    pub(crate) fn binds_nothing(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.meaning() == Some(Meaning::BindsNothing),
+            Self::Unsent(_) | Self::NoLogin(_) | Self::Nonsense(_) => false,
+        }
+    }
+
     /// Whether the server refused the credential: what a new token may mend.
     pub(crate) fn denied(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.status == 403 && refusal.sentences.is_some(),
             Self::Unsent(_) | Self::NoLogin(_) | Self::Nonsense(_) => false,
+        }
+    }
+
+    /// Whether the server refused the login.
+    pub(crate) const fn is_login(&self) -> bool {
+        match self {
+            Self::NoLogin(_) => true,
+            Self::Refused(_) | Self::Unsent(_) | Self::Nonsense(_) => false,
         }
     }
 

@@ -4,17 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use claviger_provider::egress::{Authorities, Egress, Options};
+use claviger_provider::egress::{Authorities, ClientCertificate, Egress, Options};
 use claviger_provider::{
-    Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, ProviderKind, Secret, SettingsError, SettingsOrigin,
+    BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
+    SettingsError, SettingsOrigin, Wrapped,
 };
 
 use crate::api::{Api, Token};
 use crate::errors::fault;
+use crate::fields::wrong_at;
+use crate::kind::KeyType;
+use crate::leaving::way_out;
+use crate::login::Auth;
 use crate::names::{Path, Place};
 use crate::provider::{VaultProvider, capabilities};
 use crate::session::{Credential, LoginBody, Session};
-use crate::settings::{Auth, Settings, parse};
+use crate::settings::{Settings, parse, replace};
 
 /// The longest answer, in bytes: a key of 10,000 versions takes under 300 KiB.
 const MAX_ANSWER: usize = 1 << 20;
@@ -39,33 +44,45 @@ impl VaultFactory {
     /// `Misconfigured` when the settings cannot be used, or not any more under this policy.
     pub fn provider(&self, settings: &str, secrets: Vec<(String, Secret)>) -> Result<VaultProvider, Error> {
         let unusable = || fault(ErrorKind::Misconfigured, "the kept settings cannot be used");
-        let settings: Settings = serde_json::from_str(settings).map_err(|_| unusable())?;
-        let namespace = settings.namespace.as_deref().map(|text| Path::parse(text).ok_or_else(unusable));
-        let place = Place {
-            namespace: namespace.transpose()?,
-            mount: Path::parse(&settings.mount).ok_or_else(unusable)?,
+        let (settings, place) = kept(settings).ok_or_else(unusable)?;
+        let mut secrets = secrets;
+        let mut secret = |wanted: &str| {
+            let found = secrets
+                .iter()
+                .position(|(name, _)| name == wanted)
+                .map(|at| secrets.swap_remove(at).1);
+            found.ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
         };
-        let wanted = settings.auth.secret();
-        let secret = secrets.into_iter().find(|(name, _)| name == wanted).map(|(_, secret)| secret);
-        let secret = secret.ok_or_else(|| fault(ErrorKind::Misconfigured, "the connection's secret is missing"))?;
-        Token::new(&secret).ok_or_else(unusable)?;
         let mount = |text: &str| Path::parse(text).ok_or_else(unusable);
+        let mut identity = None;
         let credential = match &settings.auth {
-            Auth::Token {} => Credential::Token(secret),
+            Auth::Token {} => {
+                let token = secret("token")?;
+                Token::new(&token).ok_or_else(unusable)?;
+                Credential::Token(token)
+            }
             Auth::Approle { role_id, mount: at } => Credential::Login {
                 mount: mount(at)?,
                 body: LoginBody::Approle {
                     role_id: role_id.clone(),
-                    secret_id: secret,
+                    secret_id: secret("secret_id")?,
                 },
             },
             Auth::Jwt { role, mount: at } | Auth::Kubernetes { role, mount: at } => Credential::Login {
                 mount: mount(at)?,
                 body: LoginBody::Jwt {
                     role: role.clone(),
-                    jwt: secret,
+                    jwt: secret("jwt")?,
                 },
             },
+            Auth::Cert { name, mount: at } => {
+                let (certificate, key) = (secret("certificate")?, secret("key")?);
+                identity = Some(ClientCertificate::from_pem(certificate.expose(), key.expose()).ok_or_else(unusable)?);
+                Credential::Login {
+                    mount: mount(at)?,
+                    body: LoginBody::Cert { name: name.clone() },
+                }
+            }
         };
         // The operator's policy may have changed since the settings were taken.
         let refused = |error| fault(ErrorKind::Misconfigured, "the kept address is not taken any more").source(error);
@@ -77,6 +94,7 @@ impl VaultFactory {
         };
         let options = Options {
             authorities,
+            identity,
             proxy: proxy.transpose()?,
             connect_timeout: CONNECT,
             timeout: TOTAL,
@@ -85,11 +103,23 @@ impl VaultFactory {
         let client = self.egress.client(destination, options);
         let client = client.map_err(|error| fault(ErrorKind::Misconfigured, "no client can be made").source(error))?;
         let api = Api::new(client, place.namespace.as_ref()).ok_or_else(unusable)?;
-        Ok(VaultProvider {
-            session: Session::new(api, credential),
+        Ok(VaultProvider::new(
+            Session::new(api, credential),
             place,
-        })
+            settings.symmetric_key_type,
+        ))
     }
+}
+
+/// Kept settings, and the place that they name.
+fn kept(settings: &str) -> Option<(Settings, Place)> {
+    let settings: Settings = serde_json::from_str(settings).ok()?;
+    let namespace = match settings.namespace.as_deref() {
+        Some(text) => Some(Path::parse(text)?),
+        None => None,
+    };
+    let mount = Path::parse(&settings.mount)?;
+    Some((settings, Place { namespace, mount }))
 }
 
 #[async_trait]
@@ -106,7 +136,22 @@ impl Factory for VaultFactory {
         parse(settings, &self.egress)
     }
 
+    fn replace_secrets(&self, public: &str, given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
+        match kept(public) {
+            Some((settings, _)) => replace(&settings, given),
+            None => Err(vec![wrong_at(String::new(), "a connection whose kept settings can be read")]),
+        }
+    }
+
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::new(self.provider(parts.settings, parts.secrets)?))
+    }
+
+    fn way_out(&self, settings: &str, spec: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+        let commands = kept(settings).and_then(|(settings, place)| {
+            let kind = KeyType::of(spec, settings.symmetric_key_type);
+            way_out(&settings, &place, wrapped, context, kind)
+        });
+        commands.unwrap_or_default()
     }
 }

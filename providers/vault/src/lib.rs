@@ -4,9 +4,14 @@
 mod api;
 mod errors;
 mod factory;
+mod fields;
+mod kind;
+mod leaving;
+mod login;
 mod names;
 mod probe;
 mod provider;
+mod rights;
 mod session;
 mod settings;
 mod transit;

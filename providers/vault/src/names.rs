@@ -5,6 +5,8 @@ use claviger_provider::KeyId;
 /// The longest namespace and mount path together with the key's name stay under the 512
 /// bytes that an envelope takes.
 const MAX_PATH: usize = 128;
+/// What the names of keys that were made here begin with.
+const MADE: &str = "claviger-";
 /// The longest name of a key.
 const MAX_KEY: usize = 128;
 
@@ -30,13 +32,18 @@ impl Path {
 }
 
 /// The name of a key, by Transit's own rule: `\w(([\w-.]+)?\w)?`, at most 128 bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct KeyName(String);
 
 impl KeyName {
     /// The name of the key that is made for a logical key.
     pub(crate) fn made(key: KeyId) -> Self {
-        Self(format!("claviger-{key}"))
+        Self(format!("{MADE}{key}"))
+    }
+
+    /// Whether it is named like a key that was made here.
+    pub(crate) fn is_made(&self) -> bool {
+        self.0.starts_with(MADE)
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {

@@ -1,17 +1,18 @@
-//! What a check finds out without acting on any key, and the least policy to paste.
+//! What a check finds out without changing any key: rights, the state of the token, and a
+//! canary through each key that the connection has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use claviger_provider::{Error, ErrorKind, Finding, KeyId, Probe, RightReport};
+use claviger_provider::{BoundContext, Error, ErrorKind, Finding, Kek, OpContext, Probe, Provider, RightReport, Secret};
+use futures::future::try_join_all;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::api::{Reply, Request};
 use crate::errors::{Failed, fault};
-use crate::names::{KeyName, Place};
+use crate::names::KeyName;
 use crate::provider::VaultProvider;
-
-const HOW: &str = "sys/capabilities-self";
+use crate::rights::{judged, policy, rights, untold};
 
 #[derive(Deserialize)]
 struct Health {
@@ -28,94 +29,120 @@ struct Mount {
     kind: String,
 }
 
-/// A path, and what is asked about it.
-struct Right {
-    operation: &'static str,
-    path: String,
-    capability: &'static str,
-    /// Whether the gateway uses it; otherwise it would better be taken away.
-    used: bool,
-}
-
-fn rights(place: &Place) -> Vec<Right> {
-    let mount = place.mount.as_str();
-    // Named like a key that we would make; it does not exist.
-    let key = KeyName::made(KeyId::from_bytes([0; 16]));
-    let key = key.as_str();
-    let right = |operation, path: String, capability, used| Right {
-        operation,
-        path,
-        capability,
-        used,
-    };
-    let needed = |operation, path, capability| right(operation, path, capability, true);
-    let unused = |operation, path, capability| right(operation, path, capability, false);
-    vec![
-        needed("wrap_key", format!("{mount}/encrypt/{key}"), "update"),
-        needed("unwrap_key", format!("{mount}/decrypt/{key}"), "update"),
-        needed("describe", format!("{mount}/keys/{key}"), "read"),
-        needed("create_key", format!("{mount}/keys/{key}"), "update"),
-        needed("rotate", format!("{mount}/keys/{key}/rotate"), "update"),
-        needed("look_up_token", "auth/token/lookup-self".to_owned(), "read"),
-        needed("renew_token", "auth/token/renew-self".to_owned(), "update"),
-        unused("delete_key", format!("{mount}/keys/{key}"), "delete"),
-        unused("configure_key", format!("{mount}/keys/{key}/config"), "update"),
-        unused("trim_key", format!("{mount}/keys/{key}/trim"), "update"),
-        unused("export_key", format!("{mount}/export/encryption-key/{key}"), "read"),
-        unused("back_up_key", format!("{mount}/backup/{key}"), "read"),
-        unused("make_key_by_encrypting", format!("{mount}/encrypt/{key}"), "create"),
-        unused("generate_at_provider", format!("{mount}/datakey/plaintext/{key}"), "update"),
-        unused("rewrap_at_provider", format!("{mount}/rewrap/{key}"), "update"),
-    ]
-}
-
-/// The smallest policy under which everything works, in Vault's own language.
-pub(crate) fn policy(place: &Place) -> String {
-    let mount = place.mount.as_str();
-    let namespace = place.namespace.as_ref().map(|path| format!(" in the namespace {}", path.as_str()));
-    let namespace = namespace.unwrap_or_default();
-    format!(
-        "# The least that Claviger needs{namespace}. `keys/+` is every key of the engine: give Claviger one of its own.\n\
-         # A key of yours that it is to adopt needs the encrypt and decrypt lines under its own name.\n\
-         path \"{mount}/keys/+\" {{ capabilities = [\"read\", \"update\"] }}\n\
-         path \"{mount}/keys/+/rotate\" {{ capabilities = [\"update\"] }}\n\
-         path \"{mount}/encrypt/claviger-*\" {{ capabilities = [\"update\"] }}\n\
-         path \"{mount}/decrypt/claviger-*\" {{ capabilities = [\"update\"] }}\n\
-         path \"sys/capabilities-self\" {{ capabilities = [\"update\"] }}\n\
-         path \"auth/token/lookup-self\" {{ capabilities = [\"read\"] }}\n\
-         path \"auth/token/renew-self\" {{ capabilities = [\"update\"] }}\n"
-    )
-}
-
-pub(crate) async fn probe(provider: &VaultProvider) -> Result<Probe, Error> {
+/// # Errors
+/// When the server is not reached, is no Transit engine, or does not take the credential.
+pub(crate) async fn probe(provider: &VaultProvider, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
     let detail = health(provider).await?;
-    mount_is_transit(provider).await?;
-    let rights = rights(&provider.place);
-    let paths: Vec<&str> = rights.iter().map(|right| right.path.as_str()).collect();
+    // A key id of another place is none of ours; two logical keys never stand on one.
+    let keys: BTreeSet<KeyName> = keks.iter().filter_map(|kek| provider.name(&kek.key).ok()).collect();
+    let keys: Vec<KeyName> = keys.into_iter().collect();
+    let asked = rights(&provider.place, &keys);
+    let paths: Vec<&str> = asked.iter().map(|right| right.path.as_str()).collect();
     let doing = "ask for the rights";
     let request = Request::post(&["sys", "capabilities-self"], &json!({"paths": paths})).map_err(|failed| failed.into_error(doing))?;
-    let result = provider.session.call::<BTreeMap<String, Vec<String>>>(request).await;
-    let told = match result {
-        Ok(reply) => Some(reply.data().map_err(|failed| failed.into_error(doing))?),
-        Err(refused) if refused.denied() => {
-            let alive = provider.session.alive().await.map_err(|failed| failed.into_error(doing))?;
-            if !alive {
-                return Err(refused.into_error(doing).advice(
-                    "The server does not know the token: it has expired, was revoked, or is a wrapping token that must be unwrapped first.",
-                ));
-            }
-            None
-        }
-        Err(other) => return Err(other.into_error(doing)),
+    let mut reports = match provider.session.call::<BTreeMap<String, Vec<String>>>(request).await {
+        Ok(reply) => judged(&asked, &reply.data().map_err(|failed| failed.into_error(doing))?),
+        Err(failed) => match credential_fault(provider, failed).await? {
+            Some(error) => return Err(error),
+            None => untold(&asked),
+        },
     };
+    mount_is_transit(provider).await?;
+    reports.extend(ending(provider).await?);
+    reports.extend(try_join_all(keks.iter().map(|kek| canary(provider, cx, kek))).await?);
     Ok(Probe {
         detail,
-        rights: match told {
-            Some(told) => judged(&rights, &told),
-            None => untold(&rights),
-        },
-        policy: Some(policy(&provider.place)),
+        rights: reports,
+        policy: Some(policy(&provider.place, &keys)),
     })
+}
+
+/// What is wrong with the credential itself, `None` if it is only not allowed to ask.
+async fn credential_fault(provider: &VaultProvider, failed: Failed) -> Result<Option<Error>, Error> {
+    let doing = "ask for the rights";
+    let refused = failed.denied();
+    if !refused && !failed.is_login() {
+        return Err(failed.into_error(doing));
+    }
+    if provider.session.is_wrapped().await.map_err(|failed| failed.into_error(doing))? {
+        return Ok(Some(failed.into_error(doing).advice(
+            "The connection's secret is a wrapping token: unwrap it once (`bao unwrap`) and give the connection what comes out.",
+        )));
+    }
+    if refused && provider.session.alive().await.map_err(|failed| failed.into_error(doing))? {
+        return Ok(None);
+    }
+    let error = failed.into_error(doing);
+    Ok(Some(if refused {
+        error.advice("The server does not know the connection's token: it has expired or was revoked. Give the connection another one.")
+    } else {
+        error
+    }))
+}
+
+/// What is to be said of a token that nothing can keep alive.
+async fn ending(provider: &VaultProvider) -> Result<Option<RightReport>, Error> {
+    let ending = provider.session.ending().await;
+    let ending = ending.map_err(|failed| failed.into_error("look up the token"))?;
+    Ok(ending.map(|seconds| RightReport {
+        operation: "keep_token",
+        finding: Finding::Denied,
+        how: "auth/token/lookup-self".to_owned(),
+        advice: Some(format!(
+            "The token ends in {seconds} s and cannot be renewed for longer: give the connection a periodic token, or a login."
+        )),
+    }))
+}
+
+/// Wraps and unwraps random bytes with a key of the connection. Never makes one.
+async fn canary(provider: &VaultProvider, cx: &OpContext, kek: &Kek) -> Result<RightReport, Error> {
+    // The empty map: what the gateway writes as context always has members.
+    let context = BoundContext::new(BTreeMap::new(), vec![0xa0]);
+    let tried = async {
+        provider
+            .existing(&provider.name(&kek.key)?, "describe")
+            .await?
+            .usable(provider.type_of(kek.spec))?;
+        let dek = Secret::random(32);
+        let wrapped = provider.wrap_key(cx, kek, &dek, &context).await?;
+        let opened = provider.unwrap_key(cx, &wrapped, &context).await?;
+        if opened == dek {
+            Ok(())
+        } else {
+            Err(fault(ErrorKind::UpstreamProtocol, "another key came back"))
+        }
+    };
+    let report = |finding, advice| RightReport {
+        operation: "canary",
+        finding,
+        how: format!("random bytes wrapped and unwrapped with {}", kek.key.id),
+        advice,
+    };
+    match tried.await {
+        Ok(()) => Ok(report(Finding::Granted, None)),
+        Err(error) => match error.kind {
+            ErrorKind::InvalidInput
+            | ErrorKind::KeyNotFound
+            | ErrorKind::KeyState
+            | ErrorKind::CiphertextRejected
+            | ErrorKind::ProviderDenied
+            | ErrorKind::Misconfigured => {
+                let told = error.advice.map_or_else(|| error.to_string(), str::to_owned);
+                Ok(report(Finding::Denied, Some(told)))
+            }
+            // These say nothing about the key.
+            ErrorKind::Conflict
+            | ErrorKind::TooLarge
+            | ErrorKind::RateLimited
+            | ErrorKind::ExternalDenied
+            | ErrorKind::UpstreamUnavailable
+            | ErrorKind::CircuitOpen
+            | ErrorKind::UpstreamProtocol
+            | ErrorKind::UpstreamTimeout
+            | ErrorKind::Unsupported
+            | ErrorKind::Internal => Err(error),
+        },
+    }
 }
 
 /// One line about the server.
@@ -152,60 +179,4 @@ async fn mount_is_transit(provider: &VaultProvider) -> Result<(), Error> {
         Err(Failed::Refused(_)) => Ok(()),
         Err(other) => Err(other.into_error(doing)),
     }
-}
-
-fn judged(rights: &[Right], told: &BTreeMap<String, Vec<String>>) -> Vec<RightReport> {
-    let has = |path: &str, wanted: &str| {
-        told.get(path)
-            .is_some_and(|list| list.iter().any(|capability| capability == wanted))
-    };
-    let report = |right: &Right, finding, advice| RightReport {
-        operation: right.operation,
-        finding,
-        how: format!("{HOW}: {} on {}", right.capability, right.path),
-        advice,
-    };
-    if rights.iter().any(|right| has(&right.path, "root")) {
-        let mut reports: Vec<RightReport> = rights
-            .iter()
-            .filter(|right| right.used)
-            .map(|right| report(right, Finding::Granted, None))
-            .collect();
-        reports.push(RightReport {
-            operation: "root",
-            finding: Finding::Excessive,
-            how: HOW.to_owned(),
-            advice: Some("The token is a root token: give the connection one with the printed policy alone.".to_owned()),
-        });
-        return reports;
-    }
-    let granted = |right: &Right| has(&right.path, right.capability);
-    rights
-        .iter()
-        .filter_map(|right| match (right.used, granted(right)) {
-            (true, true) => Some(report(right, Finding::Granted, None)),
-            (true, false) => {
-                let advice = format!("Grant \"{}\" on \"{}\", as in the printed policy.", right.capability, right.path);
-                Some(report(right, Finding::Denied, Some(advice)))
-            }
-            (false, true) => {
-                let advice = format!("Take away \"{}\" on \"{}\": Claviger never uses it.", right.capability, right.path);
-                Some(report(right, Finding::Excessive, Some(advice)))
-            }
-            (false, false) => None,
-        })
-        .collect()
-}
-
-fn untold(rights: &[Right]) -> Vec<RightReport> {
-    rights
-        .iter()
-        .filter(|right| right.used)
-        .map(|right| RightReport {
-            operation: right.operation,
-            finding: Finding::NotTestable,
-            how: format!("{HOW} was refused"),
-            advice: Some("Grant \"update\" on \"sys/capabilities-self\", as in the printed policy.".to_owned()),
-        })
-        .collect()
 }

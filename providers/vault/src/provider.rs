@@ -1,5 +1,6 @@
 //! The provider on one Transit engine.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,30 +10,52 @@ use claviger_provider::{
     Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyRequest,
     KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, Secret, Wrapped,
 };
+use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 use crate::api::{Reply, Request};
 use crate::errors::{Failed, NO_UPSERT, fault};
+use crate::kind::{KeyType, Symmetric};
 use crate::names::{KeyName, Place};
 use crate::session::{Ignored, Session};
-use crate::transit::{Ciphertext, Create, Decrypt, Decrypted, Encrypt, Encrypted, KEY_TYPE, Key, version};
+use crate::transit::{Ciphertext, Create, Decrypt, Decrypted, Encrypt, Encrypted, Key, version};
 
 /// The most bytes of one wrap: what the REST API takes.
 const MAX_PLAINTEXT: usize = 4096;
+/// How many keys are remembered as ones that bind no context. Beyond it, an unwrap with
+/// another such key costs a call more.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// What can be done with keys of one specification.
+const fn of(spec: KeySpec) -> KeyCapabilities {
+    KeyCapabilities {
+        spec,
+        wrap: How::InsideProvider,
+        // The server's own `datakey` and `rewrap` ignore associated data.
+        generate_data_key: How::ThroughMemory,
+        rewrap: How::ThroughMemory,
+        context: match spec {
+            KeySpec::Aes256 => ContextBinding::AssociatedData,
+            KeySpec::Rsa3072 | KeySpec::Rsa4096 => ContextBinding::CommitmentOnly,
+        },
+        rotation: Some(Rotation::InPlace),
+        max_plaintext: max_plaintext(spec),
+    }
+}
+
+/// RSAES-OAEP takes the modulus less twice the digest and two bytes (RFC 8017, 7.1.1).
+const fn max_plaintext(spec: KeySpec) -> usize {
+    match spec {
+        KeySpec::Aes256 => MAX_PLAINTEXT,
+        KeySpec::Rsa3072 => 3072 / 8 - 2 * 32 - 2,
+        KeySpec::Rsa4096 => 4096 / 8 - 2 * 32 - 2,
+    }
+}
 
 /// What every connection of this family can do.
 pub(crate) fn capabilities() -> Capabilities {
     Capabilities {
-        keys: vec![KeyCapabilities {
-            spec: KeySpec::Aes256,
-            wrap: How::InsideProvider,
-            // The server's own `datakey` and `rewrap` ignore associated data.
-            generate_data_key: How::ThroughMemory,
-            rewrap: How::ThroughMemory,
-            context: ContextBinding::AssociatedData,
-            rotation: Some(Rotation::InPlace),
-            max_plaintext: MAX_PLAINTEXT,
-        }],
+        keys: KeySpec::ALL.into_iter().map(of).collect(),
         create_key: true,
         set_state: false,
         schedule_deletion: false,
@@ -44,9 +67,37 @@ pub(crate) fn capabilities() -> Capabilities {
 pub struct VaultProvider {
     pub(crate) session: Arc<Session>,
     pub(crate) place: Place,
+    symmetric: Symmetric,
+    /// Keys that bind no context. A blob does not tell its key's type, and the server refuses
+    /// a context where none is bound.
+    unbound: RwLock<HashSet<KeyName>>,
 }
 
 impl VaultProvider {
+    pub(crate) fn new(session: Arc<Session>, place: Place, symmetric: Symmetric) -> Self {
+        Self {
+            session,
+            place,
+            symmetric,
+            unbound: RwLock::default(),
+        }
+    }
+
+    /// The type of keys of this specification.
+    pub(crate) const fn type_of(&self, spec: KeySpec) -> KeyType {
+        KeyType::of(spec, self.symmetric)
+    }
+
+    /// Notes a key that binds no context.
+    fn remember(&self, name: &KeyName) {
+        if !self.unbound.read().contains(name) {
+            let mut unbound = self.unbound.write();
+            if unbound.len() < MAX_REMEMBERED {
+                unbound.insert(name.clone());
+            }
+        }
+    }
+
     /// The path below the engine's mount.
     pub(crate) fn path<'a>(&'a self, below: &[&'a str]) -> Vec<&'a str> {
         self.place.mount.segments().chain(below.iter().copied()).collect()
@@ -63,18 +114,29 @@ impl VaultProvider {
         }
     }
 
-    async fn existing(&self, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
+    pub(crate) async fn existing(&self, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
         self.read(name, doing).await?.ok_or_else(|| fault(ErrorKind::KeyNotFound, doing))
     }
 
-    async fn described(&self, name: &KeyName, doing: &'static str) -> Result<KeyDescription, Error> {
+    async fn described(&self, name: &KeyName, kind: KeyType, doing: &'static str) -> Result<KeyDescription, Error> {
         let key = self.existing(name, doing).await?;
-        key.usable()?;
-        key.describe(&self.place, name)
+        key.usable(kind)?;
+        key.describe(&self.place, name, kind)
+    }
+
+    /// One decryption, with the context where the key binds one.
+    async fn decrypt(&self, name: &KeyName, ciphertext: &str, context: Option<&BoundContext>) -> Result<Reply<Decrypted>, Failed> {
+        let associated_data = context.map(|context| STANDARD.encode(context.bytes()));
+        let body = Decrypt {
+            ciphertext,
+            associated_data: associated_data.as_deref(),
+        };
+        let path = self.path(&["decrypt", name.as_str()]);
+        self.session.call(Request::post(&path, &body)?).await
     }
 
     /// The key that a provider key id names: another engine's is no key of ours.
-    fn name(&self, key: &ProviderKeyRef) -> Result<KeyName, Error> {
+    pub(crate) fn name(&self, key: &ProviderKeyRef) -> Result<KeyName, Error> {
         self.place
             .key(&key.id)
             .ok_or_else(|| fault(ErrorKind::KeyNotFound, "a key id of another place"))
@@ -91,7 +153,7 @@ impl VaultProvider {
         }
     }
 
-    async fn adopt(&self, name: &str) -> Result<KeyDescription, Error> {
+    async fn adopt(&self, name: &str, kind: KeyType) -> Result<KeyDescription, Error> {
         let doing = "adopt a key";
         let name = KeyName::parse(name).or_else(|| self.place.key(name)).ok_or_else(|| {
             fault(ErrorKind::InvalidInput, doing)
@@ -100,8 +162,8 @@ impl VaultProvider {
         let key = self.read(&name, doing).await?.ok_or_else(|| {
             fault(ErrorKind::KeyNotFound, doing).advice("There is no key of that name in the connection's Transit engine.")
         })?;
-        key.usable()?;
-        key.describe(&self.place, &name)
+        key.usable(kind)?;
+        key.describe(&self.place, &name, kind)
     }
 }
 
@@ -120,7 +182,7 @@ impl Provider for VaultProvider {
         if dek.is_empty() {
             return Err(fault(ErrorKind::InvalidInput, "an empty key"));
         }
-        if dek.len() > MAX_PLAINTEXT {
+        if dek.len() > max_plaintext(kek.spec) {
             return Err(fault(ErrorKind::TooLarge, "over the most bytes of one wrap"));
         }
         let name = self.name(&kek.key)?;
@@ -128,10 +190,15 @@ impl Provider for VaultProvider {
             "" => None,
             text => Some(version(text).ok_or_else(|| fault(ErrorKind::KeyNotFound, "no such version"))?),
         };
+        let kind = self.type_of(kek.spec);
+        if !kind.binds_context() {
+            self.remember(&name);
+        }
         let plaintext = Zeroizing::new(STANDARD.encode(dek.expose()));
+        let associated_data = kind.binds_context().then(|| STANDARD.encode(context.bytes()));
         let body = Encrypt {
             plaintext: &plaintext,
-            associated_data: &STANDARD.encode(context.bytes()),
+            associated_data: associated_data.as_deref(),
             key_version: wanted.unwrap_or(0),
             key_type: NO_UPSERT,
         };
@@ -178,13 +245,15 @@ impl Provider for VaultProvider {
                 false => fault(ErrorKind::KeyNotFound, "no such version"),
             });
         }
-        let body = Decrypt {
-            ciphertext: text,
-            associated_data: &STANDARD.encode(context.bytes()),
+        let bound = !self.unbound.read().contains(&name);
+        let reply = match self.decrypt(&name, text, bound.then_some(context)).await {
+            Err(failed) if failed.binds_nothing() => {
+                self.remember(&name);
+                self.decrypt(&name, text, None).await
+            }
+            other => other,
         };
-        let path = self.path(&["decrypt", name.as_str()]);
-        let request = Request::post(&path, &body).map_err(|failed| failed.into_error(doing))?;
-        let reply: Reply<Decrypted> = match self.session.call(request).await {
+        let reply = match reply {
             Ok(reply) => reply,
             Err(failed) => return Err(self.refused(failed, &name, doing).await),
         };
@@ -198,12 +267,9 @@ impl Provider for VaultProvider {
 
     async fn create_key(&self, _cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         let doing = "create a key";
-        match request.spec {
-            KeySpec::Aes256 => {}
-            KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(fault(ErrorKind::Unsupported, "a specification not declared")),
-        }
+        let kind = self.type_of(request.spec);
         if let Some(name) = &request.adopt {
-            return self.adopt(name).await;
+            return self.adopt(name, kind).await;
         }
         let name = KeyName::made(request.key_id);
         // The server answers a second creation with success.
@@ -211,7 +277,7 @@ impl Provider for VaultProvider {
             return Err(fault(ErrorKind::Conflict, doing));
         }
         let body = Create {
-            key_type: KEY_TYPE,
+            key_type: kind.as_str(),
             derived: false,
             exportable: false,
             allow_plaintext_backup: false,
@@ -226,7 +292,7 @@ impl Provider for VaultProvider {
         {
             return Err(fault(ErrorKind::Conflict, doing));
         }
-        self.described(&name, doing).await
+        self.described(&name, kind, doing).await
     }
 
     async fn rotate(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
@@ -236,14 +302,14 @@ impl Provider for VaultProvider {
         let path = self.path(&["keys", name.as_str(), "rotate"]);
         let request = Request::post(&path, &serde_json::json!({})).map_err(|failed| failed.into_error(doing))?;
         let _: Reply<Ignored> = self.session.call(request).await.map_err(|failed| failed.into_error(doing))?;
-        self.described(&name, doing).await
+        self.described(&name, self.type_of(kek.spec), doing).await
     }
 
     async fn describe(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        self.described(&self.name(&kek.key)?, "describe").await
+        self.described(&self.name(&kek.key)?, self.type_of(kek.spec), "describe").await
     }
 
-    async fn probe(&self, _cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
-        crate::probe::probe(self).await
+    async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+        crate::probe::probe(self, cx, keks).await
     }
 }

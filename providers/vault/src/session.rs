@@ -31,19 +31,34 @@ pub(crate) enum Credential {
 
 /// What a login sends.
 pub(crate) enum LoginBody {
-    Approle { role_id: String, secret_id: Secret },
-    Jwt { role: String, jwt: Secret },
+    Approle {
+        role_id: String,
+        secret_id: Secret,
+    },
+    Jwt {
+        role: String,
+        jwt: Secret,
+    },
+    /// The client certificate itself is shown while the connection is made.
+    Cert {
+        name: Option<String>,
+    },
 }
 
 impl Serialize for LoginBody {
     /// For the request alone; the bytes are wiped after it.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = |secret: &Secret| String::from_utf8_lossy(secret.expose()).into_owned();
         match self {
             Self::Approle { role_id, secret_id } => serializer.collect_map([("role_id", role_id.clone()), ("secret_id", text(secret_id))]),
             Self::Jwt { role, jwt } => serializer.collect_map([("role", role.clone()), ("jwt", text(jwt))]),
+            Self::Cert { name } => serializer.collect_map(name.iter().map(|name| ("name", name.clone()))),
         }
     }
+}
+
+/// A secret as text. The settings take none that is not.
+fn text(secret: &Secret) -> String {
+    String::from_utf8_lossy(secret.expose()).into_owned()
 }
 
 /// A token and its time.
@@ -96,6 +111,19 @@ struct SelfLookup {
     ttl: u64,
     #[serde(default)]
     renewable: bool,
+    /// Seconds; no renewal goes beyond it. 0 for none.
+    #[serde(default)]
+    explicit_max_ttl: u64,
+}
+
+/// What `sys/wrapping/lookup` takes.
+struct WrappingLookup<'a>(&'a Secret);
+
+impl Serialize for WrappingLookup<'_> {
+    /// For the request alone; the bytes are wiped after it.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([("token", text(self.0))])
+    }
 }
 
 /// An answer whose data nobody needs.
@@ -143,6 +171,40 @@ impl Session {
                 result
             }
             other => other,
+        }
+    }
+
+    /// Whether the credential's secret is a wrapping token, which somebody has to unwrap first.
+    /// The question does not use it up.
+    pub(crate) async fn is_wrapped(&self) -> Result<bool, Failed> {
+        let secret = match &self.credential {
+            Credential::Token(token) => token,
+            Credential::Login { body, .. } => match body {
+                LoginBody::Approle { secret_id, .. } => secret_id,
+                LoginBody::Jwt { jwt, .. } => jwt,
+                LoginBody::Cert { .. } => return Ok(false),
+            },
+        };
+        let request = Request::post(&["sys", "wrapping", "lookup"], &WrappingLookup(secret))?;
+        match self.api.call::<Ignored>(None, request).await {
+            Ok(_) => Ok(true),
+            Err(Failed::Refused(refusal)) if refusal.is_final() => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// In how many seconds the token ends, where nothing can keep it alive or replace it.
+    pub(crate) async fn ending(self: &Arc<Self>) -> Result<Option<u64>, Failed> {
+        match &self.credential {
+            Credential::Login { .. } => return Ok(None),
+            Credential::Token(_) => {}
+        }
+        let lease = self.lease().await?;
+        match self.look_up(&lease.token).await {
+            Ok(found) => Ok((found.ttl > 0 && (!found.renewable || found.explicit_max_ttl > 0)).then_some(found.ttl)),
+            // It may not ask; the rights say so.
+            Err(refused) if refused.denied() => Ok(None),
+            Err(other) => Err(other),
         }
     }
 

@@ -4,24 +4,26 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription};
+use chrono::DateTime;
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyState, ProviderKeyRef, VersionDescription};
 use serde::{Deserialize, Serialize};
 
 use crate::errors::fault;
+use crate::kind::KeyType;
 use crate::names::{KeyName, Place};
 
 /// The most versions of one key, as many as the gateway takes in one description.
 const MAX_VERSIONS: u64 = 10_000;
 /// The longest ciphertext that an envelope takes, in bytes.
 pub(crate) const MAX_CIPHERTEXT: usize = 6144;
-/// The only type that is made and adopted.
-pub(crate) const KEY_TYPE: &str = "aes256-gcm96";
 
 /// What `POST encrypt/NAME` takes.
 #[derive(Serialize)]
 pub(crate) struct Encrypt<'a> {
     pub(crate) plaintext: &'a str,
-    pub(crate) associated_data: &'a str,
+    /// Absent where the key's type binds none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) associated_data: Option<&'a str>,
     /// 0 for the newest.
     pub(crate) key_version: u64,
     #[serde(rename = "type")]
@@ -37,7 +39,9 @@ pub(crate) struct Encrypted {
 #[derive(Serialize)]
 pub(crate) struct Decrypt<'a> {
     pub(crate) ciphertext: &'a str,
-    pub(crate) associated_data: &'a str,
+    /// Absent where the key's type binds none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) associated_data: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -79,17 +83,41 @@ pub(crate) struct Key {
     imported_key: bool,
     #[serde(default)]
     imported_key_allow_rotation: bool,
-    /// Versions that can be decrypted with now, each with when it was made.
+    /// Versions that can be decrypted with now.
     #[serde(default)]
-    keys: BTreeMap<String, serde_json::Value>,
+    keys: BTreeMap<String, Version>,
+}
+
+/// What is told of a version. What has another form is let pass: it only dates the version.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Version {
+    /// Of a symmetric key: when it was made, in Unix seconds.
+    Symmetric(i64),
+    /// Of an RSA key, with its public half.
+    Rsa {
+        creation_time: String,
+    },
+    Other(serde::de::IgnoredAny),
+}
+
+impl Version {
+    /// When it was made, in Unix seconds.
+    fn created(&self) -> Option<i64> {
+        match self {
+            Self::Symmetric(seconds) => Some(*seconds),
+            Self::Rsa { creation_time } => Some(DateTime::parse_from_rfc3339(creation_time).ok()?.timestamp()),
+            Self::Other(_) => None,
+        }
+    }
 }
 
 impl Key {
-    /// Whether it can stand behind a logical key.
+    /// Whether it can stand behind a logical key of this type.
     ///
     /// # Errors
     /// What it lacks, with what to do.
-    pub(crate) fn usable(&self) -> Result<(), Error> {
+    pub(crate) fn usable(&self, wanted: KeyType) -> Result<(), Error> {
         let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a Transit key that is not fit").advice(advice));
         if self.derived || self.convergent_encryption {
             return unfit(
@@ -98,10 +126,10 @@ impl Key {
             );
         }
         if !(self.supports_encryption && self.supports_decryption) {
-            return unfit("The Transit key is not for encryption. Adopt a key of type aes256-gcm96.");
+            return unfit("The Transit key is not for encryption. Adopt a key of type aes256-gcm96, rsa-3072 or rsa-4096.");
         }
-        if self.key_type != KEY_TYPE {
-            return unfit("The Transit key has another type. Adopt a key of type aes256-gcm96.");
+        if self.key_type != wanted.as_str() {
+            return unfit(wanted.advice());
         }
         Ok(())
     }
@@ -128,7 +156,7 @@ impl Key {
     ///
     /// # Errors
     /// `UpstreamProtocol` for versions that make no sense.
-    pub(crate) fn describe(&self, place: &Place, name: &KeyName) -> Result<KeyDescription, Error> {
+    pub(crate) fn describe(&self, place: &Place, name: &KeyName, kind: KeyType) -> Result<KeyDescription, Error> {
         if !(1..=MAX_VERSIONS).contains(&self.latest_version) {
             return Err(fault(ErrorKind::UpstreamProtocol, "a key without versions, or with too many"));
         }
@@ -138,7 +166,7 @@ impl Key {
                 let number = version.to_string();
                 VersionDescription {
                     state: self.state(version),
-                    created: self.keys.get(&number).and_then(serde_json::Value::as_i64),
+                    created: self.keys.get(&number).and_then(Version::created),
                     key: ProviderKeyRef {
                         id: id.clone(),
                         version: number,
@@ -148,7 +176,7 @@ impl Key {
             .collect::<Vec<_>>();
         Ok(KeyDescription {
             id,
-            spec: KeySpec::Aes256,
+            spec: kind.spec(),
             state: if self.soft_deleted { KeyState::Disabled } else { KeyState::Enabled },
             primary: versions.len() - 1,
             versions,
@@ -199,7 +227,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{Ciphertext, Key, KeyName, Place};
+    use crate::kind::{KeyType, Symmetric};
     use crate::names::Path;
+
+    const AES: KeyType = KeyType::Symmetric(Symmetric::Aes256Gcm96);
+    const CHACHA: KeyType = KeyType::Symmetric(Symmetric::ChaCha20Poly1305);
 
     fn key(changes: &Value) -> Key {
         let mut key = json!({
@@ -220,7 +252,7 @@ mod tests {
             mount: Path::parse("transit").unwrap(),
         };
         let key = key(&json!({"min_available_version": 2, "min_decryption_version": 3, "keys": {"3": 20, "4": 30}}));
-        let described = key.describe(&place, &KeyName::parse("k").unwrap()).unwrap();
+        let described = key.describe(&place, &KeyName::parse("k").unwrap(), AES).unwrap();
         let states: Vec<_> = described.versions.iter().map(|version| (version.state, version.created)).collect();
         assert_eq!(
             states,
@@ -235,18 +267,44 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_the_wrong_kind_is_not_fit() {
-        assert!(key(&json!({})).usable().is_ok());
+    fn a_key_stands_behind_its_own_specification_alone() {
+        for wanted in [AES, CHACHA, KeyType::Rsa3072, KeyType::Rsa4096] {
+            for found in [
+                "aes256-gcm96",
+                "chacha20-poly1305",
+                "rsa-3072",
+                "rsa-4096",
+                "aes128-gcm96",
+                "rsa-2048",
+            ] {
+                match key(&json!({"type": found})).usable(wanted) {
+                    Ok(()) => assert_eq!(found, wanted.as_str()),
+                    Err(error) => assert!(found != wanted.as_str() && error.kind == ErrorKind::InvalidInput && error.advice.is_some()),
+                }
+            }
+        }
         for wrong in [
             json!({"derived": true}),
             json!({"convergent_encryption": true}),
             json!({"type": "ed25519", "supports_encryption": false, "supports_decryption": false}),
-            json!({"type": "rsa-3072"}),
-            json!({"type": "chacha20-poly1305"}),
         ] {
-            let error = key(&wrong).usable().unwrap_err();
+            let error = key(&wrong).usable(AES).unwrap_err();
             assert!(error.kind == ErrorKind::InvalidInput && error.advice.is_some(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn versions_are_dated_in_either_form() {
+        let keys =
+            json!({"1": 7, "2": {"creation_time": "2025-11-25T21:00:00.5Z", "public_key": ""}, "3": {"creation_time": "soon"}, "4": []});
+        let key = key(&json!({"type": "rsa-3072", "keys": keys}));
+        let place = Place {
+            namespace: None,
+            mount: Path::parse("transit").unwrap(),
+        };
+        let described = key.describe(&place, &KeyName::parse("k").unwrap(), KeyType::Rsa3072).unwrap();
+        let created: Vec<_> = described.versions.iter().map(|version| version.created).collect();
+        assert_eq!(created, [Some(7), Some(1_764_104_400), None, None]);
     }
 
     #[test]

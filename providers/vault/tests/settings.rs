@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{ErrorKind, Factory, SettingsError, SettingsOrigin};
+use claviger_provider::{ErrorKind, Factory, ParsedSettings, SettingsError, SettingsOrigin};
 use claviger_provider_vault::VaultFactory;
 use serde_json::{Value, json};
 
@@ -11,7 +11,11 @@ fn factory() -> VaultFactory {
 }
 
 fn wrong(settings: &Value) -> Vec<SettingsError> {
-    factory().parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap_err()
+    parse(settings).unwrap_err()
+}
+
+fn parse(settings: &Value) -> Result<ParsedSettings, Vec<SettingsError>> {
+    factory().parse(&settings.to_string(), SettingsOrigin::Tenant)
 }
 
 fn pointers(settings: &Value) -> Vec<String> {
@@ -31,7 +35,7 @@ fn secrets_are_parted_from_what_is_shown() {
     ] {
         let settings =
             json!({"address": "https://Vault.example:443", "namespace": "team/a", "proxy": "http://proxy.example:3128", "auth": auth});
-        let parsed = factory().parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
+        let parsed = parse(&settings).unwrap();
         assert!(!parsed.public.contains("hidden"));
         let public: Value = serde_json::from_str(&parsed.public).unwrap();
         let expected = json!({
@@ -43,6 +47,105 @@ fn secrets_are_parted_from_what_is_shown() {
             panic!("one secret")
         };
         assert_eq!((kept.as_str(), secret.expose()), (name, b"hidden".as_slice()));
+    }
+}
+
+/// A client certificate and its key, as PEM.
+fn certificate() -> (String, String) {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let made = rcgen::generate_simple_self_signed(["claviger".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[test]
+fn a_client_certificate_is_kept_with_its_key() {
+    let (certificate, key) = certificate();
+    let with = |auth: Value| json!({"address": "https://v.example", "auth": {"cert": auth}});
+    for (more, shown) in [
+        (json!({}), json!({"cert": {"mount": "cert"}})),
+        (
+            json!({"name": "gateway", "mount": "certs"}),
+            json!({"cert": {"name": "gateway", "mount": "certs"}}),
+        ),
+    ] {
+        let mut auth = more;
+        (auth["certificate"], auth["key"]) = (json!(certificate), json!(key));
+        let parsed = parse(&with(auth)).unwrap();
+        let public: Value = serde_json::from_str(&parsed.public).unwrap();
+        assert_eq!(public["auth"], shown);
+        let names: Vec<&str> = parsed.secrets.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["certificate", "key"]);
+        factory().provider(&parsed.public, parsed.secrets).unwrap();
+    }
+    let (_, strangers) = self::certificate();
+    for (auth, pointer) in [
+        (json!({"certificate": certificate}), "/auth/cert/key"),
+        (json!({"key": key}), "/auth/cert/certificate"),
+        (json!({"certificate": certificate, "key": strangers}), "/auth/cert/certificate"),
+        (json!({"certificate": key, "key": certificate}), "/auth/cert/certificate"),
+        (json!({"certificate": certificate, "key": "\u{e4}"}), "/auth/cert/key"),
+        (json!({"certificate": certificate, "key": key, "name": ""}), "/auth/cert/name"),
+    ] {
+        assert_eq!(pointers(&with(auth)), [pointer]);
+    }
+}
+
+#[test]
+fn new_secrets_take_the_place_of_those_of_the_same_login() {
+    let (certificate, key) = certificate();
+    let (newer, newer_key) = self::certificate();
+    for (auth, given, names) in [
+        (json!({"token": "old"}), json!({"token": "new"}), vec!["token"]),
+        (
+            json!({"approle": {"role_id": "r", "secret_id": "old"}}),
+            json!({"secret_id": "new"}),
+            vec!["secret_id"],
+        ),
+        (json!({"jwt": {"role": "r", "jwt": "old"}}), json!({"jwt": "new"}), vec!["jwt"]),
+        (
+            json!({"kubernetes": {"role": "r", "jwt": "old"}}),
+            json!({"jwt": "new"}),
+            vec!["jwt"],
+        ),
+        (
+            json!({"cert": {"certificate": certificate, "key": key}}),
+            json!({"certificate": newer, "key": newer_key}),
+            vec!["certificate", "key"],
+        ),
+    ] {
+        let settings = json!({"address": "https://v.example", "auth": auth});
+        let parsed = parse(&settings).unwrap();
+        let replaced = factory().replace_secrets(&parsed.public, &given.to_string()).unwrap();
+        let kept: Vec<_> = parsed.secrets.iter().map(|(name, _)| name.as_str()).collect();
+        let told: Vec<_> = replaced.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((&kept, &told), (&names, &names));
+        factory().provider(&parsed.public, replaced).unwrap();
+        for wrong in [
+            json!({}),
+            json!({"token": 7, "secret_id": 7, "jwt": 7, "certificate": 7, "key": 7}),
+            json!({"certificate": newer, "key": key}),
+            json!({"address": "https://elsewhere.example"}),
+            json!([]),
+        ] {
+            let errors = factory().replace_secrets(&parsed.public, &wrong.to_string()).unwrap_err();
+            assert!(
+                !errors.is_empty() && errors.iter().all(|error| !error.expected.is_empty()),
+                "{wrong}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_type_behind_aes_256_is_one_of_two() {
+    let with = |kind: Value| json!({"address": "https://v.example", "auth": {"token": "t"}, "symmetric_key_type": kind});
+    let shown =
+        |kind: &str| serde_json::from_str::<Value>(&parse(&with(json!(kind))).unwrap().public).unwrap()["symmetric_key_type"].clone();
+    assert_eq!(shown("chacha20-poly1305"), "chacha20-poly1305");
+    // What is meant anyway is not shown.
+    assert_eq!(shown("aes256-gcm96"), Value::Null);
+    for other in [json!("xchacha20-poly1305"), json!("rsa-3072"), json!(7)] {
+        assert_eq!(pointers(&with(other)), ["/symmetric_key_type"]);
     }
 }
 
@@ -63,8 +166,8 @@ fn all_mistakes_are_told_at_once_and_no_value_comes_back() {
             "/proxy",
             "/ca",
             "/auth/approle/role_id",
-            "/auth/approle/secret_id",
             "/auth/approle/mount",
+            "/auth/approle/secret_id",
             "/auth/approle",
             ""
         ]
@@ -131,7 +234,7 @@ fn a_list_of_authorities_holds_certificates_and_no_key() {
     let pem = |ca: &str| json!({"address": "https://v.example", "auth": {"token": "t"}, "ca": ca});
     let made = rcgen::generate_simple_self_signed(["v.example".to_owned()]).unwrap();
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    assert!(factory().parse(&pem(&certificate).to_string(), SettingsOrigin::Tenant).is_ok());
+    assert!(parse(&pem(&certificate)).is_ok());
     for ca in [
         String::new(),
         "text".to_owned(),

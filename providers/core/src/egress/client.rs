@@ -10,8 +10,8 @@ use reqwest::tls::{Certificate, Version};
 use reqwest::{Method, Proxy, Response, StatusCode};
 use zeroize::Zeroizing;
 
-use super::Destination;
 use super::resolver::{Filtered, Refused};
+use super::{ClientCertificate, Destination};
 use crate::{Error, ErrorKind, Retry};
 
 /// Whose certificates a server's own may come from.
@@ -37,6 +37,8 @@ impl Authorities {
 pub struct Options {
     /// Whose certificates are believed.
     pub authorities: Authorities,
+    /// What is shown to a server that asks who we are.
+    pub identity: Option<ClientCertificate>,
     /// A proxy in front of the destination; none is taken from the environment.
     pub proxy: Option<Destination>,
     /// The longest time until a connection is open, TLS included.
@@ -83,8 +85,11 @@ pub enum SendError {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// The server's certificate is not believed.
-    #[error("the server's certificate is not trusted ({0})")]
-    Untrusted(String),
+    #[error("the server's certificate is not trusted: {0}")]
+    Untrusted(Distrust),
+    /// The server wants a client certificate, or another one than it was shown.
+    #[error("the server does not take the client certificate, or wants one")]
+    Unidentified,
     /// No whole answer came in time.
     #[error("no answer in time")]
     Timeout,
@@ -96,14 +101,64 @@ pub enum SendError {
     TooLong,
 }
 
+/// Why a server's certificate is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// None of the authorities vouches for it.
+    #[error("no trusted authority vouches for it")]
+    Authority,
+    /// It was made out to another name.
+    #[error("it is for another host")]
+    Name,
+    /// Its time has not come or is over.
+    #[error("it is not valid at this time")]
+    Time,
+    /// It is malformed, revoked, or not one of a server.
+    #[error("it is malformed, revoked, or not one of a server")]
+    Unfit,
+}
+
+impl Distrust {
+    fn of(error: &rustls::CertificateError) -> Self {
+        use rustls::CertificateError as Why;
+        match error {
+            Why::UnknownIssuer | Why::BadSignature => Self::Authority,
+            Why::NotValidForName | Why::NotValidForNameContext { .. } => Self::Name,
+            Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. } => Self::Time,
+            // Theirs, and it may grow.
+            _ => Self::Unfit,
+        }
+    }
+
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Authority => {
+                "The server's certificate is not trusted: make a connection whose setting `ca` holds its authority's certificate (that \
+                 of the server itself if it is self-signed)."
+            }
+            Self::Name => {
+                "The server's certificate is for another host: make a connection whose address has a name that stands in the certificate."
+            }
+            Self::Time => "The server's certificate has expired or is not valid yet: renew it, or set this machine's clock.",
+            Self::Unfit => {
+                "The server's certificate is not one that a server may show: it must be a version 3 certificate with CA:FALSE and, if it \
+                 lists uses, serverAuth among them."
+            }
+        }
+    }
+}
+
 impl SendError {
     /// As an adapter's error; `doing` says what was being done.
     pub fn into_error(self, doing: &'static str) -> Error {
         let error = match &self {
             Self::Refused(_) => Error::new(ErrorKind::Misconfigured, doing)
                 .advice("The connection's host leads to a network that this gateway may not reach; the operator allows it in [egress]."),
-            Self::Untrusted(_) => Error::new(ErrorKind::Misconfigured, doing)
-                .advice("The server's certificate is not trusted: make a connection whose setting `ca` holds its authority's certificate."),
+            Self::Untrusted(why) => Error::new(ErrorKind::Misconfigured, doing).advice(why.advice()),
+            Self::Unidentified => Error::new(ErrorKind::Misconfigured, doing).advice(
+                "The server refuses the connection's client certificate, or there is none and it demands one: log in with one that its \
+                 authority made.",
+            ),
             Self::Timeout => Error::new(ErrorKind::UpstreamTimeout, doing).retry(Retry::Backoff),
             Self::Unreachable(_) => Error::new(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff),
             Self::TooLong => Error::new(ErrorKind::UpstreamProtocol, doing),
@@ -136,12 +191,16 @@ impl Client {
             Some(proxy) => builder.proxy(Proxy::all(proxy.as_str()).map_err(ClientError)?),
             None => builder,
         };
+        let identified = match options.identity {
+            Some(ClientCertificate(identity)) => proxied.identity(identity),
+            None => proxied,
+        };
         let encrypted = destination.encrypted() || options.proxy.as_ref().is_some_and(Destination::encrypted);
         let trusting = match options.authorities {
-            Authorities::Only(certificates) => proxied.tls_certs_only(certificates),
+            Authorities::Only(certificates) => identified.tls_certs_only(certificates),
             // Nothing to verify, so a system without certificates is no obstacle.
-            Authorities::System if !encrypted => proxied.tls_certs_only([]),
-            Authorities::System => proxied,
+            Authorities::System if !encrypted => identified.tls_certs_only([]),
+            Authorities::System => identified,
         };
         Ok(Self {
             http: trusting.build().map_err(ClientError)?,
@@ -192,6 +251,23 @@ impl Client {
     }
 }
 
+/// Whether a server says by this that it does not take our certificate.
+fn concerns_identity(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError
+    )
+}
+
 /// What a failure means, by its causes and not by its words.
 fn explain(error: reqwest::Error) -> SendError {
     let error = error.without_url();
@@ -207,8 +283,10 @@ fn explain(error: reqwest::Error) -> SendError {
             if let Some(refused) = at.downcast_ref::<Refused>() {
                 return SendError::Refused(*refused);
             }
-            if let Some(rustls::Error::InvalidCertificate(why)) = at.downcast_ref::<rustls::Error>() {
-                return SendError::Untrusted(why.to_string());
+            match at.downcast_ref::<rustls::Error>() {
+                Some(rustls::Error::InvalidCertificate(why)) => return SendError::Untrusted(Distrust::of(why)),
+                Some(rustls::Error::AlertReceived(alert)) if concerns_identity(*alert) => return SendError::Unidentified,
+                Some(_) | None => {}
             }
         }
         last = at.to_string();

@@ -171,6 +171,10 @@ mod tests {
             "https://0",
             "https://0.0.0.0",
             "https://%31%32%37.0.0.1",
+            // Full-width digits and an ideographic full stop are read as their plain selves.
+            "https://%EF%BC%91%EF%BC%92%EF%BC%97.0.0.1",
+            "https://127%E3%80%820.0.1",
+            "https://127.0.0.1:65535/v1",
             "https://169.254.169.254/latest",
             "https://0xa9fea9fe",
             "https://[::1]",

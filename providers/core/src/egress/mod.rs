@@ -12,6 +12,7 @@
 
 mod client;
 mod destination;
+mod identity;
 pub mod policy;
 mod resolver;
 #[cfg(test)]
@@ -19,8 +20,9 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use client::{Answer, Authorities, Call, Client, ClientError, Options, SendError};
+pub use client::{Answer, Authorities, Call, Client, ClientError, Distrust, Options, SendError};
 pub use destination::{Destination, DestinationError, MAX_ADDRESS};
+pub use identity::ClientCertificate;
 pub use policy::EgressPolicy;
 pub use resolver::{Lookup, Refused, SystemLookup};
 

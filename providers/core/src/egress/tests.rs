@@ -2,6 +2,8 @@
 //! proxies, and servers that answer too much, too late or with a stranger's certificate.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+mod tls;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -13,7 +15,6 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -63,6 +64,7 @@ fn egress(lookup: &Arc<Script>) -> Egress {
 fn options() -> Options {
     Options {
         authorities: Authorities::Only(Vec::new()),
+        identity: None,
         proxy: None,
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(20),
@@ -140,7 +142,9 @@ async fn a_name_of_special_addresses_alone_is_refused_in_every_form() {
     for address in [
         "127.0.0.2",
         "::ffff:127.0.0.2",
+        "::127.0.0.2",
         "64:ff9b::7f00:2",
+        "2002:7f00:2::",
         "169.254.169.254",
         "fe80::1",
         "::1",
@@ -192,25 +196,56 @@ async fn an_answer_has_a_bound_whether_its_length_is_announced_or_not() {
     assert_eq!(get(&client(&lookup, &fits.uri())).await.unwrap().body.len(), 1024);
     assert!(matches!(get(&client(&lookup, &announced.uri())).await, Err(SendError::TooLong)));
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let endless = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
-        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-        let mut sent = stream.write_all(head).await;
-        // Until the client hangs up.
-        while sent.is_ok() {
-            sent = stream.write_all(b"100\r\n").await;
-            sent = sent.and(stream.write_all(&[b'a'; 256]).await);
-            sent = sent.and(stream.write_all(b"\r\n").await);
-        }
-    });
+    let chunk = format!("100\r\n{}\r\n", "a".repeat(256));
+    let unannounced = endless("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk, Duration::ZERO).await;
     assert!(matches!(
-        get(&client(&lookup, &format!("http://{address}"))).await,
+        get(&client(&lookup, &format!("http://{unannounced}"))).await,
         Err(SendError::TooLong)
     ));
-    endless.await.unwrap();
+}
+
+/// A server that sends the head, and then the same piece for ever.
+async fn endless(head: &'static str, piece: String, pause: Duration) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+        let mut sent = stream.write_all(head.as_bytes()).await;
+        while sent.is_ok() {
+            sent = stream.write_all(piece.as_bytes()).await;
+            tokio::time::sleep(pause).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn neither_endless_headers_nor_a_body_in_drops_hold_a_call() {
+    let lookup = Script::new(&[]);
+    let headers = endless("HTTP/1.1 200 OK\r\n", format!("a: {}\r\n", "a".repeat(4096)), Duration::ZERO).await;
+    let result = get(&client(&lookup, &format!("http://{headers}"))).await;
+    assert!(
+        matches!(result, Err(SendError::Unreachable(_))),
+        "{:?}",
+        result.map(|answer| answer.status)
+    );
+
+    let drops = endless(
+        "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n",
+        "a".to_owned(),
+        Duration::from_millis(20),
+    )
+    .await;
+    let egress = egress(&lookup);
+    let short = Options {
+        timeout: Duration::from_millis(300),
+        ..options()
+    };
+    let client = egress
+        .client(egress.destination(&format!("http://{drops}")).unwrap(), short)
+        .unwrap();
+    assert!(matches!(get(&client).await, Err(SendError::Timeout)));
 }
 
 #[tokio::test]
@@ -275,60 +310,4 @@ async fn the_environments_proxy_is_not_taken() {
     let output = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!((visits(&target).await, visits(&proxy).await), (1, 0));
-}
-
-/// A TLS server for `kms.test` with a certificate of its own making; the PEM of it.
-async fn tls_server() -> (SocketAddr, String) {
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["kms.test".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            // A client that does not trust us hangs up.
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let mut request = [0; 1024];
-            if stream.read(&mut request).await.is_ok() {
-                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-                let _ = stream.shutdown().await;
-            }
-        }
-    });
-    (address, cert.pem())
-}
-
-#[tokio::test]
-async fn a_certificate_counts_only_under_the_connections_own_authorities_and_name() {
-    let lookup = Script::new(&[&["127.0.0.1"]]);
-    let egress = egress(&lookup);
-    let (address, pem) = tls_server().await;
-    let (_, strangers) = tls_server().await;
-    for (host, pem, trusted) in [
-        ("kms.test", &pem, true),
-        ("kms.test", &strangers, false),
-        ("other.test", &pem, false),
-    ] {
-        let own = Options {
-            authorities: Authorities::from_pem(pem).unwrap(),
-            ..options()
-        };
-        let destination = egress.destination(&format!("https://{host}:{}", address.port())).unwrap();
-        let result = get(&egress.client(destination, own).unwrap()).await;
-        if trusted {
-            assert_eq!(result.unwrap().status, 204);
-        } else {
-            assert!(
-                matches!(result, Err(SendError::Untrusted(_))),
-                "{host}: {:?}",
-                result.map(|answer| answer.status)
-            );
-        }
-    }
-    assert!(Authorities::from_pem("").is_none());
-    assert!(Authorities::from_pem("no certificate").is_none());
 }

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use claviger_provider::{ErrorKind, Kek, KeyId, KeySpec, KeyState, Provider, ProviderKeyRef, Secret};
+use claviger_provider::{ErrorKind, Kek, KeyId, KeyRequest, KeySpec, KeyState, Provider, ProviderKeyRef, Secret};
 use serde_json::{Value, json};
 
 use crate::server::{Server, context, cx, new_key, primary, unique};
@@ -40,6 +40,49 @@ pub async fn existing_keys_are_adopted_and_unfit_ones_are_not(server: &Server) {
         let error = provider.create_key(&cx(), &new_key(Some(given))).await.unwrap_err();
         assert!(error.kind == kind && error.advice.is_some(), "{given}: {error}");
     }
+}
+
+pub async fn rsa_keys_stand_behind_their_own_specification(server: &Server) {
+    let provider = server.connect(&server.token);
+    let name = unique("rsa");
+    server
+        .done("POST", &format!("transit/keys/{name}"), json!({"type": "rsa-3072"}))
+        .await;
+    let request = |spec| KeyRequest {
+        spec,
+        ..new_key(Some(&name))
+    };
+    let key = provider.create_key(&cx(), &request(KeySpec::Rsa3072)).await.unwrap();
+    assert_eq!((key.spec, key.versions.len()), (KeySpec::Rsa3072, 1));
+    assert!(key.versions[0].created.is_some_and(|created| created > 1_700_000_000));
+    for other in [KeySpec::Aes256, KeySpec::Rsa4096] {
+        let error = provider.create_key(&cx(), &request(other)).await.unwrap_err();
+        assert!(error.kind == ErrorKind::InvalidInput && error.advice.is_some(), "{error}");
+    }
+    let (key, dek) = (primary(&key), Secret::random(32));
+    let wrapped = provider.wrap_key(&cx(), &key, &dek, &context()).await.unwrap();
+    // Also by a connection that has not met the key before.
+    assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+    let fresh = server.connect(&server.token);
+    assert_eq!(fresh.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+    assert_eq!(fresh.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+}
+
+pub async fn chacha20_poly1305_stands_behind_aes_256_where_the_connection_says_so(server: &Server) {
+    let settings = json!({"symmetric_key_type": "chacha20-poly1305", "auth": {"token": server.token}});
+    let provider = server.connect_with(settings);
+    let made = primary(&provider.create_key(&cx(), &new_key(None)).await.unwrap());
+    let told = server.done("GET", &format!("transit/keys/{}", name_of(&made)), Value::Null).await;
+    assert_eq!(told["data"]["type"], "chacha20-poly1305");
+    let name = unique("aes");
+    server.done("POST", &format!("transit/keys/{name}"), json!({})).await;
+    let error = provider.create_key(&cx(), &new_key(Some(&name))).await.unwrap_err();
+    assert!(error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("symmetric_key_type"));
+}
+
+/// The name of a Transit key of the engine that `start` made.
+fn name_of(kek: &Kek) -> &str {
+    kek.key.id.trim_start_matches("transit/")
 }
 
 pub async fn versions_that_are_switched_off_are_told_and_do_nothing(server: &Server) {
@@ -134,12 +177,6 @@ pub async fn the_servers_own_client_opens_what_was_wrapped(server: &Server) {
         "ciphertext": String::from_utf8(wrapped.ciphertext).unwrap(),
         "associated_data": STANDARD.encode(context().bytes()),
     });
-    let opened = server
-        .done(
-            "POST",
-            &format!("transit/decrypt/{}", key.key.id.trim_start_matches("transit/")),
-            body,
-        )
-        .await;
+    let opened = server.done("POST", &format!("transit/decrypt/{}", name_of(&key)), body).await;
     assert_eq!(opened["data"]["plaintext"], STANDARD.encode(dek.expose()));
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::{ErrorKind, Finding, KeySpec, Provider, Secret};
+use claviger_provider::{ErrorKind, Finding, KeySpec, Probe, Provider, RightReport, Secret};
 use claviger_testkit::battery::{self, Factory};
 use serde_json::{Value, json};
 
 use crate::server::{Server, context, cx, new_key, primary, unique};
 
 /// The printed policy.
-async fn printed(server: &Server) -> String {
+pub async fn printed(server: &Server) -> String {
     server.connect(&server.token).probe(&cx(), &[]).await.unwrap().policy.unwrap()
 }
 
@@ -61,6 +61,7 @@ async fn renewed(server: &Server, policy: &str) -> bool {
 
 pub async fn everything_works_under_the_printed_policy_and_fails_without_any_line(server: &Server) {
     let policy = printed(server).await;
+    assert_eq!(policy, include_str!("../../policy.hcl"));
     assert_eq!(failures(server, &policy).await, [""; 0]);
     let lines: Vec<&str> = policy.lines().collect();
     let paths = lines.iter().filter(|line| line.starts_with("path "));
@@ -124,9 +125,8 @@ pub async fn a_mount_that_is_no_transit_is_named(server: &Server) {
 }
 
 pub async fn a_login_is_repeated_when_the_server_drops_the_token(server: &Server) {
-    let (mount, policy) = (unique("approle"), unique("least"));
+    let (mount, policy) = (approle(server).await, unique("least"));
     server.policy(&policy, &printed(server).await).await;
-    server.done("POST", &format!("sys/auth/{mount}"), json!({"type": "approle"})).await;
     let role = format!("auth/{mount}/role/claviger");
     server
         .done(
@@ -154,6 +154,142 @@ pub async fn a_token_is_renewed_while_nobody_calls(server: &Server) {
     let policy = unique("least");
     server.policy(&policy, &printed(server).await).await;
     assert!(renewed(server, &policy).await);
+}
+
+/// The findings of a check about a key: what was asked, what was found, what to do.
+fn about<'p>(probe: &'p Probe, key: &str) -> Vec<(&'static str, Finding, &'p str)> {
+    let of_key = |right: &&'p RightReport| right.how.contains(key);
+    let found = probe.rights.iter().filter(of_key);
+    found
+        .map(|right| (right.operation, right.finding, right.advice.as_deref().unwrap_or_default()))
+        .collect()
+}
+
+pub async fn a_check_tries_the_keys_that_the_connection_has(server: &Server) {
+    let root = server.connect(&server.token);
+    let name = unique("theirs");
+    server.done("POST", &format!("transit/keys/{name}"), json!({})).await;
+    let kek = primary(&root.create_key(&cx(), &new_key(Some(&name))).await.unwrap());
+    let own = primary(&root.create_key(&cx(), &new_key(None)).await.unwrap());
+
+    // The policy of an empty connection does not reach an adopted key.
+    let policy = unique("least");
+    server.policy(&policy, &printed(server).await).await;
+    let provider = server.connect(&server.token(&[&policy], json!({})).await);
+    let probe = provider.probe(&cx(), &[kek.clone(), own.clone()]).await.unwrap();
+    let denied: Vec<_> = about(&probe, &name)
+        .into_iter()
+        .filter(|(_, finding, _)| *finding == Finding::Denied)
+        .collect();
+    let operations: Vec<&str> = denied.iter().map(|(operation, ..)| *operation).collect();
+    assert_eq!(operations, ["wrap_key", "unwrap_key", "canary"], "{denied:?}");
+    assert!(denied[0].2.contains(&format!("transit/encrypt/{name}")) && denied[1].2.contains(&format!("transit/decrypt/{name}")));
+    assert!(
+        about(&probe, &own.key.id)
+            .iter()
+            .all(|(_, finding, _)| *finding == Finding::Granted)
+    );
+
+    // The one that it prints does, and names the key.
+    let printed = probe.policy.unwrap();
+    server.policy(&policy, &printed).await;
+    let probe = provider.probe(&cx(), &[kek.clone(), own.clone()]).await.unwrap();
+    assert!(
+        probe.rights.iter().all(|right| right.finding == Finding::Granted),
+        "{:?}",
+        probe.rights
+    );
+    assert!(about(&probe, &name).iter().any(|(operation, ..)| *operation == "canary"));
+    assert_eq!(probe.policy.as_ref(), Some(&printed));
+
+    // Too much, on this key alone.
+    server
+        .policy(
+            &policy,
+            &format!("{printed}path \"transit/keys/{name}/config\" {{ capabilities = [\"update\"] }}\n"),
+        )
+        .await;
+    let probe = provider.probe(&cx(), std::slice::from_ref(&kek)).await.unwrap();
+    let excessive: Vec<_> = probe.rights.iter().filter(|right| right.finding == Finding::Excessive).collect();
+    assert!(
+        excessive.len() == 1
+            && excessive[0]
+                .advice
+                .as_ref()
+                .unwrap()
+                .contains(&format!("transit/keys/{name}/config")),
+        "{excessive:?}"
+    );
+
+    // A key that its owner has replaced by one that is not fit, and one that is switched off.
+    server
+        .done("POST", &format!("transit/keys/{name}/config"), json!({"deletion_allowed": true}))
+        .await;
+    server.done("DELETE", &format!("transit/keys/{name}"), Value::Null).await;
+    server
+        .done(
+            "POST",
+            &format!("transit/keys/{name}"),
+            json!({"derived": true, "convergent_encryption": true}),
+        )
+        .await;
+    server
+        .done(
+            "DELETE",
+            &format!("transit/keys/{}/soft-delete", own.key.id.trim_start_matches("transit/")),
+            Value::Null,
+        )
+        .await;
+    let probe = root.probe(&cx(), &[kek, own.clone()]).await.unwrap();
+    let canary = |key: &str| {
+        about(&probe, key)
+            .into_iter()
+            .find(|(operation, ..)| *operation == "canary")
+            .unwrap()
+    };
+    let (_, finding, advice) = canary(&name);
+    assert!(finding == Finding::Denied && advice.contains("derived=false"), "{advice}");
+    let (_, finding, advice) = canary(&own.key.id);
+    assert!(finding == Finding::Denied && advice.contains("soft-deleted"), "{advice}");
+}
+
+pub async fn a_wrapping_token_is_named(server: &Server) {
+    let (status, answer) = server.wrapped("POST", "auth/token/create", json!({"policies": ["default"]})).await;
+    assert!(status.is_success(), "{status} {answer}");
+    let token = answer["wrap_info"]["token"].as_str().unwrap();
+    for auth in [
+        json!({"token": token}),
+        json!({"approle": {"role_id": "r", "secret_id": token, "mount": approle(server).await}}),
+    ] {
+        let error = server.connect_with(json!({"auth": auth})).probe(&cx(), &[]).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
+        assert!(error.advice.unwrap().contains("wrapping token"), "{error}");
+    }
+    // The question did not use it up.
+    server.done("POST", "sys/wrapping/lookup", json!({"token": token})).await;
+}
+
+async fn approle(server: &Server) -> String {
+    let mount = unique("approle");
+    server.done("POST", &format!("sys/auth/{mount}"), json!({"type": "approle"})).await;
+    mount
+}
+
+pub async fn a_token_that_ends_is_named(server: &Server) {
+    let policy = unique("least");
+    server.policy(&policy, &printed(server).await).await;
+    for (more, ends) in [
+        (json!({"ttl": "1h", "renewable": false}), true),
+        (json!({"ttl": "1h", "explicit_max_ttl": "2h"}), true),
+        (json!({"period": "1h"}), false),
+        (json!({"ttl": "1h"}), false),
+    ] {
+        let token = server.token(&[&policy], more.clone()).await;
+        let probe = server.connect(&token).probe(&cx(), &[]).await.unwrap();
+        let found = probe.rights.iter().find(|right| right.operation == "keep_token");
+        assert_eq!(found.is_some(), ends, "{more}");
+        assert!(found.is_none_or(|right| right.finding == Finding::Denied && right.advice.is_some()));
+    }
 }
 
 pub async fn a_dead_token_is_denied(server: &Server) {

@@ -1,5 +1,6 @@
 //! The real server, and what its administrator does to it.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use claviger_provider::egress::{Egress, EgressPolicy};
@@ -13,14 +14,32 @@ use serde_json::{Value, json};
 pub struct Server {
     pub address: String,
     pub token: String,
+    /// What the server with TLS has made for its clients.
+    folder: Option<PathBuf>,
 }
 
 impl Server {
-    pub fn from_environment() -> Option<Self> {
+    /// The dev server.
+    pub fn dev() -> Option<Self> {
         Some(Self {
             address: std::env::var("CLAVIGER_TEST_OPENBAO_ADDRESS").ok()?,
             token: std::env::var("CLAVIGER_TEST_OPENBAO_TOKEN").ok()?,
+            folder: None,
         })
+    }
+
+    /// The one with TLS and storage.
+    pub fn tls() -> Option<Self> {
+        Some(Self {
+            address: std::env::var("CLAVIGER_TEST_OPENBAO_TLS_ADDRESS").ok()?,
+            token: std::env::var("CLAVIGER_TEST_OPENBAO_TLS_TOKEN").ok()?,
+            folder: Some(std::env::var("CLAVIGER_TEST_OPENBAO_TLS_FOLDER").ok()?.into()),
+        })
+    }
+
+    /// A file of the server with TLS.
+    pub fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.as_ref().unwrap().join(name)).unwrap()
     }
 
     /// A connection with this token to the engine that `start` made.
@@ -28,9 +47,16 @@ impl Server {
         self.connect_with(json!({"auth": {"token": token}}))
     }
 
-    /// A connection with these settings and the server's address.
+    /// A connection with these settings, to the server's address under its authority unless
+    /// they say otherwise.
     pub fn connect_with(&self, mut settings: Value) -> VaultProvider {
-        settings["address"] = json!(self.address);
+        if settings["address"].is_null() {
+            settings["address"] = json!(self.address);
+        }
+        if self.folder.is_some() && !settings.as_object().unwrap().contains_key("ca") {
+            settings["ca"] = json!(self.file("ca.pem"));
+        }
+        settings.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         let policy = EgressPolicy {
             allow: vec!["127.0.0.0/8".parse().unwrap()],
             allow_plain_http: true,
@@ -46,15 +72,22 @@ impl Server {
     }
 
     pub async fn call(&self, token: &str, namespace: Option<&str>, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
-        let client = Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let headers: Vec<_> = namespace.map(|namespace| ("x-vault-namespace", namespace)).into_iter().collect();
+        self.send(token, &headers, method, path, body).await
+    }
+
+    async fn send(&self, token: &str, headers: &[(&str, &str)], method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        let authorities = self.folder.as_ref().map(|_| self.file("ca.pem"));
+        let authorities = authorities.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
+        let client = Client::builder().no_proxy().tls_certs_only(authorities).build().unwrap();
         let mut request = client
             .request(
                 Method::from_bytes(method.as_bytes()).unwrap(),
                 format!("{}/v1/{path}", self.address),
             )
             .header("x-vault-token", token);
-        if let Some(namespace) = namespace {
-            request = request.header("x-vault-namespace", namespace);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         if !body.is_null() {
             request = request.json(&body);
@@ -63,6 +96,11 @@ impl Server {
         let status = response.status();
         let text = response.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// A call of the administrator's whose answer the server wraps in a token.
+    pub async fn wrapped(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        self.send(&self.token, &[("x-vault-wrap-ttl", "60s")], method, path, body).await
     }
 
     /// A call that must succeed; its whole answer.
