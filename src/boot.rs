@@ -4,6 +4,7 @@
 //! is the order of what may fail: no request is served before store and log agree; until then
 //! the listeners say that the gateway is starting.
 
+mod declared;
 mod first;
 mod serving;
 mod starting;
@@ -78,8 +79,28 @@ pub enum BootError {
     Io { what: &'static str, kind: std::io::ErrorKind },
     #[error("a step of the start ended early")]
     Ended(#[from] tokio::task::JoinError),
+    #[error("the declared {what} `{name}` cannot be made: {} {}", failure.detail, places(failure))]
+    Declared {
+        what: &'static str,
+        name: String,
+        failure: Box<crate::broker::Failure>,
+    },
+    #[error("the declared connection `{name}`: {error}")]
+    DeclaredSettings {
+        name: String,
+        error: config::declared::SettingsFileError,
+    },
     #[error("the store's node name is damaged")]
     Node,
+}
+
+/// Where a failure's mistakes are, and what belongs there.
+fn places(failure: &crate::broker::Failure) -> String {
+    let places = failure
+        .places
+        .iter()
+        .map(|place| format!("{}: expected {}", place.pointer, place.expected));
+    places.chain(failure.advice.map(str::to_owned)).collect::<Vec<_>>().join("; ")
 }
 
 /// How the gateway is started, beside its configuration.

@@ -15,5 +15,6 @@ pub mod duration;
 pub mod envelope;
 pub mod http;
 pub mod keys;
+mod names;
 pub mod store;
 pub mod telemetry;

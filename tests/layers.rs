@@ -12,10 +12,17 @@ use std::path::{Path, PathBuf};
 /// `claviger_guarded` (locked memory). A module that has no row fails the test.
 const MODULES: &[(&str, &[(&str, &str)])] = &[
     ("duration", &[]),
+    ("names", &[]),
     ("envelope", &[]),
     ("audit", &[]),
     ("store", &[]),
-    ("config", &[("duration", "durations are written as in the API")]),
+    (
+        "config",
+        &[
+            ("duration", "durations are written as in the API"),
+            ("names", "names are as in the API"),
+        ],
+    ),
     (
         "keys",
         &[
@@ -60,6 +67,7 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("keys", "types: what a permit is asked for"),
             ("store::model", "types: the rows that answers show"),
             ("duration", "durations in bodies and headers"),
+            ("names", "names in bodies and paths"),
             ("config::server", "types: the listener's limits and files"),
             ("telemetry::metrics", "counts requests and connections"),
         ],

@@ -11,9 +11,12 @@ use super::Grants;
 pub enum Credential {
     /// An API token of this id.
     Token(TokenId),
+    /// The operator's configuration, which a start carries out.
+    Configuration,
 }
 
-/// Whoever calls, made only by [`super::Authenticator`].
+/// Whoever calls, made only by [`super::Authenticator`], and for a start by
+/// [`Caller::configuration`].
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub(super) principal: PrincipalId,
@@ -25,6 +28,19 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The operator's configuration, acting for a tenant; [`TenantId::INSTALLATION`] for the
+    /// installation's own things. Only a start may call for it: there is no request.
+    pub fn configuration(acting: TenantId) -> Self {
+        Self {
+            principal: PrincipalId::from_bytes([0; 16]),
+            home: TenantId::INSTALLATION,
+            acting,
+            credential: Credential::Configuration,
+            grants: Grants::everything(),
+            source: None,
+        }
+    }
+
     /// Who it is.
     pub const fn principal(&self) -> PrincipalId {
         self.principal

@@ -5,11 +5,17 @@ use std::sync::Arc;
 use claviger_provider::{ConnectionId, KeyId, TenantId};
 
 use super::permit::Object;
-use super::{Caller, KeySet, Operation, Permit, PolicyRef};
+use super::{Caller, Credential, KeySet, Operation, Permit, PolicyRef};
 
 /// The policy that decides until a tenant writes its own: the token's sets.
 const BUILTIN: PolicyRef = PolicyRef {
     id: "builtin/token",
+    version: 1,
+};
+
+/// The policy under which a start does what the configuration declares.
+const CONFIGURATION: PolicyRef = PolicyRef {
+    id: "builtin/configuration",
     version: 1,
 };
 
@@ -72,7 +78,11 @@ pub fn decide<O: Operation>(caller: &Arc<Caller>, target: Target) -> Result<Perm
         Target::Connection(Some(connection)) => Object::Connection(connection),
         Target::Connection(None) => return Err(AccessError::NotFound),
     };
-    Ok(Permit::new(Arc::clone(caller), object, BUILTIN))
+    let policy = match caller.credential {
+        Credential::Token(_) => BUILTIN,
+        Credential::Configuration => CONFIGURATION,
+    };
+    Ok(Permit::new(Arc::clone(caller), object, policy))
 }
 
 /// A missing key is told as missing only to one whose set would have held it.

@@ -304,6 +304,8 @@ words! {
         Jwt = "jwt",
         /// A client certificate.
         ClientCertificate = "client_certificate",
+        /// None: it stands in the operator's configuration, and a start did it.
+        Configuration = "configuration",
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::starting::{Face, Starting};
-use super::{BootError, Remaining, StartOptions, close, gateway};
+use super::{BootError, Remaining, StartOptions, close, declared, gateway};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::http::server::{Drained, Tls};
@@ -71,6 +71,7 @@ impl Serving {
         broker: Arc<Broker>,
         remaining: Remaining,
         metrics: Option<Metrics>,
+        drift: u32,
     ) -> Self {
         let Remaining { folder, store, recovered } = remaining;
         let draining = Arc::new(AtomicBool::new(false));
@@ -110,6 +111,14 @@ impl Serving {
         for tls in &listeners.certificates {
             background.push(tokio::spawn(Arc::clone(tls).watch(until(stopped.clone()))));
         }
+        let keys = declared::keys(Arc::clone(&broker), config.declared.keys.clone(), drift);
+        let until_keys = until(stopped.clone());
+        background.push(tokio::spawn(async move {
+            tokio::select! {
+                () = keys => {}
+                () = until_keys => {}
+            }
+        }));
         if let Some(keeper) = keeper {
             let until = until(stopped);
             background.push(tokio::spawn(async move {

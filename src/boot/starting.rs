@@ -9,7 +9,7 @@ use std::sync::Arc;
 use claviger_guarded::harden_process;
 
 use super::serving::Listeners;
-use super::{BootError, Folder, Serving, StartOptions, agree, broker, close, open, report_hardening, root_key};
+use super::{BootError, Folder, Serving, StartOptions, agree, broker, close, declared, open, report_hardening, root_key};
 use crate::config::Config;
 use crate::config::server::Transport;
 use crate::http::server::{Door, Listener, Running, Tls};
@@ -123,6 +123,13 @@ impl Starting {
             }
             return Err(error);
         }
-        Ok(Serving::begin(config, listeners, broker, remaining, options.metrics))
+        progress.begin(Step::Declare);
+        match declared::before_serving(&broker, &config.declared).await {
+            Ok(drift) => Ok(Serving::begin(config, listeners, broker, remaining, options.metrics, drift)),
+            Err(error) => {
+                close(broker.log(), &remaining.store).await;
+                Err(error)
+            }
+        }
     }
 }

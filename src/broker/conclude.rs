@@ -289,10 +289,11 @@ fn fill(record: &mut Record, cx: &Cx) {
     record.authn = Some(match caller.credential() {
         Credential::Token(id) => {
             record.token_id = Some(id);
+            record.principal = Some(caller.principal());
             Authn::ApiToken
         }
+        Credential::Configuration => Authn::Configuration,
     });
-    record.principal = Some(caller.principal());
     record.source = caller.source().map(Source::address);
     record.decision = facts.policy.is_some().then_some(Decision::Allow);
     record.policy = facts.policy.map(|policy| Policy {

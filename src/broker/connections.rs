@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{Capabilities, ConnectionId, Kek, ProviderKind, Secret, SettingsOrigin, fill_random};
+use claviger_provider::{Capabilities, ConnectionId, Factory, Kek, ParsedSettings, ProviderKind, Secret, SettingsOrigin, fill_random};
 
 use super::{Broker, Code, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
@@ -25,6 +25,38 @@ pub struct NewConnection {
     pub settings: Arc<Secret>,
     /// Labels.
     pub labels: Labels,
+    /// Whether the operator's configuration declares it.
+    pub declared: bool,
+}
+
+/// The word for what the operator's configuration declares.
+pub(super) const MANAGED_BY: &str = "config";
+
+/// Refuses to change over the API what the configuration declares: the next start would find
+/// something else than what stands there. Cutting it off is no such change.
+pub(super) fn not_declared(managed_by: Option<&String>) -> Result<(), Failure> {
+    match managed_by {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(Code::ManagedByConfig, "The operator's configuration declares it.")
+            .advice("Change it there; or disable or sever it here, which needs no change.")),
+    }
+}
+
+/// A connection's settings, read by its family.
+pub(super) fn parse(factory: &dyn Factory, settings: &Secret, origin: SettingsOrigin) -> Result<ParsedSettings, Failure> {
+    let text = std::str::from_utf8(settings.expose()).map_err(|_| Failure::invalid("/settings", "an object"))?;
+    factory.parse(text, origin).map_err(|errors| {
+        let code = if errors.iter().any(|error| error.operator_only) {
+            Code::OperatorOnlySetting
+        } else {
+            Code::InvalidRequest
+        };
+        let mut failure = Failure::new(code, "The connection's settings cannot be used as they are.");
+        for error in errors {
+            failure = failure.at(format!("/settings{}", error.pointer), error.expected);
+        }
+        failure
+    })
 }
 
 /// What a check found.
@@ -79,19 +111,12 @@ impl Broker {
             Failure::new(Code::Unsupported, "This gateway has no such provider.")
                 .at("/provider", "a provider that this gateway was built with")
         })?;
-        let text = std::str::from_utf8(new.settings.expose()).map_err(|_| Failure::invalid("/settings", "an object"))?;
-        let parsed = factory.parse(text, SettingsOrigin::Tenant).map_err(|errors| {
-            let code = if errors.iter().any(|error| error.operator_only) {
-                Code::OperatorOnlySetting
-            } else {
-                Code::InvalidRequest
-            };
-            let mut failure = Failure::new(code, "The connection's settings cannot be used as they are.");
-            for error in errors {
-                failure = failure.at(format!("/settings{}", error.pointer), error.expected);
-            }
-            failure
-        })?;
+        let origin = if new.declared {
+            SettingsOrigin::Operator
+        } else {
+            SettingsOrigin::Tenant
+        };
+        let parsed = parse(factory.as_ref(), &new.settings, origin)?;
         match self.store.connection_by_name(cx.tenant(), &new.name).await {
             Ok(_) => return Err(StoreError::AlreadyExists.into()),
             Err(StoreError::NotFound) => {}
@@ -109,7 +134,7 @@ impl Broker {
             labels: new.labels,
             severed: false,
             epoch: 1,
-            managed_by: None,
+            managed_by: new.declared.then(|| MANAGED_BY.to_owned()),
             external_id: hex::encode(external_id),
             revision: 1,
             created: now,
@@ -142,6 +167,7 @@ impl Broker {
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
         cx.permitted(&permit);
+        not_declared(connection.view().managed_by.as_ref())?;
         if expected.is_some_and(|expected| expected != connection.view().revision) {
             return Err(StoreError::Precondition.into());
         }
@@ -174,6 +200,7 @@ impl Broker {
     ) -> Result<Guarded<()>, Failure> {
         self.note_connection(cx, connection);
         cx.permitted(&permit);
+        not_declared(connection.view().managed_by.as_ref())?;
         let change = self
             .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
             .await?;

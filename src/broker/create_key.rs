@@ -2,6 +2,7 @@
 
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, ProviderKind};
 
+use super::connections::MANAGED_BY;
 use super::{Broker, Code, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
@@ -24,6 +25,8 @@ pub struct NewKey {
     pub labels: Labels,
     /// Cache rules.
     pub cache: CacheSettings,
+    /// Whether the operator's configuration declares it.
+    pub declared: bool,
 }
 
 impl Broker {
@@ -106,7 +109,7 @@ impl Broker {
             primary_version: primary,
             cache: new.cache,
             labels: new.labels,
-            managed_by: None,
+            managed_by: new.declared.then(|| MANAGED_BY.to_owned()),
             epoch: 1,
             revision: 1,
             created: now,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::connections::not_declared;
 use super::{Broker, Cx, Failure, Guarded};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
@@ -15,6 +16,7 @@ impl Broker {
     pub async fn detach(&self, cx: &Cx, permit: Permit<op::DeleteKey>, key: &Arc<KeyEntry>) -> Result<Guarded<()>, Failure> {
         self.note_key(cx, key);
         cx.permitted(&permit);
+        not_declared(key.view()?.key.managed_by.as_ref())?;
         let change = self.announce(cx, audit::Change::new(Verb::Detach, Object::Key, &key.id())).await?;
         let _one_at_a_time = key.change().lock().await;
         self.store.detach_key(key.tenant(), key.id(), self.now(), &change).await?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::connections::not_declared;
 use super::{Broker, Cx, Failure, Guarded};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
@@ -23,7 +24,9 @@ impl Broker {
     ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
         cx.permitted(&permit);
-        let revision = key.view()?.key.revision;
+        let before = key.view()?.key;
+        not_declared(before.managed_by.as_ref())?;
+        let revision = before.revision;
         if expected.is_some_and(|expected| expected != revision) {
             return Err(crate::store::StoreError::Precondition.into());
         }

@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod cache;
+pub mod declared;
 mod document;
 mod egress;
 mod errors;
@@ -49,6 +50,8 @@ pub struct Config {
     pub providers: providers::Providers,
     /// Where the gateway goes on a tenant's behalf.
     pub egress: EgressPolicy,
+    /// Tenants, connections and keys that a start makes.
+    pub declared: declared::Declared,
     /// Logs and metrics.
     pub telemetry: telemetry::Telemetry,
 }
@@ -99,6 +102,7 @@ impl Config {
         let cache = document.table("cache", cache::Cache::read);
         let providers = document.table("providers", |section| providers::Providers::read(section, server.request_deadline));
         let egress = document.table("egress", egress::read);
+        let declared = declared::Declared::read(document);
         let telemetry = document.table("telemetry", telemetry::Telemetry::read);
         Some(Self {
             server,
@@ -107,6 +111,7 @@ impl Config {
             cache,
             providers,
             egress,
+            declared,
             telemetry,
         })
     }

@@ -124,6 +124,59 @@ impl<'j> Section<'j> {
         )
     }
 
+    /// A setting that must be there: its absence is reported.
+    pub(super) fn needed<K: Kind>(&mut self, name: &'static str, kind: &K) -> Option<K::Value> {
+        if !self.table.contains_key(name) {
+            self.names.push(name);
+            let wrong = format!("`{}` is missing", self.full(name));
+            self.journal.report(self.place.clone(), wrong, kind.expected());
+            return None;
+        }
+        self.setting(name, kind)
+    }
+
+    /// A setting as it stands, for a reader that knows no kind of value for it.
+    pub(super) fn raw(&mut self, name: &'static str) -> Option<Node> {
+        self.take(name).map(|entry| entry.node)
+    }
+
+    /// A list of tables (`[[name]]`) of at most `most`; those that are wrong are reported and
+    /// left out.
+    pub(super) fn tables<T>(&mut self, name: &'static str, most: usize, mut read: impl FnMut(&mut Section<'_>) -> Option<T>) -> Vec<T> {
+        let path = self.full(name);
+        let expected = || format!("a list of at most {most} tables: [[{path}]]");
+        let Some(Entry { node, .. }) = self.take(name) else {
+            return Vec::new();
+        };
+        let kind = node.value.kind();
+        let Value::List(items) = node.value else {
+            self.journal.report(node.place, format!("`{path}` is {kind}"), expected());
+            return Vec::new();
+        };
+        if items.len() > most {
+            self.journal.report(node.place, format!("`{path}` has too many tables"), expected());
+            return Vec::new();
+        }
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            let kind = item.value.kind();
+            let Value::Table(table) = item.value else {
+                self.journal.report(item.place, format!("`{path}` holds {kind}"), expected());
+                continue;
+            };
+            let section = Section {
+                path: path.clone(),
+                place: item.place,
+                table,
+                names: Vec::new(),
+                journal: self.journal,
+                mistakes_before: self.journal.count(),
+            };
+            values.extend(finish(section, &mut read));
+        }
+        values
+    }
+
     /// Whether this table holds any setting that was not read yet.
     pub(super) fn is_set(&self) -> bool {
         !self.table.is_empty()

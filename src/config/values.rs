@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::document::{Node, Value};
 use super::errors::Place;
 use crate::duration;
+use crate::names::is_name;
 
 /// Why a node cannot be the value.
 pub(super) enum Wrong {
@@ -251,6 +252,81 @@ impl<T: Copy> Kind for Word<T> {
             .find(|(word, _)| *word == text)
             .map(|(_, value)| *value)
             .ok_or(Wrong::Form)
+    }
+}
+
+/// A name as the API has them.
+pub(super) struct ObjectName;
+
+impl Kind for ObjectName {
+    type Value = String;
+
+    fn expected(&self) -> String {
+        "a name: 1 to 63 of a-z, 0-9, '.', '_' and '-', the first a letter or a digit".to_owned()
+    }
+
+    fn read(&self, node: &Node) -> Result<String, Wrong> {
+        let text = text(node)?;
+        is_name(text).then(|| text.to_owned()).ok_or(Wrong::Form)
+    }
+}
+
+/// One or more names.
+pub(super) struct Names;
+
+impl Kind for Names {
+    type Value = Vec<String>;
+
+    fn expected(&self) -> String {
+        "a list of one or more names".to_owned()
+    }
+
+    fn read(&self, node: &Node) -> Result<Vec<String>, Wrong> {
+        match &node.value {
+            Value::List(items) if !items.is_empty() => items.iter().map(|item| ObjectName.read(item)).collect(),
+            Value::List(_) => Err(Wrong::Range),
+            Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::Table(_) | Value::Other(_) => Err(Wrong::Type),
+        }
+    }
+}
+
+/// An id: 32 lower-case hex digits.
+pub(super) struct HexId<I>(std::marker::PhantomData<I>);
+
+impl<I> HexId<I> {
+    /// Of this sort.
+    pub(super) const fn new() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<I: std::str::FromStr> Kind for HexId<I> {
+    type Value = I;
+
+    fn expected(&self) -> String {
+        "an id: 32 lower-case hex digits".to_owned()
+    }
+
+    fn read(&self, node: &Node) -> Result<I, Wrong> {
+        text(node)?.parse().map_err(|_| Wrong::Form)
+    }
+}
+
+/// A text of 1 to `max` bytes.
+pub(super) struct ShortText {
+    pub(super) max: usize,
+}
+
+impl Kind for ShortText {
+    type Value = String;
+
+    fn expected(&self) -> String {
+        format!("a string of 1 to {} bytes", self.max)
+    }
+
+    fn read(&self, node: &Node) -> Result<String, Wrong> {
+        let text = text(node)?;
+        (1..=self.max).contains(&text.len()).then(|| text.to_owned()).ok_or(Wrong::Range)
     }
 }
 

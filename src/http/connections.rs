@@ -250,6 +250,7 @@ pub async fn create(ask: Ask, body: CreateConnection) -> Result<Reply, Failure> 
         provider: body.provider.into(),
         settings: Arc::new(Secret::copy_from(body.settings.get().as_bytes())),
         labels: body.labels.unwrap_or_default().0,
+        declared: false,
     };
     let keep = once.keep(StatusCode::CREATED, |row: &Connection| Some(row.revision), shown);
     let row = ask.broker.create_connection(&ask.cx, permit, new, keeper(&keep)).await?;

@@ -296,6 +296,7 @@ pub async fn create(ask: Ask, body: CreateKey) -> Result<Reply, Failure> {
         id: body.id,
         labels: body.labels.unwrap_or_default().0,
         cache: body.cache.unwrap_or_default().check()?,
+        declared: false,
     };
     let name = connection.view().name.clone();
     let keep = once.keep(StatusCode::CREATED, |key: &Key| Some(key.revision), |key| shown(key, &name));

@@ -25,6 +25,8 @@ pub enum Step {
     Open,
     /// Store and audit log are brought to agree.
     Agree,
+    /// What the configuration declares is made.
+    Declare,
 }
 
 impl Step {
@@ -33,6 +35,7 @@ impl Step {
             Self::RootKey => "waiting for the root key",
             Self::Open => "opening the store and the audit log",
             Self::Agree => "bringing the store and the audit log to agree",
+            Self::Declare => "making what the configuration declares",
         }
     }
 }

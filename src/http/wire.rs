@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use crate::broker::Failure;
 use crate::duration;
 use crate::envelope::{Context, ContextError};
+use crate::names::is_name;
 use crate::store::model::{CacheSettings, Labels};
 
 /// A name: `[a-z0-9][a-z0-9._-]{0,62}`.
@@ -26,11 +27,7 @@ pub struct Name(String);
 impl Name {
     /// Takes a text that is a name.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        let (first, rest) = bytes.split_first()?;
-        let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let good = rest.len() <= 62 && plain(first) && rest.iter().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'));
-        good.then(|| Self(text.to_owned()))
+        is_name(text).then(|| Self(text.to_owned()))
     }
 
     /// The text.

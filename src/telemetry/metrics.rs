@@ -77,6 +77,10 @@ fn describe() {
     );
     describe_counter!("claviger_cache_requests_total", "Looks at the data-key cache by result");
     describe_counter!("claviger_cache_evictions_total", "Data keys that left the cache by cause");
+    describe_gauge!(
+        "claviger_declared_drift",
+        "Things that the configuration declares and that differ, or could not be made yet"
+    );
     describe_gauge!("claviger_cache_entries", "Data keys in the cache");
     describe_counter!("claviger_audit_records_total", "Records that were made durable");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of records that were made durable");

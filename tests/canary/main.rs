@@ -52,10 +52,7 @@ fn main() -> ExitCode {
         Trial::test("kept::nothing_that_is_kept_holds_a_secret", || run(kept::search())),
         Trial::test("panics::a_panic_with_a_key_in_hand_tells_nothing", || run(panics::search()))
             .with_ignored_flag(!cfg!(feature = "testkit")),
-        Trial::test("memory::no_region_holds_a_secret_after_the_age", || {
-            run(memory::search())
-        })
-        .with_ignored_flag(cannot_read),
+        Trial::test("memory::no_region_holds_a_secret_after_the_age", || run(memory::search())).with_ignored_flag(cannot_read),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -9,6 +9,7 @@
 mod commands;
 mod completions;
 mod data;
+mod declared;
 mod exits;
 mod secrets;
 mod start;

@@ -1,0 +1,268 @@
+//! What the operator's configuration declares: a start makes what is missing and tells what
+//! differs. It never changes a state: what was disabled or severed stays so.
+//!
+//! Called by `boot` alone. Each thing that is made goes through the use case that the API
+//! calls for it, so it has its intent and its record.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use claviger_provider::{KeyId, KeySpec, ProviderKind, Secret, SettingsOrigin, TenantId};
+
+use super::connections::{MANAGED_BY, parse};
+use super::{Broker, Code, Cx, Failure, Guarded, NewConnection, NewKey, NewTenant, RequestInfo};
+use crate::access::{Action, Caller, Operation, Permit, Target, decide, op};
+use crate::audit::{self, Object, Verb};
+use crate::keys::{ConnectionEntry, Factories};
+use crate::store::StoreError;
+use crate::store::model::{Connection, ConnectionPatch, IdempotencyRecord, Labels};
+
+/// How long one thing may take, its provider included.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A declared tenant.
+#[derive(Debug, Clone)]
+pub struct DeclaredTenant {
+    /// Its name.
+    pub name: String,
+    /// The id to take.
+    pub id: Option<TenantId>,
+}
+
+/// A declared connection of one tenant.
+#[derive(Debug, Clone)]
+pub struct DeclaredConnection {
+    /// Whose, by name.
+    pub tenant: String,
+    /// Its name.
+    pub name: String,
+    /// Which family.
+    pub provider: ProviderKind,
+    /// Its settings, JSON, secrets included.
+    pub settings: Arc<Secret>,
+}
+
+/// A declared key.
+#[derive(Debug, Clone)]
+pub struct DeclaredKey {
+    /// Whose, by name.
+    pub tenant: String,
+    /// Its name.
+    pub name: String,
+    /// Its connection, by name.
+    pub connection: String,
+    /// What it is made of.
+    pub spec: KeySpec,
+    /// A provider key to adopt.
+    pub provider_key: Option<String>,
+    /// The id to take.
+    pub id: Option<KeyId>,
+}
+
+/// What a start found of one declared thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It was missing and was made.
+    Made,
+    /// It is as declared.
+    AsDeclared,
+    /// It was as declared, and has new secrets now.
+    NewSecrets,
+    /// It is there and differs; nothing was changed. Says in what.
+    Differs(&'static str),
+}
+
+/// No answer of these is kept: there is no request that could be repeated.
+fn unkept<T>(_: &T) -> Result<Option<IdempotencyRecord>, Failure> {
+    Ok(None)
+}
+
+fn permit<O: Operation>(cx: &Cx, target: Target) -> Result<Permit<O>, Failure> {
+    decide::<O>(cx.caller(), target).map_err(Into::into)
+}
+
+impl Broker {
+    /// A tenant.
+    ///
+    /// # Errors
+    /// What kept it from being made.
+    pub async fn declare_tenant(&self, declared: &DeclaredTenant) -> Result<Found, Failure> {
+        match self.store.tenant_by_name(&declared.name).await {
+            Ok(there) if declared.id.is_some_and(|id| id != there.id) => return Ok(Found::Differs("id")),
+            Ok(_) => return Ok(Found::AsDeclared),
+            Err(StoreError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let cx = carrying_out(TenantId::INSTALLATION, Action::ManageTenants);
+        let new = NewTenant {
+            name: declared.name.clone(),
+            id: declared.id,
+        };
+        let made = match permit::<op::ManageTenants>(&cx, Target::Installation) {
+            Ok(permit) => self.create_tenant(&cx, permit, new, &unkept).await,
+            Err(failure) => Err(failure),
+        };
+        self.carried_out(&cx, made).await?;
+        Ok(Found::Made)
+    }
+
+    /// A connection. Its secrets are those of the configuration from now on.
+    ///
+    /// # Errors
+    /// What kept it from being made: a tenant that does not exist, settings that cannot be used.
+    pub async fn declare_connection(&self, declared: &DeclaredConnection) -> Result<Found, Failure> {
+        let tenant = self.declared_tenant(&declared.tenant).await?;
+        if let Some(there) = self.connection_by_name(tenant, &declared.name).await? {
+            return self.compare_connection(&there, declared).await;
+        }
+        let cx = carrying_out(tenant, Action::CreateConnection);
+        let new = NewConnection {
+            name: declared.name.clone(),
+            provider: declared.provider,
+            settings: Arc::clone(&declared.settings),
+            labels: Labels::new(),
+            declared: true,
+        };
+        let made = match permit::<op::CreateConnection>(&cx, Target::Tenant) {
+            Ok(permit) => self.create_connection(&cx, permit, new, &unkept).await,
+            Err(failure) => Err(failure),
+        };
+        self.carried_out(&cx, made).await?;
+        Ok(Found::Made)
+    }
+
+    async fn compare_connection(&self, there: &Arc<ConnectionEntry>, declared: &DeclaredConnection) -> Result<Found, Failure> {
+        let row = there.view();
+        if row.managed_by.as_deref() != Some(MANAGED_BY) {
+            return Ok(Found::Differs("managed_by: it was made over the API"));
+        }
+        if row.provider != declared.provider {
+            return Ok(Found::Differs("provider"));
+        }
+        let factory = self.directory().factories().get(row.provider);
+        let factory = factory.ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))?;
+        let parsed = parse(factory.as_ref(), &declared.settings, SettingsOrigin::Operator)?;
+        if parsed.public != row.settings {
+            return Ok(Found::Differs("settings: where a connection leads never changes; make another one"));
+        }
+        let mut fresh = Vec::new();
+        for (name, value) in parsed.secrets {
+            let name = Factories::secret_name(&row, &name);
+            if self.store.get(&name).await?.as_ref() != Some(&value) {
+                fresh.push((name, value));
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(Found::AsDeclared);
+        }
+        let cx = carrying_out(row.tenant, Action::UpdateConnection);
+        let changed = self.take_secrets(&cx, there, fresh).await;
+        self.carried_out(&cx, changed).await?;
+        Ok(Found::NewSecrets)
+    }
+
+    async fn take_secrets(
+        &self,
+        cx: &Cx,
+        connection: &Arc<ConnectionEntry>,
+        secrets: Vec<(claviger_provider::SealedName, Secret)>,
+    ) -> Result<Guarded<Connection>, Failure> {
+        self.note_connection(cx, connection);
+        cx.permitted(&permit::<op::UpdateConnection>(cx, Target::Connection(Some(connection.id())))?);
+        let change = self
+            .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
+            .await?;
+        let _one_at_a_time = connection.change().lock().await;
+        let patch = ConnectionPatch {
+            expected_revision: connection.view().revision,
+            labels: None,
+            at: self.now(),
+        };
+        let row = self
+            .store
+            .update_connection(connection.tenant(), connection.id(), &patch, secrets, &change)
+            .await?;
+        // Nobody uses it yet: the next to ask loads it with the new secrets.
+        self.directory().forget_connection(connection.id());
+        Ok(Guarded::free(row))
+    }
+
+    /// A key, made or adopted through its connection.
+    ///
+    /// # Errors
+    /// What kept it from being made; a provider that is away among it.
+    pub async fn declare_key(&self, declared: &DeclaredKey) -> Result<Found, Failure> {
+        let tenant = self.declared_tenant(&declared.tenant).await?;
+        let connection = self.connection_by_name(tenant, &declared.connection).await?;
+        let connection = connection.ok_or_else(|| Failure::new(Code::NotFound, "The key's connection does not exist."))?;
+        match self.store.key_by_name(tenant, &declared.name).await {
+            Ok(there) => {
+                let differs = if there.managed_by.as_deref() != Some(MANAGED_BY) {
+                    Some("managed_by: it was made over the API")
+                } else if there.connection != connection.id() {
+                    Some("connection")
+                } else if there.spec != declared.spec {
+                    Some("spec")
+                } else if declared.id.is_some_and(|id| id != there.id) {
+                    Some("id")
+                } else {
+                    None
+                };
+                return Ok(differs.map_or(Found::AsDeclared, Found::Differs));
+            }
+            Err(StoreError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let cx = carrying_out(tenant, Action::CreateKey);
+        let new = NewKey {
+            name: declared.name.clone(),
+            spec: declared.spec,
+            adopt: declared.provider_key.clone(),
+            id: declared.id,
+            labels: Labels::new(),
+            cache: crate::store::model::CacheSettings::default(),
+            declared: true,
+        };
+        let made = match permit::<op::CreateKey>(&cx, Target::NewKey) {
+            Ok(permit) => self.create_key(&cx, permit, &connection, new, &unkept).await,
+            Err(failure) => Err(failure),
+        };
+        self.carried_out(&cx, made).await?;
+        Ok(Found::Made)
+    }
+
+    async fn declared_tenant(&self, name: &str) -> Result<TenantId, Failure> {
+        match self.store.tenant_by_name(name).await {
+            Ok(tenant) => Ok(tenant.id),
+            Err(StoreError::NotFound) => {
+                Err(Failure::new(Code::NotFound, "The tenant does not exist.")
+                    .advice("Declare it with [[tenants]], or make it over the API."))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Records what became of it.
+    async fn carried_out<T: Send>(&self, cx: &Cx, result: Result<Guarded<T>, Failure>) -> Result<(), Failure> {
+        let render = |result: Result<T, &Failure>, _: Option<&audit::Receipt>| result.map(drop).map_err(Failure::clone);
+        match self.conclude(cx, result, &render).await {
+            Ok(recorded) => recorded.into_value(),
+            Err(unrecorded) => Err(unrecorded.failure().clone()),
+        }
+    }
+}
+
+/// One declared thing under way.
+fn carrying_out(tenant: TenantId, action: Action) -> Cx {
+    let now = Instant::now();
+    let mut id = [0; 16];
+    claviger_provider::fill_random(&mut id);
+    let info = RequestInfo {
+        request_id: hex::encode(id),
+        client_request_id: None,
+        justification: None,
+        started: now,
+        deadline: now + PATIENCE,
+    };
+    Cx::new(Arc::new(Caller::configuration(tenant)), action, Arc::new(info))
+}

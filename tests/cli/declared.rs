@@ -1,0 +1,193 @@
+//! Tenants, connections and keys that the configuration declares.
+
+use std::path::PathBuf;
+
+use claviger_test_support::{Gateway, Started, Tune, records};
+use serde_json::{Value, json};
+
+const DECLARED: &str = r#"
+[[tenants]]
+name = "acme"
+id = "00112233445566778899aabbccddeeff"
+[[tenants]]
+name = "globex"
+
+[[connections]]
+tenants = ["acme", "globex"]
+name = "embedded"
+provider = "local"
+
+[[keys]]
+tenant = "acme"
+name = "orders"
+connection = "embedded"
+id = "0123456789abcdef0123456789abcdef"
+"#;
+
+struct Bench {
+    gateway: Gateway,
+    file: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let gateway = Gateway::new(crate::BINARY);
+        let file = gateway.token_file().with_extension("toml");
+        Self { gateway, file }
+    }
+
+    fn tune(&self, text: &str) -> Tune {
+        std::fs::write(&self.file, text).unwrap();
+        let arguments = vec!["--config".to_owned(), self.file.to_str().unwrap().to_owned()];
+        Tune {
+            arguments,
+            ..Tune::default()
+        }
+    }
+
+    fn serve(&self, text: &str) -> Started {
+        self.gateway.serve(&self.tune(text))
+    }
+
+    /// What a start that must be refused says.
+    fn refused(&self, text: &str) -> String {
+        match self.gateway.try_serve(&self.tune(text)) {
+            Ok(_) => panic!("it started"),
+            Err(log) => log,
+        }
+    }
+}
+
+/// Declared keys are made beside the serving.
+async fn key(started: &Started, name: &str) -> Value {
+    let client = started.tenant("acme");
+    for _ in 0..1000 {
+        let answer = client.get(&format!("/v1/keys/{name}")).await;
+        if answer.status == 200 {
+            return answer.expect_status(200);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the key {name} is not made:\n{}", started.output());
+}
+
+#[tokio::test]
+async fn what_is_missing_is_made_once_and_recorded() {
+    let bench = Bench::new();
+    let started = bench.serve(DECLARED);
+    let made = key(&started, "orders").await;
+    assert_eq!(made["id"], "0123456789abcdef0123456789abcdef");
+    assert_eq!(
+        (made["managed_by"].as_str(), made["tenant"].as_str()),
+        (Some("config"), Some("00112233445566778899aabbccddeeff"))
+    );
+    for tenant in ["acme", "globex"] {
+        let connection = started.tenant(tenant).get("/v1/connections/embedded").await.expect_status(200);
+        assert_eq!(connection["managed_by"], "config");
+    }
+    let wrapped = started
+        .tenant("acme")
+        .post("/v1/keys/orders/data-keys", &json!({}))
+        .await
+        .expect_status(200);
+    assert!(started.terminate());
+    let by_start = |record: &&Value| record["authn"] == "configuration" && record["kind"] == "outcome";
+    let before = records(&bench.gateway.data());
+    let made: Vec<&str> = before
+        .iter()
+        .filter(by_start)
+        .map(|record| record["operation"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        made,
+        [
+            "ManageTenants",
+            "ManageTenants",
+            "CreateConnection",
+            "CreateConnection",
+            "CreateKey"
+        ]
+    );
+
+    let started = bench.serve(DECLARED);
+    let body = json!({"wrapped": wrapped["wrapped"]});
+    started.tenant("acme").post("/v1/unwrap", &body).await.expect_status(200);
+    assert!(started.terminate());
+    let after = records(&bench.gateway.data());
+    assert_eq!(after.iter().filter(by_start).count(), made.len(), "nothing was made twice");
+}
+
+#[tokio::test]
+async fn a_state_is_never_changed_and_the_api_leaves_the_rest_alone() {
+    let bench = Bench::new();
+    let started = bench.serve(DECLARED);
+    key(&started, "orders").await;
+    let client = started.tenant("acme");
+    for path in ["/v1/keys/orders", "/v1/connections/embedded"] {
+        client.delete(path).await.expect_problem(409, "managed_by_config");
+    }
+    client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    started
+        .tenant("globex")
+        .post_empty("/v1/connections/embedded/sever")
+        .await
+        .expect_status(200);
+    assert!(started.terminate());
+
+    let started = bench.serve(DECLARED);
+    assert_eq!(key(&started, "orders").await["state"], "disabled");
+    let connection = started.tenant("globex").get("/v1/connections/embedded").await.expect_status(200);
+    assert_eq!(connection["state"], "severed");
+}
+
+#[tokio::test]
+async fn what_differs_is_told_and_left_alone() {
+    let bench = Bench::new();
+    let started = bench.serve(DECLARED);
+    key(&started, "orders").await;
+    started
+        .tenant("globex")
+        .post("/v1/keys", &json!({"name": "own", "connection": "embedded"}))
+        .await
+        .expect_status(201);
+    assert!(started.terminate());
+
+    let other = DECLARED.replace("id = \"0123456789abcdef0123456789abcdef\"", "spec = \"rsa-3072\"")
+        + "[[keys]]\ntenant = \"globex\"\nname = \"own\"\nconnection = \"embedded\"\n";
+    let started = bench.serve(&other);
+    let mut text = String::new();
+    for _ in 0..1000 {
+        text = started.watcher().get("/metrics").await.text;
+        if text.contains("claviger_declared_drift 2") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(text.contains("claviger_declared_drift 2"), "{text}");
+    let said = started.output();
+    assert!(
+        said.contains("\"differs_in\":\"spec\"") && said.contains("made over the API"),
+        "{said}"
+    );
+    assert_eq!(key(&started, "orders").await["spec"], "aes-256");
+}
+
+#[test]
+fn what_cannot_be_made_is_told_before_anything_is_served() {
+    let bench = Bench::new();
+    let connection = |tenant: &str, settings: &str| {
+        format!("[[connections]]\ntenants = [\"{tenant}\"]\nname = \"kms\"\nprovider = \"local\"\nsettings = {settings}\n")
+    };
+    let said = bench.refused(&connection("nobody", "{}"));
+    assert!(said.contains("`kms`") && said.contains("[[tenants]]"), "{said}");
+    let tenant = "[[tenants]]\nname = \"acme\"\n";
+    let secret = bench.file.with_extension("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let said = bench.refused(&format!(
+        "{tenant}{}",
+        connection("acme", &format!("{{ surprise = {{ file = {secret:?} }} }}"))
+    ));
+    assert!(said.contains("/settings") && !said.contains("hunter2"), "{said}");
+    let said = bench.refused(&format!("{tenant}{}", connection("acme", "{ surprise = { file = \"absent\" } }")));
+    assert!(said.contains("absent") && said.contains("cannot be read"), "{said}");
+}
