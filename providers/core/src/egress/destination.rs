@@ -238,10 +238,21 @@ mod tests {
 
     #[test]
     fn the_operators_own_address_leads_anywhere_in_the_same_form() {
-        for address in ["http://127.0.0.1:4566", "https://10.0.0.1/kms", "http://[::1]:1", "https://kms.example"] {
+        for address in [
+            "http://127.0.0.1:4566",
+            "https://10.0.0.1/kms",
+            "http://[::1]:1",
+            "https://kms.example",
+        ] {
             assert!(Destination::of_operator(address).is_ok(), "{address}");
         }
-        for address in ["", "kms.example", "ftp://kms.example", "http://user@kms.example", "http://kms.example/?a"] {
+        for address in [
+            "",
+            "kms.example",
+            "ftp://kms.example",
+            "http://user@kms.example",
+            "http://kms.example/?a",
+        ] {
             assert!(Destination::of_operator(address).is_err(), "{address}");
         }
     }
