@@ -126,6 +126,11 @@ async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) ->
     let mut families: Vec<Arc<dyn Factory>> = Vec::new();
     #[cfg(feature = "local")]
     families.push(Arc::new(claviger_provider_local::LocalFactory::new(Arc::clone(sealed))));
+    #[cfg(feature = "aws")]
+    families.push(Arc::new(claviger_provider_aws::AwsFactory::new(claviger_provider_aws::Endpoints {
+        kms: config.providers.aws.kms_endpoint.clone(),
+        sts: config.providers.aws.sts_endpoint.clone(),
+    })));
     #[cfg(feature = "vault")]
     families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(
         config.egress.clone(),

@@ -94,6 +94,9 @@ pub struct Record {
     /// The provider that was called, or would have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderKind>,
+    /// Which of its key's materials the provider used, where the ciphertext does not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_key_material: Option<Text>,
     /// The provider's own request id, to match with its log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_request_id: Option<Text>,
@@ -202,6 +205,7 @@ impl Record {
             policy: None,
             principal: None,
             provider: None,
+            provider_key_material: None,
             provider_request_id: None,
             request_id: None,
             result: None,

@@ -309,6 +309,7 @@ fn fill(record: &mut Record, cx: &Cx) {
     record.dek_id = facts.dek_id;
     record.connection = facts.connection;
     record.provider = facts.provider;
+    record.provider_key_material = facts.provider_key_material.map(Text::new);
     record.provider_request_id = facts.provider_request_id.map(Text::new);
     record.context_hash = facts.context_hash;
     record.wrapped_sha256 = facts.wrapped_sha256;

@@ -107,6 +107,7 @@ impl ReadyKey {
         cx.note(|facts| {
             facts.key_version = Some(version);
             facts.dek_id = Some(draft.dek_id());
+            facts.provider_key_material.clone_from(&wrapped.key_material);
             facts.provider_request_id.clone_from(&wrapped.upstream_request_id);
             facts.context_hash = Some(secrets.hash_context(draft.context().bytes()));
             facts.wrapped_sha256 = Some(Digest(envelope.fingerprint()));

@@ -38,6 +38,7 @@ pub struct Facts {
     pub dek_id: Option<DekId>,
     pub connection: Option<ConnectionId>,
     pub provider: Option<ProviderKind>,
+    pub provider_key_material: Option<String>,
     pub provider_request_id: Option<String>,
     pub policy: Option<PolicyRef>,
     pub context_hash: Option<ContextHash>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Section;
-use super::values::{Count, Period};
+use super::values::{Count, Endpoint, Period};
 
 /// The section's settings: the defaults of the pipeline that stands before each provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,18 @@ pub struct Providers {
     pub concurrency: u32,
     /// When a failing provider is left alone.
     pub breaker: Breaker,
+    /// What all connections to AWS have in common.
+    pub aws: Aws,
+}
+
+/// Endpoints instead of those of each connection's region, in a private network or of an
+/// emulator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Aws {
+    /// For KMS.
+    pub kms_endpoint: Option<String>,
+    /// For STS.
+    pub sts_endpoint: Option<String>,
 }
 
 /// The circuit breaker.
@@ -52,6 +64,10 @@ impl Providers {
                     failures: breaker.setting_or("failures", &Count { min: 1, max: 1000 }, 5),
                     open_for: breaker.setting_or("open_for", &open, Duration::from_secs(5)),
                 }
+            }),
+            aws: section.table("aws", |aws| Aws {
+                kms_endpoint: aws.setting("kms_endpoint", &Endpoint),
+                sts_endpoint: aws.setting("sts_endpoint", &Endpoint),
             }),
         }
     }

@@ -105,6 +105,7 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.server.request_deadline, Duration::from_secs(10));
     assert_eq!(config.providers.attempt_timeout, Duration::from_secs(3));
     assert_eq!(config.providers.retries, 2);
+    assert_eq!(config.providers.aws, Default::default());
     assert_eq!((config.egress.allow, config.egress.allow_plain_http), (Vec::new(), false));
     assert_eq!(
         (config.cache.max_age, config.cache.max_idle),

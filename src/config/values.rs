@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use claviger_provider::egress::Destination;
 use ipnet::IpNet;
 
 use super::document::{Node, Value};
@@ -231,6 +232,22 @@ impl Kind for Networks {
             (_, Some(text)) => text.split(',').map(|item| Self::parse(item.trim())).collect(),
             (Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::Table(_) | Value::Other(_), None) => Err(Wrong::Type),
         }
+    }
+}
+
+/// The address of a server of the operator's own choosing.
+pub(super) struct Endpoint;
+
+impl Kind for Endpoint {
+    type Value = String;
+
+    fn expected(&self) -> String {
+        "an address such as \"https://host.example\", without user, query and fragment".to_owned()
+    }
+
+    fn read(&self, node: &Node) -> Result<String, Wrong> {
+        let destination = Destination::of_operator(text(node)?).map_err(|_| Wrong::Form)?;
+        Ok(destination.as_str().to_owned())
     }
 }
 

@@ -125,6 +125,7 @@ impl Recipient {
                 key: self.key.clone(),
                 algorithm,
                 ciphertext: self.ciphertext.clone(),
+                key_material: None,
                 upstream_request_id: None,
             };
             (provider, wrapped)

@@ -83,7 +83,9 @@ pub struct CreateConnection {
 /// The families that this release reaches. The document names no other, so that it promises
 /// nothing but what is there; asking for another one is `unsupported`.
 fn built_providers() -> Object {
-    let object = Object::builder().schema_type(Type::String).enum_values(Some(["local", "vault"]));
+    let object = Object::builder()
+        .schema_type(Type::String)
+        .enum_values(Some(["local", "aws", "vault"]));
     object.description(Some("The provider's family.")).build()
 }
 

@@ -30,6 +30,8 @@ pub struct Entry {
 pub enum Start {
     /// `claviger init` and `claviger serve`.
     Serve,
+    /// The same, with AWS's endpoints led to a stand-in.
+    Aws(&'static str),
     /// `claviger dev` with the testkit's fake and its control port; what the fake plays.
     Fake(&'static str),
 }
@@ -62,6 +64,12 @@ impl Entry {
             Start::Serve => Tune::default()
                 .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
                 .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true"),
+            Start::Aws(server) => {
+                let address = aws(server).unwrap_or_default();
+                Tune::default()
+                    .set("CLAVIGER_PROVIDERS__AWS__KMS_ENDPOINT", &address)
+                    .set("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", &address)
+            }
             Start::Fake(plays) => Tune::default().set("CLAVIGER_TESTKIT_PLAYS", plays),
         }
     }
@@ -103,6 +111,34 @@ const EMBEDDED: &[Difference] = &[Difference {
     says: "400",
     reason: "an embedded key lives in its tenant's own rows: from another tenant there is nothing to adopt",
 }];
+
+/// A stand-in for AWS that `tests/backends/aws/start` started.
+fn aws(server: &str) -> Option<String> {
+    std::env::var(format!("CLAVIGER_TEST_{server}_ADDRESS")).ok()
+}
+
+fn moto_absent() -> Option<&'static str> {
+    aws("MOTO").is_none().then_some("CLAVIGER_TEST_MOTO_ADDRESS names no server")
+}
+
+fn localstack_absent() -> Option<&'static str> {
+    aws("LOCALSTACK")
+        .is_none()
+        .then_some("CLAVIGER_TEST_LOCALSTACK_ADDRESS names no server")
+}
+
+/// Neither server looks at the signature.
+fn aws_settings() -> Value {
+    let key = json!({"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"});
+    json!({"region": "eu-central-1", "auth": {"static": key}})
+}
+
+// Why the stand-ins for AWS, and AWS itself, end a case otherwise.
+const UNNAMED: &str = "as AWS: a ciphertext names no version of its key, so the newest one is told, and no other can be forged";
+const IN_CLEAR: &str =
+    "moto's ciphertext begins with the key's id in clear; another id there is denied, where AWS answers InvalidCiphertextException";
+const ONLY_32: &str = "LocalStack ignores NumberOfBytes: data keys have 32 bytes";
+const NO_HISTORY: &str = "LocalStack has no ListKeyRotations, without which nothing is rotated";
 
 /// All of them.
 pub const ENTRIES: &[Entry] = &[
@@ -155,6 +191,113 @@ pub const ENTRIES: &[Entry] = &[
         spec: "aes-256",
         inside: false,
         differences: &[],
+    },
+    Entry {
+        name: "moto",
+        provider: "aws",
+        absent: moto_absent,
+        start: Start::Aws("MOTO"),
+        settings: aws_settings,
+        spec: "aes-256",
+        inside: true,
+        differences: &[
+            Difference {
+                case: "forged::a_forged_recipient_does_not_open",
+                says: "left != right",
+                reason: UNNAMED,
+            },
+            Difference {
+                case: "rewrap::same_key_keeps_the_data_key",
+                says: "(Number(2), Number(2))",
+                reason: UNNAMED,
+            },
+            Difference {
+                case: "adopt::a_detached_key_comes_back_and_opens_its_blobs",
+                says: "Number(2), Bool(false)",
+                reason: UNNAMED,
+            },
+            Difference {
+                case: "tampered::a_flipped_bit_of_a_data_key",
+                says: "provider_denied",
+                reason: IN_CLEAR,
+            },
+            Difference {
+                case: "tampered::a_flipped_bit_of_wrapped_bytes",
+                says: "provider_denied",
+                reason: IN_CLEAR,
+            },
+            Difference {
+                case: "capabilities::specifications",
+                says: "provider_protocol",
+                reason: "moto's GetPublicKey tells the key's id instead of its ARN, and its RSA encryption is none",
+            },
+            Difference {
+                case: "capabilities::state_at_the_provider",
+                says: "provider_unavailable",
+                reason: "moto's DisableKey takes a key id, but no ARN",
+            },
+        ],
+    },
+    Entry {
+        name: "localstack",
+        provider: "aws",
+        absent: localstack_absent,
+        start: Start::Aws("LOCALSTACK"),
+        settings: aws_settings,
+        spec: "aes-256",
+        inside: true,
+        differences: &[
+            Difference {
+                case: "round_trip::data_keys_of_every_length",
+                says: "provider_protocol",
+                reason: ONLY_32,
+            },
+            Difference {
+                case: "round_trip::a_data_key_without_plaintext",
+                says: "provider_protocol",
+                reason: ONLY_32,
+            },
+            Difference {
+                case: "tampered::a_flipped_bit_of_a_data_key",
+                says: "provider_protocol",
+                reason: ONLY_32,
+            },
+            Difference {
+                case: "forged::a_forged_recipient_does_not_open",
+                says: "unsupported",
+                reason: NO_HISTORY,
+            },
+            Difference {
+                case: "rotate::old_versions_still_open",
+                says: "unsupported",
+                reason: NO_HISTORY,
+            },
+            Difference {
+                case: "rewrap::same_key_keeps_the_data_key",
+                says: "unsupported",
+                reason: NO_HISTORY,
+            },
+            Difference {
+                case: "rewrap::a_wrong_source_is_refused",
+                says: "unsupported",
+                reason: NO_HISTORY,
+            },
+            Difference {
+                case: "adopt::a_detached_key_comes_back_and_opens_its_blobs",
+                says: "unsupported",
+                reason: NO_HISTORY,
+            },
+            Difference {
+                case: "adopt::a_provider_key_that_is_held_is_taken",
+                says: "unsupported",
+                reason: NO_HISTORY,
+            },
+            Difference {
+                case: "capabilities::rotation",
+                says: "unsupported",
+                reason: NO_HISTORY,
+            },
+        ],
     },
     Entry {
         name: "fake",

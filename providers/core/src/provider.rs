@@ -105,6 +105,9 @@ pub struct Wrapped {
     pub algorithm: Algorithm,
     /// At most 6,144 bytes.
     pub ciphertext: Vec<u8>,
+    /// Which of its key's materials the provider used, where it tells and the ciphertext does
+    /// not; for the record, at most 128 bytes.
+    pub key_material: Option<String>,
     /// The provider's own id of this call, for the record.
     pub upstream_request_id: Option<String>,
 }

@@ -151,6 +151,7 @@ impl Provider for LocalProvider {
             key: key_ref(id, version),
             algorithm: opened.algorithm(),
             ciphertext: opened.wrap(dek, context)?,
+            key_material: None,
             upstream_request_id: None,
         })
     }

@@ -278,6 +278,7 @@ impl FakeProvider {
             },
             algorithm: Algorithm::ProviderOpaque,
             ciphertext,
+            key_material: None,
             upstream_request_id: Some("fake-request".into()),
         })
     }

@@ -76,6 +76,7 @@ mod tests {
             },
             algorithm: Algorithm::ProviderOpaque,
             ciphertext: b"vault:v1:AA+/".to_vec(),
+            key_material: None,
             upstream_request_id: None,
         };
         way_out(&settings, &place, &wrapped, &BoundContext::new(BTreeMap::new(), vec![0xa0]), kind)

@@ -219,6 +219,7 @@ impl Provider for VaultProvider {
                 },
                 algorithm: Algorithm::ProviderOpaque,
                 ciphertext: ciphertext.into_bytes(),
+                key_material: None,
                 upstream_request_id,
             }),
             Some(_) | None => Err(Failed::Nonsense("ciphertext").into_error(doing)),

@@ -67,6 +67,7 @@ fn wrapped() -> Wrapped {
         key: key("1"),
         algorithm: Algorithm::ProviderOpaque,
         ciphertext: b"vault:v1:AAAA".to_vec(),
+        key_material: None,
         upstream_request_id: None,
     }
 }

@@ -56,6 +56,7 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     });
     record.principal = Some(PrincipalId::from_bytes([10; 16]));
     record.provider = Some(ProviderKind::Pkcs11);
+    record.provider_key_material = text("m");
     record.provider_request_id = text("r");
     record.request_id = text("q");
     record.rewrap = Some(Rewrap {

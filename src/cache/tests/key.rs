@@ -24,6 +24,7 @@ fn envelope(tenant: TenantId, key: KeyId) -> (Envelope, Context) {
         },
         algorithm: Algorithm::Xaes256Gcm,
         ciphertext: Secret::random(72).expose().to_vec(),
+        key_material: None,
         upstream_request_id: None,
     };
     (draft.finish(ProviderKind::Vault, &wrapped, &SealKey::generate()).unwrap(), context)

@@ -42,6 +42,7 @@ fn wrapped(len: usize) -> Wrapped {
         },
         algorithm: Algorithm::Xaes256Gcm,
         ciphertext: Secret::random(len + 40).expose().to_vec(),
+        key_material: None,
         upstream_request_id: Some("not part of the envelope".to_owned()),
     }
 }

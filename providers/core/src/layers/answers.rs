@@ -67,6 +67,10 @@ fn wrapped(op: Op<'_>, wrapped: &Wrapped) -> Result<(), &'static str> {
         "the ciphertext is empty or too long",
     )?;
     ensure(
+        wrapped.key_material.as_ref().is_none_or(|id| id.len() <= MAX_KEY_VERSION),
+        "the key material's id is too long",
+    )?;
+    ensure(
         wrapped.upstream_request_id.as_ref().is_none_or(|id| id.len() <= MAX_REQUEST_ID),
         "the request id is too long",
     )?;
@@ -176,6 +180,10 @@ mod tests {
             named("k".repeat(513), "1".into()),
             named("another".into(), "1".into()),
             named(kek.key.id.clone(), "1".repeat(129)),
+            Wrapped {
+                key_material: Some("m".repeat(129)),
+                ..wrapped()
+            },
             Wrapped {
                 upstream_request_id: Some("r".repeat(257)),
                 ..wrapped()

@@ -163,6 +163,7 @@ pub(super) fn wrapped() -> Wrapped {
         key: key(),
         algorithm: Algorithm::ProviderOpaque,
         ciphertext: vec![1; 48],
+        key_material: None,
         upstream_request_id: None,
     }
 }

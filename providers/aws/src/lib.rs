@@ -1,0 +1,22 @@
+//! AWS KMS: symmetric and RSA keys of one account and region. `README.md` beside this crate
+//! says what is done and what is not. Named by `boot` only.
+
+mod client;
+mod codes;
+mod errors;
+mod factory;
+mod http;
+mod identity;
+mod keys;
+mod lifecycle;
+mod names;
+mod ownership;
+mod policy;
+mod probe;
+mod provider;
+mod rsa;
+mod settings;
+mod way_out;
+
+pub use factory::{AwsFactory, Endpoints};
+pub use provider::AwsProvider;

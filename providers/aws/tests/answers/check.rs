@@ -1,0 +1,264 @@
+//! What a check finds out, and that it acts on nothing.
+
+use claviger_provider::{Finding, KeySpec, Probe, Provider, RightReport};
+use serde_json::{Value, json};
+use wiremock::{MockServer, Request, ResponseTemplate};
+
+use crate::fixture::{
+    ARN, EXTERNAL_ID, access_key, aes, answer, calls, connect, cx, kek, kms, metadata, refusal, role, session, sts, sts_refusal, tenant,
+};
+
+async fn identity(server: &MockServer) {
+    let body = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::111122223333:user/claviger</Arn>\
+                <UserId>AIDA</UserId><Account>111122223333</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
+    sts("GetCallerIdentity")
+        .respond_with(ResponseTemplate::new(200).set_body_raw(body, "text/xml"))
+        .mount(server)
+        .await;
+}
+
+/// KMS as it is: dry runs are answered as such, everything is allowed but what is listed.
+async fn real(denied: &[&str]) -> MockServer {
+    let server = MockServer::start().await;
+    identity(&server).await;
+    for operation in denied {
+        kms(operation)
+            .respond_with(refusal("AccessDeniedException"))
+            .with_priority(1)
+            .mount(&server)
+            .await;
+    }
+    let dry = |request: &Request| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        match body["DryRun"] == json!(true) {
+            true => refusal("DryRunOperationException"),
+            false => ResponseTemplate::new(500),
+        }
+    };
+    kms("GenerateDataKey").respond_with(dry).mount(&server).await;
+    kms("ReEncrypt").respond_with(dry).mount(&server).await;
+    kms("DescribeKey")
+        .respond_with(answer(metadata(ARN, &json!({}))))
+        .mount(&server)
+        .await;
+    kms("ListKeyRotations")
+        .respond_with(answer(json!({"Rotations": [], "Truncated": false})))
+        .mount(&server)
+        .await;
+    let blob = |from: &'static str, to: &'static str| {
+        move |request: &Request| {
+            let body: Value = serde_json::from_slice(&request.body).unwrap();
+            answer(json!({"KeyId": ARN, to: body[from]}))
+        }
+    };
+    kms("Encrypt")
+        .respond_with(blob("Plaintext", "CiphertextBlob"))
+        .mount(&server)
+        .await;
+    kms("Decrypt")
+        .respond_with(blob("CiphertextBlob", "Plaintext"))
+        .mount(&server)
+        .await;
+    server
+}
+
+fn found<'p>(probe: &'p Probe, operation: &str) -> &'p RightReport {
+    probe.rights.iter().find(|right| right.operation == operation).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_granted_is_found_without_acting() {
+    let server = real(&[]).await;
+    let probe = connect(&server, access_key()).await.probe(&cx(), &[aes()]).await.unwrap();
+    assert_eq!(probe.detail, "AWS KMS in eu-central-1 as arn:aws:iam::111122223333:user/claviger");
+    for operation in [
+        "describe",
+        "wrap_key",
+        "unwrap_key",
+        "generate_data_key",
+        "rewrap_key",
+        "list_rotations",
+    ] {
+        let right = found(&probe, operation);
+        assert_eq!(right.finding, Finding::Granted, "{operation}: {right:?}");
+    }
+    for operation in ["create_key", "rotate", "enable_key", "disable_key"] {
+        let right = found(&probe, operation);
+        assert!(right.finding == Finding::NotTestable && !right.how.is_empty(), "{right:?}");
+    }
+    for operation in [
+        "CreateKey",
+        "RotateKeyOnDemand",
+        "EnableKey",
+        "DisableKey",
+        "ScheduleKeyDeletion",
+        "TagResource",
+    ] {
+        assert!(calls(&server, operation).await.is_empty(), "{operation}");
+    }
+    assert_eq!(calls(&server, "GenerateDataKey").await[0]["DryRun"], true);
+    assert_eq!(calls(&server, "ReEncrypt").await[0]["DryRun"], true);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_named_with_the_key() {
+    for (denied, operation, action) in [
+        ("DescribeKey", "describe", "kms:DescribeKey"),
+        ("Encrypt", "wrap_key", "kms:Encrypt"),
+        ("Decrypt", "unwrap_key", "kms:Decrypt"),
+        ("GenerateDataKey", "generate_data_key", "kms:GenerateDataKey"),
+        ("ReEncrypt", "rewrap_key", "kms:ReEncryptFrom"),
+        ("ListKeyRotations", "list_rotations", "kms:ListKeyRotations"),
+    ] {
+        let server = real(&[denied]).await;
+        let probe = connect(&server, access_key()).await.probe(&cx(), &[aes()]).await.unwrap();
+        let right = found(&probe, operation);
+        assert_eq!(right.finding, Finding::Denied, "{denied}");
+        let advice = right.advice.as_ref().unwrap();
+        assert!(advice.contains(action) && advice.contains(ARN), "{denied}: {advice}");
+        let others = probe.rights.iter().filter(|right| right.finding == Finding::Denied);
+        assert_eq!(others.count(), 1, "{denied}: {:?}", probe.rights);
+    }
+}
+
+#[tokio::test]
+async fn an_rsa_key_is_tried_in_its_own_way() {
+    let server = MockServer::start().await;
+    identity(&server).await;
+    kms("DescribeKey")
+        .respond_with(answer(metadata(ARN, &json!({}))))
+        .mount(&server)
+        .await;
+    kms("GetPublicKey")
+        .respond_with(refusal("AccessDeniedException"))
+        .mount(&server)
+        .await;
+    kms("Decrypt")
+        .respond_with(refusal("InvalidCiphertextException"))
+        .mount(&server)
+        .await;
+    let rsa = kek(ARN, KeySpec::Rsa3072);
+    let probe = connect(&server, access_key()).await.probe(&cx(), &[rsa]).await.unwrap();
+    assert_eq!(found(&probe, "wrap_key").finding, Finding::Denied);
+    assert!(found(&probe, "wrap_key").advice.as_ref().unwrap().contains("kms:GetPublicKey"));
+    assert_eq!(found(&probe, "unwrap_key").finding, Finding::Granted);
+    assert!(probe.rights.iter().all(|right| right.operation != "generate_data_key"));
+}
+
+#[tokio::test]
+async fn a_key_that_is_off_is_not_taken_for_a_missing_right() {
+    let server = real(&[]).await;
+    for operation in ["Encrypt", "GenerateDataKey"] {
+        kms(operation)
+            .respond_with(refusal("DisabledException"))
+            .with_priority(1)
+            .mount(&server)
+            .await;
+    }
+    let probe = connect(&server, access_key()).await.probe(&cx(), &[aes()]).await.unwrap();
+    assert_eq!(found(&probe, "wrap_key").finding, Finding::NotTestable);
+    assert_eq!(found(&probe, "generate_data_key").finding, Finding::NotTestable);
+}
+
+#[tokio::test]
+async fn without_keys_a_check_says_so() {
+    let server = real(&[]).await;
+    let probe = connect(&server, access_key()).await.probe(&cx(), &[]).await.unwrap();
+    assert!(
+        probe
+            .rights
+            .iter()
+            .all(|right| right.finding == Finding::NotTestable && !right.how.is_empty())
+    );
+    assert!(calls(&server, "Encrypt").await.is_empty());
+}
+
+#[tokio::test]
+async fn an_identity_that_is_none_fails_the_check() {
+    let server = MockServer::start().await;
+    sts("GetCallerIdentity")
+        .respond_with(sts_refusal("InvalidClientTokenId"))
+        .mount(&server)
+        .await;
+    let error = connect(&server, access_key()).await.probe(&cx(), &[aes()]).await.unwrap_err();
+    assert!(
+        error.kind == claviger_provider::ErrorKind::ProviderDenied && error.advice.is_some(),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_role_must_demand_the_external_id() {
+    let with = |request: &Request| String::from_utf8_lossy(&request.body).contains(&format!("ExternalId={EXTERNAL_ID}"));
+    for demanding in [true, false] {
+        let server = real(&[]).await;
+        wiremock::Mock::given(with)
+            .respond_with(session("ONE"))
+            .with_priority(1)
+            .mount(&server)
+            .await;
+        let without = if demanding {
+            sts_refusal("AccessDenied")
+        } else {
+            session("ANYONE")
+        };
+        sts("AssumeRole").respond_with(without).mount(&server).await;
+        let probe = connect(&server, role()).await.probe(&cx(), &[aes()]).await.unwrap();
+        let right = found(&probe, "external_id");
+        let expected = if demanding { Finding::Granted } else { Finding::Excessive };
+        assert_eq!((right.finding, right.advice.is_some()), (expected, !demanding), "{right:?}");
+        assert!(probe.policy.unwrap().contains(EXTERNAL_ID));
+    }
+}
+
+/// Every action of KMS and STS that is ever printed; a misspelt one would grant nothing.
+const ACTIONS: [&str; 14] = [
+    "kms:CreateKey",
+    "kms:Decrypt",
+    "kms:DescribeKey",
+    "kms:DisableKey",
+    "kms:EnableKey",
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "kms:GetPublicKey",
+    "kms:ListKeyRotations",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+    "kms:RotateKeyOnDemand",
+    "kms:TagResource",
+    "sts:AssumeRole",
+];
+
+/// AWS's own simulator is not to be had, so the printed policies are held to their form.
+#[tokio::test]
+async fn the_printed_policies_are_sound() {
+    let server = real(&[]).await;
+    sts("AssumeRole").respond_with(session("ONE")).mount(&server).await;
+    let probe = connect(&server, role()).await.probe(&cx(), &[aes()]).await.unwrap();
+    let text = probe.policy.unwrap();
+    let mut documents = Vec::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(":\n").map(|at| at + 2) {
+        let mut reader = serde_json::Deserializer::from_str(&rest[at..]).into_iter::<Value>();
+        documents.push(reader.next().unwrap().unwrap());
+        rest = &rest[at + reader.byte_offset()..];
+    }
+    assert_eq!(documents.len(), 3, "{text}");
+    let mut actions = Vec::new();
+    for document in &documents {
+        let statements = document.get("Statement").unwrap_or(document).as_array().unwrap();
+        for statement in statements {
+            assert_eq!(statement["Effect"], "Allow");
+            match &statement["Action"] {
+                Value::String(action) => actions.push(action.clone()),
+                list => actions.extend(list.as_array().unwrap().iter().map(|action| action.as_str().unwrap().to_owned())),
+            }
+            let limited = statement.get("Condition").is_some() || statement.get("Principal").is_some();
+            assert!(limited, "anybody, anything: {statement}");
+        }
+    }
+    actions.sort_unstable();
+    actions.dedup();
+    assert_eq!(actions, ACTIONS);
+    assert!(text.contains(&format!("\"aws:ResourceTag/claviger:tenant\": \"{}\"", tenant())));
+}

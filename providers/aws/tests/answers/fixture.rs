@@ -1,0 +1,185 @@
+//! A server that plays KMS and STS as a test tells it, and a connection to it.
+
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use claviger_provider::{
+    Algorithm, BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
+    TenantId, Wrapped,
+};
+use claviger_provider_aws::{AwsFactory, AwsProvider, Endpoints};
+use serde_json::{Value, json};
+use wiremock::matchers::{any, body_string_contains, header};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+
+pub const REGION: &str = "eu-central-1";
+pub const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+pub const OTHER: &str = "arn:aws:kms:eu-central-1:111122223333:key/99999999-12ab-34cd-56ef-1234567890ab";
+pub const ROLE: &str = "arn:aws:iam::111122223333:role/claviger";
+pub const EXTERNAL_ID: &str = "0123456789abcdef0123456789abcdef";
+
+pub fn tenant() -> TenantId {
+    TenantId::from_bytes([7; 16])
+}
+
+pub fn access_key() -> Value {
+    json!({"static": {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "topsecret"}})
+}
+
+pub fn role() -> Value {
+    json!({"assume_role": {"role_arn": ROLE, "base": access_key()}})
+}
+
+/// A connection of the operator's to a server.
+pub async fn connect(server: &MockServer, auth: Value) -> AwsProvider {
+    connect_to(&server.uri(), auth).await
+}
+
+pub async fn connect_to(address: &str, auth: Value) -> AwsProvider {
+    static STACK: Once = Once::new();
+    STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
+    let endpoints = Endpoints {
+        kms: Some(address.to_owned()),
+        sts: Some(address.to_owned()),
+    };
+    let factory = AwsFactory::new(endpoints);
+    let settings = json!({"region": REGION, "auth": auth});
+    let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
+    let parts = ConnectionParts {
+        tenant: tenant(),
+        connection: ConnectionId::from_bytes([9; 16]),
+        external_id: EXTERNAL_ID,
+        settings: &parsed.public,
+        secrets: parsed.secrets,
+    };
+    factory.provider(parts).await.unwrap()
+}
+
+pub fn cx() -> OpContext {
+    OpContext {
+        request_id: "test".to_owned(),
+        tenant: tenant(),
+        actor: "system".to_owned(),
+        deadline: Instant::now() + Duration::from_secs(30),
+    }
+}
+
+pub fn context() -> BoundContext {
+    let pairs = [
+        ("claviger:tenant".to_owned(), tenant().to_string()),
+        ("table".to_owned(), "orders".to_owned()),
+    ];
+    BoundContext::new(pairs.into(), b"not what AWS is sent".to_vec())
+}
+
+pub fn kek(id: &str, spec: KeySpec) -> Kek {
+    Kek {
+        key: ProviderKeyRef {
+            id: id.to_owned(),
+            version: String::new(),
+        },
+        spec,
+        id: KeyId::from_bytes([5; 16]),
+    }
+}
+
+pub fn aes() -> Kek {
+    kek(ARN, KeySpec::Aes256)
+}
+
+pub fn wrapped() -> Wrapped {
+    Wrapped {
+        key: aes().key,
+        algorithm: Algorithm::ProviderOpaque,
+        ciphertext: b"blob".to_vec(),
+        key_material: None,
+        upstream_request_id: None,
+    }
+}
+
+pub fn b64(bytes: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// A refusal as KMS writes it.
+pub fn refusal(code: &str) -> ResponseTemplate {
+    refusal_with(400, code)
+}
+
+pub fn refusal_with(status: u16, code: &str) -> ResponseTemplate {
+    ResponseTemplate::new(status).set_body_json(json!({"__type": code, "message": "for the log"}))
+}
+
+pub fn answer(body: Value) -> ResponseTemplate {
+    ResponseTemplate::new(200)
+        .insert_header("x-amzn-requestid", "id-of-the-call")
+        .set_body_json(body)
+}
+
+/// A key as DescribeKey tells it, with changes.
+pub fn metadata(arn: &str, changes: &Value) -> Value {
+    let mut key = json!({
+        "Arn": arn, "KeyId": arn.rsplit('/').next(), "AWSAccountId": "111122223333", "CreationDate": 1_700_000_000.5, "Enabled": true,
+        "KeyState": "Enabled", "KeyUsage": "ENCRYPT_DECRYPT", "KeySpec": "SYMMETRIC_DEFAULT", "KeyManager": "CUSTOMER", "Origin": "AWS_KMS",
+        "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"], "MultiRegion": false,
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        key[name] = value.clone();
+    }
+    json!({"KeyMetadata": key})
+}
+
+/// One operation of KMS.
+pub fn kms(operation: &str) -> wiremock::MockBuilder {
+    Mock::given(header("x-amz-target", format!("TrentService.{operation}").as_str()))
+}
+
+/// One action of STS.
+pub fn sts(action: &str) -> wiremock::MockBuilder {
+    Mock::given(body_string_contains(format!("Action={action}&")))
+}
+
+/// A session as AssumeRole gives it.
+pub fn session(name: &str) -> ResponseTemplate {
+    let body = format!(
+        "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
+         <AccessKeyId>ASIA{name}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>token-{name}</SessionToken>\
+         <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials><AssumedRoleUser><AssumedRoleId>AROA:x</AssumedRoleId>\
+         <Arn>arn:aws:sts::111122223333:assumed-role/claviger/x</Arn></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"
+    );
+    ResponseTemplate::new(200).set_body_raw(body, "text/xml")
+}
+
+/// A refusal as STS writes it.
+pub fn sts_refusal(code: &str) -> ResponseTemplate {
+    let body = format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>");
+    ResponseTemplate::new(403).set_body_raw(body, "text/xml")
+}
+
+/// A server that answers every call with this.
+pub async fn always(answer: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    server
+}
+
+/// The calls of one operation of KMS that came.
+pub async fn calls(server: &MockServer, operation: &str) -> Vec<Value> {
+    let target = format!("TrentService.{operation}");
+    let requests = server.received_requests().await.unwrap();
+    let meant = |request: &&Request| request.headers.get("x-amz-target").is_some_and(|value| value == target.as_str());
+    requests
+        .iter()
+        .filter(meant)
+        .map(|request| serde_json::from_slice(&request.body).unwrap())
+        .collect()
+}
+
+/// The calls of one action of STS that came, as forms.
+pub async fn sts_calls(server: &MockServer, action: &str) -> Vec<String> {
+    let requests = server.received_requests().await.unwrap();
+    let bodies = requests.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned());
+    bodies.filter(|body| body.starts_with(&format!("Action={action}&"))).collect()
+}

@@ -1,0 +1,389 @@
+//! Keys made, adopted, described and rotated.
+
+use claviger_provider::{ErrorKind, KeyId, KeyRequest, KeySpec, KeyState, Provider};
+use serde_json::{Value, json};
+use wiremock::MockServer;
+
+use crate::fixture::{ARN, OTHER, access_key, aes, always, answer, b64, calls, connect, cx, kms, metadata, refusal, tenant};
+
+fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
+    KeyRequest {
+        key_id: KeyId::from_bytes([5; 16]),
+        spec,
+        adopt: adopt.map(str::to_owned),
+    }
+}
+
+/// A server with one key on which everything may be done.
+async fn server(changes: &Value) -> MockServer {
+    let server = MockServer::start().await;
+    kms("DescribeKey").respond_with(answer(metadata(ARN, changes))).mount(&server).await;
+    kms("Encrypt")
+        .respond_with(answer(json!({"KeyId": ARN, "CiphertextBlob": b64("blob")})))
+        .mount(&server)
+        .await;
+    kms("ListKeyRotations")
+        .respond_with(answer(json!({"Rotations": [], "Truncated": false})))
+        .mount(&server)
+        .await;
+    server
+}
+
+/// Decrypt gives back what the canary was.
+async fn opens(server: &MockServer) {
+    let encrypted = |request: &wiremock::Request| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        answer(json!({"KeyId": ARN, "CiphertextBlob": body["Plaintext"]}))
+    };
+    let decrypted = |request: &wiremock::Request| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        answer(json!({"KeyId": ARN, "Plaintext": body["CiphertextBlob"]}))
+    };
+    kms("Encrypt").respond_with(encrypted).with_priority(1).mount(server).await;
+    kms("Decrypt").respond_with(decrypted).with_priority(1).mount(server).await;
+}
+
+#[tokio::test]
+async fn a_key_is_made_with_the_tenants_tags() {
+    let server = MockServer::start().await;
+    kms("CreateKey")
+        .respond_with(answer(metadata(ARN, &json!({}))))
+        .mount(&server)
+        .await;
+    let key = connect(&server, access_key())
+        .await
+        .create_key(&cx(), &request(KeySpec::Aes256, None))
+        .await
+        .unwrap();
+    assert_eq!(
+        (key.id.as_str(), key.versions.len(), key.versions[0].created),
+        (ARN, 1, Some(1_700_000_000))
+    );
+    let id = "05".repeat(16);
+    assert_eq!(
+        calls(&server, "CreateKey").await,
+        [json!({
+            "KeySpec": "SYMMETRIC_DEFAULT", "KeyUsage": "ENCRYPT_DECRYPT", "Description": format!("Claviger key {id}"),
+            "Tags": [{"TagKey": "claviger:tenant", "TagValue": tenant().to_string()}, {"TagKey": "claviger:key", "TagValue": id}],
+        })]
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_used_is_refused_with_what_to_do() {
+    for (changes, kind, says) in [
+        (json!({"KeyState": "Disabled"}), ErrorKind::KeyState, "enable-key"),
+        (json!({"KeyState": "PendingDeletion"}), ErrorKind::KeyState, "cancel-key-deletion"),
+        (
+            json!({"KeyState": "PendingReplicaDeletion"}),
+            ErrorKind::KeyState,
+            "cancel-key-deletion",
+        ),
+        (json!({"KeyState": "PendingImport"}), ErrorKind::KeyState, "import-key-material"),
+        (json!({"KeyState": "Unavailable"}), ErrorKind::KeyState, "store"),
+        (
+            json!({"KeyUsage": "SIGN_VERIFY", "KeySpec": "RSA_3072"}),
+            ErrorKind::InvalidInput,
+            "signatures",
+        ),
+        (
+            json!({"KeyUsage": "GENERATE_VERIFY_MAC", "KeySpec": "HMAC_256"}),
+            ErrorKind::InvalidInput,
+            "HMAC",
+        ),
+        (
+            json!({"KeyUsage": "KEY_AGREEMENT", "KeySpec": "ECC_NIST_P256"}),
+            ErrorKind::InvalidInput,
+            "ENCRYPT_DECRYPT",
+        ),
+        (json!({"KeySpec": "RSA_2048"}), ErrorKind::InvalidInput, "RSA_3072"),
+        (json!({"KeySpec": "SM2"}), ErrorKind::InvalidInput, "RSA_3072"),
+        (json!({"KeyManager": "AWS"}), ErrorKind::InvalidInput, "managed by AWS"),
+        (json!({"EncryptionAlgorithms": []}), ErrorKind::InvalidInput, "SYMMETRIC_DEFAULT"),
+        (json!({"KeyState": "SomethingNew"}), ErrorKind::UpstreamProtocol, ""),
+        (json!({"Arn": "arn:aws:s3:::bucket"}), ErrorKind::UpstreamProtocol, ""),
+        (
+            json!({"Arn": "arn:aws:kms:us-east-1:111122223333:key/x"}),
+            ErrorKind::UpstreamProtocol,
+            "",
+        ),
+    ] {
+        let server = server(&changes).await;
+        let request = request(KeySpec::Aes256, Some("alias/orders"));
+        let error = connect(&server, access_key()).await.create_key(&cx(), &request).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{changes}: {error}");
+        assert!(error.advice.unwrap_or_default().contains(says), "{changes}: {:?}", error.advice);
+        assert!(calls(&server, "Encrypt").await.is_empty(), "{changes}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_name_is_told_the_right_form() {
+    let server = server(&json!({})).await;
+    let provider = connect(&server, access_key()).await;
+    for (name, says) in [
+        ("orders", "alias/"),
+        ("arn:aws:kms:us-east-1:111122223333:key/x", "another region"),
+        ("arn:aws:iam::111122223333:role/claviger", "not one of KMS"),
+        ("alias/aws/s3", "AWS manages"),
+    ] {
+        let error = provider.create_key(&cx(), &request(KeySpec::Aes256, Some(name))).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidInput, "{name}");
+        assert!(error.advice.unwrap().contains(says), "{name}: {:?}", error.advice);
+    }
+    assert!(server.received_requests().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_name_may_not_lead_to_another_key() {
+    let server = server(&json!({})).await;
+    opens(&server).await;
+    let provider = connect(&server, access_key()).await;
+    let error = provider
+        .create_key(&cx(), &request(KeySpec::Aes256, Some(OTHER)))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::UpstreamProtocol, "{error}");
+    let key = provider
+        .create_key(&cx(), &request(KeySpec::Aes256, Some("alias/orders")))
+        .await
+        .unwrap();
+    assert_eq!(key.id, ARN);
+}
+
+#[tokio::test]
+async fn a_tenants_own_credential_proves_a_key_that_it_can_use() {
+    let server = server(&json!({})).await;
+    opens(&server).await;
+    let provider = connect(&server, access_key()).await;
+    provider.create_key(&cx(), &request(KeySpec::Aes256, Some(ARN))).await.unwrap();
+    let [encrypted] = calls(&server, "Encrypt").await.try_into().unwrap();
+    assert_eq!(encrypted["EncryptionContext"]["claviger:tenant"], tenant().to_string());
+
+    let denied = self::server(&json!({})).await;
+    kms("Decrypt").respond_with(refusal("AccessDeniedException")).mount(&denied).await;
+    let error = connect(&denied, access_key())
+        .await
+        .create_key(&cx(), &request(KeySpec::Aes256, Some(ARN)))
+        .await
+        .unwrap_err();
+    assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
+}
+
+/// Through an identity that the operator lends, only a key whose policy names the tenant.
+#[tokio::test]
+async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "token").unwrap();
+    let auth = json!({"web_identity": {"role_arn": crate::fixture::ROLE, "token_file": file}});
+    let lent = async |server: &MockServer| {
+        let body = "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIA</AccessKeyId>\
+                    <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>\
+                    </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>";
+        crate::fixture::sts("AssumeRoleWithWebIdentity")
+            .respond_with(wiremock::ResponseTemplate::new(200).set_body_raw(body, "text/xml"))
+            .mount(server)
+            .await;
+        connect(server, auth.clone()).await
+    };
+    let adopt = request(KeySpec::Aes256, Some(ARN));
+
+    // Its policy lets every tenant in.
+    let open = server(&json!({})).await;
+    opens(&open).await;
+    let error = lent(&open).await.create_key(&cx(), &adopt).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidInput, "{error}");
+    assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
+
+    // Its policy names this tenant.
+    let own = MockServer::start().await;
+    let stranger = |request: &wiremock::Request| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        body["EncryptionContext"]["claviger:tenant"] != tenant().to_string().as_str() && body.get("Plaintext").is_some()
+    };
+    // Of two mocks of one priority the first mounted answers.
+    wiremock::Mock::given(stranger)
+        .respond_with(refusal("AccessDeniedException"))
+        .with_priority(1)
+        .mount(&own)
+        .await;
+    kms("DescribeKey").respond_with(answer(metadata(ARN, &json!({})))).mount(&own).await;
+    kms("ListKeyRotations")
+        .respond_with(answer(json!({"Rotations": [], "Truncated": false})))
+        .mount(&own)
+        .await;
+    opens(&own).await;
+    lent(&own).await.create_key(&cx(), &adopt).await.unwrap();
+
+    // It names another one, so nothing may be done at all.
+    let shut = server(&json!({})).await;
+    kms("Encrypt")
+        .respond_with(refusal("AccessDeniedException"))
+        .with_priority(1)
+        .mount(&shut)
+        .await;
+    let error = lent(&shut).await.create_key(&cx(), &adopt).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
+    assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
+
+    // A key that takes no context cannot be told apart.
+    let rsa = server(&json!({"KeySpec": "RSA_3072", "EncryptionAlgorithms": ["RSAES_OAEP_SHA_256"]})).await;
+    let error = lent(&rsa)
+        .await
+        .create_key(&cx(), &request(KeySpec::Rsa3072, Some(ARN)))
+        .await
+        .unwrap_err();
+    assert!(
+        error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("role"),
+        "{error}"
+    );
+}
+
+fn rotated(at: &[f64]) -> Value {
+    let rotations: Vec<Value> = at
+        .iter()
+        .map(|at| json!({"KeyId": ARN, "RotationDate": at, "RotationType": "ON_DEMAND"}))
+        .collect();
+    json!({"Rotations": rotations, "Truncated": false})
+}
+
+#[tokio::test]
+async fn a_description_has_a_version_for_each_rotation() {
+    let server = MockServer::start().await;
+    kms("DescribeKey")
+        .respond_with(answer(metadata(ARN, &json!({}))))
+        .mount(&server)
+        .await;
+    // Two pages, the newest first.
+    let mut first = rotated(&[1_700_000_300.0]);
+    first["Truncated"] = json!(true);
+    first["NextMarker"] = json!("more");
+    kms("ListKeyRotations")
+        .respond_with(answer(first))
+        .up_to_n_times(1)
+        .mount(&server)
+        .await;
+    kms("ListKeyRotations")
+        .respond_with(answer(rotated(&[1_700_000_200.0])))
+        .mount(&server)
+        .await;
+    let key = connect(&server, access_key()).await.describe(&cx(), &aes()).await.unwrap();
+    let created: Vec<_> = key.versions.iter().map(|version| version.created.unwrap()).collect();
+    assert_eq!((created, key.primary), (vec![1_700_000_000, 1_700_000_200, 1_700_000_300], 2));
+    assert!(
+        key.versions
+            .iter()
+            .all(|version| version.key == aes().key && version.state == KeyState::Enabled)
+    );
+    assert_eq!(calls(&server, "ListKeyRotations").await[1]["Marker"], "more");
+}
+
+#[tokio::test]
+async fn a_history_without_an_end_is_none() {
+    let mut endless = rotated(&[1.0]);
+    endless["Truncated"] = json!(true);
+    endless["NextMarker"] = json!("more");
+    let server = MockServer::start().await;
+    kms("DescribeKey")
+        .respond_with(answer(metadata(ARN, &json!({}))))
+        .mount(&server)
+        .await;
+    kms("ListKeyRotations").respond_with(answer(endless)).mount(&server).await;
+    let error = connect(&server, access_key()).await.describe(&cx(), &aes()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::UpstreamProtocol);
+    assert!(calls(&server, "ListKeyRotations").await.len() <= 10);
+}
+
+#[tokio::test]
+async fn nothing_is_rotated_whose_history_may_not_be_seen() {
+    for code in ["AccessDeniedException", "UnsupportedOperationException"] {
+        let server = MockServer::start().await;
+        kms("DescribeKey")
+            .respond_with(answer(metadata(ARN, &json!({}))))
+            .mount(&server)
+            .await;
+        kms("ListKeyRotations").respond_with(refusal(code)).mount(&server).await;
+        connect(&server, access_key()).await.rotate(&cx(), &aes()).await.unwrap_err();
+        assert!(calls(&server, "RotateKeyOnDemand").await.is_empty(), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_is_waited_for_and_told_when_it_is_seen() {
+    let server = MockServer::start().await;
+    kms("DescribeKey")
+        .respond_with(answer(metadata(ARN, &json!({}))))
+        .mount(&server)
+        .await;
+    kms("RotateKeyOnDemand")
+        .respond_with(answer(json!({"KeyId": ARN})))
+        .expect(1)
+        .mount(&server)
+        .await;
+    kms("ListKeyRotations")
+        .respond_with(answer(rotated(&[])))
+        .up_to_n_times(4)
+        .mount(&server)
+        .await;
+    kms("ListKeyRotations")
+        .respond_with(answer(rotated(&[1_700_000_200.0])))
+        .mount(&server)
+        .await;
+    let key = connect(&server, access_key()).await.rotate(&cx(), &aes()).await.unwrap();
+    assert_eq!((key.versions.len(), key.primary), (2, 1));
+}
+
+#[tokio::test]
+async fn a_rotation_that_takes_its_time_shows_no_new_version() {
+    let server = MockServer::start().await;
+    kms("DescribeKey")
+        .respond_with(answer(metadata(ARN, &json!({}))))
+        .mount(&server)
+        .await;
+    kms("RotateKeyOnDemand")
+        .respond_with(answer(json!({"KeyId": ARN})))
+        .expect(1)
+        .mount(&server)
+        .await;
+    kms("ListKeyRotations").respond_with(answer(rotated(&[]))).mount(&server).await;
+    let key = connect(&server, access_key()).await.rotate(&cx(), &aes()).await.unwrap();
+    assert_eq!((key.versions.len(), key.primary), (1, 0));
+}
+
+#[tokio::test]
+async fn a_rotation_that_aws_refuses_says_why() {
+    for (code, kind) in [
+        ("LimitExceededException", ErrorKind::Conflict),
+        ("ConflictException", ErrorKind::Conflict),
+        ("UnsupportedOperationException", ErrorKind::Unsupported),
+        ("KMSInvalidStateException", ErrorKind::KeyState),
+    ] {
+        let server = MockServer::start().await;
+        kms("DescribeKey")
+            .respond_with(answer(metadata(ARN, &json!({}))))
+            .mount(&server)
+            .await;
+        kms("ListKeyRotations").respond_with(answer(rotated(&[]))).mount(&server).await;
+        kms("RotateKeyOnDemand").respond_with(refusal(code)).mount(&server).await;
+        let error = connect(&server, access_key()).await.rotate(&cx(), &aes()).await.unwrap_err();
+        assert!(error.kind == kind && error.advice.is_some(), "{code}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_switched_off_is_not_rotated() {
+    for spec in ["SYMMETRIC_DEFAULT", "RSA_3072"] {
+        let algorithms = if spec == "RSA_3072" {
+            "RSAES_OAEP_SHA_256"
+        } else {
+            "SYMMETRIC_DEFAULT"
+        };
+        let off = json!({"KeyState": "Disabled", "KeySpec": spec, "EncryptionAlgorithms": [algorithms]});
+        let server = always(answer(metadata(ARN, &off))).await;
+        let kek = crate::fixture::kek(ARN, if spec == "RSA_3072" { KeySpec::Rsa3072 } else { KeySpec::Aes256 });
+        let error = connect(&server, access_key()).await.rotate(&cx(), &kek).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::KeyState, "{spec}");
+        assert!(calls(&server, "CreateKey").await.is_empty() && calls(&server, "RotateKeyOnDemand").await.is_empty());
+    }
+}

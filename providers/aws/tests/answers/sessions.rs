@@ -1,0 +1,226 @@
+//! Roles, sessions that end or are dropped, and whose credentials are used at all.
+
+use std::process::Command;
+
+use claviger_provider::{ErrorKind, Provider, Retry};
+use serde_json::json;
+use wiremock::matchers::{any, header_regex};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use crate::fixture::{
+    ARN, EXTERNAL_ID, access_key, always, answer, b64, calls, connect, context, cx, refusal, role, session, sts, sts_calls, sts_refusal,
+    wrapped,
+};
+
+fn opened() -> ResponseTemplate {
+    answer(json!({"KeyId": ARN, "Plaintext": b64([1; 32])}))
+}
+
+/// Calls that carry this session's token.
+fn with_token(name: &str) -> wiremock::MockBuilder {
+    Mock::given(header_regex("x-amz-security-token", &format!("^token-{name}$")))
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_once_with_the_external_id() {
+    let server = MockServer::start().await;
+    sts("AssumeRole").respond_with(session("ONE")).expect(1).mount(&server).await;
+    with_token("ONE").respond_with(opened()).expect(3).mount(&server).await;
+    let provider = connect(&server, role()).await;
+    let (cx, wrapped, context) = (cx(), wrapped(), context());
+    let (a, b, c) = tokio::join!(
+        provider.unwrap_key(&cx, &wrapped, &context),
+        provider.unwrap_key(&cx, &wrapped, &context),
+        provider.unwrap_key(&cx, &wrapped, &context)
+    );
+    assert!(a.is_ok() && b.is_ok() && c.is_ok());
+    let assumed = sts_calls(&server, "AssumeRole").await;
+    assert!(assumed[0].contains(&format!("ExternalId={EXTERNAL_ID}")), "{assumed:?}");
+    assert!(
+        assumed[0].contains(&format!("RoleSessionName=claviger-{}", "09".repeat(16))),
+        "{assumed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_in_mid_flight_is_replaced() {
+    let server = MockServer::start().await;
+    sts("AssumeRole").respond_with(session("ONE")).up_to_n_times(1).mount(&server).await;
+    sts("AssumeRole").respond_with(session("TWO")).mount(&server).await;
+    with_token("ONE").respond_with(opened()).up_to_n_times(1).mount(&server).await;
+    with_token("ONE")
+        .respond_with(refusal("ExpiredTokenException"))
+        .mount(&server)
+        .await;
+    with_token("TWO").respond_with(opened()).mount(&server).await;
+    let provider = connect(&server, role()).await;
+    for _ in 0..3 {
+        provider.unwrap_key(&cx(), &wrapped(), &context()).await.unwrap();
+    }
+    assert_eq!(sts_calls(&server, "AssumeRole").await.len(), 2);
+    // The second call came twice.
+    assert_eq!(calls(&server, "Decrypt").await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_session_that_is_refused_when_new_is_not_replaced_for_ever() {
+    let server = MockServer::start().await;
+    sts("AssumeRole").respond_with(session("ONE")).mount(&server).await;
+    with_token("ONE")
+        .respond_with(refusal("UnrecognizedClientException"))
+        .mount(&server)
+        .await;
+    let provider = connect(&server, role()).await;
+    for _ in 0..5 {
+        let error = provider.unwrap_key(&cx(), &wrapped(), &context()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ProviderDenied);
+    }
+    assert!(sts_calls(&server, "AssumeRole").await.len() <= 2);
+}
+
+#[tokio::test]
+async fn a_refused_right_is_no_dropped_session() {
+    let server = MockServer::start().await;
+    sts("AssumeRole").respond_with(session("ONE")).expect(1).mount(&server).await;
+    with_token("ONE")
+        .respond_with(refusal("AccessDeniedException"))
+        .expect(2)
+        .mount(&server)
+        .await;
+    let provider = connect(&server, role()).await;
+    for _ in 0..2 {
+        provider.unwrap_key(&cx(), &wrapped(), &context()).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_is_refused_says_what_to_do() {
+    for (code, kind, says) in [
+        ("AccessDenied", ErrorKind::ProviderDenied, "external id"),
+        ("InvalidClientTokenId", ErrorKind::ProviderDenied, "access key"),
+        ("RegionDisabledException", ErrorKind::Misconfigured, "STS"),
+    ] {
+        let server = always(sts_refusal(code)).await;
+        let error = connect(&server, role())
+            .await
+            .unwrap_key(&cx(), &wrapped(), &context())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, kind, "{code}: {error}");
+        assert!(error.advice.unwrap().contains(says), "{code}: {:?}", error.advice);
+        assert_eq!(error.upstream_code.as_deref(), Some(code));
+        assert!(calls(&server, "Decrypt").await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn throttling_by_sts_is_throttling() {
+    let server = always(sts_refusal("Throttling")).await;
+    let error = connect(&server, role())
+        .await
+        .unwrap_key(&cx(), &wrapped(), &context())
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind, error.retry), (ErrorKind::RateLimited, Retry::Backoff), "{error}");
+}
+
+#[tokio::test]
+async fn a_web_identity_is_read_from_its_file_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "first.token.here\n").unwrap();
+    let server = MockServer::start().await;
+    let answer = |name: &str| {
+        let body = format!(
+            "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIA{name}</AccessKeyId>\
+             <SecretAccessKey>s</SecretAccessKey><SessionToken>token-{name}</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>\
+             </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+        );
+        ResponseTemplate::new(200).set_body_raw(body, "text/xml")
+    };
+    sts("AssumeRoleWithWebIdentity")
+        .respond_with(answer("ONE"))
+        .up_to_n_times(1)
+        .mount(&server)
+        .await;
+    sts("AssumeRoleWithWebIdentity").respond_with(answer("TWO")).mount(&server).await;
+    with_token("ONE")
+        .respond_with(refusal("ExpiredTokenException"))
+        .mount(&server)
+        .await;
+    with_token("TWO").respond_with(opened()).mount(&server).await;
+    let auth = json!({"web_identity": {"role_arn": crate::fixture::ROLE, "token_file": file}});
+    let provider = connect(&server, auth).await;
+    provider.unwrap_key(&cx(), &wrapped(), &context()).await.unwrap();
+    let assumed = sts_calls(&server, "AssumeRoleWithWebIdentity").await;
+    assert!(
+        assumed
+            .iter()
+            .all(|body| body.contains("WebIdentityToken=first.token.here&") || body.ends_with("first.token.here")),
+        "{assumed:?}"
+    );
+
+    std::fs::remove_file(&file).unwrap();
+    let auth = json!({"web_identity": {"role_arn": crate::fixture::ROLE, "token_file": file}});
+    let error = connect(&server, auth)
+        .await
+        .unwrap_key(&cx(), &wrapped(), &context())
+        .await
+        .unwrap_err();
+    assert!(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), "{error}");
+}
+
+/// Runs in a process of its own, whose environment is full of what must not be looked at.
+#[tokio::test]
+#[ignore = "run by nothing_of_the_environment_is_used"]
+async fn among_strange_variables() {
+    let server = always(opened()).await;
+    connect(&server, access_key())
+        .await
+        .unwrap_key(&cx(), &wrapped(), &context())
+        .await
+        .unwrap();
+    let requests = server.received_requests().await.unwrap();
+    let [request] = requests.as_slice() else {
+        panic!("{} calls", requests.len())
+    };
+    let signed = request.headers["authorization"].to_str().unwrap();
+    assert!(
+        signed.contains("Credential=AKIAIOSFODNN7EXAMPLE/") && signed.contains("/eu-central-1/kms/"),
+        "{signed}"
+    );
+    assert!(!request.headers.contains_key("x-amz-security-token"));
+}
+
+#[tokio::test]
+async fn nothing_of_the_environment_is_used() {
+    let trap = MockServer::start().await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(500)).mount(&trap).await;
+    let folder = tempfile::tempdir().unwrap();
+    let profile = format!(
+        "[default]\naws_access_key_id = FROMPROFILE00000\naws_secret_access_key = s\nendpoint_url = {}\nregion = us-east-1\n",
+        trap.uri()
+    );
+    std::fs::write(folder.path().join("credentials"), profile).unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "sessions::among_strange_variables"])
+        .env("AWS_ACCESS_KEY_ID", "FROMENVIRONMENT0")
+        .env("AWS_SECRET_ACCESS_KEY", "s")
+        .env("AWS_SESSION_TOKEN", "t")
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ENDPOINT_URL", trap.uri())
+        .env("AWS_ENDPOINT_URL_KMS", trap.uri())
+        .env("AWS_SHARED_CREDENTIALS_FILE", folder.path().join("credentials"))
+        .env("AWS_CONFIG_FILE", folder.path().join("credentials"))
+        .env("HTTP_PROXY", trap.uri())
+        .env("http_proxy", trap.uri())
+        .env("HTTPS_PROXY", trap.uri())
+        .env("ALL_PROXY", trap.uri())
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(status.status.success() && said.contains("1 passed"), "{said}");
+    assert!(trap.received_requests().await.unwrap().is_empty());
+}

@@ -1,0 +1,115 @@
+//! The provider battery on moto and on LocalStack, with keys of every specification, and
+//! what else is to be seen there.
+//!
+//! `tests/backends/aws/start` starts one and tells its address, which this takes from
+//! `CLAVIGER_TEST_MOTO_ADDRESS` and `CLAVIGER_TEST_LOCALSTACK_ADDRESS`. Without them the
+//! cases are reported as ignored.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where an expectation fails"
+)]
+#![allow(clippy::print_stderr, reason = "a known difference says what was seen")]
+
+#[path = "battery/differences.rs"]
+mod differences;
+#[path = "battery/owner.rs"]
+mod owner;
+#[path = "battery/server.rs"]
+mod server;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use claviger_provider::{KeySpec, Provider};
+use claviger_testkit::battery::{Factory, cases};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use differences::{DIFFERENCES, Difference, runs};
+use server::Server;
+
+fn main() -> ExitCode {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut trials = Vec::new();
+    let mut names = Vec::new();
+    for server in Server::ALL {
+        for spec in KeySpec::ALL {
+            for case in cases().into_iter().filter(|case| runs(server, spec.as_str(), case.name)) {
+                let run = move || async move {
+                    let factory: Factory = Arc::new(move || Box::pin(async move { Arc::new(server.connect().await) as Arc<dyn Provider> }));
+                    if let Err(failure) = case.run(&factory, spec).await {
+                        panic!("{failure}");
+                    }
+                };
+                let known = DIFFERENCES.iter().find(|difference| {
+                    difference.servers.contains(&server) && difference.specs.contains(&spec.as_str()) && difference.case == case.name
+                });
+                names.push(case.name);
+                trials.push(trial(server, format!("{}::{}", spec.as_str(), case.name), known, run));
+            }
+        }
+    }
+    macro_rules! own {
+        ($($servers:expr => $module:ident::$name:ident),* $(,)?) => {$(
+            for server in $servers {
+                let run = move || $module::$name(server);
+                trials.push(trial(server, concat!(stringify!($module), "::", stringify!($name)).to_owned(), None, run));
+            }
+        )*};
+    }
+    own![
+        Server::ALL => owner::keys_are_adopted_by_each_of_their_names,
+        Server::ALL => owner::keys_of_another_kind_are_refused,
+        [Server::LocalStack] => owner::keys_that_cannot_be_used_now_are_refused,
+        Server::ALL => owner::a_replica_opens_what_the_primary_wrapped,
+        Server::ALL => owner::awss_own_tool_opens_what_was_wrapped,
+        [Server::Moto] => owner::a_role_is_assumed_and_found_to_be_open,
+        [Server::Moto] => owner::a_lent_identity_adopts_no_key_without_a_policy,
+        [Server::Moto] => owner::rotations_made_at_aws_are_seen,
+    ];
+    for Difference { case, .. } in DIFFERENCES {
+        // A difference that names no case would be kept for ever.
+        assert!(names.contains(case), "there is no case {case}");
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn trial<F: Future<Output = ()>>(
+    server: Server,
+    case: String,
+    known: Option<&'static Difference>,
+    run: impl Fn() -> F + Send + 'static,
+) -> Trial {
+    let test = move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| tokio::runtime::Runtime::new().unwrap().block_on(run())));
+        match (outcome, known) {
+            (Ok(()), None) => Ok(()),
+            (Err(panic), None) => Err(Failed::from(words(panic.as_ref()))),
+            (Ok(()), Some(known)) => Err(Failed::from(format!(
+                "a known difference no longer occurs, so it is to be taken from the table: {}",
+                known.reason
+            ))),
+            (Err(panic), Some(known)) => {
+                let said = words(panic.as_ref());
+                if said.contains(known.says) {
+                    eprintln!("known difference: {}", known.reason);
+                    Ok(())
+                } else {
+                    Err(Failed::from(format!("not the known difference ({}): {said}", known.reason)))
+                }
+            }
+        }
+    };
+    Trial::test(format!("{}::{case}", server.name()), test).with_ignored_flag(server.address().is_none())
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}

@@ -1,0 +1,125 @@
+//! The stand-ins for AWS, and connections to them.
+
+use std::time::{Duration, Instant};
+
+use claviger_provider::{
+    BoundContext, ConnectionId, ConnectionParts, DekId, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext,
+    SettingsOrigin, TenantId,
+};
+use claviger_provider_aws::{AwsFactory, AwsProvider, Endpoints};
+use serde_json::{Value, json};
+
+pub const REGION: &str = "eu-central-1";
+
+/// Neither server looks at the signature.
+pub fn access_key() -> Value {
+    json!({"static": {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"}})
+}
+
+/// One of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    Moto,
+    LocalStack,
+}
+
+impl Server {
+    pub const ALL: [Self; 2] = [Self::Moto, Self::LocalStack];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Moto => "moto",
+            Self::LocalStack => "localstack",
+        }
+    }
+
+    /// Where `tests/backends/aws/start` has it, if it was started.
+    pub fn address(self) -> Option<String> {
+        let variable = format!("CLAVIGER_TEST_{}_ADDRESS", self.name().to_uppercase());
+        std::env::var(variable).ok()
+    }
+
+    /// A connection with an access key that the server takes for one.
+    pub async fn connect(self) -> AwsProvider {
+        self.connect_with(access_key(), REGION).await
+    }
+
+    pub async fn connect_with(self, auth: Value, region: &str) -> AwsProvider {
+        let address = self.address().expect("the server's address");
+        let factory = AwsFactory::new(Endpoints {
+            kms: Some(address.clone()),
+            sts: Some(address),
+        });
+        let settings = json!({"region": region, "auth": auth});
+        let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
+        let parts = ConnectionParts {
+            tenant: TenantId::random(),
+            connection: ConnectionId::random(),
+            external_id: "0123456789abcdef0123456789abcdef",
+            settings: &parsed.public,
+            secrets: parsed.secrets,
+        };
+        factory.provider(parts).await.unwrap()
+    }
+}
+
+impl Server {
+    /// A call of the account's owner, who signs nothing that these servers would look at.
+    pub async fn owner(self, region: &str, operation: &str, body: Value) -> Value {
+        let scope = format!("Credential=AKIAIOSFODNN7EXAMPLE/20260101/{region}/kms/aws4_request");
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let request = client
+            .post(self.address().expect("the server's address"))
+            .header("x-amz-target", format!("TrentService.{operation}"))
+            .header(
+                "authorization",
+                format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"),
+            )
+            .header("content-type", "application/x-amz-json-1.1")
+            .body(body.to_string());
+        let response = request.send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "{operation}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// A key that the owner makes; its description.
+    pub async fn owners_key(self, body: Value) -> Value {
+        self.owner(REGION, "CreateKey", body).await["KeyMetadata"].clone()
+    }
+}
+
+pub fn cx() -> OpContext {
+    OpContext {
+        request_id: "test".to_owned(),
+        tenant: TenantId::random(),
+        actor: "system".to_owned(),
+        deadline: Instant::now() + Duration::from_secs(30),
+    }
+}
+
+pub fn context() -> BoundContext {
+    let pairs = [
+        ("claviger:dek".to_owned(), DekId::random().to_string()),
+        ("table".to_owned(), "orders".to_owned()),
+    ];
+    BoundContext::new(pairs.into(), b"\xa1\x65table\x66orders".to_vec())
+}
+
+pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
+    KeyRequest {
+        key_id: KeyId::random(),
+        spec,
+        adopt: adopt.map(str::to_owned),
+    }
+}
+
+/// The version of a key that wraps.
+pub fn primary(key: &KeyDescription) -> Kek {
+    Kek {
+        key: key.versions[key.primary].key.clone(),
+        spec: key.spec,
+        id: KeyId::random(),
+    }
+}
