@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{BoundContext, ContextBinding, ProviderKind};
+use claviger_provider::{BoundContext, ContextBinding, KeySpec, ProviderKind};
 
 use super::{Broker, Cx, Failure, Guarded};
 use crate::access::{Permit, op};
@@ -16,6 +16,16 @@ use crate::keys::KeyEntry;
 pub struct Inspected {
     /// The key's name.
     pub key: String,
+    /// The tenant's name.
+    pub tenant: String,
+    /// The name of the key's connection.
+    pub connection: String,
+    /// The connection's family.
+    pub provider: ProviderKind,
+    /// What the key is made of.
+    pub spec: KeySpec,
+    /// The provider's name of the key, of its primary version; empty if it has none.
+    pub provider_key: String,
     /// 1 direct, 2 sealed.
     pub suite: Suite,
     /// Whether this installation's seal holds; nothing here is authenticated otherwise.
@@ -35,6 +45,9 @@ pub struct InspectedRecipient {
     pub version: Option<u32>,
     /// How the provider takes the context, if the family is known here.
     pub binding: Option<ContextBinding>,
+    /// The commands of the provider's own tool that print K in base64, in order; empty
+    /// where there is no such tool, and for a recipient that is of no version of the key.
+    pub commands: Vec<String>,
     /// Its place in the envelope.
     pub index: usize,
 }
@@ -67,25 +80,36 @@ impl Broker {
             SealStatus::Forged => return Err(Failure::ciphertext_rejected()),
         };
         let view = key.view().map_err(|_| Failure::ciphertext_rejected())?;
+        let connection = key.connection().view();
+        let tenant = self.store.tenant(key.tenant()).await?;
         let recipients = envelope
             .recipients()
             .iter()
             .enumerate()
-            .map(|(index, recipient)| InspectedRecipient {
-                provider: recipient.provider(),
-                version: recipient
-                    .provider()
-                    .and_then(|provider| view.matching(provider, recipient.key()))
-                    .map(|version| version.number),
-                binding: recipient
-                    .provider()
-                    .and_then(|provider| self.directory().factories().get(provider))
-                    .and_then(|factory| factory.capabilities().of(view.key.spec).map(|keys| keys.context)),
-                index,
+            .map(|(index, recipient)| {
+                let factory = recipient.provider().and_then(|provider| self.directory().factories().get(provider));
+                let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
+                // The connection of the key leads to the key's versions and to nothing else.
+                let commands = match (factory, version, recipient.wrapped()) {
+                    (Some(factory), Some(_), Some((_, wrapped))) => factory.way_out(&connection.settings, view.key.spec, &wrapped, &bound),
+                    (_, _, _) => Vec::new(),
+                };
+                InspectedRecipient {
+                    provider: recipient.provider(),
+                    version: version.map(|version| version.number),
+                    binding: factory.and_then(|factory| factory.capabilities().of(view.key.spec).map(|keys| keys.context)),
+                    commands,
+                    index,
+                }
             })
             .collect();
         let answer = Inspected {
             key: view.key.name.clone(),
+            tenant: tenant.name,
+            connection: connection.name.clone(),
+            provider: connection.provider,
+            spec: view.key.spec,
+            provider_key: view.primary().map(|version| version.provider_key.clone()).unwrap_or_default(),
             suite: envelope.header().suite(),
             sealed,
             context: bound,

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::Terminal;
 use super::deliver::{Delivery, Encoding, Kind, Product};
 use super::input::{Context, Input};
+use super::print::{Output, plain_lines};
 use crate::client::{Call, Client, Failure};
 
 /// The most bytes that can be wrapped.
@@ -207,7 +208,30 @@ impl Inspect {
     pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let body = self.input.with_wrapped(&self.context)?;
         let call = Call::new(Method::POST, &["inspect"]).json(body.into());
-        terminal.show(&client.send(call).await?.body)
+        let mut shown = client.send(call).await?.body;
+        if terminal.output == Output::Json {
+            return terminal.show(&shown);
+        }
+        // Lines for a shell are no columns of a table.
+        let scripts = [
+            ("without Claviger", "without_claviger"),
+            ("on another installation", "on_another_installation"),
+        ]
+        .map(|(heading, name)| (heading, shown.as_object_mut().and_then(|members| members.remove(name))));
+        for recipient in shown["recipients"].as_array_mut().into_iter().flatten() {
+            recipient.as_object_mut().map(|members| members.remove("commands"));
+        }
+        terminal.show(&shown)?;
+        for (heading, lines) in scripts {
+            let lines: Vec<&str> = lines
+                .iter()
+                .filter_map(Value::as_array)
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            terminal.text(&format!("\n{heading}\n{}\n", plain_lines(&lines.join("\n"))))?;
+        }
+        Ok(())
     }
 }
 

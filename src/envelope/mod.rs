@@ -126,7 +126,8 @@ impl Envelope {
         &self.recipients
     }
 
-    fn header_bytes(&self) -> &[u8] {
+    /// The header as it is authenticated.
+    pub fn header_bytes(&self) -> &[u8] {
         &self.binary[self.header_at.clone()]
     }
 
@@ -134,7 +135,8 @@ impl Envelope {
         &self.binary[self.recipients_at.clone()]
     }
 
-    fn payload(&self) -> Option<&[u8]> {
+    /// What is sealed under K in suite 2, its tag at the end.
+    pub fn payload(&self) -> Option<&[u8]> {
         self.payload_at.clone().map(|at| &self.binary[at])
     }
 

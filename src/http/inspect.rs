@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use claviger_provider::{Algorithm, ContextBinding, ProviderKind};
+use claviger_provider::ContextBinding;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::ask::{Ask, envelope};
 use super::data_keys::UnwrapKey;
 use super::handler::json_reply;
+use super::leaving::{on_another_installation, without_claviger};
 use super::reply::Reply;
 use super::wire::Moment;
 use crate::access::op;
@@ -45,8 +46,12 @@ pub struct InspectShown {
     pub context_bytes: String,
     /// Who can open it.
     pub recipients: Vec<RecipientShown>,
-    /// How to open it without this gateway.
+    /// How to open it without this gateway: lines for a POSIX shell, from the first recipient that the
+    /// provider's own command line can open. Comments alone where none can.
     pub without_claviger: Vec<String>,
+    /// What the operator of another installation makes there, so that it opens this key's blobs: lines for
+    /// a POSIX shell. Comments alone where the key can't be made again.
+    pub on_another_installation: Vec<String>,
 }
 
 /// How the plaintext is held.
@@ -89,6 +94,9 @@ pub struct RecipientShown {
     pub ciphertext: String,
     /// What the provider itself sees of the context: `pairs`, `associated_data`, or `nothing`.
     pub provider_sees: String,
+    /// The commands of the provider's own tool for a POSIX shell, the last of which prints in base64 what the
+    /// provider unwraps: the data key, or in a sealed blob the key of its payload. Empty where there is no such tool.
+    pub commands: Vec<String>,
 }
 
 fn shown(envelope: &Envelope, inspected: Inspected) -> InspectShown {
@@ -115,18 +123,13 @@ fn shown(envelope: &Envelope, inspected: Inspected) -> InspectShown {
                 Some(ContextBinding::CommitmentOnly) | None => "nothing",
             }
             .to_owned(),
+            commands: known.commands.clone(),
         })
         .collect();
-    let mut without_claviger: Vec<String> = envelope
-        .recipients()
-        .iter()
-        .zip(&inspected.recipients)
-        .filter_map(|(recipient, known)| Some(way_out(known.provider?, recipient.algorithm()?)))
-        .map(str::to_owned)
-        .collect();
-    if inspected.suite == Suite::Sealed {
-        without_claviger.push("Then open the payload with the ten lines of Python in docs/format.md, Leaving.".to_owned());
-    }
+    let (without_claviger, on_another_installation) = (
+        without_claviger(envelope, &inspected),
+        on_another_installation(envelope, &inspected),
+    );
     InspectShown {
         dek_id: header.dek_id().to_string(),
         tenant: header.tenant().to_string(),
@@ -144,33 +147,7 @@ fn shown(envelope: &Envelope, inspected: Inspected) -> InspectShown {
         context_bytes,
         recipients,
         without_claviger,
-    }
-}
-
-/// How a recipient is opened without us.
-fn way_out(provider: ProviderKind, algorithm: Algorithm) -> &'static str {
-    match (provider, algorithm) {
-        (ProviderKind::Local, Algorithm::Xaes256Gcm) => {
-            "The embedded provider keeps its key material in this installation's own store, sealed under the root key: keep a copy of both."
-        }
-        (
-            ProviderKind::Local
-            | ProviderKind::Aws
-            | ProviderKind::Gcp
-            | ProviderKind::Azure
-            | ProviderKind::Vault
-            | ProviderKind::Xks
-            | ProviderKind::Kmip
-            | ProviderKind::Pkcs11,
-            Algorithm::ProviderOpaque
-            | Algorithm::RsaOaep256
-            | Algorithm::A256Kw
-            | Algorithm::A256Kwp
-            | Algorithm::Aes256Gcm
-            | Algorithm::Xaes256Gcm
-            | Algorithm::CborGcm
-            | Algorithm::RsaOaep1,
-        ) => "Hand the ciphertext, and what the provider sees of the context, to the provider's own decrypt call.",
+        on_another_installation,
     }
 }
 

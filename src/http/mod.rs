@@ -18,6 +18,7 @@ mod header;
 mod inspect;
 mod json;
 mod keys;
+mod leaving;
 mod openapi;
 mod page;
 mod principals;

@@ -17,6 +17,8 @@ pub(crate) enum Failed {
     Refused(Refusal),
     /// The server refused the login.
     NoLogin(Refusal),
+    /// The connection's secret is a wrapping token.
+    Wrapped,
     /// The answer makes no sense; says which part.
     Nonsense(&'static str),
 }
@@ -41,13 +43,15 @@ enum Meaning {
     Rejected,
     /// Associated data for a key that binds none.
     BindsNothing,
+    /// Undone because another call changed the same.
+    LostRace,
 }
 
 /// The key type that is sent with every encryption. The server looks at it only when it is
 /// about to make a missing key, and then refuses: an encryption never makes a key.
 pub(crate) const NO_UPSERT: &str = "never-create";
 
-/// Transit's sentences, of OpenBao 2.4 and Vault alike.
+/// Transit's sentences, of OpenBao 2.4 and Vault alike, each compared whole.
 const SENTENCES: [(&str, Meaning); 18] = [
     ("unknown key type never-create", Meaning::NoKey),
     ("encryption key not found", Meaning::NoKey),
@@ -87,6 +91,17 @@ const SENTENCES: [(&str, Meaning); 18] = [
     ("invalid ciphertext length", Meaning::Rejected),
 ];
 
+/// The end of every sentence about a transaction that another one was ahead of: what comes
+/// before it tells the values that differed.
+const UNDONE: &str = "transaction commit failed";
+
+fn meaning(text: &str) -> Option<Meaning> {
+    // What goes wrong inside comes as a list of one.
+    let text = text.strip_prefix("1 error occurred:\n\t* ").map_or(text, str::trim_end);
+    let known = SENTENCES.iter().find(|(known, _)| *known == text).map(|(_, meaning)| *meaning);
+    known.or_else(|| text.contains(UNDONE).then_some(Meaning::LostRace))
+}
+
 impl Refusal {
     /// Whether the server itself said no, and would again.
     pub(crate) fn is_final(&self) -> bool {
@@ -94,8 +109,7 @@ impl Refusal {
     }
 
     fn meaning(&self) -> Option<Meaning> {
-        let sentence = |text: &String| SENTENCES.iter().find(|(known, _)| known == text).map(|(_, meaning)| *meaning);
-        self.sentences.as_ref()?.iter().find_map(sentence)
+        self.sentences.as_ref()?.iter().find_map(|text| meaning(text))
     }
 
     /// As an adapter's error.
@@ -112,6 +126,7 @@ impl Refusal {
             (Some(Meaning::Rejected), _) => Error::new(ErrorKind::CiphertextRejected, doing),
             (Some(Meaning::BindsNothing), _) => Error::new(ErrorKind::KeyState, doing)
                 .advice("The Transit key is of another type than when it was adopted: its owner has replaced it under the same name."),
+            (Some(Meaning::LostRace), _) => Error::new(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff),
             (None, 300..=399) => Error::new(ErrorKind::UpstreamProtocol, doing).advice(
                 "The server redirects, which is never followed: make a connection whose address is the active node's or a load balancer's.",
             ),
@@ -161,7 +176,7 @@ impl Failed {
     pub(crate) fn binds_nothing(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.meaning() == Some(Meaning::BindsNothing),
-            Self::Unsent(_) | Self::NoLogin(_) | Self::Nonsense(_) => false,
+            Self::Unsent(_) | Self::NoLogin(_) | Self::Wrapped | Self::Nonsense(_) => false,
         }
     }
 
@@ -169,15 +184,15 @@ impl Failed {
     pub(crate) fn denied(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.status == 403 && refusal.sentences.is_some(),
-            Self::Unsent(_) | Self::NoLogin(_) | Self::Nonsense(_) => false,
+            Self::Unsent(_) | Self::NoLogin(_) | Self::Wrapped | Self::Nonsense(_) => false,
         }
     }
 
-    /// Whether the server refused the login.
-    pub(crate) const fn is_login(&self) -> bool {
+    /// Whether the server undid the call because another changed the same at that moment.
+    pub(crate) fn lost_race(&self) -> bool {
         match self {
-            Self::NoLogin(_) => true,
-            Self::Refused(_) | Self::Unsent(_) | Self::Nonsense(_) => false,
+            Self::Refused(refusal) => refusal.meaning() == Some(Meaning::LostRace),
+            Self::Unsent(_) | Self::NoLogin(_) | Self::Wrapped | Self::Nonsense(_) => false,
         }
     }
 
@@ -194,6 +209,9 @@ impl Failed {
                      method is mounted elsewhere.",
                 )
             }
+            Self::Wrapped => fault(ErrorKind::ProviderDenied, "log in").advice(
+                "The connection's secret is a wrapping token: unwrap it once (`bao unwrap`) and give the connection what comes out.",
+            ),
             Self::Nonsense(part) => fault(ErrorKind::UpstreamProtocol, doing).source(Nonsense(part)),
         }
     }

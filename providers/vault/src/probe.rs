@@ -60,24 +60,15 @@ pub(crate) async fn probe(provider: &VaultProvider, cx: &OpContext, keks: &[Kek]
 /// What is wrong with the credential itself, `None` if it is only not allowed to ask.
 async fn credential_fault(provider: &VaultProvider, failed: Failed) -> Result<Option<Error>, Error> {
     let doing = "ask for the rights";
-    let refused = failed.denied();
-    if !refused && !failed.is_login() {
+    if !failed.denied() {
         return Err(failed.into_error(doing));
     }
-    if provider.session.is_wrapped().await.map_err(|failed| failed.into_error(doing))? {
-        return Ok(Some(failed.into_error(doing).advice(
-            "The connection's secret is a wrapping token: unwrap it once (`bao unwrap`) and give the connection what comes out.",
-        )));
-    }
-    if refused && provider.session.alive().await.map_err(|failed| failed.into_error(doing))? {
+    if provider.session.alive().await.map_err(|failed| failed.into_error(doing))? {
         return Ok(None);
     }
-    let error = failed.into_error(doing);
-    Ok(Some(if refused {
-        error.advice("The server does not know the connection's token: it has expired or was revoked. Give the connection another one.")
-    } else {
-        error
-    }))
+    Ok(Some(failed.into_error(doing).advice(
+        "The server does not know the connection's token: it has expired or was revoked. Give the connection another one.",
+    )))
 }
 
 /// What is to be said of a token that nothing can keep alive.

@@ -167,6 +167,15 @@ impl VaultProvider {
     }
 }
 
+/// Why a key was not changed.
+fn changed(failed: Failed, doing: &'static str) -> Error {
+    if failed.lost_race() {
+        fault(ErrorKind::Conflict, doing)
+    } else {
+        failed.into_error(doing)
+    }
+}
+
 #[async_trait]
 impl Provider for VaultProvider {
     fn kind(&self) -> ProviderKind {
@@ -285,7 +294,7 @@ impl Provider for VaultProvider {
         };
         let path = self.path(&["keys", name.as_str()]);
         let post = Request::post(&path, &body).map_err(|failed| failed.into_error(doing))?;
-        let reply: Reply<Ignored> = self.session.call(post).await.map_err(|failed| failed.into_error(doing))?;
+        let reply: Reply<Ignored> = self.session.call(post).await.map_err(|failed| changed(failed, doing))?;
         // Another was faster between the two calls.
         if reply
             .warnings
@@ -302,7 +311,7 @@ impl Provider for VaultProvider {
         self.existing(&name, doing).await?.rotatable()?;
         let path = self.path(&["keys", name.as_str(), "rotate"]);
         let request = Request::post(&path, &serde_json::json!({})).map_err(|failed| failed.into_error(doing))?;
-        let _: Reply<Ignored> = self.session.call(request).await.map_err(|failed| failed.into_error(doing))?;
+        let _: Reply<Ignored> = self.session.call(request).await.map_err(|failed| changed(failed, doing))?;
         self.described(&name, self.type_of(kek.spec), doing).await
     }
 

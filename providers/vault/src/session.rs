@@ -126,6 +126,13 @@ impl Serialize for WrappingLookup<'_> {
     }
 }
 
+/// What is told of a wrapping token.
+#[derive(Deserialize)]
+struct WrappingInfo {
+    #[serde(rename = "creation_time")]
+    _made: serde::de::IgnoredAny,
+}
+
 /// An answer whose data nobody needs.
 #[derive(Deserialize)]
 pub(crate) struct Ignored {}
@@ -174,22 +181,14 @@ impl Session {
         }
     }
 
-    /// Whether the credential's secret is a wrapping token, which somebody has to unwrap first.
-    /// The question does not use it up.
-    pub(crate) async fn is_wrapped(&self) -> Result<bool, Failed> {
-        let secret = match &self.credential {
-            Credential::Token(token) => token,
-            Credential::Login { body, .. } => match body {
-                LoginBody::Approle { secret_id, .. } => secret_id,
-                LoginBody::Jwt { jwt, .. } => jwt,
-                LoginBody::Cert { .. } => return Ok(false),
-            },
-        };
+    /// Whether a secret is a wrapping token, which somebody has to unwrap first. The question
+    /// does not use it up; any other call would.
+    async fn is_wrapped(&self, secret: &Secret) -> Result<bool, Failed> {
         let request = Request::post(&["sys", "wrapping", "lookup"], &WrappingLookup(secret))?;
-        match self.api.call::<Ignored>(None, request).await {
-            Ok(_) => Ok(true),
-            Err(Failed::Refused(refusal)) if refusal.is_final() => Ok(false),
-            Err(other) => Err(other),
+        match self.api.call::<WrappingInfo>(None, request).await.and_then(Reply::data) {
+            Ok(WrappingInfo { .. }) => Ok(true),
+            Err(Failed::Unsent(error)) => Err(Failed::Unsent(error)),
+            Err(Failed::Refused(_) | Failed::NoLogin(_) | Failed::Wrapped | Failed::Nonsense(_)) => Ok(false),
         }
     }
 
@@ -286,6 +285,9 @@ impl Session {
             Credential::Login { mount, body } => self.log_in(mount, body).await,
             Credential::Token(secret) => {
                 let token = Token::new(secret).ok_or(Failed::Nonsense("token"))?;
+                if self.is_wrapped(secret).await? {
+                    return Err(Failed::Wrapped);
+                }
                 match self.look_up(&token).await {
                     Ok(found) if found.renewable => Ok(Lease::new(token, found.ttl, true)),
                     Ok(_) => Ok(Lease::new(token, 0, false)),
@@ -329,7 +331,13 @@ impl Session {
         path.extend(mount.segments());
         path.push("login");
         let reply: Reply<Ignored> = match self.api.call(None, Request::post(&path, body)?).await {
-            Err(Failed::Refused(refusal)) if refusal.is_final() => return Err(Failed::NoLogin(refusal)),
+            Err(Failed::Refused(refusal)) if refusal.is_final() => {
+                let wrapped = match body {
+                    LoginBody::Approle { secret_id: secret, .. } | LoginBody::Jwt { jwt: secret, .. } => self.is_wrapped(secret).await?,
+                    LoginBody::Cert { .. } => false,
+                };
+                return Err(if wrapped { Failed::Wrapped } else { Failed::NoLogin(refusal) });
+            }
             other => other?,
         };
         let mut login: Login = reply.auth.ok_or(Failed::Nonsense("login"))?;

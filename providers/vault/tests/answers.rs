@@ -112,6 +112,16 @@ async fn each_refusal_has_its_kind() {
     };
     for (status, sentence, kind) in [
         (400, "encryption key not found", KeyNotFound),
+        (
+            500,
+            "1 error occurred:\n\t* failed to RSA decrypt the ciphertext: crypto/rsa: decryption error\n\n",
+            CiphertextRejected,
+        ),
+        (
+            500,
+            "1 error occurred:\n\t* [0] gets had different structure: a vs b: transaction commit failed\n\n",
+            UpstreamUnavailable,
+        ),
         (400, "cipher: message authentication failed", CiphertextRejected),
         (400, "invalid ciphertext: could not decode base64", CiphertextRejected),
         (400, "ciphertext or signature version is disallowed by policy (too old)", KeyState),
@@ -350,6 +360,44 @@ async fn a_key_that_another_made_meanwhile_is_a_conflict() {
         .await
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_rotation_that_another_was_ahead_of_is_a_conflict() {
+    let key = json!({"type": "aes256-gcm96", "supports_encryption": true, "supports_decryption": true, "latest_version": 1});
+    let server = server(data(key)).await;
+    Mock::given(path("/v1/transit/keys/k/rotate"))
+        .respond_with(refusal(
+            500,
+            "1 error occurred:\n\t* [0] gets had different structure: transaction commit failed\n\n",
+        ))
+        .with_priority(1)
+        .mount(&server)
+        .await;
+    let error = connect(&server, json!({"token": TOKEN}))
+        .rotate(&cx(), &kek("1"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_wrapping_token_is_used_for_nothing_but_the_question_whether_it_is_one() {
+    let server = MockServer::start().await;
+    Mock::given(path("/v1/sys/wrapping/lookup"))
+        .and(body_partial_json(json!({"token": TOKEN})))
+        .respond_with(data(json!({"creation_time": "2025-01-01T00:00:00Z", "creation_ttl": 60})))
+        .mount(&server)
+        .await;
+    let provider = connect(&server, json!({"token": TOKEN}));
+    let error = provider.unwrap_key(&cx(), &wrapped(), &context()).await.unwrap_err();
+    assert!(
+        error.kind == ErrorKind::ProviderDenied && error.advice.unwrap().contains("wrapping token"),
+        "{error}"
+    );
+    for request in server.received_requests().await.unwrap() {
+        assert!(!request.headers.contains_key("x-vault-token"), "{}", request.url);
+    }
 }
 
 #[tokio::test]

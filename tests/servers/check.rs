@@ -1,0 +1,183 @@
+//! `POST /v1/connections/{connection}/check` against OpenBao.
+
+use claviger_test_support::Tune;
+use serde_json::{Value, json};
+
+use crate::Case;
+use crate::openbao::{DEV, Server, unique};
+use crate::world::{CONNECTION, World};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("check::a_token_with_too_little_learns_the_missing_path", DEV, || {
+            Box::pin(too_little())
+        }),
+        Case::new(
+            "check::a_token_with_too_much_learns_what_to_take_away",
+            DEV,
+            || Box::pin(too_much()),
+        ),
+        Case::new("check::the_printed_policy_suffices_for_adopted_keys_too", DEV, || {
+            Box::pin(suffices())
+        }),
+        Case::new("check::a_wrapping_or_dead_token_is_named", DEV, || Box::pin(no_token())),
+        Case::new("check::a_derived_key_is_refused_when_adopted_and_when_checked", DEV, || {
+            Box::pin(derived())
+        }),
+        Case::new("check::a_mount_that_is_no_transit_is_named", DEV, || Box::pin(no_transit())),
+    ]
+}
+
+async fn world(auth: Value) -> World {
+    let world = World::new(Tune::default()).await;
+    world.connect("vault", &Server::Dev.settings(&auth)).await;
+    world
+}
+
+async fn checked(world: &World) -> Value {
+    let path = format!("/v1/connections/{CONNECTION}/check");
+    world.client.post_empty(&path).await.expect_status(200)
+}
+
+/// What the check prints for a connection without keys.
+async fn printed() -> String {
+    let world = world(json!({"token": Server::Dev.token()})).await;
+    let report = checked(&world).await;
+    report["policy"].as_str().unwrap().to_owned()
+}
+
+/// The rights of one finding: operation and what to do.
+fn found<'r>(report: &'r Value, finding: &str) -> Vec<(&'r str, &'r str)> {
+    let rights = report["rights"].as_array().unwrap().iter();
+    rights
+        .filter(|right| right["finding"] == finding)
+        .map(|right| {
+            (
+                right["operation"].as_str().unwrap(),
+                right["what_to_do"].as_str().unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+async fn too_little() {
+    let policy = printed().await;
+    for (line, operation, path) in [
+        ("/encrypt/", "wrap_key", "transit/encrypt/claviger-"),
+        ("/decrypt/", "unwrap_key", "transit/decrypt/claviger-"),
+        ("/rotate\"", "rotate", "/rotate"),
+        ("renew-self", "renew_token", "auth/token/renew-self"),
+    ] {
+        let rest: Vec<&str> = policy.lines().filter(|given| !given.contains(line)).collect();
+        let world = world(json!({"token": Server::Dev.limited(&rest.join("\n"), &[])})).await;
+        let report = checked(&world).await;
+        assert_eq!(report["reachable"], true);
+        let denied = found(&report, "denied");
+        assert!(
+            denied.len() == 1 && denied[0].0 == operation && denied[0].1.contains(path),
+            "{line}: {report}"
+        );
+        assert!(found(&report, "excessive").is_empty(), "{report}");
+    }
+}
+
+async fn too_much() {
+    let policy = printed().await;
+    for (line, path) in [
+        ("path \"transit/export/+/+\" { capabilities = [\"read\"] }", "transit/export/"),
+        ("path \"transit/keys/+/config\" { capabilities = [\"update\"] }", "/config"),
+        ("path \"transit/datakey/+/+\" { capabilities = [\"update\"] }", "transit/datakey/"),
+        ("path \"auth/token/create\" { capabilities = [\"update\"] }", "auth/token/create"),
+    ] {
+        let world = world(json!({"token": Server::Dev.limited(&format!("{policy}{line}\n"), &[])})).await;
+        let report = checked(&world).await;
+        let excessive = found(&report, "excessive");
+        assert!(excessive.len() == 1 && excessive[0].1.contains(path), "{line}: {report}");
+        assert!(found(&report, "denied").is_empty(), "{report}");
+    }
+    let world = world(json!({"token": Server::Dev.token()})).await;
+    let report = checked(&world).await;
+    let excessive = found(&report, "excessive");
+    assert!(excessive.len() == 1 && excessive[0].1.contains("root token"), "{report}");
+}
+
+async fn suffices() {
+    let name = unique("theirs");
+    Server::Dev.bao(&["write", "-f", &format!("transit/keys/{name}")], "");
+    let world = world(json!({"token": Server::Dev.limited(&printed().await, &[])})).await;
+    world.key("own", json!({})).await;
+    world.key("theirs", json!({"provider_key": name})).await;
+    let report = checked(&world).await;
+    let denied = found(&report, "denied");
+    assert!(
+        denied.iter().any(|(_, advice)| advice.contains(&format!("transit/encrypt/{name}"))),
+        "{report}"
+    );
+    let canaries = |report: &Value| {
+        let granted = found(report, "granted");
+        granted.iter().filter(|(operation, _)| *operation == "canary").count()
+    };
+    assert_eq!(canaries(&report), 1, "{report}");
+
+    let second = self::world(json!({"token": Server::Dev.limited(report["policy"].as_str().unwrap(), &[])})).await;
+    // The first gateway knows nothing of this one: each has its own installation.
+    second.key("theirs", json!({"provider_key": name})).await;
+    let report = checked(&second).await;
+    assert!(
+        found(&report, "denied").is_empty() && found(&report, "excessive").is_empty(),
+        "{report}"
+    );
+    assert_eq!(canaries(&report), 1, "{report}");
+    // A check changes nothing.
+    let key = Server::Dev.bao(&["read", "-format=json", &format!("transit/keys/{name}")], "");
+    let key: Value = serde_json::from_str(&key).unwrap();
+    assert_eq!(key["data"]["latest_version"], 1);
+}
+
+async fn no_token() {
+    let wrapped = Server::Dev.bao(&["token", "create", "-wrap-ttl=60s", "-field=wrapping_token"], "");
+    let dead = Server::Dev.limited("path \"transit/keys/+\" { capabilities = [\"read\"] }", &[]);
+    Server::Dev.bao(&["token", "revoke", &dead], "");
+    for (token, word) in [(wrapped.trim(), "wrapping token"), (dead.as_str(), "expired or was revoked")] {
+        let world = world(json!({"token": token})).await;
+        let report = checked(&world).await;
+        assert_eq!(report["reachable"], false);
+        assert!(report["what_to_do"].as_str().unwrap().contains(word), "{report}");
+        assert!(!report.to_string().contains(token));
+    }
+}
+
+async fn derived() {
+    let world = world(json!({"token": Server::Dev.token()})).await;
+    for kind in [&["derived=true"][..], &["derived=true", "convergent_encryption=true"]] {
+        let name = unique("derived");
+        Server::Dev.bao(&[&["write", &format!("transit/keys/{name}")], kind].concat(), "");
+        let body = json!({"name": "k", "connection": CONNECTION, "provider_key": name});
+        let refused = world.client.post("/v1/keys", &body).await;
+        let problem = refused.expect_problem(400, "invalid_request");
+        assert!(problem["what_to_do"].as_str().unwrap().contains("derived=false"), "{problem}");
+    }
+    // Behind a key's back: its owner puts a derived one in its place.
+    let name = unique("replaced");
+    let path = format!("transit/keys/{name}");
+    Server::Dev.bao(&["write", "-f", &path], "");
+    world.key("k", json!({"provider_key": name})).await;
+    Server::Dev.bao(&["write", &format!("{path}/config"), "deletion_allowed=true"], "");
+    Server::Dev.bao(&["delete", &path], "");
+    Server::Dev.bao(&["write", &path, "derived=true"], "");
+    let report = checked(&world).await;
+    let denied = found(&report, "denied");
+    assert!(
+        denied.len() == 1 && denied[0].0 == "canary" && denied[0].1.contains("derived=false"),
+        "{report}"
+    );
+}
+
+async fn no_transit() {
+    let world = World::new(Tune::default()).await;
+    let mut settings = Server::Dev.settings(&json!({"token": Server::Dev.token()}));
+    settings["mount"] = json!("secret");
+    world.connect("vault", &settings).await;
+    let report = checked(&world).await;
+    assert!(report["what_to_do"].as_str().unwrap().contains("no Transit"), "{report}");
+}

@@ -1,0 +1,210 @@
+//! A wrapped key is opened without us, by the provider's own command line, exactly as
+//! `claviger inspect` prints.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use claviger_test_support::Tune;
+use serde_json::{Value, json};
+
+use crate::openbao::Server;
+use crate::world::{World, folder_of, good, variable};
+use crate::{Boxed, Case};
+
+/// One provider's way out. Another provider is another row.
+struct Way {
+    name: &'static str,
+    provider: &'static str,
+    needs: &'static [&'static str],
+    settings: fn() -> Value,
+    /// The specifications of keys to leave from.
+    specs: &'static [&'static str],
+    /// Where the provider's tool is, under which name, and how its user is logged in.
+    tool: fn() -> Tool,
+}
+
+struct Tool {
+    folder: PathBuf,
+    /// Its name in the folder, and the one that is printed.
+    names: Option<(PathBuf, &'static str)>,
+    login: Vec<(&'static str, String)>,
+}
+
+/// A Python with the package `cryptography`.
+const PYTHON: &str = "CLAVIGER_TEST_PYTHON";
+
+const WAYS: &[Way] = &[
+    Way {
+        name: "openbao",
+        provider: "vault",
+        needs: &[
+            "CLAVIGER_TEST_OPENBAO_ADDRESS",
+            "CLAVIGER_TEST_OPENBAO_TOKEN",
+            "CLAVIGER_TEST_OPENBAO_CLI",
+            PYTHON,
+        ],
+        settings: || Server::Dev.settings(&json!({"token": Server::Dev.token()})),
+        specs: &["aes-256", "rsa-3072"],
+        tool: || bao("CLAVIGER_TEST_OPENBAO_CLI", Server::Dev),
+    },
+    Way {
+        name: "openbao-tls",
+        provider: "vault",
+        needs: &[
+            "CLAVIGER_TEST_OPENBAO_TLS_ADDRESS",
+            "CLAVIGER_TEST_OPENBAO_TLS_TOKEN",
+            "CLAVIGER_TEST_OPENBAO_TLS_CLI",
+            "CLAVIGER_TEST_OPENBAO_TLS_FOLDER",
+            PYTHON,
+        ],
+        settings: || Server::Tls.settings(&json!({"token": Server::Tls.token()})),
+        specs: &["aes-256"],
+        tool: || bao("CLAVIGER_TEST_OPENBAO_TLS_CLI", Server::Tls),
+    },
+];
+
+fn bao(cli: &'static str, server: Server) -> Tool {
+    Tool {
+        folder: folder_of(cli),
+        // The cache names the binary after what it was built from.
+        names: Some((PathBuf::from(variable(cli)), "bao")),
+        login: vec![("VAULT_TOKEN", server.token())],
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for way in WAYS {
+        for spec in way.specs {
+            for (form, run) in [
+                ("a_data_key", data_key as fn(&'static Way, &'static str) -> Boxed),
+                ("bytes_of_a_caller", bytes),
+            ] {
+                let name = format!("leaving::{}::{spec}::{form}", way.name);
+                cases.push(Case::new(name, way.needs, move || run(way, spec)));
+            }
+        }
+        cases.push(Case::new(
+            format!("leaving::{}::another_installation", way.name),
+            way.needs,
+            move || Box::pin(another_installation(way)),
+        ));
+    }
+    cases
+}
+
+const CONTEXT: [&str; 2] = ["--context", "table=it's $HOME; `id`"];
+
+async fn world(way: &Way, spec: &str) -> World {
+    let world = World::new(Tune::default()).await;
+    world.connect(way.provider, &(way.settings)()).await;
+    world.key("orders", json!({"spec": spec})).await;
+    world
+}
+
+fn data_key(way: &'static Way, spec: &'static str) -> Boxed {
+    Box::pin(async move {
+        let world = world(way, spec).await;
+        let blob = world.folder().join("blob");
+        let plain = world.folder().join("plain");
+        let (blob, plain) = (blob.to_str().unwrap(), plain.to_str().unwrap());
+        let make = ["data-key", "orders", "--out", plain, "--wrapped-out", blob];
+        world.claviger(&[&make[..], &CONTEXT].concat());
+        // An older version opens as well.
+        world.claviger(&["keys", "rotate", "orders"]);
+        let opened = run_as_printed(&world, way, blob);
+        assert_eq!(std::fs::read(opened.join("k")).unwrap(), std::fs::read(plain).unwrap());
+    })
+}
+
+fn bytes(way: &'static Way, spec: &'static str) -> Boxed {
+    Box::pin(async move {
+        let world = world(way, spec).await;
+        let body = json!({"plaintext": STANDARD.encode([0, 255, b'\'', b'\n']), "context": {"table": "it's $HOME; `id`"}});
+        let made = world.client.post("/v1/keys/orders/wrap", &body).await.expect_status(200);
+        let blob = world.folder().join("blob");
+        std::fs::write(&blob, made["wrapped"].as_str().unwrap()).unwrap();
+        let opened = run_as_printed(&world, way, blob.to_str().unwrap());
+        assert_eq!(std::fs::read(opened.join("plaintext")).unwrap(), [0, 255, b'\'', b'\n']);
+    })
+}
+
+/// Runs what `inspect` prints under its heading, in a folder of its own without a gateway: the folder.
+fn run_as_printed(world: &World, way: &Way, blob: &str) -> PathBuf {
+    let shown = world.claviger(&[&["inspect", "--in", blob][..], &CONTEXT].concat());
+    let (_, rest) = shown.split_once("\nwithout Claviger\n").expect("a way out");
+    let (script, _) = rest.split_once("\non another installation\n").expect("the other heading");
+    let folder = world.folder().join("opened");
+    let programs = world.folder().join("programs");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::create_dir(&programs).unwrap();
+    let tool = (way.tool)();
+    if let Some((program, name)) = &tool.names {
+        std::os::unix::fs::symlink(program, programs.join(name)).unwrap();
+    }
+    let system = std::env::var("PATH").unwrap();
+    let path = [&programs, &tool.folder, &folder_of(PYTHON)].map(|folder| folder.to_str().unwrap().to_owned());
+    let mut command = Command::new("sh");
+    command
+        .env_clear()
+        .env("PATH", format!("{}:{system}", path.join(":")))
+        .env("HOME", world.folder())
+        .envs(tool.login)
+        .current_dir(&folder)
+        .args(["-eu", "-s"]);
+    good(command, script);
+    folder
+}
+
+/// The commands for another installation, run on one.
+async fn another_installation(way: &'static Way) {
+    let spec = way.specs[0];
+    let lost = world(way, spec).await;
+    let made = lost
+        .client
+        .post("/v1/keys/orders/data-keys", &json!({"context": {"a": "b"}}))
+        .await
+        .expect_status(200);
+    let body = json!({"wrapped": made["wrapped"]});
+    let shown = lost.client.post("/v1/inspect", &body).await.expect_status(200);
+    let lines: Vec<&str> = shown["on_another_installation"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect();
+    drop(lost);
+
+    let gateway = claviger_test_support::Gateway::new(crate::BINARY);
+    let started = gateway.serve(
+        &Tune::default()
+            .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+            .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true"),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("settings.json"), (way.settings)().to_string()).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .env_clear()
+        .env(
+            "PATH",
+            format!("{}:{}", folder_of_binary().display(), std::env::var("PATH").unwrap()),
+        )
+        .env("CLAVIGER_ADDRESS", format!("http://{}", started.address()))
+        .env("CLAVIGER_TOKEN_FILE", gateway.token_file())
+        .current_dir(folder.path())
+        .args(["-eu", "-s"]);
+    good(command, &lines.join("\n"));
+    let opened = started
+        .tenant(crate::world::TENANT)
+        .post("/v1/unwrap", &json!({"wrapped": made["wrapped"], "context": {"a": "b"}}))
+        .await
+        .expect_status(200);
+    assert_eq!(opened["plaintext"], made["plaintext"]);
+}
+
+fn folder_of_binary() -> PathBuf {
+    std::path::Path::new(crate::BINARY).parent().unwrap().to_owned()
+}
