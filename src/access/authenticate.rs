@@ -39,7 +39,7 @@ pub enum Unauthenticated {
 /// A token as it is kept in memory.
 struct Known {
     token: Token,
-    grants: Grants,
+    grants: Arc<Grants>,
     tenant_suspended: bool,
     /// The era in which it was read; in a later one it is as good as forgotten.
     era: u64,
@@ -101,7 +101,7 @@ impl Authenticator {
             home,
             acting,
             credential: Credential::Token(known.token.id),
-            grants: known.grants.clone(),
+            grants: Arc::clone(&known.grants),
             source,
         })
     }
@@ -157,7 +157,7 @@ impl Authenticator {
         let grants = Grants::from_kept(&token.grants).ok_or(Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
         Ok(Known {
             token,
-            grants,
+            grants: Arc::new(grants),
             tenant_suspended: tenant.suspended,
             era,
         })

@@ -1,6 +1,7 @@
 //! An authenticated caller.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use claviger_provider::{PrincipalId, TenantId, TokenId};
 
@@ -23,7 +24,7 @@ pub struct Caller {
     pub(super) home: TenantId,
     pub(super) acting: TenantId,
     pub(super) credential: Credential,
-    pub(super) grants: Grants,
+    pub(super) grants: Arc<Grants>,
     pub(super) source: Option<IpAddr>,
 }
 
@@ -63,7 +64,7 @@ impl Caller {
     }
 
     /// What the credential allows.
-    pub const fn grants(&self) -> &Grants {
+    pub fn grants(&self) -> &Grants {
         &self.grants
     }
 

@@ -102,13 +102,23 @@ impl Log {
     ///
     /// # Errors
     /// [`Unavailable`]; the value is dropped then.
-    pub async fn record<T>(&self, record: Record, outcome: Outcome, value: T, deadline: Instant) -> Result<Recorded<T>, Unavailable> {
+    pub fn record<T>(
+        &self,
+        record: Record,
+        outcome: Outcome,
+        value: T,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Recorded<T>, Unavailable>> {
         let class = Class {
             reserve: false,
             refusal: Refusal::Lost,
         };
-        let receipt = self.append_one(record.with_outcome(outcome), class, deadline).await?;
-        Ok(Recorded::new(value, receipt))
+        // Before the first wait, so that what waits is bytes and no record, which is large.
+        let stamped = self.stamp([record.with_outcome(outcome)], class);
+        async move {
+            let receipt = self.append_one(stamped?, class, deadline).await?;
+            Ok(Recorded::new(value, receipt))
+        }
     }
 
     /// As [`Log::record`] for many at once: one sync, all or none, answered in order.
@@ -124,7 +134,7 @@ impl Log {
             .into_iter()
             .map(|(record, outcome, value)| (record.with_outcome(outcome), value))
             .unzip();
-        let receipts = self.append(records, class, deadline).await?;
+        let receipts = self.append(self.stamp(records, class)?, class, deadline).await?;
         Ok(values
             .into_iter()
             .zip(receipts)
@@ -144,7 +154,7 @@ impl Log {
             reserve: change.cut().is_some(),
             refusal: Refusal::Harmless,
         };
-        let pending = self.enqueue(vec![record.clone()], class, deadline).await?;
+        let pending = self.enqueue(self.stamp([record.clone()], class)?, class, deadline).await?;
         // A caller that goes away now would leave an intent that nobody gives its outcome;
         // so the end of the wait is a task's, which outlives the caller.
         let (hand_over, handed_over) = oneshot::channel();
@@ -183,14 +193,15 @@ impl Log {
             reserve: true,
             refusal: Refusal::Follows,
         };
-        let receipt = self.append_one(record.with_outcome(outcome), class, deadline).await?;
+        let stamped = self.stamp([record.with_outcome(outcome)], class)?;
+        let receipt = self.append_one(stamped, class, deadline).await?;
         Ok(Recorded::new(value, receipt))
     }
 
     /// The outcome of an intent; it follows even where it is refused.
     pub(super) async fn close_intent(&self, record: Record, deadline: Instant) -> Result<Receipt, Unavailable> {
         let class = class_of_outcome(&record);
-        self.append_one(record, class, deadline).await
+        self.append_one(self.stamp([record], class)?, class, deadline).await
     }
 
     /// As [`Log::close_intent`] for those that cannot wait.
@@ -226,7 +237,7 @@ impl Log {
             reserve: false,
             refusal: Refusal::Follows,
         };
-        self.append(of.iter().map(withheld).collect(), class, deadline).await
+        self.append(self.stamp(of.iter().map(withheld), class)?, class, deadline).await
     }
 
     /// Records sums; the caller keeps them where they are refused.
@@ -235,41 +246,55 @@ impl Log {
             reserve: false,
             refusal: Refusal::Harmless,
         };
-        self.append(records, class, deadline).await.map(drop)
+        self.append(self.stamp(records, class)?, class, deadline).await.map(drop)
     }
 
-    async fn append_one(&self, record: Record, class: Class, deadline: Instant) -> Result<Receipt, Unavailable> {
-        let pending = self.enqueue(vec![record], class, deadline).await?;
+    async fn append_one(&self, record: Unsent<'_>, class: Class, deadline: Instant) -> Result<Receipt, Unavailable> {
+        let pending = self.enqueue(record, class, deadline).await?;
         let follows = pending.follows;
         let answered = timeout_at(deadline.into(), pending.receipt()).await;
         answered.unwrap_or_else(|_| Err(late(follows)))
     }
 
-    async fn append(&self, records: Vec<Record>, class: Class, deadline: Instant) -> Result<Vec<Receipt>, Unavailable> {
+    async fn append(&self, records: Unsent<'_>, class: Class, deadline: Instant) -> Result<Vec<Receipt>, Unavailable> {
         let pending = self.enqueue(records, class, deadline).await?;
         let follows = pending.follows;
         let answered = timeout_at(deadline.into(), pending.receipts()).await;
         answered.unwrap_or_else(|_| Err(late(follows)))
     }
 
-    /// Hands records to the writer as soon as there is room for them; from then on they
-    /// are written even if nobody waits for the answer.
-    async fn enqueue(&self, records: Vec<Record>, class: Class, deadline: Instant) -> Result<Pending, Unavailable> {
+    /// Makes bytes of records. From here on they are sent, or counted as lost where they
+    /// would be.
+    fn stamp(&self, records: impl IntoIterator<Item = Record>, class: Class) -> Result<Unsent<'_>, Unavailable> {
         let mut unsent = Unsent {
             shared: &self.inner.shared,
-            records: if class.refusal == Refusal::Harmless {
-                0
-            } else {
-                records.len() as u64
-            },
+            stamped: Vec::new(),
+            lost: 0,
             reason: Reason::Deadline,
         };
+        let mut too_large = false;
+        for record in records {
+            unsent.lost += u64::from(class.refusal != Refusal::Harmless);
+            match record.stamp() {
+                Ok(stamped) => unsent.stamped.push(stamped),
+                Err(_) => too_large = true,
+            }
+        }
+        if too_large {
+            unsent.reason = Reason::TooLarge;
+            return Err(refused(Reason::TooLarge));
+        }
+        Ok(unsent)
+    }
+
+    /// Hands records to the writer as soon as there is room for them; from then on they
+    /// are written even if nobody waits for the answer.
+    async fn enqueue(&self, mut unsent: Unsent<'_>, class: Class, deadline: Instant) -> Result<Pending, Unavailable> {
+        let stamped = std::mem::take(&mut unsent.stamped);
         let mut lost = |reason| {
             unsent.reason = reason;
             refused(reason)
         };
-        let stamped: Result<Vec<_>, _> = records.into_iter().map(Record::stamp).collect();
-        let stamped = stamped.map_err(|_| lost(Reason::TooLarge))?;
         let tenants = stamped.iter().map(|record| record.tenant).collect();
         let (answer, answered) = oneshot::channel();
         match class.refusal {
@@ -295,7 +320,7 @@ impl Log {
                 sent.map_err(|_| lost(Reason::Closed))?;
             }
         }
-        unsent.records = 0;
+        unsent.lost = 0;
         Ok(Pending {
             origin: self.inner.origin.clone(),
             tenants,
@@ -410,17 +435,20 @@ fn class_of_outcome(record: &Record) -> Class {
     }
 }
 
-/// Counts records as lost that never reached the writer, however their caller ended.
+/// Records that are not the writer's yet. Dropped so, they are counted as lost, however
+/// their caller ended.
 struct Unsent<'a> {
     shared: &'a Shared,
-    records: u64,
+    stamped: Vec<Stamped>,
+    /// How many to count.
+    lost: u64,
     reason: Reason,
 }
 
 impl Drop for Unsent<'_> {
     fn drop(&mut self) {
-        if self.records > 0 {
-            self.shared.add_gap(self.records, self.reason);
+        if self.lost > 0 {
+            self.shared.add_gap(self.lost, self.reason);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 
 use super::facts::Effect;
-use super::{Broker, Code, Cx, Failure, Guarded};
+use super::{Broker, Code, Cx, Facts, Failure, Guarded};
 use crate::access::{Action, Credential};
 use crate::audit::{Authn, Decision, Number, Outcome, Policy, Receipt, Record, Recorded, Source, Text, Unavailable};
 use crate::keys::{Watch, under_gates};
@@ -168,7 +168,7 @@ impl Broker {
         match cx.take_effect() {
             Some(Effect::Announced(intent)) => {
                 let cut = intent.cut().is_some();
-                let complete = |record: &mut Record| fill(record, cx);
+                let complete = |record: &mut Record| fill(record, cx, cx.facts());
                 intent
                     .resolve(outcome, complete, value, deadline)
                     .await
@@ -211,7 +211,7 @@ impl Broker {
             facts.action.unwrap_or(cx.action())
         };
         let mut record = self.log.entry(cx.tenant(), action);
-        fill(&mut record, cx);
+        fill(&mut record, cx, facts);
         record
     }
 
@@ -283,8 +283,7 @@ fn moved_on(watches: &[Watch]) -> Failure {
 }
 
 /// What the record says of caller, request and operation.
-fn fill(record: &mut Record, cx: &Cx) {
-    let facts = cx.facts();
+fn fill(record: &mut Record, cx: &Cx, facts: Facts) {
     let (caller, info) = (cx.caller(), cx.info());
     record.authn = Some(match caller.credential() {
         Credential::Token(id) => {

@@ -12,13 +12,16 @@ impl From<decode::Error> for ParseError {
     }
 }
 
+/// Room for what is usually encoded, so that a vector seldom grows.
+const USUAL: usize = 512;
+
 /// Encodes into a new vector.
 #[allow(
     clippy::expect_used,
     reason = "a vector takes every write and none of our encoders fails by itself"
 )]
 pub(super) fn to_vec(encode: impl FnOnce(&mut Encoder<Vec<u8>>) -> Result<(), encode::Error<std::convert::Infallible>>) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new());
+    let mut encoder = Encoder::new(Vec::with_capacity(USUAL));
     encode(&mut encoder).expect("writing to a vector cannot fail");
     encoder.into_writer()
 }

@@ -97,7 +97,7 @@ impl Context {
     /// Joins the pairs with the ids and the scope of the envelope that they protect.
     pub fn bind(&self, header: &Header) -> BoundContext {
         let mut pairs = self.pairs.clone();
-        let mut add = |name: &str, value: String| pairs.insert(format!("{RESERVED}{name}"), value);
+        let mut add = |name: &str, value: String| pairs.insert([RESERVED, name].concat(), value);
         add("tenant", header.tenant().to_string());
         add("key", header.key().to_string());
         add("dek", header.dek_id().to_string());

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, header};
+use axum::extract::RawPathParams;
+use axum::http::{HeaderMap, Method, Uri, header};
 use bytes::Bytes;
 
 use super::header::single;
@@ -26,9 +27,9 @@ pub struct Ask {
     pub broker: Arc<Broker>,
     /// Who asks for what.
     pub cx: Cx,
-    /// Method and path as they were called, for idempotency.
-    pub route: Arc<str>,
-    pub(super) path: Arc<[(String, String)]>,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) path: Arc<RawPathParams>,
     pub(super) query: Arc<[(String, String)]>,
     pub(super) headers: Arc<HeaderMap>,
     pub(super) body: Bytes,
@@ -40,16 +41,17 @@ impl Ask {
     /// # Errors
     /// `invalid_request` when it is no name.
     pub fn name(&self, parameter: &str) -> Result<Name, Failure> {
-        self.path
-            .iter()
-            .find(|(name, _)| name == parameter)
-            .and_then(|(_, value)| Name::parse(value))
-            .ok_or_else(|| Failure::invalid(format!("path:{parameter}"), "a name: [a-z0-9][a-z0-9._-]{0,62}"))
+        Name::parse(self.raw(parameter)).ok_or_else(|| Failure::invalid(format!("path:{parameter}"), "a name: [a-z0-9][a-z0-9._-]{0,62}"))
     }
 
     /// A path parameter as it stands, for ids.
     pub fn raw(&self, parameter: &str) -> &str {
-        self.path.iter().find(|(name, _)| name == parameter).map_or("", |(_, value)| value)
+        self.path.iter().find(|(name, _)| *name == parameter).map_or("", |(_, value)| value)
+    }
+
+    /// Method and path as they were called, for idempotency.
+    pub fn route(&self) -> String {
+        format!("{} {}", self.method, self.uri.path())
     }
 
     /// A query parameter.

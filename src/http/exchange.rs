@@ -19,11 +19,11 @@ use super::gateway::{Gateway, Head};
 use super::header::{Unusable, single};
 use super::reply::{BatchAnswer, BatchItem, Reply};
 use super::row::{self, Row};
+use super::to_the_end::{Panicked, ToTheEnd};
 use crate::access::{Caller, Unauthenticated};
 use crate::audit::{Receipt, Recorded};
 use crate::broker::{Code, Cx, Failure, Guarded, RequestInfo, Unrecorded};
 use crate::duration;
-use crate::telemetry::metrics;
 
 const CLIENT_TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
 const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
@@ -37,15 +37,13 @@ const WITH_BODY: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
 /// Serves one row.
 pub async fn serve(gateway: Arc<Gateway>, row: Arc<Row>, request: Request) -> Answer {
     let head = Head::of(&gateway, &request);
-    let method = row.method.clone();
     let started = head.started;
     let span =
-        tracing::info_span!("request", id = %head.request_id, route = row.path, method = %method, trace = trace_id(request.headers()));
-    let counted = metrics::InFlight::begin();
-    let path = row.path;
-    let answer = enter(gateway, row, head, request).instrument(span).await;
-    drop(counted);
-    metrics::request(path, &method, answer.status(), started.elapsed());
+        tracing::info_span!("request", id = %head.request_id, route = row.path, method = %row.method, trace = trace_id(request.headers()));
+    let in_hand = row.counts.begin();
+    let answer = enter(gateway, Arc::clone(&row), head, request).instrument(span).await;
+    drop(in_hand);
+    row.counts.answered(answer.status(), started.elapsed());
     answer
 }
 
@@ -74,8 +72,9 @@ async fn enter(gateway: Arc<Gateway>, row: Arc<Row>, head: Head, request: Reques
         Ok(Ask {
             broker: Arc::clone(&gateway.broker),
             cx: cx.clone(),
-            route: format!("{} {}", parts.method, parts.uri.path()).into(),
-            path: path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            method: parts.method,
+            uri: parts.uri,
+            path: Arc::new(path),
             query,
             headers: Arc::new(parts.headers),
             body,
@@ -86,22 +85,19 @@ async fn enter(gateway: Arc<Gateway>, row: Arc<Row>, head: Head, request: Reques
         Err(failure) => return conclude(&gateway, &cx, Err(failure)).await,
     };
     let accepted = gateway.broker.accept_operation();
-    // A task of its own: a caller that goes away does not leave an operation half done.
-    let task = tokio::spawn(
-        async move {
-            let _place = place;
-            let _accepted = accepted;
-            // A panic's payload may hold anything; only that there was one is told.
-            let work = AssertUnwindSafe((row.handler)(ask)).catch_unwind().await;
-            let result = work.unwrap_or_else(|_| Err(Failure::internal(&"a handler panicked")));
-            conclude(&gateway, &cx, result).await
-        }
-        .in_current_span(),
-    );
-    match task.await {
+    // A caller that goes away does not leave an operation half done.
+    let work = ToTheEnd::new(async move {
+        let _place = place;
+        let _accepted = accepted;
+        // A panic's payload may hold anything; only that there was one is told.
+        let work = AssertUnwindSafe((row.handler)(ask)).catch_unwind().await;
+        let result = work.unwrap_or_else(|_| Err(Failure::internal(&"a handler panicked")));
+        conclude(&gateway, &cx, result).await
+    });
+    match work.await {
         Ok(answer) => answer,
         // Recording itself panicked: there is no record, and so there is nothing to say.
-        Err(_) => Answer::unrecorded(&Unrecorded::after_panic(), &head.request_id),
+        Err(Panicked) => Answer::unrecorded(&Unrecorded::after_panic(), &head.request_id),
     }
 }
 
@@ -211,8 +207,9 @@ fn request_info(gateway: &Gateway, row: &Row, head: &Head, headers: &HeaderMap) 
 }
 
 fn query(text: Option<&str>) -> Result<Arc<[(String, String)]>, Failure> {
+    let Some(text) = text else { return Ok(Arc::default()) };
     let pairs: Vec<(String, String)> =
-        serde_urlencoded::from_str(text.unwrap_or("")).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))?;
+        serde_urlencoded::from_str(text).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))?;
     Ok(pairs.into())
 }
 

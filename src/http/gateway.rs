@@ -1,6 +1,7 @@
 //! What every request finds: the use cases, the counters, the limits; and who is at the
 //! other end of a connection.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -119,8 +120,19 @@ impl Gateway {
     }
 }
 
+/// 16 random bytes as hex digits. An id is no secret, so many are drawn at once: each draw by
+/// itself would cost more than all the rest of it.
 pub(super) fn new_request_id() -> String {
-    let mut bytes = [0; 16];
-    fill_random(&mut bytes);
-    hex::encode(bytes)
+    const LEN: usize = 16;
+    thread_local! {
+        static DRAWN: RefCell<([u8; 64 * LEN], usize)> = const { RefCell::new(([0; 64 * LEN], 0)) };
+    }
+    DRAWN.with_borrow_mut(|(drawn, left)| {
+        if *left == 0 {
+            fill_random(drawn);
+            *left = drawn.len();
+        }
+        *left -= LEN;
+        hex::encode(&drawn[*left..*left + LEN])
+    })
 }

@@ -113,7 +113,7 @@ impl Ask {
                 return Err(Failure::invalid("header:Idempotency-Key", expected));
             }
         };
-        let kept = self.broker.idempotency(&self.cx, &self.route, key, &self.body).await?;
+        let kept = self.broker.idempotency(&self.cx, &self.route(), key, &self.body).await?;
         Ok(match kept {
             Kept::Answered(answer) if answer.status == StatusCode::CONFLICT.as_u16() => {
                 return Err(Failure::new(

@@ -38,14 +38,24 @@ impl FieldError {
 /// is flatter, so a deeper value is refused where the type ends.
 pub fn decode<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, FieldError> {
     let mut parser = serde_json::Deserializer::from_slice(body);
-    let mut track = serde_path_to_error::Track::new();
-    let decoded = T::deserialize(AsObject(serde_path_to_error::Deserializer::new(&mut parser, &mut track)));
-    match decoded {
+    match T::deserialize(AsObject(&mut parser)) {
         Ok(value) => match parser.end() {
             Ok(()) => Ok(value),
             Err(_) => Err(FieldError::new("", "one JSON value and nothing after it")),
         },
-        Err(error) => Err(explain::<T>(&track.path(), &error)),
+        Err(_) => Err(locate::<T>(body)),
+    }
+}
+
+/// Reads a body that does not fit once more, to find the place. Following the path costs more
+/// than the reading itself, and nearly every body fits.
+fn locate<T: DeserializeOwned + ToSchema>(body: &[u8]) -> FieldError {
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    let mut track = serde_path_to_error::Track::new();
+    match T::deserialize(AsObject(serde_path_to_error::Deserializer::new(&mut parser, &mut track))) {
+        Err(error) => explain::<T>(&track.path(), &error),
+        // The same bytes read the same way: it cannot fit now.
+        Ok(_) => FieldError::new("", describe(&Schemas::of::<T>().root)),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod server;
 mod service;
 mod starting;
 mod tenants;
+mod to_the_end;
 mod tokens;
 mod wire;
 

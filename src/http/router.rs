@@ -19,11 +19,15 @@ use super::handler::{with_body, with_optional_body, without_body};
 use super::row::{BATCH, BATCH_TIME, DATA, REQUEST, Row};
 use super::{batch, capabilities, connections, data_keys, inspect, keys, openapi, principals, service, tenants, tokens};
 use crate::access::Action::{self, *};
+use crate::telemetry::metrics::RouteCounts;
 
 /// Every row, in the order of `docs/api.md`.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
-    let row = |method, path, needs, body, time, handler| Row { method, path, needs, body, time, handler };
+    let row = |method, path, needs, body, time, handler| {
+        let counts = RouteCounts::new(path, &method);
+        Row { method, path, needs, body, time, handler, counts }
+    };
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
         row(post.clone(),  "/v1/connections",                              &[CreateConnection], DATA, REQUEST, with_body(connections::create)),

@@ -11,6 +11,7 @@ use super::ask::Ask;
 use super::reply::Reply;
 use crate::access::Action;
 use crate::broker::Failure;
+use crate::telemetry::metrics::RouteCounts;
 
 /// A handler as the table holds it.
 pub type Handler = Arc<dyn Fn(Ask) -> Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>> + Send + Sync>;
@@ -39,4 +40,6 @@ pub struct Row {
     pub time: Duration,
     /// Who answers.
     pub handler: Handler,
+    /// How often it was called, and how long it took.
+    pub counts: RouteCounts,
 }

@@ -263,6 +263,11 @@ impl Watch {
         self.connection_epoch
     }
 
+    /// Whether these are of the epochs that it remembers.
+    fn is_at(&self, key: Option<&KeyView>, connection: &Connection) -> bool {
+        key.is_some_and(|view| view.key.epoch == self.key_epoch) && connection.epoch == self.connection_epoch
+    }
+
     /// Whether neither has moved on.
     pub fn holds(&self) -> bool {
         under_gates(std::slice::from_ref(self), || ()).is_ok()
@@ -283,6 +288,16 @@ impl Watch {
 /// # Errors
 /// The places of those that have moved on; `hand_over` did not run then.
 pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Result<R, Vec<usize>> {
+    // Nearly every answer is about one key, which needs no lists to be in order.
+    if let [watch] = watches {
+        let key = watch.entry.gate.read();
+        let connection = watch.entry.connection.gate.read();
+        return if watch.is_at(key.as_ref(), &connection) {
+            Ok(hand_over())
+        } else {
+            Err(vec![0])
+        };
+    }
     let mut keys: Vec<&Arc<KeyEntry>> = watches.iter().map(|watch| &watch.entry).collect();
     keys.sort_unstable_by_key(|entry| place(entry.id, entry));
     keys.dedup_by(|a, b| Arc::ptr_eq(a, b));
@@ -302,8 +317,7 @@ pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Resul
         let connection = connections
             .binary_search_by_key(&connection, |(at, _)| *at)
             .map(|at| &connections[at].1);
-        key.is_ok_and(|gate| gate.as_ref().is_some_and(|view| view.key.epoch == watch.key_epoch))
-            && connection.is_ok_and(|gate| gate.epoch == watch.connection_epoch)
+        key.is_ok_and(|key| connection.is_ok_and(|connection| watch.is_at(key.as_ref(), connection)))
     };
     let moved: Vec<usize> = watches
         .iter()

@@ -1,10 +1,11 @@
 //! Prometheus metrics: the recorder, what each name means, and the listener's and the API's
 //! own counts. Providers' are described by their layers.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 const REQUESTS: &str = "claviger_http_requests_total";
@@ -99,12 +100,69 @@ fn describe() {
     describe_histogram!("claviger_audit_commit_records", "Records made durable by one sync");
 }
 
-/// Counts a request that was answered. `route` is the row of the router's table, never the
-/// path as it was called.
-pub fn request(route: &'static str, method: &Method, status: StatusCode, took: Duration) {
-    let method = known(method);
-    counter!(REQUESTS, "route" => route, "method" => method, "status" => status.as_u16().to_string()).increment(1);
-    histogram!(REQUEST_SECONDS, "route" => route, "method" => method).record(took);
+/// The counts of one row of the router's table, never of a path as it was called. What each
+/// request counts is looked up in the registry once: a look-up costs more than counting does.
+pub struct RouteCounts {
+    route: &'static str,
+    method: &'static str,
+    known: OnceLock<Known>,
+}
+
+/// What the registry gave, once there was a request: rows that nobody calls show no zeros.
+struct Known {
+    ok: Counter,
+    seconds: Histogram,
+    in_hand: Gauge,
+}
+
+impl RouteCounts {
+    /// Of this row.
+    pub fn new(route: &'static str, method: &Method) -> Self {
+        Self {
+            route,
+            method: known(method),
+            known: OnceLock::new(),
+        }
+    }
+
+    fn known(&self) -> &Known {
+        self.known.get_or_init(|| Known {
+            ok: self.counter(StatusCode::OK),
+            seconds: histogram!(REQUEST_SECONDS, "route" => self.route, "method" => self.method),
+            in_hand: gauge!(IN_FLIGHT),
+        })
+    }
+
+    fn counter(&self, status: StatusCode) -> Counter {
+        counter!(REQUESTS, "route" => self.route, "method" => self.method, "status" => status.as_u16().to_string())
+    }
+
+    /// Counts a request as in hand until the guard is dropped.
+    pub fn begin(&self) -> InHand {
+        let in_hand = self.known().in_hand.clone();
+        in_hand.increment(1.0);
+        InHand(in_hand)
+    }
+
+    /// Counts a request that was answered.
+    pub fn answered(&self, status: StatusCode, took: Duration) {
+        let known = self.known();
+        if status == StatusCode::OK {
+            known.ok.increment(1);
+        } else {
+            self.counter(status).increment(1);
+        }
+        known.seconds.record(took);
+    }
+}
+
+/// A request in hand.
+pub struct InHand(Gauge);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 /// A caller may invent methods; a label may not grow with them.
@@ -119,23 +177,6 @@ fn known(method: &Method) -> &'static str {
         (&Method::OPTIONS, "OPTIONS"),
     ];
     KNOWN.iter().find(|(known, _)| *known == method).map_or("other", |(_, label)| label)
-}
-
-/// A request in hand, counted until it is dropped.
-pub struct InFlight(());
-
-impl InFlight {
-    /// Counts one more.
-    pub fn begin() -> Self {
-        gauge!(IN_FLIGHT).increment(1.0);
-        Self(())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        gauge!(IN_FLIGHT).decrement(1.0);
-    }
 }
 
 /// An open connection, counted until it is dropped.
@@ -178,13 +219,14 @@ mod tests {
     #[test]
     fn what_is_counted_is_rendered_with_its_meaning() {
         let metrics = Metrics::install().unwrap();
-        request("/v1/keys/{key}", &Method::GET, StatusCode::NOT_FOUND, Duration::from_millis(3));
-        request(
-            "/v1/keys/{key}",
-            &Method::from_bytes(b"BREW").unwrap(),
-            StatusCode::METHOD_NOT_ALLOWED,
-            Duration::from_millis(3),
-        );
+        let took = Duration::from_millis(3);
+        let get = RouteCounts::new("/v1/keys/{key}", &Method::GET);
+        get.answered(StatusCode::NOT_FOUND, took);
+        get.answered(StatusCode::OK, took);
+        get.answered(StatusCode::OK, took);
+        let in_hand = get.begin();
+        let brew = RouteCounts::new("/v1/keys/{key}", &Method::from_bytes(b"BREW").unwrap());
+        brew.answered(StatusCode::METHOD_NOT_ALLOWED, took);
         let page = metrics.render();
         assert!(
             page.contains("# HELP claviger_http_requests_total API requests by route, method and status"),
@@ -196,7 +238,14 @@ mod tests {
         );
         assert!(page.contains(r#"method="other",status="405"} 1"#), "{page}");
         assert!(
-            page.contains(r#"claviger_http_request_seconds_bucket{route="/v1/keys/{key}",method="GET",le="0.005"} 1"#),
+            page.contains(r#"claviger_http_requests_total{route="/v1/keys/{key}",method="GET",status="200"} 2"#),
+            "{page}"
+        );
+        assert!(page.contains("claviger_http_requests_in_flight 1"), "{page}");
+        drop(in_hand);
+        assert!(metrics.render().contains("claviger_http_requests_in_flight 0"), "{page}");
+        assert!(
+            page.contains(r#"claviger_http_request_seconds_bucket{route="/v1/keys/{key}",method="GET",le="0.005"} 3"#),
             "{page}"
         );
         assert!(Metrics::install().is_err());

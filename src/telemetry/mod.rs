@@ -4,6 +4,7 @@
 //! functions of [`metrics`] or the macros of the crate `metrics`, whose labels are closed
 //! lists of ours only: never a tenant, a key, a principal or anything that a caller chose.
 
+mod fields;
 pub mod metrics;
 
 use tracing::level_filters::LevelFilter;
@@ -30,6 +31,7 @@ where
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match settings.log_format {
         LogFormat::Json => fmt::layer()
             .json()
+            .fmt_fields(fields::ObjectFields)
             .flatten_event(true)
             .with_span_list(false)
             .with_writer(writer)
@@ -85,7 +87,13 @@ mod tests {
         };
         let subscriber = tracing_subscriber::util::SubscriberInitExt::set_default;
         let guard = subscriber(self::subscriber(&settings, move || writer.clone()));
-        let span = tracing::info_span!(target: "claviger::http", "request", request_id = "r1");
+        let method = tracing::field::display("\"GET\"");
+        let span =
+            tracing::info_span!(target: "claviger::http", "request", request_id = "r1", method, size = 7, late = tracing::field::Empty);
+        span.record("late", true);
+        let bare = tracing::info_span!(target: "claviger::http", "bare", late = tracing::field::Empty);
+        bare.record("late", "x");
+        bare.in_scope(|| tracing::info!(target: "claviger::http", "in a span that knew nothing at first"));
         span.in_scope(|| tracing::info!(target: "claviger_provider::layers", attempts = 2, "retried"));
         tracing::trace!(target: "claviger", "a step");
         tracing::debug!(target: "hyper::proto", "GET /v1/keys authorization: Bearer clv_x");
@@ -101,10 +109,16 @@ mod tests {
     fn json_lines_carry_the_spans_fields() {
         let log = written(LogFormat::Json, LogLevel::Info);
         let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
-        assert_eq!(first["message"], "retried");
-        assert_eq!(first["attempts"], 2);
-        assert_eq!(first["span"]["request_id"], "r1");
-        assert_eq!(first["level"], "INFO");
+        assert_eq!(first["message"], "in a span that knew nothing at first");
+        assert_eq!(first["span"], serde_json::json!({"name": "bare", "late": "x"}));
+        let second: serde_json::Value = serde_json::from_str(log.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(second["message"], "retried");
+        assert_eq!(second["attempts"], 2);
+        assert_eq!(
+            second["span"],
+            serde_json::json!({"name": "request", "request_id": "r1", "method": "\"GET\"", "size": 7, "late": true})
+        );
+        assert_eq!(second["level"], "INFO");
     }
 
     #[test]

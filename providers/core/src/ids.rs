@@ -77,7 +77,11 @@ macro_rules! ids {
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
+                // As `Display` has it, without the detour through a formatter: seven of them
+                // stand in every record.
+                let mut text = [0; 32];
+                hex::encode_to_slice(self.0, &mut text).map_err(serde::ser::Error::custom)?;
+                s.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
             }
         }
 

@@ -1,0 +1,106 @@
+//! Measures the gateway beside what a user would take instead, on one machine in one run:
+//! `tests/run load` builds everything and starts it; docs/performance.md holds a result.
+//!
+//! What is compared is measured in turn, several times over, so that a drift of the machine
+//! meets all of it alike; medians over the rounds are told, and ratios within a round.
+
+mod bare;
+mod certs;
+mod drive;
+mod report;
+mod scenarios;
+mod servers;
+mod usage;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measures the gateway beside its alternatives.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measures, and prints tables in Markdown.
+    Run(Plan),
+    /// Serves the bare endpoint that the gateway is held against.
+    Bare {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        certificate: PathBuf,
+        #[arg(long)]
+        key: PathBuf,
+        /// Bytes of an answer's body.
+        #[arg(long)]
+        answer: usize,
+    },
+}
+
+/// What is measured, and for how long.
+#[derive(Args)]
+pub struct Plan {
+    /// The gateway's release build.
+    #[arg(long)]
+    claviger: PathBuf,
+    /// KES; left out of the comparison where it is not given.
+    #[arg(long)]
+    kes: Option<PathBuf>,
+    /// OpenBao; left out of the comparison, and no misses measured, where it is not given.
+    #[arg(long)]
+    openbao: Option<PathBuf>,
+    /// Where the logs are synced to: a folder on a disk.
+    #[arg(long)]
+    disk: PathBuf,
+    /// A folder in memory, where a sync takes no time.
+    #[arg(long, default_value = "/dev/shm")]
+    memory: PathBuf,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=25))]
+    rounds: u32,
+    /// Seconds of one measurement.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Numbers of connections for the cached unwrap.
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
+    connections: Vec<usize>,
+    /// The parts to run.
+    #[arg(long, value_delimiter = ',', default_value = "cached,miss,batch,many")]
+    parts: Vec<Part>,
+}
+
+/// A part of a run.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// A cached unwrap against the bare endpoint, KES and Transit.
+    Cached,
+    /// An unwrap that is not cached against the provider call itself.
+    Miss,
+    /// A batch against single calls.
+    Batch,
+    /// Many tenants, keys and records against few.
+    Many,
+}
+
+fn main() {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("the first thing that is done");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        match Cli::parse().command {
+            Command::Run(plan) => scenarios::run(&plan).await,
+            Command::Bare {
+                listen,
+                certificate,
+                key,
+                answer,
+            } => bare::serve(listen, &certificate, &key, answer).await,
+        }
+    });
+}

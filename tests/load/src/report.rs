@@ -1,0 +1,223 @@
+//! The tables, in Markdown: medians over the rounds, and ratios within a round.
+
+use hdrhistogram::Histogram;
+
+use crate::drive::Sample;
+use crate::servers::Syncs;
+
+/// One server at one number of connections.
+pub struct Row {
+    pub name: &'static str,
+    pub connections: usize,
+    pub samples: Vec<Sample>,
+}
+
+impl Row {
+    fn throughput(&self) -> f64 {
+        self.median(Sample::throughput)
+    }
+
+    fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+        median(self.samples.iter().map(of).collect())
+    }
+
+    /// The median of the ratios of this row to another one, round by round.
+    fn ratio(&self, to: &Self, of: impl Fn(&Sample) -> f64) -> f64 {
+        median(self.samples.iter().zip(&to.samples).map(|(a, b)| of(a) / of(b)).collect())
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    }
+}
+
+fn quantile(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+    latencies.value_at_quantile(quantile) as f64
+}
+
+fn p50(sample: &Sample) -> f64 {
+    quantile(&sample.latencies, 0.5)
+}
+
+fn p99(sample: &Sample) -> f64 {
+    quantile(&sample.latencies, 0.99)
+}
+
+fn server(sample: &Sample) -> f64 {
+    sample.usage.server.as_secs_f64() / sample.time.as_secs_f64()
+}
+
+fn generator(sample: &Sample) -> f64 {
+    sample.usage.generator.as_secs_f64() / sample.time.as_secs_f64()
+}
+
+/// Cores that neither the server nor the generator used: the kernel's, a database's, or
+/// somebody else's on the machine.
+fn elsewhere(sample: &Sample) -> f64 {
+    let used = sample.usage.server + sample.usage.generator;
+    sample.usage.machine.saturating_sub(used).as_secs_f64() / sample.time.as_secs_f64()
+}
+
+/// The server's CPU time for one request, in microseconds.
+fn cost(sample: &Sample) -> f64 {
+    sample.usage.server.as_secs_f64() * 1e6 / sample.latencies.len() as f64
+}
+
+/// Milliseconds of microseconds.
+fn ms(micros: f64) -> String {
+    format!("{:.2}", micros / 1000.0)
+}
+
+/// What stands before the tables.
+pub fn begin(rounds: u32, seconds: u64) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("{cores} cores; each figure is the median of {rounds} rounds of {seconds} s, taken in turn.");
+}
+
+/// What is under way, beside the tables.
+pub fn progress(round: u32, name: &str, connections: usize) {
+    eprintln!("round {}: {name}, {connections} connections", round + 1);
+}
+
+fn details(rows: &[Row]) {
+    println!(
+        "\n| connections | server | requests/s | p50 ms | p99 ms | server CPU | generator CPU | elsewhere | CPU µs/request | RSS MB |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for row in rows {
+        println!(
+            "| {} | {} | {:.0} | {} | {} | {:.2} | {:.2} | {:.2} | {:.1} | {:.0} |",
+            row.connections,
+            row.name,
+            row.throughput(),
+            ms(row.median(p50)),
+            ms(row.median(p99)),
+            row.median(server),
+            row.median(generator),
+            row.median(elsewhere),
+            row.median(cost),
+            row.median(|sample| sample.usage.resident as f64 / 1e6),
+        );
+    }
+    let (others, all) = rows.iter().flat_map(|row| &row.samples).fold((0, 0), |(others, all), sample| {
+        (others + sample.others, all + sample.latencies.len())
+    });
+    println!("\nOf {all} answers {others} were not those of a warm server (loads of the cache after an entry's age or uses).");
+}
+
+/// The rows of one number of connections.
+fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    rows.chunk_by(|a, b| a.connections == b.connections)
+}
+
+fn find<'r>(group: &'r [Row], name: &str) -> Option<&'r Row> {
+    group.iter().find(|row| row.name == name)
+}
+
+fn ratio(ours: &Row, group: &[Row], name: &str, of: impl Fn(&Sample) -> f64) -> String {
+    find(group, name).map_or_else(|| "-".to_owned(), |row| format!("{:.2}", ours.ratio(row, of)))
+}
+
+/// The cached unwrap.
+pub fn cached(rows: &[Row], ours: &str, bare: &str, peers: &[&str], request: usize, answer: usize) {
+    println!("\n### Cached unwrap\n\nA request's body of {request} bytes, an answer's of {answer} (bare endpoint: the same).");
+    details(rows);
+    println!("\nThroughput of {ours} as a multiple of the others', its p99 and its CPU time per request as a multiple of theirs:\n");
+    let names: Vec<&str> = std::iter::once(bare).chain(peers.iter().copied()).collect();
+    let heads = ["throughput", "p99", "CPU/request"].map(|what| names.iter().map(|name| format!(" {what} / {name} |")).collect::<String>());
+    println!("| connections |{}", heads.concat());
+    println!("|---|{}", "---|".repeat(3 * names.len()));
+    for group in groups(rows) {
+        let Some(row) = find(group, ours) else { continue };
+        let mut cells = String::new();
+        for of in [Sample::throughput, p99, cost] {
+            for name in &names {
+                cells.push_str(&format!(" {} |", ratio(row, group, name, of)));
+            }
+        }
+        println!("| {} |{cells}", row.connections);
+    }
+}
+
+/// What the log did meanwhile.
+pub fn syncs(before: Syncs, after: Syncs) {
+    let count = after.count - before.count;
+    println!(
+        "\nThe gateway's log meanwhile: {count:.0} syncs of {:.0} µs in the mean, {:.1} records in each.",
+        (after.seconds - before.seconds) / count * 1e6,
+        (after.records - before.records) / count,
+    );
+}
+
+/// The unwrap that is not cached.
+pub fn misses(rows: &[Row], direct: &str, synced: &str, unsynced: &str) {
+    println!("\n### Uncached unwrap\n\nThe provider is OpenBao's Transit over TLS, on the same machine.");
+    details(rows);
+    println!("\nWhat the gateway adds to the call, in ms; net of the sync: with its log in memory, where a sync takes no time.\n");
+    println!("| connections | p50 | p99 | p50 net of the sync | p99 net of the sync |\n|---|---|---|---|---|");
+    for group in groups(rows) {
+        let (Some(direct), Some(synced), Some(unsynced)) = (find(group, direct), find(group, synced), find(group, unsynced)) else {
+            continue;
+        };
+        let added = |row: &Row, of: fn(&Sample) -> f64| {
+            let pairs = row.samples.iter().zip(&direct.samples);
+            ms(median(pairs.map(|(ours, theirs)| of(ours) - of(theirs)).collect()))
+        };
+        println!(
+            "| {} | {} | {} | {} | {} |",
+            direct.connections,
+            added(synced, p50),
+            added(synced, p99),
+            added(unsynced, p50),
+            added(unsynced, p99)
+        );
+    }
+}
+
+/// Batches against single calls.
+pub fn batch(rows: &[Row], single: &str, batched: &str, items: usize) {
+    println!("\n### Batch\n\nCached unwraps of {items} wrapped keys, one by one and all in one request.");
+    details(rows);
+    println!("\n| connections | items/s, single | items/s, batched | ratio |\n|---|---|---|---|");
+    for group in groups(rows) {
+        let (Some(single), Some(batched)) = (find(group, single), find(group, batched)) else {
+            continue;
+        };
+        let each = items as f64;
+        println!(
+            "| {} | {:.0} | {:.0} | {:.1} |",
+            single.connections,
+            single.throughput(),
+            batched.throughput() * each,
+            batched.ratio(single, Sample::throughput) * each
+        );
+    }
+}
+
+/// Many against few.
+pub fn many(rows: &[Row], few: &str, others: &[&str], log_bytes: u64, records: f64) {
+    println!(
+        "\n### Many tenants, keys and records\n\nCached unwraps. The long log has {records:.0} records in {:.2} GB.",
+        log_bytes as f64 / 1e9
+    );
+    details(rows);
+    println!("\n| | throughput | p99 | CPU/request |\n|---|---|---|---|");
+    for group in groups(rows) {
+        for name in others {
+            let Some(row) = find(group, name) else { continue };
+            let against = |of: fn(&Sample) -> f64| ratio(row, group, few, of);
+            println!(
+                "| {name} / {few} | {} | {} | {} |",
+                against(Sample::throughput),
+                against(p99),
+                against(cost)
+            );
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The gateway as it is shipped: TLS, API tokens, metrics and the log on, a synced record for
+//! every answer.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use claviger_test_support::{Gateway, Started, Tune};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use super::{PLAINTEXT, base64, headers};
+use crate::certs::Certs;
+use crate::drive::{Ask, Target, each, once};
+
+/// The context that everything is wrapped under.
+const CONTEXT: &str = r#"{"table":"orders"}"#;
+
+/// A gateway at work.
+pub struct Claviger {
+    gateway: Gateway,
+    started: Started,
+    admin: Client,
+    certs: Arc<Certs>,
+}
+
+/// How many tenants, keys of each and wrapped keys of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys {
+    pub tenants: usize,
+    pub keys: usize,
+    pub blobs: usize,
+}
+
+impl Keys {
+    /// One of each.
+    pub const ONE: Self = Self {
+        tenants: 1,
+        keys: 1,
+        blobs: 1,
+    };
+}
+
+impl Claviger {
+    /// Starts a new gateway with its data under `folder`.
+    pub fn start(binary: &Path, folder: &Path, certs: &Arc<Certs>) -> Self {
+        let tune = Tune::default()
+            .set("CLAVIGER_SERVER__TLS__CERTIFICATE", certs.server.display().to_string())
+            .set("CLAVIGER_SERVER__TLS__KEY", certs.server_key.display().to_string())
+            .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8");
+        let gateway = Gateway::new_in(binary.to_str().expect("a path in UTF-8"), folder, &tune);
+        let started = gateway.serve(&tune);
+        Self {
+            gateway,
+            started,
+            admin: certs.admin(),
+            certs: Arc::clone(certs),
+        }
+    }
+
+    /// The data folder.
+    pub fn log_bytes(&self) -> u64 {
+        let log = std::fs::metadata(self.gateway.data().join("audit.log"));
+        log.expect("the log").len()
+    }
+
+    /// Unwraps of 32-byte data keys under keys of the embedded provider.
+    pub async fn unwraps(&self, name: &str, how_many: Keys) -> Target {
+        let mut asks = Vec::new();
+        for tenant in 0..how_many.tenants {
+            let tenant = format!("{name}-{tenant}");
+            let settings = json!({"name": "embedded", "provider": "local", "settings": {}});
+            let token = self.tenant(&tenant, &settings).await;
+            for key in 0..how_many.keys {
+                let key = format!("orders-{key}");
+                self.call(&tenant, "/v1/keys", &json!({"name": key, "connection": "embedded"}))
+                    .await;
+                let item = json!({"key": key, "plaintext": base64(&PLAINTEXT), "context": context()});
+                let items: Vec<&Value> = std::iter::repeat_n(&item, how_many.blobs).collect();
+                let made = self.call(&tenant, "/v1/batch/wrap", &json!({"items": items})).await;
+                for item in made["items"].as_array().expect("items") {
+                    asks.push(self.unwrap(&token, item));
+                }
+            }
+        }
+        self.checked(asks, true)
+    }
+
+    /// Unwraps of one data key through a connection to Transit, none of them cached.
+    pub async fn misses(&self, name: &str, address: &str, provider_token: &str) -> Target {
+        let ca = std::fs::read_to_string(&self.certs.ca).expect("a file");
+        let settings = json!({"address": address, "auth": {"token": provider_token}, "ca": ca});
+        let token = self
+            .tenant(name, &json!({"name": "bao", "provider": "vault", "settings": settings}))
+            .await;
+        let key = json!({"name": "orders", "connection": "bao", "cache": {"enabled": false}});
+        self.call(name, "/v1/keys", &key).await;
+        let body = json!({"plaintext": base64(&PLAINTEXT), "context": context()});
+        let made = self.call(name, "/v1/keys/orders/wrap", &body).await;
+        self.checked(vec![self.unwrap(&token, &made)], false)
+    }
+
+    /// The unwraps of a target as batches of so many, each of all of its wrapped keys.
+    pub fn batched(&self, single: &Target) -> Target {
+        let items: Vec<Value> = single
+            .asks
+            .iter()
+            .map(|ask| serde_json::from_slice(&ask.body).expect("JSON"))
+            .collect();
+        let ask = Ask {
+            uri: "/v1/batch/unwrap".parse().expect("a path"),
+            headers: single.asks[0].headers.clone(),
+            body: json!({"items": items}).to_string().into(),
+            // Each item names its record.
+            answer: None,
+        };
+        let answer = tokio::task::block_in_place(|| once(single, &ask));
+        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+        let items = answer["items"].as_array().expect("items");
+        assert!(
+            items
+                .iter()
+                .all(|item| item["plaintext"] == base64(&PLAINTEXT) && item["cached"] == true)
+        );
+        Target {
+            asks: Arc::new([ask]),
+            ..single.clone()
+        }
+    }
+
+    /// Mean time of a sync in microseconds and mean number of records in one, since the start.
+    pub async fn syncs(&self) -> Syncs {
+        let request = self.admin.get(format!("https://{}/metrics", self.started.address()));
+        let text = request.send().await.expect("an answer").text().await.expect("a body");
+        let of = |name: &str| -> f64 {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)).expect("a metric");
+            value.trim().parse().expect("a number")
+        };
+        Syncs {
+            count: of("claviger_audit_sync_seconds_count"),
+            seconds: of("claviger_audit_sync_seconds_sum"),
+            records: of("claviger_audit_records_total"),
+        }
+    }
+
+    /// Makes a tenant with a connection, and a token that may unwrap.
+    async fn tenant(&self, name: &str, connection: &Value) -> String {
+        self.call("", "/v1/tenants", &json!({"name": name})).await;
+        self.call(name, "/v1/connections", connection).await;
+        self.call(name, "/v1/principals", &json!({"name": "load"})).await;
+        let body = json!({"operations": ["Unwrap"], "expires_in": "24h"});
+        let made = self.call(name, "/v1/principals/load/tokens", &body).await;
+        made["token"].as_str().expect("a token").to_owned()
+    }
+
+    fn unwrap(&self, token: &str, wrapped: &Value) -> Ask {
+        let key = wrapped["key"].as_str().expect("a key's name");
+        Ask {
+            uri: format!("/v1/keys/{key}/unwrap").parse().expect("a path"),
+            headers: headers(Some(("authorization", format!("Bearer {token}")))),
+            body: json!({"wrapped": wrapped["wrapped"], "context": context()}).to_string().into(),
+            answer: None,
+        }
+    }
+
+    /// Asks for each twice, and remembers the second answer: the one of a warm gateway.
+    fn checked(&self, asks: Vec<Ask>, cached: bool) -> Target {
+        let target = Target {
+            address: self.started.address(),
+            pid: self.started.pid(),
+            tls: self.certs.client_config(),
+            asks: Arc::new([]),
+        };
+        let twice = asks.iter().flat_map(|ask| [ask.clone(), ask.clone()]);
+        let answers = tokio::task::block_in_place(|| each(&target, twice));
+        let checked = asks.into_iter().zip(answers.chunks(2)).map(|(ask, answers)| {
+            let opened: Value = serde_json::from_slice(&answers[1]).expect("JSON");
+            assert_eq!(opened["plaintext"], base64(&PLAINTEXT));
+            assert_eq!(opened["cached"], cached);
+            let answer = Some(answers[1].clone());
+            Ask { answer, ..ask }
+        });
+        Target {
+            asks: checked.collect(),
+            ..target
+        }
+    }
+
+    async fn call(&self, tenant: &str, path: &str, body: &Value) -> Value {
+        let mut request = self
+            .admin
+            .request(Method::POST, format!("https://{}{path}", self.started.address()))
+            .bearer_auth(self.started.token())
+            .json(body);
+        if !tenant.is_empty() {
+            request = request.header("claviger-tenant", tenant);
+        }
+        let answer = request.send().await.expect("an answer");
+        let (status, text) = (answer.status(), answer.text().await.expect("a body"));
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+/// The syncs of a log.
+#[derive(Debug, Clone, Copy)]
+pub struct Syncs {
+    pub count: f64,
+    pub seconds: f64,
+    pub records: f64,
+}
+
+fn context() -> Value {
+    serde_json::from_str(CONTEXT).expect("JSON")
+}
