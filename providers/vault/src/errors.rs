@@ -43,8 +43,6 @@ enum Meaning {
     Rejected,
     /// Associated data for a key that binds none.
     BindsNothing,
-    /// Undone because another call changed the same.
-    LostRace,
 }
 
 /// The key type that is sent with every encryption. The server looks at it only when it is
@@ -91,15 +89,10 @@ const SENTENCES: [(&str, Meaning); 18] = [
     ("invalid ciphertext length", Meaning::Rejected),
 ];
 
-/// The end of every sentence about a transaction that another one was ahead of: what comes
-/// before it tells the values that differed.
-const UNDONE: &str = "transaction commit failed";
-
 fn meaning(text: &str) -> Option<Meaning> {
     // What goes wrong inside comes as a list of one.
     let text = text.strip_prefix("1 error occurred:\n\t* ").map_or(text, str::trim_end);
-    let known = SENTENCES.iter().find(|(known, _)| *known == text).map(|(_, meaning)| *meaning);
-    known.or_else(|| text.contains(UNDONE).then_some(Meaning::LostRace))
+    SENTENCES.iter().find(|(known, _)| *known == text).map(|(_, meaning)| *meaning)
 }
 
 impl Refusal {
@@ -126,7 +119,6 @@ impl Refusal {
             (Some(Meaning::Rejected), _) => Error::new(ErrorKind::CiphertextRejected, doing),
             (Some(Meaning::BindsNothing), _) => Error::new(ErrorKind::KeyState, doing)
                 .advice("The Transit key is of another type than when it was adopted: its owner has replaced it under the same name."),
-            (Some(Meaning::LostRace), _) => Error::new(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff),
             (None, 300..=399) => Error::new(ErrorKind::UpstreamProtocol, doing).advice(
                 "The server redirects, which is never followed: make a connection whose address is the active node's or a load balancer's.",
             ),
@@ -184,14 +176,6 @@ impl Failed {
     pub(crate) fn denied(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.status == 403 && refusal.sentences.is_some(),
-            Self::Unsent(_) | Self::NoLogin(_) | Self::Wrapped | Self::Nonsense(_) => false,
-        }
-    }
-
-    /// Whether the server undid the call because another changed the same at that moment.
-    pub(crate) fn lost_race(&self) -> bool {
-        match self {
-            Self::Refused(refusal) => refusal.meaning() == Some(Meaning::LostRace),
             Self::Unsent(_) | Self::NoLogin(_) | Self::Wrapped | Self::Nonsense(_) => false,
         }
     }

@@ -12,7 +12,6 @@ use claviger_provider::{
 
 use crate::api::{Api, Token};
 use crate::errors::fault;
-use crate::fields::wrong_at;
 use crate::kind::KeyType;
 use crate::leaving::way_out;
 use crate::login::Auth;
@@ -139,7 +138,7 @@ impl Factory for VaultFactory {
     fn replace_secrets(&self, public: &str, given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
         match kept(public) {
             Some((settings, _)) => replace(&settings, given),
-            None => Err(vec![wrong_at(String::new(), "a connection whose kept settings can be read")]),
+            None => Err(vec![SettingsError::at("", "a connection whose kept settings can be read")]),
         }
     }
 

@@ -4,7 +4,6 @@
 mod api;
 mod errors;
 mod factory;
-mod fields;
 mod kind;
 mod leaving;
 mod login;

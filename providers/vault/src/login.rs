@@ -1,11 +1,11 @@
 //! How a connection logs in: what is shown of it, and its secrets.
 
 use claviger_provider::egress::ClientCertificate;
-use claviger_provider::{Secret, SettingsError};
+use claviger_provider::{Fields, Secret, SettingsError};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::fields::{Fields, file, wrong_at};
+use crate::settings::{mount, reserve_files};
 
 /// The longest secret, in bytes.
 const MAX_SECRET: usize = 8192;
@@ -79,20 +79,20 @@ impl Method {
             Self::Token => Some(Auth::Token {}),
             Self::Approle => {
                 let role_id = fields.word("role_id", "the role's id, as `auth/approle/role/NAME/role-id` tells it");
-                let mount = fields.mount("approle");
+                let mount = mount(fields, "approle");
                 role_id.map(|role_id| Auth::Approle { role_id, mount })
             }
             Self::Jwt => {
-                let (role, mount) = (fields.word("role", ROLE), fields.mount("jwt"));
+                let (role, mount) = (fields.word("role", ROLE), mount(fields, "jwt"));
                 role.map(|role| Auth::Jwt { role, mount })
             }
             Self::Kubernetes => {
-                let (role, mount) = (fields.word("role", ROLE), fields.mount("kubernetes"));
+                let (role, mount) = (fields.word("role", ROLE), mount(fields, "kubernetes"));
                 role.map(|role| Auth::Kubernetes { role, mount })
             }
             Self::Cert => {
                 let name = fields.has("name").then(|| fields.word("name", ROLE));
-                let mount = fields.mount("cert");
+                let mount = mount(fields, "cert");
                 match name {
                     Some(None) => None,
                     Some(Some(name)) => Some(Auth::Cert { name: Some(name), mount }),
@@ -140,40 +140,37 @@ fn text_byte(byte: &u8) -> bool {
 /// Reads the setting `auth`.
 pub(crate) fn parse(value: Value, wrong: &mut Vec<SettingsError>) -> Option<(Auth, Secrets)> {
     let pointer = "/auth".to_owned();
-    let Value::Object(members) = value else {
-        wrong.push(wrong_at(pointer, FORMS));
-        return None;
+    let mut only = match value {
+        Value::Object(members) if members.len() == 1 => members.into_iter(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => Map::new().into_iter(),
     };
-    let only = members.keys().next().filter(|_| members.len() == 1);
-    let Some(name) = only.cloned() else {
-        wrong.push(wrong_at(pointer, FORMS));
+    let Some((name, inner)) = only.next() else {
+        wrong.push(SettingsError::at(pointer, FORMS));
         return None;
     };
     let Some(method) = Method::named(&name) else {
-        let file = file(&name);
-        let place = file.map_or(pointer.clone(), |file| format!("{pointer}/{file}"));
-        wrong.push(SettingsError {
-            operator_only: file.is_some(),
-            ..wrong_at(place, FORMS)
-        });
+        let before = wrong.len();
+        let mut fields = Fields::of(Map::from_iter([(name, inner)]).into(), pointer.as_str(), wrong)?;
+        reserve_files(&mut fields);
+        if wrong.len() == before {
+            wrong.push(SettingsError::at(pointer, FORMS));
+        }
         return None;
     };
     let mut fields = match method {
         // The one form without an object of its own.
-        Method::Token => Fields::of(Value::Object(members), pointer, wrong)?,
-        Method::Approle | Method::Jwt | Method::Kubernetes | Method::Cert => {
-            let inner = members.into_iter().next().map_or(Value::Null, |(_, inner)| inner);
-            Fields::of(inner, format!("{pointer}/{name}"), wrong)?
-        }
+        Method::Token => Fields::of(Map::from_iter([(name, inner)]).into(), pointer, wrong)?,
+        Method::Approle | Method::Jwt | Method::Kubernetes | Method::Cert => Fields::of(inner, format!("{pointer}/{name}"), wrong)?,
     };
     let (shown, secrets) = (method.shown(&mut fields), method.secrets(&mut fields));
+    reserve_files(&mut fields);
     fields.finish();
     shown.zip(secrets)
 }
 
 /// Reads the secrets that are to take the place of a connection's.
 pub(crate) fn replacement(auth: &Auth, value: Value, wrong: &mut Vec<SettingsError>) -> Option<Secrets> {
-    let mut fields = Fields::of(value, String::new(), wrong)?;
+    let mut fields = Fields::of(value, "", wrong)?;
     let secrets = Method::of(auth).secrets(&mut fields);
     fields.finish();
     secrets

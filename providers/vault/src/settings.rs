@@ -1,13 +1,13 @@
 //! What a connection is told: the address, the place of the keys, and how to log in.
 
 use claviger_provider::egress::{Authorities, Destination, Egress};
-use claviger_provider::{ParsedSettings, SettingsError};
+use claviger_provider::{Fields, ParsedSettings, SettingsError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::fields::{Fields, wrong_at};
 use crate::kind::Symmetric;
 use crate::login::{self, Auth, FORMS, Secrets};
+use crate::names::Path;
 
 /// The longest list of authorities, in bytes.
 const MAX_CA: usize = 32 * 1024;
@@ -30,22 +30,52 @@ pub(crate) struct Settings {
     pub(crate) proxy: Option<String>,
 }
 
+/// Settings that would name a file, and what holds the file's content instead.
+const FILES: [(&str, &str); 6] = [
+    ("token_file", "token"),
+    ("secret_id_file", "secret_id"),
+    ("jwt_file", "jwt"),
+    ("ca_file", "ca"),
+    ("certificate_file", "certificate"),
+    ("key_file", "key"),
+];
+
+/// Reports those among the members of an object.
+pub(crate) fn reserve_files(fields: &mut Fields<'_>) {
+    for (file, content) in FILES {
+        let instead = format!("nothing: only the operator's configuration may name a file; give its content as {content}");
+        fields.reserve(file, &instead);
+    }
+}
+
+/// A namespace or mount.
+fn path(fields: &mut Fields<'_>, name: &'static str, example: &str) -> Option<String> {
+    let expected = format!("a path such as \"{example}\": letters, digits, '.', '_', '-' and single slashes within, at most 128 bytes");
+    let check = |text: String| Path::parse(&text).map(|_| text).ok_or(expected.clone());
+    fields.optional(name, &expected, check)
+}
+
+/// The mount of an engine or auth method.
+pub(crate) fn mount(fields: &mut Fields<'_>, default: &str) -> String {
+    path(fields, "mount", default).unwrap_or_else(|| default.to_owned())
+}
+
 /// Reads the settings of a new connection.
 ///
 /// # Errors
 /// All that is wrong with them.
 pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<SettingsError>> {
-    let object = || vec![wrong_at(String::new(), "an object with address and auth")];
+    let object = || vec![SettingsError::at("", "an object with address and auth")];
     let value: Value = serde_json::from_str(text).map_err(|_| object())?;
     let mut wrong = Vec::new();
-    let Some(mut fields) = Fields::of(value, String::new(), &mut wrong) else {
+    let Some(mut fields) = Fields::of(value, "", &mut wrong) else {
         return Err(object());
     };
     let address = fields.required("address", "an address such as \"https://vault.example:8200\"", |text| {
         egress.destination(&text).map(normal).map_err(|error| error.to_string())
     });
-    let namespace = fields.path("namespace", "team/a");
-    let mount = fields.mount("transit");
+    let namespace = path(&mut fields, "namespace", "team/a");
+    let at = mount(&mut fields, "transit");
     let expected = "\"aes256-gcm96\" or \"chacha20-poly1305\": the type of the keys behind the specification aes-256";
     let symmetric_key_type = fields.optional("symmetric_key_type", expected, |text| {
         let known = Symmetric::ALL.into_iter().find(|known| known.as_str() == text);
@@ -61,12 +91,13 @@ pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<S
         fits.then_some(text).ok_or_else(|| expected.to_owned())
     });
     let login = match fields.take("auth") {
-        Some(value) => login::parse(value, fields.wrong),
+        Some(value) => login::parse(value, fields.wrong()),
         None => {
             fields.report("auth", FORMS);
             None
         }
     };
+    reserve_files(&mut fields);
     fields.finish();
     let (true, Some(address), Some((auth, secrets))) = (wrong.is_empty(), address, login) else {
         return Err(wrong);
@@ -74,7 +105,7 @@ pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<S
     let settings = Settings {
         address,
         namespace,
-        mount,
+        mount: at,
         symmetric_key_type: symmetric_key_type.unwrap_or_default(),
         auth,
         ca,
@@ -89,7 +120,7 @@ pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<S
 /// # Errors
 /// All that is wrong with them.
 pub(crate) fn replace(settings: &Settings, text: &str) -> Result<Secrets, Vec<SettingsError>> {
-    let object = || vec![wrong_at(String::new(), "an object with the secrets of the connection's login")];
+    let object = || vec![SettingsError::at("", "an object with the secrets of the connection's login")];
     let value: Value = serde_json::from_str(text).map_err(|_| object())?;
     let mut wrong = Vec::new();
     let secrets = login::replacement(&settings.auth, value, &mut wrong);
