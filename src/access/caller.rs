@@ -37,7 +37,7 @@ impl Caller {
             home: TenantId::INSTALLATION,
             acting,
             credential: Credential::Configuration,
-            grants: Grants::everything(),
+            grants: Arc::new(Grants::everything()),
             source: None,
         }
     }

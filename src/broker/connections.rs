@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{Capabilities, ConnectionId, Factory, Kek, ParsedSettings, ProviderKind, Secret, SettingsOrigin, fill_random};
+use claviger_provider::{
+    Capabilities, ConnectionId, Factory, Kek, ParsedSettings, ProviderKind, SealedName, Secret, SettingsError, SettingsOrigin, fill_random,
+};
 
 use super::{Broker, Code, Cx, Failure, Guarded, Keep};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{ConnectionEntry, Factories};
 use crate::store::StoreError;
-use crate::store::model::{Connection, ConnectionPatch, Key, KeyFilter, Labels, Page};
+use crate::store::model::{Connection, ConnectionPatch, Key, KeyFilter, Labels, Page, Timeouts};
 
 /// How many of a connection's keys a check looks at, by name.
 const PROBED_KEYS: u32 = 16;
@@ -27,6 +29,19 @@ pub struct NewConnection {
     pub labels: Labels,
     /// Whether the operator's configuration declares it.
     pub declared: bool,
+    /// Its own times.
+    pub timeouts: Timeouts,
+}
+
+/// What a connection's PATCH asks for; `None` stays as it is.
+#[derive(Debug, Default)]
+pub struct ConnectionChange {
+    /// New labels, all of them.
+    pub labels: Option<Labels>,
+    /// New times, all of them.
+    pub timeouts: Option<Timeouts>,
+    /// New secrets, JSON as in the settings.
+    pub secrets: Option<Secret>,
 }
 
 /// The word for what the operator's configuration declares.
@@ -44,19 +59,9 @@ pub(super) fn not_declared(managed_by: Option<&String>) -> Result<(), Failure> {
 
 /// A connection's settings, read by its family.
 pub(super) fn parse(factory: &dyn Factory, settings: &Secret, origin: SettingsOrigin) -> Result<ParsedSettings, Failure> {
-    let text = std::str::from_utf8(settings.expose()).map_err(|_| Failure::invalid("/settings", "an object"))?;
-    factory.parse(text, origin).map_err(|errors| {
-        let code = if errors.iter().any(|error| error.operator_only) {
-            Code::OperatorOnlySetting
-        } else {
-            Code::InvalidRequest
-        };
-        let mut failure = Failure::new(code, "The connection's settings cannot be used as they are.");
-        for error in errors {
-            failure = failure.at(format!("/settings{}", error.pointer), error.expected);
-        }
-        failure
-    })
+    factory
+        .parse(text(settings, "/settings")?, origin)
+        .map_err(|errors| unusable("/settings", errors))
 }
 
 /// What a check found.
@@ -132,6 +137,7 @@ impl Broker {
             provider: new.provider,
             settings: parsed.public,
             labels: new.labels,
+            timeouts: new.timeouts,
             severed: false,
             epoch: 1,
             managed_by: new.declared.then(|| MANAGED_BY.to_owned()),
@@ -153,39 +159,90 @@ impl Broker {
         Ok(Guarded::free(row))
     }
 
-    /// Changes a connection's labels. `expected` is the revision the caller saw, `None` for any.
+    /// Changes a connection's labels, times and secrets, but never where it leads. `expected`
+    /// is the revision the caller saw, `None` for any. Nothing is reached: whether the
+    /// provider takes new secrets is a check's to say. From then on calls use them; answers
+    /// that are under way and data keys in the cache stay good.
     ///
     /// # Errors
-    /// `precondition_failed`.
+    /// `invalid_request` with every secret that cannot be used, `precondition_failed`.
     pub async fn update_connection(
         &self,
         cx: &Cx,
         permit: Permit<op::UpdateConnection>,
         connection: &Arc<ConnectionEntry>,
         expected: Option<u64>,
-        labels: Option<Labels>,
+        change: ConnectionChange,
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
         cx.permitted(&permit);
-        not_declared(connection.view().managed_by.as_ref())?;
-        if expected.is_some_and(|expected| expected != connection.view().revision) {
+        let now = connection.view();
+        not_declared(now.managed_by.as_ref())?;
+        if expected.is_some_and(|expected| expected != now.revision) {
             return Err(StoreError::Precondition.into());
         }
-        let change = self
+        let replaced = match &change.secrets {
+            None => Vec::new(),
+            Some(given) => self.new_secrets(&now, given)?,
+        };
+        self.put_connection(cx, connection, expected, change.labels, change.timeouts, replaced)
+            .await
+    }
+
+    /// Announces, commits and puts in force what was judged before.
+    pub(super) async fn put_connection(
+        &self,
+        cx: &Cx,
+        connection: &Arc<ConnectionEntry>,
+        expected: Option<u64>,
+        labels: Option<Labels>,
+        timeouts: Option<Timeouts>,
+        replaced: Vec<(SealedName, Secret)>,
+    ) -> Result<Guarded<Connection>, Failure> {
+        let announced = self
             .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
+        let now = connection.view();
         let patch = ConnectionPatch {
-            expected_revision: expected.unwrap_or(connection.view().revision),
+            expected_revision: expected.unwrap_or(now.revision),
             labels,
+            timeouts,
             at: self.now(),
+        };
+        // Made before the commit: what no provider can be made from is not kept.
+        let pipeline = if timeouts.is_some() || !replaced.is_empty() {
+            let mut changed = Connection::clone(&now);
+            changed.timeouts = timeouts.unwrap_or(now.timeouts);
+            Some(self.directory().connect_anew(&changed, &replaced).await?)
+        } else {
+            None
         };
         let row = self
             .store
-            .update_connection(connection.tenant(), connection.id(), &patch, Vec::new(), &change)
+            .update_connection(connection.tenant(), connection.id(), &patch, replaced, &announced)
             .await?;
-        connection.put(row.clone());
+        match pipeline {
+            Some(pipeline) => connection.put_with(row.clone(), pipeline),
+            None => connection.put(row.clone()),
+        }
         Ok(Guarded::free(row))
+    }
+
+    /// The secrets that take the place of kept ones, under the names that they are sealed by.
+    fn new_secrets(&self, connection: &Connection, given: &Secret) -> Result<Vec<(SealedName, Secret)>, Failure> {
+        let factory = self
+            .directory()
+            .factories()
+            .get(connection.provider)
+            .ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))?;
+        let replaced = factory
+            .replace_secrets(&connection.settings, text(given, "/secrets")?)
+            .map_err(|errors| unusable("/secrets", errors))?;
+        Ok(replaced
+            .into_iter()
+            .map(|(name, value)| (Factories::secret_name(connection, &name), value))
+            .collect())
     }
 
     /// Deletes a connection that no key uses.
@@ -263,4 +320,22 @@ impl Broker {
         cx.permitted(permit);
         Guarded::free(connection.pipeline().capabilities().clone())
     }
+}
+
+fn text<'s>(settings: &'s Secret, pointer: &str) -> Result<&'s str, Failure> {
+    std::str::from_utf8(settings.expose()).map_err(|_| Failure::invalid(pointer, "an object"))
+}
+
+/// Every setting that cannot be used, at its place below `pointer`.
+fn unusable(pointer: &str, errors: Vec<SettingsError>) -> Failure {
+    let code = if errors.iter().any(|error| error.operator_only) {
+        Code::OperatorOnlySetting
+    } else {
+        Code::InvalidRequest
+    };
+    let mut failure = Failure::new(code, "The connection's settings cannot be used as they are.");
+    for error in errors {
+        failure = failure.at(format!("{pointer}{}", error.pointer), error.expected);
+    }
+    failure
 }

@@ -12,10 +12,10 @@ use claviger_provider::{KeyId, KeySpec, ProviderKind, Secret, SettingsOrigin, Te
 use super::connections::{MANAGED_BY, parse};
 use super::{Broker, Code, Cx, Failure, Guarded, NewConnection, NewKey, NewTenant, RequestInfo};
 use crate::access::{Action, Caller, Operation, Permit, Target, decide, op};
-use crate::audit::{self, Object, Verb};
+use crate::audit;
 use crate::keys::{ConnectionEntry, Factories};
 use crate::store::StoreError;
-use crate::store::model::{Connection, ConnectionPatch, IdempotencyRecord, Labels};
+use crate::store::model::{Connection, IdempotencyRecord, Labels, Timeouts};
 
 /// How long one thing may take, its provider included.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -121,6 +121,7 @@ impl Broker {
             provider: declared.provider,
             settings: Arc::clone(&declared.settings),
             labels: Labels::new(),
+            timeouts: Timeouts::default(),
             declared: true,
         };
         let made = match permit::<op::CreateConnection>(&cx, Target::Tenant) {
@@ -169,22 +170,7 @@ impl Broker {
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
         cx.permitted(&permit::<op::UpdateConnection>(cx, Target::Connection(Some(connection.id())))?);
-        let change = self
-            .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
-            .await?;
-        let _one_at_a_time = connection.change().lock().await;
-        let patch = ConnectionPatch {
-            expected_revision: connection.view().revision,
-            labels: None,
-            at: self.now(),
-        };
-        let row = self
-            .store
-            .update_connection(connection.tenant(), connection.id(), &patch, secrets, &change)
-            .await?;
-        // Nobody uses it yet: the next to ask loads it with the new secrets.
-        self.directory().forget_connection(connection.id());
-        Ok(Guarded::free(row))
+        self.put_connection(cx, connection, None, None, None, secrets).await
     }
 
     /// A key, made or adopted through its connection.

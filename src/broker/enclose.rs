@@ -47,7 +47,7 @@ pub fn ready(cx: &Cx, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
         entry: Arc::clone(entry),
         view,
         watch,
-        pipeline: entry.connection().pipeline().clone(),
+        pipeline: entry.connection().pipeline(),
     })
 }
 

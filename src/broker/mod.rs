@@ -47,7 +47,7 @@ use crate::store::Store;
 
 pub use change::Keep;
 pub use conclude::Unrecorded;
-pub use connections::{CheckReport, NewConnection};
+pub use connections::{CheckReport, ConnectionChange, NewConnection};
 pub use create_key::NewKey;
 pub use data_key::DataKey;
 pub use declare::{DeclaredConnection, DeclaredKey, DeclaredTenant, Found};

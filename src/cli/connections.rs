@@ -1,12 +1,13 @@
 //! `connections`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use claviger_provider::ProviderKind;
 use reqwest::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Terminal;
 use super::change::{Change, Labels};
@@ -15,6 +16,7 @@ use super::once::Once;
 use super::pages::Paging;
 use super::print::Column;
 use crate::client::{Call, Client, Failure};
+use crate::duration;
 
 const COLUMNS: [Column; 5] = [
     ("NAME", "/name"),
@@ -33,7 +35,7 @@ pub enum Command {
     List(Paging),
     /// Show a connection
     Get(One),
-    /// Change a connection's labels
+    /// Change a connection's labels, secrets or times; never where it leads
     Update(Update),
     /// Delete a connection that no key uses
     Delete(One),
@@ -61,7 +63,25 @@ pub struct Create {
     #[command(flatten)]
     labels: Labels,
     #[command(flatten)]
+    timeouts: Timeouts,
+    #[command(flatten)]
     once: Once,
+}
+
+/// A connection's own times.
+#[derive(Debug, Args)]
+pub struct Timeouts {
+    /// The longest that one attempt of a call may take: 100ms to 10s
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    attempt_timeout: Option<Duration>,
+}
+
+impl Timeouts {
+    fn add_to(&self, body: &mut Map<String, Value>) {
+        if let Some(attempt) = self.attempt_timeout {
+            body.insert("timeouts".to_owned(), json!({"attempt": duration::text(attempt)}));
+        }
+    }
 }
 
 /// Changes a connection.
@@ -71,6 +91,14 @@ pub struct Update {
     connection: String,
     #[command(flatten)]
     labels: Labels,
+    #[command(flatten)]
+    timeouts: Timeouts,
+    /// Follow the installation's times again
+    #[arg(long, conflicts_with = "attempt_timeout")]
+    no_timeouts: bool,
+    /// A JSON object with new secrets in place of the kept ones; `-`: standard input
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
     #[command(flatten)]
     change: Change,
 }
@@ -117,6 +145,7 @@ impl Create {
             ("settings".to_owned(), Value::Object(settings)),
         ]);
         self.labels.add_to(&mut body)?;
+        self.timeouts.add_to(&mut body);
         self.once.apply(Call::new(Method::POST, &["connections"]).json(body.into()))
     }
 }
@@ -125,8 +154,16 @@ impl Update {
     async fn call(&self, client: &Client) -> Result<Call, Failure> {
         let mut body = Map::new();
         self.labels.add_to(&mut body)?;
+        self.timeouts.add_to(&mut body);
+        if self.no_timeouts {
+            body.insert("timeouts".to_owned(), json!({}));
+        }
+        if let Some(path) = &self.secrets {
+            body.insert("secrets".to_owned(), Value::Object(input::json_object(path)?));
+        }
         let path = ["connections", self.connection.as_str()];
-        self.change.call(client, &path, body, "--label or --no-labels").await
+        let options = "--label, --no-labels, --attempt-timeout, --no-timeouts or --secrets";
+        self.change.call(client, &path, body, options).await
     }
 }
 

@@ -11,11 +11,12 @@ use utoipa::openapi::schema::{Object, Type};
 use super::answer::etag;
 use super::ask::Ask;
 use super::handler::{empty_reply, json_reply, keeper, object_reply};
+use super::json;
 use super::page;
 use super::reply::Reply;
-use super::wire::{LabelMap, Moment, Name};
+use super::wire::{LabelMap, Moment, Name, TimeoutRules};
 use crate::access::op;
-use crate::broker::{CheckReport, Failure, Guarded, Listed, NewConnection};
+use crate::broker::{CheckReport, ConnectionChange, Failure, Guarded, Listed, NewConnection};
 use crate::store::model::{Connection, Labels};
 
 /// A provider's family.
@@ -78,6 +79,9 @@ pub struct CreateConnection {
     /// The user's labels.
     #[serde(default)]
     pub labels: Option<LabelMap>,
+    /// Its own times.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub timeouts: Option<TimeoutRules>,
 }
 
 /// The families that this release reaches. The document names no other, so that it promises
@@ -96,6 +100,13 @@ pub struct UpdateConnection {
     /// New labels, all of them.
     #[serde(default)]
     pub labels: Option<LabelMap>,
+    /// New times, all of them.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub timeouts: Option<TimeoutRules>,
+    /// New secrets in place of the kept ones, in the provider's own form; never shown again.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub secrets: Option<Box<RawValue>>,
 }
 
 /// Whether calls pass.
@@ -128,6 +139,8 @@ pub struct ConnectionShown {
     pub external_id: String,
     /// The user's labels.
     pub labels: Labels,
+    /// Its own times.
+    pub timeouts: TimeoutRules,
     /// `config` when it comes from the operator's file.
     pub managed_by: Option<String>,
     /// When it was made.
@@ -222,10 +235,20 @@ fn shown(connection: &Connection) -> ConnectionShown {
         },
         external_id: connection.external_id.clone(),
         labels: connection.labels.clone(),
+        timeouts: connection.timeouts.into(),
         managed_by: connection.managed_by.clone(),
         created: Moment(connection.created),
         updated: Moment(connection.updated),
         etag: etag(connection.revision),
+    }
+}
+
+/// The text of a JSON object. serde would take an array for a struct, member by member.
+fn object(value: &RawValue, pointer: &str) -> Result<Secret, Failure> {
+    if value.get().starts_with('{') {
+        Ok(Secret::copy_from(value.get().as_bytes()))
+    } else {
+        Err(Failure::invalid(pointer, "an object"))
     }
 }
 
@@ -239,10 +262,7 @@ fn connection_reply(status: StatusCode, guarded: Guarded<Connection>) -> Result<
 pub async fn create(ask: Ask, body: CreateConnection) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let permit = ask.permit::<op::CreateConnection>()?;
-    // serde takes an array for a struct, member by member.
-    if !body.settings.get().starts_with('{') {
-        return Err(Failure::invalid("/settings", "an object"));
-    }
+    let settings = object(&body.settings, "/settings")?;
     let once = match ask.once().await? {
         Ok(once) => once,
         Err(reply) => return Ok(reply),
@@ -250,8 +270,9 @@ pub async fn create(ask: Ask, body: CreateConnection) -> Result<Reply, Failure> 
     let new = NewConnection {
         name: body.name.into_string(),
         provider: body.provider.into(),
-        settings: Arc::new(Secret::copy_from(body.settings.get().as_bytes())),
+        settings: Arc::new(settings),
         labels: body.labels.unwrap_or_default().0,
+        timeouts: body.timeouts.unwrap_or_default().check()?,
         declared: false,
     };
     let keep = once.keep(StatusCode::CREATED, |row: &Connection| Some(row.revision), shown);
@@ -295,15 +316,17 @@ pub async fn get(ask: Ask) -> Result<Reply, Failure> {
     params(("connection" = Name, Path, description = "The connection's name."),
         ("If-Match" = String, Header, description = "The connection's etag, or `*`.")),
     responses((status = 200, description = "The connection.", body = ConnectionShown)))]
-/// Change a connection's labels. Where it leads never changes: that is another connection.
+/// Change a connection's labels, times and secrets. Where it leads never changes: that is another connection.
 pub async fn update(ask: Ask, body: UpdateConnection) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let (permit, entry) = ask.connection::<op::UpdateConnection>(&ask.name("connection")?).await?;
     let expected = ask.if_match()?;
-    let row = ask
-        .broker
-        .update_connection(&ask.cx, permit, &entry, expected, body.labels.map(|labels| labels.0))
-        .await?;
+    let change = ConnectionChange {
+        labels: body.labels.map(|labels| labels.0),
+        timeouts: body.timeouts.map(TimeoutRules::check).transpose()?,
+        secrets: body.secrets.map(|secrets| object(&secrets, "/secrets")).transpose()?,
+    };
+    let row = ask.broker.update_connection(&ask.cx, permit, &entry, expected, change).await?;
     connection_reply(StatusCode::OK, row)
 }
 

@@ -16,7 +16,7 @@ use crate::broker::Failure;
 use crate::duration;
 use crate::envelope::{Context, ContextError};
 use crate::names::is_name;
-use crate::store::model::{CacheSettings, Labels};
+use crate::store::model::{CacheSettings, Labels, Timeouts};
 
 /// A name: `[a-z0-9][a-z0-9._-]{0,62}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -233,6 +233,43 @@ impl From<CacheSettings> for CacheRules {
             max_age: settings.max_age_s.map(text),
             max_idle: settings.max_idle_s.map(text),
             max_uses: settings.max_uses,
+        }
+    }
+}
+
+/// A connection's own times; what is absent follows the installation's defaults.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutRules {
+    /// One attempt of a call to the provider: 100 ms to 10 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<DurationText>,
+}
+
+impl TimeoutRules {
+    /// Holds the times against their bounds.
+    ///
+    /// # Errors
+    /// `invalid_request` at the member that is out of bounds.
+    pub fn check(self) -> Result<Timeouts, Failure> {
+        let attempt_ms = match self.attempt {
+            None => None,
+            Some(DurationText(time)) => {
+                let millis = u32::try_from(time.as_millis())
+                    .ok()
+                    .filter(|millis| (100..=10_000).contains(millis));
+                Some(millis.ok_or_else(|| Failure::invalid("/timeouts/attempt", "100ms to 10s"))?)
+            }
+        };
+        Ok(Timeouts { attempt_ms })
+    }
+}
+
+impl From<Timeouts> for TimeoutRules {
+    fn from(timeouts: Timeouts) -> Self {
+        let text = |millis: u32| DurationText(Duration::from_millis(millis.into()));
+        Self {
+            attempt: timeouts.attempt_ms.map(text),
         }
     }
 }

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret};
 
 use super::LoadError;
 use crate::store::Store;
-use crate::store::model::Connection;
+use crate::store::model::{Connection, Timeouts};
+
+/// What columns of secrets begin with.
+const SECRET: &str = "secret/";
 
 /// The provider families that `boot` registered.
 pub struct Factories {
@@ -40,34 +44,64 @@ impl Factories {
         SealedName {
             tenant: connection.tenant,
             row: connection.id.to_string(),
-            column: format!("secret/{secret}"),
+            column: format!("{SECRET}{secret}"),
         }
     }
 
-    pub(super) async fn connect(&self, store: &dyn Store, connection: &Connection) -> Result<Pipeline, LoadError> {
+    /// The way to a connection's provider. `replaced` stands in for kept secrets of the same
+    /// names. Nothing is reached.
+    pub(super) async fn connect(
+        &self,
+        store: &dyn Store,
+        connection: &Connection,
+        replaced: &[(SealedName, Secret)],
+    ) -> Result<Pipeline, LoadError> {
         let factory = self
             .get(connection.provider)
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this build has no such provider").provider(connection.provider))?;
-        let row = connection.id.to_string();
-        let mut secrets: Vec<(String, Secret)> = Vec::new();
-        for column in store.columns(connection.tenant, &row).await? {
-            let name = SealedName {
-                tenant: connection.tenant,
-                row: row.clone(),
-                column,
-            };
-            if let (Some(short), Some(value)) = (name.column.strip_prefix("secret/").map(str::to_owned), store.get(&name).await?) {
-                secrets.push((short, value));
-            }
-        }
         let parts = ConnectionParts {
             tenant: connection.tenant,
             connection: connection.id,
             external_id: &connection.external_id,
             settings: &connection.settings,
-            secrets,
+            secrets: secrets(store, connection, replaced).await?,
         };
         let provider = factory.connect(parts).await?;
-        Ok(Pipeline::new(provider, &self.pipeline))
+        Ok(Pipeline::new(provider, &self.limits(connection.timeouts)))
     }
+
+    /// The installation's limits, with a connection's own times.
+    fn limits(&self, timeouts: Timeouts) -> PipelineConfig {
+        let own = timeouts.attempt_ms.map(|millis| Duration::from_millis(millis.into()));
+        PipelineConfig {
+            attempt_timeout: own.unwrap_or(self.pipeline.attempt_timeout),
+            ..self.pipeline.clone()
+        }
+    }
+}
+
+/// A connection's secrets: the kept ones, but for those that are replaced.
+async fn secrets(
+    store: &dyn Store,
+    connection: &Connection,
+    replaced: &[(SealedName, Secret)],
+) -> Result<Vec<(String, Secret)>, LoadError> {
+    let row = connection.id.to_string();
+    let short = |name: &SealedName| name.column.strip_prefix(SECRET).map(str::to_owned);
+    let mut secrets: Vec<(String, Secret)> = replaced
+        .iter()
+        .filter_map(|(name, value)| Some((short(name)?, Secret::copy_from(value.expose()))))
+        .collect();
+    for column in store.columns(connection.tenant, &row).await? {
+        let name = SealedName {
+            tenant: connection.tenant,
+            row: row.clone(),
+            column,
+        };
+        let is_replaced = replaced.iter().any(|(new, _)| *new == name);
+        if !is_replaced && let (Some(short), Some(value)) = (short(&name), store.get(&name).await?) {
+            secrets.push((short, value));
+        }
+    }
+    Ok(secrets)
 }

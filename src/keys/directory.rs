@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use claviger_provider::layers::BreakerState;
-use claviger_provider::{ConnectionId, KeyId, TenantId};
+use claviger_provider::{ConnectionId, KeyId, Pipeline, SealedName, Secret, TenantId};
 use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry, KeyView};
 use super::kept::Kept;
 use super::{Factories, TenantSecrets};
+use crate::store::model::Connection;
 use crate::store::{Store, StoreError};
 
 /// How many entries of a kind stay in memory while nobody uses them.
@@ -174,12 +175,21 @@ impl Directory {
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            let pipeline = self.factories.connect(self.store.as_ref(), &connection).await?;
+            let pipeline = self.factories.connect(self.store.as_ref(), &connection, &[]).await?;
             let loaded = Arc::new(ConnectionEntry::new(connection, pipeline));
             if let Some(entry) = self.connections.insert(id, loaded, began) {
                 return Ok(Some(entry));
             }
         }
+    }
+
+    /// The way to a connection's provider as it will be once these secrets take the place of
+    /// kept ones of the same names; nothing is reached, and nothing changes yet.
+    ///
+    /// # Errors
+    /// When the store fails, or the provider cannot be made from them.
+    pub async fn connect_anew(&self, connection: &Connection, replaced: &[(SealedName, Secret)]) -> Result<Pipeline, LoadError> {
+        self.factories.connect(self.store.as_ref(), connection, replaced).await
     }
 
     /// Forgets a deleted connection, after the commit.

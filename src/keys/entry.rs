@@ -54,12 +54,17 @@ impl KeyView {
 /// A connection as it was at one moment.
 pub type ConnectionView = Arc<Connection>;
 
+/// A connection's row, and the way to the provider that was made from it.
+struct Reach {
+    row: ConnectionView,
+    pipeline: Pipeline,
+}
+
 /// A connection in memory.
 pub struct ConnectionEntry {
     id: ConnectionId,
     tenant: TenantId,
-    pipeline: Pipeline,
-    gate: RwLock<ConnectionView>,
+    gate: RwLock<Reach>,
     change: Mutex<()>,
     cuts: Cuts,
 }
@@ -86,8 +91,10 @@ impl ConnectionEntry {
         Self {
             id: connection.id,
             tenant: connection.tenant,
-            pipeline,
-            gate: RwLock::new(Arc::new(connection)),
+            gate: RwLock::new(Reach {
+                row: Arc::new(connection),
+                pipeline,
+            }),
             change: Mutex::new(()),
             cuts: Cuts::default(),
         }
@@ -103,14 +110,15 @@ impl ConnectionEntry {
         self.tenant
     }
 
-    /// The way to the provider.
-    pub const fn pipeline(&self) -> &Pipeline {
-        &self.pipeline
+    /// The way to the provider, as it is now. Who goes it to the end while it is replaced
+    /// comes through still.
+    pub fn pipeline(&self) -> Pipeline {
+        self.gate.read().pipeline.clone()
     }
 
     /// As it is now.
     pub fn view(&self) -> ConnectionView {
-        Arc::clone(&self.gate.read())
+        Arc::clone(&self.gate.read().row)
     }
 
     /// Changes of one connection's row happen one after the other. It is held for as long as
@@ -127,7 +135,15 @@ impl ConnectionEntry {
     /// Takes the gate exclusively and puts a committed row in place: no answer that was
     /// made under the old one is handed over after this returns.
     pub fn put(&self, connection: Connection) {
-        *self.gate.write() = Arc::new(connection);
+        self.gate.write().row = Arc::new(connection);
+    }
+
+    /// As [`ConnectionEntry::put`], with a new way to the provider: the next call goes it.
+    pub fn put_with(&self, connection: Connection, pipeline: Pipeline) {
+        *self.gate.write() = Reach {
+            row: Arc::new(connection),
+            pipeline,
+        };
     }
 }
 
@@ -264,8 +280,8 @@ impl Watch {
     }
 
     /// Whether these are of the epochs that it remembers.
-    fn is_at(&self, key: Option<&KeyView>, connection: &Connection) -> bool {
-        key.is_some_and(|view| view.key.epoch == self.key_epoch) && connection.epoch == self.connection_epoch
+    fn is_at(&self, key: Option<&KeyView>, connection: &Reach) -> bool {
+        key.is_some_and(|view| view.key.epoch == self.key_epoch) && connection.row.epoch == self.connection_epoch
     }
 
     /// Whether neither has moved on.

@@ -14,7 +14,7 @@ use claviger_provider::{
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
 use super::{Directory, Factories, KeyEntry, TenantSecrets, Watch};
-use crate::store::model::{CacheSettings, Connection, Key, KeyVersion, Labels, Tenant};
+use crate::store::model::{CacheSettings, Connection, Key, KeyVersion, Labels, Tenant, Timeouts};
 use crate::store::sealing::RootKey;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, Store};
@@ -90,6 +90,7 @@ pub(crate) fn connection(tenant: TenantId, name: &str) -> Connection {
         provider: ProviderKind::Vault,
         settings: "{}".to_owned(),
         labels: Labels::new(),
+        timeouts: Timeouts::default(),
         severed: false,
         epoch: 1,
         managed_by: None,

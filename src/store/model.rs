@@ -117,6 +117,8 @@ pub struct Connection {
     pub settings: String,
     /// The user's labels.
     pub labels: Labels,
+    /// How long its calls may take.
+    pub timeouts: Timeouts,
     /// Severed: no call passes.
     pub severed: bool,
     /// Grows with each sever and restore; part of the DEK cache's key.
@@ -140,8 +142,19 @@ pub struct ConnectionPatch {
     pub expected_revision: u64,
     /// New labels, all of them.
     pub labels: Option<Labels>,
+    /// New times, all of them.
+    pub timeouts: Option<Timeouts>,
     /// When.
     pub at: i64,
+}
+
+/// A connection's own times; `None` means the installation's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timeouts {
+    /// One attempt of a call, in milliseconds: 100 to 10,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_ms: Option<u32>,
 }
 
 /// The key's part of the DEK cache rules; `None` means the installation's default.

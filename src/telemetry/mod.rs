@@ -31,9 +31,9 @@ where
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match settings.log_format {
         LogFormat::Json => fmt::layer()
             .json()
-            .fmt_fields(fields::ObjectFields)
             .flatten_event(true)
             .with_span_list(false)
+            .fmt_fields(fields::ObjectFields)
             .with_writer(writer)
             .boxed(),
         LogFormat::Human => fmt::layer().with_writer(writer).boxed(),

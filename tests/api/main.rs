@@ -15,6 +15,7 @@ mod bad_wire;
 mod batch;
 mod codes;
 mod connections;
+mod connections_changed;
 mod data_keys;
 mod document;
 mod echo;

@@ -53,6 +53,10 @@ fn main() -> ExitCode {
         Trial::test("panics::a_panic_with_a_key_in_hand_tells_nothing", || run(panics::search()))
             .with_ignored_flag(!cfg!(feature = "testkit")),
         Trial::test("memory::no_region_holds_a_secret_after_the_age", || run(memory::search())).with_ignored_flag(cannot_read),
+        Trial::test("memory::nor_after_calls_to_openbao_once_its_connections_are_closed", || {
+            run(memory::search_after_calls_to_openbao())
+        })
+        .with_ignored_flag(cannot_read || memory::openbao("ADDRESS").is_none()),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -25,6 +25,11 @@ const CHUNK: usize = 4 << 20;
 /// The cache's age here.
 const AGE: Duration = Duration::from_secs(5);
 
+/// Keys wrapped, made and opened at the key server.
+const CALLS: usize = 8;
+/// Longer than a connection to a key server is kept for a next call.
+const KEPT: Duration = Duration::from_secs(60);
+
 /// One mapping of the process.
 struct Mapping {
     from: u64,
@@ -145,11 +150,11 @@ fn sockets(started: &Started) -> usize {
         .count()
 }
 
-/// Waits until the process has closed what its peers have closed.
-async fn connections_closed(started: &Started, before: usize) {
-    let until = Instant::now() + AGE;
+/// Waits until the process has no connection any more, its peers being gone.
+async fn connections_closed(started: &Started, before: usize, within: Duration) {
+    let until = Instant::now() + within;
     while sockets(started) > before {
-        assert!(Instant::now() < until, "connections of peers that are gone stay open");
+        assert!(Instant::now() < until, "connections stay open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -235,7 +240,7 @@ pub async fn search() {
     assert!(hits(&cached).1 > 0, "half a request is nowhere");
 
     drop((client, half));
-    connections_closed(&started, before).await;
+    connections_closed(&started, before, AGE).await;
     let expired = Instant::now() + AGE + Duration::from_secs(1);
     tokio::time::sleep_until(expired.into()).await;
     let after = look(&started, &search);
@@ -243,10 +248,58 @@ pub async fn search() {
     assert_eq!(hits(&after), (0, 0), "in the locked arena and elsewhere");
 
     further(&started).await;
-    connections_closed(&started, before).await;
+    connections_closed(&started, before, AGE).await;
     let last = look(&started, &search);
     print(&format!("after {FURTHER} further requests"), &last);
     assert_eq!(hits(&last), (0, 0), "in the locked arena and elsewhere");
     println!("\n{} canaries", canaries.len());
     assert!(started.terminate());
+}
+
+/// The same of calls to a key server: their answers hold data keys, and a connection that is
+/// kept for the next call holds the last answer.
+pub async fn search_after_calls_to_openbao() {
+    let settings = json!({"address": openbao("ADDRESS"), "auth": {"token": openbao("TOKEN")}});
+    let gateway = Gateway::new(&crate::measured());
+    let age = format!("{}s", AGE.as_secs());
+    let tune = Tune::default()
+        .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+        .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
+        .set("CLAVIGER_CACHE__MAX_AGE", &age)
+        .set("CLAVIGER_CACHE__MAX_IDLE", &age);
+    let started = gateway.serve(&tune);
+    let before = sockets(&started);
+    let client = started.with_tenant("acme").await;
+    let connection = json!({"name": "openbao", "provider": "vault", "settings": settings});
+    client.post("/v1/connections", &connection).await.expect_status(201);
+    let name = format!("canary-{}", started.pid());
+    let key = json!({"name": name, "connection": "openbao"});
+    client.post("/v1/keys", &key).await.expect_status(201);
+    let mut canaries = Canaries::default();
+    {
+        let mut caller = Caller::new(&started, client, &mut canaries);
+        for _ in 0..CALLS {
+            for blob in [caller.wrap(&name).await, caller.data_key(&name).await] {
+                caller.opens(&blob).await;
+                caller.opens(&blob).await;
+            }
+        }
+    }
+    let search = canaries.search();
+    let cached = look(&started, &search);
+    print("while cached, connections to the key server kept", &cached);
+    assert!(hits(&cached).0 > 0, "nothing is cached in the locked arena");
+
+    let expired = Instant::now() + AGE + Duration::from_secs(1);
+    connections_closed(&started, before, KEPT).await;
+    tokio::time::sleep_until(expired.into()).await;
+    let after = look(&started, &search);
+    print("after the age, connections closed", &after);
+    assert_eq!(hits(&after), (0, 0), "in the locked arena and elsewhere");
+    assert!(started.terminate());
+}
+
+/// What `tests/backends/openbao/start` tells of its server.
+pub fn openbao(variable: &str) -> Option<String> {
+    std::env::var(format!("CLAVIGER_TEST_OPENBAO_{variable}")).ok()
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use chrono::Utc;
 use claviger::store::model::{
-    CacheSettings, Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Labels, Page, Principal, PrincipalKind, Tenant, Token,
+    CacheSettings, Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Labels, Page, Principal, PrincipalKind, Tenant,
+    Timeouts, Token,
 };
 use claviger::store::sealing::RootKey;
 use claviger::store::{Change, Store};
@@ -136,6 +137,7 @@ pub fn connection(tenant: TenantId, name: &str) -> Connection {
         provider: ProviderKind::Aws,
         settings: r#"{"region":"eu-central-1"}"#.to_owned(),
         labels: labels([("team", "storage")]),
+        timeouts: Timeouts::default(),
         severed: false,
         epoch: 1,
         managed_by: None,

@@ -21,7 +21,7 @@ fn caller(home: TenantId, acting: TenantId, operations: ActionSet, keys: KeySet)
         home,
         acting,
         credential: Credential::Token(TokenId::random()),
-        grants: Grants::new(operations, keys).unwrap(),
+        grants: Grants::new(operations, keys).unwrap().into(),
         source: None,
     })
 }

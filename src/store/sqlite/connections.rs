@@ -14,7 +14,8 @@ use crate::store::{Change, StoreError};
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT tenant, id, name, provider, settings, labels, severed, epoch, managed_by, external_id, revision, created, updated \
+            "SELECT tenant, id, name, provider, settings, labels, timeouts, severed, epoch, managed_by, external_id, revision, created, \
+             updated \
              FROM connections ",
             $rest
         )
@@ -29,6 +30,7 @@ fn read(row: &SqliteRow) -> Result<Connection, StoreError> {
         provider: row.provider("provider")?,
         settings: row.value("settings")?,
         labels: row.json("labels")?,
+        timeouts: row.json("timeouts")?,
         severed: row.value("severed")?,
         epoch: row.number("epoch")?,
         managed_by: row.value("managed_by")?,
@@ -48,7 +50,7 @@ pub(super) async fn create(
     let mut act = Act::begin(store, connection.tenant, change).await?;
     query(
         "INSERT INTO connections (tenant, id, name, provider, settings, labels, severed, epoch, managed_by, external_id, revision, \
-         created, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         created, updated, timeouts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )
     .bind(bytes(&connection.tenant))
     .bind(bytes(&connection.id))
@@ -63,6 +65,7 @@ pub(super) async fn create(
     .bind(integer(connection.revision)?)
     .bind(connection.created)
     .bind(connection.updated)
+    .bind(row::json(&connection.timeouts)?)
     .execute(act.connection())
     .await?;
     put_sealed(&mut act, store, connection.tenant, connection.id, values, Existing::Refuse).await?;
@@ -119,16 +122,20 @@ async fn put_sealed(
 
 /// Writes what can change.
 async fn save(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
-    query("UPDATE connections SET labels = ?3, severed = ?4, epoch = ?5, revision = ?6, updated = ?7 WHERE tenant = ?1 AND id = ?2")
-        .bind(bytes(&connection.tenant))
-        .bind(bytes(&connection.id))
-        .bind(row::json(&connection.labels)?)
-        .bind(connection.severed)
-        .bind(integer(connection.epoch)?)
-        .bind(integer(connection.revision)?)
-        .bind(connection.updated)
-        .execute(executor)
-        .await?;
+    query(
+        "UPDATE connections SET labels = ?3, severed = ?4, epoch = ?5, revision = ?6, updated = ?7, timeouts = ?8 \
+         WHERE tenant = ?1 AND id = ?2",
+    )
+    .bind(bytes(&connection.tenant))
+    .bind(bytes(&connection.id))
+    .bind(row::json(&connection.labels)?)
+    .bind(connection.severed)
+    .bind(integer(connection.epoch)?)
+    .bind(integer(connection.revision)?)
+    .bind(connection.updated)
+    .bind(row::json(&connection.timeouts)?)
+    .execute(executor)
+    .await?;
     Ok(())
 }
 
@@ -147,6 +154,9 @@ pub(super) async fn update(
     }
     if let Some(labels) = &patch.labels {
         connection.labels.clone_from(labels);
+    }
+    if let Some(timeouts) = patch.timeouts {
+        connection.timeouts = timeouts;
     }
     connection.revision += 1;
     connection.updated = patch.at;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{ConnectionPatch, Page};
+use claviger::store::model::{ConnectionPatch, Page, Timeouts};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{ConnectionId, ProviderKind};
 
@@ -25,13 +25,13 @@ async fn a_connection_is_found_in_its_tenant_only(store: Arc<dyn Store>) {
     let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
     let mut made = connection(ours, "main");
     made.managed_by = Some("config".to_owned());
+    made.timeouts.attempt_ms = Some(1500);
     store.create_connection(&made, Vec::new(), &NONE).await.unwrap();
     assert_eq!(store.connection(ours, made.id).await.unwrap(), made);
     assert_eq!(store.connection_by_name(ours, "main").await.unwrap(), made);
     let patch = ConnectionPatch {
         expected_revision: 1,
-        labels: None,
-        at: 0,
+        ..ConnectionPatch::default()
     };
     refused!(store.connection(theirs, made.id).await, StoreError::NotFound);
     refused!(store.connection_by_name(theirs, "main").await, StoreError::NotFound);
@@ -83,6 +83,7 @@ async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
         expected_revision,
         labels: Some(labels([("a", "b")])),
         at: 77,
+        ..ConnectionPatch::default()
     };
     refused!(
         store.update_connection(ours, made.id, &patch(2), Vec::new(), &NONE).await,
@@ -99,14 +100,26 @@ async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
     );
     let unlabelled = ConnectionPatch {
         expected_revision: 2,
-        labels: None,
+        timeouts: Some(Timeouts { attempt_ms: Some(500) }),
         at: 78,
+        ..ConnectionPatch::default()
     };
     let changed = store
         .update_connection(ours, made.id, &unlabelled, Vec::new(), &NONE)
         .await
         .unwrap();
-    assert_eq!((changed.revision, changed.labels), (3, labels([("a", "b")])));
+    assert_eq!((changed.revision, &changed.labels), (3, &labels([("a", "b")])));
+    assert_eq!(changed.timeouts.attempt_ms, Some(500));
+    assert_eq!(store.connection(ours, made.id).await.unwrap(), changed);
+    // What is left out stays.
+    assert_eq!(
+        store
+            .update_connection(ours, made.id, &patch(3), Vec::new(), &NONE)
+            .await
+            .unwrap()
+            .timeouts,
+        changed.timeouts
+    );
 }
 
 async fn a_change_replaces_secrets_of_the_same_name(store: Arc<dyn Store>) {
@@ -119,8 +132,7 @@ async fn a_change_replaces_secrets_of_the_same_name(store: Arc<dyn Store>) {
     store.create_connection(&made, vec![kept, replaced], &NONE).await.unwrap();
     let patch = |expected_revision| ConnectionPatch {
         expected_revision,
-        labels: None,
-        at: 0,
+        ..ConnectionPatch::default()
     };
     store
         .update_connection(ours, made.id, &patch(1), vec![secret("secret/new", b"3")], &NONE)

@@ -167,6 +167,11 @@ impl SendError {
     }
 }
 
+/// How long a connection is kept for a next call. Its buffers may still hold what was last
+/// sent and received, a data key among it, and are freed with it; so it is no longer than the
+/// cache by default keeps a key that nobody asks for.
+const KEPT_IDLE: Duration = Duration::from_secs(15);
+
 /// A client of one destination.
 #[derive(Clone)]
 pub struct Client {
@@ -184,6 +189,7 @@ impl Client {
             .no_proxy()
             .dns_resolver(resolver)
             .connect_timeout(options.connect_timeout)
+            .pool_idle_timeout(KEPT_IDLE)
             .timeout(options.timeout)
             .tls_version_min(Version::TLS_1_2)
             .user_agent(concat!("claviger/", env!("CARGO_PKG_VERSION")));
