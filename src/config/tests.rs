@@ -72,6 +72,8 @@ fn the_example_shows_every_setting() {
         "server.service.tls.certificate",
         "server.service.tls.key",
         "storage.root_key.systemd_credential",
+        "providers.aws.kms_endpoint",
+        "providers.aws.sts_endpoint",
     ];
     for setting in journal.settings() {
         let name = setting.rsplit('.').next().unwrap();
@@ -356,4 +358,15 @@ fn a_file_that_cannot_be_read_is_one_mistake() {
 fn depth_is_bounded() {
     assert!(!mistakes(&format!("x = {}", "[".repeat(100_000)), &[]).is_empty());
     assert!(!mistakes(&format!("{} = 1", vec!["a"; 50_000].join(".")), &[]).is_empty());
+}
+
+#[test]
+fn an_endpoint_of_aws_is_an_address() {
+    let config = load(MINIMAL, &[("CLAVIGER_PROVIDERS__AWS__KMS_ENDPOINT", "http://127.0.0.1:5000")]).unwrap();
+    assert_eq!(config.providers.aws.kms_endpoint.as_deref(), Some("http://127.0.0.1:5000/"));
+    for wrong in ["kms.example", "ftp://kms.example", "https://user:SECRET@kms.example"] {
+        let line = only_mistake(MINIMAL, &[("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", wrong)]);
+        assert!(line.contains("`providers.aws.sts_endpoint` does not have the right form"), "{line}");
+        assert!(!line.contains("SECRET"), "{line}");
+    }
 }

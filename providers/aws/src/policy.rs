@@ -26,7 +26,7 @@ pub(crate) const MAKE: [&str; 2] = ["kms:CreateKey", "kms:TagResource"];
 
 /// The identity's policy: it makes keys that carry the tenant's tag, and does the rest with
 /// those alone.
-fn identity(tenant: TenantId, region: &Region) -> Value {
+fn identity(tenant: TenantId, partition: &str, region: &Region) -> Value {
     let region = region.as_str();
     let tenant = tenant.to_string();
     let own = json!({"StringEquals": {format!("aws:ResourceTag/{TENANT_TAG}"): tenant}});
@@ -36,7 +36,7 @@ fn identity(tenant: TenantId, region: &Region) -> Value {
         "Version": "2012-10-17",
         "Statement": [
             {"Sid": "ClavigerMakesKeys", "Effect": "Allow", "Action": MAKE, "Resource": "*", "Condition": made},
-            {"Sid": "ClavigerUsesKeysThatItMade", "Effect": "Allow", "Action": used, "Resource": format!("arn:*:kms:{region}:*:key/*"), "Condition": own},
+            {"Sid": "ClavigerUsesKeysThatItMade", "Effect": "Allow", "Action": used, "Resource": format!("arn:{partition}:kms:{region}:*:key/*"), "Condition": own},
         ],
     })
 }
@@ -71,12 +71,16 @@ fn trust(external_id: &str) -> Value {
     })
 }
 
-/// All of them, with a word before each. `principal` is the ARN of the connection's identity.
-pub(crate) fn printed(tenant: TenantId, region: &Region, principal: &str, provider: &AwsProvider) -> String {
+/// All of them, with a word before each. `caller` is the ARN of the connection's identity, as
+/// STS tells it: of a role, that of its session.
+pub(crate) fn printed(tenant: TenantId, region: &Region, caller: Option<&str>, provider: &AwsProvider) -> String {
+    let role = provider.role.as_ref().map(|role| role.role_arn.as_str());
+    let principal = role.or(caller).unwrap_or("ARN-OF-THE-CONNECTIONS-IDENTITY");
+    let partition = principal.split(':').nth(1).unwrap_or("aws");
     let mut text = format!(
         "Policy of the connection's identity, for keys that Claviger makes:\n{:#}\n\
          Statements of the policy of a key of yours that Claviger adopts:\n{:#}\n",
-        identity(tenant, region),
+        identity(tenant, partition, region),
         key(tenant, principal, provider.proof)
     );
     if let Some(role) = &provider.role {

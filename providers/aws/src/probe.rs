@@ -109,11 +109,10 @@ pub(crate) async fn probe(provider: &AwsProvider, cx: &OpContext, keks: &[Kek]) 
     rights.extend(role);
     rights.extend(alone(&by_key, keks));
     let shown = arn.as_deref().unwrap_or("an identity that STS did not tell");
-    let principal = arn.as_deref().unwrap_or("ARN-OF-THE-CONNECTIONS-IDENTITY");
     Ok(Probe {
         detail: format!("AWS KMS in {} as {shown}", provider.region.as_str()),
         rights,
-        policy: Some(policy::printed(cx.tenant, &provider.region, principal, provider)),
+        policy: Some(policy::printed(cx.tenant, &provider.region, arn.as_deref(), provider)),
     })
 }
 

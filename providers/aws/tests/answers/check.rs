@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use wiremock::{MockServer, Request, ResponseTemplate};
 
 use crate::fixture::{
-    ARN, EXTERNAL_ID, access_key, aes, answer, calls, connect, cx, kek, kms, metadata, refusal, role, session, sts, sts_refusal, tenant,
+    ARN, EXTERNAL_ID, ROLE, access_key, aes, answer, calls, connect, cx, kek, kms, metadata, refusal, role, session, sts, sts_refusal,
+    tenant,
 };
 
 async fn identity(server: &MockServer) {
@@ -260,5 +261,7 @@ async fn the_printed_policies_are_sound() {
     actions.sort_unstable();
     actions.dedup();
     assert_eq!(actions, ACTIONS);
+    // A role is named by itself and not by its session.
+    assert!(text.contains(&format!("\"AWS\": \"{ROLE}\"")));
     assert!(text.contains(&format!("\"aws:ResourceTag/claviger:tenant\": \"{}\"", tenant())));
 }
