@@ -326,12 +326,11 @@ impl From<Error> for Failure {
         };
         failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
         // One message for every refused ciphertext: not even who said it.
-        failure.provider = if failure.code == Code::CiphertextRejected {
-            None
-        } else {
-            error.provider
-        };
-        failure.advice = failure.advice.or(error.advice);
+        if failure.code != Code::CiphertextRejected {
+            failure.provider = error.provider;
+            // The adapter knows more of its provider than we do.
+            failure.advice = error.advice.or(failure.advice);
+        }
         let passing = matches!(failure.code, Code::ProviderUnavailable | Code::CircuitOpen | Code::RateLimited);
         failure.retry_after = match error.retry {
             Retry::After(pause) => Some(pause),

@@ -19,6 +19,13 @@ struct Way {
     provider: &'static str,
     needs: &'static [&'static str],
     settings: fn() -> Value,
+    /// What the gateway needs to be led there.
+    tune: fn() -> Tune,
+    /// Whether its keys can be rotated there.
+    rotates: bool,
+    /// Whether another installation may adopt the key as it is, without a proof of ownership that
+    /// the stand-in for the provider cannot give.
+    elsewhere: bool,
     /// The specifications of keys to leave from.
     specs: &'static [&'static str],
     /// Where the provider's tool is, under which name, and how its user is logged in.
@@ -26,9 +33,9 @@ struct Way {
 }
 
 struct Tool {
-    folder: PathBuf,
-    /// Its name in the folder, and the one that is printed.
-    names: Option<(PathBuf, &'static str)>,
+    program: PathBuf,
+    /// Its name in what is printed.
+    name: &'static str,
     login: Vec<(&'static str, String)>,
 }
 
@@ -46,6 +53,9 @@ const WAYS: &[Way] = &[
             PYTHON,
         ],
         settings: || Server::Dev.settings(&json!({"token": Server::Dev.token()})),
+        tune: Tune::default,
+        rotates: true,
+        elsewhere: true,
         specs: &["aes-256", "rsa-3072"],
         tool: || bao("CLAVIGER_TEST_OPENBAO_CLI", Server::Dev),
     },
@@ -60,16 +70,72 @@ const WAYS: &[Way] = &[
             PYTHON,
         ],
         settings: || Server::Tls.settings(&json!({"token": Server::Tls.token()})),
+        tune: Tune::default,
+        rotates: true,
+        elsewhere: true,
         specs: &["aes-256"],
         tool: || bao("CLAVIGER_TEST_OPENBAO_TLS_CLI", Server::Tls),
     },
+    Way {
+        name: "moto",
+        provider: "aws",
+        needs: &["CLAVIGER_TEST_MOTO_ADDRESS", AWSCLI, PYTHON],
+        settings: aws_settings,
+        tune: || aws_tune("CLAVIGER_TEST_MOTO_ADDRESS"),
+        rotates: true,
+        elsewhere: false,
+        // Its RSA encryption is none.
+        specs: &["aes-256"],
+        tool: || aws("CLAVIGER_TEST_MOTO_ADDRESS"),
+    },
+    Way {
+        name: "localstack",
+        provider: "aws",
+        needs: &["CLAVIGER_TEST_LOCALSTACK_ADDRESS", AWSCLI, PYTHON],
+        settings: aws_settings,
+        tune: || aws_tune("CLAVIGER_TEST_LOCALSTACK_ADDRESS"),
+        // It lists no rotations, so none can be told.
+        rotates: false,
+        elsewhere: false,
+        specs: &["aes-256", "rsa-3072"],
+        tool: || aws("CLAVIGER_TEST_LOCALSTACK_ADDRESS"),
+    },
 ];
+
+/// AWS's own command line.
+const AWSCLI: &str = "CLAVIGER_TEST_AWSCLI";
+/// Of nobody: the stand-ins look at no signature.
+const ACCESS_KEY: [&str; 2] = ["AKIAIOSFODNN7EXAMPLE", "secret"];
+
+fn aws_settings() -> Value {
+    let key = json!({"access_key_id": ACCESS_KEY[0], "secret_access_key": ACCESS_KEY[1]});
+    json!({"region": "eu-central-1", "auth": {"static": key}})
+}
+
+fn aws_tune(address: &'static str) -> Tune {
+    let address = variable(address);
+    Tune::default()
+        .set("CLAVIGER_PROVIDERS__AWS__KMS_ENDPOINT", &address)
+        .set("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", &address)
+}
+
+/// The tool as its user has it, led to the stand-in by the one variable that AWS itself needs not.
+fn aws(address: &'static str) -> Tool {
+    Tool {
+        program: variable(AWSCLI).into(),
+        name: "aws",
+        login: vec![
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY[0].to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY[1].to_owned()),
+            ("AWS_ENDPOINT_URL", variable(address)),
+        ],
+    }
+}
 
 fn bao(cli: &'static str, server: Server) -> Tool {
     Tool {
-        folder: folder_of(cli),
-        // The cache names the binary after what it was built from.
-        names: Some((PathBuf::from(variable(cli)), "bao")),
+        program: variable(cli).into(),
+        name: "bao",
         login: vec![("VAULT_TOKEN", server.token())],
     }
 }
@@ -86,11 +152,13 @@ pub fn cases() -> Vec<Case> {
                 cases.push(Case::new(name, way.needs, move || run(way, spec)));
             }
         }
-        cases.push(Case::new(
-            format!("leaving::{}::another_installation", way.name),
-            way.needs,
-            move || Box::pin(another_installation(way)),
-        ));
+        if way.elsewhere {
+            cases.push(Case::new(
+                format!("leaving::{}::another_installation", way.name),
+                way.needs,
+                move || Box::pin(another_installation(way)),
+            ));
+        }
     }
     cases
 }
@@ -98,7 +166,7 @@ pub fn cases() -> Vec<Case> {
 const CONTEXT: [&str; 2] = ["--context", "table=it's $HOME; `id`"];
 
 async fn world(way: &Way, spec: &str) -> World {
-    let world = World::new(Tune::default()).await;
+    let world = World::new((way.tune)()).await;
     world.connect(way.provider, &(way.settings)()).await;
     world.key("orders", json!({"spec": spec})).await;
     world
@@ -112,8 +180,10 @@ fn data_key(way: &'static Way, spec: &'static str) -> Boxed {
         let (blob, plain) = (blob.to_str().unwrap(), plain.to_str().unwrap());
         let make = ["data-key", "orders", "--out", plain, "--wrapped-out", blob];
         world.claviger(&[&make[..], &CONTEXT].concat());
-        // An older version opens as well.
-        world.claviger(&["keys", "rotate", "orders"]);
+        if way.rotates {
+            // An older version opens as well.
+            world.claviger(&["keys", "rotate", "orders"]);
+        }
         let opened = run_as_printed(&world, way, blob);
         assert_eq!(std::fs::read(opened.join("k")).unwrap(), std::fs::read(plain).unwrap());
     })
@@ -141,11 +211,9 @@ fn run_as_printed(world: &World, way: &Way, blob: &str) -> PathBuf {
     std::fs::create_dir(&folder).unwrap();
     std::fs::create_dir(&programs).unwrap();
     let tool = (way.tool)();
-    if let Some((program, name)) = &tool.names {
-        std::os::unix::fs::symlink(program, programs.join(name)).unwrap();
-    }
+    std::os::unix::fs::symlink(&tool.program, programs.join(tool.name)).unwrap();
     let system = std::env::var("PATH").unwrap();
-    let path = [&programs, &tool.folder, &folder_of(PYTHON)].map(|folder| folder.to_str().unwrap().to_owned());
+    let path = [&programs, &folder_of(PYTHON)].map(|folder| folder.to_str().unwrap().to_owned());
     let mut command = Command::new("sh");
     command
         .env_clear()
