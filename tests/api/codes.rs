@@ -295,8 +295,8 @@ async fn internal(_: &Api) -> Answer {
 }
 
 async fn unsupported(api: &Api) -> Answer {
-    let body = json!({"name": "x", "connection": "embedded", "spec": "rsa-4096"});
-    api.client.post("/v1/keys", &body).await
+    let body = json!({"name": "x", "provider": "gcp", "settings": {}});
+    api.client.post("/v1/connections", &body).await
 }
 
 async fn audit_unavailable(_: &Api) -> Answer {
