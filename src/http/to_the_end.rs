@@ -67,9 +67,12 @@ mod tests {
 
     #[tokio::test]
     async fn its_value_comes_from_where_it_is_polled() {
-        let here = tokio::task::id();
-        let there = ToTheEnd::new(async { tokio::task::id() });
-        assert_eq!(there.await.ok(), Some(here));
+        let task = tokio::spawn(async {
+            let there = ToTheEnd::new(async { tokio::task::id() });
+            (tokio::task::id(), there.await.ok())
+        });
+        let (here, there) = task.await.unwrap();
+        assert_eq!(there, Some(here));
     }
 
     #[tokio::test]

@@ -102,6 +102,7 @@ struct Region {
 
 fn look(started: &Started, search: &Search) -> BTreeMap<String, Region> {
     let memory = memory(started).expect("it was readable before");
+    let zeros = vec![0_u8; CHUNK];
     let mut regions = BTreeMap::new();
     let mut mappings = mappings(started);
     // What may expire while this looks comes first.
@@ -120,8 +121,11 @@ fn look(started: &Started, search: &Search) -> BTreeMap<String, Region> {
             if memory.read_exact_at(&mut chunk, at).is_err() {
                 break;
             }
-            for (what, count) in search.find(&chunk) {
-                *entry.found.entry(what).or_insert(0) += count;
+            // The allocator reserves much that nobody has touched yet.
+            if chunk != zeros[..chunk.len()] {
+                for (what, count) in search.find(&chunk) {
+                    *entry.found.entry(what).or_insert(0) += count;
+                }
             }
             let length = chunk.len() as u64;
             // A form may lie across two chunks; one of the overlap may count twice.
