@@ -1,14 +1,14 @@
 //! The program: reads the command line, and does what it says.
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use claviger::cli::{Cli, Exit};
 use claviger_guarded::ZeroOnFree;
-use mimalloc::MiMalloc;
 
 /// What HTTP, TLS and SDK buffers leave behind is zeroed when it is freed.
 #[global_allocator]
-static ALLOCATOR: ZeroOnFree<MiMalloc> = ZeroOnFree::new(MiMalloc);
+static ALLOCATOR: ZeroOnFree<System> = ZeroOnFree::new(System);
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
