@@ -27,7 +27,11 @@ const TRANSIT: &str = "OpenBao Transit";
 /// Everything that the plan asks for.
 pub async fn run(plan: &Plan) {
     // Servers are told their files by whole paths, wherever they run.
-    let disk = plan.disk.canonicalize().and_then(tempfile::tempdir_in).expect("a folder on the disk");
+    let disk = plan
+        .disk
+        .canonicalize()
+        .and_then(tempfile::tempdir_in)
+        .expect("a folder on the disk");
     let certs = Arc::new(Certs::make(disk.path()));
     let gateway = Claviger::start(&plan.claviger, disk.path(), &certs);
     let cached = gateway.unwraps("few", Keys::ONE).await;
