@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
+use claviger_provider::oaep::{self, OaepPublic};
 use claviger_provider::{
     Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
     KeyRequest, KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rewrapped, Rotation, Secret, Wrapped,
@@ -17,21 +18,26 @@ use crate::errors::{Failed, fault};
 use crate::identity::Role;
 use crate::names::{KeyArn, Region};
 use crate::ownership::Proof;
-use crate::rsa::{self, PublicHalf, PublicHalves, max_plaintext};
+use crate::rsa::{self, PublicHalves};
 
 /// The most bytes that Encrypt takes under a symmetric key.
 const MAX_PLAINTEXT: usize = 4096;
 
+/// The most bytes of one wrap under a key of a specification.
+fn max_plaintext(spec: KeySpec) -> usize {
+    oaep::max_plaintext(spec).unwrap_or(MAX_PLAINTEXT)
+}
+
 /// What every connection of this family can do.
 pub(crate) fn capabilities() -> Capabilities {
-    let rsa = |spec, bits| KeyCapabilities {
+    let rsa = |spec| KeyCapabilities {
         spec,
         wrap: How::ThroughMemory,
         generate_data_key: How::ThroughMemory,
         rewrap: How::ThroughMemory,
         context: ContextBinding::CommitmentOnly,
         rotation: Some(Rotation::NewKey),
-        max_plaintext: max_plaintext(bits),
+        max_plaintext: max_plaintext(spec),
     };
     Capabilities {
         keys: vec![
@@ -42,10 +48,10 @@ pub(crate) fn capabilities() -> Capabilities {
                 rewrap: How::InsideProvider,
                 context: ContextBinding::Pairs,
                 rotation: Some(Rotation::InPlaceUnnamed),
-                max_plaintext: MAX_PLAINTEXT,
+                max_plaintext: max_plaintext(KeySpec::Aes256),
             },
-            rsa(KeySpec::Rsa3072, 3072),
-            rsa(KeySpec::Rsa4096, 4096),
+            rsa(KeySpec::Rsa3072),
+            rsa(KeySpec::Rsa4096),
         ],
         create_key: true,
         set_state: true,
@@ -114,7 +120,7 @@ impl AwsProvider {
     }
 
     /// The public half of an RSA key: kept, or fetched.
-    async fn half(&self, arn: &KeyArn, spec: KeySpec) -> Result<(Arc<PublicHalf>, Option<String>), Error> {
+    async fn half(&self, arn: &KeyArn, spec: KeySpec) -> Result<(Arc<OaepPublic>, Option<String>), Error> {
         let doing = "get the public key";
         if let Some(half) = self.halves.get(arn) {
             return Ok((half, None));
@@ -128,7 +134,7 @@ impl AwsProvider {
         }
         let request_id = answer.request_id().map(str::to_owned);
         let der = bytes(answer.public_key, "public key", doing)?;
-        let half = Arc::new(PublicHalf::parse(&der, spec).ok_or_else(rsa::nonsense)?);
+        let half = Arc::new(OaepPublic::from_spki(&der, spec).map_err(|_| rsa::nonsense())?);
         self.halves.put(arn.clone(), &half);
         Ok((half, request_id))
     }
@@ -139,7 +145,7 @@ impl AwsProvider {
         Ok(Wrapped {
             key: whole(&arn),
             algorithm: Algorithm::RsaOaep256,
-            ciphertext: half.wrap(dek)?,
+            ciphertext: half.wrap(dek).map_err(|error| fault(ErrorKind::Internal, "wrap").source(error))?,
             key_material: None,
             upstream_request_id,
         })
@@ -165,15 +171,10 @@ impl Provider for AwsProvider {
     }
 
     async fn wrap_key(&self, _cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
-        let max = match kek.spec {
-            KeySpec::Aes256 => MAX_PLAINTEXT,
-            KeySpec::Rsa3072 => max_plaintext(3072),
-            KeySpec::Rsa4096 => max_plaintext(4096),
-        };
         if dek.is_empty() {
             return Err(fault(ErrorKind::InvalidInput, "an empty key"));
         }
-        if dek.len() > max {
+        if dek.len() > max_plaintext(kek.spec) {
             return Err(fault(ErrorKind::TooLarge, "over the most bytes of one wrap"));
         }
         match kek.spec {

