@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use claviger_test_support::{Client, Gateway, Started, Tune, records};
 use libtest_mimic::Trial;
@@ -293,12 +294,17 @@ async fn interrupted() {
             starts_plainly(&gateway);
             return;
         }
-        kill_while_making_keys(started, round).await;
+        kill_while_making_keys(&gateway, started, round).await;
     }
     panic!("no kill fell into a creation");
 }
 
-async fn kill_while_making_keys(started: Started, round: u32) {
+async fn kill_while_making_keys(gateway: &Gateway, started: Started, round: u32) {
+    let creations = || {
+        let all = records(&gateway.data());
+        all.iter().filter(|record| record["operation"] == "CreateKey").count()
+    };
+    let before = creations();
     let client = started.tenant("acme");
     let tasks: Vec<_> = (0..8)
         .map(|task| {
@@ -315,7 +321,12 @@ async fn kill_while_making_keys(started: Started, round: u32) {
             })
         })
         .collect();
-    tokio::time::sleep(std::time::Duration::from_millis(40)).await;
+    // Killed once they are at it: a client's first request may take longer than all that follow.
+    let end = Instant::now() + Duration::from_secs(20);
+    while creations() == before {
+        assert!(Instant::now() < end, "no key is being made");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     started.kill();
     for task in tasks {
         task.await.expect("a task");
