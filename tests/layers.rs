@@ -115,7 +115,14 @@ const PACKAGES: &[(&str, &[&str], &[&str])] = &[
     ("claviger-guarded", &[], &[]),
     ("claviger-provider", &["claviger-guarded"], &[]),
     ("claviger-testkit", &["claviger-provider", "claviger-guarded"], &[]),
-    ("*", &["claviger-provider", "claviger-guarded"], &["claviger-testkit"]),
+    ("claviger-fake", &[], &[]),
+    ("claviger-fake-azure", &["claviger-fake"], &[]),
+    ("claviger-fake-google", &["claviger-fake"], &[]),
+    (
+        "*",
+        &["claviger-provider", "claviger-guarded"],
+        &["claviger-testkit", "claviger-fake", "claviger-fake-azure", "claviger-fake-google"],
+    ),
 ];
 
 /// A path that the code names, from the crate's root.
@@ -419,7 +426,7 @@ fn sources_crate(word: &str) -> bool {
 /// The manifests of the workspace's other packages, by name.
 fn manifests() -> Vec<(String, toml::Table)> {
     let mut all = Vec::new();
-    for folder in ["providers", "crates"] {
+    for folder in ["providers", "providers/testkit", "crates"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let file = entry.unwrap().path().join("Cargo.toml");
             if let Ok(text) = fs::read_to_string(&file) {

@@ -1,0 +1,130 @@
+//! An authority of the fake's own, and HTTPS under it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// The longest handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The most connections that wait to be served after their handshake.
+const WAITING: usize = 64;
+
+/// A server's certificate, from an authority that was made for it.
+#[derive(Clone)]
+pub struct Tls {
+    ca_pem: String,
+    config: Arc<ServerConfig>,
+}
+
+impl Tls {
+    /// Makes an authority, and a certificate for 127.0.0.1, localhost and these names
+    /// (`*.` at the beginning is allowed).
+    ///
+    /// # Errors
+    /// For a name that is none.
+    pub fn new(names: &[&str]) -> io::Result<Self> {
+        let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        authority
+            .distinguished_name
+            .push(DnType::CommonName, "Authority of a Claviger fake, for tests");
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let authority = CertifiedIssuer::self_signed(authority, key).map_err(io::Error::other)?;
+        let all = ["127.0.0.1", "localhost"].iter().chain(names).map(ToString::to_string);
+        let mut leaf = CertificateParams::new(all.collect::<Vec<_>>()).map_err(io::Error::other)?;
+        leaf.is_ca = IsCa::ExplicitNoCa;
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // OpenSSL's strict mode, which Python turns on, demands it.
+        leaf.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = leaf.signed_by(&key, &authority).map_err(io::Error::other)?;
+        let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(io::Error::other)?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], private)
+            .map_err(io::Error::other)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self {
+            ca_pem: authority.pem(),
+            config: Arc::new(config),
+        })
+    }
+
+    /// The authority's certificate, for clients to trust.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+/// A listener whose connections have done their handshake; a slow one holds no other up.
+pub(crate) struct Encrypted {
+    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    accepting: JoinHandle<()>,
+    address: SocketAddr,
+}
+
+impl Encrypted {
+    pub(crate) fn new(mut listener: TcpListener, tls: &Tls, address: SocketAddr) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+        let (send, ready) = mpsc::channel(WAITING);
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (stream, from) = Listener::accept(&mut listener).await;
+                let (acceptor, send) = (acceptor.clone(), send.clone());
+                tokio::spawn(async move {
+                    // A handshake that fails is its client's to notice, and so is a server that has ended.
+                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                        let _ended = send.send((stream, from)).await;
+                    }
+                });
+            }
+        });
+        Self { ready, accepting, address }
+    }
+}
+
+impl Drop for Encrypted {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Listener for Encrypted {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        match self.ready.recv().await {
+            Some(ready) => ready,
+            // The accepting task holds a sender as long as this value lives.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Ok(self.address)
+    }
+}
