@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use claviger_guarded::{Arena, ArenaConfig};
-#[cfg(feature = "vault")]
+#[cfg(any(feature = "azure", feature = "vault"))]
 use claviger_provider::egress::Egress;
 use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 use claviger_provider::{Factory, SealedStore};
@@ -131,6 +131,11 @@ async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) ->
         kms: config.providers.aws.kms_endpoint.clone(),
         sts: config.providers.aws.sts_endpoint.clone(),
     })));
+    #[cfg(feature = "azure")]
+    families.push(Arc::new(claviger_provider_azure::AzureFactory::new(
+        azure(&config.providers.azure),
+        Egress::new(config.egress.clone()),
+    )));
     #[cfg(feature = "vault")]
     families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(
         config.egress.clone(),
@@ -143,6 +148,21 @@ async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) ->
     }
     let _ = (sealed, config, dev);
     families
+}
+
+/// What the operator adds to Azure's own clouds.
+#[cfg(feature = "azure")]
+fn azure(config: &config::providers::Azure) -> claviger_provider_azure::Installation {
+    let application = config.application.as_ref().map(|application| claviger_provider_azure::Application {
+        client_id: application.client_id.clone(),
+        secret_file: application.secret_file.clone(),
+    });
+    claviger_provider_azure::Installation {
+        vaults: config.vaults.clone(),
+        managed_hsms: config.managed_hsms.clone(),
+        authority: config.authority.clone(),
+        application,
+    }
 }
 
 /// The data folder, which no other process uses now.

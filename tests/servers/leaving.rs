@@ -33,9 +33,8 @@ struct Way {
 }
 
 struct Tool {
-    program: PathBuf,
-    /// Its name in what is printed.
-    name: &'static str,
+    /// The program, and its name in what is printed; none where the tool is a package of Python's.
+    program: Option<(PathBuf, &'static str)>,
     login: Vec<(&'static str, String)>,
 }
 
@@ -100,7 +99,90 @@ const WAYS: &[Way] = &[
         specs: &["aes-256", "rsa-3072"],
         tool: || aws("CLAVIGER_TEST_LOCALSTACK_ADDRESS"),
     },
+    Way {
+        name: "azure-vault",
+        provider: "azure",
+        needs: AZURE_NEEDS,
+        settings: || azure_settings(&variable(AZURE), None),
+        tune: azure_tune,
+        rotates: true,
+        elsewhere: false,
+        specs: &["rsa-3072"],
+        tool: azure,
+    },
+    Way {
+        name: "azure-hsm",
+        provider: "azure",
+        needs: AZURE_NEEDS,
+        settings: || azure_settings(&azure_hsm(), None),
+        tune: azure_tune,
+        rotates: true,
+        elsewhere: false,
+        specs: &["aes-256", "rsa-3072"],
+        tool: azure,
+    },
+    Way {
+        name: "azure-hsm-gcm",
+        provider: "azure",
+        needs: AZURE_NEEDS,
+        settings: || azure_settings(&azure_hsm(), Some("A256GCM")),
+        tune: azure_tune,
+        rotates: true,
+        elsewhere: false,
+        specs: &["aes-256"],
+        tool: azure,
+    },
 ];
+
+/// The fake of Azure, its authority's certificate, and a Python with Microsoft's client.
+const AZURE: &str = "CLAVIGER_TEST_FAKE_AZURE_ADDRESS";
+const AZURE_CA: &str = "CLAVIGER_TEST_FAKE_AZURE_CA";
+const AZURE_PYTHON: &str = "CLAVIGER_TEST_AZURE_PYTHON";
+const AZURE_NEEDS: &[&str] = &[AZURE, AZURE_CA, AZURE_PYTHON, PYTHON];
+const DIRECTORY: &str = "11111111-2222-3333-4444-555555555555";
+const APPLICATION: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+
+/// Its Managed HSM is the same port by another name.
+fn azure_hsm() -> String {
+    variable(AZURE).replace("127.0.0.1", "localhost")
+}
+
+fn azure_settings(vault: &str, aes_algorithm: Option<&str>) -> Value {
+    let ca = std::fs::read_to_string(variable(AZURE_CA)).unwrap();
+    let application = json!({"directory": DIRECTORY, "client_id": APPLICATION, "secret": "any"});
+    let mut settings = json!({"vault": vault, "ca": ca, "auth": {"client_secret": application}});
+    if let Some(word) = aes_algorithm {
+        settings["aes_algorithm"] = json!(word);
+    }
+    settings
+}
+
+fn azure_tune() -> Tune {
+    Tune::default()
+        .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", &variable(AZURE))
+        .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", &azure_hsm())
+        .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", &variable(AZURE))
+}
+
+/// Microsoft's client as a package of the Python that runs what is printed, and its user logged in
+/// by the variables that it reads.
+fn azure() -> Tool {
+    let packages = Command::new(variable(AZURE_PYTHON))
+        .args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'), end='')"])
+        .output()
+        .unwrap();
+    Tool {
+        program: None,
+        login: vec![
+            ("PYTHONPATH", String::from_utf8(packages.stdout).unwrap()),
+            ("AZURE_TENANT_ID", DIRECTORY.to_owned()),
+            ("AZURE_CLIENT_ID", APPLICATION.to_owned()),
+            ("AZURE_CLIENT_SECRET", "any".to_owned()),
+            ("REQUESTS_CA_BUNDLE", variable(AZURE_CA)),
+            ("NO_PROXY", "*".to_owned()),
+        ],
+    }
+}
 
 /// AWS's own command line.
 const AWSCLI: &str = "CLAVIGER_TEST_AWSCLI";
@@ -122,8 +204,7 @@ fn aws_tune(address: &'static str) -> Tune {
 /// The tool as its user has it, led to the stand-in by the one variable that AWS itself needs not.
 fn aws(address: &'static str) -> Tool {
     Tool {
-        program: variable(AWSCLI).into(),
-        name: "aws",
+        program: Some((variable(AWSCLI).into(), "aws")),
         login: vec![
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY[0].to_owned()),
             ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY[1].to_owned()),
@@ -134,8 +215,7 @@ fn aws(address: &'static str) -> Tool {
 
 fn bao(cli: &'static str, server: Server) -> Tool {
     Tool {
-        program: variable(cli).into(),
-        name: "bao",
+        program: Some((variable(cli).into(), "bao")),
         login: vec![("VAULT_TOKEN", server.token())],
     }
 }
@@ -211,7 +291,9 @@ fn run_as_printed(world: &World, way: &Way, blob: &str) -> PathBuf {
     std::fs::create_dir(&folder).unwrap();
     std::fs::create_dir(&programs).unwrap();
     let tool = (way.tool)();
-    std::os::unix::fs::symlink(&tool.program, programs.join(tool.name)).unwrap();
+    if let Some((program, name)) = &tool.program {
+        std::os::unix::fs::symlink(program, programs.join(name)).unwrap();
+    }
     let system = std::env::var("PATH").unwrap();
     let path = [&programs, &folder_of(PYTHON)].map(|folder| folder.to_str().unwrap().to_owned());
     let mut command = Command::new("sh");

@@ -2,6 +2,7 @@
 //! Microsoft Entra asks for: PS256 and the certificate's SHA-256 as `x5t#S256`).
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -75,7 +76,7 @@ pub(crate) enum Assertion {
     /// Another issuer's token.
     Given(Secret),
     /// The same, in a file that is read for each token.
-    File(String),
+    File(PathBuf),
 }
 
 impl fmt::Debug for Assertion {

@@ -1,6 +1,7 @@
 //! The SDK's credentials, each made from what one connection says and from nothing else: no
 //! variable, file or tool of the machine is looked at unless the operator's settings name it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
@@ -71,13 +72,13 @@ pub(crate) enum Source {
     TokenFile {
         directory: String,
         client_id: String,
-        file: String,
+        file: PathBuf,
     },
     /// The operator's application in a customer's directory; its secret in a file.
     Application {
         directory: String,
         client_id: String,
-        secret_file: String,
+        secret_file: PathBuf,
     },
     /// The machine's own identity.
     ManagedIdentity { client_id: Option<String> },
@@ -89,7 +90,7 @@ fn text(secret: &Secret) -> AzureSecret {
 }
 
 /// What a file of the operator's holds, without the line's end.
-pub(crate) async fn content(file: &str) -> azure_core::Result<Secret> {
+pub(crate) async fn content(file: &Path) -> azure_core::Result<Secret> {
     let unreadable = || {
         let lost = Lost::NoCredential(
             "The file that the operator's settings name for this credential cannot be read, is empty or over 64 KiB.",

@@ -1,5 +1,6 @@
 //! Connections to Key Vault and Managed HSM.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub struct Application {
     /// Its id, a UUID.
     pub client_id: String,
     /// A file with its secret; read whenever a token is asked for with it anew.
-    pub secret_file: String,
+    pub secret_file: PathBuf,
 }
 
 impl Installation {
@@ -203,7 +204,7 @@ impl AzureFactory {
             } => Source::TokenFile {
                 directory,
                 client_id,
-                file,
+                file: file.into(),
             },
             Auth::WorkloadIdentity {
                 directory,
