@@ -381,7 +381,10 @@ fn an_endpoint_of_aws_is_an_address() {
 fn vaults_beside_azures_own_are_addresses() {
     let list = [
         ("CLAVIGER_PROVIDERS__AZURE__VAULTS", "https://127.0.0.1:8443, https://vault.example"),
-        ("CLAVIGER_PROVIDERS__AZURE__APPLICATION__CLIENT_ID", "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"),
+        (
+            "CLAVIGER_PROVIDERS__AZURE__APPLICATION__CLIENT_ID",
+            "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+        ),
         ("CLAVIGER_PROVIDERS__AZURE__APPLICATION__SECRET_FILE", "/etc/claviger/application"),
     ];
     let azure = load(MINIMAL, &list).unwrap().providers.azure;

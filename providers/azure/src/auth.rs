@@ -77,7 +77,8 @@ pub(crate) const FORMS: &str = "one of {\"client_secret\": {\"directory\", \"cli
      {\"workload_identity\": {\"directory\", \"client_id\", \"token\"}}, {\"application\": {\"directory\"}}, {\"static\": {\"token\"}}";
 const RESERVED: &str = "nothing: the gateway's own identity is the operator's to lend, in the configuration";
 const NO_APPLICATION: &str = "nothing: the operator has set up no application for customers' directories (providers.azure.application)";
-const PAIR: &str = "an RSA certificate as PEM text, followed by its chain, whose private key `key` holds; the application knows its public part";
+const PAIR: &str =
+    "an RSA certificate as PEM text, followed by its chain, whose private key `key` holds; the application knows its public part";
 
 #[derive(Clone, Copy)]
 enum Form {
@@ -141,7 +142,11 @@ fn token(fields: &mut Fields<'_>) -> Option<Secrets> {
 }
 
 fn secret(fields: &mut Fields<'_>) -> Option<Secrets> {
-    one(fields, SECRET, "the value of one of the application's client secrets (not the secret's id)")
+    one(
+        fields,
+        SECRET,
+        "the value of one of the application's client secrets (not the secret's id)",
+    )
 }
 
 fn pair(fields: &mut Fields<'_>) -> Option<Secrets> {

@@ -88,7 +88,9 @@ mod tests {
     fn judged(challenge: &str) -> Result<(), Mismatch> {
         let expected = Expected {
             resource: "https://vault.azure.net".to_owned(),
-            authorities: ["https://login.microsoftonline.com/", "https://login.windows.net/"].map(str::to_owned).into(),
+            authorities: ["https://login.microsoftonline.com/", "https://login.windows.net/"]
+                .map(str::to_owned)
+                .into(),
             directory: Some(OWN.to_owned()),
         };
         expected.judge(challenge)
@@ -121,7 +123,10 @@ mod tests {
                 Mismatch::Resource,
             ),
             (of(&format!("https://login.evil.example/{OWN}"), vaults), Mismatch::Authority),
-            (of(&format!("https://login.microsoftonline.com.evil.example/{OWN}"), vaults), Mismatch::Authority),
+            (
+                of(&format!("https://login.microsoftonline.com.evil.example/{OWN}"), vaults),
+                Mismatch::Authority,
+            ),
             (of(&format!("http://login.microsoftonline.com/{OWN}"), vaults), Mismatch::Authority),
             (of("https://login.microsoftonline.com/common", vaults), Mismatch::Directory),
             (

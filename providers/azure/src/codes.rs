@@ -27,7 +27,13 @@ const fn again(kind: ErrorKind) -> Meaning {
 }
 
 /// Codes of a 403 by which a vault says that the identity has not the right.
-pub(crate) const DENIED: [&str; 5] = ["ForbiddenByRbac", "ForbiddenByPolicy", "AccessDenied", "AccessForbidden", "Forbidden"];
+pub(crate) const DENIED: [&str; 5] = [
+    "ForbiddenByRbac",
+    "ForbiddenByPolicy",
+    "AccessDenied",
+    "AccessForbidden",
+    "Forbidden",
+];
 
 const GRANT: &str = "The connection's identity has not the right at the vault: grant the role or the access policy that the connection's check \
                      prints. A new grant takes some minutes.";
@@ -43,14 +49,18 @@ const VAULT: &[(&str, Meaning)] = &[
         "ForbiddenByFirewall",
         never(
             ErrorKind::ProviderDenied,
-            Some("The vault's firewall does not let the gateway's address in: add it to the vault's networks (`az keyvault network-rule add`)."),
+            Some(
+                "The vault's firewall does not let the gateway's address in: add it to the vault's networks (`az keyvault network-rule add`).",
+            ),
         ),
     ),
     (
         "ForbiddenByConnection",
         never(
             ErrorKind::ProviderDenied,
-            Some("The vault takes calls over its private endpoints alone: have the gateway's network reach one, or open the vault's public access."),
+            Some(
+                "The vault takes calls over its private endpoints alone: have the gateway's network reach one, or open the vault's public access.",
+            ),
         ),
     ),
     (
@@ -64,28 +74,31 @@ const VAULT: &[(&str, Meaning)] = &[
         "KeyNotYetValid",
         never(
             ErrorKind::KeyState,
-            Some("The version of the key is not valid yet; its owner can move its activation date (`az keyvault key set-attributes --not-before`)."),
+            Some(
+                "The version of the key is not valid yet; its owner can move its activation date (`az keyvault key set-attributes --not-before`).",
+            ),
         ),
     ),
     (
         "KeyExpired",
         never(
             ErrorKind::KeyState,
-            Some("The version of the key has expired: rotate the key, or have its owner move the date (`az keyvault key set-attributes --expires`)."),
+            Some(
+                "The version of the key has expired: rotate the key, or have its owner move the date (`az keyvault key set-attributes --expires`).",
+            ),
         ),
     ),
     (
         "KeyOperationForbidden",
         never(
             ErrorKind::KeyState,
-            Some("The key's permitted operations lack this one: its owner can set them (`az keyvault key set-attributes --ops wrapKey unwrapKey`)."),
+            Some(
+                "The key's permitted operations lack this one: its owner can set them (`az keyvault key set-attributes --ops wrapKey unwrapKey`).",
+            ),
         ),
     ),
     ("KeyNotFound", never(ErrorKind::KeyNotFound, None)),
-    (
-        "ObjectIsDeletedButRecoverable",
-        never(ErrorKind::KeyState, Some(RECOVER)),
-    ),
+    ("ObjectIsDeletedButRecoverable", never(ErrorKind::KeyState, Some(RECOVER))),
     (
         "ObjectIsBeingDeleted",
         never(
@@ -124,7 +137,9 @@ pub(crate) fn meaning(status: u16, code: &str) -> Meaning {
         ),
         401 => never(
             ErrorKind::ProviderDenied,
-            Some("The vault does not take the connection's token: it has expired or was revoked, or is one of another directory or for another resource."),
+            Some(
+                "The vault does not take the connection's token: it has expired or was revoked, or is one of another directory or for another resource.",
+            ),
         ),
         403 => match code {
             "" => never(
@@ -151,11 +166,14 @@ pub(crate) fn meaning(status: u16, code: &str) -> Meaning {
 }
 
 const SECRET: &str = "Entra does not take the application's secret: it is wrong or has expired (the secret's value is wanted, not its id).";
-const CERTIFICATE: &str = "Entra does not take the application's certificate: add its public part to the application, and see that it has not expired.";
+const CERTIFICATE: &str =
+    "Entra does not take the application's certificate: add its public part to the application, and see that it has not expired.";
 const FEDERATED: &str = "Entra does not take the other issuer's token: it has expired, or the application has no federated credential with its issuer, \
                          subject and audience.";
-const NOBODY: &str = "The directory does not know the application: it must be made there, or an administrator of that directory must admit it.";
-const NOWHERE: &str = "There is no directory of that id in this cloud: compare the connection's setting `directory` with `az account show`.";
+const NOBODY: &str =
+    "The directory does not know the application: it must be made there, or an administrator of that directory must admit it.";
+const NOWHERE: &str =
+    "There is no directory of that id in this cloud: compare the connection's setting `directory` with `az account show`.";
 
 /// Each code of Entra's that says what to do.
 const ENTRA: &[(&str, &str)] = &[
@@ -174,7 +192,10 @@ const ENTRA: &[(&str, &str)] = &[
     ("AADSTS7000112", "The application is disabled in the directory."),
     ("AADSTS90002", NOWHERE),
     ("AADSTS900023", NOWHERE),
-    ("AADSTS53003", "A policy of the directory (conditional access) does not let the application in from here."),
+    (
+        "AADSTS53003",
+        "A policy of the directory (conditional access) does not let the application in from here.",
+    ),
 ];
 
 /// What a refusal of whoever gives out tokens means.

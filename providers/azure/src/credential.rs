@@ -92,9 +92,8 @@ fn text(secret: &Secret) -> AzureSecret {
 /// What a file of the operator's holds, without the line's end.
 pub(crate) async fn content(file: &Path) -> azure_core::Result<Secret> {
     let unreadable = || {
-        let lost = Lost::NoCredential(
-            "The file that the operator's settings name for this credential cannot be read, is empty or over 64 KiB.",
-        );
+        let lost =
+            Lost::NoCredential("The file that the operator's settings name for this credential cannot be read, is empty or over 64 KiB.");
         azure_core::Error::with_error(ErrorKind::Credential, lost, "no credential")
     };
     let metadata = tokio::fs::metadata(file).await.map_err(|_| unreadable())?;

@@ -3,8 +3,8 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::http::RawResponse;
+use azure_core::http::headers::{HeaderName, Headers};
 use claviger_provider::egress::SendError;
 use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
 use serde::Deserialize;
@@ -189,6 +189,7 @@ impl Failed {
                     SendError::TooLong | SendError::Elsewhere => ErrorKind::UpstreamProtocol,
                 },
                 Lost::Challenge(_) | Lost::NoCredential(_) => ErrorKind::Misconfigured,
+                Lost::Page(status) => codes::login(*status, "").kind,
                 Lost::Late => ErrorKind::UpstreamTimeout,
                 Lost::Form => ErrorKind::Internal,
             },
@@ -225,6 +226,14 @@ impl Failed {
                 Lost::Unsent(unsent) => unsent.into_error(doing).provider(ProviderKind::Azure),
                 Lost::Challenge(mismatch) => fault(kind, doing).advice(mismatch.advice()).source(Lost::Challenge(mismatch)),
                 Lost::NoCredential(advice) => fault(kind, doing).advice(advice),
+                Lost::Page(status) => {
+                    let meaning = codes::login(status, "");
+                    let error = fault(kind, doing).retry(meaning.retry).upstream_code(status.to_string());
+                    match meaning.advice {
+                        Some(advice) => error.advice(advice),
+                        None => error,
+                    }
+                }
                 Lost::Late => fault(kind, doing).retry(Retry::Backoff).source(Lost::Late),
                 Lost::Form => fault(kind, doing).source(Lost::Form),
             },

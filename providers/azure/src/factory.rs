@@ -133,7 +133,10 @@ impl AzureFactory {
         let login = match &settings.auth {
             Auth::ManagedIdentity { .. } => {
                 let (egress, destination) = machine()?;
-                let direct = Options { proxy: None, ..options.clone() };
+                let direct = Options {
+                    proxy: None,
+                    ..options.clone()
+                };
                 made(&egress, destination, direct)?
             }
             Auth::Static {}
@@ -234,7 +237,10 @@ impl AzureFactory {
 /// The way to where a machine in Azure asks for its identity: a service on this very machine or
 /// host, which no tenant's address may lead to. Only the operator's connections have it.
 fn machine() -> Result<(Egress, Destination), Error> {
-    let ranges = [Ipv4Net::new_assert([169, 254, 169, 254].into(), 32), Ipv4Net::new_assert([127, 0, 0, 0].into(), 8)];
+    let ranges = [
+        Ipv4Net::new_assert([169, 254, 169, 254].into(), 32),
+        Ipv4Net::new_assert([127, 0, 0, 0].into(), 8),
+    ];
     let egress = Egress::new(EgressPolicy {
         allow: ranges.into_iter().map(IpNet::from).collect(),
         allow_plain_http: true,

@@ -97,8 +97,12 @@ fn specification(kind: &KeyType, modulus: Option<&[u8]>) -> Result<KeySpec, &'st
                 .find(|spec| bits.is_some() && oaep::bits(*spec) == bits)
                 .ok_or("The RSA key has another size. Adopt one of 3072 or 4096 bits, and name the specification rsa-3072 or rsa-4096.")
         }
-        KeyType::Ec | KeyType::EcHsm => Err("The key is on an elliptic curve, for signatures alone. Adopt an RSA key, or an AES key of a Managed HSM."),
-        KeyType::Oct | KeyType::UnknownValue(_) => Err("The key's type is not known here. Adopt an RSA key, or an AES key of a Managed HSM."),
+        KeyType::Ec | KeyType::EcHsm => {
+            Err("The key is on an elliptic curve, for signatures alone. Adopt an RSA key, or an AES key of a Managed HSM.")
+        }
+        KeyType::Oct | KeyType::UnknownValue(_) => {
+            Err("The key's type is not known here. Adopt an RSA key, or an AES key of a Managed HSM.")
+        }
     }
 }
 

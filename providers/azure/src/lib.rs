@@ -19,6 +19,7 @@ mod provider;
 mod session;
 mod settings;
 mod transport;
+mod way;
 mod way_out;
 
 pub use factory::{Application, AzureFactory, Installation};

@@ -84,9 +84,8 @@ impl AzureProvider {
         match (spec, self.vault.service, self.hsm) {
             (KeySpec::Aes256, _, _) => KeyType::OctHsm,
             (KeySpec::Rsa3072 | KeySpec::Rsa4096, Service::KeyVault, false) => KeyType::Rsa,
-            (KeySpec::Rsa3072 | KeySpec::Rsa4096, Service::ManagedHsm, _) | (KeySpec::Rsa3072 | KeySpec::Rsa4096, Service::KeyVault, true) => {
-                KeyType::RsaHsm
-            }
+            (KeySpec::Rsa3072 | KeySpec::Rsa4096, Service::ManagedHsm, _)
+            | (KeySpec::Rsa3072 | KeySpec::Rsa4096, Service::KeyVault, true) => KeyType::RsaHsm,
         }
     }
 
@@ -144,21 +143,33 @@ impl AzureProvider {
             .vault
             .named(text)
             .map_err(|hint| fault(ErrorKind::InvalidInput, doing).advice(hint.0))?;
-        let key = self.look_up(&name, doing).await.map_err(|error| match error.kind {
-            ErrorKind::KeyNotFound => error.advice("There is no key of that name in the connection's vault."),
-            _ => error,
-        })?;
-        key.usable()?;
-        // Whether there is no tag, or another tenant's, is nobody's business.
-        if key.current.tags.get(TENANT_TAG).map(String::as_str) != Some(cx.tenant.to_string().as_str()) {
-            return Err(fault(ErrorKind::InvalidInput, doing).advice(UNPROVEN));
-        }
-        self.canary(&key.name, &key.current.version, key.spec).await.map_err(|error| match error.kind {
-            // Azure does not tell how long an AES key is.
-            ErrorKind::InvalidInput | ErrorKind::CiphertextRejected => {
-                error.advice("The vault does not wrap with this key as its type says: an AES key must have 256 bits.")
+        let unproven = || fault(ErrorKind::InvalidInput, doing).advice(UNPROVEN);
+        let told = match self.client.get_key(name.as_str(), None).await {
+            Ok(response) => response.into_model().map_err(|error| Failed::of(error).into_error(doing))?,
+            Err(error) => {
+                let error = self.refused(Failed::of(error), &name, doing).await;
+                return Err(match (error.kind == ErrorKind::KeyNotFound, self.shared) {
+                    (true, false) => error.advice("There is no key of that name in the connection's vault."),
+                    // In a vault that may be another customer's nobody learns which names there are.
+                    (true, true) => unproven(),
+                    (false, _) => error,
+                });
             }
-            _ => error,
+        };
+        // Whether there is no tag, or another tenant's, is nobody's business; nor is anything else of
+        // the key before.
+        let tagged = told.tags.as_ref().and_then(|tags| tags.get(TENANT_TAG));
+        if tagged.map(String::as_str) != Some(cx.tenant.to_string().as_str()) {
+            return Err(unproven());
+        }
+        let key = Key::of(told, &self.vault, &name, self.aes)?;
+        key.usable()?;
+        self.canary(&key.name, &key.current.version, key.spec).await.map_err(|error| {
+            // Azure does not tell how long an AES key is.
+            if matches!(error.kind, ErrorKind::InvalidInput | ErrorKind::CiphertextRejected) {
+                return error.advice("The vault does not wrap with this key as its type says: an AES key must have 256 bits.");
+            }
+            error
         })?;
         let versions = self.versions(&key.name, doing).await?;
         Ok(key.describe(&self.vault, versions))
@@ -245,8 +256,5 @@ fn switched(enabled: bool) -> KeyAttributes {
 }
 
 fn tags(tenant: TenantId, id: KeyId) -> HashMap<String, String> {
-    HashMap::from([
-        (TENANT_TAG.to_owned(), tenant.to_string()),
-        (KEY_TAG.to_owned(), id.to_string()),
-    ])
+    HashMap::from([(TENANT_TAG.to_owned(), tenant.to_string()), (KEY_TAG.to_owned(), id.to_string())])
 }

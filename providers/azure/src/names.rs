@@ -83,7 +83,9 @@ impl Vault {
                 if let Some(name) = name {
                     return match vault_name(name) {
                         true => Ok((service, cloud)),
-                        false => Err(Hint("a vault's name of 3 to 24 lower-case letters, digits and hyphens before the cloud's suffix")),
+                        false => Err(Hint(
+                            "a vault's name of 3 to 24 lower-case letters, digits and hyphens before the cloud's suffix",
+                        )),
                     };
                 }
             }
@@ -160,7 +162,9 @@ impl Vault {
                 "Leave the version out: https://VAULT/keys/NAME. All versions of the key are adopted.",
             )),
             (Some(name), None) => Ok(name),
-            (None, _) => Err(Hint("A key's name has letters, digits and hyphens, at most 127: https://VAULT/keys/NAME.")),
+            (None, _) => Err(Hint(
+                "A key's name has letters, digits and hyphens, at most 127: https://VAULT/keys/NAME.",
+            )),
         }
     }
 }
@@ -235,7 +239,11 @@ mod tests {
             ("https://acme-2.vault.azure.net/", Service::KeyVault, Cloud::Public),
             ("https://acme.managedhsm.azure.net", Service::ManagedHsm, Cloud::Public),
             ("https://acme.vault.usgovcloudapi.net", Service::KeyVault, Cloud::UsGovernment),
-            ("https://acme.managedhsm.usgovcloudapi.net", Service::ManagedHsm, Cloud::UsGovernment),
+            (
+                "https://acme.managedhsm.usgovcloudapi.net",
+                Service::ManagedHsm,
+                Cloud::UsGovernment,
+            ),
             ("https://acme.vault.azure.cn", Service::KeyVault, Cloud::China),
             ("https://acme.managedhsm.azure.cn", Service::ManagedHsm, Cloud::China),
         ] {
@@ -288,7 +296,10 @@ mod tests {
             ("", "a key's name"),
             ("my_key", "a key's name"),
             ("orders/1", "a key's name"),
-            (&format!("https://acme.vault.azure.net/keys/orders/{version}"), "Leave the version out"),
+            (
+                &format!("https://acme.vault.azure.net/keys/orders/{version}"),
+                "Leave the version out",
+            ),
             ("https://acme.vault.azure.net/keys/orders/1", "Leave the version out"),
             ("https://acme.vault.azure.net/secrets/orders", "a secret"),
             ("https://acme.vault.azure.net/certificates/orders", "a certificate"),

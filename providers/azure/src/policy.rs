@@ -32,8 +32,14 @@ const HSM: [&str; 4] = [
 ];
 
 fn hsm_actions(aes: Symmetric) -> Vec<&'static str> {
-    let wraps = ["Microsoft.KeyVault/managedHsm/keys/wrap/action", "Microsoft.KeyVault/managedHsm/keys/unwrap/action"];
-    let encrypts = ["Microsoft.KeyVault/managedHsm/keys/encrypt/action", "Microsoft.KeyVault/managedHsm/keys/decrypt/action"];
+    let wraps = [
+        "Microsoft.KeyVault/managedHsm/keys/wrap/action",
+        "Microsoft.KeyVault/managedHsm/keys/unwrap/action",
+    ];
+    let encrypts = [
+        "Microsoft.KeyVault/managedHsm/keys/encrypt/action",
+        "Microsoft.KeyVault/managedHsm/keys/decrypt/action",
+    ];
     let more: &[&str] = match aes {
         Symmetric::KeyWrap => &[],
         Symmetric::Gcm => &encrypts,

@@ -33,17 +33,27 @@ pub(crate) async fn probe(provider: &AzureProvider, cx: &OpContext, keks: &[Kek]
     }
     rights.extend(try_join_all(keks.iter().map(|kek| canary(provider, kek))).await?);
     let makes = |operation: &str| operation != "create_key" || !provider.shared;
-    rights.extend(UNTRIED.iter().filter(|(operation, _)| makes(operation)).map(|(operation, right)| RightReport {
-        operation,
-        finding: Finding::NotTestable,
-        how: format!("Azure has no dry run of it; it needs {right}"),
-        advice: None,
-    }));
+    rights.extend(
+        UNTRIED
+            .iter()
+            .filter(|(operation, _)| makes(operation))
+            .map(|(operation, right)| RightReport {
+                operation,
+                finding: Finding::NotTestable,
+                how: format!("Azure has no dry run of it; it needs {right}"),
+                advice: None,
+            }),
+    );
     for kek in keks {
         rights.extend(tag(provider, cx, kek).await);
     }
     Ok(Probe {
-        detail: format!("{} {} as {}", provider.vault.service.name(), provider.vault.base(), provider.identity),
+        detail: format!(
+            "{} {} as {}",
+            provider.vault.service.name(),
+            provider.vault.base(),
+            provider.identity
+        ),
         rights,
         policy: Some(policy::printed(provider, cx.tenant)),
     })

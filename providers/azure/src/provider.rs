@@ -4,35 +4,18 @@ use async_trait::async_trait;
 use azure_core::http::RequestContent;
 use azure_security_keyvault_keys::KeyClient;
 use azure_security_keyvault_keys::models::{
-    EncryptionAlgorithm, KeyClientEncryptOptions, KeyClientWrapKeyOptions, KeyOperationParameters, KeyOperationResult,
+    KeyClientEncryptOptions, KeyClientGetKeyOptions, KeyClientWrapKeyOptions, KeyOperationParameters, KeyOperationResult,
 };
 use claviger_provider::{
-    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyRequest,
-    KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, Secret, Wrapped, oaep,
+    BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyRequest, KeySpec,
+    OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, Secret, Wrapped,
 };
 
 use crate::cloud::Service;
 use crate::errors::{Failed, fault, request_id};
 use crate::names::{KeyName, Vault, Version};
 use crate::settings::Symmetric;
-
-/// The most bytes of one wrap under an AES key: the longest data key that the gateway makes. What
-/// more a Managed HSM takes, Azure does not say.
-const MAX_AES: usize = 64;
-/// AES key wrap works on halves of a block, at least two (RFC 3394, section 2).
-const KW_UNIT: usize = 8;
-/// What it adds.
-const KW_MORE: usize = 8;
-/// The nonce and the tag of AES-GCM.
-const IV: usize = 12;
-const TAG: usize = 16;
-/// The one length of a data key at which a Managed HSM was seen to add a byte under RSA.
-const PADDED: usize = 32;
-
-/// The most bytes of one wrap under a key of a specification.
-fn max_plaintext(spec: KeySpec) -> usize {
-    oaep::max_plaintext(spec).unwrap_or(MAX_AES)
-}
+use crate::way::{IV, KW_MORE, PADDED, TAG, Way, exact, kw_fits, max_plaintext, split};
 
 /// What a connection to a service can do.
 pub(crate) fn capabilities(service: Service, aes: Symmetric) -> Capabilities {
@@ -75,79 +58,10 @@ pub struct AzureProvider {
     pub(crate) identity: String,
 }
 
-/// How this provider wraps: what it writes, and so what it opens.
-#[derive(Clone, Copy)]
-enum Way {
-    RsaOaep256,
-    KeyWrap,
-    Gcm,
-}
-
-impl Way {
-    const fn of(spec: KeySpec, aes: Symmetric) -> Self {
-        match (spec, aes) {
-            (KeySpec::Rsa3072 | KeySpec::Rsa4096, _) => Self::RsaOaep256,
-            (KeySpec::Aes256, Symmetric::KeyWrap) => Self::KeyWrap,
-            (KeySpec::Aes256, Symmetric::Gcm) => Self::Gcm,
-        }
-    }
-
-    const fn written(algorithm: Algorithm) -> Option<Self> {
-        match algorithm {
-            Algorithm::RsaOaep256 => Some(Self::RsaOaep256),
-            Algorithm::A256Kw => Some(Self::KeyWrap),
-            Algorithm::Aes256Gcm => Some(Self::Gcm),
-            Algorithm::ProviderOpaque | Algorithm::A256Kwp | Algorithm::Xaes256Gcm | Algorithm::CborGcm | Algorithm::RsaOaep1 => None,
-        }
-    }
-
-    const fn algorithm(self) -> Algorithm {
-        match self {
-            Self::RsaOaep256 => Algorithm::RsaOaep256,
-            Self::KeyWrap => Algorithm::A256Kw,
-            Self::Gcm => Algorithm::Aes256Gcm,
-        }
-    }
-
-    const fn azure(self) -> EncryptionAlgorithm {
-        match self {
-            Self::RsaOaep256 => EncryptionAlgorithm::RsaOaep256,
-            Self::KeyWrap => EncryptionAlgorithm::A256Kw,
-            Self::Gcm => EncryptionAlgorithm::A256Gcm,
-        }
-    }
-
-    /// How long what it makes of so many bytes is.
-    fn wrapped_len(self, spec: KeySpec, len: usize) -> usize {
-        match self {
-            Self::RsaOaep256 => oaep::bits(spec).unwrap_or_default() / 8,
-            Self::KeyWrap => len + KW_MORE,
-            Self::Gcm => IV + len + TAG,
-        }
-    }
-}
-
 /// What came of one operation with a key.
 struct Operated {
     result: KeyOperationResult,
     request_id: Option<String>,
-}
-
-/// The parts of what AES-GCM made, as an envelope carries them.
-fn split(ciphertext: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let (iv, rest) = ciphertext.split_at_checked(IV)?;
-    let (body, tag) = rest.split_at_checked(rest.len().checked_sub(TAG)?)?;
-    (!body.is_empty()).then_some((iv, body, tag))
-}
-
-/// The data key in an answer of `len` bytes, where that is known. A Managed HSM was seen to take
-/// the padding of base64 for a zero byte at the end: exactly that one is taken off.
-fn exact(mut bytes: Vec<u8>, len: usize) -> Option<Secret> {
-    if bytes.len() == len + 1 && bytes.last() == Some(&0) {
-        bytes.truncate(len);
-    }
-    let dek = Secret::new(bytes);
-    (dek.len() == len).then_some(dek)
 }
 
 impl AzureProvider {
@@ -224,7 +138,11 @@ impl AzureProvider {
         let ciphertext = match way {
             Way::Gcm => {
                 let iv = operated.result.iv.filter(|iv| iv.len() == IV).ok_or_else(nonsense)?;
-                let tag = operated.result.authentication_tag.filter(|tag| tag.len() == TAG).ok_or_else(nonsense)?;
+                let tag = operated
+                    .result
+                    .authentication_tag
+                    .filter(|tag| tag.len() == TAG)
+                    .ok_or_else(nonsense)?;
                 [iv, value, tag].concat()
             }
             Way::RsaOaep256 | Way::KeyWrap => value,
@@ -239,6 +157,17 @@ impl AzureProvider {
             key_material: None,
             upstream_request_id,
         })
+    }
+
+    /// Whether a version could have wrapped so; also where nobody can tell.
+    async fn could_have(&self, name: &KeyName, version: &Version, way: Way) -> bool {
+        let options = KeyClientGetKeyOptions {
+            key_version: Some(version.as_str().to_owned()),
+            ..KeyClientGetKeyOptions::default()
+        };
+        let told = self.client.get_key(name.as_str(), Some(options)).await;
+        told.and_then(azure_core::http::Response::into_model)
+            .map_or(true, |key| way.of_key(&key))
     }
 
     /// What came of an operation; a key that is not found may be one that was deleted softly.
@@ -301,8 +230,13 @@ impl AzureProvider {
         let operated = match sent {
             Err(error) => {
                 let failed = Failed::of(error);
-                // Of all that is sent, only the ciphertext can be wrong.
-                if failed.code() == Some("BadParameter") {
+                // Of all that is sent, only the ciphertext can be wrong, or the way that it claims.
+                let wrong = match failed.code() {
+                    Some("BadParameter") => true,
+                    Some("KeyOperationForbidden") => !self.could_have(&name, &version, way).await,
+                    Some(_) | None => false,
+                };
+                if wrong {
                     return Err(rejected(doing));
                 }
                 return Err(self.refused(failed, &name, doing).await);
@@ -323,11 +257,6 @@ impl AzureProvider {
             (None, false) => Ok(Secret::new(bytes)),
         }
     }
-}
-
-/// Whether AES key wrap takes a key of so many bytes.
-const fn kw_fits(len: usize) -> bool {
-    len >= 2 * KW_UNIT && len.is_multiple_of(KW_UNIT)
 }
 
 /// A body, as the SDK sends it.

@@ -101,7 +101,11 @@ impl TokenCredential for Session {
         match timeout(PATIENCE, self.token()).await {
             // Whatever went wrong, the SDK's own credentials mark it as theirs; so do we.
             Ok(result) => result.map_err(|error| azure_core::Error::with_error(ErrorKind::Credential, error, "no token")),
-            Err(_) => Err(azure_core::Error::with_error(ErrorKind::Credential, self.source.silent(), "no token")),
+            Err(_) => Err(azure_core::Error::with_error(
+                ErrorKind::Credential,
+                self.source.silent(),
+                "no token",
+            )),
         }
     }
 }

@@ -24,6 +24,9 @@ pub(crate) enum Lost {
     /// There is no credential to show, and what to do.
     #[error("no credential")]
     NoCredential(&'static str),
+    /// Whoever gives out tokens answered with a page, under this status.
+    #[error("a page instead of a token (status {0})")]
+    Page(u16),
     /// Nobody gave out a token in time.
     #[error("no token in time")]
     Late,
@@ -71,6 +74,11 @@ impl Transport {
             && let Some(door) = &self.door
         {
             door.look(request, &answer.headers)?;
+        }
+        // The SDK would say of it only that it cannot be read.
+        let readable = || serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_ok();
+        if self.door.is_none() && !answer.status.is_success() && !readable() {
+            return Err(Lost::Page(answer.status.as_u16()));
         }
         let body = std::mem::take(&mut *answer.body);
         let status = StatusCode::from(answer.status.as_u16());
@@ -136,10 +144,7 @@ fn received(headers: &HeaderMap) -> Headers {
     let mut received = Headers::new();
     for (name, value) in headers {
         if let Ok(value) = value.to_str() {
-            received.insert(
-                HeaderName::from(name.as_str().to_owned()),
-                HeaderValue::from(value.to_owned()),
-            );
+            received.insert(HeaderName::from(name.as_str().to_owned()), HeaderValue::from(value.to_owned()));
         }
     }
     received

@@ -2,15 +2,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use claviger_provider::{Algorithm, BoundContext, Wrapped};
+use claviger_provider::{BoundContext, Wrapped};
 use serde_json::json;
 
 use crate::client::API_VERSION;
 use crate::names::{Vault, Version};
-
-/// The nonce and the tag of AES-GCM, at the ends of a ciphertext.
-const IV: usize = 12;
-const TAG: usize = 16;
+use crate::way::{Way, split};
 
 /// The commands. The last prints the data key in base64. `authority` is where an installation's
 /// own vaults have their tokens from.
@@ -24,23 +21,21 @@ pub(crate) fn way_out(vault: &Vault, authority: Option<&str>, resource: &str, wr
     let bytes = |bytes: &[u8]| format!("b64decode(\"{}\")", STANDARD.encode(bytes));
     let web = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let ciphertext = wrapped.ciphertext.as_slice();
-    let (operation, body, call) = match wrapped.algorithm {
-        Algorithm::RsaOaep256 | Algorithm::A256Kw => {
-            let (word, constant) = match wrapped.algorithm {
-                Algorithm::A256Kw => ("A256KW", "aes_256"),
-                _ => ("RSA-OAEP-256", "rsa_oaep_256"),
-            };
-            (
-                "unwrapkey",
-                json!({"alg": word, "value": web(ciphertext)}),
-                format!("unwrap_key(KeyWrapAlgorithm.{constant}, {}).key", bytes(ciphertext)),
-            )
-        }
-        Algorithm::Aes256Gcm => {
-            let Some((iv, rest)) = ciphertext.split_at_checked(IV) else {
-                return Vec::new();
-            };
-            let Some((value, tag)) = rest.len().checked_sub(TAG).and_then(|at| rest.split_at_checked(at)) else {
+    let Some(way) = Way::written(wrapped.algorithm) else {
+        return Vec::new();
+    };
+    let unwrap = |word: &str, constant: &str| {
+        (
+            "unwrapkey",
+            json!({"alg": word, "value": web(ciphertext)}),
+            format!("unwrap_key(KeyWrapAlgorithm.{constant}, {}).key", bytes(ciphertext)),
+        )
+    };
+    let (operation, body, call) = match way {
+        Way::RsaOaep256 => unwrap("RSA-OAEP-256", "rsa_oaep_256"),
+        Way::KeyWrap => unwrap("A256KW", "aes_256"),
+        Way::Gcm => {
+            let Some((iv, value, tag)) = split(ciphertext) else {
                 return Vec::new();
             };
             (
@@ -55,9 +50,6 @@ pub(crate) fn way_out(vault: &Vault, authority: Option<&str>, resource: &str, wr
                 ),
             )
         }
-        Algorithm::ProviderOpaque | Algorithm::A256Kwp | Algorithm::Xaes256Gcm | Algorithm::CborGcm | Algorithm::RsaOaep1 => {
-            return Vec::new();
-        }
     };
     // Outside Azure's clouds neither the authority nor the vault's host is one that the client knows.
     let (login, verified) = match authority {
@@ -71,7 +63,7 @@ pub(crate) fn way_out(vault: &Vault, authority: Option<&str>, resource: &str, wr
         None => (String::new(), ""),
     };
     let mut commands = vec![
-        format!("# With Azure's command line, which prints the data key in base64url without padding:"),
+        "# With Azure's command line, which prints the data key in base64url without padding:".to_owned(),
         format!(
             "# az rest --method post --resource {resource} --url '{id}/{operation}?api-version={API_VERSION}' --body '{body}' --query value \
              --output tsv"

@@ -59,7 +59,11 @@ fn what_is_shown_holds_no_secret() {
         let parsed = parse(&base(auth), SettingsOrigin::Tenant).unwrap();
         let kept: Vec<&str> = parsed.secrets.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(kept, names);
-        assert!(!parsed.public.contains("the-secret") && !parsed.public.contains("PRIVATE KEY"), "{}", parsed.public);
+        assert!(
+            !parsed.public.contains("the-secret") && !parsed.public.contains("PRIVATE KEY"),
+            "{}",
+            parsed.public
+        );
         assert!(!parsed.public.contains(&DIRECTORY.to_uppercase()), "{}", parsed.public);
     }
 }
@@ -99,9 +103,21 @@ fn every_mistake_is_told_with_what_belongs_there() {
         (json!([]), "", "an object"),
         (json!({"auth": with_secret()}), "/vault", "https://NAME.vault.azure.net"),
         (json!({"vault": "https://acme.vault.azure.net"}), "/auth", "client_secret"),
-        (json!({"vault": "acme", "auth": with_secret()}), "/vault", "https://NAME.vault.azure.net"),
-        (json!({"vault": "https://10.0.0.1", "auth": with_secret()}), "/vault", "https://NAME.vault.azure.net"),
-        (json!({"vault": "https://acme.vault.azure.net/keys/a", "auth": with_secret()}), "/vault", "without a path"),
+        (
+            json!({"vault": "acme", "auth": with_secret()}),
+            "/vault",
+            "https://NAME.vault.azure.net",
+        ),
+        (
+            json!({"vault": "https://10.0.0.1", "auth": with_secret()}),
+            "/vault",
+            "https://NAME.vault.azure.net",
+        ),
+        (
+            json!({"vault": "https://acme.vault.azure.net/keys/a", "auth": with_secret()}),
+            "/vault",
+            "without a path",
+        ),
         (beside(json!({"hsm": "yes"})), "/hsm", "true or false"),
         (beside(json!({"aes_algorithm": "A256KW"})), "/aes_algorithm", "a Key Vault has none"),
         (beside(json!({"ca": "no certificate"})), "/ca", "PEM"),
@@ -111,10 +127,22 @@ fn every_mistake_is_told_with_what_belongs_there() {
         (auth(json!("token")), "/auth", "client_secret"),
         (auth(json!({})), "/auth", "client_secret"),
         (auth(json!({"password": {}})), "/auth", "client_secret"),
-        (auth(json!({"static": {"token": "a"}, "client_secret": {}})), "/auth", "client_secret"),
+        (
+            auth(json!({"static": {"token": "a"}, "client_secret": {}})),
+            "/auth",
+            "client_secret",
+        ),
         (auth(json!({"static": {}})), "/auth/static/token", "a token"),
-        (auth(json!({"static": {"token": "two words"}})), "/auth/static/token", "without spaces"),
-        (auth(json!({"client_secret": application(json!({}))})), "/auth/client_secret/secret", "client secrets"),
+        (
+            auth(json!({"static": {"token": "two words"}})),
+            "/auth/static/token",
+            "without spaces",
+        ),
+        (
+            auth(json!({"client_secret": application(json!({}))})),
+            "/auth/client_secret/secret",
+            "client secrets",
+        ),
         (
             auth(json!({"client_secret": {"directory": "contoso.com", "client_id": CLIENT, "secret": "s"}})),
             "/auth/client_secret/directory",
@@ -140,8 +168,16 @@ fn every_mistake_is_told_with_what_belongs_there() {
             "/auth/workload_identity/token_file",
             "only the operator's",
         ),
-        (auth(json!({"application": {"directory": DIRECTORY}})), "/auth/application", "providers.azure.application"),
-        (auth(json!({"managed_identity": {}})), "/auth/managed_identity", "the operator's to lend"),
+        (
+            auth(json!({"application": {"directory": DIRECTORY}})),
+            "/auth/application",
+            "providers.azure.application",
+        ),
+        (
+            auth(json!({"managed_identity": {}})),
+            "/auth/managed_identity",
+            "the operator's to lend",
+        ),
     ] {
         let wrong = parse(&settings, SettingsOrigin::Tenant).unwrap_err();
         let told = wrong.iter().find(|wrong| wrong.pointer == pointer && wrong.expected.contains(says));

@@ -35,7 +35,11 @@ async fn rights_are_tried_without_changing_anything() {
     for operation in ["create_key", "rotate", "set_state"] {
         assert_eq!(finding(&probe, operation), Finding::NotTestable, "{operation}");
     }
-    assert!(probe.detail.contains("Managed HSM") && probe.detail.contains(CLIENT), "{}", probe.detail);
+    assert!(
+        probe.detail.contains("Managed HSM") && probe.detail.contains(CLIENT),
+        "{}",
+        probe.detail
+    );
     let acts = |asked: &claviger_fake::Asked| {
         let wraps = asked.path.ends_with("wrapkey");
         asked.method != "GET" && !wraps
@@ -73,7 +77,10 @@ async fn a_check_says_when_the_key_lost_its_tag_or_is_gone() {
     owner(&bench, "DELETE", &kek.key.id, Value::Null).await;
     let probe = provider.probe(&cx(), &[kek]).await.unwrap();
     let canary = probe.rights.iter().find(|right| right.operation == "canary").unwrap();
-    assert!(canary.finding == Finding::Denied && canary.advice.as_ref().unwrap().contains("recover"), "{canary:?}");
+    assert!(
+        canary.finding == Finding::Denied && canary.advice.as_ref().unwrap().contains("recover"),
+        "{canary:?}"
+    );
 }
 
 #[tokio::test]
@@ -84,7 +91,10 @@ async fn a_check_fails_where_the_vault_is_out_of_order_or_takes_no_token() {
     assert_eq!(provider.probe(&cx(), &[]).await.unwrap_err().kind, ErrorKind::UpstreamUnavailable);
     bench.fake.switches().faults.set(Vec::new());
     bench.fake.access().register(CLIENT, Application::default());
-    assert_eq!(bench.connect(Place::Vault).probe(&cx(), &[]).await.unwrap_err().kind, ErrorKind::ProviderDenied);
+    assert_eq!(
+        bench.connect(Place::Vault).probe(&cx(), &[]).await.unwrap_err().kind,
+        ErrorKind::ProviderDenied
+    );
 }
 
 #[tokio::test]
@@ -94,7 +104,11 @@ async fn the_printed_access_policy_is_enough_and_not_too_much() {
         let provider = bench.connect(place);
         let printed = provider.probe(&cx(), &[]).await.unwrap().policy.unwrap();
         assert!(printed.contains(&format!("claviger-tenant={}", cx().tenant)), "{printed}");
-        let wraps: &[&str] = if place == Place::HsmGcm { &["encrypt", "decrypt"] } else { &["wrapKey", "unwrapKey"] };
+        let wraps: &[&str] = if place == Place::HsmGcm {
+            &["encrypt", "decrypt"]
+        } else {
+            &["wrapKey", "unwrapKey"]
+        };
         let all = [&["get", "list"], wraps, &["create", "update", "rotate"]].concat();
         if place == Place::Vault {
             assert!(printed.contains(&format!("--key-permissions {}\n", all.join(" "))), "{printed}");

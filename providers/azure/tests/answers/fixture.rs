@@ -18,7 +18,10 @@ pub fn cx() -> OpContext {
 }
 
 pub fn context() -> BoundContext {
-    BoundContext::new([("table".to_owned(), "orders".to_owned())].into(), b"\xa1\x65table\x66orders".to_vec())
+    BoundContext::new(
+        [("table".to_owned(), "orders".to_owned())].into(),
+        b"\xa1\x65table\x66orders".to_vec(),
+    )
 }
 
 pub fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
@@ -78,7 +81,10 @@ pub fn fault(bench: &Bench, path: &str, act: Act) {
 pub fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Act {
     Act::Answer {
         status,
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
         body: body.to_owned(),
     }
 }

@@ -36,7 +36,10 @@ async fn a_key_vault_has_no_aes_keys() {
         .create_key(&cx(), &request(KeySpec::Aes256, None))
         .await
         .unwrap_err();
-    assert!(error.kind == ErrorKind::Unsupported && error.advice.unwrap().contains("Managed HSM"), "{error}");
+    assert!(
+        error.kind == ErrorKind::Unsupported && error.advice.unwrap().contains("Managed HSM"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -46,10 +49,19 @@ async fn a_key_is_adopted_by_each_of_its_names_with_all_versions() {
     let url = bench.fake.url();
     let name = owners_key(&bench, &url, json!({})).await;
     owner(&bench, "POST", &format!("{url}/keys/{name}/rotate"), json!({})).await;
-    for text in [name.clone(), format!("{url}/keys/{name}"), format!("{url}/keys/{name}/"), name.to_uppercase()] {
+    for text in [
+        name.clone(),
+        format!("{url}/keys/{name}"),
+        format!("{url}/keys/{name}/"),
+        name.to_uppercase(),
+    ] {
         let key = provider.create_key(&cx(), &request(KeySpec::Rsa3072, Some(&text))).await.unwrap();
         // One key has one id, however it was named.
-        assert_eq!((key.id.as_str(), key.versions.len(), key.primary), (format!("{url}/keys/{name}").as_str(), 2, 1), "{text}");
+        assert_eq!(
+            (key.id.as_str(), key.versions.len(), key.primary),
+            (format!("{url}/keys/{name}").as_str(), 2, 1),
+            "{text}"
+        );
     }
 }
 
@@ -66,26 +78,49 @@ async fn what_cannot_be_adopted_says_why() {
         (format!("{url}/certificates/orders").as_str(), "a certificate"),
         ("https://other.vault.azure.net/keys/orders", "another vault"),
     ] {
-        let error = provider.create_key(&cx(), &request(KeySpec::Rsa3072, Some(text))).await.unwrap_err();
+        let error = provider
+            .create_key(&cx(), &request(KeySpec::Rsa3072, Some(text)))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidInput, "{text}: {error}");
         assert!(error.advice.unwrap().contains(says), "{text}: {:?}", error.advice);
     }
-    let error = provider.create_key(&cx(), &request(KeySpec::Rsa3072, Some("nobodys"))).await.unwrap_err();
+    let error = provider
+        .create_key(&cx(), &request(KeySpec::Rsa3072, Some("nobodys")))
+        .await
+        .unwrap_err();
     assert!(error.kind == ErrorKind::KeyNotFound && error.advice.is_some(), "{error}");
     let hour = 3600;
-    let now = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()).unwrap();
+    let now = i64::try_from(
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs(),
+    )
+    .unwrap();
     for (more, kind, says) in [
         (json!({"tags": {}}), ErrorKind::InvalidInput, "claviger-tenant"),
-        (json!({"tags": {"claviger-tenant": "0b".repeat(16)}}), ErrorKind::InvalidInput, "claviger-tenant"),
+        (
+            json!({"tags": {"claviger-tenant": "0b".repeat(16)}}),
+            ErrorKind::InvalidInput,
+            "claviger-tenant",
+        ),
         (json!({"key_size": 2048}), ErrorKind::InvalidInput, "3072"),
         (json!({"kty": "EC"}), ErrorKind::InvalidInput, "elliptic curve"),
-        (json!({"key_ops": ["encrypt", "decrypt", "wrapKey"]}), ErrorKind::InvalidInput, "wrapKey"),
+        (
+            json!({"key_ops": ["encrypt", "decrypt", "wrapKey"]}),
+            ErrorKind::InvalidInput,
+            "wrapKey",
+        ),
         (json!({"attributes": {"enabled": false}}), ErrorKind::KeyState, "--enabled true"),
         (json!({"attributes": {"nbf": now + hour}}), ErrorKind::KeyState, "--not-before"),
         (json!({"attributes": {"exp": now - hour}}), ErrorKind::KeyState, "--expires"),
     ] {
         let name = owners_key(&bench, &url, more.clone()).await;
-        let error = provider.create_key(&cx(), &request(KeySpec::Rsa3072, Some(&name))).await.unwrap_err();
+        let error = provider
+            .create_key(&cx(), &request(KeySpec::Rsa3072, Some(&name)))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, kind, "{more}: {error}");
         assert!(error.advice.unwrap().contains(says), "{more}: {:?}", error.advice);
     }
@@ -99,14 +134,23 @@ async fn an_aes_key_of_another_length_is_found_out() {
         let provider = bench.connect(place);
         let of = |bits: u16| json!({"kty": "oct-HSM", "key_size": bits, "key_ops": operations});
         let short = owners_key(&bench, &url, of(128)).await;
-        let error = provider.create_key(&cx(), &request(KeySpec::Aes256, Some(&short))).await.unwrap_err();
-        assert!(error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("256 bits"), "{error}");
+        let error = provider
+            .create_key(&cx(), &request(KeySpec::Aes256, Some(&short)))
+            .await
+            .unwrap_err();
+        assert!(
+            error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("256 bits"),
+            "{error}"
+        );
         let right = owners_key(&bench, &url, of(256)).await;
         provider.create_key(&cx(), &request(KeySpec::Aes256, Some(&right))).await.unwrap();
         // Each way to wrap needs its own operations.
         let other = bench.connect(if place == Place::Hsm { Place::HsmGcm } else { Place::Hsm });
         let error = other.create_key(&cx(), &request(KeySpec::Aes256, Some(&right))).await.unwrap_err();
-        assert!(error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("--ops"), "{error}");
+        assert!(
+            error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("--ops"),
+            "{error}"
+        );
     }
 }
 
@@ -137,7 +181,10 @@ async fn enabling_leaves_alone_what_its_owner_disabled() {
     provider.set_state(&cx(), &third, true).await.unwrap();
     assert_eq!(states().await[2], KeyState::Enabled);
     let tags = owner(&bench, "GET", &third.key.id, Value::Null).await["tags"].clone();
-    assert!(tags.get("claviger-disabled").is_none() && tags.get("claviger-tenant").is_some(), "{tags}");
+    assert!(
+        tags.get("claviger-disabled").is_none() && tags.get("claviger-tenant").is_some(),
+        "{tags}"
+    );
 }
 
 #[tokio::test]

@@ -32,7 +32,10 @@ async fn fails(provider: &AzureProvider) -> claviger_provider::Error {
 /// An RSA certificate and its key, as PEM.
 fn certificate() -> (String, String) {
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
-    let certificate = CertificateParams::new(vec!["application".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate = CertificateParams::new(vec!["application".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
     (certificate.pem(), key.serialize_pem())
 }
 
@@ -100,7 +103,10 @@ async fn a_refused_right_is_no_refused_token() {
     bench.fake.access().register(CLIENT, limited);
     let provider = bench.connect(Place::Vault);
     for _ in 0..2 {
-        let error = provider.create_key(&cx(), &crate::fixture::request(KeySpec::Rsa3072, None)).await.unwrap_err();
+        let error = provider
+            .create_key(&cx(), &crate::fixture::request(KeySpec::Rsa3072, None))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
         assert_eq!(error.upstream_code.as_deref(), Some("ForbiddenByRbac"));
     }
@@ -133,7 +139,11 @@ async fn a_login_that_is_refused_says_what_to_do() {
         let challenge = answer(401, &[("www-authenticate", "Bearer resource=\"https://managedhsm.azure.net\"")], "");
         fault(&bench, "/keys/", challenge);
         let error = fails(&connect(&bench, auth)).await;
-        assert_eq!((error.kind, error.upstream_code.as_deref()), (ErrorKind::ProviderDenied, Some(code)), "{error}");
+        assert_eq!(
+            (error.kind, error.upstream_code.as_deref()),
+            (ErrorKind::ProviderDenied, Some(code)),
+            "{error}"
+        );
         assert!(error.advice.unwrap().contains(says), "{code}: {:?}", error.advice);
         assert!(!error.to_string().contains("wrong"), "{error}");
     }
@@ -145,9 +155,15 @@ async fn an_authority_that_is_out_of_order_is_told_as_such() {
     let provider = bench.connect(Place::Hsm);
     for (act, kind) in [
         (answer(429, &[], r#"{"error": "throttled"}"#), ErrorKind::RateLimited),
-        (answer(503, &[], r#"{"error": "temporarily_unavailable", "error_codes": [90033]}"#), ErrorKind::UpstreamUnavailable),
+        (
+            answer(503, &[], r#"{"error": "temporarily_unavailable", "error_codes": [90033]}"#),
+            ErrorKind::UpstreamUnavailable,
+        ),
         (answer(502, &[], "<html>"), ErrorKind::UpstreamUnavailable),
-        (answer(302, &[("location", "https://evil.example/")], ""), ErrorKind::UpstreamProtocol),
+        (
+            answer(302, &[("location", "https://evil.example/")], ""),
+            ErrorKind::UpstreamProtocol,
+        ),
         (answer(200, &[], "<html>"), ErrorKind::UpstreamProtocol),
         (answer(400, &[], "<html>"), ErrorKind::UpstreamProtocol),
         (Act::Hang, ErrorKind::UpstreamTimeout),
@@ -169,14 +185,23 @@ async fn a_challenge_for_something_else_is_not_answered() {
     let of = |authority: &str, resource: &str| format!("Bearer authorization=\"{authority}\", resource=\"{resource}\"");
     let own = format!("{url}/{DIRECTORY}");
     for (challenge, says) in [
-        (of("https://login.evil.example/x", "https://managedhsm.azure.net"), "another authority"),
+        (
+            of("https://login.evil.example/x", "https://managedhsm.azure.net"),
+            "another authority",
+        ),
         (of(&own, "https://graph.microsoft.com"), "another resource"),
         (of(&own, "https://vault.azure.net"), "another resource"),
         (
             format!("Bearer scope=\"https://graph.microsoft.com/.default\", authorization=\"{own}\""),
             "another resource",
         ),
-        (of(&format!("{url}/22222222-2222-3333-4444-555555555555"), "https://managedhsm.azure.net"), "another directory"),
+        (
+            of(
+                &format!("{url}/22222222-2222-3333-4444-555555555555"),
+                "https://managedhsm.azure.net",
+            ),
+            "another directory",
+        ),
     ] {
         fault(&bench, "/keys/", answer(401, &[("www-authenticate", &challenge)], ""));
         let error = fails(&bench.connect(Place::Hsm)).await;
@@ -199,7 +224,10 @@ async fn a_token_of_a_file_is_read_when_it_is_needed() {
     let auth = json!({"workload_identity": {"directory": DIRECTORY, "client_id": CLIENT, "token_file": file}});
     let provider = bench.connect_as(&bench.installation(), &bench.settings(Place::Hsm, auth), SettingsOrigin::Operator);
     let error = fails(&provider).await;
-    assert!(error.kind == ErrorKind::Misconfigured && error.advice.unwrap().contains("file"), "{error}");
+    assert!(
+        error.kind == ErrorKind::Misconfigured && error.advice.unwrap().contains("file"),
+        "{error}"
+    );
     std::fs::write(&file, "first.token\n").unwrap();
     assert_eq!(fails(&provider).await.kind, ErrorKind::ProviderDenied);
     std::fs::write(&file, "second.token\n").unwrap();
@@ -221,10 +249,19 @@ async fn the_operators_application_adopts_and_makes_nothing() {
     };
     let settings = bench.settings(Place::Vault, json!({"application": {"directory": DIRECTORY}}));
     let provider = bench.connect_as(&installation, &settings, SettingsOrigin::Tenant);
-    let error = provider.create_key(&cx(), &crate::fixture::request(KeySpec::Rsa3072, None)).await.unwrap_err();
-    assert!(error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("adopt it"), "{error}");
+    let error = provider
+        .create_key(&cx(), &crate::fixture::request(KeySpec::Rsa3072, None))
+        .await
+        .unwrap_err();
+    assert!(
+        error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("adopt it"),
+        "{error}"
+    );
     let name = crate::fixture::owners_key(&bench, &bench.fake.url(), json!({})).await;
-    provider.create_key(&cx(), &crate::fixture::request(KeySpec::Rsa3072, Some(&name))).await.unwrap();
+    provider
+        .create_key(&cx(), &crate::fixture::request(KeySpec::Rsa3072, Some(&name)))
+        .await
+        .unwrap();
 }
 
 /// Runs in a process of its own, whose environment is full of what must not be looked at.
@@ -233,7 +270,14 @@ async fn the_operators_application_adopts_and_makes_nothing() {
 async fn among_strange_variables() {
     let bench = Bench::start().await;
     works(&bench.connect(Place::Hsm)).await;
-    let callers: Vec<_> = bench.fake.switches().journal.all().into_iter().filter_map(|asked| asked.caller).collect();
+    let callers: Vec<_> = bench
+        .fake
+        .switches()
+        .journal
+        .all()
+        .into_iter()
+        .filter_map(|asked| asked.caller)
+        .collect();
     assert!(!callers.is_empty() && callers.iter().all(|caller| caller == CLIENT), "{callers:?}");
 }
 

@@ -21,7 +21,10 @@ async fn throttling_tells_how_long_to_wait() {
         // Azure may ask for hours; the gateway asks again before that.
         (Act::Throttle { retry_after: Some(3600) }, Retry::After(Duration::from_secs(60))),
         (Act::Throttle { retry_after: None }, Retry::Backoff),
-        (answer(429, &[("x-ms-retry-after-ms", "250"), ("retry-after", "9")], ""), Retry::After(Duration::from_millis(250))),
+        (
+            answer(429, &[("x-ms-retry-after-ms", "250"), ("retry-after", "9")], ""),
+            Retry::After(Duration::from_millis(250)),
+        ),
         (answer(429, &[("retry-after", "soon")], "slow down"), Retry::Backoff),
     ] {
         fault(&bench, "wrapkey", act);
@@ -30,7 +33,11 @@ async fn throttling_tells_how_long_to_wait() {
     }
     fault(&bench, "wrapkey", Act::Unavailable);
     let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
-    assert_eq!((error.kind, error.retry), (ErrorKind::UpstreamUnavailable, Retry::Backoff), "{error}");
+    assert_eq!(
+        (error.kind, error.retry),
+        (ErrorKind::UpstreamUnavailable, Retry::Backoff),
+        "{error}"
+    );
     // One attempt for each call: retries are the pipeline's.
     assert_eq!(asked(&bench, "POST", "wrapkey"), 6);
 }
@@ -57,7 +64,13 @@ async fn one_zero_byte_too_many_is_taken_off_where_the_length_is_known() {
             (&[][..], true),
         ] {
             let value = URL_SAFE_NO_PAD.encode([&[7; 32], more].concat());
-            fault(&bench, path, Act::Change { patch: json!({"value": value}) });
+            fault(
+                &bench,
+                path,
+                Act::Change {
+                    patch: json!({"value": value}),
+                },
+            );
             let opened = provider.unwrap_key(&cx(), &wrapped, &context()).await;
             match (opens, spec) {
                 (true, _) => assert_eq!(opened.unwrap(), dek),
@@ -86,7 +99,13 @@ async fn an_answer_about_another_key_or_host_is_no_answer() {
         json!(null),
         json!(format!("{id}/{version}").replace("https", "http")),
     ] {
-        fault(&bench, "wrapkey", Act::Change { patch: json!({"kid": kid}) });
+        fault(
+            &bench,
+            "wrapkey",
+            Act::Change {
+                patch: json!({"kid": kid}),
+            },
+        );
         let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamProtocol, "{kid}: {error}");
         let error = provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
@@ -104,7 +123,13 @@ async fn a_ciphertext_of_another_length_is_no_answer() {
     let provider = bench.connect(Place::Hsm);
     let kek = made(&provider, KeySpec::Aes256).await;
     for value in [json!(null), json!(""), json!("AAAA"), json!("not base64!")] {
-        fault(&bench, "wrapkey", Act::Change { patch: json!({"value": value}) });
+        fault(
+            &bench,
+            "wrapkey",
+            Act::Change {
+                patch: json!({"value": value}),
+            },
+        );
         let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamProtocol, "{value}: {error}");
     }
@@ -117,7 +142,13 @@ async fn a_link_to_another_host_is_not_followed() {
     let provider = bench.connect(Place::Hsm);
     let kek = made(&provider, KeySpec::Aes256).await;
     let link = format!("{}/keys/x/versions", other.fake.url());
-    fault(&bench, "/versions", Act::Change { patch: json!({"nextLink": link}) });
+    fault(
+        &bench,
+        "/versions",
+        Act::Change {
+            patch: json!({"nextLink": link}),
+        },
+    );
     let error = provider.describe(&cx(), &kek).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::UpstreamProtocol, "{error}");
     assert!(other.fake.switches().journal.all().is_empty());
@@ -145,7 +176,11 @@ async fn what_is_no_answer_of_azures_says_so() {
     }
     fault(&bench, "wrapkey", Act::BreakOff);
     let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
-    assert_eq!((error.kind, error.retry), (ErrorKind::UpstreamUnavailable, Retry::Backoff), "{error}");
+    assert_eq!(
+        (error.kind, error.retry),
+        (ErrorKind::UpstreamUnavailable, Retry::Backoff),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -174,11 +209,23 @@ async fn every_refusal_of_a_vault_has_its_kind() {
         (403, "Forbidden", "AccessDenied", ErrorKind::ProviderDenied, "grant"),
         (403, "Forbidden", "", ErrorKind::ProviderDenied, "grant"),
         (403, "Forbidden", "ForbiddenByFirewall", ErrorKind::ProviderDenied, "firewall"),
-        (403, "Forbidden", "ForbiddenByConnection", ErrorKind::ProviderDenied, "private endpoints"),
+        (
+            403,
+            "Forbidden",
+            "ForbiddenByConnection",
+            ErrorKind::ProviderDenied,
+            "private endpoints",
+        ),
         (403, "Forbidden", "KeyDisabled", ErrorKind::KeyState, "enable"),
         (403, "Forbidden", "KeyExpired", ErrorKind::KeyState, "expired"),
         (403, "Forbidden", "KeyNotYetValid", ErrorKind::KeyState, "not valid yet"),
-        (403, "Forbidden", "KeyOperationForbidden", ErrorKind::KeyState, "permitted operations"),
+        (
+            403,
+            "Forbidden",
+            "KeyOperationForbidden",
+            ErrorKind::KeyState,
+            "permitted operations",
+        ),
         (404, "KeyNotFound", "", ErrorKind::KeyNotFound, ""),
         (409, "Conflict", "ObjectIsBeingDeleted", ErrorKind::KeyState, "being deleted"),
         (409, "Conflict", "", ErrorKind::Conflict, ""),
@@ -192,10 +239,18 @@ async fn every_refusal_of_a_vault_has_its_kind() {
         if !inner.is_empty() {
             body["error"]["innererror"] = json!({"code": inner});
         }
-        fault(&bench, "wrapkey", answer(status, &[("content-type", "application/json")], &body.to_string()));
+        fault(
+            &bench,
+            "wrapkey",
+            answer(status, &[("content-type", "application/json")], &body.to_string()),
+        );
         let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
         assert_eq!(error.kind, kind, "{code} {inner}: {error}");
-        assert!(error.advice.unwrap_or_default().contains(says), "{code} {inner}: {:?}", error.advice);
+        assert!(
+            error.advice.unwrap_or_default().contains(says),
+            "{code} {inner}: {:?}",
+            error.advice
+        );
         let told = if inner.is_empty() { code } else { inner };
         assert_eq!(error.upstream_code.as_deref(), Some(told));
         assert!(code != "BadParameter" || !error.to_string().contains(secret), "{error}");
@@ -208,7 +263,11 @@ async fn a_host_that_is_not_reached_says_what_to_compare() {
     let provider = bench.connect(Place::Vault);
     drop(bench);
     let error = provider.create_key(&cx(), &request(KeySpec::Rsa3072, None)).await.unwrap_err();
-    assert_eq!((error.kind, error.retry), (ErrorKind::UpstreamUnavailable, Retry::Backoff), "{error}");
+    assert_eq!(
+        (error.kind, error.retry),
+        (ErrorKind::UpstreamUnavailable, Retry::Backoff),
+        "{error}"
+    );
     assert!(error.advice.unwrap().contains("vaultUri"));
 }
 

@@ -150,7 +150,10 @@ impl Access {
     pub(crate) fn give(&self, client_id: &str, resource: &str, now: i64) -> (String, i64) {
         let token = format!("fake.{}.{}", crate::crypto::random_hex(8), crate::crypto::random_hex(16));
         let mut held = self.0.lock();
-        let permissions = held.applications.get(client_id).and_then(|application| application.permissions.clone());
+        let permissions = held
+            .applications
+            .get(client_id)
+            .and_then(|application| application.permissions.clone());
         let made = Token {
             resource: Some(resource.to_owned()),
             expires: Some(now + LIFE),

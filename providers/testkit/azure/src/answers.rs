@@ -67,7 +67,9 @@ impl Refused {
         Self::new(
             StatusCode::NOT_FOUND,
             "KeyNotFound",
-            format!("A key with (name/id) {name} was not found in this key vault. If you recently deleted this key you may be able to recover it."),
+            format!(
+                "A key with (name/id) {name} was not found in this key vault. If you recently deleted this key you may be able to recover it."
+            ),
         )
     }
 
@@ -85,7 +87,10 @@ impl Refused {
     }
 
     pub(crate) fn not_yet(operation: &str) -> Self {
-        Self::forbidden("KeyNotYetValid", format!("Operation {operation} is not allowed on a key that is not yet valid."))
+        Self::forbidden(
+            "KeyNotYetValid",
+            format!("Operation {operation} is not allowed on a key that is not yet valid."),
+        )
     }
 
     pub(crate) fn expired(operation: &str) -> Self {
@@ -93,7 +98,10 @@ impl Refused {
     }
 
     pub(crate) fn not_permitted(operation: &str) -> Self {
-        Self::forbidden("KeyOperationForbidden", format!("Operation {operation} is not permitted on this key."))
+        Self::forbidden(
+            "KeyOperationForbidden",
+            format!("Operation {operation} is not permitted on this key."),
+        )
     }
 
     fn forbidden(inner: &'static str, message: String) -> Self {
@@ -139,7 +147,11 @@ pub(crate) struct Azure;
 
 impl Dialect for Azure {
     fn throttled(&self) -> Response {
-        let body = error("Throttled", None, "Request was not processed because too many requests were received.");
+        let body = error(
+            "Throttled",
+            None,
+            "Request was not processed because too many requests were received.",
+        );
         identified((StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response())
     }
 

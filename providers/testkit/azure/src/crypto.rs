@@ -4,8 +4,8 @@ use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, N
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::key_wrap::{AES_128, AES_256, AesKek, KeyWrap};
 use aws_lc_rs::rsa::{
-    KeyPair as RsaKeyPair, KeyPairComponents, KeySize, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm,
-    OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey, PublicKeyComponents,
+    KeyPair as RsaKeyPair, KeyPairComponents, KeySize, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPrivateDecryptingKey,
+    OaepPublicEncryptingKey, PrivateDecryptingKey, PublicKeyComponents,
 };
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use x509_parser::prelude::FromDer;
@@ -41,7 +41,11 @@ pub(crate) fn random_hex(len: usize) -> String {
 #[derive(Clone)]
 pub(crate) enum Material {
     /// PKCS#8, and the public half's modulus and exponent.
-    Rsa { pkcs8: Vec<u8>, modulus: Vec<u8>, exponent: Vec<u8> },
+    Rsa {
+        pkcs8: Vec<u8>,
+        modulus: Vec<u8>,
+        exponent: Vec<u8>,
+    },
     /// Of an elliptic curve only the public point is of use here: such keys are there to be refused.
     Ec { x: Vec<u8>, y: Vec<u8> },
     /// AES.

@@ -70,26 +70,53 @@ fn given(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) ->
     let form: HashMap<String, String> = serde_urlencoded::from_bytes(body).map_err(|_| bad("The body is no form."))?;
     let field = |name: &str| form.get(name).map(String::as_str);
     if field("grant_type") != Some("client_credentials") {
-        return Err(none(StatusCode::BAD_REQUEST, "unsupported_grant_type", 70003, "The grant type is not supported."));
+        return Err(none(
+            StatusCode::BAD_REQUEST,
+            "unsupported_grant_type",
+            70003,
+            "The grant type is not supported.",
+        ));
     }
     let client_id = field("client_id").ok_or_else(|| bad("The request must contain client_id."))?;
     let scope = field("scope").ok_or_else(|| bad("The request must contain scope."))?;
-    let resource = scope
-        .strip_suffix("/.default")
-        .ok_or_else(|| none(StatusCode::BAD_REQUEST, "invalid_scope", 1_002_012, "The scope must end in /.default."))?;
-    let application = access
-        .application(client_id)
-        .map_err(|()| none(StatusCode::BAD_REQUEST, "unauthorized_client", 700_016, "The application was not found in the directory."))?;
+    let resource = scope.strip_suffix("/.default").ok_or_else(|| {
+        none(
+            StatusCode::BAD_REQUEST,
+            "invalid_scope",
+            1_002_012,
+            "The scope must end in /.default.",
+        )
+    })?;
+    let application = access.application(client_id).map_err(|()| {
+        none(
+            StatusCode::BAD_REQUEST,
+            "unauthorized_client",
+            700_016,
+            "The application was not found in the directory.",
+        )
+    })?;
     if let Some(application) = application {
         match (field("client_secret"), field("client_assertion")) {
             (Some(secret), None) if application.secrets.iter().any(|own| own == secret) => {}
             (Some(_), None) => {
-                return Err(none(StatusCode::UNAUTHORIZED, "invalid_client", 7_000_215, "Invalid client secret provided."));
+                return Err(none(
+                    StatusCode::UNAUTHORIZED,
+                    "invalid_client",
+                    7_000_215,
+                    "Invalid client secret provided.",
+                ));
             }
             (None, Some(assertion)) if field("client_assertion_type") == Some(ASSERTION) => {
                 vouched(&application, client_id, here, assertion, now)?;
             }
-            (_, _) => return Err(none(StatusCode::UNAUTHORIZED, "invalid_client", 7_000_218, "A client_assertion or client_secret is needed.")),
+            (_, _) => {
+                return Err(none(
+                    StatusCode::UNAUTHORIZED,
+                    "invalid_client",
+                    7_000_218,
+                    "A client_assertion or client_secret is needed.",
+                ));
+            }
         }
     }
     let (token, life) = access.give(client_id, resource, now);
@@ -101,11 +128,26 @@ fn vouched(application: &Application, client_id: &str, here: &str, assertion: &s
     if application.federated.iter().any(|own| own == assertion) {
         return Ok(());
     }
-    let wrong = none(StatusCode::UNAUTHORIZED, "invalid_client", 700_027, "The assertion is not signed by a certificate of the application.");
-    let late = none(StatusCode::UNAUTHORIZED, "invalid_client", 700_024, "The assertion is not within its valid time range.");
+    let wrong = none(
+        StatusCode::UNAUTHORIZED,
+        "invalid_client",
+        700_027,
+        "The assertion is not signed by a certificate of the application.",
+    );
+    let late = none(
+        StatusCode::UNAUTHORIZED,
+        "invalid_client",
+        700_024,
+        "The assertion is not within its valid time range.",
+    );
     let Some(read) = Assertion::read(assertion) else {
         return Err(match application.certificates.is_empty() {
-            true => none(StatusCode::UNAUTHORIZED, "invalid_client", 700_213, "No matching federated identity record found."),
+            true => none(
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                700_213,
+                "No matching federated identity record found.",
+            ),
             false => wrong,
         });
     };

@@ -21,7 +21,18 @@ use crate::store::{Key, Version, kid, texts};
 use crate::{base64url, from_base64url, login};
 
 /// The versions of the REST API that are answered.
-const VERSIONS: [&str; 10] = ["7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "7.6-preview.2", "2025-06-01-preview", "2025-07-01"];
+const VERSIONS: [&str; 10] = [
+    "7.0",
+    "7.1",
+    "7.2",
+    "7.3",
+    "7.4",
+    "7.5",
+    "7.6",
+    "7.6-preview.2",
+    "2025-06-01-preview",
+    "2025-07-01",
+];
 /// The longest body, and the most entries of one page.
 const MAX_BODY: usize = 1 << 20;
 const PAGE: usize = 25;
@@ -29,10 +40,7 @@ const PAGE: usize = 25;
 const MAX_RANDOM: u64 = 128;
 
 pub(crate) fn router(fake: Arc<Fake>) -> Router {
-    Router::new()
-        .route("/_fake/azure", put(set_up))
-        .fallback(serve)
-        .with_state(fake)
+    Router::new().route("/_fake/azure", put(set_up)).fallback(serve).with_state(fake)
 }
 
 async fn set_up(State(fake): State<Arc<Fake>>, Json(setup): Json<Setup>) -> StatusCode {
@@ -56,7 +64,13 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         return Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge", "The request body is too large.").into_response();
     };
     let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = parts.uri.authority().map(|authority| authority.as_str()).or(named).unwrap_or_default().to_ascii_lowercase();
+    let host = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or(named)
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let path = parts.uri.path().trim_matches('/').to_owned();
     let segments: Vec<&str> = path.split('/').collect();
     let now = fake.switches.clock.unix();
@@ -80,7 +94,9 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         body: &body,
         now,
     };
-    let mut answer = dispatch(&fake, &parts.method, &segments, &asked).await.unwrap_or_else(Refused::into_response);
+    let mut answer = dispatch(&fake, &parts.method, &segments, &asked)
+        .await
+        .unwrap_or_else(Refused::into_response);
     answer.extensions_mut().insert(Caller(holder));
     answer
 }
@@ -92,7 +108,11 @@ fn managed_hsm(host: &str) -> bool {
 
 /// The token that a request shows, and who holds it.
 fn holder(fake: &Fake, host: &str, hsm: bool, headers: &HeaderMap, now: i64) -> Result<(String, String)> {
-    let resource = if hsm { "https://managedhsm.azure.net" } else { "https://vault.azure.net" };
+    let resource = if hsm {
+        "https://managedhsm.azure.net"
+    } else {
+        "https://vault.azure.net"
+    };
     // Whoever gives out tokens is this very program.
     let port = host.split_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
     let challenge = format!("Bearer authorization=\"https://127.0.0.1{port}/{DIRECTORY}\", resource=\"{resource}\"");
@@ -116,7 +136,9 @@ impl Asked<'_> {
     fn version_of_api(&self) -> Result<()> {
         match self.query.get("api-version") {
             Some(version) if VERSIONS.contains(&version.as_str()) => Ok(()),
-            Some(_) => Err(Refused::parameter("The specified version is not recognized. Consider using the latest supported version.")),
+            Some(_) => Err(Refused::parameter(
+                "The specified version is not recognized. Consider using the latest supported version.",
+            )),
             None => Err(Refused::parameter("api-version must be specified")),
         }
     }
@@ -205,7 +227,11 @@ async fn dispatch(fake: &Fake, method: &Method, segments: &[&str], asked: &Asked
         }
         ("POST", ["rng"]) if asked.hsm => random(asked),
         ("POST", ["keys", name, word] | ["keys", name, _, word]) => {
-            let version = if segments.len() == 4 { segments.get(2).copied().unwrap_or_default() } else { "" };
+            let version = if segments.len() == 4 {
+                segments.get(2).copied().unwrap_or_default()
+            } else {
+                ""
+            };
             let operation = word.to_ascii_lowercase();
             let right = right_of(&operation).ok_or_else(nowhere)?;
             may(right)?;
@@ -371,7 +397,8 @@ fn add(fake: &Fake, asked: &Asked<'_>, name: &str, version: Version) -> Result<R
 
 fn fit(name: &str) -> Result<()> {
     let fits = (1..=127).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    fits.then_some(()).ok_or_else(|| Refused::parameter("The request URI contains an invalid name."))
+    fits.then_some(())
+        .ok_or_else(|| Refused::parameter("The request URI contains an invalid name."))
 }
 
 async fn create(fake: &Fake, asked: &Asked<'_>, name: &str) -> Result<Response> {
@@ -410,7 +437,10 @@ fn import(fake: &Fake, asked: &Asked<'_>, name: &str) -> Result<Response> {
     let number = |name: &str| text(key, name).and_then(from_base64url);
     let (material, kind) = match text(key, "kty") {
         Some(kind @ ("RSA" | "RSA-HSM")) => {
-            let numbers: Vec<Vec<u8>> = ["n", "e", "d", "p", "q", "dp", "dq", "qi"].iter().filter_map(|name| number(name)).collect();
+            let numbers: Vec<Vec<u8>> = ["n", "e", "d", "p", "q", "dp", "dq", "qi"]
+                .iter()
+                .filter_map(|name| number(name))
+                .collect();
             let [n, e, d, p, q, dp, dq, qi] = numbers.as_slice() else {
                 return Err(wrong());
             };
@@ -442,7 +472,11 @@ fn update(fake: &Fake, asked: &Asked<'_>, name: &str, version: &str) -> Result<R
 }
 
 fn random(asked: &Asked<'_>) -> Result<Response> {
-    let count = asked.json()?.get("count").and_then(Value::as_u64).filter(|count| (1..=MAX_RANDOM).contains(count));
+    let count = asked
+        .json()?
+        .get("count")
+        .and_then(Value::as_u64)
+        .filter(|count| (1..=MAX_RANDOM).contains(count));
     let count = count.and_then(|count| usize::try_from(count).ok());
     let count = count.ok_or_else(|| Refused::parameter("Property has invalid value: count"))?;
     Ok(done(json!({"value": base64url(&crate::crypto::random(count))})))
