@@ -49,6 +49,22 @@ impl IntoResponse for NoToken {
     }
 }
 
+/// Where a directory's endpoints are (OpenID Connect Discovery 1.0), which Microsoft's libraries ask
+/// first. `root` is the address of the fake.
+pub(crate) fn configuration(directory: &str, root: &str) -> Response {
+    if !directory.eq_ignore_ascii_case(DIRECTORY) {
+        return none(StatusCode::BAD_REQUEST, "invalid_tenant", 90002, "Tenant was not found.").into_response();
+    }
+    let here = format!("{root}/{directory}");
+    let endpoint = |name: &str| format!("{here}/oauth2/v2.0/{name}");
+    Json(json!({
+        "issuer": format!("{here}/v2.0"), "token_endpoint": endpoint("token"), "authorization_endpoint": endpoint("authorize"),
+        "device_authorization_endpoint": endpoint("devicecode"), "jwks_uri": format!("{here}/discovery/v2.0/keys"),
+        "response_types_supported": ["code"], "subject_types_supported": ["pairwise"], "id_token_signing_alg_values_supported": ["RS256"],
+    }))
+    .into_response()
+}
+
 /// One request for a token of a directory. `here` is the endpoint's own address.
 pub(crate) fn token(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) -> Response {
     match given(access, directory, here, body, now) {
@@ -79,7 +95,12 @@ fn given(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) ->
     }
     let client_id = field("client_id").ok_or_else(|| bad("The request must contain client_id."))?;
     let scope = field("scope").ok_or_else(|| bad("The request must contain scope."))?;
-    let resource = scope.strip_suffix("/.default").ok_or_else(|| {
+    // Microsoft's libraries ask for these beside it, and an application gets none of them.
+    let mut asked = scope
+        .split_ascii_whitespace()
+        .filter(|word| !matches!(*word, "openid" | "offline_access" | "profile"));
+    let only = asked.next().filter(|_| asked.next().is_none());
+    let resource = only.and_then(|scope| scope.strip_suffix("/.default")).ok_or_else(|| {
         none(
             StatusCode::BAD_REQUEST,
             "invalid_scope",
@@ -159,8 +180,10 @@ fn vouched(application: &Application, client_id: &str, here: &str, assertion: &s
     if !named("iss", client_id) || !named("sub", client_id) || !named("aud", here) || claims("jti").is_none() {
         return Err(wrong);
     }
-    let at = |name: &str| claims(name).and_then(Value::as_i64);
-    match (at("nbf"), at("exp")) {
+    // Some libraries write fractions of a second.
+    let whole = |value: &Value| value.as_i64().or_else(|| format!("{:.0}", value.as_f64()?).parse().ok());
+    let at = |name: &str| claims(name).and_then(whole);
+    match (at("nbf").or_else(|| at("iat")), at("exp")) {
         (Some(from), Some(to)) if from <= now + SKEW && to > now - SKEW && to - from <= MAX_LIFE => Ok(()),
         (_, _) => Err(late),
     }
@@ -195,7 +218,11 @@ impl<'a> Assertion<'a> {
             return false;
         };
         let header = |name: &str| self.header.get(name).and_then(Value::as_str);
-        let thumbprint = |name: &str, algorithm| header(name).is_none_or(|told| told == base64url(digest(algorithm, &der).as_ref()));
+        // Microsoft's own library for Python pads them.
+        let thumbprint = |name: &str, algorithm| {
+            let own = base64url(digest(algorithm, &der).as_ref());
+            header(name).is_none_or(|told| told.trim_end_matches('=') == own)
+        };
         // One of the two says which certificate it was.
         let told = header("x5t").is_some() || header("x5t#S256").is_some();
         if !told || !thumbprint("x5t", &SHA1_FOR_LEGACY_USE_ONLY) || !thumbprint("x5t#S256", &SHA256) {

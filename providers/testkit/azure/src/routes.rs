@@ -80,6 +80,9 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request) -> Response {
             false => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         };
     }
+    if let [directory, "v2.0", ".well-known", "openid-configuration"] = segments.as_slice() {
+        return login::configuration(directory, &format!("https://{host}"));
+    }
     let hsm = managed_hsm(&host);
     let query = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default()).unwrap_or_default();
     let (token, holder) = match holder(&fake, &host, hsm, &parts.headers, now) {
