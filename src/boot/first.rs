@@ -32,7 +32,7 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
         (false, true) => return Err(BootError::NotInitialised(folder.shown())),
         (true, true) | (false, false) => {}
     }
-    let root = root_key(config, &mut options, &folder, true)?;
+    let root = root_key(config, &mut options, &folder, true).await?;
     let opened = open(config, options.accept_rollback, folder, root).await?;
     let (
         broker,

@@ -24,6 +24,8 @@ const SETTLE: Duration = Duration::from_millis(250);
 const SERVICE_DRAIN: Duration = Duration::from_secs(1);
 /// How often kept answers are pruned.
 const PRUNE: Duration = Duration::from_secs(3600);
+/// How often a provider is asked about rotations that it has not finished.
+const ROTATIONS: Duration = Duration::from_secs(2);
 
 /// The listeners that the gateway has.
 pub(super) struct Listeners {
@@ -108,6 +110,19 @@ impl Serving {
                 }
             })),
         ];
+        let rotating = Arc::clone(&broker);
+        let rotations = every(ROTATIONS, std::future::pending(), move || {
+            let broker = Arc::clone(&rotating);
+            async move { broker.finish_rotations().await }
+        });
+        let until_rotations = until(stopped.clone());
+        background.push(tokio::spawn(async move {
+            // A provider that does not answer does not hold up the stop.
+            tokio::select! {
+                () = rotations => {}
+                () = until_rotations => {}
+            }
+        }));
         for tls in &listeners.certificates {
             background.push(tokio::spawn(Arc::clone(tls).watch(until(stopped.clone()))));
         }

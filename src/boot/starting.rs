@@ -98,7 +98,7 @@ impl Starting {
     pub async fn root_key(&mut self, config: &Config) -> Result<RootKey, BootError> {
         self.progress.begin(Step::RootKey);
         let make = self.options.dev;
-        root_key(config, &mut self.options, &self.folder, make)
+        root_key(config, &mut self.options, &self.folder, make).await
     }
 
     /// Opens store and log, brings them to agree, and serves.

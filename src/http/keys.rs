@@ -140,6 +140,9 @@ pub enum Custody {
 pub enum RotationState {
     /// No rotation is under way.
     Idle,
+    /// The provider has taken the request and has not finished; the primary version is still
+    /// the old one.
+    InProgress,
 }
 
 /// The key's rotation.
@@ -243,7 +246,10 @@ fn shown(key: &Key, connection: &str) -> KeyShown {
         allow_export: key.allow_export,
         primary_version: key.primary_version,
         rotation: RotationShown {
-            state: RotationState::Idle,
+            state: match key.rotating {
+                None => RotationState::Idle,
+                Some(_) => RotationState::InProgress,
+            },
         },
         cache: key.cache.into(),
         labels: key.labels.clone(),
@@ -257,7 +263,7 @@ fn shown(key: &Key, connection: &str) -> KeyShown {
 /// A key with an etag, as create, read, rotate and the switches answer it.
 fn key_reply(status: StatusCode, guarded: Guarded<Key>, entry: &KeyEntry) -> Result<Reply, Failure> {
     let connection = entry.connection().view();
-    object_reply(guarded, status, |key| key.revision, |key| shown(&key, &connection.name))
+    object_reply(guarded, |_| status, |key| key.revision, |key| shown(&key, &connection.name))
 }
 
 #[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", tag = "keys", request_body = CreateKey,
@@ -301,7 +307,7 @@ pub async fn create(ask: Ask, body: CreateKey) -> Result<Reply, Failure> {
     let name = connection.view().name.clone();
     let keep = once.keep(StatusCode::CREATED, |key: &Key| Some(key.revision), |key| shown(key, &name));
     let key = ask.broker.create_key(&ask.cx, permit, &connection, new, keeper(&keep)).await?;
-    object_reply(key, StatusCode::CREATED, |key| key.revision, |key| shown(&key, &name))
+    object_reply(key, |_| StatusCode::CREATED, |key| key.revision, |key| shown(&key, &name))
 }
 
 #[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "keys",
@@ -425,7 +431,9 @@ fn version_shown(version: &KeyVersion) -> VersionShown {
 
 #[utoipa::path(post, path = "/v1/keys/{key}/rotate", operation_id = "rotateKey", tag = "keys",
     params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The key with its new primary version.", body = KeyShown)))]
+    responses((status = 200, description = "The key with its new primary version.", body = KeyShown),
+        (status = 202, description = "The provider has not finished: the key, whose `rotation.state` turns `idle` with the new primary version.",
+            body = KeyShown)))]
 /// Make a new primary version; the old ones still unwrap.
 pub async fn rotate(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
@@ -435,9 +443,13 @@ pub async fn rotate(ask: Ask) -> Result<Reply, Failure> {
         Err(reply) => return Ok(reply),
     };
     let connection = entry.connection().view();
-    let keep = once.keep(StatusCode::OK, |key: &Key| Some(key.revision), |key| shown(key, &connection.name));
+    let status = |key: &Key| match key.rotating {
+        None => StatusCode::OK,
+        Some(_) => StatusCode::ACCEPTED,
+    };
+    let keep = once.keep_with(status, |key: &Key| Some(key.revision), |key| shown(key, &connection.name));
     let key = ask.broker.rotate(&ask.cx, permit, &entry, keeper(&keep)).await?;
-    key_reply(StatusCode::OK, key, &entry)
+    object_reply(key, status, |key| key.revision, |key| shown(&key, &connection.name))
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/enable", operation_id = "enableKey", tag = "keys", request_body = Option<SwitchKey>,

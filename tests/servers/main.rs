@@ -11,9 +11,11 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod adopting;
 mod check;
 mod leaving;
 mod openbao;
+mod root_key;
 mod secrets;
 mod world;
 
@@ -56,7 +58,13 @@ impl Case {
 }
 
 fn main() -> ExitCode {
-    let cases = [check::cases(), leaving::cases(), secrets::cases()];
+    let cases = [
+        adopting::cases(),
+        check::cases(),
+        leaving::cases(),
+        root_key::cases(),
+        secrets::cases(),
+    ];
     let trials = cases.into_iter().flatten().map(Case::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
