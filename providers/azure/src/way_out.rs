@@ -82,3 +82,60 @@ pub(crate) fn way_out(vault: &Vault, authority: Option<&str>, resource: &str, wr
     ]);
     commands
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use claviger_provider::egress::{Egress, EgressPolicy};
+    use claviger_provider::{Algorithm, BoundContext, ProviderKeyRef, Wrapped};
+
+    use super::way_out;
+    use crate::factory::Installation;
+    use crate::names::Vault;
+
+    const RESOURCE: &str = "https://vault.azure.net";
+
+    fn commands(host: &str, algorithm: Algorithm, len: usize, authority: Option<&str>) -> String {
+        let egress = Egress::new(EgressPolicy::default());
+        let vault = Vault::parse("https://acme.vault.azure.net", &Installation::default(), &egress).unwrap();
+        let wrapped = Wrapped {
+            key: ProviderKeyRef {
+                id: format!("https://{host}/keys/orders"),
+                version: "0123456789abcdef0123456789abcdef".to_owned(),
+            },
+            algorithm,
+            ciphertext: vec![0xff; len],
+            key_material: None,
+            upstream_request_id: None,
+        };
+        let context = BoundContext::new([("note".to_owned(), "it's; $(HOME)".to_owned())].into(), b"it's; $(HOME)".to_vec());
+        way_out(&vault, authority, RESOURCE, &wrapped, &context).join("\n")
+    }
+
+    #[test]
+    fn the_call_is_that_of_the_algorithm() {
+        let host = "acme.vault.azure.net";
+        let rsa = commands(host, Algorithm::RsaOaep256, 384, None);
+        assert!(rsa.contains("/unwrapkey?api-version") && rsa.contains("unwrap_key(KeyWrapAlgorithm.rsa_oaep_256"), "{rsa}");
+        assert!(rsa.contains("DefaultAzureCredential())") && rsa.ends_with("python3 claviger-open.py"), "{rsa}");
+        let kw = commands(host, Algorithm::A256Kw, 40, None);
+        assert!(kw.contains("\"alg\":\"A256KW\"") && kw.contains("KeyWrapAlgorithm.aes_256"), "{kw}");
+        let gcm = commands(host, Algorithm::Aes256Gcm, 60, Some("https://login.microsoftonline.us/"));
+        assert!(gcm.contains("/decrypt?api-version") && gcm.contains("additional_authenticated_data="), "{gcm}");
+        assert!(gcm.contains("authority=\"login.microsoftonline.us\""), "{gcm}");
+        // A context never gets there but as base64.
+        assert!(!gcm.contains("HOME"), "{gcm}");
+    }
+
+    #[test]
+    fn what_no_key_of_the_connection_made_has_no_way_out() {
+        for (host, algorithm, len) in [
+            ("other.vault.azure.net", Algorithm::RsaOaep256, 384),
+            ("acme.vault.azure.net", Algorithm::ProviderOpaque, 384),
+            ("acme.vault.azure.net", Algorithm::Aes256Gcm, 28),
+            ("acme.vault.azure.net", Algorithm::Aes256Gcm, 3),
+        ] {
+            assert_eq!(commands(host, algorithm, len, None), "", "{host} {algorithm:?}");
+        }
+    }
+}
