@@ -160,13 +160,17 @@ fn azure_tune(tune: Tune) -> Tune {
         .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", &address)
 }
 
-fn azure_settings(vault: Option<String>) -> Value {
+fn azure_settings(vault: Option<String>, aes_algorithm: Option<&str>) -> Value {
     let ca = std::env::var("CLAVIGER_TEST_FAKE_AZURE_CA").ok();
     let ca = ca.and_then(|file| std::fs::read_to_string(file).ok());
     let application = json!({
         "directory": "11111111-2222-3333-4444-555555555555", "client_id": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "secret": "any",
     });
-    json!({"vault": vault, "ca": ca, "auth": {"client_secret": application}})
+    let mut settings = json!({"vault": vault, "ca": ca, "auth": {"client_secret": application}});
+    if let Some(word) = aes_algorithm {
+        settings["aes_algorithm"] = json!(word);
+    }
+    settings
 }
 
 /// What ends otherwise on Azure.
@@ -347,7 +351,7 @@ pub const ENTRIES: &[Entry] = &[
         provider: "azure",
         absent: azure_absent,
         start: Start::Azure,
-        settings: || azure_settings(azure_vault()),
+        settings: || azure_settings(azure_vault(), None),
         spec: "rsa-3072",
         inside: false,
         differences: AZURE,
@@ -357,7 +361,17 @@ pub const ENTRIES: &[Entry] = &[
         provider: "azure",
         absent: azure_absent,
         start: Start::Azure,
-        settings: || azure_settings(azure_hsm()),
+        settings: || azure_settings(azure_hsm(), None),
+        spec: "aes-256",
+        inside: false,
+        differences: AZURE,
+    },
+    Entry {
+        name: "azure-hsm-gcm",
+        provider: "azure",
+        absent: azure_absent,
+        start: Start::Azure,
+        settings: || azure_settings(azure_hsm(), Some("A256GCM")),
         spec: "aes-256",
         inside: false,
         differences: AZURE,

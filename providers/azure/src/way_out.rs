@@ -116,12 +116,21 @@ mod tests {
     fn the_call_is_that_of_the_algorithm() {
         let host = "acme.vault.azure.net";
         let rsa = commands(host, Algorithm::RsaOaep256, 384, None);
-        assert!(rsa.contains("/unwrapkey?api-version") && rsa.contains("unwrap_key(KeyWrapAlgorithm.rsa_oaep_256"), "{rsa}");
-        assert!(rsa.contains("DefaultAzureCredential())") && rsa.ends_with("python3 claviger-open.py"), "{rsa}");
+        assert!(
+            rsa.contains("/unwrapkey?api-version") && rsa.contains("unwrap_key(KeyWrapAlgorithm.rsa_oaep_256"),
+            "{rsa}"
+        );
+        assert!(
+            rsa.contains("DefaultAzureCredential())") && rsa.ends_with("python3 claviger-open.py"),
+            "{rsa}"
+        );
         let kw = commands(host, Algorithm::A256Kw, 40, None);
         assert!(kw.contains("\"alg\":\"A256KW\"") && kw.contains("KeyWrapAlgorithm.aes_256"), "{kw}");
         let gcm = commands(host, Algorithm::Aes256Gcm, 60, Some("https://login.microsoftonline.us/"));
-        assert!(gcm.contains("/decrypt?api-version") && gcm.contains("additional_authenticated_data="), "{gcm}");
+        assert!(
+            gcm.contains("/decrypt?api-version") && gcm.contains("additional_authenticated_data="),
+            "{gcm}"
+        );
         assert!(gcm.contains("authority=\"login.microsoftonline.us\""), "{gcm}");
         // A context never gets there but as base64.
         assert!(!gcm.contains("HOME"), "{gcm}");
