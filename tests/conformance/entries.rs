@@ -158,6 +158,8 @@ fn azure_tune(tune: Tune) -> Tune {
         .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", &address)
         .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", &azure_hsm().unwrap_or_default())
         .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", &address)
+        // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
+        .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "9s")
 }
 
 fn azure_settings(vault: Option<String>, aes_algorithm: Option<&str>) -> Value {

@@ -162,6 +162,8 @@ fn azure_tune() -> Tune {
         .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", &variable(AZURE))
         .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", &azure_hsm())
         .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", &variable(AZURE))
+        // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
+        .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "9s")
 }
 
 /// Microsoft's client as a package of the Python that runs what is printed, and its user logged in
