@@ -74,6 +74,10 @@ fn the_example_shows_every_setting() {
         "server.service.tls.certificate",
         "server.service.tls.key",
         "storage.root_key.systemd_credential",
+        "storage.root_key.wrapped",
+        "storage.root_key.provider",
+        "storage.root_key.key",
+        "storage.root_key.spec",
         "providers.aws.kms_endpoint",
         "providers.aws.sts_endpoint",
     ];
