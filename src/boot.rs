@@ -33,6 +33,7 @@ use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
+pub use declared::ConfigSource;
 pub use first::init;
 pub use serving::Serving;
 pub use starting::Starting;
@@ -92,11 +93,8 @@ pub enum BootError {
         name: String,
         failure: Box<crate::broker::Failure>,
     },
-    #[error("the declared connection `{name}`: {error}")]
-    DeclaredSettings {
-        name: String,
-        error: config::declared::SettingsFileError,
-    },
+    #[error(transparent)]
+    DeclaredSettings(#[from] declared::Unreadable),
     #[error("the store's node name is damaged")]
     Node,
 }
@@ -119,6 +117,8 @@ pub struct StartOptions {
     pub dev: bool,
     /// The root key, where it does not come from the configuration's source (`dev` only).
     pub root_key: Option<RootKey>,
+    /// Where the configuration came from, for who has what it declares applied again.
+    pub source: Option<ConfigSource>,
     /// The metrics, if they are on; there is one recorder in a process.
     pub metrics: Option<Metrics>,
 }
@@ -308,7 +308,7 @@ async fn open(config: &Config, accept_rollback: bool, folder: Folder, root: Root
 }
 
 /// The use cases, on what is open.
-async fn broker(config: &Config, dev: bool, open: Open) -> (Arc<Broker>, Remaining) {
+async fn broker(config: &Config, dev: bool, source: Option<ConfigSource>, open: Open) -> (Arc<Broker>, Remaining) {
     let Open {
         folder,
         store,
@@ -336,6 +336,7 @@ async fn broker(config: &Config, dev: bool, open: Open) -> (Arc<Broker>, Remaini
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: rules,
         idempotency_key,
+        declarations: Arc::new(declared::FromConfig(source)),
     });
     (Arc::new(broker), Remaining { folder, store, recovered })
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::starting::{Face, Starting};
 use super::{BootError, Remaining, StartOptions, close, declared, gateway};
-use crate::broker::Broker;
+use crate::broker::{Broker, DeclaredKey};
 use crate::config::Config;
 use crate::http::server::{Drained, Tls};
 use crate::http::{ServiceState, api, service_alone};
@@ -73,7 +73,7 @@ impl Serving {
         broker: Arc<Broker>,
         remaining: Remaining,
         metrics: Option<Metrics>,
-        drift: u32,
+        (keys, drift): (Vec<DeclaredKey>, u32),
     ) -> Self {
         let Remaining { folder, store, recovered } = remaining;
         let draining = Arc::new(AtomicBool::new(false));
@@ -126,7 +126,7 @@ impl Serving {
         for tls in &listeners.certificates {
             background.push(tokio::spawn(Arc::clone(tls).watch(until(stopped.clone()))));
         }
-        let keys = declared::keys(Arc::clone(&broker), config.declared.keys.clone(), drift);
+        let keys = declared::keys(Arc::clone(&broker), keys, drift);
         let until_keys = until(stopped.clone());
         background.push(tokio::spawn(async move {
             tokio::select! {

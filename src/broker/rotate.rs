@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{KeyId, OpContext, TenantId};
+use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
 use futures::StreamExt;
 
 use super::create_key::number_versions;
@@ -42,9 +42,9 @@ impl Broker {
         cx.permitted(&permit);
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         let ready = ready(cx, key)?;
-        if ready.can()?.rotation.is_none() {
+        let Some(rotation) = ready.can()?.rotation else {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
-        }
+        };
         if ready.view.key.rotating.is_some() {
             return Err(
                 Failure::new(Code::InProgress, "The provider has not finished the last rotation of this key.")
@@ -62,6 +62,12 @@ impl Broker {
         let (new, primary) = number_versions(&view.versions, &described, now)?;
         // The answer that is kept is the row as the transaction will leave it.
         let under_way = new.is_empty() && primary == view.key.primary_version;
+        match rotation {
+            Rotation::InPlace | Rotation::InPlaceUnnamed => {}
+            // Nobody would ever learn of a new key that the answer does not name.
+            Rotation::NewKey if under_way => return Err(Error::new(ErrorKind::UpstreamProtocol, "a rotation without its new key").into()),
+            Rotation::NewKey => {}
+        }
         let mut after = Key::clone(&view.key);
         after.rotating = under_way.then_some(now);
         after.primary_version = primary;

@@ -243,6 +243,8 @@ pub struct KeyPatch {
     pub labels: Option<Labels>,
     /// New cache rules, all of them.
     pub cache: Option<CacheSettings>,
+    /// Whether a rewrap may lead out of external custody from now on.
+    pub allow_export: Option<bool>,
     /// When.
     pub at: i64,
 }

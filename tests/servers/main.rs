@@ -12,6 +12,7 @@
 )]
 
 mod adopting;
+mod audited;
 mod check;
 mod leaving;
 mod openbao;
@@ -60,6 +61,7 @@ impl Case {
 fn main() -> ExitCode {
     let cases = [
         adopting::cases(),
+        audited::cases(),
         check::cases(),
         leaving::cases(),
         root_key::cases(),

@@ -176,7 +176,8 @@ pub(super) async fn create(store: &SqliteStore, key: &Key, versions: &[KeyVersio
 /// Writes what can change, but for the labels.
 async fn save(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
     query(
-        "UPDATE keys SET name = ?3, disabled = ?4, primary_version = ?5, cache = ?6, epoch = ?7, revision = ?8, updated = ?9, rotating = ?10 \
+        "UPDATE keys SET name = ?3, disabled = ?4, primary_version = ?5, cache = ?6, epoch = ?7, revision = ?8, updated = ?9, rotating = ?10, \
+         allow_export = ?11 \
          WHERE tenant = ?1 AND id = ?2",
     )
     .bind(bytes(&key.tenant))
@@ -189,6 +190,7 @@ async fn save(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreE
     .bind(integer(key.revision)?)
     .bind(key.updated)
     .bind(key.rotating)
+    .bind(key.allow_export)
     .execute(connection)
     .await?;
     Ok(())
@@ -235,6 +237,7 @@ pub(super) async fn update(store: &SqliteStore, tenant: TenantId, id: KeyId, pat
         key.cache = cache;
         key.epoch += 1;
     }
+    key.allow_export = patch.allow_export.unwrap_or(key.allow_export);
     key.revision += 1;
     key.updated = patch.at;
     save(act.connection(), &key).await?;

@@ -177,6 +177,7 @@ async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
         name: Some("renamed".to_owned()),
         labels: Some(labels([("a", "b")])),
         cache: None,
+        allow_export: Some(true),
         at: 77,
     };
     refused!(store.update_key(ours, made.id, &patch(2), &NONE).await, StoreError::Precondition);
@@ -184,6 +185,7 @@ async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
     let changed = store.update_key(ours, made.id, &patch(1), &NONE).await.unwrap();
     assert_eq!((changed.revision, changed.epoch, changed.updated), (2, 1, 77));
     assert_eq!((changed.name.as_str(), &changed.labels), ("renamed", &labels([("a", "b")])));
+    assert!(changed.allow_export && !made.allow_export);
     assert_eq!(store.key_by_name(ours, "renamed").await.unwrap(), changed);
     refused!(store.key_by_name(ours, "k").await, StoreError::NotFound);
     refused!(
