@@ -18,6 +18,8 @@ pub struct Providers {
     pub breaker: Breaker,
     /// What all connections to AWS have in common.
     pub aws: Aws,
+    /// What all connections to Google have in common.
+    pub gcp: Gcp,
 }
 
 /// Endpoints instead of those of each connection's region, in a private network or of an
@@ -28,6 +30,17 @@ pub struct Aws {
     pub kms_endpoint: Option<String>,
     /// For STS.
     pub sts_endpoint: Option<String>,
+}
+
+/// Endpoints instead of Google's own, in a private network or of an emulator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gcp {
+    /// For Cloud KMS.
+    pub kms_endpoint: Option<String>,
+    /// For the exchange of workloads' tokens.
+    pub sts_endpoint: Option<String>,
+    /// For the tokens of service accounts that are impersonated.
+    pub iam_endpoint: Option<String>,
 }
 
 /// The circuit breaker.
@@ -68,6 +81,11 @@ impl Providers {
             aws: section.table("aws", |aws| Aws {
                 kms_endpoint: aws.setting("kms_endpoint", &Endpoint),
                 sts_endpoint: aws.setting("sts_endpoint", &Endpoint),
+            }),
+            gcp: section.table("gcp", |gcp| Gcp {
+                kms_endpoint: gcp.setting("kms_endpoint", &Endpoint),
+                sts_endpoint: gcp.setting("sts_endpoint", &Endpoint),
+                iam_endpoint: gcp.setting("iam_endpoint", &Endpoint),
             }),
         }
     }

@@ -74,6 +74,9 @@ fn the_example_shows_every_setting() {
         "storage.root_key.systemd_credential",
         "providers.aws.kms_endpoint",
         "providers.aws.sts_endpoint",
+        "providers.gcp.kms_endpoint",
+        "providers.gcp.sts_endpoint",
+        "providers.gcp.iam_endpoint",
     ];
     for setting in journal.settings() {
         let name = setting.rsplit('.').next().unwrap();
@@ -108,6 +111,7 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.providers.attempt_timeout, Duration::from_secs(3));
     assert_eq!(config.providers.retries, 2);
     assert_eq!(config.providers.aws, Default::default());
+    assert_eq!(config.providers.gcp, Default::default());
     assert_eq!((config.egress.allow, config.egress.allow_plain_http), (Vec::new(), false));
     assert_eq!(
         (config.cache.max_age, config.cache.max_idle),

@@ -1,5 +1,7 @@
 //! The providers that the battery runs on. A new one is one more entry of [`ENTRIES`].
 
+use std::sync::OnceLock;
+
 use claviger_test_support::Tune;
 use serde_json::{Value, json};
 
@@ -32,6 +34,8 @@ pub enum Start {
     Serve,
     /// The same, with AWS's endpoints led to a stand-in.
     Aws(&'static str),
+    /// The same, with Google's endpoints led to a fake of it that the process of the tests holds.
+    Google,
     /// `claviger dev` with the testkit's fake and its control port; what the fake plays.
     Fake(&'static str),
 }
@@ -69,6 +73,13 @@ impl Entry {
                 Tune::default()
                     .set("CLAVIGER_PROVIDERS__AWS__KMS_ENDPOINT", &address)
                     .set("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", &address)
+            }
+            Start::Google => {
+                let address = google();
+                Tune::default()
+                    .set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", &address)
+                    .set("CLAVIGER_PROVIDERS__GCP__STS_ENDPOINT", &address)
+                    .set("CLAVIGER_PROVIDERS__GCP__IAM_ENDPOINT", &address)
             }
             Start::Fake(plays) => Tune::default().set("CLAVIGER_TESTKIT_PLAYS", plays),
         }
@@ -132,6 +143,39 @@ fn aws_settings() -> Value {
     let key = json!({"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"});
     json!({"region": "eu-central-1", "auth": {"static": key}})
 }
+
+/// The key ring of all cases on the fake of Google.
+const RING: &str = "projects/claviger-test/locations/europe-west3/keyRings/conformance";
+
+/// The fake of Google: one for all cases, on a thread of its own, since each case has a runtime
+/// that ends with it.
+fn google() -> String {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    let start = || {
+        let (told, tell) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(async {
+                let fake = claviger_fake_google::FakeGoogle::start().await.expect("a fake of Google");
+                fake.make_ring(RING).expect("a key ring");
+                told.send(fake.url()).expect("somebody who waits");
+                std::future::pending::<()>().await;
+            });
+        });
+        tell.recv().expect("an address")
+    };
+    ADDRESS.get_or_init(start).clone()
+}
+
+fn google_settings() -> Value {
+    json!({"key_ring": RING, "auth": {"token": "ya29.of-nobody"}})
+}
+
+const GOOGLE: &[Difference] = &[Difference {
+    case: "forged::a_forged_recipient_does_not_open",
+    says: "left != right",
+    reason: "as Google: Decrypt takes no version and tells none, so under a symmetric key another version's name opens as well",
+}];
 
 // Why the stand-ins for AWS, and AWS itself, end a case otherwise.
 const UNNAMED: &str = "as AWS: a ciphertext names no version of its key, so the newest one is told, and no other can be forged";
@@ -298,6 +342,26 @@ pub const ENTRIES: &[Entry] = &[
                 reason: NO_HISTORY,
             },
         ],
+    },
+    Entry {
+        name: "fake-google",
+        provider: "gcp",
+        absent: || None,
+        start: Start::Google,
+        settings: google_settings,
+        spec: "aes-256",
+        inside: false,
+        differences: GOOGLE,
+    },
+    Entry {
+        name: "fake-google-rsa",
+        provider: "gcp",
+        absent: || None,
+        start: Start::Google,
+        settings: google_settings,
+        spec: "rsa-3072",
+        inside: false,
+        differences: &[],
     },
     Entry {
         name: "fake",

@@ -93,7 +93,7 @@ pub(crate) fn import(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> 
     let job = job.ok_or_else(|| Refusal::not_found("ImportJob", &job_name))?;
     if job.state(call.now) != JobState::Active {
         let message = format!("{job_name} is not active.");
-        return Err(Refusal::precondition("IMPORT_JOB_STATE", &job_name, message));
+        return Err(Refusal::failed(message));
     }
     let key = world.key(name)?;
     if key.algorithm != algorithm || key.level != job.level || ring != name.ring {

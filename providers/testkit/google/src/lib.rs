@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 use claviger_fake::{Arguments, Program, Running, Switches, serve};
 
 pub use access::{Access, Account, Pool};
+use names::Place;
 use service::{Google, Service, router};
 
 /// A fake at work on a free port of loopback, over HTTP; it ends when this is dropped.
@@ -52,6 +53,21 @@ impl FakeGoogle {
     /// Its address, such as `http://127.0.0.1:41867`.
     pub fn url(&self) -> String {
         self.running.url()
+    }
+
+    /// Makes a key ring, as its owner would: `projects/P/locations/L/keyRings/R`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that is none, `AlreadyExists` for one that is there.
+    pub fn make_ring(&self, name: &str) -> io::Result<()> {
+        let mistaken = |kind| io::Error::new(kind, "a key ring's name");
+        match Place::parse(name) {
+            Ok((Place::Ring(ring), None)) => {
+                let made = self.service.world.lock().make_ring(ring, self.service.clock.unix());
+                made.map_err(|_| mistaken(io::ErrorKind::AlreadyExists))
+            }
+            Ok(_) | Err(_) => Err(mistaken(io::ErrorKind::InvalidInput)),
+        }
     }
 
     /// The journal, the faults and the clock.

@@ -44,7 +44,7 @@ pub(crate) fn encrypt(call: &Call<'_>, name: &KeyName, number: Option<u32>) -> R
     key.of_purpose(name, Purpose::EncryptDecrypt, "Encrypt")?;
     let number = number.or(key.primary).ok_or_else(|| {
         let message = format!("{} does not have a primary version.", name.whole());
-        Refusal::precondition("KEY_NO_PRIMARY", &name.whole(), message)
+        Refusal::failed(message)
     })?;
     let version = key.version(name, number)?;
     let whole = name.version(number);
@@ -141,7 +141,7 @@ pub(crate) fn public_key(call: &Call<'_>, name: &KeyName, number: u32) -> Result
     let version = key.version(name, number)?;
     if key.purpose != Purpose::AsymmetricDecrypt {
         let message = format!("{} has no public key.", name.whole());
-        return Err(Refusal::precondition("KEY_PURPOSE_MISMATCH", &name.whole(), message));
+        return Err(Refusal::failed(message));
     }
     version.usable(&whole, call.now, call.lag())?;
     let Material::Private(pkcs8) = version.material.as_ref() else {

@@ -40,8 +40,13 @@ impl Refusal {
         Self::invalid(format!("The checksum in field {field} did not match the data in field {data}."))
     }
 
+    /// A precondition whose type Google's documentation does not name.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "FAILED_PRECONDITION", message)
+    }
+
     pub(crate) fn precondition(kind: &str, subject: &str, message: impl Into<String>) -> Self {
-        let mut refusal = Self::new(StatusCode::BAD_REQUEST, "FAILED_PRECONDITION", message);
+        let mut refusal = Self::failed(message);
         refusal.details.push(json!({
             "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
             "violations": [{"type": kind, "subject": subject}],

@@ -1,7 +1,5 @@
 //! Locations and key rings.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use crate::names::{Place, id};
@@ -42,17 +40,8 @@ pub(crate) fn create(call: &Call<'_>, location: &str) -> Result<Value, Refusal> 
     let given = call.query.get("keyRingId").map(String::as_str).unwrap_or_default();
     let name = format!("{location}/keyRings/{}", id(given)?);
     let mut world = call.service.world.lock();
-    if world.rings.contains_key(&name) {
-        return Err(Refusal::exists("KeyRing", &name));
-    }
-    let ring = Ring {
-        created: call.now,
-        keys: BTreeMap::new(),
-        jobs: BTreeMap::new(),
-    };
-    let answer = shown(&name, &ring);
-    world.rings.insert(name, ring);
-    Ok(answer)
+    world.make_ring(name.clone(), call.now)?;
+    Ok(shown(&name, world.ring(&name)?))
 }
 
 pub(crate) fn get(call: &Call<'_>, name: &str) -> Result<Value, Refusal> {

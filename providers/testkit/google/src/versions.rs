@@ -92,7 +92,7 @@ pub(crate) fn create(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> 
     let key = world.key_mut(name)?;
     if key.import_only {
         let message = format!("{} is import-only.", name.whole());
-        return Err(Refusal::precondition("IMPORT_ONLY", &name.whole(), message));
+        return Err(Refusal::failed(message));
     }
     match (key.level, &uri) {
         (Level::External | Level::ExternalVpc, None) => {
@@ -133,7 +133,7 @@ pub(crate) fn update(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Val
         (State::Disabled, State::Disabled) => {}
         _ => {
             let message = format!("{whole} cannot be moved to the requested state from its current one.");
-            return Err(Refusal::precondition("KEY_STATE", &whole, message));
+            return Err(Refusal::failed(message));
         }
     }
     Ok(version.shown(&whole, call.style))
@@ -153,7 +153,7 @@ pub(crate) fn destroy(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Va
         }
         State::Destroyed | State::DestroyScheduled | State::PendingGeneration | State::PendingImport => {
             let message = format!("{whole} cannot be destroyed in its current state.");
-            return Err(Refusal::precondition("KEY_STATE", &whole, message));
+            return Err(Refusal::failed(message));
         }
     }
     Ok(version.shown(&whole, call.style))
@@ -166,7 +166,7 @@ pub(crate) fn restore(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Va
     let version = world.key_mut(name)?.version_mut(name, number)?;
     if version.state != State::DestroyScheduled {
         let message = format!("{whole} is not scheduled for destruction.");
-        return Err(Refusal::precondition("KEY_STATE", &whole, message));
+        return Err(Refusal::failed(message));
     }
     version.state = State::Disabled;
     version.disabled = None;

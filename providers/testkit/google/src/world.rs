@@ -123,7 +123,7 @@ impl Key {
             word(self.purpose),
             word(wanted)
         );
-        Err(Refusal::precondition("KEY_PURPOSE_MISMATCH", &name.whole(), message))
+        Err(Refusal::failed(message))
     }
 
     pub(crate) fn shown(&self, name: &KeyName, style: Style) -> Value {
@@ -202,6 +202,19 @@ impl World {
         let keys = self.rings.values_mut().flat_map(|ring| ring.keys.values_mut());
         keys.flat_map(|key| key.versions.values_mut())
             .for_each(|version| version.settle(now));
+    }
+
+    pub(crate) fn make_ring(&mut self, name: String, now: i64) -> Result<(), Refusal> {
+        if self.rings.contains_key(&name) {
+            return Err(Refusal::exists("KeyRing", &name));
+        }
+        let ring = Ring {
+            created: now,
+            keys: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+        };
+        self.rings.insert(name, ring);
+        Ok(())
     }
 
     pub(crate) fn ring(&self, name: &str) -> Result<&Ring, Refusal> {
