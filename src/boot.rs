@@ -132,11 +132,14 @@ async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) ->
         sts: config.providers.aws.sts_endpoint.clone(),
     })));
     #[cfg(feature = "gcp")]
-    families.push(Arc::new(claviger_provider_gcp::GcpFactory::new(claviger_provider_gcp::Endpoints {
-        kms: config.providers.gcp.kms_endpoint.clone(),
-        sts: config.providers.gcp.sts_endpoint.clone(),
-        iam: config.providers.gcp.iam_endpoint.clone(),
-    })));
+    families.push(Arc::new(claviger_provider_gcp::GcpFactory::new(
+        claviger_provider_gcp::Endpoints {
+            kms: config.providers.gcp.kms_endpoint.clone(),
+            sts: config.providers.gcp.sts_endpoint.clone(),
+            iam: config.providers.gcp.iam_endpoint.clone(),
+        },
+        config.providers.attempt_timeout,
+    )));
     #[cfg(feature = "vault")]
     families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(
         config.egress.clone(),

@@ -145,7 +145,11 @@ fn google_settings() -> Value {
 
 fn google_tune() -> Tune {
     let address = variable(GOOGLE);
-    Tune::default().set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", &address)
+    Tune::default()
+        .set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", &address)
+        // RSA keys are drawn beside other cases: there is time for it.
+        .set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s")
+        .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "30s")
 }
 
 /// Google's client finds its user's credentials where it always does: in the file that a variable

@@ -73,7 +73,11 @@ pub(crate) fn of_reason(reason: &str) -> Option<Meaning> {
             "The key's version is destroyed or waits for it; as long as it waits, its owner can keep it (`gcloud kms keys versions \
              restore`, then `enable`).",
         ),
-        "KEY_PENDING_GENERATION" => state("Google still makes the version's material: try again in a moment."),
+        "KEY_PENDING_GENERATION" => Some(meaning(
+            ErrorKind::KeyState,
+            Retry::Backoff,
+            Some("Google still makes the version's material: try again in a moment."),
+        )),
         "KEY_PENDING_IMPORT" => state("The key's version waits for its material; its owner can import it."),
         // Cloud EKM: the key is with somebody else's key manager.
         "EXTERNAL_PERMISSION_DENIED" => Some(meaning(

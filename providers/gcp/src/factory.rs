@@ -46,13 +46,16 @@ pub struct Endpoints {
 pub struct GcpFactory {
     endpoints: Endpoints,
     egress: Egress,
+    patience: Duration,
 }
 
 impl GcpFactory {
-    /// With the installation's endpoints, if it has any.
-    pub fn new(endpoints: Endpoints) -> Self {
+    /// With the installation's endpoints, if it has any. `attempt` is how long one attempt may
+    /// take: the material of a new version is waited for during two thirds of it.
+    pub fn new(endpoints: Endpoints, attempt: Duration) -> Self {
         Self {
             endpoints,
+            patience: attempt * 2 / 3,
             // No tenant names a host here: they are Google's, or the operator's.
             egress: Egress::new(EgressPolicy::everywhere()),
         }
@@ -93,6 +96,7 @@ impl GcpFactory {
             level: settings.protection_level.of_google(),
             random: settings.hsm_random,
             halves: PublicHalves::default(),
+            patience: self.patience,
         })
     }
 

@@ -95,7 +95,9 @@ impl Key {
         ))
     }
 
-    /// In the gateway's words. A version that has no material yet, or never got any, is none.
+    /// In the gateway's words. A version that has no material yet, or never got any, is none;
+    /// but the only one of a new key is there: until its material is, whatever is done with it
+    /// says so.
     ///
     /// # Errors
     /// `KeyState` where no version is left, with what to do; `UpstreamProtocol` for versions
@@ -103,10 +105,11 @@ impl Key {
     pub(crate) fn describe(&self, versions: &[CryptoKeyVersion]) -> Result<KeyDescription, Error> {
         let doing = "list a key's versions";
         let mut all = Vec::new();
+        let new = matches!(versions, [only] if only.state == State::PendingGeneration);
         for version in versions {
             let number = self.name.number_of(&version.name);
             let number = number.ok_or_else(|| Failed::Nonsense("version").into_error(doing))?;
-            if let Some(state) = state(&version.state) {
+            if let Some(state) = state(&version.state).or(new.then_some(KeyState::Enabled)) {
                 let created = version.create_time.as_ref().map(google_cloud_wkt::Timestamp::seconds);
                 all.push((number, state, created));
             }
@@ -123,7 +126,7 @@ impl Key {
         let Some(primary) = primary else {
             return Err(fault(ErrorKind::KeyState, "a key without versions").advice(
                 "The key has no version that was ever usable, or no primary one: its owner can make one (`gcloud kms keys versions create \
-                 --primary`). One that Google still makes is there in a moment.",
+                 --primary`).",
             ));
         };
         let state = all.get(primary).map_or(KeyState::Disabled, |(_, state, _)| *state);

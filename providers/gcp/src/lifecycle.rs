@@ -16,9 +16,6 @@ use crate::provider::GcpProvider;
 /// The most versions of one page, and the most pages: as many as the gateway takes.
 const PAGE: i32 = 1000;
 const MAX_PAGES: usize = 10;
-/// How long a version's material is waited for, which Google makes after its answer. Well below
-/// an attempt of the pipeline's.
-const PATIENCE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(50);
 
 /// The id of the key that is made for a logical key: a second one would be refused.
@@ -33,11 +30,12 @@ fn labels(tenant: TenantId, key: KeyId) -> [(String, String); 2] {
     ]
 }
 
-fn patience(cx: &OpContext) -> Instant {
-    Instant::now() + PATIENCE.min(cx.remaining() / 2)
-}
-
 impl GcpProvider {
+    /// Until when a version's material is waited for, which Google makes after its answer.
+    fn patience(&self, cx: &OpContext) -> Instant {
+        Instant::now() + self.patience.min(cx.remaining() / 2)
+    }
+
     /// A key by its name.
     pub(crate) async fn look_up(&self, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
         let answer = self.kms.call(|kms| kms.get_crypto_key().set_name(name.as_str()).send()).await;
@@ -72,7 +70,7 @@ impl GcpProvider {
     /// Makes a key for a logical key, and waits a while for its material.
     pub(crate) async fn make(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<KeyDescription, Error> {
         let doing = "create a key";
-        let until = patience(cx);
+        let until = self.patience(cx);
         let id_there = made(id);
         let name = self
             .ring
@@ -98,14 +96,8 @@ impl GcpProvider {
         loop {
             let versions = self.versions(&name, doing).await?;
             let waiting = versions.iter().all(|version| version.state == State::PendingGeneration);
-            if !waiting {
+            if !waiting || Instant::now() >= until {
                 return made.describe(&versions);
-            }
-            if Instant::now() >= until {
-                return Err(fault(ErrorKind::KeyState, doing).advice(
-                    "The key is made, and Google still makes its material: adopt it in a moment. It is the newest of the key ring that is \
-                     named claviger-... (`gcloud kms keys list`).",
-                ));
             }
             sleep(TICK).await;
         }
@@ -114,7 +106,7 @@ impl GcpProvider {
     /// Gives a key a new version, and makes it the one that is used.
     pub(crate) async fn rotate_in_place(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         let doing = "rotate";
-        let until = patience(cx);
+        let until = self.patience(cx);
         let name = self.name(&kek.key)?;
         let key = self.look_up(&name, doing).await?;
         let before = key.describe(&self.versions(&name, doing).await?)?;

@@ -199,7 +199,7 @@ fn key(fields: &mut Fields<'_>) -> Option<(Base, Secrets)> {
     });
     let short = |text: String| (text.len() <= 256).then_some(text).ok_or_else(|| "at most 256 bytes".to_owned());
     fields.optional("client_id", "the account's number", short);
-    fields.optional("project_id", "the project's id", short);
+    let project = fields.optional("project_id", "the project's id", short);
     let expected = "the account's address, NAME@PROJECT.iam.gserviceaccount.com";
     let client_email = fields.required("client_email", expected, |text| {
         service_account(&text).then_some(text).ok_or_else(|| expected.to_owned())
@@ -210,7 +210,11 @@ fn key(fields: &mut Fields<'_>) -> Option<(Base, Secrets)> {
     let private = fields.secret("private_key", expected, MAX_KEY, text)?;
     let (client_email, key_id) = (client_email?, key_id?);
     let private = std::str::from_utf8(private.expose()).ok()?;
-    let file = json!({"type": "service_account", "client_email": client_email, "private_key_id": key_id, "private_key": private});
+    // Google's library wants it there, and has no use for it.
+    let project = project.unwrap_or_default();
+    let file = json!({
+        "type": "service_account", "client_email": client_email, "private_key_id": key_id, "private_key": private, "project_id": project,
+    });
     let base = Base::ServiceAccountKey { client_email };
     Some((base, secret(Secret::new(file.to_string().into_bytes()))))
 }

@@ -1,6 +1,7 @@
 //! The provider on one key ring, as one identity.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -73,6 +74,8 @@ pub struct GcpProvider {
     /// Whether data keys come from the HSM's generator.
     pub(crate) random: bool,
     pub(crate) halves: PublicHalves<(KeyName, Number)>,
+    /// How long the material of a new version is waited for.
+    pub(crate) patience: Duration,
 }
 
 impl GcpProvider {

@@ -1,6 +1,8 @@
 //! What a connection may be told, and what not.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+use std::time::Duration;
+
 use claviger_provider::{ConnectionId, ConnectionParts, ErrorKind, Factory, SettingsOrigin, TenantId};
 use claviger_provider_gcp::{Endpoints, GcpFactory};
 use serde_json::{Value, json};
@@ -11,11 +13,11 @@ const AUDIENCE: &str = "//iam.googleapis.com/projects/12/locations/global/worklo
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
 
 fn factory() -> GcpFactory {
-    GcpFactory::new(Endpoints::default())
+    GcpFactory::new(Endpoints::default(), Duration::from_secs(3))
 }
 
 fn key() -> Value {
-    json!({"type": "service_account", "client_email": ACCOUNT, "private_key_id": "0123", "private_key": PEM})
+    json!({"type": "service_account", "client_email": ACCOUNT, "private_key_id": "0123", "private_key": PEM, "project_id": "acme-1"})
 }
 
 fn with(member: &str, value: Value) -> Value {

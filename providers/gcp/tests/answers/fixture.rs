@@ -24,11 +24,12 @@ pub async fn connect(server: &MockServer) -> GcpProvider {
 pub async fn connect_with(address: &str, more: Value) -> GcpProvider {
     static STACK: Once = Once::new();
     STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
-    let factory = GcpFactory::new(Endpoints {
+    let endpoints = Endpoints {
         kms: Some(address.to_owned()),
         sts: Some(address.to_owned()),
         iam: Some(address.to_owned()),
-    });
+    };
+    let factory = GcpFactory::new(endpoints, Duration::from_secs(3));
     let mut settings = json!({"key_ring": RING});
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();

@@ -1,7 +1,7 @@
 //! Keys that others made, and what their owners do with them at Google.
 
 use claviger_fake::{Act, Fault};
-use claviger_provider::{ErrorKind, KeySpec, KeyState, Provider, Secret};
+use claviger_provider::{ErrorKind, KeySpec, KeyState, Provider, Retry, Secret};
 use serde_json::{Value, json};
 
 use crate::server::{RING, Server, context, cx, new_key, primary};
@@ -173,13 +173,27 @@ pub async fn a_version_that_google_still_makes_is_no_version() {
     faults.set(vec![Fault::once("/cryptoKeyVersions", Act::Change { patch: pending })]);
     let described = provider.describe(&cx(), &kek).await.unwrap();
     assert_eq!((described.versions.len(), described.primary), (1, 0));
-    // While none has its material, there is nothing to wrap under.
-    let none = json!({"cryptoKeyVersions": [{"name": format!("{}/cryptoKeyVersions/1", key.id), "state": 5}]});
-    faults.set(vec![Fault::always("/cryptoKeyVersions", Act::Change { patch: none })]);
-    let error = provider.describe(&cx(), &kek).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::KeyState);
-    let error = provider.create_key(&cx(), &new_key(KeySpec::Rsa3072, None)).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::UpstreamProtocol, "another key's versions: {error}");
+    // The only one of a new key is its version, and says so until it can be used.
+    let only = json!({"cryptoKeyVersions": [{"name": format!("{}/cryptoKeyVersions/1", key.id), "state": 5}]});
+    faults.set(vec![Fault::once("/cryptoKeyVersions", Act::Change { patch: only })]);
+    let described = provider.describe(&cx(), &kek).await.unwrap();
+    assert_eq!((described.versions.len(), described.state), (1, KeyState::Enabled));
+    let details =
+        json!([{"@type": "type.googleapis.com/google.rpc.PreconditionFailure", "violations": [{"type": "KEY_PENDING_GENERATION"}]}]);
+    let body = json!({"error": {"code": 400, "status": "FAILED_PRECONDITION", "message": "not yet", "details": details}});
+    let refusal = Act::Answer {
+        status: 400,
+        headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
+        body: body.to_string(),
+    };
+    faults.set(vec![Fault::once("/publicKey", refusal)]);
+    let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
+    assert_eq!((error.kind, error.retry), (ErrorKind::KeyState, Retry::Backoff));
+    assert!(error.advice.unwrap().contains("in a moment"));
+    // Nor is one that failed to be made.
+    let failed = json!({"cryptoKeyVersions": [{"name": format!("{}/cryptoKeyVersions/1", key.id), "state": 8}]});
+    faults.set(vec![Fault::once("/cryptoKeyVersions", Act::Change { patch: failed })]);
+    assert_eq!(provider.describe(&cx(), &kek).await.unwrap_err().kind, ErrorKind::KeyState);
 }
 
 pub async fn a_disable_that_takes_its_time_is_a_disable() {

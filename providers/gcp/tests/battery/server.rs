@@ -30,11 +30,13 @@ impl Server {
     }
 
     pub async fn connect_with(&self, more: Value) -> Result<GcpProvider, Error> {
-        let factory = GcpFactory::new(Endpoints {
+        let endpoints = Endpoints {
             kms: Some(self.fake.url()),
             sts: Some(self.fake.url()),
             iam: Some(self.fake.url()),
-        });
+        };
+        // RSA keys are drawn beside other tests: there is time for it.
+        let factory = GcpFactory::new(endpoints, Duration::from_secs(60));
         let mut settings = json!({"key_ring": RING});
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
@@ -79,7 +81,7 @@ pub fn cx() -> OpContext {
         request_id: "test".to_owned(),
         tenant: tenant(),
         actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
+        deadline: Instant::now() + Duration::from_secs(120),
     }
 }
 

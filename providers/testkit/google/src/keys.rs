@@ -167,7 +167,7 @@ pub(crate) fn update(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> 
 
 pub(crate) fn set_primary(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> {
     call.demand("cloudkms.cryptoKeys.update", &name.whole())?;
-    let body = call.members(&["cryptoKeyVersionId"])?;
+    let body = call.members(&["name", "cryptoKeyVersionId"])?;
     let mut world = call.service.world.lock();
     let key = world.key_mut(name)?;
     key.of_purpose(name, Purpose::EncryptDecrypt, "UpdateCryptoKeyPrimaryVersion")?;

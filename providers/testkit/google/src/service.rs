@@ -209,7 +209,7 @@ fn test_permissions(call: &Call<'_>, place: &Place) -> Result<Value, Refusal> {
         Place::Job { .. } => {}
         _ => return Err(Refusal::unimplemented("permissions of such a resource")),
     }
-    let asked = call.members(&["permissions"])?.texts("permissions")?;
+    let asked = call.members(&["resource", "permissions"])?.texts("permissions")?;
     if asked.iter().any(|permission| permission.contains('*')) {
         return Err(Refusal::invalid("Permissions with wildcards are not allowed."));
     }

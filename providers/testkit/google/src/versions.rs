@@ -142,6 +142,7 @@ pub(crate) fn update(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Val
 pub(crate) fn destroy(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
     let whole = name.version(number);
     call.demand("cloudkms.cryptoKeyVersions.destroy", &whole)?;
+    call.members(&["name"])?;
     let mut world = call.service.world.lock();
     let key = world.key_mut(name)?;
     let after = key.destroy_after;
@@ -162,6 +163,7 @@ pub(crate) fn destroy(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Va
 pub(crate) fn restore(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
     let whole = name.version(number);
     call.demand("cloudkms.cryptoKeyVersions.restore", &whole)?;
+    call.members(&["name"])?;
     let mut world = call.service.world.lock();
     let version = world.key_mut(name)?.version_mut(name, number)?;
     if version.state != State::DestroyScheduled {

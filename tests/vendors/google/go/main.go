@@ -122,7 +122,7 @@ func symmetricKeys(w *world) error {
 	}
 	request.AdditionalAuthenticatedData, request.AdditionalAuthenticatedDataCrc32C = nil, nil
 	_, err = w.client.Decrypt(w.ctx, request)
-	return refused(err, 400, "INVALID_ARGUMENT")
+	return refused(err, 400, "ciphertext is invalid")
 }
 
 func rotation(w *world) error {
@@ -233,18 +233,16 @@ func randomBytes(w *world) error {
 
 func permissions(w *world) error {
 	asked := []string{"cloudkms.cryptoKeys.create"}
-	answer, err := w.client.ResourceIAM(w.ring).TestPermissions(w.ctx, asked)
-	if err == nil {
-		return demand(len(answer) == 1, "%v", answer)
+	answer, err := w.client.TestIamPermissions(w.ctx, &iampb.TestIamPermissionsRequest{Resource: w.ring, Permissions: asked})
+	if err != nil {
+		return err
 	}
-	// The handle speaks gRPC in some releases; the message is the same.
-	_ = iampb.TestIamPermissionsRequest{}
-	return err
+	return demand(len(answer.Permissions) == 1 && answer.Permissions[0] == asked[0], "%v", answer.Permissions)
 }
 
 func missing(w *world) error {
 	_, err := w.client.GetCryptoKey(w.ctx, &kmspb.GetCryptoKeyRequest{Name: w.ring + "/cryptoKeys/none"})
-	return refused(err, 404, "NOT_FOUND")
+	return refused(err, 404, "not found")
 }
 
 func main() {
