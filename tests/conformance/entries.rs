@@ -174,11 +174,22 @@ fn google_settings() -> Value {
     json!({"key_ring": RING, "auth": {"token": "ya29.of-nobody"}})
 }
 
-const GOOGLE: &[Difference] = &[Difference {
-    case: "forged::a_forged_recipient_does_not_open",
-    says: "left != right",
-    reason: "as Google: Decrypt takes no version and tells none, so under a symmetric key another version's name opens as well",
-}];
+const GOOGLE: &[Difference] = &[
+    Difference {
+        case: "forged::a_forged_recipient_does_not_open",
+        says: "another version, sealed anew",
+        reason: "as Google: Decrypt takes no version and tells none, so under a symmetric key another version's name opens as well",
+    },
+    LABELLED,
+];
+
+const GOOGLE_RSA: &[Difference] = &[LABELLED];
+
+const LABELLED: Difference = Difference {
+    case: "adopt::a_provider_key_of_another_tenant_is_taken",
+    says: "claviger-tenant",
+    reason: "the key's label names another tenant, so the claim fails before it is known whether somebody has adopted the key",
+};
 
 // Why the stand-ins for AWS, and AWS itself, end a case otherwise.
 const UNNAMED: &str = "as AWS: a ciphertext names no version of its key, so the newest one is told, and no other can be forged";
@@ -364,7 +375,7 @@ pub const ENTRIES: &[Entry] = &[
         settings: google_settings,
         spec: "rsa-3072",
         inside: false,
-        differences: &[],
+        differences: GOOGLE_RSA,
     },
     Entry {
         name: "fake",

@@ -59,7 +59,10 @@ pub async fn on(server: &MockServer, ending: &str, answer: Value) {
 
 /// A refusal as Google writes it.
 pub fn refusal(status: u16, code: &str, details: Value) -> ResponseTemplate {
-    let error = json!({"code": status, "status": code, "message": format!("{code} of {KEY}"), "details": details});
+    let mut error = json!({"code": status, "status": code, "message": format!("{code} of {KEY}")});
+    if !details.is_null() {
+        error["details"] = details;
+    }
     ResponseTemplate::new(status).set_body_json(json!({"error": error}))
 }
 

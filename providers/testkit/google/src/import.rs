@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::material::{import_key, public_pem};
+use crate::material::import_key;
 use crate::names::{KeyName, Place, id};
 use crate::refusal::Refusal;
 use crate::service::Call;
@@ -45,13 +45,11 @@ pub(crate) fn create(call: &Call<'_>, ring: &str) -> Result<Value, Refusal> {
     let level: Level = body
         .choice("protectionLevel")?
         .ok_or_else(|| Refusal::invalid("protection_level must be set."))?;
-    let internal = |_| Refusal::internal("no key");
-    let private = import_key(method).map_err(internal)?;
+    let private = import_key(method).map_err(|_| Refusal::internal("no key"))?;
     let job = Job {
         method,
         level,
         created: call.now,
-        public_pem: public_pem(&private).map_err(internal)?,
         private,
     };
     let mut world = call.service.world.lock();

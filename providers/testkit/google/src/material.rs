@@ -3,7 +3,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
 use aws_lc_rs::rand::fill;
 use aws_lc_rs::rsa::{
@@ -21,9 +21,35 @@ const HEAD: usize = 1 + 16 + 4;
 /// What a version holds.
 pub(crate) enum Material {
     Symmetric([u8; 32]),
-    Private(Vec<u8>),
+    Private(Rsa),
     /// Of keys that sign: nothing is done with them here.
     None,
+}
+
+/// An RSA key, read once: to read it takes longer than to decrypt with it.
+pub(crate) struct Rsa {
+    key: OaepPrivateDecryptingKey,
+    /// The public half, as the service writes it.
+    pub(crate) public_pem: String,
+}
+
+impl Rsa {
+    fn new(key: PrivateDecryptingKey) -> Result<Self, Broken> {
+        let der: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| Broken)?;
+        let block = pem::Pem::new("PUBLIC KEY", der.as_ref());
+        let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        Ok(Self {
+            key: OaepPrivateDecryptingKey::new(key).map_err(|_| Broken)?,
+            public_pem: pem::encode_config(&block, config),
+        })
+    }
+
+    /// Decrypts.
+    pub(crate) fn decrypt(&self, how: &'static OaepAlgorithm, ciphertext: &[u8]) -> Result<Vec<u8>, Broken> {
+        let mut room = vec![0; self.key.min_output_size()];
+        let opened = self.key.decrypt(how, ciphertext, &mut room, None).map_err(|_| Broken)?;
+        Ok(opened.to_vec())
+    }
 }
 
 /// Why something was not done.
@@ -49,8 +75,7 @@ pub(crate) fn generate(algorithm: Algorithm) -> Result<Material, Broken> {
     match (algorithm, oaep(algorithm)) {
         (_, Some((size, _))) => {
             let key = PrivateDecryptingKey::generate(size).map_err(|_| Broken)?;
-            let der: Pkcs8V1Der<'_> = key.as_der().map_err(|_| Broken)?;
-            Ok(Material::Private(der.as_ref().to_vec()))
+            Rsa::new(key).map(Material::Private)
         }
         (Algorithm::Symmetric | Algorithm::ExternalSymmetric, None) => Ok(Material::Symmetric(random()?)),
         (_, None) => Ok(Material::None),
@@ -110,47 +135,27 @@ pub(crate) fn open(material: &[u8; 32], ciphertext: &[u8], aad: &[u8]) -> Result
     Ok(opened.to_vec())
 }
 
-/// The public half as PEM.
-pub(crate) fn public_pem(pkcs8: &[u8]) -> Result<String, Broken> {
-    let key = PrivateDecryptingKey::from_pkcs8(pkcs8).map_err(|_| Broken)?;
-    let der: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| Broken)?;
-    let block = pem::Pem::new("PUBLIC KEY", der.as_ref());
-    Ok(pem::encode_config(
-        &block,
-        pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
-    ))
-}
-
-/// Decrypts with a private half.
-pub(crate) fn decrypt(pkcs8: &[u8], how: &'static OaepAlgorithm, ciphertext: &[u8]) -> Result<Vec<u8>, Broken> {
-    let key = PrivateDecryptingKey::from_pkcs8(pkcs8).map_err(|_| Broken)?;
-    let key = OaepPrivateDecryptingKey::new(key).map_err(|_| Broken)?;
-    let mut room = vec![0; key.min_output_size()];
-    let opened = key.decrypt(how, ciphertext, &mut room, None).map_err(|_| Broken)?;
-    Ok(opened.to_vec())
-}
-
 /// Draws the key of an import job.
-pub(crate) fn import_key(method: ImportMethod) -> Result<Vec<u8>, Broken> {
+pub(crate) fn import_key(method: ImportMethod) -> Result<Rsa, Broken> {
     let algorithm = match method {
         ImportMethod::Oaep3072Sha256Aes256 | ImportMethod::Oaep3072Sha256 => Algorithm::Oaep3072Sha256,
         ImportMethod::Oaep4096Sha256Aes256 | ImportMethod::Oaep4096Sha256 => Algorithm::Oaep4096Sha256,
     };
     match generate(algorithm)? {
-        Material::Private(pkcs8) => Ok(pkcs8),
+        Material::Private(rsa) => Ok(rsa),
         Material::Symmetric(_) | Material::None => Err(Broken),
     }
 }
 
 /// Takes wrapped material in: for a symmetric key 32 bytes, for RSA PKCS#8 of its size.
-pub(crate) fn import(job: &[u8], method: ImportMethod, wrapped: &[u8], algorithm: Algorithm) -> Result<Material, Broken> {
+pub(crate) fn import(job: &Rsa, method: ImportMethod, wrapped: &[u8], algorithm: Algorithm) -> Result<Material, Broken> {
     let whole = match method {
-        ImportMethod::Oaep3072Sha256 | ImportMethod::Oaep4096Sha256 => decrypt(job, &OAEP_SHA256_MGF1SHA256, wrapped)?,
+        ImportMethod::Oaep3072Sha256 | ImportMethod::Oaep4096Sha256 => job.decrypt(&OAEP_SHA256_MGF1SHA256, wrapped)?,
         ImportMethod::Oaep3072Sha256Aes256 | ImportMethod::Oaep4096Sha256Aes256 => {
             // The ephemeral AES key under RSA, then the material under it (RFC 5649).
-            let modulus = PrivateDecryptingKey::from_pkcs8(job).map_err(|_| Broken)?.key_size_bytes();
+            let modulus = job.key.key_size_bytes();
             let (ephemeral, rest) = wrapped.split_at_checked(modulus).ok_or(Broken)?;
-            let ephemeral = decrypt(job, &OAEP_SHA256_MGF1SHA256, ephemeral)?;
+            let ephemeral = job.decrypt(&OAEP_SHA256_MGF1SHA256, ephemeral)?;
             let kek = AesKek::new(&AES_256, &ephemeral).map_err(|_| Broken)?;
             let mut room = vec![0; rest.len()];
             kek.unwrap_with_padding(rest, &mut room).map_err(|_| Broken)?.to_vec()
@@ -160,7 +165,7 @@ pub(crate) fn import(job: &[u8], method: ImportMethod, wrapped: &[u8], algorithm
         (_, Some((size, _))) => {
             let key = PrivateDecryptingKey::from_pkcs8(&whole).map_err(|_| Broken)?;
             let right = key.key_size_bits() == size.len() * 8;
-            right.then_some(Material::Private(whole)).ok_or(Broken)
+            if right { Rsa::new(key).map(Material::Private) } else { Err(Broken) }
         }
         (Algorithm::Symmetric, None) => whole.try_into().map(Material::Symmetric).map_err(|_| Broken),
         (_, None) => Err(Broken),

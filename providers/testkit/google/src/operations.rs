@@ -119,11 +119,12 @@ pub(crate) fn asymmetric_decrypt(call: &Call<'_>, name: &KeyName, number: u32) -
         version.usable(&whole, call.now, call.lag())?;
         (version.algorithm, version.level, Arc::clone(&version.material))
     };
-    let (Material::Private(pkcs8), Some((_, how))) = (material.as_ref(), oaep(algorithm)) else {
+    let (Material::Private(rsa), Some((_, how))) = (material.as_ref(), oaep(algorithm)) else {
         return Err(Refusal::internal("no material"));
     };
-    let plaintext =
-        material::decrypt(pkcs8, how, &ciphertext).map_err(|_| Refusal::invalid("Decryption failed: the ciphertext is invalid."))?;
+    let plaintext = rsa
+        .decrypt(how, &ciphertext)
+        .map_err(|_| Refusal::invalid("Decryption failed: the ciphertext is invalid."))?;
     let mut answer = json!({
         "plaintext": base64(&plaintext),
         "plaintextCrc32c": crc32c(&plaintext),
@@ -144,10 +145,10 @@ pub(crate) fn public_key(call: &Call<'_>, name: &KeyName, number: u32) -> Result
         return Err(Refusal::failed(message));
     }
     version.usable(&whole, call.now, call.lag())?;
-    let Material::Private(pkcs8) = version.material.as_ref() else {
+    let Material::Private(rsa) = version.material.as_ref() else {
         return Err(Refusal::internal("no material"));
     };
-    let pem = material::public_pem(pkcs8).map_err(broken)?;
+    let pem = &rsa.public_pem;
     let format = match call.style {
         Style::Names => "PEM".into(),
         Style::Numbers => Value::from(1),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::material::Material;
+use crate::material::{Material, Rsa};
 use crate::names::KeyName;
 use crate::refusal::Refusal;
 use crate::wire::{Algorithm, ImportMethod, JobState, Level, Purpose, State, Style, time};
@@ -153,8 +153,7 @@ pub(crate) struct Job {
     pub(crate) method: ImportMethod,
     pub(crate) level: Level,
     pub(crate) created: i64,
-    pub(crate) private: Vec<u8>,
-    pub(crate) public_pem: String,
+    pub(crate) private: Rsa,
 }
 
 impl Job {
@@ -177,7 +176,7 @@ impl Job {
             "state": self.state(now).shown(style),
         });
         if self.state(now) == JobState::Active {
-            shown["publicKey"] = json!({"pem": self.public_pem});
+            shown["publicKey"] = json!({"pem": self.private.public_pem});
         }
         shown
     }
