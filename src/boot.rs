@@ -8,8 +8,9 @@ mod declared;
 mod first;
 mod serving;
 mod starting;
+mod unseal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use claviger_guarded::{Arena, ArenaConfig};
@@ -22,7 +23,7 @@ use tokio::sync::Semaphore;
 use crate::audit::{self, Counters, KillFile, Log, Node, Origin, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, RecoverError, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
-use crate::config::storage::RootKey as RootKeySource;
+use crate::config::storage::{RootKey as RootKeySource, WrappedRootKey};
 use crate::config::{self, Config};
 use crate::http::{Gateway, ServiceState};
 use crate::keys::{Directory, Factories};
@@ -32,9 +33,12 @@ use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
+pub use declared::ConfigSource;
 pub use first::init;
 pub use serving::Serving;
 pub use starting::Starting;
+pub use unseal::UnsealError;
+use unseal::Unsealer;
 
 /// The database's name in the data folder.
 const DATABASE: &str = "claviger.db";
@@ -47,6 +51,10 @@ pub enum BootError {
     Folder(#[from] LockError),
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
+    #[error("the configuration has no `storage.root_key.wrapped` to wrap the root key into")]
+    NothingToWrapInto,
     #[error(
         "systemd gave no credential named {}: see LoadCredentialEncrypted= in systemd.exec(5)",
         RootKeySource::CREDENTIAL
@@ -85,11 +93,8 @@ pub enum BootError {
         name: String,
         failure: Box<crate::broker::Failure>,
     },
-    #[error("the declared connection `{name}`: {error}")]
-    DeclaredSettings {
-        name: String,
-        error: config::declared::SettingsFileError,
-    },
+    #[error(transparent)]
+    DeclaredSettings(#[from] declared::Unreadable),
     #[error("the store's node name is damaged")]
     Node,
 }
@@ -112,20 +117,21 @@ pub struct StartOptions {
     pub dev: bool,
     /// The root key, where it does not come from the configuration's source (`dev` only).
     pub root_key: Option<RootKey>,
+    /// Where the configuration came from, for who has what it declares applied again.
+    pub source: Option<ConfigSource>,
     /// The metrics, if they are on; there is one recorder in a process.
     pub metrics: Option<Metrics>,
 }
 
-/// The provider families of this build. A new provider is one line here.
+/// The provider families of this build that are reached over a network. A new provider is
+/// one line here.
 #[allow(
     unused_mut,
     clippy::vec_init_then_push,
     reason = "what is pushed depends on the features of the build"
 )]
-async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) -> Vec<Arc<dyn Factory>> {
+fn families(config: &Config) -> Vec<Arc<dyn Factory>> {
     let mut families: Vec<Arc<dyn Factory>> = Vec::new();
-    #[cfg(feature = "local")]
-    families.push(Arc::new(claviger_provider_local::LocalFactory::new(Arc::clone(sealed))));
     #[cfg(feature = "aws")]
     families.push(Arc::new(claviger_provider_aws::AwsFactory::new(claviger_provider_aws::Endpoints {
         kms: config.providers.aws.kms_endpoint.clone(),
@@ -144,13 +150,23 @@ async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) ->
     families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(
         config.egress.clone(),
     ))));
+    let _ = config;
+    families
+}
+
+/// All families: those of [`families`], the embedded one, which needs the store, and for tests
+/// the fake.
+async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) -> Vec<Arc<dyn Factory>> {
+    let mut families = families(config);
+    #[cfg(feature = "local")]
+    families.push(Arc::new(claviger_provider_local::LocalFactory::new(Arc::clone(sealed))));
     // Last: where a test asks for the fake it plays Vault, and of two families of one kind the
     // later one counts.
     #[cfg(feature = "testkit")]
     if dev && let Some(fake) = claviger_testkit::FakeFactory::controlled().await {
         families.push(Arc::new(fake));
     }
-    let _ = (sealed, config, dev);
+    let _ = (sealed, &mut families, dev);
     families
 }
 
@@ -193,8 +209,9 @@ struct Open {
 }
 
 /// The root key of the gateway in this folder. Where there is none yet and one is to be made,
-/// so is the root key's file if it is missing.
-fn root_key(config: &Config, options: &mut StartOptions, folder: &Folder, make: bool) -> Result<RootKey, BootError> {
+/// so is what holds it, if it is missing. A provider that is away is waited for, but not
+/// where something is to be made: somebody stands there then.
+async fn root_key(config: &Config, options: &mut StartOptions, folder: &Folder, make: bool) -> Result<RootKey, BootError> {
     if !folder.inhabited && !make {
         return Err(BootError::NotInitialised(folder.shown()));
     }
@@ -205,7 +222,38 @@ fn root_key(config: &Config, options: &mut StartOptions, folder: &Folder, make: 
         RootKeySource::File(path) if !folder.inhabited && !path.exists() => Ok(RootKey::generate_to_file(path)?),
         RootKeySource::File(path) => Ok(RootKey::from_file(path)?),
         RootKeySource::SystemdCredential => RootKey::from_systemd()?.ok_or(BootError::NoCredential),
+        RootKeySource::Wrapped(source) => {
+            let unsealer = unsealer(config, source)?;
+            Ok(match (folder.inhabited || source.file.exists(), make) {
+                (false, _) => unsealer.draw().await?,
+                (true, true) => unsealer.unwrap().await?,
+                (true, false) => unsealer.wait().await?,
+            })
+        }
     }
+}
+
+fn unsealer<'c>(config: &Config, source: &'c WrappedRootKey) -> Result<Unsealer<'c>, UnsealError> {
+    Unsealer::new(
+        source,
+        families(config),
+        pipeline(&config.providers),
+        config.server.request_deadline,
+    )
+}
+
+/// Wraps the root key of this file for the configuration's `storage.root_key.wrapped`. The
+/// gateway may be running. Answers the file that was made.
+///
+/// # Errors
+/// [`BootError::RootKey`], [`BootError::Unseal`], and [`BootError::NothingToWrapInto`] where the
+/// configuration has the root key from elsewhere.
+pub async fn wrap_root_key<'c>(config: &'c Config, from: &Path) -> Result<&'c Path, BootError> {
+    let RootKeySource::Wrapped(source) = &config.storage.root_key else {
+        return Err(BootError::NothingToWrapInto);
+    };
+    unsealer(config, source)?.wrap(&RootKey::from_file(from)?).await?;
+    Ok(&source.file)
 }
 
 /// Opens the store with the root key, or makes it where there is none, and the log.
@@ -249,7 +297,7 @@ async fn open(config: &Config, accept_rollback: bool, folder: Folder, root: Root
 }
 
 /// The use cases, on what is open.
-async fn broker(config: &Config, dev: bool, open: Open) -> (Arc<Broker>, Remaining) {
+async fn broker(config: &Config, dev: bool, source: Option<ConfigSource>, open: Open) -> (Arc<Broker>, Remaining) {
     let Open {
         folder,
         store,
@@ -277,6 +325,7 @@ async fn broker(config: &Config, dev: bool, open: Open) -> (Arc<Broker>, Remaini
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: rules,
         idempotency_key,
+        declarations: Arc::new(declared::FromConfig(source)),
     });
     (Arc::new(broker), Remaining { folder, store, recovered })
 }

@@ -77,6 +77,7 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("config", "what is to be built"),
             ("store", "opens it"),
+            ("envelope", "the wrapped root key is one"),
             ("audit", "opens the log and reconciles it"),
             ("keys", "registers the provider families"),
             ("cache", "makes it and settles it on a timer"),

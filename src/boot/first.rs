@@ -32,7 +32,7 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
         (false, true) => return Err(BootError::NotInitialised(folder.shown())),
         (true, true) | (false, false) => {}
     }
-    let root = root_key(config, &mut options, &folder, true)?;
+    let root = root_key(config, &mut options, &folder, true).await?;
     let opened = open(config, options.accept_rollback, folder, root).await?;
     let (
         broker,
@@ -41,7 +41,7 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
             store,
             mut recovered,
         },
-    ) = broker(config, options.dev, opened).await;
+    ) = broker(config, options.dev, None, opened).await;
     let issued = async {
         // The new token's own change would hide from the next start what the store lacks.
         agree(&broker, &mut recovered, options.accept_rollback).await?;

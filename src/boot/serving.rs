@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::starting::{Face, Starting};
 use super::{BootError, Remaining, StartOptions, close, declared, gateway};
-use crate::broker::Broker;
+use crate::broker::{Broker, DeclaredKey};
 use crate::config::Config;
 use crate::http::server::{Drained, Tls};
 use crate::http::{ServiceState, api, service_alone};
@@ -24,6 +24,8 @@ const SETTLE: Duration = Duration::from_millis(250);
 const SERVICE_DRAIN: Duration = Duration::from_secs(1);
 /// How often kept answers are pruned.
 const PRUNE: Duration = Duration::from_secs(3600);
+/// How often a provider is asked about rotations that it has not finished.
+const ROTATIONS: Duration = Duration::from_secs(2);
 
 /// The listeners that the gateway has.
 pub(super) struct Listeners {
@@ -71,7 +73,7 @@ impl Serving {
         broker: Arc<Broker>,
         remaining: Remaining,
         metrics: Option<Metrics>,
-        drift: u32,
+        (keys, drift): (Vec<DeclaredKey>, u32),
     ) -> Self {
         let Remaining { folder, store, recovered } = remaining;
         let draining = Arc::new(AtomicBool::new(false));
@@ -108,10 +110,23 @@ impl Serving {
                 }
             })),
         ];
+        let rotating = Arc::clone(&broker);
+        let rotations = every(ROTATIONS, std::future::pending(), move || {
+            let broker = Arc::clone(&rotating);
+            async move { broker.finish_rotations().await }
+        });
+        let until_rotations = until(stopped.clone());
+        background.push(tokio::spawn(async move {
+            // A provider that does not answer does not hold up the stop.
+            tokio::select! {
+                () = rotations => {}
+                () = until_rotations => {}
+            }
+        }));
         for tls in &listeners.certificates {
             background.push(tokio::spawn(Arc::clone(tls).watch(until(stopped.clone()))));
         }
-        let keys = declared::keys(Arc::clone(&broker), config.declared.keys.clone(), drift);
+        let keys = declared::keys(Arc::clone(&broker), keys, drift);
         let until_keys = until(stopped.clone());
         background.push(tokio::spawn(async move {
             tokio::select! {

@@ -98,7 +98,7 @@ impl Starting {
     pub async fn root_key(&mut self, config: &Config) -> Result<RootKey, BootError> {
         self.progress.begin(Step::RootKey);
         let make = self.options.dev;
-        root_key(config, &mut self.options, &self.folder, make)
+        root_key(config, &mut self.options, &self.folder, make).await
     }
 
     /// Opens store and log, brings them to agree, and serves.
@@ -114,7 +114,7 @@ impl Starting {
         } = self;
         progress.begin(Step::Open);
         let opened = open(config, options.accept_rollback, folder, root).await?;
-        let (broker, mut remaining) = broker(config, options.dev, opened).await;
+        let (broker, mut remaining) = broker(config, options.dev, options.source, opened).await;
         progress.begin(Step::Agree);
         if let Err(error) = agree(&broker, &mut remaining.recovered, options.accept_rollback).await {
             // What an interrupted run left is still to be settled: not to be called clean.
@@ -125,7 +125,7 @@ impl Starting {
         }
         progress.begin(Step::Declare);
         match declared::before_serving(&broker, &config.declared).await {
-            Ok(drift) => Ok(Serving::begin(config, listeners, broker, remaining, options.metrics, drift)),
+            Ok(keys) => Ok(Serving::begin(config, listeners, broker, remaining, options.metrics, keys)),
             Err(error) => {
                 close(broker.log(), &remaining.store).await;
                 Err(error)

@@ -91,6 +91,7 @@ impl Broker {
         if described.state != KeyState::Enabled {
             return Err(Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable it at the provider first."));
         }
+        self.not_detached_under_another_id(cx, view.provider, &described.id, id).await?;
         let now = self.now();
         // One that comes back numbers on from the versions it had.
         let mut versions = self.versions_of(cx, id).await?;
@@ -107,6 +108,7 @@ impl Broker {
             disabled: false,
             allow_export: false,
             primary_version: primary,
+            rotating: None,
             cache: new.cache,
             labels: new.labels,
             managed_by: new.declared.then(|| MANAGED_BY.to_owned()),
@@ -139,6 +141,22 @@ impl Broker {
                     .advice("Leave out id, or adopt the detached key's provider key."),
             ),
             (None, None) => Ok(KeyId::random()),
+        }
+    }
+
+    /// An alias or a short name may lead to a key that this tenant detached: it comes back
+    /// under its old id, which is found by the provider's own name of the key alone.
+    async fn not_detached_under_another_id(&self, cx: &Cx, provider: ProviderKind, provider_key: &str, id: KeyId) -> Result<(), Failure> {
+        match self.store.provider_key_holder(cx.tenant(), provider, provider_key).await? {
+            Some((held, true)) if held != id => Err(Failure::new(
+                Code::ProviderKeyTaken,
+                format!("The tenant had this provider's key before and detached it; its own name is {provider_key}."),
+            )
+            .at(
+                "/provider_key",
+                "the provider's own name of the key, so that it comes back under its id",
+            )),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -1,13 +1,13 @@
-//! What the operator's configuration declares: a start makes what is missing and tells what
-//! differs. It never changes a state: what was disabled or severed stays so.
+//! What the operator's configuration declares: what is missing is made, what differs is told.
+//! No state is ever changed: what was disabled or severed stays so.
 //!
-//! Called by `boot` alone. Each thing that is made goes through the use case that the API
+//! Called by `boot` at a start, and by [`Broker::apply`]. Each thing that is made goes through the use case that the API
 //! calls for it, so it has its intent and its record.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{KeyId, KeySpec, ProviderKind, Secret, SettingsOrigin, TenantId};
+use claviger_provider::{Factory, KeyId, KeySpec, ProviderKind, Secret, SettingsOrigin, TenantId};
 
 use super::connections::{MANAGED_BY, parse};
 use super::{Broker, Code, Cx, Failure, Guarded, NewConnection, NewKey, NewTenant, RequestInfo};
@@ -18,7 +18,7 @@ use crate::store::StoreError;
 use crate::store::model::{Connection, IdempotencyRecord, Labels, Timeouts};
 
 /// How long one thing may take, its provider included.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A declared tenant.
 #[derive(Debug, Clone)]
@@ -59,14 +59,23 @@ pub struct DeclaredKey {
     pub id: Option<KeyId>,
 }
 
-/// What a start found of one declared thing.
+/// Whether something is done about what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Nothing is changed, and no provider is asked.
+    Look,
+    /// What is missing is made, and new secrets are taken.
+    CarryOut,
+}
+
+/// What was found of one declared thing; with [`How::CarryOut`], what it was before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// It was missing and was made.
-    Made,
+    /// It is not there.
+    Missing,
     /// It is as declared.
     AsDeclared,
-    /// It was as declared, and has new secrets now.
+    /// It is as declared, with other secrets.
     NewSecrets,
     /// It is there and differs; nothing was changed. Says in what.
     Differs(&'static str),
@@ -86,12 +95,16 @@ impl Broker {
     ///
     /// # Errors
     /// What kept it from being made.
-    pub async fn declare_tenant(&self, declared: &DeclaredTenant) -> Result<Found, Failure> {
+    pub async fn declare_tenant(&self, declared: &DeclaredTenant, how: How) -> Result<Found, Failure> {
         match self.store.tenant_by_name(&declared.name).await {
             Ok(there) if declared.id.is_some_and(|id| id != there.id) => return Ok(Found::Differs("id")),
             Ok(_) => return Ok(Found::AsDeclared),
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
+        }
+        match how {
+            How::Look => return Ok(Found::Missing),
+            How::CarryOut => {}
         }
         let cx = carrying_out(TenantId::INSTALLATION, Action::ManageTenants);
         let new = NewTenant {
@@ -103,17 +116,21 @@ impl Broker {
             Err(failure) => Err(failure),
         };
         self.carried_out(&cx, made).await?;
-        Ok(Found::Made)
+        Ok(Found::Missing)
     }
 
     /// A connection. Its secrets are those of the configuration from now on.
     ///
     /// # Errors
     /// What kept it from being made: a tenant that does not exist, settings that cannot be used.
-    pub async fn declare_connection(&self, declared: &DeclaredConnection) -> Result<Found, Failure> {
+    pub async fn declare_connection(&self, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
         if let Some(there) = self.connection_by_name(tenant, &declared.name).await? {
-            return self.compare_connection(&there, declared).await;
+            return self.compare_connection(&there, declared, how).await;
+        }
+        match how {
+            How::Look => return self.could_be_made(declared),
+            How::CarryOut => {}
         }
         let cx = carrying_out(tenant, Action::CreateConnection);
         let new = NewConnection {
@@ -129,10 +146,28 @@ impl Broker {
             Err(failure) => Err(failure),
         };
         self.carried_out(&cx, made).await?;
-        Ok(Found::Made)
+        Ok(Found::Missing)
     }
 
-    async fn compare_connection(&self, there: &Arc<ConnectionEntry>, declared: &DeclaredConnection) -> Result<Found, Failure> {
+    /// A connection that is not there: missing, if its settings can be used.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) fn could_be_made(&self, declared: &DeclaredConnection) -> Result<Found, Failure> {
+        parse(
+            self.family(declared.provider)?.as_ref(),
+            &declared.settings,
+            SettingsOrigin::Operator,
+        )?;
+        Ok(Found::Missing)
+    }
+
+    fn family(&self, provider: ProviderKind) -> Result<&Arc<dyn Factory>, Failure> {
+        let factory = self.directory().factories().get(provider);
+        factory.ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))
+    }
+
+    async fn compare_connection(&self, there: &Arc<ConnectionEntry>, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         let row = there.view();
         if row.managed_by.as_deref() != Some(MANAGED_BY) {
             return Ok(Found::Differs("managed_by: it was made over the API"));
@@ -140,9 +175,7 @@ impl Broker {
         if row.provider != declared.provider {
             return Ok(Found::Differs("provider"));
         }
-        let factory = self.directory().factories().get(row.provider);
-        let factory = factory.ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))?;
-        let parsed = parse(factory.as_ref(), &declared.settings, SettingsOrigin::Operator)?;
+        let parsed = parse(self.family(row.provider)?.as_ref(), &declared.settings, SettingsOrigin::Operator)?;
         if parsed.public != row.settings {
             return Ok(Found::Differs("settings: where a connection leads never changes; make another one"));
         }
@@ -155,6 +188,10 @@ impl Broker {
         }
         if fresh.is_empty() {
             return Ok(Found::AsDeclared);
+        }
+        match how {
+            How::Look => return Ok(Found::NewSecrets),
+            How::CarryOut => {}
         }
         let cx = carrying_out(row.tenant, Action::UpdateConnection);
         let changed = self.take_secrets(&cx, there, fresh).await;
@@ -177,7 +214,7 @@ impl Broker {
     ///
     /// # Errors
     /// What kept it from being made; a provider that is away among it.
-    pub async fn declare_key(&self, declared: &DeclaredKey) -> Result<Found, Failure> {
+    pub async fn declare_key(&self, declared: &DeclaredKey, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
         let connection = self.connection_by_name(tenant, &declared.connection).await?;
         let connection = connection.ok_or_else(|| Failure::new(Code::NotFound, "The key's connection does not exist."))?;
@@ -199,6 +236,10 @@ impl Broker {
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
+        match how {
+            How::Look => return Ok(Found::Missing),
+            How::CarryOut => {}
+        }
         let cx = carrying_out(tenant, Action::CreateKey);
         let new = NewKey {
             name: declared.name.clone(),
@@ -214,7 +255,7 @@ impl Broker {
             Err(failure) => Err(failure),
         };
         self.carried_out(&cx, made).await?;
-        Ok(Found::Made)
+        Ok(Found::Missing)
     }
 
     async fn declared_tenant(&self, name: &str) -> Result<TenantId, Failure> {

@@ -5,6 +5,7 @@
 //! through [`Broker::conclude`], which records the outcome first and looks at the gates of
 //! key and connection last. The faces call this module; it calls none of them.
 
+mod apply;
 mod change;
 mod conclude;
 mod connections;
@@ -45,12 +46,13 @@ use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, Watch};
 use crate::store::Store;
 
+pub use apply::{Declaration, Declarations, DeclaredKind, Step, Steps};
 pub use change::Keep;
 pub use conclude::Unrecorded;
 pub use connections::{CheckReport, ConnectionChange, NewConnection};
 pub use create_key::NewKey;
 pub use data_key::DataKey;
-pub use declare::{DeclaredConnection, DeclaredKey, DeclaredTenant, Found};
+pub use declare::{DeclaredConnection, DeclaredKey, DeclaredTenant, Found, How};
 pub use facts::{Cx, Facts, RequestInfo};
 pub use failure::{Code, Failure, Place};
 pub use idempotency::{InFlight, Kept};
@@ -76,6 +78,9 @@ pub struct Broker {
     in_flight: Arc<InFlight>,
     idempotency_key: aws_lc_rs::hmac::Key,
     accepted: TaskTracker,
+    declarations: Arc<dyn Declarations>,
+    /// Held by the one that applies them.
+    applying: tokio::sync::Mutex<()>,
 }
 
 /// An operation under way.
@@ -97,6 +102,8 @@ pub struct Parts {
     pub cache_defaults: Rules,
     /// Compares the bodies of repeated requests.
     pub idempotency_key: aws_lc_rs::hmac::Key,
+    /// What the operator declares.
+    pub declarations: Arc<dyn Declarations>,
 }
 
 impl Broker {
@@ -113,6 +120,8 @@ impl Broker {
             in_flight: Arc::default(),
             idempotency_key: parts.idempotency_key,
             accepted: TaskTracker::new(),
+            declarations: parts.declarations,
+            applying: tokio::sync::Mutex::new(()),
         }
     }
 

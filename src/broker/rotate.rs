@@ -1,6 +1,10 @@
 //! Rotate: a new primary version; the old ones still unwrap.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
+use futures::StreamExt;
 
 use super::create_key::number_versions;
 use super::disable::turn_at_provider;
@@ -11,11 +15,23 @@ use crate::audit::{self, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
 
+/// The most keys that are asked about in one round, and how many of them at once.
+const ROUND: u32 = 1000;
+const AT_ONCE: usize = 8;
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a rotation is believed to be under way. AWS, the only one that takes its time,
+/// speaks of minutes.
+const BELIEVED: Duration = Duration::from_secs(24 * 3600);
+
 impl Broker {
-    /// Makes a new primary version at the provider and takes its row here.
+    /// Makes a new primary version at the provider and takes its row here. Where the provider
+    /// has not finished when it answers, the key's row says since when
+    /// ([`Key::rotating`]), and [`Broker::finish_rotations`] takes the version later.
     ///
     /// # Errors
-    /// `unsupported` where keys cannot be rotated, and what the provider says.
+    /// `unsupported` where keys cannot be rotated, `in_progress` while a rotation is under
+    /// way, and what the provider says.
     pub async fn rotate(
         &self,
         cx: &Cx,
@@ -26,8 +42,14 @@ impl Broker {
         cx.permitted(&permit);
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         let ready = ready(cx, key)?;
-        if ready.can()?.rotation.is_none() {
+        let Some(rotation) = ready.can()?.rotation else {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
+        };
+        if ready.view.key.rotating.is_some() {
+            return Err(
+                Failure::new(Code::InProgress, "The provider has not finished the last rotation of this key.")
+                    .advice("Wait until the key's rotation.state is idle."),
+            );
         }
         let change = self
             .announce(cx, audit::Change::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
@@ -39,17 +61,27 @@ impl Broker {
         let now = self.now();
         let (new, primary) = number_versions(&view.versions, &described, now)?;
         // The answer that is kept is the row as the transaction will leave it.
+        let under_way = new.is_empty() && primary == view.key.primary_version;
+        match rotation {
+            Rotation::InPlace | Rotation::InPlaceUnnamed => {}
+            // Nobody would ever learn of a new key that the answer does not name.
+            Rotation::NewKey if under_way => return Err(Error::new(ErrorKind::UpstreamProtocol, "a rotation without its new key").into()),
+            Rotation::NewKey => {}
+        }
         let mut after = Key::clone(&view.key);
+        after.rotating = under_way.then_some(now);
         after.primary_version = primary;
         after.provider_key.clone_from(&described.id);
         after.revision += 1;
         after.updated = now;
         let change = change.keeping(keep(&after)?);
-        let row = self
-            .store
-            .add_key_versions(key.tenant(), key.id(), &new, primary, now, &change)
-            .await?;
-        cx.note(|facts| facts.key_version = Some(primary));
+        let (tenant, id) = (key.tenant(), key.id());
+        let row = if under_way {
+            self.store.set_key_rotating(tenant, id, Some(now), now, &change).await?
+        } else {
+            cx.note(|facts| facts.key_version = Some(primary));
+            self.store.add_key_versions(tenant, id, &new, primary, now, &change).await?
+        };
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row.clone(), Some(versions));
         Ok(Guarded::free(row))
@@ -57,18 +89,63 @@ impl Broker {
 }
 
 impl Broker {
+    /// Asks once about each rotation that a provider has not finished, and takes the versions
+    /// that are there by now. To be called again and again.
+    pub async fn finish_rotations(&self) {
+        let keys = match self.store.rotating_keys(ROUND).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                tracing::warn!(%error, "the store did not say which rotations are under way");
+                return;
+            }
+        };
+        futures::stream::iter(keys)
+            .for_each_concurrent(AT_ONCE, async |(tenant, id)| {
+                if let Err(failure) = self.finish_rotation(tenant, id).await {
+                    tracing::warn!(%tenant, key = %id, code = failure.code.as_str(), "a rotation under way could not be asked about");
+                }
+            })
+            .await;
+    }
+
+    async fn finish_rotation(&self, tenant: TenantId, id: KeyId) -> Result<(), Failure> {
+        let Some(key) = self.directory().key(tenant, id).await? else {
+            return Ok(());
+        };
+        let _one_at_a_time = key.at_provider().lock().await;
+        let view = key.view()?;
+        let Some(since) = view.key.rotating else { return Ok(()) };
+        if key.connection().view().severed {
+            return Ok(());
+        }
+        let cx = OpContext {
+            request_id: "rotation".to_owned(),
+            tenant,
+            actor: "system".to_owned(),
+            deadline: Instant::now() + PATIENCE,
+        };
+        let change = crate::store::Change::unannounced();
+        if self.take_versions(&cx, &key, &change).await? {
+            tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
+            return Ok(());
+        }
+        let now = self.now();
+        if u128::try_from(now.saturating_sub(since)).unwrap_or(0) > BELIEVED.as_micros() {
+            tracing::warn!(%tenant, key = %id, "the provider never finished a rotation; it is no longer waited for");
+            let _row = key.change().lock().await;
+            let row = self.store.set_key_rotating(tenant, id, None, now, &change).await?;
+            key.put(row, None);
+        }
+        Ok(())
+    }
+
     /// Takes the rows of versions that the provider has and we do not: after an
     /// interrupted rotate, or one that was made at the provider itself. The caller has the
     /// turn at the provider.
     ///
     /// # Errors
     /// What the provider or the store says.
-    pub(super) async fn take_versions(
-        &self,
-        cx: &claviger_provider::OpContext,
-        key: &KeyEntry,
-        change: &crate::store::Change,
-    ) -> Result<bool, Failure> {
+    pub(super) async fn take_versions(&self, cx: &OpContext, key: &KeyEntry, change: &crate::store::Change) -> Result<bool, Failure> {
         let Ok(view) = key.view() else { return Ok(false) };
         let described = key.connection().pipeline().describe(cx, &view.key.kek()).await?;
         let _row = key.change().lock().await;

@@ -77,7 +77,7 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
 
 fn options() -> Result<StartOptions, Failure> {
     let root_key = match std::env::var(ROOT_KEY) {
-        Ok(text) => Some(RootKey::from_env_text(&text).map_err(|error| Failure::Usage(error.to_string()))?),
+        Ok(text) => Some(RootKey::from_text(&text).map_err(|error| Failure::Usage(error.to_string()))?),
         Err(_) => None,
     };
     Ok(StartOptions {

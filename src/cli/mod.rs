@@ -1,6 +1,6 @@
 //! The command line: what each command is called, takes and answers.
 //!
-//! All but `check-config` are clients of the REST API. Secrets come from files or standard
+//! All but those of the gateway itself are clients of the REST API. Secrets come from files or standard
 //! input and go to files or standard output, never to or from arguments, which every user
 //! of the host can read. Used by `main` alone.
 
@@ -11,6 +11,7 @@ mod check_config;
 mod connect;
 mod connections;
 mod data;
+mod declared;
 mod deliver;
 mod dev;
 mod exit;
@@ -24,6 +25,7 @@ mod serve;
 mod serving;
 #[cfg(test)]
 mod tests;
+mod wrap_root_key;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -70,6 +72,12 @@ pub enum Command {
     },
     /// Read the configuration and report every mistake in it
     CheckConfig(check_config::Args),
+    /// Tell what of the gateway's configuration is not there yet, or differs (for platform operators)
+    Plan,
+    /// Make what the gateway's configuration declares and is missing (for platform operators)
+    Apply,
+    /// Wrap a root key that exists with a provider's key, which opens it at each start
+    WrapRootKey(wrap_root_key::Args),
     /// Manage connections: how to reach one provider with one set of rights
     #[command(subcommand)]
     Connections(connections::Command),
@@ -143,6 +151,9 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Openapi => openapi(terminal),
         Command::Completions { shell } => completions(shell, terminal),
         Command::CheckConfig(args) => args.run(terminal),
+        Command::WrapRootKey(args) => args.run(terminal).await,
+        Command::Plan => declared::Which::Plan.run(&client()?, terminal).await,
+        Command::Apply => declared::Which::Apply.run(&client()?, terminal).await,
         Command::Connections(command) => command.run(&client()?, terminal).await,
         Command::Keys(command) => command.run(&client()?, terminal).await,
         Command::DataKey(args) => args.run(&client()?, terminal).await,

@@ -3,7 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServeArgs;
-use crate::boot::{BootError, StartOptions, Starting};
+use crate::boot::{BootError, ConfigSource, StartOptions, Starting};
 use crate::client::Failure;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::start_log;
@@ -17,6 +17,9 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     let options = StartOptions {
         accept_rollback: args.accept_rollback,
         metrics,
+        source: Some(ConfigSource {
+            file: args.config.config.clone(),
+        }),
         ..StartOptions::default()
     };
     let mut end = EndSignals::take()?;

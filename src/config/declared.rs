@@ -165,7 +165,7 @@ fn wipe(value: Json) {
     }
 }
 
-const SPECS: &[(&str, KeySpec)] = &[
+pub(super) const SPECS: &[(&str, KeySpec)] = &[
     ("aes-256", KeySpec::Aes256),
     ("rsa-3072", KeySpec::Rsa3072),
     ("rsa-4096", KeySpec::Rsa4096),

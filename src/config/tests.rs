@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use claviger_provider::{KeySpec, ProviderKind};
+
 use super::document;
 use super::errors::Journal;
 use super::server::Transport;
@@ -72,6 +74,10 @@ fn the_example_shows_every_setting() {
         "server.service.tls.certificate",
         "server.service.tls.key",
         "storage.root_key.systemd_credential",
+        "storage.root_key.wrapped",
+        "storage.root_key.provider",
+        "storage.root_key.key",
+        "storage.root_key.spec",
         "providers.aws.kms_endpoint",
         "providers.aws.sts_endpoint",
         "providers.gcp.kms_endpoint",
@@ -316,6 +322,30 @@ fn exactly_one_root_key_source() {
     }
     let config = load("storage.root_key.systemd_credential = true", &[]).unwrap();
     assert_eq!(config.storage.root_key, RootKey::SystemdCredential);
+}
+
+#[test]
+fn a_wrapped_root_key_names_who_unwraps_it() {
+    let good = "[storage.root_key]\nwrapped = \"/w\"\nprovider = \"vault\"\nkey = \"root\"\nsettings = { address = \"https://vault\" }\n";
+    let RootKey::Wrapped(source) = load(good, &[]).unwrap().storage.root_key else {
+        panic!("another source");
+    };
+    assert_eq!(
+        (source.file, source.provider, source.key.as_str(), source.spec),
+        (PathBuf::from("/w"), ProviderKind::Vault, "root", KeySpec::Aes256)
+    );
+    for (line, says) in [
+        ("wrapped = \"/w\"", "`storage.root_key` does not name one source"),
+        ("provider = \"vault\"", "`storage.root_key.provider` is missing"),
+        ("key = \"root\"", "`storage.root_key.key` is missing"),
+    ] {
+        let refused = load(&good.replace(line, ""), &[]).unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
+    let refused = load(&good.replace("vault\"\nkey", "local\"\nkey"), &[]).unwrap_err().to_string();
+    assert!(refused.contains("whose keys the root key seals"), "{refused}");
+    let refused = load(&format!("{good}file = \"/k\"\n"), &[]).unwrap_err().to_string();
+    assert!(refused.contains("does not name one source"), "{refused}");
 }
 
 #[test]

@@ -156,6 +156,15 @@ impl Draft {
         self.finish_with(&[Recipient::member(provider, wrapped, self.k.len())?], Some(seal))
     }
 
+    /// The same without a seal: for what the installation keeps for itself before it can
+    /// reach its own seal keys. Over the API such an envelope needs `UnwrapUnsealed`.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn finish_unsealed(&self, provider: ProviderKind, wrapped: &Wrapped) -> Result<Envelope, BuildError> {
+        self.finish_with(&[Recipient::member(provider, wrapped, self.k.len())?], None)
+    }
+
     pub(super) fn finish_with(&self, recipients: &[Recipient], seal: Option<&SealKey>) -> Result<Envelope, BuildError> {
         let payload = self.payload.as_deref();
         let encoded = cbor::to_vec(|e| recipient::encode_all(recipients, e));

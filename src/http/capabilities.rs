@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::ask::Ask;
 use super::handler::json_reply;
-use super::keys::Spec;
+use super::key_shown::Spec;
 use super::reply::Reply;
 use super::wire::Name;
 use crate::access::op;

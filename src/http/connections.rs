@@ -253,7 +253,12 @@ fn object(value: &RawValue, pointer: &str) -> Result<Secret, Failure> {
 }
 
 fn connection_reply(status: StatusCode, guarded: Guarded<Connection>) -> Result<Reply, Failure> {
-    object_reply(guarded, status, |connection| connection.revision, |connection| shown(&connection))
+    object_reply(
+        guarded,
+        |_| status,
+        |connection| connection.revision,
+        |connection| shown(&connection),
+    )
 }
 
 #[utoipa::path(post, path = "/v1/connections", operation_id = "createConnection", tag = "connections", request_body = CreateConnection,
@@ -305,7 +310,7 @@ pub async fn get(ask: Ask) -> Result<Reply, Failure> {
     let connection = ask.broker.read_connection(&ask.cx, &permit, &entry);
     object_reply(
         connection,
-        StatusCode::OK,
+        |_| StatusCode::OK,
         |connection| connection.revision,
         |connection| shown(&connection),
     )

@@ -78,12 +78,12 @@ pub fn json_reply<T, W: Serialize>(guarded: Guarded<T>, status: StatusCode, wire
 /// A JSON answer about an object that has an etag.
 pub fn object_reply<T, W: Serialize>(
     guarded: Guarded<T>,
-    status: StatusCode,
+    status: impl FnOnce(&T) -> StatusCode,
     revision: impl FnOnce(&T) -> u64,
     wire: impl FnOnce(T) -> W,
 ) -> Result<Reply, Failure> {
     Ok(Reply::One(guarded.try_map(|value| {
-        let revision = revision(&value);
+        let (status, revision) = (status(&value), revision(&value));
         Ok(Payload::json(status, &wire(value))?.etag(revision))
     })?))
 }
@@ -142,11 +142,21 @@ impl Once {
         revision: impl Fn(&T) -> Option<u64> + Send + Sync,
         wire: impl Fn(&T) -> W + Send + Sync,
     ) -> impl Fn(&T) -> Result<Option<IdempotencyRecord>, Failure> + Send + Sync {
+        self.keep_with(move |_| status, revision, wire)
+    }
+
+    /// As [`Once::keep`] where the answer's status depends on what came out.
+    pub fn keep_with<T, W: Serialize>(
+        &self,
+        status: impl Fn(&T) -> StatusCode + Send + Sync,
+        revision: impl Fn(&T) -> Option<u64> + Send + Sync,
+        wire: impl Fn(&T) -> W + Send + Sync,
+    ) -> impl Fn(&T) -> Result<Option<IdempotencyRecord>, Failure> + Send + Sync {
         move |value| match &self.kept {
             Kept::NoKey | Kept::Answered(_) => Ok(None),
             Kept::First(first) => {
                 let body = serde_json::to_string(&wire(value)).map_err(|error| Failure::internal(&error))?;
-                Ok(Some(first.record(status.as_u16(), body, revision(value))))
+                Ok(Some(first.record(status(value).as_u16(), body, revision(value))))
             }
         }
     }

@@ -1,57 +1,22 @@
 //! `/v1/keys`: logical keys.
 
 use axum::http::StatusCode;
-use claviger_provider::{KeyId, KeySpec};
-use serde::{Deserialize, Serialize};
+use claviger_provider::KeyId;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, SchemaType, Type};
 
-use super::answer::etag;
 use super::ask::Ask;
 use super::handler::{empty_reply, json_reply, keeper, object_reply};
+use super::key_shown::{KeyList, KeyShown, KeyState, Spec, VersionList, shown, version_shown};
 use super::reply::Reply;
-use super::wire::{CacheRules, LabelMap, Moment, Name};
+use super::wire::{CacheRules, LabelMap, Name};
 use super::{json, page};
 use crate::access::{Target, decide, op};
 use crate::broker::{Failure, Guarded, KeyQuery, Listed, NewKey};
 use crate::keys::KeyEntry;
-use crate::store::model::{Key, KeyPatch, KeyVersion, Labels};
-
-/// What a key is made of.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
-pub enum Spec {
-    /// AES, 256 bits.
-    #[default]
-    #[serde(rename = "aes-256")]
-    Aes256,
-    /// RSA, 3072 bits.
-    #[serde(rename = "rsa-3072")]
-    Rsa3072,
-    /// RSA, 4096 bits.
-    #[serde(rename = "rsa-4096")]
-    Rsa4096,
-}
-
-impl From<Spec> for KeySpec {
-    fn from(spec: Spec) -> Self {
-        match spec {
-            Spec::Aes256 => Self::Aes256,
-            Spec::Rsa3072 => Self::Rsa3072,
-            Spec::Rsa4096 => Self::Rsa4096,
-        }
-    }
-}
-
-impl From<KeySpec> for Spec {
-    fn from(spec: KeySpec) -> Self {
-        match spec {
-            KeySpec::Aes256 => Self::Aes256,
-            KeySpec::Rsa3072 => Self::Rsa3072,
-            KeySpec::Rsa4096 => Self::Rsa4096,
-        }
-    }
-}
+use crate::store::model::{Key, KeyPatch};
 
 /// A new key.
 #[derive(Deserialize, ToSchema)]
@@ -86,7 +51,7 @@ pub struct CreateKey {
 fn built_specs() -> Object {
     let object = Object::builder()
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-        .enum_values(Some([json!("aes-256"), Value::Null]));
+        .enum_values(Some([json!("aes-256"), json!("rsa-3072"), json!("rsa-4096"), Value::Null]));
     object.description(Some("What to make; `aes-256` where left out.")).build()
 }
 
@@ -103,6 +68,10 @@ pub struct UpdateKey {
     /// New cache rules, all of them.
     #[serde(default, deserialize_with = "json::optional_object")]
     pub cache: Option<CacheRules>,
+    /// Whether a rewrap may lead from this key out of external custody. To allow it takes a
+    /// reason: the header `Claviger-Justification`.
+    #[serde(default)]
+    pub allow_export: Option<bool>,
 }
 
 /// Whether the provider's key is switched as well.
@@ -114,150 +83,10 @@ pub struct SwitchKey {
     pub at_provider: bool,
 }
 
-/// Whether a key is usable.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyState {
-    /// Usable.
-    Enabled,
-    /// Nothing but reading it is possible.
-    Disabled,
-}
-
-/// Who holds the key material.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Custody {
-    /// The provider.
-    Provider,
-    /// An external key manager.
-    External,
-}
-
-/// How far a rotation is.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RotationState {
-    /// No rotation is under way.
-    Idle,
-}
-
-/// The key's rotation.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub struct RotationShown {
-    /// How far it is.
-    pub state: RotationState,
-}
-
-/// A logical key.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct KeyShown {
-    /// Immutable: 32 lower-case hex digits.
-    pub id: String,
-    /// The name.
-    pub name: String,
-    /// The tenant's id.
-    pub tenant: String,
-    /// The connection's name.
-    pub connection: String,
-    /// The provider's family.
-    pub provider: String,
-    /// The provider's name of the key.
-    pub provider_key: String,
-    /// What it is made of.
-    pub spec: Spec,
-    /// Whether it is usable.
-    pub state: KeyState,
-    /// Who holds the material.
-    pub custody: Custody,
-    /// Whether a rewrap may lead out of external custody.
-    pub allow_export: bool,
-    /// The version that wraps.
-    pub primary_version: u32,
-    /// The rotation.
-    pub rotation: RotationShown,
-    /// Cache rules.
-    pub cache: CacheRules,
-    /// The user's labels.
-    pub labels: Labels,
-    /// `config` when it comes from the operator's file.
-    pub managed_by: Option<String>,
-    /// When it was made.
-    pub created: Moment,
-    /// When it was last changed.
-    pub updated: Moment,
-    /// For `If-Match`.
-    pub etag: String,
-}
-
-/// A page of keys.
-#[derive(Serialize, ToSchema)]
-pub struct KeyList {
-    /// The keys, by name.
-    pub items: Vec<KeyShown>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
-}
-
-/// One version of a key.
-#[derive(Serialize, ToSchema)]
-pub struct VersionShown {
-    /// Ours, from 1.
-    pub number: u32,
-    /// The provider's name of the key behind this version.
-    pub provider_key: String,
-    /// The provider's version id; null when it tells none.
-    pub provider_version: Option<String>,
-    /// Whether it still unwraps.
-    pub state: KeyState,
-    /// When it was made.
-    pub created: Moment,
-}
-
-/// A page of a key's versions.
-#[derive(Serialize, ToSchema)]
-pub struct VersionList {
-    /// Oldest first.
-    pub items: Vec<VersionShown>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
-}
-
-fn shown(key: &Key, connection: &str) -> KeyShown {
-    KeyShown {
-        id: key.id.to_string(),
-        name: key.name.clone(),
-        tenant: key.tenant.to_string(),
-        connection: connection.to_owned(),
-        provider: key.provider.to_string(),
-        provider_key: key.provider_key.clone(),
-        spec: key.spec.into(),
-        state: if key.disabled { KeyState::Disabled } else { KeyState::Enabled },
-        custody: if key.provider.external_custody() {
-            Custody::External
-        } else {
-            Custody::Provider
-        },
-        allow_export: key.allow_export,
-        primary_version: key.primary_version,
-        rotation: RotationShown {
-            state: RotationState::Idle,
-        },
-        cache: key.cache.into(),
-        labels: key.labels.clone(),
-        managed_by: key.managed_by.clone(),
-        created: Moment(key.created),
-        updated: Moment(key.updated),
-        etag: etag(key.revision),
-    }
-}
-
 /// A key with an etag, as create, read, rotate and the switches answer it.
 fn key_reply(status: StatusCode, guarded: Guarded<Key>, entry: &KeyEntry) -> Result<Reply, Failure> {
     let connection = entry.connection().view();
-    object_reply(guarded, status, |key| key.revision, |key| shown(&key, &connection.name))
+    object_reply(guarded, |_| status, |key| key.revision, |key| shown(&key, &connection.name))
 }
 
 #[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", tag = "keys", request_body = CreateKey,
@@ -301,7 +130,7 @@ pub async fn create(ask: Ask, body: CreateKey) -> Result<Reply, Failure> {
     let name = connection.view().name.clone();
     let keep = once.keep(StatusCode::CREATED, |key: &Key| Some(key.revision), |key| shown(key, &name));
     let key = ask.broker.create_key(&ask.cx, permit, &connection, new, keeper(&keep)).await?;
-    object_reply(key, StatusCode::CREATED, |key| key.revision, |key| shown(&key, &name))
+    object_reply(key, |_| StatusCode::CREATED, |key| key.revision, |key| shown(&key, &name))
 }
 
 #[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "keys",
@@ -369,10 +198,17 @@ pub async fn update(ask: Ask, body: UpdateKey) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
     let (permit, entry) = ask.key::<op::UpdateKey>(&ask.name("key")?).await?;
     let expected = ask.if_match()?;
+    if body.allow_export == Some(true) && ask.cx.info().justification.is_none() {
+        return Err(Failure::invalid(
+            "header:Claviger-Justification",
+            "the reason for which keys may leave their owner's custody",
+        ));
+    }
     let patch = KeyPatch {
         name: body.name.map(Name::into_string),
         labels: body.labels.map(|labels| labels.0),
         cache: body.cache.map(CacheRules::check).transpose()?,
+        allow_export: body.allow_export,
         ..KeyPatch::default()
     };
     let key = ask.broker.update_key(&ask.cx, permit, &entry, expected, patch).await?;
@@ -413,19 +249,11 @@ pub async fn versions(ask: Ask) -> Result<Reply, Failure> {
     })
 }
 
-fn version_shown(version: &KeyVersion) -> VersionShown {
-    VersionShown {
-        number: version.number,
-        provider_key: version.provider_key.clone(),
-        provider_version: (!version.provider_version.is_empty()).then(|| version.provider_version.clone()),
-        state: if version.enabled { KeyState::Enabled } else { KeyState::Disabled },
-        created: Moment(version.created),
-    }
-}
-
 #[utoipa::path(post, path = "/v1/keys/{key}/rotate", operation_id = "rotateKey", tag = "keys",
     params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The key with its new primary version.", body = KeyShown)))]
+    responses((status = 200, description = "The key with its new primary version.", body = KeyShown),
+        (status = 202, description = "The provider has not finished: the key, whose `rotation.state` turns `idle` with the new primary version.",
+            body = KeyShown)))]
 /// Make a new primary version; the old ones still unwrap.
 pub async fn rotate(ask: Ask) -> Result<Reply, Failure> {
     ask.only_query(&[])?;
@@ -435,9 +263,13 @@ pub async fn rotate(ask: Ask) -> Result<Reply, Failure> {
         Err(reply) => return Ok(reply),
     };
     let connection = entry.connection().view();
-    let keep = once.keep(StatusCode::OK, |key: &Key| Some(key.revision), |key| shown(key, &connection.name));
+    let status = |key: &Key| match key.rotating {
+        None => StatusCode::OK,
+        Some(_) => StatusCode::ACCEPTED,
+    };
+    let keep = once.keep_with(status, |key: &Key| Some(key.revision), |key| shown(key, &connection.name));
     let key = ask.broker.rotate(&ask.cx, permit, &entry, keeper(&keep)).await?;
-    key_reply(StatusCode::OK, key, &entry)
+    object_reply(key, status, |key| key.revision, |key| shown(&key, &connection.name))
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/enable", operation_id = "enableKey", tag = "keys", request_body = Option<SwitchKey>,

@@ -10,13 +10,13 @@ use utoipa::OpenApi;
 use super::errors::Problem;
 use super::row::{BATCH, Row};
 use super::service::Readiness;
-use super::{batch, capabilities, connections, data_keys, inspect, keys, principals, tenants, tokens};
+use super::{batch, capabilities, connections, data_keys, declared, inspect, keys, principals, tenants, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Claviger",
-        description = "One REST API over key-management services. This release reaches the embedded provider.",
+        description = "One REST API over key-management services: wrap, unwrap, rotate and record alike over all of them.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
@@ -24,7 +24,8 @@ use super::{batch, capabilities, connections, data_keys, inspect, keys, principa
         (name = "keys", description = "Logical keys: what wraps."),
         (name = "data keys", description = "Data keys: what is wrapped."),
         (name = "batch", description = "Up to 1000 data-key operations in one request."),
-        (name = "access", description = "Tenants, principals and their tokens.")
+        (name = "access", description = "Tenants, principals and their tokens."),
+        (name = "service", description = "The installation itself: what its configuration declares.")
     ),
     paths(
         connections::create, connections::list, connections::get, connections::update, connections::delete, connections::check,
@@ -32,7 +33,7 @@ use super::{batch, capabilities, connections, data_keys, inspect, keys, principa
         keys::create, keys::list, keys::get, keys::update, keys::delete, keys::versions, keys::rotate, keys::enable, keys::disable,
         data_keys::generate, data_keys::wrap, data_keys::unwrap, data_keys::rewrap, data_keys::unwrap_any, inspect::inspect,
         batch::generate, batch::wrap, batch::unwrap, batch::rewrap,
-        tenants::create, tenants::list, tenants::get,
+        tenants::create, tenants::list, tenants::get, declared::plan, declared::apply,
         principals::create, principals::list, principals::get, principals::delete,
         tokens::create, tokens::list, tokens::delete,
     ),

@@ -17,7 +17,7 @@ use super::exchange;
 use super::gateway::Gateway;
 use super::handler::{with_body, with_optional_body, without_body};
 use super::row::{BATCH, BATCH_TIME, DATA, REQUEST, Row};
-use super::{batch, capabilities, connections, data_keys, inspect, keys, openapi, principals, service, tenants, tokens};
+use super::{batch, capabilities, connections, data_keys, declared, inspect, keys, openapi, principals, service, tenants, tokens};
 use crate::access::Action::{self, *};
 use crate::telemetry::metrics::RouteCounts;
 
@@ -64,6 +64,8 @@ pub fn rows() -> Vec<Row> {
         row(post.clone(),  "/v1/tenants",                                  &[ManageTenants],    DATA, REQUEST, with_body(tenants::create)),
         row(get.clone(),   "/v1/tenants",                                  &[ManageTenants],    DATA, REQUEST, without_body(tenants::list)),
         row(get.clone(),   "/v1/tenants/{tenant}",                         &[ManageTenants],    DATA, REQUEST, without_body(tenants::get)),
+        row(post.clone(),  "/v1/declared/plan",                            &[ManageTenants],    DATA, BATCH_TIME, without_body(declared::plan)),
+        row(post.clone(),  "/v1/declared/apply",                           &[ManageTenants],    DATA, BATCH_TIME, without_body(declared::apply)),
         row(post.clone(),  "/v1/principals",                               &[ManagePrincipals], DATA, REQUEST, with_body(principals::create)),
         row(get.clone(),   "/v1/principals",                               &[ManagePrincipals], DATA, REQUEST, without_body(principals::list)),
         row(get.clone(),   "/v1/principals/{principal}",                   &[ManagePrincipals], DATA, REQUEST, without_body(principals::get)),

@@ -121,6 +121,7 @@ pub(crate) fn row(connection: &Connection, name: &str) -> (Key, KeyVersion) {
         disabled: false,
         allow_export: false,
         primary_version: 1,
+        rotating: None,
         cache: CacheSettings::default(),
         labels: BTreeMap::new(),
         managed_by: None,

@@ -223,7 +223,8 @@ pub trait Store: SealedStore {
     /// Enables or disables: sets the state, and the epoch grows by one when it changes.
     async fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
     /// Adds versions (those already there stay as they are), claims their provider keys and
-    /// sets the primary one. The revision grows by one when something changed.
+    /// sets the primary one. The revision grows by one when something changed, and no
+    /// rotation is under way then.
     ///
     /// `AlreadyExists` when a number stands for another version (another rotation came
     /// first), or a version that the provider names has another number; `NotFound` when
@@ -237,6 +238,12 @@ pub trait Store: SealedStore {
         at: i64,
         change: &Change,
     ) -> Result<Key, StoreError>;
+    /// Notes since when a rotation is under way at the provider, or that none is. The revision
+    /// grows by one.
+    async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
+    /// The keys of all tenants whose rotation is under way, those that wait longest first, at
+    /// most `most`.
+    async fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
     /// Detaches: the row stays under its id, the name becomes free, the epoch grows.
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<(), StoreError>;
 }
@@ -247,4 +254,22 @@ fn parent(path: &std::path::Path) -> &std::path::Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) | None => std::path::Path::new("."),
     }
+}
+
+/// Writes a new file of mode 0600 from these parts. It appears whole or not at all, is on
+/// stable storage when this returns, and never takes the place of another.
+///
+/// # Errors
+/// The file system's, also when the file exists.
+pub fn write_new_file(path: &std::path::Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    use std::io::Write;
+    let directory = parent(path);
+    // tempfile creates with O_EXCL and mode 0600; persist_noclobber never replaces.
+    let mut file = tempfile::Builder::new().prefix(".claviger-").tempfile_in(directory)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    std::fs::File::open(directory).and_then(|directory| directory.sync_all())
 }

@@ -198,6 +198,9 @@ pub struct Key {
     pub allow_export: bool,
     /// The version that wraps.
     pub primary_version: u32,
+    /// Since when the provider carries out a rotation that it has not finished, in Unix
+    /// microseconds; `None` when there is none.
+    pub rotating: Option<i64>,
     /// Cache rules.
     pub cache: CacheSettings,
     /// The user's labels.
@@ -240,6 +243,8 @@ pub struct KeyPatch {
     pub labels: Option<Labels>,
     /// New cache rules, all of them.
     pub cache: Option<CacheSettings>,
+    /// Whether a rewrap may lead out of external custody from now on.
+    pub allow_export: Option<bool>,
     /// When.
     pub at: i64,
 }

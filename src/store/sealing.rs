@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -134,12 +134,18 @@ impl RootKey {
         Self::read(&path, file).map(Some)
     }
 
-    /// Takes the text of an environment variable. An environment is readable to every
-    /// process of the same user and is inherited: only `claviger dev` may call this.
+    /// Draws a new root key.
+    pub fn draw() -> Self {
+        Self(Secret::random(ROOT_KEY_LEN))
+    }
+
+    /// Takes a root key's text, one line end behind it or none. Where it comes from is the
+    /// caller's business: an environment is readable to every process of the same user and
+    /// is inherited, so only `claviger dev` takes it from there.
     ///
     /// # Errors
     /// [`RootKeyError::Malformed`].
-    pub fn from_env_text(text: &str) -> Result<Self, RootKeyError> {
+    pub fn from_text(text: &str) -> Result<Self, RootKeyError> {
         let text = text.strip_suffix('\n').unwrap_or(text);
         let digits = text
             .strip_suffix('\r')
@@ -166,22 +172,18 @@ impl RootKey {
             path: path.to_owned(),
             source,
         };
-        let root = Self(Secret::random(ROOT_KEY_LEN));
-        let mut text = Zeroizing::new(String::with_capacity(MAX_TEXT));
-        text.push_str(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(root.0.expose(), &mut text);
-        text.push('\n');
-        let directory = super::parent(path);
-        // tempfile creates with O_EXCL and mode 0600; persist_noclobber never replaces.
-        let mut file = tempfile::Builder::new()
-            .prefix(".claviger-")
-            .tempfile_in(directory)
-            .map_err(failed)?;
-        file.write_all(text.as_bytes()).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist_noclobber(path).map_err(|e| failed(e.error))?;
-        File::open(directory).and_then(|d| d.sync_all()).map_err(failed)?;
+        let root = Self::draw();
+        let text = root.to_text();
+        super::write_new_file(path, &[text.expose(), b"\n"]).map_err(failed)?;
         Ok(root)
+    }
+
+    /// The root key's text, as [`RootKey::from_text`] takes it.
+    pub fn to_text(&self) -> Secret {
+        let mut text = String::with_capacity(MAX_TEXT);
+        text.push_str(PREFIX);
+        URL_SAFE_NO_PAD.encode_string(self.0.expose(), &mut text);
+        Secret::new(text.into_bytes())
     }
 
     /// The key under which request bodies are compared for `Idempotency-Key`.
@@ -199,7 +201,7 @@ impl RootKey {
                 path: path.to_owned(),
                 source,
             })?;
-        Self::from_env_text(std::str::from_utf8(&bytes).map_err(|_| RootKeyError::Malformed)?)
+        Self::from_text(std::str::from_utf8(&bytes).map_err(|_| RootKeyError::Malformed)?)
     }
 
     fn derive(&self, label: &str) -> Secret {
@@ -374,8 +376,8 @@ mod tests {
     #[test]
     fn text_is_taken_strictly() {
         let good = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([1; 32]));
-        assert_eq!(RootKey::from_env_text(&good).unwrap().0, root().0);
-        assert_eq!(RootKey::from_env_text(&format!("{good}\n")).unwrap().0, root().0);
+        assert_eq!(RootKey::from_text(&good).unwrap().0, root().0);
+        assert_eq!(RootKey::from_text(&format!("{good}\n")).unwrap().0, root().0);
         let short = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([1; 31]));
         let stray = format!("{}B", &good[..good.len() - 1]);
         for bad in [
@@ -388,7 +390,7 @@ mod tests {
             &format!(" {good}"),
             &good[9..],
         ] {
-            assert!(matches!(RootKey::from_env_text(bad), Err(RootKeyError::Malformed)), "{bad:?}");
+            assert!(matches!(RootKey::from_text(bad), Err(RootKeyError::Malformed)), "{bad:?}");
         }
     }
 }

@@ -16,6 +16,7 @@ mod batch;
 mod codes;
 mod connections;
 mod connections_changed;
+mod custody;
 mod data_keys;
 mod document;
 mod echo;

@@ -71,6 +71,8 @@ fn calls(wrapped: &Value) -> Vec<Call> {
         (post.clone(), "/v1/batch/wrap", of_key(plaintext()), 200, "Wrap"),
         (post.clone(), "/v1/batch/unwrap", of_key(blob()), 200, "Unwrap"),
         (post.clone(), "/v1/batch/rewrap", of_key(blob()), 200, "Rewrap"),
+        (post.clone(), "/v1/declared/plan", none(), 200, "ManageTenants"),
+        (post.clone(), "/v1/declared/apply", none(), 200, "ManageTenants"),
         (post.clone(), "/v1/principals", json!({"name": "spare"}), 201, "ManagePrincipals"),
         (get.clone(), "/v1/principals", none(), 200, "ManagePrincipals"),
         (get.clone(), "/v1/principals/{principal}", none(), 200, "ManagePrincipals"),

@@ -191,3 +191,81 @@ fn what_cannot_be_made_is_told_before_anything_is_served() {
     let said = bench.refused(&format!("{tenant}{}", connection("acme", "{ surprise = { file = \"absent\" } }")));
     assert!(said.contains("absent") && said.contains("cannot be read"), "{said}");
 }
+
+/// A command of ours with the operator's token: how it ended, and all that it wrote.
+fn command(bench: &Bench, started: &Started, arguments: &[&str]) -> (i32, String) {
+    let mut command = std::process::Command::new(crate::BINARY);
+    command
+        .env_clear()
+        .env("CLAVIGER_ADDRESS", format!("http://{}", started.address()))
+        .env("CLAVIGER_TOKEN_FILE", bench.gateway.token_file())
+        .args(arguments);
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[tokio::test]
+async fn what_is_declared_later_is_planned_and_applied_without_a_restart() {
+    let bench = Bench::new();
+    let started = bench.serve("[[tenants]]\nname = \"acme\"\n");
+    assert_eq!(command(&bench, &started, &["plan"]), (0, "1 as declared\n".to_owned()));
+
+    // The gateway reads the file anew.
+    bench.tune(DECLARED);
+    let planned = "! tenant acme: differs (id)\n+ tenant globex: missing\n+ connection acme/embedded: missing\n\
+                   + connection globex/embedded: missing\n+ key acme/orders: missing\n0 as declared\n";
+    assert_eq!(command(&bench, &started, &["plan"]), (0, planned.to_owned()));
+    let before = records(&bench.gateway.data());
+    let one = started.operator().post_empty("/v1/declared/plan").await.expect_status(200);
+    assert_eq!(one["steps"].as_array().unwrap().len(), 5, "a plan changes nothing: {one}");
+    let after = records(&bench.gateway.data());
+    let planned: Vec<_> = after[before.len()..].iter().map(|record| &record["operation"]).collect();
+    assert_eq!(planned, ["ManageTenants"], "it is one act of the operator's");
+
+    assert_eq!(command(&bench, &started, &["apply"]), (0, planned_as_made()));
+    assert_eq!(key(&started, "orders").await["managed_by"], "config");
+    let done = "! tenant acme: differs (id)\n4 as declared\n";
+    assert_eq!(command(&bench, &started, &["apply"]), (0, done.to_owned()));
+
+    // Neither touches a state.
+    let client = started.tenant("acme");
+    client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    client.post_empty("/v1/connections/embedded/sever").await.expect_status(200);
+    assert_eq!(command(&bench, &started, &["apply"]), (0, done.to_owned()));
+    assert_eq!(client.get("/v1/keys/orders").await.expect_status(200)["state"], "disabled");
+
+    // What fails is told by itself, and the rest is done.
+    bench.tune(&format!(
+        "{DECLARED}[[keys]]\ntenant = \"acme\"\nname = \"lost\"\nconnection = \"nowhere\"\n\
+         [[keys]]\ntenant = \"globex\"\nname = \"late\"\nconnection = \"embedded\"\n"
+    ));
+    let (code, said) = command(&bench, &started, &["apply"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("! key acme/lost: failed (not_found:") && said.contains("+ key globex/late: made"),
+        "{said}"
+    );
+
+    // A file that cannot be used changes nothing; its mistakes are told, its values are not.
+    bench.tune(&format!("{DECLARED}hunter2 = \"hunter2\"\n"));
+    let (code, said) = command(&bench, &started, &["apply"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("check-config") && !said.contains("\"hunter2\""), "{said}");
+    bench.tune(DECLARED);
+    client.post("/v1/principals", &json!({"name": "ci"})).await.expect_status(201);
+    let token = json!({"operations": ["CreateKey"]});
+    let token = client.post("/v1/principals/ci/tokens", &token).await.expect_status(201);
+    let theirs = started.operator().with_token(token["token"].as_str().unwrap());
+    for act in ["plan", "apply"] {
+        let refused = theirs.post_empty(&format!("/v1/declared/{act}")).await;
+        refused.expect_problem(403, "permission_denied");
+    }
+}
+
+/// The steps of `DECLARED` after the tenant, carried out.
+fn planned_as_made() -> String {
+    "! tenant acme: differs (id)\n+ tenant globex: made\n+ connection acme/embedded: made\n+ connection globex/embedded: made\n\
+     + key acme/orders: made\n0 as declared\n"
+        .to_owned()
+}

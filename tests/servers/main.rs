@@ -11,9 +11,12 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod adopting;
+mod audited;
 mod check;
 mod leaving;
 mod openbao;
+mod root_key;
 mod secrets;
 mod world;
 
@@ -56,7 +59,14 @@ impl Case {
 }
 
 fn main() -> ExitCode {
-    let cases = [check::cases(), leaving::cases(), secrets::cases()];
+    let cases = [
+        adopting::cases(),
+        audited::cases(),
+        check::cases(),
+        leaving::cases(),
+        root_key::cases(),
+        secrets::cases(),
+    ];
     let trials = cases.into_iter().flatten().map(Case::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

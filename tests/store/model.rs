@@ -306,6 +306,7 @@ impl World {
                         enabled: Some(on),
                         ..CacheSettings::default()
                     }),
+                    allow_export: None,
                     at: 0,
                 };
                 store.update_key(tenant, id_of(*id), &patch, &NONE).await.map(drop)

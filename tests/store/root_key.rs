@@ -35,7 +35,7 @@ async fn a_new_file_is_private_and_reads_back() {
     let text = String::from_utf8(read(&path).unwrap()).unwrap();
     assert_eq!((text.len(), text.starts_with("clvroot1:"), text.ends_with('\n')), (53, true, true));
     assert!(same(&made, &RootKey::from_file(&path).unwrap()));
-    assert!(same(&made, &RootKey::from_env_text(text.trim_end()).unwrap()));
+    assert!(same(&made, &RootKey::from_text(text.trim_end()).unwrap()));
     assert!(!same(&made, &folder.new_root_key()));
     set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
     RootKey::from_file(&path).unwrap();

@@ -167,6 +167,7 @@ pub fn key(connection: &Connection, name: &str, provider_key: &str) -> Key {
         disabled: false,
         allow_export: false,
         primary_version: 1,
+        rotating: None,
         cache: CacheSettings::default(),
         labels: BTreeMap::new(),
         managed_by: None,

@@ -62,7 +62,7 @@ const CONTROL: &str = "CLAVIGER_TESTKIT_CONTROL";
 /// The variable that names a file into which the control port's address is written.
 const CONTROL_FILE: &str = "CLAVIGER_TESTKIT_CONTROL_FILE";
 /// The variable that makes the fake a service that can do everything (`capable`), which
-/// rotates by making new keys.
+/// rotates by making new keys, or an external key store in its owner's custody (`external`).
 const PLAYS: &str = "CLAVIGER_TESTKIT_PLAYS";
 
 impl FakeFactory {
@@ -79,6 +79,10 @@ impl FakeFactory {
         std::mem::forget(control);
         let config = match std::env::var(PLAYS).as_deref() {
             Ok("capable") => FakeConfig::capable(ProviderKind::Vault, Rotation::NewKey),
+            Ok("external") => FakeConfig {
+                kind: ProviderKind::Xks,
+                ..FakeConfig::default()
+            },
             Ok(_) | Err(_) => FakeConfig::default(),
         };
         Some(Self::new(server, config))

@@ -225,7 +225,7 @@ impl FakeProvider {
                     panic!("the fake panics, as it was told");
                 }
             }
-            Fault::WrongBytes | Fault::WrongLength => act(fault),
+            Fault::WrongBytes | Fault::WrongLength | Fault::Later => act(fault),
         }
     }
 
@@ -446,7 +446,12 @@ impl Provider for FakeProvider {
         let Some(rotation) = self.can(kek.spec)?.rotation else {
             return Err(self.error(ErrorKind::Unsupported, "not declared"));
         };
-        self.serve("rotate", |_| self.rotated(&kek.key.id, rotation)).await
+        self.serve("rotate", |fault| {
+            let before = self.description(&kek.key.id);
+            let after = self.rotated(&kek.key.id, rotation)?;
+            if fault == Some(Fault::Later) { before } else { Ok(after) }
+        })
+        .await
     }
 
     async fn describe(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {

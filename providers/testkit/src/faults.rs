@@ -40,6 +40,9 @@ pub enum Fault {
     KeyDisabled,
     /// Does what was asked, and panics with the result in hand.
     Panic,
+    /// A rotation that the service carries out behind its answer, which describes the key as
+    /// it was; other operations answer as usual.
+    Later,
 }
 
 /// A fault and where it strikes.

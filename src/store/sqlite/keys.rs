@@ -15,7 +15,7 @@ macro_rules! select {
     ($from:literal, $rest:literal) => {
         concat!(
             "SELECT k.tenant, k.id, k.name, k.connection, k.provider, v.provider_key, k.spec, k.disabled, k.allow_export, \
-             k.primary_version, k.cache, k.managed_by, k.epoch, k.revision, k.created, k.updated, \
+             k.primary_version, k.rotating, k.cache, k.managed_by, k.epoch, k.revision, k.created, k.updated, \
              (SELECT json_group_object(l.label, l.value) FROM key_labels l WHERE l.tenant = k.tenant AND l.key = k.id) AS labels FROM ",
             $from,
             " CROSS JOIN key_versions v ON v.tenant = k.tenant AND v.key = k.id AND v.number = k.primary_version ",
@@ -36,6 +36,7 @@ fn read(row: &SqliteRow) -> Result<Key, StoreError> {
         disabled: row.value("disabled")?,
         allow_export: row.value("allow_export")?,
         primary_version: row.number("primary_version")?,
+        rotating: row.value("rotating")?,
         cache: row.json("cache")?,
         labels: row.json("labels")?,
         managed_by: row.value("managed_by")?,
@@ -140,7 +141,7 @@ pub(super) async fn create(store: &SqliteStore, key: &Key, versions: &[KeyVersio
          managed_by, epoch, revision, created, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
          ON CONFLICT (tenant, id) DO UPDATE SET name = excluded.name, connection = excluded.connection, spec = excluded.spec, \
          disabled = excluded.disabled, detached = 0, allow_export = excluded.allow_export, \
-         primary_version = excluded.primary_version, cache = excluded.cache, managed_by = excluded.managed_by, \
+         primary_version = excluded.primary_version, rotating = NULL, cache = excluded.cache, managed_by = excluded.managed_by, \
          epoch = max(epoch + 1, excluded.epoch), revision = max(revision + 1, excluded.revision), \
          created = excluded.created, updated = excluded.updated \
          WHERE detached = 1 AND provider = excluded.provider",
@@ -175,7 +176,8 @@ pub(super) async fn create(store: &SqliteStore, key: &Key, versions: &[KeyVersio
 /// Writes what can change, but for the labels.
 async fn save(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
     query(
-        "UPDATE keys SET name = ?3, disabled = ?4, primary_version = ?5, cache = ?6, epoch = ?7, revision = ?8, updated = ?9 \
+        "UPDATE keys SET name = ?3, disabled = ?4, primary_version = ?5, cache = ?6, epoch = ?7, revision = ?8, updated = ?9, rotating = ?10, \
+         allow_export = ?11 \
          WHERE tenant = ?1 AND id = ?2",
     )
     .bind(bytes(&key.tenant))
@@ -187,6 +189,8 @@ async fn save(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreE
     .bind(integer(key.epoch)?)
     .bind(integer(key.revision)?)
     .bind(key.updated)
+    .bind(key.rotating)
+    .bind(key.allow_export)
     .execute(connection)
     .await?;
     Ok(())
@@ -233,6 +237,7 @@ pub(super) async fn update(store: &SqliteStore, tenant: TenantId, id: KeyId, pat
         key.cache = cache;
         key.epoch += 1;
     }
+    key.allow_export = patch.allow_export.unwrap_or(key.allow_export);
     key.revision += 1;
     key.updated = patch.at;
     save(act.connection(), &key).await?;
@@ -276,6 +281,7 @@ pub(super) async fn add_versions(
     let added = versions::add(act.connection(), &key, versions).await?;
     if added || key.primary_version != primary {
         key.primary_version = primary;
+        key.rotating = None;
         key.revision += 1;
         key.updated = at;
         save(act.connection(), &key).await?;
@@ -284,6 +290,37 @@ pub(super) async fn add_versions(
     }
     act.commit().await?;
     Ok(key)
+}
+
+pub(super) async fn set_rotating(
+    store: &SqliteStore,
+    tenant: TenantId,
+    id: KeyId,
+    since: Option<i64>,
+    at: i64,
+    change: &Change,
+) -> Result<Key, StoreError> {
+    let mut act = Act::begin(store, tenant, change).await?;
+    let mut key = by_id(act.connection(), tenant, id).await?;
+    key.rotating = since;
+    key.revision += 1;
+    key.updated = at;
+    save(act.connection(), &key).await?;
+    act.commit().await?;
+    Ok(key)
+}
+
+pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
+    query(
+        "SELECT tenant, id FROM keys INDEXED BY keys_rotating \
+         WHERE rotating IS NOT NULL AND detached = 0 ORDER BY rotating LIMIT ?1",
+    )
+    .bind(most)
+    .fetch_all(&store.readers)
+    .await?
+    .iter()
+    .map(|row| Ok((row.id("tenant")?, row.id("id")?)))
+    .collect()
 }
 
 pub(super) async fn detach(store: &SqliteStore, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<(), StoreError> {

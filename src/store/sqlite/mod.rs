@@ -273,6 +273,14 @@ impl Store for SqliteStore {
         keys::add_versions(self, tenant, id, versions, primary, at, change).await
     }
 
+    async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError> {
+        keys::set_rotating(self, tenant, id, since, at, change).await
+    }
+
+    async fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
+        keys::rotating(self, most).await
+    }
+
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<(), StoreError> {
         keys::detach(self, tenant, id, at, change).await
     }

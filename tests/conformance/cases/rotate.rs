@@ -4,13 +4,16 @@ use claviger_testkit::Fault;
 use claviger_testkit::control::Request;
 use serde_json::json;
 
-use crate::bench::{Bench, data_key, unwrap, wrap};
+use crate::bench::{Bench, data_key, until, unwrap, wrap};
 use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
     ("old_versions_still_open", Needs::Keys, |bench| Box::pin(old_versions(bench))),
     ("a_version_made_at_the_provider_gets_its_row_first", Needs::Faults, |bench| {
         Box::pin(at_the_provider(bench))
+    }),
+    ("a_rotation_that_is_not_finished_is_waited_for", Needs::Faults, |bench| {
+        Box::pin(not_finished(bench))
     }),
     ("a_rotation_whose_answer_was_lost_is_made_up_for", Needs::Faults, |bench| {
         Box::pin(lost_answer(bench))
@@ -67,6 +70,42 @@ async fn at_the_provider(bench: Bench) {
         .await
         .expect_status(200);
     assert_eq!((&rewrapped["version"], &rewrapped["changed"]), (&json!(2), &json!(true)));
+}
+
+async fn not_finished(bench: Bench) {
+    bench.key("orders").await;
+    let before = data_key(&bench.client, "orders").await;
+    bench.plan("rotate", Fault::Later, 1).await;
+    if bench.capabilities().await["rotation"] == "new_key" {
+        let nonsense = bench.client.post_empty("/v1/keys/orders/rotate").await;
+        nonsense.expect_problem(502, "provider_protocol");
+        let key = bench.client.get("/v1/keys/orders").await.expect_status(200);
+        assert_eq!(key["rotation"]["state"], "idle");
+        return;
+    }
+    // Enough that no question of the gateway's is answered before the end.
+    bench.plan("describe", Fault::Denied, 100_000).await;
+    let accepted = bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(202);
+    let shown = |key: &serde_json::Value| (key["primary_version"].clone(), key["rotation"]["state"].clone());
+    assert_eq!(shown(&accepted), (json!(1), json!("in_progress")));
+    let again = bench.client.post_empty("/v1/keys/orders/rotate").await;
+    again.expect_problem(409, "in_progress");
+    let read = bench.client.get("/v1/keys/orders").await.expect_status(200);
+    assert_eq!(read, accepted);
+
+    bench.clear().await;
+    let mut finished = accepted.clone();
+    until("the rotation is finished", async || {
+        finished = bench.client.get("/v1/keys/orders").await.expect_status(200);
+        finished["rotation"]["state"] == "idle"
+    })
+    .await;
+    assert_eq!(shown(&finished), (json!(2), json!("idle")));
+    assert_ne!(finished["etag"], accepted["etag"]);
+    let opened = unwrap(&bench.client, &before["wrapped"]).await.expect_status(200);
+    assert_eq!(opened["plaintext"], before["plaintext"]);
+    let next = bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    assert_eq!(shown(&next), (json!(3), json!("idle")));
 }
 
 async fn lost_answer(bench: Bench) {

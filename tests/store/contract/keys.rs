@@ -23,6 +23,7 @@ cases! { contract:
     versions_are_added_with_their_claims,
     versions_that_are_there_stay,
     another_rotation_came_first,
+    a_rotation_under_way_is_noted_until_its_version_is_there,
     a_detached_key_is_gone_and_its_name_free,
     a_detached_key_is_adopted_again_under_its_id,
     a_detached_key_changes_no_provider,
@@ -176,6 +177,7 @@ async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
         name: Some("renamed".to_owned()),
         labels: Some(labels([("a", "b")])),
         cache: None,
+        allow_export: Some(true),
         at: 77,
     };
     refused!(store.update_key(ours, made.id, &patch(2), &NONE).await, StoreError::Precondition);
@@ -183,6 +185,7 @@ async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
     let changed = store.update_key(ours, made.id, &patch(1), &NONE).await.unwrap();
     assert_eq!((changed.revision, changed.epoch, changed.updated), (2, 1, 77));
     assert_eq!((changed.name.as_str(), &changed.labels), ("renamed", &labels([("a", "b")])));
+    assert!(changed.allow_export && !made.allow_export);
     assert_eq!(store.key_by_name(ours, "renamed").await.unwrap(), changed);
     refused!(store.key_by_name(ours, "k").await, StoreError::NotFound);
     refused!(
@@ -323,6 +326,32 @@ async fn another_rotation_came_first(store: Arc<dyn Store>) {
     store.add_key_versions(ours, made.id, &rotate(3, "c"), 3, 6, &NONE).await.unwrap();
     // Where the provider names no version, several may stand on one provider key.
     store.add_key_versions(ours, made.id, &rotate(4, ""), 4, 7, &NONE).await.unwrap();
+}
+
+async fn a_rotation_under_way_is_noted_until_its_version_is_there(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let other = new_key(&*store, &new_connection(&*store, theirs, "main").await, "k").await;
+    assert_eq!((made.rotating, store.rotating_keys(10).await.unwrap()), (None, Vec::new()));
+    let noted = store.set_key_rotating(ours, made.id, Some(7), 8, &NONE).await.unwrap();
+    assert_eq!((noted.rotating, noted.revision, noted.updated), (Some(7), made.revision + 1, 8));
+    assert_eq!(store.key(ours, made.id).await.unwrap(), noted);
+    store.set_key_rotating(theirs, other.id, Some(5), 8, &NONE).await.unwrap();
+    // Those that wait longest come first.
+    assert_eq!(store.rotating_keys(10).await.unwrap(), [(theirs, other.id), (ours, made.id)]);
+    assert_eq!(store.rotating_keys(1).await.unwrap(), [(theirs, other.id)]);
+
+    let versions = [version(2, &made.provider_key, "b")];
+    let finished = store.add_key_versions(ours, made.id, &versions, 2, 9, &NONE).await.unwrap();
+    assert_eq!((finished.rotating, finished.primary_version), (None, 2));
+    let given_up = store.set_key_rotating(theirs, other.id, None, 9, &NONE).await.unwrap();
+    assert_eq!(given_up.rotating, None);
+    assert_eq!(store.rotating_keys(10).await.unwrap(), []);
+    // A detached key is asked about no more, and comes back without it.
+    store.set_key_rotating(ours, made.id, Some(7), 10, &NONE).await.unwrap();
+    store.detach_key(ours, made.id, 11, &NONE).await.unwrap();
+    assert_eq!(store.rotating_keys(10).await.unwrap(), []);
+    refused!(store.set_key_rotating(ours, made.id, None, 12, &NONE).await, StoreError::NotFound);
 }
 
 async fn a_detached_key_is_gone_and_its_name_free(store: Arc<dyn Store>) {

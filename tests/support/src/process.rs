@@ -20,6 +20,8 @@ const START: Duration = Duration::from_secs(20);
 pub struct Tune {
     /// Variables for it, configuration included (`CLAVIGER_SERVER__...`).
     pub variables: Vec<(String, String)>,
+    /// Variables of the usual ones that it is to go without.
+    pub without: Vec<String>,
     /// More arguments of `serve`.
     pub arguments: Vec<String>,
 }
@@ -28,6 +30,12 @@ impl Tune {
     /// With one more variable.
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Without a variable that every gateway gets.
+    pub fn unset(mut self, name: &str) -> Self {
+        self.without.push(name.to_owned());
         self
     }
 }
@@ -109,6 +117,9 @@ impl Gateway {
             .env("CLAVIGER_STORAGE__ROOT_KEY__FILE", self.root_key())
             .env("CLAVIGER_TELEMETRY__LOG_FORMAT", "json")
             .envs(tune.variables.iter().cloned());
+        for name in &tune.without {
+            command.env_remove(name);
+        }
         command
     }
 

@@ -1,0 +1,130 @@
+//! `/v1/declared`: what the operator's configuration declares, looked at and applied while the
+//! gateway serves. For platform operators only.
+
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::ask::Ask;
+use super::handler::json_reply;
+use super::reply::Reply;
+use crate::access::op;
+use crate::broker::{DeclaredKind, Failure, Found, Step, Steps};
+
+/// What a declared thing is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeclaredKindShown {
+    /// A tenant.
+    Tenant,
+    /// A connection of a tenant.
+    Connection,
+    /// A key.
+    Key,
+}
+
+/// What became, or would become, of a declared thing.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepResult {
+    /// It is missing, and apply makes it.
+    Missing,
+    /// It was missing and was made.
+    Made,
+    /// Its secrets are others, and apply takes them.
+    NewSecrets,
+    /// Its secrets were replaced.
+    SecretsReplaced,
+    /// It is there and differs; nothing is changed.
+    Differs,
+    /// It cannot be looked at, or not be made.
+    Failed,
+}
+
+/// One declared thing that is not, or was not, as declared.
+#[derive(Serialize, ToSchema)]
+pub struct StepShown {
+    /// What it is.
+    pub kind: DeclaredKindShown,
+    /// Whose, by name; null for a tenant.
+    pub tenant: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// What became, or would become, of it.
+    pub result: StepResult,
+    /// Where it differs, or why it failed.
+    pub detail: Option<String>,
+}
+
+/// What was found of everything that is declared.
+#[derive(Serialize, ToSchema)]
+pub struct StepsShown {
+    /// What is not, or was not, as declared: tenants, then connections, then keys.
+    pub steps: Vec<StepShown>,
+    /// How many things are as declared.
+    pub as_declared: u32,
+    /// How many things there was no time for: ask again.
+    pub not_reached: u32,
+}
+
+/// The words of a plan, or of what was applied.
+fn shown(steps: Steps, applied: bool) -> StepsShown {
+    let step = |step: Step| {
+        let (result, detail) = match (step.found, applied) {
+            (Ok(Found::Missing), false) => (StepResult::Missing, None),
+            (Ok(Found::Missing), true) => (StepResult::Made, None),
+            (Ok(Found::NewSecrets), false) => (StepResult::NewSecrets, None),
+            (Ok(Found::NewSecrets), true) => (StepResult::SecretsReplaced, None),
+            (Ok(Found::Differs(what)), _) => (StepResult::Differs, Some(what.to_owned())),
+            // The broker counts these and makes no step of them.
+            (Ok(Found::AsDeclared), _) => (StepResult::Differs, None),
+            (Err(failure), _) => (StepResult::Failed, Some(reason(&failure))),
+        };
+        StepShown {
+            kind: match step.kind {
+                DeclaredKind::Tenant => DeclaredKindShown::Tenant,
+                DeclaredKind::Connection => DeclaredKindShown::Connection,
+                DeclaredKind::Key => DeclaredKindShown::Key,
+            },
+            tenant: step.tenant,
+            name: step.name,
+            result,
+            detail,
+        }
+    };
+    StepsShown {
+        steps: steps.steps.into_iter().map(step).collect(),
+        as_declared: steps.as_declared,
+        not_reached: steps.not_reached,
+    }
+}
+
+fn reason(failure: &Failure) -> String {
+    let places = failure.places.iter();
+    let places = places.map(|place| format!("{}: expected {}", place.pointer, place.expected));
+    let parts = [format!("{}: {}", failure.code.as_str(), failure.detail)];
+    let parts = parts.into_iter().chain(places).chain(failure.advice.map(str::to_owned));
+    parts.collect::<Vec<_>>().join(" ")
+}
+
+#[utoipa::path(post, path = "/v1/declared/plan", operation_id = "planDeclared", tag = "service",
+    responses((status = 200, description = "What apply would do.", body = StepsShown)))]
+/// Read the configuration anew and tell what of its tenants, connections and keys is missing
+/// or differs. Nothing is changed, and no provider is asked.
+pub async fn plan(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let permit = ask.permit_installation::<op::ManageTenants>()?;
+    let steps = ask.broker.plan(&ask.cx, permit).await?;
+    json_reply(steps, StatusCode::OK, |steps| shown(steps, false))
+}
+
+#[utoipa::path(post, path = "/v1/declared/apply", operation_id = "applyDeclared", tag = "service",
+    responses((status = 200, description = "What was done.", body = StepsShown)))]
+/// Read the configuration anew, make what is missing and take new secrets. What differs stays
+/// as it is; no state is changed and nothing is deleted.
+pub async fn apply(ask: Ask) -> Result<Reply, Failure> {
+    ask.only_query(&[])?;
+    let permit = ask.permit_installation::<op::ManageTenants>()?;
+    let steps = ask.broker.apply(&ask.cx, permit).await?;
+    json_reply(steps, StatusCode::OK, |steps| shown(steps, true))
+}

@@ -1,0 +1,62 @@
+//! What is in its owner's custody leaves it only where the tenant's administrator allowed it,
+//! with a reason. The external key store is a fake.
+
+use claviger_test_support::{Answer, Client, Gateway, Tune, records_of};
+use serde_json::{Value, json};
+
+const KEY: &str = "/v1/keys/held";
+
+async fn moved(client: &Client, from: &str, wrapped: &Value, to: &str) -> Answer {
+    let body = json!({"wrapped": wrapped, "to": to});
+    client.post(&format!("/v1/keys/{from}/rewrap"), &body).await
+}
+
+#[tokio::test]
+#[cfg_attr(not(feature = "testkit"), ignore = "the fake needs the feature testkit")]
+async fn keys_leave_external_custody_only_where_that_was_allowed_with_a_reason() {
+    let gateway = Gateway::empty(crate::BINARY);
+    let control = gateway.data().with_extension("control");
+    let started = gateway.dev(&Tune::default().set("CLAVIGER_TESTKIT_PLAYS", "external"), &control);
+    let client = started.with_tenant("acme").await;
+    let connection = json!({"name": "theirs", "provider": "xks", "settings": {}});
+    client.post("/v1/connections", &connection).await.expect_status(201);
+    for (name, connection) in [("held", "theirs"), ("ours", "embedded")] {
+        let body = json!({"name": name, "connection": connection});
+        client.post("/v1/keys", &body).await.expect_status(201);
+    }
+    let held = client.get(KEY).await.expect_status(200);
+    assert_eq!((&held["custody"], &held["allow_export"]), (&json!("external"), &json!(false)));
+    let made = client.post(&format!("{KEY}/data-keys"), &json!({})).await.expect_status(200);
+
+    let refused = moved(&client, "held", &made["wrapped"], "ours").await;
+    let problem = refused.expect_problem(403, "permission_denied");
+    assert!(problem["what_to_do"].as_str().unwrap().contains("allow_export"), "{problem}");
+
+    let allow = json!({"allow_export": true});
+    let silent = client.patch(KEY, "*", &allow).await.expect_problem(400, "invalid_request");
+    assert_eq!(silent["errors"][0]["pointer"], "header:Claviger-Justification");
+    let with_reason = client.clone().with_header("claviger-justification", "move to the new vendor");
+    let changed = with_reason.patch(KEY, "*", &allow).await;
+    let id = changed.header("x-request-id").to_owned();
+    assert_eq!(changed.expect_status(200)["allow_export"], true);
+    let record = records_of(&gateway.data(), &id);
+    assert!(
+        record
+            .iter()
+            .any(|record| record["operation"] == "UpdateKey" && record["justification"] == "move to the new vendor"),
+        "{record:?}"
+    );
+
+    let moved_out = moved(&client, "held", &made["wrapped"], "ours").await.expect_status(200);
+    assert_eq!(moved_out["inside_provider"], false);
+    let opened = client.post("/v1/unwrap", &json!({"wrapped": moved_out["wrapped"]})).await;
+    assert_eq!(opened.expect_status(200)["plaintext"], made["plaintext"]);
+
+    // Nobody's leave is needed to hand a key over, or to end the leave.
+    moved(&client, "ours", &moved_out["wrapped"], "held").await.expect_status(200);
+    let closed = client.patch(KEY, "*", &json!({"allow_export": false})).await.expect_status(200);
+    assert_eq!(closed["allow_export"], false);
+    moved(&client, "held", &made["wrapped"], "ours")
+        .await
+        .expect_problem(403, "permission_denied");
+}
