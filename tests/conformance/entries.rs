@@ -170,7 +170,7 @@ fn azure_tune(tune: Tune) -> Tune {
     let address = azure_vault().unwrap_or_default();
     tune.set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
         .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", &address)
-        .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", &azure_hsm().unwrap_or_default())
+        .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", azure_hsm().unwrap_or_default())
         .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", &address)
         // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
         .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "9s")

@@ -172,9 +172,9 @@ fn azure_settings(vault: &str, aes_algorithm: Option<&str>) -> Value {
 
 fn azure_tune() -> Tune {
     Tune::default()
-        .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", &variable(AZURE))
-        .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", &azure_hsm())
-        .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", &variable(AZURE))
+        .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", variable(AZURE))
+        .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", azure_hsm())
+        .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", variable(AZURE))
         // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
         .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "9s")
 }

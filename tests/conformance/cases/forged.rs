@@ -128,7 +128,8 @@ async fn forged(bench: Bench) {
         (
             "another algorithm",
             Recipient {
-                algorithm: 5,
+                // AES-GCM, or another one where that is the key's own.
+                algorithm: if own.algorithm == 5 { 4 } else { 5 },
                 ..own.clone()
             },
         ),
