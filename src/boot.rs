@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use claviger_guarded::{Arena, ArenaConfig};
-#[cfg(feature = "vault")]
+#[cfg(any(feature = "azure", feature = "vault"))]
 use claviger_provider::egress::Egress;
 use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 use claviger_provider::{Factory, SealedStore};
@@ -137,6 +137,11 @@ fn families(config: &Config) -> Vec<Arc<dyn Factory>> {
         kms: config.providers.aws.kms_endpoint.clone(),
         sts: config.providers.aws.sts_endpoint.clone(),
     })));
+    #[cfg(feature = "azure")]
+    families.push(Arc::new(claviger_provider_azure::AzureFactory::new(
+        azure(&config.providers.azure),
+        Egress::new(config.egress.clone()),
+    )));
     #[cfg(feature = "gcp")]
     families.push(Arc::new(claviger_provider_gcp::GcpFactory::new(
         claviger_provider_gcp::Endpoints {
@@ -168,6 +173,21 @@ async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) ->
     }
     let _ = (sealed, &mut families, dev);
     families
+}
+
+/// What the operator adds to Azure's own clouds.
+#[cfg(feature = "azure")]
+fn azure(config: &config::providers::Azure) -> claviger_provider_azure::Installation {
+    let application = config.application.as_ref().map(|application| claviger_provider_azure::Application {
+        client_id: application.client_id.clone(),
+        secret_file: application.secret_file.clone(),
+    });
+    claviger_provider_azure::Installation {
+        vaults: config.vaults.clone(),
+        managed_hsms: config.managed_hsms.clone(),
+        authority: config.authority.clone(),
+        application,
+    }
 }
 
 /// The data folder, which no other process uses now.

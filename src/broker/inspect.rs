@@ -97,7 +97,16 @@ impl Broker {
                 InspectedRecipient {
                     provider: recipient.provider(),
                     version: version.map(|version| version.number),
-                    binding: factory.and_then(|factory| factory.capabilities().of(view.key.spec).map(|keys| keys.context)),
+                    // Of two connections to one family one may bind what the other does not.
+                    binding: match version {
+                        Some(_) => key
+                            .connection()
+                            .pipeline()
+                            .capabilities()
+                            .of(view.key.spec)
+                            .map(|keys| keys.context),
+                        None => factory.and_then(|factory| factory.capabilities().of(view.key.spec).map(|keys| keys.context)),
+                    },
                     commands,
                     index,
                 }

@@ -1,9 +1,10 @@
 //! `[providers]`: how every provider is called, unless its connection says otherwise.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Section;
-use super::values::{Count, Endpoint, Period};
+use super::values::{Count, Endpoint, Endpoints, FilePath, Period, ShortText};
 
 /// The section's settings: the defaults of the pipeline that stands before each provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,30 @@ pub struct Providers {
     pub aws: Aws,
     /// What all connections to Google have in common.
     pub gcp: Gcp,
+    /// What all connections to Azure have in common.
+    pub azure: Azure,
+}
+
+/// What the operator adds to Azure's own clouds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Azure {
+    /// Addresses of Key Vaults beside those of the clouds.
+    pub vaults: Vec<String>,
+    /// Addresses of Managed HSMs beside those of the clouds.
+    pub managed_hsms: Vec<String>,
+    /// The authority that gives out tokens for these.
+    pub authority: Option<String>,
+    /// The operator's application, which customers admit in their directories.
+    pub application: Option<AzureApplication>,
+}
+
+/// An application in many directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AzureApplication {
+    /// Its id.
+    pub client_id: String,
+    /// A file with its secret.
+    pub secret_file: PathBuf,
 }
 
 /// Endpoints instead of those of each connection's region, in a private network or of an
@@ -86,6 +111,23 @@ impl Providers {
                 kms_endpoint: gcp.setting("kms_endpoint", &Endpoint),
                 sts_endpoint: gcp.setting("sts_endpoint", &Endpoint),
                 iam_endpoint: gcp.setting("iam_endpoint", &Endpoint),
+            }),
+            azure: section.table("azure", |azure| Azure {
+                vaults: azure.setting_or("vaults", &Endpoints, Vec::new()),
+                managed_hsms: azure.setting_or("managed_hsms", &Endpoints, Vec::new()),
+                authority: azure.setting("authority", &Endpoint),
+                application: azure.table("application", |application| {
+                    let client_id = application.setting("client_id", &ShortText { max: 64 });
+                    let secret_file = application.setting("secret_file", &FilePath);
+                    application.require(
+                        client_id.is_some() == secret_file.is_some(),
+                        "`providers.azure.application` has one of its two settings",
+                        "both client_id and secret_file, or neither",
+                    );
+                    client_id
+                        .zip(secret_file)
+                        .map(|(client_id, secret_file)| AzureApplication { client_id, secret_file })
+                }),
             }),
         }
     }

@@ -80,6 +80,11 @@ fn the_example_shows_every_setting() {
         "storage.root_key.spec",
         "providers.aws.kms_endpoint",
         "providers.aws.sts_endpoint",
+        "providers.azure.vaults",
+        "providers.azure.managed_hsms",
+        "providers.azure.authority",
+        "providers.azure.application.client_id",
+        "providers.azure.application.secret_file",
         "providers.gcp.kms_endpoint",
         "providers.gcp.sts_endpoint",
         "providers.gcp.iam_endpoint",
@@ -117,6 +122,7 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.providers.attempt_timeout, Duration::from_secs(3));
     assert_eq!(config.providers.retries, 2);
     assert_eq!(config.providers.aws, Default::default());
+    assert_eq!(config.providers.azure, Default::default());
     assert_eq!(config.providers.gcp, Default::default());
     assert_eq!((config.egress.allow, config.egress.allow_plain_http), (Vec::new(), false));
     assert_eq!(
@@ -403,4 +409,27 @@ fn an_endpoint_of_aws_is_an_address() {
         assert!(line.contains("`providers.aws.sts_endpoint` does not have the right form"), "{line}");
         assert!(!line.contains("SECRET"), "{line}");
     }
+}
+
+#[test]
+fn vaults_beside_azures_own_are_addresses() {
+    let list = [
+        ("CLAVIGER_PROVIDERS__AZURE__VAULTS", "https://127.0.0.1:8443, https://vault.example"),
+        (
+            "CLAVIGER_PROVIDERS__AZURE__APPLICATION__CLIENT_ID",
+            "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+        ),
+        ("CLAVIGER_PROVIDERS__AZURE__APPLICATION__SECRET_FILE", "/etc/claviger/application"),
+    ];
+    let azure = load(MINIMAL, &list).unwrap().providers.azure;
+    assert_eq!(azure.vaults, ["https://127.0.0.1:8443/", "https://vault.example/"]);
+    assert_eq!(azure.application.unwrap().secret_file, PathBuf::from("/etc/claviger/application"));
+    let text = format!("{MINIMAL}\n[providers.azure]\nmanaged_hsms = [\"https://hsm.example\"]\n");
+    assert_eq!(load(&text, &[]).unwrap().providers.azure.managed_hsms, ["https://hsm.example/"]);
+    for (name, wrong) in [("VAULTS", "vault.example"), ("MANAGED_HSMS", "https://user:SECRET@vault.example")] {
+        let line = only_mistake(MINIMAL, &[(&format!("CLAVIGER_PROVIDERS__AZURE__{name}"), wrong)]);
+        assert!(line.contains("does not have the right form") && !line.contains("SECRET"), "{line}");
+    }
+    let half = only_mistake(MINIMAL, &list[1..2]);
+    assert!(half.contains("`providers.azure.application` has one of its two settings"), "{half}");
 }

@@ -251,6 +251,30 @@ impl Kind for Endpoint {
     }
 }
 
+/// Addresses of servers of the operator's own choosing.
+pub(super) struct Endpoints;
+
+impl Kind for Endpoints {
+    type Value = Vec<String>;
+
+    fn expected(&self) -> String {
+        "a list of addresses such as \"https://host.example\", without user, query and fragment".to_owned()
+    }
+
+    fn read(&self, node: &Node) -> Result<Vec<String>, Wrong> {
+        let one = |text: &str| {
+            let destination = Destination::of_operator(text).map_err(|_| Wrong::Form)?;
+            Ok(destination.as_str().to_owned())
+        };
+        match (&node.value, variable(node)) {
+            (Value::List(items), _) => items.iter().map(|item| one(text(item)?)).collect(),
+            (_, Some("")) => Ok(Vec::new()),
+            (_, Some(text)) => text.split(',').map(|item| one(item.trim())).collect(),
+            (Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::Table(_) | Value::Other(_), None) => Err(Wrong::Type),
+        }
+    }
+}
+
 /// One word of a closed list.
 pub(super) struct Word<T: 'static>(pub(super) &'static [(&'static str, T)]);
 

@@ -34,6 +34,8 @@ pub enum Start {
     Serve,
     /// The same, with AWS's endpoints led to a stand-in.
     Aws(&'static str),
+    /// The same, with the fake of Azure among the vaults that tenants may name.
+    Azure,
     /// The same, with Google's endpoints led to a fake of it that the process of the tests holds.
     Google,
     /// `claviger dev` with the testkit's fake and its control port; what the fake plays.
@@ -74,6 +76,7 @@ impl Entry {
                     .set("CLAVIGER_PROVIDERS__AWS__KMS_ENDPOINT", &address)
                     .set("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", &address)
             }
+            Start::Azure => azure_tune(Tune::default()),
             Start::Google => {
                 let address = google();
                 Tune::default()
@@ -146,6 +149,52 @@ fn aws_settings() -> Value {
     let key = json!({"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"});
     json!({"region": "eu-central-1", "auth": {"static": key}})
 }
+
+/// The fake of Azure that `tests/backends/azure/start` started: its Key Vault.
+fn azure_vault() -> Option<String> {
+    std::env::var("CLAVIGER_TEST_FAKE_AZURE_ADDRESS").ok()
+}
+
+/// Its Managed HSM is the same port by another name.
+fn azure_hsm() -> Option<String> {
+    azure_vault().map(|address| address.replace("127.0.0.1", "localhost"))
+}
+
+fn azure_absent() -> Option<&'static str> {
+    azure_vault()
+        .is_none()
+        .then_some("CLAVIGER_TEST_FAKE_AZURE_ADDRESS names no server")
+}
+
+fn azure_tune(tune: Tune) -> Tune {
+    let address = azure_vault().unwrap_or_default();
+    tune.set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+        .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", &address)
+        .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", &azure_hsm().unwrap_or_default())
+        .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", &address)
+        // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
+        .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "9s")
+}
+
+fn azure_settings(vault: Option<String>, aes_algorithm: Option<&str>) -> Value {
+    let ca = std::env::var("CLAVIGER_TEST_FAKE_AZURE_CA").ok();
+    let ca = ca.and_then(|file| std::fs::read_to_string(file).ok());
+    let application = json!({
+        "directory": "11111111-2222-3333-4444-555555555555", "client_id": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "secret": "any",
+    });
+    let mut settings = json!({"vault": vault, "ca": ca, "auth": {"client_secret": application}});
+    if let Some(word) = aes_algorithm {
+        settings["aes_algorithm"] = json!(word);
+    }
+    settings
+}
+
+/// What ends otherwise on Azure.
+const AZURE: &[Difference] = &[Difference {
+    case: "adopt::a_provider_key_of_another_tenant_is_taken",
+    says: "400",
+    reason: "a key in a vault carries its tenant's id as a tag: another tenant is told that his is missing, and not who holds the key",
+}];
 
 /// The key ring of all cases on the fake of Google.
 const RING: &str = "projects/claviger-test/locations/europe-west3/keyRings/conformance";
@@ -356,6 +405,36 @@ pub const ENTRIES: &[Entry] = &[
                 reason: NO_HISTORY,
             },
         ],
+    },
+    Entry {
+        name: "azure-vault",
+        provider: "azure",
+        absent: azure_absent,
+        start: Start::Azure,
+        settings: || azure_settings(azure_vault(), None),
+        spec: "rsa-3072",
+        inside: false,
+        differences: AZURE,
+    },
+    Entry {
+        name: "azure-hsm",
+        provider: "azure",
+        absent: azure_absent,
+        start: Start::Azure,
+        settings: || azure_settings(azure_hsm(), None),
+        spec: "aes-256",
+        inside: false,
+        differences: AZURE,
+    },
+    Entry {
+        name: "azure-hsm-gcm",
+        provider: "azure",
+        absent: azure_absent,
+        start: Start::Azure,
+        settings: || azure_settings(azure_hsm(), Some("A256GCM")),
+        spec: "aes-256",
+        inside: false,
+        differences: AZURE,
     },
     Entry {
         name: "fake-google",

@@ -33,10 +33,8 @@ struct Way {
 }
 
 struct Tool {
-    /// Its program and the name of it in what is printed; none where Python is the tool.
+    /// The program, and its name in what is printed; none where the tool is a package of Python's.
     program: Option<(PathBuf, &'static str)>,
-    /// The variable that names the Python, which has the package `cryptography`.
-    python: &'static str,
     login: Vec<(&'static str, String)>,
 }
 
@@ -102,9 +100,42 @@ const WAYS: &[Way] = &[
         tool: || aws("CLAVIGER_TEST_LOCALSTACK_ADDRESS"),
     },
     Way {
+        name: "azure-vault",
+        provider: "azure",
+        needs: AZURE_NEEDS,
+        settings: || azure_settings(&variable(AZURE), None),
+        tune: azure_tune,
+        rotates: true,
+        elsewhere: false,
+        specs: &["rsa-3072"],
+        tool: azure,
+    },
+    Way {
+        name: "azure-hsm",
+        provider: "azure",
+        needs: AZURE_NEEDS,
+        settings: || azure_settings(&azure_hsm(), None),
+        tune: azure_tune,
+        rotates: true,
+        elsewhere: false,
+        specs: &["aes-256", "rsa-3072"],
+        tool: azure,
+    },
+    Way {
+        name: "azure-hsm-gcm",
+        provider: "azure",
+        needs: AZURE_NEEDS,
+        settings: || azure_settings(&azure_hsm(), Some("A256GCM")),
+        tune: azure_tune,
+        rotates: true,
+        elsewhere: false,
+        specs: &["aes-256"],
+        tool: azure,
+    },
+    Way {
         name: "fake-google",
         provider: "gcp",
-        needs: &[GOOGLE, GOOGLE_PYTHON],
+        needs: &[GOOGLE, GOOGLE_PYTHON, PYTHON],
         settings: google_settings,
         tune: google_tune,
         rotates: true,
@@ -131,10 +162,10 @@ fn google_settings() -> Value {
             "*",
             "-X",
             "POST",
-            "-H",
-            "Authorization: Bearer owner",
             "-d",
             "{}",
+            "-H",
+            "Authorization: Bearer owner",
         ]);
         command.arg(format!("{}/v1/{place}?keyRingId={name}", variable(GOOGLE)));
         good(command, "");
@@ -144,10 +175,9 @@ fn google_settings() -> Value {
 }
 
 fn google_tune() -> Tune {
-    let address = variable(GOOGLE);
     Tune::default()
-        .set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", &address)
-        // RSA keys are drawn beside other cases: there is time for it.
+        .set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", &variable(GOOGLE))
+        // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
         .set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s")
         .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "30s")
 }
@@ -170,8 +200,65 @@ fn google() -> Tool {
     });
     Tool {
         program: None,
-        python: GOOGLE_PYTHON,
-        login: vec![("GOOGLE_APPLICATION_CREDENTIALS", file.clone())],
+        login: vec![
+            ("PYTHONPATH", packages(GOOGLE_PYTHON)),
+            ("GOOGLE_APPLICATION_CREDENTIALS", file.clone()),
+        ],
+    }
+}
+
+/// The packages of a Python, for another one of the same version.
+fn packages(python: &str) -> String {
+    let mut command = Command::new(variable(python));
+    command.args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'), end='')"]);
+    good(command, "")
+}
+
+/// The fake of Azure, its authority's certificate, and a Python with Microsoft's client.
+const AZURE: &str = "CLAVIGER_TEST_FAKE_AZURE_ADDRESS";
+const AZURE_CA: &str = "CLAVIGER_TEST_FAKE_AZURE_CA";
+const AZURE_PYTHON: &str = "CLAVIGER_TEST_AZURE_PYTHON";
+const AZURE_NEEDS: &[&str] = &[AZURE, AZURE_CA, AZURE_PYTHON, PYTHON];
+const DIRECTORY: &str = "11111111-2222-3333-4444-555555555555";
+const APPLICATION: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+
+/// Its Managed HSM is the same port by another name.
+fn azure_hsm() -> String {
+    variable(AZURE).replace("127.0.0.1", "localhost")
+}
+
+fn azure_settings(vault: &str, aes_algorithm: Option<&str>) -> Value {
+    let ca = std::fs::read_to_string(variable(AZURE_CA)).unwrap();
+    let application = json!({"directory": DIRECTORY, "client_id": APPLICATION, "secret": "any"});
+    let mut settings = json!({"vault": vault, "ca": ca, "auth": {"client_secret": application}});
+    if let Some(word) = aes_algorithm {
+        settings["aes_algorithm"] = json!(word);
+    }
+    settings
+}
+
+fn azure_tune() -> Tune {
+    Tune::default()
+        .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", &variable(AZURE))
+        .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", &azure_hsm())
+        .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", &variable(AZURE))
+        // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
+        .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "9s")
+}
+
+/// Microsoft's client as a package of the Python that runs what is printed, and its user logged in
+/// by the variables that it reads.
+fn azure() -> Tool {
+    Tool {
+        program: None,
+        login: vec![
+            ("PYTHONPATH", packages(AZURE_PYTHON)),
+            ("AZURE_TENANT_ID", DIRECTORY.to_owned()),
+            ("AZURE_CLIENT_ID", APPLICATION.to_owned()),
+            ("AZURE_CLIENT_SECRET", "any".to_owned()),
+            ("REQUESTS_CA_BUNDLE", variable(AZURE_CA)),
+            ("NO_PROXY", "*".to_owned()),
+        ],
     }
 }
 
@@ -196,7 +283,6 @@ fn aws_tune(address: &'static str) -> Tune {
 fn aws(address: &'static str) -> Tool {
     Tool {
         program: Some((variable(AWSCLI).into(), "aws")),
-        python: PYTHON,
         login: vec![
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY[0].to_owned()),
             ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY[1].to_owned()),
@@ -208,7 +294,6 @@ fn aws(address: &'static str) -> Tool {
 fn bao(cli: &'static str, server: Server) -> Tool {
     Tool {
         program: Some((variable(cli).into(), "bao")),
-        python: PYTHON,
         login: vec![("VAULT_TOKEN", server.token())],
     }
 }
@@ -288,7 +373,7 @@ fn run_as_printed(world: &World, way: &Way, blob: &str) -> PathBuf {
         std::os::unix::fs::symlink(program, programs.join(name)).unwrap();
     }
     let system = std::env::var("PATH").unwrap();
-    let path = [&programs, &folder_of(tool.python)].map(|folder| folder.to_str().unwrap().to_owned());
+    let path = [&programs, &folder_of(PYTHON)].map(|folder| folder.to_str().unwrap().to_owned());
     let mut command = Command::new("sh");
     command
         .env_clear()

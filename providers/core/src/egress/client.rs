@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 use reqwest::tls::{Certificate, Version};
-use reqwest::{Method, Proxy, Response, StatusCode};
+use reqwest::{Method, Proxy, RequestBuilder, Response, StatusCode, Url};
 use zeroize::Zeroizing;
 
 use super::resolver::{Filtered, Refused};
@@ -68,6 +68,19 @@ pub struct Call<'a> {
     pub json: Option<Zeroizing<Vec<u8>>>,
 }
 
+/// One call that somebody else made up, such as a vendor's own client: its whole address, and
+/// bytes of any kind.
+pub struct Whole<'a> {
+    /// The method.
+    pub method: Method,
+    /// Where to: the destination's own scheme, host and port, or it is not made.
+    pub address: &'a Url,
+    /// Headers, the kind of the body among them; mark what is secret as sensitive.
+    pub headers: HeaderMap,
+    /// The body, empty for none.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
 /// A whole answer, whatever its status: a redirect is an answer like any other.
 pub struct Answer {
     /// The status.
@@ -99,6 +112,9 @@ pub enum SendError {
     /// The answer is longer than it may be.
     #[error("the answer is too long")]
     TooLong,
+    /// The call leads elsewhere than to the destination, as a link in an answer may.
+    #[error("the call leads to another host")]
+    Elsewhere,
 }
 
 /// Why a server's certificate is not believed.
@@ -161,7 +177,7 @@ impl SendError {
             ),
             Self::Timeout => Error::new(ErrorKind::UpstreamTimeout, doing).retry(Retry::Backoff),
             Self::Unreachable(_) => Error::new(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff),
-            Self::TooLong => Error::new(ErrorKind::UpstreamProtocol, doing),
+            Self::TooLong | Self::Elsewhere => Error::new(ErrorKind::UpstreamProtocol, doing),
         };
         error.source(self)
     }
@@ -230,6 +246,22 @@ impl Client {
                 .header(reqwest::header::CONTENT_TYPE, "application/json")
                 .body(std::mem::take(&mut *json));
         }
+        self.answer(request).await
+    }
+
+    /// Makes one call that somebody else made up, once.
+    ///
+    /// # Errors
+    /// As [`Client::send`], and when it leads elsewhere.
+    pub async fn forward(&self, mut call: Whole<'_>) -> Result<Answer, SendError> {
+        if !self.destination.hosts(call.address) {
+            return Err(SendError::Elsewhere);
+        }
+        let request = self.http.request(call.method, call.address.clone()).headers(call.headers);
+        self.answer(request.body(std::mem::take(&mut *call.body))).await
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Answer, SendError> {
         let mut response = request.send().await.map_err(explain)?;
         let body = self.read(&mut response).await?;
         Ok(Answer {

@@ -112,6 +112,11 @@ impl Destination {
         self.0.scheme() == "https"
     }
 
+    /// Whether an address is one of this scheme, host and port, and shows no user.
+    pub(super) fn hosts(&self, address: &Url) -> bool {
+        address.origin() == self.0.origin() && address.username().is_empty() && address.password().is_none()
+    }
+
     /// The address of what lies under this path of the destination. Each segment is one
     /// segment there, whatever characters it holds.
     pub(super) fn join<'s>(&self, segments: impl IntoIterator<Item = &'s str>) -> Url {
@@ -261,6 +266,23 @@ mod tests {
             Err(DestinationError::Path)
         );
         assert_eq!(Destination::proxy("http://10.1.2.3:3128", &policy), Err(DestinationError::Refused));
+    }
+
+    #[test]
+    fn a_whole_address_is_one_of_the_same_host() {
+        let base = strict("https://vault.example").unwrap();
+        let hosts = |address: &str| base.hosts(&address.parse().unwrap());
+        assert!(hosts("https://vault.example/a?b") && hosts("https://VAULT.example:443/"));
+        for other in [
+            "http://vault.example/",
+            "https://vault.example:8443/",
+            "https://evil.example/vault.example",
+            "https://vault.example.evil.example/",
+            "https://vault.example@evil.example/",
+            "https://user@vault.example/",
+        ] {
+            assert!(!hosts(other), "{other}");
+        }
     }
 
     #[test]

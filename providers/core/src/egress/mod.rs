@@ -20,7 +20,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use client::{Answer, Authorities, Call, Client, ClientError, Distrust, Options, SendError};
+pub use client::{Answer, Authorities, Call, Client, ClientError, Distrust, Options, SendError, Whole};
 pub use destination::{Destination, DestinationError, MAX_ADDRESS};
 pub use identity::ClientCertificate;
 pub use policy::EgressPolicy;

@@ -58,6 +58,15 @@ impl Case {
     /// # Errors
     /// What the provider did wrong.
     pub async fn run(&self, factory: &Factory, spec: KeySpec) -> Result<(), Failure> {
+        self.run_in_units(factory, spec, 1).await
+    }
+
+    /// As [`Case::run`], for keys that wrap whole units of so many bytes only, at least two of
+    /// them: AES key wrap (RFC 3394) does, of 8 bytes.
+    ///
+    /// # Errors
+    /// As [`Case::run`].
+    pub async fn run_in_units(&self, factory: &Factory, spec: KeySpec, unit: usize) -> Result<(), Failure> {
         let provider = factory().await;
         let can = provider.capabilities();
         let can = *can.of(spec).ok_or(Failure(format!("{} is not declared", spec.as_str())))?;
@@ -65,6 +74,7 @@ impl Case {
             provider,
             tenant: TenantId::random(),
             can,
+            unit,
         };
         (self.run)(bench).await
     }
@@ -127,9 +137,16 @@ struct Bench {
     tenant: TenantId,
     /// What is declared of the specification whose keys are used.
     can: KeyCapabilities,
+    /// What is wrapped is a multiple of so many bytes, and two of them where it is more than one.
+    unit: usize,
 }
 
 impl Bench {
+    /// Whether keys wrap so many bytes.
+    fn takes(&self, len: usize) -> bool {
+        self.unit == 1 || (len.is_multiple_of(self.unit) && len >= 2 * self.unit)
+    }
+
     fn cx(&self) -> OpContext {
         OpContext {
             request_id: "battery".into(),

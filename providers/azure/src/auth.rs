@@ -1,0 +1,274 @@
+//! Whom a connection's calls are made as: the forms of the setting `auth`, and their secrets.
+
+use claviger_provider::egress::ClientCertificate;
+use claviger_provider::{Fields, Secret, SettingsError, SettingsOrigin};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::factory::Installation;
+use crate::settings::reserve_files;
+
+/// The longest certificate with its chain, and the longest other secret, in bytes.
+const MAX_CHAIN: usize = 32 * 1024;
+const MAX_SECRET: usize = 16 * 1024;
+
+/// Whom calls are made as, without the secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Auth {
+    /// A token that somebody else got.
+    Static {},
+    /// An application with a secret.
+    ClientSecret { directory: String, client_id: String },
+    /// An application with a certificate.
+    ClientCertificate { directory: String, client_id: String },
+    /// An application that another issuer's token speaks for; from a file only for the operator.
+    WorkloadIdentity {
+        directory: String,
+        client_id: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token_file: Option<String>,
+    },
+    /// The operator's own application, which the customer's directory has admitted.
+    Application { directory: String },
+    /// The identity of the machine; the operator's alone.
+    ManagedIdentity {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client_id: Option<String>,
+    },
+}
+
+impl Auth {
+    /// The directory that its tokens come from, where the settings name one.
+    pub(crate) fn directory(&self) -> Option<&str> {
+        match self {
+            Self::ClientSecret { directory, .. }
+            | Self::ClientCertificate { directory, .. }
+            | Self::WorkloadIdentity { directory, .. }
+            | Self::Application { directory } => Some(directory),
+            Self::Static {} | Self::ManagedIdentity { .. } => None,
+        }
+    }
+
+    /// Whether it is one application for all tenants, which may be admitted in directories of
+    /// others than the tenant who names them.
+    pub(crate) const fn shared(&self) -> bool {
+        match self {
+            Self::Application { .. } => true,
+            Self::Static {}
+            | Self::ClientSecret { .. }
+            | Self::ClientCertificate { .. }
+            | Self::WorkloadIdentity { .. }
+            | Self::ManagedIdentity { .. } => false,
+        }
+    }
+}
+
+pub(crate) type Secrets = Vec<(String, Secret)>;
+
+/// The names under which secrets are kept, which are those of their settings.
+pub(crate) const TOKEN: &str = "token";
+pub(crate) const SECRET: &str = "secret";
+pub(crate) const CERTIFICATE: &str = "certificate";
+pub(crate) const KEY: &str = "key";
+
+pub(crate) const FORMS: &str = "one of {\"client_secret\": {\"directory\", \"client_id\", \"secret\"}}, \
+     {\"client_certificate\": {\"directory\", \"client_id\", \"certificate\", \"key\"}}, \
+     {\"workload_identity\": {\"directory\", \"client_id\", \"token\"}}, {\"application\": {\"directory\"}}, {\"static\": {\"token\"}}";
+const RESERVED: &str = "nothing: the gateway's own identity is the operator's to lend, in the configuration";
+const NO_APPLICATION: &str = "nothing: the operator has set up no application for customers' directories (providers.azure.application)";
+const PAIR: &str =
+    "an RSA certificate as PEM text, followed by its chain, whose private key `key` holds; the application knows its public part";
+
+#[derive(Clone, Copy)]
+enum Form {
+    Static,
+    ClientSecret,
+    ClientCertificate,
+    WorkloadIdentity,
+    Application,
+    ManagedIdentity,
+}
+
+impl Form {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "static" => Some(Self::Static),
+            "client_secret" => Some(Self::ClientSecret),
+            "client_certificate" => Some(Self::ClientCertificate),
+            "workload_identity" => Some(Self::WorkloadIdentity),
+            "application" => Some(Self::Application),
+            "managed_identity" => Some(Self::ManagedIdentity),
+            _ => None,
+        }
+    }
+}
+
+/// A UUID in lower case.
+fn uuid(text: &str) -> Option<String> {
+    let lengths = [8, 4, 4, 4, 12];
+    let parts: Vec<&str> = text.split('-').collect();
+    let fits = parts.len() == lengths.len()
+        && parts
+            .iter()
+            .zip(lengths)
+            .all(|(part, len)| part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    fits.then(|| text.to_ascii_lowercase())
+}
+
+fn directory(fields: &mut Fields<'_>) -> Option<String> {
+    let expected = "the directory's (tenant's) id, a UUID, as `az account show --query tenantId` tells it";
+    fields.required("directory", expected, |text| uuid(&text).ok_or_else(|| expected.to_owned()))
+}
+
+fn client_id(fields: &mut Fields<'_>) -> Option<String> {
+    let expected = "the application's (client) id, a UUID";
+    fields.required("client_id", expected, |text| uuid(&text).ok_or_else(|| expected.to_owned()))
+}
+
+/// What stands in a header or a form: printable ASCII without spaces.
+fn one(fields: &mut Fields<'_>, name: &'static str, expected: &'static str) -> Option<Secrets> {
+    let secret = fields.secret(name, expected, MAX_SECRET, u8::is_ascii_graphic)?;
+    Some(vec![(name.to_owned(), secret)])
+}
+
+/// A byte of PEM text.
+fn text_byte(byte: &u8) -> bool {
+    byte.is_ascii_graphic() || byte.is_ascii_whitespace()
+}
+
+fn token(fields: &mut Fields<'_>) -> Option<Secrets> {
+    one(fields, TOKEN, "a token: printable ASCII without spaces")
+}
+
+fn secret(fields: &mut Fields<'_>) -> Option<Secrets> {
+    one(
+        fields,
+        SECRET,
+        "the value of one of the application's client secrets (not the secret's id)",
+    )
+}
+
+fn pair(fields: &mut Fields<'_>) -> Option<Secrets> {
+    let certificate = fields.secret(CERTIFICATE, PAIR, MAX_CHAIN, text_byte);
+    let expected = "the certificate's private RSA key as PEM text, not encrypted";
+    let key = fields.secret(KEY, expected, MAX_SECRET, text_byte);
+    let (certificate, key) = certificate.zip(key)?;
+    let belong = ClientCertificate::from_pem(certificate.expose(), key.expose()).is_some();
+    if !belong || crate::assertion::Signer::from_pem(&certificate, &key).is_none() {
+        fields.report(CERTIFICATE, PAIR);
+        return None;
+    }
+    Some(vec![(CERTIFICATE.to_owned(), certificate), (KEY.to_owned(), key)])
+}
+
+fn workload(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Option<(Auth, Secrets)> {
+    let (directory, client_id) = (directory(fields), client_id(fields));
+    let (token_file, secrets) = match (origin, fields.has("token_file")) {
+        (SettingsOrigin::Operator, true) => {
+            let expected = "the absolute path of a file with the token, without `token`";
+            let file = fields.required("token_file", expected, |text| {
+                let fits = text.starts_with('/') && text.len() <= 1024 && !text.contains('\0');
+                fits.then_some(text).ok_or_else(|| expected.to_owned())
+            });
+            (Some(file?), Vec::new())
+        }
+        (SettingsOrigin::Operator | SettingsOrigin::Tenant, _) => (None, token(fields)?),
+    };
+    let auth = Auth::WorkloadIdentity {
+        directory: directory?,
+        client_id: client_id?,
+        token_file,
+    };
+    Some((auth, secrets))
+}
+
+/// Reads the setting `auth`.
+pub(crate) fn parse(
+    value: Value,
+    origin: SettingsOrigin,
+    installation: &Installation,
+    wrong: &mut Vec<SettingsError>,
+) -> Option<(Auth, Secrets)> {
+    let pointer = "/auth";
+    let mut only = match value {
+        Value::Object(members) if members.len() == 1 => members.into_iter(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => Map::new().into_iter(),
+    };
+    let Some((name, inner)) = only.next() else {
+        wrong.push(SettingsError::at(pointer, FORMS));
+        return None;
+    };
+    let at = format!("{pointer}/{name}");
+    let form = match (Form::named(&name), origin) {
+        (Some(Form::ManagedIdentity), SettingsOrigin::Tenant) => {
+            wrong.push(SettingsError {
+                operator_only: true,
+                ..SettingsError::at(at, RESERVED)
+            });
+            return None;
+        }
+        (Some(Form::Application), _) if installation.application.is_none() => {
+            wrong.push(SettingsError::at(at, NO_APPLICATION));
+            return None;
+        }
+        (Some(form), _) => form,
+        (None, _) => {
+            wrong.push(SettingsError::at(pointer, FORMS));
+            return None;
+        }
+    };
+    let mut fields = Fields::of(inner, at, wrong)?;
+    let read = match form {
+        Form::Static => token(&mut fields).map(|secrets| (Auth::Static {}, secrets)),
+        Form::ClientSecret => {
+            let (directory, client_id, secrets) = (directory(&mut fields), client_id(&mut fields), secret(&mut fields));
+            let shown = directory.zip(client_id);
+            shown
+                .map(|(directory, client_id)| Auth::ClientSecret { directory, client_id })
+                .zip(secrets)
+        }
+        Form::ClientCertificate => {
+            let (directory, client_id, secrets) = (directory(&mut fields), client_id(&mut fields), pair(&mut fields));
+            let shown = directory.zip(client_id);
+            shown
+                .map(|(directory, client_id)| Auth::ClientCertificate { directory, client_id })
+                .zip(secrets)
+        }
+        Form::WorkloadIdentity => workload(&mut fields, origin),
+        Form::Application => directory(&mut fields).map(|directory| (Auth::Application { directory }, Vec::new())),
+        Form::ManagedIdentity => {
+            let client_id = fields.has("client_id").then(|| client_id(&mut fields));
+            match client_id {
+                Some(None) => None,
+                Some(Some(client_id)) => Some((
+                    Auth::ManagedIdentity {
+                        client_id: Some(client_id),
+                    },
+                    Vec::new(),
+                )),
+                None => Some((Auth::ManagedIdentity { client_id: None }, Vec::new())),
+            }
+        }
+    };
+    reserve_files(&mut fields);
+    fields.finish();
+    read
+}
+
+/// Reads the secrets that are to take the place of a connection's, in the members that they have
+/// in the settings.
+pub(crate) fn replacement(auth: &Auth, value: Value, wrong: &mut Vec<SettingsError>) -> Option<Secrets> {
+    let mut fields = Fields::of(value, "", wrong)?;
+    let secrets = match auth {
+        Auth::Static {} | Auth::WorkloadIdentity { token_file: None, .. } => token(&mut fields),
+        Auth::ClientSecret { .. } => secret(&mut fields),
+        Auth::ClientCertificate { .. } => pair(&mut fields),
+        Auth::WorkloadIdentity { token_file: Some(_), .. } | Auth::Application { .. } | Auth::ManagedIdentity { .. } => {
+            wrong.push(SettingsError::at("", "nothing: the connection has no secrets of its own"));
+            return None;
+        }
+    };
+    fields.finish();
+    secrets
+}

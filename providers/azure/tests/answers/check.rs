@@ -1,0 +1,136 @@
+//! What a check finds, and the policy that it prints.
+
+use claviger_fake_azure::Application;
+use claviger_provider::{ErrorKind, Finding, KeySpec, Probe, Provider};
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, CLIENT, Place, SECRET};
+use crate::fixture::{asked, cx, fault, made, owner};
+
+fn finding(probe: &Probe, operation: &str) -> Finding {
+    let found = probe.rights.iter().find(|right| right.operation == operation);
+    found.unwrap_or_else(|| panic!("no {operation}: {probe:?}")).finding
+}
+
+fn allow(bench: &Bench, permissions: &[&str]) {
+    let application = Application {
+        secrets: vec![SECRET.to_owned()],
+        permissions: Some(permissions.iter().map(ToString::to_string).collect()),
+        ..Application::default()
+    };
+    bench.fake.access().register(CLIENT, application);
+}
+
+#[tokio::test]
+async fn rights_are_tried_without_changing_anything() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let kek = made(&provider, KeySpec::Aes256).await;
+    let journal = &bench.fake.switches().journal;
+    journal.clear();
+    let probe = provider.probe(&cx(), &[kek]).await.unwrap();
+    for operation in ["describe", "list_versions", "canary"] {
+        assert_eq!(finding(&probe, operation), Finding::Granted, "{operation}");
+    }
+    for operation in ["create_key", "rotate", "set_state"] {
+        assert_eq!(finding(&probe, operation), Finding::NotTestable, "{operation}");
+    }
+    assert!(
+        probe.detail.contains("Managed HSM") && probe.detail.contains(CLIENT),
+        "{}",
+        probe.detail
+    );
+    let acts = |asked: &claviger_fake::Asked| {
+        let wraps = asked.path.ends_with("wrapkey");
+        asked.method != "GET" && !wraps
+    };
+    assert!(!journal.all().iter().any(acts), "{:?}", journal.all());
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named() {
+    let bench = Bench::start().await;
+    let kek = made(&bench.connect(Place::Vault), KeySpec::Rsa3072).await;
+    for (permissions, denied) in [
+        (&["list", "wrapKey", "unwrapKey"][..], "describe"),
+        (&["get", "wrapKey", "unwrapKey"][..], "list_versions"),
+        (&["get", "list", "unwrapKey"][..], "canary"),
+        (&["get", "list", "wrapKey"][..], "canary"),
+    ] {
+        allow(&bench, permissions);
+        let probe = bench.connect(Place::Vault).probe(&cx(), std::slice::from_ref(&kek)).await.unwrap();
+        for operation in ["describe", "list_versions", "canary"] {
+            let expected = if operation == denied { Finding::Denied } else { Finding::Granted };
+            assert_eq!(finding(&probe, operation), expected, "{permissions:?}: {operation}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_check_says_when_the_key_lost_its_tag_or_is_gone() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let kek = made(&provider, KeySpec::Aes256).await;
+    owner(&bench, "PATCH", &kek.key.id, json!({"tags": {}})).await;
+    let probe = provider.probe(&cx(), std::slice::from_ref(&kek)).await.unwrap();
+    assert_eq!(finding(&probe, "tenant_tag"), Finding::Denied);
+    owner(&bench, "DELETE", &kek.key.id, Value::Null).await;
+    let probe = provider.probe(&cx(), &[kek]).await.unwrap();
+    let canary = probe.rights.iter().find(|right| right.operation == "canary").unwrap();
+    assert!(
+        canary.finding == Finding::Denied && canary.advice.as_ref().unwrap().contains("recover"),
+        "{canary:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_check_fails_where_the_vault_is_out_of_order_or_takes_no_token() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Vault);
+    fault(&bench, "/keys/", claviger_fake::Act::Unavailable);
+    assert_eq!(provider.probe(&cx(), &[]).await.unwrap_err().kind, ErrorKind::UpstreamUnavailable);
+    bench.fake.switches().faults.set(Vec::new());
+    bench.fake.access().register(CLIENT, Application::default());
+    assert_eq!(
+        bench.connect(Place::Vault).probe(&cx(), &[]).await.unwrap_err().kind,
+        ErrorKind::ProviderDenied
+    );
+}
+
+#[tokio::test]
+async fn the_printed_access_policy_is_enough_and_not_too_much() {
+    let bench = Bench::start().await;
+    for place in [Place::Vault, Place::Hsm, Place::HsmGcm] {
+        let provider = bench.connect(place);
+        let printed = provider.probe(&cx(), &[]).await.unwrap().policy.unwrap();
+        assert!(printed.contains(&format!("claviger-tenant={}", cx().tenant)), "{printed}");
+        let wraps: &[&str] = if place == Place::HsmGcm {
+            &["encrypt", "decrypt"]
+        } else {
+            &["wrapKey", "unwrapKey"]
+        };
+        let all = [&["get", "list"], wraps, &["create", "update", "rotate"]].concat();
+        if place == Place::Vault {
+            assert!(printed.contains(&format!("--key-permissions {}\n", all.join(" "))), "{printed}");
+        }
+        let spec = if place == Place::Vault { KeySpec::Rsa3072 } else { KeySpec::Aes256 };
+        let used = async |permissions: &[&str]| {
+            allow(&bench, permissions);
+            let provider = bench.connect(place);
+            let kek = crate::fixture::kek(&provider.create_key(&cx(), &crate::fixture::request(spec, None)).await?);
+            provider.rotate(&cx(), &kek).await?;
+            provider.set_state(&cx(), &kek, false).await?;
+            provider.set_state(&cx(), &kek, true).await?;
+            let dek = claviger_provider::Secret::random(32);
+            let wrapped = provider.wrap_key(&cx(), &kek, &dek, &crate::fixture::context()).await?;
+            provider.unwrap_key(&cx(), &wrapped, &crate::fixture::context()).await.map(drop)
+        };
+        used(&all).await.unwrap();
+        for left_out in &all {
+            let others: Vec<&str> = all.iter().copied().filter(|right| right != left_out).collect();
+            let error = used(&others).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::ProviderDenied, "{left_out}: {error}");
+        }
+    }
+    assert!(asked(&bench, "POST", "oauth2") > 0);
+}

@@ -1,0 +1,252 @@
+//! Keys made, adopted, switched and gone.
+
+use claviger_provider::{ErrorKind, KeySpec, KeyState, Provider, Secret};
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, Place};
+use crate::fixture::{asked, context, cx, kek, made, owner, owners_key, request};
+
+#[tokio::test]
+async fn a_key_is_made_with_what_it_needs_and_no_more() {
+    let bench = Bench::start().await;
+    for (place, spec, kind, operations) in [
+        (Place::Vault, KeySpec::Rsa3072, "RSA", json!(["wrapKey", "unwrapKey"])),
+        (Place::VaultHsm, KeySpec::Rsa4096, "RSA-HSM", json!(["wrapKey", "unwrapKey"])),
+        (Place::Hsm, KeySpec::Rsa3072, "RSA-HSM", json!(["wrapKey", "unwrapKey"])),
+        (Place::Hsm, KeySpec::Aes256, "oct-HSM", json!(["wrapKey", "unwrapKey"])),
+        (Place::HsmGcm, KeySpec::Aes256, "oct-HSM", json!(["encrypt", "decrypt"])),
+    ] {
+        let provider = bench.connect(place);
+        let request = request(spec, None);
+        let key = provider.create_key(&cx(), &request).await.unwrap();
+        assert!(key.id.ends_with(&format!("/keys/claviger-{}", request.key_id)), "{}", key.id);
+        assert_eq!(key.versions[0].key.version.len(), 32);
+        let told = owner(&bench, "GET", &key.id, Value::Null).await;
+        assert_eq!((&told["key"]["kty"], &told["key"]["key_ops"]), (&json!(kind), &operations));
+        let tags = json!({"claviger-tenant": cx().tenant.to_string(), "claviger-key": request.key_id.to_string()});
+        assert_eq!(told["tags"], tags);
+    }
+}
+
+#[tokio::test]
+async fn a_key_vault_has_no_aes_keys() {
+    let bench = Bench::start().await;
+    let error = bench
+        .connect(Place::Vault)
+        .create_key(&cx(), &request(KeySpec::Aes256, None))
+        .await
+        .unwrap_err();
+    assert!(
+        error.kind == ErrorKind::Unsupported && error.advice.unwrap().contains("Managed HSM"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_is_adopted_by_each_of_its_names_with_all_versions() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Vault);
+    let url = bench.fake.url();
+    let name = owners_key(&bench, &url, json!({})).await;
+    owner(&bench, "POST", &format!("{url}/keys/{name}/rotate"), json!({})).await;
+    for text in [
+        name.clone(),
+        format!("{url}/keys/{name}"),
+        format!("{url}/keys/{name}/"),
+        name.to_uppercase(),
+    ] {
+        let key = provider.create_key(&cx(), &request(KeySpec::Rsa3072, Some(&text))).await.unwrap();
+        // One key has one id, however it was named.
+        assert_eq!(
+            (key.id.as_str(), key.versions.len(), key.primary),
+            (format!("{url}/keys/{name}").as_str(), 2, 1),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_adopted_says_why() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Vault);
+    let url = bench.fake.url();
+    let version = "0".repeat(32);
+    for (text, says) in [
+        ("no_such_form", "a key's name"),
+        (format!("{url}/keys/orders/{version}").as_str(), "Leave the version out"),
+        (format!("{url}/secrets/orders").as_str(), "a secret"),
+        (format!("{url}/certificates/orders").as_str(), "a certificate"),
+        ("https://other.vault.azure.net/keys/orders", "another vault"),
+    ] {
+        let error = provider
+            .create_key(&cx(), &request(KeySpec::Rsa3072, Some(text)))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidInput, "{text}: {error}");
+        assert!(error.advice.unwrap().contains(says), "{text}: {:?}", error.advice);
+    }
+    let error = provider
+        .create_key(&cx(), &request(KeySpec::Rsa3072, Some("nobodys")))
+        .await
+        .unwrap_err();
+    assert!(error.kind == ErrorKind::KeyNotFound && error.advice.is_some(), "{error}");
+    let hour = 3600;
+    let now = i64::try_from(
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs(),
+    )
+    .unwrap();
+    for (more, kind, says) in [
+        (json!({"tags": {}}), ErrorKind::InvalidInput, "claviger-tenant"),
+        (
+            json!({"tags": {"claviger-tenant": "0b".repeat(16)}}),
+            ErrorKind::InvalidInput,
+            "claviger-tenant",
+        ),
+        (json!({"key_size": 2048}), ErrorKind::InvalidInput, "3072"),
+        (json!({"kty": "EC"}), ErrorKind::InvalidInput, "elliptic curve"),
+        (
+            json!({"key_ops": ["encrypt", "decrypt", "wrapKey"]}),
+            ErrorKind::InvalidInput,
+            "wrapKey",
+        ),
+        (json!({"attributes": {"enabled": false}}), ErrorKind::KeyState, "--enabled true"),
+        (json!({"attributes": {"nbf": now + hour}}), ErrorKind::KeyState, "--not-before"),
+        (json!({"attributes": {"exp": now - hour}}), ErrorKind::KeyState, "--expires"),
+    ] {
+        let name = owners_key(&bench, &url, more.clone()).await;
+        let error = provider
+            .create_key(&cx(), &request(KeySpec::Rsa3072, Some(&name)))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, kind, "{more}: {error}");
+        assert!(error.advice.unwrap().contains(says), "{more}: {:?}", error.advice);
+    }
+}
+
+#[tokio::test]
+async fn an_aes_key_of_another_length_is_found_out() {
+    let bench = Bench::start().await;
+    let url = bench.fake.hsm_url();
+    for (place, operations) in [(Place::Hsm, ["wrapKey", "unwrapKey"]), (Place::HsmGcm, ["encrypt", "decrypt"])] {
+        let provider = bench.connect(place);
+        let of = |bits: u16| json!({"kty": "oct-HSM", "key_size": bits, "key_ops": operations});
+        let short = owners_key(&bench, &url, of(128)).await;
+        let error = provider
+            .create_key(&cx(), &request(KeySpec::Aes256, Some(&short)))
+            .await
+            .unwrap_err();
+        assert!(
+            error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("256 bits"),
+            "{error}"
+        );
+        let right = owners_key(&bench, &url, of(256)).await;
+        provider.create_key(&cx(), &request(KeySpec::Aes256, Some(&right))).await.unwrap();
+        // Each way to wrap needs its own operations.
+        let other = bench.connect(if place == Place::Hsm { Place::HsmGcm } else { Place::Hsm });
+        let error = other.create_key(&cx(), &request(KeySpec::Aes256, Some(&right))).await.unwrap_err();
+        assert!(
+            error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("--ops"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn enabling_leaves_alone_what_its_owner_disabled() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let first = made(&provider, KeySpec::Aes256).await;
+    let second = kek(&provider.rotate(&cx(), &first).await.unwrap());
+    let third = kek(&provider.rotate(&cx(), &second).await.unwrap());
+    let switch = |version: &str, enabled: bool| {
+        let url = format!("{}/{version}", first.key.id);
+        let bench = &bench;
+        async move { owner(bench, "PATCH", &url, json!({"attributes": {"enabled": enabled}})).await }
+    };
+    switch(&first.key.version, false).await;
+    let states = || async {
+        let key = provider.describe(&cx(), &third).await.unwrap();
+        let of = |version: &str| key.versions.iter().find(|known| known.key.version == version).unwrap().state;
+        [&first, &second, &third].map(|kek| of(&kek.key.version))
+    };
+    provider.set_state(&cx(), &third, false).await.unwrap();
+    assert_eq!(states().await, [KeyState::Disabled; 3]);
+    provider.set_state(&cx(), &third, true).await.unwrap();
+    assert_eq!(states().await, [KeyState::Disabled, KeyState::Enabled, KeyState::Enabled]);
+    // Enabling is asked for the key, so its current version comes back whoever disabled it.
+    switch(&third.key.version, false).await;
+    provider.set_state(&cx(), &third, true).await.unwrap();
+    assert_eq!(states().await[2], KeyState::Enabled);
+    let tags = owner(&bench, "GET", &third.key.id, Value::Null).await["tags"].clone();
+    assert!(
+        tags.get("claviger-disabled").is_none() && tags.get("claviger-tenant").is_some(),
+        "{tags}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_was_deleted_softly_tells_how_it_comes_back() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let request = request(KeySpec::Aes256, None);
+    let gone = kek(&provider.create_key(&cx(), &request).await.unwrap());
+    let dek = Secret::random(32);
+    let wrapped = provider.wrap_key(&cx(), &gone, &dek, &context()).await.unwrap();
+    owner(&bench, "DELETE", &gone.key.id, Value::Null).await;
+    let name = gone.key.id.rsplit('/').next().unwrap().to_owned();
+    let adopt = crate::fixture::request(KeySpec::Aes256, Some(&name));
+    let errors = [
+        provider.wrap_key(&cx(), &gone, &dek, &context()).await.map(drop).unwrap_err(),
+        provider.unwrap_key(&cx(), &wrapped, &context()).await.map(drop).unwrap_err(),
+        provider.describe(&cx(), &gone).await.map(drop).unwrap_err(),
+        provider.rotate(&cx(), &gone).await.map(drop).unwrap_err(),
+        provider.set_state(&cx(), &gone, false).await.unwrap_err(),
+        provider.create_key(&cx(), &adopt).await.map(drop).unwrap_err(),
+        provider.create_key(&cx(), &request).await.map(drop).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
+        assert!(error.advice.unwrap().contains("az keyvault key recover"), "{:?}", error.advice);
+    }
+    let id = gone.key.id.replace("/keys/", "/deletedkeys/");
+    owner(&bench, "POST", &format!("{id}/recover"), json!({})).await;
+    assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+    owner(&bench, "DELETE", &gone.key.id, Value::Null).await;
+    owner(&bench, "DELETE", &id, Value::Null).await;
+    let error = provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyNotFound, "{error}");
+}
+
+#[tokio::test]
+async fn the_recorded_version_unwraps_whatever_is_current() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Vault);
+    let first = made(&provider, KeySpec::Rsa3072).await;
+    let dek = Secret::random(32);
+    let wrapped = provider.wrap_key(&cx(), &first, &dek, &context()).await.unwrap();
+    provider.rotate(&cx(), &first).await.unwrap();
+    assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+    // The gateway names the version that it knows as primary; Azure's current one is not asked for.
+    assert_eq!(provider.wrap_key(&cx(), &first, &dek, &context()).await.unwrap().key, first.key);
+    let version = &first.key.version;
+    assert_eq!(asked(&bench, "POST", &format!("{version}/wrapkey")), 2);
+    assert_eq!(asked(&bench, "POST", &format!("{version}/unwrapkey")), 1);
+}
+
+#[tokio::test]
+async fn what_the_provider_sees_of_a_context() {
+    let bench = Bench::start().await;
+    for (place, path, sees) in [(Place::Hsm, "wrapkey", false), (Place::HsmGcm, "encrypt", true)] {
+        let provider = bench.connect(place);
+        let kek = made(&provider, KeySpec::Aes256).await;
+        provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap();
+        let journal = bench.fake.switches().journal.all();
+        let call = journal.iter().rev().find(|asked| asked.path.ends_with(path)).unwrap();
+        use base64::Engine;
+        let aad = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(context().bytes());
+        assert_eq!(call.body.get("aad"), sees.then(|| json!(aad)).as_ref());
+    }
+}
