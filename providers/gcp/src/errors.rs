@@ -1,11 +1,10 @@
 //! From an answer of Google's to the one error. Google's messages are never printed as they are
 //! debugged: bytes of keys would be among them.
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use claviger_provider::egress::SendError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told};
+use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::error::rpc::{Code, StatusDetails};
 use http::HeaderMap;
@@ -73,7 +72,7 @@ impl Refusal {
     fn meaning(&self) -> Meaning {
         let known = self.reasons.iter().filter_map(|reason| of_reason(reason));
         // Of Cloud EKM's two, the second tells why; the first only that the version is disabled.
-        let more = known.last().unwrap_or_else(|| of_code(&self.code));
+        let more = known.innermost().unwrap_or_else(|| of_code(&self.code));
         match (self.pause, more.retry) {
             (Some(pause), Retry::Backoff) => Meaning {
                 retry: Retry::After(pause),
@@ -118,8 +117,8 @@ impl Failed {
             Some(status) => Self::Foreign(status),
             None if error.is_timeout() || error.is_exhausted() => Self::Timeout,
             None if error.is_deserialization() => Self::Nonsense("body"),
-            None if error.is_connect() || error.is_io() || error.is_transport() => Self::Unreachable(last(error)),
-            None => Self::Unmade(last(error)),
+            None if error.is_connect() || error.is_io() || error.is_transport() => Self::Unreachable(innermost(error)),
+            None => Self::Unmade(innermost(error)),
         }
     }
 
@@ -237,19 +236,10 @@ fn no_identity(why: Failed) -> Error {
 }
 
 fn upstream(refusal: &Refusal) -> String {
-    match refusal.reasons.last() {
+    match refusal.reasons.innermost() {
         Some(reason) => format!("{}/{reason}", refusal.code.name()),
         None => refusal.code.name().to_owned(),
     }
-}
-
-/// The innermost cause, which names the reason.
-pub(crate) fn last(error: &(dyn StdError + 'static)) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
-    }
-    at.to_string()
 }
 
 #[derive(Debug, thiserror::Error)]
