@@ -72,7 +72,7 @@ impl Refusal {
     fn meaning(&self) -> Meaning {
         let known = self.reasons.iter().filter_map(|reason| of_reason(reason));
         // Of Cloud EKM's two, the second tells why; the first only that the version is disabled.
-        let more = known.innermost().unwrap_or_else(|| of_code(&self.code));
+        let more = known.last().unwrap_or_else(|| of_code(&self.code));
         match (self.pause, more.retry) {
             (Some(pause), Retry::Backoff) => Meaning {
                 retry: Retry::After(pause),
@@ -236,7 +236,7 @@ fn no_identity(why: Failed) -> Error {
 }
 
 fn upstream(refusal: &Refusal) -> String {
-    match refusal.reasons.innermost() {
+    match refusal.reasons.last() {
         Some(reason) => format!("{}/{reason}", refusal.code.name()),
         None => refusal.code.name().to_owned(),
     }
