@@ -178,8 +178,7 @@ fn google_tune() -> Tune {
     Tune::default()
         .set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", &variable(GOOGLE))
         // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
-        .set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s")
-        .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "30s")
+        .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "10s")
 }
 
 /// Google's client finds its user's credentials where it always does: in the file that a variable
