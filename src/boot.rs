@@ -18,7 +18,7 @@ use claviger_guarded::{Arena, ArenaConfig};
 use claviger_provider::egress::Egress;
 use claviger_provider::egress::EgressPolicy;
 use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
-use claviger_provider::{Factory, SealedStore};
+use claviger_provider::{Capabilities, Factory, ProviderKind, SealedStore};
 use tokio::sync::Semaphore;
 
 use crate::audit::{self, Counters, KillFile, Log, Node, Origin, Recovered};
@@ -157,6 +157,17 @@ fn families(providers: &Providers, egress: &EgressPolicy) -> Vec<Arc<dyn Factory
     families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(egress.clone()))));
     let _ = (providers, egress);
     families
+}
+
+/// What the provider families of this build can do, in the order of their numbers.
+pub fn capabilities() -> Vec<(ProviderKind, Capabilities)> {
+    let defaults = (Providers::default(), EgressPolicy::default());
+    let remote = families(&defaults.0, &defaults.1);
+    let mut all: Vec<_> = remote.iter().map(|family| (family.kind(), family.capabilities())).collect();
+    #[cfg(feature = "local")]
+    all.push((ProviderKind::Local, claviger_provider_local::capabilities()));
+    all.sort_by_key(|(kind, _)| kind.code());
+    all
 }
 
 /// All families: those of [`families`], the embedded one, which needs the store, and for tests

@@ -95,6 +95,7 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("boot", "serves, and makes the first administrator"),
             ("client", "every other command is a client"),
             ("http::document", "prints the API's document"),
+            ("http::capability_rows", "shows capabilities in the API's words"),
             ("config", "reads and checks it"),
             ("telemetry", "begins the log and the metrics"),
             ("store::sealing::RootKey", "dev takes the root key from a variable"),

@@ -67,7 +67,8 @@ impl Broker {
         Ok(Guarded::free(row))
     }
 
-    /// Switches a key at its provider and gives back its row.
+    /// Switches a key at its provider, all provider keys that its versions stand on, and gives
+    /// back its row. A failure ends it there: repeating it changes nothing at those before.
     pub(super) async fn switch_at_provider(&self, cx: &Cx, key: &KeyEntry, enabled: bool) -> Result<Key, Failure> {
         let view = key.view()?;
         let pipeline = key.connection().pipeline();
@@ -77,7 +78,9 @@ impl Broker {
                     .at("/at_provider", "false, or left out"),
             );
         }
-        pipeline.set_state(&cx.op_context(), &view.key.kek(), enabled).await?;
+        for kek in view.provider_keys() {
+            pipeline.set_state(&cx.op_context(), &kek, enabled).await?;
+        }
         Ok(Key::clone(&view.key))
     }
 

@@ -21,6 +21,7 @@ mod keys;
 mod once;
 mod pages;
 mod print;
+mod providers;
 mod serve;
 mod serving;
 #[cfg(test)]
@@ -65,6 +66,8 @@ pub enum Command {
     Init(InitArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Show what the providers of this build can do
+    Providers,
     /// Print a script that completes commands and options in a shell
     Completions {
         /// The shell
@@ -149,6 +152,7 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Dev(args) => dev::run(&args, terminal).await,
         Command::Init(args) => init::run(&args, terminal).await,
         Command::Openapi => openapi(terminal),
+        Command::Providers => providers::run(terminal),
         Command::Completions { shell } => completions(shell, terminal),
         Command::CheckConfig(args) => args.run(terminal),
         Command::WrapRootKey(args) => args.run(terminal).await,

@@ -77,13 +77,32 @@ pub struct Breaker {
     pub open_for: Duration,
 }
 
+impl Default for Providers {
+    /// What holds where the configuration says nothing.
+    fn default() -> Self {
+        Self {
+            attempt_timeout: Duration::from_secs(3),
+            retries: 2,
+            concurrency: 64,
+            breaker: Breaker {
+                failures: 5,
+                open_for: Duration::from_secs(5),
+            },
+            aws: Aws::default(),
+            azure: Azure::default(),
+            gcp: Gcp::default(),
+        }
+    }
+}
+
 impl Providers {
     pub(super) fn read(section: &mut Section<'_>, request_deadline: Duration) -> Self {
+        let defaults = Self::default();
         let attempt = Period {
             min: Duration::from_millis(50),
             max: Duration::from_secs(30),
         };
-        let attempt_timeout = section.setting_or("attempt_timeout", &attempt, Duration::from_secs(3).min(request_deadline));
+        let attempt_timeout = section.setting_or("attempt_timeout", &attempt, defaults.attempt_timeout.min(request_deadline));
         section.require(
             attempt_timeout <= request_deadline,
             "`providers.attempt_timeout` is longer than `server.request_deadline`",
@@ -91,16 +110,16 @@ impl Providers {
         );
         Self {
             attempt_timeout,
-            retries: section.setting_or("retries", &Count { min: 0, max: 2 }, 2),
-            concurrency: section.setting_or("concurrency", &Count { min: 1, max: 4096 }, 64),
+            retries: section.setting_or("retries", &Count { min: 0, max: 2 }, defaults.retries),
+            concurrency: section.setting_or("concurrency", &Count { min: 1, max: 4096 }, defaults.concurrency),
             breaker: section.table("breaker", |breaker| {
                 let open = Period {
                     min: Duration::from_millis(100),
                     max: Duration::from_secs(300),
                 };
                 Breaker {
-                    failures: breaker.setting_or("failures", &Count { min: 1, max: 1000 }, 5),
-                    open_for: breaker.setting_or("open_for", &open, Duration::from_secs(5)),
+                    failures: breaker.setting_or("failures", &Count { min: 1, max: 1000 }, defaults.breaker.failures),
+                    open_for: breaker.setting_or("open_for", &open, defaults.breaker.open_for),
                 }
             }),
             aws: section.table("aws", |aws| Aws {

@@ -1,8 +1,9 @@
 //! `/v1/connections/{connection}/capabilities`: what can be done through a connection.
 
 use axum::http::StatusCode;
-use claviger_provider::{Capabilities, ContextBinding, How, KeyCapabilities, Rotation};
+use claviger_provider::{Capabilities, ContextBinding, How, KeyCapabilities, ProviderKind, Rotation};
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::ask::Ask;
@@ -125,6 +126,20 @@ impl From<Capabilities> for CapabilitiesShown {
             import: can.import,
         }
     }
+}
+
+/// What a provider family can do as the API shows it, a row for each specification of keys.
+pub fn rows(kind: ProviderKind, can: Capabilities) -> Vec<Value> {
+    let shown = CapabilitiesShown::from(can);
+    let row = |keys: &KeyCapabilitiesShown| {
+        json!({
+            "provider": kind.as_str(), "spec": keys.spec, "wrap": keys.wrap, "generate_data_key": keys.generate_data_key,
+            "rewrap": keys.rewrap, "context": keys.context, "rotation": keys.rotation, "max_plaintext": keys.max_plaintext,
+            "create_key": shown.create_key, "set_state": shown.set_state, "schedule_deletion": shown.schedule_deletion,
+            "import": shown.import,
+        })
+    };
+    shown.keys.iter().map(row).collect()
 }
 
 #[utoipa::path(get, path = "/v1/connections/{connection}/capabilities", operation_id = "getConnectionCapabilities", tag = "connections",

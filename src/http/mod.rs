@@ -35,6 +35,7 @@ mod to_the_end;
 mod tokens;
 mod wire;
 
+pub use capabilities::rows as capability_rows;
 pub use gateway::{Gateway, ServiceState};
 pub use router::{api, document, service_alone};
 pub use starting::{Progress, Step, starting};

@@ -38,6 +38,20 @@ impl KeyView {
         Some(kek)
     }
 
+    /// Every provider key that stands behind a version, the newest first: more than one where
+    /// a rotation makes a new key.
+    pub fn provider_keys(&self) -> Vec<Kek> {
+        let mut keks: Vec<Kek> = Vec::new();
+        for version in self.versions.iter().rev() {
+            if keks.iter().all(|kek| kek.key.id != version.provider_key) {
+                let mut kek = self.key.kek();
+                kek.key.id.clone_from(&version.provider_key);
+                keks.push(kek);
+            }
+        }
+        keks
+    }
+
     /// The version that a recipient names, in the provider's words. A version that the
     /// provider does not tell (an empty one) matches on the key id alone.
     pub fn matching(&self, provider: ProviderKind, key: &ProviderKeyRef) -> Option<&KeyVersion> {

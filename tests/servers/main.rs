@@ -15,6 +15,7 @@ mod adopting;
 mod audited;
 mod check;
 mod leaving;
+mod matrix;
 mod openbao;
 mod root_key;
 mod secrets;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         audited::cases(),
         check::cases(),
         leaving::cases(),
+        matrix::cases(),
         root_key::cases(),
         secrets::cases(),
     ];

@@ -8,7 +8,7 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told};
+use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
 
 use crate::codes::{CODES, DENIED, DROPPED};
 
@@ -44,7 +44,7 @@ pub(crate) struct Refusal {
 impl Failed {
     /// Why a source gave no credentials.
     pub(crate) fn of_source(error: &CredentialsError) -> Self {
-        identity(error).unwrap_or_else(|| Self::Unsourced(last(error)))
+        identity(error).unwrap_or_else(|| Self::Unsourced(innermost(error)))
     }
 
     /// What the SDK says.
@@ -67,9 +67,9 @@ impl Failed {
             },
             SdkError::TimeoutError(_) => Self::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
-            SdkError::DispatchFailure(_) => identity(&error).unwrap_or_else(|| Self::Unreachable(last(&error))),
+            SdkError::DispatchFailure(_) => identity(&error).unwrap_or_else(|| Self::Unreachable(innermost(&error))),
             // Credentials are resolved while the request is made. The enum is open.
-            _ => identity(&error).unwrap_or_else(|| Self::Unmade(last(&error))),
+            _ => identity(&error).unwrap_or_else(|| Self::Unmade(innermost(&error))),
         }
     }
 
@@ -194,7 +194,7 @@ fn identity(error: &(dyn StdError + 'static)) -> Option<Failed> {
     match why {
         CredentialsError::ProviderTimedOut(_) => Some(Failed::Timeout),
         // The enum is open; whatever it was, there are none.
-        _ => Some(Failed::Unsourced(last(why))),
+        _ => Some(Failed::Unsourced(innermost(why))),
     }
 }
 
@@ -207,17 +207,8 @@ where
         SdkError::ServiceError(refused) => Failed::Refused(Refusal::of(refused.raw().status().as_u16(), refused.err(), None)),
         SdkError::TimeoutError(_) => Failed::Timeout,
         SdkError::ResponseError(_) => Failed::Nonsense("body of STS"),
-        other => Failed::Unreachable(last(other)),
+        other => Failed::Unreachable(innermost(other)),
     })
-}
-
-/// The innermost cause, which names the reason.
-fn last(error: &(dyn StdError + 'static)) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
-    }
-    at.to_string()
 }
 
 #[derive(Debug, thiserror::Error)]

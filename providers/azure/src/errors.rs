@@ -1,12 +1,11 @@
 //! From an answer of a vault or of Entra to the one error.
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use azure_core::http::RawResponse;
 use azure_core::http::headers::{HeaderName, Headers};
 use claviger_provider::egress::SendError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
+use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
 use serde::Deserialize;
 
 use crate::codes::{self, Meaning};
@@ -150,7 +149,7 @@ impl Failed {
             Kind::Connection | Kind::Io | Kind::Credential | Kind::Other => {}
         }
         let login = matches!(error.kind(), Kind::Credential);
-        let words = last(&error);
+        let words = innermost(&error);
         let Ok(inner) = error.into_inner() else {
             return Self::Unmade(words);
         };
@@ -242,32 +241,6 @@ impl Failed {
         }
     }
 }
-
-/// The innermost cause, which names the reason.
-fn last(error: &(dyn StdError + 'static)) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
-    }
-    at.to_string()
-}
-
-/// A service's own words, for the log alone: printable ASCII, cut at 300 characters.
-#[derive(Debug)]
-struct Told(String);
-
-impl std::fmt::Display for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-        self.0
-            .chars()
-            .take(300)
-            .map(shown)
-            .try_for_each(|c| std::fmt::Write::write_char(f, c))
-    }
-}
-
-impl StdError for Told {}
 
 #[derive(Debug, thiserror::Error)]
 #[error("the answer's {0} makes no sense")]

@@ -151,6 +151,15 @@ impl Error {
     }
 }
 
+/// The innermost cause of an error, which as a rule names the reason.
+pub fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}
+
 /// A provider's own words as a cause, for the log alone: printable ASCII, cut at 300 characters.
 #[derive(Debug)]
 pub struct Told(pub String);

@@ -23,7 +23,7 @@ pub mod xaes;
 
 pub use capability::{Capabilities, ContextBinding, How, KeyCapabilities, KeySpec, Rotation};
 pub use context::BoundContext;
-pub use error::{Error, ErrorKind, Retry, Told};
+pub use error::{Error, ErrorKind, Retry, Told, innermost};
 pub use factory::{ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin};
 pub use fields::Fields;
 pub use halves::PublicHalves;

@@ -38,7 +38,7 @@ impl Kms {
         let builder = with_follow_redirects(builder, false);
         let client = builder.build().await;
         Ok(Self {
-            client: client.map_err(|error| Failed::Unmade(crate::errors::last(&error)))?,
+            client: client.map_err(|error| Failed::Unmade(claviger_provider::innermost(&error)))?,
             session,
         })
     }

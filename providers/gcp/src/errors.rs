@@ -1,11 +1,10 @@
 //! From an answer of Google's to the one error. Google's messages are never printed as they are
 //! debugged: bytes of keys would be among them.
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use claviger_provider::egress::SendError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told};
+use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::error::rpc::{Code, StatusDetails};
 use http::HeaderMap;
@@ -118,8 +117,8 @@ impl Failed {
             Some(status) => Self::Foreign(status),
             None if error.is_timeout() || error.is_exhausted() => Self::Timeout,
             None if error.is_deserialization() => Self::Nonsense("body"),
-            None if error.is_connect() || error.is_io() || error.is_transport() => Self::Unreachable(last(error)),
-            None => Self::Unmade(last(error)),
+            None if error.is_connect() || error.is_io() || error.is_transport() => Self::Unreachable(innermost(error)),
+            None => Self::Unmade(innermost(error)),
         }
     }
 
@@ -241,15 +240,6 @@ fn upstream(refusal: &Refusal) -> String {
         Some(reason) => format!("{}/{reason}", refusal.code.name()),
         None => refusal.code.name().to_owned(),
     }
-}
-
-/// The innermost cause, which names the reason.
-pub(crate) fn last(error: &(dyn StdError + 'static)) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
-    }
-    at.to_string()
 }
 
 #[derive(Debug, thiserror::Error)]

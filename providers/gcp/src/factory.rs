@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use claviger_provider::egress::{Authorities, Client, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::{
     BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, PublicHalves,
-    Secret, SettingsError, SettingsOrigin, Wrapped,
+    Secret, SettingsError, SettingsOrigin, Told, Wrapped, innermost,
 };
 use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder as AmbientBuilder};
@@ -155,7 +155,7 @@ fn ambient(scope: &str) -> Result<AccessTokenCredentials, Error> {
             .advice(
                 "The gateway's machine has no credentials of Google's, or ones that cannot be read: see GOOGLE_APPLICATION_CREDENTIALS.",
             )
-            .source(claviger_provider::Told(crate::errors::last(&error)))
+            .source(Told(innermost(&error)))
     })
 }
 

@@ -83,7 +83,7 @@ impl Base {
             Self::Library(credentials) => {
                 let token = tokio::time::timeout(PATIENCE, credentials.access_token()).await;
                 let token = token.map_err(|_| Failed::Unsourced("no answer in time".to_owned()))?;
-                let token = token.map_err(|error| Failed::Unsourced(crate::errors::last(&error)))?;
+                let token = token.map_err(|error| Failed::Unsourced(claviger_provider::innermost(&error)))?;
                 // The library keeps it and renews it: it is asked again each time.
                 Ok(Token {
                     secret: Secret::new(token.token.into_bytes()),

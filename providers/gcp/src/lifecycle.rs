@@ -33,7 +33,7 @@ fn labels(tenant: TenantId, key: KeyId) -> [(String, String); 2] {
 impl GcpProvider {
     /// Until when a version's material is waited for, which Google makes after its answer.
     fn patience(&self, cx: &OpContext) -> Instant {
-        Instant::now() + self.patience.min(cx.remaining() / 2)
+        Instant::now() + self.patience.min(cx.remaining() * 3 / 4)
     }
 
     /// A key by its name.

@@ -26,6 +26,17 @@ use self::opened::Opened;
 /// The most bytes of one wrap under an AES key: what the REST API takes.
 pub const MAX_PLAINTEXT: usize = 4096;
 
+/// What every connection of the embedded provider can do.
+pub fn capabilities() -> Capabilities {
+    Capabilities {
+        keys: KeySpec::ALL.map(can).to_vec(),
+        create_key: true,
+        set_state: true,
+        schedule_deletion: false,
+        import: false,
+    }
+}
+
 /// What keys of a specification can do.
 fn can(spec: KeySpec) -> KeyCapabilities {
     let (context, max_plaintext) = match oaep::max_plaintext(spec) {
@@ -122,13 +133,7 @@ impl Provider for LocalProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            keys: KeySpec::ALL.map(can).to_vec(),
-            create_key: true,
-            set_state: true,
-            schedule_deletion: false,
-            import: false,
-        }
+        capabilities()
     }
 
     /// Wraps under the version that `kek` names, the newest if it names none.

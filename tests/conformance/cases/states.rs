@@ -15,6 +15,9 @@ pub const CASES: &[Case] = &[
     ("a_key_that_is_disabled_at_the_provider", Needs::Faults, |bench| {
         Box::pin(disabled_at_provider(bench))
     }),
+    ("a_disable_at_the_provider_takes_every_version", Needs::Faults, |bench| {
+        Box::pin(every_version(bench))
+    }),
 ];
 
 /// Every use of the key, with a blob of its own.
@@ -158,4 +161,26 @@ async fn disabled_at_provider(bench: Bench) {
         unwrap(&bench.client, &made["wrapped"]).await.expect_status(200)["plaintext"],
         made["plaintext"]
     );
+}
+
+async fn every_version(bench: Bench) {
+    bench.key("orders").await;
+    let mut blobs = Vec::new();
+    for _ in 0..3 {
+        blobs.push(data_key(&bench.client, "orders").await);
+        bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    }
+    let everywhere = json!({"at_provider": true});
+    bench.client.post("/v1/keys/orders/disable", &everywhere).await.expect_status(200);
+    // Here alone it is enabled again: what refuses now is the provider.
+    bench.client.post_empty("/v1/keys/orders/enable").await.expect_status(200);
+    for blob in &blobs {
+        let refused = unwrap(&bench.client, &blob["wrapped"]).await;
+        refused.expect_problem(409, "key_state");
+    }
+    bench.client.post("/v1/keys/orders/enable", &everywhere).await.expect_status(200);
+    for blob in &blobs {
+        let opened = unwrap(&bench.client, &blob["wrapped"]).await.expect_status(200);
+        assert_eq!(opened["plaintext"], blob["plaintext"]);
+    }
 }

@@ -11,6 +11,7 @@ mod operations;
 mod refusal;
 mod rings;
 mod service;
+mod stock;
 mod tokens;
 mod versions;
 mod wire;

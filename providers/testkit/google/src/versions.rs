@@ -8,6 +8,7 @@ use crate::material::{Material, generate, oaep};
 use crate::names::KeyName;
 use crate::refusal::Refusal;
 use crate::service::Call;
+use crate::stock;
 use crate::wire::{Level, State};
 use crate::world::{Key, Version};
 
@@ -51,7 +52,7 @@ pub(crate) fn add(call: &Call<'_>, name: &KeyName, key: &mut Key, external_uri: 
     if slow {
         let (service, name, algorithm) = (Arc::clone(call.service), name.clone(), key.algorithm);
         tokio::task::spawn_blocking(move || {
-            let Ok(material) = generate(algorithm) else {
+            let Ok(material) = stock::take(algorithm) else {
                 return;
             };
             let now = service.clock.unix();

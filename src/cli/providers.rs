@@ -1,0 +1,29 @@
+//! `providers`: what the providers of this build can do. Works offline.
+
+use serde_json::{Value, json};
+
+use super::Terminal;
+use super::print::Column;
+use crate::boot::capabilities;
+use crate::client::Failure;
+use crate::http::capability_rows;
+
+const COLUMNS: [Column; 8] = [
+    ("PROVIDER", "/provider"),
+    ("SPEC", "/spec"),
+    ("WRAP", "/wrap"),
+    ("DATA KEYS", "/generate_data_key"),
+    ("REWRAP", "/rewrap"),
+    ("CONTEXT", "/context"),
+    ("ROTATION", "/rotation"),
+    ("SET STATE", "/set_state"),
+];
+
+/// Prints a row for each provider and specification of keys.
+pub(super) fn run(terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let rows: Vec<Value> = capabilities()
+        .into_iter()
+        .flat_map(|(kind, can)| capability_rows(kind, can))
+        .collect();
+    terminal.list(&json!({"items": rows}), &COLUMNS)
+}
