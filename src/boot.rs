@@ -16,6 +16,7 @@ use std::sync::Arc;
 use claviger_guarded::{Arena, ArenaConfig};
 #[cfg(any(feature = "azure", feature = "vault"))]
 use claviger_provider::egress::Egress;
+use claviger_provider::egress::EgressPolicy;
 use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 use claviger_provider::{Factory, SealedStore};
 use tokio::sync::Semaphore;
@@ -23,6 +24,7 @@ use tokio::sync::Semaphore;
 use crate::audit::{self, Counters, KillFile, Log, Node, Origin, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, RecoverError, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
+use crate::config::providers::Providers;
 use crate::config::storage::{RootKey as RootKeySource, WrappedRootKey};
 use crate::config::{self, Config};
 use crate::http::{Gateway, ServiceState};
@@ -130,30 +132,37 @@ pub struct StartOptions {
     clippy::vec_init_then_push,
     reason = "what is pushed depends on the features of the build"
 )]
-fn families(config: &Config) -> Vec<Arc<dyn Factory>> {
+fn families(providers: &Providers, egress: &EgressPolicy) -> Vec<Arc<dyn Factory>> {
     let mut families: Vec<Arc<dyn Factory>> = Vec::new();
     #[cfg(feature = "aws")]
     families.push(Arc::new(claviger_provider_aws::AwsFactory::new(claviger_provider_aws::Endpoints {
-        kms: config.providers.aws.kms_endpoint.clone(),
-        sts: config.providers.aws.sts_endpoint.clone(),
+        kms: providers.aws.kms_endpoint.clone(),
+        sts: providers.aws.sts_endpoint.clone(),
     })));
     #[cfg(feature = "azure")]
     families.push(Arc::new(claviger_provider_azure::AzureFactory::new(
-        azure(&config.providers.azure),
-        Egress::new(config.egress.clone()),
+        azure(&providers.azure),
+        Egress::new(egress.clone()),
+    )));
+    #[cfg(feature = "gcp")]
+    families.push(Arc::new(claviger_provider_gcp::GcpFactory::new(
+        claviger_provider_gcp::Endpoints {
+            kms: providers.gcp.kms_endpoint.clone(),
+            sts: providers.gcp.sts_endpoint.clone(),
+            iam: providers.gcp.iam_endpoint.clone(),
+        },
+        providers.attempt_timeout,
     )));
     #[cfg(feature = "vault")]
-    families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(
-        config.egress.clone(),
-    ))));
-    let _ = config;
+    families.push(Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(egress.clone()))));
+    let _ = (providers, egress);
     families
 }
 
 /// All families: those of [`families`], the embedded one, which needs the store, and for tests
 /// the fake.
 async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) -> Vec<Arc<dyn Factory>> {
-    let mut families = families(config);
+    let mut families = families(&config.providers, &config.egress);
     #[cfg(feature = "local")]
     families.push(Arc::new(claviger_provider_local::LocalFactory::new(Arc::clone(sealed))));
     // Last: where a test asks for the fake it plays Vault, and of two families of one kind the
@@ -247,7 +256,7 @@ async fn root_key(config: &Config, options: &mut StartOptions, folder: &Folder, 
 fn unsealer<'c>(config: &Config, source: &'c WrappedRootKey) -> Result<Unsealer<'c>, UnsealError> {
     Unsealer::new(
         source,
-        families(config),
+        families(&config.providers, &config.egress),
         pipeline(&config.providers),
         config.server.request_deadline,
     )
@@ -386,7 +395,7 @@ fn gateway(config: &Config, broker: &Arc<Broker>, counters: &Arc<Counters>, serv
     }
 }
 
-fn pipeline(settings: &config::providers::Providers) -> PipelineConfig {
+fn pipeline(settings: &Providers) -> PipelineConfig {
     PipelineConfig {
         concurrency: settings.concurrency as usize,
         attempt_timeout: settings.attempt_timeout,

@@ -21,6 +21,8 @@ pub struct Providers {
     pub aws: Aws,
     /// What all connections to Azure have in common.
     pub azure: Azure,
+    /// What all connections to Google have in common.
+    pub gcp: Gcp,
 }
 
 /// What the operator adds to Azure's own clouds.
@@ -53,6 +55,17 @@ pub struct Aws {
     pub kms_endpoint: Option<String>,
     /// For STS.
     pub sts_endpoint: Option<String>,
+}
+
+/// Endpoints instead of Google's own, in a private network or of an emulator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gcp {
+    /// For Cloud KMS.
+    pub kms_endpoint: Option<String>,
+    /// For the exchange of workloads' tokens.
+    pub sts_endpoint: Option<String>,
+    /// For the tokens of service accounts that are impersonated.
+    pub iam_endpoint: Option<String>,
 }
 
 /// The circuit breaker.
@@ -110,6 +123,11 @@ impl Providers {
                         .zip(secret_file)
                         .map(|(client_id, secret_file)| AzureApplication { client_id, secret_file })
                 }),
+            }),
+            gcp: section.table("gcp", |gcp| Gcp {
+                kms_endpoint: gcp.setting("kms_endpoint", &Endpoint),
+                sts_endpoint: gcp.setting("sts_endpoint", &Endpoint),
+                iam_endpoint: gcp.setting("iam_endpoint", &Endpoint),
             }),
         }
     }

@@ -85,6 +85,9 @@ fn the_example_shows_every_setting() {
         "providers.azure.authority",
         "providers.azure.application.client_id",
         "providers.azure.application.secret_file",
+        "providers.gcp.kms_endpoint",
+        "providers.gcp.sts_endpoint",
+        "providers.gcp.iam_endpoint",
     ];
     for setting in journal.settings() {
         let name = setting.rsplit('.').next().unwrap();
@@ -120,6 +123,7 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.providers.retries, 2);
     assert_eq!(config.providers.aws, Default::default());
     assert_eq!(config.providers.azure, Default::default());
+    assert_eq!(config.providers.gcp, Default::default());
     assert_eq!((config.egress.allow, config.egress.allow_plain_http), (Vec::new(), false));
     assert_eq!(
         (config.cache.max_age, config.cache.max_idle),

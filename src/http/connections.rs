@@ -89,7 +89,7 @@ pub struct CreateConnection {
 fn built_providers() -> Object {
     let object = Object::builder()
         .schema_type(Type::String)
-        .enum_values(Some(["local", "aws", "azure", "vault"]));
+        .enum_values(Some(["local", "aws", "azure", "gcp", "vault"]));
     object.description(Some("The provider's family.")).build()
 }
 

@@ -43,7 +43,7 @@ impl Bench {
     /// Starts a gateway and makes tenant and connection.
     pub async fn start(entry: &'static Entry) -> Self {
         let (gateway, started, control) = match entry.start {
-            Start::Serve | Start::Aws(_) | Start::Azure => {
+            Start::Serve | Start::Aws(_) | Start::Azure | Start::Google => {
                 let gateway = Gateway::new(BINARY);
                 let started = gateway.serve(&entry.tune());
                 (gateway, started, None)

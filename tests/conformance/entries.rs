@@ -1,5 +1,7 @@
 //! The providers that the battery runs on. A new one is one more entry of [`ENTRIES`].
 
+use std::sync::OnceLock;
+
 use claviger_test_support::Tune;
 use serde_json::{Value, json};
 
@@ -34,6 +36,8 @@ pub enum Start {
     Aws(&'static str),
     /// The same, with the fake of Azure among the vaults that tenants may name.
     Azure,
+    /// The same, with Google's endpoints led to a fake of it that the process of the tests holds.
+    Google,
     /// `claviger dev` with the testkit's fake and its control port; what the fake plays.
     Fake(&'static str),
 }
@@ -73,6 +77,16 @@ impl Entry {
                     .set("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", &address)
             }
             Start::Azure => azure_tune(Tune::default()),
+            Start::Google => {
+                let address = google();
+                Tune::default()
+                    .set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", &address)
+                    .set("CLAVIGER_PROVIDERS__GCP__STS_ENDPOINT", &address)
+                    .set("CLAVIGER_PROVIDERS__GCP__IAM_ENDPOINT", &address)
+                    // RSA keys are drawn beside other cases: there is time for it.
+                    .set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s")
+                    .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "30s")
+            }
             Start::Fake(plays) => Tune::default().set("CLAVIGER_TESTKIT_PLAYS", plays),
         }
     }
@@ -181,6 +195,49 @@ const AZURE: &[Difference] = &[Difference {
     says: "400",
     reason: "a key in a vault carries its tenant's id as a tag: another tenant is told that his is missing, and not who holds the key",
 }];
+/// The key ring of all cases on the fake of Google.
+const RING: &str = "projects/claviger-test/locations/europe-west3/keyRings/conformance";
+
+/// The fake of Google: one for all cases, on a thread of its own, since each case has a runtime
+/// that ends with it.
+fn google() -> String {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    let start = || {
+        let (told, tell) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(async {
+                let fake = claviger_fake_google::FakeGoogle::start().await.expect("a fake of Google");
+                fake.make_ring(RING).expect("a key ring");
+                told.send(fake.url()).expect("somebody who waits");
+                std::future::pending::<()>().await;
+            });
+        });
+        tell.recv().expect("an address")
+    };
+    ADDRESS.get_or_init(start).clone()
+}
+
+fn google_settings() -> Value {
+    json!({"key_ring": RING, "auth": {"token": "ya29.of-nobody"}})
+}
+
+const GOOGLE: &[Difference] = &[
+    Difference {
+        case: "forged::a_forged_recipient_does_not_open",
+        says: "another version, sealed anew",
+        reason: "as Google: Decrypt takes no version and tells none, so under a symmetric key another version's name opens as well",
+    },
+    LABELLED,
+];
+
+const GOOGLE_RSA: &[Difference] = &[LABELLED];
+
+const LABELLED: Difference = Difference {
+    case: "adopt::a_provider_key_of_another_tenant_is_taken",
+    says: "claviger-tenant",
+    reason: "the key's label names another tenant, so the claim fails before it is known whether somebody has adopted the key",
+};
 
 // Why the stand-ins for AWS, and AWS itself, end a case otherwise.
 const UNNAMED: &str = "as AWS: a ciphertext names no version of its key, so the newest one is told, and no other can be forged";
@@ -377,6 +434,26 @@ pub const ENTRIES: &[Entry] = &[
         spec: "aes-256",
         inside: false,
         differences: AZURE,
+    },
+    Entry {
+        name: "fake-google",
+        provider: "gcp",
+        absent: || None,
+        start: Start::Google,
+        settings: google_settings,
+        spec: "aes-256",
+        inside: false,
+        differences: GOOGLE,
+    },
+    Entry {
+        name: "fake-google-rsa",
+        provider: "gcp",
+        absent: || None,
+        start: Start::Google,
+        settings: google_settings,
+        spec: "rsa-3072",
+        inside: false,
+        differences: GOOGLE_RSA,
     },
     Entry {
         name: "fake",

@@ -33,8 +33,10 @@ struct Way {
 }
 
 struct Tool {
-    /// The program, and its name in what is printed; none where the tool is a package of Python's.
+    /// Its program and the name of it in what is printed; none where Python is the tool.
     program: Option<(PathBuf, &'static str)>,
+    /// The variable that names the Python, which has the package `cryptography`.
+    python: &'static str,
     login: Vec<(&'static str, String)>,
 }
 
@@ -132,6 +134,17 @@ const WAYS: &[Way] = &[
         specs: &["aes-256"],
         tool: azure,
     },
+    Way {
+        name: "fake-google",
+        provider: "gcp",
+        needs: &[GOOGLE, GOOGLE_PYTHON],
+        settings: google_settings,
+        tune: google_tune,
+        rotates: true,
+        elsewhere: true,
+        specs: &["aes-256", "rsa-3072"],
+        tool: google,
+    },
 ];
 
 /// The fake of Azure, its authority's certificate, and a Python with Microsoft's client.
@@ -175,6 +188,7 @@ fn azure() -> Tool {
         .unwrap();
     Tool {
         program: None,
+        python: PYTHON,
         login: vec![
             ("PYTHONPATH", String::from_utf8(packages.stdout).unwrap()),
             ("AZURE_TENANT_ID", DIRECTORY.to_owned()),
@@ -183,6 +197,67 @@ fn azure() -> Tool {
             ("REQUESTS_CA_BUNDLE", variable(AZURE_CA)),
             ("NO_PROXY", "*".to_owned()),
         ],
+    }
+}
+
+/// The fake of Google, and a Python with Google's own client.
+const GOOGLE: &str = "CLAVIGER_TEST_FAKE_GOOGLE_ADDRESS";
+const GOOGLE_PYTHON: &str = "CLAVIGER_TEST_GOOGLE_PYTHON";
+
+/// A key ring that the fake's user makes: it lives as long as the fake.
+fn google_settings() -> Value {
+    static RING: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let ring = RING.get_or_init(|| {
+        let name = format!("leaving-{}", std::process::id());
+        let place = "projects/claviger-test/locations/europe-west3/keyRings";
+        let mut command = Command::new("curl");
+        command.args([
+            "-sf",
+            "--noproxy",
+            "*",
+            "-X",
+            "POST",
+            "-H",
+            "Authorization: Bearer owner",
+            "-d",
+            "{}",
+        ]);
+        command.arg(format!("{}/v1/{place}?keyRingId={name}", variable(GOOGLE)));
+        good(command, "");
+        format!("{place}/{name}")
+    });
+    json!({"key_ring": ring, "auth": {"token": "ya29.of-nobody"}})
+}
+
+fn google_tune() -> Tune {
+    let address = variable(GOOGLE);
+    Tune::default()
+        .set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", &address)
+        // RSA keys are drawn beside other cases: there is time for it.
+        .set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s")
+        .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "30s")
+}
+
+/// Google's client finds its user's credentials where it always does: in the file that a variable
+/// names. It signs its own tokens with the key in there.
+fn google() -> Tool {
+    static FILE: std::sync::OnceLock<(tempfile::TempDir, String)> = std::sync::OnceLock::new();
+    let (_, file) = FILE.get_or_init(|| {
+        let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        let account = json!({
+            "type": "service_account", "project_id": "claviger-test", "private_key_id": "1", "private_key": key.serialize_pem(),
+            "client_email": "user@claviger-test.iam.gserviceaccount.com", "token_uri": format!("{}/token", variable(GOOGLE)),
+        });
+        std::fs::write(&path, account.to_string()).unwrap();
+        let shown = path.to_str().unwrap().to_owned();
+        (folder, shown)
+    });
+    Tool {
+        program: None,
+        python: GOOGLE_PYTHON,
+        login: vec![("GOOGLE_APPLICATION_CREDENTIALS", file.clone())],
     }
 }
 
@@ -207,6 +282,7 @@ fn aws_tune(address: &'static str) -> Tune {
 fn aws(address: &'static str) -> Tool {
     Tool {
         program: Some((variable(AWSCLI).into(), "aws")),
+        python: PYTHON,
         login: vec![
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY[0].to_owned()),
             ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY[1].to_owned()),
@@ -218,6 +294,7 @@ fn aws(address: &'static str) -> Tool {
 fn bao(cli: &'static str, server: Server) -> Tool {
     Tool {
         program: Some((variable(cli).into(), "bao")),
+        python: PYTHON,
         login: vec![("VAULT_TOKEN", server.token())],
     }
 }
@@ -297,7 +374,7 @@ fn run_as_printed(world: &World, way: &Way, blob: &str) -> PathBuf {
         std::os::unix::fs::symlink(program, programs.join(name)).unwrap();
     }
     let system = std::env::var("PATH").unwrap();
-    let path = [&programs, &folder_of(PYTHON)].map(|folder| folder.to_str().unwrap().to_owned());
+    let path = [&programs, &folder_of(tool.python)].map(|folder| folder.to_str().unwrap().to_owned());
     let mut command = Command::new("sh");
     command
         .env_clear()
@@ -331,7 +408,7 @@ async fn another_installation(way: &'static Way) {
 
     let gateway = claviger_test_support::Gateway::new(crate::BINARY);
     let started = gateway.serve(
-        &Tune::default()
+        &(way.tune)()
             .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
             .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true"),
     );

@@ -8,7 +8,7 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
+use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told};
 
 use crate::codes::{CODES, DENIED, DROPPED};
 
@@ -219,23 +219,6 @@ fn last(error: &(dyn StdError + 'static)) -> String {
     }
     at.to_string()
 }
-
-/// The service's own words, for the log alone: printable ASCII, cut at 300 characters.
-#[derive(Debug)]
-struct Told(String);
-
-impl std::fmt::Display for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-        self.0
-            .chars()
-            .take(300)
-            .map(shown)
-            .try_for_each(|c| std::fmt::Write::write_char(f, c))
-    }
-}
-
-impl StdError for Told {}
 
 #[derive(Debug, thiserror::Error)]
 #[error("the answer's {0} makes no sense")]

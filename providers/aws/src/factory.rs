@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
-    Secret, SettingsError, SettingsOrigin, Wrapped,
+    PublicHalves, Secret, SettingsError, SettingsOrigin, Wrapped,
 };
 
 use crate::client::{self, Clients};
@@ -15,7 +15,6 @@ use crate::identity::{self, Reach, Session, Source, provider};
 use crate::names::Region;
 use crate::ownership::Proof;
 use crate::provider::{AwsProvider, capabilities};
-use crate::rsa::PublicHalves;
 use crate::settings::{self, ACCESS_KEY, Auth, Base, Settings, credentials};
 use crate::way_out::way_out;
 

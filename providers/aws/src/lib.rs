@@ -14,7 +14,6 @@ mod ownership;
 mod policy;
 mod probe;
 mod provider;
-mod rsa;
 mod settings;
 mod way_out;
 

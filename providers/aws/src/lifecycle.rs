@@ -125,7 +125,7 @@ impl AwsProvider {
     /// Enables or disables a key; AWS takes a repetition for a success.
     pub(crate) async fn switch(&self, arn: &KeyArn, enabled: bool) -> Result<(), Error> {
         // Whatever comes of it, the next wrap asks again.
-        self.halves.forget(arn);
+        self.halves.forget(|key| key == arn);
         if enabled {
             let request = self.clients.kms.enable_key().key_id(arn.as_str());
             let answer = self.clients.call(|| request.clone().send()).await;

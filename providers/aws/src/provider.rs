@@ -10,7 +10,7 @@ use aws_sdk_kms::types::EncryptionAlgorithmSpec;
 use claviger_provider::oaep::{self, OaepPublic};
 use claviger_provider::{
     Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
-    KeyRequest, KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rewrapped, Rotation, Secret, Wrapped,
+    KeyRequest, KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, PublicHalves, Rewrapped, Rotation, Secret, Wrapped,
 };
 
 use crate::client::Clients;
@@ -18,7 +18,6 @@ use crate::errors::{Failed, fault};
 use crate::identity::Role;
 use crate::names::{KeyArn, Region};
 use crate::ownership::Proof;
-use crate::rsa::{self, PublicHalves};
 
 /// The most bytes that Encrypt takes under a symmetric key.
 const MAX_PLAINTEXT: usize = 4096;
@@ -67,7 +66,7 @@ pub struct AwsProvider {
     pub(crate) proof: Proof,
     /// The role that is assumed, if one is.
     pub(crate) role: Option<Role>,
-    pub(crate) halves: PublicHalves,
+    pub(crate) halves: PublicHalves<KeyArn>,
 }
 
 /// The pairs as the SDK takes them: exactly those of the envelope.
@@ -130,11 +129,11 @@ impl AwsProvider {
         let answer = answer.map_err(|failed| failed.into_error(doing))?;
         self.same(answer.key_id(), arn, doing)?;
         if !answer.encryption_algorithms().contains(&EncryptionAlgorithmSpec::RsaesOaepSha256) {
-            return Err(rsa::nonsense());
+            return Err(no_public_key());
         }
         let request_id = answer.request_id().map(str::to_owned);
         let der = bytes(answer.public_key, "public key", doing)?;
-        let half = Arc::new(OaepPublic::from_spki(&der, spec).map_err(|_| rsa::nonsense())?);
+        let half = Arc::new(OaepPublic::from_spki(&der, spec).map_err(|_| no_public_key())?);
         self.halves.put(arn.clone(), &half);
         Ok((half, request_id))
     }
@@ -150,6 +149,11 @@ impl AwsProvider {
             upstream_request_id,
         })
     }
+}
+
+/// A public key that is none, or one of another size than the key has.
+fn no_public_key() -> Error {
+    Failed::Nonsense("public key").into_error("get the public key")
 }
 
 /// A key without a version: AWS names none in its ciphertexts.

@@ -151,6 +151,19 @@ impl Error {
     }
 }
 
+/// A provider's own words as a cause, for the log alone: printable ASCII, cut at 300 characters.
+#[derive(Debug)]
+pub struct Told(pub String);
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        self.0.chars().take(300).map(shown).try_for_each(|c| fmt::Write::write_char(f, c))
+    }
+}
+
+impl StdError for Told {}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

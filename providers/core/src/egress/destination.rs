@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use reqwest::Url;
 
 use super::EgressPolicy;
@@ -64,11 +63,7 @@ impl Destination {
     /// # Errors
     /// What is wrong with its form.
     pub fn of_operator(address: &str) -> Result<Self, DestinationError> {
-        let everywhere = EgressPolicy {
-            allow: vec![Ipv4Net::default().into(), Ipv6Net::default().into()],
-            allow_plain_http: true,
-        };
-        Self::server(address, &everywhere)
+        Self::server(address, &EgressPolicy::everywhere())
     }
 
     fn parse(address: &str, policy: &EgressPolicy) -> Result<Self, DestinationError> {

@@ -18,6 +18,15 @@ pub struct EgressPolicy {
 }
 
 impl EgressPolicy {
+    /// Anywhere, over plain HTTP too: for addresses that no tenant gave, but the operator or
+    /// an adapter for its cloud.
+    pub fn everywhere() -> Self {
+        Self {
+            allow: vec![Ipv4Net::default().into(), Ipv6Net::default().into()],
+            allow_plain_http: true,
+        }
+    }
+
     /// Whether a connection to this address may be opened.
     pub fn permits(&self, address: IpAddr) -> bool {
         let meant = embedded(address).map_or(address, IpAddr::V4);

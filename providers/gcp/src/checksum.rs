@@ -1,0 +1,33 @@
+//! CRC32C both ways: Google checks what it received and says so, and we check what came back.
+
+use claviger_provider::Error;
+
+use crate::errors::Failed;
+
+/// The checksum of bytes, as requests carry it.
+pub(crate) fn crc32c(bytes: &[u8]) -> i64 {
+    i64::from(crc32c::crc32c(bytes))
+}
+
+/// Holds bytes of an answer against the checksum that came with them.
+///
+/// # Errors
+/// `UpstreamProtocol`, which another attempt may mend, where they differ or none came.
+pub(crate) fn same(bytes: &[u8], told: Option<i64>, doing: &'static str) -> Result<(), Error> {
+    match told {
+        Some(told) if told == crc32c(bytes) => Ok(()),
+        Some(_) => Err(Failed::Corrupt("the answer's checksum is not that of its bytes").into_error(doing)),
+        None => Err(Failed::Corrupt("the answer has no checksum").into_error(doing)),
+    }
+}
+
+/// Demands that Google says to have checked what it received.
+///
+/// # Errors
+/// `UpstreamProtocol`, which another attempt may mend, where it does not.
+pub(crate) fn verified(all: &[bool], doing: &'static str) -> Result<(), Error> {
+    match all.iter().all(|verified| *verified) {
+        true => Ok(()),
+        false => Err(Failed::Corrupt("what was sent arrived without its checksum").into_error(doing)),
+    }
+}

@@ -1,0 +1,118 @@
+//! A server that plays Cloud KMS as a test tells it, and a connection to it.
+
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use claviger_provider::{
+    Algorithm, BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
+    TenantId, Wrapped,
+};
+use claviger_provider_gcp::{Endpoints, GcpFactory, GcpProvider};
+use serde_json::{Value, json};
+use wiremock::matchers::{any, path_regex};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+pub const RING: &str = "projects/p/locations/global/keyRings/r";
+pub const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
+
+pub async fn connect(server: &MockServer) -> GcpProvider {
+    connect_with(&server.uri(), json!({"auth": {"token": "ya29.topsecret"}})).await
+}
+
+pub async fn connect_with(address: &str, more: Value) -> GcpProvider {
+    static STACK: Once = Once::new();
+    STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
+    let endpoints = Endpoints {
+        kms: Some(address.to_owned()),
+        sts: Some(address.to_owned()),
+        iam: Some(address.to_owned()),
+    };
+    let factory = GcpFactory::new(endpoints, Duration::from_secs(3));
+    let mut settings = json!({"key_ring": RING});
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
+    let parts = ConnectionParts {
+        tenant: TenantId::from_bytes([7; 16]),
+        connection: ConnectionId::from_bytes([9; 16]),
+        external_id: "",
+        settings: &parsed.public,
+        secrets: parsed.secrets,
+    };
+    factory.provider(parts).await.unwrap()
+}
+
+/// Answers every call so.
+pub async fn always(answer: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    server
+}
+
+/// Answers calls whose path ends so.
+pub async fn on(server: &MockServer, ending: &str, answer: Value) {
+    let ending = format!("{}$", ending.replace('.', "\\."));
+    let answer = ResponseTemplate::new(200).set_body_json(answer);
+    Mock::given(path_regex(ending)).respond_with(answer).mount(server).await;
+}
+
+/// A refusal as Google writes it.
+pub fn refusal(status: u16, code: &str, details: Value) -> ResponseTemplate {
+    let mut error = json!({"code": status, "status": code, "message": format!("{code} of {KEY}")});
+    if !details.is_null() {
+        error["details"] = details;
+    }
+    ResponseTemplate::new(status).set_body_json(json!({"error": error}))
+}
+
+pub fn violations(kinds: &[&str]) -> Value {
+    let all: Vec<Value> = kinds.iter().map(|kind| json!({"type": kind, "subject": KEY})).collect();
+    json!([{"@type": "type.googleapis.com/google.rpc.PreconditionFailure", "violations": all}])
+}
+
+pub fn reason(reason: &str) -> Value {
+    json!([{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com", "metadata": {}}])
+}
+
+pub fn cx() -> OpContext {
+    OpContext {
+        request_id: "test".to_owned(),
+        tenant: TenantId::from_bytes([7; 16]),
+        actor: "system".to_owned(),
+        deadline: Instant::now() + Duration::from_secs(30),
+    }
+}
+
+pub fn context() -> BoundContext {
+    BoundContext::new([("table".to_owned(), "orders".to_owned())].into(), b"the context".to_vec())
+}
+
+pub fn kek(spec: KeySpec) -> Kek {
+    Kek {
+        key: ProviderKeyRef {
+            id: KEY.to_owned(),
+            version: "1".to_owned(),
+        },
+        spec,
+        id: KeyId::from_bytes([5; 16]),
+    }
+}
+
+pub fn wrapped(algorithm: Algorithm) -> Wrapped {
+    Wrapped {
+        key: kek(KeySpec::Aes256).key,
+        algorithm,
+        ciphertext: b"blob".to_vec(),
+        key_material: None,
+        upstream_request_id: None,
+    }
+}
+
+pub fn b64(bytes: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(bytes)
+}
+
+pub fn crc(bytes: impl AsRef<[u8]>) -> String {
+    crc32c::crc32c(bytes.as_ref()).to_string()
+}

@@ -1,0 +1,122 @@
+//! The provider battery on the fake of Google, with keys of every specification, and what else
+//! is to be seen there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where an expectation fails"
+)]
+#![allow(clippy::print_stderr, reason = "a known difference says what was seen")]
+
+#[path = "battery/differences.rs"]
+mod differences;
+#[path = "battery/keys.rs"]
+mod keys;
+#[path = "battery/rights.rs"]
+mod rights;
+#[path = "battery/server.rs"]
+mod server;
+#[path = "battery/tokens.rs"]
+mod tokens;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use claviger_provider::{KeySpec, Provider};
+use claviger_testkit::battery::{Case, Factory, cases};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use differences::{DIFFERENCES, runs};
+use server::Server;
+
+fn main() -> ExitCode {
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut trials = Vec::new();
+    for spec in KeySpec::ALL {
+        trials.extend(
+            cases()
+                .into_iter()
+                .filter(|case| runs(spec, case.name))
+                .map(|case| of_battery(spec, case)),
+        );
+    }
+    for known in DIFFERENCES {
+        // A difference that is never met would be kept for ever.
+        assert!(cases().iter().any(|case| case.name == known.case), "{} is not run", known.case);
+    }
+    macro_rules! own {
+        ($($module:ident::$name:ident),* $(,)?) => {$(
+            let name = concat!(stringify!($module), "::", stringify!($name));
+            trials.push(Trial::test(name, || {
+                runtime().block_on($module::$name());
+                Ok(())
+            }));
+        )*};
+    }
+    own![
+        keys::a_key_is_adopted_by_its_label_alone,
+        keys::keys_that_do_not_fit_are_refused_with_what_does,
+        keys::keys_of_every_protection_level_are_taken,
+        keys::a_rotation_at_google_is_seen,
+        keys::a_version_that_google_still_makes_is_no_version,
+        keys::a_disable_that_takes_its_time_is_a_disable,
+        keys::data_keys_come_from_the_hsm_where_asked,
+        keys::a_destroyed_version_is_told,
+        tokens::each_credential_is_used_as_it_is,
+        tokens::a_dropped_token_is_replaced_in_mid_flight,
+        tokens::credentials_that_are_refused_say_so,
+        rights::a_check_names_what_is_missing_and_what_is_too_much,
+        rights::the_printed_role_suffices,
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().unwrap()
+}
+
+fn of_battery(spec: KeySpec, case: Case) -> Trial {
+    let known = DIFFERENCES
+        .iter()
+        .find(|known| known.specs.contains(&spec) && known.case == case.name);
+    let run = move || {
+        runtime().block_on(async {
+            let server = Arc::new(Server::start().await);
+            let factory: Factory = Arc::new(move || {
+                let server = Arc::clone(&server);
+                Box::pin(async move { Arc::new(server.connect().await) as Arc<dyn Provider> })
+            });
+            if let Err(failure) = case.run(&factory, spec).await {
+                panic!("{failure}");
+            }
+        });
+    };
+    let test = move || match (catch_unwind(AssertUnwindSafe(run)), known) {
+        (Ok(()), None) => Ok(()),
+        (Err(panic), None) => Err(Failed::from(words(panic.as_ref()))),
+        (Ok(()), Some(known)) => Err(Failed::from(format!(
+            "a known difference no longer occurs, so it is to be taken from the table: {}",
+            known.reason
+        ))),
+        (Err(panic), Some(known)) => {
+            let said = words(panic.as_ref());
+            if said.contains(known.says) {
+                eprintln!("known difference: {}", known.reason);
+                Ok(())
+            } else {
+                Err(Failed::from(format!("not the known difference ({}): {said}", known.reason)))
+            }
+        }
+    };
+    Trial::test(format!("{}::{}", spec.as_str(), case.name), test)
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}

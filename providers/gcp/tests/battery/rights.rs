@@ -1,0 +1,117 @@
+//! What a check finds, on a fake that knows what each may.
+
+use std::collections::BTreeMap;
+
+use claviger_fake_google::{Access, Account};
+use claviger_provider::{Finding, Kek, KeySpec, Probe, Provider, Secret};
+use claviger_provider_gcp::GcpProvider;
+use serde_json::json;
+
+use crate::server::{RING, Server, context, cx, new_key, primary};
+
+/// An account with these permissions on the key ring, and a connection as it.
+async fn with(server: &Server, permissions: &[&str]) -> GcpProvider {
+    let granted = permissions.iter().map(ToString::to_string).collect();
+    let account = Account {
+        tokens: vec!["ya29.limited".to_owned()],
+        grants: BTreeMap::from([(RING.to_owned(), granted)]),
+        ..Account::default()
+    };
+    let owner = Account {
+        tokens: vec!["owner".to_owned()],
+        grants: BTreeMap::from([("projects/acme-1".to_owned(), vec!["*".to_owned()])]),
+        ..Account::default()
+    };
+    server.fake.set_access(Some(Access {
+        accounts: [("limited".to_owned(), account), ("owner".to_owned(), owner)].into(),
+        ..Access::default()
+    }));
+    server.connect_with(json!({"auth": {"token": "ya29.limited"}})).await.unwrap()
+}
+
+fn found(probe: &Probe, finding: Finding) -> Vec<String> {
+    let of = probe.rights.iter().filter(|right| right.finding == finding);
+    of.map(|right| format!("{}: {} {}", right.operation, right.how, right.advice.as_deref().unwrap_or_default()))
+        .collect()
+}
+
+async fn keys(server: &Server) -> [Kek; 2] {
+    let provider = server.connect().await;
+    let mut keks = Vec::new();
+    for spec in [KeySpec::Aes256, KeySpec::Rsa3072] {
+        keks.push(primary(&provider.create_key(&cx(), &new_key(spec, None)).await.unwrap()));
+    }
+    keks.try_into().unwrap()
+}
+
+pub async fn a_check_names_what_is_missing_and_what_is_too_much() {
+    let server = Server::start().await;
+    let keks = keys(&server).await;
+    let few = [
+        "cloudkms.cryptoKeys.get",
+        "cloudkms.cryptoKeyVersions.list",
+        "cloudkms.cryptoKeyVersions.useToEncrypt",
+        "cloudkms.cryptoKeyVersions.viewPublicKey",
+        "cloudkms.cryptoKeyVersions.destroy",
+    ];
+    let provider = with(&server, &few).await;
+    let journal = &server.fake.switches().journal;
+    journal.clear();
+    let probe = provider.probe(&cx(), &keks).await.unwrap();
+    let denied = found(&probe, Finding::Denied).join("\n");
+    for missing in [
+        "cloudkms.cryptoKeyVersions.useToDecrypt",
+        "cloudkms.cryptoKeyVersions.create",
+        "cloudkms.cryptoKeys.create",
+        "cloudkms.cryptoKeyVersions.update",
+        "a canary was refused",
+    ] {
+        assert!(denied.contains(missing), "{missing}: {denied}");
+    }
+    assert!(!denied.contains("useToEncrypt") && !denied.contains("viewPublicKey"), "{denied}");
+    let excessive = found(&probe, Finding::Excessive);
+    assert!(
+        excessive.len() == 1 && excessive[0].contains("cryptoKeyVersions.destroy"),
+        "{excessive:?}"
+    );
+    // It asked, read, and used the keys for a canary: nothing was changed.
+    let harmless = ["testIamPermissions", ":encrypt", ":decrypt", ":asymmetricDecrypt"];
+    for asked in journal.all() {
+        let right = asked.method == "GET" || harmless.iter().any(|verb| asked.path.ends_with(verb));
+        assert!(right, "{} {}", asked.method, asked.path);
+    }
+    // Without a key, what is tried with keys cannot be.
+    let probe = provider.probe(&cx(), &[]).await.unwrap();
+    let untested = found(&probe, Finding::NotTestable).join("\n");
+    assert!(untested.contains("the connection has no key yet"), "{untested}");
+    assert!(found(&probe, Finding::Denied).join("\n").contains("cloudkms.cryptoKeys.create"));
+}
+
+pub async fn the_printed_role_suffices() {
+    let server = Server::start().await;
+    let keks = keys(&server).await;
+    let probe = with(&server, &[]).await.probe(&cx(), &keks).await.unwrap();
+    let policy = probe.policy.unwrap();
+    let listed: Vec<&str> = policy.lines().filter_map(|line| line.strip_prefix("- ")).collect();
+    let provider = with(&server, &listed).await;
+    let probe = provider.probe(&cx(), &keks).await.unwrap();
+    assert_eq!(found(&probe, Finding::Denied), Vec::<String>::new());
+    assert_eq!(found(&probe, Finding::Excessive), Vec::<String>::new());
+    // And for everything that the gateway does.
+    for spec in [KeySpec::Aes256, KeySpec::Rsa3072] {
+        let key = provider.create_key(&cx(), &new_key(spec, None)).await.unwrap();
+        let kek = primary(&provider.rotate(&cx(), &primary(&key)).await.unwrap());
+        let dek = Secret::random(32);
+        let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+        assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+        provider.set_state(&cx(), &kek, false).await.unwrap();
+        provider.set_state(&cx(), &kek, true).await.unwrap();
+    }
+    // Each permission is needed: without it the check finds one that is missing.
+    for left_out in &listed {
+        let others: Vec<&str> = listed.iter().copied().filter(|permission| permission != left_out).collect();
+        let probe = with(&server, &others).await.probe(&cx(), &keks).await.unwrap();
+        let denied = found(&probe, Finding::Denied).join("\n");
+        assert!(denied.contains(left_out), "{left_out}: {denied}");
+    }
+}

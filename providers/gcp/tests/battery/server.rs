@@ -1,0 +1,106 @@
+//! A fake of Google with a key ring, and connections to it.
+
+use std::time::{Duration, Instant};
+
+use claviger_fake_google::FakeGoogle;
+use claviger_provider::{
+    BoundContext, ConnectionId, ConnectionParts, Error, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext,
+    SettingsOrigin, TenantId,
+};
+use claviger_provider_gcp::{Endpoints, GcpFactory, GcpProvider};
+use serde_json::{Value, json};
+
+pub const RING: &str = "projects/acme-1/locations/europe-west3/keyRings/claviger";
+
+/// One, for one case.
+pub struct Server {
+    pub fake: FakeGoogle,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        let fake = FakeGoogle::start().await.unwrap();
+        fake.make_ring(RING).unwrap();
+        Self { fake }
+    }
+
+    /// A connection with a token, which the fake takes as long as nobody says who there is.
+    pub async fn connect(&self) -> GcpProvider {
+        self.connect_with(json!({"auth": {"token": "ya29.token"}})).await.unwrap()
+    }
+
+    pub async fn connect_with(&self, more: Value) -> Result<GcpProvider, Error> {
+        let endpoints = Endpoints {
+            kms: Some(self.fake.url()),
+            sts: Some(self.fake.url()),
+            iam: Some(self.fake.url()),
+        };
+        // RSA keys are drawn beside other tests: there is time for it.
+        let factory = GcpFactory::new(endpoints, Duration::from_secs(60));
+        let mut settings = json!({"key_ring": RING});
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
+        let parts = ConnectionParts {
+            tenant: tenant(),
+            connection: ConnectionId::random(),
+            external_id: "",
+            settings: &parsed.public,
+            secrets: parsed.secrets,
+        };
+        factory.provider(parts).await
+    }
+
+    /// A call of the key ring's owner; the answer, which must be a good one.
+    pub async fn owner(&self, method: &str, path: &str, body: Value) -> Value {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let method = method.parse().unwrap();
+        let request = client
+            .request(method, format!("{}/v1/{path}", self.fake.url()))
+            .bearer_auth("owner");
+        let response = request.json(&body).send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// A key that the owner makes, with the tenant's label.
+    pub async fn owners_key(&self, id: &str, key: Value) -> Value {
+        let mut key = key;
+        key["labels"] = json!({"claviger-tenant": tenant().to_string()});
+        self.owner("POST", &format!("{RING}/cryptoKeys?cryptoKeyId={id}"), key).await
+    }
+}
+
+pub fn tenant() -> TenantId {
+    TenantId::from_bytes([7; 16])
+}
+
+pub fn cx() -> OpContext {
+    OpContext {
+        request_id: "test".to_owned(),
+        tenant: tenant(),
+        actor: "system".to_owned(),
+        deadline: Instant::now() + Duration::from_secs(120),
+    }
+}
+
+pub fn context() -> BoundContext {
+    BoundContext::new(
+        [("table".to_owned(), "orders".to_owned())].into(),
+        b"\xa1\x65table\x66orders".to_vec(),
+    )
+}
+
+pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
+    KeyRequest {
+        key_id: KeyId::random(),
+        spec,
+        adopt: adopt.map(str::to_owned),
+    }
+}
+
+/// The version of a key that wraps.
+pub fn primary(key: &KeyDescription) -> Kek {
+    key.kek(KeyId::random()).unwrap()
+}

@@ -1,0 +1,176 @@
+//! Names of resources, and the paths of the REST protocol that they stand in.
+
+use crate::refusal::Refusal;
+
+/// Where keys can be; any other place is unknown, as to the service.
+const LOCATIONS: [&str; 12] = [
+    "global",
+    "us",
+    "europe",
+    "asia",
+    "us-central1",
+    "us-east1",
+    "us-east4",
+    "europe-west1",
+    "europe-west3",
+    "europe-west4",
+    "europe-north1",
+    "asia-northeast1",
+];
+
+/// A key ring or a key by its whole name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeyName {
+    pub(crate) ring: String,
+    pub(crate) id: String,
+}
+
+impl KeyName {
+    pub(crate) fn whole(&self) -> String {
+        format!("{}/cryptoKeys/{}", self.ring, self.id)
+    }
+
+    pub(crate) fn version(&self, number: u32) -> String {
+        format!("{}/cryptoKeyVersions/{number}", self.whole())
+    }
+}
+
+/// What a path is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Locations { project: String },
+    Location(String),
+    Rings { location: String },
+    Ring(String),
+    Keys { ring: String },
+    Key(KeyName),
+    Versions(KeyName),
+    Version(KeyName, u32),
+    PublicKey(KeyName, u32),
+    Jobs { ring: String },
+    Job { ring: String, id: String },
+}
+
+impl Place {
+    /// Reads a path behind `/v1/`, and the verb behind its colon.
+    pub(crate) fn parse(path: &str) -> Result<(Self, Option<&str>), Refusal> {
+        let (path, verb) = match path.split_once(':') {
+            Some((path, verb)) => (path, Some(verb)),
+            None => (path, None),
+        };
+        let parts: Vec<&str> = path.split('/').collect();
+        let unknown = || Refusal::not_found("The requested URL", path);
+        let ["projects", project, "locations", rest @ ..] = parts.as_slice() else {
+            return Err(unknown());
+        };
+        let project = format!("projects/{project}");
+        let [location, rest @ ..] = rest else {
+            return Ok((Self::Locations { project }, verb));
+        };
+        if !LOCATIONS.contains(location) {
+            return Err(Refusal::no_location(location));
+        }
+        let location = format!("{project}/locations/{location}");
+        let [kind, rest @ ..] = rest else {
+            return Ok((Self::Location(location), verb));
+        };
+        if *kind != "keyRings" {
+            return Err(unknown());
+        }
+        let [ring, rest @ ..] = rest else {
+            return Ok((Self::Rings { location }, verb));
+        };
+        let ring = format!("{location}/keyRings/{}", id(ring)?);
+        let place = match rest {
+            [] => Self::Ring(ring),
+            ["importJobs"] => Self::Jobs { ring },
+            ["importJobs", job] => Self::Job { ring, id: id(job)? },
+            ["cryptoKeys"] => Self::Keys { ring },
+            ["cryptoKeys", key, rest @ ..] => {
+                let key = KeyName { ring, id: id(key)? };
+                match rest {
+                    [] => Self::Key(key),
+                    ["cryptoKeyVersions"] => Self::Versions(key),
+                    ["cryptoKeyVersions", number] => Self::Version(key, version(number)?),
+                    ["cryptoKeyVersions", number, "publicKey"] => Self::PublicKey(key, version(number)?),
+                    _ => return Err(unknown()),
+                }
+            }
+            _ => return Err(unknown()),
+        };
+        Ok((place, verb))
+    }
+
+    /// All places where keys can be.
+    pub(crate) fn locations() -> &'static [&'static str] {
+        &LOCATIONS
+    }
+
+    /// The resource whose rights decide.
+    pub(crate) fn resource(&self) -> String {
+        match self {
+            Self::Locations { project } => project.clone(),
+            Self::Location(location) | Self::Rings { location } => location.clone(),
+            Self::Ring(ring) | Self::Keys { ring } | Self::Jobs { ring } => ring.clone(),
+            Self::Job { ring, id } => format!("{ring}/importJobs/{id}"),
+            Self::Key(key) | Self::Versions(key) => key.whole(),
+            Self::Version(key, number) | Self::PublicKey(key, number) => key.version(*number),
+        }
+    }
+}
+
+/// An id as its maker chooses it.
+pub(crate) fn id(text: &str) -> Result<String, Refusal> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::invalid(
+        "A resource ID must match the regular expression [a-zA-Z0-9_-]{1,63}.",
+    ))
+}
+
+fn version(text: &str) -> Result<u32, Refusal> {
+    let number = text.parse().ok().filter(|number: &u32| number.to_string() == text);
+    number.ok_or_else(|| Refusal::invalid("A CryptoKeyVersion ID must be a decimal number."))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+    use super::{KeyName, Place};
+
+    #[test]
+    fn a_path_is_about_one_thing() {
+        let ring = "projects/p/locations/global/keyRings/r";
+        let key = KeyName {
+            ring: ring.to_owned(),
+            id: "k".to_owned(),
+        };
+        let cases = [
+            (ring.to_owned(), Place::Ring(ring.to_owned()), None),
+            (format!("{ring}/cryptoKeys/k:encrypt"), Place::Key(key.clone()), Some("encrypt")),
+            (key.version(7), Place::Version(key.clone(), 7), None),
+            (format!("{}/publicKey", key.version(1)), Place::PublicKey(key, 1), None),
+            (
+                "projects/p/locations/global:generateRandomBytes".to_owned(),
+                Place::Location("projects/p/locations/global".to_owned()),
+                Some("generateRandomBytes"),
+            ),
+        ];
+        for (path, place, verb) in cases {
+            assert_eq!(Place::parse(&path).unwrap(), (place, verb), "{path}");
+        }
+        for path in [
+            "",
+            "projects/p",
+            "projects/p/locations/mars",
+            "projects/p/locations/global/keyRings/r/cryptoKeys/a.b",
+            "projects/p/locations/global/keyRings/r/cryptoKeys/k/cryptoKeyVersions/01",
+            "projects/p/locations/global/keyRings/r/others",
+        ] {
+            assert!(Place::parse(path).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Versions: made, listed, enabled and disabled, destroyed and restored.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::material::{Material, generate, oaep};
+use crate::names::KeyName;
+use crate::refusal::Refusal;
+use crate::service::Call;
+use crate::wire::{Level, State};
+use crate::world::{Key, Version};
+
+const MEMBERS: [&str; 12] = [
+    "name",
+    "state",
+    "protectionLevel",
+    "algorithm",
+    "createTime",
+    "generateTime",
+    "destroyTime",
+    "destroyEventTime",
+    "importJob",
+    "importTime",
+    "externalProtectionLevelOptions",
+    "reimportEligible",
+];
+
+/// Adds a version. Symmetric material is there at once; an RSA key is drawn beside, and the
+/// version is `PENDING_GENERATION` until then, as with the service.
+pub(crate) fn add(call: &Call<'_>, name: &KeyName, key: &mut Key, external_uri: Option<String>) -> Result<u32, Refusal> {
+    let number = key.next();
+    let slow = oaep(key.algorithm).is_some();
+    let material = match slow {
+        true => Material::None,
+        false => generate(key.algorithm).map_err(|_| Refusal::internal("no material"))?,
+    };
+    let version = Version {
+        state: if slow { State::PendingGeneration } else { State::Enabled },
+        algorithm: key.algorithm,
+        level: key.level,
+        created: call.now,
+        generated: (!slow).then_some(call.now),
+        disabled: None,
+        destroy: None,
+        imported_by: None,
+        external_uri,
+        material: Arc::new(material),
+    };
+    key.versions.insert(number, version);
+    if slow {
+        let (service, name, algorithm) = (Arc::clone(call.service), name.clone(), key.algorithm);
+        tokio::task::spawn_blocking(move || {
+            let Ok(material) = generate(algorithm) else {
+                return;
+            };
+            let now = service.clock.unix();
+            let mut world = service.world.lock();
+            if let Ok(version) = world.key_mut(&name).and_then(|key| key.version_mut(&name, number))
+                && version.state == State::PendingGeneration
+            {
+                version.material = Arc::new(material);
+                version.state = State::Enabled;
+                version.generated = Some(now);
+            }
+        });
+    }
+    Ok(number)
+}
+
+pub(crate) fn list(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> {
+    call.demand("cloudkms.cryptoKeyVersions.list", &name.whole())?;
+    let world = call.service.world.lock();
+    let all: Vec<_> = world.key(name)?.versions.iter().collect();
+    call.page("cryptoKeyVersions", all, |(number, version)| {
+        version.shown(&name.version(*number), call.style)
+    })
+}
+
+pub(crate) fn get(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
+    call.demand("cloudkms.cryptoKeyVersions.get", &name.version(number))?;
+    let world = call.service.world.lock();
+    Ok(world.key(name)?.version(name, number)?.shown(&name.version(number), call.style))
+}
+
+pub(crate) fn create(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> {
+    call.demand("cloudkms.cryptoKeyVersions.create", &name.whole())?;
+    let body = call.members(&MEMBERS)?;
+    let external = body.object("externalProtectionLevelOptions", &["externalKeyUri", "ekmConnectionKeyPath"])?;
+    let uri = external.text("externalKeyUri")?.or(external.text("ekmConnectionKeyPath")?);
+    let mut world = call.service.world.lock();
+    let key = world.key_mut(name)?;
+    if key.import_only {
+        let message = format!("{} is import-only.", name.whole());
+        return Err(Refusal::failed(message));
+    }
+    match (key.level, &uri) {
+        (Level::External | Level::ExternalVpc, None) => {
+            return Err(Refusal::invalid(
+                "external_protection_level_options must be set for this protection level.",
+            ));
+        }
+        (Level::Software | Level::Hsm, Some(_)) => {
+            return Err(Refusal::invalid(
+                "external_protection_level_options must not be set for this protection level.",
+            ));
+        }
+        (Level::External | Level::ExternalVpc, Some(_)) | (Level::Software | Level::Hsm, None) => {}
+    }
+    let number = add(call, name, key, uri)?;
+    Ok(key.version(name, number)?.shown(&name.version(number), call.style))
+}
+
+pub(crate) fn update(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
+    let whole = name.version(number);
+    call.demand("cloudkms.cryptoKeyVersions.update", &whole)?;
+    let body = call.members(&MEMBERS)?;
+    if call.mask()? != ["state"] {
+        return Err(Refusal::unimplemented("update of a version's other fields"));
+    }
+    let wanted: State = body.choice("state")?.ok_or_else(|| Refusal::invalid("state must be set."))?;
+    let mut world = call.service.world.lock();
+    let version = world.key_mut(name)?.version_mut(name, number)?;
+    match (version.state, wanted) {
+        (State::Enabled | State::Disabled, State::Enabled) => {
+            version.state = State::Enabled;
+            version.disabled = None;
+        }
+        (State::Enabled, State::Disabled) => {
+            version.state = State::Disabled;
+            version.disabled = Some(call.now);
+        }
+        (State::Disabled, State::Disabled) => {}
+        _ => {
+            let message = format!("{whole} cannot be moved to the requested state from its current one.");
+            return Err(Refusal::failed(message));
+        }
+    }
+    Ok(version.shown(&whole, call.style))
+}
+
+pub(crate) fn destroy(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
+    let whole = name.version(number);
+    call.demand("cloudkms.cryptoKeyVersions.destroy", &whole)?;
+    call.members(&["name"])?;
+    let mut world = call.service.world.lock();
+    let key = world.key_mut(name)?;
+    let after = key.destroy_after;
+    let version = key.version_mut(name, number)?;
+    match version.state {
+        State::Enabled | State::Disabled => {
+            version.state = State::DestroyScheduled;
+            version.destroy = Some(call.now + after);
+        }
+        State::Destroyed | State::DestroyScheduled | State::PendingGeneration | State::PendingImport => {
+            let message = format!("{whole} cannot be destroyed in its current state.");
+            return Err(Refusal::failed(message));
+        }
+    }
+    Ok(version.shown(&whole, call.style))
+}
+
+pub(crate) fn restore(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
+    let whole = name.version(number);
+    call.demand("cloudkms.cryptoKeyVersions.restore", &whole)?;
+    call.members(&["name"])?;
+    let mut world = call.service.world.lock();
+    let version = world.key_mut(name)?.version_mut(name, number)?;
+    if version.state != State::DestroyScheduled {
+        let message = format!("{whole} is not scheduled for destruction.");
+        return Err(Refusal::failed(message));
+    }
+    version.state = State::Disabled;
+    version.disabled = None;
+    version.destroy = None;
+    Ok(version.shown(&whole, call.style))
+}
