@@ -1,5 +1,7 @@
 //! Keys and what is done with them, by aws-lc.
 
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::key_wrap::{AES_128, AES_256, AesKek, KeyWrap};
@@ -37,15 +39,19 @@ pub(crate) fn random_hex(len: usize) -> String {
     hex::encode(random(len))
 }
 
+/// Both halves of an RSA key, read once: reading one costs more than using it.
+pub(crate) struct Rsa {
+    private: OaepPrivateDecryptingKey,
+    public: OaepPublicEncryptingKey,
+    pub(crate) modulus: Vec<u8>,
+    pub(crate) exponent: Vec<u8>,
+}
+
 /// What a key is made of.
 #[derive(Clone)]
 pub(crate) enum Material {
-    /// PKCS#8, and the public half's modulus and exponent.
-    Rsa {
-        pkcs8: Vec<u8>,
-        modulus: Vec<u8>,
-        exponent: Vec<u8>,
-    },
+    /// RSA.
+    Rsa(Arc<Rsa>),
     /// Of an elliptic curve only the public point is of use here: such keys are there to be refused.
     Ec { x: Vec<u8>, y: Vec<u8> },
     /// AES.
@@ -80,9 +86,7 @@ impl Material {
             4096 => KeySize::Rsa4096,
             _ => return Err(Broken),
         };
-        let key = PrivateDecryptingKey::generate(size).map_err(|_| Broken)?;
-        let der: Pkcs8V1Der<'_> = key.as_der().map_err(|_| Broken)?;
-        Self::from_pkcs8(der.as_ref().to_vec())
+        Self::of(PrivateDecryptingKey::generate(size).map_err(|_| Broken)?)
     }
 
     /// From the numbers of a private key, as a JSON Web Key has them.
@@ -99,21 +103,22 @@ impl Material {
         });
         let key = key.map_err(|_| Broken)?;
         let der: Pkcs8V1Der<'_> = key.as_der().map_err(|_| Broken)?;
-        Self::from_pkcs8(der.as_ref().to_vec())
+        Self::of(PrivateDecryptingKey::from_pkcs8(der.as_ref()).map_err(|_| Broken)?)
     }
 
-    fn from_pkcs8(pkcs8: Vec<u8>) -> Result<Self> {
-        let key = PrivateDecryptingKey::from_pkcs8(&pkcs8).map_err(|_| Broken)?;
+    fn of(key: PrivateDecryptingKey) -> Result<Self> {
         let der: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| Broken)?;
         let (_, info) = SubjectPublicKeyInfo::from_der(der.as_ref()).map_err(|_| Broken)?;
-        match info.parsed() {
-            Ok(PublicKey::RSA(public)) => Ok(Self::Rsa {
-                modulus: unsigned(public.modulus),
-                exponent: unsigned(public.exponent),
-                pkcs8,
-            }),
-            Ok(_) | Err(_) => Err(Broken),
-        }
+        let (modulus, exponent) = match info.parsed() {
+            Ok(PublicKey::RSA(public)) => (unsigned(public.modulus), unsigned(public.exponent)),
+            Ok(_) | Err(_) => return Err(Broken),
+        };
+        Ok(Self::Rsa(Arc::new(Rsa {
+            public: OaepPublicEncryptingKey::new(key.public_key()).map_err(|_| Broken)?,
+            private: OaepPrivateDecryptingKey::new(key).map_err(|_| Broken)?,
+            modulus,
+            exponent,
+        })))
     }
 
     pub(crate) fn ec() -> Result<Self> {
@@ -132,12 +137,11 @@ impl Material {
     /// Encrypts or wraps by an algorithm in Azure's words.
     pub(crate) fn encrypt(&self, algorithm: &str, plaintext: &[u8], aad: &[u8]) -> Result<Encrypted> {
         let value = match (self, algorithm) {
-            (Self::Rsa { pkcs8, .. }, _) => {
+            (Self::Rsa(key), _) => {
                 let scheme = oaep(algorithm)?;
-                let key = PrivateDecryptingKey::from_pkcs8(pkcs8).map_err(|_| Broken)?;
-                let key = OaepPublicEncryptingKey::new(key.public_key()).map_err(|_| Broken)?;
-                let mut ciphertext = vec![0; key.ciphertext_size()];
-                key.encrypt(scheme, plaintext, &mut ciphertext, None).map_err(|_| Broken)?;
+                let mut ciphertext = vec![0; key.public.ciphertext_size()];
+                let made = key.public.encrypt(scheme, plaintext, &mut ciphertext, None);
+                made.map_err(|_| Broken)?;
                 ciphertext
             }
             (Self::Oct(key), "A128KW" | "A256KW") => {
@@ -167,12 +171,10 @@ impl Material {
     /// Decrypts or unwraps.
     pub(crate) fn decrypt(&self, algorithm: &str, ciphertext: &[u8], beside: &Beside<'_>) -> Result<Vec<u8>> {
         match (self, algorithm) {
-            (Self::Rsa { pkcs8, .. }, _) => {
+            (Self::Rsa(key), _) => {
                 let scheme = oaep(algorithm)?;
-                let key = PrivateDecryptingKey::from_pkcs8(pkcs8).map_err(|_| Broken)?;
-                let key = OaepPrivateDecryptingKey::new(key).map_err(|_| Broken)?;
-                let mut room = vec![0; key.min_output_size()];
-                let plaintext = key.decrypt(scheme, ciphertext, &mut room, None).map_err(|_| Broken)?;
+                let mut room = vec![0; key.private.min_output_size()];
+                let plaintext = key.private.decrypt(scheme, ciphertext, &mut room, None).map_err(|_| Broken)?;
                 Ok(plaintext.to_vec())
             }
             (Self::Oct(key), "A128KW" | "A256KW") => {

@@ -421,7 +421,7 @@ async fn rotate(fake: &Fake, asked: &Asked<'_>, name: &str) -> Result<Response> 
         return Err(Refused::disabled("rotate"));
     }
     let size = match &last.material {
-        Material::Rsa { modulus, .. } => Some(modulus.len() * 8),
+        Material::Rsa(rsa) => Some(rsa.modulus.len() * 8),
         Material::Oct(key) => Some(key.len() * 8),
         Material::Ec { .. } => None,
     };

@@ -71,9 +71,9 @@ impl Version {
     pub(crate) fn bundle(&self, kid: String) -> Value {
         let mut key = json!({"kid": kid, "kty": self.kind, "key_ops": self.operations});
         match &self.material {
-            Material::Rsa { modulus, exponent, .. } => {
-                key["n"] = json!(base64url(modulus));
-                key["e"] = json!(base64url(exponent));
+            Material::Rsa(rsa) => {
+                key["n"] = json!(base64url(&rsa.modulus));
+                key["e"] = json!(base64url(&rsa.exponent));
             }
             Material::Ec { x, y } => {
                 key["crv"] = json!("P-256");
