@@ -70,9 +70,9 @@ impl Refusal {
     }
 
     fn meaning(&self) -> Meaning {
-        let known = self.reasons.iter().filter_map(|reason| of_reason(reason));
+        let mut known = self.reasons.iter().filter_map(|reason| of_reason(reason));
         // Of Cloud EKM's two, the second tells why; the first only that the version is disabled.
-        let more = known.last().unwrap_or_else(|| of_code(&self.code));
+        let more = known.next_back().unwrap_or_else(|| of_code(&self.code));
         match (self.pause, more.retry) {
             (Some(pause), Retry::Backoff) => Meaning {
                 retry: Retry::After(pause),
