@@ -176,7 +176,7 @@ fn google_settings() -> Value {
 
 fn google_tune() -> Tune {
     Tune::default()
-        .set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", &variable(GOOGLE))
+        .set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", variable(GOOGLE))
         // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
         .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "10s")
 }
@@ -238,9 +238,9 @@ fn azure_settings(vault: &str, aes_algorithm: Option<&str>) -> Value {
 
 fn azure_tune() -> Tune {
     Tune::default()
-        .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", &variable(AZURE))
-        .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", &azure_hsm())
-        .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", &variable(AZURE))
+        .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", variable(AZURE))
+        .set("CLAVIGER_PROVIDERS__AZURE__MANAGED_HSMS", azure_hsm())
+        .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", variable(AZURE))
         // The fake draws each RSA key when it is asked, which takes seconds on a busy machine.
         .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "9s")
 }
