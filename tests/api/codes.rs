@@ -295,7 +295,7 @@ async fn internal(_: &Api) -> Answer {
 }
 
 async fn unsupported(api: &Api) -> Answer {
-    let body = json!({"name": "x", "provider": "gcp", "settings": {}});
+    let body = json!({"name": "x", "provider": "kmip", "settings": {}});
     api.client.post("/v1/connections", &body).await
 }
 
