@@ -105,10 +105,11 @@ fn add_headers(operation: &mut Map<String, Value>, method: &Method, path: &str) 
     }
 }
 
-/// Control-plane POSTs: everything but the data operations and a check.
+/// Control-plane POSTs: everything but the data operations, a check, and what is declared,
+/// which may be repeated as it is.
 fn is_control_plane(path: &str) -> bool {
     const DATA: [&str; 7] = ["/data-keys", "/wrap", "/unwrap", "/rewrap", "/inspect", "/check", "/capabilities"];
-    !DATA.iter().any(|end| path.ends_with(end))
+    !DATA.iter().any(|end| path.ends_with(end)) && !path.starts_with("/v1/declared/")
 }
 
 fn add_failures(operation: &mut Map<String, Value>, method: &Method, path: &str, batch: bool) {
