@@ -81,6 +81,9 @@ const AUTH: &str = "one of {\"static\": {\"access_key_id\", \"secret_access_key\
 const BASE: &str = "whose credentials assume the role: {\"static\": ...}, or what the operator lends";
 const LENT: [&str; 3] = ["profile", "web_identity", "ambient"];
 const RESERVED: &str = "nothing: files, profiles and the gateway's own identity are the operator's to lend, in the configuration";
+const CA: &str = "nothing: connections to AWS share the certificates that the gateway's system trusts. Ask the operator to add the authority \
+                  there, which then holds for all tenants, or reach AWS directly";
+const PROXY: &str = "nothing: connections to AWS take no proxy. The operator may name an endpoint in a private network instead";
 const ENDPOINT: &str = "nothing: only the operator's configuration may name an endpoint";
 
 fn endpoint(text: &str) -> Result<String, String> {
@@ -221,6 +224,11 @@ pub(crate) fn parse(text: &str, origin: SettingsOrigin, own_endpoints: bool) -> 
             )
         }
     };
+    for (name, instead) in [("ca", CA), ("proxy", PROXY)] {
+        if fields.take(name).is_some() {
+            fields.report(name, instead);
+        }
+    }
     if fips && (own_endpoints || kms.is_some() || sts.is_some()) {
         fields.report(
             "fips",

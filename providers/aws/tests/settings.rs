@@ -208,3 +208,15 @@ async fn what_was_kept_must_still_be_whole() {
     let error = factory().provider(parts("{}")).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Misconfigured);
 }
+
+#[test]
+fn an_authority_and_a_proxy_of_its_own_are_refused_with_what_to_do() {
+    for origin in [SettingsOrigin::Tenant, SettingsOrigin::Operator] {
+        let settings = json!({
+            "region": "eu-central-1", "auth": access_key(), "ca": "-----BEGIN CERTIFICATE-----", "proxy": "http://proxy.example:3128",
+        });
+        let errors = wrong(&settings, origin);
+        assert_eq!(pointers(&errors), ["/ca", "/proxy"]);
+        assert!(errors.iter().all(|error| error.expected.contains("operator")), "{errors:?}");
+    }
+}
