@@ -26,7 +26,7 @@ def main(binary):
         program = [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", ROOT / "schemathesis.toml"),
             *("run", f"http://{gateway.address}/openapi.json"),
-            *("--checks", "all", "--max-examples", "200", "--seed", "1", "--no-color"),
+            *("--checks", "all", "--max-examples", "100", "--seed", "1", "--no-color"),
             *("--header", f"Authorization: Bearer {gateway.token}", "--header", f"Claviger-Tenant: {TENANT}"),
         ]
         # In the temporary folder: what it keeps there would make one run depend on another.
