@@ -89,7 +89,7 @@ pub enum BootError {
     Io { what: &'static str, kind: std::io::ErrorKind },
     #[error("a step of the start ended early")]
     Ended(#[from] tokio::task::JoinError),
-    #[error("the declared {what} `{name}` cannot be made: {} {}", failure.detail, places(failure))]
+    #[error("the declared {what} `{name}` cannot be made: {} {}", failure.detail, failure.hints().collect::<Vec<_>>().join("; "))]
     Declared {
         what: &'static str,
         name: String,
@@ -99,15 +99,6 @@ pub enum BootError {
     DeclaredSettings(#[from] declared::Unreadable),
     #[error("the store's node name is damaged")]
     Node,
-}
-
-/// Where a failure's mistakes are, and what belongs there.
-fn places(failure: &crate::broker::Failure) -> String {
-    let places = failure
-        .places
-        .iter()
-        .map(|place| format!("{}: expected {}", place.pointer, place.expected));
-    places.chain(failure.advice.map(str::to_owned)).collect::<Vec<_>>().join("; ")
 }
 
 /// How the gateway is started, beside its configuration.

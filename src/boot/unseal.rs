@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
 use claviger_provider::layers::PipelineConfig;
@@ -272,12 +272,7 @@ impl<'c> Unsealer<'c> {
     }
 
     fn cx(&self) -> OpContext {
-        OpContext {
-            request_id: "start".to_owned(),
-            tenant: TenantId::INSTALLATION,
-            actor: "system".to_owned(),
-            deadline: Instant::now() + self.patience,
-        }
+        OpContext::of_system("start", TenantId::INSTALLATION, self.patience)
     }
 
     fn malformed(&self) -> UnsealError {

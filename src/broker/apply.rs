@@ -42,7 +42,7 @@ pub enum DeclaredKind {
     Key,
 }
 
-/// One declared thing that is not as declared.
+/// One declared thing.
 #[derive(Debug)]
 pub struct Step {
     /// What it is.
@@ -51,17 +51,15 @@ pub struct Step {
     pub tenant: Option<String>,
     /// Its name.
     pub name: String,
-    /// What was found and, when it was carried out, mended: never `AsDeclared`.
+    /// What was found and, when it was carried out, mended.
     pub found: Result<Found, Failure>,
 }
 
 /// What was found of everything that is declared.
 #[derive(Debug, Default)]
 pub struct Steps {
-    /// What is not as declared, in the order of the declaration.
+    /// Each thing that there was time for: tenants, then connections, then keys.
     pub steps: Vec<Step>,
-    /// How many things are as declared.
-    pub as_declared: u32,
     /// How many things there was no time for: to be asked again.
     pub not_reached: u32,
 }
@@ -162,10 +160,6 @@ impl Walk {
     }
 
     fn note(&mut self, kind: DeclaredKind, tenant: Option<String>, name: String, found: Result<Found, Failure>) {
-        if let Ok(Found::AsDeclared) = found {
-            self.steps.as_declared += 1;
-            return;
-        }
         self.steps.steps.push(Step { kind, tenant, name, found });
     }
 }

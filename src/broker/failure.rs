@@ -167,6 +167,14 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// What follows the sentence where there is no body to hold it: each place with what
+    /// belongs there, then what to do.
+    pub fn hints(&self) -> impl Iterator<Item = String> {
+        let places = self.places.iter();
+        let places = places.map(|place| format!("{}: expected {}", place.pointer, place.expected));
+        places.chain(self.advice.map(str::to_owned))
+    }
+
     /// A failure with its sentence.
     pub fn new(code: Code, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self {

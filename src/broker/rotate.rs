@@ -1,7 +1,7 @@
 //! Rotate: a new primary version; the old ones still unwrap.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
 use futures::StreamExt;
@@ -118,12 +118,7 @@ impl Broker {
         if key.connection().view().severed {
             return Ok(());
         }
-        let cx = OpContext {
-            request_id: "rotation".to_owned(),
-            tenant,
-            actor: "system".to_owned(),
-            deadline: Instant::now() + PATIENCE,
-        };
+        let cx = OpContext::of_system("rotation", tenant, PATIENCE);
         let change = crate::store::Change::unannounced();
         if self.take_versions(&cx, &key, &change).await? {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");

@@ -9,7 +9,7 @@ use super::ask::Ask;
 use super::handler::json_reply;
 use super::reply::Reply;
 use crate::access::op;
-use crate::broker::{DeclaredKind, Failure, Found, Step, Steps};
+use crate::broker::{DeclaredKind, Failure, Found, Steps};
 
 /// What a declared thing is.
 #[derive(Serialize, ToSchema)]
@@ -69,18 +69,22 @@ pub struct StepsShown {
 
 /// The words of a plan, or of what was applied.
 fn shown(steps: Steps, applied: bool) -> StepsShown {
-    let step = |step: Step| {
+    let mut as_declared = 0;
+    let mut told = Vec::new();
+    for step in steps.steps {
         let (result, detail) = match (step.found, applied) {
+            (Ok(Found::AsDeclared), _) => {
+                as_declared += 1;
+                continue;
+            }
             (Ok(Found::Missing), false) => (StepResult::Missing, None),
             (Ok(Found::Missing), true) => (StepResult::Made, None),
             (Ok(Found::NewSecrets), false) => (StepResult::NewSecrets, None),
             (Ok(Found::NewSecrets), true) => (StepResult::SecretsReplaced, None),
             (Ok(Found::Differs(what)), _) => (StepResult::Differs, Some(what.to_owned())),
-            // The broker counts these and makes no step of them.
-            (Ok(Found::AsDeclared), _) => (StepResult::Differs, None),
             (Err(failure), _) => (StepResult::Failed, Some(reason(&failure))),
         };
-        StepShown {
+        told.push(StepShown {
             kind: match step.kind {
                 DeclaredKind::Tenant => DeclaredKindShown::Tenant,
                 DeclaredKind::Connection => DeclaredKindShown::Connection,
@@ -90,21 +94,18 @@ fn shown(steps: Steps, applied: bool) -> StepsShown {
             name: step.name,
             result,
             detail,
-        }
-    };
+        });
+    }
     StepsShown {
-        steps: steps.steps.into_iter().map(step).collect(),
-        as_declared: steps.as_declared,
+        steps: told,
+        as_declared,
         not_reached: steps.not_reached,
     }
 }
 
 fn reason(failure: &Failure) -> String {
-    let places = failure.places.iter();
-    let places = places.map(|place| format!("{}: expected {}", place.pointer, place.expected));
-    let parts = [format!("{}: {}", failure.code.as_str(), failure.detail)];
-    let parts = parts.into_iter().chain(places).chain(failure.advice.map(str::to_owned));
-    parts.collect::<Vec<_>>().join(" ")
+    let said = format!("{}: {}", failure.code.as_str(), failure.detail);
+    std::iter::once(said).chain(failure.hints()).collect::<Vec<_>>().join(" ")
 }
 
 #[utoipa::path(post, path = "/v1/declared/plan", operation_id = "planDeclared", tag = "service",

@@ -3,12 +3,10 @@
 
 use std::path::Path;
 
-use claviger_test_support::{Client, Gateway, Started, Tune};
+use claviger_test_support::{Client, Gateway, Tune};
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteLockingMode};
 use sqlx::{ConnectOptions, Connection};
-
-use crate::support::PATIENCE;
 
 /// Keeps everybody else out of the store until it is closed.
 async fn lock(data: &Path) -> SqliteConnection {
@@ -22,14 +20,6 @@ async fn lock(data: &Path) -> SqliteConnection {
         .await
         .unwrap();
     connection
-}
-
-async fn until_ready(started: &Started) {
-    let watcher = started.watcher();
-    let ready = async { while watcher.get("/readyz").await.status != 200 {} };
-    tokio::time::timeout(PATIENCE, ready)
-        .await
-        .unwrap_or_else(|_| panic!("{}", started.output()));
 }
 
 async fn alive_and_not_ready(watcher: &Client) {
@@ -69,7 +59,7 @@ async fn until_the_store_is_open_the_process_is_alive_not_ready_and_refuses_the_
     lock.close().await.unwrap();
 
     // The same connections are served once there is a gateway; what was refused was not done.
-    until_ready(&started).await;
+    started.until_ready().await;
     assert_eq!(operator.get("/v1/tenants").await.expect_status(200)["items"], json!([]));
     assert!(started.terminate());
 }
@@ -85,7 +75,7 @@ async fn with_a_listener_of_their_own_the_service_endpoints_are_there_from_the_s
         refused(&started.operator(), path).await;
     }
     lock.close().await.unwrap();
-    until_ready(&started).await;
+    started.until_ready().await;
     started.operator().get("/readyz").await.expect_problem(404, "not_found");
     started.operator().get("/v1/tenants").await.expect_status(200);
     assert!(started.terminate());

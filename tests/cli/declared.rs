@@ -200,9 +200,8 @@ fn command(bench: &Bench, started: &Started, arguments: &[&str]) -> (i32, String
         .env("CLAVIGER_ADDRESS", format!("http://{}", started.address()))
         .env("CLAVIGER_TOKEN_FILE", bench.gateway.token_file())
         .args(arguments);
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+    let ended = crate::support::ended(&mut command, b"");
+    (ended.code, ended.text() + &ended.err)
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@
     clippy::panic,
     reason = "a test stops where an expectation fails"
 )]
-#![allow(clippy::print_stderr, reason = "a known difference says what was seen")]
+#![allow(clippy::print_stderr, reason = "a test under load says what it counted")]
 
 mod bench;
 mod blob;
@@ -18,11 +18,11 @@ mod cases;
 mod cutoff;
 mod entries;
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use bench::Bench;
+use claviger_testkit::battery::known::{Known, expect};
 use entries::{ENTRIES, Entry};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -69,26 +69,11 @@ fn trial(entry: &'static Entry, module: &str, case: &Case) -> Trial {
     let (name, _, run) = *case;
     let path = format!("{module}::{name}");
     let difference = entry.differences.iter().find(|difference| difference.case == path);
-    let test = move || {
-        let outcome = catch_unwind(AssertUnwindSafe(|| run_case(entry, run)));
-        match (outcome, difference) {
-            (Ok(()), None) => Ok(()),
-            (Err(panic), None) => Err(Failed::from(words(panic.as_ref()))),
-            (Ok(()), Some(difference)) => Err(Failed::from(format!(
-                "a known difference no longer occurs, so it is to be taken from the table: {}",
-                difference.reason
-            ))),
-            (Err(panic), Some(difference)) => {
-                let said = words(panic.as_ref());
-                if said.contains(difference.says) {
-                    eprintln!("known difference: {}", difference.reason);
-                    Ok(())
-                } else {
-                    Err(Failed::from(format!("not the known difference ({}): {said}", difference.reason)))
-                }
-            }
-        }
-    };
+    let known = difference.map(|difference| Known {
+        says: difference.says,
+        reason: difference.reason,
+    });
+    let test = move || expect(known, AssertUnwindSafe(|| run_case(entry, run))).map_err(Failed::from);
     Trial::test(format!("{}::{path}", entry.name), test).with_ignored_flag((entry.absent)().is_some())
 }
 
@@ -106,12 +91,4 @@ fn run_case(entry: &'static Entry, run: fn(Bench) -> Boxed) {
             let bench = Bench::start(entry).await;
             run(bench).await;
         });
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-        .unwrap_or_else(|| "a panic without words".to_owned())
 }

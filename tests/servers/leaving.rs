@@ -218,8 +218,8 @@ const AZURE: &str = "CLAVIGER_TEST_FAKE_AZURE_ADDRESS";
 const AZURE_CA: &str = "CLAVIGER_TEST_FAKE_AZURE_CA";
 const AZURE_PYTHON: &str = "CLAVIGER_TEST_AZURE_PYTHON";
 const AZURE_NEEDS: &[&str] = &[AZURE, AZURE_CA, AZURE_PYTHON, PYTHON];
-const DIRECTORY: &str = "11111111-2222-3333-4444-555555555555";
-const APPLICATION: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+pub const DIRECTORY: &str = "11111111-2222-3333-4444-555555555555";
+pub const APPLICATION: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
 
 /// Its Managed HSM is the same port by another name.
 fn azure_hsm() -> String {
@@ -266,7 +266,8 @@ const AWSCLI: &str = "CLAVIGER_TEST_AWSCLI";
 /// Of nobody: the stand-ins look at no signature.
 const ACCESS_KEY: [&str; 2] = ["AKIAIOSFODNN7EXAMPLE", "secret"];
 
-fn aws_settings() -> Value {
+/// Of nobody in one region.
+pub fn aws_settings() -> Value {
     let key = json!({"access_key_id": ACCESS_KEY[0], "secret_access_key": ACCESS_KEY[1]});
     json!({"region": "eu-central-1", "auth": {"static": key}})
 }

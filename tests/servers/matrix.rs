@@ -11,6 +11,7 @@ use claviger_test_support::{Tune, records_of};
 use serde_json::{Value, json};
 
 use crate::Case;
+use crate::leaving::{APPLICATION, DIRECTORY, aws_settings};
 use crate::openbao::Server;
 use crate::world::{World, variable};
 
@@ -62,10 +63,7 @@ async fn matrix() {
         }
     }
     let world = World::new(tune).await;
-    let application = json!({
-        "directory": "11111111-2222-3333-4444-555555555555", "client_id": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "secret": "any",
-    });
-    let access_key = json!({"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"});
+    let application = json!({"directory": DIRECTORY, "client_id": APPLICATION, "secret": "any"});
     let end = |name, spec, settings, journal| End {
         name,
         spec,
@@ -74,12 +72,7 @@ async fn matrix() {
     };
     let ends = [
         end("local", "aes-256", json!({}), None),
-        end(
-            "aws",
-            "aes-256",
-            json!({"region": "eu-central-1", "auth": {"static": access_key}}),
-            None,
-        ),
+        end("aws", "aes-256", aws_settings(), None),
         end(
             "vault",
             "aes-256",

@@ -141,17 +141,6 @@ async fn opens(started: &Started, blob: &serde_json::Value) {
     started.tenant("acme").post("/v1/unwrap", blob).await.expect_status(200);
 }
 
-async fn until_ready(started: &Started) {
-    let watcher = started.watcher();
-    let ready = async {
-        while watcher.get("/readyz").await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = tokio::time::timeout(PATIENCE, ready).await;
-    waited.unwrap_or_else(|_| panic!("not ready:\n{}", started.output()));
-}
-
 async fn waits_for_the_root_key(started: &Started) {
     let watcher = started.watcher();
     assert_eq!(watcher.get("/healthz").await.expect_status(200), json!({"alive": true}));
@@ -224,7 +213,7 @@ async fn waits() {
     waits_for_the_root_key(&started).await;
     // A token that may takes effect without a restart.
     bench.give(&bench.limited(&["decrypt"]));
-    until_ready(&started).await;
+    started.until_ready().await;
     assert_eq!(started.operator().get("/v1/tenants").await.expect_status(200)["items"], json!([]));
     assert!(started.terminate());
 }

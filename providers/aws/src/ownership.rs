@@ -91,8 +91,7 @@ impl AwsProvider {
         let unproven = |advice| Err(fault(ErrorKind::InvalidInput, doing).advice(advice));
         match (self.proof, key.spec) {
             (Proof::Credential, _) => {}
-            // The operator's own key, named in the configuration: there is no tenant to prove it.
-            (Proof::KeyPolicy, _) if cx.tenant == TenantId::INSTALLATION => {}
+            (Proof::KeyPolicy, _) if cx.claimant().is_none() => {}
             (Proof::KeyPolicy, KeySpec::Rsa3072 | KeySpec::Rsa4096) => {
                 return unproven(
                     "The connection's identity is shared by tenants, and RSA keys take no encryption context that could name the tenant. Use a \

@@ -2,7 +2,7 @@
 
 use aws_credential_types::Credentials;
 use claviger_provider::egress::Destination;
-use claviger_provider::{Fields, ParsedSettings, Secret, SettingsError, SettingsOrigin};
+use claviger_provider::{Fields, ParsedSettings, Secret, SettingsError, SettingsOrigin, only};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -91,17 +91,6 @@ fn endpoint(text: &str) -> Result<String, String> {
     Ok(destination.as_str().to_owned())
 }
 
-/// The one of its members that a way to sign has.
-fn only<T>(mut given: Vec<T>, pointer: &str, expected: &str, wrong: &mut Vec<SettingsError>) -> Option<T> {
-    match (given.pop(), given.is_empty()) {
-        (Some(only), true) => Some(only),
-        (Some(_) | None, _) => {
-            wrong.push(SettingsError::at(pointer, expected));
-            None
-        }
-    }
-}
-
 /// The identities among the members of an object; `None` within for one that is wrong.
 fn bases(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Vec<Option<(Base, Secrets)>> {
     let mut given = Vec::from_iter(fields.object("static", access_key));
@@ -131,17 +120,8 @@ fn auth(value: Value, origin: SettingsOrigin, wrong: &mut Vec<SettingsError>) ->
 
 fn assume_role(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Option<(Auth, Secrets)> {
     let role_arn = role_of(fields);
-    let given = match fields.has("base") {
-        true => fields.object("base", |base| bases(base, origin)).unwrap_or_default(),
-        false => {
-            fields.take("base");
-            Vec::new()
-        }
-    };
-    if given.len() != 1 {
-        fields.report("base", BASE);
-    }
-    let (base, secrets) = given.into_iter().next().flatten()?;
+    let base = fields.one_of("base", BASE, |base| bases(base, origin));
+    let (base, secrets) = base?;
     Some((Auth::AssumeRole { role_arn: role_arn?, base }, secrets))
 }
 
@@ -180,10 +160,7 @@ fn profile(fields: &mut Fields<'_>) -> Option<(Base, Secrets)> {
 fn web_identity(fields: &mut Fields<'_>) -> Option<(Base, Secrets)> {
     let role_arn = role_of(fields);
     let expected = "the absolute path of a file with the token";
-    let token_file = fields.required("token_file", expected, |text| {
-        let fits = text.starts_with('/') && text.len() <= 1024 && !text.contains('\0');
-        fits.then_some(text).ok_or_else(|| expected.to_owned())
-    });
+    let token_file = fields.file("token_file", expected);
     Some((
         Base::WebIdentity {
             role_arn: role_arn?,
@@ -225,9 +202,7 @@ pub(crate) fn parse(text: &str, origin: SettingsOrigin, own_endpoints: bool) -> 
         }
     };
     for (name, instead) in [("ca", CA), ("proxy", PROXY)] {
-        if fields.take(name).is_some() {
-            fields.report(name, instead);
-        }
+        fields.refuse(name, instead);
     }
     if fips && (own_endpoints || kms.is_some() || sts.is_some()) {
         fields.report(

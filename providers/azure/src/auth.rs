@@ -1,12 +1,12 @@
 //! Whom a connection's calls are made as: the forms of the setting `auth`, and their secrets.
 
 use claviger_provider::egress::ClientCertificate;
-use claviger_provider::{Fields, Secret, SettingsError, SettingsOrigin};
+use claviger_provider::{Fields, Secret, SettingsError, SettingsOrigin, only_member};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::factory::Installation;
-use crate::settings::reserve_files;
+use crate::settings::FILES;
 
 /// The longest certificate with its chain, and the longest other secret, in bytes.
 const MAX_CHAIN: usize = 32 * 1024;
@@ -126,15 +126,9 @@ fn client_id(fields: &mut Fields<'_>) -> Option<String> {
     fields.required("client_id", expected, |text| uuid(&text).ok_or_else(|| expected.to_owned()))
 }
 
-/// What stands in a header or a form: printable ASCII without spaces.
 fn one(fields: &mut Fields<'_>, name: &'static str, expected: &'static str) -> Option<Secrets> {
-    let secret = fields.secret(name, expected, MAX_SECRET, u8::is_ascii_graphic)?;
+    let secret = fields.secret_word(name, expected, MAX_SECRET)?;
     Some(vec![(name.to_owned(), secret)])
-}
-
-/// A byte of PEM text.
-fn text_byte(byte: &u8) -> bool {
-    byte.is_ascii_graphic() || byte.is_ascii_whitespace()
 }
 
 fn token(fields: &mut Fields<'_>) -> Option<Secrets> {
@@ -150,9 +144,9 @@ fn secret(fields: &mut Fields<'_>) -> Option<Secrets> {
 }
 
 fn pair(fields: &mut Fields<'_>) -> Option<Secrets> {
-    let certificate = fields.secret(CERTIFICATE, PAIR, MAX_CHAIN, text_byte);
+    let certificate = fields.secret_pem(CERTIFICATE, PAIR, MAX_CHAIN);
     let expected = "the certificate's private RSA key as PEM text, not encrypted";
-    let key = fields.secret(KEY, expected, MAX_SECRET, text_byte);
+    let key = fields.secret_pem(KEY, expected, MAX_SECRET);
     let (certificate, key) = certificate.zip(key)?;
     let belong = ClientCertificate::from_pem(certificate.expose(), key.expose()).is_some();
     if !belong || crate::assertion::Signer::from_pem(&certificate, &key).is_none() {
@@ -167,11 +161,7 @@ fn workload(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Option<(Auth, Se
     let (token_file, secrets) = match (origin, fields.has("token_file")) {
         (SettingsOrigin::Operator, true) => {
             let expected = "the absolute path of a file with the token, without `token`";
-            let file = fields.required("token_file", expected, |text| {
-                let fits = text.starts_with('/') && text.len() <= 1024 && !text.contains('\0');
-                fits.then_some(text).ok_or_else(|| expected.to_owned())
-            });
-            (Some(file?), Vec::new())
+            (Some(fields.file("token_file", expected)?), Vec::new())
         }
         (SettingsOrigin::Operator | SettingsOrigin::Tenant, _) => (None, token(fields)?),
     };
@@ -191,11 +181,7 @@ pub(crate) fn parse(
     wrong: &mut Vec<SettingsError>,
 ) -> Option<(Auth, Secrets)> {
     let pointer = "/auth";
-    let mut only = match value {
-        Value::Object(members) if members.len() == 1 => members.into_iter(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => Map::new().into_iter(),
-    };
-    let Some((name, inner)) = only.next() else {
+    let Some((name, inner)) = only_member(value) else {
         wrong.push(SettingsError::at(pointer, FORMS));
         return None;
     };
@@ -251,7 +237,7 @@ pub(crate) fn parse(
             }
         }
     };
-    reserve_files(&mut fields);
+    fields.reserve_files(&FILES);
     fields.finish();
     read
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use claviger_provider::egress::{Authorities, Client, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::{
     BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
-    SettingsError, SettingsOrigin, Wrapped,
+    SettingsError, SettingsOrigin, Wrapped, take_secret,
 };
 use ipnet::{IpNet, Ipv4Net};
 
@@ -181,11 +181,7 @@ impl AzureFactory {
     fn source(&self, auth: &Auth, secrets: Vec<(String, Secret)>) -> Result<Source, Error> {
         let mut secrets = secrets;
         let mut secret = |wanted: &str| {
-            let found = secrets
-                .iter()
-                .position(|(name, _)| name == wanted)
-                .map(|at| secrets.swap_remove(at).1);
-            found.ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
+            take_secret(&mut secrets, wanted).ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
         };
         Ok(match auth.clone() {
             Auth::Static {} => Source::Static(secret(TOKEN)?),

@@ -158,9 +158,10 @@ impl AzureProvider {
         };
         // Whether there is no tag, or another tenant's, is nobody's business; nor is anything else of
         // the key before.
-        // The installation's own key, named in the operator's configuration, is no tenant's to prove.
         let tagged = told.tags.as_ref().and_then(|tags| tags.get(TENANT_TAG));
-        if cx.tenant != TenantId::INSTALLATION && tagged.map(String::as_str) != Some(cx.tenant.to_string().as_str()) {
+        if let Some(tenant) = cx.claimant()
+            && tagged.map(String::as_str) != Some(tenant.to_string().as_str())
+        {
             return Err(unproven());
         }
         let key = Key::of(told, &self.vault, &name, self.aes)?;

@@ -112,37 +112,7 @@ async fn canary(provider: &AzureProvider, kek: &Kek) -> Result<RightReport, Erro
             }
         }
     };
-    let report = |finding, advice| RightReport {
-        operation: "canary",
-        finding,
-        how: format!("random bytes wrapped and unwrapped with {}", kek.key.id),
-        advice,
-    };
-    let Err(error) = tried.await else {
-        return Ok(report(Finding::Granted, None));
-    };
-    match error.kind {
-        ErrorKind::InvalidInput
-        | ErrorKind::KeyNotFound
-        | ErrorKind::KeyState
-        | ErrorKind::CiphertextRejected
-        | ErrorKind::ProviderDenied
-        | ErrorKind::Misconfigured => {
-            let told = error.advice.map_or_else(|| error.to_string(), str::to_owned);
-            Ok(report(Finding::Denied, Some(told)))
-        }
-        // These say nothing about the key.
-        ErrorKind::Conflict
-        | ErrorKind::TooLarge
-        | ErrorKind::RateLimited
-        | ErrorKind::ExternalDenied
-        | ErrorKind::UpstreamUnavailable
-        | ErrorKind::CircuitOpen
-        | ErrorKind::UpstreamProtocol
-        | ErrorKind::UpstreamTimeout
-        | ErrorKind::Unsupported
-        | ErrorKind::Internal => Err(error),
-    }
+    RightReport::canary(kek, tried.await)
 }
 
 /// Says so when a key has lost the tag that shows whose it is: it could not be adopted again.

@@ -1,6 +1,6 @@
 //! What a connection is told: the vault, how its keys wrap, and whom its calls are made as.
 
-use claviger_provider::egress::{Authorities, Destination, Egress};
+use claviger_provider::egress::{self, Destination, Egress};
 use claviger_provider::{Fields, ParsedSettings, SettingsError, SettingsOrigin};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,9 +9,6 @@ use crate::auth::{self, Auth, FORMS, Secrets};
 use crate::cloud::Service;
 use crate::factory::Installation;
 use crate::names::Vault;
-
-/// The longest list of authorities, in bytes.
-const MAX_CA: usize = 32 * 1024;
 
 /// How a key of the specification `aes-256` wraps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -63,21 +60,13 @@ pub(crate) struct Settings {
 }
 
 /// Settings that would name a file, and what holds the file's content instead.
-const FILES: [(&str, &str); 5] = [
+pub(crate) const FILES: [(&str, &str); 5] = [
     ("secret_file", "secret"),
     ("token_file", "token"),
     ("certificate_file", "certificate"),
     ("key_file", "key"),
     ("ca_file", "ca"),
 ];
-
-/// Reports those among the members of an object.
-pub(crate) fn reserve_files(fields: &mut Fields<'_>) {
-    for (file, content) in FILES {
-        let instead = format!("nothing: only the operator's configuration may name a file; give its content as {content}");
-        fields.reserve(file, &instead);
-    }
-}
 
 fn normal(destination: &Destination) -> String {
     destination.as_str().to_owned()
@@ -114,15 +103,8 @@ pub(crate) fn parse(
     if hsm && service == Some(Service::ManagedHsm) {
         fields.report("hsm", "nothing: all keys of a Managed HSM are made in it");
     }
-    let proxy = fields.optional("proxy", "an address such as \"http://proxy.example:3128\"", |text| {
-        egress.proxy(&text).map(|proxy| normal(&proxy)).map_err(|error| error.to_string())
-    });
-    let expected = "one or more certificates as PEM text, without any key, at most 32 KiB";
-    let ca = fields.optional("ca", expected, |text| {
-        // It is shown to whoever may read the connection.
-        let fits = text.len() <= MAX_CA && !text.contains("PRIVATE KEY") && Authorities::from_pem(&text).is_some();
-        fits.then_some(text).ok_or_else(|| expected.to_owned())
-    });
+    let proxy = egress.proxy_setting(&mut fields);
+    let ca = egress::authorities_setting(&mut fields);
     let login = match fields.take("auth") {
         Some(value) => auth::parse(value, origin, installation, fields.wrong()),
         None => {
@@ -130,7 +112,7 @@ pub(crate) fn parse(
             None
         }
     };
-    reserve_files(&mut fields);
+    fields.reserve_files(&FILES);
     fields.finish();
     let (true, Some(vault), Some((auth, secrets))) = (wrong.is_empty(), vault, login) else {
         return Err(wrong);

@@ -105,3 +105,9 @@ pub trait Factory: Send + Sync + 'static {
         Vec::new()
     }
 }
+
+/// Takes a secret out of those of a connection; `None` when it is not among them.
+pub fn take_secret(secrets: &mut Vec<(String, Secret)>, wanted: &str) -> Option<Secret> {
+    let at = secrets.iter().position(|(name, _)| name == wanted)?;
+    Some(secrets.swap_remove(at).1)
+}

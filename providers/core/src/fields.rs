@@ -76,6 +76,40 @@ impl<'e> Fields<'e> {
         there
     }
 
+    /// Reports a member that is known and has no place here, and what to do instead.
+    pub fn refuse(&mut self, name: &'static str, instead: &str) {
+        if self.take(name).is_some() {
+            self.report(name, instead);
+        }
+    }
+
+    /// Reports members that would name a file, for who may not name one: each with the member
+    /// that holds the file's content instead.
+    pub fn reserve_files(&mut self, files: &[(&'static str, &str)]) {
+        for (file, content) in files {
+            let instead = format!("nothing: only the operator's configuration may name a file; give its content as {content}");
+            self.reserve(file, &instead);
+        }
+    }
+
+    /// The absolute path of a file of the operator's, at most 1,024 bytes.
+    pub fn file(&mut self, name: &'static str, expected: &'static str) -> Option<String> {
+        self.required(name, expected, |text| {
+            let fits = text.starts_with('/') && text.len() <= 1024 && !text.contains('\0');
+            fits.then_some(text).ok_or_else(|| expected.to_owned())
+        })
+    }
+
+    /// A member that is an object with exactly one of the alternatives that `read` finds in
+    /// it; `None` within `read`'s list for one that is wrong, which it has reported.
+    pub fn one_of<T>(&mut self, name: &'static str, expected: &str, read: impl FnOnce(&mut Fields<'_>) -> Vec<Option<T>>) -> Option<T> {
+        let given = self.object(name, read).unwrap_or_default();
+        if given.len() != 1 {
+            self.report(name, expected);
+        }
+        given.into_iter().next().flatten()
+    }
+
     /// A text that `check` accepts or says what it expects instead; `None` when it is absent
     /// or wrong.
     pub fn optional<T>(&mut self, name: &'static str, expected: &str, check: impl FnOnce(String) -> Result<T, String>) -> Option<T> {
@@ -125,11 +159,42 @@ impl<'e> Fields<'e> {
         })
     }
 
+    /// A secret of 1 to `max` bytes that stands in a header or a form: printable ASCII without
+    /// spaces.
+    pub fn secret_word(&mut self, name: &'static str, expected: &'static str, max: usize) -> Option<Secret> {
+        self.secret(name, expected, max, u8::is_ascii_graphic)
+    }
+
+    /// A secret of 1 to `max` bytes of PEM text (RFC 7468).
+    pub fn secret_pem(&mut self, name: &'static str, expected: &'static str, max: usize) -> Option<Secret> {
+        self.secret(name, expected, max, |byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
+    }
+
     /// Ends the reading.
     pub fn finish(self) {
         if !self.members.is_empty() {
             let expected = format!("no members but {}", self.known.join(", "));
             self.wrong.push(SettingsError::at(self.pointer, expected));
         }
+    }
+}
+
+/// The only one of the alternatives that were found in an object; another number of them is
+/// reported at `pointer`.
+pub fn only<T>(mut given: Vec<T>, pointer: &str, expected: &str, wrong: &mut Vec<SettingsError>) -> Option<T> {
+    match (given.pop(), given.is_empty()) {
+        (Some(only), true) => Some(only),
+        (Some(_) | None, _) => {
+            wrong.push(SettingsError::at(pointer, expected));
+            None
+        }
+    }
+}
+
+/// The one member of an object that has exactly one; `None` for everything else.
+pub fn only_member(value: Value) -> Option<(String, Value)> {
+    match value {
+        Value::Object(members) if members.len() == 1 => members.into_iter().next(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }

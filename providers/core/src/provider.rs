@@ -21,6 +21,22 @@ pub struct OpContext {
 }
 
 impl OpContext {
+    /// For what the gateway does by itself, without a request: `what` stands for its id.
+    pub fn of_system(what: &str, tenant: TenantId, patience: Duration) -> Self {
+        Self {
+            request_id: what.to_owned(),
+            tenant,
+            actor: "system".to_owned(),
+            deadline: Instant::now() + patience,
+        }
+    }
+
+    /// The tenant who has to prove that a key is theirs before it is adopted; `None` for the
+    /// installation's own key, which the operator's configuration names.
+    pub fn claimant(&self) -> Option<TenantId> {
+        Some(self.tenant).filter(|tenant| *tenant != TenantId::INSTALLATION)
+    }
+
     /// The time that is left, zero when it is over. Measured on the runtime's clock, which
     /// is the system's monotonic one unless a test has paused it.
     pub fn remaining(&self) -> Duration {
@@ -216,6 +232,47 @@ pub struct RightReport {
     pub how: String,
     /// What to grant or take away at the provider, if anything.
     pub advice: Option<String>,
+}
+
+impl RightReport {
+    /// What a canary through a key tells: random bytes that were wrapped and unwrapped with it,
+    /// or what kept them from it.
+    ///
+    /// # Errors
+    /// Those that say nothing about the key, as they are.
+    pub fn canary(kek: &Kek, tried: Result<(), Error>) -> Result<Self, Error> {
+        let report = |finding, advice| Self {
+            operation: "canary",
+            finding,
+            how: format!("random bytes wrapped and unwrapped with {}", kek.key.id),
+            advice,
+        };
+        let Err(error) = tried else {
+            return Ok(report(Finding::Granted, None));
+        };
+        match error.kind {
+            ErrorKind::InvalidInput
+            | ErrorKind::KeyNotFound
+            | ErrorKind::KeyState
+            | ErrorKind::CiphertextRejected
+            | ErrorKind::ProviderDenied
+            | ErrorKind::Misconfigured => {
+                let told = error.advice.map_or_else(|| error.to_string(), str::to_owned);
+                Ok(report(Finding::Denied, Some(told)))
+            }
+            // These say nothing about the key.
+            ErrorKind::Conflict
+            | ErrorKind::TooLarge
+            | ErrorKind::RateLimited
+            | ErrorKind::ExternalDenied
+            | ErrorKind::UpstreamUnavailable
+            | ErrorKind::CircuitOpen
+            | ErrorKind::UpstreamProtocol
+            | ErrorKind::UpstreamTimeout
+            | ErrorKind::Unsupported
+            | ErrorKind::Internal => Err(error),
+        }
+    }
 }
 
 /// Whether a right is there.

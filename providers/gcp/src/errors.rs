@@ -122,10 +122,10 @@ impl Failed {
         }
     }
 
-    /// The service's own code, if it told one.
-    pub(crate) fn code(&self) -> Option<Code> {
+    /// What the service told, if it was the service that refused.
+    fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Self::Refused(refusal) => Some(refusal.code),
+            Self::Refused(refusal) => Some(refusal),
             Self::Foreign(_)
             | Self::NoIdentity(_)
             | Self::Unsourced(_)
@@ -136,6 +136,11 @@ impl Failed {
             | Self::Corrupt(_)
             | Self::Unmade(_) => None,
         }
+    }
+
+    /// The service's own code, if it told one.
+    pub(crate) fn code(&self) -> Option<Code> {
+        self.refusal().map(|refusal| refusal.code)
     }
 
     /// Whether the token was not accepted: what another one may mend.
@@ -150,20 +155,9 @@ impl Failed {
 
     /// Whether the service says that something forbids the call, and not that it is the key's state.
     pub(crate) fn unexplained(&self) -> bool {
-        match self {
-            Self::Refused(refusal) => {
-                refusal.code == Code::FailedPrecondition && !refusal.reasons.iter().any(|reason| of_reason(reason).is_some())
-            }
-            Self::Foreign(_)
-            | Self::NoIdentity(_)
-            | Self::Unsourced(_)
-            | Self::Unsent(_)
-            | Self::Timeout
-            | Self::Unreachable(_)
-            | Self::Nonsense(_)
-            | Self::Corrupt(_)
-            | Self::Unmade(_) => false,
-        }
+        self.refusal().is_some_and(|refusal| {
+            refusal.code == Code::FailedPrecondition && !refusal.reasons.iter().any(|reason| of_reason(reason).is_some())
+        })
     }
 
     /// As an adapter's error; `doing` says what was being done.

@@ -86,8 +86,7 @@ impl Key {
     /// # Errors
     /// `InvalidInput` where it is missing or another tenant's: which of the two is not told.
     pub(crate) fn belongs_to(&self, tenant: TenantId) -> Result<(), Error> {
-        // The installation's own key, named in the operator's configuration, is no tenant's to prove.
-        if tenant == TenantId::INSTALLATION || self.tenant.as_deref() == Some(tenant.to_string().as_str()) {
+        if self.tenant.as_deref() == Some(tenant.to_string().as_str()) {
             return Ok(());
         }
         Err(fault(ErrorKind::InvalidInput, "prove whose key it is").advice(

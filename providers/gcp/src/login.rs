@@ -1,6 +1,6 @@
 //! Whom a connection's calls are made as: what is shown of it, and its secrets.
 
-use claviger_provider::{Fields, Secret, SettingsError, SettingsOrigin};
+use claviger_provider::{Fields, Secret, SettingsError, SettingsOrigin, only};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -61,17 +61,6 @@ const URLS: [(&str, &str); 4] = [
     ("client_x509_cert_url", "https://www.googleapis.com/robot/v1/metadata/x509/"),
 ];
 
-/// The one of its members that a way to log in has.
-fn only<T>(mut given: Vec<T>, pointer: &str, expected: &str, wrong: &mut Vec<SettingsError>) -> Option<T> {
-    match (given.pop(), given.is_empty()) {
-        (Some(only), true) => Some(only),
-        (Some(_) | None, _) => {
-            wrong.push(SettingsError::at(pointer, expected));
-            None
-        }
-    }
-}
-
 /// The identities among the members of an object; `None` within for one that is wrong.
 fn bases(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Vec<Option<(Base, Secrets)>> {
     let mut given = Vec::new();
@@ -106,17 +95,8 @@ fn impersonate(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Option<(Auth,
     let account = fields.required("service_account", expected, |text| {
         service_account(&text).then_some(text).ok_or_else(|| expected.to_owned())
     });
-    let given = match fields.has("base") {
-        true => fields.object("base", |base| bases(base, origin)).unwrap_or_default(),
-        false => {
-            fields.take("base");
-            Vec::new()
-        }
-    };
-    if given.len() != 1 {
-        fields.report("base", BASE);
-    }
-    let (base, secrets) = given.into_iter().next().flatten()?;
+    let base = fields.one_of("base", BASE, |base| bases(base, origin));
+    let (base, secrets) = base?;
     Some((
         Auth::Impersonate {
             service_account: account?,
@@ -166,10 +146,7 @@ fn workload_identity(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Option<
         return Some((base, secrets?));
     }
     let expected = "the absolute path of a file with the token";
-    let token_file = fields.required("token_file", expected, |text| {
-        let fits = text.starts_with('/') && text.len() <= 1024 && !text.contains('\0');
-        fits.then_some(text).ok_or_else(|| expected.to_owned())
-    });
+    let token_file = fields.file("token_file", expected);
     let base = Base::WorkloadIdentity {
         audience: audience?,
         token_file: Some(token_file?),

@@ -94,9 +94,7 @@ pub(crate) fn parse(text: &str, origin: SettingsOrigin) -> Result<ParsedSettings
     });
     let hsm_random = fields.switch("hsm_random");
     for (name, instead) in [("ca", CA), ("proxy", PROXY)] {
-        if fields.take(name).is_some() {
-            fields.report(name, instead);
-        }
+        fields.refuse(name, instead);
     }
     let kms = endpoint(&mut fields, origin, "endpoint");
     let sts = endpoint(&mut fields, origin, "sts_endpoint");

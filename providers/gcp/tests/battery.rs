@@ -6,7 +6,6 @@
     clippy::panic,
     reason = "a test stops where an expectation fails"
 )]
-#![allow(clippy::print_stderr, reason = "a known difference says what was seen")]
 
 #[path = "battery/differences.rs"]
 mod differences;
@@ -19,12 +18,12 @@ mod server;
 #[path = "battery/tokens.rs"]
 mod tokens;
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use claviger_provider::{KeySpec, Provider};
+use claviger_testkit::battery::known::{Known, expect};
 use claviger_testkit::battery::{Case, Factory, cases};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -93,30 +92,10 @@ fn of_battery(spec: KeySpec, case: Case) -> Trial {
             }
         });
     };
-    let test = move || match (catch_unwind(AssertUnwindSafe(run)), known) {
-        (Ok(()), None) => Ok(()),
-        (Err(panic), None) => Err(Failed::from(words(panic.as_ref()))),
-        (Ok(()), Some(known)) => Err(Failed::from(format!(
-            "a known difference no longer occurs, so it is to be taken from the table: {}",
-            known.reason
-        ))),
-        (Err(panic), Some(known)) => {
-            let said = words(panic.as_ref());
-            if said.contains(known.says) {
-                eprintln!("known difference: {}", known.reason);
-                Ok(())
-            } else {
-                Err(Failed::from(format!("not the known difference ({}): {said}", known.reason)))
-            }
-        }
-    };
+    let known = known.map(|known| Known {
+        says: known.says,
+        reason: known.reason,
+    });
+    let test = move || expect(known, AssertUnwindSafe(run)).map_err(Failed::from);
     Trial::test(format!("{}::{}", spec.as_str(), case.name), test)
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-        .unwrap_or_else(|| "a panic without words".to_owned())
 }

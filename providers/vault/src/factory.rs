@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use claviger_provider::egress::{Authorities, ClientCertificate, Egress, Options};
 use claviger_provider::{
     BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
-    SettingsError, SettingsOrigin, Wrapped,
+    SettingsError, SettingsOrigin, Wrapped, take_secret,
 };
 
 use crate::api::{Api, Token};
@@ -46,11 +46,7 @@ impl VaultFactory {
         let (settings, place) = kept(settings).ok_or_else(unusable)?;
         let mut secrets = secrets;
         let mut secret = |wanted: &str| {
-            let found = secrets
-                .iter()
-                .position(|(name, _)| name == wanted)
-                .map(|at| secrets.swap_remove(at).1);
-            found.ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
+            take_secret(&mut secrets, wanted).ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
         };
         let mount = |text: &str| Path::parse(text).ok_or_else(unusable);
         let mut identity = None;

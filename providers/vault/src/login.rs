@@ -1,11 +1,11 @@
 //! How a connection logs in: what is shown of it, and its secrets.
 
 use claviger_provider::egress::ClientCertificate;
-use claviger_provider::{Fields, Secret, SettingsError};
+use claviger_provider::{Fields, Secret, SettingsError, only_member};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::settings::{mount, reserve_files};
+use crate::settings::{FILES, mount};
 
 /// The longest secret, in bytes.
 const MAX_SECRET: usize = 8192;
@@ -109,8 +109,8 @@ impl Method {
             Self::Approle => one(fields, "secret_id", "a secret id of the role (not a wrapping token)"),
             Self::Jwt | Self::Kubernetes => one(fields, "jwt", "a JWT"),
             Self::Cert => {
-                let certificate = fields.secret("certificate", CERTIFICATE, MAX_CHAIN, text_byte);
-                let key = fields.secret("key", KEY, MAX_SECRET, text_byte);
+                let certificate = fields.secret_pem("certificate", CERTIFICATE, MAX_CHAIN);
+                let key = fields.secret_pem("key", KEY, MAX_SECRET);
                 let (certificate, key) = certificate.zip(key)?;
                 if ClientCertificate::from_pem(certificate.expose(), key.expose()).is_none() {
                     fields.report("certificate", CERTIFICATE);
@@ -126,32 +126,22 @@ const ROLE: &str = "the role's name";
 const CERTIFICATE: &str = "a client certificate as PEM text, followed by its chain, whose private key `key` holds";
 const KEY: &str = "the certificate's private key as PEM text, not encrypted";
 
-/// What stands in a header or a login: printable ASCII without spaces.
 fn one(fields: &mut Fields<'_>, name: &'static str, expected: &'static str) -> Option<Secrets> {
-    let secret = fields.secret(name, expected, MAX_SECRET, u8::is_ascii_graphic)?;
+    let secret = fields.secret_word(name, expected, MAX_SECRET)?;
     Some(vec![(name.to_owned(), secret)])
-}
-
-/// A byte of PEM text.
-fn text_byte(byte: &u8) -> bool {
-    byte.is_ascii_graphic() || byte.is_ascii_whitespace()
 }
 
 /// Reads the setting `auth`.
 pub(crate) fn parse(value: Value, wrong: &mut Vec<SettingsError>) -> Option<(Auth, Secrets)> {
     let pointer = "/auth".to_owned();
-    let mut only = match value {
-        Value::Object(members) if members.len() == 1 => members.into_iter(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => Map::new().into_iter(),
-    };
-    let Some((name, inner)) = only.next() else {
+    let Some((name, inner)) = only_member(value) else {
         wrong.push(SettingsError::at(pointer, FORMS));
         return None;
     };
     let Some(method) = Method::named(&name) else {
         let before = wrong.len();
         let mut fields = Fields::of(Map::from_iter([(name, inner)]).into(), pointer.as_str(), wrong)?;
-        reserve_files(&mut fields);
+        fields.reserve_files(&FILES);
         if wrong.len() == before {
             wrong.push(SettingsError::at(pointer, FORMS));
         }
@@ -163,7 +153,7 @@ pub(crate) fn parse(value: Value, wrong: &mut Vec<SettingsError>) -> Option<(Aut
         Method::Approle | Method::Jwt | Method::Kubernetes | Method::Cert => Fields::of(inner, format!("{pointer}/{name}"), wrong)?,
     };
     let (shown, secrets) = (method.shown(&mut fields), method.secrets(&mut fields));
-    reserve_files(&mut fields);
+    fields.reserve_files(&FILES);
     fields.finish();
     shown.zip(secrets)
 }

@@ -103,37 +103,7 @@ async fn canary(provider: &VaultProvider, cx: &OpContext, kek: &Kek) -> Result<R
             Err(fault(ErrorKind::UpstreamProtocol, "another key came back"))
         }
     };
-    let report = |finding, advice| RightReport {
-        operation: "canary",
-        finding,
-        how: format!("random bytes wrapped and unwrapped with {}", kek.key.id),
-        advice,
-    };
-    match tried.await {
-        Ok(()) => Ok(report(Finding::Granted, None)),
-        Err(error) => match error.kind {
-            ErrorKind::InvalidInput
-            | ErrorKind::KeyNotFound
-            | ErrorKind::KeyState
-            | ErrorKind::CiphertextRejected
-            | ErrorKind::ProviderDenied
-            | ErrorKind::Misconfigured => {
-                let told = error.advice.map_or_else(|| error.to_string(), str::to_owned);
-                Ok(report(Finding::Denied, Some(told)))
-            }
-            // These say nothing about the key.
-            ErrorKind::Conflict
-            | ErrorKind::TooLarge
-            | ErrorKind::RateLimited
-            | ErrorKind::ExternalDenied
-            | ErrorKind::UpstreamUnavailable
-            | ErrorKind::CircuitOpen
-            | ErrorKind::UpstreamProtocol
-            | ErrorKind::UpstreamTimeout
-            | ErrorKind::Unsupported
-            | ErrorKind::Internal => Err(error),
-        },
-    }
+    RightReport::canary(kek, tried.await)
 }
 
 /// One line about the server.

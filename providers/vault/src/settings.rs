@@ -1,6 +1,6 @@
 //! What a connection is told: the address, the place of the keys, and how to log in.
 
-use claviger_provider::egress::{Authorities, Destination, Egress};
+use claviger_provider::egress::{self, Destination, Egress};
 use claviger_provider::{Fields, ParsedSettings, SettingsError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,9 +8,6 @@ use serde_json::Value;
 use crate::kind::Symmetric;
 use crate::login::{self, Auth, FORMS, Secrets};
 use crate::names::Path;
-
-/// The longest list of authorities, in bytes.
-const MAX_CA: usize = 32 * 1024;
 
 /// What may be shown of a connection, and is stored as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +28,7 @@ pub(crate) struct Settings {
 }
 
 /// Settings that would name a file, and what holds the file's content instead.
-const FILES: [(&str, &str); 6] = [
+pub(crate) const FILES: [(&str, &str); 6] = [
     ("token_file", "token"),
     ("secret_id_file", "secret_id"),
     ("jwt_file", "jwt"),
@@ -39,14 +36,6 @@ const FILES: [(&str, &str); 6] = [
     ("certificate_file", "certificate"),
     ("key_file", "key"),
 ];
-
-/// Reports those among the members of an object.
-pub(crate) fn reserve_files(fields: &mut Fields<'_>) {
-    for (file, content) in FILES {
-        let instead = format!("nothing: only the operator's configuration may name a file; give its content as {content}");
-        fields.reserve(file, &instead);
-    }
-}
 
 /// A namespace or mount.
 fn path(fields: &mut Fields<'_>, name: &'static str, example: &str) -> Option<String> {
@@ -81,15 +70,8 @@ pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<S
         let known = Symmetric::ALL.into_iter().find(|known| known.as_str() == text);
         known.ok_or_else(|| expected.to_owned())
     });
-    let proxy = fields.optional("proxy", "an address such as \"http://proxy.example:3128\"", |text| {
-        egress.proxy(&text).map(normal).map_err(|error| error.to_string())
-    });
-    let expected = "one or more certificates as PEM text, without any key, at most 32 KiB";
-    let ca = fields.optional("ca", expected, |text| {
-        // It is shown to whoever may read the connection.
-        let fits = text.len() <= MAX_CA && !text.contains("PRIVATE KEY") && Authorities::from_pem(&text).is_some();
-        fits.then_some(text).ok_or_else(|| expected.to_owned())
-    });
+    let proxy = egress.proxy_setting(&mut fields);
+    let ca = egress::authorities_setting(&mut fields);
     let login = match fields.take("auth") {
         Some(value) => login::parse(value, fields.wrong()),
         None => {
@@ -97,7 +79,7 @@ pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<S
             None
         }
     };
-    reserve_files(&mut fields);
+    fields.reserve_files(&FILES);
     fields.finish();
     let (true, Some(address), Some((auth, secrets))) = (wrong.is_empty(), address, login) else {
         return Err(wrong);

@@ -14,6 +14,8 @@ use crate::Client;
 
 /// How long a start may take before the test stops.
 const START: Duration = Duration::from_secs(20);
+/// How long a gateway that listens may take to be ready.
+const READY: Duration = Duration::from_secs(30);
 
 /// How the process is started.
 #[derive(Clone, Default)]
@@ -236,6 +238,21 @@ impl Started {
     /// Who asks the service endpoints, where they are: no credential.
     pub fn watcher(&self) -> Client {
         Client::new(self.service, "", None).without_header("authorization")
+    }
+
+    /// Waits until a gateway that listens is ready.
+    ///
+    /// # Panics
+    /// With what it wrote, when it is not within 30 s.
+    pub async fn until_ready(&self) {
+        let watcher = self.watcher();
+        let ready = async {
+            while watcher.get("/readyz").await.status != 200 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(READY, ready).await;
+        waited.unwrap_or_else(|_| panic!("not ready after {READY:?}\n{}", self.output()));
     }
 
     /// Its process id.

@@ -15,6 +15,7 @@ mod destination;
 mod identity;
 pub mod policy;
 mod resolver;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use destination::{Destination, DestinationError, MAX_ADDRESS};
 pub use identity::ClientCertificate;
 pub use policy::EgressPolicy;
 pub use resolver::{Lookup, Refused, SystemLookup};
+pub use settings::authorities_setting;
 
 /// The way out under one policy.
 #[derive(Clone)]

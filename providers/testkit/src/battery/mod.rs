@@ -8,6 +8,7 @@
 
 mod crypto;
 mod declared;
+pub mod known;
 mod lifecycle;
 
 use std::collections::BTreeMap;
