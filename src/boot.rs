@@ -126,10 +126,13 @@ pub struct StartOptions {
 fn families(providers: &Providers, egress: &EgressPolicy) -> Vec<Arc<dyn Factory>> {
     let mut families: Vec<Arc<dyn Factory>> = Vec::new();
     #[cfg(feature = "aws")]
-    families.push(Arc::new(claviger_provider_aws::AwsFactory::new(claviger_provider_aws::Endpoints {
-        kms: providers.aws.kms_endpoint.clone(),
-        sts: providers.aws.sts_endpoint.clone(),
-    })));
+    families.push(Arc::new(claviger_provider_aws::AwsFactory::new(
+        claviger_provider_aws::Endpoints {
+            kms: providers.aws.kms_endpoint.clone(),
+            sts: providers.aws.sts_endpoint.clone(),
+        },
+        Egress::new(egress.clone()),
+    )));
     #[cfg(feature = "azure")]
     families.push(Arc::new(claviger_provider_azure::AzureFactory::new(
         azure(&providers.azure),

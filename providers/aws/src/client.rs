@@ -22,8 +22,8 @@ use crate::identity::Session;
 use crate::names::Region;
 
 /// The pipeline's attempts are shorter by far; these hold where nobody waits any more.
-const CONNECT: Duration = Duration::from_secs(5);
-const TOTAL: Duration = Duration::from_secs(30);
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
+pub(crate) const TOTAL: Duration = Duration::from_secs(30);
 
 /// What all clients of a connection have in common. Nothing of it comes from the
 /// environment or from files: the SDK's own loader is never asked.

@@ -8,6 +8,7 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use claviger_provider::egress::SendError;
 use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
 
 use crate::codes::{CODES, DENIED, DROPPED};
@@ -25,6 +26,8 @@ pub(crate) enum Failed {
     Timeout,
     /// No connection, or one that broke before the answer began.
     Unreachable(String),
+    /// The connection's own way, through its proxy or under its authorities, brought none.
+    OwnWay(SendError),
     /// An answer that makes no sense.
     Nonsense(&'static str),
     /// The request could not be made.
@@ -67,9 +70,17 @@ impl Failed {
             },
             SdkError::TimeoutError(_) => Self::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
-            SdkError::DispatchFailure(_) => identity(&error).unwrap_or_else(|| Self::Unreachable(innermost(&error))),
+            SdkError::DispatchFailure(_) => identity(&error).unwrap_or_else(|| Self::unsent(&error)),
             // Credentials are resolved while the request is made. The enum is open.
             _ => identity(&error).unwrap_or_else(|| Self::Unmade(innermost(&error))),
+        }
+    }
+
+    /// A call that never was answered.
+    fn unsent(error: &(dyn StdError + 'static)) -> Self {
+        match find::<SendError>(error) {
+            Some(why) => Self::OwnWay(why.clone()),
+            None => Self::Unreachable(innermost(error)),
         }
     }
 
@@ -77,7 +88,13 @@ impl Failed {
     pub(crate) fn code(&self) -> Option<&str> {
         match self {
             Self::Refused(refusal) => Some(&refusal.code),
-            Self::NoIdentity(_) | Self::Unsourced(_) | Self::Timeout | Self::Unreachable(_) | Self::Nonsense(_) | Self::Unmade(_) => None,
+            Self::NoIdentity(_)
+            | Self::Unsourced(_)
+            | Self::Timeout
+            | Self::Unreachable(_)
+            | Self::OwnWay(_)
+            | Self::Nonsense(_)
+            | Self::Unmade(_) => None,
         }
     }
 
@@ -89,6 +106,7 @@ impl Failed {
             Self::Unsourced(_) => ErrorKind::Misconfigured,
             Self::Timeout => ErrorKind::UpstreamTimeout,
             Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
+            Self::OwnWay(why) => why.clone().into_error("").kind,
             Self::Nonsense(_) => ErrorKind::UpstreamProtocol,
             Self::Unmade(_) => ErrorKind::Internal,
         }
@@ -125,6 +143,7 @@ impl Failed {
                 .source(Told(why)),
             Self::Timeout => fault(kind, doing).retry(Retry::Backoff),
             Self::Unreachable(why) => fault(kind, doing).retry(Retry::Backoff).source(Told(why)),
+            Self::OwnWay(why) => why.into_error(doing).provider(ProviderKind::Aws),
             Self::Nonsense(part) => fault(kind, doing).source(Nonsense(part)),
             Self::Unmade(why) => fault(kind, doing).source(Told(why)),
         }
@@ -207,8 +226,14 @@ where
         SdkError::ServiceError(refused) => Failed::Refused(Refusal::of(refused.raw().status().as_u16(), refused.err(), None)),
         SdkError::TimeoutError(_) => Failed::Timeout,
         SdkError::ResponseError(_) => Failed::Nonsense("body of STS"),
-        other => Failed::Unreachable(innermost(other)),
+        other => Failed::unsent(other),
     })
+}
+
+/// The first of an error's causes that is of this type.
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut causes = std::iter::successors(Some(error), |at: &&'a (dyn StdError + 'static)| (*at).source());
+    causes.find_map(|at| at.downcast_ref())
 }
 
 #[derive(Debug, thiserror::Error)]

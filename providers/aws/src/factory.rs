@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use claviger_provider::egress::Egress;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
     PublicHalves, Secret, SettingsError, SettingsOrigin, Wrapped,
@@ -13,6 +14,7 @@ use crate::client::{self, Clients};
 use crate::errors::fault;
 use crate::identity::{self, Reach, Session, Source, provider};
 use crate::names::Region;
+use crate::own_way::OwnWay;
 use crate::ownership::Proof;
 use crate::provider::{AwsProvider, capabilities};
 use crate::settings::{self, ACCESS_KEY, Auth, Base, Settings, credentials};
@@ -32,14 +34,18 @@ pub struct Endpoints {
 pub struct AwsFactory {
     http: SharedHttpClient,
     endpoints: Endpoints,
+    /// For the proxies that tenants name: AWS's own hosts are none of theirs.
+    egress: Egress,
 }
 
 impl AwsFactory {
-    /// With the installation's endpoints, if it has any.
-    pub fn new(endpoints: Endpoints) -> Self {
+    /// With the installation's endpoints, if it has any, and the policy that a connection's
+    /// proxy is met under.
+    pub fn new(endpoints: Endpoints, egress: Egress) -> Self {
         Self {
             http: crate::http::client(),
             endpoints,
+            egress,
         }
     }
 
@@ -59,10 +65,14 @@ impl AwsFactory {
         if fips && (kms.is_some() || sts.is_some()) {
             return Err(fault(ErrorKind::Misconfigured, "FIPS endpoints, and an endpoint of the operator's"));
         }
-        let kms = client::base(self.http.clone(), &region, fips, kms.as_deref());
-        let sts = client::base(self.http.clone(), &region, fips, sts.as_deref());
+        let own_way = OwnWay::of(&settings, &self.egress)?;
+        // Two clients of a way of its own: each goes to one host.
+        let http = || own_way.as_ref().map_or_else(|| self.http.clone(), OwnWay::client);
+        let kms = client::base(http(), &region, fips, kms.as_deref());
+        let sts = client::base(http(), &region, fips, sts.as_deref());
         let reach = Reach {
             sts: sts.clone(),
+            lent: self.http.clone(),
             session_name: session_name(parts.connection),
         };
         let secret = parts
@@ -127,7 +137,7 @@ impl Factory for AwsFactory {
     }
 
     fn parse(&self, settings: &str, origin: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
-        settings::parse(settings, origin, self.endpoints != Endpoints::default())
+        settings::parse(settings, origin, self.endpoints != Endpoints::default(), &self.egress)
     }
 
     fn replace_secrets(&self, public: &str, given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {

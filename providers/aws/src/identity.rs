@@ -12,6 +12,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::Client as Sts;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -49,17 +50,18 @@ pub(crate) enum Base {
 pub(crate) struct Reach {
     /// For STS: its endpoint, region, timeouts and HTTP client.
     pub(crate) sts: SdkConfig,
+    /// For what the operator lends: files that lead elsewhere, and the machine's own metadata
+    /// service, which no connection's proxy is in front of.
+    pub(crate) lent: SharedHttpClient,
     /// Shown in the account's own log.
     pub(crate) session_name: String,
 }
 
 impl Reach {
     fn provider_config(&self) -> ProviderConfig {
-        let config = ProviderConfig::without_region().with_region(self.sts.region().cloned());
-        match self.sts.http_client() {
-            Some(client) => config.with_http_client(client),
-            None => config,
-        }
+        ProviderConfig::without_region()
+            .with_region(self.sts.region().cloned())
+            .with_http_client(self.lent.clone())
     }
 }
 

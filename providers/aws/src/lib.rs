@@ -10,6 +10,7 @@ mod identity;
 mod keys;
 mod lifecycle;
 mod names;
+mod own_way;
 mod ownership;
 mod policy;
 mod probe;

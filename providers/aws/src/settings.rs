@@ -1,7 +1,7 @@
 //! What a connection is told: the region, and whom its calls are signed for.
 
 use aws_credential_types::Credentials;
-use claviger_provider::egress::Destination;
+use claviger_provider::egress::{Destination, Egress, authorities_setting};
 use claviger_provider::{Fields, ParsedSettings, Secret, SettingsError, SettingsOrigin, only};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,6 +25,11 @@ pub(crate) struct Settings {
     pub(crate) endpoint: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sts_endpoint: Option<String>,
+    /// PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proxy: Option<String>,
 }
 
 /// Whom the calls are signed for, without the secrets.
@@ -81,9 +86,6 @@ const AUTH: &str = "one of {\"static\": {\"access_key_id\", \"secret_access_key\
 const BASE: &str = "whose credentials assume the role: {\"static\": ...}, or what the operator lends";
 const LENT: [&str; 3] = ["profile", "web_identity", "ambient"];
 const RESERVED: &str = "nothing: files, profiles and the gateway's own identity are the operator's to lend, in the configuration";
-const CA: &str = "nothing: connections to AWS share the certificates that the gateway's system trusts. Ask the operator to add the authority \
-                  there, which then holds for all tenants, or reach AWS directly";
-const PROXY: &str = "nothing: connections to AWS take no proxy. The operator may name an endpoint in a private network instead";
 const ENDPOINT: &str = "nothing: only the operator's configuration may name an endpoint";
 
 fn endpoint(text: &str) -> Result<String, String> {
@@ -171,11 +173,16 @@ fn web_identity(fields: &mut Fields<'_>) -> Option<(Base, Secrets)> {
 }
 
 /// Reads the settings of a new connection. `own_endpoints` says that the installation leads
-/// all its connections to endpoints of its own.
+/// all its connections to endpoints of its own, `egress` judges a proxy.
 ///
 /// # Errors
 /// All that is wrong with them.
-pub(crate) fn parse(text: &str, origin: SettingsOrigin, own_endpoints: bool) -> Result<ParsedSettings, Vec<SettingsError>> {
+pub(crate) fn parse(
+    text: &str,
+    origin: SettingsOrigin,
+    own_endpoints: bool,
+    egress: &Egress,
+) -> Result<ParsedSettings, Vec<SettingsError>> {
     let object = || vec![SettingsError::at(String::new(), "an object with region and auth")];
     let value: Value = serde_json::from_str(text).map_err(|_| object())?;
     let mut wrong = Vec::new();
@@ -201,9 +208,8 @@ pub(crate) fn parse(text: &str, origin: SettingsOrigin, own_endpoints: bool) -> 
             )
         }
     };
-    for (name, instead) in [("ca", CA), ("proxy", PROXY)] {
-        fields.refuse(name, instead);
-    }
+    let ca = authorities_setting(&mut fields);
+    let proxy = egress.proxy_setting(&mut fields);
     if fips && (own_endpoints || kms.is_some() || sts.is_some()) {
         fields.report(
             "fips",
@@ -227,6 +233,8 @@ pub(crate) fn parse(text: &str, origin: SettingsOrigin, own_endpoints: bool) -> 
         auth,
         endpoint: kms,
         sts_endpoint: sts,
+        ca,
+        proxy,
     };
     let public = serde_json::to_string(&settings).map_err(|_| object())?;
     Ok(ParsedSettings { public, secrets })

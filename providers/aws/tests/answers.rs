@@ -16,6 +16,8 @@ mod check;
 mod fixture;
 #[path = "answers/keys.rs"]
 mod keys;
+#[path = "answers/own_way.rs"]
+mod own_way;
 #[path = "answers/refusals.rs"]
 mod refusals;
 #[path = "answers/sessions.rs"]

@@ -3,6 +3,8 @@
 
 use std::sync::Once;
 
+use claviger_fake::Tls;
+use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{ConnectionId, ConnectionParts, ErrorKind, Factory, SettingsError, SettingsOrigin, TenantId};
 use claviger_provider_aws::{AwsFactory, Endpoints};
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ const ROLE: &str = "arn:aws:iam::111122223333:role/claviger";
 fn factory() -> AwsFactory {
     static STACK: Once = Once::new();
     STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
-    AwsFactory::new(Endpoints::default())
+    AwsFactory::new(Endpoints::default(), Egress::new(EgressPolicy::default()))
 }
 
 fn access_key() -> Value {
@@ -152,10 +154,11 @@ fn an_endpoint_is_an_address_and_goes_without_fips() {
     assert!(factory().parse(&settings.to_string(), SettingsOrigin::Operator).is_ok());
 
     let settings = json!({"region": "eu-central-1", "auth": access_key(), "fips": true});
-    let led = AwsFactory::new(Endpoints {
+    let endpoints = Endpoints {
         kms: Some("https://kms.example".to_owned()),
         sts: None,
-    });
+    };
+    let led = AwsFactory::new(endpoints, Egress::new(EgressPolicy::default()));
     let errors = led.parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap_err();
     assert_eq!(pointers(&errors), ["/fips"]);
 }
@@ -210,13 +213,22 @@ async fn what_was_kept_must_still_be_whole() {
 }
 
 #[test]
-fn an_authority_and_a_proxy_of_its_own_are_refused_with_what_to_do() {
+fn an_authority_and_a_proxy_are_kept_or_refused_with_what_is_expected() {
+    let ca = Tls::new(&[]).unwrap().ca_pem().to_owned();
     for origin in [SettingsOrigin::Tenant, SettingsOrigin::Operator] {
-        let settings = json!({
-            "region": "eu-central-1", "auth": access_key(), "ca": "-----BEGIN CERTIFICATE-----", "proxy": "http://proxy.example:3128",
-        });
-        let errors = wrong(&settings, origin);
-        assert_eq!(pointers(&errors), ["/ca", "/proxy"]);
-        assert!(errors.iter().all(|error| error.expected.contains("operator")), "{errors:?}");
+        let settings = json!({"region": "eu-central-1", "auth": access_key(), "ca": ca, "proxy": "http://Proxy.example:3128"});
+        let kept = factory().parse(&settings.to_string(), origin).unwrap().public;
+        let kept: Value = serde_json::from_str(&kept).unwrap();
+        assert_eq!((&kept["ca"], &kept["proxy"]), (&json!(ca), &json!("http://proxy.example:3128/")));
+        for (ca, proxy) in [
+            ("-----BEGIN CERTIFICATE-----", "http://127.0.0.1:3128"),
+            ("-----BEGIN PRIVATE KEY-----", "http://user:SECRET@proxy.example"),
+            ("", "proxy.example:3128"),
+        ] {
+            let settings = json!({"region": "eu-central-1", "auth": access_key(), "ca": ca, "proxy": proxy});
+            let errors = wrong(&settings, origin);
+            assert_eq!(pointers(&errors), ["/ca", "/proxy"], "{ca} {proxy}");
+            assert!(!format!("{errors:?}").contains("SECRET"), "{errors:?}");
+        }
     }
 }

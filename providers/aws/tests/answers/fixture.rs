@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
     Algorithm, BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
     TenantId, Wrapped,
@@ -44,7 +45,7 @@ pub async fn connect_to(address: &str, auth: Value) -> AwsProvider {
         kms: Some(address.to_owned()),
         sts: Some(address.to_owned()),
     };
-    let factory = AwsFactory::new(endpoints);
+    let factory = AwsFactory::new(endpoints, Egress::new(EgressPolicy::default()));
     let settings = json!({"region": REGION, "auth": auth});
     let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
     let parts = ConnectionParts {

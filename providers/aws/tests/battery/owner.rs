@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{Algorithm, ErrorKind, Factory, Finding, KeySpec, Provider, Secret};
 use claviger_provider_aws::{AwsFactory, Endpoints};
 use serde_json::{Value, json};
@@ -105,7 +106,7 @@ pub async fn awss_own_tool_opens_what_was_wrapped(server: Server) {
         Server::Moto => &[KeySpec::Aes256],
         Server::LocalStack => &[KeySpec::Aes256, KeySpec::Rsa3072],
     };
-    let factory = AwsFactory::new(Endpoints::default());
+    let factory = AwsFactory::new(Endpoints::default(), Egress::new(EgressPolicy::default()));
     let settings = json!({"region": REGION, "auth": {"static": {}}}).to_string();
     for spec in specs {
         let kek = primary(&provider.create_key(&cx(), &new_key(*spec, None)).await.unwrap());

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
     BoundContext, ConnectionId, ConnectionParts, DekId, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext,
     SettingsOrigin, TenantId,
@@ -46,10 +47,11 @@ impl Server {
 
     pub async fn connect_with(self, auth: Value, region: &str) -> AwsProvider {
         let address = self.address().expect("the server's address");
-        let factory = AwsFactory::new(Endpoints {
+        let endpoints = Endpoints {
             kms: Some(address.clone()),
             sts: Some(address),
-        });
+        };
+        let factory = AwsFactory::new(endpoints, Egress::new(EgressPolicy::default()));
         let settings = json!({"region": region, "auth": auth});
         let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
         let parts = ConnectionParts {

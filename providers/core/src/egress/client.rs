@@ -92,7 +92,7 @@ pub struct Answer {
 }
 
 /// Why there is no answer. It names no address and no secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
     /// The egress policy refuses every address of the host.
     #[error(transparent)]
