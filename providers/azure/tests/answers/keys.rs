@@ -1,6 +1,9 @@
 //! Keys made, adopted, switched and gone.
 
-use claviger_provider::{ErrorKind, KeySpec, KeyState, Provider, Secret};
+use std::time::Duration;
+
+use claviger_fake::{Act, Fault};
+use claviger_provider::{ErrorKind, KeySpec, KeyState, Provider, Retry, Secret};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Place};
@@ -185,6 +188,52 @@ async fn enabling_leaves_alone_what_its_owner_disabled() {
         tags.get("claviger-disabled").is_none() && tags.get("claviger-tenant").is_some(),
         "{tags}"
     );
+}
+
+/// Azure switches a key's versions one by one, and each may take its time.
+#[tokio::test]
+async fn a_disable_that_takes_too_long_is_finished_by_the_next() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let first = made(&provider, KeySpec::Aes256).await;
+    let second = kek(&provider.rotate(&cx(), &first).await.unwrap());
+    let dek = Secret::random(32);
+    let (old, new) = (
+        provider.wrap_key(&cx(), &first, &dek, &context()).await.unwrap(),
+        provider.wrap_key(&cx(), &second, &dek, &context()).await.unwrap(),
+    );
+    let faults = &bench.fake.switches().faults;
+    // The first is switched and its answer lost; whoever asks gives up on the second.
+    let switching = |after, act| Fault {
+        method: Some("PATCH".to_owned()),
+        after,
+        ..Fault::once("", act)
+    };
+    faults.set(vec![switching(0, Act::BreakOff)]);
+    let error = provider.set_state(&cx(), &second, false).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.retry),
+        (ErrorKind::UpstreamUnavailable, Retry::Backoff),
+        "{error}"
+    );
+    faults.set(vec![switching(0, Act::Hang)]);
+    let cx_of_it = cx();
+    let disable = provider.set_state(&cx_of_it, &second, false);
+    assert!(tokio::time::timeout(Duration::from_millis(200), disable).await.is_err());
+    // The version that wraps went first; the other still opens what it wrapped.
+    let error = provider.unwrap_key(&cx(), &new, &context()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
+    assert_eq!(provider.unwrap_key(&cx(), &old, &context()).await.unwrap(), dek);
+
+    faults.set(vec![switching(0, Act::Delay { milliseconds: 200 })]);
+    provider.set_state(&cx(), &second, false).await.unwrap();
+    let error = provider.unwrap_key(&cx(), &old, &context()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
+    // Nothing was forgotten: what this switched off comes back.
+    provider.set_state(&cx(), &second, true).await.unwrap();
+    for wrapped in [&old, &new] {
+        assert_eq!(provider.unwrap_key(&cx(), wrapped, &context()).await.unwrap(), dek);
+    }
 }
 
 #[tokio::test]
