@@ -11,5 +11,7 @@
 mod checksums;
 #[path = "answers/fixture.rs"]
 mod fixture;
+#[path = "answers/machine.rs"]
+mod machine;
 #[path = "answers/refusals.rs"]
 mod refusals;

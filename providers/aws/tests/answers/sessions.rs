@@ -1,9 +1,10 @@
 //! Roles, sessions that end or are dropped, and whose credentials are used at all.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use claviger_provider::{ErrorKind, Provider, Retry};
-use serde_json::json;
+use serde_json::{Value, json};
 use wiremock::matchers::{any, header_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -223,4 +224,86 @@ async fn nothing_of_the_environment_is_used() {
     let said = String::from_utf8_lossy(&status.stdout);
     assert!(status.status.success() && said.contains("1 passed"), "{said}");
     assert!(trap.received_requests().await.unwrap().is_empty());
+}
+
+/// The operator's settings, for the process that is started.
+const AUTH: &str = "CLAVIGER_TEST_AWS_AUTH";
+/// The id of the access key that its calls must be signed with; empty, where there is none.
+const SIGNED_WITH: &str = "CLAVIGER_TEST_AWS_SIGNED_WITH";
+
+/// Runs in a process of its own, whose environment is the machine that lends an identity.
+#[tokio::test]
+#[ignore = "run by the next ones, in an environment of their own"]
+async fn with_what_the_operator_lends() {
+    let auth = serde_json::from_str(&std::env::var(AUTH).unwrap()).unwrap();
+    let id = std::env::var(SIGNED_WITH).unwrap();
+    let server = always(opened()).await;
+    let provider = connect(&server, auth).await;
+    let result = provider.unwrap_key(&cx(), &wrapped(), &context()).await;
+    let requests = server.received_requests().await.unwrap();
+    if id.is_empty() {
+        let error = result.unwrap_err();
+        assert!(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), "{error}");
+        assert!(requests.is_empty());
+        return;
+    }
+    result.unwrap();
+    let signed = requests[0].headers["authorization"].to_str().unwrap();
+    assert!(signed.contains(&format!("Credential={id}/")), "{signed}");
+    assert_eq!(requests[0].headers["x-amz-security-token"], "token");
+}
+
+async fn lent(auth: Value, signed_with: &str, variables: &[(&str, &str)]) {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--ignored", "--exact", "sessions::with_what_the_operator_lends"])
+        .env("HOME", "/nowhere")
+        .env(AUTH, auth.to_string())
+        .env(SIGNED_WITH, signed_with);
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
+        child.env_remove(name);
+    }
+    child.envs(variables.iter().copied());
+    let ended = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test]
+async fn the_machines_identity_is_used_where_the_operator_asks_for_it() {
+    let agent = always(ResponseTemplate::new(200).set_body_json(json!({
+        "AccessKeyId": "ASIAOFTHEMACHINE", "SecretAccessKey": "s", "Token": "token", "Expiration": "2099-01-01T00:00:00Z",
+    })))
+    .await;
+    let address = format!("{}/credentials", agent.uri());
+    lent(
+        json!({"ambient": {}}),
+        "ASIAOFTHEMACHINE",
+        &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &address)],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_profile_is_the_one_that_the_operator_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials");
+    let key = |id: &str| format!("aws_access_key_id = {id}\naws_secret_access_key = s\naws_session_token = token\n");
+    std::fs::write(&file, format!("[default]\n{}[acme]\n{}", key("ASIADEFAULT"), key("ASIAACME"))).unwrap();
+    let files = [("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap())];
+    lent(json!({"profile": {"name": "acme"}}), "ASIAACME", &files).await;
+    lent(json!({"profile": {"name": "other"}}), "", &files).await;
+}
+
+#[tokio::test]
+async fn a_machine_without_an_identity_hangs_nothing() {
+    // One that takes the call and says nothing, and one that is not there.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for address in [silent.local_addr().unwrap(), gone] {
+        let begun = Instant::now();
+        let address = format!("http://{address}");
+        lent(json!({"ambient": {}}), "", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &address)]).await;
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
 }

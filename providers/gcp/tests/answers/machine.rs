@@ -1,0 +1,117 @@
+//! What the gateway's machine has to say in whose calls are made: nothing, unless the operator
+//! asks for its ambient identity; and then nobody waits for a metadata server that is none.
+//!
+//! Each case is a process of its own, since it is the environment that is tried.
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use claviger_provider::{ErrorKind, Provider};
+use serde_json::{Value, json};
+use wiremock::matchers::{header, path_regex};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use crate::fixture::{always, b64, connect_with, context, crc, cx, wrapped};
+
+/// What the connection is told of its identity, for the process that is started.
+const AUTH: &str = "CLAVIGER_TEST_GCP_AUTH";
+/// The token that its calls must show; empty, where there is none to be had.
+const TOKEN: &str = "CLAVIGER_TEST_GCP_TOKEN";
+
+#[tokio::test]
+#[ignore = "run by the others, in an environment of their own"]
+async fn opens_one() {
+    let auth: Value = serde_json::from_str(&std::env::var(AUTH).unwrap()).unwrap();
+    let token = std::env::var(TOKEN).unwrap();
+    let plaintext = [1; 32];
+    let body = json!({"plaintext": b64(plaintext), "plaintextCrc32c": crc(plaintext)});
+    let server = always(ResponseTemplate::new(200).set_body_json(body)).await;
+    let provider = connect_with(&server.uri(), json!({"auth": auth})).await;
+    let algorithm = claviger_provider::Algorithm::ProviderOpaque;
+    let opened = provider.unwrap_key(&cx(), &wrapped(algorithm), &context()).await;
+    let requests = server.received_requests().await.unwrap();
+    if token.is_empty() {
+        let error = opened.unwrap_err();
+        assert!(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), "{error}");
+        assert!(requests.is_empty());
+        return;
+    }
+    assert_eq!(opened.unwrap().expose(), plaintext);
+    let [request] = requests.as_slice() else {
+        panic!("{} calls", requests.len())
+    };
+    assert_eq!(request.headers["authorization"], format!("Bearer {token}").as_str());
+}
+
+fn run(auth: Value, token: &str, metadata: &str, file: Option<&std::path::Path>) -> Output {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--ignored", "--exact", "machine::opens_one"])
+        .env(AUTH, auth.to_string())
+        .env(TOKEN, token)
+        .env("GCE_METADATA_HOST", metadata)
+        .env("GOOGLE_CLOUD_PROJECT", "another")
+        // Without gcloud's own file, whoever runs the tests.
+        .env("HOME", "/nowhere")
+        .env("CLOUDSDK_CONFIG", "/nowhere")
+        .env_remove("GOOGLE_APPLICATION_CREDENTIALS");
+    if let Some(file) = file {
+        child.env("GOOGLE_APPLICATION_CREDENTIALS", file);
+    }
+    child.output().unwrap()
+}
+
+async fn passes(auth: Value, token: &'static str, metadata: String, file: Option<std::path::PathBuf>) {
+    let ended = tokio::task::spawn_blocking(move || run(auth, token, &metadata, file.as_deref()))
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// A metadata server, which gives this token to whoever asks as one must.
+async fn metadata() -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(path_regex("/computeMetadata/v1/instance/service-accounts/default/token$"))
+        .and(header("metadata-flavor", "Google"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!({
+            "access_token": "ya29.of-the-machine", "expires_in": 3600, "token_type": "Bearer",
+        })))
+        .mount(&server)
+        .await;
+    server
+}
+
+#[tokio::test]
+async fn nothing_of_it_is_used_unasked() {
+    let trap = metadata().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials.json");
+    let user = json!({
+        "type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r", "quota_project_id": "theirs",
+        "token_uri": trap.uri(),
+    });
+    std::fs::write(&file, user.to_string()).unwrap();
+    let host = trap.address().to_string();
+    passes(json!({"token": "ya29.given"}), "ya29.given", host, Some(file)).await;
+    assert!(trap.received_requests().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn its_identity_is_used_where_the_operator_asks_for_it() {
+    let server = metadata().await;
+    passes(json!({"ambient": {}}), "ya29.of-the-machine", server.address().to_string(), None).await;
+}
+
+#[tokio::test]
+async fn a_machine_without_a_metadata_server_hangs_nothing() {
+    // One that takes the call and says nothing, and one that is not there.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for address in [silent.local_addr().unwrap(), gone] {
+        let begun = std::time::Instant::now();
+        passes(json!({"ambient": {}}), "", address.to_string(), None).await;
+        // It is bounded by 5 s; the library would go on for minutes.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+}
