@@ -295,7 +295,6 @@ impl Log {
             unsent.reason = reason;
             refused(reason)
         };
-        let tenants = stamped.iter().map(|record| record.tenant).collect();
         let (answer, answered) = oneshot::channel();
         match class.refusal {
             Refusal::Follows => self
@@ -311,6 +310,7 @@ impl Log {
                     Err(_) => return Err(lost(Reason::Deadline)),
                 };
                 let job = Job {
+                    spots: Vec::with_capacity(stamped.len()),
                     records: stamped,
                     class,
                     answer: Some(answer),
@@ -323,7 +323,6 @@ impl Log {
         unsent.lost = 0;
         Ok(Pending {
             origin: self.inner.origin.clone(),
-            tenants,
             answered,
             follows: class.refusal == Refusal::Follows,
         })
@@ -340,6 +339,7 @@ impl Log {
             });
         }
         let job = Job {
+            spots: Vec::with_capacity(records.len()),
             records,
             class,
             answer,
@@ -384,7 +384,6 @@ impl Log {
 /// Records that are the writer's already.
 struct Pending {
     origin: Origin,
-    tenants: Vec<TenantId>,
     answered: oneshot::Receiver<Answer>,
     follows: bool,
 }
@@ -392,18 +391,18 @@ struct Pending {
 impl Pending {
     async fn receipts(self) -> Result<Vec<Receipt>, Unavailable> {
         let follows = self.follows;
-        let spots = match self.answered.await {
-            Ok(Ok(spots)) => spots,
+        let written = match self.answered.await {
+            Ok(Ok(written)) => written,
             Ok(Err(reason)) => return Err(Unavailable { reason, follows }),
             Err(_) => return Err(refused(Reason::Closed)),
         };
-        let receipt = |(tenant, spot): (TenantId, Spot)| Receipt {
+        let receipt = |(record, spot): (&Stamped, &Spot)| Receipt {
             origin: self.origin.clone(),
-            tenant,
+            tenant: record.tenant,
             sequence: spot.sequence,
             position: spot.position,
         };
-        Ok(self.tenants.into_iter().zip(spots).map(receipt).collect())
+        Ok(written.records.iter().zip(&written.spots).map(receipt).collect())
     }
 
     async fn receipt(self) -> Result<Receipt, Unavailable> {

@@ -58,11 +58,20 @@ pub(super) struct Spot {
 }
 
 /// What the writer answers a job with.
-pub(super) type Answer = Result<Vec<Spot>, Reason>;
+pub(super) type Answer = Result<Written, Reason>;
+
+/// Durable records and their places, in the same order. The records go back to the thread that
+/// made them: memory that the writer freed would be contended for with everybody who records.
+pub(super) struct Written {
+    pub(super) records: Vec<Stamped>,
+    pub(super) spots: Vec<Spot>,
+}
 
 /// Records that are written together, all or none.
 pub(super) struct Job {
     pub(super) records: Vec<Stamped>,
+    /// Room for their places, made by the caller as the records are.
+    pub(super) spots: Vec<Spot>,
     pub(super) class: Class,
     pub(super) answer: Option<oneshot::Sender<Answer>>,
     /// Room in the queue, given back when the job is done.
@@ -339,13 +348,17 @@ impl Writer {
                 .add(done.tenant, done.spot.sequence, done.role, done.spot.position, done.time);
         }
         let mut spots = self.encoded[before_jobs..].iter().map(|done| done.spot);
-        for job in jobs.drain(..) {
+        for mut job in jobs.drain(..) {
             if job.class.refusal == Refusal::Follows {
                 self.shared.following.fetch_sub(job.records.len(), Ordering::AcqRel);
             }
-            let spots = spots.by_ref().take(job.records.len()).collect();
+            job.spots.extend(spots.by_ref().take(job.records.len()));
+            let written = Written {
+                records: job.records,
+                spots: job.spots,
+            };
             // A caller that no longer waits has its record all the same.
-            let _ = job.answer.map(|answer| answer.send(Ok(spots)));
+            let _ = job.answer.map(|answer| answer.send(Ok(written)));
             drop(job.permit);
         }
         Ok(())
