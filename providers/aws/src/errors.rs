@@ -106,7 +106,7 @@ impl Failed {
             Self::Unsourced(_) => ErrorKind::Misconfigured,
             Self::Timeout => ErrorKind::UpstreamTimeout,
             Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
-            Self::OwnWay(why) => why.clone().into_error("").kind,
+            Self::OwnWay(why) => why.kind(),
             Self::Nonsense(_) => ErrorKind::UpstreamProtocol,
             Self::Unmade(_) => ErrorKind::Internal,
         }

@@ -181,12 +181,7 @@ impl Failed {
             Self::Refused(refusal) => refusal.meaning().kind,
             Self::NoToken(why) => why.kind(),
             Self::Lost(lost) => match lost {
-                Lost::Unsent(unsent) => match unsent {
-                    SendError::Refused(_) | SendError::Untrusted(_) | SendError::Unidentified => ErrorKind::Misconfigured,
-                    SendError::Timeout => ErrorKind::UpstreamTimeout,
-                    SendError::Unreachable(_) => ErrorKind::UpstreamUnavailable,
-                    SendError::TooLong | SendError::Elsewhere => ErrorKind::UpstreamProtocol,
-                },
+                Lost::Unsent(unsent) => unsent.kind(),
                 Lost::Challenge(_) | Lost::NoCredential(_) => ErrorKind::Misconfigured,
                 Lost::Page(status) => codes::login(*status, "").kind,
                 Lost::Late => ErrorKind::UpstreamTimeout,

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
-    Algorithm, BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
+    Algorithm, BoundContext, ConnectionId, ConnectionParts, Error, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
     TenantId, Wrapped,
 };
 use claviger_provider_aws::{AwsFactory, AwsProvider, Endpoints};
@@ -39,15 +39,21 @@ pub async fn connect(server: &MockServer, auth: Value) -> AwsProvider {
 }
 
 pub async fn connect_to(address: &str, auth: Value) -> AwsProvider {
-    static STACK: Once = Once::new();
-    STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
     let endpoints = Endpoints {
         kms: Some(address.to_owned()),
         sts: Some(address.to_owned()),
     };
-    let factory = AwsFactory::new(endpoints, Egress::new(EgressPolicy::default()));
     let settings = json!({"region": REGION, "auth": auth});
-    let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
+    let egress = Egress::new(EgressPolicy::default());
+    provider(endpoints, egress, SettingsOrigin::Operator, &settings).await.unwrap()
+}
+
+/// A connection with these settings.
+pub async fn provider(endpoints: Endpoints, egress: Egress, origin: SettingsOrigin, settings: &Value) -> Result<AwsProvider, Error> {
+    static STACK: Once = Once::new();
+    STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
+    let factory = AwsFactory::new(endpoints, egress);
+    let parsed = factory.parse(&settings.to_string(), origin).unwrap();
     let parts = ConnectionParts {
         tenant: tenant(),
         connection: ConnectionId::from_bytes([9; 16]),
@@ -55,7 +61,7 @@ pub async fn connect_to(address: &str, auth: Value) -> AwsProvider {
         settings: &parsed.public,
         secrets: parsed.secrets,
     };
-    factory.provider(parts).await.unwrap()
+    factory.provider(parts).await
 }
 
 pub fn cx() -> OpContext {

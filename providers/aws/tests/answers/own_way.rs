@@ -12,14 +12,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use claviger_fake::{Dialect, Running, Switches, Tls, serve};
 use claviger_provider::egress::{Egress, EgressPolicy, Lookup};
-use claviger_provider::{ConnectionId, ConnectionParts, Error, ErrorKind, Factory, Provider, Secret, SettingsOrigin};
-use claviger_provider_aws::{AwsFactory, Endpoints};
+use claviger_provider::{Error, ErrorKind, Provider, Secret, SettingsOrigin};
+use claviger_provider_aws::Endpoints;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::fixture::{ARN, EXTERNAL_ID, REGION, access_key, b64, context, cx, role, tenant, wrapped};
+use crate::fixture::{ARN, REGION, access_key, b64, context, cx, provider, role, wrapped};
 
 const KMS: &str = "kms.eu-central-1.amazonaws.com";
 const STS: &str = "sts.eu-central-1.amazonaws.com";
@@ -112,18 +112,7 @@ fn allowing_loopback() -> EgressPolicy {
 }
 
 async fn unwrap(endpoints: Endpoints, egress: Egress, origin: SettingsOrigin, settings: &Value) -> Result<Secret, Error> {
-    // A second installation is an error that changes nothing.
-    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let factory = AwsFactory::new(endpoints, egress);
-    let parsed = factory.parse(&settings.to_string(), origin).unwrap();
-    let parts = ConnectionParts {
-        tenant: tenant(),
-        connection: ConnectionId::from_bytes([9; 16]),
-        external_id: EXTERNAL_ID,
-        settings: &parsed.public,
-        secrets: parsed.secrets,
-    };
-    let provider = factory.provider(parts).await?;
+    let provider = provider(endpoints, egress, origin, settings).await?;
     provider.unwrap_key(&cx(), &wrapped(), &context()).await
 }
 

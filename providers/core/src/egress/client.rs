@@ -165,19 +165,29 @@ impl Distrust {
 }
 
 impl SendError {
+    /// The kind of error that it becomes.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(_) | Self::Untrusted(_) | Self::Unidentified => ErrorKind::Misconfigured,
+            Self::Timeout => ErrorKind::UpstreamTimeout,
+            Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
+            Self::TooLong | Self::Elsewhere => ErrorKind::UpstreamProtocol,
+        }
+    }
+
     /// As an adapter's error; `doing` says what was being done.
     pub fn into_error(self, doing: &'static str) -> Error {
+        let error = Error::new(self.kind(), doing);
         let error = match &self {
-            Self::Refused(_) => Error::new(ErrorKind::Misconfigured, doing)
+            Self::Refused(_) => error
                 .advice("The connection's host leads to a network that this gateway may not reach; the operator allows it in [egress]."),
-            Self::Untrusted(why) => Error::new(ErrorKind::Misconfigured, doing).advice(why.advice()),
-            Self::Unidentified => Error::new(ErrorKind::Misconfigured, doing).advice(
+            Self::Untrusted(why) => error.advice(why.advice()),
+            Self::Unidentified => error.advice(
                 "The server refuses the connection's client certificate, or there is none and it demands one: log in with one that its \
                  authority made.",
             ),
-            Self::Timeout => Error::new(ErrorKind::UpstreamTimeout, doing).retry(Retry::Backoff),
-            Self::Unreachable(_) => Error::new(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff),
-            Self::TooLong | Self::Elsewhere => Error::new(ErrorKind::UpstreamProtocol, doing),
+            Self::Timeout | Self::Unreachable(_) => error.retry(Retry::Backoff),
+            Self::TooLong | Self::Elsewhere => error,
         };
         error.source(self)
     }
