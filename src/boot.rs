@@ -27,7 +27,7 @@ use crate::cache::{DekCache, Limits, Rules};
 use crate::config::providers::Providers;
 use crate::config::storage::{RootKey as RootKeySource, WrappedRootKey};
 use crate::config::{self, Config};
-use crate::keys::{Directory, Factories};
+use crate::keys::{Capacity, Directory, Factories};
 use crate::protocols::rest::{AppState, ServiceState};
 use crate::store::lock::{DataDir, LockError};
 use crate::store::sealing::{RootKey, RootKeyError};
@@ -169,7 +169,10 @@ pub fn capabilities() -> Vec<(ProviderKind, Capabilities)> {
 async fn factories(sealed: &Arc<dyn SealedStore>, config: &Config, dev: bool) -> Vec<Arc<dyn Factory>> {
     let mut families = families(&config.providers, &config.egress);
     #[cfg(feature = "local")]
-    families.push(Arc::new(claviger_provider_local::LocalFactory::new(Arc::clone(sealed))));
+    families.push(Arc::new(claviger_provider_local::LocalFactory::new(
+        Arc::clone(sealed),
+        config.memory.embedded_keys as usize,
+    )));
     // Last: where a test asks for the fake it plays Vault, and of two families of one kind the
     // later one counts.
     #[cfg(feature = "testkit")]
@@ -227,7 +230,7 @@ impl Folder {
 /// The parts that are open while a gateway lives.
 struct Open {
     folder: DataDir,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     recovered: Recovered,
     kill_file: KillFile,
     idempotency_key: aws_lc_rs::hmac::Key,
@@ -294,7 +297,7 @@ async fn open(config: &Config, accept_rollback: bool, folder: Folder, root: Root
     } else {
         SqliteStore::create(&database, root).await?
     };
-    let store = Arc::new(store);
+    let store: Arc<dyn Store> = Arc::new(store);
     let installation = store.installation().await?;
     let node: Node = installation.node.parse().map_err(|_| BootError::Node)?;
     let origin = Origin {
@@ -346,7 +349,7 @@ async fn broker(config: &Config, dev: bool, source: Option<ConfigSource>, open: 
         store: store.clone(),
         log: recovered.log.clone(),
         kill_file,
-        directory: Directory::new(store.clone(), factories),
+        directory: Directory::new(store.clone(), factories, capacity(&config.memory)),
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: rules,
         idempotency_key,
@@ -361,7 +364,7 @@ const CACHE_BYTES: u64 = 64 << 20;
 /// What the broker leaves for boot to keep and to close.
 struct Remaining {
     folder: DataDir,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     recovered: Recovered,
 }
 
@@ -383,7 +386,7 @@ async fn reconcile(broker: &Broker, recovered: &mut Recovered, accept_rollback: 
 }
 
 /// Ends what [`open`] opened, so that the next start finds it in order.
-async fn close(log: &Log, store: &SqliteStore) {
+async fn close(log: &Log, store: &dyn Store) {
     log.close().await;
     store.close().await;
 }
@@ -423,6 +426,15 @@ fn cache_rules(settings: &config::cache::Cache) -> Rules {
         max_idle: settings.max_idle,
         max_uses: settings.max_uses,
         ..Rules::default()
+    }
+}
+
+fn capacity(settings: &config::memory::Memory) -> Capacity {
+    Capacity {
+        keys: settings.keys as usize,
+        names: settings.names as usize,
+        connections: settings.connections as usize,
+        tenants: settings.tenants as usize,
     }
 }
 

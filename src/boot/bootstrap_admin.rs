@@ -50,7 +50,7 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
     .await;
     // What an interrupted run left is still to be settled then: not to be called clean.
     if issued.is_ok() || recovered.was_clean {
-        close(broker.log(), &store).await;
+        close(broker.log(), store.as_ref()).await;
     }
     drop(folder);
     issued

@@ -14,8 +14,8 @@ use crate::broker::{Broker, DeclaredKey};
 use crate::config::Config;
 use crate::listener::{Drained, Tls};
 use crate::protocols::rest::{ServiceState, api, service_alone};
+use crate::store::Store;
 use crate::store::lock::DataDir;
-use crate::store::sqlite::SqliteStore;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the cache settles: it has no thread of its own, and expired bytes must go.
@@ -45,7 +45,7 @@ impl Listeners {
 pub struct Serving {
     listeners: Listeners,
     broker: Arc<Broker>,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     background: Vec<JoinHandle<()>>,
@@ -199,7 +199,7 @@ impl Serving {
                 tracing::warn!(%error, "a background task ended early");
             }
         }
-        close(self.broker.log(), &self.store).await;
+        close(self.broker.log(), self.store.as_ref()).await;
         tracing::info!("stopped");
     }
 }

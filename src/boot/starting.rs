@@ -119,7 +119,7 @@ impl Starting {
         if let Err(error) = reconcile(&broker, &mut remaining.recovered, options.accept_rollback).await {
             // What an interrupted run left is still to be settled: not to be called clean.
             if remaining.recovered.was_clean {
-                close(broker.log(), &remaining.store).await;
+                close(broker.log(), remaining.store.as_ref()).await;
             }
             return Err(error);
         }
@@ -127,7 +127,7 @@ impl Starting {
         match declared::before_serving(&broker, &config.declared).await {
             Ok(keys) => Ok(Serving::begin(config, listeners, broker, remaining, options.metrics, keys)),
             Err(error) => {
-                close(broker.log(), &remaining.store).await;
+                close(broker.log(), remaining.store.as_ref()).await;
                 Err(error)
             }
         }

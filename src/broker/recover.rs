@@ -279,7 +279,7 @@ impl Broker {
                 .set_connection_severed(tenant, connection, true, now, &change)
                 .await
                 .map(drop),
-            EmergencyRevocation::Revoke(token) => self.store.revoke_token(tenant, token, now, &change).await,
+            EmergencyRevocation::Revoke(token) => self.store.revoke_token(tenant, token, now, &change).await.map(drop),
             // This release suspends nobody, so its log holds no such revocation.
             EmergencyRevocation::Suspend(_) => self.store.mark_applied(tenant, &change).await,
         };

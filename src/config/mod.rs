@@ -12,6 +12,7 @@ pub mod declared;
 mod document;
 mod egress;
 mod errors;
+pub mod memory;
 pub mod providers;
 mod reader;
 pub mod server;
@@ -46,6 +47,8 @@ pub struct Config {
     pub audit: audit::Audit,
     /// The data-key cache.
     pub cache: cache::Cache,
+    /// How much stays in memory.
+    pub memory: memory::Memory,
     /// Defaults of every provider's pipeline.
     pub providers: providers::Providers,
     /// Where the gateway goes on a tenant's behalf.
@@ -100,6 +103,7 @@ impl Config {
         let storage = document.table("storage", storage::Storage::read);
         let audit = document.table("audit", audit::Audit::read);
         let cache = document.table("cache", cache::Cache::read);
+        let memory = document.table("memory", memory::Memory::read);
         let providers = document.table("providers", |section| providers::Providers::read(section, server.request_deadline));
         let egress = document.table("egress", egress::read);
         let declared = declared::Declared::read(document);
@@ -109,6 +113,7 @@ impl Config {
             storage: storage?,
             audit,
             cache,
+            memory,
             providers,
             egress,
             declared,

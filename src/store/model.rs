@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, PrincipalId, ProviderKeyRef, ProviderKind, TenantId, TokenId};
+use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, PrincipalId, ProviderKeyRef, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
@@ -262,6 +262,32 @@ pub struct KeyVersion {
     pub enabled: bool,
     /// When it was made.
     pub created: i64,
+}
+
+/// How a key is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySelector<'a> {
+    /// By its id.
+    Id(KeyId),
+    /// By its name in the tenant.
+    Name(&'a str),
+}
+
+/// A key and all of its versions, read together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySnapshot {
+    /// The key's row.
+    pub key: Key,
+    /// Every version, oldest first.
+    pub versions: Vec<KeyVersion>,
+}
+
+/// A connection and its opened secrets, read together.
+pub struct ConnectionSnapshot {
+    /// The connection's row.
+    pub connection: Connection,
+    /// The secrets by the column that they are sealed under, in byte order.
+    pub secrets: Vec<(String, Secret)>,
 }
 
 /// Which keys a list shows; all that is set must match.

@@ -83,6 +83,12 @@ fn describe() {
         "Things that the configuration declares and that differ, or could not be made yet"
     );
     describe_gauge!("claviger_cache_entries", "Data keys in the cache");
+    describe_counter!(
+        "claviger_memory_lookups_total",
+        "Lookups of keys, names, connections and tenants in memory by cache and result: hit or miss"
+    );
+    describe_counter!("claviger_memory_evictions_total", "Entries that left memory for room, by cache");
+    describe_gauge!("claviger_memory_entries", "Entries in memory by cache");
     describe_counter!("claviger_audit_records_total", "Records that were made durable");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of records that were made durable");
     describe_counter!("claviger_audit_refused_total", "Records that the log did not take, by reason");

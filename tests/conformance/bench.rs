@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use claviger::store::Reads;
 use claviger::store::Store;
 use claviger::store::sealing::RootKey;
 use claviger::store::sqlite::SqliteStore;

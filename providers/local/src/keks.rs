@@ -11,9 +11,9 @@ use parking_lot::RwLock;
 
 use crate::opened::Opened;
 
-/// The most versions kept at a time: less than 10 MB of AES keys, at less than a kilobyte
-/// each, and less than 100 MB should all of them be RSA.
-const CAPACITY: usize = 10_000;
+/// How many versions are kept by default: less than 10 MB of AES keys, at less than a kilobyte
+/// each, and less than 100 MB if all of them are RSA.
+pub(crate) const CAPACITY: usize = 10_000;
 
 /// Which opened key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,11 +30,11 @@ impl KekName {
 }
 
 /// Opened keys of enabled keys only.
-#[derive(Default)]
 pub(crate) struct Keks(RwLock<Kept>);
 
-#[derive(Default)]
 struct Kept {
+    /// The most versions kept at a time.
+    capacity: usize,
     keks: HashMap<KekName, Arc<Opened>>,
     /// In the order in which they came: the oldest makes room, so that a hit changes nothing.
     order: VecDeque<KekName>,
@@ -42,7 +42,22 @@ struct Kept {
     epoch: u64,
 }
 
+impl Default for Keks {
+    fn default() -> Self {
+        Self::new(CAPACITY)
+    }
+}
+
 impl Keks {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self(RwLock::new(Kept {
+            capacity,
+            keks: HashMap::new(),
+            order: VecDeque::new(),
+            epoch: 0,
+        }))
+    }
+
     pub(crate) fn get(&self, name: &KekName) -> Option<Arc<Opened>> {
         self.0.read().keks.get(name).cloned()
     }
@@ -62,7 +77,7 @@ impl Keks {
         if let Some(first) = kept.keks.get(&name) {
             return Arc::clone(first);
         }
-        if kept.order.len() >= CAPACITY
+        if kept.order.len() >= kept.capacity
             && let Some(oldest) = kept.order.pop_front()
         {
             kept.keks.remove(&oldest);

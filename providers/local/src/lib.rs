@@ -73,10 +73,15 @@ pub struct LocalProvider {
 
 impl LocalProvider {
     /// A provider whose keys are in `store`. Opens nothing yet.
-    pub fn new(store: Arc<dyn SealedStore>, Settings {}: Settings) -> Self {
+    pub fn new(store: Arc<dyn SealedStore>, settings: Settings) -> Self {
+        Self::with_capacity(store, settings, keks::CAPACITY)
+    }
+
+    /// As [`LocalProvider::new`], with this many opened key versions in memory at most.
+    pub fn with_capacity(store: Arc<dyn SealedStore>, Settings {}: Settings, opened_versions: usize) -> Self {
         Self {
             material: Material::new(store),
-            keks: Arc::default(),
+            keks: Arc::new(Keks::new(opened_versions)),
         }
     }
 

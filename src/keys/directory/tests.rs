@@ -2,16 +2,20 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use claviger_provider::TenantId;
 use tokio::task::JoinSet;
 
-use super::{Directory, KEPT};
-use crate::keys::KeyEntry;
+use super::{Capacity, Directory, LoadError};
 use crate::keys::fixture::{PLAIN, World, factories, new_connection, new_tenant, row};
+use crate::keys::{KeyEntry, with_gates_held};
 use crate::store::model::{Key, KeyPatch};
 use crate::store::pausing::PausingStore;
 use crate::store::{Store, StoreError};
+
+/// The reads of a load, in the order in which they are made.
+const READS: [&str; 2] = ["key_snapshot", "connection_snapshot"];
 
 /// A directory over a store whose methods can be made to wait.
 struct Race {
@@ -22,14 +26,24 @@ struct Race {
 
 impl Race {
     async fn with_room(room: usize) -> Self {
+        Self::with_capacity(Capacity {
+            keys: room,
+            names: room,
+            connections: room,
+            tenants: room,
+        })
+        .await
+    }
+
+    async fn with_capacity(capacity: Capacity) -> Self {
         let world = World::new().await;
         let store = PausingStore::new(world.store.clone());
-        let directory = Arc::new(Directory::with_room(store.clone(), factories(), room));
+        let directory = Arc::new(Directory::new(store.clone(), factories(), capacity));
         Self { world, store, directory }
     }
 
     async fn new() -> Self {
-        Self::with_room(KEPT).await
+        Self::with_capacity(Capacity::default()).await
     }
 
     /// A lookup that runs on its own.
@@ -91,7 +105,7 @@ async fn concurrent_loads_make_one_entry() {
         });
     }
     let entries = lookups.join_all().await;
-    assert!(entries.iter().all(|entry| Arc::ptr_eq(entry, &entries[0])));
+    assert!(entries.iter().all(|entry| entry.is_same_gate(&entries[0])));
     assert!(entries.iter().all(|entry| Arc::ptr_eq(entry.connection(), entries[0].connection())));
 }
 
@@ -109,7 +123,7 @@ async fn another_tenants_key_is_not_there() {
 
 #[tokio::test]
 async fn a_lookup_that_read_before_a_disable_finds_the_key_disabled() {
-    for method in ["key", "key_versions"] {
+    for method in READS {
         let race = Race::new().await;
         let key = race.world.key("k").await;
         let pause = race.store.pause_next(method);
@@ -119,25 +133,25 @@ async fn a_lookup_that_read_before_a_disable_finds_the_key_disabled() {
         reached.resume();
         let found = lookup.await.unwrap().unwrap();
         assert!(found.view().unwrap().key.disabled, "{method}");
-        assert!(Arc::ptr_eq(&found, &race.entry(&key).await), "{method}");
+        assert!(found.is_same_gate(race.entry(&key).await.as_ref()), "{method}");
     }
 }
 
 #[tokio::test]
 async fn nor_does_it_bring_the_old_row_back_once_the_entry_was_dropped_for_room() {
-    for method in ["key", "key_versions"] {
+    for method in READS {
         let race = Race::with_room(1).await;
         let key = race.world.key("k").await;
         let pause = race.store.pause_next(method);
         let lookup = race.lookup(&key);
         let reached = pause.reached().await;
         race.disable(&key).await;
-        let entry = Arc::downgrade(&race.entry(&key).await);
+        let gate = Arc::downgrade(race.entry(&key).await.gate());
         for other in 0..4 {
             let other = race.world.key(&format!("other-{other}")).await;
             race.entry(&other).await;
         }
-        assert!(entry.upgrade().is_none(), "the disabled key's entry was to be dropped");
+        assert!(gate.upgrade().is_none(), "the disabled key's entry was to be dropped");
         reached.resume();
         let found = lookup.await.unwrap().unwrap();
         assert!(found.view().unwrap().key.disabled, "{method}");
@@ -146,7 +160,7 @@ async fn nor_does_it_bring_the_old_row_back_once_the_entry_was_dropped_for_room(
 
 #[tokio::test]
 async fn a_lookup_that_read_before_a_detach_finds_nothing() {
-    for method in ["key", "key_versions"] {
+    for method in READS {
         let race = Race::new().await;
         let key = race.world.key("k").await;
         let pause = race.store.pause_next(method);
@@ -163,7 +177,7 @@ async fn a_lookup_that_read_before_a_detach_finds_nothing() {
 async fn a_lookup_that_read_before_a_key_was_adopted_again_finds_the_new_row() {
     let race = Race::new().await;
     let key = race.world.key("k").await;
-    let pause = race.store.pause_next("key_versions");
+    let pause = race.store.pause_next("connection_snapshot");
     let lookup = race.lookup(&key);
     let reached = pause.reached().await;
     race.detach(&key).await;
@@ -183,7 +197,7 @@ async fn a_lookup_that_read_before_a_key_was_adopted_again_finds_the_new_row() {
     let view = found.view().unwrap();
     assert_eq!((view.key.name.as_str(), view.key.epoch), ("again", stored.epoch));
     assert!(stored.epoch > key.epoch);
-    assert!(Arc::ptr_eq(&found, &race.named(key.tenant, "again").await.unwrap()));
+    assert!(found.is_same_gate(&race.named(key.tenant, "again").await.unwrap()));
     assert!(race.named(key.tenant, "k").await.is_none());
 }
 
@@ -193,14 +207,14 @@ async fn making_room_for_an_adopted_key_drops_no_open_entry() {
     let key = race.world.key("k").await;
     let entry = race.entry(&key).await;
     race.directory.readopted(key.id);
-    assert!(Arc::ptr_eq(&entry, &race.entry(&key).await));
+    assert!(entry.is_same_gate(race.entry(&key).await.as_ref()));
 }
 
 #[tokio::test]
 async fn a_lookup_by_name_that_read_before_a_rename_does_not_follow_the_old_name() {
     let race = Race::new().await;
     let key = race.world.key("old").await;
-    let pause = race.store.pause_next("key_by_name");
+    let pause = race.store.pause_next("key_snapshot");
     let (directory, tenant) = (Arc::clone(&race.directory), key.tenant);
     let lookup = tokio::spawn(async move { directory.key_by_name(tenant, "old").await.unwrap() });
     let reached = pause.reached().await;
@@ -221,7 +235,7 @@ async fn a_lookup_by_name_that_read_before_a_rename_does_not_follow_the_old_name
 async fn a_lookup_that_read_before_a_connection_was_deleted_finds_nothing() {
     let race = Race::new().await;
     let connection = new_connection(race.world.store.as_ref(), race.world.tenant, "unused").await;
-    let pause = race.store.pause_next("connection");
+    let pause = race.store.pause_next("connection_snapshot");
     let (directory, tenant) = (Arc::clone(&race.directory), race.world.tenant);
     let lookup = tokio::spawn(async move { directory.connection(tenant, connection.id).await.unwrap() });
     let reached = pause.reached().await;
@@ -237,7 +251,7 @@ async fn a_lookup_that_read_before_a_connection_was_deleted_finds_nothing() {
 async fn a_lookup_of_a_key_that_goes_with_its_connection_meanwhile_finds_nothing() {
     let race = Race::new().await;
     let key = race.world.key("k").await;
-    let pause = race.store.pause_next("key_versions");
+    let pause = race.store.pause_next("connection_snapshot");
     let lookup = race.lookup(&key);
     let reached = pause.reached().await;
     // On another node, as far as this directory knows: it holds neither.
@@ -253,7 +267,7 @@ async fn a_lookup_of_a_key_that_goes_with_its_connection_meanwhile_finds_nothing
 
 #[tokio::test]
 async fn a_held_entry_is_never_dropped_for_room() {
-    let race = Race::with_room(2).await;
+    let race = Race::with_room(8).await;
     let mut held = Vec::new();
     for name in ["a", "b", "c", "d", "e", "f"] {
         held.push(race.entry(&race.world.key(name).await).await);
@@ -266,15 +280,181 @@ async fn a_held_entry_is_never_dropped_for_room() {
     }
     for entry in &held {
         let there = race.directory.key(entry.tenant(), entry.id()).await.unwrap().unwrap();
-        assert!(Arc::ptr_eq(entry, &there));
+        assert!(entry.is_same_gate(&there));
         assert!(Arc::ptr_eq(entry.connection(), there.connection()));
     }
-    let (keys, _) = race.directory.keys.count(|_| true);
-    // Six are held; the length is looked at again at twice what stayed.
-    assert!(keys <= 2 * (held.len() + 2), "{keys}");
-    let connections = race.directory.breakers().0;
-    assert!((1..=4).contains(&connections), "{connections}");
-    drop(held);
+    assert_eq!(race.directory.keys.len(), 8);
+    assert_eq!(race.directory.breakers().0, 8);
+}
+
+#[tokio::test]
+async fn with_every_entry_held_there_is_no_room_for_one_more() {
+    let race = Race::with_room(2).await;
+    let (first, second) = (race.world.key("a").await, race.world.key("b").await);
+    let mut held = vec![race.entry(&first).await, race.entry(&second).await];
+    let third = race.world.key("c").await;
+    for _ in 0..2 {
+        let refused = race.directory.key(third.tenant, third.id).await;
+        assert!(matches!(refused, Err(LoadError::Full)));
+        assert!(matches!(race.directory.key_by_name(third.tenant, "c").await, Err(LoadError::Full)));
+    }
+    assert!(
+        held[0].is_same_gate(race.entry(&first).await.as_ref()),
+        "what is in memory is still found"
+    );
+    held.pop();
+    assert_eq!(race.named(third.tenant, "c").await.unwrap().id(), third.id);
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_leaves_though_keys_in_memory_use_it() {
+    let race = Race::with_capacity(Capacity {
+        connections: 2,
+        ..Capacity::default()
+    })
+    .await;
+    let mut keys = Vec::new();
+    for number in 0..5 {
+        let connection = new_connection(race.world.store.as_ref(), race.world.tenant, &format!("c{number}")).await;
+        keys.push(crate::keys::fixture::new_key(race.world.store.as_ref(), &connection, &format!("k{number}")).await);
+    }
+    for _ in 0..2 {
+        for key in &keys {
+            assert_eq!(race.entry(key).await.connection().id(), key.connection);
+        }
+    }
+    assert_eq!((race.directory.keys.len(), race.directory.breakers().0), (5, 2));
+}
+
+/// A sever must reach the calls of every key of the connection, also of those that were loaded
+/// before and after the connection's entry left memory.
+#[tokio::test]
+async fn all_keys_of_a_connection_share_its_one_entry_whatever_left_memory() {
+    let race = Race::with_capacity(Capacity {
+        connections: 2,
+        ..Capacity::default()
+    })
+    .await;
+    let (one, two) = (race.world.key("one").await, race.world.key("two").await);
+    let held = race.entry(&one).await;
+    for number in 0..6 {
+        let connection = new_connection(race.world.store.as_ref(), race.world.tenant, &format!("c{number}")).await;
+        race.directory.connection(connection.tenant, connection.id).await.unwrap();
+    }
+    let guard = held.epoch_guard().unwrap();
+    let other = race.entry(&two).await;
+    assert!(Arc::ptr_eq(held.connection(), other.connection()));
+    let severed = crate::store::model::Connection {
+        epoch: 2,
+        severed: true,
+        ..race.world.connection.clone()
+    };
+    other.connection().put(severed);
+    assert!(!guard.holds());
+}
+
+#[tokio::test]
+async fn a_change_that_another_node_made_is_seen_by_a_load_under_way() {
+    for method in READS {
+        let race = Race::new().await;
+        let key = race.world.key("k").await;
+        let pause = race.store.pause_next(method);
+        let lookup = race.lookup(&key);
+        let reached = pause.reached().await;
+        // Nothing of the key is in this node's memory.
+        race.store.set_key_disabled(key.tenant, key.id, true, 2, &PLAIN).await.unwrap();
+        race.directory.keys.loads().note_change(&key.id);
+        reached.resume();
+        assert!(lookup.await.unwrap().unwrap().view().unwrap().key.disabled, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_miss_is_one_read() {
+    let race = Race::with_room(4).await;
+    let key = race.world.key("k").await;
+    race.entry(&key).await;
+    race.store.reads();
+    race.entry(&key).await;
+    assert_eq!(race.store.reads(), Vec::<&str>::new());
+    let others = [
+        race.world.key("a").await,
+        race.world.key("b").await,
+        race.world.key("c").await,
+        race.world.key("d").await,
+    ];
+    race.store.reads();
+    for other in &others {
+        race.entry(other).await;
+    }
+    assert_eq!(race.store.reads(), ["key_snapshot"; 4], "the connection is in memory");
+    race.named(key.tenant, "k").await.unwrap();
+    assert_eq!(race.store.reads(), ["key_snapshot"], "by name as well");
+    race.named(key.tenant, "k").await.unwrap();
+    assert_eq!(race.store.reads(), Vec::<&str>::new());
+    let fresh = Directory::new(race.store.clone(), factories(), Capacity::default());
+    fresh.key(key.tenant, key.id).await.unwrap().unwrap();
+    assert_eq!(race.store.reads(), ["key_snapshot", "connection_snapshot"]);
+    fresh.secrets(key.tenant).await.unwrap();
+    assert_eq!(race.store.reads(), ["sealed_row"]);
+}
+
+/// Readers hand answers over while keys are disabled and enabled, with room for two of ten keys.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_answer_passes_a_disable_while_keys_come_and_go() {
+    const CHANGES: u64 = 60;
+    let race = Arc::new(Race::with_room(6).await);
+    let mut keys = Vec::new();
+    for number in 0..10 {
+        keys.push(race.world.key(&format!("k{number}")).await);
+    }
+    let ended: Arc<Vec<AtomicU64>> = Arc::new(keys.iter().map(|_| AtomicU64::new(0)).collect());
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut readers = JoinSet::new();
+    for reader in 0..4_usize {
+        let (race, keys, ended, stop) = (Arc::clone(&race), keys.clone(), Arc::clone(&ended), Arc::clone(&stop));
+        readers.spawn(async move {
+            let mut handed_over = 0;
+            for round in reader.. {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let at = (round * 7 + reader) % keys.len();
+                let key = &keys[at];
+                let found = match round % 2 {
+                    0 => race.directory.key(key.tenant, key.id).await,
+                    _ => race.directory.key_by_name(key.tenant, &key.name).await,
+                };
+                // Four readers and a writer hold five of six places at most.
+                let guard = found.unwrap().unwrap().epoch_guard().unwrap();
+                let epoch = guard.key_epoch();
+                tokio::task::yield_now().await;
+                let passed = with_gates_held(&[guard], || {
+                    assert!(ended[at].load(Ordering::SeqCst) < epoch, "handed over too late")
+                });
+                handed_over += u64::from(passed.is_ok());
+            }
+            handed_over
+        });
+    }
+    for change in 0..CHANGES {
+        let at = usize::try_from(change * 3).unwrap() % keys.len();
+        let key = &keys[at];
+        let entry = race.entry(key).await;
+        let _one_at_a_time = entry.change().lock().await;
+        let before = entry.view().unwrap().key;
+        let row = race
+            .store
+            .set_key_disabled(key.tenant, key.id, !before.disabled, 2, &PLAIN)
+            .await
+            .unwrap();
+        assert_eq!(row.epoch, before.epoch + 1);
+        entry.put(row, None);
+        ended[at].store(before.epoch, Ordering::SeqCst);
+    }
+    stop.store(true, Ordering::SeqCst);
+    let handed_over: u64 = readers.join_all().await.into_iter().sum();
+    assert!(handed_over > 0);
 }
 
 #[tokio::test]
@@ -291,7 +471,7 @@ async fn names_of_nothing_and_damage_are_told_apart() {
     let nobody = TenantId::random();
     assert!(matches!(
         race.directory.secrets(nobody).await,
-        Err(super::LoadError::Store(StoreError::Damaged(_)))
+        Err(LoadError::Store(StoreError::Damaged(_)))
     ));
     let secrets = race.directory.secrets(race.world.tenant).await.unwrap();
     assert!(Arc::ptr_eq(&secrets, &race.directory.secrets(race.world.tenant).await.unwrap()));
