@@ -1,74 +1,73 @@
-//! Disable: no use of a key any more, at the next request, cache included.
-
-use std::sync::Arc;
+//! Disable: from the next request on, nobody uses the key here, cached data keys included.
 
 use tokio::sync::MutexGuard;
 
+use super::read::NamedKey;
+use super::revoke::Revoked;
 use super::wrapping::severed;
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
+use crate::store::rules;
 
 impl Broker {
-    /// Disables a key here. No answer that was under way is handed over after this
-    /// returned: the gate is taken exclusively once the change is committed.
+    /// Disables a key here, and then, if asked to, at the provider. The two parts have a record
+    /// each: the second waits for the log and for the provider, and can fail while the first part
+    /// stays in force.
     ///
     /// # Errors
-    /// `not_found` when it was detached meanwhile.
+    /// `not_found` when it was detached meanwhile; for the part at the provider `unsupported`, and
+    /// what the provider reports.
     pub async fn disable(
         &self,
-        cx: &RequestContext,
-        permit: &Permit<op::Disable>,
-        key: &Arc<KeyEntry>,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(permit);
-        let _one_at_a_time = key.change().lock().await;
-        let before = key.view()?.key;
-        let after = switched(&before, true, self.now());
-        let revocation = EmergencyRevocation::Disable(key.id());
-        let change = self.announce_revocation(cx, revocation).await.keeping(keep(&after)?);
-        let committed = self
-            .store
-            .set_key_disabled(key.tenant(), key.id(), true, after.updated, &change)
-            .await;
-        // A store that cannot take it leaves the row as memory must have it all the same.
-        let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after);
-        key.revocations().count();
-        key.put(row.clone(), None);
-        self.cache().drop_key(key.id());
-        Ok(Guarded::free(row))
+        authorized: Authorized<op::Disable>,
+        at_provider: bool,
+        keep: Keep<NamedKey>,
+    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let (cx, key) = (authorized.cx(), authorized.object());
+        if !at_provider {
+            let row = self.disable_here(cx, key, &keep).await?;
+            return Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)));
+        }
+        // A repetition gets the answer to both parts, so the first part keeps none.
+        self.disable_here(cx, key, &Keep::nothing()).await?;
+        let recorded = self.conclude(cx, Ok(Guarded::free(())), &|_, _| ()).await;
+        recorded.map_err(|unrecorded| unrecorded.failure().clone())?.into_value();
+        let row = self.disable_at_provider(cx, key, &keep).await?;
+        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
     }
 
-    /// Disables the key at the provider too, after [`Broker::disable`]: a part of its own
-    /// in the log, since it waits for a healthy one and can fail while the first part holds.
-    ///
-    /// # Errors
-    /// `unsupported`, and what the provider says.
-    pub async fn disable_at_provider(
-        &self,
-        cx: &RequestContext,
-        permit: Permit<op::Disable>,
-        key: &Arc<KeyEntry>,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(&permit);
+    async fn disable_here(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<NamedKey>) -> Result<Key, Failure> {
+        let _one_at_a_time = key.change().lock().await;
+        let mut after = Key::clone(&key.view()?.key);
+        rules::set_disabled(&mut after, true, self.now());
+        let after = NamedKey::of(after, key);
+        let change = self
+            .announce_revocation(cx, EmergencyRevocation::Disable(key.id()))
+            .await
+            .keeping(after.kept(keep, Completion::Done)?);
+        match self.revoke(cx, Revoked::Key(after.key), &change).await? {
+            Revoked::Key(row) => Ok(row),
+            Revoked::Connection(_) | Revoked::Token(_) | Revoked::Tenant(_) => Err(Failure::internal(&"a disable left no key")),
+        }
+    }
+
+    async fn disable_at_provider(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<NamedKey>) -> Result<Key, Failure> {
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         not_severed(key)?;
         let change = self
             .announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id()).at_provider())
             .await?;
         let row = self.switch_at_provider(cx, key, false).await?;
-        self.store.mark_applied(key.tenant(), &change.keeping(keep(&row)?)).await?;
-        Ok(Guarded::free(row))
+        let kept = NamedKey::of(row.clone(), key).kept(keep, Completion::Done)?;
+        self.store.mark_applied(key.tenant(), &change.keeping(kept)).await?;
+        Ok(row)
     }
 
-    /// Switches a key at its provider, all provider keys that its versions stand on, and gives
-    /// back its row. A failure ends it there: repeating it changes nothing at those before.
+    /// Enables or disables all provider keys of a key's versions at the provider, and returns the
+    /// key's row. It stops at the first failure; a repetition changes nothing at the provider
+    /// keys before it.
     pub(super) async fn switch_at_provider(&self, cx: &RequestContext, key: &KeyEntry, enabled: bool) -> Result<Key, Failure> {
         let view = key.view()?;
         let pipeline = key.connection().pipeline();
@@ -83,41 +82,23 @@ impl Broker {
         }
         Ok(Key::clone(&view.key))
     }
-
-    pub(super) fn note_key(&self, cx: &RequestContext, key: &KeyEntry) {
-        let connection = key.connection().view();
-        cx.note(|fields| {
-            fields.key = Some(key.id());
-            fields.connection = Some(connection.id);
-            fields.provider = Some(connection.provider);
-        });
-    }
 }
 
-/// Waits for the turn to change a key at its provider, no longer than the request may take.
-/// The key's own lock is not held meanwhile, so that no provider can hold up a disable.
+/// Waits until this request may change the key at its provider, at most until its deadline. The
+/// key's `change` lock is not held meanwhile: a slow provider must not delay a disable here.
 pub(super) async fn turn_at_provider<'k>(cx: &RequestContext, key: &'k KeyEntry) -> Result<MutexGuard<'k, ()>, Failure> {
     tokio::time::timeout_at(cx.info().deadline.into(), key.at_provider().lock())
         .await
         .map_err(|_| Failure::deadline())
 }
 
-/// Through a severed connection no call passes.
+/// Refuses a key whose connection is severed.
+///
+/// # Errors
+/// `connection_severed`.
 pub(super) fn not_severed(key: &KeyEntry) -> Result<(), Failure> {
     if key.connection().view().severed {
         return Err(severed());
     }
     Ok(())
-}
-
-/// The row as a switch leaves it.
-pub(super) fn switched(before: &Key, disabled: bool, now: i64) -> Key {
-    let moves = before.disabled != disabled;
-    Key {
-        disabled,
-        epoch: before.epoch + u64::from(moves),
-        revision: before.revision + u64::from(moves),
-        updated: if moves { now } else { before.updated },
-        ..before.clone()
-    }
 }

@@ -1,41 +1,34 @@
-//! Sever and restore: the customer's switch on a whole connection.
+//! Sever and restore: a customer revokes a whole connection, and undoes it.
 
-use std::sync::Arc;
-
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::revoke::Revoked;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
-use crate::keys::ConnectionEntry;
 use crate::store::model::Connection;
+use crate::store::rules;
 
 impl Broker {
-    /// Severs a connection: no call passes, and no answer made through it is handed over
-    /// after this returned.
+    /// Severs a connection: once this returns, no call uses it and no answer made through it is
+    /// handed over.
     ///
     /// # Errors
     /// `not_found` when it was deleted meanwhile.
     pub async fn sever(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::Sever>,
-        connection: &Arc<ConnectionEntry>,
-        keep: Keep<'_, Connection>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+        authorized: Authorized<op::Sever>,
+        keep: Keep<Connection>,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         let _one_at_a_time = connection.change().lock().await;
-        let after = switched(&connection.view(), true, self.now());
-        let revocation = EmergencyRevocation::Sever(connection.id());
-        let change = self.announce_revocation(cx, revocation).await.keeping(keep(&after)?);
-        let committed = self
-            .store
-            .set_connection_severed(connection.tenant(), connection.id(), true, after.updated, &change)
-            .await;
-        let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after);
-        connection.revocations().count();
-        connection.put(row.clone());
-        self.cache().drop_connection(connection.id());
-        Ok(Guarded::free(row))
+        let mut after = Connection::clone(&connection.view());
+        rules::set_severed(&mut after, true, self.now());
+        let change = self
+            .announce_revocation(cx, EmergencyRevocation::Sever(connection.id()))
+            .await
+            .keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
+        match self.revoke(cx, Revoked::Connection(after), &change).await? {
+            Revoked::Connection(row) => Ok(Guarded::free(completed(Completion::Done, row))),
+            Revoked::Key(_) | Revoked::Token(_) | Revoked::Tenant(_) => Err(Failure::internal(&"a sever left no connection")),
+        }
     }
 
     /// Undoes a sever.
@@ -44,19 +37,16 @@ impl Broker {
     /// `not_found` when it was deleted meanwhile.
     pub async fn restore(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::Restore>,
-        connection: &Arc<ConnectionEntry>,
-        keep: Keep<'_, Connection>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+        authorized: Authorized<op::Restore>,
+        keep: Keep<Connection>,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         let revocations = connection.revocations().seen();
         let change = self
             .announce(cx, audit::Change::new(Verb::Restore, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
-        // What was severed after this request began stays so.
+        // A sever that arrived after this request began wins.
         if connection.revocations().seen() != revocations {
             return Err(Failure::new(
                 Code::ConnectionSevered,
@@ -64,33 +54,23 @@ impl Broker {
             ));
         }
         self.lift_from_kill_file(EmergencyRevocation::Sever(connection.id())).await?;
-        let after = switched(&connection.view(), false, self.now());
-        let change = change.keeping(keep(&after)?);
+        let mut after = Connection::clone(&connection.view());
+        rules::set_severed(&mut after, false, self.now());
+        let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
         let row = self
             .store
             .set_connection_severed(connection.tenant(), connection.id(), false, after.updated, &change)
             .await?;
         connection.put(row.clone());
-        Ok(Guarded::free(row))
-    }
-
-    pub(super) fn note_connection(&self, cx: &RequestContext, connection: &ConnectionEntry) {
-        let view = connection.view();
-        cx.note(|fields| {
-            fields.connection = Some(view.id);
-            fields.provider = Some(view.provider);
-        });
+        Ok(Guarded::free(completed(Completion::Done, row)))
     }
 }
 
-/// The row as a switch leaves it.
-fn switched(before: &Connection, severed: bool, now: i64) -> Connection {
-    let moves = before.severed != severed;
-    Connection {
-        severed,
-        epoch: before.epoch + u64::from(moves),
-        revision: before.revision + u64::from(moves),
-        updated: if moves { now } else { before.updated },
-        ..before.clone()
+/// A change of a connection that succeeded.
+pub(super) const fn completed(completion: Completion, row: Connection) -> Completed<Connection> {
+    Completed {
+        completion,
+        revision: Some(row.revision),
+        object: row,
     }
 }

@@ -8,10 +8,10 @@ use super::header::SEALED_KEY_LEN;
 use super::recipient::{self, Recipient};
 use super::{Context, DataKeyLength, Envelope, Header, Item, Scope, SealKey, Suite, cbor};
 
-/// For whom and when an envelope is made.
+/// The tenant, key, scope and time of a new envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// Whose key wraps.
+    /// The tenant of the key that wraps.
     pub tenant: TenantId,
     /// The logical key that wraps.
     pub key: KeyId,
@@ -21,7 +21,7 @@ pub struct Origin {
     pub created: u64,
 }
 
-/// K, or the bytes to be sealed, do not have a length that the header can tell.
+/// The length of K, or of the bytes to wrap, is not one that a header can state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a length that was asked for")]
 pub struct LengthError;
@@ -29,7 +29,7 @@ pub struct LengthError;
 /// Why an envelope cannot be made from a provider's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
-    /// It would be longer than an envelope can be.
+    /// It would be longer than the format allows.
     #[error("longer than a wrapped key can be")]
     TooLarge,
     /// The provider's key id, version or ciphertext breaks a limit or the algorithm's shape,
@@ -38,8 +38,8 @@ pub enum BuildError {
     Recipient,
 }
 
-/// A suite 1 envelope that waits for its data key: everything is drawn that a provider
-/// which generates the key itself needs to know.
+/// A suite 1 envelope without its data key. It has all that a provider needs to generate the key
+/// itself.
 #[derive(Debug)]
 pub struct Pending {
     header: Header,
@@ -63,7 +63,7 @@ impl Pending {
         &self.context
     }
 
-    /// The id that was drawn.
+    /// The data key's id, drawn at random.
     pub fn dek_id(&self) -> DekId {
         self.header.dek_id
     }
@@ -80,7 +80,7 @@ impl Pending {
     }
 }
 
-/// An envelope that is committed to its K and waits for a provider's wrapping of it.
+/// An envelope with its K and commitment, before a provider has wrapped K.
 pub struct Draft {
     dek_id: DekId,
     header: Vec<u8>,
@@ -128,7 +128,7 @@ impl Draft {
         }
     }
 
-    /// The id that was drawn.
+    /// The data key's id, drawn at random.
     pub fn dek_id(&self) -> DekId {
         self.dek_id
     }
@@ -156,8 +156,8 @@ impl Draft {
         self.finish_with(&[Recipient::member(provider, wrapped, self.k.len())?], Some(seal))
     }
 
-    /// The same without a seal: for what the installation keeps for itself before it can
-    /// reach its own seal keys. Over the API such an envelope needs `UnwrapUnsealed`.
+    /// As [`Draft::finish`], without a seal: for the wrapped root key, which exists before the seal
+    /// keys can be opened. Through the API such an envelope needs `UnwrapUnsealed`.
     ///
     /// # Errors
     /// See [`BuildError`].

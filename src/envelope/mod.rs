@@ -1,13 +1,12 @@
 //! The envelope: a wrapped data key as callers store it (`docs/format.md`, byte for byte).
 //!
-//! For the faces (parse, check the seal), the broker (make, open, rewrap) and the offline
-//! commands (inspect). It makes no provider call and reads no store.
+//! Used by the protocols (parse, check the seal), the broker (make, open, rewrap) and the offline
+//! commands (inspect). It calls no provider and reads no store.
 //!
-//! An [`Envelope`] only exists well-formed: [`Envelope::parse`] refuses everything that the
-//! page refuses, and what is made here is read back by the same decoder before it is handed
-//! out. A plaintext only leaves through [`Opened`], which exists only after the commitment
-//! held; recipients are only replaced through [`Opened`] or [`Attested`], so that nothing
-//! unproven is ever sealed anew.
+//! Every [`Envelope`] is well-formed: [`Envelope::parse`] refuses what the format refuses, and an
+//! envelope made here is decoded again before it is returned. A plaintext is available only from
+//! [`Opened`], which exists only after the commitment was verified. Recipients are replaced only
+//! through [`Opened`] or [`Attested`], so nothing unverified is ever sealed again.
 
 mod cbor;
 mod commitment;
@@ -45,7 +44,7 @@ pub const MAX_TEXT: usize = text::PREFIX.len() + (MAX_BINARY * 4).div_ceil(3);
 /// The most recipients in one envelope.
 pub const MAX_RECIPIENTS: usize = 8;
 
-/// `CLV` and the version byte, in front of the CBOR item.
+/// `CLV` and the version byte; the CBOR item follows.
 const MAGIC: [u8; 4] = *b"CLV\x01";
 
 /// Why bytes are not an envelope. It carries nothing of the input.
@@ -80,7 +79,7 @@ impl Envelope {
     /// Reads the text form. The work is bounded by [`MAX_TEXT`].
     ///
     /// # Errors
-    /// See [`ParseError`]; the page's order of checks decides which one.
+    /// See [`ParseError`]. `docs/format.md` gives the order of the checks, which decides which one.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         if text.len() > MAX_TEXT {
             return Err(ParseError::TooLarge);
@@ -109,24 +108,24 @@ impl Envelope {
         &self.binary
     }
 
-    /// SHA-256 of the text form: how the record names a wrapped key.
+    /// SHA-256 of the text form: the audit record's name for a wrapped key.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut out = [0; 32];
         out.copy_from_slice(digest::digest(&digest::SHA256, self.text.as_bytes()).as_ref());
         out
     }
 
-    /// What the envelope says about itself; authenticated only by seal or commitment.
+    /// The header. Only the seal or the commitment authenticates it.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The recipients, 1 to 8, in the order in which they stand.
+    /// The recipients, 1 to 8, in the envelope's order.
     pub fn recipients(&self) -> &[Recipient] {
         &self.recipients
     }
 
-    /// The header as it is authenticated.
+    /// The header's bytes, which seal and commitment authenticate.
     pub fn header_bytes(&self) -> &[u8] {
         &self.binary[self.header_at.clone()]
     }
@@ -135,13 +134,13 @@ impl Envelope {
         &self.binary[self.recipients_at.clone()]
     }
 
-    /// What is sealed under K in suite 2, its tag at the end.
+    /// The payload of suite 2: the ciphertext under K with its tag.
     pub fn payload(&self) -> Option<&[u8]> {
         self.payload_at.clone().map(|at| &self.binary[at])
     }
 
-    /// The strict decoder: reads, then encodes anew and compares every byte, because
-    /// `minicbor` by itself takes integers that are not in their shortest form.
+    /// The strict decoder: it decodes, encodes again and compares every byte, because `minicbor`
+    /// accepts integers that are not in their shortest form.
     fn read(binary: Vec<u8>, text: Box<str>) -> Result<Self, ParseError> {
         if !binary.starts_with(&MAGIC) {
             return Err(ParseError::VersionUnsupported);
@@ -197,7 +196,7 @@ impl Envelope {
         })
     }
 
-    /// Puts an envelope together and reads it back, so that the limits stand in one place.
+    /// Assembles an envelope and decodes it, so that only the decoder knows the limits.
     fn assemble(item: &Item<'_>) -> Result<Self, BuildError> {
         let mut binary = MAGIC.to_vec();
         binary.extend_from_slice(&cbor::to_vec(|e| item.encode(e)));

@@ -1,5 +1,5 @@
-//! The seal: the tenant's own mark, which tells our envelopes from a stranger's before a
-//! provider is asked (`docs/format.md`, Seal).
+//! The seal: an HMAC under the tenant's seal key. It proves that this installation made an
+//! envelope, before any provider call (`docs/format.md`, Seal).
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ const LABEL: &[u8] = b"claviger/seal/v1";
 pub struct SealKey {
     name: [u8; NAME_LEN],
     key: Secret,
-    /// The same key, prepared: the hot path checks a seal at each unwrap.
+    /// The same key, prepared for HMAC: every unwrap checks a seal.
     mac: hmac::Key,
 }
 
@@ -34,7 +34,7 @@ impl SealKey {
         Self::from_parts(name, Secret::random(KEY_LEN))
     }
 
-    /// Reads what [`SealKey::to_secret`] gave.
+    /// Reads the output of [`SealKey::to_secret`].
     ///
     /// # Errors
     /// When it is not 40 bytes long.
@@ -104,15 +104,15 @@ impl Seal {
     }
 }
 
-/// What the seal says about an envelope.
+/// The result of checking an envelope's seal.
 #[derive(Debug)]
 pub enum SealStatus<'e> {
     /// Made here, and not changed since.
     Sealed(Attested<'e>),
-    /// No seal, or one of a key that is not among those given: opening it needs the
-    /// permission `UnwrapUnsealed`.
+    /// No seal, or one of an unknown seal key. Opening the envelope needs the permission
+    /// `UnwrapUnsealed`.
     Unsealed,
-    /// It names a key that is given, and the seal is not that key's: refuse it.
+    /// It names one of the seal keys, and the HMAC is wrong: refuse it.
     Forged,
 }
 
@@ -136,7 +136,7 @@ impl Envelope {
         }
     }
 
-    /// Whether there is a seal at all, of whatever key.
+    /// Whether the envelope has a seal, under any key.
     pub fn has_seal(&self) -> bool {
         self.seal.is_some()
     }

@@ -11,7 +11,7 @@ use super::loading_cache::{Full, LoadingCache};
 use super::names::Names;
 use super::view::KeyView;
 use super::{Factories, TenantSecrets};
-use crate::store::model::{Connection, KeySelector};
+use crate::store::model::{Connection, Key, KeySelector};
 use crate::store::{Store, StoreError};
 
 /// How many entries of each kind stay in memory. Entries that a request holds count.
@@ -194,6 +194,23 @@ impl Directory {
     /// `change` lock held.
     pub fn detached(&self, entry: &KeyEntry) {
         self.forget_key(entry.gate());
+    }
+
+    /// Applies a committed disable: the row goes into the gate, if the key is in memory, and loads
+    /// under way read again in any case. An older row than the one in memory changes nothing.
+    pub fn key_revoked(&self, row: &Key) {
+        self.keys.loads().note_change(&row.id);
+        if let Some(gate) = self.keys.peek(&row.id) {
+            gate.put_revoked(row);
+        }
+    }
+
+    /// As [`Directory::key_revoked`], for a committed sever.
+    pub fn connection_revoked(&self, row: &Connection) {
+        self.connections.loads().note_change(&row.id);
+        if let Some(entry) = self.connections.peek(&row.id) {
+            entry.put_revoked(row);
+        }
     }
 
     /// Notes that a key was adopted again under the id of a detached one; after the commit.

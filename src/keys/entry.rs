@@ -42,8 +42,8 @@ impl RevocationCounter {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Counts one. The caller holds the object's `change` lock.
-    pub fn count(&self) {
+    /// Counts one, with the gate held exclusively.
+    fn count(&self) {
         self.0.fetch_add(1, Ordering::Release);
     }
 }
@@ -104,6 +104,16 @@ impl ConnectionEntry {
     pub fn put(&self, connection: Connection) {
         self.gate.write().row = Arc::new(connection);
         self.loads.note_change(&self.id);
+    }
+
+    /// Puts a row in place that a sever left, unless the row here is newer, and counts the sever
+    /// either way: a restore that began before it must not win.
+    pub(super) fn put_revoked(&self, row: &Connection) {
+        let mut reach = self.gate.write();
+        if reach.row.revision <= row.revision {
+            reach.row = Arc::new(row.clone());
+        }
+        self.revocations.count();
     }
 
     /// As [`ConnectionEntry::put`], with a new pipeline, which the next call uses.
@@ -175,6 +185,18 @@ impl KeyGate {
 
     pub(super) fn is_named(&self, name: &str) -> bool {
         self.rows.read().as_ref().is_some_and(|view| view.key.name == name)
+    }
+
+    /// Puts a row in place that a disable left, unless the row here is newer, and counts the
+    /// disable either way: an enable that began before it must not win.
+    pub(super) fn put_revoked(&self, row: &Key) {
+        let mut rows = self.rows.write();
+        if let Some(view) = rows.as_mut()
+            && view.key.revision <= row.revision
+        {
+            view.key = Arc::new(row.clone());
+        }
+        self.revocations.count();
     }
 
     /// Takes the gate exclusively and marks the key as detached.

@@ -88,6 +88,7 @@ impl PausingStore {
 macro_rules! forward {
     ($trait:ident: $(fn $name:ident(&self $(, $arg:ident: $type:ty)*) -> $answer:ty;)*) => {
         #[async_trait]
+        #[allow(clippy::let_unit_value, reason = "a close returns nothing")]
         impl $trait for PausingStore {
             $(async fn $name(&self $(, $arg: $type)*) -> $answer {
                 let answer = self.inner.$name($($arg),*).await;

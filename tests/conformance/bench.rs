@@ -5,10 +5,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use claviger::store::Reads;
-use claviger::store::Store;
 use claviger::store::sealing::RootKey;
 use claviger::store::sqlite::SqliteStore;
+use claviger::store::{Reads, Store};
 use claviger_provider::{SealedName, Secret};
 use claviger_test_support::{Answer, Client, Gateway, Started, records, records_of};
 use claviger_testkit::control::{Client as Control, Request};

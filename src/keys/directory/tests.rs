@@ -362,11 +362,56 @@ async fn a_change_that_another_node_made_is_seen_by_a_load_under_way() {
         let lookup = race.lookup(&key);
         let reached = pause.reached().await;
         // Nothing of the key is in this node's memory.
-        race.store.set_key_disabled(key.tenant, key.id, true, 2, &PLAIN).await.unwrap();
-        race.directory.keys.loads().note_change(&key.id);
+        let row = race.store.set_key_disabled(key.tenant, key.id, true, 2, &PLAIN).await.unwrap();
+        race.directory.key_revoked(&row);
         reached.resume();
         assert!(lookup.await.unwrap().unwrap().view().unwrap().key.disabled, "{method}");
     }
+}
+
+#[tokio::test]
+async fn a_revocation_ends_answers_under_way_and_counts_though_it_comes_late() {
+    let race = Race::new().await;
+    let key = race.world.key("k").await;
+    let entry = race.entry(&key).await;
+    let guard = entry.epoch_guard().unwrap();
+    let (seen, severs) = (entry.revocations().seen(), entry.connection().revocations().seen());
+    let disabled = race.store.set_key_disabled(key.tenant, key.id, true, 2, &PLAIN).await.unwrap();
+    race.directory.key_revoked(&disabled);
+    assert!(!guard.holds() && entry.view().unwrap().key.disabled);
+    // Enabled again since; the feed repeats the disable.
+    let enabled = race.store.set_key_disabled(key.tenant, key.id, false, 3, &PLAIN).await.unwrap();
+    entry.put(enabled.clone(), None);
+    race.directory.key_revoked(&disabled);
+    assert_eq!(*entry.view().unwrap().key, enabled);
+    assert_eq!(entry.revocations().seen(), seen + 2);
+
+    let guard = entry.epoch_guard().unwrap();
+    let severed = race
+        .store
+        .set_connection_severed(key.tenant, key.connection, true, 2, &PLAIN)
+        .await
+        .unwrap();
+    race.directory.connection_revoked(&severed);
+    assert!(!guard.holds() && entry.connection().view().severed);
+    assert_eq!(entry.connection().revocations().seen(), severs + 1);
+}
+
+#[tokio::test]
+async fn a_sever_that_another_node_made_is_seen_by_a_load_under_way() {
+    let race = Race::new().await;
+    let key = race.world.key("k").await;
+    let pause = race.store.pause_next("connection_snapshot");
+    let lookup = race.lookup(&key);
+    let reached = pause.reached().await;
+    let row = race
+        .store
+        .set_connection_severed(key.tenant, key.connection, true, 2, &PLAIN)
+        .await
+        .unwrap();
+    race.directory.connection_revoked(&row);
+    reached.resume();
+    assert!(lookup.await.unwrap().unwrap().connection().view().severed);
 }
 
 #[tokio::test]
