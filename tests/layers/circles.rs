@@ -158,20 +158,20 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
         "src",
         &[
             "broker/apply.rs",
-            "broker/change.rs",
             "broker/connections.rs",
             "broker/create_key.rs",
             "broker/declare.rs",
             "broker/idempotency.rs",
             "broker/mod.rs",
             "broker/tenants.rs",
+            "broker/write_ahead.rs",
         ],
     ),
     (
         "src",
         &[
             "broker/disable.rs",
-            "broker/enclose.rs",
+            "broker/wrapping.rs",
         ],
     ),
     (
@@ -179,24 +179,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
         &[
             "cache/flight.rs",
             "cache/mod.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "cli/access.rs",
-            "cli/check_config.rs",
-            "cli/connections.rs",
-            "cli/data.rs",
-            "cli/declared.rs",
-            "cli/deliver.rs",
-            "cli/dev.rs",
-            "cli/init.rs",
-            "cli/keys.rs",
-            "cli/mod.rs",
-            "cli/print.rs",
-            "cli/providers.rs",
-            "cli/wrap_root_key.rs",
         ],
     ),
     (
@@ -216,13 +198,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "http/server/connection.rs",
-            "http/server/mod.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
             "keys/connections.rs",
             "keys/directory.rs",
             "keys/tenants.rs",
@@ -231,7 +206,13 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "store/sqlite/change.rs",
+            "listener/connection.rs",
+            "listener/mod.rs",
+        ],
+    ),
+    (
+        "src",
+        &[
             "store/sqlite/connections.rs",
             "store/sqlite/keys.rs",
             "store/sqlite/mod.rs",
@@ -239,6 +220,7 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
             "store/sqlite/sealed.rs",
             "store/sqlite/tenants.rs",
             "store/sqlite/tokens.rs",
+            "store/sqlite/transaction.rs",
             "store/sqlite/versions.rs",
         ],
     ),

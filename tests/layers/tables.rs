@@ -51,7 +51,14 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
-        "http",
+        "listener",
+        &[
+            ("config::server", "types: the listener's limits and files"),
+            ("telemetry::metrics", "counts connections"),
+        ],
+    ),
+    (
+        "protocols",
         &[
             ("broker", "a handler calls one use case"),
             ("access", "authenticates and asks for permits by name"),
@@ -61,8 +68,8 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("store::model", "types: the rows that answers show"),
             ("duration", "durations in bodies and headers"),
             ("names", "names in bodies and paths"),
-            ("config::server", "types: the listener's limits and files"),
-            ("telemetry::metrics", "counts requests and connections"),
+            ("listener", "types: the peer and the certificates that are presented"),
+            ("telemetry::metrics", "counts requests"),
         ],
     ),
     (
@@ -73,10 +80,11 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("envelope", "the wrapped root key is one"),
             ("audit", "opens the log and reconciles it"),
             ("keys", "registers the provider families"),
-            ("cache", "makes it and settles it on a timer"),
+            ("cache", "makes it and sweeps it on a timer"),
             ("access", "makes the first credential"),
             ("broker", "puts the parts together and recovers"),
-            ("http", "serves"),
+            ("listener", "binds the sockets"),
+            ("protocols", "serves"),
             ("telemetry::metrics", "types: the metrics that it hands to the service endpoints"),
         ],
     ),
@@ -87,8 +95,8 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("boot", "serves, and makes the first administrator"),
             ("client", "every other command is a client"),
-            ("http::document", "prints the API's document"),
-            ("http::capability_rows", "shows capabilities in the API's words"),
+            ("protocols::rest::document", "prints the API's document"),
+            ("protocols::rest::capability_rows", "shows capabilities in the API's words"),
             ("config", "reads and checks it"),
             ("telemetry", "begins the log and the metrics"),
             ("store::sealing::RootKey", "dev takes the root key from a variable"),
