@@ -22,4 +22,5 @@ mod keys;
 mod refusals;
 #[path = "answers/sessions.rs"]
 mod sessions;
+#[path = "answers/traces.rs"]
 mod traces;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
     Algorithm, BackgroundCalls, BoundContext, CallResult, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, Kek, KeyId, KeyRequest,
-    KeySpec, OpContext, Provider, ProviderKeyRef, Retry, Secret, SettingsOrigin, TenantId, Wrapped,
+    KeySpec, OpContext, Provider, ProviderCall, ProviderKeyRef, Retry, Secret, SettingsOrigin, TenantId, Wrapped,
 };
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use serde_json::{Value, json};
