@@ -40,7 +40,7 @@ async fn rights_are_tried_without_changing_anything() {
         "{}",
         probe.detail
     );
-    let acts = |asked: &claviger_fake::Asked| {
+    let acts = |asked: &claviger_fake::RecordedRequest| {
         let wraps = asked.path.ends_with("wrapkey");
         asked.method != "GET" && !wraps
     };

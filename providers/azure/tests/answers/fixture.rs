@@ -79,7 +79,7 @@ pub fn fault(bench: &Bench, path: &str, act: Act) {
 }
 
 pub fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Act {
-    Act::Answer {
+    Act::Respond {
         status,
         headers: headers
             .iter()

@@ -57,7 +57,7 @@ async fn each_kind_of_credential_gets_its_token() {
     works(&connect(&bench, json!({"workload_identity": federated}))).await;
     bench.fake.access().permit("a-token", crate::fixture::ALL);
     works(&connect(&bench, json!({"static": {"token": "a-token"}}))).await;
-    assert_eq!(bench.fake.access().given(), 3);
+    assert_eq!(bench.fake.access().issued(), 3);
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn one_token_is_for_all_calls() {
         assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
     });
     futures::future::join_all(calls).await;
-    assert_eq!(bench.fake.access().given(), 1);
+    assert_eq!(bench.fake.access().issued(), 1);
 }
 
 #[tokio::test]
@@ -82,14 +82,14 @@ async fn a_token_that_is_refused_in_mid_flight_is_replaced_once() {
     let wrapped = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap();
     bench.fake.access().revoke_all();
     provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap();
-    assert_eq!(bench.fake.access().given(), 2);
+    assert_eq!(bench.fake.access().issued(), 2);
     // One that is refused when it is new is not replaced for ever.
     for _ in 0..3 {
         bench.fake.access().revoke_all();
         let error = provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
     }
-    assert_eq!(bench.fake.access().given(), 2);
+    assert_eq!(bench.fake.access().issued(), 2);
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_refused_right_is_no_refused_token() {
         assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
         assert_eq!(error.upstream_code.as_deref(), Some("ForbiddenByRbac"));
     }
-    assert_eq!(bench.fake.access().given(), 1);
+    assert_eq!(bench.fake.access().issued(), 1);
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_challenge_for_something_else_is_not_answered() {
         assert_eq!(error.kind, ErrorKind::Misconfigured, "{challenge}: {error}");
         assert!(error.advice.unwrap().contains(says), "{challenge}: {:?}", error.advice);
     }
-    assert_eq!((asked(&bench, "POST", "oauth2"), bench.fake.access().given()), (0, 0));
+    assert_eq!((asked(&bench, "POST", "oauth2"), bench.fake.access().issued()), (0, 0));
 }
 
 #[tokio::test]

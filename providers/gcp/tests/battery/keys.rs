@@ -181,7 +181,7 @@ pub async fn a_version_that_google_still_makes_is_no_version() {
     let details =
         json!([{"@type": "type.googleapis.com/google.rpc.PreconditionFailure", "violations": [{"type": "KEY_PENDING_GENERATION"}]}]);
     let body = json!({"error": {"code": 400, "status": "FAILED_PRECONDITION", "message": "not yet", "details": details}});
-    let refusal = Act::Answer {
+    let refusal = Act::Respond {
         status: 400,
         headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
         body: body.to_string(),

@@ -110,7 +110,7 @@ async fn each_act_is_what_it_says() {
     let changed: Value = ask(&client, &running).await.unwrap().json().await.unwrap();
     assert_eq!(changed, json!({"got": {"x": 2}}));
 
-    let act = Act::Answer {
+    let act = Act::Respond {
         status: 302,
         headers: [("location".to_owned(), "http://elsewhere.example/".to_owned())].into(),
         body: "<html>".to_owned(),
