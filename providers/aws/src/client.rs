@@ -17,7 +17,7 @@ use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_async::time::SystemTimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use crate::errors::Failed;
+use crate::errors::CallError;
 use crate::identity::Session;
 use crate::names::Region;
 
@@ -74,20 +74,20 @@ impl Clients {
     /// One call; a second one with another session when the first was refused because its
     /// session was dropped in mid-flight. A refusal changes nothing at the service, so
     /// repeating it is safe for every call.
-    pub(crate) async fn call<T, E, F>(&self, send: impl Fn() -> F) -> Result<T, Failed>
+    pub(crate) async fn call<T, E, F>(&self, send: impl Fn() -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         let generation = self.session.ready().await?;
-        match send().await.map_err(Failed::of) {
+        match send().await.map_err(CallError::of) {
             Err(refused) if refused.dropped() => {
                 if !self.session.refused(generation).await {
                     return Err(refused);
                 }
-                let result = send().await.map_err(Failed::of);
-                if result.as_ref().is_err_and(Failed::dropped) {
-                    self.session.hopeless().await;
+                let result = send().await.map_err(CallError::of);
+                if result.as_ref().is_err_and(CallError::dropped) {
+                    self.session.hold_off().await;
                 }
                 result
             }

@@ -9,17 +9,17 @@ use aws_sdk_kms::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use claviger_provider::egress::SendError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
+use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, UpstreamMessage, innermost};
 
 use crate::codes::{CODES, DENIED, DROPPED};
 
 /// Why a call brought nothing.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum CallError {
     /// The service refused.
     Refused(Refusal),
     /// There were no credentials to sign with, and why.
-    NoIdentity(Box<Failed>),
+    NoIdentity(Box<CallError>),
     /// The credentials' source has none: no such profile, file or role.
     Unsourced(String),
     /// No answer in time.
@@ -29,7 +29,7 @@ pub(crate) enum Failed {
     /// The connection's own way, through its proxy or under its authorities, brought none.
     OwnWay(SendError),
     /// An answer that makes no sense.
-    Nonsense(&'static str),
+    MalformedResponse(&'static str),
     /// The request could not be made.
     Unmade(String),
 }
@@ -44,7 +44,7 @@ pub(crate) struct Refusal {
     request_id: Option<String>,
 }
 
-impl Failed {
+impl CallError {
     /// Why a source gave no credentials.
     pub(crate) fn of_source(error: &CredentialsError) -> Self {
         identity(error).unwrap_or_else(|| Self::Unsourced(innermost(error)))
@@ -60,7 +60,7 @@ impl Failed {
                 Self::Refused(Refusal::of(refused.raw().status().as_u16(), refused.err(), error.request_id()))
             }
             SdkError::ResponseError(response) => match response.raw().status().as_u16() {
-                200..=299 => Self::Nonsense("body"),
+                200..=299 => Self::MalformedResponse("body"),
                 status => Self::Refused(Refusal {
                     code: String::new(),
                     status,
@@ -93,7 +93,7 @@ impl Failed {
             | Self::Timeout
             | Self::Unreachable(_)
             | Self::OwnWay(_)
-            | Self::Nonsense(_)
+            | Self::MalformedResponse(_)
             | Self::Unmade(_) => None,
         }
     }
@@ -107,7 +107,7 @@ impl Failed {
             Self::Timeout => ErrorKind::UpstreamTimeout,
             Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
             Self::OwnWay(why) => why.kind(),
-            Self::Nonsense(_) => ErrorKind::UpstreamProtocol,
+            Self::MalformedResponse(_) => ErrorKind::UpstreamProtocol,
             Self::Unmade(_) => ErrorKind::Internal,
         }
     }
@@ -122,11 +122,11 @@ impl Failed {
         self.code().is_some_and(|code| DROPPED.contains(&code))
     }
 
-    /// As an adapter's error; `doing` says what was being done.
-    pub(crate) fn into_error(self, doing: &'static str) -> Error {
+    /// As an adapter's error; `operation` says what was being done.
+    pub(crate) fn into_error(self, operation: &'static str) -> Error {
         let kind = self.kind();
         match self {
-            Self::Refused(refusal) => refusal.into_error(doing),
+            Self::Refused(refusal) => refusal.into_error(operation),
             Self::NoIdentity(why) => {
                 let denied = why.denied();
                 let error = why.into_error("assume the role");
@@ -138,14 +138,14 @@ impl Failed {
                     false => error,
                 }
             }
-            Self::Unsourced(why) => fault(kind, doing)
+            Self::Unsourced(why) => fault(kind, operation)
                 .advice("There are no credentials: the operator's profile, token file or ambient identity does not give any.")
-                .source(Told(why)),
-            Self::Timeout => fault(kind, doing).retry(Retry::Backoff),
-            Self::Unreachable(why) => fault(kind, doing).retry(Retry::Backoff).source(Told(why)),
-            Self::OwnWay(why) => why.into_error(doing).provider(ProviderKind::Aws),
-            Self::Nonsense(part) => fault(kind, doing).source(Nonsense(part)),
-            Self::Unmade(why) => fault(kind, doing).source(Told(why)),
+                .source(UpstreamMessage(why)),
+            Self::Timeout => fault(kind, operation).retry(Retry::Backoff),
+            Self::Unreachable(why) => fault(kind, operation).retry(Retry::Backoff).source(UpstreamMessage(why)),
+            Self::OwnWay(why) => why.into_error(operation).provider(ProviderKind::Aws),
+            Self::MalformedResponse(part) => fault(kind, operation).source(MalformedResponse(part)),
+            Self::Unmade(why) => fault(kind, operation).source(UpstreamMessage(why)),
         }
     }
 }
@@ -177,7 +177,7 @@ impl Refusal {
         }
     }
 
-    fn into_error(self, doing: &'static str) -> Error {
+    fn into_error(self, operation: &'static str) -> Error {
         let (kind, retry, advice) = self.meaning();
         let code = if self.code.is_empty() { self.status.to_string() } else { self.code };
         // A message about a request's form may repeat what was sent; all others name
@@ -185,48 +185,48 @@ impl Refusal {
         let quotes = matches!(code.as_str(), "ValidationException" | "ValidationError" | "SerializationException");
         let message = self.message.filter(|_| !quotes).unwrap_or_default();
         let request_id = self.request_id.unwrap_or_default();
-        let error = fault(kind, doing).retry(retry).upstream_code(code);
+        let error = fault(kind, operation).retry(retry).upstream_code(code);
         let error = match advice {
             Some(advice) => error.advice(advice),
             None => error,
         };
         match (message.as_str(), request_id.as_str()) {
             ("", "") => error,
-            (message, id) => error.source(Told(format!("{message} (request {id})"))),
+            (message, id) => error.source(UpstreamMessage(format!("{message} (request {id})"))),
         }
     }
 }
 
 /// The failure of the credentials' source, where that is the cause.
-fn identity(error: &(dyn StdError + 'static)) -> Option<Failed> {
+fn identity(error: &(dyn StdError + 'static)) -> Option<CallError> {
     let mut cause = Some(error);
     let mut seen = None;
     while let Some(at) = cause {
         seen = seen.or_else(|| at.downcast_ref::<CredentialsError>());
         let refused = refusal::<AssumeRoleError>(at).or_else(|| refusal::<AssumeRoleWithWebIdentityError>(at));
         if let Some(failed) = refused {
-            return Some(Failed::NoIdentity(Box::new(failed)));
+            return Some(CallError::NoIdentity(Box::new(failed)));
         }
         cause = at.source();
     }
     let why = seen?;
     match why {
-        CredentialsError::ProviderTimedOut(_) => Some(Failed::Timeout),
+        CredentialsError::ProviderTimedOut(_) => Some(CallError::Timeout),
         // The enum is open; whatever it was, there are none.
-        _ => Some(Failed::Unsourced(innermost(why))),
+        _ => Some(CallError::Unsourced(innermost(why))),
     }
 }
 
 /// An STS call's own failure.
-fn refusal<E>(at: &(dyn StdError + 'static)) -> Option<Failed>
+fn refusal<E>(at: &(dyn StdError + 'static)) -> Option<CallError>
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     Some(match at.downcast_ref::<SdkError<E, HttpResponse>>()? {
-        SdkError::ServiceError(refused) => Failed::Refused(Refusal::of(refused.raw().status().as_u16(), refused.err(), None)),
-        SdkError::TimeoutError(_) => Failed::Timeout,
-        SdkError::ResponseError(_) => Failed::Nonsense("body of STS"),
-        other => Failed::unsent(other),
+        SdkError::ServiceError(refused) => CallError::Refused(Refusal::of(refused.raw().status().as_u16(), refused.err(), None)),
+        SdkError::TimeoutError(_) => CallError::Timeout,
+        SdkError::ResponseError(_) => CallError::MalformedResponse("body of STS"),
+        other => CallError::unsent(other),
     })
 }
 
@@ -237,8 +237,8 @@ fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the answer's {0} makes no sense")]
-struct Nonsense(&'static str);
+#[error("the response's {0} is malformed")]
+struct MalformedResponse(&'static str);
 
 /// An error that no answer of the service's caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {

@@ -7,18 +7,18 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use claviger_provider::egress::Egress;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
-    PublicHalves, Secret, SettingsError, SettingsOrigin, Wrapped,
+    PublicKeys, Secret, SettingsError, SettingsOrigin, Wrapped,
 };
 
 use crate::client::{self, Clients};
 use crate::errors::fault;
 use crate::identity::{self, Reach, Session, Source, provider};
 use crate::names::Region;
+use crate::offline_decrypt::offline_decrypt;
 use crate::own_way::OwnWay;
 use crate::ownership::Proof;
 use crate::provider::{AwsProvider, capabilities};
 use crate::settings::{self, ACCESS_KEY, Auth, Base, Settings, credentials};
-use crate::way_out::way_out;
 
 /// Endpoints of the installation, instead of those of each connection's region: a private
 /// network's, or an emulator's. The operator's configuration alone names them.
@@ -72,7 +72,7 @@ impl AwsFactory {
         let sts = client::base(http(), &region, fips, sts.as_deref());
         let reach = Reach {
             sts: sts.clone(),
-            lent: self.http.clone(),
+            operator_owned: self.http.clone(),
             session_name: session_name(parts.connection),
         };
         let secret = parts
@@ -80,7 +80,7 @@ impl AwsFactory {
             .into_iter()
             .find(|(name, _)| name == ACCESS_KEY)
             .map(|(_, secret)| secret);
-        let proof = if settings.auth.lent() {
+        let proof = if settings.auth.operator_owned() {
             Proof::KeyPolicy
         } else {
             Proof::Credential
@@ -93,7 +93,7 @@ impl AwsFactory {
             region,
             proof,
             role,
-            halves: PublicHalves::default(),
+            public_keys: PublicKeys::default(),
         })
     }
 }
@@ -148,7 +148,7 @@ impl Factory for AwsFactory {
         Ok(Arc::new(self.provider(parts).await?))
     }
 
-    fn way_out(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
-        way_out(settings, wrapped, context)
+    fn offline_decrypt(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+        offline_decrypt(settings, wrapped, context)
     }
 }

@@ -13,7 +13,7 @@ use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 
 /// The longest answer, in bytes: a page of 1,000 rotations takes under 300 KiB.
-pub(crate) const MAX_ANSWER: usize = 1 << 20;
+pub(crate) const MAX_RESPONSE: usize = 1 << 20;
 
 /// One for all connections: each call is signed for itself, so they may share sockets.
 pub(crate) fn client() -> SharedHttpClient {
@@ -39,7 +39,7 @@ impl HttpConnector for Bounded<SharedHttpConnector> {
         let answer = self.0.call(request);
         HttpConnectorFuture::new(async move {
             let answer: HttpResponse = answer.await?;
-            Ok(answer.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER))))
+            Ok(answer.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_RESPONSE))))
         })
     }
 }

@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::errors::Failed;
+use crate::errors::CallError;
 
 /// A session is replaced this long before it ends: longer than any call takes, and than
 /// clocks differ.
@@ -52,7 +52,7 @@ pub(crate) struct Reach {
     pub(crate) sts: SdkConfig,
     /// For what the operator lends: files that lead elsewhere, and the machine's own metadata
     /// service, which no connection's proxy is in front of.
-    pub(crate) lent: SharedHttpClient,
+    pub(crate) operator_owned: SharedHttpClient,
     /// Shown in the account's own log.
     pub(crate) session_name: String,
 }
@@ -61,7 +61,7 @@ impl Reach {
     fn provider_config(&self) -> ProviderConfig {
         ProviderConfig::without_region()
             .with_region(self.sts.region().cloned())
-            .with_http_client(self.lent.clone())
+            .with_http_client(self.operator_owned.clone())
     }
 }
 
@@ -78,13 +78,13 @@ impl Role {
     ///
     /// # Errors
     /// Why not: what is to be hoped for is a refused right.
-    pub(crate) async fn assumable_by_anyone(&self) -> Result<(), Failed> {
+    pub(crate) async fn assumable_by_anyone(&self) -> Result<(), CallError> {
         let assumed = assume(self.role_arn.clone(), None, self.base.clone(), &self.reach).await;
         assumed
             .provide_credentials()
             .await
             .map(drop)
-            .map_err(|error| Failed::of_source(&error))
+            .map_err(|error| CallError::of_source(&error))
     }
 }
 
@@ -264,9 +264,11 @@ impl Session {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) async fn ready(&self) -> Result<u64, Failed> {
+    pub(crate) async fn ready(&self) -> Result<u64, CallError> {
         let current = self.current().await;
-        current.map(|(_, generation)| generation).map_err(|error| Failed::of_source(&error))
+        current
+            .map(|(_, generation)| generation)
+            .map_err(|error| CallError::of_source(&error))
     }
 
     /// Drops the session that the service refused, unless another one has taken its place.
@@ -287,7 +289,7 @@ impl Session {
     }
 
     /// A brand-new session was refused too.
-    pub(crate) async fn hopeless(&self) {
+    pub(crate) async fn hold_off(&self) {
         self.state.lock().await.hold_off = Some(Instant::now() + PAUSE);
     }
 }

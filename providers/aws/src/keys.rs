@@ -5,7 +5,7 @@ use aws_sdk_kms::types::{
 };
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription};
 
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::names::KeyArn;
 
 /// The specification that KMS has for one of ours.
@@ -37,9 +37,9 @@ impl Key {
     /// `UpstreamProtocol` for one that makes no sense; `InvalidInput` for a key that cannot
     /// stand behind a logical key, with what to do.
     pub(crate) fn of(metadata: &KeyMetadata) -> Result<Self, Error> {
-        let doing = "describe a key";
-        let nonsense = |part| Failed::Nonsense(part).into_error(doing);
-        let arn = metadata.arn().and_then(KeyArn::parse).ok_or_else(|| nonsense("ARN"))?;
+        let operation = "describe a key";
+        let malformed = |part| CallError::MalformedResponse(part).into_error(operation);
+        let arn = metadata.arn().and_then(KeyArn::parse).ok_or_else(|| malformed("ARN"))?;
         let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a KMS key that is not fit").advice(advice));
         if metadata.key_manager() == Some(&KeyManagerType::Aws) {
             return unfit("The key is managed by AWS for its own services, which alone may use it. Adopt a key that you manage.");
@@ -53,9 +53,9 @@ impl Key {
                 return unfit("The key is for signatures. Adopt a key of usage ENCRYPT_DECRYPT.");
             }
             Some(_) => return unfit("The key is not for encryption. Adopt a key of usage ENCRYPT_DECRYPT."),
-            None => return Err(nonsense("key usage")),
+            None => return Err(malformed("key usage")),
         }
-        let Some(spec) = our_spec(metadata.key_spec().ok_or_else(|| nonsense("key specification"))?) else {
+        let Some(spec) = our_spec(metadata.key_spec().ok_or_else(|| malformed("key specification"))?) else {
             return unfit("The key has another specification. Adopt one of SYMMETRIC_DEFAULT, RSA_3072 or RSA_4096.");
         };
         let wanted = match spec {
@@ -68,7 +68,7 @@ impl Key {
         Ok(Self {
             arn,
             spec,
-            state: state(metadata.key_state().ok_or_else(|| nonsense("key state"))?).ok_or_else(|| nonsense("key state"))?,
+            state: state(metadata.key_state().ok_or_else(|| malformed("key state"))?).ok_or_else(|| malformed("key state"))?,
             created: metadata.creation_date().map(aws_sdk_kms::primitives::DateTime::secs),
         })
     }

@@ -10,13 +10,13 @@ mod identity;
 mod keys;
 mod lifecycle;
 mod names;
+mod offline_decrypt;
 mod own_way;
 mod ownership;
 mod policy;
 mod probe;
 mod provider;
 mod settings;
-mod way_out;
 
 pub use factory::{AwsFactory, Endpoints};
 pub use provider::AwsProvider;

@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
-use claviger_provider::egress::{Answer, Authorities, Client, Destination, Egress, EgressPolicy, Options, SendError, Whole};
+use claviger_provider::egress::{Authorities, Client, Destination, Egress, EgressPolicy, Options, RawRequest, Response, SendError};
 use claviger_provider::{Error, ErrorKind};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::client::{CONNECT, TOTAL};
 use crate::errors::fault;
-use crate::http::MAX_ANSWER;
+use crate::http::MAX_RESPONSE;
 use crate::settings::Settings;
 
 /// How a connection goes out.
@@ -59,11 +59,11 @@ impl OwnWay {
         };
         let options = Options {
             authorities,
-            identity: None,
+            client_certificate: None,
             proxy,
             connect_timeout: CONNECT,
             timeout: TOTAL,
-            max_answer: MAX_ANSWER,
+            max_response: MAX_RESPONSE,
         };
         Ok(Some(Self { egress, options }))
     }
@@ -110,7 +110,7 @@ impl Host {
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let form = || ConnectorError::user(Form.into());
         let address = Url::parse(request.uri()).map_err(|_| form())?;
-        let call = Whole {
+        let call = RawRequest {
             method: Method::from_bytes(request.method().as_bytes()).map_err(|_| form())?,
             address: &address,
             headers: sent(request.headers().iter()).ok_or_else(form)?,
@@ -138,7 +138,7 @@ fn sent<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<HeaderM
     Some(sent)
 }
 
-fn received(mut answer: Answer) -> Option<HttpResponse> {
+fn received(mut answer: Response) -> Option<HttpResponse> {
     let status = StatusCode::try_from(answer.status.as_u16()).ok()?;
     let mut response = HttpResponse::new(status, SdkBody::from(std::mem::take(&mut *answer.body)));
     for (name, value) in &answer.headers {

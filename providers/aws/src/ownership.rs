@@ -7,7 +7,7 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
 use claviger_provider::{DekId, Error, ErrorKind, KeyId, KeySpec, OpContext, Secret, TenantId};
 
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::keys::Key;
 use crate::names::KeyArn;
 use crate::provider::{AwsProvider, bytes};
@@ -42,7 +42,7 @@ impl AwsProvider {
         arn: &KeyArn,
         spec: KeySpec,
         context: HashMap<String, String>,
-    ) -> Result<(Secret, Vec<u8>), Failed> {
+    ) -> Result<(Secret, Vec<u8>), CallError> {
         let canary = Secret::random(32);
         let request = self
             .clients
@@ -55,7 +55,7 @@ impl AwsProvider {
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => request.encryption_algorithm(EncryptionAlgorithmSpec::RsaesOaepSha256),
         };
         let answer = self.clients.call(|| request.clone().send()).await?;
-        let blob = answer.ciphertext_blob.ok_or(Failed::Nonsense("ciphertext"))?;
+        let blob = answer.ciphertext_blob.ok_or(CallError::MalformedResponse("ciphertext"))?;
         Ok((canary, blob.into_inner()))
     }
 
@@ -66,7 +66,7 @@ impl AwsProvider {
         spec: KeySpec,
         ciphertext: Vec<u8>,
         context: HashMap<String, String>,
-    ) -> Result<Secret, Failed> {
+    ) -> Result<Secret, CallError> {
         let request = self
             .clients
             .kms
@@ -78,7 +78,7 @@ impl AwsProvider {
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => request.encryption_algorithm(EncryptionAlgorithmSpec::RsaesOaepSha256),
         };
         let answer = self.clients.call(|| request.clone().send()).await?;
-        let opened = bytes(answer.plaintext, "plaintext", "decrypt").map_err(|_| Failed::Nonsense("plaintext"))?;
+        let opened = bytes(answer.plaintext, "plaintext", "decrypt").map_err(|_| CallError::MalformedResponse("plaintext"))?;
         Ok(Secret::new(opened))
     }
 
@@ -87,8 +87,8 @@ impl AwsProvider {
     /// # Errors
     /// `InvalidInput` where it is not proven, with what to do; what AWS refuses.
     pub(crate) async fn prove(&self, cx: &OpContext, key: &Key, id: KeyId) -> Result<(), Error> {
-        let doing = "prove whose key it is";
-        let unproven = |advice| Err(fault(ErrorKind::InvalidInput, doing).advice(advice));
+        let operation = "prove whose key it is";
+        let unproven = |advice| Err(fault(ErrorKind::InvalidInput, operation).advice(advice));
         match (self.proof, key.spec) {
             (Proof::Credential, _) => {}
             (Proof::KeyPolicy, _) if cx.claimant().is_none() => {}
@@ -103,13 +103,13 @@ impl AwsProvider {
                 match self.canary_encrypt(&key.arn, key.spec, stranger).await {
                     Ok(_) => return unproven(CONDITION),
                     Err(failed) if failed.denied() => {}
-                    Err(failed) => return Err(failed.into_error(doing)),
+                    Err(failed) => return Err(failed.into_error(operation)),
                 }
             }
         }
-        let explain = |failed: Failed| match (failed.denied(), self.proof) {
-            (true, Proof::KeyPolicy) => failed.into_error(doing).advice(CONDITION),
-            (true | false, _) => failed.into_error(doing),
+        let explain = |failed: CallError| match (failed.denied(), self.proof) {
+            (true, Proof::KeyPolicy) => failed.into_error(operation).advice(CONDITION),
+            (true | false, _) => failed.into_error(operation),
         };
         let context = canary_context(cx.tenant, id);
         let (canary, ciphertext) = self.canary_encrypt(&key.arn, key.spec, context.clone()).await.map_err(explain)?;
@@ -118,7 +118,7 @@ impl AwsProvider {
             .await
             .map_err(explain)?;
         if opened != canary {
-            return Err(Failed::Nonsense("plaintext").into_error(doing));
+            return Err(CallError::MalformedResponse("plaintext").into_error(operation));
         }
         Ok(())
     }

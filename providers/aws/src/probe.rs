@@ -7,7 +7,7 @@ use claviger_provider::{Error, ErrorKind, Finding, Kek, KeySpec, OpContext, Prob
 use futures::future::join_all;
 
 use crate::codes::DRY_RUN;
-use crate::errors::Failed;
+use crate::errors::CallError;
 use crate::ownership::{Proof, canary_context};
 use crate::policy;
 use crate::provider::AwsProvider;
@@ -54,7 +54,7 @@ enum Seen {
 }
 
 /// What a result shows.
-fn seen<T>(result: &Result<T, Failed>) -> Seen {
+fn seen<T>(result: &Result<T, CallError>) -> Seen {
     let failed = match result {
         Ok(_) => return Seen::Granted,
         Err(failed) => failed,
@@ -86,7 +86,7 @@ fn seen<T>(result: &Result<T, Failed>) -> Seen {
 }
 
 /// As [`seen`], of a call that was not to be carried out.
-fn dry<T>(result: &Result<T, Failed>) -> Seen {
+fn dry<T>(result: &Result<T, CallError>) -> Seen {
     match seen(result) {
         Seen::Granted if result.is_ok() => Seen::NoDryRun,
         other => other,
@@ -124,7 +124,7 @@ async fn caller(provider: &AwsProvider) -> Result<Option<String>, Error> {
         Ok(answer) => Ok(answer
             .arn()
             .map(|arn| arn.chars().filter(|c| c.is_ascii_graphic()).take(512).collect())),
-        Err(Failed::Unreachable(_) | Failed::Timeout) => Ok(None),
+        Err(CallError::Unreachable(_) | CallError::Timeout) => Ok(None),
         Err(failed) => Err(failed.into_error("ask who the identity is")),
     }
 }
@@ -250,7 +250,7 @@ async fn role(provider: &AwsProvider) -> Option<RightReport> {
             format!("{how}: allowed"),
             Some("Have the role's trust policy demand sts:ExternalId, as in the printed one.".to_owned()),
         ),
-        Err(Failed::NoIdentity(why)) if why.denied() => report(Finding::Granted, format!("{how}: refused, as it should be"), None),
+        Err(CallError::NoIdentity(why)) if why.denied() => report(Finding::Granted, format!("{how}: refused, as it should be"), None),
         Err(_) => report(Finding::NotTestable, format!("{how}: the call failed"), None),
     })
 }

@@ -10,11 +10,11 @@ use aws_sdk_kms::types::EncryptionAlgorithmSpec;
 use claviger_provider::oaep::{self, OaepPublic};
 use claviger_provider::{
     Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
-    KeyRequest, KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, PublicHalves, Rewrapped, Rotation, Secret, Wrapped,
+    KeyRequest, KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, PublicKeys, Rewrapped, Rotation, Secret, Wrapped,
 };
 
 use crate::client::Clients;
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::identity::Role;
 use crate::names::{KeyArn, Region};
 use crate::ownership::Proof;
@@ -66,7 +66,7 @@ pub struct AwsProvider {
     pub(crate) proof: Proof,
     /// The role that is assumed, if one is.
     pub(crate) role: Option<Role>,
-    pub(crate) halves: PublicHalves<KeyArn>,
+    pub(crate) public_keys: PublicKeys<KeyArn>,
 }
 
 /// The pairs as the SDK takes them: exactly those of the envelope.
@@ -75,9 +75,9 @@ pub(crate) fn pairs(context: &BoundContext) -> HashMap<String, String> {
 }
 
 /// Bytes that an answer must have.
-pub(crate) fn bytes(blob: Option<Blob>, part: &'static str, doing: &'static str) -> Result<Vec<u8>, Error> {
+pub(crate) fn bytes(blob: Option<Blob>, part: &'static str, operation: &'static str) -> Result<Vec<u8>, Error> {
     let bytes = blob.map(Blob::into_inner).filter(|bytes| !bytes.is_empty());
-    bytes.ok_or_else(|| Failed::Nonsense(part).into_error(doing))
+    bytes.ok_or_else(|| CallError::MalformedResponse(part).into_error(operation))
 }
 
 impl AwsProvider {
@@ -87,15 +87,15 @@ impl AwsProvider {
     }
 
     /// Holds the key that an answer tells against the one that was asked for.
-    pub(crate) fn same(&self, told: Option<&str>, asked: &KeyArn, doing: &'static str) -> Result<(), Error> {
+    pub(crate) fn same(&self, told: Option<&str>, asked: &KeyArn, operation: &'static str) -> Result<(), Error> {
         match told {
             Some(told) if told == asked.as_str() => Ok(()),
-            Some(_) | None => Err(Failed::Nonsense("key").into_error(doing)),
+            Some(_) | None => Err(CallError::MalformedResponse("key").into_error(operation)),
         }
     }
 
     async fn encrypt(&self, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
-        let doing = "encrypt";
+        let operation = "encrypt";
         let arn = self.arn(&kek.key)?;
         let request = self
             .clients
@@ -105,46 +105,48 @@ impl AwsProvider {
             .plaintext(Blob::new(dek.expose()))
             .set_encryption_context(Some(pairs(context)));
         let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        self.same(answer.key_id(), &arn, doing)?;
+        let answer = answer.map_err(|failed| failed.into_error(operation))?;
+        self.same(answer.key_id(), &arn, operation)?;
         let upstream_request_id = answer.request_id().map(str::to_owned);
         Ok(Wrapped {
             key: whole(&arn),
             algorithm: Algorithm::ProviderOpaque,
-            ciphertext: bytes(answer.ciphertext_blob, "ciphertext", doing)?,
+            ciphertext: bytes(answer.ciphertext_blob, "ciphertext", operation)?,
             // Encrypt does not tell it.
             key_material: None,
             upstream_request_id,
         })
     }
 
-    /// The public half of an RSA key: kept, or fetched.
-    async fn half(&self, arn: &KeyArn, spec: KeySpec) -> Result<(Arc<OaepPublic>, Option<String>), Error> {
-        let doing = "get the public key";
-        if let Some(half) = self.halves.get(arn) {
-            return Ok((half, None));
+    /// The public key of an RSA key: kept, or fetched.
+    async fn public_key(&self, arn: &KeyArn, spec: KeySpec) -> Result<(Arc<OaepPublic>, Option<String>), Error> {
+        let operation = "get the public key";
+        if let Some(public_key) = self.public_keys.get(arn) {
+            return Ok((public_key, None));
         }
         let request = self.clients.kms.get_public_key().key_id(arn.as_str());
         let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        self.same(answer.key_id(), arn, doing)?;
+        let answer = answer.map_err(|failed| failed.into_error(operation))?;
+        self.same(answer.key_id(), arn, operation)?;
         if !answer.encryption_algorithms().contains(&EncryptionAlgorithmSpec::RsaesOaepSha256) {
             return Err(no_public_key());
         }
         let request_id = answer.request_id().map(str::to_owned);
-        let der = bytes(answer.public_key, "public key", doing)?;
-        let half = Arc::new(OaepPublic::from_spki(&der, spec).map_err(|_| no_public_key())?);
-        self.halves.put(arn.clone(), &half);
-        Ok((half, request_id))
+        let der = bytes(answer.public_key, "public key", operation)?;
+        let public_key = Arc::new(OaepPublic::from_spki(&der, spec).map_err(|_| no_public_key())?);
+        self.public_keys.put(arn.clone(), &public_key);
+        Ok((public_key, request_id))
     }
 
     async fn wrap_here(&self, kek: &Kek, dek: &Secret) -> Result<Wrapped, Error> {
         let arn = self.arn(&kek.key)?;
-        let (half, upstream_request_id) = self.half(&arn, kek.spec).await?;
+        let (public_key, upstream_request_id) = self.public_key(&arn, kek.spec).await?;
         Ok(Wrapped {
             key: whole(&arn),
             algorithm: Algorithm::RsaOaep256,
-            ciphertext: half.wrap(dek).map_err(|error| fault(ErrorKind::Internal, "wrap").source(error))?,
+            ciphertext: public_key
+                .wrap(dek)
+                .map_err(|error| fault(ErrorKind::Internal, "wrap").source(error))?,
             key_material: None,
             upstream_request_id,
         })
@@ -153,7 +155,7 @@ impl AwsProvider {
 
 /// A public key that is none, or one of another size than the key has.
 fn no_public_key() -> Error {
-    Failed::Nonsense("public key").into_error("get the public key")
+    CallError::MalformedResponse("public key").into_error("get the public key")
 }
 
 /// A key without a version: AWS names none in its ciphertexts.
@@ -188,7 +190,7 @@ impl Provider for AwsProvider {
     }
 
     async fn unwrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
-        let doing = "decrypt";
+        let operation = "decrypt";
         let arn = self.arn(&wrapped.key)?;
         let request = self
             .clients
@@ -217,19 +219,19 @@ impl Provider for AwsProvider {
             .await
             .map_err(|failed| match failed.code() {
                 // A key's usage never changes: it is the algorithm that is another than the key's.
-                Some("InvalidKeyUsageException") => fault(ErrorKind::CiphertextRejected, doing),
-                Some(_) | None => failed.into_error(doing),
+                Some("InvalidKeyUsageException") => fault(ErrorKind::CiphertextRejected, operation),
+                Some(_) | None => failed.into_error(operation),
             })?;
-        self.same(answer.key_id(), &arn, doing)?;
-        let dek = Secret::new(bytes(answer.plaintext, "plaintext", doing)?);
+        self.same(answer.key_id(), &arn, operation)?;
+        let dek = Secret::new(bytes(answer.plaintext, "plaintext", operation)?);
         match dek.len() {
             1..=MAX_PLAINTEXT => Ok(dek),
-            _ => Err(Failed::Nonsense("plaintext").into_error(doing)),
+            _ => Err(CallError::MalformedResponse("plaintext").into_error(operation)),
         }
     }
 
     async fn generate_data_key(&self, _cx: &OpContext, kek: &Kek, len: usize, context: &BoundContext) -> Result<Generated, Error> {
-        let doing = "generate a data key";
+        let operation = "generate a data key";
         match kek.spec {
             KeySpec::Aes256 => {}
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(fault(ErrorKind::Unsupported, "data keys are made here for RSA keys")),
@@ -245,19 +247,19 @@ impl Provider for AwsProvider {
             .number_of_bytes(number)
             .set_encryption_context(Some(pairs(context)));
         let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        self.same(answer.key_id(), &arn, doing)?;
+        let answer = answer.map_err(|failed| failed.into_error(operation))?;
+        self.same(answer.key_id(), &arn, operation)?;
         let upstream_request_id = answer.request_id().map(str::to_owned);
-        let plaintext = Secret::new(bytes(answer.plaintext, "plaintext", doing)?);
+        let plaintext = Secret::new(bytes(answer.plaintext, "plaintext", operation)?);
         if plaintext.len() != len {
-            return Err(Failed::Nonsense("data key's length").into_error(doing));
+            return Err(CallError::MalformedResponse("data key's length").into_error(operation));
         }
         Ok(Generated {
             plaintext,
             wrapped: Wrapped {
                 key: whole(&arn),
                 algorithm: Algorithm::ProviderOpaque,
-                ciphertext: bytes(answer.ciphertext_blob, "ciphertext", doing)?,
+                ciphertext: bytes(answer.ciphertext_blob, "ciphertext", operation)?,
                 key_material: answer.key_material_id,
                 upstream_request_id,
             },
@@ -265,7 +267,7 @@ impl Provider for AwsProvider {
     }
 
     async fn rewrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
-        let doing = "re-encrypt";
+        let operation = "re-encrypt";
         match to.spec {
             KeySpec::Aes256 => {}
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(fault(ErrorKind::Unsupported, "RSA keys rewrap through memory")),
@@ -284,15 +286,15 @@ impl Provider for AwsProvider {
             .destination_key_id(arn.as_str())
             .set_destination_encryption_context(Some(pairs(context)));
         let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        self.same(answer.source_key_id(), &from, doing)?;
-        self.same(answer.key_id(), &arn, doing)?;
+        let answer = answer.map_err(|failed| failed.into_error(operation))?;
+        self.same(answer.source_key_id(), &from, operation)?;
+        self.same(answer.key_id(), &arn, operation)?;
         let upstream_request_id = answer.request_id().map(str::to_owned);
         Ok(Rewrapped {
             wrapped: Wrapped {
                 key: whole(&arn),
                 algorithm: Algorithm::ProviderOpaque,
-                ciphertext: bytes(answer.ciphertext_blob, "ciphertext", doing)?,
+                ciphertext: bytes(answer.ciphertext_blob, "ciphertext", operation)?,
                 key_material: answer.destination_key_material_id,
                 upstream_request_id,
             },

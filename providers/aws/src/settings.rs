@@ -58,8 +58,8 @@ pub(crate) enum Base {
 }
 
 impl Auth {
-    /// Whether the credentials are not the tenant's own, but lent by the operator.
-    pub(crate) fn lent(&self) -> bool {
+    /// Whether the credentials are not the tenant's own, but the operator's.
+    pub(crate) fn operator_owned(&self) -> bool {
         match self {
             Self::Plain(Base::Static {}) | Self::AssumeRole { .. } => false,
             Self::Plain(Base::Profile { .. } | Base::WebIdentity { .. } | Base::Ambient {}) => true,
@@ -84,7 +84,7 @@ type Secrets = Vec<(String, Secret)>;
 const AUTH: &str = "one of {\"static\": {\"access_key_id\", \"secret_access_key\", \"session_token\"?}}, \
                     {\"assume_role\": {\"role_arn\", \"base\": {\"static\": ...}}}";
 const BASE: &str = "whose credentials assume the role: {\"static\": ...}, or what the operator lends";
-const LENT: [&str; 3] = ["profile", "web_identity", "ambient"];
+const OPERATOR_OWNED: [&str; 3] = ["profile", "web_identity", "ambient"];
 const RESERVED: &str = "nothing: files, profiles and the gateway's own identity are the operator's to lend, in the configuration";
 const ENDPOINT: &str = "nothing: only the operator's configuration may name an endpoint";
 
@@ -99,7 +99,12 @@ fn bases(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Vec<Option<(Base, S
     match origin {
         SettingsOrigin::Tenant => {
             // Said to be reserved, whether or not the rest is right.
-            given.extend(LENT.into_iter().filter(|name| fields.reserve(name, RESERVED)).map(|_| None));
+            given.extend(
+                OPERATOR_OWNED
+                    .into_iter()
+                    .filter(|name| fields.reserve(name, RESERVED))
+                    .map(|_| None),
+            );
         }
         SettingsOrigin::Operator => {
             given.extend(fields.object("profile", profile));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use azure_core::http::RawResponse;
 use azure_core::http::headers::{HeaderName, Headers};
 use claviger_provider::egress::SendError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
+use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, UpstreamMessage, innermost};
 use serde::Deserialize;
 
 use crate::codes::{self, Meaning};
@@ -16,15 +16,15 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why a call brought nothing.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum CallError {
     /// The vault refused.
     Refused(Refusal),
     /// There was no token, and why.
-    NoToken(Box<Failed>),
+    NoToken(Box<CallError>),
     /// There was no answer.
     Lost(Lost),
     /// An answer that makes no sense.
-    Nonsense(&'static str),
+    MalformedResponse(&'static str),
     /// The request could not be made.
     Unmade(String),
 }
@@ -116,7 +116,7 @@ impl Refusal {
         codes::meaning(self.status, &self.code)
     }
 
-    fn into_error(self, doing: &'static str, meaning: &Meaning) -> Error {
+    fn into_error(self, operation: &'static str, meaning: &Meaning) -> Error {
         let retry = match (meaning.retry, self.after) {
             (Retry::Never, _) => Retry::Never,
             (Retry::Backoff | Retry::After(_), Some(after)) => Retry::After(after),
@@ -125,9 +125,9 @@ impl Refusal {
         // A message about a request's form may repeat what was sent; all others name identities,
         // rights and keys.
         let message = if self.code == "BadParameter" { "" } else { self.message.as_str() };
-        let told = Told(format!("{message} (request {})", self.request_id.unwrap_or_default()));
+        let told = UpstreamMessage(format!("{message} (request {})", self.request_id.unwrap_or_default()));
         let code = if self.code.is_empty() { self.status.to_string() } else { self.code };
-        let error = fault(meaning.kind, doing).retry(retry).upstream_code(code).source(told);
+        let error = fault(meaning.kind, operation).retry(retry).upstream_code(code).source(told);
         match meaning.advice {
             Some(advice) => error.advice(advice),
             None => error,
@@ -135,7 +135,7 @@ impl Refusal {
     }
 }
 
-impl Failed {
+impl CallError {
     /// What the SDK says.
     pub(crate) fn of(error: azure_core::Error) -> Self {
         use azure_core::error::ErrorKind as Kind;
@@ -144,8 +144,8 @@ impl Failed {
                 raw_response: Some(response),
                 ..
             } => return Self::Refused(Refusal::of(response)),
-            Kind::HttpResponse { .. } => return Self::Nonsense("status"),
-            Kind::DataConversion => return Self::Nonsense("body"),
+            Kind::HttpResponse { .. } => return Self::MalformedResponse("status"),
+            Kind::DataConversion => return Self::MalformedResponse("body"),
             Kind::Connection | Kind::Io | Kind::Credential | Kind::Other => {}
         }
         let login = matches!(error.kind(), Kind::Credential);
@@ -171,7 +171,7 @@ impl Failed {
     pub(crate) fn code(&self) -> Option<&str> {
         match self {
             Self::Refused(refusal) => Some(&refusal.code),
-            Self::NoToken(_) | Self::Lost(_) | Self::Nonsense(_) | Self::Unmade(_) => None,
+            Self::NoToken(_) | Self::Lost(_) | Self::MalformedResponse(_) | Self::Unmade(_) => None,
         }
     }
 
@@ -187,7 +187,7 @@ impl Failed {
                 Lost::Late => ErrorKind::UpstreamTimeout,
                 Lost::Form => ErrorKind::Internal,
             },
-            Self::Nonsense(_) => ErrorKind::UpstreamProtocol,
+            Self::MalformedResponse(_) => ErrorKind::UpstreamProtocol,
             Self::Unmade(_) => ErrorKind::Internal,
         }
     }
@@ -197,13 +197,13 @@ impl Failed {
         self.code().is_some_and(|code| codes::DENIED.contains(&code))
     }
 
-    /// As an adapter's error; `doing` says what was being done.
-    pub(crate) fn into_error(self, doing: &'static str) -> Error {
+    /// As an adapter's error; `operation` says what was being done.
+    pub(crate) fn into_error(self, operation: &'static str) -> Error {
         let kind = self.kind();
         match self {
             Self::Refused(refusal) => {
                 let meaning = refusal.meaning();
-                refusal.into_error(doing, &meaning)
+                refusal.into_error(operation, &meaning)
             }
             Self::NoToken(why) => match *why {
                 Self::Refused(refusal) => {
@@ -213,33 +213,33 @@ impl Failed {
                 other => other.into_error("get a token"),
             },
             Self::Lost(lost) => match lost {
-                Lost::Unsent(SendError::Unreachable(why)) => SendError::Unreachable(why).into_error(doing).provider(ProviderKind::Azure).advice(
+                Lost::Unsent(SendError::Unreachable(why)) => SendError::Unreachable(why).into_error(operation).provider(ProviderKind::Azure).advice(
                     "The host is not reached. A vault that does not exist has no host: compare the connection's address with `az keyvault \
                      show --name NAME --query properties.vaultUri`.",
                 ),
-                Lost::Unsent(unsent) => unsent.into_error(doing).provider(ProviderKind::Azure),
-                Lost::Challenge(mismatch) => fault(kind, doing).advice(mismatch.advice()).source(Lost::Challenge(mismatch)),
-                Lost::NoCredential(advice) => fault(kind, doing).advice(advice),
+                Lost::Unsent(unsent) => unsent.into_error(operation).provider(ProviderKind::Azure),
+                Lost::Challenge(mismatch) => fault(kind, operation).advice(mismatch.advice()).source(Lost::Challenge(mismatch)),
+                Lost::NoCredential(advice) => fault(kind, operation).advice(advice),
                 Lost::Page(status) => {
                     let meaning = codes::login(status, "");
-                    let error = fault(kind, doing).retry(meaning.retry).upstream_code(status.to_string());
+                    let error = fault(kind, operation).retry(meaning.retry).upstream_code(status.to_string());
                     match meaning.advice {
                         Some(advice) => error.advice(advice),
                         None => error,
                     }
                 }
-                Lost::Late => fault(kind, doing).retry(Retry::Backoff).source(Lost::Late),
-                Lost::Form => fault(kind, doing).source(Lost::Form),
+                Lost::Late => fault(kind, operation).retry(Retry::Backoff).source(Lost::Late),
+                Lost::Form => fault(kind, operation).source(Lost::Form),
             },
-            Self::Nonsense(part) => fault(kind, doing).source(Nonsense(part)),
-            Self::Unmade(why) => fault(kind, doing).source(Told(why)),
+            Self::MalformedResponse(part) => fault(kind, operation).source(MalformedResponse(part)),
+            Self::Unmade(why) => fault(kind, operation).source(UpstreamMessage(why)),
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the answer's {0} makes no sense")]
-struct Nonsense(&'static str);
+#[error("the response's {0} is malformed")]
+struct MalformedResponse(&'static str);
 
 /// An error that no answer of the service's caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {

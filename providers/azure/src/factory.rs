@@ -19,14 +19,14 @@ use crate::cloud::{Cloud, Service};
 use crate::credential::{Login, Source};
 use crate::errors::fault;
 use crate::names::Vault;
+use crate::offline_decrypt::offline_decrypt;
 use crate::provider::{AzureProvider, capabilities};
 use crate::session::Session;
 use crate::settings::{self, Settings, Symmetric};
 use crate::transport::{Door, Transport};
-use crate::way_out::way_out;
 
 /// The longest answer, in bytes: a page of versions takes under 32 KiB.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE: usize = 1 << 20;
 /// The pipeline's attempts are shorter by far; these hold where nobody waits any more.
 const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(30);
@@ -119,11 +119,11 @@ impl AzureFactory {
         let proxy = settings.proxy.as_deref().map(|address| self.egress.proxy(address)).transpose();
         let options = Options {
             authorities,
-            identity: None,
+            client_certificate: None,
             proxy: proxy.map_err(refused)?,
             connect_timeout: CONNECT,
             timeout: TOTAL,
-            max_answer: MAX_ANSWER,
+            max_response: MAX_RESPONSE,
         };
         let made = |egress: &Egress, destination: Destination, options: Options| -> Result<Client, Error> {
             let client = egress.client(destination, options);
@@ -288,12 +288,12 @@ impl Factory for AzureFactory {
         Ok(Arc::new(self.provider(parts)?))
     }
 
-    fn way_out(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+    fn offline_decrypt(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
         let Ok(Kept { vault, .. }) = self.kept(settings) else {
             return Vec::new();
         };
         let resource = format!("https://{}", vault.cloud.suffix(vault.service));
         let authority = (vault.own || vault.cloud != Cloud::Public).then(|| self.authority(&vault));
-        way_out(&vault, authority.as_deref(), &resource, wrapped, context)
+        offline_decrypt(&vault, authority.as_deref(), &resource, wrapped, context)
     }
 }

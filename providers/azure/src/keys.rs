@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use azure_security_keyvault_keys::models::{Key as AzureKey, KeyAttributes, KeyOperation, KeyProperties, KeyType};
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription, oaep};
 
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::names::{KeyName, Vault, Version};
 use crate::settings::Symmetric;
 
@@ -113,20 +113,20 @@ impl Key {
     /// `UpstreamProtocol` for one that makes no sense; `InvalidInput` for a key that cannot stand
     /// behind a logical key, with what to do.
     pub(crate) fn of(told: AzureKey, vault: &Vault, asked: &KeyName, aes: Symmetric) -> Result<Self, Error> {
-        let doing = "describe a key";
-        let nonsense = |part| Failed::Nonsense(part).into_error(doing);
+        let operation = "describe a key";
+        let malformed = |part| CallError::MalformedResponse(part).into_error(operation);
         let unfit = |advice| fault(ErrorKind::InvalidInput, "a key that is not fit").advice(advice);
-        let key = told.key.ok_or_else(|| nonsense("key"))?;
-        let (name, version) = key.kid.as_deref().and_then(|kid| vault.kid(kid)).ok_or_else(|| nonsense("kid"))?;
+        let key = told.key.ok_or_else(|| malformed("key"))?;
+        let (name, version) = key.kid.as_deref().and_then(|kid| vault.kid(kid)).ok_or_else(|| malformed("kid"))?;
         if !name.same(asked) {
-            return Err(nonsense("kid"));
+            return Err(malformed("kid"));
         }
         if told.managed == Some(true) {
             return Err(unfit(
                 "The key belongs to a certificate, whose renewal replaces it. Adopt a key that was made as one.",
             ));
         }
-        let kind = key.kty.ok_or_else(|| nonsense("key type"))?;
+        let kind = key.kty.ok_or_else(|| malformed("key type"))?;
         let spec = specification(&kind, key.n.as_deref()).map_err(unfit)?;
         let operations = key.key_ops.unwrap_or_default();
         let lacks = |needed: &KeyOperation| !operations.iter().any(|permitted| permitted == needed.as_ref());

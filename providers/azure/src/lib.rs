@@ -13,6 +13,7 @@ mod factory;
 mod keys;
 mod lifecycle;
 mod names;
+mod offline_decrypt;
 mod policy;
 mod probe;
 mod provider;
@@ -20,7 +21,6 @@ mod session;
 mod settings;
 mod transport;
 mod way;
-mod way_out;
 
 pub use factory::{Application, AzureFactory, Installation};
 pub use provider::AzureProvider;

@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 
 use crate::cloud::Service;
 use crate::codes::RECOVER;
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::keys::{Key, KeyVersion, operations_of};
 use crate::names::{KeyName, Version};
 use crate::provider::{AzureProvider, body};
@@ -33,29 +33,29 @@ const UNPROVEN: &str = "The key must carry the tag `claviger-tenant` with this t
 impl AzureProvider {
     /// What a refused call with a key means: one that is not found may be one that was deleted and
     /// can be recovered.
-    pub(crate) async fn refused(&self, failed: Failed, name: &KeyName, doing: &'static str) -> Error {
+    pub(crate) async fn refused(&self, failed: CallError, name: &KeyName, operation: &'static str) -> Error {
         if failed.kind() == ErrorKind::KeyNotFound && self.client.get_deleted_key(name.as_str(), None).await.is_ok() {
-            return fault(ErrorKind::KeyState, doing).advice(RECOVER);
+            return fault(ErrorKind::KeyState, operation).advice(RECOVER);
         }
-        failed.into_error(doing)
+        failed.into_error(operation)
     }
 
-    fn read(&self, told: azure_core::Result<AzureKey>, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
-        let told = told.map_err(|error| Failed::of(error).into_error(doing))?;
+    fn read(&self, told: azure_core::Result<AzureKey>, name: &KeyName, operation: &'static str) -> Result<Key, Error> {
+        let told = told.map_err(|error| CallError::of(error).into_error(operation))?;
         Key::of(told, &self.vault, name, self.aes)
     }
 
     /// The key with its current version.
-    pub(crate) async fn look_up(&self, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
+    pub(crate) async fn look_up(&self, name: &KeyName, operation: &'static str) -> Result<Key, Error> {
         match self.client.get_key(name.as_str(), None).await {
-            Ok(response) => self.read(response.into_model(), name, doing),
-            Err(error) => Err(self.refused(Failed::of(error), name, doing).await),
+            Ok(response) => self.read(response.into_model(), name, operation),
+            Err(error) => Err(self.refused(CallError::of(error), name, operation).await),
         }
     }
 
     /// All versions of a key, in no order.
-    pub(crate) async fn versions(&self, name: &KeyName, doing: &'static str) -> Result<Vec<KeyVersion>, Error> {
-        let failed = |error| Failed::of(error).into_error(doing);
+    pub(crate) async fn versions(&self, name: &KeyName, operation: &'static str) -> Result<Vec<KeyVersion>, Error> {
+        let failed = |error| CallError::of(error).into_error(operation);
         let options = KeyClientListKeyPropertiesVersionsOptions {
             maxresults: Some(PAGE),
             ..KeyClientListKeyPropertiesVersionsOptions::default()
@@ -65,9 +65,9 @@ impl AzureProvider {
         let mut versions: Vec<KeyVersion> = Vec::new();
         while let Some(entry) = entries.try_next().await.map_err(failed)? {
             let version = KeyVersion::listed(entry, &self.vault, name);
-            let version = version.ok_or_else(|| Failed::Nonsense("list of versions").into_error(doing))?;
+            let version = version.ok_or_else(|| CallError::MalformedResponse("list of versions").into_error(operation))?;
             if versions.len() >= MAX_VERSIONS || versions.iter().any(|other| other.version == version.version) {
-                return Err(Failed::Nonsense("list of versions").into_error(doing));
+                return Err(CallError::MalformedResponse("list of versions").into_error(operation));
             }
             versions.push(version);
         }
@@ -91,23 +91,23 @@ impl AzureProvider {
 
     /// Makes a key for a logical key.
     pub(crate) async fn make(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<KeyDescription, Error> {
-        let doing = "create a key";
+        let operation = "create a key";
         if self.capabilities_of(spec).is_none() {
             return Err(fault(ErrorKind::Unsupported, "a Key Vault has no AES keys")
                 .advice("A Key Vault has RSA keys alone: name rsa-3072 or rsa-4096, or use a connection to a Managed HSM."));
         }
         if self.shared {
-            return Err(fault(ErrorKind::InvalidInput, doing).advice(
+            return Err(fault(ErrorKind::InvalidInput, operation).advice(
                 "The connection's application may be admitted in directories of several customers, so it makes no keys: have the vault's owner \
                  make one with the tag `claviger-tenant`, as the connection's check prints, and adopt it.",
             ));
         }
         let name = KeyName::made(id);
         // Azure would take a second creation for a rotation.
-        match self.client.get_key(name.as_str(), None).await.map_err(Failed::of) {
-            Ok(_) => return Err(fault(ErrorKind::Conflict, doing)),
+        match self.client.get_key(name.as_str(), None).await.map_err(CallError::of) {
+            Ok(_) => return Err(fault(ErrorKind::Conflict, operation)),
             Err(failed) if failed.kind() == ErrorKind::KeyNotFound => {}
-            Err(failed) => return Err(failed.into_error(doing)),
+            Err(failed) => return Err(failed.into_error(operation)),
         }
         let bits = oaep::bits(spec).unwrap_or(256);
         let parameters = CreateKeyParameters {
@@ -118,16 +118,16 @@ impl AzureProvider {
             tags: Some(tags(cx.tenant, id)),
             ..CreateKeyParameters::default()
         };
-        let made = self.client.create_key(name.as_str(), body(parameters, doing)?, None).await;
+        let made = self.client.create_key(name.as_str(), body(parameters, operation)?, None).await;
         let made = made.and_then(azure_core::http::Response::into_model);
-        let key = self.read(made, &name, doing)?;
-        let versions = self.versions(&name, doing).await?;
+        let key = self.read(made, &name, operation)?;
+        let versions = self.versions(&name, operation).await?;
         // Another was faster between the two calls.
         if versions.len() > 1 {
-            return Err(fault(ErrorKind::Conflict, doing));
+            return Err(fault(ErrorKind::Conflict, operation));
         }
         if key.spec != spec {
-            return Err(Failed::Nonsense("key").into_error(doing));
+            return Err(CallError::MalformedResponse("key").into_error(operation));
         }
         Ok(key.describe(&self.vault, versions))
     }
@@ -138,16 +138,16 @@ impl AzureProvider {
 
     /// Adopts a key that somebody else made, once it is shown to be the tenant's.
     pub(crate) async fn adopt(&self, cx: &OpContext, text: &str) -> Result<KeyDescription, Error> {
-        let doing = "adopt a key";
+        let operation = "adopt a key";
         let name = self
             .vault
             .named(text)
-            .map_err(|hint| fault(ErrorKind::InvalidInput, doing).advice(hint.0))?;
-        let unproven = || fault(ErrorKind::InvalidInput, doing).advice(UNPROVEN);
+            .map_err(|hint| fault(ErrorKind::InvalidInput, operation).advice(hint.0))?;
+        let unproven = || fault(ErrorKind::InvalidInput, operation).advice(UNPROVEN);
         let told = match self.client.get_key(name.as_str(), None).await {
-            Ok(response) => response.into_model().map_err(|error| Failed::of(error).into_error(doing))?,
+            Ok(response) => response.into_model().map_err(|error| CallError::of(error).into_error(operation))?,
             Err(error) => {
-                let error = self.refused(Failed::of(error), &name, doing).await;
+                let error = self.refused(CallError::of(error), &name, operation).await;
                 return Err(match (error.kind == ErrorKind::KeyNotFound, self.shared) {
                     (true, false) => error.advice("There is no key of that name in the connection's vault."),
                     // In a vault that may be another customer's nobody learns which names there are.
@@ -173,7 +173,7 @@ impl AzureProvider {
             }
             error
         })?;
-        let versions = self.versions(&key.name, doing).await?;
+        let versions = self.versions(&key.name, operation).await?;
         Ok(key.describe(&self.vault, versions))
     }
 
@@ -191,13 +191,13 @@ impl AzureProvider {
 
     /// Makes the next version.
     pub(crate) async fn rotated(&self, name: &KeyName) -> Result<KeyDescription, Error> {
-        let doing = "rotate";
-        self.look_up(name, doing).await?.usable()?;
+        let operation = "rotate";
+        self.look_up(name, operation).await?.usable()?;
         let rotated = self.client.rotate_key(name.as_str(), None).await;
-        let rotated = self.read(rotated.and_then(azure_core::http::Response::into_model), name, doing)?;
+        let rotated = self.read(rotated.and_then(azure_core::http::Response::into_model), name, operation)?;
         // Of several rotations at once another one may be the last.
-        let key = self.look_up(name, doing).await?;
-        let mut versions = self.versions(name, doing).await?;
+        let key = self.look_up(name, operation).await?;
+        let mut versions = self.versions(name, operation).await?;
         if !versions.iter().any(|version| version.version == rotated.current.version) {
             versions.push(rotated.current);
         }
@@ -207,9 +207,9 @@ impl AzureProvider {
     /// Enables or disables a key. Azure switches versions only: disabling takes all that are
     /// enabled and marks them, enabling those that bear the mark and the current one.
     pub(crate) async fn switch(&self, name: &KeyName, enabled: bool) -> Result<(), Error> {
-        let doing = if enabled { "enable a key" } else { "disable a key" };
-        let key = self.look_up(name, doing).await?;
-        let mut versions = self.versions(name, doing).await?;
+        let operation = if enabled { "enable a key" } else { "disable a key" };
+        let key = self.look_up(name, operation).await?;
+        let mut versions = self.versions(name, operation).await?;
         let is_current = |version: &KeyVersion| version.version == key.current.version;
         if !versions.iter().any(is_current) {
             versions.push(key.current.clone());
@@ -240,10 +240,10 @@ impl AzureProvider {
             };
             let changed = self
                 .client
-                .update_key_properties(name.as_str(), body(parameters, doing)?, Some(options))
+                .update_key_properties(name.as_str(), body(parameters, operation)?, Some(options))
                 .await;
             if let Err(error) = changed {
-                return Err(self.refused(Failed::of(error), name, doing).await);
+                return Err(self.refused(CallError::of(error), name, operation).await);
             }
         }
         Ok(())

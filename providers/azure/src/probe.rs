@@ -4,7 +4,7 @@
 use claviger_provider::{Error, ErrorKind, Finding, Kek, OpContext, Probe, RightReport};
 use futures::future::try_join_all;
 
-use crate::errors::Failed;
+use crate::errors::CallError;
 use crate::lifecycle::TENANT_TAG;
 use crate::names::{KeyName, Version};
 use crate::policy;
@@ -65,7 +65,7 @@ fn nobodys() -> Option<KeyName> {
 }
 
 /// What came of a question about a key that is not there.
-fn judged(operation: &'static str, how: &str, asked: Result<(), Failed>) -> Result<RightReport, Error> {
+fn judged(operation: &'static str, how: &str, asked: Result<(), CallError>) -> Result<RightReport, Error> {
     let report = |finding, advice: Option<&str>| RightReport {
         operation,
         finding,
@@ -82,7 +82,7 @@ fn judged(operation: &'static str, how: &str, asked: Result<(), Failed>) -> Resu
 
 async fn describe(provider: &AzureProvider) -> Result<RightReport, Error> {
     let asked = match nobodys() {
-        Some(name) => provider.client.get_key(name.as_str(), None).await.map(drop).map_err(Failed::of),
+        Some(name) => provider.client.get_key(name.as_str(), None).await.map(drop).map_err(CallError::of),
         None => Ok(()),
     };
     judged("describe", "keys/get, with a name that no key has", asked)
@@ -92,8 +92,8 @@ async fn versions(provider: &AzureProvider) -> Result<RightReport, Error> {
     use futures::TryStreamExt;
     let asked = match nobodys() {
         Some(name) => match provider.client.list_key_properties_versions(name.as_str(), None) {
-            Ok(mut entries) => entries.try_next().await.map(drop).map_err(Failed::of),
-            Err(error) => Err(Failed::of(error)),
+            Ok(mut entries) => entries.try_next().await.map(drop).map_err(CallError::of),
+            Err(error) => Err(CallError::of(error)),
         },
         None => Ok(()),
     };

@@ -12,7 +12,7 @@ use claviger_provider::{
 };
 
 use crate::cloud::Service;
-use crate::errors::{Failed, fault, request_id};
+use crate::errors::{CallError, fault, request_id};
 use crate::names::{KeyName, Vault, Version};
 use crate::settings::Symmetric;
 use crate::way::{IV, KW_MORE, PADDED, TAG, Way, exact, kw_fits, max_plaintext, split};
@@ -83,14 +83,14 @@ impl AzureProvider {
     }
 
     /// Holds the key and version that an answer tells against those that were asked for.
-    fn told(&self, operated: &Operated, name: &KeyName, asked: Option<&Version>, doing: &'static str) -> Result<ProviderKeyRef, Error> {
+    fn told(&self, operated: &Operated, name: &KeyName, asked: Option<&Version>, operation: &'static str) -> Result<ProviderKeyRef, Error> {
         let told = operated.result.kid.as_deref().and_then(|kid| self.vault.kid(kid));
         match told {
             Some((key, version)) if key.same(name) && asked.is_none_or(|asked| *asked == version) => Ok(ProviderKeyRef {
                 id: self.vault.id(name),
                 version: version.as_str().to_owned(),
             }),
-            Some(_) | None => Err(Failed::Nonsense("kid").into_error(doing)),
+            Some(_) | None => Err(CallError::MalformedResponse("kid").into_error(operation)),
         }
     }
 
@@ -103,7 +103,7 @@ impl AzureProvider {
         dek: &Secret,
         context: &BoundContext,
     ) -> Result<Wrapped, Error> {
-        let doing = "wrap";
+        let operation = "wrap";
         let key_version = version.map(|version| version.as_str().to_owned());
         let mut parameters = KeyOperationParameters {
             value: Some(dek.expose().to_vec()),
@@ -118,7 +118,10 @@ impl AzureProvider {
                     key_version,
                     ..KeyClientEncryptOptions::default()
                 };
-                let sent = self.client.encrypt(name.as_str(), body(parameters, doing)?, Some(options)).await;
+                let sent = self
+                    .client
+                    .encrypt(name.as_str(), body(parameters, operation)?, Some(options))
+                    .await;
                 sent.map(|response| (request_id(response.headers()), response.into_model()))
             }
             Way::RsaOaep256 | Way::KeyWrap => {
@@ -126,29 +129,32 @@ impl AzureProvider {
                     key_version,
                     ..KeyClientWrapKeyOptions::default()
                 };
-                let sent = self.client.wrap_key(name.as_str(), body(parameters, doing)?, Some(options)).await;
+                let sent = self
+                    .client
+                    .wrap_key(name.as_str(), body(parameters, operation)?, Some(options))
+                    .await;
                 sent.map(|response| (request_id(response.headers()), response.into_model()))
             }
         };
-        let operated = self.operated(result, name, doing).await?;
-        let key = self.told(&operated, name, version, doing)?;
-        let nonsense = || Failed::Nonsense("ciphertext").into_error(doing);
+        let operated = self.operated(result, name, operation).await?;
+        let key = self.told(&operated, name, version, operation)?;
+        let malformed = || CallError::MalformedResponse("ciphertext").into_error(operation);
         let upstream_request_id = operated.request_id;
-        let value = operated.result.result.ok_or_else(nonsense)?;
+        let value = operated.result.result.ok_or_else(malformed)?;
         let ciphertext = match way {
             Way::Gcm => {
-                let iv = operated.result.iv.filter(|iv| iv.len() == IV).ok_or_else(nonsense)?;
+                let iv = operated.result.iv.filter(|iv| iv.len() == IV).ok_or_else(malformed)?;
                 let tag = operated
                     .result
                     .authentication_tag
                     .filter(|tag| tag.len() == TAG)
-                    .ok_or_else(nonsense)?;
+                    .ok_or_else(malformed)?;
                 [iv, value, tag].concat()
             }
             Way::RsaOaep256 | Way::KeyWrap => value,
         };
         if ciphertext.len() != way.wrapped_len(spec, dek.len()) {
-            return Err(nonsense());
+            return Err(malformed());
         }
         Ok(Wrapped {
             key,
@@ -175,18 +181,18 @@ impl AzureProvider {
         &self,
         sent: azure_core::Result<(Option<String>, azure_core::Result<KeyOperationResult>)>,
         name: &KeyName,
-        doing: &'static str,
+        operation: &'static str,
     ) -> Result<Operated, Error> {
         match sent {
             Ok((request_id, Ok(result))) => Ok(Operated { result, request_id }),
-            Ok((_, Err(error))) => Err(Failed::of(error).into_error(doing)),
-            Err(error) => Err(self.refused(Failed::of(error), name, doing).await),
+            Ok((_, Err(error))) => Err(CallError::of(error).into_error(operation)),
+            Err(error) => Err(self.refused(CallError::of(error), name, operation).await),
         }
     }
 
     /// Unwraps with the version that `wrapped` names.
     pub(crate) async fn unwrap(&self, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
-        let doing = "unwrap";
+        let operation = "unwrap";
         let rejected = |why| fault(ErrorKind::CiphertextRejected, why);
         let name = self.name(&wrapped.key)?;
         let version = Self::version(&wrapped.key)?.ok_or_else(|| fault(ErrorKind::KeyNotFound, "no such version"))?;
@@ -216,7 +222,7 @@ impl AzureProvider {
                 Some(value.len())
             }
         };
-        let parameters = body(parameters, doing)?;
+        let parameters = body(parameters, operation)?;
         let sent = match way {
             Way::Gcm => {
                 let sent = self.client.decrypt(name.as_str(), version.as_str(), parameters, None).await;
@@ -229,7 +235,7 @@ impl AzureProvider {
         };
         let operated = match sent {
             Err(error) => {
-                let failed = Failed::of(error);
+                let failed = CallError::of(error);
                 // Of all that is sent, only the ciphertext can be wrong, or the way that it claims.
                 let wrong = match failed.code() {
                     Some("BadParameter") => true,
@@ -237,18 +243,18 @@ impl AzureProvider {
                     Some(_) | None => false,
                 };
                 if wrong {
-                    return Err(rejected(doing));
+                    return Err(rejected(operation));
                 }
-                return Err(self.refused(failed, &name, doing).await);
+                return Err(self.refused(failed, &name, operation).await);
             }
-            sent => self.operated(sent, &name, doing).await?,
+            sent => self.operated(sent, &name, operation).await?,
         };
-        self.told(&operated, &name, Some(&version), doing)?;
-        let nonsense = || Failed::Nonsense("plaintext").into_error(doing);
-        let bytes = operated.result.result.filter(|bytes| !bytes.is_empty()).ok_or_else(nonsense)?;
+        self.told(&operated, &name, Some(&version), operation)?;
+        let malformed = || CallError::MalformedResponse("plaintext").into_error(operation);
+        let bytes = operated.result.result.filter(|bytes| !bytes.is_empty()).ok_or_else(malformed)?;
         let added = known.is_none() && self.vault.service == Service::ManagedHsm && bytes.len() == PADDED + 1;
         match (known, added) {
-            (Some(len), _) => exact(bytes, len).ok_or_else(nonsense),
+            (Some(len), _) => exact(bytes, len).ok_or_else(malformed),
             // Under RSA nothing tells the length; the gateway has no data key of 33 bytes.
             (None, true) => {
                 let whole = Secret::copy_from(&bytes);
@@ -260,11 +266,11 @@ impl AzureProvider {
 }
 
 /// A body, as the SDK sends it.
-pub(crate) fn body<T: serde::Serialize>(value: T, doing: &'static str) -> Result<RequestContent<T>, Error>
+pub(crate) fn body<T: serde::Serialize>(value: T, operation: &'static str) -> Result<RequestContent<T>, Error>
 where
     RequestContent<T>: TryFrom<T, Error = azure_core::Error>,
 {
-    RequestContent::try_from(value).map_err(|error| Failed::of(error).into_error(doing))
+    RequestContent::try_from(value).map_err(|error| CallError::of(error).into_error(operation))
 }
 
 #[async_trait]

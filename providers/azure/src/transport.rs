@@ -7,7 +7,7 @@ use std::sync::Arc;
 use azure_core::error::ErrorKind;
 use azure_core::http::headers::{HeaderName, HeaderValue, Headers};
 use azure_core::http::{AsyncRawResponse, Body, HttpClient, Method, Request, StatusCode};
-use claviger_provider::egress::{Client, SendError, Whole};
+use claviger_provider::egress::{Client, RawRequest, SendError};
 use reqwest::header::{self, HeaderMap};
 use zeroize::Zeroizing;
 
@@ -63,7 +63,7 @@ impl Transport {
             Body::Bytes(bytes) => Zeroizing::new(bytes.to_vec()),
             Body::SeekableStream(_) => return Err(Lost::Form),
         };
-        let call = Whole {
+        let call = RawRequest {
             method: method(request.method()).ok_or(Lost::Form)?,
             address: request.url(),
             headers: sent(request.headers())?,

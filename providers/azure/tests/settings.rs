@@ -250,6 +250,7 @@ fn the_operators_vaults_are_taken_and_go_through_the_policy() {
         external_id: "0123456789abcdef0123456789abcdef",
         settings: &parsed.public,
         secrets: Vec::new(),
+        background: None,
     };
     let error = refused.provider(parts).map(drop).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");

@@ -162,16 +162,16 @@ pub fn innermost(error: &(dyn StdError + 'static)) -> String {
 
 /// A provider's own words as a cause, for the log alone: printable ASCII, cut at 300 characters.
 #[derive(Debug)]
-pub struct Told(pub String);
+pub struct UpstreamMessage(pub String);
 
-impl fmt::Display for Told {
+impl fmt::Display for UpstreamMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
         self.0.chars().take(300).map(shown).try_for_each(|c| fmt::Write::write_char(f, c))
     }
 }
 
-impl StdError for Told {}
+impl StdError for UpstreamMessage {}
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{BoundContext, Call, Capabilities, ConnectionId, Error, KeySpec, ProviderKind, Secret, TenantId, Wrapped};
+use crate::{
+    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, KeySpec, ProviderKind, Secret, TenantId,
+    Wrapped,
+};
 
 /// A setting that cannot be used. It names the place and what belongs there, never the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,15 @@ pub struct ConnectionParts<'a> {
     pub settings: &'a str,
     /// The secrets, by the names that [`Factory::parse`] gave them.
     pub secrets: Vec<(String, Secret)>,
+    /// Is told of the connection's calls that serve no single operation; `None` for nobody.
+    pub background: Option<Arc<dyn BackgroundCalls>>,
+}
+
+impl ConnectionParts<'_> {
+    /// Where the connection reports its background calls.
+    pub fn background_trace(&self) -> BackgroundTrace {
+        BackgroundTrace::new(self.tenant, self.connection, self.background.clone())
+    }
 }
 
 /// Makes providers of one family. One value for each family is registered at boot.
@@ -101,7 +113,7 @@ pub trait Factory: Send + Sync + 'static {
     /// How a recipient is opened without the gateway: commands of the provider's own tool for
     /// a POSIX shell, the last of which prints the data key in base64. `settings` are those
     /// of the key's connection. Empty where the provider has no such tool.
-    fn way_out(&self, _settings: &str, _spec: KeySpec, _wrapped: &Wrapped, _context: &BoundContext) -> Vec<String> {
+    fn offline_decrypt(&self, _settings: &str, _spec: KeySpec, _wrapped: &Wrapped, _context: &BoundContext) -> Vec<String> {
         Vec::new()
     }
 }

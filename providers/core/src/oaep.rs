@@ -1,7 +1,7 @@
 //! RSA-OAEP with SHA-256 and MGF1-SHA-256 (RFC 8017, section 7.1), no label.
 //!
-//! For whoever wraps a data key with the public half of an RSA key (the clouds' adapters) or
-//! holds the private half in this process (the embedded provider). OAEP takes no associated
+//! For whoever wraps a data key with the public key of an RSA key (the clouds' adapters) or
+//! holds the private key in this process (the embedded provider). OAEP takes no associated
 //! data: the envelope's commitment alone binds the context.
 
 use std::fmt;
@@ -38,7 +38,7 @@ pub const fn max_plaintext(spec: KeySpec) -> Option<usize> {
     }
 }
 
-/// The public half of a key.
+/// The public key of a key.
 pub struct OaepPublic(OaepPublicEncryptingKey);
 
 impl OaepPublic {
@@ -112,7 +112,7 @@ impl OaepPrivate {
         })
     }
 
-    /// Encrypts with the public half.
+    /// Encrypts with the public key.
     ///
     /// # Errors
     /// As [`OaepPublic::wrap`].
@@ -185,17 +185,17 @@ mod tests {
         assert!(OaepPublic::from_spki(der.as_ref(), KeySpec::Rsa4096).is_err());
         assert!(OaepPublic::from_spki(der.as_ref(), KeySpec::Aes256).is_err());
         assert!(OaepPublic::from_spki(&der.as_ref()[1..], KeySpec::Rsa3072).is_err());
-        let half = OaepPublic::from_spki(der.as_ref(), KeySpec::Rsa3072).unwrap();
+        let public_key = OaepPublic::from_spki(der.as_ref(), KeySpec::Rsa3072).unwrap();
         let private = OaepPrivateDecryptingKey::new(private).unwrap();
         for len in [1, 32, 318] {
             let dek = Secret::random(len);
-            let ciphertext = half.wrap(&dek).unwrap();
+            let ciphertext = public_key.wrap(&dek).unwrap();
             assert_eq!(ciphertext.len(), 384);
             let mut opened = vec![0; private.min_output_size()];
             let opened = private.decrypt(&OAEP_SHA256_MGF1SHA256, &ciphertext, &mut opened, None).unwrap();
             assert_eq!(opened, dek.expose());
         }
-        assert!(half.wrap(&Secret::random(319)).is_err());
+        assert!(public_key.wrap(&Secret::random(319)).is_err());
     }
 
     #[test]

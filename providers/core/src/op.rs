@@ -92,7 +92,7 @@ impl Op<'_> {
 /// What an operation gives back; the variant follows the operation's.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each is the result of the Provider method of that name")]
-pub enum Reply {
+pub enum Output {
     Wrapped(Wrapped),
     Unwrapped(Secret),
     Generated(Generated),
@@ -112,7 +112,7 @@ pub trait Call: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// Performs one operation.
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error>;
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error>;
 }
 
 #[async_trait]
@@ -125,19 +125,19 @@ impl<P: Provider> Call for P {
         Provider::capabilities(self)
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         match op {
-            Op::WrapKey { kek, dek, context } => self.wrap_key(cx, kek, dek, context).await.map(Reply::Wrapped),
-            Op::UnwrapKey { wrapped, context } => self.unwrap_key(cx, wrapped, context).await.map(Reply::Unwrapped),
-            Op::GenerateDataKey { kek, bytes, context } => self.generate_data_key(cx, kek, bytes, context).await.map(Reply::Generated),
-            Op::RewrapKey { wrapped, to, context } => self.rewrap_key(cx, wrapped, to, context).await.map(Reply::Rewrapped),
-            Op::CreateKey { request } => self.create_key(cx, request).await.map(Reply::Key),
-            Op::Rotate { kek } => self.rotate(cx, kek).await.map(Reply::Key),
-            Op::Describe { kek } => self.describe(cx, kek).await.map(Reply::Key),
-            Op::SetState { kek, enabled } => self.set_state(cx, kek, enabled).await.map(|()| Reply::Done),
-            Op::ScheduleDeletion { kek, days } => self.schedule_deletion(cx, kek, days).await.map(|()| Reply::Done),
-            Op::Import { kek, material } => self.import(cx, kek, material).await.map(Reply::Key),
-            Op::Probe { keks } => self.probe(cx, keks).await.map(Reply::Probed),
+            Op::WrapKey { kek, dek, context } => self.wrap_key(cx, kek, dek, context).await.map(Output::Wrapped),
+            Op::UnwrapKey { wrapped, context } => self.unwrap_key(cx, wrapped, context).await.map(Output::Unwrapped),
+            Op::GenerateDataKey { kek, bytes, context } => self.generate_data_key(cx, kek, bytes, context).await.map(Output::Generated),
+            Op::RewrapKey { wrapped, to, context } => self.rewrap_key(cx, wrapped, to, context).await.map(Output::Rewrapped),
+            Op::CreateKey { request } => self.create_key(cx, request).await.map(Output::Key),
+            Op::Rotate { kek } => self.rotate(cx, kek).await.map(Output::Key),
+            Op::Describe { kek } => self.describe(cx, kek).await.map(Output::Key),
+            Op::SetState { kek, enabled } => self.set_state(cx, kek, enabled).await.map(|()| Output::Done),
+            Op::ScheduleDeletion { kek, days } => self.schedule_deletion(cx, kek, days).await.map(|()| Output::Done),
+            Op::Import { kek, material } => self.import(cx, kek, material).await.map(Output::Key),
+            Op::Probe { keks } => self.probe(cx, keks).await.map(Output::Probed),
         }
     }
 }

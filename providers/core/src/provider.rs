@@ -1,48 +1,8 @@
 //! The trait that an adapter implements, and the values that pass through it.
 
-use std::time::{Duration, Instant};
-
 use async_trait::async_trait;
 
-use crate::{BoundContext, Capabilities, Error, ErrorKind, KeyId, KeySpec, ProviderKind, Secret, TenantId};
-
-/// What every call carries: who asks, and until when an answer is of use.
-/// The deadline bounds all attempts together.
-#[derive(Debug, Clone)]
-pub struct OpContext {
-    /// The gateway's request id, for the provider's own log where it takes one.
-    pub request_id: String,
-    /// On whose behalf.
-    pub tenant: TenantId,
-    /// The principal's id in hex, or `system`.
-    pub actor: String,
-    /// No attempt starts or goes on after this.
-    pub deadline: Instant,
-}
-
-impl OpContext {
-    /// For what the gateway does by itself, without a request: `what` stands for its id.
-    pub fn of_system(what: &str, tenant: TenantId, patience: Duration) -> Self {
-        Self {
-            request_id: what.to_owned(),
-            tenant,
-            actor: "system".to_owned(),
-            deadline: Instant::now() + patience,
-        }
-    }
-
-    /// The tenant who has to prove that a key is theirs before it is adopted; `None` for the
-    /// installation's own key, which the operator's configuration names.
-    pub fn claimant(&self) -> Option<TenantId> {
-        Some(self.tenant).filter(|tenant| *tenant != TenantId::INSTALLATION)
-    }
-
-    /// The time that is left, zero when it is over. Measured on the runtime's clock, which
-    /// is the system's monotonic one unless a test has paused it.
-    pub fn remaining(&self) -> Duration {
-        tokio::time::Instant::from_std(self.deadline).saturating_duration_since(tokio::time::Instant::now())
-    }
-}
+use crate::{BoundContext, Capabilities, Error, ErrorKind, KeyId, KeySpec, OpContext, Probe, ProviderKind, Secret};
 
 /// The algorithm that made a recipient's ciphertext, with the number it has in envelopes
 /// (`docs/format.md`, Recipient, member 5).
@@ -207,85 +167,6 @@ impl KeyDescription {
             id,
         })
     }
-}
-
-/// What a check of a connection found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
-    /// One line about the server (product and version), without a secret.
-    pub detail: String,
-    /// Each right that the gateway would use, and how it was tried.
-    pub rights: Vec<RightReport>,
-    /// The smallest policy that grants these rights, to paste at the provider; `None`
-    /// where the provider has no such thing.
-    pub policy: Option<String>,
-}
-
-/// What a check found out about one right, without acting on any key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RightReport {
-    /// The operation of ours that needs it.
-    pub operation: &'static str,
-    /// What was found.
-    pub finding: Finding,
-    /// How it was tried, or why it cannot be.
-    pub how: String,
-    /// What to grant or take away at the provider, if anything.
-    pub advice: Option<String>,
-}
-
-impl RightReport {
-    /// What a canary through a key tells: random bytes that were wrapped and unwrapped with it,
-    /// or what kept them from it.
-    ///
-    /// # Errors
-    /// Those that say nothing about the key, as they are.
-    pub fn canary(kek: &Kek, tried: Result<(), Error>) -> Result<Self, Error> {
-        let report = |finding, advice| Self {
-            operation: "canary",
-            finding,
-            how: format!("random bytes wrapped and unwrapped with {}", kek.key.id),
-            advice,
-        };
-        let Err(error) = tried else {
-            return Ok(report(Finding::Granted, None));
-        };
-        match error.kind {
-            ErrorKind::InvalidInput
-            | ErrorKind::KeyNotFound
-            | ErrorKind::KeyState
-            | ErrorKind::CiphertextRejected
-            | ErrorKind::ProviderDenied
-            | ErrorKind::Misconfigured => {
-                let told = error.advice.map_or_else(|| error.to_string(), str::to_owned);
-                Ok(report(Finding::Denied, Some(told)))
-            }
-            // These say nothing about the key.
-            ErrorKind::Conflict
-            | ErrorKind::TooLarge
-            | ErrorKind::RateLimited
-            | ErrorKind::ExternalDenied
-            | ErrorKind::UpstreamUnavailable
-            | ErrorKind::CircuitOpen
-            | ErrorKind::UpstreamProtocol
-            | ErrorKind::UpstreamTimeout
-            | ErrorKind::Unsupported
-            | ErrorKind::Internal => Err(error),
-        }
-    }
-}
-
-/// Whether a right is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
-    /// It is.
-    Granted,
-    /// It is not.
-    Denied,
-    /// It is, and the gateway has no use for it: least privilege would take it away.
-    Excessive,
-    /// It cannot be tried without acting.
-    NotTestable,
 }
 
 /// One provider reached with one connection's credentials.

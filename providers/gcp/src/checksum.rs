@@ -2,7 +2,7 @@
 
 use claviger_provider::Error;
 
-use crate::errors::Failed;
+use crate::errors::CallError;
 
 /// The checksum of bytes, as requests carry it.
 pub(crate) fn crc32c(bytes: &[u8]) -> i64 {
@@ -13,11 +13,11 @@ pub(crate) fn crc32c(bytes: &[u8]) -> i64 {
 ///
 /// # Errors
 /// `UpstreamProtocol`, which another attempt may mend, where they differ or none came.
-pub(crate) fn same(bytes: &[u8], told: Option<i64>, doing: &'static str) -> Result<(), Error> {
+pub(crate) fn same(bytes: &[u8], told: Option<i64>, operation: &'static str) -> Result<(), Error> {
     match told {
         Some(told) if told == crc32c(bytes) => Ok(()),
-        Some(_) => Err(Failed::Corrupt("the answer's checksum is not that of its bytes").into_error(doing)),
-        None => Err(Failed::Corrupt("the answer has no checksum").into_error(doing)),
+        Some(_) => Err(CallError::Corrupt("the answer's checksum is not that of its bytes").into_error(operation)),
+        None => Err(CallError::Corrupt("the answer has no checksum").into_error(operation)),
     }
 }
 
@@ -25,9 +25,9 @@ pub(crate) fn same(bytes: &[u8], told: Option<i64>, doing: &'static str) -> Resu
 ///
 /// # Errors
 /// `UpstreamProtocol`, which another attempt may mend, where it does not.
-pub(crate) fn verified(all: &[bool], doing: &'static str) -> Result<(), Error> {
+pub(crate) fn verified(all: &[bool], operation: &'static str) -> Result<(), Error> {
     match all.iter().all(|verified| *verified) {
         true => Ok(()),
-        false => Err(Failed::Corrupt("what was sent arrived without its checksum").into_error(doing)),
+        false => Err(CallError::Corrupt("what was sent arrived without its checksum").into_error(operation)),
     }
 }

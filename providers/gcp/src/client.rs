@@ -7,7 +7,7 @@ use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_kms_v1::client::KeyManagementService;
 
-use crate::errors::Failed;
+use crate::errors::CallError;
 use crate::identity::Session;
 
 /// The pipeline's attempts are shorter by far; this holds where nobody waits any more.
@@ -24,7 +24,7 @@ impl Kms {
     ///
     /// # Errors
     /// When the endpoint's address or this system's TLS cannot be used.
-    pub(crate) async fn new(endpoint: Option<&str>, session: Session) -> Result<Self, Failed> {
+    pub(crate) async fn new(endpoint: Option<&str>, session: Session) -> Result<Self, CallError> {
         let builder = KeyManagementService::builder()
             .with_credentials(session.clone())
             .with_retry_policy(NeverRetry)
@@ -38,7 +38,7 @@ impl Kms {
         let builder = with_follow_redirects(builder, false);
         let client = builder.build().await;
         Ok(Self {
-            client: client.map_err(|error| Failed::Unmade(claviger_provider::innermost(&error)))?,
+            client: client.map_err(|error| CallError::Unmade(claviger_provider::innermost(&error)))?,
             session,
         })
     }
@@ -46,20 +46,20 @@ impl Kms {
     /// One call; a second one with another token when the first was refused because its token
     /// was dropped in mid-flight. A refusal changes nothing at the service, so repeating it is
     /// safe for every call.
-    pub(crate) async fn call<T, F>(&self, send: impl Fn(&KeyManagementService) -> F) -> Result<T, Failed>
+    pub(crate) async fn call<T, F>(&self, send: impl Fn(&KeyManagementService) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, GaxError>>,
     {
         let generation = self.session.ready().await?;
-        match send(&self.client).await.map_err(|error| Failed::of(&error)) {
+        match send(&self.client).await.map_err(|error| CallError::of(&error)) {
             Err(refused) if refused.dropped() => {
                 if !self.session.refused(generation).await {
                     return Err(refused);
                 }
                 self.session.ready().await?;
-                let result = send(&self.client).await.map_err(|error| Failed::of(&error));
-                if result.as_ref().is_err_and(Failed::dropped) {
-                    self.session.hopeless().await;
+                let result = send(&self.client).await.map_err(|error| CallError::of(&error));
+                if result.as_ref().is_err_and(CallError::dropped) {
+                    self.session.hold_off().await;
                 }
                 result
             }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use claviger_provider::egress::SendError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
+use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, UpstreamMessage, innermost};
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::error::rpc::{Code, StatusDetails};
 use http::HeaderMap;
@@ -16,13 +16,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Why a call brought nothing.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum CallError {
     /// The service refused, in its own words.
     Refused(Refusal),
     /// Somebody answered who is not the service, or not in its words: a proxy, a redirect.
     Foreign(u16),
     /// There is no token to show, and why.
-    NoIdentity(Box<Failed>),
+    NoIdentity(Box<CallError>),
     /// The credentials' source has none.
     Unsourced(String),
     /// A service of tokens was not reached.
@@ -32,7 +32,7 @@ pub(crate) enum Failed {
     /// No connection, or one that broke.
     Unreachable(String),
     /// An answer that makes no sense.
-    Nonsense(&'static str),
+    MalformedResponse(&'static str),
     /// Bytes that were changed on the way.
     Corrupt(&'static str),
     /// The request could not be made.
@@ -89,7 +89,7 @@ pub(crate) fn pause(headers: Option<&HeaderMap>) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs).map(|pause| pause.min(MAX_PAUSE))
 }
 
-impl Failed {
+impl CallError {
     /// What Google's client says.
     pub(crate) fn of(error: &GaxError) -> Self {
         if let Some(status) = error.status() {
@@ -116,7 +116,7 @@ impl Failed {
             )),
             Some(status) => Self::Foreign(status),
             None if error.is_timeout() || error.is_exhausted() => Self::Timeout,
-            None if error.is_deserialization() => Self::Nonsense("body"),
+            None if error.is_deserialization() => Self::MalformedResponse("body"),
             None if error.is_connect() || error.is_io() || error.is_transport() => Self::Unreachable(innermost(error)),
             None => Self::Unmade(innermost(error)),
         }
@@ -132,7 +132,7 @@ impl Failed {
             | Self::Unsent(_)
             | Self::Timeout
             | Self::Unreachable(_)
-            | Self::Nonsense(_)
+            | Self::MalformedResponse(_)
             | Self::Corrupt(_)
             | Self::Unmade(_) => None,
         }
@@ -160,8 +160,8 @@ impl Failed {
         })
     }
 
-    /// As an adapter's error; `doing` says what was being done.
-    pub(crate) fn into_error(self, doing: &'static str) -> Error {
+    /// As an adapter's error; `operation` says what was being done.
+    pub(crate) fn into_error(self, operation: &'static str) -> Error {
         let with = |error: Error, advice: Option<&'static str>| match advice {
             Some(advice) => error.advice(advice),
             None => error,
@@ -169,48 +169,50 @@ impl Failed {
         match self {
             Self::Refused(refusal) => {
                 let Meaning { kind, retry, advice } = refusal.meaning();
-                let error = with(fault(kind, doing).retry(retry), advice).upstream_code(upstream(&refusal));
+                let error = with(fault(kind, operation).retry(retry), advice).upstream_code(upstream(&refusal));
                 // A message about a request's form may repeat what was sent; the others name
                 // permissions, states and keys.
                 let quotes = matches!(refusal.code, Code::InvalidArgument | Code::OutOfRange);
                 match (quotes, refusal.message.is_empty()) {
-                    (false, false) => error.source(Told(refusal.message)),
+                    (false, false) => error.source(UpstreamMessage(refusal.message)),
                     (true, _) | (_, true) => error,
                 }
             }
-            Self::Foreign(status) => foreign(status, doing),
+            Self::Foreign(status) => foreign(status, operation),
             Self::NoIdentity(why) => no_identity(*why),
-            Self::Unsourced(why) => fault(ErrorKind::Misconfigured, doing)
+            Self::Unsourced(why) => fault(ErrorKind::Misconfigured, operation)
                 .advice("There are no credentials: the operator's ambient identity or token file does not give any.")
-                .source(Told(why)),
-            Self::Unsent(error) => error.into_error(doing).provider(ProviderKind::Gcp),
-            Self::Timeout => fault(ErrorKind::UpstreamTimeout, doing).retry(Retry::Backoff),
-            Self::Unreachable(why) => fault(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff).source(Told(why)),
-            Self::Nonsense(part) => fault(ErrorKind::UpstreamProtocol, doing).source(Nonsense(part)),
-            // Wrong bytes are as a rule those of one answer: another one is asked for.
-            Self::Corrupt(why) => fault(ErrorKind::UpstreamProtocol, doing)
+                .source(UpstreamMessage(why)),
+            Self::Unsent(error) => error.into_error(operation).provider(ProviderKind::Gcp),
+            Self::Timeout => fault(ErrorKind::UpstreamTimeout, operation).retry(Retry::Backoff),
+            Self::Unreachable(why) => fault(ErrorKind::UpstreamUnavailable, operation)
                 .retry(Retry::Backoff)
-                .source(Told(why.to_owned())),
-            Self::Unmade(why) => fault(ErrorKind::Internal, doing).source(Told(why)),
+                .source(UpstreamMessage(why)),
+            Self::MalformedResponse(part) => fault(ErrorKind::UpstreamProtocol, operation).source(MalformedResponse(part)),
+            // Wrong bytes are as a rule those of one answer: another one is asked for.
+            Self::Corrupt(why) => fault(ErrorKind::UpstreamProtocol, operation)
+                .retry(Retry::Backoff)
+                .source(UpstreamMessage(why.to_owned())),
+            Self::Unmade(why) => fault(ErrorKind::Internal, operation).source(UpstreamMessage(why)),
         }
     }
 }
 
 /// What somebody says who speaks no Google: by his status alone.
-fn foreign(status: u16, doing: &'static str) -> Error {
+fn foreign(status: u16, operation: &'static str) -> Error {
     let error = match status {
-        300..=399 => fault(ErrorKind::UpstreamProtocol, doing)
+        300..=399 => fault(ErrorKind::UpstreamProtocol, operation)
             .advice("The endpoint redirects, which is never followed: the operator's custom endpoint must be that of the service itself."),
-        407 => fault(ErrorKind::Misconfigured, doing).advice("A proxy in between demands a login."),
-        502..=504 => fault(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff),
-        _ => fault(ErrorKind::UpstreamProtocol, doing)
+        407 => fault(ErrorKind::Misconfigured, operation).advice("A proxy in between demands a login."),
+        502..=504 => fault(ErrorKind::UpstreamUnavailable, operation).retry(Retry::Backoff),
+        _ => fault(ErrorKind::UpstreamProtocol, operation)
             .advice("The answer is not one of Google's: a proxy, or an endpoint that is another service's, gave it."),
     };
     error.upstream_code(status.to_string())
 }
 
 /// Why there is no token, as whoever uses the connection is told.
-fn no_identity(why: Failed) -> Error {
+fn no_identity(why: CallError) -> Error {
     let advice = match why.code() {
         Some(Code::PermissionDenied | Code::NotFound) => Some(
             "Google does not let the connection's base identity speak for the service account: grant it \
@@ -237,8 +239,8 @@ fn upstream(refusal: &Refusal) -> String {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the answer's {0} makes no sense")]
-struct Nonsense(&'static str);
+#[error("the response's {0} is malformed")]
+struct MalformedResponse(&'static str);
 
 /// An error that no answer of the service's caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claviger_provider::egress::{Authorities, Client, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, PublicHalves,
-    Secret, SettingsError, SettingsOrigin, Told, Wrapped, innermost,
+    BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, PublicKeys,
+    Secret, SettingsError, SettingsOrigin, UpstreamMessage, Wrapped, innermost,
 };
 use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder as AmbientBuilder};
@@ -17,9 +17,9 @@ use crate::errors::fault;
 use crate::identity::{self, CLOUD_SCOPE, Impersonated, KMS_SCOPE, Session, Subject};
 use crate::login::{Auth, Base, SECRET};
 use crate::names::KeyRing;
+use crate::offline_decrypt::offline_decrypt;
 use crate::provider::{GcpProvider, capabilities};
 use crate::settings::{self, Settings};
-use crate::way_out::way_out;
 
 /// Where tokens are exchanged, and made for service accounts.
 const STS: &str = "https://sts.googleapis.com/";
@@ -28,7 +28,7 @@ const IAM: &str = "https://iamcredentials.googleapis.com/";
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
 /// The longest answer of those, in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE: usize = 64 * 1024;
 
 /// Endpoints of the installation, instead of Google's own: a private network's, or an
 /// emulator's. The operator's configuration alone names them.
@@ -95,7 +95,7 @@ impl GcpFactory {
             ring,
             level: settings.protection_level.of_google(),
             random: settings.hsm_random,
-            halves: PublicHalves::default(),
+            public_keys: PublicKeys::default(),
             patience: self.patience,
         })
     }
@@ -110,11 +110,11 @@ impl GcpFactory {
         let destination = Destination::of_operator(address).map_err(|_| unusable("an endpoint's address"))?;
         let options = Options {
             authorities: Authorities::System,
-            identity: None,
+            client_certificate: None,
             proxy: None,
             connect_timeout: CONNECT,
             timeout: TIMEOUT,
-            max_answer: MAX_ANSWER,
+            max_response: MAX_RESPONSE,
         };
         let client = self.egress.client(destination, options);
         client.map_err(|error| unusable("a client of a service of tokens").source(error))
@@ -155,7 +155,7 @@ fn ambient(scope: &str) -> Result<AccessTokenCredentials, Error> {
             .advice(
                 "The gateway's machine has no credentials of Google's, or ones that cannot be read: see GOOGLE_APPLICATION_CREDENTIALS.",
             )
-            .source(Told(innermost(&error)))
+            .source(UpstreamMessage(innermost(&error)))
     })
 }
 
@@ -181,7 +181,7 @@ impl Factory for GcpFactory {
         Ok(Arc::new(self.provider(parts).await?))
     }
 
-    fn way_out(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
-        way_out(settings, self.endpoints.kms.as_deref(), wrapped, context)
+    fn offline_decrypt(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+        offline_decrypt(settings, self.endpoints.kms.as_deref(), wrapped, context)
     }
 }

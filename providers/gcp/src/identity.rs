@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
 use claviger_provider::Secret;
-use claviger_provider::egress::{Answer, Call, Client};
+use claviger_provider::egress::{Client, Request, Response};
 use google_cloud_auth::credentials::{AccessTokenCredentials, CacheableResource, CredentialsProvider, EntityTag};
 use google_cloud_auth::errors::CredentialsError;
 use google_cloud_gax::error::rpc::Code;
@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::errors::{Failed, Refusal, pause};
+use crate::errors::{CallError, Refusal, pause};
 
 /// What a token may be used for, where it is used for Cloud KMS alone.
 pub(crate) const KMS_SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
@@ -74,7 +74,7 @@ struct Token {
 }
 
 impl Base {
-    async fn token(&self) -> Result<Token, Failed> {
+    async fn token(&self) -> Result<Token, CallError> {
         match self {
             Self::Token(secret) => Ok(Token {
                 secret: Secret::copy_from(secret.expose()),
@@ -82,8 +82,8 @@ impl Base {
             }),
             Self::Library(credentials) => {
                 let token = tokio::time::timeout(PATIENCE, credentials.access_token()).await;
-                let token = token.map_err(|_| Failed::Unsourced("no answer in time".to_owned()))?;
-                let token = token.map_err(|error| Failed::Unsourced(claviger_provider::innermost(&error)))?;
+                let token = token.map_err(|_| CallError::Unsourced("no answer in time".to_owned()))?;
+                let token = token.map_err(|error| CallError::Unsourced(claviger_provider::innermost(&error)))?;
                 // The library keeps it and renews it: it is asked again each time.
                 Ok(Token {
                     secret: Secret::new(token.token.into_bytes()),
@@ -110,7 +110,7 @@ struct Exchanged {
 }
 
 /// The exchange of RFC 8693 at Google's STS.
-async fn exchange(audience: &str, subject: &Subject, sts: &Client) -> Result<Token, Failed> {
+async fn exchange(audience: &str, subject: &Subject, sts: &Client) -> Result<Token, CallError> {
     let from_file;
     let subject = match subject {
         Subject::Given(secret) => secret,
@@ -119,7 +119,7 @@ async fn exchange(audience: &str, subject: &Subject, sts: &Client) -> Result<Tok
             &from_file
         }
     };
-    let subject = std::str::from_utf8(subject.expose()).map_err(|_| Failed::Unsourced("the token is no text".to_owned()))?;
+    let subject = std::str::from_utf8(subject.expose()).map_err(|_| CallError::Unsourced("the token is no text".to_owned()))?;
     let body = json!({
         "grantType": "urn:ietf:params:oauth:grant-type:token-exchange",
         "audience": audience,
@@ -129,18 +129,18 @@ async fn exchange(audience: &str, subject: &Subject, sts: &Client) -> Result<Tok
         "subjectTokenType": "urn:ietf:params:oauth:token-type:jwt",
     });
     let answer = send(sts, &["v1", "token"], HeaderMap::new(), &body).await?;
-    let exchanged: Exchanged = serde_json::from_slice(&answer.body).map_err(|_| Failed::Nonsense("body of STS"))?;
+    let exchanged: Exchanged = serde_json::from_slice(&answer.body).map_err(|_| CallError::MalformedResponse("body of STS"))?;
     Ok(Token {
         secret: sound(exchanged.access_token)?,
         ends: Some(SystemTime::now() + Duration::from_secs(exchanged.expires_in.min(86_400))),
     })
 }
 
-async fn read(path: &str) -> Result<Secret, Failed> {
-    let unread = |error: std::io::Error| Failed::Unsourced(error.kind().to_string());
+async fn read(path: &str) -> Result<Secret, CallError> {
+    let unread = |error: std::io::Error| CallError::Unsourced(error.kind().to_string());
     let about = tokio::fs::metadata(path).await.map_err(unread)?;
     if about.len() > MAX_SUBJECT {
-        return Err(Failed::Unsourced("the token is too long".to_owned()));
+        return Err(CallError::Unsourced("the token is too long".to_owned()));
     }
     let text = Zeroizing::new(tokio::fs::read(path).await.map_err(unread)?);
     Ok(Secret::copy_from(text.trim_ascii()))
@@ -155,15 +155,15 @@ struct Impersonation {
 
 impl Impersonated {
     /// `generateAccessToken` of IAM's credentials service.
-    async fn token(&self, base: &Token) -> Result<Token, Failed> {
+    async fn token(&self, base: &Token) -> Result<Token, CallError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, bearer(&base.secret)?);
         let call = format!("{}:generateAccessToken", self.account);
         let path = ["v1", "projects", "-", "serviceAccounts", &call];
         let answer = send(&self.iam, &path, headers, &json!({"scope": [KMS_SCOPE], "lifetime": "3600s"})).await?;
-        let nonsense = || Failed::Nonsense("body of generateAccessToken");
-        let given: Impersonation = serde_json::from_slice(&answer.body).map_err(|_| nonsense())?;
-        let ends = DateTime::parse_from_rfc3339(&given.expire_time).map_err(|_| nonsense())?;
+        let malformed = || CallError::MalformedResponse("body of generateAccessToken");
+        let given: Impersonation = serde_json::from_slice(&answer.body).map_err(|_| malformed())?;
+        let ends = DateTime::parse_from_rfc3339(&given.expire_time).map_err(|_| malformed())?;
         Ok(Token {
             secret: sound(given.access_token)?,
             ends: Some(ends.into()),
@@ -171,29 +171,33 @@ impl Impersonated {
     }
 }
 
-fn sound(token: String) -> Result<Secret, Failed> {
+fn sound(token: String) -> Result<Secret, CallError> {
     let secret = Secret::new(token.into_bytes());
     let fits = (1..=MAX_TOKEN).contains(&secret.len()) && secret.expose().iter().all(u8::is_ascii_graphic);
-    if fits { Ok(secret) } else { Err(Failed::Nonsense("access token")) }
+    if fits {
+        Ok(secret)
+    } else {
+        Err(CallError::MalformedResponse("access token"))
+    }
 }
 
-fn bearer(token: &Secret) -> Result<HeaderValue, Failed> {
+fn bearer(token: &Secret) -> Result<HeaderValue, CallError> {
     let text = Zeroizing::new([b"Bearer ", token.expose()].concat());
-    let mut value = HeaderValue::from_bytes(&text).map_err(|_| Failed::Nonsense("access token"))?;
+    let mut value = HeaderValue::from_bytes(&text).map_err(|_| CallError::MalformedResponse("access token"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 /// Asks a service of tokens.
-async fn send(client: &Client, path: &[&str], headers: HeaderMap, body: &serde_json::Value) -> Result<Answer, Failed> {
-    let call = Call {
+async fn send(client: &Client, path: &[&str], headers: HeaderMap, body: &serde_json::Value) -> Result<Response, CallError> {
+    let call = Request {
         method: Method::POST,
         path,
         query: &[],
         headers,
         json: Some(Zeroizing::new(body.to_string().into_bytes())),
     };
-    let answer = client.send(call).await.map_err(Failed::Unsent)?;
+    let answer = client.send(call).await.map_err(CallError::Unsent)?;
     if answer.status.is_success() {
         return Ok(answer);
     }
@@ -202,7 +206,7 @@ async fn send(client: &Client, path: &[&str], headers: HeaderMap, body: &serde_j
 
 /// Google's own refusal, or OAuth's (RFC 6749, section 5.2).
 #[derive(Deserialize)]
-struct Told {
+struct ErrorBody {
     error: Error,
 }
 
@@ -213,20 +217,20 @@ enum Error {
     OAuth(String),
 }
 
-fn refused(answer: &Answer) -> Failed {
+fn refused(answer: &Response) -> CallError {
     let status = answer.status.as_u16();
     match serde_json::from_slice(&answer.body) {
-        Ok(Told {
+        Ok(ErrorBody {
             error: Error::Google { status: code, message },
         }) => match Code::try_from(code.as_str()) {
-            Ok(code) => Failed::Refused(Refusal::of_status(code, message, pause(Some(&answer.headers)))),
-            Err(_) => Failed::Foreign(status),
+            Ok(code) => CallError::Refused(Refusal::of_status(code, message, pause(Some(&answer.headers)))),
+            Err(_) => CallError::Foreign(status),
         },
-        Ok(Told { error: Error::OAuth(_) }) if status >= 500 => Failed::Foreign(status),
-        Ok(Told {
+        Ok(ErrorBody { error: Error::OAuth(_) }) if status >= 500 => CallError::Foreign(status),
+        Ok(ErrorBody {
             error: Error::OAuth(error),
-        }) => Failed::Refused(Refusal::of_oauth(&error)),
-        Err(_) => Failed::Foreign(status),
+        }) => CallError::Refused(Refusal::of_oauth(&error)),
+        Err(_) => CallError::Foreign(status),
     }
 }
 
@@ -260,7 +264,7 @@ impl Session {
         }))
     }
 
-    async fn fresh(&self) -> Result<Token, Failed> {
+    async fn fresh(&self) -> Result<Token, CallError> {
         let base = self.0.base.token().await?;
         match &self.0.impersonated {
             Some(impersonated) => impersonated.token(&base).await,
@@ -269,7 +273,7 @@ impl Session {
     }
 
     /// The token that lives, and which that is: the first has the number 1.
-    async fn current(&self) -> Result<(Arc<Token>, u64), Failed> {
+    async fn current(&self) -> Result<(Arc<Token>, u64), CallError> {
         let mut state = self.0.state.lock().await;
         let now = SystemTime::now();
         let lives = |kept: &Token, margin| kept.ends.is_none_or(|ends| ends > now + margin);
@@ -302,12 +306,12 @@ impl Session {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) async fn ready(&self) -> Result<u64, Failed> {
+    pub(crate) async fn ready(&self) -> Result<u64, CallError> {
         let current = self.current().await;
         current.map(|(_, generation)| generation).map_err(|why| match why {
             // Nothing was asked of Google yet.
-            why @ (Failed::Unsourced(_) | Failed::Unsent(_) | Failed::Foreign(_) | Failed::Nonsense(_)) => why,
-            why => Failed::NoIdentity(Box::new(why)),
+            why @ (CallError::Unsourced(_) | CallError::Unsent(_) | CallError::Foreign(_) | CallError::MalformedResponse(_)) => why,
+            why => CallError::NoIdentity(Box::new(why)),
         })
     }
 
@@ -329,7 +333,7 @@ impl Session {
     }
 
     /// A brand-new token was refused too.
-    pub(crate) async fn hopeless(&self) {
+    pub(crate) async fn hold_off(&self) {
         self.0.state.lock().await.hold_off = Some(Instant::now() + PAUSE);
     }
 }

@@ -5,7 +5,7 @@ use google_cloud_kms_v1::model::crypto_key::CryptoKeyPurpose;
 use google_cloud_kms_v1::model::crypto_key_version::{CryptoKeyVersionAlgorithm as Algorithm, CryptoKeyVersionState as State};
 use google_cloud_kms_v1::model::{CryptoKey, CryptoKeyVersion, ProtectionLevel};
 
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::names::{KeyName, Number};
 
 /// The label that says whose a key is.
@@ -40,13 +40,13 @@ impl Key {
     /// `UpstreamProtocol` for one that makes no sense; `InvalidInput` for a key that cannot
     /// stand behind a logical key, with what to do.
     pub(crate) fn of(key: &CryptoKey, name: &KeyName) -> Result<Self, Error> {
-        let doing = "describe a key";
-        let nonsense = |part| Failed::Nonsense(part).into_error(doing);
+        let operation = "describe a key";
+        let malformed = |part| CallError::MalformedResponse(part).into_error(operation);
         if key.name != name.as_str() {
-            return Err(nonsense("key"));
+            return Err(malformed("key"));
         }
         let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a key that is not fit").advice(advice));
-        let template = key.version_template.as_ref().ok_or_else(|| nonsense("version template"))?;
+        let template = key.version_template.as_ref().ok_or_else(|| malformed("version template"))?;
         let spec = match (&key.purpose, &template.algorithm) {
             (CryptoKeyPurpose::EncryptDecrypt, Algorithm::GoogleSymmetricEncryption | Algorithm::ExternalSymmetricEncryption) => {
                 KeySpec::Aes256
@@ -69,7 +69,7 @@ impl Key {
             (_, _) => return unfit("The key is of another purpose. Adopt one of purpose ENCRYPT_DECRYPT or ASYMMETRIC_DECRYPT."),
         };
         let primary = match &key.primary {
-            Some(version) => Some(name.number_of(&version.name).ok_or_else(|| nonsense("primary version"))?),
+            Some(version) => Some(name.number_of(&version.name).ok_or_else(|| malformed("primary version"))?),
             None => None,
         };
         Ok(Self {
@@ -103,12 +103,12 @@ impl Key {
     /// `KeyState` where no version is left, with what to do; `UpstreamProtocol` for versions
     /// that make no sense.
     pub(crate) fn describe(&self, versions: &[CryptoKeyVersion]) -> Result<KeyDescription, Error> {
-        let doing = "list a key's versions";
+        let operation = "list a key's versions";
         let mut all = Vec::new();
         let new = matches!(versions, [only] if only.state == State::PendingGeneration);
         for version in versions {
             let number = self.name.number_of(&version.name);
-            let number = number.ok_or_else(|| Failed::Nonsense("version").into_error(doing))?;
+            let number = number.ok_or_else(|| CallError::MalformedResponse("version").into_error(operation))?;
             if let Some(state) = state(&version.state).or(new.then_some(KeyState::Enabled)) {
                 let created = version.create_time.as_ref().map(google_cloud_wkt::Timestamp::seconds);
                 all.push((number, state, created));

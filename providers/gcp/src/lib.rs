@@ -11,11 +11,11 @@ mod keys;
 mod lifecycle;
 mod login;
 mod names;
+mod offline_decrypt;
 mod policy;
 mod probe;
 mod provider;
 mod settings;
-mod way_out;
 
 pub use factory::{Endpoints, GcpFactory};
 pub use provider::GcpProvider;

@@ -8,7 +8,7 @@ use google_cloud_kms_v1::model::{CryptoKey, CryptoKeyVersion, CryptoKeyVersionTe
 use google_cloud_wkt::FieldMask;
 use tokio::time::{Instant, sleep};
 
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::keys::{KEY_LABEL, Key, TENANT_LABEL, purpose};
 use crate::names::{KeyName, Number};
 use crate::provider::GcpProvider;
@@ -37,13 +37,13 @@ impl GcpProvider {
     }
 
     /// A key by its name.
-    pub(crate) async fn look_up(&self, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
+    pub(crate) async fn look_up(&self, name: &KeyName, operation: &'static str) -> Result<Key, Error> {
         let answer = self.kms.call(|kms| kms.get_crypto_key().set_name(name.as_str()).send()).await;
-        Key::of(&answer.map_err(|failed| failed.into_error(doing))?, name)
+        Key::of(&answer.map_err(|failed| failed.into_error(operation))?, name)
     }
 
     /// All versions of a key, whatever their state.
-    async fn versions(&self, name: &KeyName, doing: &'static str) -> Result<Vec<CryptoKeyVersion>, Error> {
+    async fn versions(&self, name: &KeyName, operation: &'static str) -> Result<Vec<CryptoKeyVersion>, Error> {
         let mut all = Vec::new();
         let mut token = String::new();
         for _ in 0..MAX_PAGES {
@@ -51,25 +51,25 @@ impl GcpProvider {
                 let list = kms.list_crypto_key_versions().set_parent(name.as_str()).set_page_size(PAGE);
                 list.set_page_token(token.as_str()).send()
             };
-            let answer = self.kms.call(list).await.map_err(|failed| failed.into_error(doing))?;
+            let answer = self.kms.call(list).await.map_err(|failed| failed.into_error(operation))?;
             all.extend(answer.crypto_key_versions);
             token = answer.next_page_token;
             if token.is_empty() {
                 return Ok(all);
             }
         }
-        Err(Failed::Nonsense("list of versions").into_error(doing))
+        Err(CallError::MalformedResponse("list of versions").into_error(operation))
     }
 
     /// A key as it is now.
-    pub(crate) async fn described(&self, name: &KeyName, doing: &'static str) -> Result<KeyDescription, Error> {
-        let key = self.look_up(name, doing).await?;
-        key.describe(&self.versions(name, doing).await?)
+    pub(crate) async fn described(&self, name: &KeyName, operation: &'static str) -> Result<KeyDescription, Error> {
+        let key = self.look_up(name, operation).await?;
+        key.describe(&self.versions(name, operation).await?)
     }
 
     /// Makes a key for a logical key, and waits a while for its material.
     pub(crate) async fn make(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<KeyDescription, Error> {
-        let doing = "create a key";
+        let operation = "create a key";
         let until = self.patience(cx);
         let id_there = made(id);
         let name = self
@@ -88,13 +88,13 @@ impl GcpProvider {
             let create = kms.create_crypto_key().set_parent(self.ring.as_str());
             create.set_crypto_key_id(id_there.as_str()).set_crypto_key(key.clone()).send()
         };
-        let made = self.kms.call(create).await.map_err(|failed| failed.into_error(doing))?;
+        let made = self.kms.call(create).await.map_err(|failed| failed.into_error(operation))?;
         let made = Key::of(&made, &name)?;
         if made.spec != spec {
-            return Err(Failed::Nonsense("key").into_error(doing));
+            return Err(CallError::MalformedResponse("key").into_error(operation));
         }
         loop {
-            let versions = self.versions(&name, doing).await?;
+            let versions = self.versions(&name, operation).await?;
             let waiting = versions.iter().all(|version| version.state == State::PendingGeneration);
             if !waiting || Instant::now() >= until {
                 return made.describe(&versions);
@@ -105,19 +105,19 @@ impl GcpProvider {
 
     /// Gives a key a new version, and makes it the one that is used.
     pub(crate) async fn rotate_in_place(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        let doing = "rotate";
+        let operation = "rotate";
         let until = self.patience(cx);
         let name = self.name(&kek.key)?;
-        let key = self.look_up(&name, doing).await?;
-        let before = key.describe(&self.versions(&name, doing).await?)?;
+        let key = self.look_up(&name, operation).await?;
+        let before = key.describe(&self.versions(&name, operation).await?)?;
         usable(&before)?;
         let create = |kms: &google_cloud_kms_v1::client::KeyManagementService| {
             let create = kms.create_crypto_key_version().set_parent(name.as_str());
             create.set_crypto_key_version(CryptoKeyVersion::new()).send()
         };
-        let version = self.kms.call(create).await.map_err(|failed| failed.into_error(doing))?;
+        let version = self.kms.call(create).await.map_err(|failed| failed.into_error(operation))?;
         let number = name.number_of(&version.name);
-        let number = number.ok_or_else(|| Failed::Nonsense("version").into_error(doing))?;
+        let number = number.ok_or_else(|| CallError::MalformedResponse("version").into_error(operation))?;
         // What is not there in time is seen at a later description: of an asymmetric key that is
         // all; a symmetric one's primary version is set first, since it is used at once then.
         self.wait_for(&name, number, version.state, until).await?;
@@ -126,9 +126,9 @@ impl GcpProvider {
                 let update = kms.update_crypto_key_primary_version().set_name(name.as_str());
                 update.set_crypto_key_version_id(number.to_string()).send()
             };
-            self.kms.call(update).await.map_err(|failed| failed.into_error(doing))?;
+            self.kms.call(update).await.map_err(|failed| failed.into_error(operation))?;
         }
-        self.described(&name, doing).await
+        self.described(&name, operation).await
     }
 
     async fn wait_for(&self, name: &KeyName, number: Number, mut state: State, until: Instant) -> Result<(), Error> {
@@ -148,35 +148,35 @@ impl GcpProvider {
     /// has no such switch for the key itself. A disable reaches all of its servers within a minute
     /// as a rule, and in hours at the worst; the gateway's own holds at once.
     pub(crate) async fn switch(&self, name: &KeyName, enabled: bool) -> Result<(), Error> {
-        let doing = if enabled { "enable a key" } else { "disable a key" };
+        let operation = if enabled { "enable a key" } else { "disable a key" };
         // Whatever comes of it, the next wrap asks again.
-        self.halves.forget(|(key, _)| key == name);
+        self.public_keys.forget(|(key, _)| key == name);
         let (from, to) = match enabled {
             true => (State::Disabled, State::Enabled),
             false => (State::Enabled, State::Disabled),
         };
-        let versions = self.versions(name, doing).await?;
+        let versions = self.versions(name, operation).await?;
         for version in versions.into_iter().filter(|version| version.state == from) {
             let changed = CryptoKeyVersion::new().set_name(version.name).set_state(to.clone());
             let update = |kms: &google_cloud_kms_v1::client::KeyManagementService| {
                 let update = kms.update_crypto_key_version().set_crypto_key_version(changed.clone());
                 update.set_update_mask(FieldMask::default().set_paths(["state"])).send()
             };
-            self.kms.call(update).await.map_err(|failed| failed.into_error(doing))?;
+            self.kms.call(update).await.map_err(|failed| failed.into_error(operation))?;
         }
         Ok(())
     }
 
     /// Adopts a key that somebody else made, once it is proven to be the tenant's.
     pub(crate) async fn adopt(&self, cx: &OpContext, name: &str) -> Result<KeyDescription, Error> {
-        let doing = "adopt a key";
+        let operation = "adopt a key";
         let name = self.ring.named(name);
-        let name = name.map_err(|hint| fault(ErrorKind::InvalidInput, doing).advice(hint.0))?;
-        let key = self.look_up(&name, doing).await?;
+        let name = name.map_err(|hint| fault(ErrorKind::InvalidInput, operation).advice(hint.0))?;
+        let key = self.look_up(&name, operation).await?;
         if let Some(tenant) = cx.claimant() {
             key.belongs_to(tenant)?;
         }
-        let description = key.describe(&self.versions(&name, doing).await?)?;
+        let description = key.describe(&self.versions(&name, operation).await?)?;
         usable(&description)?;
         Ok(description)
     }

@@ -5,7 +5,7 @@ use claviger_provider::{Error, ErrorKind, Finding, Kek, KeySpec, OpContext, Prob
 use futures::future::join_all;
 use google_cloud_kms_v1::client::KeyManagementService;
 
-use crate::errors::Failed;
+use crate::errors::CallError;
 use crate::keys::level;
 use crate::names::{KeyName, Number};
 use crate::policy;
@@ -102,7 +102,7 @@ struct OnKey {
     level: Option<&'static str>,
 }
 
-async fn granted(provider: &GcpProvider, resource: &str, asked: &[&str]) -> Result<Vec<String>, Failed> {
+async fn granted(provider: &GcpProvider, resource: &str, asked: &[&str]) -> Result<Vec<String>, CallError> {
     let send = |kms: &KeyManagementService| {
         let test = kms.test_iam_permissions().set_resource(resource);
         test.set_permissions(asked.iter().copied()).send()
@@ -277,8 +277,8 @@ async fn canary(provider: &GcpProvider, cx: &OpContext, kek: &Kek) -> Result<(),
     let opened = match kek.spec {
         KeySpec::Aes256 => symmetric(provider, cx, &name, number, &canary).await?,
         KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-            let half = provider.half(&name, number, kek.spec).await?;
-            let wrapped = half.wrap(&canary);
+            let public_key = provider.public_key(&name, number, kek.spec).await?;
+            let wrapped = public_key.wrap(&canary);
             let wrapped = wrapped.map_err(|error| crate::errors::fault(ErrorKind::Internal, "wrap a canary").source(error))?;
             provider.asymmetric_decrypt(&name, number, &wrapped).await?
         }
@@ -286,7 +286,7 @@ async fn canary(provider: &GcpProvider, cx: &OpContext, kek: &Kek) -> Result<(),
     if opened == canary {
         return Ok(());
     }
-    Err(Failed::Nonsense("plaintext").into_error("open a canary"))
+    Err(CallError::MalformedResponse("plaintext").into_error("open a canary"))
 }
 
 async fn symmetric(provider: &GcpProvider, cx: &OpContext, name: &KeyName, number: Number, canary: &Secret) -> Result<Secret, Error> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use claviger_provider::oaep::{self, OaepPublic};
 use claviger_provider::{
     Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
-    KeyRequest, KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, PublicHalves, Rotation, Secret, Wrapped,
+    KeyRequest, KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, PublicKeys, Rotation, Secret, Wrapped,
 };
 use google_cloud_kms_v1::client::KeyManagementService;
 use google_cloud_kms_v1::model::ProtectionLevel;
@@ -16,7 +16,7 @@ use google_cloud_kms_v1::model::crypto_key_version::CryptoKeyVersionAlgorithm;
 
 use crate::checksum::{crc32c, same, verified};
 use crate::client::Kms;
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::keys::named;
 use crate::names::{KeyName, KeyRing, Number};
 
@@ -73,7 +73,7 @@ pub struct GcpProvider {
     pub(crate) level: ProtectionLevel,
     /// Whether data keys come from the HSM's generator.
     pub(crate) random: bool,
-    pub(crate) halves: PublicHalves<(KeyName, Number)>,
+    pub(crate) public_keys: PublicKeys<(KeyName, Number)>,
     /// How long the material of a new version is waited for.
     pub(crate) patience: Duration,
 }
@@ -92,7 +92,7 @@ impl GcpProvider {
 
     /// Encrypts under the version that is named, or the primary one.
     pub(crate) async fn encrypt(&self, name: &KeyName, version: Option<Number>, dek: &Secret, aad: &[u8]) -> Result<Wrapped, Error> {
-        let doing = "encrypt";
+        let operation = "encrypt";
         let resource = version.map_or_else(|| name.as_str().to_owned(), |number| name.version(number));
         let send = |kms: &KeyManagementService| {
             kms.encrypt()
@@ -103,19 +103,19 @@ impl GcpProvider {
                 .set_additional_authenticated_data_crc32c(crc32c(aad))
                 .send()
         };
-        let answer = self.kms.call(send).await.map_err(|failed| failed.into_error(doing))?;
+        let answer = self.kms.call(send).await.map_err(|failed| failed.into_error(operation))?;
         verified(
             &[
                 answer.verified_plaintext_crc32c,
                 answer.verified_additional_authenticated_data_crc32c,
             ],
-            doing,
+            operation,
         )?;
-        same(&answer.ciphertext, answer.ciphertext_crc32c, doing)?;
+        same(&answer.ciphertext, answer.ciphertext_crc32c, operation)?;
         let used = name
             .number_of(&answer.name)
             .filter(|used| version.is_none_or(|asked| asked == *used));
-        let used = used.ok_or_else(|| Failed::Nonsense("version").into_error(doing))?;
+        let used = used.ok_or_else(|| CallError::MalformedResponse("version").into_error(operation))?;
         Ok(Wrapped {
             key: named(name, used),
             algorithm: Algorithm::ProviderOpaque,
@@ -128,7 +128,7 @@ impl GcpProvider {
 
     /// Decrypts; Google finds the version by itself.
     pub(crate) async fn decrypt(&self, name: &KeyName, ciphertext: &[u8], aad: &[u8]) -> Result<Secret, Error> {
-        let doing = "decrypt";
+        let operation = "decrypt";
         let send = |kms: &KeyManagementService| {
             kms.decrypt()
                 .set_name(name.as_str())
@@ -138,13 +138,13 @@ impl GcpProvider {
                 .set_additional_authenticated_data_crc32c(crc32c(aad))
                 .send()
         };
-        let answer = self.kms.call(send).await.map_err(|failed| rejected(failed, doing))?;
-        same(&answer.plaintext, answer.plaintext_crc32c, doing)?;
-        opened(answer.plaintext.into(), doing)
+        let answer = self.kms.call(send).await.map_err(|failed| rejected(failed, operation))?;
+        same(&answer.plaintext, answer.plaintext_crc32c, operation)?;
+        opened(answer.plaintext.into(), operation)
     }
 
     pub(crate) async fn asymmetric_decrypt(&self, name: &KeyName, version: Number, ciphertext: &[u8]) -> Result<Secret, Error> {
-        let doing = "decrypt with the private half";
+        let operation = "decrypt with the private key";
         let resource = name.version(version);
         let send = |kms: &KeyManagementService| {
             kms.asymmetric_decrypt()
@@ -153,41 +153,43 @@ impl GcpProvider {
                 .set_ciphertext_crc32c(crc32c(ciphertext))
                 .send()
         };
-        let answer = self.kms.call(send).await.map_err(|failed| rejected(failed, doing))?;
-        verified(&[answer.verified_ciphertext_crc32c], doing)?;
-        same(&answer.plaintext, answer.plaintext_crc32c, doing)?;
-        opened(answer.plaintext.into(), doing)
+        let answer = self.kms.call(send).await.map_err(|failed| rejected(failed, operation))?;
+        verified(&[answer.verified_ciphertext_crc32c], operation)?;
+        same(&answer.plaintext, answer.plaintext_crc32c, operation)?;
+        opened(answer.plaintext.into(), operation)
     }
 
-    /// The public half of a version: kept, or fetched.
-    pub(crate) async fn half(&self, name: &KeyName, version: Number, spec: KeySpec) -> Result<Arc<OaepPublic>, Error> {
-        let doing = "get the public key";
+    /// The public key of a version: kept, or fetched.
+    pub(crate) async fn public_key(&self, name: &KeyName, version: Number, spec: KeySpec) -> Result<Arc<OaepPublic>, Error> {
+        let operation = "get the public key";
         let kept = (name.clone(), version);
-        if let Some(half) = self.halves.get(&kept) {
-            return Ok(half);
+        if let Some(public_key) = self.public_keys.get(&kept) {
+            return Ok(public_key);
         }
         let resource = name.version(version);
         let answer = self.kms.call(|kms| kms.get_public_key().set_name(resource.as_str()).send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        same(answer.pem.as_bytes(), answer.pem_crc32c, doing)?;
-        let nonsense = || Failed::Nonsense("public key").into_error(doing);
+        let answer = answer.map_err(|failed| failed.into_error(operation))?;
+        same(answer.pem.as_bytes(), answer.pem_crc32c, operation)?;
+        let malformed = || CallError::MalformedResponse("public key").into_error(operation);
         let (_, algorithm): (_, CryptoKeyVersionAlgorithm) = crate::keys::purpose(spec);
         if answer.name != resource || answer.algorithm != algorithm {
-            return Err(nonsense());
+            return Err(malformed());
         }
-        let der = pem::parse(&answer.pem).map_err(|_| nonsense())?;
-        let half = Arc::new(OaepPublic::from_spki(der.contents(), spec).map_err(|_| nonsense())?);
-        self.halves.put(kept, &half);
-        Ok(half)
+        let der = pem::parse(&answer.pem).map_err(|_| malformed())?;
+        let public_key = Arc::new(OaepPublic::from_spki(der.contents(), spec).map_err(|_| malformed())?);
+        self.public_keys.put(kept, &public_key);
+        Ok(public_key)
     }
 
     async fn wrap_here(&self, name: &KeyName, kek: &Kek, dek: &Secret) -> Result<Wrapped, Error> {
         let version = Self::number(&kek.key)?;
-        let half = self.half(name, version, kek.spec).await?;
+        let public_key = self.public_key(name, version, kek.spec).await?;
         Ok(Wrapped {
             key: named(name, version),
             algorithm: Algorithm::RsaOaep256,
-            ciphertext: half.wrap(dek).map_err(|error| fault(ErrorKind::Internal, "wrap").source(error))?,
+            ciphertext: public_key
+                .wrap(dek)
+                .map_err(|error| fault(ErrorKind::Internal, "wrap").source(error))?,
             key_material: None,
             upstream_request_id: None,
         })
@@ -195,7 +197,7 @@ impl GcpProvider {
 
     /// Bytes of the HSM's generator. They pass through memory, as everything that Google encrypts.
     pub(crate) async fn random_bytes(&self, len: usize) -> Result<Secret, Error> {
-        let doing = "draw random bytes";
+        let operation = "draw random bytes";
         let asked = len.max(MIN_RANDOM);
         let length = i32::try_from(asked).ok().filter(|length| *length <= 1024);
         let length = length.ok_or_else(|| fault(ErrorKind::TooLarge, "a data key of over 1024 bytes"))?;
@@ -206,29 +208,29 @@ impl GcpProvider {
                 .set_protection_level(ProtectionLevel::Hsm)
                 .send()
         };
-        let answer = self.kms.call(send).await.map_err(|failed| failed.into_error(doing))?;
-        same(&answer.data, answer.data_crc32c, doing)?;
+        let answer = self.kms.call(send).await.map_err(|failed| failed.into_error(operation))?;
+        same(&answer.data, answer.data_crc32c, operation)?;
         match answer.data.get(..len) {
             Some(bytes) if answer.data.len() == asked => Ok(Secret::copy_from(bytes)),
-            Some(_) | None => Err(Failed::Nonsense("data").into_error(doing)),
+            Some(_) | None => Err(CallError::MalformedResponse("data").into_error(operation)),
         }
     }
 }
 
 /// A refused decryption: what Google takes for invalid is the ciphertext, its key or its
 /// context; and a key's purpose never changes, so that it is the algorithm that is another.
-fn rejected(failed: Failed, doing: &'static str) -> Error {
+fn rejected(failed: CallError, operation: &'static str) -> Error {
     if failed.invalid() || failed.unexplained() {
-        return fault(ErrorKind::CiphertextRejected, doing);
+        return fault(ErrorKind::CiphertextRejected, operation);
     }
-    failed.into_error(doing)
+    failed.into_error(operation)
 }
 
-fn opened(plaintext: Vec<u8>, doing: &'static str) -> Result<Secret, Error> {
+fn opened(plaintext: Vec<u8>, operation: &'static str) -> Result<Secret, Error> {
     let dek = Secret::new(plaintext);
     match dek.len() {
         1..=MAX_PLAINTEXT => Ok(dek),
-        _ => Err(Failed::Nonsense("plaintext").into_error(doing)),
+        _ => Err(CallError::MalformedResponse("plaintext").into_error(operation)),
     }
 }
 

@@ -213,6 +213,7 @@ async fn what_was_kept_must_still_be_whole() {
             external_id: "",
             settings,
             secrets: Vec::new(),
+            background: None,
         };
         for settings in [kept.public.as_str(), "{}", "{\"key_ring\": \"x\", \"auth\": {\"token\": {}}}"] {
             let Err(error) = factory().provider(parts(settings)).await else {

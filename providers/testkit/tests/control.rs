@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::{OpContext, Provider, TenantId};
 use claviger_testkit::control::{Client, Request, serve};
@@ -18,12 +18,7 @@ fn loopback() -> SocketAddr {
 }
 
 async fn probe(provider: &FakeProvider) -> bool {
-    let cx = OpContext {
-        request_id: "test".into(),
-        tenant: TenantId::random(),
-        actor: "system".into(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    };
+    let cx = OpContext::for_system("test", TenantId::random(), Duration::from_secs(30));
     provider.probe(&cx, &[]).await.is_ok()
 }
 

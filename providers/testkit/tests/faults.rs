@@ -16,12 +16,12 @@ use claviger_testkit::{FakeConfig, FakeProvider, FakeServer, Fault, Plan};
 use tokio::time::Instant;
 
 fn cx(seconds: u64) -> OpContext {
-    OpContext {
-        request_id: "test".into(),
-        tenant: TenantId::random(),
-        actor: "system".into(),
-        deadline: (Instant::now() + Duration::from_secs(seconds)).into_std(),
-    }
+    OpContext::new(
+        "test",
+        TenantId::random(),
+        "system",
+        (Instant::now() + Duration::from_secs(seconds)).into_std(),
+    )
 }
 
 fn context() -> BoundContext {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use claviger_provider::Secret;
-use claviger_provider::egress::{self, Answer, Client};
+use claviger_provider::egress::{self, Client, Response};
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::errors::{Failed, Refusal};
+use crate::errors::{CallError, Refusal};
 use crate::names::Path;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
@@ -49,8 +49,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    pub(crate) fn post(path: &'a [&'a str], body: &impl Serialize) -> Result<Self, Failed> {
-        let body = serde_json::to_vec(body).map_err(|_| Failed::Nonsense("request"))?;
+    pub(crate) fn post(path: &'a [&'a str], body: &impl Serialize) -> Result<Self, CallError> {
+        let body = serde_json::to_vec(body).map_err(|_| CallError::MalformedResponse("request"))?;
         Ok(Self {
             method: Method::POST,
             path,
@@ -90,8 +90,8 @@ fn none<D>() -> Option<D> {
 
 impl<D> Reply<D> {
     /// The data, which the call must have brought.
-    pub(crate) fn data(self) -> Result<D, Failed> {
-        self.data.ok_or(Failed::Nonsense("data"))
+    pub(crate) fn data(self) -> Result<D, CallError> {
+        self.data.ok_or(CallError::MalformedResponse("data"))
     }
 
     /// The server's id of the call, where it has the form of one.
@@ -144,7 +144,7 @@ impl Api {
     }
 
     /// One call.
-    pub(crate) async fn call<D: DeserializeOwned>(&self, token: Option<&Token>, request: Request<'_>) -> Result<Reply<D>, Failed> {
+    pub(crate) async fn call<D: DeserializeOwned>(&self, token: Option<&Token>, request: Request<'_>) -> Result<Reply<D>, CallError> {
         let mut headers = self.headers(token);
         if let Some(namespace) = &self.namespace {
             headers.insert(NAMESPACE, namespace.clone());
@@ -154,9 +154,9 @@ impl Api {
 
     /// One call that belongs to no namespace and whose body is the data itself, whatever
     /// its status says.
-    pub(crate) async fn bare<D: DeserializeOwned>(&self, request: Request<'_>) -> Result<D, Failed> {
+    pub(crate) async fn bare<D: DeserializeOwned>(&self, request: Request<'_>) -> Result<D, CallError> {
         let answer = self.send(self.headers(None), request).await?;
-        serde_json::from_slice(&answer.body).map_err(|_| Failed::Nonsense("body"))
+        serde_json::from_slice(&answer.body).map_err(|_| CallError::MalformedResponse("body"))
     }
 
     fn headers(&self, token: Option<&Token>) -> HeaderMap {
@@ -168,21 +168,21 @@ impl Api {
         headers
     }
 
-    async fn send(&self, headers: HeaderMap, request: Request<'_>) -> Result<Answer, Failed> {
+    async fn send(&self, headers: HeaderMap, request: Request<'_>) -> Result<Response, CallError> {
         let mut path = vec!["v1"];
         path.extend(request.path);
-        let call = egress::Call {
+        let call = egress::Request {
             method: request.method,
             path: &path,
             query: request.query,
             headers,
             json: request.body,
         };
-        self.client.send(call).await.map_err(Failed::Unsent)
+        self.client.send(call).await.map_err(CallError::Unsent)
     }
 }
 
-fn reply<D: DeserializeOwned>(answer: Answer) -> Result<Reply<D>, Failed> {
+fn reply<D: DeserializeOwned>(answer: Response) -> Result<Reply<D>, CallError> {
     if answer.status.as_u16() == 204 {
         return Ok(Reply {
             request_id: String::new(),
@@ -192,10 +192,10 @@ fn reply<D: DeserializeOwned>(answer: Answer) -> Result<Reply<D>, Failed> {
         });
     }
     if answer.status.as_u16() == 200 {
-        return serde_json::from_slice(&answer.body).map_err(|_| Failed::Nonsense("body"));
+        return serde_json::from_slice(&answer.body).map_err(|_| CallError::MalformedResponse("body"));
     }
     let pause = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    Err(Failed::Refused(Refusal {
+    Err(CallError::Refused(Refusal {
         status: answer.status.as_u16(),
         sentences: serde_json::from_slice::<Errors>(&answer.body).ok().map(|body| body.errors),
         pause: pause.map(Duration::from_secs),

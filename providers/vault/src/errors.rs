@@ -10,7 +10,7 @@ use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why a call brought nothing.
-pub(crate) enum Failed {
+pub(crate) enum CallError {
     /// There was no answer.
     Unsent(SendError),
     /// The server refused.
@@ -20,7 +20,7 @@ pub(crate) enum Failed {
     /// The connection's secret is a wrapping token.
     Wrapped,
     /// The answer makes no sense; says which part.
-    Nonsense(&'static str),
+    MalformedResponse(&'static str),
 }
 
 /// An answer other than success.
@@ -106,42 +106,41 @@ impl Refusal {
     }
 
     /// As an adapter's error.
-    fn into_error(self, doing: &'static str) -> Error {
+    fn into_error(self, operation: &'static str) -> Error {
         let (status, pause) = (self.status, self.pause);
         let told = self.sentences.as_ref().is_some_and(|sentences| !sentences.is_empty());
         let error = match (self.meaning(), status) {
-            (Some(Meaning::NoKey), _) => Error::new(ErrorKind::KeyNotFound, doing),
-            (Some(Meaning::NoVersion), _) => Error::new(ErrorKind::KeyNotFound, doing),
-            (Some(Meaning::VersionOff), _) => Error::new(ErrorKind::KeyState, doing)
+            (Some(Meaning::NoKey), _) => Error::new(ErrorKind::KeyNotFound, operation),
+            (Some(Meaning::NoVersion), _) => Error::new(ErrorKind::KeyNotFound, operation),
+            (Some(Meaning::VersionOff), _) => Error::new(ErrorKind::KeyState, operation)
                 .advice("The key's min_decryption_version or min_encryption_version excludes this version; its owner can lower it."),
-            (Some(Meaning::SoftDeleted), _) => Error::new(ErrorKind::KeyState, doing)
+            (Some(Meaning::SoftDeleted), _) => Error::new(ErrorKind::KeyState, operation)
                 .advice("The key is soft-deleted; its owner can restore it (keys/NAME/soft-delete-restore)."),
-            (Some(Meaning::Rejected), _) => Error::new(ErrorKind::CiphertextRejected, doing),
-            (Some(Meaning::BindsNothing), _) => Error::new(ErrorKind::KeyState, doing)
+            (Some(Meaning::Rejected), _) => Error::new(ErrorKind::CiphertextRejected, operation),
+            (Some(Meaning::BindsNothing), _) => Error::new(ErrorKind::KeyState, operation)
                 .advice("The Transit key is of another type than when it was adopted: its owner has replaced it under the same name."),
-            (None, 300..=399) => Error::new(ErrorKind::UpstreamProtocol, doing).advice(
+            (None, 300..=399) => Error::new(ErrorKind::UpstreamProtocol, operation).advice(
                 "The server redirects, which is never followed: make a connection whose address is the active node's or a load balancer's.",
             ),
-            (None, 403) if self.sentences.is_some() => Error::new(ErrorKind::ProviderDenied, doing).advice(
+            (None, 403) if self.sentences.is_some() => Error::new(ErrorKind::ProviderDenied, operation).advice(
                 "The server refuses this credential the call. Run the connection's check: it names the missing paths and prints a policy.",
             ),
-            (None, 404 | 405) if told => Error::new(ErrorKind::Misconfigured, doing).advice(
+            (None, 404 | 405) if told => Error::new(ErrorKind::Misconfigured, operation).advice(
                 "There is no Transit engine at the connection's mount in its namespace: make a connection that names the right ones.",
             ),
-            (None, 404) if self.sentences.is_some() => Error::new(ErrorKind::KeyNotFound, doing),
+            (None, 404) if self.sentences.is_some() => Error::new(ErrorKind::KeyNotFound, operation),
             // An enterprise replica that has not caught up.
-            (None, 412) => Error::new(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff),
-            (None, 429) => {
-                Error::new(ErrorKind::RateLimited, doing).retry(pause.map_or(Retry::Backoff, |pause| Retry::After(pause.min(MAX_PAUSE))))
-            }
-            (None, 472 | 473) => Error::new(ErrorKind::UpstreamUnavailable, doing)
+            (None, 412) => Error::new(ErrorKind::UpstreamUnavailable, operation).retry(Retry::Backoff),
+            (None, 429) => Error::new(ErrorKind::RateLimited, operation)
+                .retry(pause.map_or(Retry::Backoff, |pause| Retry::After(pause.min(MAX_PAUSE)))),
+            (None, 472 | 473) => Error::new(ErrorKind::UpstreamUnavailable, operation)
                 .advice("The server is a standby of a replication pair: make a connection whose address is the primary's."),
-            (None, 501) => Error::new(ErrorKind::UpstreamUnavailable, doing).advice("The server is not initialised."),
-            (None, 503) => Error::new(ErrorKind::UpstreamUnavailable, doing)
+            (None, 501) => Error::new(ErrorKind::UpstreamUnavailable, operation).advice("The server is not initialised."),
+            (None, 503) => Error::new(ErrorKind::UpstreamUnavailable, operation)
                 .retry(Retry::Backoff)
                 .advice("The server is sealed, on standby or overloaded."),
-            (None, 500..=599) => Error::new(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff),
-            (None, _) => Error::new(ErrorKind::UpstreamProtocol, doing),
+            (None, 500..=599) => Error::new(ErrorKind::UpstreamUnavailable, operation).retry(Retry::Backoff),
+            (None, _) => Error::new(ErrorKind::UpstreamProtocol, operation),
         };
         let error = error.provider(ProviderKind::Vault).upstream_code(status.to_string());
         match self.sentences.as_deref() {
@@ -163,12 +162,12 @@ impl Sentence {
     }
 }
 
-impl Failed {
+impl CallError {
     /// Whether the key is one that binds no associated data, and was sent some.
     pub(crate) fn binds_nothing(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.meaning() == Some(Meaning::BindsNothing),
-            Self::Unsent(_) | Self::NoLogin(_) | Self::Wrapped | Self::Nonsense(_) => false,
+            Self::Unsent(_) | Self::NoLogin(_) | Self::Wrapped | Self::MalformedResponse(_) => false,
         }
     }
 
@@ -176,15 +175,15 @@ impl Failed {
     pub(crate) fn denied(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.status == 403 && refusal.sentences.is_some(),
-            Self::Unsent(_) | Self::NoLogin(_) | Self::Wrapped | Self::Nonsense(_) => false,
+            Self::Unsent(_) | Self::NoLogin(_) | Self::Wrapped | Self::MalformedResponse(_) => false,
         }
     }
 
-    /// As an adapter's error; `doing` says what was being done.
-    pub(crate) fn into_error(self, doing: &'static str) -> Error {
+    /// As an adapter's error; `operation` says what was being done.
+    pub(crate) fn into_error(self, operation: &'static str) -> Error {
         match self {
-            Self::Unsent(error) => error.into_error(doing).provider(ProviderKind::Vault),
-            Self::Refused(refusal) => refusal.into_error(doing),
+            Self::Unsent(error) => error.into_error(operation).provider(ProviderKind::Vault),
+            Self::Refused(refusal) => refusal.into_error(operation),
             Self::NoLogin(refusal) => {
                 let mut error = refusal.into_error("log in");
                 error.kind = ErrorKind::ProviderDenied;
@@ -196,14 +195,14 @@ impl Failed {
             Self::Wrapped => fault(ErrorKind::ProviderDenied, "log in").advice(
                 "The connection's secret is a wrapping token: unwrap it once (`bao unwrap`) and give the connection what comes out.",
             ),
-            Self::Nonsense(part) => fault(ErrorKind::UpstreamProtocol, doing).source(Nonsense(part)),
+            Self::MalformedResponse(part) => fault(ErrorKind::UpstreamProtocol, operation).source(MalformedResponse(part)),
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the answer's {0} makes no sense")]
-struct Nonsense(&'static str);
+#[error("the response's {0} is malformed")]
+struct MalformedResponse(&'static str);
 
 /// An error that no answer of the server's caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {

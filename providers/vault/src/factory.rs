@@ -13,15 +13,15 @@ use claviger_provider::{
 use crate::api::{Api, Token};
 use crate::errors::fault;
 use crate::kind::KeyType;
-use crate::leaving::way_out;
 use crate::login::Auth;
 use crate::names::{Path, Place};
+use crate::offline_decrypt::offline_decrypt;
 use crate::provider::{VaultProvider, capabilities};
 use crate::session::{Credential, LoginBody, Session};
 use crate::settings::{Settings, parse, replace};
 
 /// The longest answer, in bytes: a key of 10,000 versions takes under 300 KiB.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE: usize = 1 << 20;
 /// The pipeline's attempts are shorter by far; these hold where nobody waits any more.
 const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(30);
@@ -49,7 +49,7 @@ impl VaultFactory {
             take_secret(&mut secrets, wanted).ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
         };
         let mount = |text: &str| Path::parse(text).ok_or_else(unusable);
-        let mut identity = None;
+        let mut client_certificate = None;
         let credential = match &settings.auth {
             Auth::Token {} => {
                 let token = secret("token")?;
@@ -72,7 +72,7 @@ impl VaultFactory {
             },
             Auth::Cert { name, mount: at } => {
                 let (certificate, key) = (secret("certificate")?, secret("key")?);
-                identity = Some(ClientCertificate::from_pem(certificate.expose(), key.expose()).ok_or_else(unusable)?);
+                client_certificate = Some(ClientCertificate::from_pem(certificate.expose(), key.expose()).ok_or_else(unusable)?);
                 Credential::Login {
                     mount: mount(at)?,
                     body: LoginBody::Cert { name: name.clone() },
@@ -89,11 +89,11 @@ impl VaultFactory {
         };
         let options = Options {
             authorities,
-            identity,
+            client_certificate,
             proxy: proxy.transpose()?,
             connect_timeout: CONNECT,
             timeout: TOTAL,
-            max_answer: MAX_ANSWER,
+            max_response: MAX_RESPONSE,
         };
         let client = self.egress.client(destination, options);
         let client = client.map_err(|error| fault(ErrorKind::Misconfigured, "no client can be made").source(error))?;
@@ -142,10 +142,10 @@ impl Factory for VaultFactory {
         Ok(Arc::new(self.provider(parts.settings, parts.secrets)?))
     }
 
-    fn way_out(&self, settings: &str, spec: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+    fn offline_decrypt(&self, settings: &str, spec: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
         let commands = kept(settings).and_then(|(settings, place)| {
             let kind = KeyType::of(spec, settings.symmetric_key_type);
-            way_out(&settings, &place, wrapped, context, kind)
+            offline_decrypt(&settings, &place, wrapped, context, kind)
         });
         commands.unwrap_or_default()
     }

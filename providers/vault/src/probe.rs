@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::api::{Reply, Request};
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::names::KeyName;
 use crate::provider::VaultProvider;
 use crate::rights::{judged, policy, rights, untold};
@@ -38,10 +38,10 @@ pub(crate) async fn probe(provider: &VaultProvider, cx: &OpContext, keks: &[Kek]
     let keys: Vec<KeyName> = keys.into_iter().collect();
     let asked = rights(&provider.place, &keys);
     let paths: Vec<&str> = asked.iter().map(|right| right.path.as_str()).collect();
-    let doing = "ask for the rights";
-    let request = Request::post(&["sys", "capabilities-self"], &json!({"paths": paths})).map_err(|failed| failed.into_error(doing))?;
+    let operation = "ask for the rights";
+    let request = Request::post(&["sys", "capabilities-self"], &json!({"paths": paths})).map_err(|failed| failed.into_error(operation))?;
     let mut reports = match provider.session.call::<BTreeMap<String, Vec<String>>>(request).await {
-        Ok(reply) => judged(&asked, &reply.data().map_err(|failed| failed.into_error(doing))?),
+        Ok(reply) => judged(&asked, &reply.data().map_err(|failed| failed.into_error(operation))?),
         Err(failed) => match credential_fault(provider, failed).await? {
             Some(error) => return Err(error),
             None => untold(&asked),
@@ -58,15 +58,15 @@ pub(crate) async fn probe(provider: &VaultProvider, cx: &OpContext, keks: &[Kek]
 }
 
 /// What is wrong with the credential itself, `None` if it is only not allowed to ask.
-async fn credential_fault(provider: &VaultProvider, failed: Failed) -> Result<Option<Error>, Error> {
-    let doing = "ask for the rights";
+async fn credential_fault(provider: &VaultProvider, failed: CallError) -> Result<Option<Error>, Error> {
+    let operation = "ask for the rights";
     if !failed.denied() {
-        return Err(failed.into_error(doing));
+        return Err(failed.into_error(operation));
     }
-    if provider.session.alive().await.map_err(|failed| failed.into_error(doing))? {
+    if provider.session.alive().await.map_err(|failed| failed.into_error(operation))? {
         return Ok(None);
     }
-    Ok(Some(failed.into_error(doing).advice(
+    Ok(Some(failed.into_error(operation).advice(
         "The server does not know the connection's token: it has expired or was revoked. Give the connection another one.",
     )))
 }
@@ -108,7 +108,7 @@ async fn canary(provider: &VaultProvider, cx: &OpContext, kek: &Kek) -> Result<R
 
 /// One line about the server.
 async fn health(provider: &VaultProvider) -> Result<String, Error> {
-    let doing = "ask for the health";
+    let operation = "ask for the health";
     let request = Request {
         query: &[("standbyok", "true"), ("perfstandbyok", "true")],
         ..Request::get(&["sys", "health"])
@@ -118,9 +118,9 @@ async fn health(provider: &VaultProvider) -> Result<String, Error> {
         .api()
         .bare(request)
         .await
-        .map_err(|failed| failed.into_error(doing))?;
+        .map_err(|failed| failed.into_error(operation))?;
     if health.sealed || !health.initialized {
-        return Err(fault(ErrorKind::UpstreamUnavailable, doing).advice("The server is sealed or not initialised."));
+        return Err(fault(ErrorKind::UpstreamUnavailable, operation).advice("The server is sealed or not initialised."));
     }
     let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
     let version: String = health.version.chars().filter(plain).take(64).collect();
@@ -129,15 +129,15 @@ async fn health(provider: &VaultProvider) -> Result<String, Error> {
 
 /// A token with any right below a mount may ask of which kind it is.
 async fn mount_is_transit(provider: &VaultProvider) -> Result<(), Error> {
-    let doing = "ask for the mount";
+    let operation = "ask for the mount";
     let mut path = vec!["sys", "internal", "ui", "mounts"];
     path.extend(provider.place.mount.segments());
     match provider.session.call::<Mount>(Request::get(&path)).await.and_then(Reply::data) {
         Ok(mount) if mount.kind == "transit" => Ok(()),
-        Ok(_) => Err(fault(ErrorKind::Misconfigured, doing)
+        Ok(_) => Err(fault(ErrorKind::Misconfigured, operation)
             .advice("The engine at the connection's mount is no Transit: make a connection that names the Transit engine's mount.")),
         // No such mount or no right below it; the rights will tell.
-        Err(Failed::Refused(_)) => Ok(()),
-        Err(other) => Err(other.into_error(doing)),
+        Err(CallError::Refused(_)) => Ok(()),
+        Err(other) => Err(other.into_error(operation)),
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 use crate::api::{Reply, Request};
-use crate::errors::{Failed, NO_UPSERT, fault};
+use crate::errors::{CallError, NO_UPSERT, fault};
 use crate::kind::{KeyType, Symmetric};
 use crate::names::{KeyName, Place};
 use crate::session::{Ignored, Session};
@@ -108,28 +108,30 @@ impl VaultProvider {
     }
 
     /// The key, `None` where there is none of that name.
-    async fn read(&self, name: &KeyName, doing: &'static str) -> Result<Option<Key>, Error> {
+    async fn read(&self, name: &KeyName, operation: &'static str) -> Result<Option<Key>, Error> {
         let path = self.path(&["keys", name.as_str()]);
         let result = self.session.call::<Key>(Request::get(&path)).await.and_then(Reply::data);
-        match result.map_err(|failed| failed.into_error(doing)) {
+        match result.map_err(|failed| failed.into_error(operation)) {
             Ok(key) => Ok(Some(key)),
             Err(error) if error.kind == ErrorKind::KeyNotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    pub(crate) async fn existing(&self, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
-        self.read(name, doing).await?.ok_or_else(|| fault(ErrorKind::KeyNotFound, doing))
+    pub(crate) async fn existing(&self, name: &KeyName, operation: &'static str) -> Result<Key, Error> {
+        self.read(name, operation)
+            .await?
+            .ok_or_else(|| fault(ErrorKind::KeyNotFound, operation))
     }
 
-    async fn described(&self, name: &KeyName, kind: KeyType, doing: &'static str) -> Result<KeyDescription, Error> {
-        let key = self.existing(name, doing).await?;
+    async fn described(&self, name: &KeyName, kind: KeyType, operation: &'static str) -> Result<KeyDescription, Error> {
+        let key = self.existing(name, operation).await?;
         key.usable(kind)?;
         key.describe(&self.place, name, kind)
     }
 
     /// One decryption, with the context where the key binds one.
-    async fn decrypt(&self, name: &KeyName, ciphertext: &str, context: Option<&BoundContext>) -> Result<Reply<Decrypted>, Failed> {
+    async fn decrypt(&self, name: &KeyName, ciphertext: &str, context: Option<&BoundContext>) -> Result<Reply<Decrypted>, CallError> {
         let associated_data = context.map(|context| STANDARD.encode(context.bytes()));
         let body = Decrypt {
             ciphertext,
@@ -148,23 +150,23 @@ impl VaultProvider {
 
     /// What a refused call with a key means. A policy without the right to make keys has
     /// the server answer 403 where the key is missing.
-    async fn refused(&self, failed: Failed, name: &KeyName, doing: &'static str) -> Error {
-        let missing = failed.denied() && matches!(self.read(name, doing).await, Ok(None));
+    async fn refused(&self, failed: CallError, name: &KeyName, operation: &'static str) -> Error {
+        let missing = failed.denied() && matches!(self.read(name, operation).await, Ok(None));
         if missing {
-            fault(ErrorKind::KeyNotFound, doing)
+            fault(ErrorKind::KeyNotFound, operation)
         } else {
-            failed.into_error(doing)
+            failed.into_error(operation)
         }
     }
 
     async fn adopt(&self, name: &str, kind: KeyType) -> Result<KeyDescription, Error> {
-        let doing = "adopt a key";
+        let operation = "adopt a key";
         let name = KeyName::parse(name).or_else(|| self.place.key(name)).ok_or_else(|| {
-            fault(ErrorKind::InvalidInput, doing)
+            fault(ErrorKind::InvalidInput, operation)
                 .advice("provider_key is the Transit key's name alone, or namespace/mount/name of this connection's own engine.")
         })?;
-        let key = self.read(&name, doing).await?.ok_or_else(|| {
-            fault(ErrorKind::KeyNotFound, doing).advice("There is no key of that name in the connection's Transit engine.")
+        let key = self.read(&name, operation).await?.ok_or_else(|| {
+            fault(ErrorKind::KeyNotFound, operation).advice("There is no key of that name in the connection's Transit engine.")
         })?;
         key.usable(kind)?;
         key.describe(&self.place, &name, kind)
@@ -182,7 +184,7 @@ impl Provider for VaultProvider {
     }
 
     async fn wrap_key(&self, _cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
-        let doing = "encrypt";
+        let operation = "encrypt";
         if dek.is_empty() {
             return Err(fault(ErrorKind::InvalidInput, "an empty key"));
         }
@@ -207,13 +209,13 @@ impl Provider for VaultProvider {
             key_type: NO_UPSERT,
         };
         let path = self.path(&["encrypt", name.as_str()]);
-        let request = Request::post(&path, &body).map_err(|failed| failed.into_error(doing))?;
+        let request = Request::post(&path, &body).map_err(|failed| failed.into_error(operation))?;
         let reply: Reply<Encrypted> = match self.session.call(request).await {
             Ok(reply) => reply,
-            Err(failed) => return Err(self.refused(failed, &name, doing).await),
+            Err(failed) => return Err(self.refused(failed, &name, operation).await),
         };
         let upstream_request_id = reply.id();
-        let ciphertext = reply.data().map_err(|failed| failed.into_error(doing))?.ciphertext;
+        let ciphertext = reply.data().map_err(|failed| failed.into_error(operation))?.ciphertext;
         let used = Ciphertext::parse(&ciphertext).map(|parsed| parsed.version);
         match used {
             Some(used) if wanted.is_none_or(|wanted| wanted == used) => Ok(Wrapped {
@@ -226,12 +228,12 @@ impl Provider for VaultProvider {
                 key_material: None,
                 upstream_request_id,
             }),
-            Some(_) | None => Err(Failed::Nonsense("ciphertext").into_error(doing)),
+            Some(_) | None => Err(CallError::MalformedResponse("ciphertext").into_error(operation)),
         }
     }
 
     async fn unwrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
-        let doing = "decrypt";
+        let operation = "decrypt";
         let rejected = |why| fault(ErrorKind::CiphertextRejected, why);
         if wrapped.algorithm != Algorithm::ProviderOpaque {
             return Err(rejected("an algorithm that no key of this provider has"));
@@ -244,7 +246,7 @@ impl Provider for VaultProvider {
             .ok_or_else(|| rejected("no ciphertext of Transit"))?;
         if used != claimed {
             // The server would go by the ciphertext; the name in the envelope is to hold too.
-            let key = self.existing(&name, doing).await?;
+            let key = self.existing(&name, operation).await?;
             return Err(match key.knows(claimed) {
                 true => rejected("a ciphertext of another version"),
                 false => fault(ErrorKind::KeyNotFound, "no such version"),
@@ -260,26 +262,26 @@ impl Provider for VaultProvider {
         };
         let reply = match reply {
             Ok(reply) => reply,
-            Err(failed) => return Err(self.refused(failed, &name, doing).await),
+            Err(failed) => return Err(self.refused(failed, &name, operation).await),
         };
-        let encoded = Zeroizing::new(reply.data().map_err(|failed| failed.into_error(doing))?.plaintext);
+        let encoded = Zeroizing::new(reply.data().map_err(|failed| failed.into_error(operation))?.plaintext);
         let decoded = STANDARD.decode(encoded.as_bytes()).map(Secret::new);
         match decoded {
             Ok(dek) if (1..=MAX_PLAINTEXT).contains(&dek.len()) => Ok(dek),
-            Ok(_) | Err(_) => Err(Failed::Nonsense("plaintext").into_error(doing)),
+            Ok(_) | Err(_) => Err(CallError::MalformedResponse("plaintext").into_error(operation)),
         }
     }
 
     async fn create_key(&self, _cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
-        let doing = "create a key";
+        let operation = "create a key";
         let kind = self.type_of(request.spec);
         if let Some(name) = &request.adopt {
             return self.adopt(name, kind).await;
         }
         let name = KeyName::made(request.key_id);
         // The server answers a second creation with success.
-        if self.read(&name, doing).await?.is_some() {
-            return Err(fault(ErrorKind::Conflict, doing));
+        if self.read(&name, operation).await?.is_some() {
+            return Err(fault(ErrorKind::Conflict, operation));
         }
         let body = Create {
             key_type: kind.as_str(),
@@ -288,27 +290,27 @@ impl Provider for VaultProvider {
             allow_plaintext_backup: false,
         };
         let path = self.path(&["keys", name.as_str()]);
-        let post = Request::post(&path, &body).map_err(|failed| failed.into_error(doing))?;
-        let reply: Reply<Ignored> = self.session.call(post).await.map_err(|failed| failed.into_error(doing))?;
+        let post = Request::post(&path, &body).map_err(|failed| failed.into_error(operation))?;
+        let reply: Reply<Ignored> = self.session.call(post).await.map_err(|failed| failed.into_error(operation))?;
         // Another was faster between the two calls.
         if reply
             .warnings
             .is_some_and(|warnings| warnings.iter().any(|warning| warning.ends_with("already existed")))
         {
-            return Err(fault(ErrorKind::Conflict, doing));
+            return Err(fault(ErrorKind::Conflict, operation));
         }
-        self.described(&name, kind, doing).await
+        self.described(&name, kind, operation).await
     }
 
     async fn rotate(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        let doing = "rotate";
+        let operation = "rotate";
         let name = self.name(&kek.key)?;
         let _alone = self.rotating.lock().await;
-        self.existing(&name, doing).await?.rotatable()?;
+        self.existing(&name, operation).await?.rotatable()?;
         let path = self.path(&["keys", name.as_str(), "rotate"]);
-        let request = Request::post(&path, &serde_json::json!({})).map_err(|failed| failed.into_error(doing))?;
-        let _: Reply<Ignored> = self.session.call(request).await.map_err(|failed| failed.into_error(doing))?;
-        self.described(&name, self.type_of(kek.spec), doing).await
+        let request = Request::post(&path, &serde_json::json!({})).map_err(|failed| failed.into_error(operation))?;
+        let _: Reply<Ignored> = self.session.call(request).await.map_err(|failed| failed.into_error(operation))?;
+        self.described(&name, self.type_of(kek.spec), operation).await
     }
 
     async fn describe(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::api::{Api, Login, Reply, Request, Token};
-use crate::errors::Failed;
+use crate::errors::CallError;
 use crate::names::Path;
 
 /// After a renewal or login that failed while the token still lives, the next one waits.
@@ -163,7 +163,7 @@ impl Session {
     /// One call with the connection's token; a second one when the first was refused
     /// because the token was dropped in mid-flight. A refusal changes nothing at the
     /// server, so repeating it is safe for every call.
-    pub(crate) async fn call<D: DeserializeOwned>(self: &Arc<Self>, request: Request<'_>) -> Result<Reply<D>, Failed> {
+    pub(crate) async fn call<D: DeserializeOwned>(self: &Arc<Self>, request: Request<'_>) -> Result<Reply<D>, CallError> {
         let lease = self.lease().await?;
         let repeated = request.again();
         match self.api.call(Some(&lease.token), request).await {
@@ -172,7 +172,7 @@ impl Session {
                     return Err(refused);
                 };
                 let result = self.api.call(Some(&fresh.token), repeated).await;
-                if result.as_ref().is_err_and(Failed::denied) {
+                if result.as_ref().is_err_and(CallError::denied) {
                     self.state.lock().await.hold_off = Some(Instant::now() + HOLD_OFF);
                 }
                 result
@@ -183,17 +183,17 @@ impl Session {
 
     /// Whether a secret is a wrapping token, which somebody has to unwrap first. The question
     /// does not use it up; any other call would.
-    async fn is_wrapped(&self, secret: &Secret) -> Result<bool, Failed> {
+    async fn is_wrapped(&self, secret: &Secret) -> Result<bool, CallError> {
         let request = Request::post(&["sys", "wrapping", "lookup"], &WrappingLookup(secret))?;
         match self.api.call::<WrappingInfo>(None, request).await.and_then(Reply::data) {
             Ok(WrappingInfo { .. }) => Ok(true),
-            Err(Failed::Unsent(error)) => Err(Failed::Unsent(error)),
-            Err(Failed::Refused(_) | Failed::NoLogin(_) | Failed::Wrapped | Failed::Nonsense(_)) => Ok(false),
+            Err(CallError::Unsent(error)) => Err(CallError::Unsent(error)),
+            Err(CallError::Refused(_) | CallError::NoLogin(_) | CallError::Wrapped | CallError::MalformedResponse(_)) => Ok(false),
         }
     }
 
     /// In how many seconds the token ends, where nothing can keep it alive or replace it.
-    pub(crate) async fn ending(self: &Arc<Self>) -> Result<Option<u64>, Failed> {
+    pub(crate) async fn ending(self: &Arc<Self>) -> Result<Option<u64>, CallError> {
         match &self.credential {
             Credential::Login { .. } => return Ok(None),
             Credential::Token(_) => {}
@@ -208,12 +208,12 @@ impl Session {
     }
 
     /// Whether the server still knows the token.
-    pub(crate) async fn alive(self: &Arc<Self>) -> Result<bool, Failed> {
+    pub(crate) async fn alive(self: &Arc<Self>) -> Result<bool, CallError> {
         let lease = self.lease().await?;
         self.knows(&lease).await
     }
 
-    async fn knows(&self, lease: &Lease) -> Result<bool, Failed> {
+    async fn knows(&self, lease: &Lease) -> Result<bool, CallError> {
         match self.look_up(&lease.token).await {
             Ok(_) => Ok(true),
             Err(refused) if refused.denied() => Ok(false),
@@ -221,13 +221,13 @@ impl Session {
         }
     }
 
-    async fn look_up(&self, token: &Token) -> Result<SelfLookup, Failed> {
+    async fn look_up(&self, token: &Token) -> Result<SelfLookup, CallError> {
         let request = Request::get(&["auth", "token", "lookup-self"]);
         self.api.call(Some(token), request).await?.data()
     }
 
     /// The token that replaces one which was refused; `None` when there is no use in it.
-    async fn replace(&self, refused: &Arc<Lease>) -> Result<Option<Arc<Lease>>, Failed> {
+    async fn replace(&self, refused: &Arc<Lease>) -> Result<Option<Arc<Lease>>, CallError> {
         let mut state = self.state.lock().await;
         match &state.lease {
             // Somebody else was faster.
@@ -246,7 +246,7 @@ impl Session {
     }
 
     /// A token that lives, as far as we know. One caller at a time gets or renews it.
-    async fn lease(self: &Arc<Self>) -> Result<Arc<Lease>, Failed> {
+    async fn lease(self: &Arc<Self>) -> Result<Arc<Lease>, CallError> {
         let mut state = self.state.lock().await;
         let current = state.lease.clone();
         let fresh = match &current {
@@ -280,13 +280,13 @@ impl Session {
         Some(state.retry_at.map_or(due, |at| due.max(at)))
     }
 
-    async fn first(&self) -> Result<Lease, Failed> {
+    async fn first(&self) -> Result<Lease, CallError> {
         match &self.credential {
             Credential::Login { mount, body } => self.log_in(mount, body).await,
             Credential::Token(secret) => {
-                let token = Token::new(secret).ok_or(Failed::Nonsense("token"))?;
+                let token = Token::new(secret).ok_or(CallError::MalformedResponse("token"))?;
                 if self.is_wrapped(secret).await? {
-                    return Err(Failed::Wrapped);
+                    return Err(CallError::Wrapped);
                 }
                 match self.look_up(&token).await {
                     Ok(found) if found.renewable => Ok(Lease::new(token, found.ttl, true)),
@@ -300,7 +300,7 @@ impl Session {
     }
 
     /// The token after this one: the same renewed, or another.
-    async fn next(&self, lease: &Lease) -> Result<Lease, Failed> {
+    async fn next(&self, lease: &Lease) -> Result<Lease, CallError> {
         if lease.renewable && !lease.has_ended() {
             match self.renew(lease).await {
                 Ok(renewed) => return Ok(renewed),
@@ -313,35 +313,35 @@ impl Session {
         self.first().await
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<Lease, Failed> {
+    async fn renew(&self, lease: &Lease) -> Result<Lease, CallError> {
         let request = Request::post(&["auth", "token", "renew-self"], &serde_json::json!({}))?;
         let reply: Reply<Ignored> = self.api.call(Some(&lease.token), request).await?;
-        let mut login = reply.auth.ok_or(Failed::Nonsense("renewal"))?;
-        let token = login.token().ok_or(Failed::Nonsense("renewal"))?;
+        let mut login = reply.auth.ok_or(CallError::MalformedResponse("renewal"))?;
+        let token = login.token().ok_or(CallError::MalformedResponse("renewal"))?;
         let renewed = Lease::new(token, login.lease_duration, login.renewable);
         // Near its greatest age a token gets ever less: then another is better.
         match &self.credential {
-            Credential::Login { .. } if renewed.granted * 3 < lease.granted => Err(Failed::Nonsense("renewal")),
+            Credential::Login { .. } if renewed.granted * 3 < lease.granted => Err(CallError::MalformedResponse("renewal")),
             Credential::Login { .. } | Credential::Token(_) => Ok(renewed),
         }
     }
 
-    async fn log_in(&self, mount: &Path, body: &LoginBody) -> Result<Lease, Failed> {
+    async fn log_in(&self, mount: &Path, body: &LoginBody) -> Result<Lease, CallError> {
         let mut path = vec!["auth"];
         path.extend(mount.segments());
         path.push("login");
         let reply: Reply<Ignored> = match self.api.call(None, Request::post(&path, body)?).await {
-            Err(Failed::Refused(refusal)) if refusal.is_final() => {
+            Err(CallError::Refused(refusal)) if refusal.is_final() => {
                 let wrapped = match body {
                     LoginBody::Approle { secret_id: secret, .. } | LoginBody::Jwt { jwt: secret, .. } => self.is_wrapped(secret).await?,
                     LoginBody::Cert { .. } => false,
                 };
-                return Err(if wrapped { Failed::Wrapped } else { Failed::NoLogin(refusal) });
+                return Err(if wrapped { CallError::Wrapped } else { CallError::NoLogin(refusal) });
             }
             other => other?,
         };
-        let mut login: Login = reply.auth.ok_or(Failed::Nonsense("login"))?;
-        let token = login.token().ok_or(Failed::Nonsense("login"))?;
+        let mut login: Login = reply.auth.ok_or(CallError::MalformedResponse("login"))?;
+        let token = login.token().ok_or(CallError::MalformedResponse("login"))?;
         Ok(Lease::new(token, login.lease_duration, login.renewable))
     }
 

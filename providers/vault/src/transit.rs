@@ -94,7 +94,7 @@ pub(crate) struct Key {
 enum Version {
     /// Of a symmetric key: when it was made, in Unix seconds.
     Symmetric(i64),
-    /// Of an RSA key, with its public half.
+    /// Of an RSA key, with its public key.
     Rsa {
         creation_time: String,
     },

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
@@ -35,12 +35,7 @@ fn connect(server: &MockServer, auth: Value) -> VaultProvider {
 }
 
 fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: TenantId::random(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
 }
 
 fn context() -> BoundContext {

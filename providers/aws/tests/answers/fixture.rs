@@ -1,7 +1,7 @@
 //! A server that plays KMS and STS as a test tells it, and a connection to it.
 
 use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -60,17 +60,13 @@ pub async fn provider(endpoints: Endpoints, egress: Egress, origin: SettingsOrig
         external_id: EXTERNAL_ID,
         settings: &parsed.public,
         secrets: parsed.secrets,
+        background: None,
     };
     factory.provider(parts).await
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: tenant(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", tenant(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

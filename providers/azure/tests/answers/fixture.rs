@@ -1,6 +1,6 @@
 //! What the cases have in common.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_fake::{Act, Fault};
 use claviger_provider::{BoundContext, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, Provider, TenantId};
@@ -9,12 +9,7 @@ use serde_json::{Value, json};
 use crate::bench::Bench;
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: "0a".repeat(16).parse::<TenantId>().unwrap(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", "0a".repeat(16).parse::<TenantId>().unwrap(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

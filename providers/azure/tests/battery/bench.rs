@@ -87,6 +87,7 @@ impl Bench {
             external_id: "0123456789abcdef0123456789abcdef",
             settings: &parsed.public,
             secrets: parsed.secrets,
+            background: None,
         };
         factory.provider(parts).unwrap()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 use reqwest::tls::{Certificate, Version};
-use reqwest::{Method, Proxy, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, Proxy, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
 use super::resolver::{Filtered, Refused};
@@ -38,7 +38,7 @@ pub struct Options {
     /// Whose certificates are believed.
     pub authorities: Authorities,
     /// What is shown to a server that asks who we are.
-    pub identity: Option<ClientCertificate>,
+    pub client_certificate: Option<ClientCertificate>,
     /// A proxy in front of the destination; none is taken from the environment.
     pub proxy: Option<Destination>,
     /// The longest time until a connection is open, TLS included.
@@ -46,7 +46,7 @@ pub struct Options {
     /// The longest time of a call, from its start to the last byte of the answer.
     pub timeout: Duration,
     /// The longest answer, in bytes.
-    pub max_answer: usize,
+    pub max_response: usize,
 }
 
 /// Why there is no client.
@@ -55,7 +55,7 @@ pub struct Options {
 pub struct ClientError(#[source] reqwest::Error);
 
 /// One call.
-pub struct Call<'a> {
+pub struct Request<'a> {
     /// The method.
     pub method: Method,
     /// The path under the destination's own, one segment each.
@@ -70,7 +70,7 @@ pub struct Call<'a> {
 
 /// One call that somebody else made up, such as a vendor's own client: its whole address, and
 /// bytes of any kind.
-pub struct Whole<'a> {
+pub struct RawRequest<'a> {
     /// The method.
     pub method: Method,
     /// Where to: the destination's own scheme, host and port, or it is not made.
@@ -82,12 +82,12 @@ pub struct Whole<'a> {
 }
 
 /// A whole answer, whatever its status: a redirect is an answer like any other.
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, at most [`Options::max_answer`] bytes.
+    /// The body, at most [`Options::max_response`] bytes.
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -102,7 +102,7 @@ pub enum SendError {
     Untrusted(Distrust),
     /// The server wants a client certificate, or another one than it was shown.
     #[error("the server does not take the client certificate, or wants one")]
-    Unidentified,
+    ClientCertificateRejected,
     /// No whole answer came in time.
     #[error("no answer in time")]
     Timeout,
@@ -114,7 +114,7 @@ pub enum SendError {
     TooLong,
     /// The call leads elsewhere than to the destination, as a link in an answer may.
     #[error("the call leads to another host")]
-    Elsewhere,
+    WrongHost,
 }
 
 /// Why a server's certificate is not believed.
@@ -168,26 +168,26 @@ impl SendError {
     /// The kind of error that it becomes.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Refused(_) | Self::Untrusted(_) | Self::Unidentified => ErrorKind::Misconfigured,
+            Self::Refused(_) | Self::Untrusted(_) | Self::ClientCertificateRejected => ErrorKind::Misconfigured,
             Self::Timeout => ErrorKind::UpstreamTimeout,
             Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
-            Self::TooLong | Self::Elsewhere => ErrorKind::UpstreamProtocol,
+            Self::TooLong | Self::WrongHost => ErrorKind::UpstreamProtocol,
         }
     }
 
-    /// As an adapter's error; `doing` says what was being done.
-    pub fn into_error(self, doing: &'static str) -> Error {
-        let error = Error::new(self.kind(), doing);
+    /// As an adapter's error; `operation` says what was being done.
+    pub fn into_error(self, operation: &'static str) -> Error {
+        let error = Error::new(self.kind(), operation);
         let error = match &self {
             Self::Refused(_) => error
                 .advice("The connection's host leads to a network that this gateway may not reach; the operator allows it in [egress]."),
             Self::Untrusted(why) => error.advice(why.advice()),
-            Self::Unidentified => error.advice(
+            Self::ClientCertificateRejected => error.advice(
                 "The server refuses the connection's client certificate, or there is none and it demands one: log in with one that its \
                  authority made.",
             ),
             Self::Timeout | Self::Unreachable(_) => error.retry(Retry::Backoff),
-            Self::TooLong | Self::Elsewhere => error,
+            Self::TooLong | Self::WrongHost => error,
         };
         error.source(self)
     }
@@ -203,7 +203,7 @@ const KEPT_IDLE: Duration = Duration::from_secs(15);
 pub struct Client {
     http: reqwest::Client,
     destination: Destination,
-    max_answer: usize,
+    max_response: usize,
 }
 
 impl Client {
@@ -223,7 +223,7 @@ impl Client {
             Some(proxy) => builder.proxy(Proxy::all(proxy.as_str()).map_err(ClientError)?),
             None => builder,
         };
-        let identified = match options.identity {
+        let identified = match options.client_certificate {
             Some(ClientCertificate(identity)) => proxied.identity(identity),
             None => proxied,
         };
@@ -237,7 +237,7 @@ impl Client {
         Ok(Self {
             http: trusting.build().map_err(ClientError)?,
             destination,
-            max_answer: options.max_answer,
+            max_response: options.max_response,
         })
     }
 
@@ -245,7 +245,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is no whole answer. An answer of any status is none.
-    pub async fn send(&self, call: Call<'_>) -> Result<Answer, SendError> {
+    pub async fn send(&self, call: Request<'_>) -> Result<Response, SendError> {
         let mut url = self.destination.join(call.path.iter().copied());
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(call.query);
@@ -263,34 +263,34 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::send`], and when it leads elsewhere.
-    pub async fn forward(&self, mut call: Whole<'_>) -> Result<Answer, SendError> {
+    pub async fn forward(&self, mut call: RawRequest<'_>) -> Result<Response, SendError> {
         if !self.destination.hosts(call.address) {
-            return Err(SendError::Elsewhere);
+            return Err(SendError::WrongHost);
         }
         let request = self.http.request(call.method, call.address.clone()).headers(call.headers);
         self.answer(request.body(std::mem::take(&mut *call.body))).await
     }
 
-    async fn answer(&self, request: RequestBuilder) -> Result<Answer, SendError> {
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, SendError> {
         let mut response = request.send().await.map_err(explain)?;
         let body = self.read(&mut response).await?;
-        Ok(Answer {
+        Ok(Response {
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),
             body,
         })
     }
 
-    async fn read(&self, response: &mut Response) -> Result<Zeroizing<Vec<u8>>, SendError> {
+    async fn read(&self, response: &mut reqwest::Response) -> Result<Zeroizing<Vec<u8>>, SendError> {
         let announced = response
             .content_length()
             .map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
-        if announced > self.max_answer {
+        if announced > self.max_response {
             return Err(SendError::TooLong);
         }
         let mut body = Zeroizing::new(Vec::with_capacity(announced));
         while let Some(chunk) = response.chunk().await.map_err(explain)? {
-            if body.len() + chunk.len() > self.max_answer {
+            if body.len() + chunk.len() > self.max_response {
                 return Err(SendError::TooLong);
             }
             body.extend_from_slice(&chunk);
@@ -300,7 +300,7 @@ impl Client {
 }
 
 /// Whether a server says by this that it does not take our certificate.
-fn concerns_identity(alert: rustls::AlertDescription) -> bool {
+fn rejects_client_certificate(alert: rustls::AlertDescription) -> bool {
     use rustls::AlertDescription as Alert;
     matches!(
         alert,
@@ -333,7 +333,9 @@ fn explain(error: reqwest::Error) -> SendError {
             }
             match at.downcast_ref::<rustls::Error>() {
                 Some(rustls::Error::InvalidCertificate(why)) => return SendError::Untrusted(Distrust::of(why)),
-                Some(rustls::Error::AlertReceived(alert)) if concerns_identity(*alert) => return SendError::Unidentified,
+                Some(rustls::Error::AlertReceived(alert)) if rejects_client_certificate(*alert) => {
+                    return SendError::ClientCertificateRejected;
+                }
                 Some(_) | None => {}
             }
         }

@@ -11,8 +11,8 @@
 //! For adapters; `boot` makes the one [`Egress`] of the process.
 
 mod client;
+mod client_certificate;
 mod destination;
-mod identity;
 pub mod policy;
 mod resolver;
 mod settings;
@@ -21,9 +21,9 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use client::{Answer, Authorities, Call, Client, ClientError, Distrust, Options, SendError, Whole};
+pub use client::{Authorities, Client, ClientError, Distrust, Options, RawRequest, Request, Response, SendError};
+pub use client_certificate::ClientCertificate;
 pub use destination::{Destination, DestinationError, MAX_ADDRESS};
-pub use identity::ClientCertificate;
 pub use policy::EgressPolicy;
 pub use resolver::{Lookup, Refused, SystemLookup};
 pub use settings::authorities_setting;

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use super::{Answer, Authorities, Call, Client, Egress, EgressPolicy, Lookup, Options, SendError};
+use super::{Authorities, Client, Egress, EgressPolicy, Lookup, Options, Request, Response, SendError};
 
 /// Answers each question with the next list, the last one for ever, and notes the names.
 #[derive(Default)]
@@ -64,11 +64,11 @@ fn egress(lookup: &Arc<Script>) -> Egress {
 fn options() -> Options {
     Options {
         authorities: Authorities::Only(Vec::new()),
-        identity: None,
+        client_certificate: None,
         proxy: None,
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(20),
-        max_answer: 1024,
+        max_response: 1024,
     }
 }
 
@@ -77,8 +77,8 @@ fn client(lookup: &Arc<Script>, address: &str) -> Client {
     egress.client(egress.destination(address).unwrap(), options()).unwrap()
 }
 
-async fn get(client: &Client) -> Result<Answer, SendError> {
-    let call = Call {
+async fn get(client: &Client) -> Result<Response, SendError> {
+    let call = Request {
         method: Method::GET,
         path: &["v1"],
         query: &[],
@@ -88,7 +88,7 @@ async fn get(client: &Client) -> Result<Answer, SendError> {
     client.send(call).await
 }
 
-fn refused(result: Result<Answer, SendError>) {
+fn refused(result: Result<Response, SendError>) {
     assert!(
         matches!(result, Err(SendError::Refused(_))),
         "{:?}",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
 /// The concurrency limit. Who waits gets its slot in the order of arrival, at most until its
 /// own deadline; how many may wait is bounded by the face, which limits requests.
@@ -33,7 +33,7 @@ impl Call for ConcurrencyLimit {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let _slot = match tokio::time::timeout(cx.remaining(), self.slots.acquire()).await {
             Ok(Ok(slot)) => slot,
             Ok(Err(closed)) => return Err(Error::new(ErrorKind::Internal, op.name()).source(closed)),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::answers::{MAX_CIPHERTEXT, MAX_KEY_ID};
-use crate::{Call, Capabilities, Error, ErrorKind, How, Kek, KeyCapabilities, KeyRequest, Op, OpContext, ProviderKind, Reply, Wrapped};
+use super::response_check::{MAX_CIPHERTEXT, MAX_KEY_ID};
+use crate::{Call, Capabilities, Error, ErrorKind, How, Kek, KeyCapabilities, KeyRequest, Op, OpContext, Output, ProviderKind, Wrapped};
 
 /// The capability guard.
 pub(super) struct CapabilityGuard {
@@ -112,7 +112,7 @@ impl Call for CapabilityGuard {
         Capabilities::clone(&self.capabilities)
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         self.check(op).map_err(|error| error.provider(self.kind()))?;
         self.inner.call(cx, op).await
     }

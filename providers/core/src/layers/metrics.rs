@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use tokio::time::Instant;
 
-use crate::{Call, Capabilities, Error, Op, OpContext, ProviderKind, Reply};
+use crate::{Call, Capabilities, Error, Op, OpContext, Output, ProviderKind};
 
 const CALLS: &str = "claviger_provider_calls_total";
 const SECONDS: &str = "claviger_provider_call_seconds";
@@ -94,7 +94,7 @@ impl Call for Metrics {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let mut measured = Measured::start(self.kind(), op.name());
         let result = self.inner.call(cx, op).await;
         measured.outcome = match &result {

@@ -1,11 +1,11 @@
 //! What stands between the gateway and an adapter: one file per layer, assembled in
 //! [`Pipeline::new`] and nowhere else. Used by the broker; adapters never see it.
 
-mod answers;
 mod breaker;
 mod concurrency;
 mod guard;
 mod metrics;
+mod response_check;
 mod retry;
 #[cfg(test)]
 mod scripted;
@@ -19,8 +19,8 @@ pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
 use crate::{
-    BoundContext, Call, Capabilities, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, Op, OpContext, Probe, ProviderKind,
-    Reply, Rewrapped, Secret, Wrapped,
+    BoundContext, Call, Capabilities, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, Op, OpContext, Output, Probe,
+    ProviderKind, Rewrapped, Secret, Wrapped,
 };
 
 /// The limits of one connection's pipeline.
@@ -66,11 +66,11 @@ impl Pipeline {
 
         // 7. Next to the provider, so that an answer that makes no sense is an error before
         //    anything else looks at it, and the breaker counts it.
-        let answers = answers::Answers::new(provider, &capabilities);
+        let checked = response_check::ResponseCheck::new(provider, &capabilities);
 
         // 6. Bounds each attempt on its own: a provider that hangs costs one attempt and not
         //    the whole deadline, and the breaker above learns of it.
-        let timeout = timeout::AttemptTimeout::new(Arc::new(answers), config.attempt_timeout);
+        let timeout = timeout::AttemptTimeout::new(Arc::new(checked), config.attempt_timeout);
 
         // 5. Sees every attempt with its outcome, time-outs included. Inside the retries, so
         //    that an opened circuit also ends the retries that are under way.
@@ -119,7 +119,7 @@ impl Pipeline {
     /// `CircuitOpen`, `UpstreamTimeout` and `UpstreamProtocol`; so for every method below.
     pub async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         let op = Op::WrapKey { kek, dek, context };
-        let Reply::Wrapped(wrapped) = self.outermost.call(cx, op).await? else {
+        let Output::Wrapped(wrapped) = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
         };
         Ok(wrapped)
@@ -131,7 +131,7 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
         let op = Op::UnwrapKey { wrapped, context };
-        let Reply::Unwrapped(dek) = self.outermost.call(cx, op).await? else {
+        let Output::Unwrapped(dek) = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
         };
         Ok(dek)
@@ -144,7 +144,7 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn generate_data_key(&self, cx: &OpContext, kek: &Kek, bytes: usize, context: &BoundContext) -> Result<Generated, Error> {
         let op = Op::GenerateDataKey { kek, bytes, context };
-        let Reply::Generated(generated) = self.outermost.call(cx, op).await? else {
+        let Output::Generated(generated) = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
         };
         Ok(generated)
@@ -157,7 +157,7 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn rewrap_key(&self, cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
         let op = Op::RewrapKey { wrapped, to, context };
-        let Reply::Rewrapped(rewrapped) = self.outermost.call(cx, op).await? else {
+        let Output::Rewrapped(rewrapped) = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
         };
         Ok(rewrapped)
@@ -200,7 +200,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
-        self.doing(cx, Op::SetState { kek, enabled }).await
+        self.perform(cx, Op::SetState { kek, enabled }).await
     }
 
     /// [`crate::Provider::schedule_deletion`] through the layers; never retried.
@@ -208,7 +208,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn schedule_deletion(&self, cx: &OpContext, kek: &Kek, days: u16) -> Result<(), Error> {
-        self.doing(cx, Op::ScheduleDeletion { kek, days }).await
+        self.perform(cx, Op::ScheduleDeletion { kek, days }).await
     }
 
     /// [`crate::Provider::probe`] through the layers.
@@ -217,21 +217,21 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
         let op = Op::Probe { keks };
-        let Reply::Probed(probe) = self.outermost.call(cx, op).await? else {
+        let Output::Probed(probe) = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
         };
         Ok(probe)
     }
 
     async fn describing(&self, cx: &OpContext, op: Op<'_>) -> Result<KeyDescription, Error> {
-        let Reply::Key(description) = self.outermost.call(cx, op).await? else {
+        let Output::Key(description) = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
         };
         Ok(description)
     }
 
-    async fn doing(&self, cx: &OpContext, op: Op<'_>) -> Result<(), Error> {
-        let Reply::Done = self.outermost.call(cx, op).await? else {
+    async fn perform(&self, cx: &OpContext, op: Op<'_>) -> Result<(), Error> {
+        let Output::Done = self.outermost.call(cx, op).await? else {
             return Err(crossed(op));
         };
         Ok(())

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::metrics::count_retry;
 use crate::secret::fill_random;
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
 /// What a retry takes from the budget.
 const COST: u32 = 5;
@@ -124,7 +124,7 @@ impl Call for Retrying {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let mut retries = 0;
         let mut earned = REFILL;
         loop {

@@ -10,19 +10,19 @@ use tokio::time::Instant;
 
 use crate::{
     Algorithm, BoundContext, Call, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
-    KeyId, KeyRequest, KeySpec, KeyState, Op, OpContext, Probe, ProviderKeyRef, ProviderKind, Reply, Retry, Rewrapped, Rotation, Secret,
+    KeyId, KeyRequest, KeySpec, KeyState, Op, OpContext, Output, Probe, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation, Secret,
     TenantId, VersionDescription, Wrapped,
 };
 
 /// What the provider does with one call.
 pub(super) enum Step {
-    /// Answers soundly.
+    /// ResponseCheck soundly.
     Answer,
-    /// Answers this.
-    Reply(Reply),
+    /// ResponseCheck this.
+    Output(Output),
     /// Fails.
     Fail(ErrorKind, Retry),
-    /// Answers after this long.
+    /// ResponseCheck after this long.
     Take(Duration),
     /// Never answers.
     Hang,
@@ -88,7 +88,7 @@ impl Call for Scripted {
         capable()
     }
 
-    async fn call(&self, _cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, _cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let step = self.steps.lock().pop_front().unwrap_or(Step::Answer);
         self.seen.send_modify(|seen| {
             seen.arrived += 1;
@@ -98,7 +98,7 @@ impl Call for Scripted {
         let _under_way = UnderWay(&self.seen);
         match step {
             Step::Answer => Ok(reply(op)),
-            Step::Reply(reply) => Ok(reply),
+            Step::Output(reply) => Ok(reply),
             Step::Fail(kind, retry) => Err(Error::new(kind, "scripted").retry(retry)),
             Step::Take(time) => {
                 tokio::time::sleep(time).await;
@@ -110,18 +110,18 @@ impl Call for Scripted {
 }
 
 /// A sound reply.
-fn reply(op: Op<'_>) -> Reply {
+fn reply(op: Op<'_>) -> Output {
     match op {
-        Op::WrapKey { .. } => Reply::Wrapped(wrapped()),
-        Op::UnwrapKey { .. } => Reply::Unwrapped(Secret::random(32)),
-        Op::GenerateDataKey { bytes, .. } => Reply::Generated(Generated {
+        Op::WrapKey { .. } => Output::Wrapped(wrapped()),
+        Op::UnwrapKey { .. } => Output::Unwrapped(Secret::random(32)),
+        Op::GenerateDataKey { bytes, .. } => Output::Generated(Generated {
             plaintext: Secret::random(bytes),
             wrapped: wrapped(),
         }),
-        Op::RewrapKey { .. } => Reply::Rewrapped(Rewrapped { wrapped: wrapped() }),
-        Op::CreateKey { .. } | Op::Rotate { .. } | Op::Describe { .. } | Op::Import { .. } => Reply::Key(description()),
-        Op::SetState { .. } | Op::ScheduleDeletion { .. } => Reply::Done,
-        Op::Probe { .. } => Reply::Probed(Probe {
+        Op::RewrapKey { .. } => Output::Rewrapped(Rewrapped { wrapped: wrapped() }),
+        Op::CreateKey { .. } | Op::Rotate { .. } | Op::Describe { .. } | Op::Import { .. } => Output::Key(description()),
+        Op::SetState { .. } | Op::ScheduleDeletion { .. } => Output::Done,
+        Op::Probe { .. } => Output::Probed(Probe {
             detail: "scripted".into(),
             rights: Vec::new(),
             policy: None,
@@ -131,12 +131,7 @@ fn reply(op: Op<'_>) -> Reply {
 
 /// A context whose deadline is this far away.
 pub(super) fn cx(deadline: Duration) -> OpContext {
-    OpContext {
-        request_id: "test".into(),
-        tenant: TenantId::random(),
-        actor: "system".into(),
-        deadline: (Instant::now() + deadline).into_std(),
-    }
+    OpContext::new("test", TenantId::random(), "system", (Instant::now() + deadline).into_std())
 }
 
 fn key() -> ProviderKeyRef {

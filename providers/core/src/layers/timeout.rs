@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
 /// The per-attempt timeout: what is left until the deadline, at most `attempt`.
 pub(super) struct AttemptTimeout {
@@ -29,7 +29,7 @@ impl Call for AttemptTimeout {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let limit = self.attempt.min(cx.remaining());
         let timeout = || {
             Error::new(ErrorKind::UpstreamTimeout, format!("{}: no answer in {limit:?}", op.name()))

@@ -1,7 +1,7 @@
 //! A server that plays Cloud KMS as a test tells it, and a connection to it.
 
 use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +39,7 @@ pub async fn connect_with(address: &str, more: Value) -> GcpProvider {
         external_id: "",
         settings: &parsed.public,
         secrets: parsed.secrets,
+        background: None,
     };
     factory.provider(parts).await.unwrap()
 }
@@ -76,12 +77,7 @@ pub fn reason(reason: &str) -> Value {
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: TenantId::from_bytes([7; 16]),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", TenantId::from_bytes([7; 16]), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

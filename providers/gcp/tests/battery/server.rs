@@ -1,6 +1,6 @@
 //! A fake of Google with a key ring, and connections to it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_fake_google::FakeGoogle;
 use claviger_provider::{
@@ -46,6 +46,7 @@ impl Server {
             external_id: "",
             settings: &parsed.public,
             secrets: parsed.secrets,
+            background: None,
         };
         factory.provider(parts).await
     }
@@ -77,12 +78,7 @@ pub fn tenant() -> TenantId {
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: tenant(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(120),
-    }
+    OpContext::for_system("test", tenant(), Duration::from_secs(120))
 }
 
 pub fn context() -> BoundContext {

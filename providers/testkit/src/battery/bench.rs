@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::{
     BoundContext, Error, ErrorKind, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest, OpContext, Provider, TenantId, Wrapped,
@@ -48,12 +48,7 @@ impl Bench {
 
     /// The context of a call.
     pub(super) fn cx(&self) -> OpContext {
-        OpContext {
-            request_id: "battery".into(),
-            tenant: self.tenant,
-            actor: "system".into(),
-            deadline: Instant::now() + Duration::from_secs(30),
-        }
+        OpContext::for_system("battery", self.tenant, Duration::from_secs(30))
     }
 
     /// A request for a new key.

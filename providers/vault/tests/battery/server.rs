@@ -1,7 +1,7 @@
 //! The real server, and what its administrator does to it.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
@@ -132,12 +132,7 @@ pub fn unique(what: &str) -> String {
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: TenantId::random(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

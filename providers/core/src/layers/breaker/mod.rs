@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use self::state::{Admission, Machine, Verdict};
 use super::metrics::count_breaker;
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
 /// When the circuit opens, and for how long.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +109,7 @@ impl Breaker {
     }
 
     /// What an attempt's result says about the provider.
-    fn judge(&self, result: &Result<Reply, Error>, granted: Duration) -> Verdict {
+    fn judge(&self, result: &Result<Output, Error>, granted: Duration) -> Verdict {
         let error = match result {
             Ok(_) => return Verdict::Answered,
             Err(error) => error,
@@ -125,7 +125,7 @@ impl Breaker {
             | ErrorKind::RateLimited
             | ErrorKind::ProviderDenied
             | ErrorKind::ExternalDenied => Verdict::Answered,
-            // Told on this side, or by both: nothing follows for the provider.
+            // Decided on this side, or by both: nothing follows for the provider.
             ErrorKind::UpstreamTimeout
             | ErrorKind::InvalidInput
             | ErrorKind::TooLarge
@@ -177,7 +177,7 @@ impl Call for Breaker {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let mut attempt = self.admit(op)?;
         let granted = cx.remaining();
         let result = self.inner.call(cx, op).await;

@@ -15,7 +15,13 @@ use crate::transit::Ciphertext;
 /// key of the place has made.
 ///
 /// They are for OpenBao's `bao`. Vault's `vault` takes the same words and variables.
-pub(crate) fn way_out(settings: &Settings, place: &Place, wrapped: &Wrapped, context: &BoundContext, kind: KeyType) -> Option<Vec<String>> {
+pub(crate) fn offline_decrypt(
+    settings: &Settings,
+    place: &Place,
+    wrapped: &Wrapped,
+    context: &BoundContext,
+    kind: KeyType,
+) -> Option<Vec<String>> {
     let key = place.key(&wrapped.key.id)?;
     let ciphertext = std::str::from_utf8(&wrapped.ciphertext).ok()?;
     Ciphertext::parse(ciphertext).filter(|_| wrapped.algorithm == Algorithm::ProviderOpaque)?;
@@ -55,7 +61,7 @@ mod tests {
     use claviger_provider::{Algorithm, BoundContext, ProviderKeyRef, Wrapped};
     use serde_json::{Value, json};
 
-    use super::{Place, Settings, way_out};
+    use super::{Place, Settings, offline_decrypt};
     use crate::kind::{KeyType, Symmetric};
     use crate::names::Path;
 
@@ -79,7 +85,7 @@ mod tests {
             key_material: None,
             upstream_request_id: None,
         };
-        way_out(&settings, &place, &wrapped, &BoundContext::new(BTreeMap::new(), vec![0xa0]), kind)
+        offline_decrypt(&settings, &place, &wrapped, &BoundContext::new(BTreeMap::new(), vec![0xa0]), kind)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::names::{KeyRing, Number};
 use crate::settings::Settings;
 
 /// The commands. The last one prints the data key in base64.
-pub(crate) fn way_out(settings: &str, endpoint: Option<&str>, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+pub(crate) fn offline_decrypt(settings: &str, endpoint: Option<&str>, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
     let settings: Option<Settings> = serde_json::from_str(settings).ok();
     let Some((settings, ring)) = settings.and_then(|settings| KeyRing::parse(&settings.key_ring).ok().map(|ring| (settings, ring))) else {
         return Vec::new();
@@ -72,7 +72,7 @@ fn file(name: &str, bytes: &[u8]) -> String {
 mod tests {
     use claviger_provider::{Algorithm, BoundContext, ProviderKeyRef, Wrapped};
 
-    use super::way_out;
+    use super::offline_decrypt;
 
     const RING: &str = "projects/p/locations/global/keyRings/r";
 
@@ -89,7 +89,7 @@ mod tests {
         };
         let context = BoundContext::new([("note".to_owned(), "it's".to_owned())].into(), vec![0xa0]);
         let settings = format!(r#"{{"key_ring": "{RING}", "auth": {{"token": {{}}}}}}"#);
-        way_out(&settings, endpoint, &wrapped, &context)
+        offline_decrypt(&settings, endpoint, &wrapped, &context)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::names::{KeyArn, Region};
 use crate::settings::Settings;
 
 /// The command. Its last part prints the data key in base64.
-pub(crate) fn way_out(settings: &str, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+pub(crate) fn offline_decrypt(settings: &str, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
     let region = serde_json::from_str::<Settings>(settings)
         .ok()
         .and_then(|settings| Region::parse(&settings.region));
@@ -47,7 +47,7 @@ pub(crate) fn way_out(settings: &str, wrapped: &Wrapped, context: &BoundContext)
 mod tests {
     use claviger_provider::{Algorithm, BoundContext, ProviderKeyRef, Wrapped};
 
-    use super::way_out;
+    use super::offline_decrypt;
 
     fn commands(id: &str, algorithm: Algorithm) -> Vec<String> {
         let wrapped = Wrapped {
@@ -62,7 +62,7 @@ mod tests {
         };
         let context = BoundContext::new([("note".to_owned(), "it's; $(HOME)".to_owned())].into(), Vec::new());
         let settings = r#"{"region": "eu-central-1", "auth": {"static": {}}}"#;
-        way_out(settings, &wrapped, &context)
+        offline_decrypt(settings, &wrapped, &context)
     }
 
     #[test]

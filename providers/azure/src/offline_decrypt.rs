@@ -11,7 +11,13 @@ use crate::way::{Way, split};
 
 /// The commands. The last prints the data key in base64. `authority` is where an installation's
 /// own vaults have their tokens from.
-pub(crate) fn way_out(vault: &Vault, authority: Option<&str>, resource: &str, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+pub(crate) fn offline_decrypt(
+    vault: &Vault,
+    authority: Option<&str>,
+    resource: &str,
+    wrapped: &Wrapped,
+    context: &BoundContext,
+) -> Vec<String> {
     let named = vault.key(&wrapped.key.id).zip(Version::parse(&wrapped.key.version));
     let Some((name, version)) = named else {
         return Vec::new();
@@ -89,7 +95,7 @@ mod tests {
     use claviger_provider::egress::{Egress, EgressPolicy};
     use claviger_provider::{Algorithm, BoundContext, ProviderKeyRef, Wrapped};
 
-    use super::way_out;
+    use super::offline_decrypt;
     use crate::factory::Installation;
     use crate::names::Vault;
 
@@ -109,7 +115,7 @@ mod tests {
             upstream_request_id: None,
         };
         let context = BoundContext::new([("note".to_owned(), "it's; $(HOME)".to_owned())].into(), b"it's; $(HOME)".to_vec());
-        way_out(&vault, authority, RESOURCE, &wrapped, &context).join("\n")
+        offline_decrypt(&vault, authority, RESOURCE, &wrapped, &context).join("\n")
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    Call, Capabilities, Error, ErrorKind, Kek, KeyDescription, KeyState, Op, OpContext, ProviderKeyRef, ProviderKind, Reply, Wrapped,
+    Call, Capabilities, Error, ErrorKind, Kek, KeyDescription, KeyState, MAX_REQUEST_ID, Op, OpContext, Output, ProviderKeyRef,
+    ProviderKind, Wrapped,
 };
 
 /// The most bytes of a recipient's ciphertext (`docs/format.md`, Recipient, member 6).
@@ -21,16 +22,14 @@ const MAX_KEY_VERSION: usize = 128;
 const MAX_VERSIONS: usize = 10_000;
 /// The most bytes of the text of a probe.
 const MAX_DETAIL: usize = 1024;
-/// The most bytes of the provider's own request id.
-const MAX_REQUEST_ID: usize = 256;
 
 /// The innermost layer.
-pub(super) struct Answers {
+pub(super) struct ResponseCheck {
     inner: Arc<dyn Call>,
     max_plaintext: usize,
 }
 
-impl Answers {
+impl ResponseCheck {
     pub(super) fn new(inner: Arc<dyn Call>, capabilities: &Capabilities) -> Self {
         Self {
             inner,
@@ -39,19 +38,19 @@ impl Answers {
     }
 
     /// What is wrong with the reply, if anything.
-    fn check(&self, op: Op<'_>, reply: &Reply) -> Result<(), &'static str> {
+    fn check(&self, op: Op<'_>, reply: &Output) -> Result<(), &'static str> {
         match reply {
-            Reply::Wrapped(wrapped) => self::wrapped(op, wrapped),
-            Reply::Rewrapped(rewrapped) => wrapped(op, &rewrapped.wrapped),
-            Reply::Generated(generated) => {
+            Output::Wrapped(wrapped) => self::wrapped(op, wrapped),
+            Output::Rewrapped(rewrapped) => wrapped(op, &rewrapped.wrapped),
+            Output::Generated(generated) => {
                 wrapped(op, &generated.wrapped)?;
                 let right = matches!(op, Op::GenerateDataKey { bytes, .. } if bytes == generated.plaintext.len());
                 ensure(right, "the generated key has another length than asked for")
             }
-            Reply::Unwrapped(dek) => ensure((1..=self.max_plaintext).contains(&dek.len()), "the unwrapped key's length"),
-            Reply::Key(description) => self::description(description),
-            Reply::Probed(probe) => ensure(probe.detail.len() <= MAX_DETAIL, "the probe's text is too long"),
-            Reply::Done => Ok(()),
+            Output::Unwrapped(dek) => ensure((1..=self.max_plaintext).contains(&dek.len()), "the unwrapped key's length"),
+            Output::Key(description) => self::description(description),
+            Output::Probed(probe) => ensure(probe.detail.len() <= MAX_DETAIL, "the probe's text is too long"),
+            Output::Done => Ok(()),
         }
     }
 }
@@ -115,7 +114,7 @@ fn description(key: &KeyDescription) -> Result<(), &'static str> {
 }
 
 #[async_trait]
-impl Call for Answers {
+impl Call for ResponseCheck {
     fn kind(&self) -> ProviderKind {
         self.inner.kind()
     }
@@ -124,7 +123,7 @@ impl Call for Answers {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let reply = self.inner.call(cx, op).await?;
         match self.check(op, &reply) {
             Ok(()) => Ok(reply),
@@ -140,13 +139,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::Answers;
+    use super::ResponseCheck;
     use crate::layers::scripted::{Scripted, Step, all_ops, capable, context, cx, description, kek, wrapped};
-    use crate::{Call, ErrorKind, Generated, KeyDescription, KeyState, Op, Probe, ProviderKeyRef, Reply, Rewrapped, Secret, Wrapped};
+    use crate::{Call, ErrorKind, Generated, KeyDescription, KeyState, Op, Output, Probe, ProviderKeyRef, Rewrapped, Secret, Wrapped};
 
-    async fn answer(op: Op<'_>, reply: Reply) -> Result<(), ErrorKind> {
-        let scripted = Arc::new(Scripted::new([Step::Reply(reply)]));
-        let layer = Answers::new(scripted, &capable());
+    async fn answer(op: Op<'_>, reply: Output) -> Result<(), ErrorKind> {
+        let scripted = Arc::new(Scripted::new([Step::Output(reply)]));
+        let layer = ResponseCheck::new(scripted, &capable());
         layer
             .call(&cx(Duration::from_secs(1)), op)
             .await
@@ -157,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn sound_answers_pass() {
         for own in all_ops() {
-            let layer = Answers::new(Arc::new(Scripted::new([])), &capable());
+            let layer = ResponseCheck::new(Arc::new(Scripted::new([])), &capable());
             layer.call(&cx(Duration::from_secs(1)), own.op()).await.unwrap();
         }
     }
@@ -196,7 +195,7 @@ mod tests {
                 context: &context,
             };
             assert_eq!(
-                answer(wrap, Reply::Wrapped(wrapped.clone())).await,
+                answer(wrap, Output::Wrapped(wrapped.clone())).await,
                 Err(ErrorKind::UpstreamProtocol)
             );
             let rewrap = Op::RewrapKey {
@@ -204,7 +203,7 @@ mod tests {
                 to: &kek,
                 context: &context,
             };
-            let reply = Reply::Rewrapped(Rewrapped { wrapped: wrapped.clone() });
+            let reply = Output::Rewrapped(Rewrapped { wrapped: wrapped.clone() });
             assert_eq!(answer(rewrap, reply).await, Err(ErrorKind::UpstreamProtocol));
             let generate = Op::GenerateDataKey {
                 kek: &kek,
@@ -212,7 +211,7 @@ mod tests {
                 context: &context,
             };
             let plaintext = Secret::random(32);
-            let reply = Reply::Generated(Generated { plaintext, wrapped });
+            let reply = Output::Generated(Generated { plaintext, wrapped });
             assert_eq!(answer(generate, reply).await, Err(ErrorKind::UpstreamProtocol));
         }
     }
@@ -230,7 +229,7 @@ mod tests {
                 bytes: 32,
                 context: &context,
             };
-            let reply = Reply::Generated(Generated {
+            let reply = Output::Generated(Generated {
                 plaintext: Secret::random(len),
                 wrapped: wrapped.clone(),
             });
@@ -245,7 +244,7 @@ mod tests {
                 wrapped: &wrapped,
                 context: &context,
             };
-            assert_eq!(answer(op, Reply::Unwrapped(Secret::random(len))).await, expected, "{len}");
+            assert_eq!(answer(op, Output::Unwrapped(Secret::random(len))).await, expected, "{len}");
         }
     }
 
@@ -285,13 +284,13 @@ mod tests {
             ),
         ];
         for (description, expected) in cases {
-            assert_eq!(answer(Op::Describe { kek: &kek }, Reply::Key(description)).await, expected);
+            assert_eq!(answer(Op::Describe { kek: &kek }, Output::Key(description)).await, expected);
         }
         let detail = "x".repeat(1025);
         assert_eq!(
             answer(
                 Op::Probe { keks: &[] },
-                Reply::Probed(Probe {
+                Output::Probed(Probe {
                     detail,
                     rights: Vec::new(),
                     policy: None
