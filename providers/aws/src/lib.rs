@@ -1,21 +1,23 @@
 //! AWS KMS: symmetric and RSA keys of one account and region. `README.md` beside this crate
-//! says what is done and what is not. Named by `boot` only.
+//! lists what is supported and what is not. Named by `boot` only.
 
+mod auth;
 mod client;
 mod codes;
+mod credentials;
+mod custom_egress;
 mod errors;
 mod factory;
 mod http;
-mod identity;
 mod keys;
 mod lifecycle;
 mod names;
 mod offline_decrypt;
-mod own_way;
 mod ownership;
 mod policy;
 mod probe;
 mod provider;
+mod session;
 mod settings;
 
 pub use factory::{AwsFactory, Endpoints};

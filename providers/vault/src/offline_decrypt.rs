@@ -1,28 +1,28 @@
-//! How a ciphertext is opened without the gateway: the server's own command line.
+//! Commands that unwrap a data key without the gateway, for the server's own command line.
 
 use std::borrow::Cow;
 
-use base64::Engine;
+use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::{Algorithm, BoundContext, Wrapped};
 
-use crate::kind::KeyType;
-use crate::names::Place;
+use crate::key_type::KeyType;
+use crate::keys::Ciphertext;
+use crate::names::Engine;
 use crate::settings::Settings;
-use crate::transit::Ciphertext;
 
-/// The shell commands, the last of which prints the data key in base64; `None` for what no
-/// key of the place has made.
+/// The commands for a POSIX shell. The last one prints the data key in base64. `None` where no key of
+/// the engine could have wrapped it.
 ///
-/// They are for OpenBao's `bao`. Vault's `vault` takes the same words and variables.
-pub(crate) fn offline_decrypt(
+/// They use OpenBao's `bao`. Vault's `vault` has the same arguments and variables.
+pub(crate) fn commands(
     settings: &Settings,
-    place: &Place,
+    engine: &Engine,
     wrapped: &Wrapped,
     context: &BoundContext,
     kind: KeyType,
 ) -> Option<Vec<String>> {
-    let key = place.key(&wrapped.key.id)?;
+    let key = engine.key(&wrapped.key.id)?;
     let ciphertext = std::str::from_utf8(&wrapped.ciphertext).ok()?;
     Ciphertext::parse(ciphertext).filter(|_| wrapped.algorithm == Algorithm::ProviderOpaque)?;
     let mut commands = vec![format!("export VAULT_ADDR={}", quoted(&settings.address)?)];
@@ -37,18 +37,18 @@ pub(crate) fn offline_decrypt(
     let associated_data = kind
         .binds_context()
         .then(|| format!(" associated_data={}", STANDARD.encode(context.bytes())));
-    // Names, paths, Transit's ciphertexts and base64 have no character that a shell reads.
+    // Names, paths, Transit's ciphertexts and base64 have no character that is special in a shell.
     commands.push(format!(
         "bao write {}-field=plaintext {}/decrypt/{} ciphertext={ciphertext}{}",
         namespace.unwrap_or_default(),
-        place.mount.as_str(),
+        engine.mount.as_str(),
         key.as_str(),
         associated_data.unwrap_or_default(),
     ));
     Some(commands)
 }
 
-/// As one word of a POSIX shell; `None` where there is none.
+/// A text as one word of a POSIX shell; `None` for a text that has no such form.
 fn quoted(text: &str) -> Option<Cow<'_, str>> {
     shlex::try_quote(text).ok()
 }
@@ -61,17 +61,17 @@ mod tests {
     use claviger_provider::{Algorithm, BoundContext, ProviderKeyRef, Wrapped};
     use serde_json::{Value, json};
 
-    use super::{Place, Settings, offline_decrypt};
-    use crate::kind::{KeyType, Symmetric};
+    use super::{Engine, Settings, commands};
+    use crate::key_type::{KeyType, Symmetric};
     use crate::names::Path;
 
-    fn commands(more: &Value, id: &str, kind: KeyType) -> Option<Vec<String>> {
+    fn commands_for(more: &Value, id: &str, kind: KeyType) -> Option<Vec<String>> {
         let mut settings = json!({"address": "https://v.example/", "mount": "kms/keys", "auth": {"token": {}}});
         for (name, value) in more.as_object().unwrap() {
             settings[name] = value.clone();
         }
         let settings: Settings = serde_json::from_value(settings).unwrap();
-        let place = Place {
+        let engine = Engine {
             namespace: settings.namespace.as_deref().map(|text| Path::parse(text).unwrap()),
             mount: Path::parse("kms/keys").unwrap(),
         };
@@ -85,13 +85,13 @@ mod tests {
             key_material: None,
             upstream_request_id: None,
         };
-        offline_decrypt(&settings, &place, &wrapped, &BoundContext::new(BTreeMap::new(), vec![0xa0]), kind)
+        commands(&settings, &engine, &wrapped, &BoundContext::new(BTreeMap::new(), vec![0xa0]), kind)
     }
 
     #[test]
     fn the_command_names_place_and_context() {
         let aes = KeyType::Symmetric(Symmetric::Aes256Gcm96);
-        let plain = commands(&json!({}), "kms/keys/orders", aes).unwrap();
+        let plain = commands_for(&json!({}), "kms/keys/orders", aes).unwrap();
         assert_eq!(
             plain,
             [
@@ -101,7 +101,7 @@ mod tests {
         );
         let more = json!({"namespace": "team/a", "ca": "PEM\nPEM\n", "proxy": "http://p.example:3128/"});
         assert_eq!(
-            commands(&more, "team/a/kms/keys/orders", KeyType::Rsa3072).unwrap(),
+            commands_for(&more, "team/a/kms/keys/orders", KeyType::Rsa3072).unwrap(),
             [
                 "export VAULT_ADDR=https://v.example/",
                 "export VAULT_PROXY_ADDR=http://p.example:3128/",
@@ -110,7 +110,7 @@ mod tests {
                 "bao write -namespace=team/a -field=plaintext kms/keys/decrypt/orders ciphertext=vault:v1:AA+/",
             ]
         );
-        assert_eq!(commands(&json!({}), "transit/orders", aes), None);
+        assert_eq!(commands_for(&json!({}), "transit/orders", aes), None);
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
             "https://v.example/;id",
             "https://v.example/`id`",
         ] {
-            let commands = commands(&json!({"address": odd}), "kms/keys/k", KeyType::Rsa3072).unwrap();
+            let commands = commands_for(&json!({"address": odd}), "kms/keys/k", KeyType::Rsa3072).unwrap();
             let words = shlex::split(&commands[0]).unwrap();
             assert_eq!(words, ["export".to_owned(), format!("VAULT_ADDR={odd}")]);
         }

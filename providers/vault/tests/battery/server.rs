@@ -4,10 +4,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
+use claviger_provider::{
+    BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, Secret,
+    SettingsOrigin, TenantId,
+};
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+
+/// What a factory gets for stored settings.
+fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
+    ConnectionParts {
+        tenant: TenantId::from_bytes([7; 16]),
+        connection: ConnectionId::from_bytes([9; 16]),
+        external_id: "",
+        settings,
+        secrets,
+        background: None,
+    }
+}
 
 /// Its address and root token.
 #[derive(Default)]
@@ -63,7 +78,7 @@ impl Server {
         };
         let factory = VaultFactory::new(Egress::new(policy));
         let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
-        factory.provider(&parsed.public, parsed.secrets).unwrap()
+        factory.provider(parts(&parsed.public, parsed.secrets)).unwrap()
     }
 
     /// A call of the administrator's; its status and data.

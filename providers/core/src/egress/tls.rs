@@ -1,18 +1,37 @@
-//! Who we are towards a server that asks for a client certificate.
+//! The two sides of TLS: the authorities that a client trusts, and the certificate that it shows.
 
 use reqwest::Identity;
+use reqwest::tls::Certificate;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
+/// The authorities that a server's certificate may come from.
+#[derive(Clone, Default)]
+pub enum Authorities {
+    /// Those that this system trusts.
+    #[default]
+    System,
+    /// These alone.
+    Only(Vec<Certificate>),
+}
+
+impl Authorities {
+    /// These alone, from one or more certificates as PEM text; `None` if there are none.
+    pub fn from_pem(pem: &str) -> Option<Self> {
+        let certificates = Certificate::from_pem_bundle(pem.as_bytes()).ok()?;
+        (!certificates.is_empty()).then_some(Self::Only(certificates))
+    }
+}
+
 /// A client certificate with its chain, and the key that belongs to it. Printed nowhere.
 #[derive(Clone)]
 pub struct ClientCertificate(pub(super) Identity);
 
 impl ClientCertificate {
-    /// From PEM text: `certificate` holds the certificate and then those that lead to its
+    /// From PEM text: `certificate` holds the certificate and then the chain to its
     /// authority, `key` its private key alone (PKCS#8, PKCS#1 or SEC1, not encrypted).
     ///
     /// `None` if either is something else, or if they do not belong together.

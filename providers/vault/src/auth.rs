@@ -1,22 +1,23 @@
-//! How a connection logs in: what is shown of it, and its secrets.
+//! The setting `auth`: how a connection gets its token, and its secrets.
 
 use claviger_provider::egress::ClientCertificate;
-use claviger_provider::{Fields, Secret, SettingsError, only_member};
+use claviger_provider::kit::settings::Secrets;
+use claviger_provider::{Fields, SettingsError, only_member};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::settings::{FILES, mount};
+use crate::names::Path;
 
 /// The longest secret, in bytes.
 const MAX_SECRET: usize = 8192;
 /// The longest client certificate with its chain, in bytes.
 const MAX_CHAIN: usize = 32 * 1024;
 
-/// How to log in, without the secrets.
+/// How a connection gets its token, without the secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Auth {
-    /// A token that somebody else made.
+    /// A given token.
     Token {},
     /// A role and its secret id.
     Approle { role_id: String, mount: String },
@@ -26,17 +27,24 @@ pub(crate) enum Auth {
     Kubernetes { role: String, mount: String },
     /// A client certificate.
     Cert {
-        /// The role; the server tries all of them without it.
+        /// The role; without it the server tries all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
         mount: String,
     },
 }
 
-/// The secrets of a connection by name.
-pub(crate) type Secrets = Vec<(String, Secret)>;
+/// Settings that would name a file, and the setting that holds the file's content instead.
+pub(crate) const FILES: [(&str, &str); 6] = [
+    ("token_file", "token"),
+    ("secret_id_file", "secret_id"),
+    ("jwt_file", "jwt"),
+    ("ca_file", "ca"),
+    ("certificate_file", "certificate"),
+    ("key_file", "key"),
+];
 
-/// The ways to log in, as settings name them.
+/// The auth methods, as settings name them.
 #[derive(Clone, Copy)]
 enum Method {
     Token,
@@ -46,7 +54,7 @@ enum Method {
     Cert,
 }
 
-/// Every way to log in, for whoever gave none of them.
+/// The forms of `auth`, for a mistake in it.
 pub(crate) const FORMS: &str = "one of {\"token\": \"...\"}, {\"approle\": {\"role_id\", \"secret_id\", \"mount\"?}}, \
                      {\"jwt\": {\"role\", \"jwt\", \"mount\"?}}, {\"kubernetes\": {\"role\", \"jwt\", \"mount\"?}}, \
                      {\"cert\": {\"certificate\", \"key\", \"name\"?, \"mount\"?}}";
@@ -73,12 +81,12 @@ impl Method {
         }
     }
 
-    /// What is shown of it.
+    /// The members that are no secrets.
     fn shown(self, fields: &mut Fields<'_>) -> Option<Auth> {
         match self {
             Self::Token => Some(Auth::Token {}),
             Self::Approle => {
-                let role_id = fields.word("role_id", "the role's id, as `auth/approle/role/NAME/role-id` tells it");
+                let role_id = fields.word("role_id", "the role's id, as `auth/approle/role/NAME/role-id` returns it");
                 let mount = mount(fields, "approle");
                 role_id.map(|role_id| Auth::Approle { role_id, mount })
             }
@@ -102,7 +110,7 @@ impl Method {
         }
     }
 
-    /// Its secrets.
+    /// The members that are secrets.
     fn secrets(self, fields: &mut Fields<'_>) -> Option<Secrets> {
         match self {
             Self::Token => one(fields, "token", "a token of printable ASCII without spaces"),
@@ -131,26 +139,26 @@ fn one(fields: &mut Fields<'_>, name: &'static str, expected: &'static str) -> O
     Some(vec![(name.to_owned(), secret)])
 }
 
-/// Reads the setting `auth`.
-pub(crate) fn parse(value: Value, wrong: &mut Vec<SettingsError>) -> Option<(Auth, Secrets)> {
+/// Parses the setting `auth`; reports mistakes to `mistakes`.
+pub(crate) fn parse(value: Value, mistakes: &mut Vec<SettingsError>) -> Option<(Auth, Secrets)> {
     let pointer = "/auth".to_owned();
     let Some((name, inner)) = only_member(value) else {
-        wrong.push(SettingsError::at(pointer, FORMS));
+        mistakes.push(SettingsError::at(pointer, FORMS));
         return None;
     };
     let Some(method) = Method::named(&name) else {
-        let before = wrong.len();
-        let mut fields = Fields::of(Map::from_iter([(name, inner)]).into(), pointer.as_str(), wrong)?;
+        let before = mistakes.len();
+        let mut fields = Fields::of(Map::from_iter([(name, inner)]).into(), pointer.as_str(), mistakes)?;
         fields.reserve_files(&FILES);
-        if wrong.len() == before {
-            wrong.push(SettingsError::at(pointer, FORMS));
+        if mistakes.len() == before {
+            mistakes.push(SettingsError::at(pointer, FORMS));
         }
         return None;
     };
     let mut fields = match method {
-        // The one form without an object of its own.
-        Method::Token => Fields::of(Map::from_iter([(name, inner)]).into(), pointer, wrong)?,
-        Method::Approle | Method::Jwt | Method::Kubernetes | Method::Cert => Fields::of(inner, format!("{pointer}/{name}"), wrong)?,
+        // The one form whose value is not an object.
+        Method::Token => Fields::of(Map::from_iter([(name, inner)]).into(), pointer, mistakes)?,
+        Method::Approle | Method::Jwt | Method::Kubernetes | Method::Cert => Fields::of(inner, format!("{pointer}/{name}"), mistakes)?,
     };
     let (shown, secrets) = (method.shown(&mut fields), method.secrets(&mut fields));
     fields.reserve_files(&FILES);
@@ -158,10 +166,19 @@ pub(crate) fn parse(value: Value, wrong: &mut Vec<SettingsError>) -> Option<(Aut
     shown.zip(secrets)
 }
 
-/// Reads the secrets that are to take the place of a connection's.
-pub(crate) fn replacement(auth: &Auth, value: Value, wrong: &mut Vec<SettingsError>) -> Option<Secrets> {
-    let mut fields = Fields::of(value, "", wrong)?;
-    let secrets = Method::of(auth).secrets(&mut fields);
-    fields.finish();
-    secrets
+/// Parses the secrets that replace a connection's.
+pub(crate) fn replacement(auth: &Auth, fields: &mut Fields<'_>) -> Option<Secrets> {
+    Method::of(auth).secrets(fields)
+}
+
+/// A namespace or mount.
+pub(crate) fn path(fields: &mut Fields<'_>, name: &'static str, example: &str) -> Option<String> {
+    let expected = format!("a path such as \"{example}\": letters, digits, '.', '_', '-' and single slashes within, at most 128 bytes");
+    let check = |text: String| Path::parse(&text).map(|_| text).ok_or(expected.clone());
+    fields.optional(name, &expected, check)
+}
+
+/// The mount of an engine or auth method.
+pub(crate) fn mount(fields: &mut Fields<'_>, default: &str) -> String {
+    path(fields, "mount", default).unwrap_or_else(|| default.to_owned())
 }

@@ -1,10 +1,10 @@
-//! The types of Transit keys that the gateway uses, and what each can take.
+//! The types of Transit keys that the gateway uses.
 
 use claviger_provider::KeySpec;
 use serde::{Deserialize, Serialize};
 
-/// The type that stands behind the specification `aes-256` in a connection: a 256-bit key of
-/// an AEAD. The connection's settings choose it, AES where they say nothing.
+/// The key type that a connection uses for the specification `aes-256`: an AEAD with a 256-bit key.
+/// The connection's settings choose it; the default is AES.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) enum Symmetric {
     #[default]
@@ -17,7 +17,7 @@ pub(crate) enum Symmetric {
 impl Symmetric {
     pub(crate) const ALL: [Self; 2] = [Self::Aes256Gcm96, Self::ChaCha20Poly1305];
 
-    /// Transit's own name of it.
+    /// Transit's name of it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Aes256Gcm96 => "aes256-gcm96",
@@ -30,7 +30,7 @@ impl Symmetric {
     }
 }
 
-/// A key's type.
+/// The type of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyType {
     Symmetric(Symmetric),
@@ -56,7 +56,7 @@ impl KeyType {
         }
     }
 
-    /// Transit's own name of it.
+    /// Transit's name of it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Symmetric(symmetric) => symmetric.as_str(),
@@ -65,7 +65,7 @@ impl KeyType {
         }
     }
 
-    /// Whether the server binds associated data; it refuses them otherwise.
+    /// Whether the server binds associated data. It refuses them for other types.
     pub(crate) const fn binds_context(self) -> bool {
         match self {
             Self::Symmetric(_) => true,
@@ -73,19 +73,19 @@ impl KeyType {
         }
     }
 
-    /// What to do about a key that should be of this type and is of another.
+    /// The advice for a key that must be of this type and is of another.
     pub(crate) const fn advice(self) -> &'static str {
         match self {
             Self::Symmetric(Symmetric::Aes256Gcm96) => {
-                "The Transit key has another type: for the specification aes-256 adopt one of type aes256-gcm96 (chacha20-poly1305 only \
-                 through a connection whose setting `symmetric_key_type` says so), and name rsa-3072 or rsa-4096 for an RSA key."
+                "The Transit key has another type: for the specification aes-256 adopt a key of type aes256-gcm96 (of type chacha20-poly1305 \
+                 only through a connection with that `symmetric_key_type`); for an RSA key name rsa-3072 or rsa-4096."
             }
             Self::Symmetric(Symmetric::ChaCha20Poly1305) => {
-                "The Transit key has another type: the connection's setting `symmetric_key_type` asks for chacha20-poly1305 behind the \
+                "The Transit key has another type: the connection's setting `symmetric_key_type` requires chacha20-poly1305 for the \
                  specification aes-256."
             }
-            Self::Rsa3072 => "The Transit key has another type: the specification rsa-3072 asks for one of type rsa-3072.",
-            Self::Rsa4096 => "The Transit key has another type: the specification rsa-4096 asks for one of type rsa-4096.",
+            Self::Rsa3072 => "The Transit key has another type: the specification rsa-3072 requires type rsa-3072.",
+            Self::Rsa4096 => "The Transit key has another type: the specification rsa-4096 requires type rsa-4096.",
         }
     }
 }
