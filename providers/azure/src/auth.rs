@@ -77,7 +77,7 @@ pub(crate) const FORMS: &str = "one of {\"client_secret\": {\"directory\", \"cli
      {\"workload_identity\": {\"directory\", \"client_id\", \"token\"}}, {\"application\": {\"directory\"}}, {\"static\": {\"token\"}}";
 const RESERVED: &str = "nothing: only the operator's configuration may use the gateway's own identity";
 const NO_APPLICATION: &str = "nothing: the operator has configured no application for customers' directories (providers.azure.application)";
-const PAIR: &str = "an RSA certificate as PEM text, followed by its chain, with its private key in `key`; register its public part with the \
+const PAIR: &str = "an RSA certificate as PEM text, followed by its chain, whose private key is in `key`; register its public part with the \
                     application";
 
 /// Settings that would name a file, and the member that takes the file's content instead.

@@ -45,7 +45,7 @@ pub(crate) fn parse(
             Vault::parse(&text, installation, egress)
         });
         let service = vault.as_ref().map(|vault| vault.service);
-        let expected = "\"A256KW\" or \"A256GCM\": how AES keys of a Managed HSM wrap; a Key Vault has no AES keys";
+        let expected = "\"A256KW\" or \"A256GCM\": how AES keys of a Managed HSM wrap; a Key Vault has none";
         let aes_algorithm = fields.optional("aes_algorithm", expected, |text| {
             let known = AesAlgorithm::ALL.into_iter().find(|known| known.as_str() == text);
             known

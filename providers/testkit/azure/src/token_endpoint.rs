@@ -15,6 +15,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::access::{Access, Application, DIRECTORY};
 use crate::encoding::{base64url, from_base64url};
+use crate::responses::with_request_id;
 
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The longest lifetime of an assertion, in seconds.
@@ -45,7 +46,7 @@ impl IntoResponse for TokenError {
             "error": self.error, "error_description": format!("AADSTS{}: {}", self.code, self.message),
             "error_codes": [self.code], "trace_id": "fake", "correlation_id": "fake",
         });
-        (self.status, Json(body)).into_response()
+        with_request_id((self.status, Json(body)).into_response())
     }
 }
 
@@ -70,7 +71,7 @@ pub(crate) fn token(access: &Access, directory: &str, endpoint_url: &str, body: 
     match issue(access, directory, endpoint_url, body, now) {
         Ok((client_id, token, lifetime)) => {
             let body = json!({"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": token});
-            let mut response = Json(body).into_response();
+            let mut response = with_request_id(Json(body).into_response());
             response.extensions_mut().insert(Caller(client_id));
             response
         }
