@@ -42,7 +42,7 @@ impl Key {
         let arn = metadata.arn().and_then(KeyArn::parse).ok_or_else(|| malformed("ARN"))?;
         let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a KMS key that does not fit").advice(advice));
         if metadata.key_manager() == Some(&KeyManagerType::Aws) {
-            return unfit("AWS manages the key for its own services, and only they may use it. Adopt a key that you manage.");
+            return unfit("The key is managed by AWS for its own services, and only they may use it. Adopt a key that you manage.");
         }
         match metadata.key_usage() {
             Some(KeyUsageType::EncryptDecrypt) => {}

@@ -1,9 +1,10 @@
 //! The contract between the gateway and a key-management service.
 //!
-//! An adapter (`providers/<x>`) implements [`Provider`]; the gateway wraps it in
-//! [`layers`] and talks to it through [`Pipeline`]. This crate also holds the vocabulary
-//! that both sides share: identifiers, [`Secret`], [`BoundContext`], [`Capabilities`] and
-//! the one [`Error`]. Every crate of the workspace may use it; it uses none of them.
+//! An adapter (`providers/<x>`) implements [`Provider`]; the gateway wraps it in [`layers`] and calls
+//! it through [`Pipeline`]. Adapters connect through [`egress`] and share the parts of the [`kit`].
+//! This crate also defines the types that both sides use: identifiers, [`Secret`],
+//! [`BoundContext`], [`Capabilities`] and the one [`Error`]. Every crate of the workspace may use
+//! it; it uses none of them.
 
 mod call_trace;
 mod capability;

@@ -1,4 +1,4 @@
-//! The provider's methods as values, so that a layer forwards one call and not twelve.
+//! The provider's methods as values, so that a layer forwards one method and not twelve.
 
 use async_trait::async_trait;
 
@@ -7,7 +7,7 @@ use crate::{
     Secret, Wrapped,
 };
 
-/// One operation, borrowed from whoever asks, so that a retry needs no copy of a secret.
+/// One operation. It borrows its arguments, so that a retry needs no copy of a secret.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs, reason = "each is the argument list of the Provider method of the same name")]
 pub enum Op<'a> {
@@ -57,7 +57,7 @@ pub enum Op<'a> {
 }
 
 impl Op<'_> {
-    /// The word used in metrics and logs.
+    /// The name in metrics and logs.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::WrapKey { .. } => "wrap_key",
@@ -74,7 +74,7 @@ impl Op<'_> {
         }
     }
 
-    /// Whether a second attempt after an unknown outcome leaves the provider as one would.
+    /// Whether two attempts leave the provider in the same state as one.
     pub const fn idempotent(&self) -> bool {
         match self {
             Self::WrapKey { .. }
@@ -89,7 +89,7 @@ impl Op<'_> {
     }
 }
 
-/// What an operation gives back; the variant follows the operation's.
+/// The result of an operation; its variant matches the operation's.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each is the result of the Provider method of that name")]
 pub enum Output {
@@ -105,7 +105,7 @@ pub enum Output {
 /// The object-safe form of a provider, which the layers wrap.
 #[async_trait]
 pub trait Call: Send + Sync + 'static {
-    /// Which family this is.
+    /// The kind of provider.
     fn kind(&self) -> ProviderKind;
 
     /// What it can do.

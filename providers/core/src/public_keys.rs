@@ -1,4 +1,4 @@
-//! The public keys of RSA keys that a provider holds: fetched once in a while, used here.
+//! Cached public keys of RSA key pairs at a provider, used to wrap in this process.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use crate::oaep::OaepPublic;
 
-/// How long a public key is used before the provider is asked again: so long a key that its
-/// owner disabled there still wraps, though it unwraps no more.
-const KEPT: Duration = Duration::from_secs(60);
-/// The most public keys of one connection.
-const MAX_KEPT: usize = 1024;
+/// How long a public key is used before it is fetched again. For this long a key that its owner
+/// disabled at the provider still wraps, although it no longer unwraps.
+const MAX_AGE: Duration = Duration::from_secs(60);
+/// The most public keys that one connection caches.
+const CAPACITY: usize = 1024;
 
-/// Public keys by key, each for a minute, at most 1,024 at once. For adapters.
+/// A cache of public keys: each for a minute, at most 1,024 at once. For adapters.
 pub struct PublicKeys<K>(Mutex<HashMap<K, (Instant, Arc<OaepPublic>)>>);
 
 impl<K> Default for PublicKeys<K> {
@@ -26,25 +26,25 @@ impl<K> Default for PublicKeys<K> {
 }
 
 impl<K: Eq + Hash> PublicKeys<K> {
-    /// The one that is kept.
+    /// The cached public key, if it is not too old.
     pub fn get(&self, key: &K) -> Option<Arc<OaepPublic>> {
         let kept = self.0.lock();
         let (fetched, public_key) = kept.get(key)?;
-        (fetched.elapsed() < KEPT).then(|| Arc::clone(public_key))
+        (fetched.elapsed() < MAX_AGE).then(|| Arc::clone(public_key))
     }
 
-    /// Keeps one.
+    /// Caches a public key, if there is room.
     pub fn put(&self, key: K, public_key: &Arc<OaepPublic>) {
         let mut kept = self.0.lock();
-        if kept.len() >= MAX_KEPT {
-            kept.retain(|_, (fetched, _)| fetched.elapsed() < KEPT);
+        if kept.len() >= CAPACITY {
+            kept.retain(|_, (fetched, _)| fetched.elapsed() < MAX_AGE);
         }
-        if kept.len() < MAX_KEPT {
+        if kept.len() < CAPACITY {
             kept.insert(key, (Instant::now(), Arc::clone(public_key)));
         }
     }
 
-    /// Drops those of the keys that match.
+    /// Removes the public keys whose keys match.
     pub fn forget(&self, matches: impl Fn(&K) -> bool) {
         self.0.lock().retain(|key, _| !matches(key));
     }

@@ -296,6 +296,7 @@ mod tests {
             |credential| {
                 let sent = Arc::clone(&sent);
                 async move {
+                    tokio::task::yield_now().await;
                     sent.fetch_add(1, Ordering::Relaxed);
                     if credential.number < accepted {
                         Err("refused")

@@ -1,7 +1,7 @@
-//! Holds every answer against what was asked and against the envelope's bounds.
+//! Validates every output of an adapter against the request and the envelope's limits.
 //!
-//! An adapter translates what a server says; a server that is broken or hostile must not
-//! reach the envelope, the store or the record through it.
+//! An adapter translates a server's responses. A broken or hostile server must not reach the envelope,
+//! the store or the record through it.
 
 use std::sync::Arc;
 
@@ -37,15 +37,15 @@ impl ResponseCheck {
         }
     }
 
-    /// What is wrong with the reply, if anything.
-    fn check(&self, op: Op<'_>, reply: &Output) -> Result<(), &'static str> {
-        match reply {
+    /// What is wrong with an output, if anything.
+    fn check(&self, op: Op<'_>, output: &Output) -> Result<(), &'static str> {
+        match output {
             Output::Wrapped(wrapped) => self::wrapped(op, wrapped),
             Output::Rewrapped(rewrapped) => wrapped(op, &rewrapped.wrapped),
             Output::Generated(generated) => {
                 wrapped(op, &generated.wrapped)?;
                 let right = matches!(op, Op::GenerateDataKey { bytes, .. } if bytes == generated.plaintext.len());
-                ensure(right, "the generated key has another length than asked for")
+                ensure(right, "the generated key has another length than requested")
             }
             Output::Unwrapped(dek) => ensure((1..=self.max_plaintext).contains(&dek.len()), "the unwrapped key's length"),
             Output::Key(description) => self::description(description),
@@ -73,15 +73,15 @@ fn wrapped(op: Op<'_>, wrapped: &Wrapped) -> Result<(), &'static str> {
         wrapped.upstream_request_id.as_ref().is_none_or(|id| id.len() <= MAX_REQUEST_ID),
         "the request id is too long",
     )?;
-    // Under another key than asked for, the blob would name a key that is not ours to use.
-    // The version is the provider's to choose where it takes none.
+    // A data key wrapped under another key than requested would name a key that the caller was not
+    // permitted to use. The version may differ: some providers choose it.
     ensure(
         target(op).is_some_and(|kek| kek.key.id == wrapped.key.id),
-        "wrapped under another key than asked for",
+        "wrapped under another key than requested",
     )
 }
 
-/// The key that an operation which wraps is to wrap under.
+/// The key that an operation wraps under, if it wraps.
 fn target(op: Op<'_>) -> Option<&Kek> {
     match op {
         Op::WrapKey { kek, .. } | Op::GenerateDataKey { kek, .. } | Op::RewrapKey { to: kek, .. } => Some(kek),
@@ -104,7 +104,7 @@ fn key_ref(key: &ProviderKeyRef) -> Result<(), &'static str> {
 fn description(key: &KeyDescription) -> Result<(), &'static str> {
     ensure((1..=MAX_KEY_ID).contains(&key.id.len()), "the key id is empty or too long")?;
     ensure(key.versions.len() <= MAX_VERSIONS, "too many versions")?;
-    // A key that waits for its material has no version yet.
+    // A key without imported material has no version yet.
     let waiting = key.versions.is_empty() && key.state == KeyState::PendingImport;
     ensure(
         waiting || key.primary < key.versions.len(),
@@ -124,9 +124,9 @@ impl Call for ResponseCheck {
     }
 
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
-        let reply = self.inner.call(cx, op).await?;
-        match self.check(op, &reply) {
-            Ok(()) => Ok(reply),
+        let output = self.inner.call(cx, op).await?;
+        match self.check(op, &output) {
+            Ok(()) => Ok(output),
             Err(what) => Err(Error::new(ErrorKind::UpstreamProtocol, format!("{}: {what}", op.name())).provider(self.kind())),
         }
     }
@@ -143,8 +143,8 @@ mod tests {
     use crate::layers::scripted::{Scripted, Step, all_ops, capable, context, cx, description, kek, wrapped};
     use crate::{Call, ErrorKind, Generated, KeyDescription, KeyState, Op, Output, Probe, ProviderKeyRef, Rewrapped, Secret, Wrapped};
 
-    async fn answer(op: Op<'_>, reply: Output) -> Result<(), ErrorKind> {
-        let scripted = Arc::new(Scripted::new([Step::Output(reply)]));
+    async fn answer(op: Op<'_>, output: Output) -> Result<(), ErrorKind> {
+        let scripted = Arc::new(Scripted::new([Step::Output(output)]));
         let layer = ResponseCheck::new(scripted, &capable());
         layer
             .call(&cx(Duration::from_secs(1)), op)
@@ -203,16 +203,16 @@ mod tests {
                 to: &kek,
                 context: &context,
             };
-            let reply = Output::Rewrapped(Rewrapped { wrapped: wrapped.clone() });
-            assert_eq!(answer(rewrap, reply).await, Err(ErrorKind::UpstreamProtocol));
+            let output = Output::Rewrapped(Rewrapped { wrapped: wrapped.clone() });
+            assert_eq!(answer(rewrap, output).await, Err(ErrorKind::UpstreamProtocol));
             let generate = Op::GenerateDataKey {
                 kek: &kek,
                 bytes: 32,
                 context: &context,
             };
             let plaintext = Secret::random(32);
-            let reply = Output::Generated(Generated { plaintext, wrapped });
-            assert_eq!(answer(generate, reply).await, Err(ErrorKind::UpstreamProtocol));
+            let output = Output::Generated(Generated { plaintext, wrapped });
+            assert_eq!(answer(generate, output).await, Err(ErrorKind::UpstreamProtocol));
         }
     }
 
@@ -229,11 +229,11 @@ mod tests {
                 bytes: 32,
                 context: &context,
             };
-            let reply = Output::Generated(Generated {
+            let output = Output::Generated(Generated {
                 plaintext: Secret::random(len),
                 wrapped: wrapped.clone(),
             });
-            assert_eq!(answer(op, reply).await, expected, "{len}");
+            assert_eq!(answer(op, output).await, expected, "{len}");
         }
         for (len, expected) in [
             (0, Err(ErrorKind::UpstreamProtocol)),

@@ -1,4 +1,4 @@
-//! What stands below the layer under test: a [`Call`] that plays a script.
+//! A [`Call`] that plays a script, as the provider below the layer under test.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -16,22 +16,22 @@ use crate::{
 
 /// What the provider does with one call.
 pub(super) enum Step {
-    /// ResponseCheck soundly.
+    /// Returns a valid output.
     Answer,
-    /// ResponseCheck this.
+    /// Returns this output.
     Output(Output),
-    /// Fails.
+    /// Returns this error.
     Fail(ErrorKind, Retry),
-    /// ResponseCheck after this long.
+    /// Returns a valid output after this time.
     Take(Duration),
-    /// Never answers.
+    /// Never returns.
     Hang,
 }
 
-/// Plays its steps in the order of the calls; when there are none left it answers soundly.
+/// Plays its steps in the order of the calls; then it returns valid outputs.
 pub(super) struct Scripted {
     steps: Mutex<VecDeque<Step>>,
-    /// Calls that arrived, that are under way, and the most that ever were.
+    /// The calls that arrived, those in progress, and the most that were ever in progress.
     seen: watch::Sender<Seen>,
 }
 
@@ -58,7 +58,7 @@ impl Scripted {
         }
     }
 
-    /// Adds steps at the end.
+    /// Appends steps.
     pub(super) fn then(&self, steps: impl IntoIterator<Item = Step>) {
         self.steps.lock().extend(steps);
     }
@@ -71,7 +71,7 @@ impl Scripted {
         self.seen.borrow().most
     }
 
-    /// Waits until so many calls have arrived.
+    /// Waits until this many calls have arrived.
     pub(super) async fn arrived(&self, calls: usize) {
         let waited = self.seen.subscribe().wait_for(|seen| seen.arrived >= calls).await.map(drop);
         assert_eq!(waited.map_err(|_| "the script is gone"), Ok(()));
@@ -97,20 +97,20 @@ impl Call for Scripted {
         });
         let _under_way = UnderWay(&self.seen);
         match step {
-            Step::Answer => Ok(reply(op)),
-            Step::Output(reply) => Ok(reply),
+            Step::Answer => Ok(valid_output(op)),
+            Step::Output(output) => Ok(output),
             Step::Fail(kind, retry) => Err(Error::new(kind, "scripted").retry(retry)),
             Step::Take(time) => {
                 tokio::time::sleep(time).await;
-                Ok(reply(op))
+                Ok(valid_output(op))
             }
             Step::Hang => std::future::pending().await,
         }
     }
 }
 
-/// A sound reply.
-fn reply(op: Op<'_>) -> Output {
+/// A valid output.
+fn valid_output(op: Op<'_>) -> Output {
     match op {
         Op::WrapKey { .. } => Output::Wrapped(wrapped()),
         Op::UnwrapKey { .. } => Output::Unwrapped(Secret::random(32)),
@@ -129,7 +129,7 @@ fn reply(op: Op<'_>) -> Output {
     }
 }
 
-/// A context whose deadline is this far away.
+/// A context with this deadline from now.
 pub(super) fn cx(deadline: Duration) -> OpContext {
     OpContext::new("test", TenantId::random(), "system", (Instant::now() + deadline).into_std())
 }
@@ -177,7 +177,7 @@ pub(super) fn description() -> KeyDescription {
     }
 }
 
-/// Everything declared of one specification.
+/// Capabilities of one specification with everything declared.
 pub(super) fn keys(spec: KeySpec) -> KeyCapabilities {
     KeyCapabilities {
         spec,
@@ -190,7 +190,7 @@ pub(super) fn keys(spec: KeySpec) -> KeyCapabilities {
     }
 }
 
-/// Everything declared.
+/// Capabilities with everything declared.
 pub(super) fn capable() -> Capabilities {
     Capabilities {
         keys: KeySpec::ALL.map(keys).to_vec(),
@@ -201,7 +201,7 @@ pub(super) fn capable() -> Capabilities {
     }
 }
 
-/// Nothing declared.
+/// Capabilities with nothing declared.
 pub(super) fn incapable() -> Capabilities {
     Capabilities {
         keys: Vec::new(),
@@ -212,7 +212,7 @@ pub(super) fn incapable() -> Capabilities {
     }
 }
 
-/// An operation together with what it borrows.
+/// An operation together with its arguments.
 pub(super) struct OwnedOp {
     which: usize,
     kek: Kek,
