@@ -4,8 +4,8 @@
 //! is the order of what may fail: no request is served before store and log agree; until then
 //! the listeners say that the gateway is starting.
 
+mod bootstrap_admin;
 mod declared;
-mod first;
 mod serving;
 mod starting;
 mod unseal;
@@ -27,16 +27,16 @@ use crate::cache::{DekCache, Limits, Rules};
 use crate::config::providers::Providers;
 use crate::config::storage::{RootKey as RootKeySource, WrappedRootKey};
 use crate::config::{self, Config};
-use crate::http::{Gateway, ServiceState};
 use crate::keys::{Directory, Factories};
+use crate::protocols::rest::{AppState, ServiceState};
 use crate::store::lock::{DataDir, LockError};
 use crate::store::sealing::{RootKey, RootKeyError};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
+pub use bootstrap_admin::init;
 pub use declared::ConfigSource;
-pub use first::init;
 pub use serving::Serving;
 pub use starting::Starting;
 pub use unseal::UnsealError;
@@ -79,7 +79,7 @@ pub enum BootError {
     #[error(transparent)]
     Unavailable(#[from] audit::Unavailable),
     #[error(transparent)]
-    Tls(#[from] crate::http::server::TlsError),
+    Tls(#[from] crate::listener::TlsError),
     #[error("{address} cannot be listened on ({kind})")]
     Listen {
         address: std::net::SocketAddr,
@@ -366,7 +366,7 @@ struct Remaining {
 }
 
 /// Brings store and log to agree, which comes before anything is done with them.
-async fn agree(broker: &Broker, recovered: &mut Recovered, accept_rollback: bool) -> Result<(), BootError> {
+async fn reconcile(broker: &Broker, recovered: &mut Recovered, accept_rollback: bool) -> Result<(), BootError> {
     let how = Circumstances {
         accept_rollback,
         was_clean: recovered.was_clean,
@@ -389,8 +389,8 @@ async fn close(log: &Log, store: &SqliteStore) {
 }
 
 /// The REST face's state.
-fn gateway(config: &Config, broker: &Arc<Broker>, counters: &Arc<Counters>, service: ServiceState) -> Gateway {
-    Gateway {
+fn gateway(config: &Config, broker: &Arc<Broker>, counters: &Arc<Counters>, service: ServiceState) -> AppState {
+    AppState {
         broker: Arc::clone(broker),
         counters: Arc::clone(counters),
         service,

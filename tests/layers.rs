@@ -58,7 +58,14 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
-        "http",
+        "listener",
+        &[
+            ("config::server", "types: the listener's limits and files"),
+            ("telemetry::metrics", "counts connections"),
+        ],
+    ),
+    (
+        "protocols",
         &[
             ("broker", "a handler calls one use case"),
             ("access", "authenticates and asks for permits by name"),
@@ -68,8 +75,8 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("store::model", "types: the rows that answers show"),
             ("duration", "durations in bodies and headers"),
             ("names", "names in bodies and paths"),
-            ("config::server", "types: the listener's limits and files"),
-            ("telemetry::metrics", "counts requests and connections"),
+            ("listener", "types: the peer and the certificates that are presented"),
+            ("telemetry::metrics", "counts requests"),
         ],
     ),
     (
@@ -80,10 +87,11 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("envelope", "the wrapped root key is one"),
             ("audit", "opens the log and reconciles it"),
             ("keys", "registers the provider families"),
-            ("cache", "makes it and settles it on a timer"),
+            ("cache", "makes it and sweeps it on a timer"),
             ("access", "makes the first credential"),
             ("broker", "puts the parts together and recovers"),
-            ("http", "serves"),
+            ("listener", "binds the sockets"),
+            ("protocols", "serves"),
             ("telemetry::metrics", "types: the metrics that it hands to the service endpoints"),
         ],
     ),
@@ -94,8 +102,8 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("boot", "serves, and makes the first administrator"),
             ("client", "every other command is a client"),
-            ("http::document", "prints the API's document"),
-            ("http::capability_rows", "shows capabilities in the API's words"),
+            ("protocols::rest::document", "prints the API's document"),
+            ("protocols::rest::capability_rows", "shows capabilities in the API's words"),
             ("config", "reads and checks it"),
             ("telemetry", "begins the log and the metrics"),
             ("store::sealing::RootKey", "dev takes the root key from a variable"),

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::words::{UnknownWord, words};
+use super::string_enum::{UnknownWord, string_enum};
 
-words! {
+string_enum! {
     /// Whatever a permit can allow. The list is closed and final (REST contract, Access): a
     /// word is never renamed and never used for anything else.
     Action {
@@ -27,7 +27,7 @@ words! {
         DeleteKey = "DeleteKey",
         /// Try a connection's rights.
         CheckConnection = "CheckConnection",
-        /// Cut a connection off.
+        /// EmergencyRevocation a connection off.
         Sever = "Sever",
         /// Undo a sever.
         Restore = "Restore",
@@ -76,7 +76,7 @@ words! {
     }
 }
 
-words! {
+string_enum! {
     /// What is recorded although no permit can allow it: acts of the gateway itself.
     Internal {
         /// Requests that failed before anybody was authenticated.

@@ -11,9 +11,9 @@ use tokio::time::MissedTickBehavior;
 use claviger_provider::{PrincipalId, TenantId};
 
 use super::action::Internal;
+use super::fields::{Kind, Number, Source, Text, Timestamp, Window};
 use super::health::{Reason, Unavailable};
 use super::log::Log;
-use super::members::{Kind, Number, Source, Text, Timestamp, Window};
 use super::record::Record;
 use super::recorded::Recorded;
 

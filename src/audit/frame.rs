@@ -12,8 +12,8 @@
 
 use std::io;
 
+use super::fields::{Node, Origin, Position};
 use super::file::LogFile;
-use super::members::{Node, Origin, Position};
 use super::record::Stamped;
 
 /// The greatest entry, in bytes of JSON.

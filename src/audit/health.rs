@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::members::{Cause, Timestamp};
+use super::fields::{Cause, Timestamp};
 
 /// How the log is; `/readyz` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use claviger_provider::{InstallationId, TenantId};
 
+use super::fields::{Node, Origin, Position, Timestamp};
 use super::file::{replace, sync_folder};
-use super::members::{Node, Origin, Position, Timestamp};
 use super::record::Role;
 
 /// The sidecar's name in the log's folder.

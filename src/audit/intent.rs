@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use claviger_provider::TenantId;
 
-use super::change::Cut;
+use super::fields::{Number, Outcome, Position, Receipt};
 use super::health::Unavailable;
 use super::log::Log;
-use super::members::{Number, Outcome, Position, Receipt};
 use super::record::{Placed, Record};
 use super::recorded::Recorded;
+use super::state_change::EmergencyRevocation;
 
 /// A durable intent without its outcome yet.
 ///
@@ -44,8 +44,8 @@ impl Intent {
     }
 
     /// The cut that it announced, if it is one.
-    pub fn cut(&self) -> Option<Cut> {
-        self.outcome.change().and_then(|change| change.cut())
+    pub fn revocation(&self) -> Option<EmergencyRevocation> {
+        self.outcome.change().and_then(|change| change.revocation())
     }
 
     /// Makes the outcome durable. It takes over what the intent said; `complete` adds what

@@ -19,9 +19,9 @@ use parking_lot::Mutex;
 
 use claviger_provider::{ConnectionId, Id, InstallationId, KeyId, TenantId, TokenId};
 
-use super::change::{Cut, ObjectId};
+use super::fields::Timestamp;
 use super::file::{private, replace};
-use super::members::Timestamp;
+use super::state_change::{EmergencyRevocation, ObjectId};
 
 /// How many cuts the file holds.
 pub const SLOTS: usize = 4096;
@@ -52,7 +52,7 @@ pub struct KillEntry {
     /// In which tenant.
     pub tenant: TenantId,
     /// What was cut off.
-    pub cut: Cut,
+    pub revocation: EmergencyRevocation,
     /// When.
     pub time: Timestamp,
 }
@@ -116,7 +116,7 @@ impl KillFile {
     pub fn push(&self, entry: KillEntry) -> Result<(), KillFileError> {
         let mut inner = self.inner.lock();
         let same = |slot: &Slot| match slot {
-            Slot::Taken(taken) => taken.tenant == entry.tenant && taken.cut == entry.cut,
+            Slot::Taken(taken) => taken.tenant == entry.tenant && taken.revocation == entry.revocation,
             Slot::Free | Slot::Damaged => false,
         };
         if inner.slots.iter().any(same) {
@@ -196,11 +196,11 @@ fn header(installation: InstallationId) -> [u8; SLOT] {
 }
 
 fn encode(entry: &KillEntry) -> [u8; SLOT] {
-    let (kind, ObjectId(object)) = match &entry.cut {
-        Cut::Disable(id) => (1, ObjectId::of(id)),
-        Cut::Sever(id) => (2, ObjectId::of(id)),
-        Cut::Revoke(id) => (3, ObjectId::of(id)),
-        Cut::Suspend(id) => (4, ObjectId::of(id)),
+    let (kind, ObjectId(object)) = match &entry.revocation {
+        EmergencyRevocation::Disable(id) => (1, ObjectId::of(id)),
+        EmergencyRevocation::Sever(id) => (2, ObjectId::of(id)),
+        EmergencyRevocation::Revoke(id) => (3, ObjectId::of(id)),
+        EmergencyRevocation::Suspend(id) => (4, ObjectId::of(id)),
     };
     let mut slot = [0; SLOT];
     slot[0] = kind;
@@ -218,15 +218,15 @@ fn decode(slot: &[u8]) -> Slot {
         let slot: [u8; SLOT] = slot.try_into().ok()?;
         let tenant = TenantId::try_from(&slot[8..24]).ok()?;
         let object: [u8; 16] = slot[24..40].try_into().ok()?;
-        let cut = match slot[0] {
-            1 => Cut::Disable(KeyId::from_bytes(object)),
-            2 => Cut::Sever(ConnectionId::from_bytes(object)),
-            3 => Cut::Revoke(TokenId::from_bytes(object)),
-            4 => Cut::Suspend(TenantId::from_bytes(object)),
+        let revocation = match slot[0] {
+            1 => EmergencyRevocation::Disable(KeyId::from_bytes(object)),
+            2 => EmergencyRevocation::Sever(ConnectionId::from_bytes(object)),
+            3 => EmergencyRevocation::Revoke(TokenId::from_bytes(object)),
+            4 => EmergencyRevocation::Suspend(TenantId::from_bytes(object)),
             _ => return None,
         };
         let time = Timestamp::from_micros(i64::from_be_bytes(slot[40..48].try_into().ok()?));
-        let entry = KillEntry { tenant, cut, time };
+        let entry = KillEntry { tenant, revocation, time };
         // Byte for byte what would be written: nothing but a whole slot passes.
         (encode(&entry) == slot).then_some(entry)
     };
@@ -242,12 +242,12 @@ mod tests {
         let tenant = TenantId::random();
         let time = Timestamp::now();
         [
-            Cut::Disable(KeyId::random()),
-            Cut::Sever(ConnectionId::random()),
-            Cut::Revoke(TokenId::random()),
-            Cut::Suspend(tenant),
+            EmergencyRevocation::Disable(KeyId::random()),
+            EmergencyRevocation::Sever(ConnectionId::random()),
+            EmergencyRevocation::Revoke(TokenId::random()),
+            EmergencyRevocation::Suspend(tenant),
         ]
-        .map(|cut| KillEntry { tenant, cut, time })
+        .map(|revocation| KillEntry { tenant, revocation, time })
     }
 
     #[test]

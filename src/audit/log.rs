@@ -10,13 +10,13 @@ use tokio::time::timeout_at;
 use claviger_provider::TenantId;
 
 use super::action::Operation;
-use super::change::{Change, Cut};
+use super::fields::{Kind, Number, Origin, Outcome, Receipt};
 use super::health::{Condition, Health, Reason, Shared, Unavailable};
 use super::intent::Intent;
-use super::members::{Kind, Number, Origin, Outcome, Receipt};
 use super::record::{Record, Stamped};
 use super::recorded::Recorded;
-use super::writer::{Answer, Class, Job, Message, Refusal, Spot, count_refusal};
+use super::state_change::{Change, EmergencyRevocation};
+use super::writer::{Answer, Class, Job, LogPosition, Message, Refusal, count_refusal};
 
 /// How the log uses disk, memory and time.
 #[derive(Debug, Clone)]
@@ -151,7 +151,7 @@ impl Log {
         record.kind = Kind::Intent;
         record.change = Some(change);
         let class = Class {
-            reserve: change.cut().is_some(),
+            reserve: change.revocation().is_some(),
             refusal: Refusal::Harmless,
         };
         let pending = self.enqueue(self.stamp([record.clone()], class)?, class, deadline).await?;
@@ -180,10 +180,10 @@ impl Log {
     /// [`Unavailable`]: answered with `effective_not_recorded`. While
     /// [`Unavailable::follows`] holds the record survives anything but the end of this
     /// process; against that the caller has the [`super::KillFile`].
-    pub async fn record_cut<T>(
+    pub async fn record_revocation<T>(
         &self,
         mut record: Record,
-        cut: Cut,
+        cut: EmergencyRevocation,
         outcome: Outcome,
         value: T,
         deadline: Instant,
@@ -191,7 +191,7 @@ impl Log {
         record.change = Some(cut.into());
         let class = Class {
             reserve: true,
-            refusal: Refusal::Follows,
+            refusal: Refusal::Deferred,
         };
         let stamped = self.stamp([record.with_outcome(outcome)], class)?;
         let receipt = self.append_one(stamped, class, deadline).await?;
@@ -235,7 +235,7 @@ impl Log {
         };
         let class = Class {
             reserve: false,
-            refusal: Refusal::Follows,
+            refusal: Refusal::Deferred,
         };
         self.append(self.stamp(of.iter().map(withheld), class)?, class, deadline).await
     }
@@ -297,7 +297,7 @@ impl Log {
         };
         let (answer, answered) = oneshot::channel();
         match class.refusal {
-            Refusal::Follows => self
+            Refusal::Deferred => self
                 .send_following(stamped, class, Some(answer))
                 .map_err(|error| lost(error.reason))?,
             Refusal::Lost | Refusal::Harmless => {
@@ -324,7 +324,7 @@ impl Log {
         Ok(Pending {
             origin: self.inner.origin.clone(),
             answered,
-            follows: class.refusal == Refusal::Follows,
+            follows: class.refusal == Refusal::Deferred,
         })
     }
 
@@ -396,7 +396,7 @@ impl Pending {
             Ok(Err(reason)) => return Err(Unavailable { reason, follows }),
             Err(_) => return Err(refused(Reason::Closed)),
         };
-        let receipt = |(record, spot): (&Stamped, &Spot)| Receipt {
+        let receipt = |(record, spot): (&Stamped, &LogPosition)| Receipt {
             origin: self.origin.clone(),
             tenant: record.tenant,
             sequence: spot.sequence,
@@ -429,8 +429,8 @@ fn late(follows: bool) -> Unavailable {
 /// The outcome of a cut may use the reserve, as its intent might.
 fn class_of_outcome(record: &Record) -> Class {
     Class {
-        reserve: record.change.is_some_and(|change| change.cut().is_some()),
-        refusal: Refusal::Follows,
+        reserve: record.change.is_some_and(|change| change.revocation().is_some()),
+        refusal: Refusal::Deferred,
     }
 }
 

@@ -10,8 +10,8 @@
 //! ([`Recovered`]). It uses nothing but `providers/core`.
 
 mod action;
-mod change;
 mod counters;
+mod fields;
 mod file;
 mod frame;
 mod health;
@@ -19,29 +19,29 @@ mod index;
 mod intent;
 mod kill_file;
 mod log;
-mod members;
 mod record;
 mod recorded;
 mod recovery;
-mod words;
+mod state_change;
+mod string_enum;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use action::{Action, Internal, Operation};
-pub use change::{Change, Cut, Object, ObjectId, Verb};
 pub use counters::{Counters, MOST_APART};
+pub use fields::{
+    Authn, Cause, ContextHash, Decision, Digest, Ending, Kind, Node, NodeError, Number, Origin, Outcome, Policy, Position, Receipt, Rewrap,
+    RewrapEnd, Shown, Source, Text, Timestamp, Window,
+};
 pub use frame::MAX_JSON;
 pub use health::{Health, Reason, Unavailable};
 pub use intent::{Intent, OpenIntent};
 pub use kill_file::{KillEntry, KillFile, KillFileError, SLOTS};
 pub use log::{Log, Options};
-pub use members::{
-    Authn, Cause, ContextHash, Decision, Digest, Ending, Kind, Node, NodeError, Number, Origin, Outcome, Policy, Position, Receipt, Rewrap,
-    RewrapEnd, Shown, Source, Text, Timestamp, Window,
-};
 pub use record::Record;
 pub use recorded::{CountedRight, Item, Recorded};
 pub use recovery::{ChangeHistory, OpenError, Recovered, StateChange, open};
-pub use words::UnknownWord;
+pub use state_change::{Change, EmergencyRevocation, Object, ObjectId, Verb};
+pub use string_enum::UnknownWord;

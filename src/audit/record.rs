@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 
 use super::action::{Internal, Operation};
-use super::change::Change;
-use super::frame::MAX_JSON;
-use super::members::{
+use super::fields::{
     Authn, Cause, ContextHash, Decision, Digest, Ending, Kind, Node, Number, Origin, Outcome, Policy, Position, Rewrap, Shown, Source,
     Text, Timestamp, Version1, Window,
 };
+use super::frame::MAX_JSON;
+use super::state_change::Change;
 
 /// One record: what happened, and to whom. [`super::Log::entry`] makes one; the public
 /// members are the caller's to fill, the others are set by whoever writes it, so that a

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use super::fields::Receipt;
 use super::health::Unavailable;
 use super::log::Log;
-use super::members::Receipt;
 use super::record::Record;
 
 /// A value whose record is durable. A face builds answers from these (and from

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::counters::Counters;
+use super::fields::{Cause, Kind, Number, Origin, Position, Timestamp, Window};
 use super::file::{DiskFile, LogFile};
 use super::frame::{self, Frames, Step};
 use super::health::Shared;
 use super::index::{self, Found, Index, Known, State};
 use super::intent::OpenIntent;
 use super::log::{Log, Options};
-use super::members::{Cause, Kind, Number, Origin, Position, Timestamp, Window};
 use super::record::{Peek, Placed, Record};
 use super::recorded::CountedRight;
 use super::writer::Writer;

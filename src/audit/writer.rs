@@ -23,12 +23,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use claviger_provider::TenantId;
 
+use super::fields::{Number, Origin, Position, Timestamp, Window};
 use super::file::LogFile;
 use super::frame;
 use super::health::{Condition, Reason, Shared};
 use super::index::{self, Index, State};
 use super::log::Options;
-use super::members::{Number, Origin, Position, Timestamp, Window};
 use super::record::{Record, Role, Stamped};
 
 /// What becomes of a record that the log refuses.
@@ -39,7 +39,7 @@ pub(super) enum Refusal {
     /// Nothing is lost: nothing has happened yet, or the caller keeps it.
     Harmless,
     /// It is kept, and written when the log is able to.
-    Follows,
+    Deferred,
 }
 
 /// How a record is treated when the log is not sound.
@@ -52,7 +52,7 @@ pub(super) struct Class {
 
 /// Number and place of a durable record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spot {
+pub(super) struct LogPosition {
     pub(super) sequence: u64,
     pub(super) position: Position,
 }
@@ -64,14 +64,14 @@ pub(super) type Answer = Result<Written, Reason>;
 /// made them: memory that the writer freed would be contended for with everybody who records.
 pub(super) struct Written {
     pub(super) records: Vec<Stamped>,
-    pub(super) spots: Vec<Spot>,
+    pub(super) spots: Vec<LogPosition>,
 }
 
 /// Records that are written together, all or none.
 pub(super) struct Job {
     pub(super) records: Vec<Stamped>,
     /// Room for their places, made by the caller as the records are.
-    pub(super) spots: Vec<Spot>,
+    pub(super) spots: Vec<LogPosition>,
     pub(super) class: Class,
     pub(super) answer: Option<oneshot::Sender<Answer>>,
     /// Room in the queue, given back when the job is done.
@@ -114,7 +114,7 @@ struct Encoded {
     tenant: TenantId,
     role: Role,
     time: Timestamp,
-    spot: Spot,
+    spot: LogPosition,
 }
 
 pub(super) struct Writer {
@@ -349,7 +349,7 @@ impl Writer {
         }
         let mut spots = self.encoded[before_jobs..].iter().map(|done| done.spot);
         for mut job in jobs.drain(..) {
-            if job.class.refusal == Refusal::Follows {
+            if job.class.refusal == Refusal::Deferred {
                 self.shared.following.fetch_sub(job.records.len(), Ordering::AcqRel);
             }
             job.spots.extend(spots.by_ref().take(job.records.len()));
@@ -366,7 +366,7 @@ impl Writer {
 
     fn encode(&mut self, record: &Stamped) {
         let next = self.ahead.entry(record.tenant).or_insert_with(|| self.state.next(record.tenant));
-        let spot = Spot {
+        let spot = LogPosition {
             sequence: *next,
             position: Position(self.durable + self.buffer.len() as u64),
         };
@@ -437,7 +437,7 @@ impl Writer {
             match job.class.refusal {
                 Refusal::Lost => self.shared.add_gap(job.records.len() as u64, reason),
                 Refusal::Harmless => {}
-                Refusal::Follows => self
+                Refusal::Deferred => self
                     .waiting
                     .extend(job.records.into_iter().map(|record| (record, job.class.reserve))),
             }

@@ -12,8 +12,8 @@ use super::starting::{Face, Starting};
 use super::{BootError, Remaining, StartOptions, close, declared, gateway};
 use crate::broker::{Broker, DeclaredKey};
 use crate::config::Config;
-use crate::http::server::{Drained, Tls};
-use crate::http::{ServiceState, api, service_alone};
+use crate::listener::{Drained, Tls};
+use crate::protocols::rest::{ServiceState, api, service_alone};
 use crate::store::lock::DataDir;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::metrics::Metrics;
@@ -80,9 +80,9 @@ impl Serving {
         let keeper = metrics.clone();
         let service = ServiceState::new(recovered.counted, metrics, Arc::clone(&draining), listeners.certificates.clone());
         let gateway = Arc::new(gateway(config, &broker, &recovered.counters, service));
-        listeners.api.door.lead_to(api(&gateway, listeners.service.is_none()));
+        listeners.api.door.replace_with(api(&gateway, listeners.service.is_none()));
         if let Some(service) = &listeners.service {
-            service.door.lead_to(service_alone(&gateway));
+            service.door.replace_with(service_alone(&gateway));
         }
 
         let (stop, stopped) = watch::channel(false);
@@ -99,7 +99,7 @@ impl Serving {
             tokio::spawn(async move { counters.run(&log, counting).await }),
             tokio::spawn(every(SETTLE, until(stopped.clone()), move || {
                 let broker = Arc::clone(&settling);
-                async move { broker.settle_cache() }
+                async move { broker.sweep_cache() }
             })),
             tokio::spawn(every(PRUNE, until(stopped.clone()), move || {
                 let broker = Arc::clone(&pruning);
@@ -185,7 +185,7 @@ impl Serving {
         tokio::time::sleep(self.drain_delay).await;
         match self.listeners.api.running.drain(self.drain_timeout).await {
             Drained::Complete => tracing::info!("drained"),
-            Drained::Cut(connections) => tracing::warn!(connections, "connections were cut at the end of the drain"),
+            Drained::Aborted(connections) => tracing::warn!(connections, "connections were cut at the end of the drain"),
         }
         self.broker.finish_accepted(self.drain_timeout).await;
         // Last: until here it said how the drain goes on. Who keeps a connection open in order

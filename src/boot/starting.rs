@@ -9,11 +9,11 @@ use std::sync::Arc;
 use claviger_guarded::harden_process;
 
 use super::serving::Listeners;
-use super::{BootError, Folder, Serving, StartOptions, agree, broker, close, declared, open, report_hardening, root_key};
+use super::{BootError, Folder, Serving, StartOptions, broker, close, declared, open, reconcile, report_hardening, root_key};
 use crate::config::Config;
 use crate::config::server::Transport;
-use crate::http::server::{Door, Listener, Running, Tls};
-use crate::http::{Progress, Step, starting};
+use crate::listener::{Listener, Running, SwappableRouter, Tls};
+use crate::protocols::rest::{Progress, Step, starting};
 use crate::store::sealing::RootKey;
 
 /// A gateway that starts. Dropping it ends the start; the folder is left as it was.
@@ -27,7 +27,7 @@ pub struct Starting {
 /// A listener at work and what it leads to.
 pub(super) struct Face {
     pub(super) running: Running,
-    pub(super) door: Door,
+    pub(super) door: SwappableRouter,
 }
 
 impl Starting {
@@ -56,7 +56,7 @@ impl Starting {
                 address,
                 kind: error.kind(),
             })?;
-            let door = Door::to(router);
+            let door = SwappableRouter::to(router);
             let running = listener.serve(door.clone());
             Ok::<_, BootError>(Face { running, door })
         };
@@ -115,8 +115,8 @@ impl Starting {
         progress.begin(Step::Open);
         let opened = open(config, options.accept_rollback, folder, root).await?;
         let (broker, mut remaining) = broker(config, options.dev, options.source, opened).await;
-        progress.begin(Step::Agree);
-        if let Err(error) = agree(&broker, &mut remaining.recovered, options.accept_rollback).await {
+        progress.begin(Step::Reconcile);
+        if let Err(error) = reconcile(&broker, &mut remaining.recovered, options.accept_rollback).await {
             // What an interrupted run left is still to be settled: not to be called clean.
             if remaining.recovered.was_clean {
                 close(broker.log(), &remaining.store).await;

@@ -6,7 +6,7 @@ use claviger_provider::{
     Capabilities, ConnectionId, Factory, Kek, ParsedSettings, ProviderKind, SealedName, Secret, SettingsError, SettingsOrigin, fill_random,
 };
 
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{ConnectionEntry, Factories};
@@ -103,14 +103,14 @@ impl Broker {
     /// used, `unsupported` for a family that this build lacks, `already_exists`.
     pub async fn create_connection(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::CreateConnection>,
         new: NewConnection,
         keep: Keep<'_, Connection>,
     ) -> Result<Guarded<Connection>, Failure> {
-        cx.note(|facts| {
-            facts.policy = Some(permit.policy().clone());
-            facts.provider = Some(new.provider);
+        cx.note(|fields| {
+            fields.policy = Some(permit.policy().clone());
+            fields.provider = Some(new.provider);
         });
         let factory = self.directory().factories().get(new.provider).ok_or_else(|| {
             Failure::new(Code::Unsupported, "This gateway has no such provider.")
@@ -146,7 +146,7 @@ impl Broker {
             created: now,
             updated: now,
         };
-        cx.note(|facts| facts.connection = Some(row.id));
+        cx.note(|fields| fields.connection = Some(row.id));
         let sealed = parsed
             .secrets
             .into_iter()
@@ -168,7 +168,7 @@ impl Broker {
     /// `invalid_request` with every secret that cannot be used, `precondition_failed`.
     pub async fn update_connection(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::UpdateConnection>,
         connection: &Arc<ConnectionEntry>,
         expected: Option<u64>,
@@ -192,7 +192,7 @@ impl Broker {
     /// Announces, commits and puts in force what was judged before.
     pub(super) async fn put_connection(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         connection: &Arc<ConnectionEntry>,
         expected: Option<u64>,
         labels: Option<Labels>,
@@ -251,7 +251,7 @@ impl Broker {
     /// `in_use`.
     pub async fn delete_connection(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::DeleteConnection>,
         connection: &Arc<ConnectionEntry>,
     ) -> Result<Guarded<()>, Failure> {
@@ -273,7 +273,7 @@ impl Broker {
     /// Only a fault of ours: what the provider says is the report.
     pub async fn check_connection(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::CheckConnection>,
         connection: &Arc<ConnectionEntry>,
     ) -> Result<Guarded<CheckReport>, Failure> {
@@ -315,7 +315,12 @@ impl Broker {
     }
 
     /// What a connection's provider can do.
-    pub fn capabilities(&self, cx: &Cx, permit: &Permit<op::ReadConnection>, connection: &ConnectionEntry) -> Guarded<Capabilities> {
+    pub fn capabilities(
+        &self,
+        cx: &RequestContext,
+        permit: &Permit<op::ReadConnection>,
+        connection: &ConnectionEntry,
+    ) -> Guarded<Capabilities> {
         self.note_connection(cx, connection);
         cx.permitted(permit);
         Guarded::free(connection.pipeline().capabilities().clone())

@@ -3,7 +3,7 @@
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, ProviderKind};
 
 use super::connections::MANAGED_BY;
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::ConnectionEntry;
@@ -37,17 +37,17 @@ impl Broker {
     /// declares impossible, and what the provider says.
     pub async fn create_key(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::CreateKey>,
         connection: &ConnectionEntry,
         new: NewKey,
         keep: Keep<'_, Key>,
     ) -> Result<Guarded<Key>, Failure> {
         let view = connection.view();
-        cx.note(|facts| {
-            facts.policy = Some(permit.policy().clone());
-            facts.connection = Some(view.id);
-            facts.provider = Some(view.provider);
+        cx.note(|fields| {
+            fields.policy = Some(permit.policy().clone());
+            fields.connection = Some(view.id);
+            fields.provider = Some(view.provider);
         });
         if view.severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
@@ -73,7 +73,7 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
         let id = self.id_of(cx, view.provider, &new).await?;
-        cx.note(|facts| facts.key = Some(id));
+        cx.note(|fields| fields.key = Some(id));
 
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
         let change = self.announce(cx, audit::Change::new(verb, Object::Key, &id).at_provider()).await?;
@@ -117,7 +117,7 @@ impl Broker {
             created: now,
             updated: now,
         };
-        cx.note(|facts| facts.key_version = Some(primary));
+        cx.note(|fields| fields.key_version = Some(primary));
         let change = change.keeping(keep(&key)?);
         let row = self.store.create_key(&key, &versions, &change).await?;
         self.directory().readopted(id);
@@ -126,7 +126,7 @@ impl Broker {
 
     /// The id that the key gets: an adopted provider key that this tenant detached comes back
     /// under its own, so that its blobs open again.
-    async fn id_of(&self, cx: &Cx, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
+    async fn id_of(&self, cx: &RequestContext, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
         let holder = match &new.adopt {
             Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
             None => None,
@@ -146,7 +146,13 @@ impl Broker {
 
     /// An alias or a short name may lead to a key that this tenant detached: it comes back
     /// under its old id, which is found by the provider's own name of the key alone.
-    async fn not_detached_under_another_id(&self, cx: &Cx, provider: ProviderKind, provider_key: &str, id: KeyId) -> Result<(), Failure> {
+    async fn not_detached_under_another_id(
+        &self,
+        cx: &RequestContext,
+        provider: ProviderKind,
+        provider_key: &str,
+        id: KeyId,
+    ) -> Result<(), Failure> {
         match self.store.provider_key_holder(cx.tenant(), provider, provider_key).await? {
             Some((held, true)) if held != id => Err(Failure::new(
                 Code::ProviderKeyTaken,
@@ -161,7 +167,7 @@ impl Broker {
     }
 
     /// The versions that a key of this id has, or had before it was detached; none without one.
-    async fn versions_of(&self, cx: &Cx, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
+    async fn versions_of(&self, cx: &RequestContext, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
         match self.store.key_versions(cx.tenant(), id).await {
             Ok(versions) => Ok(versions),
             Err(StoreError::NotFound) => Ok(Vec::new()),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use claviger_provider::{Factory, KeyId, KeySpec, ProviderKind, Secret, SettingsOrigin, TenantId};
 
 use super::connections::{MANAGED_BY, parse};
-use super::{Broker, Code, Cx, Failure, Guarded, NewConnection, NewKey, NewTenant, RequestInfo};
+use super::{Broker, Code, Failure, Guarded, NewConnection, NewKey, NewTenant, RequestContext, RequestInfo};
 use crate::access::{Action, Caller, Operation, Permit, Target, decide, op};
 use crate::audit;
 use crate::keys::{ConnectionEntry, Factories};
@@ -86,7 +86,7 @@ fn unkept<T>(_: &T) -> Result<Option<IdempotencyRecord>, Failure> {
     Ok(None)
 }
 
-fn permit<O: Operation>(cx: &Cx, target: Target) -> Result<Permit<O>, Failure> {
+fn permit<O: Operation>(cx: &RequestContext, target: Target) -> Result<Permit<O>, Failure> {
     decide::<O>(cx.caller(), target).map_err(Into::into)
 }
 
@@ -201,7 +201,7 @@ impl Broker {
 
     async fn take_secrets(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         connection: &Arc<ConnectionEntry>,
         secrets: Vec<(claviger_provider::SealedName, Secret)>,
     ) -> Result<Guarded<Connection>, Failure> {
@@ -270,7 +270,7 @@ impl Broker {
     }
 
     /// Records what became of it.
-    async fn carried_out<T: Send>(&self, cx: &Cx, result: Result<Guarded<T>, Failure>) -> Result<(), Failure> {
+    async fn carried_out<T: Send>(&self, cx: &RequestContext, result: Result<Guarded<T>, Failure>) -> Result<(), Failure> {
         let render = |result: Result<T, &Failure>, _: Option<&audit::Receipt>| result.map(drop).map_err(Failure::clone);
         match self.conclude(cx, result, &render).await {
             Ok(recorded) => recorded.into_value(),
@@ -280,7 +280,7 @@ impl Broker {
 }
 
 /// One declared thing under way.
-fn carrying_out(tenant: TenantId, action: Action) -> Cx {
+fn carrying_out(tenant: TenantId, action: Action) -> RequestContext {
     let now = Instant::now();
     let mut id = [0; 16];
     claviger_provider::fill_random(&mut id);
@@ -291,5 +291,5 @@ fn carrying_out(tenant: TenantId, action: Action) -> Cx {
         started: now,
         deadline: now + PATIENCE,
     };
-    Cx::new(Arc::new(Caller::configuration(tenant)), action, Arc::new(info))
+    RequestContext::new(Arc::new(Caller::configuration(tenant)), action, Arc::new(info))
 }

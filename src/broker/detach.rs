@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connections::not_declared;
-use super::{Broker, Cx, Failure, Guarded};
+use super::{Broker, Failure, Guarded, RequestContext};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::KeyEntry;
@@ -13,7 +13,7 @@ impl Broker {
     ///
     /// # Errors
     /// `not_found` when it was detached meanwhile.
-    pub async fn detach(&self, cx: &Cx, permit: Permit<op::DeleteKey>, key: &Arc<KeyEntry>) -> Result<Guarded<()>, Failure> {
+    pub async fn detach(&self, cx: &RequestContext, permit: Permit<op::DeleteKey>, key: &Arc<KeyEntry>) -> Result<Guarded<()>, Failure> {
         self.note_key(cx, key);
         cx.permitted(&permit);
         not_declared(key.view()?.key.managed_by.as_ref())?;

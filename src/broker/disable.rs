@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::MutexGuard;
 
-use super::enclose::severed;
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::wrapping::severed;
+use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
 use crate::access::{Permit, op};
-use crate::audit::{self, Cut, Object, Verb};
+use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
 
@@ -19,7 +19,7 @@ impl Broker {
     /// `not_found` when it was detached meanwhile.
     pub async fn disable(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: &Permit<op::Disable>,
         key: &Arc<KeyEntry>,
         keep: Keep<'_, Key>,
@@ -29,15 +29,15 @@ impl Broker {
         let _one_at_a_time = key.change().lock().await;
         let before = key.view()?.key;
         let after = switched(&before, true, self.now());
-        let cut = Cut::Disable(key.id());
-        let change = self.announce_cut(cx, cut).await.keeping(keep(&after)?);
+        let revocation = EmergencyRevocation::Disable(key.id());
+        let change = self.announce_revocation(cx, revocation).await.keeping(keep(&after)?);
         let committed = self
             .store
             .set_key_disabled(key.tenant(), key.id(), true, after.updated, &change)
             .await;
         // A store that cannot take it leaves the row as memory must have it all the same.
-        let row = self.cut_committed(cx, cut, committed).await?.unwrap_or(after);
-        key.cuts().count();
+        let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after);
+        key.revocations().count();
         key.put(row.clone(), None);
         self.cache().drop_key(key.id());
         Ok(Guarded::free(row))
@@ -50,7 +50,7 @@ impl Broker {
     /// `unsupported`, and what the provider says.
     pub async fn disable_at_provider(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::Disable>,
         key: &Arc<KeyEntry>,
         keep: Keep<'_, Key>,
@@ -69,7 +69,7 @@ impl Broker {
 
     /// Switches a key at its provider, all provider keys that its versions stand on, and gives
     /// back its row. A failure ends it there: repeating it changes nothing at those before.
-    pub(super) async fn switch_at_provider(&self, cx: &Cx, key: &KeyEntry, enabled: bool) -> Result<Key, Failure> {
+    pub(super) async fn switch_at_provider(&self, cx: &RequestContext, key: &KeyEntry, enabled: bool) -> Result<Key, Failure> {
         let view = key.view()?;
         let pipeline = key.connection().pipeline();
         if !pipeline.capabilities().set_state {
@@ -84,19 +84,19 @@ impl Broker {
         Ok(Key::clone(&view.key))
     }
 
-    pub(super) fn note_key(&self, cx: &Cx, key: &KeyEntry) {
+    pub(super) fn note_key(&self, cx: &RequestContext, key: &KeyEntry) {
         let connection = key.connection().view();
-        cx.note(|facts| {
-            facts.key = Some(key.id());
-            facts.connection = Some(connection.id);
-            facts.provider = Some(connection.provider);
+        cx.note(|fields| {
+            fields.key = Some(key.id());
+            fields.connection = Some(connection.id);
+            fields.provider = Some(connection.provider);
         });
     }
 }
 
 /// Waits for the turn to change a key at its provider, no longer than the request may take.
 /// The key's own lock is not held meanwhile, so that no provider can hold up a disable.
-pub(super) async fn turn_at_provider<'k>(cx: &Cx, key: &'k KeyEntry) -> Result<MutexGuard<'k, ()>, Failure> {
+pub(super) async fn turn_at_provider<'k>(cx: &RequestContext, key: &'k KeyEntry) -> Result<MutexGuard<'k, ()>, Failure> {
     tokio::time::timeout_at(cx.info().deadline.into(), key.at_provider().lock())
         .await
         .map_err(|_| Failure::deadline())

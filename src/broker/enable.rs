@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::disable::{not_severed, switched, turn_at_provider};
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
 use crate::access::{Permit, op};
-use crate::audit::{self, Cut, Object, Verb};
+use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
 
@@ -17,7 +17,7 @@ impl Broker {
     /// `unsupported`, and what the provider says.
     pub async fn enable(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::Enable>,
         key: &Arc<KeyEntry>,
         at_provider: bool,
@@ -25,7 +25,7 @@ impl Broker {
     ) -> Result<Guarded<Key>, Failure> {
         self.note_key(cx, key);
         cx.permitted(&permit);
-        let cuts = key.cuts().seen();
+        let revocations = key.revocations().seen();
         let change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
         let (_turn, change) = if at_provider {
             let turn = turn_at_provider(cx, key).await?;
@@ -38,11 +38,11 @@ impl Broker {
         };
         let _one_at_a_time = key.change().lock().await;
         // What was disabled after this request began stays so.
-        if key.cuts().seen() != cuts {
+        if key.revocations().seen() != revocations {
             return Err(Failure::new(Code::KeyDisabled, "The key was disabled while it was being enabled."));
         }
         let before = key.view()?.key;
-        self.lift_from_kill_file(Cut::Disable(key.id())).await?;
+        self.lift_from_kill_file(EmergencyRevocation::Disable(key.id())).await?;
         let after = switched(&before, false, self.now());
         let change = change.keeping(keep(&after)?);
         let row = self

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use dashmap::DashSet;
 
-use super::{Broker, Code, Cx, Failure};
+use super::{Broker, Code, Failure, RequestContext};
 use crate::store::model::{IdempotencyKey, IdempotencyRecord};
 
 /// The idempotency keys whose first request is under way.
@@ -13,7 +13,7 @@ use crate::store::model::{IdempotencyKey, IdempotencyRecord};
 pub struct InFlight(DashSet<IdempotencyKey>);
 
 /// Either the answer of the earlier request, or leave to make one.
-pub enum Kept {
+pub enum Replay {
     /// The request carries no key.
     NoKey,
     /// The first request with this key.
@@ -56,8 +56,8 @@ impl Broker {
     /// # Errors
     /// `in_progress` while the first request is under way, `idempotency_mismatch` when its
     /// body was another one.
-    pub async fn idempotency(&self, cx: &Cx, route: &str, key: Option<&str>, body: &[u8]) -> Result<Kept, Failure> {
-        let Some(key) = key else { return Ok(Kept::NoKey) };
+    pub async fn idempotency(&self, cx: &RequestContext, route: &str, key: Option<&str>, body: &[u8]) -> Result<Replay, Failure> {
+        let Some(key) = key else { return Ok(Replay::NoKey) };
         let key = IdempotencyKey {
             tenant: cx.tenant(),
             principal: cx.caller().principal(),
@@ -79,8 +79,8 @@ impl Broker {
             now: self.now(),
         };
         match self.store.idempotent(&first.key).await? {
-            None => Ok(Kept::First(first)),
-            Some(kept) if kept.body_hmac == first.body_hmac => Ok(Kept::Answered(kept)),
+            None => Ok(Replay::First(first)),
+            Some(kept) if kept.body_hmac == first.body_hmac => Ok(Replay::Answered(kept)),
             Some(_) => Err(Failure::new(
                 Code::IdempotencyMismatch,
                 "This idempotency key was used for a request with another body.",

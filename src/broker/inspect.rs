@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use claviger_provider::{BoundContext, ContextBinding, KeySpec, ProviderKind};
 
-use super::{Broker, Cx, Failure, Guarded};
+use super::{Broker, Failure, Guarded, RequestContext};
 use crate::access::{Permit, op};
 use crate::audit::Digest;
 use crate::envelope::{Context, Envelope, SealStatus, Suite};
@@ -59,7 +59,7 @@ impl Broker {
     /// `ciphertext_rejected` when its seal is forged.
     pub async fn inspect(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: &Permit<op::Inspect>,
         key: &Arc<KeyEntry>,
         envelope: &Envelope,
@@ -68,11 +68,11 @@ impl Broker {
         self.note_key(cx, key);
         let secrets = self.directory().secrets(key.tenant()).await?;
         let bound = context.bind(envelope.header());
-        cx.note(|facts| {
-            facts.policy = Some(permit.policy().clone());
-            facts.dek_id = Some(envelope.header().dek_id());
-            facts.context_hash = Some(secrets.hash_context(bound.bytes()));
-            facts.wrapped_sha256 = Some(Digest(envelope.fingerprint()));
+        cx.note(|fields| {
+            fields.policy = Some(permit.policy().clone());
+            fields.dek_id = Some(envelope.header().dek_id());
+            fields.context_hash = Some(secrets.hash_context(bound.bytes()));
+            fields.wrapped_sha256 = Some(Digest(envelope.fingerprint()));
         });
         let sealed = match envelope.seal_status(secrets.seal_keys()) {
             SealStatus::Sealed(_) => true,

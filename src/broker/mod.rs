@@ -6,32 +6,32 @@
 //! key and connection last. The faces call this module; it calls none of them.
 
 mod apply;
-mod change;
 mod conclude;
 mod connections;
+mod context;
 mod create_key;
 mod data_key;
 mod declare;
 mod detach;
 mod disable;
 mod enable;
-mod enclose;
-mod facts;
 mod failure;
 mod idempotency;
 mod inspect;
+mod opening;
 mod principals;
 mod read;
 mod recover;
 mod rewrap;
 mod rotate;
 mod sever;
-mod source;
 mod tenants;
 mod tokens;
 mod unwrap;
 mod update_key;
 mod wrap;
+mod wrapping;
+mod write_ahead;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,19 +43,18 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::access::Authenticator;
 use crate::audit::{KillFile, Log};
 use crate::cache::{DekCache, Rules};
-use crate::keys::{Directory, Watch};
+use crate::keys::{Directory, EpochGuard};
 use crate::store::Store;
 
 pub use apply::{Declaration, Declarations, DeclaredKind, Step, Steps};
-pub use change::Keep;
 pub use conclude::Unrecorded;
 pub use connections::{CheckReport, ConnectionChange, NewConnection};
+pub use context::{AuditFields, RequestContext, RequestInfo};
 pub use create_key::NewKey;
 pub use data_key::DataKey;
 pub use declare::{DeclaredConnection, DeclaredKey, DeclaredTenant, Found, How};
-pub use facts::{Cx, Facts, RequestInfo};
 pub use failure::{Code, Failure, Place};
-pub use idempotency::{InFlight, Kept};
+pub use idempotency::{InFlight, Replay};
 pub use inspect::{Inspected, InspectedRecipient};
 pub use principals::NewPrincipal;
 pub use read::{KeyQuery, Listed, NamedKey};
@@ -65,6 +64,7 @@ pub use tenants::NewTenant;
 pub use tokens::{IssuedToken, TokenRequest};
 pub use unwrap::Unwrapped;
 pub use wrap::Wrapped;
+pub use write_ahead::Keep;
 
 /// Everything that a use case needs.
 pub struct Broker {
@@ -92,7 +92,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The record.
     pub log: Log,
-    /// Where cuts stand when the disk is full.
+    /// Where revocations stand when the disk is full.
     pub kill_file: KillFile,
     /// The keys.
     pub directory: Directory,
@@ -141,8 +141,8 @@ impl Broker {
     }
 
     /// Lets the cache do what it has put off; to be called a few times a second.
-    pub fn settle_cache(&self) {
-        self.cache.settle();
+    pub fn sweep_cache(&self) {
+        self.cache.sweep();
     }
 
     /// Waits until the operations that were accepted have ended, their callers gone or not;
@@ -182,27 +182,27 @@ impl Broker {
 /// moved on since its making began.
 pub struct Guarded<T> {
     value: T,
-    watches: Vec<Watch>,
+    epoch_guards: Vec<EpochGuard>,
 }
 
 impl<T> Guarded<T> {
-    /// With these watches.
-    pub const fn new(value: T, watches: Vec<Watch>) -> Self {
-        Self { value, watches }
+    /// With these epoch_guards.
+    pub const fn new(value: T, epoch_guards: Vec<EpochGuard>) -> Self {
+        Self { value, epoch_guards }
     }
 
     /// That depends on no key or connection.
     pub const fn free(value: T) -> Self {
         Self {
             value,
-            watches: Vec::new(),
+            epoch_guards: Vec::new(),
         }
     }
 
-    /// Adds a watch.
+    /// Adds a epoch_guard.
     #[must_use]
-    pub fn and_watch(mut self, watch: Watch) -> Self {
-        self.watches.push(watch);
+    pub fn and_guard(mut self, epoch_guard: EpochGuard) -> Self {
+        self.epoch_guards.push(epoch_guard);
         self
     }
 
@@ -213,7 +213,7 @@ impl<T> Guarded<T> {
     pub fn try_map<U>(self, form: impl FnOnce(T) -> Result<U, Failure>) -> Result<Guarded<U>, Failure> {
         Ok(Guarded {
             value: form(self.value)?,
-            watches: self.watches,
+            epoch_guards: self.epoch_guards,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use claviger_provider::PrincipalId;
 
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::store::StoreError;
@@ -24,7 +24,7 @@ impl Broker {
     /// `already_exists`.
     pub async fn create_principal(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::ManagePrincipals>,
         new: NewPrincipal,
         keep: Keep<'_, Principal>,
@@ -55,7 +55,7 @@ impl Broker {
     /// `not_found`; `in_use` for the caller itself, who would lock itself out half-way.
     pub async fn delete_principal(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::ManagePrincipals>,
         principal: &Principal,
     ) -> Result<Guarded<()>, Failure> {

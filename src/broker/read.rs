@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_provider::{KeyId, TenantId, TokenId};
 
-use super::{Broker, Cx, Failure, Guarded};
+use super::{Broker, Failure, Guarded, RequestContext};
 use crate::access::{AccessError, Permit, op};
 use crate::keys::{ConnectionEntry, KeyEntry, KeyView};
 use crate::store::model::{Connection, Key, KeyFilter, KeyVersion, Page, Principal, Tenant, Token};
@@ -54,7 +54,7 @@ impl Broker {
     /// When the store fails.
     pub async fn list_keys(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: &Permit<op::ReadKey>,
         query: KeyQuery,
         page: &Page,
@@ -92,7 +92,7 @@ impl Broker {
     ///
     /// # Errors
     /// `not_found` when it was detached meanwhile.
-    pub fn read_key(&self, cx: &Cx, permit: &Permit<op::ReadKey>, key: &KeyEntry) -> Result<Guarded<KeyView>, Failure> {
+    pub fn read_key(&self, cx: &RequestContext, permit: &Permit<op::ReadKey>, key: &KeyEntry) -> Result<Guarded<KeyView>, Failure> {
         self.note_key(cx, key);
         cx.permitted(permit);
         Ok(Guarded::free(key.view()?))
@@ -104,7 +104,7 @@ impl Broker {
     /// `not_found` when it was detached meanwhile.
     pub fn list_versions(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: &Permit<op::ReadKey>,
         key: &KeyEntry,
         after: u32,
@@ -126,7 +126,7 @@ impl Broker {
     /// When the store fails.
     pub async fn list_connections(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: &Permit<op::ReadConnection>,
         page: &Page,
     ) -> Result<Guarded<Listed<Connection>>, Failure> {
@@ -136,7 +136,12 @@ impl Broker {
     }
 
     /// A connection as it is now.
-    pub fn read_connection(&self, cx: &Cx, permit: &Permit<op::ReadConnection>, connection: &ConnectionEntry) -> Guarded<Arc<Connection>> {
+    pub fn read_connection(
+        &self,
+        cx: &RequestContext,
+        permit: &Permit<op::ReadConnection>,
+        connection: &ConnectionEntry,
+    ) -> Guarded<Arc<Connection>> {
         self.note_connection(cx, connection);
         cx.permitted(permit);
         Guarded::free(connection.view())
@@ -146,7 +151,12 @@ impl Broker {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn list_tenants(&self, cx: &Cx, permit: &Permit<op::ManageTenants>, page: &Page) -> Result<Guarded<Listed<Tenant>>, Failure> {
+    pub async fn list_tenants(
+        &self,
+        cx: &RequestContext,
+        permit: &Permit<op::ManageTenants>,
+        page: &Page,
+    ) -> Result<Guarded<Listed<Tenant>>, Failure> {
         cx.permitted(permit);
         let rows = self.store.tenants(page).await?;
         Ok(Guarded::free(Listed::new(rows, page, |row| row.name.clone())))
@@ -156,7 +166,12 @@ impl Broker {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn read_tenant(&self, cx: &Cx, permit: &Permit<op::ManageTenants>, name: &str) -> Result<Guarded<Tenant>, Failure> {
+    pub async fn read_tenant(
+        &self,
+        cx: &RequestContext,
+        permit: &Permit<op::ManageTenants>,
+        name: &str,
+    ) -> Result<Guarded<Tenant>, Failure> {
         cx.permitted(permit);
         Ok(Guarded::free(self.store.tenant_by_name(name).await?))
     }
@@ -167,7 +182,7 @@ impl Broker {
     /// When the store fails.
     pub async fn list_principals(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: &Permit<op::ManagePrincipals>,
         page: &Page,
     ) -> Result<Guarded<Listed<Principal>>, Failure> {
@@ -190,7 +205,7 @@ impl Broker {
     /// When the store fails.
     pub async fn list_tokens(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: &Permit<op::ManageTokens>,
         principal: &Principal,
         page: &Page,
@@ -218,7 +233,7 @@ impl Broker {
     ///
     /// # Errors
     /// `permission_denied`, `not_found`.
-    pub async fn reached_key(&self, cx: &Cx, name: &str) -> Result<KeyId, Failure> {
+    pub async fn reached_key(&self, cx: &RequestContext, name: &str) -> Result<KeyId, Failure> {
         let entry = self.directory().key_by_name(cx.tenant(), name).await?;
         let reach = cx.caller().grants().keys();
         match entry {

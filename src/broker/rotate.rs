@@ -8,8 +8,8 @@ use futures::StreamExt;
 
 use super::create_key::number_versions;
 use super::disable::turn_at_provider;
-use super::enclose::ready;
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::wrapping::ready;
+use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::KeyEntry;
@@ -34,7 +34,7 @@ impl Broker {
     /// way, and what the provider says.
     pub async fn rotate(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::Rotate>,
         key: &Arc<KeyEntry>,
         keep: Keep<'_, Key>,
@@ -79,7 +79,7 @@ impl Broker {
         let row = if under_way {
             self.store.set_key_rotating(tenant, id, Some(now), now, &change).await?
         } else {
-            cx.note(|facts| facts.key_version = Some(primary));
+            cx.note(|fields| fields.key_version = Some(primary));
             self.store.add_key_versions(tenant, id, &new, primary, now, &change).await?
         };
         let versions = view.versions.iter().cloned().chain(new).collect();

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
 use crate::access::{Permit, op};
-use crate::audit::{self, Cut, Object, Verb};
+use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::ConnectionEntry;
 use crate::store::model::Connection;
 
@@ -16,7 +16,7 @@ impl Broker {
     /// `not_found` when it was deleted meanwhile.
     pub async fn sever(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::Sever>,
         connection: &Arc<ConnectionEntry>,
         keep: Keep<'_, Connection>,
@@ -25,14 +25,14 @@ impl Broker {
         cx.permitted(&permit);
         let _one_at_a_time = connection.change().lock().await;
         let after = switched(&connection.view(), true, self.now());
-        let cut = Cut::Sever(connection.id());
-        let change = self.announce_cut(cx, cut).await.keeping(keep(&after)?);
+        let revocation = EmergencyRevocation::Sever(connection.id());
+        let change = self.announce_revocation(cx, revocation).await.keeping(keep(&after)?);
         let committed = self
             .store
             .set_connection_severed(connection.tenant(), connection.id(), true, after.updated, &change)
             .await;
-        let row = self.cut_committed(cx, cut, committed).await?.unwrap_or(after);
-        connection.cuts().count();
+        let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after);
+        connection.revocations().count();
         connection.put(row.clone());
         self.cache().drop_connection(connection.id());
         Ok(Guarded::free(row))
@@ -44,26 +44,26 @@ impl Broker {
     /// `not_found` when it was deleted meanwhile.
     pub async fn restore(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::Restore>,
         connection: &Arc<ConnectionEntry>,
         keep: Keep<'_, Connection>,
     ) -> Result<Guarded<Connection>, Failure> {
         self.note_connection(cx, connection);
         cx.permitted(&permit);
-        let cuts = connection.cuts().seen();
+        let revocations = connection.revocations().seen();
         let change = self
             .announce(cx, audit::Change::new(Verb::Restore, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         // What was severed after this request began stays so.
-        if connection.cuts().seen() != cuts {
+        if connection.revocations().seen() != revocations {
             return Err(Failure::new(
                 Code::ConnectionSevered,
                 "The connection was severed while it was being restored.",
             ));
         }
-        self.lift_from_kill_file(Cut::Sever(connection.id())).await?;
+        self.lift_from_kill_file(EmergencyRevocation::Sever(connection.id())).await?;
         let after = switched(&connection.view(), false, self.now());
         let change = change.keeping(keep(&after)?);
         let row = self
@@ -74,11 +74,11 @@ impl Broker {
         Ok(Guarded::free(row))
     }
 
-    pub(super) fn note_connection(&self, cx: &Cx, connection: &ConnectionEntry) {
+    pub(super) fn note_connection(&self, cx: &RequestContext, connection: &ConnectionEntry) {
         let view = connection.view();
-        cx.note(|facts| {
-            facts.connection = Some(view.id);
-            facts.provider = Some(view.provider);
+        cx.note(|fields| {
+            fields.connection = Some(view.id);
+            fields.provider = Some(view.provider);
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use claviger_provider::TenantId;
 
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::TenantSecrets;
@@ -25,7 +25,7 @@ impl Broker {
     /// `already_exists` for a name or an id that is taken.
     pub async fn create_tenant(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::ManageTenants>,
         new: NewTenant,
         keep: Keep<'_, Tenant>,

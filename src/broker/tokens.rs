@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use claviger_provider::{Secret, TokenId};
 
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
+use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
 use crate::access::{Grants, NewToken, Permit, op};
-use crate::audit::{self, Cut, Object, Verb};
+use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::store::model::{Principal, Token};
 
 /// The longest life of a token.
@@ -42,7 +42,7 @@ impl Broker {
     /// `permission_denied` when the grants go beyond the caller's own.
     pub async fn issue_token(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::ManageTokens>,
         principal: &Principal,
         request: TokenRequest,
@@ -83,12 +83,12 @@ impl Broker {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn revoke_token(&self, cx: &Cx, permit: Permit<op::ManageTokens>, token: &Token) -> Result<Guarded<()>, Failure> {
+    pub async fn revoke_token(&self, cx: &RequestContext, permit: Permit<op::ManageTokens>, token: &Token) -> Result<Guarded<()>, Failure> {
         cx.permitted(&permit);
-        let cut = Cut::Revoke(token.id);
-        let change = self.announce_cut(cx, cut).await;
+        let revocation = EmergencyRevocation::Revoke(token.id);
+        let change = self.announce_revocation(cx, revocation).await;
         let committed = self.store.revoke_token(token.tenant, token.id, self.now(), &change).await;
-        if self.cut_committed(cx, cut, committed).await?.is_none() {
+        if self.revocation_committed(cx, revocation, committed).await?.is_none() {
             // The row does not say so yet: memory must, until the kill file is folded in.
             self.authenticator().refuse(&token.public_id);
         }

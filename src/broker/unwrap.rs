@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use claviger_provider::Secret;
 
-use super::enclose::ready;
-use super::source::UnsealedLeave;
-use super::{Broker, Cx, Failure, Guarded, source};
+use super::opening::UnsealedLeave;
+use super::wrapping::ready;
+use super::{Broker, Failure, Guarded, RequestContext, opening};
 use crate::access::{Permit, op};
 use crate::cache::{CacheKey, Found, Load, Rules};
 use crate::envelope::{Context, Envelope};
@@ -33,7 +33,7 @@ impl Broker {
     /// `permission_denied` when it is unsealed and there is no leave for that.
     pub async fn unwrap(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::Unwrap>,
         unsealed: UnsealedLeave<'_>,
         key: &Arc<KeyEntry>,
@@ -45,16 +45,16 @@ impl Broker {
         let accepted = self.accept(cx, &ready, envelope, context, unsealed).await?;
 
         let load = Load {
-            key: CacheKey::new(&ready.watch, envelope, &accepted.bound),
+            key: CacheKey::new(&ready.epoch_guard, envelope, &accepted.bound),
             rules: Rules::of(&ready.view.key, self.cache_defaults()),
-            watch: &ready.watch,
+            epoch_guard: &ready.epoch_guard,
             request_id: &cx.info().request_id,
             deadline: cx.info().deadline,
         };
         let found = self
             .cache()
             .get_or_load(load, async || {
-                let opened = source::open(cx, &ready.view, &ready.pipeline, envelope, &accepted.bound).await;
+                let opened = opening::open(cx, &ready.view, &ready.pipeline, envelope, &accepted.bound).await;
                 let (opened, version) = opened.map_err(|mut failure| {
                     // Without a seal nobody vouches for the blob, so nothing of it is remembered.
                     failure.rejected_by_provider &= accepted.attested.is_some();
@@ -69,10 +69,10 @@ impl Broker {
             cached,
             coalesced_with,
         } = found;
-        cx.note(|facts| {
-            facts.key_version = Some(version);
-            facts.cached = Some(cached);
-            facts.coalesced_with = coalesced_with;
+        cx.note(|fields| {
+            fields.key_version = Some(version);
+            fields.cached = Some(cached);
+            fields.coalesced_with = coalesced_with;
         });
         let answer = Unwrapped {
             plaintext,
@@ -80,6 +80,6 @@ impl Broker {
             version,
             cached,
         };
-        Ok(Guarded::new(answer, vec![ready.watch]))
+        Ok(Guarded::new(answer, vec![ready.epoch_guard]))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connections::not_declared;
-use super::{Broker, Cx, Failure, Guarded};
+use super::{Broker, Failure, Guarded, RequestContext};
 use crate::access::{Permit, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::KeyEntry;
@@ -16,7 +16,7 @@ impl Broker {
     /// `precondition_failed`, `already_exists` for a name that is taken.
     pub async fn update_key(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::UpdateKey>,
         key: &Arc<KeyEntry>,
         expected: Option<u64>,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use claviger_provider::Secret;
 
-use super::enclose::ready;
-use super::{Broker, Code, Cx, Failure, Guarded};
+use super::wrapping::ready;
+use super::{Broker, Code, Failure, Guarded, RequestContext};
 use crate::access::{Permit, op};
 use crate::envelope::{Context, Draft};
 use crate::keys::KeyEntry;
@@ -31,7 +31,7 @@ impl Broker {
     /// See [`Code`]; `invalid_request` when there are none or too many bytes.
     pub async fn wrap(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         permit: Permit<op::Wrap>,
         key: &Arc<KeyEntry>,
         plaintext: &Secret,
@@ -44,12 +44,12 @@ impl Broker {
         let ready = ready(cx, key)?;
         let draft = Draft::sealed(ready.origin(None, self.now()), plaintext, context)
             .map_err(|_| Failure::new(Code::InvalidRequest, "The plaintext is empty or too long."))?;
-        let enclosed = ready.wrap(cx, self, &draft).await?;
+        let wrapped_key = ready.wrap(cx, self, &draft).await?;
         let answer = Wrapped {
-            wrapped: enclosed.envelope.as_text().to_owned(),
+            wrapped: wrapped_key.envelope.as_text().to_owned(),
             key: ready.view.key.name.clone(),
-            version: enclosed.version,
+            version: wrapped_key.version,
         };
-        Ok(Guarded::new(answer, vec![ready.watch]))
+        Ok(Guarded::new(answer, vec![ready.epoch_guard]))
     }
 }

@@ -174,7 +174,7 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
 fn openapi(terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     terminal
         .out
-        .write_all(crate::http::document().as_bytes())
+        .write_all(crate::protocols::rest::document().as_bytes())
         .map_err(|error| cannot_write(&error))
 }
 

@@ -6,7 +6,7 @@ use super::Terminal;
 use super::print::Column;
 use crate::boot::capabilities;
 use crate::client::Failure;
-use crate::http::capability_rows;
+use crate::protocols::rest::capability_rows;
 
 const COLUMNS: [Column; 8] = [
     ("PROVIDER", "/provider"),

@@ -88,12 +88,11 @@ mod tests {
         let subscriber = tracing_subscriber::util::SubscriberInitExt::set_default;
         let guard = subscriber(self::subscriber(&settings, move || writer.clone()));
         let method = tracing::field::display("\"GET\"");
-        let span =
-            tracing::info_span!(target: "claviger::http", "request", request_id = "r1", method, size = 7, late = tracing::field::Empty);
+        let span = tracing::info_span!(target: "claviger::protocols::rest", "request", request_id = "r1", method, size = 7, late = tracing::field::Empty);
         span.record("late", true);
-        let bare = tracing::info_span!(target: "claviger::http", "bare", late = tracing::field::Empty);
+        let bare = tracing::info_span!(target: "claviger::protocols::rest", "bare", late = tracing::field::Empty);
         bare.record("late", "x");
-        bare.in_scope(|| tracing::info!(target: "claviger::http", "in a span that knew nothing at first"));
+        bare.in_scope(|| tracing::info!(target: "claviger::protocols::rest", "in a span that knew nothing at first"));
         span.in_scope(|| tracing::info!(target: "claviger_provider::layers", attempts = 2, "retried"));
         tracing::trace!(target: "claviger", "a step");
         tracing::debug!(target: "hyper::proto", "GET /v1/keys authorization: Bearer clv_x");

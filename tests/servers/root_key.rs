@@ -318,7 +318,7 @@ async fn without_us() {
     }
     let mut python = Command::new(variable(PYTHON));
     python.current_dir(bench.folder.path()).arg("-");
-    good(python, include_str!("../../src/http/leaving.py"));
+    good(python, include_str!("../../src/protocols/rest/offline_decrypt.py"));
     let found = bench.folder.path().join("plaintext");
     std::fs::set_permissions(&found, std::fs::Permissions::from_mode(0o600)).unwrap();
     let with_it = Tune::default().set("CLAVIGER_STORAGE__ROOT_KEY__FILE", found.to_str().unwrap());

@@ -24,8 +24,14 @@ fn kinds(records: &[(Position, Record)]) -> Vec<&'static str> {
 
 async fn cut(log: &Log) -> Result<Recorded<()>, Unavailable> {
     let record = log.entry(tenant(1), Action::Disable);
-    log.record_cut(record, Cut::Disable(KeyId::from_bytes([4; 16])), Outcome::Success, (), soon())
-        .await
+    log.record_revocation(
+        record,
+        EmergencyRevocation::Disable(KeyId::from_bytes([4; 16])),
+        Outcome::Success,
+        (),
+        soon(),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -119,7 +125,7 @@ async fn a_full_disk_stops_everything_but_cuts_before_the_reserve_is_gone() {
     assert_eq!(cut(&log).await.unwrap().receipt().unwrap().sequence, 1);
     let held = bench.disk.get(|disk| disk.reserve);
     assert!(held < whole && held > 0, "{held} bytes are held");
-    let sever = Change::from(Cut::Sever(ConnectionId::from_bytes([6; 16])));
+    let sever = Change::from(EmergencyRevocation::Sever(ConnectionId::from_bytes([6; 16])));
     let intent = log.intent(log.entry(tenant(1), Action::Sever), sever, soon()).await.unwrap();
     intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap().into_value();
     assert!(unwrap_once(&log, tenant(1)).await.is_err(), "what is left is for cuts");
@@ -158,8 +164,8 @@ async fn where_even_the_reserve_is_gone_a_cuts_record_follows() {
     bench.disk.set(|disk| disk.capacity = None);
     assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 1, "the cut stands before it");
     assert_eq!(
-        bench.records()[0].1.change().and_then(|change| change.cut()),
-        Some(Cut::Disable(KeyId::from_bytes([4; 16])))
+        bench.records()[0].1.change().and_then(|change| change.revocation()),
+        Some(EmergencyRevocation::Disable(KeyId::from_bytes([4; 16])))
     );
 }
 

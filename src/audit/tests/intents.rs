@@ -169,9 +169,9 @@ async fn history_tells_what_a_store_that_lags_behind_has_missed() {
         intent.resolve(outcome, |_| {}, (), soon()).await.unwrap().into_value();
         unwrap_once(&log, tenant(2)).await.unwrap();
     }
-    let revoke = Cut::Revoke(TokenId::from_bytes([5; 16]));
+    let revoke = EmergencyRevocation::Revoke(TokenId::from_bytes([5; 16]));
     let record = log.entry(tenant(1), Action::ManageTokens);
-    let cut = log.record_cut(record, revoke, Outcome::Success, (), soon()).await.unwrap();
+    let cut = log.record_revocation(record, revoke, Outcome::Success, (), soon()).await.unwrap();
     positions.push(cut.receipt().unwrap().position);
     let open = begin(&log, 3).await;
     let crashed = bench.crashed();
@@ -190,7 +190,7 @@ async fn history_tells_what_a_store_that_lags_behind_has_missed() {
     assert_eq!(after(Some(positions[2])), [positions[3]]);
     assert_eq!(after(Some(positions[3])), []);
     assert_eq!(
-        history.after(Some(positions[2])).unwrap()[0].outcome.change().unwrap().cut(),
+        history.after(Some(positions[2])).unwrap()[0].outcome.change().unwrap().revocation(),
         Some(revoke)
     );
     // The store may have applied what is still open; that is no change that it has missed.
