@@ -1,4 +1,4 @@
-//! How a blob is opened without the gateway: by Microsoft's own client for Python.
+//! Commands that decrypt a wrapped key without the gateway, with Microsoft's tools.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::client::API_VERSION;
 use crate::names::{Vault, Version};
-use crate::way::{Way, split};
+use crate::wrap_algorithm::{WrapAlgorithm, split_gcm};
 
-/// The commands. The last prints the data key in base64. `authority` is where an installation's
-/// own vaults have their tokens from.
+/// The commands, the last of which prints the data key in base64; none for a wrapped key of another
+/// connection. `authority` is set for vaults outside of Azure's public cloud.
 pub(crate) fn offline_decrypt(
     vault: &Vault,
     authority: Option<&str>,
@@ -18,30 +18,30 @@ pub(crate) fn offline_decrypt(
     wrapped: &Wrapped,
     context: &BoundContext,
 ) -> Vec<String> {
-    let named = vault.key(&wrapped.key.id).zip(Version::parse(&wrapped.key.version));
-    let Some((name, version)) = named else {
+    let key = vault.key(&wrapped.key.id).zip(Version::parse(&wrapped.key.version));
+    let Some((name, version)) = key else {
         return Vec::new();
     };
     let id = format!("{}/{}", vault.id(&name), version.as_str());
-    // Base64 has no character that Python or a shell reads.
+    // Base64 has no character that is special to Python or a shell.
     let bytes = |bytes: &[u8]| format!("b64decode(\"{}\")", STANDARD.encode(bytes));
     let web = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let ciphertext = wrapped.ciphertext.as_slice();
-    let Some(way) = Way::written(wrapped.algorithm) else {
+    let Some(algorithm) = WrapAlgorithm::from_algorithm(wrapped.algorithm) else {
         return Vec::new();
     };
-    let unwrap = |word: &str, constant: &str| {
+    let unwrap = |name: &str, constant: &str| {
         (
             "unwrapkey",
-            json!({"alg": word, "value": web(ciphertext)}),
+            json!({"alg": name, "value": web(ciphertext)}),
             format!("unwrap_key(KeyWrapAlgorithm.{constant}, {}).key", bytes(ciphertext)),
         )
     };
-    let (operation, body, call) = match way {
-        Way::RsaOaep256 => unwrap("RSA-OAEP-256", "rsa_oaep_256"),
-        Way::KeyWrap => unwrap("A256KW", "aes_256"),
-        Way::Gcm => {
-            let Some((iv, value, tag)) = split(ciphertext) else {
+    let (operation, body, call) = match algorithm {
+        WrapAlgorithm::RsaOaep256 => unwrap("RSA-OAEP-256", "rsa_oaep_256"),
+        WrapAlgorithm::KeyWrap => unwrap("A256KW", "aes_256"),
+        WrapAlgorithm::Gcm => {
+            let Some((iv, value, tag)) = split_gcm(ciphertext) else {
                 return Vec::new();
             };
             (
@@ -57,8 +57,9 @@ pub(crate) fn offline_decrypt(
             )
         }
     };
-    // Outside Azure's clouds neither the authority nor the vault's host is one that the client knows.
-    let (login, verified) = match authority {
+    // Outside of Azure's public cloud, the client must be told the authority, and not to verify the
+    // vault's host.
+    let (credential, verification) = match authority {
         Some(authority) => {
             let host = authority.trim_start_matches("https://").trim_end_matches('/');
             (
@@ -69,7 +70,7 @@ pub(crate) fn offline_decrypt(
         None => (String::new(), ""),
     };
     let mut commands = vec![
-        "# With Azure's command line, which prints the data key in base64url without padding:".to_owned(),
+        "# With the Azure CLI, which prints the data key in base64url without padding:".to_owned(),
         format!(
             "# az rest --method post --resource {resource} --url '{id}/{operation}?api-version={API_VERSION}' --body '{body}' --query value \
              --output tsv"
@@ -81,7 +82,7 @@ pub(crate) fn offline_decrypt(
         "from base64 import b64decode, b64encode".to_owned(),
         "from azure.identity import DefaultAzureCredential".to_owned(),
         "from azure.keyvault.keys.crypto import CryptographyClient, EncryptionAlgorithm, KeyWrapAlgorithm".to_owned(),
-        format!("client = CryptographyClient(\"{id}\", DefaultAzureCredential({login}){verified})"),
+        format!("client = CryptographyClient(\"{id}\", DefaultAzureCredential({credential}){verification})"),
         format!("print(b64encode(client.{call}).decode())"),
         "PYTHON".to_owned(),
         "python3 claviger-open.py".to_owned(),
@@ -96,7 +97,7 @@ mod tests {
     use claviger_provider::{Algorithm, BoundContext, ProviderKeyRef, Wrapped};
 
     use super::offline_decrypt;
-    use crate::factory::Installation;
+    use crate::installation::Installation;
     use crate::names::Vault;
 
     const RESOURCE: &str = "https://vault.azure.net";
@@ -138,12 +139,12 @@ mod tests {
             "{gcm}"
         );
         assert!(gcm.contains("authority=\"login.microsoftonline.us\""), "{gcm}");
-        // A context never gets there but as base64.
+        // The context appears as base64 only.
         assert!(!gcm.contains("HOME"), "{gcm}");
     }
 
     #[test]
-    fn what_no_key_of_the_connection_made_has_no_way_out() {
+    fn wrapped_keys_of_other_connections_have_no_commands() {
         for (host, algorithm, len) in [
             ("other.vault.azure.net", Algorithm::RsaOaep256, 384),
             ("acme.vault.azure.net", Algorithm::ProviderOpaque, 384),

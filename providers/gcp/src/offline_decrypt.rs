@@ -1,39 +1,40 @@
-//! How a blob is opened without the gateway: by Google's own tool or its client for Python.
+//! Commands that decrypt a wrapped key without the gateway, with Google's tools.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::{Algorithm, BoundContext, Wrapped};
 use serde_json::json;
 
-use crate::names::{KeyRing, Number};
+use crate::names::{KeyRing, VersionNumber};
 use crate::settings::Settings;
 
-/// The commands. The last one prints the data key in base64.
+/// The commands, the last of which prints the data key in base64; none for a wrapped key of another
+/// connection.
 pub(crate) fn offline_decrypt(settings: &str, endpoint: Option<&str>, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
     let settings: Option<Settings> = serde_json::from_str(settings).ok();
     let Some((settings, ring)) = settings.and_then(|settings| KeyRing::parse(&settings.key_ring).ok().map(|ring| (settings, ring))) else {
         return Vec::new();
     };
-    let (Some(key), Some(number)) = (ring.of_id(&wrapped.key.id), Number::parse(&wrapped.key.version)) else {
+    let (Some(key), Some(version)) = (ring.key_of_id(&wrapped.key.id), VersionNumber::parse(&wrapped.key.version)) else {
         return Vec::new();
     };
     let (project, location, keyring) = ring.parts();
-    let place = format!("--project {project} --location {location} --keyring {keyring} --key {}", key.id());
+    let arguments = format!("--project {project} --location {location} --keyring {keyring} --key {}", key.id());
     let mut commands = vec![file("claviger-wrapped.bin", &wrapped.ciphertext)];
-    let (tool, method, name, more) = match wrapped.algorithm {
+    let (gcloud, method, name, parameters) = match wrapped.algorithm {
         Algorithm::ProviderOpaque => {
             commands.push(file("claviger-context.bin", context.bytes()));
             (
-                format!("gcloud kms decrypt {place} --additional-authenticated-data-file claviger-context.bin"),
+                format!("gcloud kms decrypt {arguments} --additional-authenticated-data-file claviger-context.bin"),
                 "decrypt",
                 key.as_str().to_owned(),
                 ", \"additional_authenticated_data\": open(\"claviger-context.bin\", \"rb\").read()",
             )
         }
         Algorithm::RsaOaep256 => (
-            format!("gcloud kms asymmetric-decrypt {place} --version {number}"),
+            format!("gcloud kms asymmetric-decrypt {arguments} --version {version}"),
             "asymmetric_decrypt",
-            key.version(number),
+            key.version(version),
             "",
         ),
         Algorithm::A256Kw
@@ -43,19 +44,19 @@ pub(crate) fn offline_decrypt(settings: &str, endpoint: Option<&str>, wrapped: &
         | Algorithm::CborGcm
         | Algorithm::RsaOaep1 => return Vec::new(),
     };
-    // JSON's texts are Python's as well; the names are plain ASCII, and an address is printable.
+    // A JSON string is also a Python string; the names are ASCII, and a URL is printable.
     let options = match settings.endpoint.as_deref().or(endpoint) {
         Some(endpoint) => format!(", client_options={}", json!({"api_endpoint": endpoint.trim_end_matches('/')})),
         None => String::new(),
     };
     commands.extend([
-        format!("# With gcloud, the data key goes into a file: {tool} --ciphertext-file claviger-wrapped.bin --plaintext-file k"),
+        format!("# With gcloud, the data key goes into a file: {gcloud} --ciphertext-file claviger-wrapped.bin --plaintext-file k"),
         "# With Google's client for Python: pip install google-cloud-kms".to_owned(),
         "cat > claviger-open.py <<'PYTHON'".to_owned(),
         "import base64".to_owned(),
         "from google.cloud import kms".to_owned(),
         format!("client = kms.KeyManagementServiceClient(transport=\"rest\"{options})"),
-        format!("request = {{\"name\": \"{name}\", \"ciphertext\": open(\"claviger-wrapped.bin\", \"rb\").read(){more}}}"),
+        format!("request = {{\"name\": \"{name}\", \"ciphertext\": open(\"claviger-wrapped.bin\", \"rb\").read(){parameters}}}"),
         format!("print(base64.b64encode(client.{method}(request=request).plaintext).decode())"),
         "PYTHON".to_owned(),
         "python3 claviger-open.py".to_owned(),
@@ -63,6 +64,7 @@ pub(crate) fn offline_decrypt(settings: &str, endpoint: Option<&str>, wrapped: &
     commands
 }
 
+/// The command that writes a file.
 fn file(name: &str, bytes: &[u8]) -> String {
     format!("printf '%s' {} | base64 -d > {name}", STANDARD.encode(bytes))
 }
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_key_of_the_connection_made_has_no_way_out() {
+    fn wrapped_keys_of_other_connections_have_no_commands() {
         assert!(commands("projects/p/locations/us/keyRings/r/cryptoKeys/k", Algorithm::ProviderOpaque, None).is_empty());
         assert!(commands(&format!("{RING}/cryptoKeys/k"), Algorithm::A256Kw, None).is_empty());
         assert!(commands(&format!("{RING}/cryptoKeys/k';id"), Algorithm::RsaOaep256, None).is_empty());

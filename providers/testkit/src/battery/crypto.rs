@@ -1,9 +1,9 @@
-//! Wrap and unwrap, and what must not unwrap.
+//! Wrap and unwrap, and ciphertexts that must not unwrap.
 
 use claviger_provider::{Algorithm, ContextBinding, ErrorKind, How, Secret};
 use futures::future::try_join_all;
 
-use super::{Bench, Failure, Outcome, changed, context, ensure, refused};
+use super::bench::{Bench, Failure, Outcome, changed, context, ensure, refused};
 
 const REJECTED: [ErrorKind; 1] = [ErrorKind::CiphertextRejected];
 

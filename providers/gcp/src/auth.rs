@@ -1,59 +1,59 @@
-//! Whom a connection's calls are made as: what is shown of it, and its secrets.
+//! The setting `auth`: the identity of a connection's calls, and its secrets.
 
+use claviger_provider::kit::settings::Secrets;
 use claviger_provider::{Fields, Secret, SettingsError, SettingsOrigin, only};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::names::{audience, service_account};
 
-/// The longest token, in bytes: that of an access token or a workload's token.
+/// The longest access token or workload's token, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
 /// The longest private key as PEM text, in bytes.
 const MAX_KEY: usize = 8192;
 
-/// Whom the calls are made as, without the secrets.
+/// The identity of a connection's calls, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Auth {
-    /// A service account that the base identity may speak for.
+    /// A service account that the base identity impersonates.
     Impersonate { service_account: String, base: Base },
-    /// An identity as it is.
+    /// An identity without impersonation.
     #[serde(untagged)]
     Plain(Base),
 }
 
-/// Whose credentials there are to begin with.
+/// An identity with credentials of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Base {
-    /// An access token that somebody else made.
+    /// An access token that the caller obtained.
     Token {},
     /// A service account's key.
     ServiceAccountKey { client_email: String },
-    /// A workload that an identity pool knows.
+    /// A workload of a workload identity pool.
     WorkloadIdentity {
         audience: String,
-        /// A file of the operator's with the workload's token; without one the token was given.
+        /// A file of the operator with the workload's token; without it, the token is a secret of the
+        /// connection.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token_file: Option<String>,
     },
-    /// Whatever the gateway's machine has.
+    /// The ambient identity of the gateway's machine.
     Ambient {},
 }
 
-/// The one secret of a connection.
+/// The name of a connection's only secret.
 pub(crate) const SECRET: &str = "credential";
-
-type Secrets = Vec<(String, Secret)>;
 
 pub(crate) const AUTH: &str = "one of {\"service_account_key\": {...}} (the key's JSON file), {\"workload_identity\": {\"audience\", \
                                \"subject_token\"}}, {\"token\": \"...\"}, {\"impersonate\": {\"service_account\", \"base\": one of these}}";
-const BASE: &str = "whose credentials speak for the service account: {\"service_account_key\": ...}, {\"workload_identity\": ...}, {\"token\": \
-                    ...}, or what the operator lends";
-const RESERVED: &str = "nothing: files and the gateway's own identity are the operator's to lend, in the configuration";
-const KEY_URL: &str = "Google's own address, as in the file that Google made, or leave it out: it is never used";
+const BASE: &str = "the identity that impersonates the service account: {\"service_account_key\": ...}, {\"workload_identity\": ...}, {\"token\": \
+                    ...}, or the operator's own identity";
+const RESERVED: &str = "nothing: only the operator's configuration may use files and the gateway's own identity";
+const KEY_URL: &str = "Google's own address, as in the key file that Google created, or omit it: it is never used";
 
-/// The addresses in a key's file, each with what it begins with in one that Google made.
+/// The URLs in a key file, each with its prefix in the files that Google creates.
 const URLS: [(&str, &str); 4] = [
     ("auth_uri", "https://accounts.google.com/o/oauth2/auth"),
     ("token_uri", "https://oauth2.googleapis.com/token"),
@@ -61,7 +61,7 @@ const URLS: [(&str, &str); 4] = [
     ("client_x509_cert_url", "https://www.googleapis.com/robot/v1/metadata/x509/"),
 ];
 
-/// The identities among the members of an object; `None` within for one that is wrong.
+/// The identities among the members of an object; `None` for one with mistakes.
 fn bases(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Vec<Option<(Base, Secrets)>> {
     let mut given = Vec::new();
     if fields.has("token") {
@@ -72,14 +72,14 @@ fn bases(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Vec<Option<(Base, S
     given.extend(fields.object("service_account_key", key));
     given.extend(fields.object("workload_identity", |workload| workload_identity(workload, origin)));
     match origin {
-        // Said to be reserved, whether or not the rest is right.
+        // Reported as reserved whether or not the other members are valid.
         SettingsOrigin::Tenant => given.extend(fields.reserve("ambient", RESERVED).then_some(None)),
         SettingsOrigin::Operator => given.extend(fields.object("ambient", |_| Some((Base::Ambient {}, Vec::new())))),
     }
     given
 }
 
-/// Reads the setting `auth`.
+/// Parses the setting `auth`.
 pub(crate) fn parse(value: Value, origin: SettingsOrigin, wrong: &mut Vec<SettingsError>) -> Option<(Auth, Secrets)> {
     let pointer = "/auth";
     let mut fields = Fields::of(value, pointer, wrong)?;
@@ -154,8 +154,8 @@ fn workload_identity(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Option<
     Some((base, Vec::new()))
 }
 
-/// Reads a service account's key as Google's file has it. Its addresses are held to be
-/// Google's and dropped: nothing is ever asked of them.
+/// Parses the key file of a service account. Its URLs must be Google's own, and are not stored or
+/// used.
 fn key(fields: &mut Fields<'_>) -> Option<(Base, Secrets)> {
     let expected = "\"service_account\"";
     if fields.has("type") {
@@ -170,7 +170,7 @@ fn key(fields: &mut Fields<'_>) -> Option<(Base, Secrets)> {
             text.starts_with(begins).then_some(()).ok_or_else(|| KEY_URL.to_owned())
         });
     }
-    let expected = "\"googleapis.com\": no other universe is reached";
+    let expected = "\"googleapis.com\": no other universe is supported";
     fields.optional("universe_domain", expected, |text| {
         (text == "googleapis.com").then_some(()).ok_or_else(|| expected.to_owned())
     });
@@ -181,13 +181,13 @@ fn key(fields: &mut Fields<'_>) -> Option<(Base, Secrets)> {
     let client_email = fields.required("client_email", expected, |text| {
         service_account(&text).then_some(text).ok_or_else(|| expected.to_owned())
     });
-    let key_id = fields.word("private_key_id", "the key's id, as in the file that Google made");
-    let expected = "the private key as PEM text (PKCS#8), as in the file that Google made";
+    let key_id = fields.word("private_key_id", "the key's id, as in the key file that Google created");
+    let expected = "the private key as PEM text (PKCS#8), as in the key file that Google created";
     let text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
     let private = fields.secret("private_key", expected, MAX_KEY, text)?;
     let (client_email, key_id) = (client_email?, key_id?);
     let private = std::str::from_utf8(private.expose()).ok()?;
-    // Google's library wants it there, and has no use for it.
+    // Google's library requires the member and does not use it.
     let project = project.unwrap_or_default();
     let file = json!({
         "type": "service_account", "client_email": client_email, "private_key_id": key_id, "private_key": private, "project_id": project,
@@ -196,14 +196,12 @@ fn key(fields: &mut Fields<'_>) -> Option<(Base, Secrets)> {
     Some((base, secret(Secret::new(file.to_string().into_bytes()))))
 }
 
-/// Reads the secrets that are to take the place of a connection's, in the members that they
-/// have in the settings.
-pub(crate) fn replacement(auth: &Auth, value: Value, wrong: &mut Vec<SettingsError>) -> Option<Secrets> {
+/// Parses new secrets of a connection, which have the same names as in `auth`.
+pub(crate) fn replacement(auth: &Auth, fields: &mut Fields<'_>) -> Option<Secrets> {
     let (Auth::Plain(base) | Auth::Impersonate { base, .. }) = auth;
-    let mut fields = Fields::of(value, "", wrong)?;
-    let secrets = match base {
-        Base::Token {} => token(&mut fields),
-        Base::WorkloadIdentity { token_file: None, .. } => subject_token(&mut fields),
+    match base {
+        Base::Token {} => token(fields),
+        Base::WorkloadIdentity { token_file: None, .. } => subject_token(fields),
         Base::ServiceAccountKey { client_email } => {
             if !fields.has("service_account_key") {
                 fields.report("service_account_key", "another key of the same account");
@@ -226,7 +224,5 @@ pub(crate) fn replacement(auth: &Auth, value: Value, wrong: &mut Vec<SettingsErr
                 .push(SettingsError::at("", "nothing: the connection has no secrets of its own"));
             None
         }
-    };
-    fields.finish();
-    secrets
+    }
 }

@@ -1,29 +1,30 @@
-//! What there is: key rings, keys, versions, import jobs.
+//! The stored resources: key rings, keys, versions, import jobs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::json::{Algorithm, EnumStyle, ImportMethod, JobState, Level, Purpose, State, time};
 use crate::material::{Material, Rsa};
 use crate::names::KeyName;
 use crate::refusal::Refusal;
-use crate::wire::{Algorithm, ImportMethod, JobState, Level, Purpose, State, Style, time};
 
-/// How long a version that is to be destroyed can be restored, where its key does not say: 30 days.
+/// How long a version stays `DESTROY_SCHEDULED` by default, in seconds: 30 days.
 pub(crate) const DESTROY_AFTER: i64 = 30 * 86_400;
-/// How long an import job lives: 3 days.
-const JOB_LIVES: i64 = 3 * 86_400;
+/// The lifetime of an import job, in seconds: 3 days.
+const JOB_LIFETIME: i64 = 3 * 86_400;
 
-/// One version.
+/// A version of a key. Times are in Unix seconds.
 pub(crate) struct Version {
     pub(crate) state: State,
     pub(crate) algorithm: Algorithm,
     pub(crate) level: Level,
     pub(crate) created: i64,
     pub(crate) generated: Option<i64>,
-    /// When it was disabled, for services that take their time.
+    /// When it was disabled; see [`Version::usable`].
     pub(crate) disabled: Option<i64>,
+    /// When its material is or was destroyed.
     pub(crate) destroy: Option<i64>,
     pub(crate) imported_by: Option<String>,
     pub(crate) external_uri: Option<String>,
@@ -31,15 +32,18 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// Lets pass what time does by itself.
-    fn settle(&mut self, now: i64) {
+    /// Destroys the material if its time has come.
+    fn advance_to(&mut self, now: i64) {
         if self.state == State::DestroyScheduled && self.destroy.is_some_and(|at| at <= now) {
             self.state = State::Destroyed;
             self.material = Arc::new(Material::None);
         }
     }
 
-    /// Whether it can be used; a disabled one for a while longer, where the service lags.
+    /// Fails unless the version can be used. A disabled one still works for `lag` seconds.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION` with the violation type of its state.
     pub(crate) fn usable(&self, name: &str, now: i64, lag: i64) -> Result<(), Refusal> {
         let lagging = self.state == State::Disabled && self.disabled.is_some_and(|at| now - at < lag);
         let (kind, word) = match self.state {
@@ -55,17 +59,17 @@ impl Version {
         Err(Refusal::precondition(kind, name, message))
     }
 
-    pub(crate) fn shown(&self, name: &str, style: Style) -> Value {
-        let mut shown = Map::from_iter([
+    pub(crate) fn to_json(&self, name: &str, style: EnumStyle) -> Value {
+        let mut json = Map::from_iter([
             ("name".to_owned(), name.into()),
-            ("state".to_owned(), self.state.shown(style)),
-            ("protectionLevel".to_owned(), self.level.shown(style)),
-            ("algorithm".to_owned(), self.algorithm.shown(style)),
+            ("state".to_owned(), self.state.to_json(style)),
+            ("protectionLevel".to_owned(), self.level.to_json(style)),
+            ("algorithm".to_owned(), self.algorithm.to_json(style)),
             ("createTime".to_owned(), time(self.created)),
         ]);
-        let mut add = |member: &str, value: Option<Value>| {
+        let mut add = |field: &str, value: Option<Value>| {
             if let Some(value) = value {
-                shown.insert(member.to_owned(), value);
+                json.insert(field.to_owned(), value);
             }
         };
         add("generateTime", self.generated.map(time));
@@ -80,11 +84,11 @@ impl Version {
         add("importJob", self.imported_by.clone().map(Value::from));
         let uri = self.external_uri.as_ref();
         add("externalProtectionLevelOptions", uri.map(|uri| json!({"externalKeyUri": uri})));
-        Value::Object(shown)
+        Value::Object(json)
     }
 }
 
-/// One key.
+/// A key with its versions by number.
 pub(crate) struct Key {
     pub(crate) purpose: Purpose,
     pub(crate) algorithm: Algorithm,
@@ -98,7 +102,8 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn next(&self) -> u32 {
+    /// The number of the next version.
+    pub(crate) fn next_number(&self) -> u32 {
         self.versions.keys().next_back().map_or(1, |last| last + 1)
     }
 
@@ -112,43 +117,47 @@ impl Key {
         found.ok_or_else(|| Refusal::not_found("CryptoKeyVersion", &name.version(number)))
     }
 
+    /// Fails unless the key has the purpose that `method` requires.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION`.
     pub(crate) fn of_purpose(&self, name: &KeyName, wanted: Purpose, method: &str) -> Result<(), Refusal> {
         if self.purpose == wanted {
             return Ok(());
         }
-        let word = |purpose: Purpose| purpose.shown(Style::Names).as_str().unwrap_or_default().to_owned();
+        let word = |purpose: Purpose| purpose.to_json(EnumStyle::Names).as_str().unwrap_or_default().to_owned();
         let message = format!(
             "{} has purpose: {}. The method {method} requires purpose: {}.",
-            name.whole(),
+            name.full(),
             word(self.purpose),
             word(wanted)
         );
         Err(Refusal::failed(message))
     }
 
-    pub(crate) fn shown(&self, name: &KeyName, style: Style) -> Value {
-        let mut shown = json!({
-            "name": name.whole(),
-            "purpose": self.purpose.shown(style),
+    pub(crate) fn to_json(&self, name: &KeyName, style: EnumStyle) -> Value {
+        let mut json = json!({
+            "name": name.full(),
+            "purpose": self.purpose.to_json(style),
             "createTime": time(self.created),
-            "versionTemplate": {"protectionLevel": self.level.shown(style), "algorithm": self.algorithm.shown(style)},
+            "versionTemplate": {"protectionLevel": self.level.to_json(style), "algorithm": self.algorithm.to_json(style)},
             "destroyScheduledDuration": format!("{}s", self.destroy_after),
         });
         let primary = self.primary.and_then(|number| Some((number, self.versions.get(&number)?)));
         if let Some((number, version)) = primary {
-            shown["primary"] = version.shown(&name.version(number), style);
+            json["primary"] = version.to_json(&name.version(number), style);
         }
         if !self.labels.is_empty() {
-            shown["labels"] = json!(self.labels);
+            json["labels"] = json!(self.labels);
         }
         if self.import_only {
-            shown["importOnly"] = true.into();
+            json["importOnly"] = true.into();
         }
-        shown
+        json
     }
 }
 
-/// One import job.
+/// An import job with its wrapping key.
 pub(crate) struct Job {
     pub(crate) method: ImportMethod,
     pub(crate) level: Level,
@@ -158,49 +167,49 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn state(&self, now: i64) -> JobState {
-        if now < self.created + JOB_LIVES {
+        if now < self.created + JOB_LIFETIME {
             JobState::Active
         } else {
             JobState::Expired
         }
     }
 
-    pub(crate) fn shown(&self, name: &str, style: Style, now: i64) -> Value {
-        let mut shown = json!({
+    pub(crate) fn to_json(&self, name: &str, style: EnumStyle, now: i64) -> Value {
+        let mut json = json!({
             "name": name,
-            "importMethod": self.method.shown(style),
-            "protectionLevel": self.level.shown(style),
+            "importMethod": self.method.to_json(style),
+            "protectionLevel": self.level.to_json(style),
             "createTime": time(self.created),
             "generateTime": time(self.created),
-            "expireTime": time(self.created + JOB_LIVES),
-            "state": self.state(now).shown(style),
+            "expireTime": time(self.created + JOB_LIFETIME),
+            "state": self.state(now).to_json(style),
         });
         if self.state(now) == JobState::Active {
-            shown["publicKey"] = json!({"pem": self.private.public_pem});
+            json["publicKey"] = json!({"pem": self.private.public_pem});
         }
-        shown
+        json
     }
 }
 
-/// One key ring.
+/// A key ring with its keys and import jobs by id.
 pub(crate) struct Ring {
     pub(crate) created: i64,
     pub(crate) keys: BTreeMap<String, Key>,
     pub(crate) jobs: BTreeMap<String, Job>,
 }
 
-/// All key rings by their names.
+/// All key rings by name.
 #[derive(Default)]
-pub(crate) struct World {
+pub(crate) struct Resources {
     pub(crate) rings: BTreeMap<String, Ring>,
 }
 
-impl World {
-    /// Lets pass what time does by itself.
-    pub(crate) fn settle(&mut self, now: i64) {
+impl Resources {
+    /// Destroys the material of all versions whose time has come.
+    pub(crate) fn advance_to(&mut self, now: i64) {
         let keys = self.rings.values_mut().flat_map(|ring| ring.keys.values_mut());
         keys.flat_map(|key| key.versions.values_mut())
-            .for_each(|version| version.settle(now));
+            .for_each(|version| version.advance_to(now));
     }
 
     pub(crate) fn make_ring(&mut self, name: String, now: i64) -> Result<(), Refusal> {
@@ -226,11 +235,11 @@ impl World {
 
     pub(crate) fn key(&self, name: &KeyName) -> Result<&Key, Refusal> {
         let found = self.ring(&name.ring)?.keys.get(&name.id);
-        found.ok_or_else(|| Refusal::not_found("CryptoKey", &name.whole()))
+        found.ok_or_else(|| Refusal::not_found("CryptoKey", &name.full()))
     }
 
     pub(crate) fn key_mut(&mut self, name: &KeyName) -> Result<&mut Key, Refusal> {
         let found = self.ring_mut(&name.ring)?.keys.get_mut(&name.id);
-        found.ok_or_else(|| Refusal::not_found("CryptoKey", &name.whole()))
+        found.ok_or_else(|| Refusal::not_found("CryptoKey", &name.full()))
     }
 }

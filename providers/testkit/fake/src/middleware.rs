@@ -1,4 +1,4 @@
-//! What stands in front of a service: the journal, the faults, and their control.
+//! The middleware in front of every fake: journal, fault injection, control endpoints.
 
 use std::io;
 use std::sync::Arc;
@@ -17,41 +17,41 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::faults::merge;
-use crate::{Act, Asked, Caller, Fault, Switches};
+use crate::{Act, Caller, Fault, RecordedRequest, Switches};
 
-/// The longest body of a request or of an answer that is looked into.
+/// The longest request or response body that is read, in bytes.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// What the paths of the control begin with.
+/// The path prefix of the control endpoints.
 const CONTROL: &str = "/_fake/";
 
-/// How a vendor tells what every service may answer.
+/// A vendor's format of responses that every service has.
 pub trait Dialect: Send + Sync + 'static {
-    /// To one who asks too often; the layer adds the header `Retry-After`.
+    /// The response to a throttled request; the middleware adds `Retry-After`.
     fn throttled(&self) -> Response;
-    /// While it is out of order.
+    /// The response during an outage.
     fn unavailable(&self) -> Response;
 }
 
-/// What the layer needs.
-pub(crate) struct Front {
+/// The state of the middleware.
+pub(crate) struct FakeLayer {
     pub(crate) switches: Switches,
     pub(crate) dialect: Box<dyn Dialect>,
 }
 
-/// The control's own routes.
+/// The control endpoints that all fakes share.
 pub(crate) fn control(switches: Switches) -> Router {
     Router::new()
-        .route("/_fake/journal", get(journal).delete(forget))
+        .route("/_fake/journal", get(journal).delete(clear_journal))
         .route("/_fake/faults", get(faults).put(set_faults))
         .route("/_fake/clock", post(advance))
         .with_state(switches)
 }
 
-async fn journal(State(switches): State<Switches>) -> Json<Vec<Asked>> {
+async fn journal(State(switches): State<Switches>) -> Json<Vec<RecordedRequest>> {
     Json(switches.journal.all())
 }
 
-async fn forget(State(switches): State<Switches>) -> StatusCode {
+async fn clear_journal(State(switches): State<Switches>) -> StatusCode {
     switches.journal.clear();
     StatusCode::NO_CONTENT
 }
@@ -76,8 +76,8 @@ async fn advance(State(switches): State<Switches>, Json(Advance { seconds }): Js
     StatusCode::NO_CONTENT
 }
 
-/// Writes a request down, lets the fault happen that is for it, and asks the service.
-pub(crate) async fn front(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+/// Records a request, applies its fault if there is one, and otherwise calls the service.
+pub(crate) async fn intercept(State(layer): State<Arc<FakeLayer>>, request: Request, next: Next) -> Response {
     if request.uri().path().starts_with(CONTROL) {
         return next.run(request).await;
     }
@@ -88,8 +88,8 @@ pub(crate) async fn front(State(front): State<Arc<Front>>, request: Request, nex
     let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
     let in_header = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = parts.uri.authority().map(|authority| authority.as_str()).or_else(in_header);
-    let journal = Arc::clone(&front.switches.journal);
-    let number = journal.begin(Asked {
+    let journal = Arc::clone(&layer.switches.journal);
+    let number = journal.begin(RecordedRequest {
         number: 0,
         method: method.clone(),
         host: host.unwrap_or_default().to_owned(),
@@ -99,9 +99,9 @@ pub(crate) async fn front(State(front): State<Arc<Front>>, request: Request, nex
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         status: None,
     });
-    let act = front.switches.faults.next(&method, &path);
+    let act = layer.switches.faults.next(&method, &path);
     let serve = next.run(Request::from_parts(parts, Body::from(body)));
-    let answer = match act {
+    let response = match act {
         None => serve.await,
         Some(Act::Delay { milliseconds }) => {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
@@ -109,39 +109,39 @@ pub(crate) async fn front(State(front): State<Arc<Front>>, request: Request, nex
         }
         Some(Act::Hang) => std::future::pending().await,
         Some(Act::Throttle { retry_after }) => {
-            let mut answer = front.dialect.throttled();
+            let mut response = layer.dialect.throttled();
             if let Some(seconds) = retry_after {
-                answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+                response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
             }
-            answer
+            response
         }
-        Some(Act::Unavailable) => front.dialect.unavailable(),
-        Some(Act::Answer { status, headers, body }) => fixed(status, headers, body),
+        Some(Act::Unavailable) => layer.dialect.unavailable(),
+        Some(Act::Respond { status, headers, body }) => fixed(status, headers, body),
         Some(Act::Change { patch }) => changed(serve.await, patch).await,
         Some(Act::BreakOff) => {
-            // What the service did is done; its answer, and so its status, reaches nobody.
+            // The operation took effect, but its response is lost.
             drop(serve.await);
-            return cut();
+            return truncated();
         }
     };
-    let caller = answer.extensions().get::<Caller>().cloned();
-    journal.end(number, answer.status().as_u16(), caller);
-    answer
+    let caller = response.extensions().get::<Caller>().cloned();
+    journal.end(number, response.status().as_u16(), caller);
+    response
 }
 
 fn fixed(status: u16, headers: impl IntoIterator<Item = (String, String)>, body: String) -> Response {
-    let mut answer = Response::new(Body::from(body));
-    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            answer.headers_mut().insert(name, value);
+            response.headers_mut().insert(name, value);
         }
     }
-    answer
+    response
 }
 
-async fn changed(answer: Response, patch: Value) -> Response {
-    let (mut parts, body) = answer.into_parts();
+async fn changed(response: Response, patch: Value) -> Response {
+    let (mut parts, body) = response.into_parts();
     let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
     let mut document: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     merge(&mut document, patch);
@@ -149,15 +149,15 @@ async fn changed(answer: Response, patch: Value) -> Response {
     Response::from_parts(parts, Body::from(document.to_string()))
 }
 
-/// An answer whose body ends in the middle.
-fn cut() -> Response {
-    let pieces = [
+/// A response whose connection breaks within the body.
+fn truncated() -> Response {
+    let chunks = [
         Ok(Bytes::from_static(b"{\"name\": \"")),
-        Err(io::Error::new(io::ErrorKind::ConnectionAborted, "broken off on request")),
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, "connection broken by a fault")),
     ];
-    let mut answer = Response::new(Body::from_stream(stream::iter(pieces)));
-    answer
+    let mut response = Response::new(Body::from_stream(stream::iter(chunks)));
+    response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    response
 }

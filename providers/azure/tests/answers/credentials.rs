@@ -1,5 +1,4 @@
-//! Credentials: each kind, those that end or are refused in mid-flight, and challenges for
-//! something else.
+//! Credentials: each kind, tokens that are refused, and wrong challenges.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use wiremock::matchers::{header, method, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::bench::{Bench, CLIENT, Place, client_secret};
-use crate::fixture::{answer, asked, context, cx, fault, made};
+use crate::fixture::{context, cx, fault, made, requests, response};
 
 fn connect(bench: &Bench, auth: Value) -> AzureProvider {
     bench.connect_as(&bench.installation(), &bench.settings(Place::Hsm, auth), SettingsOrigin::Tenant)
@@ -57,7 +56,7 @@ async fn each_kind_of_credential_gets_its_token() {
     works(&connect(&bench, json!({"workload_identity": federated}))).await;
     bench.fake.access().permit("a-token", crate::fixture::ALL);
     works(&connect(&bench, json!({"static": {"token": "a-token"}}))).await;
-    assert_eq!(bench.fake.access().given(), 3);
+    assert_eq!(bench.fake.access().issued(), 3);
 }
 
 #[tokio::test]
@@ -71,7 +70,7 @@ async fn one_token_is_for_all_calls() {
         assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
     });
     futures::future::join_all(calls).await;
-    assert_eq!(bench.fake.access().given(), 1);
+    assert_eq!(bench.fake.access().issued(), 1);
 }
 
 #[tokio::test]
@@ -82,14 +81,14 @@ async fn a_token_that_is_refused_in_mid_flight_is_replaced_once() {
     let wrapped = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap();
     bench.fake.access().revoke_all();
     provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap();
-    assert_eq!(bench.fake.access().given(), 2);
-    // One that is refused when it is new is not replaced for ever.
+    assert_eq!(bench.fake.access().issued(), 2);
+    // A new token that is refused is not replaced again and again.
     for _ in 0..3 {
         bench.fake.access().revoke_all();
         let error = provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
     }
-    assert_eq!(bench.fake.access().given(), 2);
+    assert_eq!(bench.fake.access().issued(), 2);
 }
 
 #[tokio::test]
@@ -110,7 +109,7 @@ async fn a_refused_right_is_no_refused_token() {
         assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
         assert_eq!(error.upstream_code.as_deref(), Some("ForbiddenByRbac"));
     }
-    assert_eq!(bench.fake.access().given(), 1);
+    assert_eq!(bench.fake.access().issued(), 1);
 }
 
 #[tokio::test]
@@ -135,8 +134,8 @@ async fn a_login_that_is_refused_says_what_to_do() {
         ),
     ];
     for (auth, code, says) in cases {
-        // The vault's challenge names its directory; here it is the authority's answer that is looked at.
-        let challenge = answer(401, &[("www-authenticate", "Bearer resource=\"https://managedhsm.azure.net\"")], "");
+        // The vault's own challenge names its directory; this case is about the authority's response.
+        let challenge = response(401, &[("www-authenticate", "Bearer resource=\"https://managedhsm.azure.net\"")], "");
         fault(&bench, "/keys/", challenge);
         let error = fails(&connect(&bench, auth)).await;
         assert_eq!(
@@ -154,18 +153,18 @@ async fn an_authority_that_is_out_of_order_is_told_as_such() {
     let bench = Bench::start().await;
     let provider = bench.connect(Place::Hsm);
     for (act, kind) in [
-        (answer(429, &[], r#"{"error": "throttled"}"#), ErrorKind::RateLimited),
+        (response(429, &[], r#"{"error": "throttled"}"#), ErrorKind::RateLimited),
         (
-            answer(503, &[], r#"{"error": "temporarily_unavailable", "error_codes": [90033]}"#),
+            response(503, &[], r#"{"error": "temporarily_unavailable", "error_codes": [90033]}"#),
             ErrorKind::UpstreamUnavailable,
         ),
-        (answer(502, &[], "<html>"), ErrorKind::UpstreamUnavailable),
+        (response(502, &[], "<html>"), ErrorKind::UpstreamUnavailable),
         (
-            answer(302, &[("location", "https://evil.example/")], ""),
+            response(302, &[("location", "https://evil.example/")], ""),
             ErrorKind::UpstreamProtocol,
         ),
-        (answer(200, &[], "<html>"), ErrorKind::UpstreamProtocol),
-        (answer(400, &[], "<html>"), ErrorKind::UpstreamProtocol),
+        (response(200, &[], "<html>"), ErrorKind::UpstreamProtocol),
+        (response(400, &[], "<html>"), ErrorKind::UpstreamProtocol),
         (Act::Hang, ErrorKind::UpstreamTimeout),
     ] {
         fault(&bench, "oauth2", act.clone());
@@ -203,12 +202,12 @@ async fn a_challenge_for_something_else_is_not_answered() {
             "another directory",
         ),
     ] {
-        fault(&bench, "/keys/", answer(401, &[("www-authenticate", &challenge)], ""));
+        fault(&bench, "/keys/", response(401, &[("www-authenticate", &challenge)], ""));
         let error = fails(&bench.connect(Place::Hsm)).await;
         assert_eq!(error.kind, ErrorKind::Misconfigured, "{challenge}: {error}");
         assert!(error.advice.unwrap().contains(says), "{challenge}: {:?}", error.advice);
     }
-    assert_eq!((asked(&bench, "POST", "oauth2"), bench.fake.access().given()), (0, 0));
+    assert_eq!((requests(&bench, "POST", "oauth2"), bench.fake.access().issued()), (0, 0));
 }
 
 #[tokio::test]
@@ -264,7 +263,7 @@ async fn the_operators_application_adopts_and_makes_nothing() {
         .unwrap();
 }
 
-/// Runs in a process of its own, whose environment is full of what must not be looked at.
+/// Runs in a process of its own, with variables that must not be used.
 #[tokio::test]
 #[ignore = "run by nothing_of_the_environment_is_used"]
 async fn among_strange_variables() {
@@ -281,7 +280,7 @@ async fn among_strange_variables() {
     assert!(!callers.is_empty() && callers.iter().all(|caller| caller == CLIENT), "{callers:?}");
 }
 
-/// Runs in a process of its own, which has a managed identity as App Service gives one.
+/// Runs in a process of its own, with a managed identity in the form of App Service.
 #[tokio::test]
 #[ignore = "run by a_machines_identity_is_the_operators"]
 async fn on_a_machine_with_an_identity() {
@@ -322,7 +321,7 @@ async fn nothing_of_the_environment_is_used() {
         ("https_proxy", trap.uri()),
         ("ALL_PROXY", trap.uri()),
     ];
-    alone("logins::among_strange_variables", &variables);
+    alone("credentials::among_strange_variables", &variables);
     assert!(trap.received_requests().await.unwrap().is_empty());
 }
 
@@ -341,5 +340,5 @@ async fn a_machines_identity_is_the_operators() {
         ("IDENTITY_ENDPOINT", format!("{}/msi/token", endpoint.uri())),
         ("IDENTITY_HEADER", "the-header".to_owned()),
     ];
-    alone("logins::on_a_machine_with_an_identity", &variables);
+    alone("credentials::on_a_machine_with_an_identity", &variables);
 }

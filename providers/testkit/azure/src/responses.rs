@@ -1,4 +1,4 @@
-//! Answers in Azure's own forms, and its codes.
+//! Responses and errors in Azure's format, with its error codes.
 
 use axum::Json;
 use axum::body::Body;
@@ -7,21 +7,21 @@ use axum::response::{IntoResponse, Response};
 use claviger_fake::Dialect;
 use serde_json::{Value, json};
 
-/// Why a request is not carried out.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     code: &'static str,
-    /// The second, more exact code, where Azure tells one.
+    /// `innererror.code`, the more specific code of some errors.
     inner: Option<&'static str>,
     message: String,
-    /// The header `WWW-Authenticate`.
+    /// The `WWW-Authenticate` header.
     challenge: Option<String>,
 }
 
-pub(crate) type Result<T> = std::result::Result<T, Refused>;
+pub(crate) type Result<T> = std::result::Result<T, Refusal>;
 
-impl Refused {
+impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -117,32 +117,34 @@ fn error(code: &str, inner: Option<&str>, message: &str) -> Value {
     json!({"error": error})
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut answer = (self.status, Json(error(self.code, self.inner, &self.message))).into_response();
+        let mut response = (self.status, Json(error(self.code, self.inner, &self.message))).into_response();
         if let Some(challenge) = self.challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        identified(answer)
+        with_request_id(response)
     }
 }
 
-/// With an id of the request, as Azure gives every one.
-pub(crate) fn identified(mut answer: Response) -> Response {
+/// Adds a random `x-ms-request-id`, as Azure does to every response.
+pub(crate) fn with_request_id(mut response: Response) -> Response {
     let id = HeaderValue::try_from(crate::crypto::random_hex(16)).unwrap_or(HeaderValue::from_static("0"));
-    answer.headers_mut().insert(HeaderName::from_static("x-ms-request-id"), id);
-    answer
+    response.headers_mut().insert(HeaderName::from_static("x-ms-request-id"), id);
+    response
 }
 
-pub(crate) fn done(body: Value) -> Response {
-    identified(Json(body).into_response())
+/// 200 with a JSON body.
+pub(crate) fn ok(body: Value) -> Response {
+    with_request_id(Json(body).into_response())
 }
 
-pub(crate) fn nothing() -> Response {
-    identified((StatusCode::NO_CONTENT, Body::empty()).into_response())
+/// 204 without a body.
+pub(crate) fn no_content() -> Response {
+    with_request_id((StatusCode::NO_CONTENT, Body::empty()).into_response())
 }
 
-/// How Azure tells that it is asked too often, or out of order.
+/// Azure's responses for throttling and outages.
 pub(crate) struct Azure;
 
 impl Dialect for Azure {
@@ -152,11 +154,11 @@ impl Dialect for Azure {
             None,
             "Request was not processed because too many requests were received.",
         );
-        identified((StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response())
+        with_request_id((StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response())
     }
 
     fn unavailable(&self) -> Response {
         let body = error("ServiceUnavailable", None, "The service is not available now.");
-        identified((StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response())
+        with_request_id((StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response())
     }
 }

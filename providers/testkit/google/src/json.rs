@@ -1,5 +1,5 @@
-//! JSON as Google's protocol buffers write and read it: enumerations as names or numbers, bytes
-//! as base64, 64-bit integers as text, names of members in two spellings.
+//! The JSON mapping of protocol buffers: enums as names or numbers, bytes as base64, 64-bit
+//! integers as strings, field names in camel case or snake case.
 
 use base64::Engine;
 use base64::alphabet;
@@ -13,9 +13,9 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_pa
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// How enumerations are written in an answer.
+/// How a response writes enums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
+pub(crate) enum EnumStyle {
     Names,
     Numbers,
 }
@@ -27,14 +27,14 @@ macro_rules! enumeration {
         pub(crate) enum $name { $($variant),* }
 
         impl $name {
-            pub(crate) fn shown(self, style: Style) -> Value {
+            pub(crate) fn to_json(self, style: EnumStyle) -> Value {
                 match (style, self) {
-                    $((Style::Names, Self::$variant) => $text.into(),
-                      (Style::Numbers, Self::$variant) => $number.into(),)*
+                    $((EnumStyle::Names, Self::$variant) => $text.into(),
+                      (EnumStyle::Numbers, Self::$variant) => $number.into(),)*
                 }
             }
 
-            fn read(value: &Value) -> Option<Self> {
+            fn parse(value: &Value) -> Option<Self> {
                 match (value.as_str(), value.as_i64()) {
                     $((Some($text), _) | (_, Some($number)) => Some(Self::$variant),)*
                     (Some(_) | None, _) => None,
@@ -44,24 +44,24 @@ macro_rules! enumeration {
 
         impl Enumeration for $name {
             fn of(value: &Value) -> Option<Self> {
-                Self::read(value)
+                Self::parse(value)
             }
         }
     };
 }
 
-/// What [`Body::choice`] reads.
+/// An enum that [`Body::choice`] can parse.
 pub(crate) trait Enumeration: Sized {
     fn of(value: &Value) -> Option<Self>;
 }
 
 enumeration! {
-    /// Where a version's material is.
+    /// The protection level of a version.
     Level { Software = 1 "SOFTWARE", Hsm = 2 "HSM", External = 3 "EXTERNAL", ExternalVpc = 4 "EXTERNAL_VPC" }
 }
 
 enumeration! {
-    /// What a key is for.
+    /// The purpose of a key.
     Purpose {
         EncryptDecrypt = 1 "ENCRYPT_DECRYPT", AsymmetricSign = 5 "ASYMMETRIC_SIGN", AsymmetricDecrypt = 6 "ASYMMETRIC_DECRYPT",
         Mac = 9 "MAC",
@@ -69,7 +69,7 @@ enumeration! {
 }
 
 enumeration! {
-    /// What a version is made of.
+    /// The algorithm of a version.
     Algorithm {
         Symmetric = 1 "GOOGLE_SYMMETRIC_ENCRYPTION",
         Oaep2048Sha256 = 8 "RSA_DECRYPT_OAEP_2048_SHA256",
@@ -86,7 +86,7 @@ enumeration! {
 }
 
 enumeration! {
-    /// A version's state.
+    /// The state of a version.
     State {
         Enabled = 1 "ENABLED", Disabled = 2 "DISABLED", Destroyed = 3 "DESTROYED", DestroyScheduled = 4 "DESTROY_SCHEDULED",
         PendingGeneration = 5 "PENDING_GENERATION", PendingImport = 6 "PENDING_IMPORT",
@@ -94,7 +94,7 @@ enumeration! {
 }
 
 enumeration! {
-    /// How material is wrapped for an import.
+    /// How imported material is wrapped.
     ImportMethod {
         Oaep3072Sha256Aes256 = 3 "RSA_OAEP_3072_SHA256_AES_256", Oaep4096Sha256Aes256 = 4 "RSA_OAEP_4096_SHA256_AES_256",
         Oaep3072Sha256 = 5 "RSA_OAEP_3072_SHA256", Oaep4096Sha256 = 6 "RSA_OAEP_4096_SHA256",
@@ -102,56 +102,59 @@ enumeration! {
 }
 
 enumeration! {
-    /// An import job's state.
+    /// The state of an import job.
     JobState { Active = 2 "ACTIVE", Expired = 3 "EXPIRED" }
 }
 
-/// Bytes as they stand in an answer.
+/// Bytes in a response.
 pub(crate) fn base64(bytes: &[u8]) -> Value {
     STANDARD.encode(bytes).into()
 }
 
-/// A checksum as it stands in an answer: 64-bit integers are text.
+/// The CRC-32C of bytes in a response, where a 64-bit integer is a string.
 pub(crate) fn crc32c(bytes: &[u8]) -> Value {
     crc32c::crc32c(bytes).to_string().into()
 }
 
-/// A time in Unix seconds as it stands in an answer.
+/// A time in a response (RFC 3339), from Unix seconds.
 pub(crate) fn time(seconds: i64) -> Value {
     let time = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Secs, true).into()
 }
 
-/// The members of a request's body, each in its lower camel case.
+/// The fields of a request's body, named in lower camel case.
 pub(crate) struct Body(Map<String, Value>);
 
 impl Body {
-    /// Reads a body; none is an empty object. Its members must be among these.
-    pub(crate) fn parse(bytes: &[u8], members: &[&str]) -> Result<Self, Refusal> {
+    /// Parses a body; an empty one is an empty object.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for malformed JSON or a field that is not in `allowed`.
+    pub(crate) fn parse(bytes: &[u8], allowed: &[&str]) -> Result<Self, Refusal> {
         if bytes.is_empty() {
             return Ok(Self(Map::new()));
         }
         let value = serde_json::from_slice(bytes).map_err(|_| Refusal::invalid("Invalid JSON payload received."))?;
-        Self::of(value, members)
+        Self::from_value(value, allowed)
     }
 
-    fn of(value: Value, members: &[&str]) -> Result<Self, Refusal> {
+    fn from_value(value: Value, allowed: &[&str]) -> Result<Self, Refusal> {
         let Value::Object(given) = value else {
             return Err(Refusal::invalid("Invalid JSON payload received. Root element must be a message."));
         };
-        let mut own = Map::new();
+        let mut fields = Map::new();
         for (name, value) in given {
             let camel = camel_case(&name);
-            if !members.contains(&camel.as_str()) {
+            if !allowed.contains(&camel.as_str()) {
                 return Err(Refusal::invalid(format!(
                     "Invalid JSON payload received. Unknown name \"{name}\": Cannot find field."
                 )));
             }
             if !value.is_null() {
-                own.insert(camel, value);
+                fields.insert(camel, value);
             }
         }
-        Ok(Self(own))
+        Ok(Self(fields))
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -184,7 +187,10 @@ impl Body {
         decoded.map_err(|_| wrong(name))
     }
 
-    /// Bytes, and whether they came with a checksum, which must then be theirs.
+    /// Bytes, and whether their checksum was sent.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a checksum that does not match.
     pub(crate) fn checked(&self, name: &str) -> Result<(Vec<u8>, bool), Refusal> {
         let bytes = self.bytes(name)?;
         let checksum = format!("{name}Crc32c");
@@ -201,9 +207,9 @@ impl Body {
         given.map(|value| T::of(value).ok_or_else(|| wrong(name))).transpose()
     }
 
-    pub(crate) fn object(&self, name: &str, members: &[&str]) -> Result<Self, Refusal> {
+    pub(crate) fn object(&self, name: &str, allowed: &[&str]) -> Result<Self, Refusal> {
         match self.0.get(name) {
-            Some(value) => Self::of(value.clone(), members),
+            Some(value) => Self::from_value(value.clone(), allowed),
             None => Ok(Self(Map::new())),
         }
     }
@@ -218,14 +224,14 @@ impl Body {
             .collect()
     }
 
-    /// A map of texts, such as labels.
+    /// A map of strings, such as labels.
     pub(crate) fn map(&self, name: &str) -> Result<std::collections::BTreeMap<String, String>, Refusal> {
         let Some(value) = self.0.get(name) else {
             return Ok(std::collections::BTreeMap::new());
         };
-        let members = value.as_object().ok_or_else(|| wrong(name))?;
+        let object = value.as_object().ok_or_else(|| wrong(name))?;
         let entry = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
-        members.iter().map(|member| entry(member).ok_or_else(|| wrong(name))).collect()
+        object.iter().map(|field| entry(field).ok_or_else(|| wrong(name))).collect()
     }
 }
 
@@ -264,10 +270,10 @@ fn snake_case(name: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
-    use super::{Body, Level, Style, camel_case, crc32c};
+    use super::{Body, EnumStyle, Level, camel_case, crc32c};
 
     #[test]
-    fn enumerations_are_read_in_both_ways() {
+    fn enums_are_names_or_numbers() {
         for (given, expected) in [(r#"{"x": 2}"#, Level::Hsm), (r#"{"x": "EXTERNAL_VPC"}"#, Level::ExternalVpc)] {
             let body = Body::parse(given.as_bytes(), &["x"]).unwrap();
             assert_eq!(body.choice::<Level>("x").unwrap(), Some(expected));
@@ -275,8 +281,8 @@ mod tests {
         let none = Body::parse(br#"{"x": "PROTECTION_LEVEL_UNSPECIFIED"}"#, &["x"]).unwrap();
         assert_eq!(none.choice::<Level>("x").unwrap(), None);
         assert!(Body::parse(br#"{"x": 77}"#, &["x"]).unwrap().choice::<Level>("x").is_err());
-        assert_eq!(Level::Hsm.shown(Style::Numbers), 2);
-        assert_eq!(Level::Hsm.shown(Style::Names), "HSM");
+        assert_eq!(Level::Hsm.to_json(EnumStyle::Numbers), 2);
+        assert_eq!(Level::Hsm.to_json(EnumStyle::Names), "HSM");
     }
 
     #[test]

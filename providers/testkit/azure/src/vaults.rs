@@ -1,18 +1,18 @@
-//! The vaults: each host that is asked is one, with keys of its own.
+//! The vaults and their keys. Each host name is a vault of its own.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use crate::answers::{Refused, Result};
-use crate::base64url;
 use crate::crypto::{Material, random_hex};
+use crate::encoding::base64url;
+use crate::responses::{Refusal, Result};
 
-/// How long a deleted key can be recovered.
+/// For how many days a deleted key can be recovered.
 const RECOVERABLE_DAYS: i64 = 90;
 const DAY: i64 = 86_400;
 
-/// One version of a key.
+/// A version of a key. Times are in Unix seconds.
 #[derive(Clone)]
 pub(crate) struct Version {
     /// 32 hex digits.
@@ -58,7 +58,7 @@ impl Version {
         attributes
     }
 
-    /// What a list tells of it; with the version in its id or without.
+    /// Its entry in a list of keys or versions.
     pub(crate) fn listed(&self, kid: String) -> Value {
         let mut entry = json!({"kid": kid, "attributes": self.attributes()});
         if !self.tags.is_empty() {
@@ -67,7 +67,7 @@ impl Version {
         entry
     }
 
-    /// All that is told of it; never the private half.
+    /// Its full description, without private material.
     pub(crate) fn bundle(&self, kid: String) -> Value {
         let mut key = json!({"kid": kid, "kty": self.kind, "key_ops": self.operations});
         match &self.material {
@@ -90,25 +90,25 @@ impl Version {
     }
 }
 
-/// A key.
+/// A key with its versions.
 pub(crate) struct Key {
-    /// As it was written when the key was made: upper and lower case make no difference.
+    /// As spelled when the key was created; names are case-insensitive.
     pub(crate) name: String,
     /// Oldest first, at least one.
     pub(crate) versions: Vec<Version>,
-    /// When it was deleted.
+    /// When it was deleted; a deleted key can be recovered.
     pub(crate) deleted: Option<i64>,
-    /// Its rotation policy, as it was put.
+    /// Its rotation policy, as the caller sent it.
     pub(crate) policy: Option<Value>,
 }
 
 impl Key {
-    /// The version that is current, which is the newest.
+    /// The current version, which is the newest.
     pub(crate) fn current(&self) -> Result<&Version> {
-        self.versions.last().ok_or_else(|| Refused::not_found(&self.name))
+        self.versions.last().ok_or_else(|| Refusal::not_found(&self.name))
     }
 
-    /// A version, the current one where none is named.
+    /// The version with this id; the current one for an empty id.
     pub(crate) fn version(&self, id: &str) -> Result<&Version> {
         match id {
             "" => self.current(),
@@ -116,7 +116,7 @@ impl Key {
                 .versions
                 .iter()
                 .find(|version| version.id == id)
-                .ok_or_else(|| Refused::not_found(&format!("{}/{id}", self.name))),
+                .ok_or_else(|| Refusal::not_found(&format!("{}/{id}", self.name))),
         }
     }
 
@@ -126,10 +126,10 @@ impl Key {
         self.versions
             .iter_mut()
             .find(|version| version.id == id)
-            .ok_or_else(|| Refused::not_found(&name))
+            .ok_or_else(|| Refusal::not_found(&name))
     }
 
-    /// What is told of it once it is deleted.
+    /// The description of a deleted key.
     pub(crate) fn deleted_bundle(&self, host: &str) -> Result<Value> {
         let current = self.current()?;
         let mut bundle = current.bundle(kid(host, &self.name, &current.id));
@@ -141,16 +141,16 @@ impl Key {
     }
 }
 
-/// The address of a version.
+/// The `kid` of a version: its URL.
 pub(crate) fn kid(host: &str, name: &str, version: &str) -> String {
     format!("https://{host}/keys/{name}/{version}")
 }
 
-/// All keys of all vaults, by host and name in lower case.
+/// The keys of all vaults, by host and name in lower case.
 #[derive(Default)]
-pub(crate) struct Store(HashMap<(String, String), Key>);
+pub(crate) struct Vaults(HashMap<(String, String), Key>);
 
-impl Store {
+impl Vaults {
     fn at(host: &str, name: &str) -> (String, String) {
         (host.to_ascii_lowercase(), name.to_ascii_lowercase())
     }
@@ -158,22 +158,22 @@ impl Store {
     /// A key that is not deleted.
     pub(crate) fn key(&self, host: &str, name: &str) -> Result<&Key> {
         let key = self.0.get(&Self::at(host, name));
-        key.filter(|key| key.deleted.is_none()).ok_or_else(|| Refused::not_found(name))
+        key.filter(|key| key.deleted.is_none()).ok_or_else(|| Refusal::not_found(name))
     }
 
     pub(crate) fn key_mut(&mut self, host: &str, name: &str) -> Result<&mut Key> {
         let key = self.0.get_mut(&Self::at(host, name));
-        key.filter(|key| key.deleted.is_none()).ok_or_else(|| Refused::not_found(name))
+        key.filter(|key| key.deleted.is_none()).ok_or_else(|| Refusal::not_found(name))
     }
 
-    /// A key that is deleted and can be recovered.
-    pub(crate) fn gone(&mut self, host: &str, name: &str, now: i64) -> Result<&mut Key> {
+    /// A deleted key that can be recovered.
+    pub(crate) fn deleted_key(&mut self, host: &str, name: &str, now: i64) -> Result<&mut Key> {
         self.purge_due(now);
         let key = self.0.get_mut(&Self::at(host, name));
-        key.filter(|key| key.deleted.is_some()).ok_or_else(|| Refused::not_found(name))
+        key.filter(|key| key.deleted.is_some()).ok_or_else(|| Refusal::not_found(name))
     }
 
-    /// Removes what can be recovered no longer.
+    /// Removes deleted keys whose recovery period is over.
     fn purge_due(&mut self, now: i64) {
         self.0
             .retain(|_, key| key.deleted.is_none_or(|at| now < at + RECOVERABLE_DAYS * DAY));
@@ -183,7 +183,7 @@ impl Store {
         self.0.remove(&Self::at(host, name));
     }
 
-    /// Adds a version, and with the first one the key.
+    /// Adds a version; creates the key with its first version.
     pub(crate) fn add(&mut self, host: &str, name: &str, version: Version, now: i64) -> Result<&Key> {
         self.purge_due(now);
         let key = self.0.entry(Self::at(host, name)).or_insert_with(|| Key {
@@ -193,13 +193,13 @@ impl Store {
             policy: None,
         });
         if key.deleted.is_some() {
-            return Err(Refused::deleted(name));
+            return Err(Refusal::deleted(name));
         }
         key.versions.push(version);
         Ok(key)
     }
 
-    /// The names of a vault's keys, in their order.
+    /// The names of a vault's keys, sorted.
     pub(crate) fn names(&self, host: &str, deleted: bool) -> Vec<String> {
         let host = host.to_ascii_lowercase();
         let mut names: Vec<String> = self
@@ -212,19 +212,20 @@ impl Store {
         names
     }
 
+    /// A key, deleted or not.
     pub(crate) fn any(&self, host: &str, name: &str) -> Option<&Key> {
         self.0.get(&Self::at(host, name))
     }
 }
 
-/// The members of an object that are texts, as tags are.
-pub(crate) fn texts(value: &Map<String, Value>) -> Result<BTreeMap<String, String>> {
+/// An object whose values are strings, such as tags.
+pub(crate) fn strings(value: &Map<String, Value>) -> Result<BTreeMap<String, String>> {
     value
         .iter()
         .map(|(name, value)| match value {
             Value::String(text) => Ok((name.clone(), text.clone())),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                Err(Refused::parameter("Property has invalid value: tags"))
+                Err(Refusal::parameter("Property has invalid value: tags"))
             }
         })
         .collect()

@@ -1,5 +1,4 @@
-//! Entra's token endpoint, as far as applications use it: client credentials with a secret or
-//! with an assertion.
+//! Entra's token endpoint for applications: client credentials with a secret or an assertion.
 
 use std::collections::HashMap;
 
@@ -15,23 +14,25 @@ use serde_json::{Value, json};
 use x509_parser::prelude::FromDer;
 
 use crate::access::{Access, Application, DIRECTORY};
-use crate::{base64url, from_base64url};
+use crate::encoding::{base64url, from_base64url};
+use crate::responses::with_request_id;
 
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// The longest life of an assertion, in seconds, and how far clocks may differ.
-const MAX_LIFE: i64 = 24 * 3600;
+/// The longest lifetime of an assertion, in seconds.
+const MAX_LIFETIME: i64 = 24 * 3600;
+/// The accepted clock skew, in seconds.
 const SKEW: i64 = 300;
 
-/// Why there is no token.
-struct NoToken {
+/// An error response in OAuth's format, with an AADSTS code.
+struct TokenError {
     status: StatusCode,
     error: &'static str,
     code: u32,
     message: &'static str,
 }
 
-const fn none(status: StatusCode, error: &'static str, code: u32, message: &'static str) -> NoToken {
-    NoToken {
+const fn refusal(status: StatusCode, error: &'static str, code: u32, message: &'static str) -> TokenError {
+    TokenError {
         status,
         error,
         code,
@@ -39,54 +40,54 @@ const fn none(status: StatusCode, error: &'static str, code: u32, message: &'sta
     }
 }
 
-impl IntoResponse for NoToken {
+impl IntoResponse for TokenError {
     fn into_response(self) -> Response {
         let body = json!({
             "error": self.error, "error_description": format!("AADSTS{}: {}", self.code, self.message),
             "error_codes": [self.code], "trace_id": "fake", "correlation_id": "fake",
         });
-        (self.status, Json(body)).into_response()
+        with_request_id((self.status, Json(body)).into_response())
     }
 }
 
-/// Where a directory's endpoints are (OpenID Connect Discovery 1.0), which Microsoft's libraries ask
-/// first. `root` is the address of the fake.
+/// The OpenID Connect Discovery document of a directory, which Microsoft's libraries fetch first.
+/// `root` is the URL of the fake.
 pub(crate) fn configuration(directory: &str, root: &str) -> Response {
     if !directory.eq_ignore_ascii_case(DIRECTORY) {
-        return none(StatusCode::BAD_REQUEST, "invalid_tenant", 90002, "Tenant was not found.").into_response();
+        return refusal(StatusCode::BAD_REQUEST, "invalid_tenant", 90002, "Tenant was not found.").into_response();
     }
-    let here = format!("{root}/{directory}");
-    let endpoint = |name: &str| format!("{here}/oauth2/v2.0/{name}");
+    let base = format!("{root}/{directory}");
+    let endpoint = |name: &str| format!("{base}/oauth2/v2.0/{name}");
     Json(json!({
-        "issuer": format!("{here}/v2.0"), "token_endpoint": endpoint("token"), "authorization_endpoint": endpoint("authorize"),
-        "device_authorization_endpoint": endpoint("devicecode"), "jwks_uri": format!("{here}/discovery/v2.0/keys"),
+        "issuer": format!("{base}/v2.0"), "token_endpoint": endpoint("token"), "authorization_endpoint": endpoint("authorize"),
+        "device_authorization_endpoint": endpoint("devicecode"), "jwks_uri": format!("{base}/discovery/v2.0/keys"),
         "response_types_supported": ["code"], "subject_types_supported": ["pairwise"], "id_token_signing_alg_values_supported": ["RS256"],
     }))
     .into_response()
 }
 
-/// One request for a token of a directory. `here` is the endpoint's own address.
-pub(crate) fn token(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) -> Response {
-    match given(access, directory, here, body, now) {
-        Ok((client_id, token, life)) => {
-            let body = json!({"token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": token});
-            let mut answer = Json(body).into_response();
-            answer.extensions_mut().insert(Caller(client_id));
-            answer
+/// Responds to a token request. `endpoint_url` is the endpoint's own URL.
+pub(crate) fn token(access: &Access, directory: &str, endpoint_url: &str, body: &[u8], now: i64) -> Response {
+    match issue(access, directory, endpoint_url, body, now) {
+        Ok((client_id, token, lifetime)) => {
+            let body = json!({"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": token});
+            let mut response = with_request_id(Json(body).into_response());
+            response.extensions_mut().insert(Caller(client_id));
+            response
         }
-        Err(no) => no.into_response(),
+        Err(error) => error.into_response(),
     }
 }
 
-fn given(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) -> Result<(String, String, i64), NoToken> {
-    let bad = |message| none(StatusCode::BAD_REQUEST, "invalid_request", 900144, message);
+fn issue(access: &Access, directory: &str, endpoint_url: &str, body: &[u8], now: i64) -> Result<(String, String, i64), TokenError> {
+    let bad = |message| refusal(StatusCode::BAD_REQUEST, "invalid_request", 900144, message);
     if !directory.eq_ignore_ascii_case(DIRECTORY) {
-        return Err(none(StatusCode::BAD_REQUEST, "invalid_request", 90002, "Tenant was not found."));
+        return Err(refusal(StatusCode::BAD_REQUEST, "invalid_request", 90002, "Tenant was not found."));
     }
     let form: HashMap<String, String> = serde_urlencoded::from_bytes(body).map_err(|_| bad("The body is no form."))?;
     let field = |name: &str| form.get(name).map(String::as_str);
     if field("grant_type") != Some("client_credentials") {
-        return Err(none(
+        return Err(refusal(
             StatusCode::BAD_REQUEST,
             "unsupported_grant_type",
             70003,
@@ -95,13 +96,13 @@ fn given(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) ->
     }
     let client_id = field("client_id").ok_or_else(|| bad("The request must contain client_id."))?;
     let scope = field("scope").ok_or_else(|| bad("The request must contain scope."))?;
-    // Microsoft's libraries ask for these beside it, and an application gets none of them.
+    // Microsoft's libraries add these scopes, which do not apply to applications.
     let mut asked = scope
         .split_ascii_whitespace()
         .filter(|word| !matches!(*word, "openid" | "offline_access" | "profile"));
     let only = asked.next().filter(|_| asked.next().is_none());
     let resource = only.and_then(|scope| scope.strip_suffix("/.default")).ok_or_else(|| {
-        none(
+        refusal(
             StatusCode::BAD_REQUEST,
             "invalid_scope",
             1_002_012,
@@ -109,7 +110,7 @@ fn given(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) ->
         )
     })?;
     let application = access.application(client_id).map_err(|()| {
-        none(
+        refusal(
             StatusCode::BAD_REQUEST,
             "unauthorized_client",
             700_016,
@@ -120,7 +121,7 @@ fn given(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) ->
         match (field("client_secret"), field("client_assertion")) {
             (Some(secret), None) if application.secrets.iter().any(|own| own == secret) => {}
             (Some(_), None) => {
-                return Err(none(
+                return Err(refusal(
                     StatusCode::UNAUTHORIZED,
                     "invalid_client",
                     7_000_215,
@@ -128,10 +129,10 @@ fn given(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) ->
                 ));
             }
             (None, Some(assertion)) if field("client_assertion_type") == Some(ASSERTION) => {
-                vouched(&application, client_id, here, assertion, now)?;
+                verify_assertion(&application, client_id, endpoint_url, assertion, now)?;
             }
             (_, _) => {
-                return Err(none(
+                return Err(refusal(
                     StatusCode::UNAUTHORIZED,
                     "invalid_client",
                     7_000_218,
@@ -140,30 +141,30 @@ fn given(access: &Access, directory: &str, here: &str, body: &[u8], now: i64) ->
             }
         }
     }
-    let (token, life) = access.give(client_id, resource, now);
-    Ok((client_id.to_owned(), token, life))
+    let (token, lifetime) = access.issue(client_id, resource, now);
+    Ok((client_id.to_owned(), token, lifetime))
 }
 
-/// Whether an assertion speaks for an application.
-fn vouched(application: &Application, client_id: &str, here: &str, assertion: &str, now: i64) -> Result<(), NoToken> {
+/// Fails unless the application accepts the assertion.
+fn verify_assertion(application: &Application, client_id: &str, endpoint_url: &str, assertion: &str, now: i64) -> Result<(), TokenError> {
     if application.federated.iter().any(|own| own == assertion) {
         return Ok(());
     }
-    let wrong = none(
+    let wrong = refusal(
         StatusCode::UNAUTHORIZED,
         "invalid_client",
         700_027,
         "The assertion is not signed by a certificate of the application.",
     );
-    let late = none(
+    let late = refusal(
         StatusCode::UNAUTHORIZED,
         "invalid_client",
         700_024,
         "The assertion is not within its valid time range.",
     );
-    let Some(read) = Assertion::read(assertion) else {
+    let Some(parsed) = Assertion::parse(assertion) else {
         return Err(match application.certificates.is_empty() {
-            true => none(
+            true => refusal(
                 StatusCode::UNAUTHORIZED,
                 "invalid_client",
                 700_213,
@@ -172,24 +173,24 @@ fn vouched(application: &Application, client_id: &str, here: &str, assertion: &s
             false => wrong,
         });
     };
-    if !application.certificates.iter().any(|pem| read.signed_by(pem)) {
+    if !application.certificates.iter().any(|pem| parsed.signed_by(pem)) {
         return Err(wrong);
     }
-    let claims = |name: &str| read.claims.get(name);
+    let claims = |name: &str| parsed.claims.get(name);
     let named = |name: &str, value: &str| claims(name).and_then(Value::as_str) == Some(value);
-    if !named("iss", client_id) || !named("sub", client_id) || !named("aud", here) || claims("jti").is_none() {
+    if !named("iss", client_id) || !named("sub", client_id) || !named("aud", endpoint_url) || claims("jti").is_none() {
         return Err(wrong);
     }
-    // Some libraries write fractions of a second.
+    // Some libraries send fractional seconds.
     let whole = |value: &Value| value.as_i64().or_else(|| format!("{:.0}", value.as_f64()?).parse().ok());
     let at = |name: &str| claims(name).and_then(whole);
     match (at("nbf").or_else(|| at("iat")), at("exp")) {
-        (Some(from), Some(to)) if from <= now + SKEW && to > now - SKEW && to - from <= MAX_LIFE => Ok(()),
+        (Some(from), Some(to)) if from <= now + SKEW && to > now - SKEW && to - from <= MAX_LIFETIME => Ok(()),
         (_, _) => Err(late),
     }
 }
 
-/// A signed JWT.
+/// A parsed, signed JWT.
 struct Assertion<'a> {
     header: Value,
     claims: Value,
@@ -198,7 +199,7 @@ struct Assertion<'a> {
 }
 
 impl<'a> Assertion<'a> {
-    fn read(text: &'a str) -> Option<Self> {
+    fn parse(text: &'a str) -> Option<Self> {
         let (signed, signature) = text.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
         let json = |part: &str| serde_json::from_slice(&from_base64url(part)?).ok();
@@ -218,14 +219,14 @@ impl<'a> Assertion<'a> {
             return false;
         };
         let header = |name: &str| self.header.get(name).and_then(Value::as_str);
-        // Microsoft's own library for Python pads them.
+        // Microsoft's library for Python pads the thumbprints.
         let thumbprint = |name: &str, algorithm| {
             let own = base64url(digest(algorithm, &der).as_ref());
-            header(name).is_none_or(|told| told.trim_end_matches('=') == own)
+            header(name).is_none_or(|given| given.trim_end_matches('=') == own)
         };
-        // One of the two says which certificate it was.
-        let told = header("x5t").is_some() || header("x5t#S256").is_some();
-        if !told || !thumbprint("x5t", &SHA1_FOR_LEGACY_USE_ONLY) || !thumbprint("x5t#S256", &SHA256) {
+        // One of the two headers must name the certificate.
+        let named = header("x5t").is_some() || header("x5t#S256").is_some();
+        if !named || !thumbprint("x5t", &SHA1_FOR_LEGACY_USE_ONLY) || !thumbprint("x5t#S256", &SHA256) {
             return false;
         }
         let scheme = match header("alg") {

@@ -1,149 +1,18 @@
 //! A provider in this process that behaves like a remote key-management service.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use claviger_provider::xaes::{KEY_LEN, XaesKey};
+use claviger_provider::xaes::XaesKey;
 use claviger_provider::{
     Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
     KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation, Secret,
     VersionDescription, Wrapped,
 };
-use parking_lot::Mutex;
 
-use crate::{Fault, Faults};
-
-/// What kind of service the fake plays.
-#[derive(Debug, Clone)]
-pub struct FakeConfig {
-    /// The family it says it is of.
-    pub kind: ProviderKind,
-    /// What it can do; what is not declared answers `Unsupported`.
-    pub capabilities: Capabilities,
-}
-
-impl Default for FakeConfig {
-    /// A Vault that makes AES keys, wraps inside, binds the context's bytes and rotates in place.
-    fn default() -> Self {
-        Self {
-            kind: ProviderKind::Vault,
-            capabilities: Capabilities {
-                keys: vec![KeyCapabilities {
-                    spec: KeySpec::Aes256,
-                    wrap: How::InsideProvider,
-                    generate_data_key: How::ThroughMemory,
-                    rewrap: How::ThroughMemory,
-                    context: ContextBinding::AssociatedData,
-                    rotation: Some(Rotation::InPlace),
-                    max_plaintext: 4096,
-                }],
-                create_key: true,
-                set_state: true,
-                schedule_deletion: false,
-                import: false,
-            },
-        }
-    }
-}
-
-impl FakeConfig {
-    /// A service that can do everything there is: data keys and rewrap inside, deletion,
-    /// import, the pairs bound as AWS does. `rotation` is for the test to choose.
-    pub fn capable(kind: ProviderKind, rotation: Rotation) -> Self {
-        let Capabilities { keys, .. } = Self::default().capabilities;
-        let inside = |keys: KeyCapabilities| KeyCapabilities {
-            generate_data_key: How::InsideProvider,
-            rewrap: How::InsideProvider,
-            context: ContextBinding::Pairs,
-            rotation: Some(rotation),
-            ..keys
-        };
-        Self {
-            kind,
-            capabilities: Capabilities {
-                keys: keys.into_iter().map(inside).collect(),
-                create_key: true,
-                set_state: true,
-                schedule_deletion: true,
-                import: true,
-            },
-        }
-    }
-}
-
-/// The remote side: its keys and its behaviour. It outlives the providers that reach it, as a
-/// real one outlives connections; its keys end with the process.
-#[derive(Default)]
-pub struct FakeServer {
-    faults: Arc<Faults>,
-    keys: Mutex<HashMap<String, FakeKey>>,
-}
-
-struct FakeKey {
-    versions: Vec<Arc<XaesKey>>,
-    state: KeyState,
-    /// Whether only the newest version wraps, whichever is named.
-    newest_only: bool,
-    /// The id under which `create_key` made it; with rotation by new keys, its successors'
-    /// are `id.2` and so on.
-    origin: String,
-}
-
-impl FakeServer {
-    /// A server with no keys and no faults.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
-    }
-
-    /// Its behaviour and its journal.
-    pub fn faults(&self) -> &Arc<Faults> {
-        &self.faults
-    }
-
-    /// Makes a key there that no gateway made, to be adopted.
-    pub fn make_key(&self, id: &str) {
-        self.keys.lock().insert(id.to_owned(), FakeKey::new(id));
-    }
-
-    /// Removes a key, as its owner may at any time.
-    pub fn remove_key(&self, id: &str) {
-        self.keys.lock().remove(id);
-    }
-
-    /// Gives a key a new version, as its owner may at any time, after which the older ones
-    /// wrap no more; whether there was such a key.
-    pub fn rotate_key(&self, id: &str) -> bool {
-        let mut keys = self.keys.lock();
-        let Some(key) = keys.get_mut(id) else { return false };
-        key.versions.push(fresh());
-        key.newest_only = true;
-        true
-    }
-
-    /// Changes a key's state, as its owner may at any time; whether there was such a key.
-    pub fn change_state(&self, id: &str, state: KeyState) -> bool {
-        self.keys.lock().get_mut(id).map(|key| key.state = state).is_some()
-    }
-}
-
-impl FakeKey {
-    fn new(origin: &str) -> Self {
-        Self {
-            versions: vec![fresh()],
-            state: KeyState::Enabled,
-            newest_only: false,
-            origin: origin.to_owned(),
-        }
-    }
-}
-
-fn fresh() -> Arc<XaesKey> {
-    #[allow(clippy::expect_used, reason = "a test's stand-in, and a key of this length is never refused")]
-    let key = XaesKey::new(&Secret::random(KEY_LEN)).expect("a key of 32 bytes");
-    Arc::new(key)
-}
+use crate::server::{FakeKey, random_key};
+use crate::{FakeConfig, FakeServer, Fault, Faults};
 
 /// One connection to a [`FakeServer`].
 pub struct FakeProvider {
@@ -151,17 +20,17 @@ pub struct FakeProvider {
     config: FakeConfig,
 }
 
-/// A call that arrived; its drop takes it from those under way.
-struct Arrived<'a>(&'a Faults);
+/// Counts a call as in flight until it is dropped.
+struct InFlight<'a>(&'a Faults);
 
-impl Drop for Arrived<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.leave();
     }
 }
 
 impl FakeProvider {
-    /// Connects.
+    /// A connection to this server.
     pub fn new(server: Arc<FakeServer>, config: FakeConfig) -> Self {
         Self { server, config }
     }
@@ -170,19 +39,22 @@ impl FakeProvider {
         Error::new(kind, context).provider(self.config.kind)
     }
 
-    /// What is declared of the one specification that the fake has keys of, or of another:
-    /// then it has none.
+    /// The declared capabilities of keys of a specification.
+    ///
+    /// # Errors
+    /// `Unsupported` where none are declared.
     fn can(&self, spec: KeySpec) -> Result<&KeyCapabilities, Error> {
         let declared = self.config.capabilities.of(spec);
         declared.ok_or_else(|| self.error(ErrorKind::Unsupported, "not declared"))
     }
 
-    /// Whether ciphertexts name no version.
+    /// Whether ciphertexts do not name a version.
     fn unnamed(&self) -> bool {
         let rotation = self.config.capabilities.of(KeySpec::Aes256).and_then(|keys| keys.rotation);
         rotation == Some(Rotation::InPlaceUnnamed)
     }
 
+    /// Fails with `Unsupported` unless `declared`.
     fn declared(&self, declared: bool) -> Result<(), Error> {
         if declared {
             Ok(())
@@ -191,11 +63,11 @@ impl FakeProvider {
         }
     }
 
-    /// Runs one call through the planned faults; `act` is the service's own work.
+    /// Runs one call through the planned faults; `act` is the service's work.
     async fn serve<T>(&self, op: &'static str, act: impl FnOnce(Option<Fault>) -> Result<T, Error> + Send) -> Result<T, Error> {
-        let faults = &self.server.faults;
+        let faults = self.server.faults();
         let fault = faults.arrive(op);
-        let _arrived = Arrived(faults);
+        let _in_flight = InFlight(faults);
         let Some(struck) = fault else {
             return act(None);
         };
@@ -219,16 +91,20 @@ impl FakeProvider {
             Fault::KeyMissing => Err(self.error(ErrorKind::KeyNotFound, op)),
             Fault::KeyDisabled => Err(self.error(ErrorKind::KeyState, op)),
             Fault::Panic => {
-                let _in_hand = act(None);
-                #[allow(clippy::panic, reason = "this is the fault")]
+                let _result = act(None);
+                #[allow(clippy::panic, reason = "the fault is to panic")]
                 {
-                    panic!("the fake panics, as it was told");
+                    panic!("the fake panics because a fault says so");
                 }
             }
             Fault::WrongBytes | Fault::WrongLength | Fault::Later => act(fault),
         }
     }
 
+    /// The versions of a key, and the id it was created with.
+    ///
+    /// # Errors
+    /// `KeyNotFound` or `KeyState` for a key that cannot be used.
     fn usable(&self, id: &str) -> Result<(Vec<Arc<XaesKey>>, String), Error> {
         let keys = self.server.keys.lock();
         let key = keys.get(id).ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
@@ -241,7 +117,7 @@ impl FakeProvider {
         }
     }
 
-    /// The associated data that the declared binding makes of a context.
+    /// The associated data for a context, by the declared binding.
     fn bound(&self, context: &BoundContext) -> Result<Vec<u8>, Error> {
         match self.can(KeySpec::Aes256)?.context {
             ContextBinding::AssociatedData => Ok(context.bytes().to_vec()),
@@ -333,7 +209,7 @@ impl FakeProvider {
             match rotation {
                 Rotation::InPlace | Rotation::InPlaceUnnamed => {
                     if let Some(key) = keys.get_mut(id) {
-                        key.versions.push(fresh());
+                        key.versions.push(random_key());
                     }
                     id.to_owned()
                 }
@@ -357,12 +233,12 @@ impl FakeProvider {
     }
 }
 
-/// The same number of other bytes.
+/// Other bytes of the same length.
 fn other_bytes(secret: &Secret) -> Secret {
     Secret::new(secret.expose().iter().map(|byte| !byte).collect())
 }
 
-/// All but the last byte.
+/// The secret without its last byte.
 fn shortened(secret: &Secret) -> Secret {
     Secret::copy_from(secret.expose().split_last().map_or(&[], |(_, rest)| rest))
 }
@@ -470,7 +346,7 @@ impl Provider for FakeProvider {
             .await
     }
 
-    /// Adds the material as the key's next version.
+    /// Adds the material as the next version of the key.
     async fn import(&self, _cx: &OpContext, kek: &Kek, material: &Secret) -> Result<KeyDescription, Error> {
         self.declared(self.config.capabilities.import)?;
         let act = |_| {
