@@ -1,16 +1,15 @@
-//! Where the stand-ins for AWS differ from AWS, and the one case in which AWS differs from
-//! the battery. A case that passes although it is listed fails, so that nothing stays here
-//! for longer than it is true.
+//! The differences between the emulators and AWS, and the one case in which AWS differs from the
+//! battery. A listed case that passes is a failure, so that this list stays true.
 
 use crate::server::Server;
 
-/// A case that is known to end otherwise.
+/// A case with a known different outcome.
 pub struct Difference {
     pub servers: &'static [Server],
     /// Key specifications, or the module of the case.
     pub groups: &'static [&'static str],
     pub case: &'static str,
-    /// Words of the failure, so that no other failure is taken for it.
+    /// Words of the failure, to tell it from other failures.
     pub says: &'static str,
     pub reason: &'static str,
 }
@@ -144,12 +143,12 @@ pub const DIFFERENCES: &[Difference] = &[
     },
 ];
 
-/// What is run with keys of a specification: all of it, but for what would only be the same
-/// again and slow, or what a server has not at all.
+/// Whether to run a case with keys of a specification: all cases, except slow repetitions and those of
+/// features that the server does not have.
 pub fn runs(server: Server, spec: &str, case: &str) -> bool {
     match (server, spec) {
         (Server::Moto, "rsa-3072" | "rsa-4096") => matches!(case, "every_length_comes_back"),
-        // Each key takes LocalStack a second.
+        // LocalStack takes a second per key.
         (Server::LocalStack, "rsa-4096") => matches!(
             case,
             "every_length_comes_back" | "lengths_out_of_bounds_are_refused" | "a_new_key_is_described"
