@@ -1,4 +1,4 @@
-//! What changes of different objects have in common: labels, and the etag.
+//! What all `update` commands share: labels, and the etag.
 
 use clap::Args;
 use reqwest::Method;
@@ -8,16 +8,16 @@ use serde_json::{Map, Value, json};
 use super::input;
 use crate::client::{Call, Client, Failure};
 
-/// Labels, all of them.
+/// The labels of an object.
 #[derive(Debug, Args)]
 pub struct Labels {
-    /// A label; again for more. All labels are set together
+    /// Label; repeatable. Replaces all labels
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = input::pair)]
     labels: Vec<(String, String)>,
 }
 
 impl Labels {
-    /// Adds `labels` to a body, unless there are none.
+    /// Adds `labels` to a body, if there are any.
     pub(super) fn add_to(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
         if !self.labels.is_empty() {
             body.insert("labels".to_owned(), input::pairs(&self.labels)?);
@@ -26,19 +26,20 @@ impl Labels {
     }
 }
 
-/// How an object is changed.
+/// Arguments of every `update` command.
 #[derive(Debug, Args)]
-pub struct Change {
-    /// Take all labels away
+pub struct UpdateArgs {
+    /// Remove all labels
     #[arg(long, conflicts_with = "labels")]
     no_labels: bool,
-    /// Change it only if its etag is still this one; nothing: the one it has now
+    /// Update only if the etag is still this one [default: the current one]
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }
 
-impl Change {
-    /// The call that changes what is in the body; `options` names what could be.
+impl UpdateArgs {
+    /// Returns the call that updates the members of the body. `options` lists the options of the
+    /// command, for the message about an empty body.
     pub(super) async fn call(&self, client: &Client, path: &[&str], mut body: Map<String, Value>, options: &str) -> Result<Call, Failure> {
         if self.no_labels {
             body.insert("labels".to_owned(), json!({}));
