@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::time::MissedTickBehavior;
 
 use claviger_provider::{PrincipalId, TenantId};
 
@@ -20,9 +19,6 @@ use super::recorded::Recorded;
 /// At most so many sources, and so many principals, have a record of their own in one
 /// second; the rest is one sum each.
 pub const MOST_APART: usize = 1000;
-
-/// How often sums are recorded.
-const PERIOD: Duration = Duration::from_secs(1);
 
 /// How long a flush waits for the log. A sum whose fate is unknown by then is not recorded
 /// again, since a failure counted twice is worse than one second of sums that is missing.
@@ -169,23 +165,5 @@ impl Counters {
             self.sums.lock().add(taken);
         }
         appended
-    }
-
-    /// Records the sums every second until `stop` is done, and then once more.
-    pub async fn run(&self, log: &Log, stop: impl Future<Output = ()>) {
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(stop);
-        loop {
-            let stopped = tokio::select! {
-                () = &mut stop => true,
-                _ = ticks.tick() => false,
-            };
-            // The writer has logged and counted it; the sums are kept.
-            let _ = self.flush(log).await;
-            if stopped {
-                return;
-            }
-        }
     }
 }
