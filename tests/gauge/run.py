@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""Counts what one request costs the gateway, and compares with figures.toml:
+python3 run.py BINARY [--write] [--keep FOLDER]
+
+Instructions and heap allocations do not depend on how busy the machine is, so a change of a few
+per cent shows. A figure that differs from the committed one by more than 3 %, in either
+direction, fails: commit the new one with the reason.
+
+Four requests are counted, on one connection that is kept, one after the other:
+
+- cached_unwrap: an unwrap whose data key is in the cache
+- missed_unwrap: an unwrap whose data key is not, so that the embedded provider is called
+- batch_item: a cached unwrap as one item of a batch of 100 (the batch's cost, divided by 100)
+- denial: an unwrap with a token that may not unwrap
+
+From the request's first byte to the answer's last, in all threads: HTTP/1.1 without TLS, the
+record, its sync to the disk, the store. Two runs of the release build, each with one worker thread:
+
+- Allocations: `allocations.c`, preloaded, counts blocks and bytes that any code takes from the
+  C library's heap.
+- Instructions: callgrind counts those of user space. It runs one thread at a time on a CPU of its
+  own making, which has AVX2 and nothing later: the same code runs on every x86-64 CPU with AVX2.
+
+`--write` stores what was counted as the new figures. `--keep FOLDER` leaves callgrind's files
+there, one for each request, to be read with callgrind_annotate; build with
+CARGO_PROFILE_RELEASE_STRIP=none for the names of functions.
+"""
+
+import argparse
+import itertools
+import json
+import mmap
+import pathlib
+import platform
+import re
+import shutil
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from gateway import Gateway  # noqa: E402
+
+FIGURES = HERE / "figures.toml"
+# How far a figure may be from the committed one.
+TOLERANCE = 0.03
+TENANT = "acme"
+CONTEXT = {"table": "orders"}
+# Each kind of request is counted in rounds of so many requests, after two that are not counted. The
+# figure is the median of the rounds: what the gateway does by the clock falls into few of them.
+ROUNDS, WARM, REQUESTS, BATCHES = 15, 2, 25, 2
+# The items of a batch.
+ITEMS = 100
+
+# How long a start under callgrind may take, and the writing of one of its files, in seconds.
+PATIENCE = 120
+
+
+class Connection:
+    """A connection that is kept, for requests whose bytes are made before."""
+
+    def __init__(self, address):
+        host, port = address.rsplit(":", 1)
+        self.host = address
+        self.socket = socket.create_connection((host, int(port)), timeout=60)
+        self.rest = b""
+
+    def request(self, path, body, token):
+        """The bytes of a request."""
+        body = json.dumps(body, separators=(",", ":")).encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: {self.host}\r\nauthorization: Bearer {token}\r\n"
+        return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+    def send(self, request, status):
+        """Sends a request and reads its answer, which must have this status; returns the body."""
+        self.socket.sendall(request)
+        head, _, self.rest = self.read(lambda got: b"\r\n\r\n" in got).partition(b"\r\n\r\n")
+        length = int(re.search(rb"(?i)\r\ncontent-length: (\d+)", head)[1])
+        body = self.read(lambda got: len(got) >= length)
+        body, self.rest = body[:length], body[length:]
+        if int(head.split()[1]) != status:
+            raise SystemExit(f"gauge: {head.decode()}\n{body.decode()}")
+        return body
+
+    def read(self, whole):
+        while not whole(self.rest):
+            got = self.socket.recv(1 << 20)
+            if not got:
+                raise SystemExit("gauge: the gateway closed the connection")
+            self.rest += got
+        return self.rest
+
+
+class Allocations:
+    """Reads what `allocations.c` counted."""
+
+    names = ("allocations", "bytes")
+
+    def __init__(self, folder):
+        path = folder / "counters"
+        path.write_bytes(bytes(16))
+        with open(path, "r+b") as file:
+            self.counters = mmap.mmap(file.fileno(), 16)
+        self.prefix = ()
+        self.variables = {"LD_PRELOAD": compiled("allocations", folder), "GAUGE_COUNTERS": str(path)}
+
+    def begin(self, _gateway):
+        self.before = struct.unpack("=QQ", self.counters)
+
+    def end(self, _gateway, _name):
+        return [after - before for after, before in zip(struct.unpack("=QQ", self.counters), self.before)]
+
+
+class Instructions:
+    """Has callgrind write its counters, which it sets to zero then."""
+
+    names = ("instructions",)
+
+    def __init__(self, folder, keep):
+        self.out = folder / "callgrind.out"
+        self.keep = keep
+        self.dumps = 0
+        self.prefix = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={self.out}", f"--log-file={folder / 'valgrind.log'}")
+        self.variables = {"LD_PRELOAD": compiled("dump", folder)}
+
+    def begin(self, gateway):
+        self.dump(gateway)
+
+    def end(self, gateway, name):
+        written = self.dump(gateway)
+        if self.keep:
+            shutil.copy(written, self.keep / f"callgrind.out.{name}")
+        return [int(re.search(r"^totals: (\d+)", written.read_text(), re.MULTILINE)[1])]
+
+    def dump(self, gateway):
+        self.dumps += 1
+        path = self.out.with_name(f"{self.out.name}.{self.dumps}")
+        gateway.process.send_signal(signal.SIGUSR2)
+        until = time.monotonic() + PATIENCE
+        while not (path.exists() and re.search(r"^totals: \d+\n", path.read_text(), re.MULTILINE)):
+            if time.monotonic() > until:
+                raise SystemExit(f"gauge: callgrind did not write {path.name}")
+            time.sleep(0.01)
+        return path
+
+
+def compiled(name, folder):
+    """A shared library of one C file of this folder."""
+    library = folder / f"{name}.so"
+    subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, HERE / f"{name}.c"], check=True)
+    return str(library)
+
+
+def count(binary, counter):
+    """Counts the four requests on a gateway of its own: {request: {kind: number for one}}."""
+    # With one worker, no idle worker looks for something to do.
+    variables = {"TOKIO_WORKER_THREADS": "1", **counter.variables}
+    with Gateway(binary, variables, prefix=counter.prefix, patience=PATIENCE) as gateway:
+        connection = Connection(gateway.address)
+        counted = {name: median(gateway, connection, counter, name, *kind) for name, *kind in workload(gateway, connection)}
+        connection.socket.close()
+        return counted
+
+
+def median(gateway, connection, counter, name, status, rounds, units):
+    """The cost of one kind of request: its median over the rounds, divided by the units of a round."""
+    counts = []
+    for requests in rounds:
+        counter.begin(gateway)
+        for request in requests:
+            body = connection.send(request, status)
+        counts.append(counter.end(gateway, name))
+        check(name, body)
+    return {kind: statistics.median(numbers) / units for kind, numbers in zip(counter.names, zip(*counts[WARM:]))}
+
+
+def workload(gateway, connection):
+    """Makes what is needed, and yields for each kind of request: its name, the status of its answers,
+    the requests of each round, and in how many parts a round's cost is divided.
+    """
+    gateway.with_tenant(TENANT, "other")
+    # Nothing leaves the cache meanwhile, however slow the machine is.
+    key = {"name": "orders", "connection": "embedded", "cache": {"max_age": "300s", "max_idle": "300s"}}
+    gateway.call("POST", "/v1/keys", key, tenant=TENANT)
+    unwraps, rewraps = (token(gateway, operation) for operation in ("Unwrap", "Rewrap"))
+    rounds = WARM + ROUNDS
+    cached, missed = made(gateway, ITEMS), made(gateway, rounds * REQUESTS)
+
+    request = connection.request("/v1/keys/orders/unwrap", cached[0], unwraps)
+    yield "cached_unwrap", 200, [[request] * REQUESTS] * rounds, REQUESTS
+    requests = iter([connection.request("/v1/keys/orders/unwrap", each, unwraps) for each in missed])
+    yield "missed_unwrap", 200, [list(itertools.islice(requests, REQUESTS)) for _ in range(rounds)], REQUESTS
+    request = connection.request("/v1/batch/unwrap", {"items": cached}, unwraps)
+    yield "batch_item", 200, [[request] * BATCHES] * rounds, BATCHES * ITEMS
+    request = connection.request("/v1/keys/orders/unwrap", cached[0], rewraps)
+    yield "denial", 403, [[request] * REQUESTS] * rounds, REQUESTS
+
+
+def made(gateway, how_many):
+    """What unwraps as many new data keys."""
+    items = {"items": [{"key": "orders", "context": CONTEXT, "plaintext": False}] * ITEMS}
+    wrapped = []
+    while len(wrapped) < how_many:
+        answer = gateway.call("POST", "/v1/batch/data-keys", items, tenant=TENANT)
+        wrapped += [item["wrapped"] for item in answer["items"]]
+    return [{"wrapped": each, "context": CONTEXT} for each in wrapped[:how_many]]
+
+
+def token(gateway, operation):
+    """A token of a principal of its own that may do one thing."""
+    gateway.call("POST", "/v1/principals", {"name": operation.lower()}, tenant=TENANT)
+    body = {"operations": [operation]}
+    return gateway.call("POST", f"/v1/principals/{operation.lower()}/tokens", body, tenant=TENANT)["token"]
+
+
+def check(name, body):
+    """Stops unless the last answer is what was meant to be counted."""
+    answer = json.loads(body)
+    fine = {
+        "cached_unwrap": lambda: answer["cached"] is True,
+        "missed_unwrap": lambda: answer["cached"] is False,
+        "batch_item": lambda: all(item.get("plaintext") for item in answer["items"]),
+        "denial": lambda: answer["code"] == "permission_denied",
+    }
+    if not fine[name]():
+        raise SystemExit(f"gauge: {name} was answered by {body.decode()}")
+
+
+def version(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Counts what one request costs the gateway.")
+    parser.add_argument("binary")
+    parser.add_argument("--write", action="store_true", help="store the figures that were counted")
+    parser.add_argument("--keep", type=pathlib.Path, metavar="FOLDER", help="leave callgrind's files in this folder")
+    arguments = parser.parse_args()
+    for program, package in {"valgrind": "valgrind", "cc": "build-essential"}.items():
+        if shutil.which(program) is None:
+            raise SystemExit(f"gauge: '{program}' is missing: apt-get install {package}")
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
+
+    with tempfile.TemporaryDirectory(prefix="claviger-gauge-") as folder:
+        folder = pathlib.Path(folder)
+        allocations = count(arguments.binary, Allocations(folder))
+        instructions = count(arguments.binary, Instructions(folder, arguments.keep))
+    counted = {name: instructions[name] | allocations[name] for name in allocations}
+
+    machine = platform.machine()
+    made_with = {"rustc": version("rustc", "--version"), "valgrind": version("valgrind", "--version"), "libc": " ".join(platform.libc_ver())}
+    if arguments.write:
+        write(machine, made_with, counted)
+        print(f"written: {FIGURES}")
+    sys.exit(compare(machine, made_with, counted))
+
+
+def write(machine, made_with, counted):
+    """Stores the figures; those of other machines stay."""
+    figures = tomllib.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    figures[machine] = {"made_with": made_with} | {
+        name: {kind: round(number, 1) if number < 1000 else round(number) for kind, number in kinds.items()} for name, kinds in counted.items()
+    }
+    lines = ["# What one request costs, as tests/gauge/run.py counts it. Written by `--write`."]
+    for machine, tables in figures.items():
+        for table, values in tables.items():
+            lines += ["", f"[{machine}.{table}]"] + [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    FIGURES.write_text("\n".join(lines) + "\n")
+
+
+def compare(machine, made_with, counted):
+    """Prints each figure beside the committed one; returns the exit code."""
+    figures = tomllib.loads(FIGURES.read_text()).get(machine) if FIGURES.exists() else None
+    if figures is None:
+        raise SystemExit(f"gauge: {FIGURES.name} has no figures for {machine}; store some with --write")
+    passed = failed = 0
+    print(f"{'for one':<16}{'':<14}{'counted':>10}{'committed':>12}{'':>9}")
+    for name, kinds in counted.items():
+        for kind, number in kinds.items():
+            committed = figures[name][kind]
+            difference = number / committed - 1
+            holds = abs(difference) <= TOLERANCE
+            passed, failed = passed + holds, failed + (not holds)
+            print(f"{name:<16}{kind:<14}{number:>10,.1f}{committed:>12,.1f}{difference:>+8.1%}{'' if holds else '  FAILED'}")
+    if failed:
+        print(f"A figure may differ by {TOLERANCE:.0%}. If it is meant to: tests/gauge/run.py BINARY --write, and say why in the commit.")
+        for what, was in figures["made_with"].items():
+            if was != made_with[what]:
+                print(f"The committed figures were made with {was}, these with {made_with[what]}.")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    main()
