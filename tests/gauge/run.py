@@ -14,19 +14,23 @@ Four requests are counted, on one connection that is kept, one after the other:
 - denial: an unwrap with a token that may not unwrap
 
 From the request's first byte to the answer's last, in all threads: HTTP/1.1 without TLS, the
-record, its sync to the disk, the store. Two runs of the release build, each with one worker thread:
+record, its sync to the disk, the store. It is the release build, with one worker thread, under
+callgrind, with `gauge.c` preloaded:
 
-- Allocations: `allocations.c`, preloaded, counts blocks and bytes that any code takes from the
-  C library's heap.
-- Instructions: callgrind counts those of user space. It runs one thread at a time on a CPU of its
-  own making, which has AVX2 and nothing later: the same code runs on every x86-64 CPU with AVX2.
+- Instructions are those of user space. callgrind runs one thread at a time on a CPU of its own
+  making, which has AVX2 and nothing later: the same code runs on every x86-64 CPU with AVX2. It
+  has no instructions for SHA-256 either, so hashing weighs more than on a newer CPU.
+- Allocations are blocks that any code takes from the C library's heap, and their bytes.
+- The gateway's clock stands still while requests are counted, so that what it does by the clock
+  is not among them.
 
 `--write` stores what was counted as the new figures. `--keep FOLDER` leaves callgrind's files
-there, one for each request, to be read with callgrind_annotate; build with
-CARGO_PROFILE_RELEASE_STRIP=none for the names of functions.
+there, one for each kind of request, to be read with callgrind_annotate. For the names of
+functions build with `cargo rustc --release --bin claviger -- -C strip=none`.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import mmap
@@ -55,8 +59,8 @@ TOLERANCE = 0.03
 TENANT = "acme"
 CONTEXT = {"table": "orders"}
 # Each kind of request is counted in rounds of so many requests, after two that are not counted. The
-# figure is the median of the rounds: what the gateway does by the clock falls into few of them.
-ROUNDS, WARM, REQUESTS, BATCHES = 15, 2, 25, 2
+# figure is the median of the rounds. Some requests come before each round.
+ROUNDS, WARM, REQUESTS, BATCHES, DUE = 15, 2, 20, 2, 3
 # The items of a batch.
 ITEMS = 100
 
@@ -99,48 +103,43 @@ class Connection:
         return self.rest
 
 
-class Allocations:
-    """Reads what `allocations.c` counted."""
+class Counter:
+    """Reads what callgrind and `gauge.c` count in the gateway's process."""
 
-    names = ("allocations", "bytes")
-
-    def __init__(self, folder):
-        path = folder / "counters"
-        path.write_bytes(bytes(16))
-        with open(path, "r+b") as file:
-            self.counters = mmap.mmap(file.fileno(), 16)
-        self.prefix = ()
-        self.variables = {"LD_PRELOAD": compiled("allocations", folder), "GAUGE_COUNTERS": str(path)}
-
-    def begin(self, _gateway):
-        self.before = struct.unpack("=QQ", self.counters)
-
-    def end(self, _gateway, _name):
-        return [after - before for after, before in zip(struct.unpack("=QQ", self.counters), self.before)]
-
-
-class Instructions:
-    """Has callgrind write its counters, which it sets to zero then."""
-
-    names = ("instructions",)
+    kinds = ("instructions", "allocations", "bytes")
 
     def __init__(self, folder, keep):
-        self.out = folder / "callgrind.out"
         self.keep = keep
+        self.out = folder / "callgrind.out"
         self.dumps = 0
+        library, shared = folder / "gauge.so", folder / "shared"
+        subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, HERE / "gauge.c"], check=True)
+        shared.write_bytes(bytes(24))
+        with open(shared, "r+b") as file:
+            self.shared = mmap.mmap(file.fileno(), 24)
         self.prefix = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={self.out}", f"--log-file={folder / 'valgrind.log'}")
-        self.variables = {"LD_PRELOAD": compiled("dump", folder)}
+        # With one worker, no idle worker looks for something to do.
+        self.variables = {"LD_PRELOAD": str(library), "GAUGE_SHARED": str(shared), "TOKIO_WORKER_THREADS": "1"}
 
-    def begin(self, gateway):
+    @contextlib.contextmanager
+    def round(self, gateway, name):
+        """What runs inside is counted, while the gateway's clock stands still; gives a list that gets a
+        number of each kind at the end."""
+        counts = []
         self.dump(gateway)
-
-    def end(self, gateway, name):
+        struct.pack_into("=q", self.shared, 16, time.monotonic_ns())
+        before = struct.unpack_from("=QQ", self.shared)
+        yield counts
+        after = struct.unpack_from("=QQ", self.shared)
         written = self.dump(gateway)
+        struct.pack_into("=q", self.shared, 16, 0)
+        counts += [int(re.search(r"^totals: (\d+)", written.read_text(), re.MULTILINE)[1])]
+        counts += [now - then for now, then in zip(after, before)]
         if self.keep:
             shutil.copy(written, self.keep / f"callgrind.out.{name}")
-        return [int(re.search(r"^totals: (\d+)", written.read_text(), re.MULTILINE)[1])]
 
     def dump(self, gateway):
+        """Has callgrind write its counters to a file and set them to zero."""
         self.dumps += 1
         path = self.out.with_name(f"{self.out.name}.{self.dumps}")
         gateway.process.send_signal(signal.SIGUSR2)
@@ -148,22 +147,13 @@ class Instructions:
         while not (path.exists() and re.search(r"^totals: \d+\n", path.read_text(), re.MULTILINE)):
             if time.monotonic() > until:
                 raise SystemExit(f"gauge: callgrind did not write {path.name}")
-            time.sleep(0.01)
+            time.sleep(0.002)
         return path
-
-
-def compiled(name, folder):
-    """A shared library of one C file of this folder."""
-    library = folder / f"{name}.so"
-    subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, HERE / f"{name}.c"], check=True)
-    return str(library)
 
 
 def count(binary, counter):
     """Counts the four requests on a gateway of its own: {request: {kind: number for one}}."""
-    # With one worker, no idle worker looks for something to do.
-    variables = {"TOKIO_WORKER_THREADS": "1", **counter.variables}
-    with Gateway(binary, variables, prefix=counter.prefix, patience=PATIENCE) as gateway:
+    with Gateway(binary, counter.variables, prefix=counter.prefix, patience=PATIENCE) as gateway:
         connection = Connection(gateway.address)
         counted = {name: median(gateway, connection, counter, name, *kind) for name, *kind in workload(gateway, connection)}
         connection.socket.close()
@@ -174,34 +164,34 @@ def median(gateway, connection, counter, name, status, rounds, units):
     """The cost of one kind of request: its median over the rounds, divided by the units of a round."""
     counts = []
     for requests in rounds:
-        counter.begin(gateway)
-        for request in requests:
-            body = connection.send(request, status)
-        counts.append(counter.end(gateway, name))
+        # What became due while the clock stood still is done beside these.
+        for request in requests[:DUE]:
+            connection.send(request, status)
+        with counter.round(gateway, name) as counted:
+            for request in requests[DUE:]:
+                body = connection.send(request, status)
         check(name, body)
-    return {kind: statistics.median(numbers) / units for kind, numbers in zip(counter.names, zip(*counts[WARM:]))}
+        counts.append(counted)
+    return {kind: statistics.median(numbers) / units for kind, numbers in zip(counter.kinds, zip(*counts[WARM:]))}
 
 
 def workload(gateway, connection):
     """Makes what is needed, and yields for each kind of request: its name, the status of its answers,
     the requests of each round, and in how many parts a round's cost is divided.
     """
-    gateway.with_tenant(TENANT, "other")
-    # Nothing leaves the cache meanwhile, however slow the machine is.
-    key = {"name": "orders", "connection": "embedded", "cache": {"max_age": "300s", "max_idle": "300s"}}
-    gateway.call("POST", "/v1/keys", key, tenant=TENANT)
+    gateway.with_tenant(TENANT, "orders")
     unwraps, rewraps = (token(gateway, operation) for operation in ("Unwrap", "Rewrap"))
     rounds = WARM + ROUNDS
-    cached, missed = made(gateway, ITEMS), made(gateway, rounds * REQUESTS)
+    cached, missed = made(gateway, ITEMS), made(gateway, rounds * (DUE + REQUESTS))
 
     request = connection.request("/v1/keys/orders/unwrap", cached[0], unwraps)
-    yield "cached_unwrap", 200, [[request] * REQUESTS] * rounds, REQUESTS
+    yield "cached_unwrap", 200, [[request] * (DUE + REQUESTS)] * rounds, REQUESTS
     requests = iter([connection.request("/v1/keys/orders/unwrap", each, unwraps) for each in missed])
-    yield "missed_unwrap", 200, [list(itertools.islice(requests, REQUESTS)) for _ in range(rounds)], REQUESTS
+    yield "missed_unwrap", 200, [list(itertools.islice(requests, DUE + REQUESTS)) for _ in range(rounds)], REQUESTS
     request = connection.request("/v1/batch/unwrap", {"items": cached}, unwraps)
-    yield "batch_item", 200, [[request] * BATCHES] * rounds, BATCHES * ITEMS
+    yield "batch_item", 200, [[request] * (DUE + BATCHES)] * rounds, BATCHES * ITEMS
     request = connection.request("/v1/keys/orders/unwrap", cached[0], rewraps)
-    yield "denial", 403, [[request] * REQUESTS] * rounds, REQUESTS
+    yield "denial", 403, [[request] * (DUE + REQUESTS)] * rounds, REQUESTS
 
 
 def made(gateway, how_many):
@@ -251,10 +241,7 @@ def main():
         arguments.keep.mkdir(parents=True, exist_ok=True)
 
     with tempfile.TemporaryDirectory(prefix="claviger-gauge-") as folder:
-        folder = pathlib.Path(folder)
-        allocations = count(arguments.binary, Allocations(folder))
-        instructions = count(arguments.binary, Instructions(folder, arguments.keep))
-    counted = {name: instructions[name] | allocations[name] for name in allocations}
+        counted = count(arguments.binary, Counter(pathlib.Path(folder), arguments.keep))
 
     machine = platform.machine()
     made_with = {"rustc": version("rustc", "--version"), "valgrind": version("valgrind", "--version"), "libc": " ".join(platform.libc_ver())}
