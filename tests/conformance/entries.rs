@@ -58,7 +58,7 @@ impl Entry {
         let faults = matches!(self.start, Start::Fake(_));
         match needs {
             Needs::Keys => true,
-            Needs::Faults => faults,
+            Needs::Faults | Needs::FaultsAlone => faults,
             Needs::FaultsInside => faults && self.inside,
         }
     }

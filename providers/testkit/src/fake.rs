@@ -79,6 +79,7 @@ impl FakeConfig {
 pub struct FakeServer {
     faults: Arc<Faults>,
     keys: Mutex<HashMap<String, FakeKey>>,
+    named: Mutex<HashMap<String, Arc<FakeServer>>>,
 }
 
 struct FakeKey {
@@ -95,6 +96,12 @@ impl FakeServer {
     /// A server with no keys and no faults.
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// A second server that is reached by this name: it has its own keys, faults and journal.
+    /// Created when the name is first used, so that tests with one gateway need not share a server.
+    pub fn named(&self, name: &str) -> Arc<Self> {
+        Arc::clone(self.named.lock().entry(name.to_owned()).or_default())
     }
 
     /// Its behaviour and its journal.
