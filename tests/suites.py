@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs every Rust test of the workspace: python3 suites.py [--jobs N] [--progress-fd N] [--table FILE]
+"""Runs every Rust test of the workspace, or some suites:
+python3 suites.py [--jobs N] [--progress-fd N] [--table FILE] [SUITE...]
 
 `cargo test` runs one test program after the other, and most of them wait more than they compute.
 This builds them once, as cargo does, and runs several at once, those that take longest first. Each
@@ -139,11 +140,14 @@ def main():
     parser.add_argument("--jobs", type=int, default=cores, help="how many test programs at once (default: as many as cores)")
     parser.add_argument("--progress-fd", type=int, help="where a line for each program that ended goes")
     parser.add_argument("--table", type=pathlib.Path, help="where the table goes")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="only suites whose name has one of these in it (default: all)")
     arguments = parser.parse_args()
 
     suites = build()
     # The examples in the documentation of libraries, which rustdoc builds and runs.
     suites.append(Suite("examples in the documentation", [*CARGO, "--doc"], pathlib.Path.cwd(), listed=False))
+    if arguments.suites:
+        suites = [suite for suite in suites if any(name in suite.name for name in arguments.suites)]
     places = {name: place for place, name in enumerate(LONGEST)}
     suites.sort(key=lambda suite: places.get(suite.name, len(places)))
 
