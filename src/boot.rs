@@ -21,7 +21,7 @@ use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 use claviger_provider::{Capabilities, Factory, ProviderKind, SealedStore};
 use tokio::sync::Semaphore;
 
-use crate::audit::{self, Counters, KillFile, Log, Node, Origin, Recovered};
+use crate::audit::{self, CommitMetrics, Counters, KillFile, Log, Node, Origin, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, RecoverError, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::providers::Providers;
@@ -309,7 +309,7 @@ async fn open(config: &Config, accept_rollback: bool, folder: Folder, root: Root
     };
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
         let kill_file = KillFile::open(&path, origin.installation)?;
-        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options)?))
+        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options, vec![Box::new(CommitMetrics)])?))
     })
     .await??;
     Ok(Open {

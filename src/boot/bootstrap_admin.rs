@@ -7,7 +7,7 @@ use claviger_provider::{PrincipalId, Secret, TenantId, TokenId};
 
 use super::{BootError, Folder, Remaining, StartOptions, broker, close, open, reconcile, root_key};
 use crate::access::{Action, Grants, NewToken};
-use crate::audit::{Change, Log, Object, Outcome, Verb};
+use crate::audit::{Log, Object, Outcome, StateChange, Verb};
 use crate::config::Config;
 use crate::store::model::{Principal, PrincipalKind, Token};
 use crate::store::{self, Store, StoreError};
@@ -74,7 +74,7 @@ async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError
             let intent = log
                 .intent(
                     record,
-                    Change::new(Verb::Create, Object::Principal, &principal.id),
+                    StateChange::new(Verb::Create, Object::Principal, &principal.id),
                     Instant::now() + PATIENCE,
                 )
                 .await?;
@@ -104,7 +104,7 @@ async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError
     let intent = log
         .intent(
             record,
-            Change::new(Verb::Create, Object::Token, &token.id),
+            StateChange::new(Verb::Create, Object::Token, &token.id),
             Instant::now() + PATIENCE,
         )
         .await?;

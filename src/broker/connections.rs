@@ -153,7 +153,7 @@ impl Broker {
             .map(|(name, value)| (Factories::secret_name(&row, &name), value))
             .collect();
         let change = self
-            .announce(cx, audit::Change::new(Verb::Create, Object::Connection, &row.id))
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Connection, &row.id))
             .await?;
         self.store.create_connection(&row, sealed, &change.keeping(keep(&row)?)).await?;
         Ok(Guarded::free(row))
@@ -200,7 +200,7 @@ impl Broker {
         replaced: Vec<(SealedName, Secret)>,
     ) -> Result<Guarded<Connection>, Failure> {
         let announced = self
-            .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Update, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         let now = connection.view();
@@ -259,7 +259,7 @@ impl Broker {
         cx.permitted(&permit);
         not_declared(connection.view().managed_by.as_ref())?;
         let change = self
-            .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Delete, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         self.store.delete_connection(connection.tenant(), connection.id(), &change).await?;

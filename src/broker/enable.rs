@@ -26,7 +26,7 @@ impl Broker {
         self.note_key(cx, key);
         cx.permitted(&permit);
         let revocations = key.revocations().seen();
-        let change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
+        let change = audit::StateChange::new(Verb::Enable, Object::Key, &key.id());
         let (_turn, change) = if at_provider {
             let turn = turn_at_provider(cx, key).await?;
             not_severed(key)?;

@@ -43,7 +43,7 @@ impl Broker {
             created: self.now(),
         };
         let change = self
-            .announce(cx, audit::Change::new(Verb::Create, Object::Principal, &principal.id))
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Principal, &principal.id))
             .await?;
         self.store.create_principal(&principal, &change.keeping(keep(&principal)?)).await?;
         Ok(Guarded::free(principal))
@@ -64,7 +64,7 @@ impl Broker {
             return Err(Failure::new(Code::InUse, "A principal cannot delete itself."));
         }
         let change = self
-            .announce(cx, audit::Change::new(Verb::Delete, Object::Principal, &principal.id))
+            .announce(cx, audit::StateChange::new(Verb::Delete, Object::Principal, &principal.id))
             .await?;
         self.store.delete_principal(principal.tenant, principal.id, &change).await?;
         self.authenticator().forget_all();

@@ -50,7 +50,7 @@ impl Broker {
             created: self.now(),
         };
         let change = self
-            .announce(cx, audit::Change::new(Verb::Create, Object::Tenant, &tenant.id))
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Tenant, &tenant.id))
             .await?;
         self.store
             .create_tenant(&tenant, TenantSecrets::draw(tenant.id), &change.keeping(keep(&tenant)?))
