@@ -12,7 +12,7 @@ use super::errors::BootError;
 use super::options::ConfigSource;
 use super::registry;
 use crate::access::GrantsAuthorizer;
-use crate::audit::{self, KillFile, Node, Origin, Recovered};
+use crate::audit::{self, CommitMetrics, KillFile, Node, Origin, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::Config;
@@ -88,7 +88,7 @@ pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder,
     };
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
         let kill_file = KillFile::open(&path, origin.installation)?;
-        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options)?))
+        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options, vec![Box::new(CommitMetrics)])?))
     })
     .await??;
     Ok(Opened {

@@ -45,7 +45,7 @@ impl Broker {
             );
         }
         let change = self
-            .announce(cx, audit::Change::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
+            .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;
         let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()?).await?;
         let _row = key.change().lock().await;
