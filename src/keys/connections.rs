@@ -59,6 +59,7 @@ impl Factories {
             external_id: &connection.external_id,
             settings: &connection.settings,
             secrets: secrets(stored, replaced),
+            background: None,
         };
         let provider = factory.connect(parts).await?;
         Ok(Pipeline::new(provider, &self.limits(connection.timeouts)))

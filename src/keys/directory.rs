@@ -7,7 +7,8 @@ use claviger_provider::{ConnectionId, KeyId, Pipeline, SealedName, Secret, Tenan
 use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry, KeyGate};
-use super::loading_cache::{Full, LoadingCache};
+use super::errors::LoadError;
+use super::loading_cache::LoadingCache;
 use super::names::Names;
 use super::view::KeyView;
 use super::{Factories, TenantSecrets};
@@ -286,26 +287,6 @@ impl Directory {
     /// How many connections are in memory, and how many of them have an open circuit breaker.
     pub fn breakers(&self) -> (usize, usize) {
         self.connections.count(|entry| entry.pipeline().breaker() == BreakerState::Open)
-    }
-}
-
-/// Why an entry could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The connection's settings or secrets cannot be used.
-    #[error(transparent)]
-    Provider(#[from] claviger_provider::Error),
-    /// Requests hold every entry that memory has room for.
-    #[error("requests hold every entry that memory has room for")]
-    Full,
-}
-
-impl From<Full> for LoadError {
-    fn from(Full: Full) -> Self {
-        Self::Full
     }
 }
 

@@ -7,7 +7,6 @@ use claviger_provider::{ConnectionId, KeyId, Pipeline, TenantId};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
-use super::gates::EpochGuard;
 use super::loads::Loads;
 use super::view::KeyView;
 use crate::store::model::{Connection, Key, KeyVersion};
@@ -272,14 +271,6 @@ impl KeyEntry {
             }
         }
         self.gate.loads.note_change(&self.gate.id);
-    }
-
-    /// Notes the epochs under which an answer is being made.
-    ///
-    /// # Errors
-    /// When the key was detached.
-    pub fn epoch_guard(&self) -> Result<EpochGuard, Gone> {
-        EpochGuard::new(self)
     }
 
     /// Whether both are the same gate, not only the same key.

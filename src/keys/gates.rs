@@ -16,20 +16,22 @@ pub struct EpochGuard {
     connection_epoch: u64,
 }
 
-impl EpochGuard {
-    /// Takes the epochs as they are now.
+impl KeyEntry {
+    /// Notes the epochs under which an answer is being made.
     ///
     /// # Errors
     /// When the key was detached.
-    pub(super) fn new(entry: &KeyEntry) -> Result<Self, Gone> {
-        Ok(Self {
-            key_epoch: entry.view()?.key.epoch,
-            connection_epoch: entry.connection().view().epoch,
-            gate: Arc::clone(entry.gate()),
-            connection: Arc::clone(entry.connection()),
+    pub fn epoch_guard(&self) -> Result<EpochGuard, Gone> {
+        Ok(EpochGuard {
+            key_epoch: self.view()?.key.epoch,
+            connection_epoch: self.connection().view().epoch,
+            gate: Arc::clone(self.gate()),
+            connection: Arc::clone(self.connection()),
         })
     }
+}
 
+impl EpochGuard {
     /// The key.
     pub fn key(&self) -> KeyId {
         self.gate.id()

@@ -8,6 +8,7 @@
 mod connections;
 mod directory;
 mod entry;
+mod errors;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod gates;
@@ -18,8 +19,9 @@ mod tenants;
 mod view;
 
 pub use connections::Factories;
-pub use directory::{Capacity, Directory, LoadError};
+pub use directory::{Capacity, Directory};
 pub use entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry};
+pub use errors::LoadError;
 pub use gates::{EpochGuard, with_gates_held};
 pub use tenants::TenantSecrets;
 pub use view::KeyView;

@@ -1,23 +1,33 @@
-//! Connections of the fake, for the gateway's own binary built with the feature `testkit`.
+//! Connections to the fake, for the gateway's own binary built with the feature `testkit`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    Call, Capabilities, ConnectionParts, Error, Factory, ParsedSettings, Provider, ProviderKind, Rotation, SettingsError, SettingsOrigin,
+    Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, Provider, ProviderKind, Rotation, SettingsError,
+    SettingsOrigin,
 };
+use serde::Deserialize;
 
 use crate::{FakeConfig, FakeProvider, FakeServer};
 
-/// Makes fakes that all reach one server.
+/// Creates connections to one fake server, or with the setting `server` to a named one beside it.
 pub struct FakeFactory {
     server: Arc<FakeServer>,
     config: FakeConfig,
 }
 
+/// The settings of a connection.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// A named server; without it the one whose faults a new control connection plans.
+    server: Option<String>,
+}
+
 impl FakeFactory {
-    /// Of this server, playing this service.
+    /// Connections to this server that imitate this service.
     pub fn new(server: Arc<FakeServer>, config: FakeConfig) -> Self {
         Self { server, config }
     }
@@ -38,13 +48,13 @@ impl Factory for FakeFactory {
     }
 
     fn parse(&self, settings: &str, _: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
-        if settings.trim() == "{}" {
+        if serde_json::from_str::<Settings>(settings).is_ok() {
             return Ok(ParsedSettings {
-                public: "{}".to_owned(),
+                public: settings.trim().to_owned(),
                 secrets: Vec::new(),
             });
         }
-        let expected = "an empty object: the fake has no settings".to_owned();
+        let expected = "an object with no other member than \"server\", a fake server's name".to_owned();
         Err(vec![SettingsError {
             pointer: String::new(),
             expected,
@@ -52,8 +62,12 @@ impl Factory for FakeFactory {
         }])
     }
 
-    async fn connect(&self, _: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
-        Ok(Arc::new(self.provider()))
+    async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
+        let settings: Settings =
+            serde_json::from_str(parts.settings).map_err(|error| Error::new(ErrorKind::InvalidInput, "settings").source(error))?;
+        let server = settings.server.map(|name| self.server.named(&name));
+        let server = server.unwrap_or_else(|| Arc::clone(&self.server));
+        Ok(Arc::new(FakeProvider::new(server, self.config.clone())))
     }
 }
 
@@ -61,13 +75,13 @@ impl Factory for FakeFactory {
 const CONTROL: &str = "CLAVIGER_TESTKIT_CONTROL";
 /// The variable that names a file into which the control port's address is written.
 const CONTROL_FILE: &str = "CLAVIGER_TESTKIT_CONTROL_FILE";
-/// The variable that makes the fake a service that can do everything (`capable`), which
-/// rotates by making new keys, or an external key store in its owner's custody (`external`).
-const PLAYS: &str = "CLAVIGER_TESTKIT_PLAYS";
+/// The variable that selects what the fake imitates: a service with all capabilities that rotates
+/// by new keys (`capable`), or an external key store (`external`).
+const IMITATES: &str = "CLAVIGER_TESTKIT_PLAYS";
 
 impl FakeFactory {
-    /// A fake with a control port, where `CLAVIGER_TESTKIT_CONTROL` asks for one. The port
-    /// lives as long as the process. Tests call this through `claviger dev` alone.
+    /// A fake with a control port, if `CLAVIGER_TESTKIT_CONTROL` is set. The port stays open as
+    /// long as the process runs. Used by `claviger dev` only.
     pub async fn controlled() -> Option<Self> {
         let address: SocketAddr = std::env::var(CONTROL).ok()?.parse().ok()?;
         let server = FakeServer::new();
@@ -75,9 +89,9 @@ impl FakeFactory {
         if let Some(file) = std::env::var_os(CONTROL_FILE) {
             std::fs::write(file, control.address().to_string()).ok()?;
         }
-        // Closed when dropped: it is to stay until the process ends.
+        // Dropping it would close the port, which must stay open until the process ends.
         std::mem::forget(control);
-        let config = match std::env::var(PLAYS).as_deref() {
+        let config = match std::env::var(IMITATES).as_deref() {
             Ok("capable") => FakeConfig::capable(ProviderKind::Vault, Rotation::NewKey),
             Ok("external") => FakeConfig {
                 kind: ProviderKind::Xks,

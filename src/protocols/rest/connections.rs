@@ -11,12 +11,12 @@ use utoipa::openapi::schema::{Object, Type};
 use super::handler::{empty_reply, json_reply};
 use super::json;
 use super::once::completed_reply;
-use super::page;
+use super::page::{List, Listed, list_reply};
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::response::etag;
 use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
-use crate::broker::{CheckReport, ConnectionChange, Failure, NewConnection, Page, op};
+use crate::broker::{CheckReport, ConnectionChange, Failure, NewConnection, op};
 use crate::store::model;
 
 /// A provider's family.
@@ -152,13 +152,12 @@ pub struct Connection {
 }
 
 /// A page of connections.
-#[derive(Serialize, ToSchema)]
-pub struct ConnectionList {
-    /// The connections, by name.
-    pub items: Vec<Connection>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
+pub type ConnectionList = List<Connection>;
+
+impl Listed for Connection {
+    const LIST: &'static str = "ConnectionList";
+    const DESCRIPTION: &'static str = "A page of connections.";
+    const ITEMS: &'static str = "The connections, by name.";
 }
 
 /// What a check found.
@@ -280,10 +279,7 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token"])?;
     let authorized = request.admit::<op::ListConnections>(()).await?;
     let listed = request.broker.list_connections(authorized, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| ConnectionList {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, response)
 }
 
 #[utoipa::path(get, path = "/v1/connections/{connection}", operation_id = "getConnection", tag = "connections",

@@ -1,20 +1,20 @@
 //! `/v1/keys`: logical keys.
 
-use axum::http::StatusCode;
 use claviger_provider::KeyId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, SchemaType, Type};
 
-use super::handler::{empty_reply, json_reply};
+use super::handler::empty_reply;
+use super::json;
 use super::key_response::{Key, KeyList, KeyState, Spec, VersionList, response, version_response};
 use super::once::completed_reply;
+use super::page::list_reply;
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{CacheRules, LabelMap, Name};
-use super::{json, page};
-use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, Page, op};
+use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, op};
 use crate::store::model;
 
 /// A new key.
@@ -133,10 +133,7 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
         }
     };
     let listed = request.broker.list_keys(authorized, KeyQuery { disabled, label }, &page).await?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| KeyList {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, response)
 }
 
 #[utoipa::path(get, path = "/v1/keys/{key}", operation_id = "getKey", tag = "keys",
@@ -206,10 +203,7 @@ pub async fn versions(request: ApiRequest) -> Result<Reply, Failure> {
             .map_err(|_| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
     };
     let listed = request.broker.list_versions(&authorized, after, &page)?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| VersionList {
-        items: items.iter().map(version_response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, version_response)
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/rotate", operation_id = "rotateKey", tag = "keys",

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::handler::{empty_reply, json_reply};
-use super::page;
+use super::page::{List, Listed, list_reply};
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{Name, Timestamp};
-use crate::broker::{Failure, NewPrincipal, Page, op};
+use crate::broker::{Failure, NewPrincipal, op};
 use crate::store::model;
 
 /// What kind of caller a principal is.
@@ -72,13 +72,12 @@ pub struct Principal {
 }
 
 /// A page of principals.
-#[derive(Serialize, ToSchema)]
-pub struct PrincipalList {
-    /// The principals, by name.
-    pub items: Vec<Principal>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
+pub type PrincipalList = List<Principal>;
+
+impl Listed for Principal {
+    const LIST: &'static str = "PrincipalList";
+    const DESCRIPTION: &'static str = "A page of principals.";
+    const ITEMS: &'static str = "The principals, by name.";
 }
 
 fn response(principal: &model::Principal) -> Principal {
@@ -112,10 +111,7 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token"])?;
     let authorized = request.admit::<op::ListPrincipals>(()).await?;
     let listed = request.broker.list_principals(authorized, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| PrincipalList {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, response)
 }
 
 #[utoipa::path(get, path = "/v1/principals/{principal}", operation_id = "getPrincipal", tag = "access",

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::handler::json_reply;
-use super::page;
+use super::page::{List, Listed, list_reply};
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{Name, Timestamp};
-use crate::broker::{Failure, NewTenant, Page, op};
+use crate::broker::{Failure, NewTenant, op};
 use crate::store::model;
 
 /// A new tenant.
@@ -50,13 +50,12 @@ pub struct Tenant {
 }
 
 /// A page of tenants.
-#[derive(Serialize, ToSchema)]
-pub struct TenantList {
-    /// The tenants, by name.
-    pub items: Vec<Tenant>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
+pub type TenantList = List<Tenant>;
+
+impl Listed for Tenant {
+    const LIST: &'static str = "TenantList";
+    const DESCRIPTION: &'static str = "A page of tenants.";
+    const ITEMS: &'static str = "The tenants, by name.";
 }
 
 fn response(tenant: &model::Tenant) -> Tenant {
@@ -93,10 +92,7 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token"])?;
     let authorized = request.admit::<op::ListTenants>(()).await?;
     let listed = request.broker.list_tenants(authorized, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| TenantList {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, response)
 }
 
 #[utoipa::path(get, path = "/v1/tenants/{tenant}", operation_id = "getTenant", tag = "access",

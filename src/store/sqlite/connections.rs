@@ -4,8 +4,7 @@ use claviger_provider::{ConnectionId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
 
-use super::row::{self, Columns, bytes, integer};
-use super::transaction::one_row;
+use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, sealed};
 use crate::store::StoreError;
 use crate::store::model::{Connection, ConnectionSnapshot, Page};

@@ -4,8 +4,7 @@ use claviger_provider::{KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
 
-use super::row::{self, Columns, bytes, integer};
-use super::transaction::one_row;
+use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, versions};
 use crate::store::StoreError;
 use crate::store::model::{Key, KeyFilter, KeySelector, KeySnapshot, Page};

@@ -5,8 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, query};
 
 use super::SqliteStore;
-use super::row::{Columns, bytes};
-use super::transaction::one_row;
+use super::row::{Columns, bytes, one_row};
 use crate::store::StoreError;
 use crate::store::model::{Page, Principal};
 

@@ -1,6 +1,7 @@
 //! Sealed values: the embedded provider's keys, and the secrets of other objects.
 
-use claviger_provider::{Error, ErrorKind, SealedName, Secret, TenantId};
+use async_trait::async_trait;
+use claviger_provider::{Error, ErrorKind, SealedName, SealedStore, Secret, TenantId};
 use sqlx::{SqliteConnection, query};
 
 use super::SqliteStore;
@@ -8,6 +9,25 @@ use super::row::{Columns, bytes};
 use crate::store::StoreError;
 use crate::store::sealing::{Place, SealError, Sealer};
 use crate::store::transaction::Existing;
+
+#[async_trait]
+impl SealedStore for SqliteStore {
+    async fn get(&self, name: &SealedName) -> Result<Option<Secret>, Error> {
+        get(self, name).await.map_err(provider_error)
+    }
+
+    async fn columns(&self, tenant: TenantId, row: &str) -> Result<Vec<String>, Error> {
+        columns(self, tenant, row).await.map_err(provider_error)
+    }
+
+    async fn insert(&self, values: Vec<(SealedName, Secret)>) -> Result<(), Error> {
+        insert(self, &values).await.map_err(provider_error)
+    }
+
+    async fn remove_row(&self, tenant: TenantId, row: &str) -> Result<(), Error> {
+        remove_row(self, tenant, row).await.map_err(provider_error)
+    }
+}
 
 impl From<SealError> for StoreError {
     fn from(SealError: SealError) -> Self {
@@ -60,7 +80,7 @@ pub(super) async fn remove(connection: &mut SqliteConnection, tenant: TenantId, 
     Ok(())
 }
 
-pub(super) async fn get(store: &SqliteStore, name: &SealedName) -> Result<Option<Secret>, StoreError> {
+async fn get(store: &SqliteStore, name: &SealedName) -> Result<Option<Secret>, StoreError> {
     let row = query("SELECT value FROM sealed_values WHERE tenant = ?1 AND row_id = ?2 AND column_name = ?3")
         .bind(bytes(&name.tenant))
         .bind(&name.row)
@@ -96,7 +116,7 @@ pub(super) async fn row(store: &SqliteStore, tenant: TenantId, row: &str) -> Res
         .collect()
 }
 
-pub(super) async fn columns(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<Vec<String>, StoreError> {
+async fn columns(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<Vec<String>, StoreError> {
     query("SELECT column_name FROM sealed_values WHERE tenant = ?1 AND row_id = ?2 ORDER BY column_name")
         .bind(bytes(&tenant))
         .bind(row)
@@ -107,20 +127,20 @@ pub(super) async fn columns(store: &SqliteStore, tenant: TenantId, row: &str) ->
         .collect()
 }
 
-pub(super) async fn insert(store: &SqliteStore, values: &[(SealedName, Secret)]) -> Result<(), StoreError> {
+async fn insert(store: &SqliteStore, values: &[(SealedName, Secret)]) -> Result<(), StoreError> {
     let mut transaction = store.begin_writing().await?;
     put(&mut transaction, &store.sealer, values, Existing::Refuse).await?;
     Ok(transaction.commit().await?)
 }
 
-pub(super) async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<(), StoreError> {
+async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<(), StoreError> {
     let mut transaction = store.begin_writing().await?;
     remove(&mut transaction, tenant, row).await?;
     Ok(transaction.commit().await?)
 }
 
 /// The error as the provider contract has it.
-pub(super) fn provider_error(error: StoreError) -> Error {
+fn provider_error(error: StoreError) -> Error {
     let kind = match &error {
         StoreError::AlreadyExists => ErrorKind::Conflict,
         StoreError::NotFound

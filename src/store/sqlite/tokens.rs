@@ -4,8 +4,7 @@ use claviger_provider::{PrincipalId, TenantId, TokenId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query};
 
-use super::row::{Columns, bytes};
-use super::transaction::one_row;
+use super::row::{Columns, bytes, one_row};
 use super::{SqliteStore, principals, tenants};
 use crate::store::StoreError;
 use crate::store::model::{Page, Principal, Tenant, Token};

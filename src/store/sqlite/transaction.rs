@@ -5,7 +5,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
-use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{Sqlite, query, query_scalar};
 
 use super::row::{Columns, bytes, integer};
@@ -50,14 +49,6 @@ impl Backend for SqliteStore {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
-    }
-}
-
-/// `NotFound` when a statement on one row found none.
-pub(super) fn one_row(result: &SqliteQueryResult) -> Result<(), StoreError> {
-    match result.rows_affected() {
-        0 => Err(StoreError::NotFound),
-        _ => Ok(()),
     }
 }
 
