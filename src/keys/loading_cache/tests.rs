@@ -175,7 +175,7 @@ fn an_insert_looks_at_few_entries_however_many_there_are() {
 
 /// A row of the stand-in for the store: committed epochs.
 #[derive(Default)]
-struct Row {
+struct Stored {
     committed: AtomicU64,
     /// Answers of this epoch and of those before must not pass any more.
     ended: AtomicU64,
@@ -191,7 +191,7 @@ struct Gate {
 /// What the threads of a stress test share.
 struct Stress {
     cache: LoadingCache<u32, Arc<Gate>>,
-    rows: Vec<Row>,
+    rows: Vec<Stored>,
     /// The gate of each key that was met last.
     met: Mutex<HashMap<u32, Weak<Gate>>>,
 }
@@ -200,12 +200,12 @@ impl Stress {
     fn new(keys: usize, capacity: usize) -> Self {
         Self {
             cache: LoadingCache::new("test", capacity, |gate| Arc::strong_count(gate) == 1),
-            rows: (0..keys).map(|_| Row::default()).collect(),
+            rows: (0..keys).map(|_| Stored::default()).collect(),
             met: Mutex::default(),
         }
     }
 
-    fn row(&self, key: u32) -> &Row {
+    fn row(&self, key: u32) -> &Stored {
         &self.rows[key as usize]
     }
 

@@ -253,7 +253,7 @@ async fn a_lookup_that_read_before_a_connection_was_deleted_finds_nothing() {
 async fn a_lookup_of_a_key_that_goes_with_its_connection_meanwhile_finds_nothing() {
     let race = Race::new().await;
     let key = race.world.key("k").await;
-    let pause = race.store.pause_next("connection_snapshot");
+    let pause = race.store.pause_next("key_snapshot");
     let lookup = race.lookup(&key);
     let reached = pause.reached().await;
     // On another node, as far as this directory knows: it holds neither.
