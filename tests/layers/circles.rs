@@ -13,53 +13,10 @@ use super::workspace;
 #[rustfmt::skip]
 const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
-        "providers/aws",
-        &[
-            "lifecycle.rs",
-            "ownership.rs",
-            "policy.rs",
-            "probe.rs",
-            "provider.rs",
-        ],
-    ),
-    (
-        "providers/azure",
-        &[
-            "assertion.rs",
-            "credential.rs",
-            "session.rs",
-            "transport.rs",
-        ],
-    ),
-    (
-        "providers/azure",
-        &[
-            "auth.rs",
-            "factory.rs",
-            "keys.rs",
-            "lifecycle.rs",
-            "names.rs",
-            "policy.rs",
-            "probe.rs",
-            "provider.rs",
-            "settings.rs",
-            "way.rs",
-            "way_out.rs",
-        ],
-    ),
-    (
         "providers/core",
         &[
-            "layers/breaker/mod.rs",
-            "layers/breaker/state.rs",
-        ],
-    ),
-    (
-        "providers/gcp",
-        &[
-            "policy.rs",
-            "probe.rs",
-            "provider.rs",
+            "call_trace.rs",
+            "op_context.rs",
         ],
     ),
     (
@@ -69,59 +26,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
             "lib.rs",
             "material.rs",
             "opened.rs",
-        ],
-    ),
-    (
-        "providers/testkit",
-        &[
-            "battery/crypto.rs",
-            "battery/declared.rs",
-            "battery/lifecycle.rs",
-            "battery/mod.rs",
-        ],
-    ),
-    (
-        "providers/testkit/azure",
-        &[
-            "lib.rs",
-            "login.rs",
-            "operations.rs",
-            "routes.rs",
-            "store.rs",
-        ],
-    ),
-    (
-        "providers/testkit/fake",
-        &[
-            "layer.rs",
-            "server.rs",
-        ],
-    ),
-    (
-        "providers/testkit/google",
-        &[
-            "control.rs",
-            "import.rs",
-            "keys.rs",
-            "operations.rs",
-            "rings.rs",
-            "service.rs",
-            "tokens.rs",
-            "versions.rs",
-        ],
-    ),
-    (
-        "providers/vault",
-        &[
-            "login.rs",
-            "settings.rs",
-        ],
-    ),
-    (
-        "providers/vault",
-        &[
-            "probe.rs",
-            "provider.rs",
         ],
     ),
     (
