@@ -18,7 +18,7 @@ use claviger_guarded::{Arena, ArenaConfig};
 use claviger_provider::egress::Egress;
 use claviger_provider::egress::EgressPolicy;
 use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
-use claviger_provider::{Capabilities, Factory, ProviderKind, SealedStore};
+use claviger_provider::{BackgroundCalls, Capabilities, Factory, ProviderKind, SealedStore};
 use tokio::sync::Semaphore;
 
 use crate::audit::{self, CommitMetrics, Counters, KillFile, Log, Node, Origin, Recovered};
@@ -331,7 +331,8 @@ async fn broker(config: &Config, dev: bool, source: Option<ConfigSource>, open: 
         idempotency_key,
     } = open;
     let sealed: Arc<dyn SealedStore> = store.clone();
-    let factories = Factories::new(factories(&sealed, config, dev).await, pipeline(&config.providers));
+    let factories = Factories::new(factories(&sealed, config, dev).await, pipeline(&config.providers))
+        .observed_by(Arc::clone(&recovered.background) as Arc<dyn BackgroundCalls>);
     let rules = cache_rules(&config.cache);
     let arena = Arena::new(ArenaConfig::default());
     for hardening in arena.hardening() {
@@ -345,6 +346,7 @@ async fn broker(config: &Config, dev: bool, source: Option<ConfigSource>, open: 
     let broker = Broker::new(Parts {
         store: store.clone(),
         log: recovered.log.clone(),
+        background: Arc::clone(&recovered.background),
         kill_file,
         directory: Directory::new(store.clone(), factories),
         cache: Arc::new(DekCache::new(&limits, arena)),

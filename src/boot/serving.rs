@@ -93,10 +93,12 @@ impl Serving {
         let counters = recovered.counters;
         let log = broker.log().clone();
         let counting = until(stopped.clone());
+        let (calls, calls_log, recording) = (recovered.background, log.clone(), until(stopped.clone()));
         let settling = Arc::clone(&broker);
         let pruning = Arc::clone(&broker);
         let mut background = vec![
             tokio::spawn(async move { counters.run(&log, counting).await }),
+            tokio::spawn(async move { calls.run(&calls_log, recording).await }),
             tokio::spawn(every(SETTLE, until(stopped.clone()), move || {
                 let broker = Arc::clone(&settling);
                 async move { broker.sweep_cache() }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, DekId, KeyId, OpContext, ProviderKind, TenantId};
+use claviger_provider::{CallTrace, ConnectionId, DekId, KeyId, OpContext, ProviderKind, TenantId, TracedCalls};
 use parking_lot::Mutex;
 
 use super::Failure;
@@ -53,6 +53,8 @@ pub struct AuditFields {
     pub action: Option<Action>,
     /// The place in a batch, from 0.
     pub item: Option<u32>,
+    /// The calls to providers; absent before the first operation at a provider.
+    pub provider_calls: Option<Arc<CallTrace>>,
 }
 
 /// One operation under way: who asks for what, and the fields so far. Cloning shares them.
@@ -154,10 +156,17 @@ impl RequestContext {
         self.fields.lock().clone()
     }
 
-    /// What a provider call carries.
+    /// What a provider call carries. The calls of all its operations are in one record.
     pub fn op_context(&self) -> OpContext {
         let actor = self.caller.principal().to_string();
-        OpContext::new(self.info.request_id.clone(), self.tenant(), actor, self.info.deadline)
+        let trace = Arc::clone(self.fields.lock().provider_calls.get_or_insert_default());
+        OpContext::new(self.info.request_id.clone(), self.tenant(), actor, self.info.deadline).with_trace(trace)
+    }
+
+    /// Takes the calls to providers so far, for the record.
+    pub(super) fn take_calls(&self) -> TracedCalls {
+        let trace = self.fields.lock().provider_calls.clone();
+        trace.map(|trace| trace.take()).unwrap_or_default()
     }
 
     /// How long it has been going on.

@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::access::Authenticator;
-use crate::audit::{KillFile, Log};
+use crate::audit::{BackgroundLog, KillFile, Log};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
 use crate::store::Store;
@@ -70,6 +70,7 @@ pub use write_ahead::Keep;
 pub struct Broker {
     store: Arc<dyn Store>,
     log: Log,
+    background: Arc<BackgroundLog>,
     kill_file: Arc<KillFile>,
     directory: Directory,
     cache: Arc<DekCache<Failure>>,
@@ -92,6 +93,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The record.
     pub log: Log,
+    /// Records provider calls that serve no request.
+    pub background: Arc<BackgroundLog>,
     /// Where revocations stand when the disk is full.
     pub kill_file: KillFile,
     /// The keys.
@@ -113,6 +116,7 @@ impl Broker {
             authenticator: Authenticator::new(Arc::clone(&parts.store)),
             store: parts.store,
             log: parts.log,
+            background: parts.background,
             kill_file: Arc::new(parts.kill_file),
             directory: parts.directory,
             cache: parts.cache,

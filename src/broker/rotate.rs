@@ -120,7 +120,9 @@ impl Broker {
         }
         let cx = OpContext::for_system("rotation", tenant, PATIENCE);
         let change = crate::store::Change::unannounced();
-        if self.take_versions(&cx, &key, &change).await? {
+        let taken = self.take_versions(&cx, &key, &change).await;
+        self.background.operation(tenant, key.connection().view().id, cx.take_calls());
+        if taken? {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
             return Ok(());
         }

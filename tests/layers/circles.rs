@@ -127,22 +127,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "audit/frame.rs",
-            "audit/record.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "audit/intent.rs",
-            "audit/log.rs",
-            "audit/recorded.rs",
-            "audit/writer.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
             "boot.rs",
             "boot/declared.rs",
         ],

@@ -83,7 +83,6 @@ const NOT_YET: &[&str] = &[
     "providers/testkit/google",
     "providers/testkit/src",
     "providers/vault",
-    "src/audit",
     "src/broker",
     "src/config",
     "src/envelope",
