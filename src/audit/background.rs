@@ -8,12 +8,12 @@
 //! without being counted.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::time::MissedTickBehavior;
 
-use claviger_provider::{BackgroundCalls, CallResult, ConnectionId, MAX_TRACED_CALLS, ProviderCall, TenantId, TracedCalls};
+use claviger_provider::{BackgroundCalls, CallResult, ConnectionId, MAX_TRACED_CALLS, OpContext, ProviderCall, TenantId, TracedCalls};
 
 use super::action::{Internal, Operation};
 use super::fields::{Authn, Kind, Outcome, Window};
@@ -29,9 +29,6 @@ pub const REPEAT_EVERY: Duration = Duration::from_secs(60);
 /// The most series of equal calls in memory. The calls of further ones are only counted, by
 /// result, in one record of the installation.
 const MAX_SERIES: usize = 4096;
-
-/// How often the log is written.
-const PERIOD: Duration = Duration::from_secs(1);
 
 /// How long a flush waits for the log. Calls whose record has an unknown result by then are
 /// not recorded again.
@@ -187,7 +184,7 @@ pub struct BackgroundLog {
 }
 
 impl BackgroundCalls for BackgroundLog {
-    /// Keeps the call in memory; [`BackgroundLog::run`] records it.
+    /// Keeps the call in memory; [`BackgroundLog::flush`] records it.
     fn called(&self, tenant: TenantId, connection: ConnectionId, call: ProviderCall) {
         let series = Series {
             tenant,
@@ -200,8 +197,18 @@ impl BackgroundCalls for BackgroundLog {
 }
 
 impl BackgroundLog {
-    /// Keeps the calls of an operation that served no request.
-    pub fn operation(&self, tenant: TenantId, connection: ConnectionId, traced: TracedCalls) {
+    /// Begins an operation at a provider that serves no request. `name` takes the place of the
+    /// request id; the operation ends after `patience`.
+    pub fn operation(&self, name: &str, tenant: TenantId, connection: ConnectionId, patience: Duration) -> BackgroundOperation<'_> {
+        BackgroundOperation {
+            log: self,
+            connection,
+            context: OpContext::for_system(name, tenant, patience),
+        }
+    }
+
+    /// Keeps the calls of one operation.
+    fn add(&self, tenant: TenantId, connection: ConnectionId, traced: TracedCalls) {
         let TracedCalls { calls, omitted } = traced;
         // The omitted calls followed the last one that was traced: count them with it.
         let last = calls.last().map(|call| Series {
@@ -221,7 +228,8 @@ impl BackgroundLog {
         }
     }
 
-    /// Records the calls that are due, or all of them, with one sync.
+    /// Records the calls that are due, or all of them, with one sync. To be called every second,
+    /// and for all of them before the log is closed.
     ///
     /// # Errors
     /// [`Unavailable`]; the calls are kept for the next flush.
@@ -250,23 +258,27 @@ impl BackgroundLog {
         }
         appended
     }
+}
 
-    /// Records calls as they become due, until `stop` completes, and then all that are left.
-    pub async fn run(&self, log: &Log, stop: impl Future<Output = ()>) {
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(stop);
-        loop {
-            let stopped = tokio::select! {
-                () = &mut stop => true,
-                _ = ticks.tick() => false,
-            };
-            // The log has reported a failure, and the calls are kept.
-            let _ = self.flush(log, stopped).await;
-            if stopped {
-                return;
-            }
-        }
+/// The context of an operation that serves no request. Its calls are kept for the log when it
+/// is dropped, so also when the operation is aborted.
+#[derive(Debug)]
+pub struct BackgroundOperation<'a> {
+    log: &'a BackgroundLog,
+    connection: ConnectionId,
+    context: OpContext,
+}
+
+impl Deref for BackgroundOperation<'_> {
+    type Target = OpContext;
+    fn deref(&self) -> &OpContext {
+        &self.context
+    }
+}
+
+impl Drop for BackgroundOperation<'_> {
+    fn drop(&mut self) {
+        self.log.add(self.context.tenant, self.connection, self.context.take_calls());
     }
 }
 

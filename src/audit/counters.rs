@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::time::MissedTickBehavior;
 
 use claviger_provider::{PrincipalId, TenantId};
 
@@ -22,9 +21,6 @@ use super::scalar::{Number, Text, Timestamp};
 /// The most sources, and the most principals, that have a count of their own in one second.
 /// All others together have one count more.
 pub const MAX_SEPARATE: usize = 1000;
-
-/// How often counts are recorded.
-const PERIOD: Duration = Duration::from_secs(1);
 
 /// How long a flush waits for the log. Counts whose record has an unknown result by then are
 /// not recorded again: counting a failure twice is worse than missing one second of counts.
@@ -178,23 +174,5 @@ impl Counters {
             self.sums.lock().add(taken);
         }
         appended
-    }
-
-    /// Records the counts every second until `stop` completes, and then once more.
-    pub async fn run(&self, log: &Log, stop: impl Future<Output = ()>) {
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(stop);
-        loop {
-            let stopped = tokio::select! {
-                () = &mut stop => true,
-                _ = ticks.tick() => false,
-            };
-            // The log has reported the failure, and the counts are kept.
-            let _ = self.flush(log).await;
-            if stopped {
-                return;
-            }
-        }
     }
 }

@@ -53,7 +53,7 @@ mod string_enum;
 mod tests;
 
 pub use action::{Action, Internal, Operation};
-pub use background::{BackgroundLog, REPEAT_EVERY};
+pub use background::{BackgroundLog, BackgroundOperation, REPEAT_EVERY};
 pub use counters::{Counters, MAX_SEPARATE};
 pub use fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext, Window,

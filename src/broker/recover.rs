@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_provider::{KeyId, OpContext, TenantId};
+use claviger_provider::{KeyId, TenantId};
 
 use super::{Broker, Code, Failure};
 use crate::access::Action;
@@ -119,7 +119,7 @@ impl Broker {
         }
         // The calls to providers are recorded before anything is served. Without room they are
         // kept, as the deferred outcomes are.
-        if let Err(error) = self.background.flush(&self.log, true).await {
+        if let Err(error) = self.record_background_calls(true).await {
             tracing::warn!(%error, "the provider calls of the recovery are recorded once the log has room");
         }
         // What an outcome that is still to be written was told from must stay.
@@ -260,13 +260,12 @@ impl Broker {
 
     /// A rotate that reached the provider is finished here; one that did not left nothing.
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
-        let cx = OpContext::for_system("recovery", tenant, PATIENCE);
         let change = Change::announced(position);
         let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {
             Ok(Some(entry)) => {
-                let taken = self.take_versions(&cx, &entry, &change).await;
-                self.background.operation(tenant, entry.connection().view().id, cx.take_calls());
-                taken
+                let connection = entry.connection().view().id;
+                let cx = self.background.operation("recovery", tenant, connection, PATIENCE);
+                self.take_versions(&cx, &entry, &change).await
             }
             Ok(None) => Ok(false),
             Err(error) => Err(error.into()),

@@ -1,6 +1,6 @@
 //! Background calls have a record soon, equal ones share it, and none is lost.
 
-use claviger_provider::{BackgroundCalls, CallResult, ConnectionId, ErrorKind, ProviderCall, TracedCalls};
+use claviger_provider::{BackgroundCalls, CallResult, CallSink, ConnectionId, ErrorKind, ProviderCall};
 
 use super::*;
 
@@ -116,34 +116,37 @@ async fn memory_is_bounded_and_every_call_is_counted() {
 }
 
 #[tokio::test]
+async fn an_aborted_operation_is_recorded_with_its_abandoned_call() {
+    let bench = Bench::new();
+    let Recovered { log, background, .. } = bench.open();
+    {
+        let polling = async {
+            let operation = background.operation("rotation", tenant(1), connection(2), Duration::from_secs(1));
+            let _attempt = CallSink::from(&*operation).begin("DescribeKey");
+            std::future::pending::<()>().await;
+        };
+        futures::pin_mut!(polling);
+        assert!(futures::poll!(&mut polling).is_pending());
+    }
+    background.flush(&log, true).await.unwrap();
+    let records = bench.records();
+    assert_eq!((records.len(), records[0].1.ending()), (1, Some(Ending::Interrupted)));
+}
+
+#[tokio::test]
 async fn an_operation_without_a_request_is_recorded_with_all_its_calls() {
     let bench = Bench::new();
     let Recovered { log, background, .. } = bench.open();
-    let traced = TracedCalls {
-        calls: (0..8)
-            .map(|number| call("DescribeKey", &format!("id-{number}"), CallResult::Ok))
-            .collect(),
-        omitted: 3,
-    };
-    background.operation(tenant(1), connection(2), traced);
-    background.operation(tenant(1), connection(2), TracedCalls::default());
+    let patience = Duration::from_secs(1);
+    let operation = background.operation("rotation", tenant(1), connection(2), patience);
+    for number in 0..11 {
+        let attempt = CallSink::from(&*operation).begin("DescribeKey");
+        attempt.finish(Some(&format!("id-{number}")), CallResult::Ok);
+    }
+    drop(operation);
+    drop(background.operation("rotation", tenant(1), connection(2), patience));
     background.flush(&log, false).await.unwrap();
     let records = bench.records();
     assert_eq!((records.len(), reported(&records)), (1, 11));
     assert_eq!(records[0].1.provider_calls_omitted(), 3);
-}
-
-#[tokio::test]
-async fn the_task_records_the_rest_when_it_is_stopped() {
-    let bench = Bench::new();
-    let Recovered { log, background, .. } = bench.open();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let task = {
-        let (log, background) = (log.clone(), background.clone());
-        tokio::spawn(async move { background.run(&log, async move { drop(stopped.await) }).await })
-    };
-    background.called(tenant(1), connection(2), call("token", "id-1", CallResult::Ok));
-    stop.send(()).unwrap();
-    task.await.unwrap();
-    assert_eq!(bench.records().len(), 1);
 }

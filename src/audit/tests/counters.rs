@@ -110,17 +110,14 @@ async fn counts_wait_for_the_log_and_are_recorded_once() {
 }
 
 #[tokio::test]
-async fn the_task_records_the_rest_when_it_is_stopped() {
+async fn a_flush_records_only_what_was_counted_since_the_last_one() {
     let bench = Bench::new();
     let Recovered { log, counters, .. } = bench.open();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let task = {
-        let (log, counters) = (log.clone(), counters.clone());
-        tokio::spawn(async move { counters.run(&log, async move { drop(stopped.await) }).await })
-    };
+    counters.flush(&log).await.unwrap();
+    assert!(bench.records().is_empty());
     let _ = counters.failed(v4(1, 1), "unauthenticated", ());
-    stop.send(()).unwrap();
-    task.await.unwrap();
+    counters.flush(&log).await.unwrap();
+    counters.flush(&log).await.unwrap();
     assert_eq!(bench.records().len(), 1);
 }
 
