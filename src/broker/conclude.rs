@@ -169,7 +169,10 @@ impl Broker {
         match cx.take_effect() {
             Some(Effect::Announced(intent)) => {
                 let revocation = intent.revocation().is_some();
-                let complete = |record: &mut Record| fill(record, cx, cx.noted());
+                let complete = |record: &mut Record| {
+                    fill(record, cx, cx.noted());
+                    fill_calls(record, cx);
+                };
                 intent
                     .resolve(outcome, complete, value, deadline)
                     .await
@@ -214,6 +217,7 @@ impl Broker {
     /// The record of this operation's outcome.
     fn outcome_entry<T>(&self, cx: &RequestContext, value: &Result<T, Failure>) -> Record {
         let mut record = self.entry(cx);
+        fill_calls(&mut record, cx);
         if is_denied(value) {
             record.decision = Some(Decision::Deny);
         }
@@ -307,4 +311,10 @@ fn fill(record: &mut Record, cx: &RequestContext, noted: Noted) {
     record.cached = fields.cached;
     record.coalesced_with = fields.coalesced_with.map(Text::new);
     record.item = fields.item.map(Number::from);
+}
+
+/// Moves the calls to providers into the outcome's record, so that each is in one record only.
+fn fill_calls(record: &mut Record, cx: &RequestContext) {
+    let calls = cx.take_calls();
+    record.set_provider_calls(calls.calls, calls.omitted.into());
 }

@@ -44,7 +44,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::access::{Authenticator, Authorizer};
-use crate::audit::{KillFile, Log};
+use crate::audit::{BackgroundLog, KillFile, Log, Unavailable};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
 use crate::store::Store;
@@ -74,6 +74,7 @@ pub use wrap::Wrapped;
 pub struct Broker {
     store: Arc<dyn Store>,
     log: Log,
+    background: Arc<BackgroundLog>,
     kill_file: Arc<KillFile>,
     directory: Directory,
     cache: Arc<DekCache<Failure>>,
@@ -97,6 +98,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The record.
     pub log: Log,
+    /// Records provider calls that serve no request.
+    pub background: Arc<BackgroundLog>,
     /// Where revocations stand when the disk is full.
     pub kill_file: KillFile,
     /// The keys.
@@ -121,6 +124,7 @@ impl Broker {
             authorizer: parts.authorizer,
             store: parts.store,
             log: parts.log,
+            background: parts.background,
             kill_file: Arc::new(parts.kill_file),
             directory: parts.directory,
             cache: parts.cache,
@@ -136,6 +140,14 @@ impl Broker {
     /// The record.
     pub const fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// Records provider calls that serve no request: those that are due, or all of them.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the calls are kept for the next time.
+    pub async fn record_background_calls(&self, everything: bool) -> Result<(), Unavailable> {
+        self.background.flush(&self.log, everything).await
     }
 
     /// The keys and connections in memory.

@@ -113,7 +113,8 @@ impl Broker {
         if key.connection().view().severed {
             return Ok(());
         }
-        let cx = OpContext::for_system("rotation", tenant, PATIENCE);
+        let connection = key.connection().view().id;
+        let cx = self.background.operation("rotation", tenant, connection, PATIENCE);
         let change = crate::store::Change::unannounced();
         if self.take_versions(&cx, &key, &change).await? {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");

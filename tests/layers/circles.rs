@@ -31,22 +31,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "audit/frame.rs",
-            "audit/record.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "audit/intent.rs",
-            "audit/log.rs",
-            "audit/recorded.rs",
-            "audit/writer.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
             "broker/apply.rs",
             "broker/connections.rs",
             "broker/create_key.rs",
