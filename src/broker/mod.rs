@@ -1,9 +1,9 @@
 //! What can be done with keys: one use case per file.
 //!
-//! A use case consumes a permit that only `access` makes, uses `keys`, `envelope`, `cache`
-//! and the provider's pipeline, and gives back a [`Guarded`] value: it reaches a caller only
-//! through [`Broker::conclude`], which records the outcome first and looks at the gates of
-//! key and connection last. The faces call this module; it calls none of them.
+//! A use case consumes an [`Authorized`] value that only [`Broker::admit`] makes, uses `keys`,
+//! `envelope`, `cache` and the provider's pipeline, and returns a [`Guarded`] value. That value
+//! reaches a caller only through [`Broker::conclude`], which records the outcome first and checks
+//! the gates of key and connection last. Protocols call this module; it calls none of them.
 
 mod admit;
 mod apply;
@@ -70,7 +70,7 @@ pub use tokens::{GrantedToken, IssuedToken};
 pub use unwrap::Unwrapped;
 pub use wrap::Wrapped;
 
-/// Everything that a use case needs.
+/// The use cases, and what they need.
 pub struct Broker {
     store: Arc<dyn Store>,
     log: Log,
@@ -84,32 +84,32 @@ pub struct Broker {
     idempotency_key: aws_lc_rs::hmac::Key,
     accepted: TaskTracker,
     declarations: Arc<dyn Declarations>,
-    /// Held by the one that applies them.
+    /// Held while the declarations are applied: one apply at a time.
     applying: tokio::sync::Mutex<()>,
 }
 
-/// An operation under way.
+/// Counts as one operation under way until it is dropped.
 pub type Accepted = TaskTrackerToken;
 
 /// What [`Broker::new`] is made of.
 pub struct Parts {
-    /// The memory.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// The record.
+    /// The audit log.
     pub log: Log,
-    /// Where revocations stand when the disk is full.
+    /// Keeps revocations while log or store cannot take them.
     pub kill_file: KillFile,
-    /// The keys.
+    /// Keys and connections in memory.
     pub directory: Directory,
     /// Decides what callers may do.
     pub authorizer: Arc<dyn Authorizer>,
-    /// The DEK cache, which boot also settles once in a while.
+    /// The DEK cache. `boot` calls [`Broker::sweep_cache`] on a timer.
     pub cache: Arc<DekCache<Failure>>,
-    /// Rules for keys that set none.
+    /// Cache rules for keys that set none.
     pub cache_defaults: Rules,
-    /// Compares the bodies of repeated requests.
+    /// Authenticates the bodies of repeated requests.
     pub idempotency_key: aws_lc_rs::hmac::Key,
-    /// What the operator declares.
+    /// Reads what the operator's configuration declares.
     pub declarations: Arc<dyn Declarations>,
 }
 
@@ -133,7 +133,7 @@ impl Broker {
         }
     }
 
-    /// The record.
+    /// The audit log.
     pub const fn log(&self) -> &Log {
         &self.log
     }
@@ -143,18 +143,18 @@ impl Broker {
         &self.directory
     }
 
-    /// Who calls.
+    /// Turns credentials into callers.
     pub const fn authenticator(&self) -> &Authenticator {
         &self.authenticator
     }
 
-    /// Lets the cache do what it has put off; to be called a few times a second.
+    /// Removes expired entries from the DEK cache. Call it a few times a second.
     pub fn sweep_cache(&self) {
         self.cache.sweep();
     }
 
-    /// Waits until the operations that were accepted have ended, their callers gone or not;
-    /// at most for so long.
+    /// Waits until all accepted operations have ended, also those whose callers are gone; at most
+    /// for `at_most`.
     pub async fn finish_accepted(&self, at_most: Duration) {
         if tokio::time::timeout(at_most, {
             self.accepted.close();
@@ -186,20 +186,20 @@ impl Broker {
     }
 }
 
-/// A value that may be handed over only if none of the watched keys and connections has
-/// moved on since its making began.
+/// A value with the epochs of the keys and connections that it was made from. It is handed over
+/// only if none of these epochs has changed since.
 pub struct Guarded<T> {
     value: T,
     epoch_guards: Vec<EpochGuard>,
 }
 
 impl<T> Guarded<T> {
-    /// With these epoch_guards.
+    /// A value that depends on the keys and connections of these guards.
     pub const fn new(value: T, epoch_guards: Vec<EpochGuard>) -> Self {
         Self { value, epoch_guards }
     }
 
-    /// That depends on no key or connection.
+    /// A value that depends on no key or connection.
     pub const fn free(value: T) -> Self {
         Self {
             value,
@@ -207,17 +207,17 @@ impl<T> Guarded<T> {
         }
     }
 
-    /// Adds a epoch_guard.
+    /// Adds a key and its connection that the value depends on.
     #[must_use]
     pub fn and_guard(mut self, epoch_guard: EpochGuard) -> Self {
         self.epoch_guards.push(epoch_guard);
         self
     }
 
-    /// Another form of the value.
+    /// Converts the value.
     ///
     /// # Errors
-    /// What `form` says.
+    /// Those of `form`.
     pub fn try_map<U>(self, form: impl FnOnce(T) -> Result<U, Failure>) -> Result<Guarded<U>, Failure> {
         Ok(Guarded {
             value: form(self.value)?,

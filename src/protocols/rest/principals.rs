@@ -1,4 +1,4 @@
-//! `/v1/principals`: whoever may hold a credential.
+//! `/v1/principals`: the holders of credentials.
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
