@@ -4,31 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-
-use super::declare::{DeclaredConnection, DeclaredKey, DeclaredTenant, Found, How, PATIENCE};
+use super::declare::{Found, How, PATIENCE};
 use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op};
-
-/// Everything that is declared.
-#[derive(Debug, Clone, Default)]
-pub struct Declaration {
-    /// Tenants.
-    pub tenants: Vec<DeclaredTenant>,
-    /// Connections, one for each tenant that shares it.
-    pub connections: Vec<DeclaredConnection>,
-    /// Keys.
-    pub keys: Vec<DeclaredKey>,
-}
-
-/// Reads the declaration, each time anew.
-#[async_trait]
-pub trait Declarations: Send + Sync + 'static {
-    /// Reads the declaration.
-    ///
-    /// # Errors
-    /// What is wrong with it, as text for the operator; it contains no value of the configuration.
-    async fn read(&self) -> Result<Declaration, String>;
-}
 
 /// The kind of a declared object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{Factory, KeyId, KeySpec, ProviderKind, Secret, SettingsOrigin, TenantId};
+use claviger_provider::{Factory, ProviderKind, SettingsOrigin, TenantId};
 
 use super::connections::{MANAGED_BY, parse};
+use super::declaration::{DeclaredConnection, DeclaredKey, DeclaredTenant};
 use super::{
     Authorized, Broker, Code, Failure, Guarded, Keep, Names, NewConnection, NewKey, NewTenant, Operation, RequestContext, RequestInfo, op,
 };
@@ -21,45 +22,6 @@ use crate::store::model::{Connection, Labels, Timeouts};
 
 /// How long one object may take, with its provider.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A declared tenant.
-#[derive(Debug, Clone)]
-pub struct DeclaredTenant {
-    /// Its name.
-    pub name: String,
-    /// The id to take.
-    pub id: Option<TenantId>,
-}
-
-/// A declared connection of one tenant.
-#[derive(Debug, Clone)]
-pub struct DeclaredConnection {
-    /// Its tenant's name.
-    pub tenant: String,
-    /// Its name.
-    pub name: String,
-    /// Which family.
-    pub provider: ProviderKind,
-    /// Its settings, JSON, secrets included.
-    pub settings: Arc<Secret>,
-}
-
-/// A declared key.
-#[derive(Debug, Clone)]
-pub struct DeclaredKey {
-    /// Its tenant's name.
-    pub tenant: String,
-    /// Its name.
-    pub name: String,
-    /// Its connection's name.
-    pub connection: String,
-    /// What it is made of.
-    pub spec: KeySpec,
-    /// A provider key to adopt.
-    pub provider_key: Option<String>,
-    /// The id to take.
-    pub id: Option<KeyId>,
-}
 
 /// Whether to create what is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,7 @@
 //! Disable: stops every use of a key from the next request on, cached data keys included.
 
-use tokio::sync::MutexGuard;
-
+use super::at_provider::{not_severed, turn_at_provider};
 use super::read::NamedKey;
-use super::wrapping::severed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::KeyEntry;
@@ -87,22 +85,6 @@ impl Broker {
         }
         Ok(Key::clone(&view.key))
     }
-}
-
-/// Waits for the turn to change a key at its provider, at most until the request's deadline. The
-/// key's own lock is not held meanwhile: a slow provider must not delay a disable.
-pub(super) async fn turn_at_provider<'k>(cx: &RequestContext, key: &'k KeyEntry) -> Result<MutexGuard<'k, ()>, Failure> {
-    tokio::time::timeout_at(cx.info().deadline.into(), key.at_provider().lock())
-        .await
-        .map_err(|_| Failure::deadline())
-}
-
-/// Refuses a key whose connection is severed.
-pub(super) fn not_severed(key: &KeyEntry) -> Result<(), Failure> {
-    if key.connection().view().severed {
-        return Err(severed());
-    }
-    Ok(())
 }
 
 /// The row after the state is set; unchanged if it had that state.

@@ -1,6 +1,7 @@
 //! Enable: undoes a disable.
 
-use super::disable::{not_severed, switched, turn_at_provider};
+use super::at_provider::{not_severed, turn_at_provider};
+use super::disable::switched;
 use super::read::NamedKey;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};

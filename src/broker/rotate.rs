@@ -5,8 +5,8 @@ use std::time::Duration;
 use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
 use futures::StreamExt;
 
+use super::at_provider::turn_at_provider;
 use super::create_key::number_versions;
-use super::disable::turn_at_provider;
 use super::read::NamedKey;
 use super::wrapping::ready;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, Kek, KeyCapabilities, Pipeline, Wrapped};
 
-use super::disable::turn_at_provider;
+use super::at_provider::{severed, turn_at_provider};
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
@@ -44,11 +44,6 @@ pub fn ready(entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
         epoch_guard,
         pipeline: entry.connection().pipeline(),
     })
-}
-
-/// The failure for a key whose connection is severed.
-pub fn severed() -> Failure {
-    Failure::new(Code::ConnectionSevered, "The key's connection is severed.").advice("Restore the connection.")
 }
 
 /// A wrapped key and the version that wrapped it.

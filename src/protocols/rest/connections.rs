@@ -10,8 +10,8 @@ use utoipa::openapi::schema::{Object, Type};
 
 use super::handler::{empty_reply, json_reply};
 use super::json;
+use super::list::{List, Listed, list_reply};
 use super::once::completed_reply;
-use super::page::{List, Listed, list_reply};
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::response::etag;

@@ -20,6 +20,7 @@ mod inspect;
 mod json;
 mod key_response;
 mod keys;
+mod list;
 mod offline_decrypt;
 mod once;
 mod openapi;
