@@ -1,11 +1,9 @@
 //! Repeated control-plane requests: the same idempotency key and body get the same answer, and
 //! have one effect.
 
-use std::sync::Arc;
-
 use aws_lc_rs::hmac;
-use dashmap::DashSet;
 
+use super::in_flight::UnderWay;
 use super::{Authorized, Broker, Code, Failure, Operation};
 use crate::store::model::{IdempotencyKey, IdempotencyRecord};
 
@@ -63,7 +61,7 @@ impl Kept {
             Self::SecretGone(id) => (status::SECRET_GONE, id, None),
         };
         IdempotencyRecord {
-            key: first.key.clone(),
+            key: first.key.key().clone(),
             body_hmac: first.body_hmac,
             status,
             body: body.clone(),
@@ -87,23 +85,12 @@ impl Kept {
     }
 }
 
-/// The idempotency keys whose first request is under way.
-#[derive(Debug, Default)]
-pub struct InFlight(DashSet<IdempotencyKey>);
-
 /// The first request with an idempotency key. While it exists, others with the key are answered
 /// `in_progress`.
 struct First {
-    in_flight: Arc<InFlight>,
-    key: IdempotencyKey,
+    key: UnderWay,
     body_hmac: [u8; 32],
     now: i64,
-}
-
-impl Drop for First {
-    fn drop(&mut self) {
-        self.in_flight.0.remove(&self.key);
-    }
 }
 
 /// Either the answer to the first request with the key, or permission to be that first one.
@@ -185,19 +172,18 @@ impl Broker {
         };
         let mut body_hmac = [0; 32];
         body_hmac.copy_from_slice(hmac::sign(&self.idempotency_key, body).as_ref());
-        if !self.in_flight.0.insert(key.clone()) {
+        let Some(key) = self.in_flight.begin(key) else {
             return Err(Failure::new(
                 Code::InProgress,
                 "Another request with this idempotency key is under way.",
             ));
-        }
+        };
         let first = First {
-            in_flight: Arc::clone(&self.in_flight),
             key,
             body_hmac,
             now: self.now(),
         };
-        let Some(row) = self.store.idempotent(&first.key).await? else {
+        let Some(row) = self.store.idempotent(first.key.key()).await? else {
             return Ok(Repeat::First(Once(Some(first))));
         };
         if row.body_hmac != first.body_hmac {
@@ -219,20 +205,23 @@ impl Broker {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use super::{Completed, Completion, First, InFlight, Kept};
+    use super::super::in_flight::InFlight;
+    use super::{Completed, Completion, First, Kept};
     use crate::store::model::{IdempotencyKey, IdempotencyRecord};
     use claviger_provider::{PrincipalId, TenantId};
+    use std::sync::Arc;
 
     fn first() -> First {
+        let key = IdempotencyKey {
+            tenant: TenantId::from_bytes([1; 16]),
+            principal: PrincipalId::from_bytes([2; 16]),
+            route: "POST /v1/keys".to_owned(),
+            key: "once".to_owned(),
+        };
         First {
-            in_flight: std::sync::Arc::<InFlight>::default(),
-            key: IdempotencyKey {
-                tenant: TenantId::from_bytes([1; 16]),
-                principal: PrincipalId::from_bytes([2; 16]),
-                route: "POST /v1/keys".to_owned(),
-                key: "once".to_owned(),
-            },
+            key: Arc::<InFlight>::default().begin(key).unwrap(),
             body_hmac: [3; 32],
             now: 4,
         }
@@ -241,7 +230,7 @@ mod tests {
     fn row(status: u16, body: &str, etag: Option<&str>) -> IdempotencyRecord {
         let first = first();
         IdempotencyRecord {
-            key: first.key.clone(),
+            key: first.key.key().clone(),
             body_hmac: first.body_hmac,
             status,
             body: body.to_owned(),

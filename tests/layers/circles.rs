@@ -31,26 +31,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "broker/apply.rs",
-            "broker/connections.rs",
-            "broker/create_key.rs",
-            "broker/declare.rs",
-            "broker/idempotency.rs",
-            "broker/mod.rs",
-            "broker/tenants.rs",
-            "broker/write_ahead.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "broker/disable.rs",
-            "broker/wrapping.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
             "cache/flight.rs",
             "cache/mod.rs",
         ],
