@@ -13,16 +13,6 @@ use super::workspace;
 #[rustfmt::skip]
 const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
-        "providers/aws",
-        &[
-            "lifecycle.rs",
-            "ownership.rs",
-            "policy.rs",
-            "probe.rs",
-            "provider.rs",
-        ],
-    ),
-    (
         "providers/azure",
         &[
             "assertion.rs",
@@ -48,27 +38,11 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "providers/core",
-        &[
-            "layers/breaker/mod.rs",
-            "layers/breaker/state.rs",
-        ],
-    ),
-    (
         "providers/gcp",
         &[
             "policy.rs",
             "probe.rs",
             "provider.rs",
-        ],
-    ),
-    (
-        "providers/local",
-        &[
-            "keks.rs",
-            "lib.rs",
-            "material.rs",
-            "opened.rs",
         ],
     ),
     (
@@ -108,20 +82,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
             "service.rs",
             "tokens.rs",
             "versions.rs",
-        ],
-    ),
-    (
-        "providers/vault",
-        &[
-            "login.rs",
-            "settings.rs",
-        ],
-    ),
-    (
-        "providers/vault",
-        &[
-            "probe.rs",
-            "provider.rs",
         ],
     ),
     (
