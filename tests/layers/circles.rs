@@ -103,20 +103,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "boot.rs",
-            "boot/declared.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "boot/serving.rs",
-            "boot/starting.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
             "broker/apply.rs",
             "broker/connections.rs",
             "broker/create_key.rs",

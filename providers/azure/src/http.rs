@@ -90,8 +90,9 @@ impl TokenTransport {
     }
 
     async fn exchange(&self, request: &Request) -> Result<AsyncRawResponse, CallError> {
+        let request = raw_request(request)?;
         let attempt = CallSink::from(&self.background).begin("oauth2/token");
-        let response = match self.client.forward(raw_request(request)?).await {
+        let response = match self.client.forward(request).await {
             Ok(response) => response,
             Err(error) => {
                 let error = CallError::from(error);

@@ -92,7 +92,7 @@ impl VaultTransport {
         let refusal = Refusal::of(response.status.as_u16(), &headers, &response.body);
         attempts::finish(&begun, id, CallResult::Error(refusal.meaning().kind));
         self.check(&response)?;
-        // Given a refused token, the SDK would ask for another one and try again by itself.
+        // On a 401 response, the SDK would request another token and send the request again.
         match refusal.status {
             401 => Err(CallError::Refused(refusal)),
             _ => Ok(raw_response(response, headers)),
