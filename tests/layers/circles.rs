@@ -13,16 +13,6 @@ use super::workspace;
 #[rustfmt::skip]
 const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
-        "providers/aws",
-        &[
-            "lifecycle.rs",
-            "ownership.rs",
-            "policy.rs",
-            "probe.rs",
-            "provider.rs",
-        ],
-    ),
-    (
         "providers/azure",
         &[
             "assertion.rs",
@@ -48,27 +38,11 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "providers/core",
-        &[
-            "layers/breaker/mod.rs",
-            "layers/breaker/state.rs",
-        ],
-    ),
-    (
         "providers/gcp",
         &[
             "policy.rs",
             "probe.rs",
             "provider.rs",
-        ],
-    ),
-    (
-        "providers/local",
-        &[
-            "keks.rs",
-            "lib.rs",
-            "material.rs",
-            "opened.rs",
         ],
     ),
     (
@@ -111,20 +85,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "providers/vault",
-        &[
-            "login.rs",
-            "settings.rs",
-        ],
-    ),
-    (
-        "providers/vault",
-        &[
-            "probe.rs",
-            "provider.rs",
-        ],
-    ),
-    (
         "src",
         &[
             "audit/frame.rs",
@@ -138,20 +98,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
             "audit/log.rs",
             "audit/recorded.rs",
             "audit/writer.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "boot.rs",
-            "boot/declared.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "boot/serving.rs",
-            "boot/starting.rs",
         ],
     ),
     (

@@ -83,7 +83,7 @@ impl TokenTransport {
             Ok(response) => response,
             Err(error) => {
                 let error = CallError::from(error);
-                attempt.finish(None, CallResult::Failed(error.kind()));
+                attempt.finish(None, CallResult::Error(error.kind()));
                 return Err(error);
             }
         };
@@ -94,7 +94,7 @@ impl TokenTransport {
             return Ok(raw_response(response, headers));
         }
         let refusal = Refusal::of(response.status.as_u16(), &headers, &response.body);
-        attempt.finish(id.as_deref(), CallResult::Failed(refusal.login_meaning().kind));
+        attempt.finish(id.as_deref(), CallResult::Error(refusal.login_meaning().kind));
         // The SDK would report a page of a proxy as unreadable only, without its status.
         match serde_json::from_slice::<serde::de::IgnoredAny>(&response.body) {
             Ok(_) => Ok(raw_response(response, headers)),

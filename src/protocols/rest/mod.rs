@@ -5,9 +5,12 @@
 //! uses `broker` and `access`; nobody but `boot` uses it.
 
 mod batch;
+mod batch_request;
+mod batch_response;
 mod capabilities;
 mod connections;
 mod data_keys;
+mod data_responses;
 mod declared;
 mod errors;
 pub mod exchange;
@@ -18,6 +21,7 @@ mod json;
 mod key_response;
 mod keys;
 mod offline_decrypt;
+mod once;
 mod openapi;
 mod page;
 mod principals;
