@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::facts::Effect;
-use super::{Broker, Code, Cx, Facts, Failure, Guarded};
-use crate::access::{Action, Credential};
-use crate::audit::{Authn, Decision, Number, Outcome, Policy, Receipt, Record, Recorded, Source, Text, Unavailable};
-use crate::keys::{Watch, under_gates};
+use super::context::Effect;
+use super::context::Noted;
+use super::{Broker, Code, Failure, Guarded, RequestContext};
+use crate::access::Credential;
+use crate::audit::{Authn, Decision, Number, Outcome, Receipt, Record, Recorded, Source, Text, Unavailable};
+use crate::keys::{EpochGuard, with_gates_held};
 
 /// A record may take at least so long, however little of the request's time is left: an
 /// operation that ran into its deadline is recorded too.
@@ -33,9 +34,9 @@ impl Unrecorded {
         &self.failure
     }
 
-    fn new(cut: bool, error: &Unavailable) -> Self {
-        tracing::error!(%error, cut, "the outcome could not be recorded");
-        let failure = if cut {
+    fn new(revocation: bool, error: &Unavailable) -> Self {
+        tracing::error!(%error, revocation, "the outcome could not be recorded");
+        let failure = if revocation {
             Failure::new(
                 Code::EffectiveNotRecorded,
                 "It took effect; its record could not be written yet and follows.",
@@ -62,7 +63,7 @@ impl Broker {
     /// [`Unrecorded`] when the log could not take the outcome: the value is gone then.
     pub async fn conclude<T, R>(
         &self,
-        cx: &Cx,
+        cx: &RequestContext,
         result: Result<Guarded<T>, Failure>,
         render: Render<'_, T, R>,
     ) -> Result<Recorded<R>, Unrecorded>
@@ -70,15 +71,15 @@ impl Broker {
         T: Send,
         R: Send,
     {
-        let (watches, value) = still_holds(result);
+        let (epoch_guards, value) = still_holds(result);
         let recorded = self.record(cx, value).await?;
         let mut waiting = Some(recorded);
-        let handed_over = under_gates(&watches, || waiting.take().map(|recorded| show(recorded, render)));
+        let handed_over = with_gates_held(&epoch_guards, || waiting.take().map(|recorded| show(recorded, render)));
         if let Ok(Some(shown)) = handed_over {
             return Ok(shown);
         }
         match waiting {
-            Some(recorded) => Ok(show(self.withhold(cx, &watches, recorded).await?, render)),
+            Some(recorded) => Ok(show(self.withhold(cx, &epoch_guards, recorded).await?, render)),
             // Handed over and not there cannot both be; without a record nothing is answered.
             None => Err(Unrecorded {
                 failure: Failure::internal(&"an outcome was rendered twice"),
@@ -93,7 +94,7 @@ impl Broker {
     /// As [`Broker::conclude`].
     pub async fn conclude_batch<T, R, B>(
         &self,
-        items: Vec<(Cx, Result<Guarded<T>, Failure>)>,
+        items: Vec<(RequestContext, Result<Guarded<T>, Failure>)>,
         render: Render<'_, T, R>,
         join: impl FnOnce(Vec<R>) -> B + Send,
     ) -> Result<Recorded<B>, Unrecorded>
@@ -101,15 +102,15 @@ impl Broker {
         T: Send,
         R: Send,
     {
-        let mut all_watches = Vec::with_capacity(items.len());
+        let mut all_guards = Vec::with_capacity(items.len());
         let mut contexts = Vec::with_capacity(items.len());
         let mut entries = Vec::with_capacity(items.len());
         let mut deadline = Instant::now() + RECORD_TIME;
         for (cx, result) in items {
-            let (watches, value) = still_holds(result);
+            let (epoch_guards, value) = still_holds(result);
             entries.push((self.outcome_entry(&cx, &value), outcome(&value), value));
             deadline = deadline.max(cx.info().deadline);
-            all_watches.push(watches);
+            all_guards.push(epoch_guards);
             contexts.push(cx);
         }
         let mut recorded = self
@@ -118,15 +119,15 @@ impl Broker {
             .await
             .map_err(|error| Unrecorded::new(false, &error))?;
         loop {
-            // The watches of all items in one list, with the item that each belongs to.
-            let owners: Vec<usize> = all_watches
+            // The epoch_guards of all items in one list, with the item that each belongs to.
+            let owners: Vec<usize> = all_guards
                 .iter()
                 .enumerate()
-                .flat_map(|(item, watches)| watches.iter().map(move |_| item))
+                .flat_map(|(item, epoch_guards)| epoch_guards.iter().map(move |_| item))
                 .collect();
-            let flat: Vec<Watch> = all_watches.drain(..).flatten().collect();
+            let flat: Vec<EpochGuard> = all_guards.drain(..).flatten().collect();
             let mut waiting = Some(recorded);
-            let handed_over = under_gates(&flat, || {
+            let handed_over = with_gates_held(&flat, || {
                 Recorded::join(waiting.take().into_iter().flatten().map(|item| show(item, render)).collect())
             });
             let moved = match handed_over {
@@ -140,17 +141,17 @@ impl Broker {
                 Err(moved) => moved,
             };
             let withheld: std::collections::BTreeSet<usize> = moved.iter().map(|at| owners[*at]).collect();
-            all_watches = (0..contexts.len()).map(|_| Vec::new()).collect();
-            for (watch, owner) in flat.into_iter().zip(&owners) {
-                all_watches[*owner].push(watch);
+            all_guards = (0..contexts.len()).map(|_| Vec::new()).collect();
+            for (epoch_guard, owner) in flat.into_iter().zip(&owners) {
+                all_guards[*owner].push(epoch_guard);
             }
             // All at once, so that their records share a sync.
-            let items = waiting.unwrap_or_default().into_iter().zip(&mut all_watches).zip(&contexts);
-            let next = items.enumerate().map(|(at, ((item, watches), cx))| {
-                let moved = withheld.contains(&at).then(|| std::mem::take(watches));
+            let items = waiting.unwrap_or_default().into_iter().zip(&mut all_guards).zip(&contexts);
+            let next = items.enumerate().map(|(at, ((item, epoch_guards), cx))| {
+                let moved = withheld.contains(&at).then(|| std::mem::take(epoch_guards));
                 async move {
                     match moved {
-                        Some(watches) => self.withhold(cx, &watches, item).await,
+                        Some(epoch_guards) => self.withhold(cx, &epoch_guards, item).await,
                         None => Ok(item),
                     }
                 }
@@ -159,24 +160,24 @@ impl Broker {
         }
     }
 
-    /// Makes an outcome durable: of the announced effect, of an unannounced cut, or plain.
-    async fn record<T>(&self, cx: &Cx, value: Result<T, Failure>) -> Result<Recorded<Result<T, Failure>>, Unrecorded> {
+    /// Makes an outcome durable: of the announced effect, of an unannounced revocation, or plain.
+    async fn record<T>(&self, cx: &RequestContext, value: Result<T, Failure>) -> Result<Recorded<Result<T, Failure>>, Unrecorded> {
         let deadline = record_deadline(cx);
         let outcome = outcome(&value);
-        // A cut that stands although its own record could not be written.
+        // A revocation that stands although its own record could not be written.
         let stands = value.as_ref().is_err_and(|failure| failure.code == Code::EffectiveNotRecorded);
         match cx.take_effect() {
             Some(Effect::Announced(intent)) => {
-                let cut = intent.cut().is_some();
-                let complete = |record: &mut Record| fill(record, cx, cx.facts());
+                let revocation = intent.revocation().is_some();
+                let complete = |record: &mut Record| fill(record, cx, cx.noted());
                 intent
                     .resolve(outcome, complete, value, deadline)
                     .await
-                    .map_err(|error| Unrecorded::new(cut, &error))
+                    .map_err(|error| Unrecorded::new(revocation, &error))
             }
-            Some(Effect::Unannounced(cut)) => {
+            Some(Effect::Unannounced(revocation)) => {
                 let entry = self.outcome_entry(cx, &value);
-                let recorded = self.log.record_cut(entry, cut, outcome, value, deadline).await;
+                let recorded = self.log.record_revocation(entry, revocation, outcome, value, deadline).await;
                 recorded.map_err(|error| Unrecorded::new(true, &error))
             }
             None => {
@@ -190,11 +191,11 @@ impl Broker {
     /// the answer was withheld, and the failure is answered.
     async fn withhold<T>(
         &self,
-        cx: &Cx,
-        watches: &[Watch],
+        cx: &RequestContext,
+        epoch_guards: &[EpochGuard],
         recorded: Recorded<Result<T, Failure>>,
     ) -> Result<Recorded<Result<T, Failure>>, Unrecorded> {
-        let failure = moved_on(watches);
+        let failure = stale(epoch_guards);
         let code = failure.code.as_str();
         let withheld = recorded
             .withhold(&self.log, self.entry(cx), code, Err(failure), record_deadline(cx))
@@ -203,20 +204,15 @@ impl Broker {
     }
 
     /// A record of this operation, with all that is known so far.
-    pub(super) fn entry(&self, cx: &Cx) -> Record {
-        let facts = cx.facts();
-        let action = if facts.unsealed && cx.action() != Action::Inspect {
-            Action::UnwrapUnsealed
-        } else {
-            facts.action.unwrap_or(cx.action())
-        };
-        let mut record = self.log.entry(cx.tenant(), action);
-        fill(&mut record, cx, facts);
+    pub(super) fn entry(&self, cx: &RequestContext) -> Record {
+        let noted = cx.noted();
+        let mut record = self.log.entry(cx.tenant(), noted.subject.action());
+        fill(&mut record, cx, noted);
         record
     }
 
     /// The record of this operation's outcome.
-    fn outcome_entry<T>(&self, cx: &Cx, value: &Result<T, Failure>) -> Record {
+    fn outcome_entry<T>(&self, cx: &RequestContext, value: &Result<T, Failure>) -> Record {
         let mut record = self.entry(cx);
         if is_denied(value) {
             record.decision = Some(Decision::Deny);
@@ -227,11 +223,11 @@ impl Broker {
 
 /// The epoch check before the record: what moved on while the answer was made is recorded as
 /// the failure that it is. What moves on later is found under the gates.
-fn still_holds<T>(result: Result<Guarded<T>, Failure>) -> (Vec<Watch>, Result<T, Failure>) {
+fn still_holds<T>(result: Result<Guarded<T>, Failure>) -> (Vec<EpochGuard>, Result<T, Failure>) {
     match result {
-        Ok(Guarded { value, watches }) => match under_gates(&watches, || ()) {
-            Ok(()) => (watches, Ok(value)),
-            Err(_) => (Vec::new(), Err(moved_on(&watches))),
+        Ok(Guarded { value, epoch_guards }) => match with_gates_held(&epoch_guards, || ()) {
+            Ok(()) => (epoch_guards, Ok(value)),
+            Err(_) => (Vec::new(), Err(stale(&epoch_guards))),
         },
         Err(failure) => (Vec::new(), Err(failure)),
     }
@@ -245,7 +241,7 @@ fn show<T, R>(recorded: Recorded<Result<T, Failure>>, render: Render<'_, T, R>) 
     })
 }
 
-fn record_deadline(cx: &Cx) -> Instant {
+fn record_deadline(cx: &RequestContext) -> Instant {
     cx.info().deadline.max(Instant::now() + RECORD_TIME)
 }
 
@@ -262,9 +258,9 @@ fn is_denied<T>(value: &Result<T, Failure>) -> bool {
 }
 
 /// Why an answer that was recorded is not handed over.
-fn moved_on(watches: &[Watch]) -> Failure {
-    for watch in watches {
-        let (key, connection) = watch.now();
+fn stale(epoch_guards: &[EpochGuard]) -> Failure {
+    for epoch_guard in epoch_guards {
+        let (key, connection) = epoch_guard.now();
         match key {
             Err(gone) => return gone.into(),
             Ok(view) if view.key.disabled => {
@@ -283,7 +279,9 @@ fn moved_on(watches: &[Watch]) -> Failure {
 }
 
 /// What the record says of caller, request and operation.
-fn fill(record: &mut Record, cx: &Cx, facts: Facts) {
+fn fill(record: &mut Record, cx: &RequestContext, noted: Noted) {
+    let Noted { subject, fields } = noted;
+    subject.fill(record);
     let (caller, info) = (cx.caller(), cx.info());
     record.authn = Some(match caller.credential() {
         Credential::Token(id) => {
@@ -294,27 +292,19 @@ fn fill(record: &mut Record, cx: &Cx, facts: Facts) {
         Credential::Configuration => Authn::Configuration,
     });
     record.source = caller.source().map(Source::address);
-    record.decision = facts.policy.is_some().then_some(Decision::Allow);
-    record.policy = facts.policy.map(|policy| Policy {
-        id: Text::new(policy.id),
-        version: Number::saturating(policy.version),
-    });
     record.request_id = Some(Text::new(info.request_id.clone()));
     record.client_request_id = info.client_request_id.clone().map(Text::new);
     record.justification = info.justification.clone().map(Text::new);
     record.latency_us = Some(Number::from(cx.elapsed()));
-    record.key = facts.key;
-    record.key_version = facts.key_version.map(Number::from);
-    record.dek_id = facts.dek_id;
-    record.connection = facts.connection;
-    record.provider = facts.provider;
-    record.provider_key_material = facts.provider_key_material.map(Text::new);
-    record.provider_request_id = facts.provider_request_id.map(Text::new);
-    record.context_hash = facts.context_hash;
-    record.wrapped_sha256 = facts.wrapped_sha256;
-    record.rewrap = facts.rewrap;
-    record.inside_provider = facts.inside_provider;
-    record.cached = facts.cached;
-    record.coalesced_with = facts.coalesced_with.map(Text::new);
-    record.item = facts.item.map(Number::from);
+    record.key_version = fields.key_version.map(Number::from);
+    record.dek_id = fields.dek_id;
+    record.provider_key_material = fields.provider_key_material.map(Text::new);
+    record.provider_request_id = fields.provider_request_id.map(Text::new);
+    record.context_hash = fields.context_hash;
+    record.wrapped_sha256 = fields.wrapped_sha256;
+    record.rewrap = fields.rewrap;
+    record.inside_provider = fields.inside_provider;
+    record.cached = fields.cached;
+    record.coalesced_with = fields.coalesced_with.map(Text::new);
+    record.item = fields.item.map(Number::from);
 }

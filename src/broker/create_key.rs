@@ -3,14 +3,16 @@
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, ProviderKind};
 
 use super::connections::MANAGED_BY;
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
-use crate::access::{Permit, op};
+use super::read::NamedKey;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::ConnectionEntry;
 use crate::store::StoreError;
 use crate::store::model::{CacheSettings, Key, KeyVersion, Labels};
 
-/// What a new key is to be.
+/// The longest name of a provider key that is adopted, in bytes.
+const MAX_PROVIDER_KEY: usize = 512;
+
+/// A key to be created or adopted.
 #[derive(Debug, Clone)]
 pub struct NewKey {
     /// Unique in the tenant.
@@ -37,18 +39,22 @@ impl Broker {
     /// declares impossible, and what the provider says.
     pub async fn create_key(
         &self,
-        cx: &Cx,
-        permit: Permit<op::CreateKey>,
-        connection: &ConnectionEntry,
+        authorized: Authorized<op::CreateKey>,
         new: NewKey,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
+        keep: Keep<NamedKey>,
+    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let (cx, connection) = (authorized.cx(), &authorized.object().connection);
+        if new.id.is_some() && !cx.caller().is_operator() {
+            return Err(Failure::new(Code::OperatorOnlySetting, "Only a platform operator chooses a key's id.").at("/id", "left out"));
+        }
+        if new
+            .adopt
+            .as_ref()
+            .is_some_and(|name| name.is_empty() || name.len() > MAX_PROVIDER_KEY)
+        {
+            return Err(Failure::invalid("/provider_key", "1 to 512 bytes"));
+        }
         let view = connection.view();
-        cx.note(|facts| {
-            facts.policy = Some(permit.policy().clone());
-            facts.connection = Some(view.id);
-            facts.provider = Some(view.provider);
-        });
         if view.severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
         }
@@ -73,10 +79,12 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
         let id = self.id_of(cx, view.provider, &new).await?;
-        cx.note(|facts| facts.key = Some(id));
+        authorized.creates(id);
 
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
-        let change = self.announce(cx, audit::Change::new(verb, Object::Key, &id).at_provider()).await?;
+        let change = self
+            .announce(cx, audit::StateChange::new(verb, Object::Key, &id).at_provider())
+            .await?;
         let request = KeyRequest {
             key_id: id,
             spec: new.spec,
@@ -117,16 +125,20 @@ impl Broker {
             created: now,
             updated: now,
         };
-        cx.note(|facts| facts.key_version = Some(primary));
-        let change = change.keeping(keep(&key)?);
-        let row = self.store.create_key(&key, &versions, &change).await?;
+        cx.note(|fields| fields.key_version = Some(primary));
+        let key = NamedKey {
+            key,
+            connection: view.name.clone(),
+        };
+        let change = change.keeping(key.kept(&keep, Completion::Created)?);
+        let row = self.store.create_key(&key.key, &versions, &change).await?;
         self.directory().readopted(id);
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(NamedKey { key: row, ..key }.completed(Completion::Created)))
     }
 
     /// The id that the key gets: an adopted provider key that this tenant detached comes back
     /// under its own, so that its blobs open again.
-    async fn id_of(&self, cx: &Cx, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
+    async fn id_of(&self, cx: &RequestContext, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
         let holder = match &new.adopt {
             Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
             None => None,
@@ -146,7 +158,13 @@ impl Broker {
 
     /// An alias or a short name may lead to a key that this tenant detached: it comes back
     /// under its old id, which is found by the provider's own name of the key alone.
-    async fn not_detached_under_another_id(&self, cx: &Cx, provider: ProviderKind, provider_key: &str, id: KeyId) -> Result<(), Failure> {
+    async fn not_detached_under_another_id(
+        &self,
+        cx: &RequestContext,
+        provider: ProviderKind,
+        provider_key: &str,
+        id: KeyId,
+    ) -> Result<(), Failure> {
         match self.store.provider_key_holder(cx.tenant(), provider, provider_key).await? {
             Some((held, true)) if held != id => Err(Failure::new(
                 Code::ProviderKeyTaken,
@@ -161,7 +179,7 @@ impl Broker {
     }
 
     /// The versions that a key of this id has, or had before it was detached; none without one.
-    async fn versions_of(&self, cx: &Cx, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
+    async fn versions_of(&self, cx: &RequestContext, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
         match self.store.key_versions(cx.tenant(), id).await {
             Ok(versions) => Ok(versions),
             Err(StoreError::NotFound) => Ok(Vec::new()),

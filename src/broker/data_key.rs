@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, How, Secret};
 
-use super::enclose::ready;
-use super::{Broker, Cx, Failure, Guarded};
-use crate::access::{Operation, Permit};
+use super::wrapping::ready;
+use super::{Authorized, Broker, Failure, Guarded, Operation, op};
 use crate::envelope::{Context, DataKeyLength, Pending};
 use crate::keys::KeyEntry;
 
@@ -23,17 +22,17 @@ pub struct DataKey {
     pub version: u32,
 }
 
-/// The two permits that lead here: with and without the plaintext in the answer.
-pub trait Generates: Operation {
+/// The operations that generate a data key: with and without the plaintext in the answer.
+pub trait Generates: Operation<Object = Arc<KeyEntry>> {
     /// Whether the plaintext is answered.
     const PLAINTEXT: bool;
 }
 
-impl Generates for crate::access::op::GenerateDataKey {
+impl Generates for op::GenerateDataKey {
     const PLAINTEXT: bool = true;
 }
 
-impl Generates for crate::access::op::GenerateDataKeyWithoutPlaintext {
+impl Generates for op::GenerateDataKeyWithoutPlaintext {
     const PLAINTEXT: bool = false;
 }
 
@@ -45,37 +44,36 @@ impl Broker {
     /// See [`super::Code`].
     pub async fn generate_data_key<O: Generates>(
         &self,
-        cx: &Cx,
-        permit: Permit<O>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<O>,
         length: DataKeyLength,
         context: &Context,
     ) -> Result<Guarded<DataKey>, Failure> {
-        cx.permitted(&permit);
-        let ready = ready(cx, key)?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
         let pending = Pending::new(ready.origin(None, self.now()), length, context);
         let inside = ready.can()?.generate_data_key == How::InsideProvider;
-        cx.note(|facts| facts.inside_provider = Some(inside));
-        let (draft, enclosed) = if inside {
+        cx.note(|fields| fields.inside_provider = Some(inside));
+        let (draft, wrapped_key) = if inside {
             let made = ready
                 .pipeline
                 .generate_data_key(&cx.op_context(), &ready.primary()?, length.bytes(), pending.context())
                 .await?;
             let draft = pending.commit(made.plaintext).map_err(wrong_length)?;
-            let enclosed = ready.finish(cx, self, &draft, &made.wrapped).await?;
-            (draft, enclosed)
+            let wrapped_key = ready.finish(cx, self, &draft, &made.wrapped).await?;
+            (draft, wrapped_key)
         } else {
             let draft = pending.commit(Secret::random(length.bytes())).map_err(wrong_length)?;
-            let enclosed = ready.wrap(cx, self, &draft).await?;
-            (draft, enclosed)
+            let wrapped_key = ready.wrap(cx, self, &draft).await?;
+            (draft, wrapped_key)
         };
         let answer = DataKey {
             plaintext: O::PLAINTEXT.then(|| draft.into_data_key()),
-            wrapped: enclosed.envelope.as_text().to_owned(),
+            wrapped: wrapped_key.envelope.as_text().to_owned(),
             key: ready.view.key.name.clone(),
-            version: enclosed.version,
+            version: wrapped_key.version,
         };
-        Ok(Guarded::new(answer, vec![ready.watch]))
+        Ok(Guarded::new(answer, vec![ready.epoch_guard]))
     }
 }
 

@@ -1,13 +1,9 @@
 //! Enable: undoes a disable.
 
-use std::sync::Arc;
-
 use super::disable::{not_severed, switched, turn_at_provider};
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
-use crate::access::{Permit, op};
-use crate::audit::{self, Cut, Object, Verb};
-use crate::keys::KeyEntry;
-use crate::store::model::Key;
+use super::read::NamedKey;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
+use crate::audit::{self, EmergencyRevocation, Object, Verb};
 
 impl Broker {
     /// Enables a key, at the provider first if that is asked for, so that a refusal there
@@ -17,16 +13,13 @@ impl Broker {
     /// `unsupported`, and what the provider says.
     pub async fn enable(
         &self,
-        cx: &Cx,
-        permit: Permit<op::Enable>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::Enable>,
         at_provider: bool,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(&permit);
-        let cuts = key.cuts().seen();
-        let change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
+        keep: Keep<NamedKey>,
+    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let (cx, key) = (authorized.cx(), authorized.object());
+        let revocations = key.revocations().seen();
+        let change = audit::StateChange::new(Verb::Enable, Object::Key, &key.id());
         let (_turn, change) = if at_provider {
             let turn = turn_at_provider(cx, key).await?;
             not_severed(key)?;
@@ -38,18 +31,18 @@ impl Broker {
         };
         let _one_at_a_time = key.change().lock().await;
         // What was disabled after this request began stays so.
-        if key.cuts().seen() != cuts {
+        if key.revocations().seen() != revocations {
             return Err(Failure::new(Code::KeyDisabled, "The key was disabled while it was being enabled."));
         }
         let before = key.view()?.key;
-        self.lift_from_kill_file(Cut::Disable(key.id())).await?;
-        let after = switched(&before, false, self.now());
-        let change = change.keeping(keep(&after)?);
+        self.lift_from_kill_file(EmergencyRevocation::Disable(key.id())).await?;
+        let after = NamedKey::of(switched(&before, false, self.now()), key);
+        let change = change.keeping(after.kept(&keep, Completion::Done)?);
         let row = self
             .store
-            .set_key_disabled(key.tenant(), key.id(), false, after.updated, &change)
+            .set_key_disabled(key.tenant(), key.id(), false, after.key.updated, &change)
             .await?;
         key.put(row.clone(), None);
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
     }
 }

@@ -1,15 +1,11 @@
 //! Inspect: what a wrapped key says of itself, and how to open it without us. No provider
 //! is called and no secret is told.
 
-use std::sync::Arc;
-
 use claviger_provider::{BoundContext, ContextBinding, KeySpec, ProviderKind};
 
-use super::{Broker, Cx, Failure, Guarded};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::Digest;
 use crate::envelope::{Context, Envelope, SealStatus, Suite};
-use crate::keys::KeyEntry;
 
 /// What an envelope says of itself.
 #[derive(Debug)]
@@ -59,20 +55,17 @@ impl Broker {
     /// `ciphertext_rejected` when its seal is forged.
     pub async fn inspect(
         &self,
-        cx: &Cx,
-        permit: &Permit<op::Inspect>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::Inspect>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Inspected>, Failure> {
-        self.note_key(cx, key);
+        let (cx, key) = (authorized.cx(), authorized.object());
         let secrets = self.directory().secrets(key.tenant()).await?;
         let bound = context.bind(envelope.header());
-        cx.note(|facts| {
-            facts.policy = Some(permit.policy().clone());
-            facts.dek_id = Some(envelope.header().dek_id());
-            facts.context_hash = Some(secrets.hash_context(bound.bytes()));
-            facts.wrapped_sha256 = Some(Digest(envelope.fingerprint()));
+        cx.note(|fields| {
+            fields.dek_id = Some(envelope.header().dek_id());
+            fields.context_hash = Some(secrets.hash_context(bound.bytes()));
+            fields.wrapped_sha256 = Some(Digest(envelope.fingerprint()));
         });
         let sealed = match envelope.seal_status(secrets.seal_keys()) {
             SealStatus::Sealed(_) => true,
@@ -91,7 +84,9 @@ impl Broker {
                 let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
                 // The connection of the key leads to the key's versions and to nothing else.
                 let commands = match (factory, version, recipient.wrapped()) {
-                    (Some(factory), Some(_), Some((_, wrapped))) => factory.way_out(&connection.settings, view.key.spec, &wrapped, &bound),
+                    (Some(factory), Some(_), Some((_, wrapped))) => {
+                        factory.offline_decrypt(&connection.settings, view.key.spec, &wrapped, &bound)
+                    }
                     (_, _, _) => Vec::new(),
                 };
                 InspectedRecipient {

@@ -5,33 +5,36 @@
 //! through [`Broker::conclude`], which records the outcome first and looks at the gates of
 //! key and connection last. The faces call this module; it calls none of them.
 
+mod admit;
 mod apply;
-mod change;
+mod batch;
 mod conclude;
 mod connections;
+mod context;
 mod create_key;
 mod data_key;
 mod declare;
 mod detach;
 mod disable;
 mod enable;
-mod enclose;
-mod facts;
 mod failure;
 mod idempotency;
 mod inspect;
+mod opening;
 mod principals;
 mod read;
 mod recover;
 mod rewrap;
 mod rotate;
 mod sever;
-mod source;
 mod tenants;
 mod tokens;
+mod turns;
 mod unwrap;
 mod update_key;
 mod wrap;
+mod wrapping;
+mod write_ahead;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,29 +43,30 @@ use chrono::Utc;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::access::Authenticator;
+use crate::access::{Authenticator, Authorizer};
 use crate::audit::{KillFile, Log};
 use crate::cache::{DekCache, Rules};
-use crate::keys::{Directory, Watch};
+use crate::keys::{Directory, EpochGuard};
 use crate::store::Store;
 
+pub use admit::{Authorized, KeyNamed, Names, NewTokenNamed, Operation, PairNamed, TokenNamed, op};
 pub use apply::{Declaration, Declarations, DeclaredKind, Step, Steps};
-pub use change::Keep;
+pub use batch::BatchOutcome;
 pub use conclude::Unrecorded;
 pub use connections::{CheckReport, ConnectionChange, NewConnection};
+pub use context::{AuditFields, RequestContext, RequestInfo};
 pub use create_key::NewKey;
-pub use data_key::DataKey;
+pub use data_key::{DataKey, Generates};
 pub use declare::{DeclaredConnection, DeclaredKey, DeclaredTenant, Found, How};
-pub use facts::{Cx, Facts, RequestInfo};
 pub use failure::{Code, Failure, Place};
-pub use idempotency::{InFlight, Kept};
+pub use idempotency::{Completed, Completion, InFlight, Keep, Once, Repeat};
 pub use inspect::{Inspected, InspectedRecipient};
 pub use principals::NewPrincipal;
-pub use read::{KeyQuery, Listed, NamedKey};
+pub use read::{KeyQuery, NamedKey, Page};
 pub use recover::{Circumstances, RecoverError, Recovery};
 pub use rewrap::{Rewrapped, scope_unsupported};
 pub use tenants::NewTenant;
-pub use tokens::{IssuedToken, TokenRequest};
+pub use tokens::{GrantedToken, IssuedToken};
 pub use unwrap::Unwrapped;
 pub use wrap::Wrapped;
 
@@ -75,6 +79,7 @@ pub struct Broker {
     cache: Arc<DekCache<Failure>>,
     cache_defaults: Rules,
     authenticator: Authenticator,
+    authorizer: Arc<dyn Authorizer>,
     in_flight: Arc<InFlight>,
     idempotency_key: aws_lc_rs::hmac::Key,
     accepted: TaskTracker,
@@ -92,10 +97,12 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The record.
     pub log: Log,
-    /// Where cuts stand when the disk is full.
+    /// Where revocations stand when the disk is full.
     pub kill_file: KillFile,
     /// The keys.
     pub directory: Directory,
+    /// Decides what callers may do.
+    pub authorizer: Arc<dyn Authorizer>,
     /// The DEK cache, which boot also settles once in a while.
     pub cache: Arc<DekCache<Failure>>,
     /// Rules for keys that set none.
@@ -111,6 +118,7 @@ impl Broker {
     pub fn new(parts: Parts) -> Self {
         Self {
             authenticator: Authenticator::new(Arc::clone(&parts.store)),
+            authorizer: parts.authorizer,
             store: parts.store,
             log: parts.log,
             kill_file: Arc::new(parts.kill_file),
@@ -141,8 +149,8 @@ impl Broker {
     }
 
     /// Lets the cache do what it has put off; to be called a few times a second.
-    pub fn settle_cache(&self) {
-        self.cache.settle();
+    pub fn sweep_cache(&self) {
+        self.cache.sweep();
     }
 
     /// Waits until the operations that were accepted have ended, their callers gone or not;
@@ -182,27 +190,27 @@ impl Broker {
 /// moved on since its making began.
 pub struct Guarded<T> {
     value: T,
-    watches: Vec<Watch>,
+    epoch_guards: Vec<EpochGuard>,
 }
 
 impl<T> Guarded<T> {
-    /// With these watches.
-    pub const fn new(value: T, watches: Vec<Watch>) -> Self {
-        Self { value, watches }
+    /// With these epoch_guards.
+    pub const fn new(value: T, epoch_guards: Vec<EpochGuard>) -> Self {
+        Self { value, epoch_guards }
     }
 
     /// That depends on no key or connection.
     pub const fn free(value: T) -> Self {
         Self {
             value,
-            watches: Vec::new(),
+            epoch_guards: Vec::new(),
         }
     }
 
-    /// Adds a watch.
+    /// Adds a epoch_guard.
     #[must_use]
-    pub fn and_watch(mut self, watch: Watch) -> Self {
-        self.watches.push(watch);
+    pub fn and_guard(mut self, epoch_guard: EpochGuard) -> Self {
+        self.epoch_guards.push(epoch_guard);
         self
     }
 
@@ -213,7 +221,7 @@ impl<T> Guarded<T> {
     pub fn try_map<U>(self, form: impl FnOnce(T) -> Result<U, Failure>) -> Result<Guarded<U>, Failure> {
         Ok(Guarded {
             value: form(self.value)?,
-            watches: self.watches,
+            epoch_guards: self.epoch_guards,
         })
     }
 }

@@ -8,7 +8,8 @@ use claviger_provider::{KeyId, OpContext, TenantId};
 use super::{Broker, Code, Failure};
 use crate::access::Action;
 use crate::audit::{
-    self, ChangeHistory, Cut, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position, StateChange, Unavailable, Verb,
+    self, ChangeHistory, EffectiveChange, EmergencyRevocation, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position,
+    Unavailable, Verb,
 };
 use crate::store::{Change, StoreError};
 
@@ -54,8 +55,8 @@ pub enum RecoverError {
 pub struct Recovery {
     /// Intents that got their outcome.
     pub resolved: usize,
-    /// Cuts that were applied again.
-    pub cuts: usize,
+    /// RevocationCounter that were applied again.
+    pub revocations: usize,
     /// Changes that were given up under `--accept-rollback`.
     pub given_up: usize,
     /// Intents whose outcome is written when the log is able to.
@@ -75,28 +76,28 @@ pub struct Circumstances {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It is applied again.
-    Cut(Cut),
+    EmergencyRevocation(EmergencyRevocation),
     /// Its end was unknown when it was recorded; the store tells it now.
     Unknown,
     /// It is gone, which only the operator can accept.
     Lost,
 }
 
-fn fate(change: &StateChange) -> Fate {
-    match change.intent.change().and_then(|change| change.cut()) {
-        Some(cut) => Fate::Cut(cut),
+fn fate(change: &EffectiveChange) -> Fate {
+    match change.intent.change().and_then(|change| change.revocation()) {
+        Some(revocation) => Fate::EmergencyRevocation(revocation),
         None if change.outcome.ending() == Some(Ending::Interrupted) => Fate::Unknown,
         None => Fate::Lost,
     }
 }
 
-/// The operation under which a cut is recorded whose request nobody knows any more.
-const fn action_of(cut: Cut) -> Action {
-    match cut {
-        Cut::Disable(_) => Action::Disable,
-        Cut::Sever(_) => Action::Sever,
-        Cut::Revoke(_) => Action::ManageTokens,
-        Cut::Suspend(_) => Action::ManageTenants,
+/// The operation under which a revocation is recorded whose request nobody knows any more.
+const fn action_of(revocation: EmergencyRevocation) -> Action {
+    match revocation {
+        EmergencyRevocation::Disable(_) => Action::Disable,
+        EmergencyRevocation::Sever(_) => Action::Sever,
+        EmergencyRevocation::Revoke(_) => Action::ManageTokens,
+        EmergencyRevocation::Suspend(_) => Action::ManageTenants,
     }
 }
 
@@ -110,10 +111,10 @@ impl Broker {
         let mut done = Recovery::default();
         self.fold_kill_file(how.was_clean, &mut done).await?;
         let log_rolled_back = self.compare(history, how.accept_rollback, &mut done).await?;
-        // Cuts first: what is loaded for the others must be loaded as the cuts leave it.
-        let is_cut = |intent: &OpenIntent| intent.record().change().is_some_and(|change| change.cut().is_some());
-        let (cuts, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_cut);
-        for intent in cuts.into_iter().chain(others) {
+        // RevocationCounter first: what is loaded for the others must be loaded as the revocations leave it.
+        let is_revocation = |intent: &OpenIntent| intent.record().change().is_some_and(|change| change.revocation().is_some());
+        let (revocations, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_revocation);
+        for intent in revocations.into_iter().chain(others) {
             self.resolve(intent, log_rolled_back, &mut done).await?;
         }
         // What an outcome that is still to be written was told from must stay.
@@ -125,33 +126,35 @@ impl Broker {
         Ok(done)
     }
 
-    /// Cuts that store or log had no room for. Where the last run ended in order, the log
+    /// RevocationCounter that store or log had no room for. Where the last run ended in order, the log
     /// has their records; where it did not, nobody knows, and they are recorded here.
     async fn fold_kill_file(&self, was_clean: bool, done: &mut Recovery) -> Result<(), RecoverError> {
         let entries = self.kill_file.entries();
         let mut folded = Vec::with_capacity(entries.len());
         for entry in entries {
-            let KillEntry { tenant, cut, .. } = entry;
+            let KillEntry { tenant, revocation, .. } = entry;
             // Without a position: it must not look as if the store held what comes before it.
-            self.cut_again(tenant, cut, None).await?;
-            done.cuts += 1;
+            self.revoke_again(tenant, revocation, None).await?;
+            done.revocations += 1;
             let recorded = if was_clean {
                 Ok(())
             } else {
-                let record = self.log.entry(tenant, action_of(cut));
+                let record = self.log.entry(tenant, action_of(revocation));
                 let recorded = self
                     .log
-                    .record_cut(record, cut, Outcome::Success, (), Instant::now() + PATIENCE)
+                    .record_revocation(record, revocation, Outcome::Success, (), Instant::now() + PATIENCE)
                     .await;
                 recorded.map(audit::Recorded::into_value)
             };
             match recorded {
                 Ok(()) => folded.push(entry),
-                Err(error) => tracing::warn!(%error, ?cut, "a cut stays in the kill file until the log has room for its record"),
+                Err(error) => {
+                    tracing::warn!(%error, ?revocation, "a revocation stays in the kill file until the log has room for its record")
+                }
             }
         }
         if let Err(error) = self.kill_file.clear(&folded) {
-            tracing::warn!(%error, "the kill file could not be cleared; its cuts are applied again at the next start");
+            tracing::warn!(%error, "the kill file could not be cleared; its revocations are applied again at the next start");
         }
         Ok(())
     }
@@ -191,9 +194,10 @@ impl Broker {
         }
         for (fate, change) in missing {
             match fate {
-                Fate::Cut(cut) => {
-                    self.cut_again(change.intent.tenant(), cut, Some(change.position.0)).await?;
-                    done.cuts += 1;
+                Fate::EmergencyRevocation(revocation) => {
+                    self.revoke_again(change.intent.tenant(), revocation, Some(change.position.0))
+                        .await?;
+                    done.revocations += 1;
                 }
                 Fate::Unknown => self.mark(&change).await?,
                 Fate::Lost => {
@@ -206,7 +210,7 @@ impl Broker {
     }
 
     /// Takes a change off the list of what the store lacks.
-    async fn mark(&self, change: &StateChange) -> Result<(), StoreError> {
+    async fn mark(&self, change: &EffectiveChange) -> Result<(), StoreError> {
         let applied = Change::announced(change.position.0);
         self.store.mark_applied(change.intent.tenant(), &applied).await
     }
@@ -218,10 +222,10 @@ impl Broker {
             Outcome::Success
         } else {
             match intent.record().change() {
-                Some(change) => match (change.cut(), change.object, change.verb) {
-                    (Some(cut), _, _) => {
-                        self.cut_again(intent.tenant(), cut, Some(position)).await?;
-                        done.cuts += 1;
+                Some(change) => match (change.revocation(), change.object, change.verb) {
+                    (Some(revocation), _, _) => {
+                        self.revoke_again(intent.tenant(), revocation, Some(position)).await?;
+                        done.revocations += 1;
                         Outcome::Success
                     }
                     (None, Object::Key, Verb::Rotate) => {
@@ -239,8 +243,8 @@ impl Broker {
         };
         match intent.resolve(&self.log, outcome, Instant::now() + PATIENCE).await {
             Ok(_) => done.resolved += 1,
-            // A full disk does not keep the gateway down: cuts must be possible.
-            Err(error) if error.follows() => {
+            // A full disk does not keep the gateway down: revocations must be possible.
+            Err(error) if error.deferred() => {
                 tracing::warn!(%error, "an outcome follows when the log has room");
                 done.following += 1;
             }
@@ -251,7 +255,7 @@ impl Broker {
 
     /// A rotate that reached the provider is finished here; one that did not left nothing.
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
-        let cx = OpContext::of_system("recovery", tenant, PATIENCE);
+        let cx = OpContext::for_system("recovery", tenant, PATIENCE);
         let change = Change::announced(position);
         let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {
             Ok(Some(entry)) => self.take_versions(&cx, &entry, &change).await,
@@ -265,19 +269,19 @@ impl Broker {
         }
     }
 
-    async fn cut_again(&self, tenant: TenantId, cut: Cut, intent: Option<u64>) -> Result<(), StoreError> {
+    async fn revoke_again(&self, tenant: TenantId, revocation: EmergencyRevocation, intent: Option<u64>) -> Result<(), StoreError> {
         let change = Change { intent, idempotency: None };
         let now = self.now();
-        let cut_off = match cut {
-            Cut::Disable(key) => self.store.set_key_disabled(tenant, key, true, now, &change).await.map(drop),
-            Cut::Sever(connection) => self
+        let cut_off = match revocation {
+            EmergencyRevocation::Disable(key) => self.store.set_key_disabled(tenant, key, true, now, &change).await.map(drop),
+            EmergencyRevocation::Sever(connection) => self
                 .store
                 .set_connection_severed(tenant, connection, true, now, &change)
                 .await
                 .map(drop),
-            Cut::Revoke(token) => self.store.revoke_token(tenant, token, now, &change).await,
-            // This release suspends nobody, so its log holds no such cut.
-            Cut::Suspend(_) => self.store.mark_applied(tenant, &change).await,
+            EmergencyRevocation::Revoke(token) => self.store.revoke_token(tenant, token, now, &change).await,
+            // This release suspends nobody, so its log holds no such revocation.
+            EmergencyRevocation::Suspend(_) => self.store.mark_applied(tenant, &change).await,
         };
         match cut_off {
             // What is gone cannot be used either.

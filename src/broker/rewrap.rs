@@ -1,16 +1,11 @@
 //! Rewrap: the same data key under the key's primary version, or under another key.
 
-use std::sync::Arc;
-
 use claviger_provider::How;
 
-use super::enclose::{ReadyKey, ready, unfit};
-use super::source::UnsealedLeave;
-use super::{Broker, Code, Cx, Failure, Guarded, source};
-use crate::access::{Permit, op};
+use super::wrapping::{ReadyKey, ready, unfit};
+use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op, opening};
 use crate::audit::{Digest, Number, Rewrap, RewrapEnd};
 use crate::envelope::{Context, DataKeyLength, Draft, Envelope, Pending, Suite};
-use crate::keys::KeyEntry;
 
 /// A rewrapped key.
 #[derive(Debug)]
@@ -36,23 +31,21 @@ impl Broker {
     /// As [`Broker::unwrap`].
     pub async fn rewrap(
         &self,
-        cx: &Cx,
-        permit: Permit<op::Rewrap>,
-        unsealed: UnsealedLeave<'_>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::Rewrap>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        cx.permitted(&permit);
-        let ready = ready(cx, key)?;
-        let accepted = self.accept(cx, &ready, envelope, context, unsealed).await?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
+        let accepted = self.accept(cx, &ready, envelope, context).await?;
         let primary = ready.primary()?;
-        let secrets = self.directory().secrets(key.tenant()).await?;
+        let secrets = self.directory().secrets(ready.entry.tenant()).await?;
         let pipeline = &ready.pipeline;
         let seal = secrets.seal_key();
 
         if let (How::InsideProvider, Some(attested), Some((wrapped, from))) =
-            (ready.can()?.rewrap, accepted.attested, source::usable(&ready.view, envelope))
+            (ready.can()?.rewrap, accepted.attested, opening::usable(&ready.view, envelope))
         {
             let made = pipeline
                 .rewrap_key(&cx.op_context(), &wrapped, &primary, &accepted.bound)
@@ -64,7 +57,7 @@ impl Broker {
             return Ok(answer(ready, &new, version, true, true));
         }
 
-        let (opened, from) = source::open(cx, &ready.view, pipeline, envelope, &accepted.bound).await?;
+        let (opened, from) = opening::open(cx, &ready.view, pipeline, envelope, &accepted.bound).await?;
         let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == ready.view.key.primary_version;
         if current && !primary.key.version.is_empty() {
             note_rewrap(cx, (envelope, from), Some((envelope, from)), false);
@@ -87,16 +80,14 @@ impl Broker {
     /// `permission_denied` where the source's custody is external and export was not allowed.
     pub async fn rewrap_to(
         &self,
-        cx: &Cx,
-        permits: (Permit<op::RewrapFrom>, Permit<op::RewrapTo>),
-        unsealed: UnsealedLeave<'_>,
-        keys: (&Arc<KeyEntry>, &Arc<KeyEntry>),
+        authorized: Authorized<op::RewrapToOther>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        cx.permitted(&permits.0);
-        let target = ready(cx, keys.1)?;
-        let from = ready(cx, keys.0)?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let target = ready(&authorized.object().target).inspect_err(|_| authorized.turn_to_target())?;
+        let from = ready(&authorized.object().source)?;
         let leaves = from.pipeline.kind().external_custody() && !target.pipeline.kind().external_custody();
         if leaves && !from.view.key.allow_export {
             return Err(Failure::new(
@@ -108,8 +99,8 @@ impl Broker {
         if envelope.header().scope().is_some() {
             return Err(scope_unsupported());
         }
-        let accepted = self.accept(cx, &from, envelope, context, unsealed).await?;
-        let (opened, version) = source::open(cx, &from.view, &from.pipeline, envelope, &accepted.bound).await?;
+        let accepted = self.accept(cx, &from, envelope, context).await?;
+        let (opened, version) = opening::open(cx, &from.view, &from.pipeline, envelope, &accepted.bound).await?;
         note_rewrap(cx, (envelope, version), None, false);
 
         let origin = target.origin(None, self.now());
@@ -122,28 +113,28 @@ impl Broker {
             Suite::Sealed => Draft::sealed(origin, opened.plaintext(), context),
         }
         .map_err(|_| Failure::ciphertext_rejected())?;
-        let enclosed = target.wrap(cx, self, &draft).await?;
-        note_rewrap(cx, (envelope, version), Some((&enclosed.envelope, enclosed.version)), false);
-        cx.note(|facts| facts.key = Some(target.entry.id()));
-        Ok(answer(target, &enclosed.envelope, enclosed.version, true, false).and_watch(from.watch))
+        let wrapped_key = target.wrap(cx, self, &draft).await?;
+        note_rewrap(cx, (envelope, version), Some((&wrapped_key.envelope, wrapped_key.version)), false);
+        authorized.turn_to_target();
+        Ok(answer(target, &wrapped_key.envelope, wrapped_key.version, true, false).and_guard(from.epoch_guard))
     }
 }
 
 /// What the record says of both ends.
-fn note_rewrap(cx: &Cx, source: (&Envelope, u32), target: Option<(&Envelope, u32)>, inside_provider: bool) {
+fn note_rewrap(cx: &RequestContext, source: (&Envelope, u32), target: Option<(&Envelope, u32)>, inside_provider: bool) {
     let end = |(envelope, version): (&Envelope, u32)| RewrapEnd {
         dek_id: envelope.header().dek_id(),
         key: envelope.header().key(),
         key_version: Number::from(version),
         wrapped_sha256: Digest(envelope.fingerprint()),
     };
-    cx.note(|facts| {
-        facts.rewrap = Some(Rewrap {
+    cx.note(|fields| {
+        fields.rewrap = Some(Rewrap {
             source: end(source),
             target: target.map(end),
         });
-        facts.key_version = target.map(|(_, version)| version);
-        facts.inside_provider = Some(inside_provider);
+        fields.key_version = target.map(|(_, version)| version);
+        fields.inside_provider = Some(inside_provider);
     });
 }
 
@@ -155,7 +146,7 @@ fn answer(ready: ReadyKey, envelope: &Envelope, version: u32, changed: bool, ins
         changed,
         inside_provider,
     };
-    Guarded::new(answer, vec![ready.watch])
+    Guarded::new(answer, vec![ready.epoch_guard])
 }
 
 /// Scopes are reserved until keys can be bound to them.

@@ -1,6 +1,5 @@
 //! Rotate: a new primary version; the old ones still unwrap.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
@@ -8,9 +7,9 @@ use futures::StreamExt;
 
 use super::create_key::number_versions;
 use super::disable::turn_at_provider;
-use super::enclose::ready;
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
-use crate::access::{Permit, op};
+use super::read::NamedKey;
+use super::wrapping::ready;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
@@ -32,16 +31,10 @@ impl Broker {
     /// # Errors
     /// `unsupported` where keys cannot be rotated, `in_progress` while a rotation is under
     /// way, and what the provider says.
-    pub async fn rotate(
-        &self,
-        cx: &Cx,
-        permit: Permit<op::Rotate>,
-        key: &Arc<KeyEntry>,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
-        cx.permitted(&permit);
+    pub async fn rotate(&self, authorized: Authorized<op::Rotate>, keep: Keep<NamedKey>) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let (cx, key) = (authorized.cx(), authorized.object());
         let _one_at_a_time = turn_at_provider(cx, key).await?;
-        let ready = ready(cx, key)?;
+        let ready = ready(key)?;
         let Some(rotation) = ready.can()?.rotation else {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         };
@@ -52,7 +45,7 @@ impl Broker {
             );
         }
         let change = self
-            .announce(cx, audit::Change::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
+            .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;
         let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()?).await?;
         let _row = key.change().lock().await;
@@ -74,38 +67,40 @@ impl Broker {
         after.provider_key.clone_from(&described.id);
         after.revision += 1;
         after.updated = now;
-        let change = change.keeping(keep(&after)?);
+        let completion = if under_way { Completion::Accepted } else { Completion::Done };
+        let change = change.keeping(NamedKey::of(after, key).kept(&keep, completion)?);
         let (tenant, id) = (key.tenant(), key.id());
         let row = if under_way {
             self.store.set_key_rotating(tenant, id, Some(now), now, &change).await?
         } else {
-            cx.note(|facts| facts.key_version = Some(primary));
+            cx.note(|fields| fields.key_version = Some(primary));
             self.store.add_key_versions(tenant, id, &new, primary, now, &change).await?
         };
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row.clone(), Some(versions));
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(NamedKey::of(row, key).completed(completion)))
     }
-}
 
-impl Broker {
-    /// Asks once about each rotation that a provider has not finished, and takes the versions
-    /// that are there by now. To be called again and again.
-    pub async fn finish_rotations(&self) {
-        let keys = match self.store.rotating_keys(ROUND).await {
-            Ok(keys) => keys,
-            Err(error) => {
-                tracing::warn!(%error, "the store did not say which rotations are under way");
-                return;
-            }
-        };
+    /// Asks the providers once about each rotation that they have not finished, and adds the new
+    /// versions. Call it periodically.
+    ///
+    /// # Errors
+    /// The code of a failure; each failure is logged.
+    pub async fn finish_rotations(&self) -> Result<(), Code> {
+        let keys = self.store.rotating_keys(ROUND).await.map_err(|error| {
+            tracing::warn!(%error, "the store cannot list the rotations in progress");
+            Failure::from(error).code
+        })?;
         futures::stream::iter(keys)
-            .for_each_concurrent(AT_ONCE, async |(tenant, id)| {
-                if let Err(failure) = self.finish_rotation(tenant, id).await {
-                    tracing::warn!(%tenant, key = %id, code = failure.code.as_str(), "a rotation under way could not be asked about");
-                }
+            .map(async |(tenant, id)| {
+                self.finish_rotation(tenant, id).await.map_err(|failure| {
+                    tracing::warn!(%tenant, key = %id, code = failure.code.as_str(), "a rotation in progress could not be checked");
+                    failure.code
+                })
             })
-            .await;
+            .buffer_unordered(AT_ONCE)
+            .fold(Ok(()), async |all, one| all.and(one))
+            .await
     }
 
     async fn finish_rotation(&self, tenant: TenantId, id: KeyId) -> Result<(), Failure> {
@@ -118,7 +113,7 @@ impl Broker {
         if key.connection().view().severed {
             return Ok(());
         }
-        let cx = OpContext::of_system("rotation", tenant, PATIENCE);
+        let cx = OpContext::for_system("rotation", tenant, PATIENCE);
         let change = crate::store::Change::unannounced();
         if self.take_versions(&cx, &key, &change).await? {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");

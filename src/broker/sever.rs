@@ -1,11 +1,7 @@
 //! Sever and restore: the customer's switch on a whole connection.
 
-use std::sync::Arc;
-
-use super::{Broker, Code, Cx, Failure, Guarded, Keep};
-use crate::access::{Permit, op};
-use crate::audit::{self, Cut, Object, Verb};
-use crate::keys::ConnectionEntry;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
+use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::store::model::Connection;
 
 impl Broker {
@@ -16,26 +12,26 @@ impl Broker {
     /// `not_found` when it was deleted meanwhile.
     pub async fn sever(
         &self,
-        cx: &Cx,
-        permit: Permit<op::Sever>,
-        connection: &Arc<ConnectionEntry>,
-        keep: Keep<'_, Connection>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+        authorized: Authorized<op::Sever>,
+        keep: Keep<Connection>,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         let _one_at_a_time = connection.change().lock().await;
         let after = switched(&connection.view(), true, self.now());
-        let cut = Cut::Sever(connection.id());
-        let change = self.announce_cut(cx, cut).await.keeping(keep(&after)?);
+        let revocation = EmergencyRevocation::Sever(connection.id());
+        let change = self
+            .announce_revocation(cx, revocation)
+            .await
+            .keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
         let committed = self
             .store
             .set_connection_severed(connection.tenant(), connection.id(), true, after.updated, &change)
             .await;
-        let row = self.cut_committed(cx, cut, committed).await?.unwrap_or(after);
-        connection.cuts().count();
+        let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after);
+        connection.revocations().count();
         connection.put(row.clone());
         self.cache().drop_connection(connection.id());
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(completed(Completion::Done, row)))
     }
 
     /// Undoes a sever.
@@ -44,42 +40,40 @@ impl Broker {
     /// `not_found` when it was deleted meanwhile.
     pub async fn restore(
         &self,
-        cx: &Cx,
-        permit: Permit<op::Restore>,
-        connection: &Arc<ConnectionEntry>,
-        keep: Keep<'_, Connection>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
-        let cuts = connection.cuts().seen();
+        authorized: Authorized<op::Restore>,
+        keep: Keep<Connection>,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
+        let revocations = connection.revocations().seen();
         let change = self
-            .announce(cx, audit::Change::new(Verb::Restore, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Restore, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         // What was severed after this request began stays so.
-        if connection.cuts().seen() != cuts {
+        if connection.revocations().seen() != revocations {
             return Err(Failure::new(
                 Code::ConnectionSevered,
                 "The connection was severed while it was being restored.",
             ));
         }
-        self.lift_from_kill_file(Cut::Sever(connection.id())).await?;
+        self.lift_from_kill_file(EmergencyRevocation::Sever(connection.id())).await?;
         let after = switched(&connection.view(), false, self.now());
-        let change = change.keeping(keep(&after)?);
+        let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
         let row = self
             .store
             .set_connection_severed(connection.tenant(), connection.id(), false, after.updated, &change)
             .await?;
         connection.put(row.clone());
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(completed(Completion::Done, row)))
     }
+}
 
-    pub(super) fn note_connection(&self, cx: &Cx, connection: &ConnectionEntry) {
-        let view = connection.view();
-        cx.note(|facts| {
-            facts.connection = Some(view.id);
-            facts.provider = Some(view.provider);
-        });
+/// A change of a connection that succeeded.
+pub(super) const fn completed(completion: Completion, row: Connection) -> Completed<Connection> {
+    Completed {
+        completion,
+        revision: Some(row.revision),
+        object: row,
     }
 }
 

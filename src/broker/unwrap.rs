@@ -1,16 +1,11 @@
 //! Unwrap: from a wrapped key to the bytes, from the provider or from the cache.
 
-use std::sync::Arc;
-
 use claviger_provider::Secret;
 
-use super::enclose::ready;
-use super::source::UnsealedLeave;
-use super::{Broker, Cx, Failure, Guarded, source};
-use crate::access::{Permit, op};
+use super::wrapping::ready;
+use super::{Authorized, Broker, Failure, Guarded, op, opening};
 use crate::cache::{CacheKey, Found, Load, Rules};
 use crate::envelope::{Context, Envelope};
-use crate::keys::KeyEntry;
 
 /// An unwrapped key.
 #[derive(Debug)]
@@ -26,37 +21,35 @@ pub struct Unwrapped {
 }
 
 impl Broker {
-    /// Unwraps. The envelope's header must name the key that the permit is for.
+    /// Unwraps an envelope, whose header must name the authorized key.
     ///
     /// # Errors
-    /// `ciphertext_rejected` for everything that is wrong with the blob;
-    /// `permission_denied` when it is unsealed and there is no leave for that.
+    /// `ciphertext_rejected` for everything that is wrong with the envelope; `permission_denied`
+    /// when this installation cannot check its seal and the caller lacks `UnwrapUnsealed`.
     pub async fn unwrap(
         &self,
-        cx: &Cx,
-        permit: Permit<op::Unwrap>,
-        unsealed: UnsealedLeave<'_>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::Unwrap>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Unwrapped>, Failure> {
-        cx.permitted(&permit);
-        let ready = ready(cx, key)?;
-        let accepted = self.accept(cx, &ready, envelope, context, unsealed).await?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
+        let accepted = self.accept(cx, &ready, envelope, context).await?;
 
         let load = Load {
-            key: CacheKey::new(&ready.watch, envelope, &accepted.bound),
+            key: CacheKey::new(&ready.epoch_guard, envelope, &accepted.bound),
             rules: Rules::of(&ready.view.key, self.cache_defaults()),
-            watch: &ready.watch,
+            epoch_guard: &ready.epoch_guard,
             request_id: &cx.info().request_id,
             deadline: cx.info().deadline,
         };
         let found = self
             .cache()
             .get_or_load(load, async || {
-                let opened = source::open(cx, &ready.view, &ready.pipeline, envelope, &accepted.bound).await;
+                let opened = opening::open(cx, &ready.view, &ready.pipeline, envelope, &accepted.bound).await;
                 let (opened, version) = opened.map_err(|mut failure| {
-                    // Without a seal nobody vouches for the blob, so nothing of it is remembered.
+                    // Nothing vouches for an unsealed envelope, so its rejection is not cached.
                     failure.rejected_by_provider &= accepted.attested.is_some();
                     failure
                 })?;
@@ -69,10 +62,10 @@ impl Broker {
             cached,
             coalesced_with,
         } = found;
-        cx.note(|facts| {
-            facts.key_version = Some(version);
-            facts.cached = Some(cached);
-            facts.coalesced_with = coalesced_with;
+        cx.note(|fields| {
+            fields.key_version = Some(version);
+            fields.cached = Some(cached);
+            fields.coalesced_with = coalesced_with;
         });
         let answer = Unwrapped {
             plaintext,
@@ -80,6 +73,6 @@ impl Broker {
             version,
             cached,
         };
-        Ok(Guarded::new(answer, vec![ready.watch]))
+        Ok(Guarded::new(answer, vec![ready.epoch_guard]))
     }
 }

@@ -1,14 +1,10 @@
 //! Wrap: the caller's own bytes, sealed under a fresh data key (suite 2).
 
-use std::sync::Arc;
-
 use claviger_provider::Secret;
 
-use super::enclose::ready;
-use super::{Broker, Code, Cx, Failure, Guarded};
-use crate::access::{Permit, op};
+use super::wrapping::ready;
+use super::{Authorized, Broker, Code, Failure, Guarded, op};
 use crate::envelope::{Context, Draft};
-use crate::keys::KeyEntry;
 
 /// The most bytes that one wrap takes (`docs/format.md`, Suites).
 pub const MAX_PLAINTEXT: usize = 4096;
@@ -29,27 +25,21 @@ impl Broker {
     ///
     /// # Errors
     /// See [`Code`]; `invalid_request` when there are none or too many bytes.
-    pub async fn wrap(
-        &self,
-        cx: &Cx,
-        permit: Permit<op::Wrap>,
-        key: &Arc<KeyEntry>,
-        plaintext: &Secret,
-        context: &Context,
-    ) -> Result<Guarded<Wrapped>, Failure> {
-        cx.permitted(&permit);
+    pub async fn wrap(&self, authorized: Authorized<op::Wrap>, plaintext: &Secret, context: &Context) -> Result<Guarded<Wrapped>, Failure> {
+        let cx = authorized.cx();
         if plaintext.is_empty() || plaintext.len() > MAX_PLAINTEXT {
             return Err(Failure::invalid("/plaintext", "base64 of 1 to 4096 bytes"));
         }
-        let ready = ready(cx, key)?;
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
         let draft = Draft::sealed(ready.origin(None, self.now()), plaintext, context)
             .map_err(|_| Failure::new(Code::InvalidRequest, "The plaintext is empty or too long."))?;
-        let enclosed = ready.wrap(cx, self, &draft).await?;
+        let wrapped_key = ready.wrap(cx, self, &draft).await?;
         let answer = Wrapped {
-            wrapped: enclosed.envelope.as_text().to_owned(),
+            wrapped: wrapped_key.envelope.as_text().to_owned(),
             key: ready.view.key.name.clone(),
-            version: enclosed.version,
+            version: wrapped_key.version,
         };
-        Ok(Guarded::new(answer, vec![ready.watch]))
+        Ok(Guarded::new(answer, vec![ready.epoch_guard]))
     }
 }

@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 
 use super::{Limits, MAX_AGE, Rules};
-use crate::keys::Watch;
+use crate::keys::EpochGuard;
 
 /// What an entry weighs beside its bytes: key, handle and moka's own bookkeeping.
 const OVERHEAD: usize = 320;
@@ -38,10 +38,10 @@ struct Held {
 
 impl Entry {
     /// `begun` is when the load began, before the provider was asked.
-    pub(super) fn new(watch: &Watch, bytes: LockedBytes, version: u32, rules: Rules, begun: Instant, share: Share) -> Self {
+    pub(super) fn new(epoch_guard: &EpochGuard, bytes: LockedBytes, version: u32, rules: Rules, begun: Instant, share: Share) -> Self {
         Self {
-            key: watch.key(),
-            connection: watch.connection(),
+            key: epoch_guard.key(),
+            connection: epoch_guard.connection(),
             version,
             rules: Rules {
                 max_age: rules.max_age.min(MAX_AGE),

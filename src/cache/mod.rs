@@ -23,7 +23,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use crate::envelope::Envelope;
-use crate::keys::Watch;
+use crate::keys::EpochGuard;
 use entry::{Entry, TenantBounds};
 use flight::{Flights, Turn};
 pub use rules::{Limits, MAX_AGE, Rules};
@@ -39,12 +39,12 @@ const REFUSALS: u64 = 10_000;
 pub struct CacheKey([u8; 32]);
 
 impl CacheKey {
-    /// For this blob and context, under tenant, key and epochs of this watch: those that the
+    /// For this blob and context, under tenant, key and epochs of this epoch_guard: those that the
     /// caller was authorised for, not those that the blob names.
-    pub fn new(watch: &Watch, envelope: &Envelope, context: &BoundContext) -> Self {
+    pub fn new(epoch_guard: &EpochGuard, envelope: &Envelope, context: &BoundContext) -> Self {
         let mut hash = digest::Context::new(&digest::SHA256);
-        let epochs = [watch.key_epoch().to_be_bytes(), watch.connection_epoch().to_be_bytes()].concat();
-        let (tenant, key) = (watch.tenant(), watch.key());
+        let epochs = [epoch_guard.key_epoch().to_be_bytes(), epoch_guard.connection_epoch().to_be_bytes()].concat();
+        let (tenant, key) = (epoch_guard.tenant(), epoch_guard.key());
         let parts: [&[u8]; 5] = [tenant.bytes(), key.bytes(), &epochs, envelope.as_text().as_bytes(), context.bytes()];
         for part in parts {
             hash.update(&(part.len() as u64).to_be_bytes());
@@ -63,7 +63,7 @@ pub struct Load<'a> {
     /// By which rules.
     pub rules: Rules,
     /// The epochs under which the caller looked.
-    pub watch: &'a Watch,
+    pub epoch_guard: &'a EpochGuard,
     /// The caller's request, for the record of those who wait for it.
     pub request_id: &'a str,
     /// How long the caller waits for somebody else's provider call.
@@ -203,7 +203,7 @@ impl<F: Fault> DekCache<F> {
     /// Zeroes and drops what is over, and runs what moka leaves for later: it has no thread
     /// of its own. To be called on a timer: bytes outlive their age by the timer's period,
     /// which should be half a second and must not be over one. It looks at every entry.
-    pub fn settle(&self) {
+    pub fn sweep(&self) {
         let now = Instant::now();
         self.drop_where("expired", |entry| entry.is_over(now));
         self.refusals.run_pending_tasks();
@@ -268,21 +268,21 @@ impl<F: Fault> DekCache<F> {
     /// Why not: key or connection moved on meanwhile, the load took longer than an entry may
     /// live, the tenant has its share, or the arena cannot hold it.
     fn keep(&self, ask: &Load<'_>, plaintext: &Secret, version: u32, begun: Instant) -> Result<(), &'static str> {
-        if !ask.watch.holds() {
-            return Err("moved_on");
+        if !ask.epoch_guard.holds() {
+            return Err("stale");
         }
-        let share = self.bounds.take(ask.watch.tenant(), plaintext.len()).ok_or("tenant_full")?;
+        let share = self.bounds.take(ask.epoch_guard.tenant(), plaintext.len()).ok_or("tenant_full")?;
         let bytes = self.arena.store(plaintext.expose()).map_err(|_| "arena_full")?;
-        let entry = Arc::new(Entry::new(ask.watch, bytes, version, ask.rules, begun, share));
+        let entry = Arc::new(Entry::new(ask.epoch_guard, bytes, version, ask.rules, begun, share));
         if entry.is_over(Instant::now()) {
             return Err("too_old");
         }
         self.entries.insert(ask.key, Arc::clone(&entry));
         // An invalidation that landed between the look and the insert did not see the entry.
-        if !ask.watch.holds() {
+        if !ask.epoch_guard.holds() {
             entry.wipe();
             self.entries.invalidate(&ask.key);
-            return Err("moved_on");
+            return Err("stale");
         }
         Ok(())
     }

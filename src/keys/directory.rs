@@ -7,7 +7,7 @@ use claviger_provider::{ConnectionId, KeyId, Pipeline, SealedName, Secret, Tenan
 use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry, KeyView};
-use super::kept::Kept;
+use super::loading_cache::LoadingCache;
 use super::{Factories, TenantSecrets};
 use crate::store::model::Connection;
 use crate::store::{Store, StoreError};
@@ -20,14 +20,14 @@ const KEPT: usize = 100_000;
 /// Changing a row goes: get the entry, hold its `change` lock, commit, then put the
 /// committed row into the entry. Because the entry is there before the commit, a lookup that runs
 /// meanwhile finds it and cannot bring an older row back; nor can one that runs on after
-/// the entry was dropped again, since it loads anew then ([`Kept`]).
+/// the entry was dropped again, since it loads anew then ([`LoadingCache`]).
 pub struct Directory {
     store: Arc<dyn Store>,
     factories: Factories,
-    keys: Kept<KeyId, Arc<KeyEntry>>,
-    names: Kept<(TenantId, String), KeyId>,
-    connections: Kept<ConnectionId, Arc<ConnectionEntry>>,
-    secrets: Kept<TenantId, Arc<TenantSecrets>>,
+    keys: LoadingCache<KeyId, Arc<KeyEntry>>,
+    names: LoadingCache<(TenantId, String), KeyId>,
+    connections: LoadingCache<ConnectionId, Arc<ConnectionEntry>>,
+    secrets: LoadingCache<TenantId, Arc<TenantSecrets>>,
     reserved: DashSet<(TenantId, String)>,
 }
 
@@ -54,10 +54,10 @@ impl Directory {
             store,
             factories,
             // An entry that somebody holds stays: there would be two gates for one key.
-            keys: Kept::new(room, |entry| Arc::strong_count(entry) == 1),
-            names: Kept::new(room, |_| true),
-            connections: Kept::new(room, |entry| Arc::strong_count(entry) == 1),
-            secrets: Kept::new(room, |_| true),
+            keys: LoadingCache::new(room, |entry| Arc::strong_count(entry) == 1),
+            names: LoadingCache::new(room, |_| true),
+            connections: LoadingCache::new(room, |entry| Arc::strong_count(entry) == 1),
+            secrets: LoadingCache::new(room, |_| true),
             reserved: DashSet::new(),
         }
     }

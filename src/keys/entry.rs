@@ -80,15 +80,15 @@ pub struct ConnectionEntry {
     tenant: TenantId,
     gate: RwLock<Reach>,
     change: Mutex<()>,
-    cuts: Cuts,
+    revocations: RevocationCounter,
 }
 
-/// How often something was cut off since it was loaded, also when it was cut off already:
-/// what undoes a cut tells by it that another one was asked for after it began.
+/// How often something was revocation off since it was loaded, also when it was revocation off already:
+/// what undoes a revocation tells by it that another one was asked for after it began.
 #[derive(Default)]
-pub struct Cuts(AtomicU64);
+pub struct RevocationCounter(AtomicU64);
 
-impl Cuts {
+impl RevocationCounter {
     /// Their number.
     pub fn seen(&self) -> u64 {
         self.0.load(Ordering::Acquire)
@@ -110,7 +110,7 @@ impl ConnectionEntry {
                 pipeline,
             }),
             change: Mutex::new(()),
-            cuts: Cuts::default(),
+            revocations: RevocationCounter::default(),
         }
     }
 
@@ -142,8 +142,8 @@ impl ConnectionEntry {
     }
 
     /// How often it was severed.
-    pub const fn cuts(&self) -> &Cuts {
-        &self.cuts
+    pub const fn revocations(&self) -> &RevocationCounter {
+        &self.revocations
     }
 
     /// Takes the gate exclusively and puts a committed row in place: no answer that was
@@ -169,7 +169,7 @@ pub struct KeyEntry {
     gate: RwLock<Option<KeyView>>,
     change: Mutex<()>,
     at_provider: Mutex<()>,
-    cuts: Cuts,
+    revocations: RevocationCounter,
 }
 
 /// The key was detached.
@@ -185,7 +185,7 @@ impl KeyEntry {
             gate: RwLock::new(Some(view)),
             change: Mutex::new(()),
             at_provider: Mutex::new(()),
-            cuts: Cuts::default(),
+            revocations: RevocationCounter::default(),
         }
     }
 
@@ -225,8 +225,8 @@ impl KeyEntry {
     }
 
     /// How often it was disabled.
-    pub const fn cuts(&self) -> &Cuts {
-        &self.cuts
+    pub const fn revocations(&self) -> &RevocationCounter {
+        &self.revocations
     }
 
     /// Takes the gate exclusively and puts committed rows in place: no answer that was
@@ -249,10 +249,10 @@ impl KeyEntry {
     ///
     /// # Errors
     /// When it was detached.
-    pub fn watch(self: &Arc<Self>) -> Result<Watch, Gone> {
+    pub fn epoch_guard(self: &Arc<Self>) -> Result<EpochGuard, Gone> {
         let key_epoch = self.view()?.key.epoch;
         let connection_epoch = self.connection.view().epoch;
-        Ok(Watch {
+        Ok(EpochGuard {
             entry: Arc::clone(self),
             key_epoch,
             connection_epoch,
@@ -261,13 +261,13 @@ impl KeyEntry {
 }
 
 /// The epochs of a key and its connection when the making of an answer began.
-pub struct Watch {
+pub struct EpochGuard {
     entry: Arc<KeyEntry>,
     key_epoch: u64,
     connection_epoch: u64,
 }
 
-impl Watch {
+impl EpochGuard {
     /// The key.
     pub fn key(&self) -> KeyId {
         self.entry.id
@@ -300,7 +300,7 @@ impl Watch {
 
     /// Whether neither has moved on.
     pub fn holds(&self) -> bool {
-        under_gates(std::slice::from_ref(self), || ()).is_ok()
+        with_gates_held(std::slice::from_ref(self), || ()).is_ok()
     }
 
     /// What the key and its connection have become since.
@@ -317,18 +317,18 @@ impl Watch {
 ///
 /// # Errors
 /// The places of those that have moved on; `hand_over` did not run then.
-pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Result<R, Vec<usize>> {
+pub fn with_gates_held<R>(epoch_guards: &[EpochGuard], hand_over: impl FnOnce() -> R) -> Result<R, Vec<usize>> {
     // Nearly every answer is about one key, which needs no lists to be in order.
-    if let [watch] = watches {
-        let key = watch.entry.gate.read();
-        let connection = watch.entry.connection.gate.read();
-        return if watch.is_at(key.as_ref(), &connection) {
+    if let [epoch_guard] = epoch_guards {
+        let key = epoch_guard.entry.gate.read();
+        let connection = epoch_guard.entry.connection.gate.read();
+        return if epoch_guard.is_at(key.as_ref(), &connection) {
             Ok(hand_over())
         } else {
             Err(vec![0])
         };
     }
-    let mut keys: Vec<&Arc<KeyEntry>> = watches.iter().map(|watch| &watch.entry).collect();
+    let mut keys: Vec<&Arc<KeyEntry>> = epoch_guards.iter().map(|epoch_guard| &epoch_guard.entry).collect();
     keys.sort_unstable_by_key(|entry| place(entry.id, entry));
     keys.dedup_by(|a, b| Arc::ptr_eq(a, b));
     let mut connections: Vec<&Arc<ConnectionEntry>> = keys.iter().map(|entry| &entry.connection).collect();
@@ -340,19 +340,19 @@ pub fn under_gates<R>(watches: &[Watch], hand_over: impl FnOnce() -> R) -> Resul
         .iter()
         .map(|entry| (place(entry.id, entry), entry.gate.read()))
         .collect();
-    let same = |watch: &Watch| {
-        let key = place(watch.entry.id, &watch.entry);
-        let connection = place(watch.entry.connection.id, &watch.entry.connection);
+    let same = |epoch_guard: &EpochGuard| {
+        let key = place(epoch_guard.entry.id, &epoch_guard.entry);
+        let connection = place(epoch_guard.entry.connection.id, &epoch_guard.entry.connection);
         let key = keys.binary_search_by_key(&key, |(at, _)| *at).map(|at| &keys[at].1);
         let connection = connections
             .binary_search_by_key(&connection, |(at, _)| *at)
             .map(|at| &connections[at].1);
-        key.is_ok_and(|key| connection.is_ok_and(|connection| watch.is_at(key.as_ref(), connection)))
+        key.is_ok_and(|key| connection.is_ok_and(|connection| epoch_guard.is_at(key.as_ref(), connection)))
     };
-    let moved: Vec<usize> = watches
+    let moved: Vec<usize> = epoch_guards
         .iter()
         .enumerate()
-        .filter(|(_, watch)| !same(watch))
+        .filter(|(_, epoch_guard)| !same(epoch_guard))
         .map(|(at, _)| at)
         .collect();
     if moved.is_empty() { Ok(hand_over()) } else { Err(moved) }

@@ -13,7 +13,7 @@ use claviger_provider::{
 };
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
-use super::{Directory, Factories, KeyEntry, TenantSecrets, Watch};
+use super::{Directory, EpochGuard, Factories, KeyEntry, TenantSecrets};
 use crate::store::model::{CacheSettings, Connection, Key, KeyVersion, Labels, Tenant, Timeouts};
 use crate::store::sealing::RootKey;
 use crate::store::sqlite::SqliteStore;
@@ -64,9 +64,9 @@ impl World {
         self.directory().key(self.tenant, key.id).await.unwrap().unwrap()
     }
 
-    /// A watch on a new key.
-    pub(crate) async fn watch(&self, name: &str) -> Watch {
-        self.loaded(name).await.watch().unwrap()
+    /// A epoch_guard on a new key.
+    pub(crate) async fn epoch_guard(&self, name: &str) -> EpochGuard {
+        self.loaded(name).await.epoch_guard().unwrap()
     }
 }
 

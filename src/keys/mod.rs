@@ -10,10 +10,10 @@ mod directory;
 mod entry;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod kept;
+mod loading_cache;
 mod tenants;
 
 pub use connections::Factories;
 pub use directory::{Directory, LoadError};
-pub use entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry, KeyView, Watch, under_gates};
+pub use entry::{ConnectionEntry, ConnectionView, EpochGuard, Gone, KeyEntry, KeyView, with_gates_held};
 pub use tenants::TenantSecrets;

@@ -1,4 +1,4 @@
-//! The fields of a span as JSON text.
+//! Formats the fields of a span as JSON.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormattedFields;
 use tracing_subscriber::fmt::format::{FormatFields, Writer};
 
-/// Writes a span's fields as one JSON object, in the order in which they stand. The library's
-/// own way makes a sorted tree of values first, which each request would pay for.
+/// Writes a span's fields as one JSON object, in their order. The library's own formatter builds a
+/// sorted map first, which is too slow for every request.
 pub(super) struct ObjectFields;
 
 impl<'w> FormatFields<'w> for ObjectFields {
@@ -44,7 +44,7 @@ impl<'w> FormatFields<'w> for ObjectFields {
 /// A JSON object that is being written.
 struct Object<'w> {
     writer: Writer<'w>,
-    /// What comes before the next name.
+    /// Written before the next name.
     separator: &'static str,
     written: fmt::Result,
 }
@@ -60,14 +60,14 @@ impl Object<'_> {
 
     fn add(&mut self, field: &Field, value: &str) {
         if self.written.is_ok() {
-            // Names are Rust's or literals of ours: nothing in them needs to be escaped.
+            // Names are identifiers or our literals: nothing needs escaping.
             self.written = write!(self.writer, "{}\"{}\":{value}", self.separator, field.name());
             self.separator = ",";
         }
     }
 
     fn add_text(&mut self, field: &Field, text: &str) {
-        // A text can always be written as JSON.
+        // Text can always be serialized.
         self.add(field, &serde_json::to_string(text).unwrap_or_default());
     }
 }

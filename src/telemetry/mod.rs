@@ -1,10 +1,11 @@
-//! What the operator sees of a running gateway: its log and its metrics.
+//! Log and metrics of a running gateway.
 //!
-//! `boot` starts both; everybody else writes to the log with `tracing` and counts with the
-//! functions of [`metrics`] or the macros of the crate `metrics`, whose labels are closed
-//! lists of ours only: never a tenant, a key, a principal or anything that a caller chose.
+//! The command line starts both. Other modules log with `tracing`, and count with the functions of
+//! [`metrics`] or the macros of the crate `metrics`. Labels have a closed list of values: never a
+//! tenant, a key, a principal or anything else that a caller chose.
 
 mod fields;
+pub mod jobs;
 pub mod metrics;
 
 use tracing::level_filters::LevelFilter;
@@ -16,10 +17,10 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::telemetry::{LogFormat, LogLevel, Telemetry};
 
-/// Begins to write the log to standard error. Once in a process.
+/// Starts writing the log to standard error. Call once per process.
 ///
 /// # Errors
-/// When a log was begun before.
+/// If the log was started before.
 pub fn start_log(settings: &Telemetry) -> Result<(), TryInitError> {
     subscriber(settings, std::io::stderr).try_init()
 }
@@ -41,8 +42,8 @@ where
     Registry::default().with(layer.with_filter(filter(settings.log_level)))
 }
 
-/// Our own crates speak as asked; libraries never below `warn`, because at their finer
-/// levels HTTP and database libraries write down headers, frames and statements.
+/// Our own crates log at the configured level; libraries never below `warn`, because HTTP and
+/// database libraries log headers, frames and statements at lower levels.
 fn filter(level: LogLevel) -> Targets {
     let ours = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -88,12 +89,11 @@ mod tests {
         let subscriber = tracing_subscriber::util::SubscriberInitExt::set_default;
         let guard = subscriber(self::subscriber(&settings, move || writer.clone()));
         let method = tracing::field::display("\"GET\"");
-        let span =
-            tracing::info_span!(target: "claviger::http", "request", request_id = "r1", method, size = 7, late = tracing::field::Empty);
+        let span = tracing::info_span!(target: "claviger::protocols::rest", "request", request_id = "r1", method, size = 7, late = tracing::field::Empty);
         span.record("late", true);
-        let bare = tracing::info_span!(target: "claviger::http", "bare", late = tracing::field::Empty);
+        let bare = tracing::info_span!(target: "claviger::protocols::rest", "bare", late = tracing::field::Empty);
         bare.record("late", "x");
-        bare.in_scope(|| tracing::info!(target: "claviger::http", "in a span that knew nothing at first"));
+        bare.in_scope(|| tracing::info!(target: "claviger::protocols::rest", "in a span that knew nothing at first"));
         span.in_scope(|| tracing::info!(target: "claviger_provider::layers", attempts = 2, "retried"));
         tracing::trace!(target: "claviger", "a step");
         tracing::debug!(target: "hyper::proto", "GET /v1/keys authorization: Bearer clv_x");

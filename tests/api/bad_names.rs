@@ -1,6 +1,6 @@
 //! Paths that name nothing: traversal, encoded slashes, NUL, 10 KiB; unknown routes and methods.
 
-use claviger::http::router::rows;
+use claviger::protocols::rest::router::routes;
 use reqwest::Method;
 use serde_json::json;
 
@@ -53,7 +53,7 @@ async fn names_in_a_path_are_never_taken_apart() {
 async fn every_kind_of_name_is_checked() {
     let api = Api::with_key().await;
     api.token("ci", &["ReadKey"], None).await;
-    for row in rows() {
+    for row in routes() {
         for (open, _) in row.path.match_indices('{') {
             let close = open + row.path[open..].find('}').unwrap();
             let path = format!("{}..%2f..%00{}", &row.path[..open], &row.path[close + 1..]);
@@ -111,11 +111,11 @@ async fn a_method_that_a_path_does_not_take_is_told_with_those_it_takes() {
         Method::OPTIONS,
         Method::TRACE,
     ];
-    let mut paths: Vec<&str> = rows().iter().map(|row| row.path).collect();
+    let mut paths: Vec<&str> = routes().iter().map(|row| row.path).collect();
     paths.extend(["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"]);
     paths.dedup();
     for path in paths {
-        let mut takes: Vec<String> = rows()
+        let mut takes: Vec<String> = routes()
             .iter()
             .filter(|row| row.path == path)
             .map(|row| row.method.to_string())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-use claviger::http::{document, router, row};
+use claviger::protocols::rest::{document, route, router};
 use serde_json::Value;
 
 use crate::support::Api;
@@ -36,11 +36,11 @@ fn operations() -> Vec<(String, String, String)> {
 #[test]
 fn the_document_and_the_router_name_the_same_operations() {
     let documented: BTreeSet<(String, String)> = operations().into_iter().map(|(method, path, _)| (method, path)).collect();
-    let mut routed: BTreeSet<(String, String)> = router::rows()
+    let mut routed: BTreeSet<(String, String)> = router::routes()
         .iter()
         .map(|row| (row.method.to_string(), row.path.to_owned()))
         .collect();
-    assert_eq!(routed.len(), router::rows().len(), "a row stands twice");
+    assert_eq!(routed.len(), router::routes().len(), "a row stands twice");
     for service in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {
         routed.insert(("GET".to_owned(), service.to_owned()));
     }
@@ -85,7 +85,7 @@ fn every_reference_leads_somewhere_and_every_schema_is_used() {
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
     let schemas = document["components"]["schemas"].as_object().unwrap();
-    for name in schemas.keys().filter(|name| *name != "NoMembers") {
+    for name in schemas.keys().filter(|name| *name != "Empty") {
         assert!(
             references.contains(&format!("#/components/schemas/{name}")),
             "{name} is used nowhere"
@@ -108,19 +108,19 @@ fn collect(value: &Value, into: &mut BTreeSet<String>) {
 
 #[test]
 fn every_row_has_limits_and_an_operation() {
-    for row in router::rows() {
+    for row in router::routes() {
         assert!(!row.needs.is_empty(), "{} {}", row.method, row.path);
-        assert!(row.body <= row::BATCH && !row.time.is_zero());
+        assert!(row.body <= route::BATCH && !row.time.is_zero());
         let batch = row.path.starts_with("/v1/batch/");
         assert_eq!(
             (row.body, row.time),
             if batch {
-                (row::BATCH, row::BATCH_TIME)
+                (route::BATCH, route::BATCH_TIME)
             } else if row.path.starts_with("/v1/declared/") {
                 // Many things in one act, as a batch.
-                (row::DATA, row::BATCH_TIME)
+                (route::DATA, route::BATCH_TIME)
             } else {
-                (row::DATA, row::REQUEST)
+                (route::DATA, route::REQUEST)
             }
         );
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use claviger::http::router::rows;
+use claviger::protocols::rest::router::routes;
 use reqwest::Method;
 use serde_json::json;
 
@@ -109,7 +109,7 @@ async fn no_answer_may_be_stored_or_sniffed() {
             .replace("{token}", &"0".repeat(32))
     };
     let mut answers = Vec::new();
-    for row in rows() {
+    for row in routes() {
         let path = path_of(row.path);
         answers.push(api.client.send(api.client.request(row.method.clone(), &path)).await);
         let stranger = api.client.with_token("clv_nothing");

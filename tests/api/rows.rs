@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use claviger::http::router::rows;
+use claviger::protocols::rest::router::routes;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -131,6 +131,6 @@ async fn each_row_answers_and_its_record_stands_where_the_answer_says() {
             api.recorded(&answer, operation, "success");
         }
     }
-    let routed: BTreeSet<(String, &str)> = rows().iter().map(|row| (row.method.to_string(), row.path)).collect();
+    let routed: BTreeSet<(String, &str)> = routes().iter().map(|row| (row.method.to_string(), row.path)).collect();
     assert_eq!(called, routed);
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use claviger::http::server::Drained;
+use claviger::listener::Drained;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -53,7 +53,7 @@ async fn a_drain_cuts_what_does_not_end() {
     let mut stuck = TcpStream::connect(running.local_addr()).await.unwrap();
     stuck.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     gate.begun.notified().await;
-    assert_eq!(running.drain(Duration::from_millis(100)).await, Drained::Cut(1));
+    assert_eq!(running.drain(Duration::from_millis(100)).await, Drained::Aborted(1));
     assert_eq!(read_to_close(&mut stuck).await, "");
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use claviger::config::server::TlsFiles;
-use claviger::http::server::{Tls, TlsError};
+use claviger::listener::{Tls, TlsError};
 use reqwest::Version;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;

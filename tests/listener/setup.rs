@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::routing::{get, post};
 use claviger::config::server::{Limits, TlsFiles};
-use claviger::http::server::{Door, Listener, Peer, Running, Tls};
+use claviger::listener::{Listener, Peer, Running, SwappableRouter, Tls};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -60,7 +60,7 @@ pub async fn start(tls: Option<Arc<Tls>>, limits: Limits) -> (Running, Arc<Gate>
     let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls, limits)
         .await
         .unwrap();
-    (listener.serve(Door::to(app(&gate))), gate)
+    (listener.serve(SwappableRouter::to(app(&gate))), gate)
 }
 
 /// A certificate for `localhost` that is its own authority, in a folder of its own.

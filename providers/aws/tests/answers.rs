@@ -1,6 +1,6 @@
-//! What no stand-in shows, or shows wrongly: throttling with the status 400, external key
-//! stores, broken answers, redirects, a session that dies in mid-flight, dry runs, rotations
-//! that take their time, key policies. And what is sent.
+//! Responses of AWS that no emulator gives, or not correctly: throttling with status 400, external
+//! key stores, malformed bodies, redirects, a session that is revoked during a call, dry runs, slow
+//! rotations, key policies. And the requests that are sent.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,13 +12,15 @@
 mod calls;
 #[path = "answers/check.rs"]
 mod check;
+#[path = "answers/custom_egress.rs"]
+mod custom_egress;
 #[path = "answers/fixture.rs"]
 mod fixture;
 #[path = "answers/keys.rs"]
 mod keys;
-#[path = "answers/own_way.rs"]
-mod own_way;
 #[path = "answers/refusals.rs"]
 mod refusals;
 #[path = "answers/sessions.rs"]
 mod sessions;
+#[path = "answers/traces.rs"]
+mod traces;

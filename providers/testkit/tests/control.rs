@@ -1,11 +1,11 @@
-//! The control port, as a test in another process uses it.
+//! The control port, as tests in another process use it.
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::{OpContext, Provider, TenantId};
 use claviger_testkit::control::{Client, Request, serve};
@@ -18,12 +18,7 @@ fn loopback() -> SocketAddr {
 }
 
 async fn probe(provider: &FakeProvider) -> bool {
-    let cx = OpContext {
-        request_id: "test".into(),
-        tenant: TenantId::random(),
-        actor: "system".into(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    };
+    let cx = OpContext::for_system("test", TenantId::random(), Duration::from_secs(30));
     provider.probe(&cx, &[]).await.is_ok()
 }
 
@@ -96,21 +91,21 @@ async fn the_wire_is_what_the_documentation_says() {
         stream.write_all(line).await.unwrap();
     }
     stream.shutdown().await.unwrap();
-    let mut answers = String::new();
-    stream.read_to_string(&mut answers).await.unwrap();
-    let ok: Vec<_> = answers.lines().map(|line| line.starts_with("{\"ok\":true")).collect();
-    assert_eq!(ok, [true, true, false, true], "{answers}");
+    let mut responses = String::new();
+    stream.read_to_string(&mut responses).await.unwrap();
+    let ok: Vec<_> = responses.lines().map(|line| line.starts_with("{\"ok\":true")).collect();
+    assert_eq!(ok, [true, true, false, true], "{responses}");
 }
 
 #[tokio::test]
 async fn a_line_without_end_is_cut_off() {
     let control = serve(loopback(), FakeServer::new()).await.unwrap();
     let mut stream = TcpStream::connect(control.address()).await.unwrap();
-    // The other end may close before all is written.
+    // The server may close the connection before everything is written.
     let _sent = stream.write_all(&vec![b' '; 1 << 20]).await;
-    let mut answer = Vec::new();
-    let _ended = stream.read_to_end(&mut answer).await;
-    assert!(answer.is_empty());
+    let mut response = Vec::new();
+    let _ended = stream.read_to_end(&mut response).await;
+    assert!(response.is_empty());
 }
 
 #[tokio::test]

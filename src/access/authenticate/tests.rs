@@ -17,7 +17,7 @@ use crate::store::pausing::PausingStore;
 /// From then on the tokens of these tests are refused.
 const EXPIRES: i64 = 1_000;
 
-struct Door {
+struct SwappableRouter {
     world: World,
     store: Arc<PausingStore>,
     authenticator: Arc<Authenticator>,
@@ -29,7 +29,7 @@ struct Issued {
     text: String,
 }
 
-impl Door {
+impl SwappableRouter {
     async fn new() -> Self {
         let world = World::new().await;
         let store = PausingStore::new(world.store.clone());
@@ -88,7 +88,7 @@ impl Door {
 
 #[tokio::test]
 async fn a_good_token_tells_who_calls() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let issued = door.issue(door.world.tenant).await;
     let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
     for _ in ["from the store", "from memory"] {
@@ -102,8 +102,8 @@ async fn a_good_token_tells_who_calls() {
         assert!(!caller.is_operator());
         assert_eq!(caller.credential(), Credential::Token(issued.row.id));
         assert_eq!(
-            caller.grants(),
-            &Grants::new([Action::Unwrap].into_iter().collect(), KeySet::All).unwrap()
+            *caller.grants,
+            Grants::new([Action::Unwrap].into_iter().collect(), KeySet::All).unwrap()
         );
         assert_eq!(caller.source(), Some(source));
     }
@@ -111,7 +111,7 @@ async fn a_good_token_tells_who_calls() {
 
 #[tokio::test]
 async fn a_known_token_is_not_read_again() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let issued = door.issue(door.world.tenant).await;
     door.enter(&issued.text, None, 1).await.unwrap();
     // A read would panic: nobody waits for it.
@@ -121,7 +121,7 @@ async fn a_known_token_is_not_read_again() {
 
 #[tokio::test]
 async fn what_is_no_valid_token_is_refused_alike() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let issued = door.issue(door.world.tenant).await;
     let unknown = NewToken::draw();
     assert!(
@@ -152,7 +152,7 @@ async fn what_is_no_valid_token_is_refused_alike() {
 
 #[tokio::test]
 async fn a_revoked_token_is_refused_at_the_next_request() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let (known, unknown, other) = (
         door.issue(door.world.tenant).await,
         door.issue(door.world.tenant).await,
@@ -169,7 +169,7 @@ async fn a_revoked_token_is_refused_at_the_next_request() {
 
 #[tokio::test]
 async fn a_load_that_read_before_a_revocation_lets_nobody_in() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let issued = door.issue(door.world.tenant).await;
     let pause = door.store.pause_next("token_by_public_id");
     let late = tokio::spawn({
@@ -185,7 +185,7 @@ async fn a_load_that_read_before_a_revocation_lets_nobody_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_request_after_a_revocation_is_let_in_by_a_load_from_before_it() {
-    let door = Arc::new(Door::new().await);
+    let door = Arc::new(SwappableRouter::new().await);
     for _ in 0..20 {
         let issued = Arc::new(door.issue(door.world.tenant).await);
         let revoked = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -215,7 +215,7 @@ async fn no_request_after_a_revocation_is_let_in_by_a_load_from_before_it() {
 
 #[tokio::test]
 async fn a_token_that_the_store_could_not_revoke_is_refused_too() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let issued = door.issue(door.world.tenant).await;
     door.enter(&issued.text, None, 1).await.unwrap();
     door.authenticator.refuse(&issued.row.public_id);
@@ -224,7 +224,7 @@ async fn a_token_that_the_store_could_not_revoke_is_refused_too() {
 
 #[tokio::test]
 async fn a_deleted_principals_token_is_refused_at_the_next_request() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let issued = door.issue(door.world.tenant).await;
     door.enter(&issued.text, None, 1).await.unwrap();
     door.world
@@ -238,7 +238,7 @@ async fn a_deleted_principals_token_is_refused_at_the_next_request() {
 
 #[tokio::test]
 async fn a_load_that_read_before_everything_was_forgotten_is_made_again() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let issued = door.issue(door.world.tenant).await;
     let pause = door.store.pause_next("token_by_public_id");
     let late = tokio::spawn({
@@ -258,7 +258,7 @@ async fn a_load_that_read_before_everything_was_forgotten_is_made_again() {
 
 #[tokio::test]
 async fn only_an_operator_names_a_tenant() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let operator = door.issue(TenantId::INSTALLATION).await;
     let tenants_own = door.issue(door.world.tenant).await;
     new_tenant(door.world.store.as_ref(), "asleep", true).await;
@@ -289,7 +289,7 @@ async fn only_an_operator_names_a_tenant() {
 
 #[tokio::test]
 async fn a_suspended_tenants_token_is_refused_only_as_such_to_who_holds_it() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     let tenant = new_tenant(door.world.store.as_ref(), "asleep", true).await;
     let issued = door.issue(tenant).await;
     assert!(matches!(door.enter(&issued.text, None, 1).await, Err(Unauthenticated::Tenant)));
@@ -302,7 +302,7 @@ async fn a_suspended_tenants_token_is_refused_only_as_such_to_who_holds_it() {
 
 #[tokio::test]
 async fn grants_that_cannot_be_read_are_our_fault() {
-    let door = Door::new().await;
+    let door = SwappableRouter::new().await;
     for grants in [
         "{}",
         "",

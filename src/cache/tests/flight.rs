@@ -10,12 +10,12 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Bench, Fail, Found, LONG, Loaded, at, lasting, loaded, race, until};
 use crate::cache::Rules;
-use crate::keys::Watch;
+use crate::keys::EpochGuard;
 
 /// A cache with a load under way that ends when it is told how.
 struct Flying {
     bench: Arc<Bench>,
-    watch: Arc<Watch>,
+    epoch_guard: Arc<EpochGuard>,
     leader: JoinHandle<Result<Found, Fail>>,
     land: oneshot::Sender<Loaded>,
 }
@@ -23,19 +23,19 @@ struct Flying {
 impl Flying {
     async fn new() -> Self {
         let bench = Arc::new(Bench::new().await);
-        let watch = Arc::new(bench.world.watch("k").await);
+        let epoch_guard = Arc::new(bench.world.epoch_guard("k").await);
         let (land, landing) = oneshot::channel();
         let leader = tokio::spawn({
-            let (bench, watch) = (Arc::clone(&bench), Arc::clone(&watch));
+            let (bench, epoch_guard) = (Arc::clone(&bench), Arc::clone(&epoch_guard));
             async move {
                 // Dropped without a word, it panics in the load.
                 let load = async { landing.await.unwrap() };
-                bench.ask(&watch, at(0), "leader", LONG, load).await
+                bench.ask(&epoch_guard, at(0), "leader", LONG, load).await
             }
         });
         let flying = Self {
             bench,
-            watch,
+            epoch_guard,
             leader,
             land,
         };
@@ -45,8 +45,8 @@ impl Flying {
 
     /// One who asks for the same, and would load `own`.
     fn wait(&self, patience: Duration, own: Loaded) -> JoinHandle<Result<Found, Fail>> {
-        let (bench, watch) = (Arc::clone(&self.bench), Arc::clone(&self.watch));
-        tokio::spawn(async move { bench.ask(&watch, at(0), "waiter", patience, ready(own)).await })
+        let (bench, epoch_guard) = (Arc::clone(&self.bench), Arc::clone(&self.epoch_guard));
+        tokio::spawn(async move { bench.ask(&epoch_guard, at(0), "waiter", patience, ready(own)).await })
     }
 
     /// Until so many wait: the map, the leader and each of them hold the flight.
@@ -78,7 +78,7 @@ async fn sixty_four_callers_make_one_load() {
     }
     assert_eq!(flying.bench.loads(), 1);
     assert!(flying.bench.cache.flights.is_empty());
-    let hit = flying.bench.get(&flying.watch, at(0), b"other").await;
+    let hit = flying.bench.get(&flying.epoch_guard, at(0), b"other").await;
     assert_eq!((hit.cached, hit.plaintext), (true, Secret::copy_from(b"dek")));
 }
 
@@ -86,9 +86,9 @@ async fn sixty_four_callers_make_one_load() {
 async fn whoever_comes_just_after_a_landing_does_not_load_again() {
     const ROUNDS: usize = 5_000;
     let bench = Bench::new().await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     let runtime = tokio::runtime::Handle::current();
-    let call = |round| drop(runtime.block_on(bench.get(&watch, at(round), b"dek")));
+    let call = |round| drop(runtime.block_on(bench.get(&epoch_guard, at(round), b"dek")));
     tokio::task::block_in_place(|| race(ROUNDS, call, call));
     assert_eq!(bench.loads(), ROUNDS);
 }
@@ -125,7 +125,7 @@ async fn another_failure_is_shared_and_forgotten() {
     flying.land.send(Err(Fail::Down)).unwrap();
     assert_eq!(waiter.await.unwrap().err(), Some(Fail::Down));
     assert_eq!(flying.bench.loads(), 1);
-    assert!(!flying.bench.get(&flying.watch, at(0), b"dek").await.cached);
+    assert!(!flying.bench.get(&flying.epoch_guard, at(0), b"dek").await.cached);
     assert_eq!(flying.bench.loads(), 2);
 }
 
@@ -156,28 +156,28 @@ async fn when_the_leader_is_dropped_another_one_loads() {
 #[tokio::test]
 async fn another_entry_does_not_wait() {
     let flying = Flying::new().await;
-    assert!(!flying.bench.get(&flying.watch, at(1), b"other").await.cached);
+    assert!(!flying.bench.get(&flying.epoch_guard, at(1), b"other").await.cached);
     assert!(!flying.leader.is_finished());
 }
 
 /// Two who ask for the same, and both load: neither load ends before the other began.
 async fn both_load(rules: Rules) -> Bench {
     let bench = Bench::under(rules).await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     let both = Barrier::new(2);
     let load = || async {
         both.wait().await;
         loaded(b"dek")
     };
     let (one, two) = tokio::join!(
-        bench.ask(&watch, at(0), "one", LONG, load()),
-        bench.ask(&watch, at(0), "two", LONG, load()),
+        bench.ask(&epoch_guard, at(0), "one", LONG, load()),
+        bench.ask(&epoch_guard, at(0), "two", LONG, load()),
     );
     for found in [one.unwrap(), two.unwrap()] {
         assert_eq!((found.cached, found.coalesced_with), (false, None));
     }
     assert_eq!(bench.loads(), 2);
-    assert_eq!(bench.get(&watch, at(0), b"dek").await.cached, rules.enabled);
+    assert_eq!(bench.get(&epoch_guard, at(0), b"dek").await.cached, rules.enabled);
     bench
 }
 
@@ -201,10 +201,10 @@ async fn with_the_cache_off_nothing_is_shared_kept_or_remembered() {
     .await;
     assert_eq!(bench.count(), 0);
     assert!(bench.all_shares_are_back());
-    let watch = bench.world.watch("other").await;
+    let epoch_guard = bench.world.epoch_guard("other").await;
     let loads = bench.loads();
     for _ in 0..2 {
-        let refused = bench.ask(&watch, at(1), "r", LONG, ready(Err(Fail::Rejected))).await;
+        let refused = bench.ask(&epoch_guard, at(1), "r", LONG, ready(Err(Fail::Rejected))).await;
         assert_eq!(refused.err(), Some(Fail::Rejected));
     }
     assert_eq!(bench.loads(), loads + 2);
@@ -213,9 +213,9 @@ async fn with_the_cache_off_nothing_is_shared_kept_or_remembered() {
 #[tokio::test]
 async fn a_hit_needs_no_deadline_and_no_load() {
     let bench = Bench::new().await;
-    let watch = bench.world.watch("k").await;
-    bench.get(&watch, at(0), b"dek").await;
-    let hit = bench.ask(&watch, at(0), "late", Duration::ZERO, pending()).await.unwrap();
+    let epoch_guard = bench.world.epoch_guard("k").await;
+    bench.get(&epoch_guard, at(0), b"dek").await;
+    let hit = bench.ask(&epoch_guard, at(0), "late", Duration::ZERO, pending()).await.unwrap();
     assert!(hit.cached);
     assert_eq!(bench.loads(), 1);
 }

@@ -7,28 +7,28 @@ use claviger_guarded::{ArenaConfig, LockedBytes};
 
 use super::{Bench, Fail, LONG, at, is_wiped, loaded, move_connection_on, move_on, race, roomy};
 use crate::cache::Limits;
-use crate::keys::Watch;
+use crate::keys::EpochGuard;
 use crate::keys::fixture::{new_connection, new_key, new_tenant};
 
 /// Puts entries from..to in place and gives their locked bytes.
-async fn fill(bench: &Bench, watch: &Watch, from: usize, to: usize) -> Vec<LockedBytes> {
+async fn fill(bench: &Bench, epoch_guard: &EpochGuard, from: usize, to: usize) -> Vec<LockedBytes> {
     let mut all = Vec::new();
     for number in from..to {
-        assert!(!bench.get(watch, at(number), b"data key").await.cached);
+        assert!(!bench.get(epoch_guard, at(number), b"data key").await.cached);
         all.push(bench.bytes(at(number)).unwrap());
     }
     assert!(!all.iter().any(is_wiped));
     all
 }
 
-/// A watch on a key of another tenant.
-async fn stranger(bench: &Bench) -> Watch {
+/// A epoch_guard on a key of another tenant.
+async fn stranger(bench: &Bench) -> EpochGuard {
     let store = bench.world.store.as_ref();
     let tenant = new_tenant(store, "stranger", false).await;
     let connection = new_connection(store, tenant, "c").await;
     let key = new_key(store, &connection, "k").await;
     let entry = bench.world.directory().key(tenant, key.id).await.unwrap().unwrap();
-    entry.watch().unwrap()
+    entry.epoch_guard().unwrap()
 }
 
 #[tokio::test]
@@ -36,17 +36,17 @@ async fn an_epoch_that_moved_during_the_load_leaves_nothing() {
     for moves in [move_on, move_connection_on] {
         let bench = Bench::new().await;
         let entry = bench.world.loaded("k").await;
-        let watch = entry.watch().unwrap();
+        let epoch_guard = entry.epoch_guard().unwrap();
         let load = async {
             moves(&entry);
             bench.cache.drop_key(entry.id());
             loaded(b"stale")
         };
         // The caller has what it asked for: whether that is handed on, the gate decides.
-        assert!(!bench.ask(&watch, at(0), "r", LONG, load).await.unwrap().cached);
+        assert!(!bench.ask(&epoch_guard, at(0), "r", LONG, load).await.unwrap().cached);
         assert_eq!(bench.count(), 0);
         assert!(bench.all_shares_are_back());
-        assert!(!bench.get(&watch, at(0), b"again").await.cached);
+        assert!(!bench.get(&epoch_guard, at(0), b"again").await.cached);
     }
 }
 
@@ -54,7 +54,7 @@ async fn an_epoch_that_moved_during_the_load_leaves_nothing() {
 async fn a_dropped_key_leaves_no_bytes_however_many_entries_it_had() {
     // moka looks at 384 entries at a time.
     let bench = Bench::new().await;
-    let (dropped, other) = (bench.world.watch("dropped").await, bench.world.watch("other").await);
+    let (dropped, other) = (bench.world.epoch_guard("dropped").await, bench.world.epoch_guard("other").await);
     let gone = fill(&bench, &dropped, 0, 1_500).await;
     let stay = fill(&bench, &other, 2_000, 2_010).await;
     bench.cache.drop_key(dropped.key());
@@ -69,8 +69,8 @@ async fn a_dropped_key_leaves_no_bytes_however_many_entries_it_had() {
 async fn a_dropped_connection_leaves_no_bytes_of_any_of_its_keys() {
     let bench = Bench::new().await;
     let (one, two, other) = (
-        bench.world.watch("one").await,
-        bench.world.watch("two").await,
+        bench.world.epoch_guard("one").await,
+        bench.world.epoch_guard("two").await,
         stranger(&bench).await,
     );
     let mut gone = fill(&bench, &one, 0, 500).await;
@@ -91,12 +91,12 @@ async fn drops_that_race_with_loads_leave_nothing_of_the_old_epoch() {
     let entry = bench.world.loaded("k").await;
     let runtime = tokio::runtime::Handle::current();
     let load = |round| {
-        let watch = entry.watch().unwrap();
-        let epoch = watch.key_epoch();
-        runtime.block_on(bench.get(&watch, at(round), b"data key"));
+        let epoch_guard = entry.epoch_guard().unwrap();
+        let epoch = epoch_guard.key_epoch();
+        runtime.block_on(bench.get(&epoch_guard, at(round), b"data key"));
         // What is there now, the load's or not, was made under an epoch that holds.
         if let Some(bytes) = bench.bytes(at(round))
-            && entry.watch().unwrap().key_epoch() != epoch
+            && entry.epoch_guard().unwrap().key_epoch() != epoch
         {
             assert!(wiped_soon(&bytes), "an entry of an old epoch stays");
         }
@@ -127,7 +127,7 @@ async fn a_tenant_that_has_its_share_does_not_crowd_out_another() {
         ..roomy()
     };
     let bench = Bench::with(limits, ArenaConfig::default()).await;
-    let (greedy, other) = (bench.world.watch("k").await, stranger(&bench).await);
+    let (greedy, other) = (bench.world.epoch_guard("k").await, stranger(&bench).await);
     for number in 0..10 {
         bench.get(&greedy, at(number), b"data key").await;
     }
@@ -155,7 +155,7 @@ async fn a_tenants_bytes_are_bounded_too() {
         ..roomy()
     };
     let bench = Bench::with(limits, ArenaConfig::default()).await;
-    let (greedy, other) = (bench.world.watch("k").await, stranger(&bench).await);
+    let (greedy, other) = (bench.world.epoch_guard("k").await, stranger(&bench).await);
     for number in 0..10 {
         bench.get(&greedy, at(number), &[7; 4096]).await;
     }
@@ -170,10 +170,10 @@ async fn over_its_own_bound_the_cache_wipes_what_moka_drops() {
         ..roomy()
     };
     let bench = Bench::with(limits, ArenaConfig::default()).await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     let mut all = Vec::new();
     for number in 0..1_000 {
-        bench.get(&watch, at(number), b"data key").await;
+        bench.get(&epoch_guard, at(number), b"data key").await;
         all.extend(bench.bytes(at(number)));
     }
     let count = usize::try_from(bench.count()).unwrap();
@@ -186,10 +186,10 @@ async fn over_its_own_bound_the_cache_wipes_what_moka_drops() {
 async fn what_the_arena_cannot_hold_is_served_uncached() {
     // One region, all of it slots of 64 bytes.
     let bench = Bench::with(roomy(), ArenaConfig { max_bytes: 1 }).await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     for (number, len) in [(0, 65), (1, 4096), (2, 4097), (3, 0)] {
         for _ in 0..2 {
-            let found = bench.get(&watch, at(number), &vec![7; len]).await;
+            let found = bench.get(&epoch_guard, at(number), &vec![7; len]).await;
             assert_eq!((found.cached, found.plaintext.len()), (false, len));
         }
     }
@@ -200,15 +200,15 @@ async fn what_the_arena_cannot_hold_is_served_uncached() {
 #[tokio::test]
 async fn a_wiped_entrys_slot_is_free_at_once() {
     let bench = Bench::with(roomy(), ArenaConfig { max_bytes: 1 }).await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     for round in 0..4 {
         for number in 0..1_024 {
-            bench.get(&watch, at(round * 10_000 + number), b"data key").await;
+            bench.get(&epoch_guard, at(round * 10_000 + number), b"data key").await;
         }
         assert_eq!(bench.count(), 1_024, "round {round}");
-        assert!(!bench.get(&watch, at(9_999), b"one too many").await.cached);
+        assert!(!bench.get(&epoch_guard, at(9_999), b"one too many").await.cached);
         assert_eq!(bench.count(), 1_024);
-        bench.cache.drop_key(watch.key());
+        bench.cache.drop_key(epoch_guard.key());
     }
     assert!(bench.all_shares_are_back());
 }
@@ -216,14 +216,14 @@ async fn a_wiped_entrys_slot_is_free_at_once() {
 #[tokio::test]
 async fn only_a_rejection_is_remembered() {
     let bench = Bench::new().await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     for (number, fail, loads) in [(0, Fail::Down, 2), (1, Fail::TimedOut, 4), (2, Fail::Rejected, 5)] {
         for _ in 0..2 {
-            let failed = bench.ask(&watch, at(number), "r", LONG, ready(Err(fail.clone()))).await;
+            let failed = bench.ask(&epoch_guard, at(number), "r", LONG, ready(Err(fail.clone()))).await;
             assert_eq!(failed.err(), Some(fail.clone()));
         }
         assert_eq!(bench.loads(), loads, "{fail:?}");
     }
-    assert!(!bench.get(&watch, at(3), b"another blob").await.cached);
+    assert!(!bench.get(&epoch_guard, at(3), b"another blob").await.cached);
     assert_eq!(bench.count(), 1);
 }

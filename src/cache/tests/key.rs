@@ -34,11 +34,11 @@ fn envelope(tenant: TenantId, key: KeyId) -> (Envelope, Context) {
 async fn only_the_very_tenant_key_epochs_blob_and_context_hit() {
     let world = World::new().await;
     let entry = world.loaded("k").await;
-    let watch = entry.watch().unwrap();
+    let epoch_guard = entry.epoch_guard().unwrap();
     let (blob, context) = envelope(world.tenant, entry.id());
     let bound = context.bind(blob.header());
-    let right = CacheKey::new(&watch, &blob, &bound);
-    assert!(right == CacheKey::new(&entry.watch().unwrap(), &Envelope::parse(blob.as_text()).unwrap(), &bound));
+    let right = CacheKey::new(&epoch_guard, &blob, &bound);
+    assert!(right == CacheKey::new(&entry.epoch_guard().unwrap(), &Envelope::parse(blob.as_text()).unwrap(), &bound));
 
     let mut seen = vec![right];
     let mut is_another = |key: CacheKey, what: &str| {
@@ -46,18 +46,18 @@ async fn only_the_very_tenant_key_epochs_blob_and_context_hit() {
         seen.push(key);
     };
     let other_context = Context::from_pairs([("purpose".to_owned(), "tesu".to_owned())]).unwrap();
-    is_another(CacheKey::new(&watch, &blob, &other_context.bind(blob.header())), "context");
+    is_another(CacheKey::new(&epoch_guard, &blob, &other_context.bind(blob.header())), "context");
     let (other_blob, _) = envelope(world.tenant, entry.id());
-    is_another(CacheKey::new(&watch, &other_blob, &bound), "blob");
-    // The blob's own claim counts for nothing: another key's, or another tenant's, watch on
+    is_another(CacheKey::new(&epoch_guard, &other_blob, &bound), "blob");
+    // The blob's own claim counts for nothing: another key's, or another tenant's, epoch_guard on
     // the same blob and with the same epochs finds nothing of this one's.
     let other_key = world.loaded("other").await;
-    is_another(CacheKey::new(&other_key.watch().unwrap(), &blob, &bound), "key");
+    is_another(CacheKey::new(&other_key.epoch_guard().unwrap(), &blob, &bound), "key");
     move_on(&entry);
-    is_another(CacheKey::new(&entry.watch().unwrap(), &blob, &bound), "key epoch");
+    is_another(CacheKey::new(&entry.epoch_guard().unwrap(), &blob, &bound), "key epoch");
     move_connection_on(&entry);
-    is_another(CacheKey::new(&entry.watch().unwrap(), &blob, &bound), "both epochs");
+    is_another(CacheKey::new(&entry.epoch_guard().unwrap(), &blob, &bound), "both epochs");
     let third = world.loaded("third").await;
     move_connection_on(&third);
-    is_another(CacheKey::new(&third.watch().unwrap(), &blob, &bound), "connection epoch");
+    is_another(CacheKey::new(&third.epoch_guard().unwrap(), &blob, &bound), "connection epoch");
 }

@@ -15,12 +15,12 @@ use crate::store::model::CacheSettings;
 
 /// An entry on its own, under these rules, whose load began now.
 async fn entry(bench: &Bench, rules: Rules) -> (Entry, Instant) {
-    let watch = bench.world.watch("entry").await;
+    let epoch_guard = bench.world.epoch_guard("entry").await;
     let bounds = Arc::new(TenantBounds::new(&roomy()));
     let bytes = bench.cache.arena.store(b"data key").unwrap();
     let begun = Instant::now();
-    let share = bounds.take(watch.tenant(), 8).unwrap();
-    (Entry::new(&watch, bytes, 1, rules, begun, share), begun)
+    let share = bounds.take(epoch_guard.tenant(), 8).unwrap();
+    (Entry::new(&epoch_guard, bytes, 1, rules, begun, share), begun)
 }
 
 const fn secs(seconds: u64) -> Duration {
@@ -65,16 +65,16 @@ async fn uses_do_not_lengthen_an_age_and_the_bytes_go_with_it() {
         ..Rules::default()
     })
     .await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     let before = Instant::now();
-    bench.get(&watch, at(0), b"dek").await;
+    bench.get(&epoch_guard, at(0), b"dek").await;
     let loaded_at = Instant::now();
     let bytes = bench.bytes(at(0)).unwrap();
     // Without a rest, so that idle time has no part in it; nobody settles meanwhile.
     let mut last_hit = None;
     loop {
         let asked = Instant::now();
-        if !bench.get(&watch, at(0), b"next").await.cached {
+        if !bench.get(&epoch_guard, at(0), b"next").await.cached {
             assert!(Instant::now() >= before + age, "it lived shorter than its age");
             break;
         }
@@ -93,15 +93,15 @@ async fn what_is_over_is_wiped_on_the_timer_though_nobody_asks_for_it() {
         ..Rules::default()
     })
     .await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     let mut all = Vec::new();
     for number in 0..1_000 {
-        bench.get(&watch, at(number), b"dek").await;
+        bench.get(&epoch_guard, at(number), b"dek").await;
         all.extend(bench.bytes(at(number)));
     }
     let since = Instant::now();
     until("every entry is over", || since.elapsed() > Duration::from_millis(30)).await;
-    bench.cache.settle();
+    bench.cache.sweep();
     assert!(all.iter().all(is_wiped), "one settling is enough");
     assert_eq!(bench.count(), 0);
     assert!(bench.all_shares_are_back());
@@ -110,10 +110,10 @@ async fn what_is_over_is_wiped_on_the_timer_though_nobody_asks_for_it() {
 #[tokio::test]
 async fn settling_leaves_what_is_not_over() {
     let bench = Bench::new().await;
-    let watch = bench.world.watch("k").await;
-    bench.get(&watch, at(0), b"dek").await;
-    bench.cache.settle();
-    assert!(bench.get(&watch, at(0), b"dek").await.cached);
+    let epoch_guard = bench.world.epoch_guard("k").await;
+    bench.get(&epoch_guard, at(0), b"dek").await;
+    bench.cache.sweep();
+    assert!(bench.get(&epoch_guard, at(0), b"dek").await.cached);
 }
 
 #[tokio::test]
@@ -125,13 +125,13 @@ async fn the_age_counts_from_before_the_provider_was_asked() {
         ..Rules::default()
     })
     .await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     let load = async {
         let asked = Instant::now();
         until("the load took longer than an entry may live", || asked.elapsed() >= age).await;
         loaded(b"dek")
     };
-    bench.ask(&watch, at(0), "slow", LONG, load).await.unwrap();
+    bench.ask(&epoch_guard, at(0), "slow", LONG, load).await.unwrap();
     assert_eq!(bench.count(), 0, "it was over before it could be kept");
     assert!(bench.all_shares_are_back());
 }
@@ -139,19 +139,19 @@ async fn the_age_counts_from_before_the_provider_was_asked() {
 #[tokio::test]
 async fn an_entry_is_used_as_often_as_it_may_and_wiped_with_the_last_use() {
     let bench = Bench::under(Rules { max_uses: 3, ..lasting() }).await;
-    let watch = bench.world.watch("k").await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
     for round in 1..=3 {
-        assert!(!bench.get(&watch, at(0), b"dek").await.cached);
+        assert!(!bench.get(&epoch_guard, at(0), b"dek").await.cached);
         let bytes = bench.bytes(at(0)).unwrap();
         for _ in 0..3 {
             assert!(!is_wiped(&bytes));
-            assert!(bench.get(&watch, at(0), b"dek").await.cached);
+            assert!(bench.get(&epoch_guard, at(0), b"dek").await.cached);
         }
         assert!(is_wiped(&bytes));
         assert!(bench.all_shares_are_back());
         assert_eq!(bench.loads(), round);
     }
-    bench.cache.settle();
+    bench.cache.sweep();
     assert_eq!(bench.count(), 0);
 }
 
@@ -177,13 +177,13 @@ async fn no_race_gives_more_uses_than_there_are() {
 #[tokio::test]
 async fn a_rejection_is_forgotten_after_five_seconds() {
     let bench = Bench::new().await;
-    let watch = bench.world.watch("k").await;
-    let refused = bench.ask(&watch, at(0), "r", LONG, ready(Err(Fail::Rejected))).await;
+    let epoch_guard = bench.world.epoch_guard("k").await;
+    let refused = bench.ask(&epoch_guard, at(0), "r", LONG, ready(Err(Fail::Rejected))).await;
     let since = Instant::now();
     assert_eq!(refused.err(), Some(Fail::Rejected));
     loop {
         let asked = Instant::now();
-        match bench.ask(&watch, at(0), "r", LONG, ready(loaded(b"dek"))).await {
+        match bench.ask(&epoch_guard, at(0), "r", LONG, ready(loaded(b"dek"))).await {
             Ok(found) => {
                 assert!(!found.cached && since.elapsed() >= secs(4));
                 break;

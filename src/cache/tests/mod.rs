@@ -17,7 +17,7 @@ use claviger_provider::Secret;
 
 use super::{CacheKey, DekCache, Fault, Found, Limits, Load, Rules};
 use crate::keys::fixture::World;
-use crate::keys::{KeyEntry, Watch};
+use crate::keys::{EpochGuard, KeyEntry};
 use crate::store::model::{Connection, Key};
 
 /// The broker's failures, as few as the cache tells apart.
@@ -84,7 +84,7 @@ impl Bench {
     /// Asks for an entry, loading through `load` what is not there.
     async fn ask(
         &self,
-        watch: &Watch,
+        epoch_guard: &EpochGuard,
         key: CacheKey,
         request_id: &str,
         patience: Duration,
@@ -93,7 +93,7 @@ impl Bench {
         let ask = Load {
             key,
             rules: self.rules,
-            watch,
+            epoch_guard,
             request_id,
             deadline: Instant::now() + patience,
         };
@@ -106,8 +106,8 @@ impl Bench {
     }
 
     /// Asks for an entry whose load brings these bytes at once.
-    async fn get(&self, watch: &Watch, key: CacheKey, bytes: &[u8]) -> Found {
-        self.ask(watch, key, "request", LONG, ready(loaded(bytes))).await.unwrap()
+    async fn get(&self, epoch_guard: &EpochGuard, key: CacheKey, bytes: &[u8]) -> Found {
+        self.ask(epoch_guard, key, "request", LONG, ready(loaded(bytes))).await.unwrap()
     }
 
     /// The locked bytes of an entry that is there.

@@ -11,7 +11,7 @@ use claviger_provider::Pipeline;
 use claviger_provider::layers::PipelineConfig;
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
-use super::{ConnectionEntry, Gone, KeyEntry, KeyView, Watch, under_gates};
+use super::{ConnectionEntry, EpochGuard, Gone, KeyEntry, KeyView, with_gates_held};
 use crate::keys::fixture::{World, row};
 use crate::store::model::{Connection, Key};
 
@@ -57,23 +57,23 @@ async fn those_that_moved_on_are_told() {
     let world = World::new().await;
     let connection = connection_entry(world.connection.clone());
     let [a, b, c] = ["a", "b", "c"].map(|name| key_entry(&connection, name));
-    let watches = || [&a, &b, &c, &a].map(|entry| entry.watch().unwrap());
-    assert_eq!(under_gates(&[], || 1), Ok(1));
-    assert_eq!(under_gates(&watches(), || 2), Ok(2));
+    let epoch_guards = || [&a, &b, &c, &a].map(|entry| entry.epoch_guard().unwrap());
+    assert_eq!(with_gates_held(&[], || 1), Ok(1));
+    assert_eq!(with_gates_held(&epoch_guards(), || 2), Ok(2));
 
-    let before = watches();
+    let before = epoch_guards();
     move_on(&b);
-    assert_eq!(under_gates(&before, || ()), Err(vec![1]));
+    assert_eq!(with_gates_held(&before, || ()), Err(vec![1]));
     assert!(!before[1].holds() && before[0].holds());
-    assert_eq!(under_gates(&watches(), || 3), Ok(3));
+    assert_eq!(with_gates_held(&epoch_guards(), || 3), Ok(3));
 
-    let before = watches();
+    let before = epoch_guards();
     a.close();
-    assert_eq!(under_gates(&before, || ()), Err(vec![0, 3]));
+    assert_eq!(with_gates_held(&before, || ()), Err(vec![0, 3]));
 
-    let before = [b.watch().unwrap(), c.watch().unwrap()];
+    let before = [b.epoch_guard().unwrap(), c.epoch_guard().unwrap()];
     move_connection_on(&connection);
-    assert_eq!(under_gates(&before, || ()), Err(vec![0, 1]));
+    assert_eq!(with_gates_held(&before, || ()), Err(vec![0, 1]));
 }
 
 #[tokio::test]
@@ -82,10 +82,10 @@ async fn two_entries_of_one_id_are_two() {
     let connection = connection_entry(world.connection.clone());
     let detached = key_entry(&connection, "k");
     let adopted = Arc::new(KeyEntry::new(detached.view().unwrap(), Arc::clone(&connection)));
-    let watches = [detached.watch().unwrap(), adopted.watch().unwrap()];
-    assert_eq!(under_gates(&watches, || 1), Ok(1));
+    let epoch_guards = [detached.epoch_guard().unwrap(), adopted.epoch_guard().unwrap()];
+    assert_eq!(with_gates_held(&epoch_guards, || 1), Ok(1));
     detached.close();
-    assert_eq!(under_gates(&watches, || ()), Err(vec![0]));
+    assert_eq!(with_gates_held(&epoch_guards, || ()), Err(vec![0]));
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_detached_key_stays_detached() {
     assert!(entry.view().is_err());
     entry.put(Key::clone(&view.key), Some(view.versions.to_vec()));
     assert!(entry.view().is_err());
-    assert_eq!(entry.watch().err(), Some(Gone));
+    assert_eq!(entry.epoch_guard().err(), Some(Gone));
 }
 
 #[tokio::test]
@@ -147,10 +147,10 @@ async fn many_readers_and_changes_never_wait_in_a_circle() {
             for round in 0..ROUNDS {
                 // Another set in another order each time, each overlapping with the others'.
                 let step = [1, 3, 5, 7][(reader + round) % 4];
-                let watches: Vec<Watch> = (0..5)
-                    .filter_map(|at| keys[(reader + round + at * step) % keys.len()].watch().ok())
+                let epoch_guards: Vec<EpochGuard> = (0..5)
+                    .filter_map(|at| keys[(reader + round + at * step) % keys.len()].epoch_guard().ok())
                     .collect();
-                if under_gates(&watches, || ()).is_ok() {
+                if with_gates_held(&epoch_guards, || ()).is_ok() {
                     handed_over.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -169,8 +169,8 @@ async fn many_readers_and_changes_never_wait_in_a_circle() {
     }
     all_end(threads);
     assert!(handed_over.load(Ordering::Relaxed) > 0);
-    let quiet: Vec<Watch> = keys.iter().map(|key| key.watch().unwrap()).collect();
-    assert_eq!(under_gates(&quiet, || ()), Ok(()));
+    let quiet: Vec<EpochGuard> = keys.iter().map(|key| key.epoch_guard().unwrap()).collect();
+    assert_eq!(with_gates_held(&quiet, || ()), Ok(()));
 }
 
 #[tokio::test]
@@ -185,10 +185,12 @@ async fn nothing_is_handed_over_under_an_epoch_whose_end_returned() {
         let (entry, ended, stop) = (Arc::clone(&entry), Arc::clone(&ended), Arc::clone(&stop));
         threads.push(std::thread::spawn(move || {
             while !stop.load(Ordering::SeqCst) {
-                let watch = entry.watch().unwrap();
-                let epoch = watch.key_epoch();
+                let epoch_guard = entry.epoch_guard().unwrap();
+                let epoch = epoch_guard.key_epoch();
                 std::thread::yield_now();
-                let _ = under_gates(&[watch], || assert!(ended.load(Ordering::SeqCst) < epoch, "handed over too late"));
+                let _ = with_gates_held(&[epoch_guard], || {
+                    assert!(ended.load(Ordering::SeqCst) < epoch, "handed over too late")
+                });
             }
         }));
     }

@@ -5,9 +5,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
 
 use super::SqliteStore;
-use super::change::Act;
 use super::row::{self, Columns, bytes, integer};
 use super::sealed::{self, Existing};
+use super::transaction::Act;
 use crate::store::model::{Connection, ConnectionPatch, Page};
 use crate::store::{Change, StoreError};
 

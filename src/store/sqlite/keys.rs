@@ -4,8 +4,8 @@ use claviger_provider::{KeyId, ProviderKind, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
 
-use super::change::Act;
 use super::row::{self, Columns, bytes, integer};
+use super::transaction::Act;
 use super::{SqliteStore, versions};
 use crate::store::model::{Key, KeyFilter, KeyPatch, KeyVersion, Page};
 use crate::store::{Change, StoreError};

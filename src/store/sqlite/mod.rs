@@ -7,7 +7,6 @@
 
 #[macro_use]
 mod columns;
-mod change;
 mod connections;
 mod keys;
 mod open;
@@ -16,6 +15,7 @@ mod row;
 mod sealed;
 mod tenants;
 mod tokens;
+mod transaction;
 mod versions;
 
 use async_trait::async_trait;
@@ -44,12 +44,6 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Waits for what is under way and closes the file. Later calls fail.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-
     /// Takes the writer and SQLite's write lock at once, so that what is read inside the
     /// transaction stays true until its end.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -89,36 +83,41 @@ impl SealedStore for SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
     async fn installation(&self) -> Result<Installation, StoreError> {
         Ok(self.installation.clone())
     }
 
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError> {
-        change::is_applied(self, intent).await
+        transaction::is_applied(self, intent).await
     }
 
     async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError> {
-        change::Act::begin(self, tenant, change).await?.commit().await
+        transaction::Act::begin(self, tenant, change).await?.commit().await
     }
 
     async fn last_applied(&self) -> Result<Option<u64>, StoreError> {
-        change::last_applied(self).await
+        transaction::last_applied(self).await
     }
 
     async fn prune_applied(&self, before: u64) -> Result<(), StoreError> {
-        change::prune_applied(self, before).await
+        transaction::prune_applied(self, before).await
     }
 
     async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError> {
-        change::rewind_applied(self, last).await
+        transaction::rewind_applied(self, last).await
     }
 
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {
-        change::idempotent(self, key).await
+        transaction::idempotent(self, key).await
     }
 
     async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError> {
-        change::prune_idempotency(self, before).await
+        transaction::prune_idempotency(self, before).await
     }
 
     async fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError> {

@@ -5,8 +5,8 @@ use sqlx::query;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
-use super::change::Act;
 use super::row::{Columns, bytes};
+use super::transaction::Act;
 use crate::store::model::{Page, Principal};
 use crate::store::{Change, StoreError};
 

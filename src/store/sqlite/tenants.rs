@@ -5,9 +5,9 @@ use sqlx::query;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
-use super::change::Act;
 use super::row::{Columns, bytes};
 use super::sealed::{self, Existing};
+use super::transaction::Act;
 use crate::store::model::{Page, Tenant};
 use crate::store::{Change, StoreError};
 

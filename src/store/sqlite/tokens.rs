@@ -4,8 +4,8 @@ use claviger_provider::{PrincipalId, TenantId, TokenId};
 use sqlx::query;
 use sqlx::sqlite::SqliteRow;
 
-use super::change::Act;
 use super::row::{Columns, bytes};
+use super::transaction::Act;
 use super::{SqliteStore, principals, tenants};
 use crate::store::model::{Page, Principal, Tenant, Token};
 use crate::store::{Change, StoreError};

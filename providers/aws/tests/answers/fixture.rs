@@ -1,14 +1,14 @@
-//! A server that plays KMS and STS as a test tells it, and a connection to it.
+//! A scripted server for KMS and STS, and a connection to it.
 
-use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
-    Algorithm, BoundContext, ConnectionId, ConnectionParts, Error, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
-    TenantId, Wrapped,
+    Algorithm, BackgroundCalls, BoundContext, ConnectionId, ConnectionParts, Error, Factory, Kek, KeyId, KeySpec, OpContext,
+    ProviderKeyRef, SettingsOrigin, TenantId, Wrapped,
 };
 use claviger_provider_aws::{AwsFactory, AwsProvider, Endpoints};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ pub fn role() -> Value {
     json!({"assume_role": {"role_arn": ROLE, "base": access_key()}})
 }
 
-/// A connection of the operator's to a server.
+/// A connection from the operator's configuration to a server.
 pub async fn connect(server: &MockServer, auth: Value) -> AwsProvider {
     connect_to(&server.uri(), auth).await
 }
@@ -50,6 +50,17 @@ pub async fn connect_to(address: &str, auth: Value) -> AwsProvider {
 
 /// A connection with these settings.
 pub async fn provider(endpoints: Endpoints, egress: Egress, origin: SettingsOrigin, settings: &Value) -> Result<AwsProvider, Error> {
+    observed(endpoints, egress, origin, settings, None).await
+}
+
+/// The same, whose background calls are reported to `background`.
+pub async fn observed(
+    endpoints: Endpoints,
+    egress: Egress,
+    origin: SettingsOrigin,
+    settings: &Value,
+    background: Option<Arc<dyn BackgroundCalls>>,
+) -> Result<AwsProvider, Error> {
     static STACK: Once = Once::new();
     STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
     let factory = AwsFactory::new(endpoints, egress);
@@ -60,17 +71,13 @@ pub async fn provider(endpoints: Endpoints, egress: Egress, origin: SettingsOrig
         external_id: EXTERNAL_ID,
         settings: &parsed.public,
         secrets: parsed.secrets,
+        background,
     };
     factory.provider(parts).await
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: tenant(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", tenant(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {
@@ -110,7 +117,7 @@ pub fn b64(bytes: impl AsRef<[u8]>) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A refusal as KMS writes it.
+/// A refusal of KMS.
 pub fn refusal(code: &str) -> ResponseTemplate {
     refusal_with(400, code)
 }
@@ -125,7 +132,7 @@ pub fn answer(body: Value) -> ResponseTemplate {
         .set_body_json(body)
 }
 
-/// A key as DescribeKey tells it, with changes.
+/// The metadata of a key in DescribeKey, with changes.
 pub fn metadata(arn: &str, changes: &Value) -> Value {
     let mut key = json!({
         "Arn": arn, "KeyId": arn.rsplit('/').next(), "AWSAccountId": "111122223333", "CreationDate": 1_700_000_000.5, "Enabled": true,
@@ -138,17 +145,17 @@ pub fn metadata(arn: &str, changes: &Value) -> Value {
     json!({"KeyMetadata": key})
 }
 
-/// One operation of KMS.
+/// A mock of one KMS operation.
 pub fn kms(operation: &str) -> wiremock::MockBuilder {
     Mock::given(header("x-amz-target", format!("TrentService.{operation}").as_str()))
 }
 
-/// One action of STS.
+/// A mock of one STS action.
 pub fn sts(action: &str) -> wiremock::MockBuilder {
     Mock::given(body_string_contains(format!("Action={action}&")))
 }
 
-/// A session as AssumeRole gives it.
+/// The response of AssumeRole with a session.
 pub fn session(name: &str) -> ResponseTemplate {
     let body = format!(
         "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
@@ -159,20 +166,20 @@ pub fn session(name: &str) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_raw(body, "text/xml")
 }
 
-/// A refusal as STS writes it.
+/// A refusal of STS.
 pub fn sts_refusal(code: &str) -> ResponseTemplate {
     let body = format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>");
     ResponseTemplate::new(403).set_body_raw(body, "text/xml")
 }
 
-/// A server that answers every call with this.
+/// A server with this response to every call.
 pub async fn always(answer: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
     server
 }
 
-/// The calls of one operation of KMS that came.
+/// The bodies of the calls of one KMS operation.
 pub async fn calls(server: &MockServer, operation: &str) -> Vec<Value> {
     let target = format!("TrentService.{operation}");
     let requests = server.received_requests().await.unwrap();
@@ -184,7 +191,7 @@ pub async fn calls(server: &MockServer, operation: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The calls of one action of STS that came, as forms.
+/// The forms of the calls of one STS action.
 pub async fn sts_calls(server: &MockServer, action: &str) -> Vec<String> {
     let requests = server.received_requests().await.unwrap();
     let bodies = requests.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned());

@@ -1,6 +1,6 @@
-//! The stand-ins for AWS, and connections to them.
+//! The emulators of AWS, and connections to them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 pub const REGION: &str = "eu-central-1";
 
-/// Neither server looks at the signature.
+/// Neither server checks signatures.
 pub fn access_key() -> Value {
     json!({"static": {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"}})
 }
 
-/// One of them.
+/// An emulator.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Server {
     Moto,
@@ -34,13 +34,13 @@ impl Server {
         }
     }
 
-    /// Where `tests/backends/aws/start` has it, if it was started.
+    /// The address from `tests/backends/aws/start`, if it is running.
     pub fn address(self) -> Option<String> {
         let variable = format!("CLAVIGER_TEST_{}_ADDRESS", self.name().to_uppercase());
         std::env::var(variable).ok()
     }
 
-    /// A connection with an access key that the server takes for one.
+    /// A connection with an access key that the server accepts.
     pub async fn connect(self) -> AwsProvider {
         self.connect_with(access_key(), REGION).await
     }
@@ -60,13 +60,14 @@ impl Server {
             external_id: "0123456789abcdef0123456789abcdef",
             settings: &parsed.public,
             secrets: parsed.secrets,
+            background: None,
         };
         factory.provider(parts).await.unwrap()
     }
 }
 
 impl Server {
-    /// A call of the account's owner, who signs nothing that these servers would look at.
+    /// A call of the account's owner. These servers need no signature.
     pub async fn owner(self, region: &str, operation: &str, body: Value) -> Value {
         let scope = format!("Credential=AKIAIOSFODNN7EXAMPLE/20260101/{region}/kms/aws4_request");
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
@@ -86,19 +87,14 @@ impl Server {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
-    /// A key that the owner makes; its description.
+    /// Creates a key as the owner; returns its description.
     pub async fn owners_key(self, body: Value) -> Value {
         self.owner(REGION, "CreateKey", body).await["KeyMetadata"].clone()
     }
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: TenantId::random(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {
@@ -117,7 +113,7 @@ pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     }
 }
 
-/// The version of a key that wraps.
+/// The primary version of a key.
 pub fn primary(key: &KeyDescription) -> Kek {
     Kek {
         key: key.versions[key.primary].key.clone(),

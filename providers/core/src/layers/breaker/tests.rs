@@ -23,7 +23,7 @@ impl Bench {
         Self { scripted, breaker }
     }
 
-    /// Makes one call that the provider answers with `step`.
+    /// Makes one call for which the provider plays `step`.
     async fn call(&self, step: Step) -> Result<(), ErrorKind> {
         self.scripted.then([step]);
         self.breaker
@@ -33,7 +33,7 @@ impl Bench {
             .map_err(|error| error.kind)
     }
 
-    /// Calls while open: refused, and the provider hears nothing.
+    /// Calls while the circuit is open: the call is refused and not sent.
     async fn refused(&self) -> Duration {
         let before = self.scripted.calls();
         let error = self
@@ -62,11 +62,11 @@ async fn opens_after_failures_in_a_row_and_says_how_long() {
     for _ in 0..4 {
         bench.call(DOWN).await.unwrap_err();
     }
-    bench.call(Step::Answer).await.unwrap();
+    bench.call(Step::Succeed).await.unwrap();
     for _ in 0..4 {
         bench.call(DOWN).await.unwrap_err();
     }
-    assert_eq!(bench.breaker.state(), BreakerState::Closed, "a success between them starts anew");
+    assert_eq!(bench.breaker.state(), BreakerState::Closed, "a success resets the count");
     bench.call(DOWN).await.unwrap_err();
     assert_eq!(bench.breaker.state(), BreakerState::Open);
     advance(Duration::from_secs(2)).await;
@@ -82,21 +82,17 @@ async fn opens_at_a_ratio_within_the_window_and_forgets_what_is_older() {
     let bench = Bench::new(config);
     for _ in 0..9 {
         bench.call(DOWN).await.unwrap_err();
-        bench.call(Step::Answer).await.unwrap();
+        bench.call(Step::Succeed).await.unwrap();
     }
     assert_eq!(bench.breaker.state(), BreakerState::Closed, "too few calls");
     advance(Duration::from_secs(31)).await;
     for _ in 0..12 {
-        bench.call(Step::Answer).await.unwrap();
+        bench.call(Step::Succeed).await.unwrap();
     }
     for _ in 0..11 {
         bench.call(DOWN).await.unwrap_err();
     }
-    assert_eq!(
-        bench.breaker.state(),
-        BreakerState::Closed,
-        "11 of 23, the older ones are forgotten"
-    );
+    assert_eq!(bench.breaker.state(), BreakerState::Closed, "11 of 23: older calls do not count");
     bench.call(DOWN).await.unwrap_err();
     assert_eq!(bench.breaker.state(), BreakerState::Open, "12 of 24");
 }
@@ -169,7 +165,7 @@ async fn one_call_finds_out_while_the_others_are_refused() {
     for _ in 0..4 {
         bench.call(DOWN).await.unwrap_err();
     }
-    assert_eq!(bench.breaker.state(), BreakerState::Closed, "closing forgot the failures before");
+    assert_eq!(bench.breaker.state(), BreakerState::Closed, "closing resets the window");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +197,7 @@ async fn a_caller_that_goes_away_does_not_keep_it_half_open() {
     let gone = bench.breaker.call(&cx, Op::Probe { keks: &[] });
     tokio::time::timeout(Duration::from_secs(1), gone).await.unwrap_err();
     assert_eq!(bench.breaker.state(), BreakerState::HalfOpen);
-    bench.call(Step::Answer).await.unwrap();
+    bench.call(Step::Succeed).await.unwrap();
     assert_eq!(bench.breaker.state(), BreakerState::Closed);
 }
 

@@ -1,0 +1,239 @@
+//! The types of a record's members beyond the scalars: each can only hold what
+//! `docs/audit-format.md` allows.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use claviger_provider::{DekId, KeyId};
+
+use super::scalar::{Digest, Number, Text, Timestamp};
+use super::string_enum::string_enum;
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// One address, in outcomes and intents.
+    Address(IpAddr),
+    /// A network, in aggregates: /24 for IPv4, /64 for IPv6.
+    Network(IpNet),
+}
+
+impl Source {
+    /// The caller's address. An IPv4-mapped IPv6 address is converted to IPv4.
+    pub fn address(address: IpAddr) -> Self {
+        Self::Address(address.to_canonical())
+    }
+
+    /// The network under which failures from this address are counted.
+    pub fn network_of(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        let length = match address {
+            IpAddr::V4(_) => 24,
+            IpAddr::V6(_) => 64,
+        };
+        // 24 is at most 32, and 64 at most 128, so the assertion cannot fail.
+        Self::Network(IpNet::new_assert(address, length).trunc())
+    }
+}
+
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Address(address) => s.collect_str(address),
+            Self::Network(network) => s.collect_str(network),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(d)?;
+        let source = match text.parse() {
+            Ok(network) => Self::Network(network),
+            Err(_) => Self::Address(
+                text.parse()
+                    .map_err(|_| de::Error::custom("an address or a network was expected"))?,
+            ),
+        };
+        Ok(source)
+    }
+}
+
+string_enum! {
+    /// The kind of a record. Records of every kind are entries of the tenant's log.
+    Kind {
+        /// An effect that is about to be caused. Durable before the effect.
+        Intent = "intent",
+        /// The result of a request. Durable before the first byte of its response.
+        Outcome = "outcome",
+        /// The response of an outcome was not sent.
+        Withheld = "withheld",
+        /// Counts of requests that have no record each.
+        Aggregate = "aggregate",
+        /// The log resumed after an interruption.
+        Restarted = "restarted",
+    }
+}
+
+string_enum! {
+    /// How the caller was authenticated.
+    Authn {
+        /// An API token.
+        ApiToken = "api_token",
+        /// A JWT of a known issuer.
+        Jwt = "jwt",
+        /// A client certificate.
+        ClientCertificate = "client_certificate",
+        /// No caller: a start applied the operator's configuration file.
+        Configuration = "configuration",
+    }
+}
+
+string_enum! {
+    /// The decision of access control.
+    Decision {
+        /// Permitted.
+        Allow = "allow",
+        /// Not permitted.
+        Deny = "deny",
+    }
+}
+
+string_enum! {
+    /// The result of a request.
+    Ending {
+        /// The request succeeded.
+        Success = "success",
+        /// Access control denied it.
+        Denied = "denied",
+        /// It failed and changed nothing.
+        Failed = "failed",
+        /// The result is unknown: the request stopped between intent and outcome.
+        Interrupted = "interrupted",
+    }
+}
+
+string_enum! {
+    /// What interrupted the log.
+    Cause {
+        /// The process ended without closing the log.
+        UncleanStop = "unclean_stop",
+        /// The disk was full.
+        DiskFull = "disk_full",
+        /// A write or a sync failed.
+        WriteFailed = "write_failed",
+        /// The log was too slow for the callers' deadlines.
+        Overload = "overload",
+    }
+}
+
+/// The result of a request, with the REST API's error code unless it succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The request succeeded.
+    Success,
+    /// Access control denied it; the response carries this code.
+    Denied(&'static str),
+    /// It failed with this code and changed nothing.
+    Failed(&'static str),
+    /// The result is unknown.
+    Interrupted,
+}
+
+impl Outcome {
+    pub(super) const fn ending(self) -> Ending {
+        match self {
+            Self::Success => Ending::Success,
+            Self::Denied(_) => Ending::Denied,
+            Self::Failed(_) => Ending::Failed,
+            Self::Interrupted => Ending::Interrupted,
+        }
+    }
+
+    pub(super) fn code(self) -> Option<Text> {
+        match self {
+            Self::Denied(code) | Self::Failed(code) => Some(Text::new(code)),
+            Self::Success | Self::Interrupted => None,
+        }
+    }
+}
+
+/// The policy that decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The policy's id.
+    pub id: Text,
+    /// The policy's version.
+    pub version: Number,
+}
+
+/// A keyed hash of the context: records of the same context can be matched without its values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextHash {
+    /// HMAC-SHA-256 over the context's bytes.
+    pub hash: Digest,
+    /// The id of the HMAC key, which the tenant's auditor can fetch.
+    pub key_id: Text,
+}
+
+/// The context pairs that the tenant chose to have in the record, in canonical order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VisibleContext(Vec<(String, String)>);
+
+impl FromIterator<(String, String)> for VisibleContext {
+    /// Of pairs with the same name the last one is kept.
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        let mut pairs: Vec<_> = pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect();
+        // RFC 8785 orders names by UTF-16 code units, which differs from the order of UTF-8.
+        pairs.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+        Self(pairs)
+    }
+}
+
+impl Serialize for VisibleContext {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for VisibleContext {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        <BTreeMap<String, String>>::deserialize(d).map(|pairs| pairs.into_iter().collect())
+    }
+}
+
+/// One wrapped key of a rewrap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewrapEnd {
+    /// The data key's id in the envelope.
+    pub dek_id: DekId,
+    /// The key.
+    pub key: KeyId,
+    /// The key's version.
+    pub key_version: Number,
+    /// SHA-256 of the wrapped key.
+    pub wrapped_sha256: Digest,
+}
+
+/// The wrapped keys of a rewrap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewrap {
+    /// The wrapped key that the caller sent.
+    pub source: RewrapEnd,
+    /// The wrapped key of the response; absent if the rewrap failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RewrapEnd>,
+}
+
+/// A span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The beginning.
+    pub from: Timestamp,
+    /// The end.
+    pub to: Timestamp,
+}

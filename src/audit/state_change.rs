@@ -1,0 +1,208 @@
+//! Changes of state: what an intent announces, and the four revocations that never wait.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use claviger_provider::{ConnectionId, Id, IdError, KeyId, TenantId, TokenId};
+
+use super::string_enum::string_enum;
+
+string_enum! {
+    /// The kinds of object that can be changed.
+    Object {
+        /// A certificate authority for client certificates.
+        ClientCa = "client_ca",
+        /// A connection to a provider.
+        Connection = "connection",
+        /// An OIDC issuer.
+        Issuer = "issuer",
+        /// A key.
+        Key = "key",
+        /// A limit.
+        Limit = "limit",
+        /// A policy.
+        Policy = "policy",
+        /// A principal.
+        Principal = "principal",
+        /// A scope.
+        Scope = "scope",
+        /// A tenant.
+        Tenant = "tenant",
+        /// An API token.
+        Token = "token",
+    }
+}
+
+string_enum! {
+    /// What happens to an object.
+    Verb {
+        /// Adopt a key that the provider already has.
+        Adopt = "adopt",
+        /// Bind a scope to a key.
+        Bind = "bind",
+        /// Create an object.
+        Create = "create",
+        /// Delete an object.
+        Delete = "delete",
+        /// Detach a key; the provider's key is not changed.
+        Detach = "detach",
+        /// Stop every use of a key.
+        Disable = "disable",
+        /// Enable a disabled key.
+        Enable = "enable",
+        /// Import a customer's key material.
+        Import = "import",
+        /// Restore a severed connection.
+        Restore = "restore",
+        /// Resume a suspended tenant.
+        Resume = "resume",
+        /// Revoke a token.
+        Revoke = "revoke",
+        /// Make a new primary version of a key.
+        Rotate = "rotate",
+        /// Stop every use of a connection.
+        Sever = "sever",
+        /// Stop every request of a tenant.
+        Suspend = "suspend",
+        /// Change an object's settings.
+        Update = "update",
+    }
+}
+
+/// The 16-byte id of an object of any kind, written as 32 lower-case hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ObjectId(pub [u8; 16]);
+
+impl ObjectId {
+    /// The bytes of that id.
+    pub fn of(id: &impl Id) -> Self {
+        Self(*id.bytes())
+    }
+}
+
+impl Serialize for ObjectId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&KeyId::from_bytes(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(d)?;
+        let id: Result<KeyId, IdError> = text.parse();
+        id.map(|id| Self::of(&id)).map_err(de::Error::custom)
+    }
+}
+
+/// The record's member `change`: what recovery needs to compare store and provider with the
+/// log, and to apply a missing [`EmergencyRevocation`] again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateChange {
+    /// Whether the provider's object is changed too; left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_provider: bool,
+    /// The object's id.
+    pub id: ObjectId,
+    /// The kind of object.
+    pub object: Object,
+    /// The change.
+    pub verb: Verb,
+}
+
+impl StateChange {
+    /// A change of the store alone.
+    pub fn new(verb: Verb, object: Object, id: &impl Id) -> Self {
+        Self {
+            at_provider: false,
+            id: ObjectId::of(id),
+            object,
+            verb,
+        }
+    }
+
+    /// The same change, made at the provider too.
+    #[must_use]
+    pub fn at_provider(mut self) -> Self {
+        self.at_provider = true;
+        self
+    }
+
+    /// The revocation, if the change is one of the four that never wait for a healthy log.
+    pub fn revocation(&self) -> Option<EmergencyRevocation> {
+        let id = self.id.0;
+        let revocations = [
+            EmergencyRevocation::Disable(KeyId::from_bytes(id)),
+            EmergencyRevocation::Sever(ConnectionId::from_bytes(id)),
+            EmergencyRevocation::Revoke(TokenId::from_bytes(id)),
+            EmergencyRevocation::Suspend(TenantId::from_bytes(id)),
+        ];
+        revocations.into_iter().find(|revocation| {
+            let change = Self::from(*revocation);
+            (change.verb, change.object) == (self.verb, self.object)
+        })
+    }
+}
+
+/// The four changes that take a right away. They never wait for a healthy log, may use the disk
+/// reserve, and are applied again at start if the store has lost them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EmergencyRevocation {
+    /// Disable a key.
+    Disable(KeyId),
+    /// Sever a connection.
+    Sever(ConnectionId),
+    /// Revoke a token.
+    Revoke(TokenId),
+    /// Suspend a tenant.
+    Suspend(TenantId),
+}
+
+impl From<EmergencyRevocation> for StateChange {
+    fn from(revocation: EmergencyRevocation) -> Self {
+        match revocation {
+            EmergencyRevocation::Disable(id) => Self::new(Verb::Disable, Object::Key, &id),
+            EmergencyRevocation::Sever(id) => Self::new(Verb::Sever, Object::Connection, &id),
+            EmergencyRevocation::Revoke(id) => Self::new(Verb::Revoke, Object::Token, &id),
+            EmergencyRevocation::Suspend(id) => Self::new(Verb::Suspend, Object::Tenant, &id),
+        }
+    }
+}
+
+impl fmt::Debug for EmergencyRevocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disable(id) => write!(f, "disable {id:?}"),
+            Self::Sever(id) => write!(f, "sever {id:?}"),
+            Self::Revoke(id) => write!(f, "revoke {id:?}"),
+            Self::Suspend(id) => write!(f, "suspend {id:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revocation_survives_its_change_and_no_other_change_is_one() {
+        let revocations = [
+            EmergencyRevocation::Disable(KeyId::random()),
+            EmergencyRevocation::Sever(ConnectionId::random()),
+            EmergencyRevocation::Revoke(TokenId::random()),
+            EmergencyRevocation::Suspend(TenantId::random()),
+        ];
+        for revocation in revocations {
+            let change = StateChange::from(revocation).at_provider();
+            let json = serde_json::to_string(&change).unwrap();
+            assert_eq!(serde_json::from_str::<StateChange>(&json).unwrap(), change);
+            assert_eq!(change.revocation(), Some(revocation));
+        }
+        let id = KeyId::random();
+        let all = Verb::ALL.iter().flat_map(|verb| Object::ALL.iter().map(|object| (*verb, *object)));
+        let revoking = all.filter(|(verb, object)| StateChange::new(*verb, *object, &id).revocation().is_some());
+        assert_eq!(revoking.count(), 4);
+    }
+}

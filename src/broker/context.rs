@@ -1,0 +1,179 @@
+//! One operation under way: the request, the caller, and what the audit record will say.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use claviger_provider::{ConnectionId, DekId, OpContext, TenantId};
+use parking_lot::Mutex;
+
+use super::Failure;
+use super::admit::Subject;
+use super::turns::{Turn, Turns};
+use crate::access::{Action, Caller};
+use crate::audit::{ContextHash, Digest, EmergencyRevocation, Intent, Rewrap};
+
+/// What all records of one request have in common: the items of a batch share it.
+#[derive(Debug)]
+pub struct RequestInfo {
+    /// The gateway's id of the request: 32 hex digits.
+    pub request_id: String,
+    /// The caller's own id of the request, if it was well-formed.
+    pub client_request_id: Option<String>,
+    /// The reason that the caller stated; at most 256 printable ASCII characters.
+    pub justification: Option<String>,
+    /// When the request's head arrived.
+    pub started: Instant,
+    /// The caller waits until then, at most.
+    pub deadline: Instant,
+}
+
+/// What a record says of how an operation went, gathered while it runs; its object and the
+/// decision are in the [`Subject`]. Ids only, never names of people, secrets or context values.
+#[derive(Debug, Default, Clone)]
+#[allow(
+    missing_docs,
+    reason = "each is the record's member of that name, described in docs/audit-format.md"
+)]
+pub struct AuditFields {
+    pub key_version: Option<u32>,
+    pub dek_id: Option<DekId>,
+    pub provider_key_material: Option<String>,
+    pub provider_request_id: Option<String>,
+    pub context_hash: Option<ContextHash>,
+    pub wrapped_sha256: Option<Digest>,
+    pub rewrap: Option<Rewrap>,
+    pub inside_provider: Option<bool>,
+    pub cached: Option<bool>,
+    pub coalesced_with: Option<String>,
+    /// The item's place in a batch, from 0.
+    pub item: Option<u32>,
+}
+
+/// Everything that is known for the record so far.
+#[derive(Debug, Clone)]
+pub(super) struct Noted {
+    /// The action, the object and the decision.
+    pub subject: Subject,
+    /// How the operation went.
+    pub fields: AuditFields,
+}
+
+/// One operation under way: who asks for what, and what its record will say. Clones share it.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    caller: Arc<Caller>,
+    action: Action,
+    info: Arc<RequestInfo>,
+    noted: Arc<Mutex<Noted>>,
+    effect: Arc<Mutex<Option<Effect>>>,
+    turns: Option<Arc<Turns>>,
+}
+
+/// The change of state that an operation makes, until its outcome is recorded.
+#[derive(Debug)]
+pub enum Effect {
+    /// Announced in the log.
+    Announced(Box<Intent>),
+    /// A revocation that took effect although the log could not take its intent.
+    Unannounced(EmergencyRevocation),
+}
+
+impl RequestContext {
+    /// An operation of a request. `action` is recorded unless admission names another one.
+    pub fn new(caller: Arc<Caller>, action: Action, info: Arc<RequestInfo>) -> Self {
+        let noted = Noted {
+            subject: Subject::undecided(action),
+            fields: AuditFields::default(),
+        };
+        Self {
+            caller,
+            action,
+            info,
+            noted: Arc::new(Mutex::new(noted)),
+            effect: Arc::default(),
+            turns: None,
+        }
+    }
+
+    /// An item of a batch: an operation of the same request with a record of its own.
+    pub(super) fn item(&self, place: u32, turns: Arc<Turns>) -> Self {
+        let item = Self::new(Arc::clone(&self.caller), self.action, Arc::clone(&self.info));
+        item.note(|fields| fields.item = Some(place));
+        Self {
+            turns: Some(turns),
+            ..item
+        }
+    }
+
+    /// Who asks.
+    pub const fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
+    /// The tenant that the request acts for.
+    pub fn tenant(&self) -> TenantId {
+        self.caller.tenant()
+    }
+
+    /// Refuses a request that acts for no tenant: only tenants have keys and connections.
+    ///
+    /// # Errors
+    /// `invalid_request` for an operator who named no tenant.
+    pub(super) fn require_tenant(&self) -> Result<(), Failure> {
+        if self.tenant() == TenantId::INSTALLATION {
+            return Err(Failure::invalid("header:Claviger-Tenant", "the name of the tenant to act for"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_effect(&self, effect: Effect) {
+        *self.effect.lock() = Some(effect);
+    }
+
+    pub(super) fn take_effect(&self) -> Option<Effect> {
+        self.effect.lock().take()
+    }
+
+    /// The request.
+    pub const fn info(&self) -> &Arc<RequestInfo> {
+        &self.info
+    }
+
+    /// Adds to what the record will say of how the operation went.
+    pub(super) fn note(&self, add: impl FnOnce(&mut AuditFields)) {
+        add(&mut self.noted.lock().fields);
+    }
+
+    /// Looks at the record's subject. Only admission can change it.
+    pub(super) fn subject<R>(&self, look: impl FnOnce(&mut Subject) -> R) -> R {
+        look(&mut self.noted.lock().subject)
+    }
+
+    /// What the record says so far.
+    pub(super) fn noted(&self) -> Noted {
+        self.noted.lock().clone()
+    }
+
+    /// Waits, in a batch, until fewer than the allowed number of its items use this connection.
+    /// The connection counts as used until the turn is dropped. A single operation never waits.
+    ///
+    /// # Errors
+    /// `deadline_exceeded`.
+    pub(super) async fn turn(&self, connection: ConnectionId) -> Result<Turn, Failure> {
+        match &self.turns {
+            None => Ok(Turn::default()),
+            Some(turns) => turns.take(connection, self.info.deadline).await,
+        }
+    }
+
+    /// What a provider call needs to know of the request.
+    pub fn op_context(&self) -> OpContext {
+        let actor = self.caller.principal().to_string();
+        OpContext::new(self.info.request_id.clone(), self.tenant(), actor, self.info.deadline)
+    }
+
+    /// The time since the request's head arrived.
+    pub fn elapsed(&self) -> Duration {
+        self.info.started.elapsed()
+    }
+}

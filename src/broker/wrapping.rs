@@ -1,0 +1,146 @@
+//! From a data key to a wrapped key: what `wrap`, `data-keys` and `rewrap` to another key share.
+
+use std::sync::Arc;
+
+use claviger_provider::{Error, ErrorKind, Kek, KeyCapabilities, Pipeline, Wrapped};
+
+use super::disable::turn_at_provider;
+use super::{Broker, Code, Failure, RequestContext};
+use crate::audit::Digest;
+use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
+use crate::keys::{EpochGuard, KeyEntry, KeyView};
+use crate::store;
+
+/// A key that is ready to be used: enabled, its connection not severed.
+pub struct ReadyKey {
+    /// The entry, for its connection.
+    pub entry: Arc<KeyEntry>,
+    /// The rows.
+    pub view: KeyView,
+    /// The epochs under which the answer is made.
+    pub epoch_guard: EpochGuard,
+    /// The way to the provider.
+    pub pipeline: Pipeline,
+}
+
+/// Takes a key for use.
+///
+/// # Errors
+/// `not_found`, `key_disabled`, `connection_severed`.
+pub fn ready(entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
+    // Read the epochs first: the gate then finds every change after this line.
+    let epoch_guard = entry.epoch_guard()?;
+    let view = entry.view()?;
+    let connection = entry.connection().view();
+    if view.key.disabled {
+        return Err(Failure::new(Code::KeyDisabled, "The key is disabled here.").advice("Enable the key, or use another one."));
+    }
+    if connection.severed {
+        return Err(severed());
+    }
+    Ok(ReadyKey {
+        entry: Arc::clone(entry),
+        view,
+        epoch_guard,
+        pipeline: entry.connection().pipeline(),
+    })
+}
+
+/// The key's connection lets nothing pass.
+pub fn severed() -> Failure {
+    Failure::new(Code::ConnectionSevered, "The key's connection is severed.").advice("Restore the connection.")
+}
+
+/// A wrapped key and the version that wrapped it.
+pub struct WrappedKey {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// Our number of the version.
+    pub version: u32,
+}
+
+impl ReadyKey {
+    /// The header's part that is known before the data key.
+    pub fn origin(&self, scope: Option<Scope>, now: i64) -> Origin {
+        // Before 1970 only by a broken clock: the epoch then.
+        let created = u64::try_from(now / 1_000_000).unwrap_or(0);
+        Origin {
+            tenant: self.entry.tenant(),
+            key: self.entry.id(),
+            scope,
+            created,
+        }
+    }
+
+    /// The provider's key and version that wraps.
+    pub fn primary(&self) -> Result<Kek, Failure> {
+        self.view
+            .kek()
+            .ok_or_else(|| Failure::internal(&"a key's primary version is missing"))
+    }
+
+    /// What the provider can do with keys of this one's specification.
+    pub fn can(&self) -> Result<&KeyCapabilities, Failure> {
+        let declared = self.pipeline.capabilities().of(self.view.key.spec);
+        declared.ok_or_else(|| Failure::new(Code::Unsupported, "The connection's provider has no keys of this specification."))
+    }
+
+    /// Wraps the draft's data key at the provider and finishes the envelope.
+    pub async fn wrap(&self, cx: &RequestContext, broker: &Broker, draft: &Draft) -> Result<WrappedKey, Failure> {
+        let wrapped = self
+            .pipeline
+            .wrap_key(&cx.op_context(), &self.primary()?, draft.data_key(), draft.context())
+            .await?;
+        self.finish(cx, broker, draft, &wrapped).await
+    }
+
+    /// Finishes the envelope with a provider's wrapping.
+    pub async fn finish(&self, cx: &RequestContext, broker: &Broker, draft: &Draft, wrapped: &Wrapped) -> Result<WrappedKey, Failure> {
+        let version = self.version_of(cx, broker, wrapped).await?;
+        let secrets = broker.directory().secrets(self.entry.tenant()).await?;
+        let envelope = draft.finish(self.pipeline.kind(), wrapped, secrets.seal_key()).map_err(unfit)?;
+        cx.note(|fields| {
+            fields.key_version = Some(version);
+            fields.dek_id = Some(draft.dek_id());
+            fields.provider_key_material.clone_from(&wrapped.key_material);
+            fields.provider_request_id.clone_from(&wrapped.upstream_request_id);
+            fields.context_hash = Some(secrets.hash_context(draft.context().bytes()));
+            fields.wrapped_sha256 = Some(Digest(envelope.fingerprint()));
+        });
+        Ok(WrappedKey { envelope, version })
+    }
+
+    /// Our number of the version that the provider says it used. One that has no row here
+    /// (the key was rotated at the provider itself) gets it before the answer.
+    pub async fn version_of(&self, cx: &RequestContext, broker: &Broker, wrapped: &Wrapped) -> Result<u32, Failure> {
+        if let Some(version) = self.view.matching(self.pipeline.kind(), &wrapped.key) {
+            return Ok(version.number);
+        }
+        let number = || {
+            let now = self.entry.view().ok()?;
+            now.matching(self.pipeline.kind(), &wrapped.key).map(|version| version.number)
+        };
+        let _one_at_a_time = turn_at_provider(cx, &self.entry).await?;
+        // Somebody else may have taken it meanwhile.
+        if let Some(number) = number() {
+            return Ok(number);
+        }
+        let unannounced = store::Change::unannounced();
+        broker.take_versions(&cx.op_context(), &self.entry, &unannounced).await?;
+        number().ok_or_else(|| {
+            Error::new(
+                ErrorKind::UpstreamProtocol,
+                "wrapped under a version that the key's description does not name",
+            )
+            .into()
+        })
+    }
+}
+
+/// A provider's answer that no envelope can hold.
+pub fn unfit(error: BuildError) -> Failure {
+    match error {
+        BuildError::TooLarge => Failure::new(Code::TooLarge, "The wrapped key would be larger than 16 KiB."),
+        BuildError::Recipient => Error::new(ErrorKind::UpstreamProtocol, "the answer does not fit a recipient").into(),
+    }
+}

@@ -1,0 +1,135 @@
+//! Changes of state: the intent before the effect, and revocations that never wait for the log.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use claviger_provider::TenantId;
+use tokio::task::JoinHandle;
+
+use super::context::Effect;
+use super::{Broker, Code, Failure, RequestContext};
+use crate::audit::{self, EmergencyRevocation, Intent, KillEntry, Outcome, Reason, Timestamp, Unavailable};
+use crate::store::{self, StoreError};
+
+/// How long a revocation waits for the log before it takes effect without it.
+const CUT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long an intent that comes late is waited for.
+const LATE_INTENT: Duration = Duration::from_secs(60);
+
+impl Broker {
+    /// Makes the intent durable. The effect may be caused once this returned `Ok`.
+    ///
+    /// # Errors
+    /// `audit_unavailable`: nothing may be done.
+    pub(super) async fn announce(&self, cx: &RequestContext, change: audit::StateChange) -> Result<store::Change, Failure> {
+        let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
+            tracing::error!(%error, "an intent could not be recorded");
+            if error.reason() == Reason::Deadline {
+                Failure::deadline()
+            } else {
+                Failure::new(Code::AuditUnavailable, "The audit log cannot record the intent; nothing was done.")
+            }
+        })?;
+        let position = intent.position().0;
+        cx.set_effect(Effect::Announced(Box::new(intent)));
+        Ok(store::Change::announced(position))
+    }
+
+    /// Announces a revocation. Where the log cannot take the intent soon, the revocation stands in the
+    /// kill file instead, and goes on.
+    pub(super) async fn announce_revocation(&self, cx: &RequestContext, revocation: EmergencyRevocation) -> store::Change {
+        let (log, entry) = (self.log.clone(), self.entry(cx));
+        let mut announcing = tokio::spawn(async move { log.intent(entry, revocation.into(), Instant::now() + LATE_INTENT).await });
+        let announced = tokio::time::timeout(CUT_PATIENCE, &mut announcing).await;
+        if let Ok(Ok(Ok(intent))) = announced {
+            let position = intent.position().0;
+            cx.set_effect(Effect::Announced(Box::new(intent)));
+            return store::Change::announced(position);
+        }
+        tracing::error!(?revocation, "a revocation takes effect although its intent is not recorded");
+        if announced.is_err() {
+            self.follow_late_intent(cx.tenant(), announcing);
+        }
+        self.push_to_kill_file(cx, revocation).await;
+        cx.set_effect(Effect::Unannounced(revocation));
+        store::Change::unannounced()
+    }
+
+    /// An intent that becomes durable after its revocation went on without it must not stay open:
+    /// the next start would revocation again what was enabled since.
+    fn follow_late_intent(&self, tenant: TenantId, announcing: JoinHandle<Result<Intent, Unavailable>>) {
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            let Ok(Ok(intent)) = announcing.await else { return };
+            let change = store::Change::announced(intent.position().0);
+            let applied = store.mark_applied(tenant, &change).await;
+            let resolved = intent.resolve(Outcome::Success, |_| (), (), Instant::now() + LATE_INTENT).await;
+            if applied.is_err() || resolved.is_err() {
+                tracing::error!("a late intent stays open until the next start");
+            }
+        });
+    }
+
+    /// What a revocation's transaction said: where the store cannot take it, memory and kill file
+    /// hold it, and it is no failure.
+    ///
+    /// # Errors
+    /// When the store could be asked and says that there is no such object.
+    pub(super) async fn revocation_committed<T>(
+        &self,
+        cx: &RequestContext,
+        revocation: EmergencyRevocation,
+        committed: Result<T, StoreError>,
+    ) -> Result<Option<T>, Failure> {
+        match committed {
+            Ok(row) => Ok(Some(row)),
+            Err(error @ (StoreError::Database(_) | StoreError::Damaged(_))) => {
+                tracing::error!(%error, ?revocation, "the store could not take a revocation");
+                self.push_to_kill_file(cx, revocation).await;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn push_to_kill_file(&self, cx: &RequestContext, revocation: EmergencyRevocation) {
+        let entry = KillEntry {
+            tenant: cx.tenant(),
+            revocation,
+            time: Timestamp::now(),
+        };
+        let file = Arc::clone(&self.kill_file);
+        let pushed = tokio::task::spawn_blocking(move || file.push(entry)).await;
+        if !matches!(pushed, Ok(Ok(()))) {
+            tracing::error!(
+                ?revocation,
+                "the kill file could not take the revocation: it holds until this process ends"
+            );
+        }
+    }
+
+    /// Takes a revocation out of the kill file before what undoes it takes effect: the next start
+    /// would revocation again otherwise.
+    ///
+    /// # Errors
+    /// `audit_unavailable` when the file cannot be written: nothing may be undone then.
+    pub(super) async fn lift_from_kill_file(&self, revocation: EmergencyRevocation) -> Result<(), Failure> {
+        let standing: Vec<KillEntry> = self
+            .kill_file
+            .entries()
+            .into_iter()
+            .filter(|entry| entry.revocation == revocation)
+            .collect();
+        if standing.is_empty() {
+            return Ok(());
+        }
+        let file = Arc::clone(&self.kill_file);
+        match tokio::task::spawn_blocking(move || file.clear(&standing)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Failure::new(
+                Code::AuditUnavailable,
+                "The kill file still holds the revocation and cannot be written; nothing was undone.",
+            )),
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! `/v1/connections`: the ways to providers.
+
+use axum::http::StatusCode;
+use claviger_provider::{Finding, ProviderKind, RightReport, Secret};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, Type};
+
+use super::handler::{empty_reply, json_reply};
+use super::json;
+use super::once::completed_reply;
+use super::page::{List, Listed, list_reply};
+use super::reply::Reply;
+use super::request::ApiRequest;
+use super::response::etag;
+use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
+use crate::broker::{CheckReport, ConnectionChange, Failure, NewConnection, op};
+use crate::store::model;
+
+/// A provider's family.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "each is a provider's name")]
+pub enum ProviderName {
+    Local,
+    Aws,
+    Gcp,
+    Azure,
+    Vault,
+    Xks,
+    Kmip,
+    Pkcs11,
+}
+
+impl From<ProviderName> for ProviderKind {
+    fn from(name: ProviderName) -> Self {
+        match name {
+            ProviderName::Local => Self::Local,
+            ProviderName::Aws => Self::Aws,
+            ProviderName::Gcp => Self::Gcp,
+            ProviderName::Azure => Self::Azure,
+            ProviderName::Vault => Self::Vault,
+            ProviderName::Xks => Self::Xks,
+            ProviderName::Kmip => Self::Kmip,
+            ProviderName::Pkcs11 => Self::Pkcs11,
+        }
+    }
+}
+
+impl From<ProviderKind> for ProviderName {
+    fn from(kind: ProviderKind) -> Self {
+        match kind {
+            ProviderKind::Local => Self::Local,
+            ProviderKind::Aws => Self::Aws,
+            ProviderKind::Gcp => Self::Gcp,
+            ProviderKind::Azure => Self::Azure,
+            ProviderKind::Vault => Self::Vault,
+            ProviderKind::Xks => Self::Xks,
+            ProviderKind::Kmip => Self::Kmip,
+            ProviderKind::Pkcs11 => Self::Pkcs11,
+        }
+    }
+}
+
+/// A new connection.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateConnection {
+    /// The connection's name, unique in the tenant.
+    pub name: Name,
+    /// The provider's family.
+    #[schema(schema_with = built_providers)]
+    pub provider: ProviderName,
+    /// The provider's own settings, secrets included; secrets are never shown again.
+    #[schema(value_type = Object)]
+    pub settings: Box<RawValue>,
+    /// The user's labels.
+    #[serde(default)]
+    pub labels: Option<LabelMap>,
+    /// Its own times.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub timeouts: Option<TimeoutRules>,
+}
+
+/// The families that this release reaches. The document names no other, so that it promises
+/// nothing but what is there; asking for another one is `unsupported`.
+fn built_providers() -> Object {
+    let object = Object::builder()
+        .schema_type(Type::String)
+        .enum_values(Some(["local", "aws", "azure", "gcp", "vault"]));
+    object.description(Some("The provider's family.")).build()
+}
+
+/// What a connection's PATCH may change; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateConnection {
+    /// New labels, all of them.
+    #[serde(default)]
+    pub labels: Option<LabelMap>,
+    /// New times, all of them.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub timeouts: Option<TimeoutRules>,
+    /// New secrets in place of the kept ones, in the provider's own form; never shown again.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub secrets: Option<Box<RawValue>>,
+}
+
+/// Whether calls pass.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionState {
+    /// Calls pass.
+    Active,
+    /// No call passes.
+    Severed,
+}
+
+/// A connection.
+#[derive(Serialize, ToSchema)]
+pub struct Connection {
+    /// Immutable: 32 lower-case hex digits.
+    pub id: String,
+    /// The name.
+    pub name: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The provider's family.
+    pub provider: ProviderName,
+    /// The settings without their secrets.
+    #[schema(value_type = Object)]
+    pub settings: Box<RawValue>,
+    /// Whether calls pass.
+    pub state: ConnectionState,
+    /// 128 random bits of ours, for a provider's trust policy.
+    pub external_id: String,
+    /// The user's labels.
+    pub labels: model::Labels,
+    /// Its own times.
+    pub timeouts: TimeoutRules,
+    /// `config` when it comes from the operator's file.
+    pub managed_by: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub updated: Timestamp,
+    /// For `If-Match`.
+    pub etag: String,
+}
+
+/// A page of connections.
+pub type ConnectionList = List<Connection>;
+
+impl Listed for Connection {
+    const LIST: &'static str = "ConnectionList";
+    const DESCRIPTION: &'static str = "A page of connections.";
+    const ITEMS: &'static str = "The connections, by name.";
+}
+
+/// What a check found.
+#[derive(Serialize, ToSchema)]
+pub struct CheckResponse {
+    /// Whether the provider answered.
+    pub reachable: bool,
+    /// What answered, or why nothing did.
+    pub detail: String,
+    /// Each right, and how it was tried.
+    pub rights: Vec<CheckedRight>,
+    /// The least-privilege policy to paste at the provider; null where there is no such thing.
+    pub policy: Option<String>,
+    /// What can be done where the provider did not answer as it should; null otherwise.
+    pub what_to_do: Option<&'static str>,
+}
+
+/// One right.
+#[derive(Serialize, ToSchema)]
+pub struct CheckedRight {
+    /// The operation that needs it.
+    pub operation: String,
+    /// What was found.
+    pub finding: RightStatus,
+    /// How it was tried, or why it cannot be.
+    pub how: String,
+    /// What to grant or take away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what_to_do: Option<String>,
+}
+
+/// Whether a right is there.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RightStatus {
+    /// It is.
+    Granted,
+    /// It is not.
+    Denied,
+    /// It is, and there is no use for it.
+    Excessive,
+    /// It cannot be tried without acting.
+    NotTestable,
+}
+
+impl From<RightReport> for CheckedRight {
+    fn from(right: RightReport) -> Self {
+        Self {
+            operation: right.operation.to_owned(),
+            finding: match right.finding {
+                Finding::Granted => RightStatus::Granted,
+                Finding::Denied => RightStatus::Denied,
+                Finding::Excessive => RightStatus::Excessive,
+                Finding::NotTestable => RightStatus::NotTestable,
+            },
+            how: right.how,
+            what_to_do: right.advice,
+        }
+    }
+}
+
+fn response(connection: &model::Connection) -> Connection {
+    Connection {
+        id: connection.id.to_string(),
+        name: connection.name.clone(),
+        tenant: connection.tenant.to_string(),
+        provider: connection.provider.into(),
+        // The store only holds what a provider's own parser wrote as JSON.
+        settings: RawValue::from_string(connection.settings.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        state: if connection.severed {
+            ConnectionState::Severed
+        } else {
+            ConnectionState::Active
+        },
+        external_id: connection.external_id.clone(),
+        labels: connection.labels.clone(),
+        timeouts: connection.timeouts.into(),
+        managed_by: connection.managed_by.clone(),
+        created: Timestamp(connection.created),
+        updated: Timestamp(connection.updated),
+        etag: etag(connection.revision),
+    }
+}
+
+/// The text of a JSON object. serde would take an array for a struct, member by member.
+fn object(value: &RawValue, pointer: &str) -> Result<Secret, Failure> {
+    if value.get().starts_with('{') {
+        Ok(Secret::copy_from(value.get().as_bytes()))
+    } else {
+        Err(Failure::invalid(pointer, "an object"))
+    }
+}
+
+#[utoipa::path(post, path = "/v1/connections", operation_id = "createConnection", tag = "connections", request_body = CreateConnection,
+    responses((status = 201, description = "The connection.", body = Connection)))]
+/// Make a connection. Nothing is reached: that is what its check is for.
+pub async fn create(request: ApiRequest, body: CreateConnection) -> Result<Reply, Failure> {
+    let create = async |authorized, keep| {
+        let new = NewConnection {
+            name: body.name.into_string(),
+            settings: Arc::new(object(&body.settings, "/settings")?),
+            labels: body.labels.unwrap_or_default().0,
+            timeouts: body.timeouts.unwrap_or_default().check()?,
+            declared: false,
+        };
+        request.broker.create_connection(authorized, new, keep).await
+    };
+    request
+        .once::<op::CreateConnection, _, _, _>(ProviderKind::from(body.provider), response, create)
+        .await
+}
+
+#[utoipa::path(get, path = "/v1/connections", operation_id = "listConnections", tag = "connections",
+    params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
+    responses((status = 200, description = "A page of connections.", body = ConnectionList)))]
+/// List connections, by name.
+pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
+    request.only_query(&["page_size", "page_token"])?;
+    let authorized = request.admit::<op::ListConnections>(()).await?;
+    let listed = request.broker.list_connections(authorized, &request.page()?).await?;
+    list_reply(listed, response)
+}
+
+#[utoipa::path(get, path = "/v1/connections/{connection}", operation_id = "getConnection", tag = "connections",
+    params(("connection" = Name, Path, description = "The connection's name.")),
+    responses((status = 200, description = "The connection.", body = Connection)))]
+/// Read a connection.
+pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
+    request.only_query(&[])?;
+    let authorized = request.admit::<op::ReadConnection>(request.name("connection")?.as_str()).await?;
+    completed_reply(request.broker.read_connection(&authorized), response)
+}
+
+#[utoipa::path(patch, path = "/v1/connections/{connection}", operation_id = "updateConnection", tag = "connections",
+    request_body = UpdateConnection,
+    params(("connection" = Name, Path, description = "The connection's name."),
+        ("If-Match" = String, Header, description = "The connection's etag, or `*`.")),
+    responses((status = 200, description = "The connection.", body = Connection)))]
+/// Change a connection's labels, times and secrets. Where it leads never changes: that is another connection.
+pub async fn update(request: ApiRequest, body: UpdateConnection) -> Result<Reply, Failure> {
+    request.only_query(&[])?;
+    let authorized = request.admit::<op::UpdateConnection>(request.name("connection")?.as_str()).await?;
+    let expected = request.if_match()?;
+    let change = ConnectionChange {
+        labels: body.labels.map(|labels| labels.0),
+        timeouts: body.timeouts.map(TimeoutRules::check).transpose()?,
+        secrets: body.secrets.map(|secrets| object(&secrets, "/secrets")).transpose()?,
+    };
+    completed_reply(request.broker.update_connection(authorized, expected, change).await?, response)
+}
+
+#[utoipa::path(delete, path = "/v1/connections/{connection}", operation_id = "deleteConnection", tag = "connections",
+    params(("connection" = Name, Path, description = "The connection's name.")),
+    responses((status = 204, description = "Deleted.")))]
+/// Delete a connection that no key uses.
+pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
+    request.only_query(&[])?;
+    let authorized = request.admit::<op::DeleteConnection>(request.name("connection")?.as_str()).await?;
+    empty_reply(request.broker.delete_connection(authorized).await?)
+}
+
+#[utoipa::path(post, path = "/v1/connections/{connection}/check", operation_id = "checkConnection", tag = "connections",
+    params(("connection" = Name, Path, description = "The connection's name.")),
+    responses((status = 200, description = "What was found.", body = CheckResponse)))]
+/// Try each right of a connection, without acting on any key.
+pub async fn check(request: ApiRequest) -> Result<Reply, Failure> {
+    request.only_query(&[])?;
+    let authorized = request.admit::<op::CheckConnection>(request.name("connection")?.as_str()).await?;
+    let report = request.broker.check_connection(authorized).await?;
+    json_reply(
+        report,
+        StatusCode::OK,
+        |CheckReport {
+             reachable,
+             detail,
+             rights,
+             policy,
+             advice,
+         }| CheckResponse {
+            reachable,
+            detail,
+            rights: rights.into_iter().map(Into::into).collect(),
+            policy,
+            what_to_do: advice,
+        },
+    )
+}
+
+#[utoipa::path(post, path = "/v1/connections/{connection}/sever", operation_id = "severConnection", tag = "connections",
+    params(("connection" = Name, Path, description = "The connection's name.")),
+    responses((status = 200, description = "The connection.", body = Connection)))]
+/// Cut a connection off: no call passes from the next request on, cached data keys included.
+pub async fn sever(request: ApiRequest) -> Result<Reply, Failure> {
+    let connection = request.name("connection")?;
+    let sever = |authorized, keep| request.broker.sever(authorized, keep);
+    request.once::<op::Sever, _, _, _>(connection.as_str(), response, sever).await
+}
+
+#[utoipa::path(post, path = "/v1/connections/{connection}/restore", operation_id = "restoreConnection", tag = "connections",
+    params(("connection" = Name, Path, description = "The connection's name.")),
+    responses((status = 200, description = "The connection.", body = Connection)))]
+/// Undo a sever.
+pub async fn restore(request: ApiRequest) -> Result<Reply, Failure> {
+    let connection = request.name("connection")?;
+    let restore = |authorized, keep| request.broker.restore(authorized, keep);
+    request.once::<op::Restore, _, _, _>(connection.as_str(), response, restore).await
+}

@@ -1,0 +1,258 @@
+//! `/v1/keys/{key}/data-keys`, `wrap`, `unwrap`, `rewrap` and `/v1/unwrap`.
+//!
+//! Each operation is a method of its body, which a batch calls item by item.
+
+use std::future::Future;
+
+use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::batch_request::ItemBody;
+use super::data_responses::{DataKeyResponse, DataResponse, RewrapResponse, UnwrapResponse, WrapResponse};
+use super::handler::json_reply;
+use super::reply::Reply;
+use super::request::{ApiRequest, envelope};
+use super::types::{Base64Secret, ContextPairs, Name};
+use crate::broker::{Failure, Generates, Guarded, KeyNamed, PairNamed, op, scope_unsupported};
+use crate::envelope::DataKeyLength;
+
+/// A data key to be generated.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateDataKeyRequest {
+    /// Its length in bytes: 16, 24, 32, 48 or 64; 32 where left out.
+    #[serde(default)]
+    pub bytes: Option<u16>,
+    /// The encryption context, which unwrap must name again.
+    #[serde(default)]
+    pub context: Option<ContextPairs>,
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
+    #[serde(default)]
+    #[schema(ignore)]
+    pub scope: Option<String>,
+    /// Whether the plaintext is answered too; true where left out.
+    #[serde(default)]
+    pub plaintext: Option<bool>,
+}
+
+/// Bytes to be wrapped.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WrapRequest {
+    /// 1 to 4096 bytes, standard base64 with padding.
+    #[schema(value_type = String, format = Byte)]
+    pub plaintext: Base64Secret,
+    /// The encryption context, which unwrap must name again.
+    #[serde(default)]
+    pub context: Option<ContextPairs>,
+    /// Reserved: refused until scopes can be bound to keys, and so not in the document.
+    #[serde(default)]
+    #[schema(ignore)]
+    pub scope: Option<String>,
+}
+
+/// A wrapped key to be opened.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnwrapRequest {
+    /// The wrapped key.
+    pub wrapped: String,
+    /// The encryption context that it was wrapped under.
+    #[serde(default)]
+    pub context: Option<ContextPairs>,
+}
+
+/// A wrapped key to be wrapped anew.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RewrapRequest {
+    /// The wrapped key.
+    pub wrapped: String,
+    /// The encryption context that it was wrapped under; it stays.
+    #[serde(default)]
+    pub context: Option<ContextPairs>,
+    /// The name of another key to wrap it under; the same key where left out.
+    #[serde(default)]
+    pub to: Option<Name>,
+}
+
+/// A data operation: its body is this type. A batch runs it for each of its items.
+pub trait DataOperation: ItemBody {
+    /// The answer.
+    type Response: DataResponse;
+
+    /// Admits the operation and runs its use case.
+    fn run(self, request: ApiRequest, key: Self::Key) -> impl Future<Output = Result<Guarded<Self::Response>, Failure>> + Send;
+}
+
+impl ItemBody for GenerateDataKeyRequest {
+    type Key = Name;
+    const ITEM: &'static str = "GenerateItem";
+    const ITEM_DESCRIPTION: &'static str = "One data key to be generated.";
+    const BATCH: &'static str = "BatchGenerateDataKeysRequest";
+    const BATCH_DESCRIPTION: &'static str = "Data keys to be generated.";
+}
+
+impl DataOperation for GenerateDataKeyRequest {
+    type Response = DataKeyResponse;
+
+    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<DataKeyResponse>, Failure> {
+        if self.plaintext.unwrap_or(true) {
+            generate_as::<op::GenerateDataKey>(request, key, self).await
+        } else {
+            generate_as::<op::GenerateDataKeyWithoutPlaintext>(request, key, self).await
+        }
+    }
+}
+
+async fn generate_as<O: Generates>(
+    request: ApiRequest,
+    key: Name,
+    body: GenerateDataKeyRequest,
+) -> Result<Guarded<DataKeyResponse>, Failure> {
+    let authorized = request.admit::<O>(KeyNamed::Name(key.as_str())).await?;
+    no_scope(body.scope.as_ref())?;
+    let length = DataKeyLength::from_bytes(usize::from(body.bytes.unwrap_or(32)))
+        .ok_or_else(|| Failure::invalid("/bytes", "one of 16, 24, 32, 48, 64"))?;
+    let context = body.context.unwrap_or_default().check()?;
+    let made = request.broker.generate_data_key(authorized, length, &context).await?;
+    made.try_map(|made| Ok(made.into()))
+}
+
+impl ItemBody for WrapRequest {
+    type Key = Name;
+    const ITEM: &'static str = "WrapItem";
+    const ITEM_DESCRIPTION: &'static str = "One item to be wrapped.";
+    const BATCH: &'static str = "BatchWrapRequest";
+    const BATCH_DESCRIPTION: &'static str = "Bytes to be wrapped.";
+}
+
+impl DataOperation for WrapRequest {
+    type Response = WrapResponse;
+
+    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<WrapResponse>, Failure> {
+        let authorized = request.admit::<op::Wrap>(KeyNamed::Name(key.as_str())).await?;
+        no_scope(self.scope.as_ref())?;
+        let context = self.context.unwrap_or_default().check()?;
+        let made = request.broker.wrap(authorized, &self.plaintext.0, &context).await?;
+        made.try_map(|made| Ok(made.into()))
+    }
+}
+
+impl ItemBody for UnwrapRequest {
+    type Key = Option<Name>;
+    const ITEM: &'static str = "UnwrapItem";
+    const ITEM_DESCRIPTION: &'static str = "One wrapped key to be opened.";
+    const BATCH: &'static str = "BatchUnwrapRequest";
+    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to be opened.";
+}
+
+impl DataOperation for UnwrapRequest {
+    type Response = UnwrapResponse;
+
+    async fn run(self, request: ApiRequest, key: Option<Name>) -> Result<Guarded<UnwrapResponse>, Failure> {
+        let (authorized, envelope) = match key {
+            Some(name) => {
+                let authorized = request.admit::<op::Unwrap>(KeyNamed::Name(name.as_str())).await?;
+                (authorized, envelope(&self.wrapped)?)
+            }
+            None => {
+                let envelope = envelope(&self.wrapped)?;
+                (request.admit::<op::Unwrap>(KeyNamed::Envelope(&envelope)).await?, envelope)
+            }
+        };
+        let context = self.context.unwrap_or_default().check()?;
+        let opened = request.broker.unwrap(authorized, &envelope, &context).await?;
+        opened.try_map(|opened| Ok(opened.into()))
+    }
+}
+
+impl ItemBody for RewrapRequest {
+    type Key = Name;
+    const ITEM: &'static str = "RewrapItem";
+    const ITEM_DESCRIPTION: &'static str = "One wrapped key to be wrapped anew.";
+    const BATCH: &'static str = "BatchRewrapRequest";
+    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to be wrapped anew.";
+}
+
+impl DataOperation for RewrapRequest {
+    type Response = RewrapResponse;
+
+    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<RewrapResponse>, Failure> {
+        let made = match self.to.filter(|to| *to != key) {
+            None => {
+                let authorized = request.admit::<op::Rewrap>(KeyNamed::Name(key.as_str())).await?;
+                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
+                request.broker.rewrap(authorized, &envelope, &context).await?
+            }
+            Some(to) => {
+                let named = PairNamed {
+                    source: key.as_str(),
+                    target: to.as_str(),
+                };
+                let authorized = request.admit::<op::RewrapToOther>(named).await?;
+                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
+                request.broker.rewrap_to(authorized, &envelope, &context).await?
+            }
+        };
+        made.try_map(|made| Ok(made.into()))
+    }
+}
+
+fn no_scope(scope: Option<&String>) -> Result<(), Failure> {
+    match scope {
+        None => Ok(()),
+        Some(_) => Err(scope_unsupported().at("/scope", "left out")),
+    }
+}
+
+/// Runs one operation under the key that the path names.
+async fn under_named_key<B: DataOperation>(request: ApiRequest, body: B) -> Result<Reply, Failure>
+where
+    Name: Into<B::Key>,
+{
+    request.only_query(&[])?;
+    let key = request.name("key")?;
+    json_reply(body.run(request, key.into()).await?, StatusCode::OK, |response| response)
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/data-keys", operation_id = "generateDataKey", tag = "data keys", request_body = GenerateDataKeyRequest,
+    params(("key" = Name, Path, description = "The key's name.")),
+    responses((status = 200, description = "The data key.", body = DataKeyResponse)))]
+/// Generate a data key, in clear and wrapped.
+pub async fn generate(request: ApiRequest, body: GenerateDataKeyRequest) -> Result<Reply, Failure> {
+    under_named_key(request, body).await
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/wrap", operation_id = "wrap", tag = "data keys", request_body = WrapRequest,
+    params(("key" = Name, Path, description = "The key's name.")),
+    responses((status = 200, description = "The wrapped key.", body = WrapResponse)))]
+/// Wrap 1 to 4096 bytes of the caller's.
+pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<Reply, Failure> {
+    under_named_key(request, body).await
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/unwrap", operation_id = "unwrapWithKey", tag = "data keys", request_body = UnwrapRequest,
+    params(("key" = Name, Path, description = "The key's name.")),
+    responses((status = 200, description = "The bytes.", body = UnwrapResponse)))]
+/// Open a wrapped key of the named key.
+pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
+    under_named_key(request, body).await
+}
+
+#[utoipa::path(post, path = "/v1/unwrap", operation_id = "unwrap", tag = "data keys", request_body = UnwrapRequest,
+    responses((status = 200, description = "The bytes.", body = UnwrapResponse)))]
+/// Open a wrapped key; it names its key itself.
+pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
+    request.only_query(&[])?;
+    json_reply(body.run(request, None).await?, StatusCode::OK, |response| response)
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/rewrap", operation_id = "rewrap", tag = "data keys", request_body = RewrapRequest,
+    params(("key" = Name, Path, description = "The key's name.")),
+    responses((status = 200, description = "The wrapped key.", body = RewrapResponse)))]
+/// Wrap a wrapped key anew, under the key's primary version or under another key.
+pub async fn rewrap(request: ApiRequest, body: RewrapRequest) -> Result<Reply, Failure> {
+    under_named_key(request, body).await
+}

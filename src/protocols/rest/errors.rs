@@ -1,0 +1,139 @@
+//! The one table from failures to `application/problem+json` (RFC 9457).
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::broker::{Code, Failure};
+
+/// What a failed request is answered with (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// A stable name of the kind of problem: `urn:claviger:error:` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:claviger:error:not_found")]
+    pub kind: String,
+    /// The kind of problem in words.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, in one sentence.
+    pub detail: String,
+    /// One of the closed list of codes.
+    #[schema(example = "not_found")]
+    pub code: &'static str,
+    /// The id under which the gateway recorded the request.
+    pub request_id: String,
+    /// Whether the same request can succeed later without a change.
+    pub retryable: bool,
+    /// Places in the request that cannot be used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemPlace>,
+    /// The provider that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// What can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what_to_do: Option<&'static str>,
+}
+
+/// One place in the request.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemPlace {
+    /// A JSON pointer (RFC 6901) into the body, or `header:`, `query:` or `path:` and a name.
+    pub pointer: String,
+    /// What is expected there.
+    pub expected: String,
+}
+
+/// Status, title and whether a later attempt can succeed, for each code.
+pub const fn row(code: Code) -> (StatusCode, &'static str, bool) {
+    match code {
+        Code::InvalidRequest => (StatusCode::BAD_REQUEST, "Invalid request", false),
+        Code::InvalidEnvelope => (StatusCode::BAD_REQUEST, "Not a wrapped key", false),
+        Code::EnvelopeVersionUnsupported => (StatusCode::BAD_REQUEST, "Unsupported envelope version", false),
+        Code::OperatorOnlySetting => (StatusCode::BAD_REQUEST, "Setting for the operator only", false),
+        Code::ConnectionRefusedAtCheck => (StatusCode::BAD_REQUEST, "Connection refused at its check", false),
+        Code::Unauthenticated => (StatusCode::UNAUTHORIZED, "Unauthenticated", false),
+        Code::PermissionDenied => (StatusCode::FORBIDDEN, "Permission denied", false),
+        Code::NotFound => (StatusCode::NOT_FOUND, "Not found", false),
+        Code::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", false),
+        Code::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Too large", false),
+        Code::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", false),
+        Code::AlreadyExists => (StatusCode::CONFLICT, "Already exists", false),
+        Code::AlreadyCreated => (StatusCode::CONFLICT, "Already created", false),
+        Code::InProgress => (StatusCode::CONFLICT, "In progress", true),
+        Code::IdempotencyMismatch => (StatusCode::CONFLICT, "Idempotency key used for another request", false),
+        Code::ProviderKeyTaken => (StatusCode::CONFLICT, "Provider key taken", false),
+        Code::KeyDisabled => (StatusCode::CONFLICT, "Key disabled", false),
+        Code::KeyState => (StatusCode::CONFLICT, "Key state", false),
+        Code::ConnectionSevered => (StatusCode::CONFLICT, "Connection severed", false),
+        Code::InUse => (StatusCode::CONFLICT, "In use", false),
+        Code::ManagedByConfig => (StatusCode::CONFLICT, "Managed by the configuration", false),
+        Code::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "Precondition failed", false),
+        Code::CiphertextRejected => (StatusCode::UNPROCESSABLE_ENTITY, "Ciphertext rejected", false),
+        Code::ProviderDenied => (StatusCode::FAILED_DEPENDENCY, "Denied by the provider", false),
+        Code::ExternalDenied => (StatusCode::FAILED_DEPENDENCY, "Denied by the external key manager", false),
+        Code::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "Rate limited", true),
+        Code::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal error", false),
+        Code::ConnectionMisconfigured => (StatusCode::INTERNAL_SERVER_ERROR, "Connection misconfigured", false),
+        Code::Unsupported => (StatusCode::NOT_IMPLEMENTED, "Unsupported", false),
+        Code::ProviderProtocol => (StatusCode::BAD_GATEWAY, "Provider's answer makes no sense", false),
+        Code::ProviderUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "Provider unavailable", true),
+        Code::CircuitOpen => (StatusCode::SERVICE_UNAVAILABLE, "Circuit open", true),
+        Code::AuditUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "Audit log unavailable", true),
+        Code::EffectiveNotRecorded => (StatusCode::SERVICE_UNAVAILABLE, "Effective but not recorded", true),
+        Code::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "Not ready", true),
+        Code::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "Deadline exceeded", true),
+    }
+}
+
+/// The body for a failure.
+pub fn problem(failure: &Failure, request_id: &str) -> Problem {
+    let (status, title, retryable) = row(failure.code);
+    Problem {
+        kind: format!("urn:claviger:error:{}", failure.code.as_str()),
+        title,
+        status: status.as_u16(),
+        detail: failure.detail.clone().into_owned(),
+        code: failure.code.as_str(),
+        request_id: request_id.to_owned(),
+        retryable,
+        errors: failure
+            .places
+            .iter()
+            .map(|place| ProblemPlace {
+                pointer: place.pointer.clone(),
+                expected: place.expected.clone(),
+            })
+            .collect(),
+        provider: failure.provider.map(|provider| provider.to_string()),
+        what_to_do: failure.advice,
+    }
+}
+
+/// The response for a failure. Only [`super::response`] calls it, with a recorded or counted
+/// failure in hand.
+pub(super) fn response(failure: &Failure, request_id: &str) -> Response<Body> {
+    let (status, _, retryable) = row(failure.code);
+    // Strings and numbers only: serialising them cannot fail; an empty body would still
+    // carry the status.
+    let body = serde_json::to_vec(&problem(failure, request_id)).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    let waits = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    if let Some(seconds) = failure
+        .retry_after
+        .map(|pause| pause.as_secs().max(1))
+        .or((waits && retryable).then_some(1))
+    {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

@@ -1,0 +1,246 @@
+//! `/v1/keys`: logical keys.
+
+use claviger_provider::KeyId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, SchemaType, Type};
+
+use super::handler::empty_reply;
+use super::json;
+use super::key_response::{Key, KeyList, KeyState, Spec, VersionList, response, version_response};
+use super::once::completed_reply;
+use super::page::list_reply;
+use super::reply::Reply;
+use super::request::ApiRequest;
+use super::types::{CacheRules, LabelMap, Name};
+use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, op};
+use crate::store::model;
+
+/// A new key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// The key's name, unique in the tenant.
+    pub name: Name,
+    /// The name of the connection through which it is reached.
+    pub connection: Name,
+    /// What to make; `aes-256` where left out.
+    #[serde(default)]
+    #[schema(schema_with = built_specs)]
+    pub spec: Option<Spec>,
+    /// A key that exists at the provider, to adopt instead of making one: for `vault` the
+    /// Transit key's name. The embedded provider has none but its own.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 512)]
+    pub provider_key: Option<String>,
+    /// The user's labels.
+    #[serde(default)]
+    pub labels: Option<LabelMap>,
+    /// Cache rules of this key.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub cache: Option<CacheRules>,
+    /// The id to take (32 lower-case hex digits); platform operators only.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
+    pub id: Option<KeyId>,
+}
+
+/// What the built providers make keys of; another one is `unsupported`.
+fn built_specs() -> Object {
+    let object = Object::builder()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some([json!("aes-256"), json!("rsa-3072"), json!("rsa-4096"), Value::Null]));
+    object.description(Some("What to make; `aes-256` where left out.")).build()
+}
+
+/// What a key's PATCH may change; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateKey {
+    /// A new name.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// New labels, all of them.
+    #[serde(default)]
+    pub labels: Option<LabelMap>,
+    /// New cache rules, all of them.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub cache: Option<CacheRules>,
+    /// Whether a rewrap may lead from this key out of external custody. To allow it takes a
+    /// reason: the header `Claviger-Justification`.
+    #[serde(default)]
+    pub allow_export: Option<bool>,
+}
+
+/// Whether the provider's key is switched as well.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetKeyState {
+    /// Also at the provider; here alone where left out.
+    #[serde(default)]
+    pub at_provider: bool,
+}
+
+#[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", tag = "keys", request_body = CreateKey,
+    responses((status = 201, description = "The key.", body = Key)))]
+/// Make a key at the provider, or adopt one that exists there.
+pub async fn create(request: ApiRequest, body: CreateKey) -> Result<Reply, Failure> {
+    let connection = body.connection;
+    let create = async |authorized, keep| {
+        let new = NewKey {
+            name: body.name.into_string(),
+            spec: body.spec.unwrap_or_default().into(),
+            adopt: body.provider_key,
+            id: body.id,
+            labels: body.labels.unwrap_or_default().0,
+            cache: body.cache.unwrap_or_default().check()?,
+            declared: false,
+        };
+        request.broker.create_key(authorized, new, keep).await
+    };
+    request.once::<op::CreateKey, _, _, _>(connection.as_str(), response, create).await
+}
+
+#[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "keys",
+    params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$"),
+        ("connection" = Option<Name>, Query, description = "Only keys of this connection."),
+        ("state" = Option<KeyState>, Query, description = "Only `enabled` or only `disabled` ones."),
+        ("label" = Option<String>, Query, description = "Only keys with this label, `name=value`.", pattern = "^[^=]*=")),
+    responses((status = 200, description = "A page of keys.", body = KeyList)))]
+/// List keys, by name. A page can hold fewer keys than asked for where the credential
+/// reaches only some of them.
+pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
+    request.only_query(&["page_size", "page_token", "connection", "state", "label"])?;
+    let connection = match request.query("connection") {
+        None => None,
+        Some(text) => Some(Name::parse(text).ok_or_else(|| Failure::invalid("query:connection", "a connection's name"))?),
+    };
+    let authorized = request.admit::<op::ListKeys>(connection.as_ref().map(Name::as_str)).await?;
+    let page = request.page()?;
+    let disabled = match request.query("state") {
+        None => None,
+        Some("enabled") => Some(false),
+        Some("disabled") => Some(true),
+        Some(_) => return Err(Failure::invalid("query:state", "enabled or disabled")),
+    };
+    let label = match request.query("label") {
+        None => None,
+        Some(text) => {
+            let (name, value) = text.split_once('=').ok_or_else(|| Failure::invalid("query:label", "name=value"))?;
+            Some((name.to_owned(), value.to_owned()))
+        }
+    };
+    let listed = request.broker.list_keys(authorized, KeyQuery { disabled, label }, &page).await?;
+    list_reply(listed, response)
+}
+
+#[utoipa::path(get, path = "/v1/keys/{key}", operation_id = "getKey", tag = "keys",
+    params(("key" = Name, Path, description = "The key's name.")),
+    responses((status = 200, description = "The key.", body = Key)))]
+/// Read a key.
+pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
+    request.only_query(&[])?;
+    let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
+    completed_reply(request.broker.read_key(&authorized)?, response)
+}
+
+#[utoipa::path(patch, path = "/v1/keys/{key}", operation_id = "updateKey", tag = "keys", request_body = UpdateKey,
+    params(("key" = Name, Path, description = "The key's name."),
+        ("If-Match" = String, Header, description = "The key's etag, or `*`.")),
+    responses((status = 200, description = "The key.", body = Key)))]
+/// Change a key's name, labels or cache rules.
+pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<Reply, Failure> {
+    request.only_query(&[])?;
+    let authorized = request
+        .admit::<op::UpdateKey>(KeyNamed::Name(request.name("key")?.as_str()))
+        .await?;
+    let expected = request.if_match()?;
+    if body.allow_export == Some(true) && request.cx.info().justification.is_none() {
+        return Err(Failure::invalid(
+            "header:Claviger-Justification",
+            "the reason for which keys may leave their owner's custody",
+        ));
+    }
+    let patch = model::KeyPatch {
+        name: body.name.map(Name::into_string),
+        labels: body.labels.map(|labels| labels.0),
+        cache: body.cache.map(CacheRules::check).transpose()?,
+        allow_export: body.allow_export,
+        ..model::KeyPatch::default()
+    };
+    completed_reply(request.broker.update_key(authorized, expected, patch).await?, response)
+}
+
+#[utoipa::path(delete, path = "/v1/keys/{key}", operation_id = "deleteKey", tag = "keys",
+    params(("key" = Name, Path, description = "The key's name.")),
+    responses((status = 204, description = "Detached.")))]
+/// Detach a key: nothing happens at the provider, and the id is kept.
+pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
+    request.only_query(&[])?;
+    let authorized = request
+        .admit::<op::DeleteKey>(KeyNamed::Name(request.name("key")?.as_str()))
+        .await?;
+    empty_reply(request.broker.detach(authorized).await?)
+}
+
+#[utoipa::path(get, path = "/v1/keys/{key}/versions", operation_id = "listKeyVersions", tag = "keys",
+    params(("key" = Name, Path, description = "The key's name."),
+        ("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
+    responses((status = 200, description = "A page of versions.", body = VersionList)))]
+/// List a key's versions, oldest first.
+pub async fn versions(request: ApiRequest) -> Result<Reply, Failure> {
+    request.only_query(&["page_size", "page_token"])?;
+    let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
+    let page = request.page()?;
+    // A version's name in a page token is its number.
+    let after: u32 = match &page.after {
+        None => 0,
+        Some(number) => number
+            .parse()
+            .map_err(|_| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
+    };
+    let listed = request.broker.list_versions(&authorized, after, &page)?;
+    list_reply(listed, version_response)
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/rotate", operation_id = "rotateKey", tag = "keys",
+    params(("key" = Name, Path, description = "The key's name.")),
+    responses((status = 200, description = "The key with its new primary version.", body = Key),
+        (status = 202, description = "The provider has not finished: the key, whose `rotation.state` turns `idle` with the new primary version.",
+            body = Key)))]
+/// Make a new primary version; the old ones still unwrap.
+pub async fn rotate(request: ApiRequest) -> Result<Reply, Failure> {
+    let key = request.name("key")?;
+    let rotate = |authorized, keep| request.broker.rotate(authorized, keep);
+    request
+        .once::<op::Rotate, _, _, _>(KeyNamed::Name(key.as_str()), response, rotate)
+        .await
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/enable", operation_id = "enableKey", tag = "keys", request_body = Option<SetKeyState>,
+    params(("key" = Name, Path, description = "The key's name.")),
+    responses((status = 200, description = "The key.", body = Key)))]
+/// Undo a disable.
+pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<Reply, Failure> {
+    let key = request.name("key")?;
+    let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
+    request
+        .once::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable)
+        .await
+}
+
+#[utoipa::path(post, path = "/v1/keys/{key}/disable", operation_id = "disableKey", tag = "keys", request_body = Option<SetKeyState>,
+    params(("key" = Name, Path, description = "The key's name.")),
+    responses((status = 200, description = "The key.", body = Key)))]
+/// Stop every use of a key at the next request, cache included. With `at_provider` the key
+/// is disabled at the provider too; if that fails, the disable here stands.
+pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<Reply, Failure> {
+    let key = request.name("key")?;
+    let disable = |authorized, keep| request.broker.disable(authorized, body.at_provider, keep);
+    request
+        .once::<op::Disable, _, _, _>(KeyNamed::Name(key.as_str()), response, disable)
+        .await
+}

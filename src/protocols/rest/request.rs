@@ -1,0 +1,157 @@
+//! One authenticated request as a handler sees it: typed access to its path, query and headers,
+//! and the way to admission.
+
+use std::sync::Arc;
+
+use axum::extract::RawPathParams;
+use axum::http::{HeaderMap, Method, Uri, header};
+use bytes::Bytes;
+
+use super::header::single;
+use super::types::Name;
+use crate::broker::{Authorized, Broker, Code, Failure, Names, Operation, RequestContext};
+use crate::envelope::{Envelope, ParseError};
+use crate::store::model::Page;
+
+/// The most items on one page.
+const MAX_PAGE: u32 = 1000;
+/// A page's size where none is asked for.
+const PAGE: u32 = 100;
+
+/// A request.
+#[derive(Clone)]
+pub struct ApiRequest {
+    /// The use cases.
+    pub broker: Arc<Broker>,
+    /// Who asks for what.
+    pub cx: RequestContext,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) path: Arc<RawPathParams>,
+    pub(super) query: Arc<[(String, String)]>,
+    pub(super) headers: Arc<HeaderMap>,
+    pub(super) body: Bytes,
+}
+
+impl ApiRequest {
+    /// A name in the path.
+    ///
+    /// # Errors
+    /// `invalid_request` when it is no name.
+    pub fn name(&self, parameter: &str) -> Result<Name, Failure> {
+        Name::parse(self.raw(parameter)).ok_or_else(|| Failure::invalid(format!("path:{parameter}"), "a name: [a-z0-9][a-z0-9._-]{0,62}"))
+    }
+
+    /// A path parameter as it stands, for ids.
+    pub fn raw(&self, parameter: &str) -> &str {
+        self.path.iter().find(|(name, _)| *name == parameter).map_or("", |(_, value)| value)
+    }
+
+    /// Method and path as they were called, for idempotency.
+    pub fn route(&self) -> String {
+        format!("{} {}", self.method, self.uri.path())
+    }
+
+    /// A query parameter.
+    pub fn query(&self, parameter: &str) -> Option<&str> {
+        self.query
+            .iter()
+            .find(|(name, _)| name == parameter)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Refuses query parameters that the route does not know, and any that come twice.
+    ///
+    /// # Errors
+    /// `invalid_request`, naming what the route knows.
+    pub fn only_query(&self, known: &[&str]) -> Result<(), Failure> {
+        let mut seen = Vec::new();
+        for (name, _) in self.query.iter() {
+            if !known.contains(&name.as_str()) || seen.contains(&name) {
+                let list = if known.is_empty() {
+                    "no query parameters".to_owned()
+                } else {
+                    format!("each at most once: {}", known.join(", "))
+                };
+                return Err(Failure::invalid("query", list));
+            }
+            seen.push(name);
+        }
+        Ok(())
+    }
+
+    /// The page that a list is asked for.
+    ///
+    /// # Errors
+    /// `invalid_request` when size or token cannot be used.
+    pub fn page(&self) -> Result<Page, Failure> {
+        let size = match self.query("page_size") {
+            None => PAGE,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|size| (1..=MAX_PAGE).contains(size))
+                .ok_or_else(|| Failure::invalid("query:page_size", "a whole number from 1 to 1000"))?,
+        };
+        let after = match self.query("page_token") {
+            None => None,
+            Some(token) => Some(
+                super::page::decode(token).ok_or_else(|| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
+            ),
+        };
+        Ok(Page { after, size })
+    }
+
+    /// The revision in `If-Match`; `None` for `*`.
+    ///
+    /// # Errors
+    /// `invalid_request` when the header is missing, `precondition_failed` when it is no
+    /// etag of ours.
+    pub fn if_match(&self) -> Result<Option<u64>, Failure> {
+        let Ok(Some(text)) = single(&self.headers, header::IF_MATCH) else {
+            return Err(Failure::invalid("header:If-Match", "the object's etag, or *, once"));
+        };
+        if text == "*" {
+            return Ok(None);
+        }
+        let revision = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'))
+            .and_then(|text| text.parse().ok());
+        revision.map(Some).ok_or_else(|| {
+            Failure::new(Code::PreconditionFailed, "The etag is none of this object.").at("header:If-Match", "the object's etag")
+        })
+    }
+
+    /// Finds the object that the request names and decides the operation on it.
+    ///
+    /// # Errors
+    /// As [`Broker::admit`].
+    pub async fn admit<O: Operation>(&self, named: impl Names<O::Object>) -> Result<Authorized<O>, Failure> {
+        self.broker.admit(&self.cx, named).await
+    }
+
+    /// The same request, for an item of its batch.
+    #[must_use]
+    pub fn for_item(&self, cx: RequestContext) -> Self {
+        Self { cx, ..self.clone() }
+    }
+}
+
+/// Reads a wrapped key.
+///
+/// # Errors
+/// `invalid_envelope`, `envelope_version_unsupported`, `too_large`.
+pub fn envelope(text: &str) -> Result<Envelope, Failure> {
+    Envelope::parse(text).map_err(|error| match error {
+        ParseError::Invalid => {
+            Failure::new(Code::InvalidEnvelope, "The wrapped key is damaged or incomplete.").at("/wrapped", "clv1. and base64url")
+        }
+        ParseError::VersionUnsupported => Failure::new(
+            Code::EnvelopeVersionUnsupported,
+            "The wrapped key is of a version or suite that this release does not know.",
+        )
+        .at("/wrapped", "clv1. and base64url"),
+        ParseError::TooLarge => Failure::new(Code::TooLarge, "A wrapped key has at most 22 KiB."),
+    })
+}

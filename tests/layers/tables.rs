@@ -1,0 +1,134 @@
+//! The rules: who may use whom. `docs/architecture.md` shows the same as a table.
+
+/// What a module of `src` may use of the others, each with the reason. A path allows everything
+/// below it. Every module may use itself, `claviger_provider` (the vocabulary) and
+/// `claviger_guarded` (locked memory). A module without a row fails the test.
+pub const MODULES: &[(&str, &[(&str, &str)])] = &[
+    ("duration", &[]),
+    ("names", &[]),
+    ("envelope", &[]),
+    ("audit", &[]),
+    ("store", &[]),
+    (
+        "config",
+        &[
+            ("duration", "durations are written as in the API"),
+            ("names", "names are as in the API"),
+        ],
+    ),
+    (
+        "keys",
+        &[
+            ("store", "loads the rows"),
+            ("envelope", "types: a tenant's seal keys"),
+            ("audit", "types: the hash of a context in a record"),
+        ],
+    ),
+    (
+        "access",
+        &[
+            ("store", "reads tokens and tenants"),
+            ("audit", "types: the closed list of actions"),
+        ],
+    ),
+    (
+        "cache",
+        &[
+            ("keys", "types: the epochs of an entry"),
+            ("envelope", "types: the wrapped key is part of an entry's key"),
+            ("store::model", "types: a key's cache rules"),
+        ],
+    ),
+    (
+        "broker",
+        &[
+            ("access", "a use case consumes a permit"),
+            ("audit", "no response without a record"),
+            ("cache", "unwrap looks there first"),
+            ("envelope", "creates and opens wrapped keys"),
+            ("keys", "keys, connections and their gates"),
+            ("store", "commits changes"),
+        ],
+    ),
+    (
+        "listener",
+        &[
+            ("config::server", "types: the listener's limits and files"),
+            ("telemetry::metrics", "counts connections"),
+        ],
+    ),
+    (
+        "protocols",
+        &[
+            ("broker", "a handler calls one use case"),
+            ("access", "authenticates and asks for permits by name"),
+            ("audit", "types: only what was recorded can be a response"),
+            ("envelope", "parses wrapped keys"),
+            ("keys", "types: what a permit is asked for"),
+            ("store::model", "types: the rows that responses show"),
+            ("duration", "durations in bodies and headers"),
+            ("names", "names in bodies and paths"),
+            ("listener", "types: the peer and the certificates that are presented"),
+            ("telemetry::metrics", "counts requests"),
+            ("telemetry::jobs", "types: the state of background jobs, for /readyz"),
+        ],
+    ),
+    (
+        "boot",
+        &[
+            ("config", "what to build"),
+            ("store", "opens it"),
+            ("envelope", "the wrapped root key is one"),
+            ("audit", "opens the log and reconciles it"),
+            ("keys", "registers the provider families"),
+            ("cache", "creates and sweeps it"),
+            ("access", "creates the first credential"),
+            ("broker", "creates it and recovers"),
+            ("listener", "binds the sockets"),
+            ("protocols", "serves"),
+            ("telemetry::metrics", "types: the metrics that it hands to the service endpoints"),
+            ("telemetry::jobs", "types: the state of background jobs"),
+        ],
+    ),
+    ("telemetry", &[("config::telemetry", "types: settings of logs and metrics")]),
+    ("client", &[("duration", "durations in headers")]),
+    (
+        "cli",
+        &[
+            ("boot", "serves, and creates the first administrator"),
+            ("client", "every other command is a client"),
+            ("protocols::rest::document", "prints the API's document"),
+            ("protocols::rest::capability_rows", "shows capabilities as the API does"),
+            ("config", "reads and checks it"),
+            ("telemetry", "starts log and metrics"),
+            ("store::sealing::RootKey", "dev takes the root key from a variable"),
+            ("duration", "durations on the command line"),
+        ],
+    ),
+    ("main", &[("cli", "runs the command line")]),
+];
+
+/// The only file that names concrete providers and stores.
+pub const REGISTRY: &str = "boot/registry.rs";
+
+/// Modules that only [`REGISTRY`] may name, outside of their own.
+pub const CONCRETE: &[(&str, &str)] = &[("store::sqlite", "which store there is")];
+
+/// Crates of the workspace that every module may use. Only [`REGISTRY`] may use the others.
+pub const CRATES: &[&str] = &["claviger", "claviger_provider", "claviger_guarded"];
+
+/// Which packages of the workspace the other packages may depend on: always, and for tests in
+/// addition. Providers without a row use `*`.
+pub const PACKAGES: &[(&str, &[&str], &[&str])] = &[
+    ("claviger-guarded", &[], &[]),
+    ("claviger-provider", &["claviger-guarded"], &[]),
+    ("claviger-testkit", &["claviger-provider", "claviger-guarded"], &[]),
+    ("claviger-fake", &[], &[]),
+    ("claviger-fake-azure", &["claviger-fake"], &[]),
+    ("claviger-fake-google", &["claviger-fake"], &[]),
+    (
+        "*",
+        &["claviger-provider", "claviger-guarded"],
+        &["claviger-testkit", "claviger-fake", "claviger-fake-azure", "claviger-fake-google"],
+    ),
+];
