@@ -13,22 +13,6 @@ use super::workspace;
 #[rustfmt::skip]
 const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
-        "providers/core",
-        &[
-            "call_trace.rs",
-            "op_context.rs",
-        ],
-    ),
-    (
-        "providers/local",
-        &[
-            "keks.rs",
-            "lib.rs",
-            "material.rs",
-            "opened.rs",
-        ],
-    ),
-    (
         "src",
         &[
             "cache/flight.rs",
