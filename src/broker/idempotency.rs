@@ -31,7 +31,7 @@ pub struct Completed<T> {
 
 /// What is kept of the first request with an idempotency key. It holds no secret.
 #[derive(Debug)]
-enum Kept {
+enum StoredOutcome {
     /// It succeeded; with the object's JSON text.
     Completed(Completed<String>),
     /// It created an object with a secret, which was in that answer alone; with the object's id.
@@ -47,7 +47,7 @@ mod status {
     pub const SECRET_GONE: u16 = 409;
 }
 
-impl Kept {
+impl StoredOutcome {
     fn to_row(&self, first: &First) -> IdempotencyRecord {
         let (status, body, etag) = match self {
             Self::Completed(completed) => {
@@ -134,7 +134,7 @@ impl<T> Keep<T> {
     /// The row for an operation that ends like this; `None` for a request without a key.
     pub(super) fn row(&self, completion: Completion, object: &T, revision: Option<u64>) -> Result<Option<IdempotencyRecord>, Failure> {
         let Some(first) = &self.first else { return Ok(None) };
-        let kept = Kept::Completed(Completed {
+        let kept = StoredOutcome::Completed(Completed {
             completion,
             object: (self.render)(object)?,
             revision,
@@ -144,7 +144,7 @@ impl<T> Keep<T> {
 
     /// The row for an operation that created a secret: only the object's id is kept.
     pub(super) fn secret_gone(&self, id: String) -> Option<IdempotencyRecord> {
-        self.first.as_ref().map(|first| Kept::SecretGone(id).to_row(first))
+        self.first.as_ref().map(|first| StoredOutcome::SecretGone(id).to_row(first))
     }
 }
 
@@ -193,9 +193,9 @@ impl Broker {
             )
             .advice("Use a new key for a new request."));
         }
-        match Kept::from_row(row) {
-            Kept::Completed(completed) => Ok(Repeat::Answered(completed)),
-            Kept::SecretGone(id) => Err(Failure::new(
+        match StoredOutcome::from_row(row) {
+            StoredOutcome::Completed(completed) => Ok(Repeat::Answered(completed)),
+            StoredOutcome::SecretGone(id) => Err(Failure::new(
                 Code::AlreadyCreated,
                 format!("An earlier request with this idempotency key created it, as {id}; its secret is not kept."),
             )
@@ -208,7 +208,7 @@ impl Broker {
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
     use super::super::in_flight::InFlight;
-    use super::{Completed, Completion, First, Kept};
+    use super::{Completed, Completion, First, StoredOutcome};
     use crate::store::model::{IdempotencyKey, IdempotencyRecord};
     use claviger_provider::{PrincipalId, TenantId};
     use std::sync::Arc;
@@ -247,13 +247,15 @@ mod tests {
             (Completion::Accepted, 202, Some("8")),
         ] {
             let stored = row(status, "{}", etag);
-            let kept = Kept::from_row(stored.clone());
-            assert!(matches!(&kept, Kept::Completed(Completed { completion: read, object, .. }) if *read == completion && object == "{}"));
+            let kept = StoredOutcome::from_row(stored.clone());
+            assert!(
+                matches!(&kept, StoredOutcome::Completed(Completed { completion: read, object, .. }) if *read == completion && object == "{}")
+            );
             assert_eq!(kept.to_row(&first()), stored);
         }
         let stored = row(409, "0123", None);
-        let kept = Kept::from_row(stored.clone());
-        assert!(matches!(&kept, Kept::SecretGone(id) if id == "0123"));
+        let kept = StoredOutcome::from_row(stored.clone());
+        assert!(matches!(&kept, StoredOutcome::SecretGone(id) if id == "0123"));
         assert_eq!(kept.to_row(&first()), stored);
     }
 }
