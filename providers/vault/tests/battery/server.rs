@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{
-    BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, Secret, SettingsOrigin, TenantId,
-};
+use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
