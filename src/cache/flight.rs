@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::watch;
 
-use super::CacheKey;
+use super::key::CacheKey;
 
 /// What a load brought, shared by those who wait for it and zeroed with the last of them.
 type Landed<F> = Result<(Arc<Secret>, u32), F>;

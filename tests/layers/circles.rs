@@ -15,27 +15,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "cache/flight.rs",
-            "cache/mod.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "envelope/cbor.rs",
-            "envelope/context.rs",
-            "envelope/draft.rs",
-            "envelope/header.rs",
-            "envelope/mod.rs",
-            "envelope/open.rs",
-            "envelope/recipient.rs",
-            "envelope/seal.rs",
-            "envelope/text.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
             "keys/connections.rs",
             "keys/directory.rs",
             "keys/tenants.rs",
