@@ -14,9 +14,6 @@ use super::{ApiToken, Grants};
 use crate::store::model::Token;
 use crate::store::{Store, StoreError};
 
-/// How many known tokens are kept in memory.
-const KEPT_TOKENS: u64 = 100_000;
-
 /// Why a request has no caller. Each is answered alike but for [`Unauthenticated::Store`],
 /// which is our fault.
 #[derive(Debug, thiserror::Error)]
@@ -62,11 +59,11 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Over this store.
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    /// Authenticates against this store, with this many tokens in memory at most.
+    pub fn new(store: Arc<dyn Store>, tokens: usize) -> Self {
         Self {
             store,
-            known: Cache::new(KEPT_TOKENS),
+            known: Cache::new(tokens as u64),
             forgotten: RwLock::new(0),
             era: AtomicU64::new(0),
             refused: DashSet::new(),

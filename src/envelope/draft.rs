@@ -12,13 +12,13 @@ use super::parsed::{Envelope, Item};
 use super::recipient::{self, Recipient};
 use super::seal::SealKey;
 
-/// K, or the bytes to be sealed, do not have a length that the header can tell.
+/// The length of K, or of the bytes to wrap, is not one that a header can state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a length that was asked for")]
 pub struct LengthError;
 
-/// A suite 1 envelope that waits for its data key: everything is drawn that a provider
-/// which generates the key itself needs to know.
+/// A suite 1 envelope without its data key. It has all that a provider needs to generate the key
+/// itself.
 #[derive(Debug)]
 pub struct Pending {
     header: Header,
@@ -42,7 +42,7 @@ impl Pending {
         &self.context
     }
 
-    /// The id that was drawn.
+    /// The data key's id, drawn at random.
     pub fn dek_id(&self) -> DekId {
         self.header.dek_id
     }
@@ -59,7 +59,7 @@ impl Pending {
     }
 }
 
-/// An envelope that is committed to its K and waits for a provider's wrapping of it.
+/// An envelope with its K and commitment, before a provider has wrapped K.
 pub struct Draft {
     dek_id: DekId,
     header: Vec<u8>,
@@ -107,7 +107,7 @@ impl Draft {
         }
     }
 
-    /// The id that was drawn.
+    /// The data key's id, drawn at random.
     pub fn dek_id(&self) -> DekId {
         self.dek_id
     }
@@ -135,8 +135,8 @@ impl Draft {
         self.finish_with(&[Recipient::member(provider, wrapped, self.k.len())?], Some(seal))
     }
 
-    /// The same without a seal: for what the installation keeps for itself before it can
-    /// reach its own seal keys. Over the API such an envelope needs `UnwrapUnsealed`.
+    /// As [`Draft::finish`], without a seal: for the wrapped root key, which exists before the seal
+    /// keys can be opened. Through the API such an envelope needs `UnwrapUnsealed`.
     ///
     /// # Errors
     /// See [`BuildError`].

@@ -1,4 +1,4 @@
-//! The header: what an envelope says about itself (`docs/format.md`, Header).
+//! The header of an envelope (`docs/format.md`, Header).
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ const TAG_LEN: usize = 16;
 const MAX_CREATED: u64 = 253_402_300_799;
 const MAX_SCOPE: usize = 1024;
 
-/// What K, the key that the recipients hold, is to the caller.
+/// What K, the key that the recipients wrap, is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Suite {
@@ -143,7 +143,7 @@ impl Header {
         self.dek_id
     }
 
-    /// Whose key wrapped it.
+    /// The tenant of the key that wrapped it.
     pub fn tenant(&self) -> TenantId {
         self.tenant
     }
@@ -163,7 +163,7 @@ impl Header {
         self.created
     }
 
-    /// The scope for which it was made.
+    /// The scope that the caller named.
     pub fn scope(&self) -> Option<&Scope> {
         self.scope.as_ref()
     }
@@ -184,7 +184,7 @@ impl Header {
         }
     }
 
-    /// A header of our own making; a clock beyond the year 9999 stands at its end.
+    /// A new header. A clock beyond the year 9999 is written as its last second.
     pub(super) fn new(suite: Suite, dek_id: DekId, plaintext_len: usize, origin: Origin) -> Self {
         Self {
             suite,

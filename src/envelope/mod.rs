@@ -1,13 +1,12 @@
 //! The envelope: a wrapped data key as callers store it (`docs/format.md`, byte for byte).
 //!
-//! For the faces (parse, check the seal), the broker (make, open, rewrap) and the offline
-//! commands (inspect). It makes no provider call and reads no store.
+//! Used by the protocols (parse, check the seal), the broker (make, open, rewrap) and the offline
+//! commands (inspect). It calls no provider and reads no store.
 //!
-//! An [`Envelope`] only exists well-formed: [`Envelope::parse`] refuses everything that the
-//! page refuses, and what is made here is read back by the same decoder before it is handed
-//! out. A plaintext only leaves through [`Opened`], which exists only after the commitment
-//! held; recipients are only replaced through [`Opened`] or [`Attested`], so that nothing
-//! unproven is ever sealed anew.
+//! Every [`Envelope`] is well-formed: [`Envelope::parse`] refuses what the format refuses, and an
+//! envelope made here is decoded again before it is returned. A plaintext is available only from
+//! [`Opened`], which exists only after the commitment was verified. Recipients are replaced only
+//! through [`Opened`] or [`Attested`], so nothing unverified is ever sealed again.
 
 mod attested;
 mod cbor;

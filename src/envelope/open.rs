@@ -1,4 +1,4 @@
-//! Opening: from a K that a provider gave to the plaintext, and what may be rewrapped.
+//! Opening: from the K that a provider unwrapped to the plaintext, and rewrapping.
 
 use std::fmt;
 
@@ -10,18 +10,18 @@ use super::header::Suite;
 use super::parsed::Envelope;
 use super::seal::SealKey;
 
-/// K, context, header or payload do not belong together. Which of them is not told: an
-/// answer that tells is an oracle.
+/// K, context, header or payload do not belong together. It does not say which: that would be an
+/// oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the wrapped key does not open")]
 pub struct Rejected;
 
 impl Envelope {
-    /// Takes the K that a provider gave for one of the recipients and checks it: first the
-    /// commitment, in constant time, then the length or the payload.
+    /// Verifies the K that a provider unwrapped from one of the recipients: first the commitment,
+    /// in constant time, then the length or the payload.
     ///
     /// # Errors
-    /// [`Rejected`], and K is zeroed, when any of it does not hold.
+    /// [`Rejected`] when one of the checks fails; K is zeroed.
     pub fn open(&self, k: Secret, context: &BoundContext) -> Result<Opened<'_>, Rejected> {
         let schedule = Schedule::new(&k, self.header.dek_id);
         if !schedule.holds(&self.commitment, self.header_bytes(), context) || k.len() != self.header.data_key_len() {
@@ -41,7 +41,7 @@ impl Envelope {
     }
 }
 
-/// An envelope that a K opened: the commitment held, and the payload if there is one.
+/// An opened envelope: its commitment was verified, and its payload if it has one.
 pub struct Opened<'e> {
     envelope: &'e Envelope,
     k: Secret,
@@ -59,7 +59,7 @@ impl Opened<'_> {
         self.payload.unwrap_or(self.k)
     }
 
-    /// K, for a provider to wrap anew. In suite 2 it is not the caller's plaintext.
+    /// K, for a provider to wrap again. In suite 2 it is not the caller's plaintext.
     pub fn data_key(&self) -> &Secret {
         &self.k
     }

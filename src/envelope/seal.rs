@@ -1,5 +1,5 @@
-//! The seal: the tenant's own mark, which tells our envelopes from a stranger's before a
-//! provider is asked (`docs/format.md`, Seal).
+//! The seal: an HMAC under the tenant's seal key. It proves that this installation made an
+//! envelope, before any provider call (`docs/format.md`, Seal).
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ const LABEL: &[u8] = b"claviger/seal/v1";
 pub struct SealKey {
     name: [u8; NAME_LEN],
     key: Secret,
-    /// The same key, prepared: the hot path checks a seal at each unwrap.
+    /// The same key, prepared for HMAC: every unwrap checks a seal.
     mac: hmac::Key,
 }
 
@@ -34,7 +34,7 @@ impl SealKey {
         Self::from_parts(name, Secret::random(KEY_LEN))
     }
 
-    /// Reads what [`SealKey::to_secret`] gave.
+    /// Reads the output of [`SealKey::to_secret`].
     ///
     /// # Errors
     /// When it is not 40 bytes long.

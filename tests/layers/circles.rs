@@ -15,30 +15,8 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "keys/connections.rs",
-            "keys/directory.rs",
-            "keys/tenants.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
             "listener/connection.rs",
             "listener/mod.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "store/sqlite/connections.rs",
-            "store/sqlite/keys.rs",
-            "store/sqlite/mod.rs",
-            "store/sqlite/principals.rs",
-            "store/sqlite/sealed.rs",
-            "store/sqlite/tenants.rs",
-            "store/sqlite/tokens.rs",
-            "store/sqlite/transaction.rs",
-            "store/sqlite/versions.rs",
         ],
     ),
 ];
