@@ -10,7 +10,7 @@ use super::open::{Folder, broker, close, open};
 use super::options::StartOptions;
 use super::root_key::root_key;
 use crate::access::{Action, Grants, NewToken};
-use crate::audit::{Change, Log, Object, Outcome, Verb};
+use crate::audit::{Log, Object, Outcome, StateChange, Verb};
 use crate::config::Config;
 use crate::store::model::{Principal, PrincipalKind, Token};
 use crate::store::{self, Store, StoreError};
@@ -69,7 +69,7 @@ async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError
             let intent = log
                 .intent(
                     record,
-                    Change::new(Verb::Create, Object::Principal, &principal.id),
+                    StateChange::new(Verb::Create, Object::Principal, &principal.id),
                     Instant::now() + RECORD_TIMEOUT,
                 )
                 .await?;
@@ -99,7 +99,7 @@ async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError
     let intent = log
         .intent(
             record,
-            Change::new(Verb::Create, Object::Token, &token.id),
+            StateChange::new(Verb::Create, Object::Token, &token.id),
             Instant::now() + RECORD_TIMEOUT,
         )
         .await?;

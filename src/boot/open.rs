@@ -11,7 +11,8 @@ use super::declared::FromConfig;
 use super::errors::BootError;
 use super::options::ConfigSource;
 use super::registry;
-use crate::audit::{self, KillFile, Node, Origin, Recovered};
+use crate::access::GrantsAuthorizer;
+use crate::audit::{self, CommitMetrics, KillFile, Node, Origin, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::Config;
@@ -87,7 +88,7 @@ pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder,
     };
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
         let kill_file = KillFile::open(&path, origin.installation)?;
-        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options)?))
+        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options, vec![Box::new(CommitMetrics)])?))
     })
     .await??;
     Ok(Opened {
@@ -127,6 +128,8 @@ impl Remaining {
 
 /// Closes the audit log and the store, so that the next start finds a clean stop.
 pub(super) async fn close(broker: &Broker, store: &dyn Store) {
+    // The log has reported a failure.
+    let _ = broker.record_background_calls(true).await;
     broker.log().close().await;
     store.close().await;
 }
@@ -142,7 +145,8 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
     } = opened;
     let sealed: Arc<dyn SealedStore> = store.clone();
     let factories = registry::all(&config.providers, &config.egress, sealed, dev).await;
-    let factories = Factories::new(factories, pipeline(&config.providers));
+    let background = Arc::clone(&recovered.background);
+    let factories = Factories::new(factories, pipeline(&config.providers)).observed_by(background);
     let arena = Arena::new(ArenaConfig::default());
     for hardening in arena.hardening() {
         report_hardening(&hardening);
@@ -155,8 +159,10 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
     let broker = Broker::new(Parts {
         store: store.clone(),
         log: recovered.log.clone(),
+        background: Arc::clone(&recovered.background),
         kill_file,
         directory: Directory::new(store.clone(), factories),
+        authorizer: Arc::new(GrantsAuthorizer),
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: cache_rules(&config.cache),
         idempotency_key,

@@ -1,35 +1,33 @@
-//! Connections: make, change, delete and check the ways to providers.
+//! Connections: create, change, delete and check them.
 
 use std::sync::Arc;
 
 use claviger_provider::{
-    Capabilities, ConnectionId, Factory, Kek, ParsedSettings, ProviderKind, SealedName, Secret, SettingsError, SettingsOrigin, fill_random,
+    Capabilities, ConnectionId, Factory, Kek, ParsedSettings, SealedName, Secret, SettingsError, SettingsOrigin, fill_random,
 };
 
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::sever::completed;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::{ConnectionEntry, Factories};
+use crate::keys::Factories;
 use crate::store::StoreError;
 use crate::store::model::{Connection, ConnectionPatch, Key, KeyFilter, Labels, Page, Timeouts};
 
-/// How many of a connection's keys a check looks at, by name.
+/// The most keys that a check tries, in the order of their names.
 const PROBED_KEYS: u32 = 16;
 
-/// What a new connection is to be.
+/// A connection to be created.
 #[derive(Debug, Clone)]
 pub struct NewConnection {
     /// Unique in the tenant.
     pub name: String,
-    /// Which family.
-    pub provider: ProviderKind,
-    /// Its settings, JSON, secrets included.
+    /// The provider's settings: JSON, secrets included.
     pub settings: Arc<Secret>,
     /// Labels.
     pub labels: Labels,
     /// Whether the operator's configuration declares it.
     pub declared: bool,
-    /// Its own times.
+    /// Its own timeouts.
     pub timeouts: Timeouts,
 }
 
@@ -38,26 +36,26 @@ pub struct NewConnection {
 pub struct ConnectionChange {
     /// New labels, all of them.
     pub labels: Option<Labels>,
-    /// New times, all of them.
+    /// New timeouts, all of them.
     pub timeouts: Option<Timeouts>,
-    /// New secrets, JSON as in the settings.
+    /// New secrets: JSON as in the settings.
     pub secrets: Option<Secret>,
 }
 
-/// The word for what the operator's configuration declares.
+/// The value of `managed_by` for what the operator's configuration declares.
 pub(super) const MANAGED_BY: &str = "config";
 
-/// Refuses to change over the API what the configuration declares: the next start would find
-/// something else than what stands there. Cutting it off is no such change.
+/// Refuses to change what the configuration declares, since it would differ from the configuration
+/// then. To disable or sever it is allowed.
 pub(super) fn not_declared(managed_by: Option<&String>) -> Result<(), Failure> {
     match managed_by {
         None => Ok(()),
         Some(_) => Err(Failure::new(Code::ManagedByConfig, "The operator's configuration declares it.")
-            .advice("Change it there; or disable or sever it here, which needs no change.")),
+            .advice("Change it in the configuration. To stop its use now, disable or sever it here.")),
     }
 }
 
-/// A connection's settings, read by its family.
+/// Parses a connection's settings with its provider's own parser.
 pub(super) fn parse(factory: &dyn Factory, settings: &Secret, origin: SettingsOrigin) -> Result<ParsedSettings, Failure> {
     factory
         .parse(text(settings, "/settings")?, origin)
@@ -69,51 +67,31 @@ pub(super) fn parse(factory: &dyn Factory, settings: &Secret, origin: SettingsOr
 pub struct CheckReport {
     /// Whether the provider answered.
     pub reachable: bool,
-    /// What answered, or why nothing did, in our words.
+    /// What answered, or why nothing did.
     pub detail: String,
     /// Each right, and how it was tried.
     pub rights: Vec<claviger_provider::RightReport>,
-    /// The least-privilege policy to paste at the provider, where there is such a thing.
+    /// The least-privilege policy to set at the provider, if the provider has policies.
     pub policy: Option<String>,
-    /// What can be done where nothing answered as it should.
+    /// What to do if the provider did not answer.
     pub advice: Option<&'static str>,
 }
 
 impl Broker {
-    /// A connection by name.
-    ///
-    /// # Errors
-    /// When the store or the kept settings fail.
-    pub async fn connection_by_name(
-        &self,
-        tenant: claviger_provider::TenantId,
-        name: &str,
-    ) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
-        match self.store.connection_by_name(tenant, name).await {
-            Ok(row) => Ok(self.directory().connection(tenant, row.id).await?),
-            Err(StoreError::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Makes a connection. Nothing is reached: that is what check is for.
+    /// Creates a connection. The provider is not called; use check for that.
     ///
     /// # Errors
     /// `invalid_request` and `operator_only_setting` with every setting that cannot be
-    /// used, `unsupported` for a family that this build lacks, `already_exists`.
+    /// used, `unsupported` for a provider that this build lacks, `already_exists`.
     pub async fn create_connection(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::CreateConnection>,
+        authorized: Authorized<op::CreateConnection>,
         new: NewConnection,
-        keep: Keep<'_, Connection>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        cx.note(|fields| {
-            fields.policy = Some(permit.policy().clone());
-            fields.provider = Some(new.provider);
-        });
-        let factory = self.directory().factories().get(new.provider).ok_or_else(|| {
-            Failure::new(Code::Unsupported, "This gateway has no such provider.")
+        keep: Keep<Connection>,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, provider) = (authorized.cx(), authorized.object().provider);
+        let factory = self.directory().factories().get(provider).ok_or_else(|| {
+            Failure::new(Code::Unsupported, "This gateway was built without that provider.")
                 .at("/provider", "a provider that this gateway was built with")
         })?;
         let origin = if new.declared {
@@ -134,7 +112,7 @@ impl Broker {
             id: ConnectionId::random(),
             tenant: cx.tenant(),
             name: new.name,
-            provider: new.provider,
+            provider,
             settings: parsed.public,
             labels: new.labels,
             timeouts: new.timeouts,
@@ -146,36 +124,34 @@ impl Broker {
             created: now,
             updated: now,
         };
-        cx.note(|fields| fields.connection = Some(row.id));
+        authorized.creates(row.id);
         let sealed = parsed
             .secrets
             .into_iter()
             .map(|(name, value)| (Factories::secret_name(&row, &name), value))
             .collect();
         let change = self
-            .announce(cx, audit::Change::new(Verb::Create, Object::Connection, &row.id))
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Connection, &row.id))
             .await?;
-        self.store.create_connection(&row, sealed, &change.keeping(keep(&row)?)).await?;
-        Ok(Guarded::free(row))
+        let kept = keep.row(Completion::Created, &row, Some(row.revision))?;
+        self.store.create_connection(&row, sealed, &change.keeping(kept)).await?;
+        Ok(Guarded::free(completed(Completion::Created, row)))
     }
 
-    /// Changes a connection's labels, times and secrets, but never where it leads. `expected`
-    /// is the revision the caller saw, `None` for any. Nothing is reached: whether the
-    /// provider takes new secrets is a check's to say. From then on calls use them; answers
-    /// that are under way and data keys in the cache stay good.
+    /// Changes a connection's labels, timeouts and secrets, but never its destination. `expected` is
+    /// the revision that the caller saw, `None` for any. The provider is not called: a check shows
+    /// whether it accepts new secrets. Later calls use them; calls under way and cached data keys
+    /// stay valid.
     ///
     /// # Errors
     /// `invalid_request` with every secret that cannot be used, `precondition_failed`.
     pub async fn update_connection(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::UpdateConnection>,
-        connection: &Arc<ConnectionEntry>,
+        authorized: Authorized<op::UpdateConnection>,
         expected: Option<u64>,
         change: ConnectionChange,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let connection = authorized.object();
         let now = connection.view();
         not_declared(now.managed_by.as_ref())?;
         if expected.is_some_and(|expected| expected != now.revision) {
@@ -185,22 +161,22 @@ impl Broker {
             None => Vec::new(),
             Some(given) => self.new_secrets(&now, given)?,
         };
-        self.put_connection(cx, connection, expected, change.labels, change.timeouts, replaced)
+        self.put_connection(&authorized, expected, change.labels, change.timeouts, replaced)
             .await
     }
 
-    /// Announces, commits and puts in force what was judged before.
+    /// Announces, commits and applies a change that was validated before.
     pub(super) async fn put_connection(
         &self,
-        cx: &RequestContext,
-        connection: &Arc<ConnectionEntry>,
+        authorized: &Authorized<op::UpdateConnection>,
         expected: Option<u64>,
         labels: Option<Labels>,
         timeouts: Option<Timeouts>,
         replaced: Vec<(SealedName, Secret)>,
-    ) -> Result<Guarded<Connection>, Failure> {
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         let announced = self
-            .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Update, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         let now = connection.view();
@@ -210,7 +186,7 @@ impl Broker {
             timeouts,
             at: self.now(),
         };
-        // Made before the commit: what no provider can be made from is not kept.
+        // Connect before the commit: settings that no provider can be made from are not stored.
         let pipeline = if timeouts.is_some() || !replaced.is_empty() {
             let mut changed = Connection::clone(&now);
             changed.timeouts = timeouts.unwrap_or(now.timeouts);
@@ -226,16 +202,16 @@ impl Broker {
             Some(pipeline) => connection.put_with(row.clone(), pipeline),
             None => connection.put(row.clone()),
         }
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(completed(Completion::Done, row)))
     }
 
-    /// The secrets that take the place of kept ones, under the names that they are sealed by.
+    /// The secrets that replace stored ones, under the names that they are sealed by.
     fn new_secrets(&self, connection: &Connection, given: &Secret) -> Result<Vec<(SealedName, Secret)>, Failure> {
         let factory = self
             .directory()
             .factories()
             .get(connection.provider)
-            .ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))?;
+            .ok_or_else(|| Failure::new(Code::Unsupported, "This gateway was built without that provider."))?;
         let replaced = factory
             .replace_secrets(&connection.settings, text(given, "/secrets")?)
             .map_err(|errors| unusable("/secrets", errors))?;
@@ -249,17 +225,11 @@ impl Broker {
     ///
     /// # Errors
     /// `in_use`.
-    pub async fn delete_connection(
-        &self,
-        cx: &RequestContext,
-        permit: Permit<op::DeleteConnection>,
-        connection: &Arc<ConnectionEntry>,
-    ) -> Result<Guarded<()>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+    pub async fn delete_connection(&self, authorized: Authorized<op::DeleteConnection>) -> Result<Guarded<()>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         not_declared(connection.view().managed_by.as_ref())?;
         let change = self
-            .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Delete, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         self.store.delete_connection(connection.tenant(), connection.id(), &change).await?;
@@ -267,18 +237,12 @@ impl Broker {
         Ok(Guarded::free(()))
     }
 
-    /// Tries a connection's rights without changing any key.
+    /// Tries a connection's rights without changing any key. A provider's failure is part of the report.
     ///
     /// # Errors
-    /// Only a fault of ours: what the provider says is the report.
-    pub async fn check_connection(
-        &self,
-        cx: &RequestContext,
-        permit: Permit<op::CheckConnection>,
-        connection: &Arc<ConnectionEntry>,
-    ) -> Result<Guarded<CheckReport>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+    /// `connection_severed`, and what the store fails with.
+    pub async fn check_connection(&self, authorized: Authorized<op::CheckConnection>) -> Result<Guarded<CheckReport>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         if connection.view().severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
         }
@@ -315,15 +279,8 @@ impl Broker {
     }
 
     /// What a connection's provider can do.
-    pub fn capabilities(
-        &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ReadConnection>,
-        connection: &ConnectionEntry,
-    ) -> Guarded<Capabilities> {
-        self.note_connection(cx, connection);
-        cx.permitted(permit);
-        Guarded::free(connection.pipeline().capabilities().clone())
+    pub fn capabilities(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Capabilities> {
+        Guarded::free(authorized.object().pipeline().capabilities().clone())
     }
 }
 

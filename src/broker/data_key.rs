@@ -1,58 +1,56 @@
-//! Data keys: a fresh key, in clear if asked for, and wrapped (suite 1).
+//! Data keys: a fresh key, wrapped (suite 1), and in plaintext if asked for.
 
 use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, How, Secret};
 
 use super::wrapping::ready;
-use super::{Broker, Failure, Guarded, RequestContext};
-use crate::access::{Operation, Permit};
+use super::{Authorized, Broker, Failure, Guarded, Operation, op};
 use crate::envelope::{Context, DataKeyLength, Pending};
 use crate::keys::KeyEntry;
 
 /// A generated data key.
 #[derive(Debug)]
 pub struct DataKey {
-    /// The key in clear, if it was asked for.
+    /// The plaintext, if it was asked for.
     pub plaintext: Option<Secret>,
     /// The envelope's text.
     pub wrapped: String,
     /// The key's name.
     pub key: String,
-    /// Our number of the version that wrapped.
+    /// The number of the key's version that wrapped.
     pub version: u32,
 }
 
-/// The two permits that lead here: with and without the plaintext in the answer.
-pub trait Generates: Operation {
+/// The operations that generate a data key: with and without the plaintext in the answer.
+pub trait Generates: Operation<Object = Arc<KeyEntry>> {
     /// Whether the plaintext is answered.
     const PLAINTEXT: bool;
 }
 
-impl Generates for crate::access::op::GenerateDataKey {
+impl Generates for op::GenerateDataKey {
     const PLAINTEXT: bool = true;
 }
 
-impl Generates for crate::access::op::GenerateDataKeyWithoutPlaintext {
+impl Generates for op::GenerateDataKeyWithoutPlaintext {
     const PLAINTEXT: bool = false;
 }
 
 impl Broker {
-    /// Generates a data key, inside the provider where it can do that, here otherwise.
-    /// Without plaintext it is made the same way and dropped after the commitment.
+    /// Generates a data key inside the provider if it can, and here otherwise. Without plaintext in
+    /// the answer, the plaintext is dropped once the commitment is made.
     ///
     /// # Errors
     /// See [`super::Code`].
     pub async fn generate_data_key<O: Generates>(
         &self,
-        cx: &RequestContext,
-        permit: Permit<O>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<O>,
         length: DataKeyLength,
         context: &Context,
     ) -> Result<Guarded<DataKey>, Failure> {
-        cx.permitted(&permit);
-        let ready = ready(cx, key)?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
         let pending = Pending::new(ready.origin(None, self.now()), length, context);
         let inside = ready.can()?.generate_data_key == How::InsideProvider;
         cx.note(|fields| fields.inside_provider = Some(inside));
@@ -79,7 +77,7 @@ impl Broker {
     }
 }
 
-/// The provider generated a key of another length than it was asked for.
+/// The failure for a provider's data key of another length than requested.
 fn wrong_length(_: crate::envelope::LengthError) -> Failure {
     Error::new(ErrorKind::UpstreamProtocol, "a data key of another length than asked for").into()
 }

@@ -1,100 +1,55 @@
-//! What the operator's configuration declares: what is missing is made, what differs is told.
-//! No state is ever changed: what was disabled or severed stays so.
+//! What the operator's configuration declares: creates what is missing, and reports what differs. A
+//! disabled key or a severed connection stays so.
 //!
-//! Called by `boot` at a start, and by [`Broker::apply`]. Each thing that is made goes through the use case that the API
-//! calls for it, so it has its intent and its record.
+//! Called by `boot` at a start, and by [`Broker::apply`]. Each object is created by the use case that
+//! the API calls for it, and so has its intent and its record.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{Factory, KeyId, KeySpec, ProviderKind, Secret, SettingsOrigin, TenantId};
+use claviger_provider::{Factory, ProviderKind, SettingsOrigin, TenantId};
 
 use super::connections::{MANAGED_BY, parse};
-use super::{Broker, Code, Failure, Guarded, NewConnection, NewKey, NewTenant, RequestContext, RequestInfo};
-use crate::access::{Action, Caller, Operation, Permit, Target, decide, op};
+use super::declaration::{DeclaredConnection, DeclaredKey, DeclaredTenant};
+use super::{
+    Authorized, Broker, Code, Failure, Guarded, Keep, Names, NewConnection, NewKey, NewTenant, Operation, RequestContext, RequestInfo, op,
+};
+use crate::access::Caller;
 use crate::audit;
-use crate::keys::{ConnectionEntry, Factories};
+use crate::keys::Factories;
 use crate::store::StoreError;
-use crate::store::model::{Connection, IdempotencyRecord, Labels, Timeouts};
+use crate::store::model::{Connection, Labels, Timeouts};
 
-/// How long one thing may take, its provider included.
+/// How long one object may take, with its provider.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A declared tenant.
-#[derive(Debug, Clone)]
-pub struct DeclaredTenant {
-    /// Its name.
-    pub name: String,
-    /// The id to take.
-    pub id: Option<TenantId>,
-}
-
-/// A declared connection of one tenant.
-#[derive(Debug, Clone)]
-pub struct DeclaredConnection {
-    /// Whose, by name.
-    pub tenant: String,
-    /// Its name.
-    pub name: String,
-    /// Which family.
-    pub provider: ProviderKind,
-    /// Its settings, JSON, secrets included.
-    pub settings: Arc<Secret>,
-}
-
-/// A declared key.
-#[derive(Debug, Clone)]
-pub struct DeclaredKey {
-    /// Whose, by name.
-    pub tenant: String,
-    /// Its name.
-    pub name: String,
-    /// Its connection, by name.
-    pub connection: String,
-    /// What it is made of.
-    pub spec: KeySpec,
-    /// A provider key to adopt.
-    pub provider_key: Option<String>,
-    /// The id to take.
-    pub id: Option<KeyId>,
-}
-
-/// Whether something is done about what is found.
+/// Whether to create what is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// Nothing is changed, and no provider is asked.
+    /// Only compare: change nothing and call no provider.
     Look,
-    /// What is missing is made, and new secrets are taken.
+    /// Create what is missing, and store new secrets.
     CarryOut,
 }
 
-/// What was found of one declared thing; with [`How::CarryOut`], what it was before.
+/// What was found of one declared object; with [`How::CarryOut`], before it was created or changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// It is not there.
+    /// It does not exist.
     Missing,
     /// It is as declared.
     AsDeclared,
     /// It is as declared, with other secrets.
     NewSecrets,
-    /// It is there and differs; nothing was changed. Says in what.
+    /// It exists and differs in this; nothing was changed.
     Differs(&'static str),
 }
 
-/// No answer of these is kept: there is no request that could be repeated.
-fn unkept<T>(_: &T) -> Result<Option<IdempotencyRecord>, Failure> {
-    Ok(None)
-}
-
-fn permit<O: Operation>(cx: &RequestContext, target: Target) -> Result<Permit<O>, Failure> {
-    decide::<O>(cx.caller(), target).map_err(Into::into)
-}
-
 impl Broker {
-    /// A tenant.
+    /// Compares or creates a tenant.
     ///
     /// # Errors
-    /// What kept it from being made.
+    /// Why it could not be created.
     pub async fn declare_tenant(&self, declared: &DeclaredTenant, how: How) -> Result<Found, Failure> {
         match self.store.tenant_by_name(&declared.name).await {
             Ok(there) if declared.id.is_some_and(|id| id != there.id) => return Ok(Found::Differs("id")),
@@ -106,53 +61,50 @@ impl Broker {
             How::Look => return Ok(Found::Missing),
             How::CarryOut => {}
         }
-        let cx = carrying_out(TenantId::INSTALLATION, Action::ManageTenants);
         let new = NewTenant {
             name: declared.name.clone(),
             id: declared.id,
         };
-        let made = match permit::<op::ManageTenants>(&cx, Target::Installation) {
-            Ok(permit) => self.create_tenant(&cx, permit, new, &unkept).await,
-            Err(failure) => Err(failure),
-        };
-        self.carried_out(&cx, made).await?;
+        self.carry_out::<op::CreateTenant, _>(TenantId::INSTALLATION, (), async |authorized| {
+            self.create_tenant(authorized, new, Keep::nothing()).await
+        })
+        .await?;
         Ok(Found::Missing)
     }
 
-    /// A connection. Its secrets are those of the configuration from now on.
+    /// Compares or creates a connection. It gets the secrets of the configuration.
     ///
     /// # Errors
-    /// What kept it from being made: a tenant that does not exist, settings that cannot be used.
+    /// Why it could not be created: its tenant does not exist, or its settings are invalid.
     pub async fn declare_connection(&self, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
-        if let Some(there) = self.connection_by_name(tenant, &declared.name).await? {
-            return self.compare_connection(&there, declared, how).await;
+        match self.store.connection_by_name(tenant, &declared.name).await {
+            Ok(row) => return self.compare_connection(&row, declared, how).await,
+            Err(StoreError::NotFound) => {}
+            Err(error) => return Err(error.into()),
         }
         match how {
             How::Look => return self.could_be_made(declared),
             How::CarryOut => {}
         }
-        let cx = carrying_out(tenant, Action::CreateConnection);
         let new = NewConnection {
             name: declared.name.clone(),
-            provider: declared.provider,
             settings: Arc::clone(&declared.settings),
             labels: Labels::new(),
             timeouts: Timeouts::default(),
             declared: true,
         };
-        let made = match permit::<op::CreateConnection>(&cx, Target::Tenant) {
-            Ok(permit) => self.create_connection(&cx, permit, new, &unkept).await,
-            Err(failure) => Err(failure),
-        };
-        self.carried_out(&cx, made).await?;
+        self.carry_out::<op::CreateConnection, _>(tenant, declared.provider, async |authorized| {
+            self.create_connection(authorized, new, Keep::nothing()).await
+        })
+        .await?;
         Ok(Found::Missing)
     }
 
-    /// A connection that is not there: missing, if its settings can be used.
+    /// What a plan reports of a connection that does not exist.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// What is wrong with its settings.
     pub(super) fn could_be_made(&self, declared: &DeclaredConnection) -> Result<Found, Failure> {
         parse(
             self.family(declared.provider)?.as_ref(),
@@ -167,8 +119,7 @@ impl Broker {
         factory.ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))
     }
 
-    async fn compare_connection(&self, there: &Arc<ConnectionEntry>, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
-        let row = there.view();
+    async fn compare_connection(&self, row: &Connection, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         if row.managed_by.as_deref() != Some(MANAGED_BY) {
             return Ok(Found::Differs("managed_by: it was made over the API"));
         }
@@ -181,7 +132,7 @@ impl Broker {
         }
         let mut fresh = Vec::new();
         for (name, value) in parsed.secrets {
-            let name = Factories::secret_name(&row, &name);
+            let name = Factories::secret_name(row, &name);
             if self.store.get(&name).await?.as_ref() != Some(&value) {
                 fresh.push((name, value));
             }
@@ -193,36 +144,29 @@ impl Broker {
             How::Look => return Ok(Found::NewSecrets),
             How::CarryOut => {}
         }
-        let cx = carrying_out(row.tenant, Action::UpdateConnection);
-        let changed = self.take_secrets(&cx, there, fresh).await;
-        self.carried_out(&cx, changed).await?;
+        self.carry_out::<op::UpdateConnection, _>(row.tenant, row.name.as_str(), async |authorized| {
+            self.put_connection(&authorized, None, None, None, fresh).await
+        })
+        .await?;
         Ok(Found::NewSecrets)
     }
 
-    async fn take_secrets(
-        &self,
-        cx: &RequestContext,
-        connection: &Arc<ConnectionEntry>,
-        secrets: Vec<(claviger_provider::SealedName, Secret)>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit::<op::UpdateConnection>(cx, Target::Connection(Some(connection.id())))?);
-        self.put_connection(cx, connection, None, None, None, secrets).await
-    }
-
-    /// A key, made or adopted through its connection.
+    /// Compares a key, or creates or adopts it through its connection.
     ///
     /// # Errors
-    /// What kept it from being made; a provider that is away among it.
+    /// Why it could not be created, for instance because the provider is unavailable.
     pub async fn declare_key(&self, declared: &DeclaredKey, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
-        let connection = self.connection_by_name(tenant, &declared.connection).await?;
-        let connection = connection.ok_or_else(|| Failure::new(Code::NotFound, "The key's connection does not exist."))?;
+        let connection = match self.store.connection_by_name(tenant, &declared.connection).await {
+            Ok(row) => row,
+            Err(StoreError::NotFound) => return Err(Failure::new(Code::NotFound, "The key's connection does not exist.")),
+            Err(error) => return Err(error.into()),
+        };
         match self.store.key_by_name(tenant, &declared.name).await {
             Ok(there) => {
                 let differs = if there.managed_by.as_deref() != Some(MANAGED_BY) {
                     Some("managed_by: it was made over the API")
-                } else if there.connection != connection.id() {
+                } else if there.connection != connection.id {
                     Some("connection")
                 } else if there.spec != declared.spec {
                     Some("spec")
@@ -240,7 +184,6 @@ impl Broker {
             How::Look => return Ok(Found::Missing),
             How::CarryOut => {}
         }
-        let cx = carrying_out(tenant, Action::CreateKey);
         let new = NewKey {
             name: declared.name.clone(),
             spec: declared.spec,
@@ -250,11 +193,10 @@ impl Broker {
             cache: crate::store::model::CacheSettings::default(),
             declared: true,
         };
-        let made = match permit::<op::CreateKey>(&cx, Target::NewKey) {
-            Ok(permit) => self.create_key(&cx, permit, &connection, new, &unkept).await,
-            Err(failure) => Err(failure),
-        };
-        self.carried_out(&cx, made).await?;
+        self.carry_out::<op::CreateKey, _>(tenant, declared.connection.as_str(), async |authorized| {
+            self.create_key(authorized, new, Keep::nothing()).await
+        })
+        .await?;
         Ok(Found::Missing)
     }
 
@@ -269,18 +211,28 @@ impl Broker {
         }
     }
 
-    /// Records what became of it.
-    async fn carried_out<T: Send>(&self, cx: &RequestContext, result: Result<Guarded<T>, Failure>) -> Result<(), Failure> {
+    /// Runs one use case for the configuration, with a record of its own.
+    async fn carry_out<O: Operation, T: Send>(
+        &self,
+        tenant: TenantId,
+        named: impl Names<O::Object>,
+        run: impl AsyncFnOnce(Authorized<O>) -> Result<Guarded<T>, Failure>,
+    ) -> Result<(), Failure> {
+        let cx = carrying_out::<O>(tenant);
+        let result = match self.admit::<O>(&cx, named).await {
+            Ok(authorized) => run(authorized).await,
+            Err(failure) => Err(failure),
+        };
         let render = |result: Result<T, &Failure>, _: Option<&audit::Receipt>| result.map(drop).map_err(Failure::clone);
-        match self.conclude(cx, result, &render).await {
+        match self.conclude(&cx, result, &render).await {
             Ok(recorded) => recorded.into_value(),
             Err(unrecorded) => Err(unrecorded.failure().clone()),
         }
     }
 }
 
-/// One declared thing under way.
-fn carrying_out(tenant: TenantId, action: Action) -> RequestContext {
+/// One operation that the configuration asks for.
+fn carrying_out<O: Operation>(tenant: TenantId) -> RequestContext {
     let now = Instant::now();
     let mut id = [0; 16];
     claviger_provider::fill_random(&mut id);
@@ -291,5 +243,5 @@ fn carrying_out(tenant: TenantId, action: Action) -> RequestContext {
         started: now,
         deadline: now + PATIENCE,
     };
-    RequestContext::new(Arc::new(Caller::configuration(tenant)), action, Arc::new(info))
+    RequestContext::new(Arc::new(Caller::configuration(tenant)), O::ACTION, Arc::new(info))
 }

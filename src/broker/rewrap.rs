@@ -1,53 +1,46 @@
 //! Rewrap: the same data key under the key's primary version, or under another key.
 
-use std::sync::Arc;
-
 use claviger_provider::How;
 
-use super::opening::UnsealedLeave;
 use super::wrapping::{ReadyKey, ready, unfit};
-use super::{Broker, Code, Failure, Guarded, RequestContext, opening};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op, opening};
 use crate::audit::{Digest, Number, Rewrap, RewrapEnd};
 use crate::envelope::{Context, DataKeyLength, Draft, Envelope, Pending, Suite};
-use crate::keys::KeyEntry;
 
 /// A rewrapped key.
 #[derive(Debug)]
 pub struct Rewrapped {
     /// The new envelope's text.
     pub wrapped: String,
-    /// The name of the key that it stands under now.
+    /// The name of the key that wraps it now.
     pub key: String,
-    /// Our number of the version that wrapped.
+    /// The number of the key's version that wrapped.
     pub version: u32,
-    /// Whether anything is different from what came in.
+    /// Whether the envelope differs from the one given.
     pub changed: bool,
-    /// Whether the data key stayed inside the provider.
+    /// Whether the provider rewrapped it without showing the data key.
     pub inside_provider: bool,
 }
 
 impl Broker {
-    /// Rewraps under the primary version of the same key. Header and commitment stay.
-    /// What is sealed and stands under the primary version alone comes back unchanged, but
-    /// not before it was opened: a wrong context is refused here as everywhere.
+    /// Rewraps under the primary version of the same key. Header and commitment stay. A sealed
+    /// envelope that is wrapped by the primary version alone is returned unchanged, after it was
+    /// opened: a wrong context is refused here, too.
     ///
     /// # Errors
     /// As [`Broker::unwrap`].
     pub async fn rewrap(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::Rewrap>,
-        unsealed: UnsealedLeave<'_>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::Rewrap>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        cx.permitted(&permit);
-        let ready = ready(cx, key)?;
-        let accepted = self.accept(cx, &ready, envelope, context, unsealed).await?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
+        let accepted = self.accept(cx, &ready, envelope, context).await?;
         let primary = ready.primary()?;
-        let secrets = self.directory().secrets(key.tenant()).await?;
+        let secrets = self.directory().secrets(ready.entry.tenant()).await?;
         let pipeline = &ready.pipeline;
         let seal = secrets.seal_key();
 
@@ -79,43 +72,41 @@ impl Broker {
         Ok(answer(ready, &new, version, true, false))
     }
 
-    /// Rewraps under another key of the tenant: always through memory, and always a new
-    /// envelope, since the payload key of suite 2 must never meet a second header.
+    /// Rewraps under another key of the tenant, always through the gateway's memory. Always makes a
+    /// new envelope: the payload key of suite 2 must never be used with a second header.
     ///
     /// # Errors
     /// As [`Broker::unwrap`] for the source and [`Broker::wrap`] for the target;
     /// `permission_denied` where the source's custody is external and export was not allowed.
     pub async fn rewrap_to(
         &self,
-        cx: &RequestContext,
-        permits: (Permit<op::RewrapFrom>, Permit<op::RewrapTo>),
-        unsealed: UnsealedLeave<'_>,
-        keys: (&Arc<KeyEntry>, &Arc<KeyEntry>),
+        authorized: Authorized<op::RewrapToOther>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        cx.permitted(&permits.0);
-        let target = ready(cx, keys.1)?;
-        let from = ready(cx, keys.0)?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let target = ready(&authorized.object().target).inspect_err(|_| authorized.turn_to_target())?;
+        let from = ready(&authorized.object().source)?;
         let leaves = from.pipeline.kind().external_custody() && !target.pipeline.kind().external_custody();
         if leaves && !from.view.key.allow_export {
             return Err(Failure::new(
                 Code::PermissionDenied,
                 "The source key's custody is external and export is not allowed.",
             )
-            .advice("The tenant's administrator can set allow_export on the source key, with a reason."));
+            .advice("The tenant's administrator can set allow_export on the source key, with a justification."));
         }
         if envelope.header().scope().is_some() {
             return Err(scope_unsupported());
         }
-        let accepted = self.accept(cx, &from, envelope, context, unsealed).await?;
+        let accepted = self.accept(cx, &from, envelope, context).await?;
         let (opened, version) = opening::open(cx, &from.view, &from.pipeline, envelope, &accepted.bound).await?;
         note_rewrap(cx, (envelope, version), None, false);
 
         let origin = target.origin(None, self.now());
         let draft = match envelope.header().suite() {
             Suite::Direct => {
-                // The envelope opened, so its length is one of the five.
+                // The envelope opened, so the length is valid.
                 let length = DataKeyLength::from_bytes(opened.plaintext().len()).ok_or_else(Failure::ciphertext_rejected)?;
                 Pending::new(origin, length, context).commit(opened.into_plaintext())
             }
@@ -124,12 +115,12 @@ impl Broker {
         .map_err(|_| Failure::ciphertext_rejected())?;
         let wrapped_key = target.wrap(cx, self, &draft).await?;
         note_rewrap(cx, (envelope, version), Some((&wrapped_key.envelope, wrapped_key.version)), false);
-        cx.note(|fields| fields.key = Some(target.entry.id()));
+        authorized.turn_to_target();
         Ok(answer(target, &wrapped_key.envelope, wrapped_key.version, true, false).and_guard(from.epoch_guard))
     }
 }
 
-/// What the record says of both ends.
+/// Notes source and target for the record.
 fn note_rewrap(cx: &RequestContext, source: (&Envelope, u32), target: Option<(&Envelope, u32)>, inside_provider: bool) {
     let end = |(envelope, version): (&Envelope, u32)| RewrapEnd {
         dek_id: envelope.header().dek_id(),
@@ -158,7 +149,7 @@ fn answer(ready: ReadyKey, envelope: &Envelope, version: u32, changed: bool, ins
     Guarded::new(answer, vec![ready.epoch_guard])
 }
 
-/// Scopes are reserved until keys can be bound to them.
+/// The failure for a scope: scopes are reserved until they can be bound to keys.
 pub fn scope_unsupported() -> Failure {
     Failure::new(Code::Unsupported, "Scopes cannot be bound to keys yet.").advice("Leave the scope out.")
 }

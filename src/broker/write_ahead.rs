@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 use super::context::Effect;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::{self, EmergencyRevocation, Intent, KillEntry, Outcome, Reason, Timestamp, Unavailable};
-use crate::store::model::IdempotencyRecord;
 use crate::store::{self, StoreError};
 
 /// How long a revocation waits for the log before it takes effect without it.
@@ -17,16 +16,12 @@ const CUT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long an intent that comes late is waited for.
 const LATE_INTENT: Duration = Duration::from_secs(60);
 
-/// Makes the answer that is kept under the request's idempotency key, if it has one; it is
-/// committed together with the effect.
-pub type Keep<'a, T> = &'a (dyn Fn(&T) -> Result<Option<IdempotencyRecord>, Failure> + Send + Sync);
-
 impl Broker {
     /// Makes the intent durable. The effect may be caused once this returned `Ok`.
     ///
     /// # Errors
     /// `audit_unavailable`: nothing may be done.
-    pub(super) async fn announce(&self, cx: &RequestContext, change: audit::Change) -> Result<store::Change, Failure> {
+    pub(super) async fn announce(&self, cx: &RequestContext, change: audit::StateChange) -> Result<store::Change, Failure> {
         let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
             if error.reason() == Reason::Deadline {

@@ -13,58 +13,6 @@ use super::workspace;
 #[rustfmt::skip]
 const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
-        "providers/core",
-        &[
-            "call_trace.rs",
-            "op_context.rs",
-        ],
-    ),
-    (
-        "providers/local",
-        &[
-            "keks.rs",
-            "lib.rs",
-            "material.rs",
-            "opened.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "audit/frame.rs",
-            "audit/record.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "audit/intent.rs",
-            "audit/log.rs",
-            "audit/recorded.rs",
-            "audit/writer.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "broker/apply.rs",
-            "broker/connections.rs",
-            "broker/create_key.rs",
-            "broker/declare.rs",
-            "broker/idempotency.rs",
-            "broker/mod.rs",
-            "broker/tenants.rs",
-            "broker/write_ahead.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "broker/disable.rs",
-            "broker/wrapping.rs",
-        ],
-    ),
-    (
         "src",
         &[
             "keys/connections.rs",

@@ -1,23 +1,26 @@
 //! `/v1/keys/{key}/data-keys`, `wrap`, `unwrap`, `rewrap` and `/v1/unwrap`.
 //!
-//! Each operation is one function over its body, which the batch calls item by item.
+//! Each operation is a method of its body, which a batch calls item by item.
+
+use std::future::Future;
 
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::batch_request::ItemBody;
+use super::data_responses::{DataKeyResponse, DataResponse, RewrapResponse, UnwrapResponse, WrapResponse};
 use super::handler::json_reply;
 use super::reply::Reply;
 use super::request::{ApiRequest, envelope};
-use super::types::{Base64Secret, ContextPairs, Name, base64};
-use crate::access::{Action, op};
-use crate::broker::{DataKey, Failure, Guarded, Rewrapped, Unwrapped, Wrapped, scope_unsupported};
+use super::types::{Base64Secret, ContextPairs, Name};
+use crate::broker::{Failure, Generates, Guarded, KeyNamed, PairNamed, op, scope_unsupported};
 use crate::envelope::DataKeyLength;
 
 /// A data key to be generated.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct GenerateDataKey {
+pub struct GenerateDataKeyRequest {
     /// Its length in bytes: 16, 24, 32, 48 or 64; 32 where left out.
     #[serde(default)]
     pub bytes: Option<u16>,
@@ -31,21 +34,6 @@ pub struct GenerateDataKey {
     /// Whether the plaintext is answered too; true where left out.
     #[serde(default)]
     pub plaintext: Option<bool>,
-}
-
-/// A generated data key.
-#[derive(Serialize, ToSchema)]
-pub struct DataKeyResponse {
-    /// The key in clear, standard base64; absent if it was not asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(format = Byte)]
-    pub plaintext: Option<String>,
-    /// The wrapped key, opaque text of at most 22 KiB.
-    pub wrapped: String,
-    /// The key's name.
-    pub key: String,
-    /// The version that wrapped.
-    pub version: u32,
 }
 
 /// Bytes to be wrapped.
@@ -64,17 +52,6 @@ pub struct WrapRequest {
     pub scope: Option<String>,
 }
 
-/// A wrapped key.
-#[derive(Serialize, ToSchema)]
-pub struct WrapResponse {
-    /// The wrapped key, opaque text of at most 22 KiB.
-    pub wrapped: String,
-    /// The key's name.
-    pub key: String,
-    /// The version that wrapped.
-    pub version: u32,
-}
-
 /// A wrapped key to be opened.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -84,20 +61,6 @@ pub struct UnwrapRequest {
     /// The encryption context that it was wrapped under.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-}
-
-/// An unwrapped key.
-#[derive(Serialize, ToSchema)]
-pub struct UnwrapResponse {
-    /// The bytes, standard base64.
-    #[schema(format = Byte)]
-    pub plaintext: String,
-    /// The key's name.
-    pub key: String,
-    /// The version that opened it.
-    pub version: u32,
-    /// Whether it came from the cache.
-    pub cached: bool,
 }
 
 /// A wrapped key to be wrapped anew.
@@ -114,62 +77,126 @@ pub struct RewrapRequest {
     pub to: Option<Name>,
 }
 
-/// A rewrapped key.
-#[derive(Serialize, ToSchema)]
-pub struct RewrapResponse {
-    /// The wrapped key.
-    pub wrapped: String,
-    /// The name of the key that it stands under now.
-    pub key: String,
-    /// The version that wrapped.
-    pub version: u32,
-    /// Whether it differs from what came in.
-    pub changed: bool,
-    /// Whether the data key stayed inside the provider.
-    pub inside_provider: bool,
+/// A data operation: its body is this type. A batch runs it for each of its items.
+pub trait DataOperation: ItemBody {
+    /// The answer.
+    type Response: DataResponse;
+
+    /// Admits the operation and runs its use case.
+    fn run(self, request: ApiRequest, key: Self::Key) -> impl Future<Output = Result<Guarded<Self::Response>, Failure>> + Send;
 }
 
-impl From<DataKey> for DataKeyResponse {
-    fn from(made: DataKey) -> Self {
-        Self {
-            plaintext: made.plaintext.as_ref().map(base64),
-            wrapped: made.wrapped,
-            key: made.key,
-            version: made.version,
+impl ItemBody for GenerateDataKeyRequest {
+    type Key = Name;
+    const ITEM: &'static str = "GenerateItem";
+    const ITEM_DESCRIPTION: &'static str = "One data key to be generated.";
+    const BATCH: &'static str = "BatchGenerateDataKeysRequest";
+    const BATCH_DESCRIPTION: &'static str = "Data keys to be generated.";
+}
+
+impl DataOperation for GenerateDataKeyRequest {
+    type Response = DataKeyResponse;
+
+    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<DataKeyResponse>, Failure> {
+        if self.plaintext.unwrap_or(true) {
+            generate_as::<op::GenerateDataKey>(request, key, self).await
+        } else {
+            generate_as::<op::GenerateDataKeyWithoutPlaintext>(request, key, self).await
         }
     }
 }
 
-impl From<Wrapped> for WrapResponse {
-    fn from(made: Wrapped) -> Self {
-        Self {
-            wrapped: made.wrapped,
-            key: made.key,
-            version: made.version,
-        }
+async fn generate_as<O: Generates>(
+    request: ApiRequest,
+    key: Name,
+    body: GenerateDataKeyRequest,
+) -> Result<Guarded<DataKeyResponse>, Failure> {
+    let authorized = request.admit::<O>(KeyNamed::Name(key.as_str())).await?;
+    no_scope(body.scope.as_ref())?;
+    let length = DataKeyLength::from_bytes(usize::from(body.bytes.unwrap_or(32)))
+        .ok_or_else(|| Failure::invalid("/bytes", "one of 16, 24, 32, 48, 64"))?;
+    let context = body.context.unwrap_or_default().check()?;
+    let made = request.broker.generate_data_key(authorized, length, &context).await?;
+    made.try_map(|made| Ok(made.into()))
+}
+
+impl ItemBody for WrapRequest {
+    type Key = Name;
+    const ITEM: &'static str = "WrapItem";
+    const ITEM_DESCRIPTION: &'static str = "One item to be wrapped.";
+    const BATCH: &'static str = "BatchWrapRequest";
+    const BATCH_DESCRIPTION: &'static str = "Bytes to be wrapped.";
+}
+
+impl DataOperation for WrapRequest {
+    type Response = WrapResponse;
+
+    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<WrapResponse>, Failure> {
+        let authorized = request.admit::<op::Wrap>(KeyNamed::Name(key.as_str())).await?;
+        no_scope(self.scope.as_ref())?;
+        let context = self.context.unwrap_or_default().check()?;
+        let made = request.broker.wrap(authorized, &self.plaintext.0, &context).await?;
+        made.try_map(|made| Ok(made.into()))
     }
 }
 
-impl From<Unwrapped> for UnwrapResponse {
-    fn from(opened: Unwrapped) -> Self {
-        Self {
-            plaintext: base64(&opened.plaintext),
-            key: opened.key,
-            version: opened.version,
-            cached: opened.cached,
-        }
+impl ItemBody for UnwrapRequest {
+    type Key = Option<Name>;
+    const ITEM: &'static str = "UnwrapItem";
+    const ITEM_DESCRIPTION: &'static str = "One wrapped key to be opened.";
+    const BATCH: &'static str = "BatchUnwrapRequest";
+    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to be opened.";
+}
+
+impl DataOperation for UnwrapRequest {
+    type Response = UnwrapResponse;
+
+    async fn run(self, request: ApiRequest, key: Option<Name>) -> Result<Guarded<UnwrapResponse>, Failure> {
+        let (authorized, envelope) = match key {
+            Some(name) => {
+                let authorized = request.admit::<op::Unwrap>(KeyNamed::Name(name.as_str())).await?;
+                (authorized, envelope(&self.wrapped)?)
+            }
+            None => {
+                let envelope = envelope(&self.wrapped)?;
+                (request.admit::<op::Unwrap>(KeyNamed::Envelope(&envelope)).await?, envelope)
+            }
+        };
+        let context = self.context.unwrap_or_default().check()?;
+        let opened = request.broker.unwrap(authorized, &envelope, &context).await?;
+        opened.try_map(|opened| Ok(opened.into()))
     }
 }
 
-impl From<Rewrapped> for RewrapResponse {
-    fn from(made: Rewrapped) -> Self {
-        Self {
-            wrapped: made.wrapped,
-            key: made.key,
-            version: made.version,
-            changed: made.changed,
-            inside_provider: made.inside_provider,
-        }
+impl ItemBody for RewrapRequest {
+    type Key = Name;
+    const ITEM: &'static str = "RewrapItem";
+    const ITEM_DESCRIPTION: &'static str = "One wrapped key to be wrapped anew.";
+    const BATCH: &'static str = "BatchRewrapRequest";
+    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to be wrapped anew.";
+}
+
+impl DataOperation for RewrapRequest {
+    type Response = RewrapResponse;
+
+    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<RewrapResponse>, Failure> {
+        let made = match self.to.filter(|to| *to != key) {
+            None => {
+                let authorized = request.admit::<op::Rewrap>(KeyNamed::Name(key.as_str())).await?;
+                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
+                request.broker.rewrap(authorized, &envelope, &context).await?
+            }
+            Some(to) => {
+                let named = PairNamed {
+                    source: key.as_str(),
+                    target: to.as_str(),
+                };
+                let authorized = request.admit::<op::RewrapToOther>(named).await?;
+                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
+                request.broker.rewrap_to(authorized, &envelope, &context).await?
+            }
+        };
+        made.try_map(|made| Ok(made.into()))
     }
 }
 
@@ -180,112 +207,22 @@ fn no_scope(scope: Option<&String>) -> Result<(), Failure> {
     }
 }
 
-/// Generates a data key under the named key.
-pub(super) async fn do_generate(request: &ApiRequest, key: &Name, body: GenerateDataKey) -> Result<Guarded<DataKeyResponse>, Failure> {
-    let plaintext = body.plaintext.unwrap_or(true);
-    let made = if plaintext {
-        request.cx.note(|fields| fields.action = Some(Action::GenerateDataKey));
-        let (permit, entry) = request.key::<op::GenerateDataKey>(key).await?;
-        let (length, context) = generate_inputs(body)?;
-        request
-            .broker
-            .generate_data_key(&request.cx, permit, &entry, length, &context)
-            .await?
-    } else {
-        request
-            .cx
-            .note(|fields| fields.action = Some(Action::GenerateDataKeyWithoutPlaintext));
-        let (permit, entry) = request.key::<op::GenerateDataKeyWithoutPlaintext>(key).await?;
-        let (length, context) = generate_inputs(body)?;
-        request
-            .broker
-            .generate_data_key(&request.cx, permit, &entry, length, &context)
-            .await?
-    };
-    made.try_map(|made| Ok(made.into()))
+/// Runs one operation under the key that the path names.
+async fn under_named_key<B: DataOperation>(request: ApiRequest, body: B) -> Result<Reply, Failure>
+where
+    Name: Into<B::Key>,
+{
+    request.only_query(&[])?;
+    let key = request.name("key")?;
+    json_reply(body.run(request, key.into()).await?, StatusCode::OK, |response| response)
 }
 
-fn generate_inputs(body: GenerateDataKey) -> Result<(DataKeyLength, crate::envelope::Context), Failure> {
-    no_scope(body.scope.as_ref())?;
-    let length = DataKeyLength::from_bytes(usize::from(body.bytes.unwrap_or(32)))
-        .ok_or_else(|| Failure::invalid("/bytes", "one of 16, 24, 32, 48, 64"))?;
-    Ok((length, body.context.unwrap_or_default().check()?))
-}
-
-/// Wraps bytes under the named key.
-pub(super) async fn do_wrap(request: &ApiRequest, key: &Name, body: WrapRequest) -> Result<Guarded<WrapResponse>, Failure> {
-    let (permit, entry) = request.key::<op::Wrap>(key).await?;
-    no_scope(body.scope.as_ref())?;
-    let context = body.context.unwrap_or_default().check()?;
-    let made = request
-        .broker
-        .wrap(&request.cx, permit, &entry, &body.plaintext.0, &context)
-        .await?;
-    made.try_map(|made| Ok(made.into()))
-}
-
-/// Unwraps under the named key, or under the one that the blob names.
-pub(super) async fn do_unwrap(request: &ApiRequest, key: Option<&Name>, body: UnwrapRequest) -> Result<Guarded<UnwrapResponse>, Failure> {
-    let (permit, entry, envelope) = match key {
-        Some(name) => {
-            let (permit, entry) = request.key::<op::Unwrap>(name).await?;
-            (permit, entry, envelope(&body.wrapped)?)
-        }
-        None => {
-            let envelope = envelope(&body.wrapped)?;
-            let (permit, entry) = request.key_of::<op::Unwrap>(&envelope).await?;
-            (permit, entry, envelope)
-        }
-    };
-    let context = body.context.unwrap_or_default().check()?;
-    let leave = request.unsealed_leave(&entry);
-    let opened = request
-        .broker
-        .unwrap(&request.cx, permit, leave.as_ref(), &entry, &envelope, &context)
-        .await?;
-    opened.try_map(|opened| Ok(opened.into()))
-}
-
-/// Rewraps under the named key, or from it to another one.
-pub(super) async fn do_rewrap(request: &ApiRequest, key: &Name, body: RewrapRequest) -> Result<Guarded<RewrapResponse>, Failure> {
-    let made = match body.to.filter(|to| to != key) {
-        None => {
-            request.cx.note(|fields| fields.action = Some(Action::Rewrap));
-            let (permit, entry) = request.key::<op::Rewrap>(key).await?;
-            let (envelope, context) = (envelope(&body.wrapped)?, body.context.unwrap_or_default().check()?);
-            let leave = request.unsealed_leave(&entry);
-            request
-                .broker
-                .rewrap(&request.cx, permit, leave.as_ref(), &entry, &envelope, &context)
-                .await?
-        }
-        Some(to) => {
-            request.cx.note(|fields| fields.action = Some(Action::RewrapFrom));
-            let (from_permit, from) = request.key::<op::RewrapFrom>(key).await?;
-            let (to_permit, target) = request.key::<op::RewrapTo>(&to).await?;
-            let (envelope, context) = (envelope(&body.wrapped)?, body.context.unwrap_or_default().check()?);
-            let leave = request.unsealed_leave(&from);
-            let permits = (from_permit, to_permit);
-            request
-                .broker
-                .rewrap_to(&request.cx, permits, leave.as_ref(), (&from, &target), &envelope, &context)
-                .await?
-        }
-    };
-    made.try_map(|made| Ok(made.into()))
-}
-
-#[utoipa::path(post, path = "/v1/keys/{key}/data-keys", operation_id = "generateDataKey", tag = "data keys", request_body = GenerateDataKey,
+#[utoipa::path(post, path = "/v1/keys/{key}/data-keys", operation_id = "generateDataKey", tag = "data keys", request_body = GenerateDataKeyRequest,
     params(("key" = Name, Path, description = "The key's name.")),
     responses((status = 200, description = "The data key.", body = DataKeyResponse)))]
 /// Generate a data key, in clear and wrapped.
-pub async fn generate(request: ApiRequest, body: GenerateDataKey) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    json_reply(
-        do_generate(&request, &request.name("key")?, body).await?,
-        StatusCode::OK,
-        |response| response,
-    )
+pub async fn generate(request: ApiRequest, body: GenerateDataKeyRequest) -> Result<Reply, Failure> {
+    under_named_key(request, body).await
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/wrap", operation_id = "wrap", tag = "data keys", request_body = WrapRequest,
@@ -293,10 +230,7 @@ pub async fn generate(request: ApiRequest, body: GenerateDataKey) -> Result<Repl
     responses((status = 200, description = "The wrapped key.", body = WrapResponse)))]
 /// Wrap 1 to 4096 bytes of the caller's.
 pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    json_reply(do_wrap(&request, &request.name("key")?, body).await?, StatusCode::OK, |response| {
-        response
-    })
+    under_named_key(request, body).await
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/unwrap", operation_id = "unwrapWithKey", tag = "data keys", request_body = UnwrapRequest,
@@ -304,12 +238,7 @@ pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<Reply, Failu
     responses((status = 200, description = "The bytes.", body = UnwrapResponse)))]
 /// Open a wrapped key of the named key.
 pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    json_reply(
-        do_unwrap(&request, Some(&request.name("key")?), body).await?,
-        StatusCode::OK,
-        |response| response,
-    )
+    under_named_key(request, body).await
 }
 
 #[utoipa::path(post, path = "/v1/unwrap", operation_id = "unwrap", tag = "data keys", request_body = UnwrapRequest,
@@ -317,7 +246,7 @@ pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, F
 /// Open a wrapped key; it names its key itself.
 pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    json_reply(do_unwrap(&request, None, body).await?, StatusCode::OK, |response| response)
+    json_reply(body.run(request, None).await?, StatusCode::OK, |response| response)
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/rewrap", operation_id = "rewrap", tag = "data keys", request_body = RewrapRequest,
@@ -325,10 +254,5 @@ pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<Repl
     responses((status = 200, description = "The wrapped key.", body = RewrapResponse)))]
 /// Wrap a wrapped key anew, under the key's primary version or under another key.
 pub async fn rewrap(request: ApiRequest, body: RewrapRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    json_reply(
-        do_rewrap(&request, &request.name("key")?, body).await?,
-        StatusCode::OK,
-        |response| response,
-    )
+    under_named_key(request, body).await
 }

@@ -63,8 +63,8 @@ async fn enter(gateway: Arc<AppState>, route: Arc<Route>, meta: RequestMeta, req
     let request = async {
         timing?;
         let path = params.map_err(|_| Failure::invalid("path", "UTF-8 after percent-decoding"))?;
-        if !route.needs.iter().any(|action| caller.grants().operations().contains(*action)) {
-            return Err(crate::access::AccessError::Denied.into());
+        if !route.needs.iter().any(|action| gateway.broker.could_allow(&caller, *action)) {
+            return Err(Failure::denied());
         }
         let query = query(parts.uri.query())?;
         let body = read_body(&route, &parts.headers, body, cx.info().deadline).await?;

@@ -1,13 +1,16 @@
-//! The REST face (`docs/api.md`).
+//! The REST protocol (`docs/api.md`).
 //!
-//! [`api`] is the whole API on one page. A request goes [`exchange`] (id, deadline,
-//! caller, body) -> handler (one file per resource) -> `broker` -> [`answer`]. This module
-//! uses `broker` and `access`; nobody but `boot` uses it.
+//! [`api`] is the whole API on one page. A request passes [`exchange`] (id, deadline, caller, body),
+//! a handler (one file per resource), the use case in `broker`, and [`response`]. Only `boot` uses
+//! this module.
 
 mod batch;
+mod batch_request;
+mod batch_response;
 mod capabilities;
 mod connections;
 mod data_keys;
+mod data_responses;
 mod declared;
 mod errors;
 pub mod exchange;
@@ -17,7 +20,9 @@ mod inspect;
 mod json;
 mod key_response;
 mod keys;
+mod list;
 mod offline_decrypt;
+mod once;
 mod openapi;
 mod page;
 mod principals;
