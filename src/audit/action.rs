@@ -85,6 +85,8 @@ string_enum! {
         Limit = "Limit",
         /// The log resumed after an interruption.
         Start = "Start",
+        /// Calls to a provider that serve no request: logins, renewals, polling, recovery.
+        Background = "Background",
     }
 }
 

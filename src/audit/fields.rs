@@ -90,6 +90,8 @@ string_enum! {
         ClientCertificate = "client_certificate",
         /// No caller: a start applied the operator's configuration file.
         Configuration = "configuration",
+        /// No caller: the gateway called the provider without a request.
+        Gateway = "gateway",
     }
 }
 
@@ -158,6 +160,28 @@ impl Outcome {
         match self {
             Self::Denied(code) | Self::Failed(code) => Some(Text::new(code)),
             Self::Success | Self::Interrupted => None,
+        }
+    }
+}
+
+/// A call to a provider, in the order of RFC 8785.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderCall {
+    /// The provider's name of the operation, such as `Decrypt`.
+    pub operation: Text,
+    /// The provider's request id, if its response had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Text>,
+    /// `ok`, `abandoned`, or the kind of error.
+    pub result: Text,
+}
+
+impl From<claviger_provider::ProviderCall> for ProviderCall {
+    fn from(call: claviger_provider::ProviderCall) -> Self {
+        Self {
+            operation: Text::new(call.operation),
+            request_id: call.request_id.map(Text::new),
+            result: Text::new(call.result.as_str()),
         }
     }
 }

@@ -10,7 +10,7 @@
 //! | `record`, `fields`, `scalar`, `action`, `state_change`, `origin` | a record and the types of its members |
 //! | `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
 //! | `frame`, `file` | the bytes of the file, and the file itself |
-//! | `log`, `queue`, `intent`, `recorded`, `counters` | the callers' side |
+//! | `log`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `durable_file`, `state`, `health` | the log's thread |
 //! | `observer` | what is built from committed frames |
 //! | `recovery`, `scan`, `history`, `index` | opening an existing log |
@@ -20,6 +20,7 @@
 //! responses, `boot` opens the log. This module uses only `providers/core`.
 
 mod action;
+mod background;
 mod batch;
 mod counters;
 mod durable_file;
@@ -52,8 +53,11 @@ mod string_enum;
 mod tests;
 
 pub use action::{Action, Internal, Operation};
+pub use background::{BackgroundLog, BackgroundOperation, REPEAT_EVERY};
 pub use counters::{Counters, MAX_SEPARATE};
-pub use fields::{Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, Rewrap, RewrapEnd, Source, VisibleContext, Window};
+pub use fields::{
+    Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext, Window,
+};
 pub use health::{Health, Reason, Unavailable};
 pub use history::{ChangeHistory, EffectiveChange};
 pub use intent::{Intent, OpenIntent};

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
+use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, MAX_TRACED_CALLS, PrincipalId, ProviderKind, TenantId, TokenId};
 
 use super::action::{Internal, Operation};
-use super::fields::{Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, Rewrap, Source, VisibleContext, Window};
+use super::fields::{
+    Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, ProviderCall, Rewrap, Source, VisibleContext, Window,
+};
 use super::origin::{Node, Origin, Position};
 use super::role::took_effect;
 use super::scalar::{Digest, Number, Text, Timestamp, Version1};
@@ -94,6 +96,10 @@ pub struct Record {
     /// The provider of the key or connection, whether it was called or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderKind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) provider_calls: Option<Vec<ProviderCall>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) provider_calls_omitted: Option<Number>,
     /// Which key material the provider used, if the ciphertext does not name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_key_material: Option<Text>,
@@ -162,6 +168,8 @@ impl Record {
             policy: None,
             principal: None,
             provider: None,
+            provider_calls: None,
+            provider_calls_omitted: None,
             provider_key_material: None,
             provider_request_id: None,
             request_id: None,
@@ -186,6 +194,16 @@ impl Record {
         self.result = Some(outcome.ending());
         self.code = outcome.code();
         self
+    }
+
+    /// Sets the calls to the provider. The record has the first [`MAX_TRACED_CALLS`] of them;
+    /// `omitted` counts those that the caller left out.
+    pub fn set_provider_calls(&mut self, mut calls: Vec<claviger_provider::ProviderCall>, omitted: u64) {
+        let beyond = calls.len().saturating_sub(MAX_TRACED_CALLS) as u64;
+        calls.truncate(MAX_TRACED_CALLS);
+        let omitted = omitted.saturating_add(beyond);
+        self.provider_calls = (!calls.is_empty()).then(|| calls.into_iter().map(ProviderCall::from).collect());
+        self.provider_calls_omitted = (omitted > 0).then(|| Number::saturating(omitted));
     }
 
     /// The record of an interruption, for the installation's own log.
@@ -255,6 +273,16 @@ impl Record {
     /// How often each code was answered, in an aggregate.
     pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
         self.counts.iter().flatten().map(|(code, count)| (code.as_str(), count.get()))
+    }
+
+    /// The calls to the provider.
+    pub fn provider_calls(&self) -> &[ProviderCall] {
+        self.provider_calls.as_deref().unwrap_or_default()
+    }
+
+    /// How many calls to the provider the record leaves out.
+    pub fn provider_calls_omitted(&self) -> u64 {
+        self.provider_calls_omitted.map_or(0, Number::get)
     }
 
     /// Whether the recorded operation had its effect, or may have had.

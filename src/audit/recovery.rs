@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::background::BackgroundLog;
 use super::counters::Counters;
 use super::durable_file::DurableFile;
 use super::fields::{Cause, Window};
@@ -45,6 +46,8 @@ pub struct Recovered {
     pub counted: CountedRight,
     /// For authentication and the limiter.
     pub counters: Arc<Counters>,
+    /// For calls to providers that serve no request.
+    pub background: Arc<BackgroundLog>,
 }
 
 /// Opens the log in the folder, or creates a new one. The observers see every commit from then
@@ -150,6 +153,7 @@ pub(super) fn open_on(
         was_clean,
         counted: CountedRight::new(),
         counters: Arc::new(Counters::new()),
+        background: Arc::default(),
     })
 }
 

@@ -62,6 +62,12 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
             let flushed = counters.0.flush(&counters.1).await;
             flushed.map_err(|unavailable| unavailable.reason().as_str())
         }),
+        // Records provider calls that serve no request, such as logins. On failure they are kept
+        // for the next run; the stop records what is left.
+        Job::new("background_calls", seconds(1), Finish, &on.broker, async |broker| {
+            let recorded = broker.record_background_calls(false).await;
+            recorded.map_err(|unavailable| unavailable.reason().as_str())
+        }),
         // Overwrites expired data keys, whether or not a request comes in.
         Job::new("cache_sweep", Duration::from_millis(250), Finish, &on.broker, async |broker| {
             broker.sweep_cache();

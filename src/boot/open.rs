@@ -129,6 +129,8 @@ impl Remaining {
 
 /// Closes the audit log and the store, so that the next start finds a clean stop.
 pub(super) async fn close(broker: &Broker, store: &dyn Store) {
+    // The log has reported a failure.
+    let _ = broker.record_background_calls(true).await;
     broker.log().close().await;
     store.close().await;
 }
@@ -144,7 +146,8 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
     } = opened;
     let sealed: Arc<dyn SealedStore> = store.clone();
     let factories = registry::all(config, sealed, dev).await;
-    let factories = Factories::new(factories, pipeline(&config.providers));
+    let background = Arc::clone(&recovered.background);
+    let factories = Factories::new(factories, pipeline(&config.providers)).observed_by(background);
     let arena = Arena::new(ArenaConfig::default());
     for hardening in arena.hardening() {
         report_hardening(&hardening);
@@ -157,6 +160,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
     let broker = Broker::new(Parts {
         store: store.clone(),
         log: recovered.log.clone(),
+        background: Arc::clone(&recovered.background),
         kill_file,
         directory: Directory::new(store.clone(), factories, capacity(&config.memory)),
         tokens: config.memory.tokens as usize,

@@ -1,10 +1,8 @@
-//! Disable: from the next request on, nobody uses the key here, cached data keys included.
+//! Disable: stops every use of a key from the next request on, cached data keys included.
 
-use tokio::sync::MutexGuard;
-
+use super::at_provider::{not_severed, turn_at_provider};
 use super::read::NamedKey;
 use super::revoke::Revoked;
-use super::wrapping::severed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::KeyEntry;
@@ -65,9 +63,8 @@ impl Broker {
         Ok(row)
     }
 
-    /// Enables or disables all provider keys of a key's versions at the provider, and returns the
-    /// key's row. It stops at the first failure; a repetition changes nothing at the provider
-    /// keys before it.
+    /// Enables or disables all provider keys of a key's versions, and returns the key's row. Stops at
+    /// the first failure; the call can be repeated.
     pub(super) async fn switch_at_provider(&self, cx: &RequestContext, key: &KeyEntry, enabled: bool) -> Result<Key, Failure> {
         let view = key.view()?;
         let pipeline = key.connection().pipeline();
@@ -82,23 +79,4 @@ impl Broker {
         }
         Ok(Key::clone(&view.key))
     }
-}
-
-/// Waits until this request may change the key at its provider, at most until its deadline. The
-/// key's `change` lock is not held meanwhile: a slow provider must not delay a disable here.
-pub(super) async fn turn_at_provider<'k>(cx: &RequestContext, key: &'k KeyEntry) -> Result<MutexGuard<'k, ()>, Failure> {
-    tokio::time::timeout_at(cx.info().deadline.into(), key.at_provider().lock())
-        .await
-        .map_err(|_| Failure::deadline())
-}
-
-/// Refuses a key whose connection is severed.
-///
-/// # Errors
-/// `connection_severed`.
-pub(super) fn not_severed(key: &KeyEntry) -> Result<(), Failure> {
-    if key.connection().view().severed {
-        return Err(severed());
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Enable: undoes a disable.
 
-use super::disable::{not_severed, turn_at_provider};
+use super::at_provider::{not_severed, turn_at_provider};
 use super::read::NamedKey;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
@@ -32,7 +32,7 @@ impl Broker {
             (None, self.announce(cx, change).await?)
         };
         let _one_at_a_time = key.change().lock().await;
-        // A disable that arrived after this request began wins.
+        // A disable that came after this request began wins.
         if key.revocations().seen() != revocations {
             return Err(Failure::new(Code::KeyDisabled, "The key was disabled while it was being enabled."));
         }

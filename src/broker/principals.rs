@@ -52,10 +52,10 @@ impl Broker {
         }))
     }
 
-    /// Deletes a principal; its tokens are refused from then on.
+    /// Deletes a principal with its tokens.
     ///
     /// # Errors
-    /// `not_found`; `in_use` for the caller itself, who would lock itself out half-way.
+    /// `not_found`; `in_use` for the caller's own principal.
     pub async fn delete_principal(&self, authorized: Authorized<op::DeletePrincipal>) -> Result<Guarded<()>, Failure> {
         let (cx, principal) = (authorized.cx(), authorized.object());
         if principal.id == cx.caller().principal() {

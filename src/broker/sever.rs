@@ -1,4 +1,4 @@
-//! Sever and restore: a customer revokes a whole connection, and undoes it.
+//! Sever and restore: stop all calls through a connection, and allow them again.
 
 use super::revoke::Revoked;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
@@ -7,8 +7,8 @@ use crate::store::model::Connection;
 use crate::store::rules;
 
 impl Broker {
-    /// Severs a connection: once this returns, no call uses it and no answer made through it is
-    /// handed over.
+    /// Severs a connection. After this returns, no call passes and no answer that was made through it
+    /// is handed over.
     ///
     /// # Errors
     /// `not_found` when it was deleted meanwhile.
@@ -46,7 +46,7 @@ impl Broker {
             .announce(cx, audit::StateChange::new(Verb::Restore, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
-        // A sever that arrived after this request began wins.
+        // A sever that came after this request began wins.
         if connection.revocations().seen() != revocations {
             return Err(Failure::new(
                 Code::ConnectionSevered,

@@ -1,4 +1,4 @@
-//! API tokens: issue one (its text exists in that answer alone) and revoke it.
+//! API tokens: issue and revoke them. A token's text is returned once and not stored.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl GrantedToken {
     }
 }
 
-/// A token with its text, for the one answer that shows it.
+/// A new token with its text, for the one answer that returns it.
 #[derive(Debug)]
 pub struct IssuedToken {
     /// The token.

@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::watch;
 
-use super::CacheKey;
+use super::key::CacheKey;
 
 /// The result of a load, shared by the requests that wait for it, and zeroed with the last one.
 type Landed<F> = Result<(Arc<Secret>, u32), F>;

@@ -11,50 +11,27 @@
 
 mod entry;
 mod flight;
+mod key;
 mod rules;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest;
 use claviger_guarded::Arena;
-use claviger_provider::{BoundContext, ConnectionId, Id, KeyId, Secret};
+use claviger_provider::{ConnectionId, KeyId, Secret};
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
-use crate::envelope::Envelope;
 use crate::keys::EpochGuard;
 use entry::{Entry, TenantBounds};
 use flight::{Flights, Turn};
+pub use key::CacheKey;
 pub use rules::{Limits, MAX_AGE, Rules};
 
 /// How long an authenticated refusal is remembered.
 const REFUSAL_AGE: Duration = Duration::from_secs(5);
 /// How many refusals are remembered.
 const REFUSALS: u64 = 10_000;
-
-/// The key of an entry: SHA-256 over the length-prefixed tenant, key, epochs, wrapped key and
-/// context. A lookup with another context or tenant can never hit.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CacheKey([u8; 32]);
-
-impl CacheKey {
-    /// The key for this wrapped key and context, under the tenant, key and epochs of this guard:
-    /// those that the caller was authorised for, not those that the wrapped key names.
-    pub fn new(epoch_guard: &EpochGuard, envelope: &Envelope, context: &BoundContext) -> Self {
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let epochs = [epoch_guard.key_epoch().to_be_bytes(), epoch_guard.connection_epoch().to_be_bytes()].concat();
-        let (tenant, key) = (epoch_guard.tenant(), epoch_guard.key());
-        let parts: [&[u8]; 5] = [tenant.bytes(), key.bytes(), &epochs, envelope.as_text().as_bytes(), context.bytes()];
-        for part in parts {
-            hash.update(&(part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let mut key = [0; 32];
-        key.copy_from_slice(hash.finish().as_ref());
-        Self(key)
-    }
-}
 
 /// One lookup.
 pub struct Load<'a> {

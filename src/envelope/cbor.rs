@@ -3,7 +3,7 @@
 use minicbor::encode::Write;
 use minicbor::{Decoder, Encoder, decode, encode};
 
-use super::ParseError;
+use super::errors::ParseError;
 
 impl From<decode::Error> for ParseError {
     /// The parser's message may quote the input, so nothing of it is kept.

@@ -5,7 +5,8 @@ use std::fmt;
 
 use claviger_provider::BoundContext;
 
-use super::{Header, cbor};
+use super::cbor;
+use super::header::Header;
 
 /// The most pairs of a caller.
 const MAX_PAIRS: usize = 16;

@@ -1,42 +1,21 @@
 //! Making an envelope, in the order that the format forces: the ids first, because the
 //! context binds them; then K; then the commitment; then the provider's wrapping.
 
-use claviger_provider::{BoundContext, DekId, KeyId, ProviderKind, Secret, TenantId, Wrapped};
+use claviger_provider::{BoundContext, DekId, ProviderKind, Secret, Wrapped};
 
+use super::cbor;
 use super::commitment::{self, Schedule};
-use super::header::SEALED_KEY_LEN;
+use super::context::Context;
+use super::errors::BuildError;
+use super::header::{DataKeyLength, Header, Origin, SEALED_KEY_LEN, Suite};
+use super::parsed::{Envelope, Item};
 use super::recipient::{self, Recipient};
-use super::{Context, DataKeyLength, Envelope, Header, Item, Scope, SealKey, Suite, cbor};
-
-/// The tenant, key, scope and time of a new envelope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// The tenant of the key that wraps.
-    pub tenant: TenantId,
-    /// The logical key that wraps.
-    pub key: KeyId,
-    /// The scope that the caller named.
-    pub scope: Option<Scope>,
-    /// Now, in Unix seconds.
-    pub created: u64,
-}
+use super::seal::SealKey;
 
 /// The length of K, or of the bytes to wrap, is not one that a header can state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a length that was asked for")]
 pub struct LengthError;
-
-/// Why an envelope cannot be made from a provider's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BuildError {
-    /// It would be longer than the format allows.
-    #[error("longer than a wrapped key can be")]
-    TooLarge,
-    /// The provider's key id, version or ciphertext breaks a limit or the algorithm's shape,
-    /// so that nobody could open the envelope.
-    #[error("the provider's answer does not fit a recipient")]
-    Recipient,
-}
 
 /// A suite 1 envelope without its data key. It has all that a provider needs to generate the key
 /// itself.

@@ -6,7 +6,8 @@ use claviger_provider::{DekId, Id, KeyId, TenantId};
 use minicbor::encode::Write;
 use minicbor::{Decoder, Encoder, encode};
 
-use super::{ParseError, cbor};
+use super::cbor;
+use super::errors::ParseError;
 
 /// The longest plaintext of suite 2, in bytes.
 const MAX_SEALED_PLAINTEXT: usize = 4096;
@@ -118,6 +119,19 @@ pub struct Header {
     pub(super) scope: Option<Scope>,
 }
 
+/// For whom and when an envelope is created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The tenant of the key that wraps.
+    pub tenant: TenantId,
+    /// The key that wraps.
+    pub key: KeyId,
+    /// The scope, if the caller names one.
+    pub scope: Option<Scope>,
+    /// The current time, in Unix seconds.
+    pub created: u64,
+}
+
 impl Header {
     /// What K is to the caller.
     pub fn suite(&self) -> Suite {
@@ -171,7 +185,7 @@ impl Header {
     }
 
     /// A new header. A clock beyond the year 9999 is written as its last second.
-    pub(super) fn new(suite: Suite, dek_id: DekId, plaintext_len: usize, origin: super::Origin) -> Self {
+    pub(super) fn new(suite: Suite, dek_id: DekId, plaintext_len: usize, origin: Origin) -> Self {
         Self {
             suite,
             dek_id,

@@ -5,8 +5,10 @@ use std::fmt;
 use claviger_provider::{BoundContext, ProviderKind, Secret, Wrapped};
 
 use super::commitment::Schedule;
-use super::recipient::{self, Recipient};
-use super::{BuildError, Envelope, Item, SealKey, Suite, cbor};
+use super::errors::BuildError;
+use super::header::Suite;
+use super::parsed::Envelope;
+use super::seal::SealKey;
 
 /// K, context, header or payload do not belong together. It does not say which: that would be an
 /// oracle.
@@ -35,20 +37,6 @@ impl Envelope {
             envelope: self,
             k,
             payload,
-        })
-    }
-
-    /// The same key for other recipients, sealed anew: header, commitment and payload stay.
-    fn with_recipient(&self, provider: ProviderKind, wrapped: &Wrapped, seal: &SealKey) -> Result<Self, BuildError> {
-        let recipients = [Recipient::member(provider, wrapped, self.header.data_key_len())?];
-        let encoded = cbor::to_vec(|e| recipient::encode_all(&recipients, e));
-        let seal = seal.seal(self.header_bytes(), &self.commitment, &encoded, self.payload());
-        Self::assemble(&Item {
-            header: self.header_bytes(),
-            commitment: &self.commitment,
-            recipients: &recipients,
-            payload: self.payload(),
-            seal: Some(&seal),
         })
     }
 }
@@ -88,31 +76,5 @@ impl Opened<'_> {
 impl fmt::Debug for Opened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Opened").field(&self.envelope).finish()
-    }
-}
-
-/// An envelope whose seal is valid, so that it may be rewrapped inside a provider, unopened.
-#[derive(Clone, Copy)]
-pub struct Attested<'e> {
-    envelope: &'e Envelope,
-}
-
-impl<'e> Attested<'e> {
-    pub(super) fn new(envelope: &'e Envelope) -> Self {
-        Self { envelope }
-    }
-
-    /// The envelope with this wrapping of the same K as its only recipient, sealed anew.
-    ///
-    /// # Errors
-    /// See [`BuildError`].
-    pub fn rewrap(&self, provider: ProviderKind, wrapped: &Wrapped, seal: &SealKey) -> Result<Envelope, BuildError> {
-        self.envelope.with_recipient(provider, wrapped, seal)
-    }
-}
-
-impl fmt::Debug for Attested<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Attested").field(&self.envelope).finish()
     }
 }

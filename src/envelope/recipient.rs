@@ -4,7 +4,11 @@ use claviger_provider::{Algorithm, ProviderKeyRef, ProviderKind, Wrapped};
 use minicbor::encode::Write;
 use minicbor::{Decoder, Encoder, encode};
 
-use super::{BuildError, MAX_RECIPIENTS, ParseError, cbor};
+use super::cbor;
+use super::errors::{BuildError, ParseError};
+
+/// Maximum number of recipients of one envelope.
+pub const MAX_RECIPIENTS: usize = 8;
 
 const MAX_KEY_ID: usize = 512;
 const MAX_VERSION: usize = 128;

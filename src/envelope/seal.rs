@@ -6,8 +6,8 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use claviger_provider::Secret;
 
-use super::open::Attested;
-use super::{Envelope, ParseError, cbor, crypto};
+use super::errors::ParseError;
+use super::{cbor, crypto};
 
 const NAME_LEN: usize = 8;
 const KEY_LEN: usize = 32;
@@ -82,8 +82,8 @@ impl fmt::Debug for SealKey {
 
 /// A seal as it stands in an envelope: the key's name, then the HMAC.
 pub(super) struct Seal {
-    name: [u8; NAME_LEN],
-    tag: [u8; 32],
+    pub(super) name: [u8; NAME_LEN],
+    pub(super) tag: [u8; 32],
 }
 
 impl Seal {
@@ -101,43 +101,5 @@ impl Seal {
         name.copy_from_slice(&self.name);
         tag.copy_from_slice(&self.tag);
         bytes
-    }
-}
-
-/// The result of checking an envelope's seal.
-#[derive(Debug)]
-pub enum SealStatus<'e> {
-    /// Made here, and not changed since.
-    Sealed(Attested<'e>),
-    /// No seal, or one of an unknown seal key. Opening the envelope needs the permission
-    /// `UnwrapUnsealed`.
-    Unsealed,
-    /// It names one of the seal keys, and the HMAC is wrong: refuse it.
-    Forged,
-}
-
-impl Envelope {
-    /// Checks the seal against the tenant's seal keys, in constant time for each that has
-    /// the seal's name.
-    pub fn seal_status<'k>(&self, keys: impl IntoIterator<Item = &'k SealKey>) -> SealStatus<'_> {
-        let Some(seal) = &self.seal else {
-            return SealStatus::Unsealed;
-        };
-        let mut named = keys.into_iter().filter(|key| key.name == seal.name).peekable();
-        if named.peek().is_none() {
-            return SealStatus::Unsealed;
-        }
-        let (header, recipients) = (self.header_bytes(), self.recipients_bytes());
-        let expected = |key: &SealKey| key.seal(header, &self.commitment, recipients, self.payload());
-        if named.any(|key| crypto::same(&expected(key).tag, &seal.tag)) {
-            SealStatus::Sealed(Attested::new(self))
-        } else {
-            SealStatus::Forged
-        }
-    }
-
-    /// Whether the envelope has a seal, under any key.
-    pub fn has_seal(&self) -> bool {
-        self.seal.is_some()
     }
 }

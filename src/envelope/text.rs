@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::ParseError;
+use super::errors::ParseError;
 
 /// The prefix of every text form of this version.
 pub(super) const PREFIX: &str = "clv1.";

@@ -42,7 +42,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
     (
         "broker",
         &[
-            ("access", "a use case consumes a permit"),
+            ("access", "admission asks the authorizer"),
             ("audit", "no response without a record"),
             ("cache", "unwrap looks there first"),
             ("envelope", "creates and opens wrapped keys"),
@@ -61,10 +61,9 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
         "protocols",
         &[
             ("broker", "a handler calls one use case"),
-            ("access", "authenticates and asks for permits by name"),
+            ("access", "authenticates; types: actions and grants"),
             ("audit", "types: only what was recorded can be a response"),
             ("envelope", "parses wrapped keys"),
-            ("keys", "types: what a permit is asked for"),
             ("store::model", "types: the rows that responses show"),
             ("duration", "durations in bodies and headers"),
             ("names", "names in bodies and paths"),

@@ -187,8 +187,15 @@ impl TokenSource {
         let request = Request::post("sys/wrapping/lookup", &["sys", "wrapping", "lookup"], &WrappingLookup(secret))?;
         match self.call::<WrappingInfo>(None, request).await.and_then(ApiResponse::data) {
             Ok(WrappingInfo { .. }) => Ok(true),
-            Err(CallError::Unsent(error)) => Err(CallError::Unsent(error)),
-            Err(_) => Ok(false),
+            // Without a response nothing is known; any other error means that it is none.
+            Err(error @ (CallError::Unsent(_) | CallError::Timeout | CallError::Unreachable(_))) => Err(error),
+            Err(
+                CallError::Refused(_)
+                | CallError::NoCredential(_)
+                | CallError::NoSource { .. }
+                | CallError::MalformedResponse(_)
+                | CallError::Unbuilt(_),
+            ) => Ok(false),
         }
     }
 

@@ -2,6 +2,8 @@
 //! malformed bodies, a token that is revoked during a call. And the requests that are sent.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+mod parts;
+
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use claviger_provider::{
     KeySpec, OpContext, Provider, ProviderCall, ProviderKeyRef, Retry, Secret, SettingsOrigin, TenantId, Wrapped,
 };
 use claviger_provider_vault::{VaultFactory, VaultProvider};
+use parts::parts;
 use serde_json::{Value, json};
 use wiremock::matchers::{any, body_partial_json, header, method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -26,18 +29,6 @@ fn factory() -> VaultFactory {
         allow: vec!["127.0.0.0/8".parse().unwrap()],
         allow_plain_http: true,
     }))
-}
-
-/// The parts of a connection with these settings.
-fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
-    ConnectionParts {
-        tenant: TenantId::from_bytes([7; 16]),
-        connection: ConnectionId::from_bytes([9; 16]),
-        external_id: "",
-        settings,
-        secrets,
-        background: None,
-    }
 }
 
 fn connect(server: &MockServer, auth: Value) -> VaultProvider {

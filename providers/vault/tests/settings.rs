@@ -1,27 +1,16 @@
 //! The settings that a connection accepts, and the reports on mistakes in them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+mod parts;
+
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{
-    ConnectionId, ConnectionParts, ErrorKind, Factory, ParsedSettings, Secret, SettingsError, SettingsOrigin, TenantId,
-};
+use claviger_provider::{ErrorKind, Factory, ParsedSettings, SettingsError, SettingsOrigin};
 use claviger_provider_vault::VaultFactory;
+use parts::parts;
 use serde_json::{Value, json};
 
 fn factory() -> VaultFactory {
     VaultFactory::new(Egress::new(EgressPolicy::default()))
-}
-
-/// The parts of a connection with these settings.
-fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
-    ConnectionParts {
-        tenant: TenantId::from_bytes([7; 16]),
-        connection: ConnectionId::from_bytes([9; 16]),
-        external_id: "",
-        settings,
-        secrets,
-        background: None,
-    }
 }
 
 fn wrong(settings: &Value) -> Vec<SettingsError> {

@@ -6,6 +6,7 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod background;
 mod canonical;
 mod commit;
 mod counters;

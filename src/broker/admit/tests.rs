@@ -80,6 +80,7 @@ fn broker(world: &World, authorizer: ByJustification) -> (Broker, tempfile::Temp
     let broker = Broker::new(Parts {
         store: world.store.clone(),
         log: audit::open(folder.path(), &origin, options, Vec::new()).unwrap().log,
+        background: Arc::default(),
         kill_file: KillFile::open(folder.path(), installation).unwrap(),
         directory: world.directory(),
         tokens: 1_000,

@@ -1,4 +1,4 @@
-//! `/v1/connections`: the ways to providers.
+//! `/v1/connections`: how providers are reached.
 
 use axum::http::StatusCode;
 use claviger_provider::{Finding, ProviderKind, RightReport, Secret};
@@ -10,8 +10,8 @@ use utoipa::openapi::schema::{Object, Type};
 
 use super::handler::{empty_reply, json_reply};
 use super::json;
+use super::list::{List, Listed, list_reply};
 use super::once::completed_reply;
-use super::page::{List, Listed, list_reply};
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::response::etag;
@@ -84,8 +84,8 @@ pub struct CreateConnection {
     pub timeouts: Option<TimeoutRules>,
 }
 
-/// The families that this release reaches. The document names no other, so that it promises
-/// nothing but what is there; asking for another one is `unsupported`.
+/// The providers that this release includes. The document names no other; a request for another
+/// one is answered `unsupported`.
 fn built_providers() -> Object {
     let object = Object::builder()
         .schema_type(Type::String)
@@ -225,7 +225,7 @@ fn response(connection: &model::Connection) -> Connection {
         name: connection.name.clone(),
         tenant: connection.tenant.to_string(),
         provider: connection.provider.into(),
-        // The store only holds what a provider's own parser wrote as JSON.
+        // The store holds what the provider's own parser wrote as JSON.
         settings: RawValue::from_string(connection.settings.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         state: if connection.severed {
             ConnectionState::Severed
@@ -242,7 +242,7 @@ fn response(connection: &model::Connection) -> Connection {
     }
 }
 
-/// The text of a JSON object. serde would take an array for a struct, member by member.
+/// The text of a JSON object. An array is refused: serde would read it as a struct's members.
 fn object(value: &RawValue, pointer: &str) -> Result<Secret, Failure> {
     if value.get().starts_with('{') {
         Ok(Secret::copy_from(value.get().as_bytes()))

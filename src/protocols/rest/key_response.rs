@@ -4,7 +4,7 @@ use claviger_provider::KeySpec;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::page::{List, Listed};
+use super::list::{List, Listed};
 use super::response::etag;
 use super::types::{CacheRules, Timestamp};
 use crate::broker::NamedKey;

@@ -9,8 +9,8 @@ use utoipa::openapi::schema::{Object, SchemaType, Type};
 use super::handler::empty_reply;
 use super::json;
 use super::key_response::{Key, KeyList, KeyState, Spec, VersionList, response, version_response};
+use super::list::list_reply;
 use super::once::completed_reply;
-use super::page::list_reply;
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{CacheRules, LabelMap, Name};
@@ -46,7 +46,7 @@ pub struct CreateKey {
     pub id: Option<KeyId>,
 }
 
-/// What the built providers make keys of; another one is `unsupported`.
+/// The specifications that the included providers have; another one is answered `unsupported`.
 fn built_specs() -> Object {
     let object = Object::builder()
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
@@ -195,7 +195,7 @@ pub async fn versions(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token"])?;
     let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
     let page = request.page()?;
-    // A version's name in a page token is its number.
+    // The page token of a list of versions holds a version's number.
     let after: u32 = match &page.after {
         None => 0,
         Some(number) => number

@@ -1,8 +1,8 @@
-//! The REST face (`docs/api.md`).
+//! The REST protocol (`docs/api.md`).
 //!
-//! [`api`] is the whole API on one page. A request goes [`exchange`] (id, deadline,
-//! caller, body) -> handler (one file per resource) -> `broker` -> [`answer`]. This module
-//! uses `broker` and `access`; nobody but `boot` uses it.
+//! [`api`] is the whole API on one page. A request passes [`exchange`] (id, deadline, caller, body),
+//! a handler (one file per resource), the use case in `broker`, and [`response`]. Only `boot` uses
+//! this module.
 
 mod batch;
 mod batch_request;
@@ -20,6 +20,7 @@ mod inspect;
 mod json;
 mod key_response;
 mod keys;
+mod list;
 mod offline_decrypt;
 mod once;
 mod openapi;

@@ -1,73 +1,13 @@
-//! Lists, page by page: the one shape of every list, and the token of its next page.
+//! The token of a list's next page.
 
-use std::borrow::Cow;
-
-use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
-use utoipa::openapi::schema::{Array, Object, SchemaType, Type};
-use utoipa::openapi::{Ref, RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
 
-use super::handler::json_reply;
-use super::reply::Reply;
 use super::types::Name;
-use crate::broker::{Failure, Guarded, Page};
-
-/// A page of a list as answers show it. The document has one schema for each type of items.
-#[derive(Serialize)]
-pub struct List<T> {
-    /// The items, in the list's order.
-    pub items: Vec<T>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
-}
-
-/// What lists hold, with the words of the list's schema.
-pub trait Listed: ToSchema {
-    /// The schema's name, such as `KeyList`.
-    const LIST: &'static str;
-    /// The schema's description.
-    const DESCRIPTION: &'static str;
-    /// The description of its items and of their order.
-    const ITEMS: &'static str;
-}
-
-impl<T: Listed> PartialSchema for List<T> {
-    fn schema() -> RefOr<Schema> {
-        let items = Array::builder().items(Ref::from_schema_name(T::name())).description(Some(T::ITEMS));
-        let token = Object::builder()
-            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-            .description(Some("For the next page, absent on the last one."));
-        let list = Object::builder().property("items", items).required("items");
-        list.property("next_page_token", token).description(Some(T::DESCRIPTION)).into()
-    }
-}
-
-impl<T: Listed> ToSchema for List<T> {
-    fn name() -> Cow<'static, str> {
-        Cow::Borrowed(T::LIST)
-    }
-
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((T::name().into_owned(), T::schema()));
-        T::schemas(schemas);
-    }
-}
-
-/// The answer that shows a page; `response` is the form of an item.
-pub fn list_reply<T, W: Serialize>(page: Guarded<Page<T>>, response: fn(&T) -> W) -> Result<Reply, Failure> {
-    json_reply(page, StatusCode::OK, |Page { items, next }| List {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(encode),
-    })
-}
 
 /// The token for what comes after this name (or id in hex). It is opaque to callers and no
 /// secret: the list is looked up in the caller's own tenant anyway.
-fn encode(last: &str) -> String {
+pub fn encode(last: &str) -> String {
     URL_SAFE_NO_PAD.encode(last)
 }
 

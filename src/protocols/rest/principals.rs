@@ -1,11 +1,11 @@
-//! `/v1/principals`: whoever may hold a credential.
+//! `/v1/principals`: the holders of credentials.
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::handler::{empty_reply, json_reply};
-use super::page::{List, Listed, list_reply};
+use super::list::{List, Listed, list_reply};
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{Name, Timestamp};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::handler::json_reply;
-use super::page::{List, Listed, list_reply};
+use super::list::{List, Listed, list_reply};
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{Name, Timestamp};

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, Object, Type};
 
 use super::handler::empty_reply;
-use super::page::{List, Listed, list_reply};
+use super::list::{List, Listed, list_reply};
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{DurationText, Name, Timestamp};

@@ -4,25 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{
-    BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, Secret,
-    SettingsOrigin, TenantId,
-};
+use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
-/// The parts of a connection with these settings.
-fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
-    ConnectionParts {
-        tenant: TenantId::from_bytes([7; 16]),
-        connection: ConnectionId::from_bytes([9; 16]),
-        external_id: "",
-        settings,
-        secrets,
-        background: None,
-    }
-}
+use crate::parts::parts;
 
 /// A server's address and root token.
 #[derive(Default)]
