@@ -85,7 +85,10 @@ fn versions_are_new_the_same_or_refused() {
         provider_version: "9".to_owned(),
         ..first.clone()
     };
-    assert!(matches!(new_versions(&[first.clone()], &[other]), Err(StoreError::AlreadyExists)));
+    assert!(matches!(
+        new_versions(std::slice::from_ref(&first), &[other]),
+        Err(StoreError::AlreadyExists)
+    ));
     // A provider that names no versions may have several on one provider key.
     let unnamed = |number| KeyVersion {
         number,
