@@ -131,7 +131,7 @@ impl Broker {
             .map(|(name, value)| (Factories::secret_name(&row, &name), value))
             .collect();
         let change = self
-            .announce(cx, audit::Change::new(Verb::Create, Object::Connection, &row.id))
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Connection, &row.id))
             .await?;
         let kept = keep.row(Completion::Created, &row, Some(row.revision))?;
         self.store.create_connection(&row, sealed, &change.keeping(kept)).await?;
@@ -176,7 +176,7 @@ impl Broker {
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
         let announced = self
-            .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Update, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         let now = connection.view();
@@ -229,7 +229,7 @@ impl Broker {
         let (cx, connection) = (authorized.cx(), authorized.object());
         not_declared(connection.view().managed_by.as_ref())?;
         let change = self
-            .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Delete, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         self.store.delete_connection(connection.tenant(), connection.id(), &change).await?;

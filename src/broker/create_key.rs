@@ -82,7 +82,9 @@ impl Broker {
         authorized.creates(id);
 
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
-        let change = self.announce(cx, audit::Change::new(verb, Object::Key, &id).at_provider()).await?;
+        let change = self
+            .announce(cx, audit::StateChange::new(verb, Object::Key, &id).at_provider())
+            .await?;
         let request = KeyRequest {
             key_id: id,
             spec: new.spec,

@@ -61,7 +61,7 @@ impl Broker {
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         not_severed(key)?;
         let change = self
-            .announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id()).at_provider())
+            .announce(cx, audit::StateChange::new(Verb::Update, Object::Key, &key.id()).at_provider())
             .await?;
         let row = self.switch_at_provider(cx, key, false).await?;
         let kept = NamedKey::of(row.clone(), key).kept(keep, Completion::Done)?;

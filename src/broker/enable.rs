@@ -19,7 +19,7 @@ impl Broker {
     ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
         let revocations = key.revocations().seen();
-        let change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
+        let change = audit::StateChange::new(Verb::Enable, Object::Key, &key.id());
         let (_turn, change) = if at_provider {
             let turn = turn_at_provider(cx, key).await?;
             not_severed(key)?;

@@ -41,7 +41,7 @@ impl Broker {
             created: self.now(),
         };
         let change = self
-            .announce(cx, audit::Change::new(Verb::Create, Object::Principal, &principal.id))
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Principal, &principal.id))
             .await?;
         let kept = keep.row(Completion::Created, &principal, None)?;
         self.store.create_principal(&principal, &change.keeping(kept)).await?;
@@ -62,7 +62,7 @@ impl Broker {
             return Err(Failure::new(Code::InUse, "A principal cannot delete itself."));
         }
         let change = self
-            .announce(cx, audit::Change::new(Verb::Delete, Object::Principal, &principal.id))
+            .announce(cx, audit::StateChange::new(Verb::Delete, Object::Principal, &principal.id))
             .await?;
         self.store.delete_principal(principal.tenant, principal.id, &change).await?;
         self.authenticator().forget_all();

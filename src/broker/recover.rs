@@ -8,7 +8,7 @@ use claviger_provider::{KeyId, OpContext, TenantId};
 use super::{Broker, Code, Failure};
 use crate::access::Action;
 use crate::audit::{
-    self, ChangeHistory, EmergencyRevocation, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position, StateChange,
+    self, ChangeHistory, EffectiveChange, EmergencyRevocation, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position,
     Unavailable, Verb,
 };
 use crate::store::{Change, StoreError};
@@ -83,7 +83,7 @@ enum Fate {
     Lost,
 }
 
-fn fate(change: &StateChange) -> Fate {
+fn fate(change: &EffectiveChange) -> Fate {
     match change.intent.change().and_then(|change| change.revocation()) {
         Some(revocation) => Fate::EmergencyRevocation(revocation),
         None if change.outcome.ending() == Some(Ending::Interrupted) => Fate::Unknown,
@@ -210,7 +210,7 @@ impl Broker {
     }
 
     /// Takes a change off the list of what the store lacks.
-    async fn mark(&self, change: &StateChange) -> Result<(), StoreError> {
+    async fn mark(&self, change: &EffectiveChange) -> Result<(), StoreError> {
         let applied = Change::announced(change.position.0);
         self.store.mark_applied(change.intent.tenant(), &applied).await
     }
@@ -244,7 +244,7 @@ impl Broker {
         match intent.resolve(&self.log, outcome, Instant::now() + PATIENCE).await {
             Ok(_) => done.resolved += 1,
             // A full disk does not keep the gateway down: revocations must be possible.
-            Err(error) if error.follows() => {
+            Err(error) if error.deferred() => {
                 tracing::warn!(%error, "an outcome follows when the log has room");
                 done.following += 1;
             }

@@ -45,7 +45,7 @@ impl Broker {
             );
         }
         let change = self
-            .announce(cx, audit::Change::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
+            .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;
         let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()?).await?;
         let _row = key.change().lock().await;
@@ -81,23 +81,26 @@ impl Broker {
         Ok(Guarded::free(NamedKey::of(row, key).completed(completion)))
     }
 
-    /// Checks each rotation that a provider has not finished, and stores the versions that exist by
-    /// now. Call it periodically.
-    pub async fn finish_rotations(&self) {
-        let keys = match self.store.rotating_keys(ROUND).await {
-            Ok(keys) => keys,
-            Err(error) => {
-                tracing::warn!(%error, "the store did not say which rotations are under way");
-                return;
-            }
-        };
+    /// Asks the providers once about each rotation that they have not finished, and adds the new
+    /// versions. Call it periodically.
+    ///
+    /// # Errors
+    /// The code of a failure; each failure is logged.
+    pub async fn finish_rotations(&self) -> Result<(), Code> {
+        let keys = self.store.rotating_keys(ROUND).await.map_err(|error| {
+            tracing::warn!(%error, "the store cannot list the rotations in progress");
+            Failure::from(error).code
+        })?;
         futures::stream::iter(keys)
-            .for_each_concurrent(AT_ONCE, async |(tenant, id)| {
-                if let Err(failure) = self.finish_rotation(tenant, id).await {
-                    tracing::warn!(%tenant, key = %id, code = failure.code.as_str(), "a rotation under way could not be asked about");
-                }
+            .map(async |(tenant, id)| {
+                self.finish_rotation(tenant, id).await.map_err(|failure| {
+                    tracing::warn!(%tenant, key = %id, code = failure.code.as_str(), "a rotation in progress could not be checked");
+                    failure.code
+                })
             })
-            .await;
+            .buffer_unordered(AT_ONCE)
+            .fold(Ok(()), async |all, one| all.and(one))
+            .await
     }
 
     async fn finish_rotation(&self, tenant: TenantId, id: KeyId) -> Result<(), Failure> {

@@ -46,7 +46,7 @@ impl Broker {
         let (cx, connection) = (authorized.cx(), authorized.object());
         let revocations = connection.revocations().seen();
         let change = self
-            .announce(cx, audit::Change::new(Verb::Restore, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Restore, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         // A sever that came after this request began wins.

@@ -74,7 +74,9 @@ impl Broker {
             expires: now.saturating_add(life),
             revoked: None,
         };
-        let change = self.announce(cx, audit::Change::new(Verb::Create, Object::Token, &row.id)).await?;
+        let change = self
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Token, &row.id))
+            .await?;
         let kept = keep.secret_gone(row.id.to_string());
         self.store.create_token(&row, &change.keeping(kept)).await?;
         let token = GrantedToken {

@@ -7,7 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::{Mutex, RwLock};
@@ -18,10 +17,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::server::TlsFiles;
 use crate::telemetry::metrics::{certificate_expires, certificate_read};
-
-/// How often the files are looked at. A change is most often a symbolic link that leads
-/// elsewhere (cert-manager, Kubernetes), which no watch of a file's own events would see.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Why TLS cannot be served with these files.
 #[derive(Debug, thiserror::Error)]
@@ -106,17 +101,10 @@ impl Tls {
         })
     }
 
-    /// Looks at the files again and again, until `until` is done, and takes what has changed.
-    pub async fn watch(self: Arc<Self>, until: impl Future<Output = ()>) {
-        let mut ticks = tokio::time::interval(LOOK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tokio::pin!(until);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => Arc::clone(&self).look(false).await,
-                () = &mut until => return,
-            }
-        }
+    /// Reads the files if they look changed. Returns whether they can be used as they are now.
+    pub async fn reload_if_changed(self: Arc<Self>) -> bool {
+        Arc::clone(&self).look(false).await;
+        !self.refused.load(Ordering::Acquire)
     }
 
     /// Reads the files whether or not they look changed. New connections are met with what

@@ -5,6 +5,7 @@
 //! tenant, a key, a principal or anything else that a caller chose.
 
 mod fields;
+pub mod jobs;
 pub mod metrics;
 
 use tracing::level_filters::LevelFilter;

@@ -143,20 +143,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "boot.rs",
-            "boot/declared.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
-            "boot/serving.rs",
-            "boot/starting.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
             "cache/flight.rs",
             "cache/mod.rs",
         ],

@@ -90,12 +90,13 @@ impl TokenTransport {
     }
 
     async fn exchange(&self, request: &Request) -> Result<AsyncRawResponse, CallError> {
+        let request = raw_request(request)?;
         let attempt = CallSink::from(&self.background).begin("oauth2/token");
-        let response = match self.client.forward(raw_request(request)?).await {
+        let response = match self.client.forward(request).await {
             Ok(response) => response,
             Err(error) => {
                 let error = CallError::from(error);
-                attempt.finish(None, CallResult::Failed(error.kind()));
+                attempt.finish(None, CallResult::Error(error.kind()));
                 return Err(error);
             }
         };
@@ -106,7 +107,7 @@ impl TokenTransport {
             return Ok(raw_response(response, headers));
         }
         let refusal = Refusal::of(response.status.as_u16(), &headers, &response.body);
-        attempt.finish(id.as_deref(), CallResult::Failed(refusal.login_meaning().kind));
+        attempt.finish(id.as_deref(), CallResult::Error(refusal.login_meaning().kind));
         // The SDK would report a page of a proxy as unreadable only, without its status.
         match serde_json::from_slice::<serde::de::IgnoredAny>(&response.body) {
             Ok(_) => Ok(raw_response(response, headers)),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::call_trace::{CallTrace, TracedCalls};
+use crate::call_trace::{CallSink, CallTrace, TracedCalls};
 use crate::ids::TenantId;
 
 /// The caller of an operation, its deadline, and the trace of the calls that it makes.
@@ -57,5 +57,11 @@ impl OpContext {
     /// Takes the calls that were made so far, for the audit record.
     pub fn take_calls(&self) -> TracedCalls {
         self.trace.take()
+    }
+}
+
+impl<'a> From<&'a OpContext> for CallSink<'a> {
+    fn from(cx: &'a OpContext) -> Self {
+        Self::Operation(&cx.trace)
     }
 }

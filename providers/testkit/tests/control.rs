@@ -71,10 +71,10 @@ async fn the_wire_is_what_the_documentation_says() {
         stream.write_all(line).await.unwrap();
     }
     stream.shutdown().await.unwrap();
-    let mut answers = String::new();
-    stream.read_to_string(&mut answers).await.unwrap();
-    let ok: Vec<_> = answers.lines().map(|line| line.starts_with("{\"ok\":true")).collect();
-    assert_eq!(ok, [true, true, false, true], "{answers}");
+    let mut responses = String::new();
+    stream.read_to_string(&mut responses).await.unwrap();
+    let ok: Vec<_> = responses.lines().map(|line| line.starts_with("{\"ok\":true")).collect();
+    assert_eq!(ok, [true, true, false, true], "{responses}");
 }
 
 #[tokio::test]
@@ -83,9 +83,9 @@ async fn a_line_without_end_is_cut_off() {
     let mut stream = TcpStream::connect(control.address()).await.unwrap();
     // The server may close the connection before everything is written.
     let _sent = stream.write_all(&vec![b' '; 1 << 20]).await;
-    let mut answer = Vec::new();
-    let _ended = stream.read_to_end(&mut answer).await;
-    assert!(answer.is_empty());
+    let mut response = Vec::new();
+    let _ended = stream.read_to_end(&mut response).await;
+    assert!(response.is_empty());
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
-//! The record's bytes are RFC 8785's, whatever stands in it.
+//! The record's bytes are canonical JSON (RFC 8785), whatever its content.
 
 use std::net::IpAddr;
 
 use claviger_provider::{ConnectionId, DekId, KeyId, PrincipalId, ProviderKind, TokenId};
 use proptest::prelude::*;
 
-use super::super::record::Stamped;
+use super::super::stamp::Stamped;
 use super::*;
 
-/// A record with every member that can be there at once, whatever its kind allows.
+/// A record that has every member, whatever its kind allows.
 fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     let bench = Bench::new();
     let end = |version: u32| RewrapEnd {
@@ -27,7 +27,7 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     record.approval = text("a");
     record.authn = Some(Authn::ApiToken);
     record.cached = Some(false);
-    record.change = Some(Change::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16])).at_provider());
+    record.change = Some(StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16])).at_provider());
     record.client_request_id = text("");
     record.coalesced_with = text("c");
     record.connection = Some(ConnectionId::from_bytes([6; 16]));
@@ -72,7 +72,7 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     record
 }
 
-/// The JSON as the writer would put it down with that number.
+/// The JSON as the group commit writes it with that number.
 fn written(record: Record, number: u64) -> Vec<u8> {
     let stamped: Stamped = record.stamp().unwrap();
     let mut frame = Vec::new();
@@ -89,11 +89,15 @@ fn assert_canonical(json: &[u8], number: u64) {
     assert_eq!(String::from_utf8_lossy(json), String::from_utf8_lossy(&canonical));
     let read: Record = serde_json::from_slice(json).unwrap();
     assert_eq!(read.sequence(), number);
-    assert_eq!(serde_json::to_vec(&read).unwrap(), json, "what is read is what was written");
+    assert_eq!(
+        serde_json::to_vec(&read).unwrap(),
+        json,
+        "reading and writing again gives the same bytes"
+    );
 }
 
 #[test]
-fn every_member_is_in_its_place() {
+fn every_member_is_in_canonical_order() {
     let record = full("plain", vec![]);
     let json = written(record, 12_345);
     assert_canonical(&json, 12_345);
@@ -122,7 +126,7 @@ fn hostile_texts_change_neither_the_form_nor_the_number() {
 }
 
 #[test]
-fn long_texts_are_cut_and_large_records_refused() {
+fn long_texts_are_truncated_and_large_records_refused() {
     let long = "é".repeat(200_000);
     let json = written(full(&long, vec![]), 1);
     assert_canonical(&json, 1);

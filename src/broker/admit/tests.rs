@@ -79,7 +79,7 @@ fn broker(world: &World, authorizer: ByJustification) -> (Broker, tempfile::Temp
     };
     let broker = Broker::new(Parts {
         store: world.store.clone(),
-        log: audit::open(folder.path(), &origin, options).unwrap().log,
+        log: audit::open(folder.path(), &origin, options, Vec::new()).unwrap().log,
         kill_file: KillFile::open(folder.path(), installation).unwrap(),
         directory: world.directory(),
         authorizer: Arc::new(authorizer),
