@@ -28,7 +28,8 @@ use crate::config::providers::Providers;
 use crate::config::storage::{RootKey as RootKeySource, WrappedRootKey};
 use crate::config::{self, Config};
 use crate::keys::{Directory, Factories};
-use crate::protocols::rest::{AppState, ServiceState};
+use crate::protocols::exchange::{AppState, Exchange};
+use crate::protocols::rest::{Rest, ServiceState};
 use crate::store::lock::{DataDir, LockError};
 use crate::store::sealing::{RootKey, RootKeyError};
 use crate::store::sqlite::{OpenError, SqliteStore};
@@ -388,16 +389,16 @@ async fn close(log: &Log, store: &SqliteStore) {
     store.close().await;
 }
 
-/// The REST face's state.
-fn gateway(config: &Config, broker: &Arc<Broker>, counters: &Arc<Counters>, service: ServiceState) -> AppState {
-    AppState {
+/// The REST API.
+fn gateway(config: &Config, broker: &Arc<Broker>, counters: &Arc<Counters>, service: ServiceState) -> Exchange<Rest> {
+    let server = &config.server;
+    let rest = Rest::new(service, server.request_deadline, server.trusted_proxies.clone());
+    let app = AppState {
         broker: Arc::clone(broker),
         counters: Arc::clone(counters),
-        service,
-        in_flight: Arc::new(Semaphore::new(config.server.limits.max_in_flight as usize)),
-        request_deadline: config.server.request_deadline,
-        trusted_proxies: config.server.trusted_proxies.clone(),
-    }
+        in_flight: Arc::new(Semaphore::new(server.limits.max_in_flight as usize)),
+    };
+    Exchange::new(rest, app)
 }
 
 fn pipeline(settings: &Providers) -> PipelineConfig {

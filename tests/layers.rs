@@ -77,6 +77,7 @@ const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("names", "names in bodies and paths"),
             ("listener", "types: the peer and the certificates that are presented"),
             ("telemetry::metrics", "counts requests"),
+            ("telemetry::request", "labels the log's lines with the request"),
         ],
     ),
     (

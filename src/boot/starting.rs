@@ -13,7 +13,7 @@ use super::{BootError, Folder, Serving, StartOptions, broker, close, declared, o
 use crate::config::Config;
 use crate::config::server::Transport;
 use crate::listener::{Listener, Running, SwappableRouter, Tls};
-use crate::protocols::rest::{Progress, Step, starting};
+use crate::protocols::rest::{Progress, RestService, Step, starting};
 use crate::store::sealing::RootKey;
 
 /// A gateway that starts. Dropping it ends the start; the folder is left as it was.
@@ -27,7 +27,7 @@ pub struct Starting {
 /// A listener at work and what it leads to.
 pub(super) struct Face {
     pub(super) running: Running,
-    pub(super) door: SwappableRouter,
+    pub(super) door: SwappableRouter<RestService>,
 }
 
 impl Starting {

@@ -1,9 +1,6 @@
 //! From a handler's own types to the one shape that the router's table holds.
 
-use std::future::Future;
-use std::sync::Arc;
-
-use axum::http::{HeaderName, StatusCode};
+use http::{HeaderName, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
@@ -13,61 +10,49 @@ use super::json;
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::response::Payload;
-use super::route::Handler;
 use super::types::Empty;
 use crate::broker::{Code, Failure, Guarded, Keep, Replay};
 use crate::store::model::IdempotencyRecord;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// A handler that takes a JSON body.
-pub fn with_body<B, F, Fut>(handler: F) -> Handler
+/// Calls a handler that takes a JSON body.
+pub async fn with_body<B, F>(request: ApiRequest, handler: F) -> Result<Reply, Failure>
 where
-    B: DeserializeOwned + ToSchema + Send + 'static,
-    F: Fn(ApiRequest, B) -> Fut + Copy + Send + Sync + 'static,
-    Fut: Future<Output = Result<Reply, Failure>> + Send + 'static,
+    B: DeserializeOwned + ToSchema,
+    F: AsyncFnOnce(ApiRequest, B) -> Result<Reply, Failure>,
 {
-    Arc::new(move |request: ApiRequest| {
-        Box::pin(async move {
-            let body = json::decode::<B>(&request.body).map_err(|error| Failure::invalid(error.pointer, error.expected))?;
-            handler(request, body).await
-        })
-    })
+    let body = decode::<B>(&request)?;
+    handler(request, body).await
 }
 
-/// A handler that takes none: an empty body, or an empty object.
-pub fn without_body<F, Fut>(handler: F) -> Handler
+/// Calls a handler that takes no body: it may be empty, or an empty object.
+pub async fn without_body<F>(request: ApiRequest, handler: F) -> Result<Reply, Failure>
 where
-    F: Fn(ApiRequest) -> Fut + Copy + Send + Sync + 'static,
-    Fut: Future<Output = Result<Reply, Failure>> + Send + 'static,
+    F: AsyncFnOnce(ApiRequest) -> Result<Reply, Failure>,
 {
-    Arc::new(move |request: ApiRequest| {
-        Box::pin(async move {
-            if !request.body.is_empty() {
-                json::decode::<Empty>(&request.body).map_err(|error| Failure::invalid(error.pointer, error.expected))?;
-            }
-            handler(request).await
-        })
-    })
+    if !request.body.is_empty() {
+        decode::<Empty>(&request)?;
+    }
+    handler(request).await
 }
 
-/// A handler whose JSON body may be left out.
-pub fn with_optional_body<B, F, Fut>(handler: F) -> Handler
+/// Calls a handler whose JSON body may be left out.
+pub async fn with_optional_body<B, F>(request: ApiRequest, handler: F) -> Result<Reply, Failure>
 where
-    B: DeserializeOwned + Default + ToSchema + Send + 'static,
-    F: Fn(ApiRequest, B) -> Fut + Copy + Send + Sync + 'static,
-    Fut: Future<Output = Result<Reply, Failure>> + Send + 'static,
+    B: DeserializeOwned + Default + ToSchema,
+    F: AsyncFnOnce(ApiRequest, B) -> Result<Reply, Failure>,
 {
-    Arc::new(move |request: ApiRequest| {
-        Box::pin(async move {
-            let body = if request.body.is_empty() {
-                B::default()
-            } else {
-                json::decode::<B>(&request.body).map_err(|error| Failure::invalid(error.pointer, error.expected))?
-            };
-            handler(request, body).await
-        })
-    })
+    let body = if request.body.is_empty() {
+        B::default()
+    } else {
+        decode::<B>(&request)?
+    };
+    handler(request, body).await
+}
+
+fn decode<B: DeserializeOwned + ToSchema>(request: &ApiRequest) -> Result<B, Failure> {
+    json::decode(&request.body).map_err(|error| Failure::invalid(error.pointer, error.expected))
 }
 
 /// A JSON answer.
@@ -105,7 +90,7 @@ impl ApiRequest {
     /// # Errors
     /// `in_progress`, `idempotency_mismatch`, `invalid_request` for a key of a wrong form.
     pub async fn once(&self) -> Result<Result<Once, Reply>, Failure> {
-        let key = match single(&self.headers, IDEMPOTENCY_KEY) {
+        let key = match single(&self.head.headers, IDEMPOTENCY_KEY) {
             Ok(None) => None,
             Ok(Some(text)) if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) => Some(text),
             Ok(Some(_)) | Err(Unusable) => {

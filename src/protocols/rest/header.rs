@@ -1,7 +1,7 @@
 //! Request headers of ours: each comes at most once, so that no two readers of one request
 //! can take two different values for it.
 
-use axum::http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName};
 
 /// The header is there, but twice, or not as visible ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

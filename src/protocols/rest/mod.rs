@@ -1,8 +1,7 @@
-//! The REST face (`docs/api.md`).
+//! The REST protocol (`docs/api.md`).
 //!
-//! [`api`] is the whole API on one page. A request goes [`exchange`] (id, deadline,
-//! caller, body) -> handler (one file per resource) -> `broker` -> [`answer`]. This module
-//! uses `broker` and `access`; nobody but `boot` uses it.
+//! [`router`] is the whole API on one page. A request goes through the exchange (id, deadline,
+//! caller, body), the handler (one file per resource) and `broker` to its answer.
 
 mod batch;
 mod capabilities;
@@ -10,7 +9,6 @@ mod connections;
 mod data_keys;
 mod declared;
 mod errors;
-pub mod exchange;
 mod handler;
 mod header;
 mod inspect;
@@ -21,12 +19,13 @@ mod offline_decrypt;
 mod openapi;
 mod page;
 mod principals;
+mod protocol;
 mod reply;
 mod request;
 pub mod response;
 pub mod route;
+mod route_table;
 pub mod router;
-mod run_to_completion;
 mod service;
 mod starting;
 mod state;
@@ -35,6 +34,7 @@ mod tokens;
 mod types;
 
 pub use capabilities::rows as capability_rows;
-pub use router::{api, document, service_alone};
+pub use protocol::Rest;
+pub use router::{RestService, api, document, service_alone};
 pub use starting::{Progress, Step, starting};
-pub use state::{AppState, ServiceState};
+pub use state::ServiceState;

@@ -3,7 +3,7 @@
 //! What every operation has in common (credential, request headers, failures) is added
 //! here from the table, so that no handler can forget it.
 
-use axum::http::Method;
+use http::Method;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
@@ -42,7 +42,7 @@ use super::{batch, capabilities, connections, data_keys, declared, inspect, keys
 struct Document;
 
 /// The document of these routes.
-pub fn document(routes: &[Route]) -> Value {
+pub fn document(routes: &[&Route]) -> Value {
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     document["security"] = json!([{"bearer": []}]);

@@ -5,15 +5,9 @@ use utoipa::ToSchema;
 
 use super::errors::Problem;
 use super::response::Payload;
-use crate::broker::{Failure, Guarded, RequestContext};
 
-/// What a handler gives to the exchange, which concludes it.
-pub enum Reply {
-    /// One outcome, one record.
-    One(Guarded<Payload>),
-    /// A batch: for each item its operation and its own outcome.
-    Batch(Vec<(RequestContext, Result<Guarded<BatchItem>, Failure>)>),
-}
+/// What a handler gives to the exchange, which records it.
+pub type Reply = crate::protocols::exchange::Reply<Payload, BatchItem>;
 
 /// The answers of a batch, in the order of its items.
 #[derive(Serialize, ToSchema)]

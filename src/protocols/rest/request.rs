@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 
-use axum::extract::RawPathParams;
-use axum::http::{HeaderMap, Method, Uri, header};
 use bytes::Bytes;
+use http::header;
+use http::request::Parts;
 
 use super::header::single;
+use super::protocol::RestHead;
+use super::route_table::DecodedParams;
 use super::types::Name;
 use crate::access::{AccessError, Operation, Permit, Target, decide, op};
 use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::envelope::{Envelope, ParseError};
 use crate::keys::KeyEntry;
+use crate::protocols::exchange::Received;
 use crate::store::model::Page;
 
 /// The most items on one page.
@@ -27,15 +30,25 @@ pub struct ApiRequest {
     pub broker: Arc<Broker>,
     /// Who asks for what.
     pub cx: RequestContext,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) path: Arc<RawPathParams>,
+    pub(super) head: Arc<Parts>,
+    pub(super) params: DecodedParams,
     pub(super) query: Arc<[(String, String)]>,
-    pub(super) headers: Arc<HeaderMap>,
     pub(super) body: Bytes,
 }
 
 impl ApiRequest {
+    /// The request that the exchange received.
+    pub(super) fn new(received: Received<RestHead>) -> Self {
+        Self {
+            broker: received.broker,
+            cx: received.cx,
+            head: Arc::new(received.head),
+            params: received.checked.params,
+            query: received.checked.query,
+            body: received.body,
+        }
+    }
+
     /// A name in the path.
     ///
     /// # Errors
@@ -46,12 +59,12 @@ impl ApiRequest {
 
     /// A path parameter as it stands, for ids.
     pub fn raw(&self, parameter: &str) -> &str {
-        self.path.iter().find(|(name, _)| *name == parameter).map_or("", |(_, value)| value)
+        self.params.get(parameter)
     }
 
     /// Method and path as they were called, for idempotency.
     pub fn route(&self) -> String {
-        format!("{} {}", self.method, self.uri.path())
+        format!("{} {}", self.head.method, self.head.uri.path())
     }
 
     /// A query parameter.
@@ -110,7 +123,7 @@ impl ApiRequest {
     /// `invalid_request` when the header is missing, `precondition_failed` when it is no
     /// etag of ours.
     pub fn if_match(&self) -> Result<Option<u64>, Failure> {
-        let Ok(Some(text)) = single(&self.headers, header::IF_MATCH) else {
+        let Ok(Some(text)) = single(&self.head.headers, header::IF_MATCH) else {
             return Err(Failure::invalid("header:If-Match", "the object's etag, or *, once"));
         };
         if text == "*" {

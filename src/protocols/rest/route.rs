@@ -1,20 +1,10 @@
 //! One route of the router's table, and the bounds that routes name.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Method;
+use http::Method;
 
-use super::reply::Reply;
-use super::request::ApiRequest;
 use crate::access::Action;
-use crate::broker::Failure;
-use crate::telemetry::metrics::RouteCounts;
-
-/// A handler as the table holds it.
-pub type Handler = Arc<dyn Fn(ApiRequest) -> Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>> + Send + Sync>;
 
 /// The longest body of one operation, in bytes.
 pub const DATA: usize = 64 << 10;
@@ -29,6 +19,8 @@ pub const BATCH_TIME: Duration = Duration::from_secs(30);
 pub struct Route {
     /// The method.
     pub method: Method,
+    /// The method as text.
+    pub method_name: &'static str,
     /// The path, in the form of the OpenAPI document.
     pub path: &'static str,
     /// Any of these actions opens the route; which one is needed in the end, the handler's
@@ -38,8 +30,11 @@ pub struct Route {
     pub body: usize,
     /// The longest time.
     pub time: Duration,
-    /// Who answers.
-    pub handler: Handler,
-    /// How often it was called, and how long it took.
-    pub counts: RouteCounts,
+}
+
+impl Route {
+    /// Whether its method has a body, which must be JSON.
+    pub(super) fn takes_body(&self) -> bool {
+        [Method::POST, Method::PATCH].contains(&self.method)
+    }
 }

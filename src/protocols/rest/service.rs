@@ -4,17 +4,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::Path;
-use axum::http::{HeaderValue, Response, StatusCode, header};
-use axum::routing::get;
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_swagger_ui::Config;
 
-use super::state::AppState;
+use super::protocol::Rest;
+use super::route_table::Params;
+use super::router::document;
 use crate::audit::Health;
+use crate::listener::Body;
+use crate::protocols::RequestId;
+use crate::protocols::answer::Answer;
+use crate::protocols::exchange::Exchange;
 
 /// Whether the gateway serves, and each part's state.
 #[derive(Serialize, ToSchema)]
@@ -37,11 +39,12 @@ pub struct ComponentStatus {
 }
 
 impl Readiness {
-    async fn of(gateway: &AppState) -> Self {
-        let draining = gateway.service.draining.load(Ordering::Acquire);
-        let store = gateway.broker.store_answers().await;
-        let log = gateway.broker.log().health();
-        let (connections, open) = gateway.broker.directory().breakers();
+    async fn of(exchange: &Exchange<Rest>) -> Self {
+        let (service, broker) = (&exchange.protocol().service, &exchange.app().broker);
+        let draining = service.draining.load(Ordering::Acquire);
+        let store = broker.store_answers().await;
+        let log = broker.log().health();
+        let (connections, open) = broker.directory().breakers();
         let part = |name, ready, state: String| ComponentStatus { name, ready, state };
         let mut parts = vec![
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
@@ -55,13 +58,7 @@ impl Readiness {
             ),
         ];
         // Whether a certificate is still good enough is its reader's to say.
-        parts.extend(
-            gateway
-                .service
-                .certificates
-                .iter()
-                .map(|tls| part("certificate", true, tls.state())),
-        );
+        parts.extend(service.certificates.iter().map(|tls| part("certificate", true, tls.state())));
         Self {
             ready: parts.iter().all(|part| part.ready),
             parts,
@@ -69,56 +66,69 @@ impl Readiness {
     }
 }
 
-/// Adds the service endpoints to the router.
-pub fn routes(router: Router, gateway: &Arc<AppState>, openapi: &'static str) -> Router {
-    let with = |gateway: &Arc<AppState>| Arc::clone(gateway);
-    let (health, ready, metrics, document, page, assets) = (
-        with(gateway),
-        with(gateway),
-        with(gateway),
-        with(gateway),
-        with(gateway),
-        with(gateway),
-    );
-    router
-        .route("/healthz", get(move || async move { health.serviced(alive()) }))
-        .route(
-            "/readyz",
-            get(move || async move {
-                let readiness = Readiness::of(&ready).await;
+/// A service endpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ServicePage {
+    Health,
+    Readiness,
+    Metrics,
+    Document,
+    Docs,
+    DocsFile,
+}
+
+impl ServicePage {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Health,
+        Self::Readiness,
+        Self::Metrics,
+        Self::Document,
+        Self::Docs,
+        Self::DocsFile,
+    ];
+
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Health => "/healthz",
+            Self::Readiness => "/readyz",
+            Self::Metrics => "/metrics",
+            Self::Document => "/openapi.json",
+            Self::Docs => "/docs",
+            Self::DocsFile => "/docs/{file}",
+        }
+    }
+
+    /// Answers a GET: counted, never recorded one by one.
+    pub(super) async fn answer(self, exchange: &Exchange<Rest>, params: Params, path: &str) -> Answer {
+        let service = &exchange.protocol().service;
+        let response = match self {
+            Self::Health => alive(),
+            Self::Readiness => {
+                let readiness = Readiness::of(exchange).await;
                 let status = if readiness.ready {
                     StatusCode::OK
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                ready.serviced(json(status, &readiness))
-            }),
-        )
-        .route(
-            "/metrics",
-            get(move || async move {
-                metrics.serviced(match &metrics.service.metrics {
-                    Some(rendered) => content(
-                        StatusCode::OK,
-                        "text/plain; version=0.0.4; charset=utf-8",
-                        rendered.render().into_bytes(),
-                    ),
-                    None => json(
-                        StatusCode::NOT_FOUND,
-                        &serde_json::json!({"detail": "metrics are off in the configuration"}),
-                    ),
-                })
-            }),
-        )
-        .route(
-            "/openapi.json",
-            get(move || async move { document.serviced(content(StatusCode::OK, "application/json", openapi.as_bytes().to_vec())) }),
-        )
-        .route("/docs", get(move || async move { page.serviced(docs("index.html")) }))
-        .route(
-            "/docs/{file}",
-            get(move |Path(file): Path<String>| async move { assets.serviced(docs(&file)) }),
-        )
+                json(status, &readiness)
+            }
+            Self::Metrics => match &service.metrics {
+                Some(rendered) => content(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    rendered.render().into_bytes(),
+                ),
+                None => json(
+                    StatusCode::NOT_FOUND,
+                    &serde_json::json!({"detail": "metrics are off in the configuration"}),
+                ),
+            },
+            Self::Document => content(StatusCode::OK, "application/json", document().as_bytes()),
+            Self::Docs => docs("index.html"),
+            Self::DocsFile => docs(params.decoded(path).unwrap_or_default().get("file")),
+        };
+        exchange.recorded(service.counted.answer(response), &RequestId::draw())
+    }
 }
 
 /// The documentation page: Swagger UI from this binary, nothing from the internet.
@@ -150,8 +160,8 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body
     content(status, "application/json", serde_json::to_vec(value).unwrap_or_default())
 }
 
-fn content(status: StatusCode, kind: &str, bytes: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(bytes));
+fn content(status: StatusCode, kind: &str, bytes: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(bytes.into());
     *response.status_mut() = status;
     if let Ok(value) = HeaderValue::from_str(kind) {
         response.headers_mut().insert(header::CONTENT_TYPE, value);
