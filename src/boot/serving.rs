@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::starting::{Face, Starting};
 use super::{BootError, Remaining, StartOptions, close, declared, gateway};
+use crate::audit::Counters;
 use crate::broker::{Broker, DeclaredKey};
 use crate::config::Config;
 use crate::listener::{Drained, Tls};
+use crate::protocols::exchange::AppState;
 use crate::protocols::rest::{ServiceState, api, service_alone};
 use crate::store::lock::DataDir;
 use crate::store::sqlite::SqliteStore;
@@ -45,6 +47,7 @@ impl Listeners {
 pub struct Serving {
     listeners: Listeners,
     broker: Arc<Broker>,
+    counters: Arc<Counters>,
     store: Arc<SqliteStore>,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
@@ -92,11 +95,12 @@ impl Serving {
         };
         let counters = recovered.counters;
         let log = broker.log().clone();
+        let counted = Arc::clone(&counters);
         let counting = until(stopped.clone());
         let settling = Arc::clone(&broker);
         let pruning = Arc::clone(&broker);
         let mut background = vec![
-            tokio::spawn(async move { counters.run(&log, counting).await }),
+            tokio::spawn(async move { counted.run(&log, counting).await }),
             tokio::spawn(every(SETTLE, until(stopped.clone()), move || {
                 let broker = Arc::clone(&settling);
                 async move { broker.sweep_cache() }
@@ -151,6 +155,7 @@ impl Serving {
         Self {
             listeners,
             broker,
+            counters,
             store,
             draining,
             stop,
@@ -158,6 +163,16 @@ impl Serving {
             drain_delay: config.server.drain_delay,
             drain_timeout: config.server.drain_timeout,
             _folder: folder,
+        }
+    }
+
+    /// What another protocol needs to serve this gateway's objects, with so many requests under way
+    /// at once.
+    pub fn app_state(&self, in_flight: usize) -> AppState {
+        AppState {
+            broker: Arc::clone(&self.broker),
+            counters: Arc::clone(&self.counters),
+            in_flight: Arc::new(Semaphore::new(in_flight)),
         }
     }
 
