@@ -21,6 +21,7 @@ use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 use claviger_provider::{Capabilities, Factory, ProviderKind, SealedStore};
 use tokio::sync::Semaphore;
 
+use crate::access::GrantsAuthorizer;
 use crate::audit::{self, Counters, KillFile, Log, Node, Origin, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, RecoverError, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
@@ -348,6 +349,7 @@ async fn broker(config: &Config, dev: bool, source: Option<ConfigSource>, open: 
         log: recovered.log.clone(),
         kill_file,
         directory: Directory::new(store.clone(), factories),
+        authorizer: Arc::new(GrantsAuthorizer),
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: rules,
         idempotency_key,

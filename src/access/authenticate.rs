@@ -52,6 +52,13 @@ struct Remembered<V> {
     era: u64,
 }
 
+/// The state of the memory when a load began.
+#[derive(Clone, Copy)]
+struct LoadBegan {
+    forgotten: u64,
+    era: u64,
+}
+
 /// Turns credentials into callers. Known tokens and the names of tenants are kept in memory. A
 /// revocation or suspension must be reported through [`Authenticator::forget_token`] or
 /// [`Authenticator::forget_all`] before it is answered.
@@ -154,33 +161,66 @@ impl Authenticator {
         self.tenants.invalidate_all();
     }
 
-    /// The value from memory, or loaded and kept.
-    async fn remembered<V>(
-        &self,
-        memory: &Cache<String, Remembered<V>>,
-        name: &str,
-        load: impl AsyncFn() -> Result<V, Unauthenticated>,
-    ) -> Result<V, Unauthenticated>
+    async fn known(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
+        loop {
+            if let Some(known) = self.recall(&self.tokens, public_id) {
+                return Ok(known);
+            }
+            let began = self.load_begins();
+            let known = self.load(public_id).await?;
+            if self.keep(&self.tokens, public_id, &known, began) {
+                return Ok(known);
+            }
+        }
+    }
+
+    async fn named_tenant(&self, name: &str) -> Result<TenantId, Unauthenticated> {
+        loop {
+            if let Some(tenant) = self.recall(&self.tenants, name) {
+                return Ok(tenant);
+            }
+            let began = self.load_begins();
+            let tenant = match self.store.tenant_by_name(name).await {
+                Ok(tenant) if !tenant.suspended => tenant.id,
+                Ok(_) | Err(StoreError::NotFound) => return Err(Unauthenticated::Tenant),
+                Err(error) => return Err(Unauthenticated::Store(error)),
+            };
+            if self.keep(&self.tenants, name, &tenant, began) {
+                return Ok(tenant);
+            }
+        }
+    }
+
+    /// The value in memory, unless everything was forgotten since.
+    fn recall<V: Clone + Send + Sync + 'static>(&self, memory: &Cache<String, Remembered<V>>, name: &str) -> Option<V> {
+        let found = memory.get(name)?;
+        (found.era == self.era.load(Ordering::SeqCst)).then_some(found.value)
+    }
+
+    /// To be called before a load reads the store.
+    fn load_begins(&self) -> LoadBegan {
+        LoadBegan {
+            forgotten: *self.forgotten.read(),
+            era: self.era.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Keeps a loaded value, or returns false: it may be from before a revocation that is committed
+    /// by now, so it must be loaded again.
+    fn keep<V>(&self, memory: &Cache<String, Remembered<V>>, name: &str, value: &V, began: LoadBegan) -> bool
     where
         V: Clone + Send + Sync + 'static,
     {
-        loop {
-            if let Some(found) = memory.get(name)
-                && found.era == self.era.load(Ordering::SeqCst)
-            {
-                return Ok(found.value);
-            }
-            let before = *self.forgotten.read();
-            let era = self.era.load(Ordering::SeqCst);
-            let value = load().await?;
-            let now = self.forgotten.read();
-            // Otherwise the value may be from before a revocation that is committed by now.
-            if *now == before {
-                let remembered = Remembered { value: value.clone(), era };
-                memory.insert(name.to_owned(), remembered);
-                return Ok(value);
-            }
+        let forgotten = self.forgotten.read();
+        let current = *forgotten == began.forgotten;
+        if current {
+            let remembered = Remembered {
+                value: value.clone(),
+                era: began.era,
+            };
+            memory.insert(name.to_owned(), remembered);
         }
+        current
     }
 
     async fn load(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
@@ -195,15 +235,6 @@ impl Authenticator {
             grants: Arc::new(grants),
             tenant_suspended: tenant.suspended,
         }))
-    }
-
-    async fn named_tenant(&self, name: &str) -> Result<TenantId, Unauthenticated> {
-        self.remembered(&self.tenants, name, async || match self.store.tenant_by_name(name).await {
-            Ok(tenant) if !tenant.suspended => Ok(tenant.id),
-            Ok(_) | Err(StoreError::NotFound) => Err(Unauthenticated::Tenant),
-            Err(error) => Err(Unauthenticated::Store(error)),
-        })
-        .await
     }
 }
 

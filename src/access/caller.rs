@@ -7,17 +7,17 @@ use claviger_provider::{PrincipalId, TenantId, TokenId};
 
 use super::Grants;
 
-/// How a caller showed who they are.
+/// How a caller authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
     /// An API token of this id.
     Token(TokenId),
-    /// The operator's configuration, which a start carries out.
+    /// None: the gateway itself creates what the operator's configuration declares.
     Configuration,
 }
 
-/// Whoever calls, made only by [`super::Authenticator`], and for a start by
-/// [`Caller::configuration`].
+/// An authenticated caller. Only [`super::Authenticator`] makes one from a credential;
+/// [`Caller::configuration`] makes the one that stands for the operator's configuration.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub(super) principal: PrincipalId,
@@ -29,8 +29,8 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The operator's configuration, acting for a tenant; [`TenantId::INSTALLATION`] for the
-    /// installation's own things. Only a start may call for it: there is no request.
+    /// The operator's configuration, acting for a tenant, or with [`TenantId::INSTALLATION`]
+    /// for the installation itself. Only for work that no request asked for.
     pub fn configuration(acting: TenantId) -> Self {
         Self {
             principal: PrincipalId::from_bytes([0; 16]),
@@ -42,13 +42,13 @@ impl Caller {
         }
     }
 
-    /// Who it is.
+    /// The principal that the credential belongs to.
     pub const fn principal(&self) -> PrincipalId {
         self.principal
     }
 
-    /// The tenant on whose behalf this request is: the credential's own, or the one that a
-    /// platform operator named. [`TenantId::INSTALLATION`] for an operator who named none.
+    /// The tenant that the request acts for: the credential's own, or the one that a platform
+    /// operator named. [`TenantId::INSTALLATION`] for an operator who named none.
     pub const fn tenant(&self) -> TenantId {
         self.acting
     }
@@ -58,17 +58,12 @@ impl Caller {
         self.home == TenantId::INSTALLATION
     }
 
-    /// How they showed who they are.
+    /// How the caller authenticated.
     pub const fn credential(&self) -> Credential {
         self.credential
     }
 
-    /// What the credential allows.
-    pub fn grants(&self) -> &Grants {
-        &self.grants
-    }
-
-    /// Where the request came from.
+    /// The client's address.
     pub const fn source(&self) -> Option<IpAddr> {
         self.source
     }

@@ -7,16 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Action;
 
-/// The most keys that one token may name.
-pub const MAX_KEYS: usize = 256;
-
 /// Grants that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GrantsError {
     /// No operation at all: such a token could do nothing.
     #[error("at least one operation is needed")]
     NoOperation,
-    /// An empty set of keys, or more than [`MAX_KEYS`].
+    /// An empty set of keys, or more than [`Grants::MAX_KEYS`].
     #[error("1 to 256 keys, or none named for all")]
     KeyCount,
 }
@@ -139,6 +136,9 @@ impl TryFrom<Written> for Grants {
 }
 
 impl Grants {
+    /// The most keys that one token can name.
+    pub const MAX_KEYS: usize = 256;
+
     /// Joins the two sets.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl Grants {
             return Err(GrantsError::NoOperation);
         }
         if let KeySet::Only(named) = &keys
-            && (named.is_empty() || named.len() > MAX_KEYS)
+            && (named.is_empty() || named.len() > Self::MAX_KEYS)
         {
             return Err(GrantsError::KeyCount);
         }

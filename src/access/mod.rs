@@ -1,23 +1,22 @@
-//! Who calls, and whether they may: credential -> [`Caller`] -> [`Permit`].
+//! Who calls, and what they may do: credential -> [`Caller`], and caller, action and object -> [`Decision`].
 //!
-//! Used by `http` (to authenticate, and to ask for permits by name) and by `broker`, whose
-//! use cases consume permits. Nobody else can make a [`Permit`], so a use case that takes
-//! one cannot be reached without a decision.
+//! The exchange of a protocol authenticates. `broker::admit` asks the [`Authorizer`] and makes
+//! of an allowed request the value that a use case consumes.
 //!
-//! Today a token's own operations and keys decide (policy `builtin/token`, version 1);
-//! policies that a tenant writes will be asked at the same place and can only narrow it.
+//! Today the grants of a token decide ([`GrantsAuthorizer`], policy `builtin/token`, version 1).
+//! Policies that a tenant writes will be another [`Authorizer`], which can only narrow them.
 
 mod authenticate;
+mod authorizer;
 mod caller;
-mod decide;
 mod grants;
-mod permit;
+mod grants_authorizer;
 mod token;
 
 pub use crate::audit::Action;
 pub use authenticate::{Authenticator, Unauthenticated};
+pub use authorizer::{AccessRequest, Authorizer, Deciding, Decision, PolicyRef, Resource};
 pub use caller::{Caller, Credential};
-pub use decide::{AccessError, Target, decide};
 pub use grants::{ActionSet, Grants, GrantsError, KeySet};
-pub use permit::{Operation, Permit, PolicyRef, op};
+pub use grants_authorizer::GrantsAuthorizer;
 pub use token::{ApiToken, NewToken, TokenFormatError};

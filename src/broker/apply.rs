@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::declare::{DeclaredConnection, DeclaredKey, DeclaredTenant, Found, How, PATIENCE};
-use super::{Broker, Code, Failure, Guarded, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op};
 
 /// Everything that is declared.
 #[derive(Debug, Clone, Default)]
@@ -69,8 +68,8 @@ impl Broker {
     ///
     /// # Errors
     /// `connection_misconfigured` when the declaration cannot be read.
-    pub async fn plan(&self, cx: &RequestContext, permit: Permit<op::ManageTenants>) -> Result<Guarded<Steps>, Failure> {
-        self.go_through(cx, &permit, How::Look).await
+    pub async fn plan(&self, authorized: Authorized<op::PlanDeclared>) -> Result<Guarded<Steps>, Failure> {
+        self.go_through(authorized.cx(), How::Look).await
     }
 
     /// Makes what is missing and takes new secrets. What differs stays as it is.
@@ -78,15 +77,14 @@ impl Broker {
     /// # Errors
     /// As [`Broker::plan`], and `in_progress` while another one is under way. What a single
     /// thing failed by stands in its step.
-    pub async fn apply(&self, cx: &RequestContext, permit: Permit<op::ManageTenants>) -> Result<Guarded<Steps>, Failure> {
+    pub async fn apply(&self, authorized: Authorized<op::ApplyDeclared>) -> Result<Guarded<Steps>, Failure> {
         let Ok(_alone) = self.applying.try_lock() else {
             return Err(Failure::new(Code::InProgress, "The declaration is being applied already."));
         };
-        self.go_through(cx, &permit, How::CarryOut).await
+        self.go_through(authorized.cx(), How::CarryOut).await
     }
 
-    async fn go_through(&self, cx: &RequestContext, permit: &Permit<op::ManageTenants>, how: How) -> Result<Guarded<Steps>, Failure> {
-        cx.permitted(permit);
+    async fn go_through(&self, cx: &RequestContext, how: How) -> Result<Guarded<Steps>, Failure> {
         let declared = self.declarations.read().await.map_err(|why| {
             Failure::new(Code::ConnectionMisconfigured, format!("The configuration cannot be used: {why}"))
                 .advice("claviger check-config reports every mistake in it.")

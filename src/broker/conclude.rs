@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 
 use super::context::Effect;
-use super::{AuditFields, Broker, Code, Failure, Guarded, RequestContext};
-use crate::access::{Action, Credential};
-use crate::audit::{Authn, Decision, Number, Outcome, Policy, Receipt, Record, Recorded, Source, Text, Unavailable};
+use super::context::Noted;
+use super::{Broker, Code, Failure, Guarded, RequestContext};
+use crate::access::Credential;
+use crate::audit::{Authn, Decision, Number, Outcome, Receipt, Record, Recorded, Source, Text, Unavailable};
 use crate::keys::{EpochGuard, with_gates_held};
 
 /// A record may take at least so long, however little of the request's time is left: an
@@ -168,7 +169,7 @@ impl Broker {
         match cx.take_effect() {
             Some(Effect::Announced(intent)) => {
                 let revocation = intent.revocation().is_some();
-                let complete = |record: &mut Record| fill(record, cx, cx.fields());
+                let complete = |record: &mut Record| fill(record, cx, cx.noted());
                 intent
                     .resolve(outcome, complete, value, deadline)
                     .await
@@ -204,14 +205,9 @@ impl Broker {
 
     /// A record of this operation, with all that is known so far.
     pub(super) fn entry(&self, cx: &RequestContext) -> Record {
-        let fields = cx.fields();
-        let action = if fields.unsealed && cx.action() != Action::Inspect {
-            Action::UnwrapUnsealed
-        } else {
-            fields.action.unwrap_or(cx.action())
-        };
-        let mut record = self.log.entry(cx.tenant(), action);
-        fill(&mut record, cx, fields);
+        let noted = cx.noted();
+        let mut record = self.log.entry(cx.tenant(), noted.subject.action());
+        fill(&mut record, cx, noted);
         record
     }
 
@@ -283,7 +279,9 @@ fn stale(epoch_guards: &[EpochGuard]) -> Failure {
 }
 
 /// What the record says of caller, request and operation.
-fn fill(record: &mut Record, cx: &RequestContext, fields: AuditFields) {
+fn fill(record: &mut Record, cx: &RequestContext, noted: Noted) {
+    let Noted { subject, fields } = noted;
+    subject.fill(record);
     let (caller, info) = (cx.caller(), cx.info());
     record.authn = Some(match caller.credential() {
         Credential::Token(id) => {
@@ -294,20 +292,12 @@ fn fill(record: &mut Record, cx: &RequestContext, fields: AuditFields) {
         Credential::Configuration => Authn::Configuration,
     });
     record.source = caller.source().map(Source::address);
-    record.decision = fields.policy.is_some().then_some(Decision::Allow);
-    record.policy = fields.policy.map(|policy| Policy {
-        id: Text::new(policy.id),
-        version: Number::saturating(policy.version),
-    });
     record.request_id = Some(Text::new(info.request_id.clone()));
     record.client_request_id = info.client_request_id.clone().map(Text::new);
     record.justification = info.justification.clone().map(Text::new);
     record.latency_us = Some(Number::from(cx.elapsed()));
-    record.key = fields.key;
     record.key_version = fields.key_version.map(Number::from);
     record.dek_id = fields.dek_id;
-    record.connection = fields.connection;
-    record.provider = fields.provider;
     record.provider_key_material = fields.provider_key_material.map(Text::new);
     record.provider_request_id = fields.provider_request_id.map(Text::new);
     record.context_hash = fields.context_hash;

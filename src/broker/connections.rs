@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use claviger_provider::{
-    Capabilities, ConnectionId, Factory, Kek, ParsedSettings, ProviderKind, SealedName, Secret, SettingsError, SettingsOrigin, fill_random,
+    Capabilities, ConnectionId, Factory, Kek, ParsedSettings, SealedName, Secret, SettingsError, SettingsOrigin, fill_random,
 };
 
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::sever::completed;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::{ConnectionEntry, Factories};
+use crate::keys::Factories;
 use crate::store::StoreError;
 use crate::store::model::{Connection, ConnectionPatch, Key, KeyFilter, Labels, Page, Timeouts};
 
@@ -21,8 +21,6 @@ const PROBED_KEYS: u32 = 16;
 pub struct NewConnection {
     /// Unique in the tenant.
     pub name: String,
-    /// Which family.
-    pub provider: ProviderKind,
     /// Its settings, JSON, secrets included.
     pub settings: Arc<Secret>,
     /// Labels.
@@ -80,22 +78,6 @@ pub struct CheckReport {
 }
 
 impl Broker {
-    /// A connection by name.
-    ///
-    /// # Errors
-    /// When the store or the kept settings fail.
-    pub async fn connection_by_name(
-        &self,
-        tenant: claviger_provider::TenantId,
-        name: &str,
-    ) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
-        match self.store.connection_by_name(tenant, name).await {
-            Ok(row) => Ok(self.directory().connection(tenant, row.id).await?),
-            Err(StoreError::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Makes a connection. Nothing is reached: that is what check is for.
     ///
     /// # Errors
@@ -103,16 +85,12 @@ impl Broker {
     /// used, `unsupported` for a family that this build lacks, `already_exists`.
     pub async fn create_connection(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::CreateConnection>,
+        authorized: Authorized<op::CreateConnection>,
         new: NewConnection,
-        keep: Keep<'_, Connection>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        cx.note(|fields| {
-            fields.policy = Some(permit.policy().clone());
-            fields.provider = Some(new.provider);
-        });
-        let factory = self.directory().factories().get(new.provider).ok_or_else(|| {
+        keep: Keep<Connection>,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, provider) = (authorized.cx(), authorized.object().provider);
+        let factory = self.directory().factories().get(provider).ok_or_else(|| {
             Failure::new(Code::Unsupported, "This gateway has no such provider.")
                 .at("/provider", "a provider that this gateway was built with")
         })?;
@@ -134,7 +112,7 @@ impl Broker {
             id: ConnectionId::random(),
             tenant: cx.tenant(),
             name: new.name,
-            provider: new.provider,
+            provider,
             settings: parsed.public,
             labels: new.labels,
             timeouts: new.timeouts,
@@ -146,7 +124,7 @@ impl Broker {
             created: now,
             updated: now,
         };
-        cx.note(|fields| fields.connection = Some(row.id));
+        authorized.creates(row.id);
         let sealed = parsed
             .secrets
             .into_iter()
@@ -155,8 +133,9 @@ impl Broker {
         let change = self
             .announce(cx, audit::Change::new(Verb::Create, Object::Connection, &row.id))
             .await?;
-        self.store.create_connection(&row, sealed, &change.keeping(keep(&row)?)).await?;
-        Ok(Guarded::free(row))
+        let kept = keep.row(Completion::Created, &row, Some(row.revision))?;
+        self.store.create_connection(&row, sealed, &change.keeping(kept)).await?;
+        Ok(Guarded::free(completed(Completion::Created, row)))
     }
 
     /// Changes a connection's labels, times and secrets, but never where it leads. `expected`
@@ -168,14 +147,11 @@ impl Broker {
     /// `invalid_request` with every secret that cannot be used, `precondition_failed`.
     pub async fn update_connection(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::UpdateConnection>,
-        connection: &Arc<ConnectionEntry>,
+        authorized: Authorized<op::UpdateConnection>,
         expected: Option<u64>,
         change: ConnectionChange,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let connection = authorized.object();
         let now = connection.view();
         not_declared(now.managed_by.as_ref())?;
         if expected.is_some_and(|expected| expected != now.revision) {
@@ -185,20 +161,20 @@ impl Broker {
             None => Vec::new(),
             Some(given) => self.new_secrets(&now, given)?,
         };
-        self.put_connection(cx, connection, expected, change.labels, change.timeouts, replaced)
+        self.put_connection(&authorized, expected, change.labels, change.timeouts, replaced)
             .await
     }
 
     /// Announces, commits and puts in force what was judged before.
     pub(super) async fn put_connection(
         &self,
-        cx: &RequestContext,
-        connection: &Arc<ConnectionEntry>,
+        authorized: &Authorized<op::UpdateConnection>,
         expected: Option<u64>,
         labels: Option<Labels>,
         timeouts: Option<Timeouts>,
         replaced: Vec<(SealedName, Secret)>,
-    ) -> Result<Guarded<Connection>, Failure> {
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         let announced = self
             .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
             .await?;
@@ -226,7 +202,7 @@ impl Broker {
             Some(pipeline) => connection.put_with(row.clone(), pipeline),
             None => connection.put(row.clone()),
         }
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(completed(Completion::Done, row)))
     }
 
     /// The secrets that take the place of kept ones, under the names that they are sealed by.
@@ -249,14 +225,8 @@ impl Broker {
     ///
     /// # Errors
     /// `in_use`.
-    pub async fn delete_connection(
-        &self,
-        cx: &RequestContext,
-        permit: Permit<op::DeleteConnection>,
-        connection: &Arc<ConnectionEntry>,
-    ) -> Result<Guarded<()>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+    pub async fn delete_connection(&self, authorized: Authorized<op::DeleteConnection>) -> Result<Guarded<()>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         not_declared(connection.view().managed_by.as_ref())?;
         let change = self
             .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
@@ -271,14 +241,8 @@ impl Broker {
     ///
     /// # Errors
     /// Only a fault of ours: what the provider says is the report.
-    pub async fn check_connection(
-        &self,
-        cx: &RequestContext,
-        permit: Permit<op::CheckConnection>,
-        connection: &Arc<ConnectionEntry>,
-    ) -> Result<Guarded<CheckReport>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+    pub async fn check_connection(&self, authorized: Authorized<op::CheckConnection>) -> Result<Guarded<CheckReport>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         if connection.view().severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
         }
@@ -315,15 +279,8 @@ impl Broker {
     }
 
     /// What a connection's provider can do.
-    pub fn capabilities(
-        &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ReadConnection>,
-        connection: &ConnectionEntry,
-    ) -> Guarded<Capabilities> {
-        self.note_connection(cx, connection);
-        cx.permitted(permit);
-        Guarded::free(connection.pipeline().capabilities().clone())
+    pub fn capabilities(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Capabilities> {
+        Guarded::free(authorized.object().pipeline().capabilities().clone())
     }
 }
 

@@ -1,68 +1,72 @@
-//! What is known of one request, and what its record will say.
+//! One operation under way: the request, the caller, and what the audit record will say.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, DekId, KeyId, OpContext, ProviderKind, TenantId};
+use claviger_provider::{ConnectionId, DekId, OpContext, TenantId};
 use parking_lot::Mutex;
 
 use super::Failure;
-use crate::access::{Action, Caller, Operation, Permit, PolicyRef};
+use super::admit::Subject;
+use super::turns::{Turn, Turns};
+use crate::access::{Action, Caller};
 use crate::audit::{ContextHash, Digest, EmergencyRevocation, Intent, Rewrap};
 
-/// What every record of one request has in common. A batch's items share it.
+/// What all records of one request have in common: the items of a batch share it.
 #[derive(Debug)]
 pub struct RequestInfo {
-    /// Ours; 32 hex digits.
+    /// The gateway's id of the request: 32 hex digits.
     pub request_id: String,
-    /// The caller's own, if it was well-formed.
+    /// The caller's own id of the request, if it was well-formed.
     pub client_request_id: Option<String>,
-    /// Why, in the caller's words; at most 256 printable ASCII.
+    /// The reason that the caller stated; at most 256 printable ASCII characters.
     pub justification: Option<String>,
-    /// When the request's head had arrived.
+    /// When the request's head arrived.
     pub started: Instant,
-    /// No answer is of use after this.
+    /// The caller waits until then, at most.
     pub deadline: Instant,
 }
 
-/// What a record says of an operation, gathered while it runs. Ids only, never names of
-/// people, secrets or context values.
+/// What a record says of how an operation went, gathered while it runs; its object and the
+/// decision are in the [`Subject`]. Ids only, never names of people, secrets or context values.
 #[derive(Debug, Default, Clone)]
 #[allow(
     missing_docs,
     reason = "each is the record's member of that name, described in docs/audit-format.md"
 )]
 pub struct AuditFields {
-    pub key: Option<KeyId>,
     pub key_version: Option<u32>,
     pub dek_id: Option<DekId>,
-    pub connection: Option<ConnectionId>,
-    pub provider: Option<ProviderKind>,
     pub provider_key_material: Option<String>,
     pub provider_request_id: Option<String>,
-    pub policy: Option<PolicyRef>,
     pub context_hash: Option<ContextHash>,
     pub wrapped_sha256: Option<Digest>,
     pub rewrap: Option<Rewrap>,
     pub inside_provider: Option<bool>,
     pub cached: Option<bool>,
     pub coalesced_with: Option<String>,
-    /// The blob carried no seal of this installation: recorded as `UnwrapUnsealed`.
-    pub unsealed: bool,
-    /// Which action it turned out to be, where the route allows for several.
-    pub action: Option<Action>,
-    /// The place in a batch, from 0.
+    /// The item's place in a batch, from 0.
     pub item: Option<u32>,
 }
 
-/// One operation under way: who asks for what, and the fields so far. Cloning shares them.
+/// Everything that is known for the record so far.
+#[derive(Debug, Clone)]
+pub(super) struct Noted {
+    /// The action, the object and the decision.
+    pub subject: Subject,
+    /// How the operation went.
+    pub fields: AuditFields,
+}
+
+/// One operation under way: who asks for what, and what its record will say. Clones share it.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
     caller: Arc<Caller>,
     action: Action,
     info: Arc<RequestInfo>,
-    fields: Arc<Mutex<AuditFields>>,
+    noted: Arc<Mutex<Noted>>,
     effect: Arc<Mutex<Option<Effect>>>,
+    turns: Option<Arc<Turns>>,
 }
 
 /// The change of state that an operation makes, until its outcome is recorded.
@@ -75,28 +79,29 @@ pub enum Effect {
 }
 
 impl RequestContext {
-    /// An operation of a request.
+    /// An operation of a request. `action` is recorded unless admission names another one.
     pub fn new(caller: Arc<Caller>, action: Action, info: Arc<RequestInfo>) -> Self {
+        let noted = Noted {
+            subject: Subject::undecided(action),
+            fields: AuditFields::default(),
+        };
         Self {
             caller,
             action,
             info,
-            fields: Arc::default(),
+            noted: Arc::new(Mutex::new(noted)),
             effect: Arc::default(),
+            turns: None,
         }
     }
 
-    /// Another operation of the same request, with fields of its own (an item of a batch).
-    #[must_use]
-    pub fn item(&self, place: u32) -> Self {
-        let fields = AuditFields {
-            item: Some(place),
-            ..AuditFields::default()
-        };
+    /// An item of a batch: an operation of the same request with a record of its own.
+    pub(super) fn item(&self, place: u32, turns: Arc<Turns>) -> Self {
+        let item = Self::new(Arc::clone(&self.caller), self.action, Arc::clone(&self.info));
+        item.note(|fields| fields.item = Some(place));
         Self {
-            fields: Arc::new(Mutex::new(fields)),
-            effect: Arc::default(),
-            ..self.clone()
+            turns: Some(turns),
+            ..item
         }
     }
 
@@ -105,21 +110,16 @@ impl RequestContext {
         &self.caller
     }
 
-    /// In which tenant.
+    /// The tenant that the request acts for.
     pub fn tenant(&self) -> TenantId {
         self.caller.tenant()
     }
 
-    /// The action that the route is for.
-    pub const fn action(&self) -> Action {
-        self.action
-    }
-
-    /// Holds keys and connections apart from the installation's own things.
+    /// Refuses a request that acts for no tenant: only tenants have keys and connections.
     ///
     /// # Errors
     /// `invalid_request` for an operator who named no tenant.
-    pub fn require_tenant(&self) -> Result<(), Failure> {
+    pub(super) fn require_tenant(&self) -> Result<(), Failure> {
         if self.tenant() == TenantId::INSTALLATION {
             return Err(Failure::invalid("header:Claviger-Tenant", "the name of the tenant to act for"));
         }
@@ -139,22 +139,34 @@ impl RequestContext {
         &self.info
     }
 
-    /// Adds to the fields.
-    pub fn note(&self, add: impl FnOnce(&mut AuditFields)) {
-        add(&mut self.fields.lock());
+    /// Adds to what the record will say of how the operation went.
+    pub(super) fn note(&self, add: impl FnOnce(&mut AuditFields)) {
+        add(&mut self.noted.lock().fields);
     }
 
-    /// Notes the policy that permitted the operation: the record says `allow` from then on.
-    pub fn permitted<O: Operation>(&self, permit: &Permit<O>) {
-        self.note(|fields| fields.policy = Some(permit.policy().clone()));
+    /// Looks at the record's subject. Only admission can change it.
+    pub(super) fn subject<R>(&self, look: impl FnOnce(&mut Subject) -> R) -> R {
+        look(&mut self.noted.lock().subject)
     }
 
-    /// The fields so far.
-    pub fn fields(&self) -> AuditFields {
-        self.fields.lock().clone()
+    /// What the record says so far.
+    pub(super) fn noted(&self) -> Noted {
+        self.noted.lock().clone()
     }
 
-    /// What a provider call carries.
+    /// Waits, in a batch, until fewer than the allowed number of its items use this connection.
+    /// The connection counts as used until the turn is dropped. A single operation never waits.
+    ///
+    /// # Errors
+    /// `deadline_exceeded`.
+    pub(super) async fn turn(&self, connection: ConnectionId) -> Result<Turn, Failure> {
+        match &self.turns {
+            None => Ok(Turn::default()),
+            Some(turns) => turns.take(connection, self.info.deadline).await,
+        }
+    }
+
+    /// What a provider call needs to know of the request.
     pub fn op_context(&self) -> OpContext {
         OpContext {
             request_id: self.info.request_id.clone(),
@@ -164,7 +176,7 @@ impl RequestContext {
         }
     }
 
-    /// How long it has been going on.
+    /// The time since the request's head arrived.
     pub fn elapsed(&self) -> Duration {
         self.info.started.elapsed()
     }

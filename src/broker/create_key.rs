@@ -3,14 +3,16 @@
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, ProviderKind};
 
 use super::connections::MANAGED_BY;
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::read::NamedKey;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::ConnectionEntry;
 use crate::store::StoreError;
 use crate::store::model::{CacheSettings, Key, KeyVersion, Labels};
 
-/// What a new key is to be.
+/// The longest name of a provider key that is adopted, in bytes.
+const MAX_PROVIDER_KEY: usize = 512;
+
+/// A key to be created or adopted.
 #[derive(Debug, Clone)]
 pub struct NewKey {
     /// Unique in the tenant.
@@ -37,18 +39,22 @@ impl Broker {
     /// declares impossible, and what the provider says.
     pub async fn create_key(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::CreateKey>,
-        connection: &ConnectionEntry,
+        authorized: Authorized<op::CreateKey>,
         new: NewKey,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
+        keep: Keep<NamedKey>,
+    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let (cx, connection) = (authorized.cx(), &authorized.object().connection);
+        if new.id.is_some() && !cx.caller().is_operator() {
+            return Err(Failure::new(Code::OperatorOnlySetting, "Only a platform operator chooses a key's id.").at("/id", "left out"));
+        }
+        if new
+            .adopt
+            .as_ref()
+            .is_some_and(|name| name.is_empty() || name.len() > MAX_PROVIDER_KEY)
+        {
+            return Err(Failure::invalid("/provider_key", "1 to 512 bytes"));
+        }
         let view = connection.view();
-        cx.note(|fields| {
-            fields.policy = Some(permit.policy().clone());
-            fields.connection = Some(view.id);
-            fields.provider = Some(view.provider);
-        });
         if view.severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
         }
@@ -73,7 +79,7 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
         let id = self.id_of(cx, view.provider, &new).await?;
-        cx.note(|fields| fields.key = Some(id));
+        authorized.creates(id);
 
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
         let change = self.announce(cx, audit::Change::new(verb, Object::Key, &id).at_provider()).await?;
@@ -118,10 +124,14 @@ impl Broker {
             updated: now,
         };
         cx.note(|fields| fields.key_version = Some(primary));
-        let change = change.keeping(keep(&key)?);
-        let row = self.store.create_key(&key, &versions, &change).await?;
+        let key = NamedKey {
+            key,
+            connection: view.name.clone(),
+        };
+        let change = change.keeping(key.kept(&keep, Completion::Created)?);
+        let row = self.store.create_key(&key.key, &versions, &change).await?;
         self.directory().readopted(id);
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(NamedKey { key: row, ..key }.completed(Completion::Created)))
     }
 
     /// The id that the key gets: an adopted provider key that this tenant detached comes back

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use claviger_provider::{Error, ErrorKind, How, Secret};
 
 use super::wrapping::ready;
-use super::{Broker, Failure, Guarded, RequestContext};
-use crate::access::{Operation, Permit};
+use super::{Authorized, Broker, Failure, Guarded, Operation, op};
 use crate::envelope::{Context, DataKeyLength, Pending};
 use crate::keys::KeyEntry;
 
@@ -23,17 +22,17 @@ pub struct DataKey {
     pub version: u32,
 }
 
-/// The two permits that lead here: with and without the plaintext in the answer.
-pub trait Generates: Operation {
+/// The operations that generate a data key: with and without the plaintext in the answer.
+pub trait Generates: Operation<Object = Arc<KeyEntry>> {
     /// Whether the plaintext is answered.
     const PLAINTEXT: bool;
 }
 
-impl Generates for crate::access::op::GenerateDataKey {
+impl Generates for op::GenerateDataKey {
     const PLAINTEXT: bool = true;
 }
 
-impl Generates for crate::access::op::GenerateDataKeyWithoutPlaintext {
+impl Generates for op::GenerateDataKeyWithoutPlaintext {
     const PLAINTEXT: bool = false;
 }
 
@@ -45,14 +44,13 @@ impl Broker {
     /// See [`super::Code`].
     pub async fn generate_data_key<O: Generates>(
         &self,
-        cx: &RequestContext,
-        permit: Permit<O>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<O>,
         length: DataKeyLength,
         context: &Context,
     ) -> Result<Guarded<DataKey>, Failure> {
-        cx.permitted(&permit);
-        let ready = ready(cx, key)?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
         let pending = Pending::new(ready.origin(None, self.now()), length, context);
         let inside = ready.can()?.generate_data_key == How::InsideProvider;
         cx.note(|fields| fields.inside_provider = Some(inside));

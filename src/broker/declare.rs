@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use claviger_provider::{Factory, KeyId, KeySpec, ProviderKind, Secret, SettingsOrigin, TenantId};
 
 use super::connections::{MANAGED_BY, parse};
-use super::{Broker, Code, Failure, Guarded, NewConnection, NewKey, NewTenant, RequestContext, RequestInfo};
-use crate::access::{Action, Caller, Operation, Permit, Target, decide, op};
+use super::{
+    Authorized, Broker, Code, Failure, Guarded, Keep, Names, NewConnection, NewKey, NewTenant, Operation, RequestContext, RequestInfo, op,
+};
+use crate::access::Caller;
 use crate::audit;
-use crate::keys::{ConnectionEntry, Factories};
+use crate::keys::Factories;
 use crate::store::StoreError;
-use crate::store::model::{Connection, IdempotencyRecord, Labels, Timeouts};
+use crate::store::model::{Connection, Labels, Timeouts};
 
 /// How long one thing may take, its provider included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,15 +83,6 @@ pub enum Found {
     Differs(&'static str),
 }
 
-/// No answer of these is kept: there is no request that could be repeated.
-fn unkept<T>(_: &T) -> Result<Option<IdempotencyRecord>, Failure> {
-    Ok(None)
-}
-
-fn permit<O: Operation>(cx: &RequestContext, target: Target) -> Result<Permit<O>, Failure> {
-    decide::<O>(cx.caller(), target).map_err(Into::into)
-}
-
 impl Broker {
     /// A tenant.
     ///
@@ -106,16 +99,14 @@ impl Broker {
             How::Look => return Ok(Found::Missing),
             How::CarryOut => {}
         }
-        let cx = carrying_out(TenantId::INSTALLATION, Action::ManageTenants);
         let new = NewTenant {
             name: declared.name.clone(),
             id: declared.id,
         };
-        let made = match permit::<op::ManageTenants>(&cx, Target::Installation) {
-            Ok(permit) => self.create_tenant(&cx, permit, new, &unkept).await,
-            Err(failure) => Err(failure),
-        };
-        self.carried_out(&cx, made).await?;
+        self.carry_out::<op::CreateTenant, _>(TenantId::INSTALLATION, (), async |authorized| {
+            self.create_tenant(authorized, new, Keep::nothing()).await
+        })
+        .await?;
         Ok(Found::Missing)
     }
 
@@ -125,27 +116,26 @@ impl Broker {
     /// What kept it from being made: a tenant that does not exist, settings that cannot be used.
     pub async fn declare_connection(&self, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
-        if let Some(there) = self.connection_by_name(tenant, &declared.name).await? {
-            return self.compare_connection(&there, declared, how).await;
+        match self.store.connection_by_name(tenant, &declared.name).await {
+            Ok(row) => return self.compare_connection(&row, declared, how).await,
+            Err(StoreError::NotFound) => {}
+            Err(error) => return Err(error.into()),
         }
         match how {
             How::Look => return self.could_be_made(declared),
             How::CarryOut => {}
         }
-        let cx = carrying_out(tenant, Action::CreateConnection);
         let new = NewConnection {
             name: declared.name.clone(),
-            provider: declared.provider,
             settings: Arc::clone(&declared.settings),
             labels: Labels::new(),
             timeouts: Timeouts::default(),
             declared: true,
         };
-        let made = match permit::<op::CreateConnection>(&cx, Target::Tenant) {
-            Ok(permit) => self.create_connection(&cx, permit, new, &unkept).await,
-            Err(failure) => Err(failure),
-        };
-        self.carried_out(&cx, made).await?;
+        self.carry_out::<op::CreateConnection, _>(tenant, declared.provider, async |authorized| {
+            self.create_connection(authorized, new, Keep::nothing()).await
+        })
+        .await?;
         Ok(Found::Missing)
     }
 
@@ -167,8 +157,7 @@ impl Broker {
         factory.ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))
     }
 
-    async fn compare_connection(&self, there: &Arc<ConnectionEntry>, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
-        let row = there.view();
+    async fn compare_connection(&self, row: &Connection, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         if row.managed_by.as_deref() != Some(MANAGED_BY) {
             return Ok(Found::Differs("managed_by: it was made over the API"));
         }
@@ -181,7 +170,7 @@ impl Broker {
         }
         let mut fresh = Vec::new();
         for (name, value) in parsed.secrets {
-            let name = Factories::secret_name(&row, &name);
+            let name = Factories::secret_name(row, &name);
             if self.store.get(&name).await?.as_ref() != Some(&value) {
                 fresh.push((name, value));
             }
@@ -193,21 +182,11 @@ impl Broker {
             How::Look => return Ok(Found::NewSecrets),
             How::CarryOut => {}
         }
-        let cx = carrying_out(row.tenant, Action::UpdateConnection);
-        let changed = self.take_secrets(&cx, there, fresh).await;
-        self.carried_out(&cx, changed).await?;
+        self.carry_out::<op::UpdateConnection, _>(row.tenant, row.name.as_str(), async |authorized| {
+            self.put_connection(&authorized, None, None, None, fresh).await
+        })
+        .await?;
         Ok(Found::NewSecrets)
-    }
-
-    async fn take_secrets(
-        &self,
-        cx: &RequestContext,
-        connection: &Arc<ConnectionEntry>,
-        secrets: Vec<(claviger_provider::SealedName, Secret)>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit::<op::UpdateConnection>(cx, Target::Connection(Some(connection.id())))?);
-        self.put_connection(cx, connection, None, None, None, secrets).await
     }
 
     /// A key, made or adopted through its connection.
@@ -216,13 +195,16 @@ impl Broker {
     /// What kept it from being made; a provider that is away among it.
     pub async fn declare_key(&self, declared: &DeclaredKey, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
-        let connection = self.connection_by_name(tenant, &declared.connection).await?;
-        let connection = connection.ok_or_else(|| Failure::new(Code::NotFound, "The key's connection does not exist."))?;
+        let connection = match self.store.connection_by_name(tenant, &declared.connection).await {
+            Ok(row) => row,
+            Err(StoreError::NotFound) => return Err(Failure::new(Code::NotFound, "The key's connection does not exist.")),
+            Err(error) => return Err(error.into()),
+        };
         match self.store.key_by_name(tenant, &declared.name).await {
             Ok(there) => {
                 let differs = if there.managed_by.as_deref() != Some(MANAGED_BY) {
                     Some("managed_by: it was made over the API")
-                } else if there.connection != connection.id() {
+                } else if there.connection != connection.id {
                     Some("connection")
                 } else if there.spec != declared.spec {
                     Some("spec")
@@ -240,7 +222,6 @@ impl Broker {
             How::Look => return Ok(Found::Missing),
             How::CarryOut => {}
         }
-        let cx = carrying_out(tenant, Action::CreateKey);
         let new = NewKey {
             name: declared.name.clone(),
             spec: declared.spec,
@@ -250,11 +231,10 @@ impl Broker {
             cache: crate::store::model::CacheSettings::default(),
             declared: true,
         };
-        let made = match permit::<op::CreateKey>(&cx, Target::NewKey) {
-            Ok(permit) => self.create_key(&cx, permit, &connection, new, &unkept).await,
-            Err(failure) => Err(failure),
-        };
-        self.carried_out(&cx, made).await?;
+        self.carry_out::<op::CreateKey, _>(tenant, declared.connection.as_str(), async |authorized| {
+            self.create_key(authorized, new, Keep::nothing()).await
+        })
+        .await?;
         Ok(Found::Missing)
     }
 
@@ -269,18 +249,28 @@ impl Broker {
         }
     }
 
-    /// Records what became of it.
-    async fn carried_out<T: Send>(&self, cx: &RequestContext, result: Result<Guarded<T>, Failure>) -> Result<(), Failure> {
+    /// Runs one use case for the configuration, with a record of its own.
+    async fn carry_out<O: Operation, T: Send>(
+        &self,
+        tenant: TenantId,
+        named: impl Names<O::Object>,
+        run: impl AsyncFnOnce(Authorized<O>) -> Result<Guarded<T>, Failure>,
+    ) -> Result<(), Failure> {
+        let cx = carrying_out::<O>(tenant);
+        let result = match self.admit::<O>(&cx, named).await {
+            Ok(authorized) => run(authorized).await,
+            Err(failure) => Err(failure),
+        };
         let render = |result: Result<T, &Failure>, _: Option<&audit::Receipt>| result.map(drop).map_err(Failure::clone);
-        match self.conclude(cx, result, &render).await {
+        match self.conclude(&cx, result, &render).await {
             Ok(recorded) => recorded.into_value(),
             Err(unrecorded) => Err(unrecorded.failure().clone()),
         }
     }
 }
 
-/// One declared thing under way.
-fn carrying_out(tenant: TenantId, action: Action) -> RequestContext {
+/// One operation that the configuration asks for.
+fn carrying_out<O: Operation>(tenant: TenantId) -> RequestContext {
     let now = Instant::now();
     let mut id = [0; 16];
     claviger_provider::fill_random(&mut id);
@@ -291,5 +281,5 @@ fn carrying_out(tenant: TenantId, action: Action) -> RequestContext {
         started: now,
         deadline: now + PATIENCE,
     };
-    RequestContext::new(Arc::new(Caller::configuration(tenant)), action, Arc::new(info))
+    RequestContext::new(Arc::new(Caller::configuration(tenant)), O::ACTION, Arc::new(info))
 }

@@ -1,21 +1,16 @@
-//! Detach: the key is let go of here; nothing happens at the provider.
-
-use std::sync::Arc;
+//! Detach: removes a key here; the provider key stays as it is.
 
 use super::connections::not_declared;
-use super::{Broker, Failure, Guarded, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::KeyEntry;
 
 impl Broker {
-    /// Detaches a key. Its id is kept, so that the provider key can be adopted again under it.
+    /// Detaches a key. Its id stays reserved, so that the provider key can be adopted again under it.
     ///
     /// # Errors
     /// `not_found` when it was detached meanwhile.
-    pub async fn detach(&self, cx: &RequestContext, permit: Permit<op::DeleteKey>, key: &Arc<KeyEntry>) -> Result<Guarded<()>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(&permit);
+    pub async fn detach(&self, authorized: Authorized<op::DeleteKey>) -> Result<Guarded<()>, Failure> {
+        let (cx, key) = (authorized.cx(), authorized.object());
         not_declared(key.view()?.key.managed_by.as_ref())?;
         let change = self.announce(cx, audit::Change::new(Verb::Detach, Object::Key, &key.id())).await?;
         let _one_at_a_time = key.change().lock().await;

@@ -1,70 +1,74 @@
 //! Disable: no use of a key any more, at the next request, cache included.
 
-use std::sync::Arc;
-
 use tokio::sync::MutexGuard;
 
+use super::read::NamedKey;
 use super::wrapping::severed;
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
 
 impl Broker {
-    /// Disables a key here. No answer that was under way is handed over after this
-    /// returned: the gate is taken exclusively once the change is committed.
+    /// Disables a key here, and then, if asked to, at the provider. The two parts have a record
+    /// each: the second waits for the log and for the provider, and can fail while the first part
+    /// stays in force.
     ///
     /// # Errors
-    /// `not_found` when it was detached meanwhile.
+    /// `not_found` when it was detached meanwhile; for the part at the provider `unsupported`, and
+    /// what the provider reports.
     pub async fn disable(
         &self,
-        cx: &RequestContext,
-        permit: &Permit<op::Disable>,
-        key: &Arc<KeyEntry>,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(permit);
+        authorized: Authorized<op::Disable>,
+        at_provider: bool,
+        keep: Keep<NamedKey>,
+    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let (cx, key) = (authorized.cx(), authorized.object());
+        if !at_provider {
+            let row = self.disable_here(cx, key, &keep).await?;
+            return Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)));
+        }
+        // A repetition gets the answer to both parts, so the first part keeps none.
+        self.disable_here(cx, key, &Keep::nothing()).await?;
+        let recorded = self.conclude(cx, Ok(Guarded::free(())), &|_, _| ()).await;
+        recorded.map_err(|unrecorded| unrecorded.failure().clone())?.into_value();
+        let row = self.disable_at_provider(cx, key, &keep).await?;
+        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
+    }
+
+    /// No answer that was under way is handed over after this returned: the gate is taken
+    /// exclusively once the change is committed.
+    async fn disable_here(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<NamedKey>) -> Result<Key, Failure> {
         let _one_at_a_time = key.change().lock().await;
         let before = key.view()?.key;
-        let after = switched(&before, true, self.now());
+        let after = NamedKey::of(switched(&before, true, self.now()), key);
         let revocation = EmergencyRevocation::Disable(key.id());
-        let change = self.announce_revocation(cx, revocation).await.keeping(keep(&after)?);
+        let change = self
+            .announce_revocation(cx, revocation)
+            .await
+            .keeping(after.kept(keep, Completion::Done)?);
         let committed = self
             .store
-            .set_key_disabled(key.tenant(), key.id(), true, after.updated, &change)
+            .set_key_disabled(key.tenant(), key.id(), true, after.key.updated, &change)
             .await;
         // A store that cannot take it leaves the row as memory must have it all the same.
-        let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after);
+        let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after.key);
         key.revocations().count();
         key.put(row.clone(), None);
         self.cache().drop_key(key.id());
-        Ok(Guarded::free(row))
+        Ok(row)
     }
 
-    /// Disables the key at the provider too, after [`Broker::disable`]: a part of its own
-    /// in the log, since it waits for a healthy one and can fail while the first part holds.
-    ///
-    /// # Errors
-    /// `unsupported`, and what the provider says.
-    pub async fn disable_at_provider(
-        &self,
-        cx: &RequestContext,
-        permit: Permit<op::Disable>,
-        key: &Arc<KeyEntry>,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(&permit);
+    async fn disable_at_provider(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<NamedKey>) -> Result<Key, Failure> {
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         not_severed(key)?;
         let change = self
             .announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id()).at_provider())
             .await?;
         let row = self.switch_at_provider(cx, key, false).await?;
-        self.store.mark_applied(key.tenant(), &change.keeping(keep(&row)?)).await?;
-        Ok(Guarded::free(row))
+        let kept = NamedKey::of(row.clone(), key).kept(keep, Completion::Done)?;
+        self.store.mark_applied(key.tenant(), &change.keeping(kept)).await?;
+        Ok(row)
     }
 
     /// Switches a key at its provider, all provider keys that its versions stand on, and gives
@@ -82,15 +86,6 @@ impl Broker {
             pipeline.set_state(&cx.op_context(), &kek, enabled).await?;
         }
         Ok(Key::clone(&view.key))
-    }
-
-    pub(super) fn note_key(&self, cx: &RequestContext, key: &KeyEntry) {
-        let connection = key.connection().view();
-        cx.note(|fields| {
-            fields.key = Some(key.id());
-            fields.connection = Some(connection.id);
-            fields.provider = Some(connection.provider);
-        });
     }
 }
 

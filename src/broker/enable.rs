@@ -1,13 +1,9 @@
 //! Enable: undoes a disable.
 
-use std::sync::Arc;
-
 use super::disable::{not_severed, switched, turn_at_provider};
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::read::NamedKey;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
-use crate::keys::KeyEntry;
-use crate::store::model::Key;
 
 impl Broker {
     /// Enables a key, at the provider first if that is asked for, so that a refusal there
@@ -17,14 +13,11 @@ impl Broker {
     /// `unsupported`, and what the provider says.
     pub async fn enable(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::Enable>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::Enable>,
         at_provider: bool,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(&permit);
+        keep: Keep<NamedKey>,
+    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let (cx, key) = (authorized.cx(), authorized.object());
         let revocations = key.revocations().seen();
         let change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
         let (_turn, change) = if at_provider {
@@ -43,13 +36,13 @@ impl Broker {
         }
         let before = key.view()?.key;
         self.lift_from_kill_file(EmergencyRevocation::Disable(key.id())).await?;
-        let after = switched(&before, false, self.now());
-        let change = change.keeping(keep(&after)?);
+        let after = NamedKey::of(switched(&before, false, self.now()), key);
+        let change = change.keeping(after.kept(&keep, Completion::Done)?);
         let row = self
             .store
-            .set_key_disabled(key.tenant(), key.id(), false, after.updated, &change)
+            .set_key_disabled(key.tenant(), key.id(), false, after.key.updated, &change)
             .await?;
         key.put(row.clone(), None);
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
 
-use crate::access::AccessError;
 use crate::cache::Fault;
 use crate::keys::{Gone, LoadError};
 use crate::store::StoreError;
@@ -224,6 +223,20 @@ impl Failure {
         }
     }
 
+    /// The caller may not do this. The same answer whether or not the object exists.
+    pub fn denied() -> Self {
+        Self::new(
+            Code::PermissionDenied,
+            "The credential does not permit this operation on this object.",
+        )
+        .advice("Ask whoever issued the credential for one that names this operation and this object.")
+    }
+
+    /// There is no such object. For callers who would be allowed, had it existed.
+    pub fn not_found() -> Self {
+        Self::new(Code::NotFound, "There is no such object in this tenant.")
+    }
+
     /// A fault of ours; the cause goes to the log.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
@@ -263,29 +276,16 @@ impl Fault for Failure {
     }
 }
 
-impl From<AccessError> for Failure {
-    fn from(error: AccessError) -> Self {
-        match error {
-            AccessError::Denied => Self::new(
-                Code::PermissionDenied,
-                "The credential does not permit this operation on this object.",
-            )
-            .advice("Ask whoever issued the credential for one that names this operation and this object."),
-            AccessError::NotFound => Self::new(Code::NotFound, "There is no such object in this tenant."),
-        }
-    }
-}
-
 impl From<Gone> for Failure {
     fn from(Gone: Gone) -> Self {
-        AccessError::NotFound.into()
+        Self::not_found()
     }
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NotFound => AccessError::NotFound.into(),
+            StoreError::NotFound => Self::not_found(),
             StoreError::AlreadyExists => Self::new(Code::AlreadyExists, "An object of that name exists."),
             StoreError::ProviderKeyTaken => Self::new(
                 Code::ProviderKeyTaken,

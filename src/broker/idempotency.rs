@@ -1,47 +1,103 @@
-//! Repeated control-plane requests: the same key and body get the same answer, once.
+//! Repeated control-plane requests: the same idempotency key and body get the same answer, and
+//! have one effect.
 
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use dashmap::DashSet;
 
-use super::{Broker, Code, Failure, RequestContext};
+use super::{Authorized, Broker, Code, Failure, Operation};
 use crate::store::model::{IdempotencyKey, IdempotencyRecord};
+
+/// How a control-plane operation ended, for a protocol to render.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// The object was created.
+    Created,
+    /// The object is as it was asked to be.
+    Done,
+    /// The provider has accepted the request and has not finished it.
+    Accepted,
+}
+
+/// A control-plane operation that succeeded.
+#[derive(Debug)]
+pub struct Completed<T> {
+    /// How it ended.
+    pub completion: Completion,
+    /// The object as the operation left it; of a repeated request, its JSON text.
+    pub object: T,
+    /// The object's revision, if it has one.
+    pub revision: Option<u64>,
+}
+
+/// What is kept of the first request with an idempotency key. It holds no secret.
+#[derive(Debug)]
+enum Kept {
+    /// It succeeded; with the object's JSON text.
+    Completed(Completed<String>),
+    /// It created an object with a secret, which was in that answer alone; with the object's id.
+    SecretGone(String),
+}
+
+/// The column `status` of a stored row. Releases up to 0.1 stored the HTTP status of the answer, so
+/// the numbers are those, and rows of earlier releases stay valid.
+mod status {
+    pub const DONE: u16 = 200;
+    pub const CREATED: u16 = 201;
+    pub const ACCEPTED: u16 = 202;
+    pub const SECRET_GONE: u16 = 409;
+}
+
+impl Kept {
+    fn to_row(&self, first: &First) -> IdempotencyRecord {
+        let (status, body, etag) = match self {
+            Self::Completed(completed) => {
+                let status = match completed.completion {
+                    Completion::Created => status::CREATED,
+                    Completion::Done => status::DONE,
+                    Completion::Accepted => status::ACCEPTED,
+                };
+                (status, &completed.object, completed.revision)
+            }
+            Self::SecretGone(id) => (status::SECRET_GONE, id, None),
+        };
+        IdempotencyRecord {
+            key: first.key.clone(),
+            body_hmac: first.body_hmac,
+            status,
+            body: body.clone(),
+            etag: etag.map(|revision| revision.to_string()),
+            created: first.now,
+        }
+    }
+
+    fn from_row(row: IdempotencyRecord) -> Self {
+        let completion = match row.status {
+            status::SECRET_GONE => return Self::SecretGone(row.body),
+            status::CREATED => Completion::Created,
+            status::ACCEPTED => Completion::Accepted,
+            _ => Completion::Done,
+        };
+        Self::Completed(Completed {
+            completion,
+            object: row.body,
+            revision: row.etag.and_then(|etag| etag.parse().ok()),
+        })
+    }
+}
 
 /// The idempotency keys whose first request is under way.
 #[derive(Debug, Default)]
 pub struct InFlight(DashSet<IdempotencyKey>);
 
-/// Either the answer of the earlier request, or leave to make one.
-pub enum Replay {
-    /// The request carries no key.
-    NoKey,
-    /// The first request with this key.
-    First(First),
-    /// It was answered before.
-    Answered(IdempotencyRecord),
-}
-
-/// The first request with a key; while it lives, others with the key are `in_progress`.
-pub struct First {
+/// The first request with an idempotency key. While it exists, others with the key are answered
+/// `in_progress`.
+struct First {
     in_flight: Arc<InFlight>,
     key: IdempotencyKey,
     body_hmac: [u8; 32],
     now: i64,
-}
-
-impl First {
-    /// The record of this answer. It must hold no secret.
-    pub fn record(&self, status: u16, body: String, etag: Option<u64>) -> IdempotencyRecord {
-        IdempotencyRecord {
-            key: self.key.clone(),
-            body_hmac: self.body_hmac,
-            status,
-            body,
-            etag: etag.map(|revision| revision.to_string()),
-            created: self.now,
-        }
-    }
 }
 
 impl Drop for First {
@@ -50,17 +106,80 @@ impl Drop for First {
     }
 }
 
+/// Either the answer to the first request with the key, or permission to be that first one.
+pub enum Repeat {
+    /// The first request, or one without a key.
+    First(Once),
+    /// The first request succeeded before, with this object.
+    Answered(Completed<String>),
+}
+
+/// Permission to run an operation that is answered alike when its request is repeated.
+pub struct Once(Option<First>);
+
+impl Once {
+    /// Keeps the operation's object in the JSON text that `render` makes of it.
+    pub fn keep<T>(self, render: impl Fn(&T) -> Result<String, Failure> + Send + Sync + 'static) -> Keep<T> {
+        Keep {
+            first: self.0,
+            render: Box::new(render),
+        }
+    }
+}
+
+type ToJson<T> = Box<dyn Fn(&T) -> Result<String, Failure> + Send + Sync>;
+
+/// Makes the row that a use case commits together with its effect.
+pub struct Keep<T> {
+    first: Option<First>,
+    render: ToJson<T>,
+}
+
+impl<T> Keep<T> {
+    /// Keeps nothing: no request asked for the operation.
+    pub(super) fn nothing() -> Self {
+        Self {
+            first: None,
+            render: Box::new(|_| Ok(String::new())),
+        }
+    }
+
+    /// The row for an operation that ends like this; `None` for a request without a key.
+    pub(super) fn row(&self, completion: Completion, object: &T, revision: Option<u64>) -> Result<Option<IdempotencyRecord>, Failure> {
+        let Some(first) = &self.first else { return Ok(None) };
+        let kept = Kept::Completed(Completed {
+            completion,
+            object: (self.render)(object)?,
+            revision,
+        });
+        Ok(Some(kept.to_row(first)))
+    }
+
+    /// The row for an operation that created a secret: only the object's id is kept.
+    pub(super) fn secret_gone(&self, id: String) -> Option<IdempotencyRecord> {
+        self.first.as_ref().map(|first| Kept::SecretGone(id).to_row(first))
+    }
+}
+
 impl Broker {
-    /// Looks the key up. Call it after access was decided: a replay is decided again.
+    /// Looks up the request's idempotency key. Access is decided before, also for a repetition.
+    /// `route` is the operation with its object, `body` the request's body.
     ///
     /// # Errors
-    /// `in_progress` while the first request is under way, `idempotency_mismatch` when its
-    /// body was another one.
-    pub async fn idempotency(&self, cx: &RequestContext, route: &str, key: Option<&str>, body: &[u8]) -> Result<Replay, Failure> {
-        let Some(key) = key else { return Ok(Replay::NoKey) };
+    /// `in_progress` while the first request is under way, `idempotency_mismatch` when its body was
+    /// another one, `already_created` when its answer held a secret.
+    pub async fn once<O: Operation>(
+        &self,
+        authorized: &Authorized<O>,
+        route: &str,
+        key: Option<&str>,
+        body: &[u8],
+    ) -> Result<Repeat, Failure> {
+        let Some(key) = key else { return Ok(Repeat::First(Once(None))) };
+        let caller = authorized.caller();
         let key = IdempotencyKey {
-            tenant: cx.tenant(),
-            principal: cx.caller().principal(),
+            tenant: caller.tenant(),
+            principal: caller.principal(),
             route: route.to_owned(),
             key: key.to_owned(),
         };
@@ -78,14 +197,74 @@ impl Broker {
             body_hmac,
             now: self.now(),
         };
-        match self.store.idempotent(&first.key).await? {
-            None => Ok(Replay::First(first)),
-            Some(kept) if kept.body_hmac == first.body_hmac => Ok(Replay::Answered(kept)),
-            Some(_) => Err(Failure::new(
+        let Some(row) = self.store.idempotent(&first.key).await? else {
+            return Ok(Repeat::First(Once(Some(first))));
+        };
+        if row.body_hmac != first.body_hmac {
+            return Err(Failure::new(
                 Code::IdempotencyMismatch,
                 "This idempotency key was used for a request with another body.",
             )
-            .advice("Use a new key for a new request.")),
+            .advice("Use a new key for a new request."));
         }
+        match Kept::from_row(row) {
+            Kept::Completed(completed) => Ok(Repeat::Answered(completed)),
+            Kept::SecretGone(id) => Err(Failure::new(
+                Code::AlreadyCreated,
+                format!("An earlier request with this idempotency key created it, as {id}; its secret is not kept."),
+            )
+            .advice("Use the id, or create another one with a new idempotency key.")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Completed, Completion, First, InFlight, Kept};
+    use crate::store::model::{IdempotencyKey, IdempotencyRecord};
+    use claviger_provider::{PrincipalId, TenantId};
+
+    fn first() -> First {
+        First {
+            in_flight: std::sync::Arc::<InFlight>::default(),
+            key: IdempotencyKey {
+                tenant: TenantId::from_bytes([1; 16]),
+                principal: PrincipalId::from_bytes([2; 16]),
+                route: "POST /v1/keys".to_owned(),
+                key: "once".to_owned(),
+            },
+            body_hmac: [3; 32],
+            now: 4,
+        }
+    }
+
+    fn row(status: u16, body: &str, etag: Option<&str>) -> IdempotencyRecord {
+        let first = first();
+        IdempotencyRecord {
+            key: first.key.clone(),
+            body_hmac: first.body_hmac,
+            status,
+            body: body.to_owned(),
+            etag: etag.map(str::to_owned),
+            created: first.now,
+        }
+    }
+
+    #[test]
+    fn rows_of_earlier_releases_are_read_and_written_alike() {
+        for (completion, status, etag) in [
+            (Completion::Done, 200, Some("7")),
+            (Completion::Created, 201, None),
+            (Completion::Accepted, 202, Some("8")),
+        ] {
+            let stored = row(status, "{}", etag);
+            let kept = Kept::from_row(stored.clone());
+            assert!(matches!(&kept, Kept::Completed(Completed { completion: read, object, .. }) if *read == completion && object == "{}"));
+            assert_eq!(kept.to_row(&first()), stored);
+        }
+        let stored = row(409, "0123", None);
+        let kept = Kept::from_row(stored.clone());
+        assert!(matches!(&kept, Kept::SecretGone(id) if id == "0123"));
+        assert_eq!(kept.to_row(&first()), stored);
     }
 }

@@ -1,15 +1,11 @@
 //! Inspect: what a wrapped key says of itself, and how to open it without us. No provider
 //! is called and no secret is told.
 
-use std::sync::Arc;
-
 use claviger_provider::{BoundContext, ContextBinding, KeySpec, ProviderKind};
 
-use super::{Broker, Failure, Guarded, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::Digest;
 use crate::envelope::{Context, Envelope, SealStatus, Suite};
-use crate::keys::KeyEntry;
 
 /// What an envelope says of itself.
 #[derive(Debug)]
@@ -59,17 +55,14 @@ impl Broker {
     /// `ciphertext_rejected` when its seal is forged.
     pub async fn inspect(
         &self,
-        cx: &RequestContext,
-        permit: &Permit<op::Inspect>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::Inspect>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Inspected>, Failure> {
-        self.note_key(cx, key);
+        let (cx, key) = (authorized.cx(), authorized.object());
         let secrets = self.directory().secrets(key.tenant()).await?;
         let bound = context.bind(envelope.header());
         cx.note(|fields| {
-            fields.policy = Some(permit.policy().clone());
             fields.dek_id = Some(envelope.header().dek_id());
             fields.context_hash = Some(secrets.hash_context(bound.bytes()));
             fields.wrapped_sha256 = Some(Digest(envelope.fingerprint()));

@@ -5,7 +5,9 @@
 //! through [`Broker::conclude`], which records the outcome first and looks at the gates of
 //! key and connection last. The faces call this module; it calls none of them.
 
+mod admit;
 mod apply;
+mod batch;
 mod conclude;
 mod connections;
 mod context;
@@ -27,6 +29,7 @@ mod rotate;
 mod sever;
 mod tenants;
 mod tokens;
+mod turns;
 mod unwrap;
 mod update_key;
 mod wrap;
@@ -40,31 +43,32 @@ use chrono::Utc;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::access::Authenticator;
+use crate::access::{Authenticator, Authorizer};
 use crate::audit::{KillFile, Log};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
 use crate::store::Store;
 
+pub use admit::{Authorized, KeyNamed, Names, NewTokenNamed, Operation, PairNamed, TokenNamed, op};
 pub use apply::{Declaration, Declarations, DeclaredKind, Step, Steps};
+pub use batch::BatchOutcome;
 pub use conclude::Unrecorded;
 pub use connections::{CheckReport, ConnectionChange, NewConnection};
 pub use context::{AuditFields, RequestContext, RequestInfo};
 pub use create_key::NewKey;
-pub use data_key::DataKey;
+pub use data_key::{DataKey, Generates};
 pub use declare::{DeclaredConnection, DeclaredKey, DeclaredTenant, Found, How};
 pub use failure::{Code, Failure, Place};
-pub use idempotency::{InFlight, Replay};
+pub use idempotency::{Completed, Completion, InFlight, Keep, Once, Repeat};
 pub use inspect::{Inspected, InspectedRecipient};
 pub use principals::NewPrincipal;
-pub use read::{KeyQuery, Listed, NamedKey};
+pub use read::{KeyQuery, NamedKey, Page};
 pub use recover::{Circumstances, RecoverError, Recovery};
 pub use rewrap::{Rewrapped, scope_unsupported};
 pub use tenants::NewTenant;
-pub use tokens::{IssuedToken, TokenRequest};
+pub use tokens::{GrantedToken, IssuedToken};
 pub use unwrap::Unwrapped;
 pub use wrap::Wrapped;
-pub use write_ahead::Keep;
 
 /// Everything that a use case needs.
 pub struct Broker {
@@ -75,6 +79,7 @@ pub struct Broker {
     cache: Arc<DekCache<Failure>>,
     cache_defaults: Rules,
     authenticator: Authenticator,
+    authorizer: Arc<dyn Authorizer>,
     in_flight: Arc<InFlight>,
     idempotency_key: aws_lc_rs::hmac::Key,
     accepted: TaskTracker,
@@ -96,6 +101,8 @@ pub struct Parts {
     pub kill_file: KillFile,
     /// The keys.
     pub directory: Directory,
+    /// Decides what callers may do.
+    pub authorizer: Arc<dyn Authorizer>,
     /// The DEK cache, which boot also settles once in a while.
     pub cache: Arc<DekCache<Failure>>,
     /// Rules for keys that set none.
@@ -111,6 +118,7 @@ impl Broker {
     pub fn new(parts: Parts) -> Self {
         Self {
             authenticator: Authenticator::new(Arc::clone(&parts.store)),
+            authorizer: parts.authorizer,
             store: parts.store,
             log: parts.log,
             kill_file: Arc::new(parts.kill_file),

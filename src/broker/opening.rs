@@ -5,14 +5,9 @@ use claviger_provider::{BoundContext, Pipeline, Wrapped};
 
 use super::wrapping::ReadyKey;
 use super::{Broker, Code, Failure, RequestContext};
-use crate::access::{Permit, op};
 use crate::audit::Digest;
 use crate::envelope::{Attested, Context, Envelope, Opened, SealStatus};
 use crate::keys::KeyView;
-
-/// Leave to use a wrapped key whose seal this installation cannot check: one that has
-/// none, or another installation's. Asked for only then.
-pub type UnsealedLeave<'p> = Option<&'p Permit<op::UnwrapUnsealed>>;
 
 /// A wrapped key that may be used.
 pub struct Accepted<'e> {
@@ -31,7 +26,6 @@ impl Broker {
         ready: &ReadyKey,
         envelope: &'e Envelope,
         context: &Context,
-        unsealed: UnsealedLeave<'_>,
     ) -> Result<Accepted<'e>, Failure> {
         let header = envelope.header();
         if header.tenant() != ready.entry.tenant() || header.key() != ready.entry.id() {
@@ -48,13 +42,7 @@ impl Broker {
             SealStatus::Sealed(attested) => Some(attested),
             SealStatus::Forged => return Err(Failure::ciphertext_rejected()),
             SealStatus::Unsealed => {
-                cx.note(|fields| fields.unsealed = true);
-                if unsealed.is_none() {
-                    return Err(
-                        Failure::new(Code::PermissionDenied, "The wrapped key carries no seal of this installation.")
-                            .advice("Opening it needs the permission UnwrapUnsealed, which is meant for recovery on another installation."),
-                    );
-                }
+                self.admit_unsealed(cx, &ready.view.key).await?;
                 None
             }
         };

@@ -1,35 +1,33 @@
-//! Principals: make and delete whoever may hold a credential.
+//! Principals, which hold credentials: create and delete.
 
 use claviger_provider::PrincipalId;
 
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
 use crate::store::StoreError;
 use crate::store::model::{Principal, PrincipalKind};
 
-/// What a new principal is to be.
+/// A principal to be created.
 #[derive(Debug, Clone)]
 pub struct NewPrincipal {
     /// Unique in the tenant.
     pub name: String,
-    /// What kind of caller.
+    /// The kind of caller.
     pub kind: PrincipalKind,
 }
 
 impl Broker {
-    /// Makes a principal in the caller's tenant.
+    /// Creates a principal in the caller's tenant.
     ///
     /// # Errors
     /// `already_exists`.
     pub async fn create_principal(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::ManagePrincipals>,
+        authorized: Authorized<op::CreatePrincipal>,
         new: NewPrincipal,
-        keep: Keep<'_, Principal>,
-    ) -> Result<Guarded<Principal>, Failure> {
-        cx.permitted(&permit);
+        keep: Keep<Principal>,
+    ) -> Result<Guarded<Completed<Principal>>, Failure> {
+        let cx = authorized.cx();
         match self.store.principal_by_name(cx.tenant(), &new.name).await {
             Ok(_) => return Err(StoreError::AlreadyExists.into()),
             Err(StoreError::NotFound) => {}
@@ -45,21 +43,21 @@ impl Broker {
         let change = self
             .announce(cx, audit::Change::new(Verb::Create, Object::Principal, &principal.id))
             .await?;
-        self.store.create_principal(&principal, &change.keeping(keep(&principal)?)).await?;
-        Ok(Guarded::free(principal))
+        let kept = keep.row(Completion::Created, &principal, None)?;
+        self.store.create_principal(&principal, &change.keeping(kept)).await?;
+        Ok(Guarded::free(Completed {
+            completion: Completion::Created,
+            object: principal,
+            revision: None,
+        }))
     }
 
     /// Deletes a principal; its tokens are refused from then on.
     ///
     /// # Errors
     /// `not_found`; `in_use` for the caller itself, who would lock itself out half-way.
-    pub async fn delete_principal(
-        &self,
-        cx: &RequestContext,
-        permit: Permit<op::ManagePrincipals>,
-        principal: &Principal,
-    ) -> Result<Guarded<()>, Failure> {
-        cx.permitted(&permit);
+    pub async fn delete_principal(&self, authorized: Authorized<op::DeletePrincipal>) -> Result<Guarded<()>, Failure> {
+        let (cx, principal) = (authorized.cx(), authorized.object());
         if principal.id == cx.caller().principal() {
             return Err(Failure::new(Code::InUse, "A principal cannot delete itself."));
         }

@@ -1,39 +1,43 @@
 //! Reads: lists and single objects. They change nothing and call no provider.
 
-use std::sync::Arc;
+use claviger_provider::ConnectionId;
 
-use claviger_provider::{KeyId, TenantId, TokenId};
-
-use super::{Broker, Failure, Guarded, RequestContext};
-use crate::access::{AccessError, Permit, op};
-use crate::keys::{ConnectionEntry, KeyEntry, KeyView};
-use crate::store::model::{Connection, Key, KeyFilter, KeyVersion, Page, Principal, Tenant, Token};
+use super::admit::Through;
+use super::sever::completed;
+use super::tokens::GrantedToken;
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, op};
+use crate::keys::{KeyEntry, KeyView};
+use crate::store::model::{self, Connection, IdempotencyRecord, Key, KeyFilter, KeyVersion, Principal, Tenant};
 
 /// A page of a list.
 #[derive(Debug)]
-pub struct Listed<T> {
-    /// What is on it.
+pub struct Page<T> {
+    /// Its items, in the list's order.
     pub items: Vec<T>,
-    /// After what the next page begins; `None` on the last one.
+    /// The name of its last item, after which the next page begins; `None` on the last page.
     pub next: Option<String>,
 }
 
-impl<T> Listed<T> {
-    fn new(items: Vec<T>, page: &Page, name: impl Fn(&T) -> String) -> Self {
-        let full = usize::try_from(page.size).is_ok_and(|size| items.len() >= size);
+impl<T> Page<T> {
+    const EMPTY: Self = Self {
+        items: Vec::new(),
+        next: None,
+    };
+
+    /// Of rows that the store found for the request `asked`; `name` is what the list is ordered by.
+    fn of(items: Vec<T>, asked: &model::Page, name: impl Fn(&T) -> String) -> Self {
+        let full = usize::try_from(asked.size).is_ok_and(|size| items.len() >= size);
         let next = items.last().filter(|_| full).map(name);
         Self { items, next }
     }
 }
 
-/// Which keys a list shows, by the names that a caller knows.
+/// Which keys of those that were authorized a list shows.
 #[derive(Debug, Default)]
 pub struct KeyQuery {
-    /// Only through the connection of this name.
-    pub connection: Option<String>,
-    /// Only disabled, or only enabled.
+    /// Only disabled, or only enabled ones.
     pub disabled: Option<bool>,
-    /// Only with this label and value.
+    /// Only those with this label and value.
     pub label: Option<(String, String)>,
 }
 
@@ -46,56 +50,72 @@ pub struct NamedKey {
     pub connection: String,
 }
 
+impl NamedKey {
+    /// The row `key` of the key `entry`.
+    pub(super) fn of(key: Key, entry: &KeyEntry) -> Self {
+        Self {
+            key,
+            connection: entry.connection().view().name.clone(),
+        }
+    }
+
+    /// A change of the key that succeeded.
+    pub(super) const fn completed(self, completion: Completion) -> Completed<Self> {
+        Completed {
+            completion,
+            revision: Some(self.key.revision),
+            object: self,
+        }
+    }
+
+    /// The row that is kept of such a change for a repeated request.
+    pub(super) fn kept(&self, keep: &Keep<Self>, completion: Completion) -> Result<Option<IdempotencyRecord>, Failure> {
+        keep.row(completion, self, Some(self.key.revision))
+    }
+}
+
 impl Broker {
-    /// Keys by name, of those that the caller's credential reaches: a page may hold fewer
-    /// than asked for.
+    /// Keys by name, of those that the caller may read: a page may hold fewer than asked for.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn list_keys(
         &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ReadKey>,
+        authorized: Authorized<op::ListKeys>,
         query: KeyQuery,
-        page: &Page,
-    ) -> Result<Guarded<Listed<NamedKey>>, Failure> {
-        cx.permitted(permit);
-        let connection = match query.connection {
-            None => None,
-            Some(name) => match self.connection_by_name(cx.tenant(), &name).await? {
-                Some(entry) => Some(entry.id()),
-                None => {
-                    return Ok(Guarded::free(Listed {
-                        items: Vec::new(),
-                        next: None,
-                    }));
-                }
-            },
+        page: &model::Page,
+    ) -> Result<Guarded<Page<NamedKey>>, Failure> {
+        let connection: Option<ConnectionId> = match authorized.object().through {
+            Through::Any => None,
+            Through::Connection(id) => Some(id),
+            Through::Missing => return Ok(Guarded::free(Page::EMPTY)),
         };
         let filter = KeyFilter {
             connection,
             disabled: query.disabled,
             label: query.label,
         };
-        let rows = Listed::new(self.store.keys(cx.tenant(), &filter, page).await?, page, |key| key.name.clone());
+        let tenant = authorized.caller().tenant();
+        let rows = Page::of(self.store.keys(tenant, &filter, page).await?, page, |key| key.name.clone());
         let mut items = Vec::with_capacity(rows.items.len());
-        let reached = |key: &Key| cx.caller().grants().keys().contains(key.id);
-        for key in rows.items.into_iter().filter(reached) {
-            let connection = self.directory().connection(key.tenant, key.connection).await?;
-            let connection = connection.map_or_else(String::new, |entry| entry.view().name.clone());
-            items.push(NamedKey { key, connection });
+        for key in rows.items {
+            if self.shows(&authorized, &key).await {
+                let connection = self.directory().connection(key.tenant, key.connection).await?;
+                let connection = connection.map_or_else(String::new, |entry| entry.view().name.clone());
+                items.push(NamedKey { key, connection });
+            }
         }
-        Ok(Guarded::free(Listed { items, next: rows.next }))
+        Ok(Guarded::free(Page { items, next: rows.next }))
     }
 
-    /// A key with its versions, as it is now.
+    /// A key as it is now.
     ///
     /// # Errors
     /// `not_found` when it was detached meanwhile.
-    pub fn read_key(&self, cx: &RequestContext, permit: &Permit<op::ReadKey>, key: &KeyEntry) -> Result<Guarded<KeyView>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(permit);
-        Ok(Guarded::free(key.view()?))
+    pub fn read_key(&self, authorized: &Authorized<op::ReadKey>) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let key = authorized.object();
+        let row = Key::clone(&key.view()?.key);
+        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
     }
 
     /// A key's versions after this number, oldest first.
@@ -104,18 +124,14 @@ impl Broker {
     /// `not_found` when it was detached meanwhile.
     pub fn list_versions(
         &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ReadKey>,
-        key: &KeyEntry,
+        authorized: &Authorized<op::ReadKey>,
         after: u32,
-        page: &Page,
-    ) -> Result<Guarded<Listed<KeyVersion>>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(permit);
+        page: &model::Page,
+    ) -> Result<Guarded<Page<KeyVersion>>, Failure> {
         let size = usize::try_from(page.size).unwrap_or(usize::MAX);
-        let view = key.view()?;
-        let rows = view.versions.iter().filter(|version| version.number > after).take(size);
-        Ok(Guarded::free(Listed::new(rows.cloned().collect(), page, |version: &KeyVersion| {
+        let KeyView { versions, .. } = authorized.object().view()?;
+        let rows = versions.iter().filter(|version| version.number > after).take(size);
+        Ok(Guarded::free(Page::of(rows.cloned().collect(), page, |version: &KeyVersion| {
             version.number.to_string()
         })))
     }
@@ -126,25 +142,17 @@ impl Broker {
     /// When the store fails.
     pub async fn list_connections(
         &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ReadConnection>,
-        page: &Page,
-    ) -> Result<Guarded<Listed<Connection>>, Failure> {
-        cx.permitted(permit);
-        let rows = self.store.connections(cx.tenant(), page).await?;
-        Ok(Guarded::free(Listed::new(rows, page, |row| row.name.clone())))
+        authorized: Authorized<op::ListConnections>,
+        page: &model::Page,
+    ) -> Result<Guarded<Page<Connection>>, Failure> {
+        let rows = self.store.connections(authorized.caller().tenant(), page).await?;
+        Ok(Guarded::free(Page::of(rows, page, |row| row.name.clone())))
     }
 
     /// A connection as it is now.
-    pub fn read_connection(
-        &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ReadConnection>,
-        connection: &ConnectionEntry,
-    ) -> Guarded<Arc<Connection>> {
-        self.note_connection(cx, connection);
-        cx.permitted(permit);
-        Guarded::free(connection.view())
+    pub fn read_connection(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Completed<Connection>> {
+        let row = Connection::clone(&authorized.object().view());
+        Guarded::free(completed(Completion::Done, row))
     }
 
     /// Tenants by name.
@@ -153,27 +161,16 @@ impl Broker {
     /// When the store fails.
     pub async fn list_tenants(
         &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ManageTenants>,
-        page: &Page,
-    ) -> Result<Guarded<Listed<Tenant>>, Failure> {
-        cx.permitted(permit);
+        _authorized: Authorized<op::ListTenants>,
+        page: &model::Page,
+    ) -> Result<Guarded<Page<Tenant>>, Failure> {
         let rows = self.store.tenants(page).await?;
-        Ok(Guarded::free(Listed::new(rows, page, |row| row.name.clone())))
+        Ok(Guarded::free(Page::of(rows, page, |row| row.name.clone())))
     }
 
-    /// A tenant by name.
-    ///
-    /// # Errors
-    /// `not_found`.
-    pub async fn read_tenant(
-        &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ManageTenants>,
-        name: &str,
-    ) -> Result<Guarded<Tenant>, Failure> {
-        cx.permitted(permit);
-        Ok(Guarded::free(self.store.tenant_by_name(name).await?))
+    /// A tenant.
+    pub fn read_tenant(&self, authorized: &Authorized<op::ReadTenant>) -> Guarded<Tenant> {
+        Guarded::free(authorized.object().clone())
     }
 
     /// Principals of the caller's tenant, by name.
@@ -182,21 +179,16 @@ impl Broker {
     /// When the store fails.
     pub async fn list_principals(
         &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ManagePrincipals>,
-        page: &Page,
-    ) -> Result<Guarded<Listed<Principal>>, Failure> {
-        cx.permitted(permit);
-        let rows = self.store.principals(cx.tenant(), page).await?;
-        Ok(Guarded::free(Listed::new(rows, page, |row| row.name.clone())))
+        authorized: Authorized<op::ListPrincipals>,
+        page: &model::Page,
+    ) -> Result<Guarded<Page<Principal>>, Failure> {
+        let rows = self.store.principals(authorized.caller().tenant(), page).await?;
+        Ok(Guarded::free(Page::of(rows, page, |row| row.name.clone())))
     }
 
-    /// A principal by name, for one who was permitted to manage something of it.
-    ///
-    /// # Errors
-    /// `not_found`.
-    pub async fn principal(&self, tenant: TenantId, name: &str) -> Result<Principal, Failure> {
-        Ok(self.store.principal_by_name(tenant, name).await?)
+    /// A principal.
+    pub fn read_principal(&self, authorized: &Authorized<op::ReadPrincipal>) -> Guarded<Principal> {
+        Guarded::free(authorized.object().clone())
     }
 
     /// A principal's tokens, by id.
@@ -205,42 +197,16 @@ impl Broker {
     /// When the store fails.
     pub async fn list_tokens(
         &self,
-        cx: &RequestContext,
-        permit: &Permit<op::ManageTokens>,
-        principal: &Principal,
-        page: &Page,
-    ) -> Result<Guarded<Listed<Token>>, Failure> {
-        cx.permitted(permit);
+        authorized: Authorized<op::ListTokens>,
+        page: &model::Page,
+    ) -> Result<Guarded<Page<GrantedToken>>, Failure> {
+        let principal = authorized.object();
         let rows = self.store.tokens(principal.tenant, principal.id, page).await?;
-        Ok(Guarded::free(Listed::new(rows, page, |row| row.id.to_string())))
-    }
-
-    /// One of a principal's tokens.
-    ///
-    /// # Errors
-    /// `not_found`.
-    pub async fn token(&self, principal: &Principal, id: TokenId) -> Result<Token, Failure> {
-        let token = self.store.token(principal.tenant, id).await?;
-        if token.principal == principal.id {
-            Ok(token)
-        } else {
-            Err(AccessError::NotFound.into())
-        }
-    }
-
-    /// The id of a named key that the caller's credential reaches. One that leads nowhere is
-    /// told only to a caller who reaches every key.
-    ///
-    /// # Errors
-    /// `permission_denied`, `not_found`.
-    pub async fn reached_key(&self, cx: &RequestContext, name: &str) -> Result<KeyId, Failure> {
-        let entry = self.directory().key_by_name(cx.tenant(), name).await?;
-        let reach = cx.caller().grants().keys();
-        match entry {
-            Some(entry) if reach.contains(entry.id()) => Ok(entry.id()),
-            None if reach.is_all() => Err(AccessError::NotFound.into()),
-            Some(_) | None => Err(AccessError::Denied.into()),
-        }
+        let rows = Page::of(rows, page, |row| row.id.to_string());
+        Ok(Guarded::free(Page {
+            items: rows.items.into_iter().map(GrantedToken::of).collect::<Result<_, _>>()?,
+            next: rows.next,
+        }))
     }
 
     /// Whether the store answers, for readiness.

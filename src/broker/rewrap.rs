@@ -1,16 +1,11 @@
 //! Rewrap: the same data key under the key's primary version, or under another key.
 
-use std::sync::Arc;
-
 use claviger_provider::How;
 
-use super::opening::UnsealedLeave;
 use super::wrapping::{ReadyKey, ready, unfit};
-use super::{Broker, Code, Failure, Guarded, RequestContext, opening};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op, opening};
 use crate::audit::{Digest, Number, Rewrap, RewrapEnd};
 use crate::envelope::{Context, DataKeyLength, Draft, Envelope, Pending, Suite};
-use crate::keys::KeyEntry;
 
 /// A rewrapped key.
 #[derive(Debug)]
@@ -36,18 +31,16 @@ impl Broker {
     /// As [`Broker::unwrap`].
     pub async fn rewrap(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::Rewrap>,
-        unsealed: UnsealedLeave<'_>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::Rewrap>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        cx.permitted(&permit);
-        let ready = ready(cx, key)?;
-        let accepted = self.accept(cx, &ready, envelope, context, unsealed).await?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
+        let accepted = self.accept(cx, &ready, envelope, context).await?;
         let primary = ready.primary()?;
-        let secrets = self.directory().secrets(key.tenant()).await?;
+        let secrets = self.directory().secrets(ready.entry.tenant()).await?;
         let pipeline = &ready.pipeline;
         let seal = secrets.seal_key();
 
@@ -87,16 +80,14 @@ impl Broker {
     /// `permission_denied` where the source's custody is external and export was not allowed.
     pub async fn rewrap_to(
         &self,
-        cx: &RequestContext,
-        permits: (Permit<op::RewrapFrom>, Permit<op::RewrapTo>),
-        unsealed: UnsealedLeave<'_>,
-        keys: (&Arc<KeyEntry>, &Arc<KeyEntry>),
+        authorized: Authorized<op::RewrapToOther>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        cx.permitted(&permits.0);
-        let target = ready(cx, keys.1)?;
-        let from = ready(cx, keys.0)?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let target = ready(&authorized.object().target).inspect_err(|_| authorized.turn_to_target())?;
+        let from = ready(&authorized.object().source)?;
         let leaves = from.pipeline.kind().external_custody() && !target.pipeline.kind().external_custody();
         if leaves && !from.view.key.allow_export {
             return Err(Failure::new(
@@ -108,7 +99,7 @@ impl Broker {
         if envelope.header().scope().is_some() {
             return Err(scope_unsupported());
         }
-        let accepted = self.accept(cx, &from, envelope, context, unsealed).await?;
+        let accepted = self.accept(cx, &from, envelope, context).await?;
         let (opened, version) = opening::open(cx, &from.view, &from.pipeline, envelope, &accepted.bound).await?;
         note_rewrap(cx, (envelope, version), None, false);
 
@@ -124,7 +115,7 @@ impl Broker {
         .map_err(|_| Failure::ciphertext_rejected())?;
         let wrapped_key = target.wrap(cx, self, &draft).await?;
         note_rewrap(cx, (envelope, version), Some((&wrapped_key.envelope, wrapped_key.version)), false);
-        cx.note(|fields| fields.key = Some(target.entry.id()));
+        authorized.turn_to_target();
         Ok(answer(target, &wrapped_key.envelope, wrapped_key.version, true, false).and_guard(from.epoch_guard))
     }
 }

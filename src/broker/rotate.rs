@@ -1,6 +1,5 @@
 //! Rotate: a new primary version; the old ones still unwrap.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
@@ -8,9 +7,9 @@ use futures::StreamExt;
 
 use super::create_key::number_versions;
 use super::disable::turn_at_provider;
+use super::read::NamedKey;
 use super::wrapping::ready;
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
@@ -32,16 +31,10 @@ impl Broker {
     /// # Errors
     /// `unsupported` where keys cannot be rotated, `in_progress` while a rotation is under
     /// way, and what the provider says.
-    pub async fn rotate(
-        &self,
-        cx: &RequestContext,
-        permit: Permit<op::Rotate>,
-        key: &Arc<KeyEntry>,
-        keep: Keep<'_, Key>,
-    ) -> Result<Guarded<Key>, Failure> {
-        cx.permitted(&permit);
+    pub async fn rotate(&self, authorized: Authorized<op::Rotate>, keep: Keep<NamedKey>) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let (cx, key) = (authorized.cx(), authorized.object());
         let _one_at_a_time = turn_at_provider(cx, key).await?;
-        let ready = ready(cx, key)?;
+        let ready = ready(key)?;
         let Some(rotation) = ready.can()?.rotation else {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         };
@@ -74,7 +67,8 @@ impl Broker {
         after.provider_key.clone_from(&described.id);
         after.revision += 1;
         after.updated = now;
-        let change = change.keeping(keep(&after)?);
+        let completion = if under_way { Completion::Accepted } else { Completion::Done };
+        let change = change.keeping(NamedKey::of(after, key).kept(&keep, completion)?);
         let (tenant, id) = (key.tenant(), key.id());
         let row = if under_way {
             self.store.set_key_rotating(tenant, id, Some(now), now, &change).await?
@@ -84,11 +78,9 @@ impl Broker {
         };
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row.clone(), Some(versions));
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(NamedKey::of(row, key).completed(completion)))
     }
-}
 
-impl Broker {
     /// Asks once about each rotation that a provider has not finished, and takes the versions
     /// that are there by now. To be called again and again.
     pub async fn finish_rotations(&self) {

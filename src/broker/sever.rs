@@ -1,11 +1,7 @@
 //! Sever and restore: the customer's switch on a whole connection.
 
-use std::sync::Arc;
-
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
-use crate::keys::ConnectionEntry;
 use crate::store::model::Connection;
 
 impl Broker {
@@ -16,17 +12,17 @@ impl Broker {
     /// `not_found` when it was deleted meanwhile.
     pub async fn sever(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::Sever>,
-        connection: &Arc<ConnectionEntry>,
-        keep: Keep<'_, Connection>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+        authorized: Authorized<op::Sever>,
+        keep: Keep<Connection>,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         let _one_at_a_time = connection.change().lock().await;
         let after = switched(&connection.view(), true, self.now());
         let revocation = EmergencyRevocation::Sever(connection.id());
-        let change = self.announce_revocation(cx, revocation).await.keeping(keep(&after)?);
+        let change = self
+            .announce_revocation(cx, revocation)
+            .await
+            .keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
         let committed = self
             .store
             .set_connection_severed(connection.tenant(), connection.id(), true, after.updated, &change)
@@ -35,7 +31,7 @@ impl Broker {
         connection.revocations().count();
         connection.put(row.clone());
         self.cache().drop_connection(connection.id());
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(completed(Completion::Done, row)))
     }
 
     /// Undoes a sever.
@@ -44,13 +40,10 @@ impl Broker {
     /// `not_found` when it was deleted meanwhile.
     pub async fn restore(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::Restore>,
-        connection: &Arc<ConnectionEntry>,
-        keep: Keep<'_, Connection>,
-    ) -> Result<Guarded<Connection>, Failure> {
-        self.note_connection(cx, connection);
-        cx.permitted(&permit);
+        authorized: Authorized<op::Restore>,
+        keep: Keep<Connection>,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
         let revocations = connection.revocations().seen();
         let change = self
             .announce(cx, audit::Change::new(Verb::Restore, Object::Connection, &connection.id()))
@@ -65,21 +58,22 @@ impl Broker {
         }
         self.lift_from_kill_file(EmergencyRevocation::Sever(connection.id())).await?;
         let after = switched(&connection.view(), false, self.now());
-        let change = change.keeping(keep(&after)?);
+        let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
         let row = self
             .store
             .set_connection_severed(connection.tenant(), connection.id(), false, after.updated, &change)
             .await?;
         connection.put(row.clone());
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(completed(Completion::Done, row)))
     }
+}
 
-    pub(super) fn note_connection(&self, cx: &RequestContext, connection: &ConnectionEntry) {
-        let view = connection.view();
-        cx.note(|fields| {
-            fields.connection = Some(view.id);
-            fields.provider = Some(view.provider);
-        });
+/// A change of a connection that succeeded.
+pub(super) const fn completed(completion: Completion, row: Connection) -> Completed<Connection> {
+    Completed {
+        completion,
+        revision: Some(row.revision),
+        object: row,
     }
 }
 

@@ -1,36 +1,37 @@
-//! Tenants: make and list them. For platform operators only.
+//! Tenants: create them. For platform operators only.
 
 use claviger_provider::TenantId;
 
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::TenantSecrets;
 use crate::store::StoreError;
 use crate::store::model::Tenant;
 
-/// What a new tenant is to be.
+/// A tenant to be created.
 #[derive(Debug, Clone)]
 pub struct NewTenant {
     /// Unique in the installation.
     pub name: String,
-    /// The id to take, to open blobs of a lost installation.
+    /// The id to take, to open the wrapped keys of a lost installation; random if `None`.
     pub id: Option<TenantId>,
 }
 
 impl Broker {
-    /// Makes a tenant with seal and context-hash keys of its own.
+    /// Creates a tenant with its own seal keys and context-hash key.
     ///
     /// # Errors
     /// `already_exists` for a name or an id that is taken.
     pub async fn create_tenant(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::ManageTenants>,
+        authorized: Authorized<op::CreateTenant>,
         new: NewTenant,
-        keep: Keep<'_, Tenant>,
-    ) -> Result<Guarded<Tenant>, Failure> {
-        cx.permitted(&permit);
+        keep: Keep<Tenant>,
+    ) -> Result<Guarded<Completed<Tenant>>, Failure> {
+        let cx = authorized.cx();
+        if new.id == Some(TenantId::INSTALLATION) {
+            return Err(Failure::invalid("/id", "another id: zeros stand for the installation itself"));
+        }
         match self.store.tenant_by_name(&new.name).await {
             Ok(_) => return Err(StoreError::AlreadyExists.into()),
             Err(StoreError::NotFound) => {}
@@ -52,9 +53,14 @@ impl Broker {
         let change = self
             .announce(cx, audit::Change::new(Verb::Create, Object::Tenant, &tenant.id))
             .await?;
+        let kept = keep.row(Completion::Created, &tenant, None)?;
         self.store
-            .create_tenant(&tenant, TenantSecrets::draw(tenant.id), &change.keeping(keep(&tenant)?))
+            .create_tenant(&tenant, TenantSecrets::draw(tenant.id), &change.keeping(kept))
             .await?;
-        Ok(Guarded::free(tenant))
+        Ok(Guarded::free(Completed {
+            completion: Completion::Created,
+            object: tenant,
+            revision: None,
+        }))
     }
 }

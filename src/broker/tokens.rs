@@ -4,87 +4,96 @@ use std::time::Duration;
 
 use claviger_provider::{Secret, TokenId};
 
-use super::{Broker, Code, Failure, Guarded, Keep, RequestContext};
-use crate::access::{Grants, NewToken, Permit, op};
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, op};
+use crate::access::{Grants, NewToken};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
-use crate::store::model::{Principal, Token};
+use crate::store::model::Token;
 
 /// The longest life of a token.
 const MAX_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
-/// What a new token is to be.
-#[derive(Debug, Clone)]
-pub struct TokenRequest {
-    /// What it may do.
+/// The life of a token where none is asked for.
+const DEFAULT_LIFE: Duration = Duration::from_secs(90 * 86_400);
+
+/// A token and what it allows.
+#[derive(Debug)]
+pub struct GrantedToken {
+    /// The row.
+    pub row: Token,
+    /// What it allows.
     pub grants: Grants,
-    /// How long it lives.
-    pub life: Duration,
 }
 
-impl TokenRequest {
-    /// A token's life where none is asked for.
-    pub const DEFAULT_LIFE: Duration = Duration::from_secs(90 * 86_400);
+impl GrantedToken {
+    /// Of a stored row.
+    ///
+    /// # Errors
+    /// `internal` when the row's grants cannot be read.
+    pub(super) fn of(row: Token) -> Result<Self, Failure> {
+        let grants = Grants::from_kept(&row.grants).ok_or_else(|| Failure::internal(&"a token's grants are damaged"))?;
+        Ok(Self { row, grants })
+    }
 }
 
 /// A token with its text, for the one answer that shows it.
 #[derive(Debug)]
 pub struct IssuedToken {
-    /// The row.
-    pub row: Token,
+    /// The token.
+    pub token: GrantedToken,
     /// The text.
     pub text: Secret,
 }
 
 impl Broker {
-    /// Issues a token. Nobody hands out what they lack.
+    /// Issues a token with the authorized grants. It lives for `life`, or 90 days.
     ///
     /// # Errors
-    /// `permission_denied` when the grants go beyond the caller's own.
+    /// `invalid_request` for a life of zero or of more than 366 days.
     pub async fn issue_token(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::ManageTokens>,
-        principal: &Principal,
-        request: TokenRequest,
-        keep: Keep<'_, Token>,
-    ) -> Result<Guarded<IssuedToken>, Failure> {
-        if !cx.caller().grants().covers(&request.grants) {
-            return Err(Failure::new(
-                Code::PermissionDenied,
-                "A token cannot allow more than the credential that issues it.",
-            )
-            .at("/operations", "operations that the caller's own credential names")
-            .at("/keys", "keys that the caller's own credential reaches"));
-        }
-        cx.permitted(&permit);
-        if request.life.is_zero() || request.life > MAX_LIFE {
+        authorized: Authorized<op::IssueToken>,
+        life: Option<Duration>,
+        keep: Keep<IssuedToken>,
+    ) -> Result<Guarded<Completed<IssuedToken>>, Failure> {
+        let (cx, asked) = (authorized.cx(), authorized.object());
+        let life = life.unwrap_or(DEFAULT_LIFE);
+        if life.is_zero() || life > MAX_LIFE {
             return Err(Failure::invalid("/expires_in", "a duration of up to 366d"));
         }
         let now = self.now();
         let drawn = NewToken::draw();
-        let life = i64::try_from(request.life.as_micros()).map_err(|_| Failure::invalid("/expires_in", "a duration of up to 366d"))?;
+        let life = i64::try_from(life.as_micros()).map_err(|_| Failure::invalid("/expires_in", "a duration of up to 366d"))?;
         let row = Token {
             id: TokenId::random(),
-            tenant: principal.tenant,
-            principal: principal.id,
+            tenant: asked.principal.tenant,
+            principal: asked.principal.id,
             public_id: drawn.public_id,
             secret_sha256: drawn.secret_sha256,
-            grants: request.grants.to_kept(),
+            grants: asked.grants.to_kept(),
             created: now,
             expires: now.saturating_add(life),
             revoked: None,
         };
         let change = self.announce(cx, audit::Change::new(Verb::Create, Object::Token, &row.id)).await?;
-        self.store.create_token(&row, &change.keeping(keep(&row)?)).await?;
-        Ok(Guarded::free(IssuedToken { row, text: drawn.text }))
+        let kept = keep.secret_gone(row.id.to_string());
+        self.store.create_token(&row, &change.keeping(kept)).await?;
+        let token = GrantedToken {
+            row,
+            grants: asked.grants.clone(),
+        };
+        Ok(Guarded::free(Completed {
+            completion: Completion::Created,
+            object: IssuedToken { token, text: drawn.text },
+            revision: None,
+        }))
     }
 
     /// Revokes a token: refused at the next request.
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn revoke_token(&self, cx: &RequestContext, permit: Permit<op::ManageTokens>, token: &Token) -> Result<Guarded<()>, Failure> {
-        cx.permitted(&permit);
+    pub async fn revoke_token(&self, authorized: Authorized<op::RevokeToken>) -> Result<Guarded<()>, Failure> {
+        let (cx, token) = (authorized.cx(), &authorized.object().token);
         let revocation = EmergencyRevocation::Revoke(token.id);
         let change = self.announce_revocation(cx, revocation).await;
         let committed = self.store.revoke_token(token.tenant, token.id, self.now(), &change).await;

@@ -1,16 +1,11 @@
 //! Unwrap: from a wrapped key to the bytes, from the provider or from the cache.
 
-use std::sync::Arc;
-
 use claviger_provider::Secret;
 
-use super::opening::UnsealedLeave;
 use super::wrapping::ready;
-use super::{Broker, Failure, Guarded, RequestContext, opening};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Failure, Guarded, op, opening};
 use crate::cache::{CacheKey, Found, Load, Rules};
 use crate::envelope::{Context, Envelope};
-use crate::keys::KeyEntry;
 
 /// An unwrapped key.
 #[derive(Debug)]
@@ -26,23 +21,21 @@ pub struct Unwrapped {
 }
 
 impl Broker {
-    /// Unwraps. The envelope's header must name the key that the permit is for.
+    /// Unwraps an envelope, whose header must name the authorized key.
     ///
     /// # Errors
-    /// `ciphertext_rejected` for everything that is wrong with the blob;
-    /// `permission_denied` when it is unsealed and there is no leave for that.
+    /// `ciphertext_rejected` for everything that is wrong with the envelope; `permission_denied`
+    /// when this installation cannot check its seal and the caller lacks `UnwrapUnsealed`.
     pub async fn unwrap(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::Unwrap>,
-        unsealed: UnsealedLeave<'_>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::Unwrap>,
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Unwrapped>, Failure> {
-        cx.permitted(&permit);
-        let ready = ready(cx, key)?;
-        let accepted = self.accept(cx, &ready, envelope, context, unsealed).await?;
+        let cx = authorized.cx();
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
+        let accepted = self.accept(cx, &ready, envelope, context).await?;
 
         let load = Load {
             key: CacheKey::new(&ready.epoch_guard, envelope, &accepted.bound),
@@ -56,7 +49,7 @@ impl Broker {
             .get_or_load(load, async || {
                 let opened = opening::open(cx, &ready.view, &ready.pipeline, envelope, &accepted.bound).await;
                 let (opened, version) = opened.map_err(|mut failure| {
-                    // Without a seal nobody vouches for the blob, so nothing of it is remembered.
+                    // Nothing vouches for an unsealed envelope, so its rejection is not cached.
                     failure.rejected_by_provider &= accepted.attested.is_some();
                     failure
                 })?;

@@ -1,13 +1,10 @@
 //! Update: labels, cache rules and name of a key.
 
-use std::sync::Arc;
-
 use super::connections::not_declared;
-use super::{Broker, Failure, Guarded, RequestContext};
-use crate::access::{Permit, op};
+use super::read::NamedKey;
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::KeyEntry;
-use crate::store::model::{Key, KeyPatch};
+use crate::store::model::KeyPatch;
 
 impl Broker {
     /// Changes what may be changed. `expected` is the revision the caller saw, `None` for any.
@@ -16,14 +13,11 @@ impl Broker {
     /// `precondition_failed`, `already_exists` for a name that is taken.
     pub async fn update_key(
         &self,
-        cx: &RequestContext,
-        permit: Permit<op::UpdateKey>,
-        key: &Arc<KeyEntry>,
+        authorized: Authorized<op::UpdateKey>,
         expected: Option<u64>,
         mut patch: KeyPatch,
-    ) -> Result<Guarded<Key>, Failure> {
-        self.note_key(cx, key);
-        cx.permitted(&permit);
+    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        let (cx, key) = (authorized.cx(), authorized.object());
         let before = key.view()?.key;
         not_declared(before.managed_by.as_ref())?;
         let revision = before.revision;
@@ -42,6 +36,6 @@ impl Broker {
         if patch.cache.is_some() {
             self.cache().drop_key(key.id());
         }
-        Ok(Guarded::free(row))
+        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
     }
 }

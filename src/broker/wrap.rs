@@ -1,14 +1,10 @@
 //! Wrap: the caller's own bytes, sealed under a fresh data key (suite 2).
 
-use std::sync::Arc;
-
 use claviger_provider::Secret;
 
 use super::wrapping::ready;
-use super::{Broker, Code, Failure, Guarded, RequestContext};
-use crate::access::{Permit, op};
+use super::{Authorized, Broker, Code, Failure, Guarded, op};
 use crate::envelope::{Context, Draft};
-use crate::keys::KeyEntry;
 
 /// The most bytes that one wrap takes (`docs/format.md`, Suites).
 pub const MAX_PLAINTEXT: usize = 4096;
@@ -29,19 +25,13 @@ impl Broker {
     ///
     /// # Errors
     /// See [`Code`]; `invalid_request` when there are none or too many bytes.
-    pub async fn wrap(
-        &self,
-        cx: &RequestContext,
-        permit: Permit<op::Wrap>,
-        key: &Arc<KeyEntry>,
-        plaintext: &Secret,
-        context: &Context,
-    ) -> Result<Guarded<Wrapped>, Failure> {
-        cx.permitted(&permit);
+    pub async fn wrap(&self, authorized: Authorized<op::Wrap>, plaintext: &Secret, context: &Context) -> Result<Guarded<Wrapped>, Failure> {
+        let cx = authorized.cx();
         if plaintext.is_empty() || plaintext.len() > MAX_PLAINTEXT {
             return Err(Failure::invalid("/plaintext", "base64 of 1 to 4096 bytes"));
         }
-        let ready = ready(cx, key)?;
+        let _turn = authorized.turn().await?;
+        let ready = ready(authorized.object())?;
         let draft = Draft::sealed(ready.origin(None, self.now()), plaintext, context)
             .map_err(|_| Failure::new(Code::InvalidRequest, "The plaintext is empty or too long."))?;
         let wrapped_key = ready.wrap(cx, self, &draft).await?;

@@ -23,20 +23,15 @@ pub struct ReadyKey {
     pub pipeline: Pipeline,
 }
 
-/// Takes a key for use, and notes it in the fields.
+/// Takes a key for use.
 ///
 /// # Errors
 /// `not_found`, `key_disabled`, `connection_severed`.
-pub fn ready(cx: &RequestContext, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
-    // The epochs first: what changes after this line is found at the gate.
+pub fn ready(entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
+    // Read the epochs first: the gate then finds every change after this line.
     let epoch_guard = entry.epoch_guard()?;
     let view = entry.view()?;
     let connection = entry.connection().view();
-    cx.note(|fields| {
-        fields.key = Some(view.key.id);
-        fields.connection = Some(connection.id);
-        fields.provider = Some(view.key.provider);
-    });
     if view.key.disabled {
         return Err(Failure::new(Code::KeyDisabled, "The key is disabled here.").advice("Enable the key, or use another one."));
     }

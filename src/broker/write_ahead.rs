@@ -9,17 +9,12 @@ use tokio::task::JoinHandle;
 use super::context::Effect;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::{self, EmergencyRevocation, Intent, KillEntry, Outcome, Reason, Timestamp, Unavailable};
-use crate::store::model::IdempotencyRecord;
 use crate::store::{self, StoreError};
 
 /// How long a revocation waits for the log before it takes effect without it.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long an intent that comes late is waited for.
 const LATE_INTENT: Duration = Duration::from_secs(60);
-
-/// Makes the answer that is kept under the request's idempotency key, if it has one; it is
-/// committed together with the effect.
-pub type Keep<'a, T> = &'a (dyn Fn(&T) -> Result<Option<IdempotencyRecord>, Failure> + Send + Sync);
 
 impl Broker {
     /// Makes the intent durable. The effect may be caused once this returned `Ok`.

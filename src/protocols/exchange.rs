@@ -22,7 +22,7 @@ use super::answer::Answer;
 use super::body;
 use super::request_id::RequestId;
 use super::run_to_completion::{Panicked, RunToCompletion};
-use crate::access::{AccessError, Action, Caller};
+use crate::access::{Action, Caller};
 use crate::audit::{Counters, Receipt, Recorded};
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
 use crate::listener::{Body, Peer, PeerAddress};
@@ -235,9 +235,8 @@ impl<P: Protocol> Exchange<P> {
         let cx = RequestContext::new(caller, terms.needs[0], Arc::new(info));
         let received = async {
             described.usable?;
-            let allowed = cx.caller().grants().operations();
-            if !terms.needs.iter().any(|action| allowed.contains(*action)) {
-                return Err(AccessError::Denied.into());
+            if !terms.needs.iter().any(|action| self.app.broker.could_allow(cx.caller(), *action)) {
+                return Err(Failure::denied());
             }
             let checked = self.protocol.check(route, &head)?;
             Ok((checked, body::read(body, terms.body, deadline).await?))

@@ -1,6 +1,6 @@
 //! `/v1/connections/{connection}/capabilities`: what can be done through a connection.
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use claviger_provider::{Capabilities, ContextBinding, How, KeyCapabilities, ProviderKind, Rotation};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,8 +11,7 @@ use super::key_response::Spec;
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::Name;
-use crate::access::op;
-use crate::broker::Failure;
+use crate::broker::{Failure, op};
 
 /// Where an operation takes place.
 #[derive(Serialize, ToSchema)]
@@ -148,9 +147,9 @@ pub fn rows(kind: ProviderKind, can: Capabilities) -> Vec<Value> {
 /// What a connection's provider can do: inside itself, through memory, or not at all.
 pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let (permit, entry) = request.connection::<op::ReadConnection>(&request.name("connection")?).await?;
+    let authorized = request.admit::<op::ReadConnection>(request.name("connection")?.as_str()).await?;
     json_reply(
-        request.broker.capabilities(&request.cx, &permit, &entry),
+        request.broker.capabilities(&authorized),
         StatusCode::OK,
         ConnectionCapabilities::from,
     )

@@ -1,6 +1,6 @@
 //! `/v1/connections`: the ways to providers.
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use claviger_provider::{Finding, ProviderKind, RightReport, Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -8,15 +8,15 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, Type};
 
-use super::handler::{empty_reply, json_reply, keeper, object_reply};
+use super::handler::{empty_reply, json_reply};
 use super::json;
+use super::once::completed_reply;
 use super::page;
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::response::etag;
 use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
-use crate::access::op;
-use crate::broker::{CheckReport, ConnectionChange, Failure, Guarded, Listed, NewConnection};
+use crate::broker::{CheckReport, ConnectionChange, Failure, NewConnection, Page, op};
 use crate::store::model;
 
 /// A provider's family.
@@ -252,37 +252,23 @@ fn object(value: &RawValue, pointer: &str) -> Result<Secret, Failure> {
     }
 }
 
-fn connection_reply(status: StatusCode, guarded: Guarded<model::Connection>) -> Result<Reply, Failure> {
-    object_reply(
-        guarded,
-        |_| status,
-        |connection| connection.revision,
-        |connection| response(&connection),
-    )
-}
-
 #[utoipa::path(post, path = "/v1/connections", operation_id = "createConnection", tag = "connections", request_body = CreateConnection,
     responses((status = 201, description = "The connection.", body = Connection)))]
 /// Make a connection. Nothing is reached: that is what its check is for.
 pub async fn create(request: ApiRequest, body: CreateConnection) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    let permit = request.permit::<op::CreateConnection>()?;
-    let settings = object(&body.settings, "/settings")?;
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
+    let create = async |authorized, keep| {
+        let new = NewConnection {
+            name: body.name.into_string(),
+            settings: Arc::new(object(&body.settings, "/settings")?),
+            labels: body.labels.unwrap_or_default().0,
+            timeouts: body.timeouts.unwrap_or_default().check()?,
+            declared: false,
+        };
+        request.broker.create_connection(authorized, new, keep).await
     };
-    let new = NewConnection {
-        name: body.name.into_string(),
-        provider: body.provider.into(),
-        settings: Arc::new(settings),
-        labels: body.labels.unwrap_or_default().0,
-        timeouts: body.timeouts.unwrap_or_default().check()?,
-        declared: false,
-    };
-    let keep = once.keep(StatusCode::CREATED, |row: &model::Connection| Some(row.revision), response);
-    let row = request.broker.create_connection(&request.cx, permit, new, keeper(&keep)).await?;
-    connection_reply(StatusCode::CREATED, row)
+    request
+        .once::<op::CreateConnection, _, _, _>(ProviderKind::from(body.provider), response, create)
+        .await
 }
 
 #[utoipa::path(get, path = "/v1/connections", operation_id = "listConnections", tag = "connections",
@@ -292,9 +278,9 @@ pub async fn create(request: ApiRequest, body: CreateConnection) -> Result<Reply
 /// List connections, by name.
 pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token"])?;
-    let permit = request.permit::<op::ReadConnection>()?;
-    let listed = request.broker.list_connections(&request.cx, &permit, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Listed { items, next }| ConnectionList {
+    let authorized = request.admit::<op::ListConnections>(()).await?;
+    let listed = request.broker.list_connections(authorized, &request.page()?).await?;
+    json_reply(listed, StatusCode::OK, |Page { items, next }| ConnectionList {
         items: items.iter().map(response).collect(),
         next_page_token: next.as_deref().map(page::encode),
     })
@@ -306,14 +292,8 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
 /// Read a connection.
 pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let (permit, entry) = request.connection::<op::ReadConnection>(&request.name("connection")?).await?;
-    let connection = request.broker.read_connection(&request.cx, &permit, &entry);
-    object_reply(
-        connection,
-        |_| StatusCode::OK,
-        |connection| connection.revision,
-        |connection| response(&connection),
-    )
+    let authorized = request.admit::<op::ReadConnection>(request.name("connection")?.as_str()).await?;
+    completed_reply(request.broker.read_connection(&authorized), response)
 }
 
 #[utoipa::path(patch, path = "/v1/connections/{connection}", operation_id = "updateConnection", tag = "connections",
@@ -324,18 +304,14 @@ pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
 /// Change a connection's labels, times and secrets. Where it leads never changes: that is another connection.
 pub async fn update(request: ApiRequest, body: UpdateConnection) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let (permit, entry) = request.connection::<op::UpdateConnection>(&request.name("connection")?).await?;
+    let authorized = request.admit::<op::UpdateConnection>(request.name("connection")?.as_str()).await?;
     let expected = request.if_match()?;
     let change = ConnectionChange {
         labels: body.labels.map(|labels| labels.0),
         timeouts: body.timeouts.map(TimeoutRules::check).transpose()?,
         secrets: body.secrets.map(|secrets| object(&secrets, "/secrets")).transpose()?,
     };
-    let row = request
-        .broker
-        .update_connection(&request.cx, permit, &entry, expected, change)
-        .await?;
-    connection_reply(StatusCode::OK, row)
+    completed_reply(request.broker.update_connection(authorized, expected, change).await?, response)
 }
 
 #[utoipa::path(delete, path = "/v1/connections/{connection}", operation_id = "deleteConnection", tag = "connections",
@@ -344,8 +320,8 @@ pub async fn update(request: ApiRequest, body: UpdateConnection) -> Result<Reply
 /// Delete a connection that no key uses.
 pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let (permit, entry) = request.connection::<op::DeleteConnection>(&request.name("connection")?).await?;
-    empty_reply(request.broker.delete_connection(&request.cx, permit, &entry).await?)
+    let authorized = request.admit::<op::DeleteConnection>(request.name("connection")?.as_str()).await?;
+    empty_reply(request.broker.delete_connection(authorized).await?)
 }
 
 #[utoipa::path(post, path = "/v1/connections/{connection}/check", operation_id = "checkConnection", tag = "connections",
@@ -354,8 +330,8 @@ pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
 /// Try each right of a connection, without acting on any key.
 pub async fn check(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let (permit, entry) = request.connection::<op::CheckConnection>(&request.name("connection")?).await?;
-    let report = request.broker.check_connection(&request.cx, permit, &entry).await?;
+    let authorized = request.admit::<op::CheckConnection>(request.name("connection")?.as_str()).await?;
+    let report = request.broker.check_connection(authorized).await?;
     json_reply(
         report,
         StatusCode::OK,
@@ -378,19 +354,11 @@ pub async fn check(request: ApiRequest) -> Result<Reply, Failure> {
 #[utoipa::path(post, path = "/v1/connections/{connection}/sever", operation_id = "severConnection", tag = "connections",
     params(("connection" = Name, Path, description = "The connection's name.")),
     responses((status = 200, description = "The connection.", body = Connection)))]
-/// EmergencyRevocation a connection off, at the next request, cache included.
+/// Cut a connection off: no call passes from the next request on, cached data keys included.
 pub async fn sever(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    let (permit, entry) = request.connection::<op::Sever>(&request.name("connection")?).await?;
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
-    };
-    let keep = once.keep(StatusCode::OK, |row: &model::Connection| Some(row.revision), response);
-    connection_reply(
-        StatusCode::OK,
-        request.broker.sever(&request.cx, permit, &entry, keeper(&keep)).await?,
-    )
+    let connection = request.name("connection")?;
+    let sever = |authorized, keep| request.broker.sever(authorized, keep);
+    request.once::<op::Sever, _, _, _>(connection.as_str(), response, sever).await
 }
 
 #[utoipa::path(post, path = "/v1/connections/{connection}/restore", operation_id = "restoreConnection", tag = "connections",
@@ -398,15 +366,7 @@ pub async fn sever(request: ApiRequest) -> Result<Reply, Failure> {
     responses((status = 200, description = "The connection.", body = Connection)))]
 /// Undo a sever.
 pub async fn restore(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    let (permit, entry) = request.connection::<op::Restore>(&request.name("connection")?).await?;
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
-    };
-    let keep = once.keep(StatusCode::OK, |row: &model::Connection| Some(row.revision), response);
-    connection_reply(
-        StatusCode::OK,
-        request.broker.restore(&request.cx, permit, &entry, keeper(&keep)).await?,
-    )
+    let connection = request.name("connection")?;
+    let restore = |authorized, keep| request.broker.restore(authorized, keep);
+    request.once::<op::Restore, _, _, _>(connection.as_str(), response, restore).await
 }

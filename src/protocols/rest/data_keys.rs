@@ -2,7 +2,7 @@
 //!
 //! Each operation is one function over its body, which the batch calls item by item.
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -10,8 +10,7 @@ use super::handler::json_reply;
 use super::reply::Reply;
 use super::request::{ApiRequest, envelope};
 use super::types::{Base64Secret, ContextPairs, Name, base64};
-use crate::access::{Action, op};
-use crate::broker::{DataKey, Failure, Guarded, Rewrapped, Unwrapped, Wrapped, scope_unsupported};
+use crate::broker::{DataKey, Failure, Generates, Guarded, KeyNamed, PairNamed, Rewrapped, Unwrapped, Wrapped, op, scope_unsupported};
 use crate::envelope::DataKeyLength;
 
 /// A data key to be generated.
@@ -182,67 +181,46 @@ fn no_scope(scope: Option<&String>) -> Result<(), Failure> {
 
 /// Generates a data key under the named key.
 pub(super) async fn do_generate(request: &ApiRequest, key: &Name, body: GenerateDataKey) -> Result<Guarded<DataKeyResponse>, Failure> {
-    let plaintext = body.plaintext.unwrap_or(true);
-    let made = if plaintext {
-        request.cx.note(|fields| fields.action = Some(Action::GenerateDataKey));
-        let (permit, entry) = request.key::<op::GenerateDataKey>(key).await?;
-        let (length, context) = generate_inputs(body)?;
-        request
-            .broker
-            .generate_data_key(&request.cx, permit, &entry, length, &context)
-            .await?
+    if body.plaintext.unwrap_or(true) {
+        generate_as::<op::GenerateDataKey>(request, key, body).await
     } else {
-        request
-            .cx
-            .note(|fields| fields.action = Some(Action::GenerateDataKeyWithoutPlaintext));
-        let (permit, entry) = request.key::<op::GenerateDataKeyWithoutPlaintext>(key).await?;
-        let (length, context) = generate_inputs(body)?;
-        request
-            .broker
-            .generate_data_key(&request.cx, permit, &entry, length, &context)
-            .await?
-    };
-    made.try_map(|made| Ok(made.into()))
+        generate_as::<op::GenerateDataKeyWithoutPlaintext>(request, key, body).await
+    }
 }
 
-fn generate_inputs(body: GenerateDataKey) -> Result<(DataKeyLength, crate::envelope::Context), Failure> {
+async fn generate_as<O: Generates>(request: &ApiRequest, key: &Name, body: GenerateDataKey) -> Result<Guarded<DataKeyResponse>, Failure> {
+    let authorized = request.admit::<O>(KeyNamed::Name(key.as_str())).await?;
     no_scope(body.scope.as_ref())?;
     let length = DataKeyLength::from_bytes(usize::from(body.bytes.unwrap_or(32)))
         .ok_or_else(|| Failure::invalid("/bytes", "one of 16, 24, 32, 48, 64"))?;
-    Ok((length, body.context.unwrap_or_default().check()?))
+    let context = body.context.unwrap_or_default().check()?;
+    let made = request.broker.generate_data_key(authorized, length, &context).await?;
+    made.try_map(|made| Ok(made.into()))
 }
 
 /// Wraps bytes under the named key.
 pub(super) async fn do_wrap(request: &ApiRequest, key: &Name, body: WrapRequest) -> Result<Guarded<WrapResponse>, Failure> {
-    let (permit, entry) = request.key::<op::Wrap>(key).await?;
+    let authorized = request.admit::<op::Wrap>(KeyNamed::Name(key.as_str())).await?;
     no_scope(body.scope.as_ref())?;
     let context = body.context.unwrap_or_default().check()?;
-    let made = request
-        .broker
-        .wrap(&request.cx, permit, &entry, &body.plaintext.0, &context)
-        .await?;
+    let made = request.broker.wrap(authorized, &body.plaintext.0, &context).await?;
     made.try_map(|made| Ok(made.into()))
 }
 
-/// Unwraps under the named key, or under the one that the blob names.
+/// Unwraps under the named key, or under the one that the wrapped key names.
 pub(super) async fn do_unwrap(request: &ApiRequest, key: Option<&Name>, body: UnwrapRequest) -> Result<Guarded<UnwrapResponse>, Failure> {
-    let (permit, entry, envelope) = match key {
+    let (authorized, envelope) = match key {
         Some(name) => {
-            let (permit, entry) = request.key::<op::Unwrap>(name).await?;
-            (permit, entry, envelope(&body.wrapped)?)
+            let authorized = request.admit::<op::Unwrap>(KeyNamed::Name(name.as_str())).await?;
+            (authorized, envelope(&body.wrapped)?)
         }
         None => {
             let envelope = envelope(&body.wrapped)?;
-            let (permit, entry) = request.key_of::<op::Unwrap>(&envelope).await?;
-            (permit, entry, envelope)
+            (request.admit::<op::Unwrap>(KeyNamed::Envelope(&envelope)).await?, envelope)
         }
     };
     let context = body.context.unwrap_or_default().check()?;
-    let leave = request.unsealed_leave(&entry);
-    let opened = request
-        .broker
-        .unwrap(&request.cx, permit, leave.as_ref(), &entry, &envelope, &context)
-        .await?;
+    let opened = request.broker.unwrap(authorized, &envelope, &context).await?;
     opened.try_map(|opened| Ok(opened.into()))
 }
 
@@ -250,26 +228,18 @@ pub(super) async fn do_unwrap(request: &ApiRequest, key: Option<&Name>, body: Un
 pub(super) async fn do_rewrap(request: &ApiRequest, key: &Name, body: RewrapRequest) -> Result<Guarded<RewrapResponse>, Failure> {
     let made = match body.to.filter(|to| to != key) {
         None => {
-            request.cx.note(|fields| fields.action = Some(Action::Rewrap));
-            let (permit, entry) = request.key::<op::Rewrap>(key).await?;
+            let authorized = request.admit::<op::Rewrap>(KeyNamed::Name(key.as_str())).await?;
             let (envelope, context) = (envelope(&body.wrapped)?, body.context.unwrap_or_default().check()?);
-            let leave = request.unsealed_leave(&entry);
-            request
-                .broker
-                .rewrap(&request.cx, permit, leave.as_ref(), &entry, &envelope, &context)
-                .await?
+            request.broker.rewrap(authorized, &envelope, &context).await?
         }
         Some(to) => {
-            request.cx.note(|fields| fields.action = Some(Action::RewrapFrom));
-            let (from_permit, from) = request.key::<op::RewrapFrom>(key).await?;
-            let (to_permit, target) = request.key::<op::RewrapTo>(&to).await?;
+            let named = PairNamed {
+                source: key.as_str(),
+                target: to.as_str(),
+            };
+            let authorized = request.admit::<op::RewrapToOther>(named).await?;
             let (envelope, context) = (envelope(&body.wrapped)?, body.context.unwrap_or_default().check()?);
-            let leave = request.unsealed_leave(&from);
-            let permits = (from_permit, to_permit);
-            request
-                .broker
-                .rewrap_to(&request.cx, permits, leave.as_ref(), (&from, &target), &envelope, &context)
-                .await?
+            request.broker.rewrap_to(authorized, &envelope, &context).await?
         }
     };
     made.try_map(|made| Ok(made.into()))

@@ -1,15 +1,14 @@
 //! `/v1/declared`: what the operator's configuration declares, looked at and applied while the
 //! gateway serves. For platform operators only.
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::handler::json_reply;
 use super::reply::Reply;
 use super::request::ApiRequest;
-use crate::access::op;
-use crate::broker::{DeclaredKind, Failure, Found, Steps};
+use crate::broker::{DeclaredKind, Failure, Found, Steps, op};
 
 /// What a declared thing is.
 #[derive(Serialize, ToSchema)]
@@ -114,8 +113,8 @@ fn reason(failure: &Failure) -> String {
 /// or differs. Nothing is changed, and no provider is asked.
 pub async fn plan(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let permit = request.permit_installation::<op::ManageTenants>()?;
-    let steps = request.broker.plan(&request.cx, permit).await?;
+    let authorized = request.admit::<op::PlanDeclared>(()).await?;
+    let steps = request.broker.plan(authorized).await?;
     json_reply(steps, StatusCode::OK, |steps| response(steps, false))
 }
 
@@ -125,7 +124,7 @@ pub async fn plan(request: ApiRequest) -> Result<Reply, Failure> {
 /// as it is; no state is changed and nothing is deleted.
 pub async fn apply(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let permit = request.permit_installation::<op::ManageTenants>()?;
-    let steps = request.broker.apply(&request.cx, permit).await?;
+    let authorized = request.admit::<op::ApplyDeclared>(()).await?;
+    let steps = request.broker.apply(authorized).await?;
     json_reply(steps, StatusCode::OK, |steps| response(steps, true))
 }

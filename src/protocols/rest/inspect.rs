@@ -1,6 +1,6 @@
 //! `/v1/inspect`: what a wrapped key says of itself, and how to open it without us.
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::ContextBinding;
@@ -14,8 +14,7 @@ use super::offline_decrypt::{on_another_installation, without_claviger};
 use super::reply::Reply;
 use super::request::{ApiRequest, envelope};
 use super::types::Timestamp;
-use crate::access::op;
-use crate::broker::{Failure, Inspected};
+use crate::broker::{Failure, Inspected, KeyNamed, op};
 use crate::envelope::{Envelope, Role, Suite};
 
 /// A wrapped key, looked at.
@@ -157,8 +156,8 @@ fn response(envelope: &Envelope, inspected: Inspected) -> InspectResponse {
 pub async fn inspect(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
     let envelope = envelope(&body.wrapped)?;
-    let (permit, entry) = request.key_of::<op::Inspect>(&envelope).await?;
+    let authorized = request.admit::<op::Inspect>(KeyNamed::Envelope(&envelope)).await?;
     let context = body.context.unwrap_or_default().check()?;
-    let inspected = request.broker.inspect(&request.cx, &permit, &entry, &envelope, &context).await?;
+    let inspected = request.broker.inspect(authorized, &envelope, &context).await?;
     json_reply(inspected, StatusCode::OK, |inspected| response(&envelope, inspected))
 }

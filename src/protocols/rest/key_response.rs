@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::response::etag;
 use super::types::{CacheRules, Timestamp};
+use crate::broker::NamedKey;
 use crate::store::model;
 
 /// What a key is made of.
@@ -158,12 +159,13 @@ pub struct VersionList {
 }
 
 /// A key as answers show it.
-pub fn response(key: &model::Key, connection: &str) -> Key {
+pub fn response(named: &NamedKey) -> Key {
+    let NamedKey { key, connection } = named;
     Key {
         id: key.id.to_string(),
         name: key.name.clone(),
         tenant: key.tenant.to_string(),
-        connection: connection.to_owned(),
+        connection: connection.clone(),
         provider: key.provider.to_string(),
         provider_key: key.provider_key.clone(),
         spec: key.spec.into(),

@@ -1,21 +1,20 @@
 //! `/v1/keys`: logical keys.
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use claviger_provider::KeyId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, SchemaType, Type};
 
-use super::handler::{empty_reply, json_reply, keeper, object_reply};
+use super::handler::{empty_reply, json_reply};
 use super::key_response::{Key, KeyList, KeyState, Spec, VersionList, response, version_response};
+use super::once::completed_reply;
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{CacheRules, LabelMap, Name};
 use super::{json, page};
-use crate::access::{Target, decide, op};
-use crate::broker::{Failure, Guarded, KeyQuery, Listed, NewKey};
-use crate::keys::KeyEntry;
+use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, Page, op};
 use crate::store::model;
 
 /// A new key.
@@ -83,61 +82,24 @@ pub struct SetKeyState {
     pub at_provider: bool,
 }
 
-/// A key with an etag, as create, read, rotate and the switches answer it.
-fn key_reply(status: StatusCode, guarded: Guarded<model::Key>, entry: &KeyEntry) -> Result<Reply, Failure> {
-    let connection = entry.connection().view();
-    object_reply(guarded, |_| status, |key| key.revision, |key| response(&key, &connection.name))
-}
-
 #[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", tag = "keys", request_body = CreateKey,
     responses((status = 201, description = "The key.", body = Key)))]
 /// Make a key at the provider, or adopt one that exists there.
 pub async fn create(request: ApiRequest, body: CreateKey) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    request.cx.require_tenant()?;
-    let permit = decide::<op::CreateKey>(request.cx.caller(), Target::NewKey)?;
-    if body.id.is_some() && !request.cx.caller().is_operator() {
-        return Err(Failure::new(
-            crate::broker::Code::OperatorOnlySetting,
-            "Only a platform operator chooses a key's id.",
-        )
-        .at("/id", "left out"));
-    }
-    if body.provider_key.as_ref().is_some_and(|name| name.is_empty() || name.len() > 512) {
-        return Err(Failure::invalid("/provider_key", "1 to 512 bytes"));
-    }
-    let connection = request
-        .broker
-        .connection_by_name(request.cx.tenant(), body.connection.as_str())
-        .await?
-        .ok_or_else(|| {
-            Failure::new(crate::broker::Code::NotFound, "There is no such connection in this tenant.")
-                .at("/connection", "a connection's name")
-        })?;
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
+    let connection = body.connection;
+    let create = async |authorized, keep| {
+        let new = NewKey {
+            name: body.name.into_string(),
+            spec: body.spec.unwrap_or_default().into(),
+            adopt: body.provider_key,
+            id: body.id,
+            labels: body.labels.unwrap_or_default().0,
+            cache: body.cache.unwrap_or_default().check()?,
+            declared: false,
+        };
+        request.broker.create_key(authorized, new, keep).await
     };
-    let new = NewKey {
-        name: body.name.into_string(),
-        spec: body.spec.unwrap_or_default().into(),
-        adopt: body.provider_key,
-        id: body.id,
-        labels: body.labels.unwrap_or_default().0,
-        cache: body.cache.unwrap_or_default().check()?,
-        declared: false,
-    };
-    let name = connection.view().name.clone();
-    let keep = once.keep(
-        StatusCode::CREATED,
-        |key: &model::Key| Some(key.revision),
-        |key| response(key, &name),
-    );
-    let key = request
-        .broker
-        .create_key(&request.cx, permit, &connection, new, keeper(&keep))
-        .await?;
-    object_reply(key, |_| StatusCode::CREATED, |key| key.revision, |key| response(&key, &name))
+    request.once::<op::CreateKey, _, _, _>(connection.as_str(), response, create).await
 }
 
 #[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "keys",
@@ -151,15 +113,12 @@ pub async fn create(request: ApiRequest, body: CreateKey) -> Result<Reply, Failu
 /// reaches only some of them.
 pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token", "connection", "state", "label"])?;
-    let permit = request.permit::<op::ReadKey>()?;
-    let page = request.page()?;
     let connection = match request.query("connection") {
         None => None,
-        Some(text) => {
-            let name = Name::parse(text).ok_or_else(|| Failure::invalid("query:connection", "a connection's name"))?;
-            Some(name.into_string())
-        }
+        Some(text) => Some(Name::parse(text).ok_or_else(|| Failure::invalid("query:connection", "a connection's name"))?),
     };
+    let authorized = request.admit::<op::ListKeys>(connection.as_ref().map(Name::as_str)).await?;
+    let page = request.page()?;
     let disabled = match request.query("state") {
         None => None,
         Some("enabled") => Some(false),
@@ -173,14 +132,9 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
             Some((name.to_owned(), value.to_owned()))
         }
     };
-    let query = KeyQuery {
-        connection,
-        disabled,
-        label,
-    };
-    let listed = request.broker.list_keys(&request.cx, &permit, query, &page).await?;
-    json_reply(listed, StatusCode::OK, |Listed { items, next }| KeyList {
-        items: items.iter().map(|named| response(&named.key, &named.connection)).collect(),
+    let listed = request.broker.list_keys(authorized, KeyQuery { disabled, label }, &page).await?;
+    json_reply(listed, StatusCode::OK, |Page { items, next }| KeyList {
+        items: items.iter().map(response).collect(),
         next_page_token: next.as_deref().map(page::encode),
     })
 }
@@ -191,9 +145,8 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
 /// Read a key.
 pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let (permit, entry) = request.key::<op::ReadKey>(&request.name("key")?).await?;
-    let view = request.broker.read_key(&request.cx, &permit, &entry)?;
-    key_reply(StatusCode::OK, view.try_map(|view| Ok(model::Key::clone(&view.key)))?, &entry)
+    let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
+    completed_reply(request.broker.read_key(&authorized)?, response)
 }
 
 #[utoipa::path(patch, path = "/v1/keys/{key}", operation_id = "updateKey", tag = "keys", request_body = UpdateKey,
@@ -203,7 +156,9 @@ pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
 /// Change a key's name, labels or cache rules.
 pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let (permit, entry) = request.key::<op::UpdateKey>(&request.name("key")?).await?;
+    let authorized = request
+        .admit::<op::UpdateKey>(KeyNamed::Name(request.name("key")?.as_str()))
+        .await?;
     let expected = request.if_match()?;
     if body.allow_export == Some(true) && request.cx.info().justification.is_none() {
         return Err(Failure::invalid(
@@ -218,8 +173,7 @@ pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<Reply, Failu
         allow_export: body.allow_export,
         ..model::KeyPatch::default()
     };
-    let key = request.broker.update_key(&request.cx, permit, &entry, expected, patch).await?;
-    key_reply(StatusCode::OK, key, &entry)
+    completed_reply(request.broker.update_key(authorized, expected, patch).await?, response)
 }
 
 #[utoipa::path(delete, path = "/v1/keys/{key}", operation_id = "deleteKey", tag = "keys",
@@ -228,8 +182,10 @@ pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<Reply, Failu
 /// Detach a key: nothing happens at the provider, and the id is kept.
 pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let (permit, entry) = request.key::<op::DeleteKey>(&request.name("key")?).await?;
-    empty_reply(request.broker.detach(&request.cx, permit, &entry).await?)
+    let authorized = request
+        .admit::<op::DeleteKey>(KeyNamed::Name(request.name("key")?.as_str()))
+        .await?;
+    empty_reply(request.broker.detach(authorized).await?)
 }
 
 #[utoipa::path(get, path = "/v1/keys/{key}/versions", operation_id = "listKeyVersions", tag = "keys",
@@ -240,7 +196,7 @@ pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
 /// List a key's versions, oldest first.
 pub async fn versions(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token"])?;
-    let (permit, entry) = request.key::<op::ReadKey>(&request.name("key")?).await?;
+    let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
     let page = request.page()?;
     // A version's name in a page token is its number.
     let after: u32 = match &page.after {
@@ -249,8 +205,8 @@ pub async fn versions(request: ApiRequest) -> Result<Reply, Failure> {
             .parse()
             .map_err(|_| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
     };
-    let listed = request.broker.list_versions(&request.cx, &permit, &entry, after, &page)?;
-    json_reply(listed, StatusCode::OK, |Listed { items, next }| VersionList {
+    let listed = request.broker.list_versions(&authorized, after, &page)?;
+    json_reply(listed, StatusCode::OK, |Page { items, next }| VersionList {
         items: items.iter().map(version_response).collect(),
         next_page_token: next.as_deref().map(page::encode),
     })
@@ -263,20 +219,11 @@ pub async fn versions(request: ApiRequest) -> Result<Reply, Failure> {
             body = Key)))]
 /// Make a new primary version; the old ones still unwrap.
 pub async fn rotate(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    let (permit, entry) = request.key::<op::Rotate>(&request.name("key")?).await?;
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
-    };
-    let connection = entry.connection().view();
-    let status = |key: &model::Key| match key.rotating {
-        None => StatusCode::OK,
-        Some(_) => StatusCode::ACCEPTED,
-    };
-    let keep = once.keep_with(status, |key: &model::Key| Some(key.revision), |key| response(key, &connection.name));
-    let key = request.broker.rotate(&request.cx, permit, &entry, keeper(&keep)).await?;
-    object_reply(key, status, |key| key.revision, |key| response(&key, &connection.name))
+    let key = request.name("key")?;
+    let rotate = |authorized, keep| request.broker.rotate(authorized, keep);
+    request
+        .once::<op::Rotate, _, _, _>(KeyNamed::Name(key.as_str()), response, rotate)
+        .await
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/enable", operation_id = "enableKey", tag = "keys", request_body = Option<SetKeyState>,
@@ -284,23 +231,11 @@ pub async fn rotate(request: ApiRequest) -> Result<Reply, Failure> {
     responses((status = 200, description = "The key.", body = Key)))]
 /// Undo a disable.
 pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    let (permit, entry) = request.key::<op::Enable>(&request.name("key")?).await?;
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
-    };
-    let connection = entry.connection().view();
-    let keep = once.keep(
-        StatusCode::OK,
-        |key: &model::Key| Some(key.revision),
-        |key| response(key, &connection.name),
-    );
-    let key = request
-        .broker
-        .enable(&request.cx, permit, &entry, body.at_provider, keeper(&keep))
-        .await?;
-    key_reply(StatusCode::OK, key, &entry)
+    let key = request.name("key")?;
+    let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
+    request
+        .once::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable)
+        .await
 }
 
 #[utoipa::path(post, path = "/v1/keys/{key}/disable", operation_id = "disableKey", tag = "keys", request_body = Option<SetKeyState>,
@@ -309,34 +244,9 @@ pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<Reply, Fai
 /// Stop every use of a key at the next request, cache included. With `at_provider` the key
 /// is disabled at the provider too; if that fails, the disable here stands.
 pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    let (permit, entry) = request.key::<op::Disable>(&request.name("key")?).await?;
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
-    };
-    let connection = entry.connection().view();
-    let keep = once.keep(
-        StatusCode::OK,
-        |key: &model::Key| Some(key.revision),
-        |key| response(key, &connection.name),
-    );
-    if !body.at_provider {
-        let key = request.broker.disable(&request.cx, &permit, &entry, keeper(&keep)).await?;
-        return key_reply(StatusCode::OK, key, &entry);
-    }
-    // The part here is concluded with a record of its own, so that it stands whatever the
-    // provider says to its part; what is kept for a repetition is the answer to both.
-    let key = request.broker.disable(&request.cx, &permit, &entry, &|_| Ok(None)).await?;
-    let here = request
-        .broker
-        .conclude(&request.cx, Ok(key), &|_, _| ())
+    let key = request.name("key")?;
+    let disable = |authorized, keep| request.broker.disable(authorized, body.at_provider, keep);
+    request
+        .once::<op::Disable, _, _, _>(KeyNamed::Name(key.as_str()), response, disable)
         .await
-        .map_err(|unrecorded| unrecorded.failure().clone())?;
-    here.into_value();
-    let key = request
-        .broker
-        .disable_at_provider(&request.cx, permit, &entry, keeper(&keep))
-        .await?;
-    key_reply(StatusCode::OK, key, &entry)
 }

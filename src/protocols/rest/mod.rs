@@ -16,6 +16,7 @@ mod json;
 mod key_response;
 mod keys;
 mod offline_decrypt;
+mod once;
 mod openapi;
 mod page;
 mod principals;

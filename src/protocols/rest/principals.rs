@@ -1,16 +1,15 @@
 //! `/v1/principals`: whoever may hold a credential.
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::handler::{empty_reply, json_reply, keeper};
+use super::handler::{empty_reply, json_reply};
 use super::page;
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{Name, Timestamp};
-use crate::access::{Operation, Permit, Target, decide, op};
-use crate::broker::{Failure, Guarded, Listed, NewPrincipal};
+use crate::broker::{Failure, NewPrincipal, Page, op};
 use crate::store::model;
 
 /// What kind of caller a principal is.
@@ -92,36 +91,16 @@ fn response(principal: &model::Principal) -> Principal {
     }
 }
 
-/// Principals may stand in a tenant or, for operators, in the installation itself.
-pub(super) fn permit<O: Operation>(request: &ApiRequest) -> Result<Permit<O>, Failure> {
-    Ok(decide(request.cx.caller(), Target::Tenant)?)
-}
-
-/// The principal that the path names.
-pub(super) async fn named(request: &ApiRequest) -> Result<model::Principal, Failure> {
-    request
-        .broker
-        .principal(request.cx.tenant(), request.name("principal")?.as_str())
-        .await
-}
-
 #[utoipa::path(post, path = "/v1/principals", operation_id = "createPrincipal", tag = "access", request_body = CreatePrincipal,
     responses((status = 201, description = "The principal.", body = Principal)))]
 /// Make a principal.
 pub async fn create(request: ApiRequest, body: CreatePrincipal) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    let permit = permit::<op::ManagePrincipals>(&request)?;
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
-    };
     let new = NewPrincipal {
         name: body.name.into_string(),
         kind: body.kind.unwrap_or_default().into(),
     };
-    let keep = once.keep(StatusCode::CREATED, |_: &model::Principal| None, response);
-    let principal = request.broker.create_principal(&request.cx, permit, new, keeper(&keep)).await?;
-    json_reply(principal, StatusCode::CREATED, |principal| response(&principal))
+    let create = |authorized, keep| request.broker.create_principal(authorized, new, keep);
+    request.once::<op::CreatePrincipal, _, _, _>((), response, create).await
 }
 
 #[utoipa::path(get, path = "/v1/principals", operation_id = "listPrincipals", tag = "access",
@@ -131,9 +110,9 @@ pub async fn create(request: ApiRequest, body: CreatePrincipal) -> Result<Reply,
 /// List principals, by name.
 pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token"])?;
-    let permit = permit::<op::ManagePrincipals>(&request)?;
-    let listed = request.broker.list_principals(&request.cx, &permit, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Listed { items, next }| PrincipalList {
+    let authorized = request.admit::<op::ListPrincipals>(()).await?;
+    let listed = request.broker.list_principals(authorized, &request.page()?).await?;
+    json_reply(listed, StatusCode::OK, |Page { items, next }| PrincipalList {
         items: items.iter().map(response).collect(),
         next_page_token: next.as_deref().map(page::encode),
     })
@@ -145,9 +124,8 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
 /// Read a principal.
 pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let permit = permit::<op::ManagePrincipals>(&request)?;
-    request.cx.permitted(&permit);
-    json_reply(Guarded::free(named(&request).await?), StatusCode::OK, |principal| {
+    let authorized = request.admit::<op::ReadPrincipal>(request.name("principal")?.as_str()).await?;
+    json_reply(request.broker.read_principal(&authorized), StatusCode::OK, |principal| {
         response(&principal)
     })
 }
@@ -158,7 +136,6 @@ pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
 /// Delete a principal; its tokens are refused from then on.
 pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let permit = permit::<op::ManagePrincipals>(&request)?;
-    let principal = named(&request).await?;
-    empty_reply(request.broker.delete_principal(&request.cx, permit, &principal).await?)
+    let authorized = request.admit::<op::DeletePrincipal>(request.name("principal")?.as_str()).await?;
+    empty_reply(request.broker.delete_principal(authorized).await?)
 }

@@ -1,5 +1,5 @@
-//! One authenticated request as a handler sees it: typed looks at its path, query and
-//! headers, and the permits it may have.
+//! One authenticated request as a handler sees it: typed access to its path, query and headers,
+//! and the way to admission.
 
 use std::sync::Arc;
 
@@ -11,10 +11,8 @@ use super::header::single;
 use super::protocol::RestHead;
 use super::route_table::DecodedParams;
 use super::types::Name;
-use crate::access::{AccessError, Operation, Permit, Target, decide, op};
-use crate::broker::{Broker, Code, Failure, RequestContext};
+use crate::broker::{Authorized, Broker, Code, Failure, Names, Operation, RequestContext};
 use crate::envelope::{Envelope, ParseError};
-use crate::keys::KeyEntry;
 use crate::protocols::exchange::Received;
 use crate::store::model::Page;
 
@@ -138,81 +136,18 @@ impl ApiRequest {
         })
     }
 
-    /// Leave to act on the tenant as a whole.
+    /// Finds the object that the request names and decides the operation on it.
     ///
     /// # Errors
-    /// `permission_denied`.
-    pub fn permit<O: Operation>(&self) -> Result<Permit<O>, Failure> {
-        self.cx.require_tenant()?;
-        Ok(decide(self.cx.caller(), Target::Tenant)?)
+    /// As [`Broker::admit`].
+    pub async fn admit<O: Operation>(&self, named: impl Names<O::Object>) -> Result<Authorized<O>, Failure> {
+        self.broker.admit(&self.cx, named).await
     }
 
-    /// Leave to act on the installation.
-    ///
-    /// # Errors
-    /// `permission_denied`.
-    pub fn permit_installation<O: Operation>(&self) -> Result<Permit<O>, Failure> {
-        Ok(decide(self.cx.caller(), Target::Installation)?)
-    }
-
-    /// A key by name, with leave to do `O` on it.
-    ///
-    /// # Errors
-    /// `permission_denied` or, for one who would be permitted, `not_found`.
-    pub async fn key<O: Operation>(&self, name: &Name) -> Result<(Permit<O>, Arc<KeyEntry>), Failure> {
-        self.cx.require_tenant()?;
-        // Who lacks the operation is refused before anything is looked up.
-        if !self.cx.caller().grants().operations().contains(O::ACTION) {
-            return Err(AccessError::Denied.into());
-        }
-        let entry = self.broker.directory().key_by_name(self.cx.tenant(), name.as_str()).await?;
-        self.permitted(entry)
-    }
-
-    /// The key that an envelope names, with leave to do `O` on it. A blob of an unknown key,
-    /// or of another tenant, is a rejected ciphertext and not a missing key.
-    ///
-    /// # Errors
-    /// `permission_denied`, `ciphertext_rejected`.
-    pub async fn key_of<O: Operation>(&self, envelope: &Envelope) -> Result<(Permit<O>, Arc<KeyEntry>), Failure> {
-        self.cx.require_tenant()?;
-        let header = envelope.header();
-        let entry = if header.tenant() == self.cx.tenant() {
-            self.broker.directory().key(self.cx.tenant(), header.key()).await?
-        } else {
-            None
-        };
-        self.permitted(entry).map_err(|failure| {
-            if failure.code == Code::NotFound {
-                Failure::ciphertext_rejected()
-            } else {
-                failure
-            }
-        })
-    }
-
-    fn permitted<O: Operation>(&self, entry: Option<Arc<KeyEntry>>) -> Result<(Permit<O>, Arc<KeyEntry>), Failure> {
-        let permit = decide(self.cx.caller(), Target::Key(entry.as_ref().map(|entry| entry.id())))?;
-        match entry {
-            Some(entry) => Ok((permit, entry)),
-            None => Err(AccessError::NotFound.into()),
-        }
-    }
-
-    /// Leave to use unsealed blobs of this key, if the caller has it.
-    pub fn unsealed_leave(&self, key: &KeyEntry) -> Option<Permit<op::UnwrapUnsealed>> {
-        decide(self.cx.caller(), Target::Key(Some(key.id()))).ok()
-    }
-
-    /// A connection by name, with leave to do `O` on it.
-    ///
-    /// # Errors
-    /// `permission_denied` or, for one who would be permitted, `not_found`.
-    pub async fn connection<O: Operation>(&self, name: &Name) -> Result<(Permit<O>, Arc<crate::keys::ConnectionEntry>), Failure> {
-        self.cx.require_tenant()?;
-        let entry = self.broker.connection_by_name(self.cx.tenant(), name.as_str()).await?;
-        let permit = decide(self.cx.caller(), Target::Connection(entry.as_ref().map(|entry| entry.id())))?;
-        entry.map(|entry| (permit, entry)).ok_or_else(|| AccessError::NotFound.into())
+    /// The same request, for an item of its batch.
+    #[must_use]
+    pub fn for_item(&self, cx: RequestContext) -> Self {
+        Self { cx, ..self.clone() }
     }
 }
 

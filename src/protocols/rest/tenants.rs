@@ -1,17 +1,16 @@
 //! `/v1/tenants`: for platform operators only.
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use claviger_provider::TenantId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::handler::{json_reply, keeper};
+use super::handler::json_reply;
 use super::page;
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{Name, Timestamp};
-use crate::access::op;
-use crate::broker::{Failure, Listed, NewTenant};
+use crate::broker::{Failure, NewTenant, Page, op};
 use crate::store::model;
 
 /// A new tenant.
@@ -77,29 +76,12 @@ fn response(tenant: &model::Tenant) -> Tenant {
     responses((status = 201, description = "The tenant.", body = Tenant)))]
 /// Make a tenant.
 pub async fn create(request: ApiRequest, body: CreateTenant) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    let permit = request.permit_installation::<op::ManageTenants>()?;
-    if body.id == Some(TenantId::INSTALLATION) {
-        return Err(Failure::invalid("/id", "another id: zeros stand for the installation itself"));
-    }
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
+    let new = NewTenant {
+        name: body.name.into_string(),
+        id: body.id,
     };
-    let keep = once.keep(StatusCode::CREATED, |_: &model::Tenant| None, response);
-    let tenant = request
-        .broker
-        .create_tenant(
-            &request.cx,
-            permit,
-            NewTenant {
-                name: body.name.into_string(),
-                id: body.id,
-            },
-            keeper(&keep),
-        )
-        .await?;
-    json_reply(tenant, StatusCode::CREATED, |tenant| response(&tenant))
+    let create = |authorized, keep| request.broker.create_tenant(authorized, new, keep);
+    request.once::<op::CreateTenant, _, _, _>((), response, create).await
 }
 
 #[utoipa::path(get, path = "/v1/tenants", operation_id = "listTenants", tag = "access",
@@ -109,9 +91,9 @@ pub async fn create(request: ApiRequest, body: CreateTenant) -> Result<Reply, Fa
 /// List tenants, by name.
 pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token"])?;
-    let permit = request.permit_installation::<op::ManageTenants>()?;
-    let listed = request.broker.list_tenants(&request.cx, &permit, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Listed { items, next }| TenantList {
+    let authorized = request.admit::<op::ListTenants>(()).await?;
+    let listed = request.broker.list_tenants(authorized, &request.page()?).await?;
+    json_reply(listed, StatusCode::OK, |Page { items, next }| TenantList {
         items: items.iter().map(response).collect(),
         next_page_token: next.as_deref().map(page::encode),
     })
@@ -123,10 +105,6 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
 /// Read a tenant.
 pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let permit = request.permit_installation::<op::ManageTenants>()?;
-    let tenant = request
-        .broker
-        .read_tenant(&request.cx, &permit, request.name("tenant")?.as_str())
-        .await?;
-    json_reply(tenant, StatusCode::OK, |tenant| response(&tenant))
+    let authorized = request.admit::<op::ReadTenant>(request.name("tenant")?.as_str()).await?;
+    json_reply(request.broker.read_tenant(&authorized), StatusCode::OK, |tenant| response(&tenant))
 }

@@ -1,24 +1,21 @@
 //! `/v1/principals/{principal}/tokens`: API tokens. A token's text stands in one answer only.
 
-use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use claviger_provider::{KeyId, TokenId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, Object, Type};
 
-use super::handler::{empty_reply, json_reply, keeper};
+use super::handler::{empty_reply, json_reply};
 use super::page;
-use super::principals::{named, permit};
 use super::reply::Reply;
 use super::request::ApiRequest;
 use super::types::{DurationText, Name, Timestamp};
-use crate::access::{Action, Grants, KeySet, op};
-use crate::broker::{Failure, IssuedToken, Listed, TokenRequest};
-use crate::store::model;
+use crate::access::{Action, KeySet};
+use crate::broker::{Failure, GrantedToken, IssuedToken, NewTokenNamed, Page, TokenNamed, op};
 
 /// A new token.
 #[derive(Deserialize, ToSchema)]
@@ -84,9 +81,9 @@ pub struct TokenList {
     pub next_page_token: Option<String>,
 }
 
-fn response(token: &model::Token) -> Result<Token, Failure> {
-    let grants = Grants::from_kept(&token.grants).ok_or_else(|| Failure::internal(&"a token's grants are damaged"))?;
-    Ok(Token {
+fn response(granted: &GrantedToken) -> Token {
+    let GrantedToken { row: token, grants } = granted;
+    Token {
         id: token.id.to_string(),
         prefix: format!("clv_{}", token.public_id),
         operations: grants.operations().iter().map(|action| action.as_str().to_owned()).collect(),
@@ -97,7 +94,14 @@ fn response(token: &model::Token) -> Result<Token, Failure> {
         created: Timestamp(token.created),
         expires: Timestamp(token.expires),
         revoked: token.revoked.map(Timestamp),
-    })
+    }
+}
+
+fn created(issued: &IssuedToken) -> CreatedToken {
+    CreatedToken {
+        token: String::from_utf8_lossy(issued.text.expose()).into_owned(),
+        about: response(&issued.token),
+    }
 }
 
 #[utoipa::path(post, path = "/v1/principals/{principal}/tokens", operation_id = "createToken", tag = "access", request_body = CreateToken,
@@ -105,45 +109,16 @@ fn response(token: &model::Token) -> Result<Token, Failure> {
     responses((status = 201, description = "The token with its text.", body = CreatedToken)))]
 /// Issue a token. It can allow no more than the credential that issues it.
 pub async fn create(request: ApiRequest, body: CreateToken) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
-    let permit = permit::<op::ManageTokens>(&request)?;
-    let principal = named(&request).await?;
-    let keys = match body.keys {
-        None => KeySet::All,
-        Some(names) => KeySet::Only(key_ids(&request, &names).await?),
+    let principal = request.name("principal")?;
+    let keys: Option<Vec<&str>> = body.keys.as_ref().map(|names| names.iter().map(Name::as_str).collect());
+    let named = NewTokenNamed {
+        principal: principal.as_str(),
+        operations: body.operations.into_iter().collect(),
+        keys: keys.as_deref(),
     };
-    let grants = Grants::new(body.operations.into_iter().collect(), keys)
-        .map_err(|_| Failure::invalid("", "at least one operation, and 1 to 256 keys or none named"))?;
-    let once = match request.once().await? {
-        Ok(once) => once,
-        Err(reply) => return Ok(reply),
-    };
-    let keep = once.keep_id(|row: &model::Token| row.id.to_string());
-    let new_token = TokenRequest {
-        grants,
-        life: body.expires_in.map_or(TokenRequest::DEFAULT_LIFE, |life| life.0),
-    };
-    let issued = request
-        .broker
-        .issue_token(&request.cx, permit, &principal, new_token, keeper(&keep))
-        .await?;
-    let about = |IssuedToken { row, text }: IssuedToken| {
-        let token = String::from_utf8_lossy(text.expose()).into_owned();
-        response(&row).map(|about| CreatedToken { token, about })
-    };
-    json_reply(issued.try_map(about)?, StatusCode::CREATED, |issued| issued)
-}
-
-async fn key_ids(request: &ApiRequest, names: &[Name]) -> Result<BTreeSet<KeyId>, Failure> {
-    request.cx.require_tenant()?;
-    if names.is_empty() || names.len() > 256 {
-        return Err(Failure::invalid("/keys", "1 to 256 names, or left out for every key"));
-    }
-    let mut ids = BTreeSet::new();
-    for name in names {
-        ids.insert(request.broker.reached_key(&request.cx, name.as_str()).await?);
-    }
-    Ok(ids)
+    let life = body.expires_in.map(|life| life.0);
+    let issue = |authorized, keep| request.broker.issue_token(authorized, life, keep);
+    request.once::<op::IssueToken, _, _, _>(named, created, issue).await
 }
 
 #[utoipa::path(get, path = "/v1/principals/{principal}/tokens", operation_id = "listTokens", tag = "access",
@@ -154,19 +129,12 @@ async fn key_ids(request: &ApiRequest, names: &[Name]) -> Result<BTreeSet<KeyId>
 /// List a principal's tokens; their texts are never shown again.
 pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&["page_size", "page_token"])?;
-    let permit = permit::<op::ManageTokens>(&request)?;
-    let principal = named(&request).await?;
-    let listed = request
-        .broker
-        .list_tokens(&request.cx, &permit, &principal, &request.page()?)
-        .await?;
-    let list = listed.try_map(|Listed { items, next }| {
-        Ok(TokenList {
-            items: items.iter().map(response).collect::<Result<_, _>>()?,
-            next_page_token: next.as_deref().map(page::encode),
-        })
-    })?;
-    json_reply(list, StatusCode::OK, |list| list)
+    let authorized = request.admit::<op::ListTokens>(request.name("principal")?.as_str()).await?;
+    let listed = request.broker.list_tokens(authorized, &request.page()?).await?;
+    json_reply(listed, StatusCode::OK, |Page { items, next }| TokenList {
+        items: items.iter().map(response).collect(),
+        next_page_token: next.as_deref().map(page::encode),
+    })
 }
 
 #[utoipa::path(delete, path = "/v1/principals/{principal}/tokens/{token}", operation_id = "deleteToken", tag = "access",
@@ -175,10 +143,13 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
 /// Revoke a token: refused at the next request.
 pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
     request.only_query(&[])?;
-    let permit = permit::<op::ManageTokens>(&request)?;
-    let principal = named(&request).await?;
-    let id =
+    let token =
         TokenId::from_str(request.raw("token")).map_err(|_| Failure::invalid("path:token", "a token's id: 32 lower-case hex digits"))?;
-    let token = request.broker.token(&principal, id).await?;
-    empty_reply(request.broker.revoke_token(&request.cx, permit, &token).await?)
+    let principal = request.name("principal")?;
+    let named = TokenNamed {
+        principal: principal.as_str(),
+        token,
+    };
+    let authorized = request.admit::<op::RevokeToken>(named).await?;
+    empty_reply(request.broker.revoke_token(authorized).await?)
 }

@@ -1,0 +1,101 @@
+//! Deciding: attributes of caller, object and request in; allowed or denied out.
+
+use std::borrow::Cow;
+
+use claviger_provider::ProviderKind;
+use futures::future::BoxFuture;
+
+use super::{Caller, Grants};
+use crate::audit::Action;
+use crate::store::model::{Connection, Key};
+
+/// Which policy decided, for the audit record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRef {
+    /// The policy's id, such as `builtin/token`.
+    pub id: Cow<'static, str>,
+    /// The policy's version.
+    pub version: u64,
+}
+
+/// The object that an action is requested on, with its attributes.
+///
+/// `None` stands for a name that no object has. The authorizer then decides whether the
+/// caller would have been allowed: only such a caller is told that the object is missing.
+#[derive(Debug, Clone, Copy)]
+pub enum Resource<'a> {
+    /// The installation, which holds the tenants.
+    Installation,
+    /// The tenant as a whole: to list or create its objects.
+    Tenant,
+    /// A connection that does not exist yet.
+    NewConnection {
+        /// The kind of provider that it reaches.
+        provider: ProviderKind,
+    },
+    /// A key that does not exist yet.
+    NewKey {
+        /// The connection that it is created through.
+        connection: Option<&'a Connection>,
+    },
+    /// A key.
+    Key(Option<&'a Key>),
+    /// A connection.
+    Connection(Option<&'a Connection>),
+}
+
+/// Everything that a decision can depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct AccessRequest<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// What they ask for.
+    pub action: Action,
+    /// On which object.
+    pub resource: Resource<'a>,
+    /// The reason that the caller stated in `Claviger-Justification`: at most 256 printable ASCII characters.
+    pub justification: Option<&'a str>,
+}
+
+/// The result of a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Allowed, by this policy.
+    Allow(PolicyRef),
+    /// Denied.
+    Deny,
+}
+
+/// A decision that is made already, or one to wait for. An authorizer that needs no I/O
+/// decides without an allocation.
+pub enum Deciding<'a> {
+    /// Decided.
+    Now(Decision),
+    /// Decided once the future completes.
+    Later(BoxFuture<'a, Decision>),
+}
+
+impl Deciding<'_> {
+    /// Waits for the decision.
+    pub async fn decision(self) -> Decision {
+        match self {
+            Self::Now(decision) => decision,
+            Self::Later(decision) => decision.await,
+        }
+    }
+}
+
+/// Decides what a caller may do. Nothing else in the gateway looks at grants.
+///
+/// An implementation answers [`Decision::Deny`] when it cannot decide.
+pub trait Authorizer: Send + Sync + 'static {
+    /// Whether the caller could be allowed this action on any object at all. A caller for
+    /// whom this is `false` is denied before the body is read and before any lookup.
+    fn could_allow(&self, caller: &Caller, action: Action) -> bool;
+
+    /// Decides one request.
+    fn decide<'a>(&'a self, request: AccessRequest<'a>) -> Deciding<'a>;
+
+    /// Whether the caller may issue a token with these grants: nobody hands out what they lack.
+    fn may_issue(&self, caller: &Caller, grants: &Grants) -> bool;
+}

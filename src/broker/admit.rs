@@ -1,0 +1,149 @@
+//! Admission: who may do what on which object, as one value.
+//!
+//! [`Broker::admit`] finds the object that a request names and asks the authorizer. What it gives
+//! back, [`Authorized`], is the only way into a use case, and the only source of what the audit
+//! record says of operation, object and policy.
+
+mod decide;
+mod objects;
+mod operation;
+mod subject;
+
+use std::sync::Arc;
+
+use claviger_provider::{ConnectionId, KeyId};
+
+use super::turns::Turn;
+use super::{Broker, Code, Failure, RequestContext};
+use crate::access::{Action, Caller, Resource};
+use crate::keys::KeyEntry;
+use crate::store::model::Key;
+
+pub(super) use objects::Through;
+pub use objects::{KeyNamed, Names, NewTokenNamed, PairNamed, TokenNamed};
+pub use operation::{Operation, op};
+pub(super) use subject::Subject;
+
+/// One operation that was allowed on one object, for one caller. Only [`Broker::admit`] makes
+/// it; it cannot be copied, and a use case consumes it.
+pub struct Authorized<O: Operation> {
+    cx: RequestContext,
+    object: O::Object,
+}
+
+impl<O: Operation> Authorized<O> {
+    /// Who asked.
+    pub const fn caller(&self) -> &Arc<Caller> {
+        self.cx.caller()
+    }
+
+    /// What may be acted on.
+    pub const fn object(&self) -> &O::Object {
+        &self.object
+    }
+
+    /// The operation under way, which its record is made from.
+    pub(super) const fn cx(&self) -> &RequestContext {
+        &self.cx
+    }
+}
+
+impl<O: Operation<Object = Arc<KeyEntry>>> Authorized<O> {
+    /// Waits for the key's turn in a batch, as [`RequestContext::turn`].
+    ///
+    /// # Errors
+    /// `deadline_exceeded`.
+    pub(super) async fn turn(&self) -> Result<Turn, Failure> {
+        self.cx.turn(self.object.connection().id()).await
+    }
+}
+
+impl Authorized<op::CreateKey> {
+    /// Gives the key its id: the record names it from here on.
+    pub(super) fn creates(&self, key: KeyId) {
+        self.cx.subject(|subject| subject.key = Some(key));
+    }
+}
+
+impl Authorized<op::CreateConnection> {
+    /// Gives the connection its id: the record names it from here on.
+    pub(super) fn creates(&self, connection: ConnectionId) {
+        self.cx.subject(|subject| subject.connection = Some(connection));
+    }
+}
+
+impl Authorized<op::RewrapToOther> {
+    /// Waits for the source's turn in a batch, as [`RequestContext::turn`]. Two items that held
+    /// one turn each and waited for the other's would never go on, so the target has none.
+    ///
+    /// # Errors
+    /// `deadline_exceeded`.
+    pub(super) async fn turn(&self) -> Result<Turn, Failure> {
+        self.cx.turn(self.object.source.connection().id()).await
+    }
+
+    /// The record names the target instead of the source from here on.
+    pub(super) fn turn_to_target(&self) {
+        let target = &self.object.target;
+        let connection = target.connection().view();
+        self.cx.subject(|subject| {
+            subject.key = Some(target.id());
+            subject.connection = Some(connection.id);
+            subject.provider = Some(connection.provider);
+        });
+    }
+}
+
+impl Broker {
+    /// Finds the object that a request names and decides the operation on it. The record of the
+    /// request names operation, object and policy from here on, also if it is denied.
+    ///
+    /// # Errors
+    /// `permission_denied`; `not_found` only for a caller who would be allowed, and
+    /// `ciphertext_rejected` for a wrapped key of an unknown key; `invalid_request` for an operator
+    /// who names no tenant where one is needed.
+    pub async fn admit<O: Operation>(&self, cx: &RequestContext, named: impl Names<O::Object>) -> Result<Authorized<O>, Failure> {
+        let again = cx.subject(|subject| {
+            subject.action = O::ACTION;
+            subject.policy.is_some()
+        });
+        if again {
+            // Its record could name one object only.
+            return Err(Failure::internal(&"an operation was admitted twice"));
+        }
+        let (object, policy) = named.admit(self, cx, O::ACTION).await?;
+        cx.subject(|subject| subject.policy = Some(policy));
+        Ok(Authorized { cx: cx.clone(), object })
+    }
+
+    /// Whether the caller could be allowed the action on any object: asked before the body is read.
+    pub fn could_allow(&self, caller: &Caller, action: Action) -> bool {
+        self.authorizer.could_allow(caller, action)
+    }
+
+    /// Whether a list shows this key to the caller.
+    pub(super) async fn shows(&self, listed: &Authorized<op::ListKeys>, key: &Key) -> bool {
+        let action = <op::ListKeys as Operation>::ACTION;
+        decide::allowed(self, &listed.cx, action, Resource::Key(Some(key))).await.is_ok()
+    }
+
+    /// Decides whether the operation under way may go on with an envelope whose seal this
+    /// installation cannot check: one without a seal, or with another installation's. Recorded
+    /// as `UnwrapUnsealed`, allowed or not.
+    ///
+    /// # Errors
+    /// `permission_denied`.
+    pub(super) async fn admit_unsealed(&self, cx: &RequestContext, key: &Key) -> Result<(), Failure> {
+        cx.subject(|subject| subject.action = Action::UnwrapUnsealed);
+        decide::allowed(self, cx, Action::UnwrapUnsealed, Resource::Key(Some(key)))
+            .await
+            .map(drop)
+            .map_err(|_| {
+                Failure::new(Code::PermissionDenied, "The wrapped key carries no seal of this installation.")
+                    .advice("Opening it needs the permission UnwrapUnsealed, which is meant for recovery on another installation.")
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! The objects of operations: how a request names each, how it is found, and what is decided on it.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use claviger_provider::{ConnectionId, KeyId, ProviderKind, TenantId, TokenId};
+
+use super::decide;
+use crate::access::{Action, ActionSet, Grants, KeySet, PolicyRef, Resource};
+use crate::broker::{Broker, Code, Failure, RequestContext};
+use crate::envelope::Envelope;
+use crate::keys::{ConnectionEntry, KeyEntry};
+use crate::store::StoreError;
+use crate::store::model::{Principal, Tenant, Token};
+
+/// How a request names an object of type `T`.
+pub trait Names<T>: Send {
+    /// Finds the object and decides the action on it.
+    ///
+    /// # Errors
+    /// `permission_denied`; `not_found` only for a caller who would be allowed.
+    fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> impl Future<Output = Result<(T, PolicyRef), Failure>> + Send;
+}
+
+/// How a request names a key.
+#[derive(Debug, Clone, Copy)]
+pub enum KeyNamed<'a> {
+    /// By its name.
+    Name(&'a str),
+    /// By a wrapped key, whose header holds the key's id.
+    Envelope(&'a Envelope),
+}
+
+impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Arc<KeyEntry>, PolicyRef), Failure> {
+        cx.require_tenant()?;
+        decide::precheck(broker, cx, action)?;
+        let tenant = cx.tenant();
+        let found = match self {
+            KeyNamed::Name(name) => broker.directory.key_by_name(tenant, name).await?,
+            KeyNamed::Envelope(envelope) if envelope.header().tenant() == tenant => {
+                broker.directory.key(tenant, envelope.header().key()).await?
+            }
+            KeyNamed::Envelope(_) => None,
+        };
+        let key = found.as_ref().and_then(|entry| entry.view().ok()).map(|view| view.key);
+        cx.subject(|subject| {
+            subject.key = key.as_ref().map(|key| key.id);
+            subject.connection = key.as_ref().map(|key| key.connection);
+            subject.provider = key.as_ref().map(|key| key.provider);
+        });
+        let policy = decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
+        match (found, key) {
+            (Some(entry), Some(_)) => Ok((entry, policy)),
+            (Some(_) | None, _) => Err(match self {
+                KeyNamed::Name(_) => Failure::not_found(),
+                // Which wrapped keys belong to a key here is nobody's to learn.
+                KeyNamed::Envelope(_) => Failure::ciphertext_rejected(),
+            }),
+        }
+    }
+}
+
+/// The two keys of a rewrap to another key. The record names the source, or the target once
+/// the operation fails on it or has succeeded.
+pub struct KeyPair {
+    pub(in crate::broker) source: Arc<KeyEntry>,
+    pub(in crate::broker) target: Arc<KeyEntry>,
+}
+
+/// How a request names the keys of a rewrap to another key.
+#[derive(Debug, Clone, Copy)]
+pub struct PairNamed<'a> {
+    /// The key that the wrapped key belongs to, by name.
+    pub source: &'a str,
+    /// The key that is to wrap, by name.
+    pub target: &'a str,
+}
+
+impl Names<KeyPair> for PairNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(KeyPair, PolicyRef), Failure> {
+        let (source, policy) = KeyNamed::Name(self.source).admit(broker, cx, action).await?;
+        // A denial from here on is recorded as one of the target.
+        let of_source = cx.subject(|subject| {
+            let of_source = subject.clone();
+            subject.action = Action::RewrapTo;
+            of_source
+        });
+        let (target, _) = KeyNamed::Name(self.target).admit(broker, cx, Action::RewrapTo).await?;
+        cx.subject(|subject| *subject = of_source);
+        Ok((KeyPair { source, target }, policy))
+    }
+}
+
+impl Names<Arc<ConnectionEntry>> for &str {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Arc<ConnectionEntry>, PolicyRef), Failure> {
+        cx.require_tenant()?;
+        decide::precheck(broker, cx, action)?;
+        let found = connection(broker, cx.tenant(), self).await?;
+        let row = found.as_ref().map(|entry| entry.view());
+        cx.subject(|subject| {
+            subject.connection = row.as_ref().map(|row| row.id);
+            subject.provider = row.as_ref().map(|row| row.provider);
+        });
+        let policy = decide::allowed(broker, cx, action, Resource::Connection(row.as_deref())).await?;
+        found.map(|entry| (entry, policy)).ok_or_else(Failure::not_found)
+    }
+}
+
+async fn connection(broker: &Broker, tenant: TenantId, name: &str) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
+    match broker.store.connection_by_name(tenant, name).await {
+        Ok(row) => Ok(broker.directory.connection(tenant, row.id).await?),
+        Err(StoreError::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A connection to be created in the tenant. A request names the kind of provider.
+pub struct NewConnectionIn {
+    pub(in crate::broker) provider: ProviderKind,
+}
+
+impl Names<NewConnectionIn> for ProviderKind {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewConnectionIn, PolicyRef), Failure> {
+        cx.require_tenant()?;
+        cx.subject(|subject| subject.provider = Some(self));
+        let policy = decide::allowed(broker, cx, action, Resource::NewConnection { provider: self }).await?;
+        Ok((NewConnectionIn { provider: self }, policy))
+    }
+}
+
+/// A key to be created through a connection. A request names the connection.
+pub struct NewKeyIn {
+    pub(in crate::broker) connection: Arc<ConnectionEntry>,
+}
+
+impl Names<NewKeyIn> for &str {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewKeyIn, PolicyRef), Failure> {
+        cx.require_tenant()?;
+        decide::precheck(broker, cx, action)?;
+        let found = connection(broker, cx.tenant(), self).await?;
+        let row = found.as_ref().map(|entry| entry.view());
+        cx.subject(|subject| {
+            subject.connection = row.as_ref().map(|row| row.id);
+            subject.provider = row.as_ref().map(|row| row.provider);
+        });
+        let resource = Resource::NewKey {
+            connection: row.as_deref(),
+        };
+        let policy = decide::allowed(broker, cx, action, resource).await?;
+        let connection = found.ok_or_else(|| {
+            Failure::new(Code::NotFound, "There is no such connection in this tenant.").at("/connection", "a connection's name")
+        })?;
+        Ok((NewKeyIn { connection }, policy))
+    }
+}
+
+/// The tenant as a whole, for what only a tenant has: keys and connections.
+pub struct TenantScope(());
+
+impl Names<TenantScope> for () {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(TenantScope, PolicyRef), Failure> {
+        cx.require_tenant()?;
+        let policy = decide::allowed(broker, cx, action, Resource::Tenant).await?;
+        Ok((TenantScope(()), policy))
+    }
+}
+
+/// The keys that a list is asked for.
+pub struct ListedKeys {
+    pub(in crate::broker) through: Through,
+}
+
+/// Which connection the keys of a list are reached through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) enum Through {
+    /// Any.
+    Any,
+    /// This one.
+    Connection(ConnectionId),
+    /// One that does not exist: the list is empty.
+    Missing,
+}
+
+impl Names<ListedKeys> for Option<&str> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(ListedKeys, PolicyRef), Failure> {
+        let (TenantScope(()), policy) = Names::<TenantScope>::admit((), broker, cx, action).await?;
+        let through = match self {
+            None => Through::Any,
+            Some(name) => match connection(broker, cx.tenant(), name).await? {
+                Some(entry) => Through::Connection(entry.id()),
+                None => Through::Missing,
+            },
+        };
+        Ok((ListedKeys { through }, policy))
+    }
+}
+
+/// The installation, which holds the tenants. For platform operators only.
+pub struct Installation(());
+
+impl Names<Installation> for () {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Installation, PolicyRef), Failure> {
+        let policy = decide::allowed(broker, cx, action, Resource::Installation).await?;
+        Ok((Installation(()), policy))
+    }
+}
+
+impl Names<Tenant> for &str {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Tenant, PolicyRef), Failure> {
+        let policy = decide::allowed(broker, cx, action, Resource::Installation).await?;
+        Ok((broker.store.tenant_by_name(self).await?, policy))
+    }
+}
+
+/// The principals of the caller's tenant, or, for an operator who names no tenant, those of
+/// the installation.
+pub struct PrincipalScope(());
+
+impl Names<PrincipalScope> for () {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(PrincipalScope, PolicyRef), Failure> {
+        let policy = decide::allowed(broker, cx, action, Resource::Tenant).await?;
+        Ok((PrincipalScope(()), policy))
+    }
+}
+
+impl Names<Principal> for &str {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Principal, PolicyRef), Failure> {
+        let policy = decide::allowed(broker, cx, action, Resource::Tenant).await?;
+        Ok((broker.store.principal_by_name(cx.tenant(), self).await?, policy))
+    }
+}
+
+/// A token to be issued to a principal, with what it is to allow.
+pub struct NewTokenFor {
+    pub(in crate::broker) principal: Principal,
+    pub(in crate::broker) grants: Grants,
+}
+
+/// How a request names a token to be issued.
+#[derive(Debug, Clone, Copy)]
+pub struct NewTokenNamed<'a> {
+    /// The principal, by name.
+    pub principal: &'a str,
+    /// The operations that the token is to allow.
+    pub operations: ActionSet,
+    /// The keys that it is to reach, by name; `None` for every key.
+    pub keys: Option<&'a [&'a str]>,
+}
+
+impl Names<NewTokenFor> for NewTokenNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewTokenFor, PolicyRef), Failure> {
+        let (principal, policy) = Names::<Principal>::admit(self.principal, broker, cx, action).await?;
+        let keys = match self.keys {
+            None => KeySet::All,
+            Some(names) => named_keys(broker, cx, action, names).await?,
+        };
+        let grants = Grants::new(self.operations, keys)
+            .map_err(|_| Failure::invalid("", "at least one operation, and 1 to 256 keys or none self"))?;
+        if !broker.authorizer.may_issue(cx.caller(), &grants) {
+            return Err(Failure::new(
+                Code::PermissionDenied,
+                "A token cannot allow more than the credential that issues it.",
+            )
+            .at("/operations", "operations that the caller's own credential names")
+            .at("/keys", "keys that the caller's own credential reaches"));
+        }
+        Ok((NewTokenFor { principal, grants }, policy))
+    }
+}
+
+/// The ids of the keys that a new token names: each must be one that the caller reaches.
+async fn named_keys(broker: &Broker, cx: &RequestContext, action: Action, names: &[&str]) -> Result<KeySet, Failure> {
+    cx.require_tenant()?;
+    if names.is_empty() || names.len() > Grants::MAX_KEYS {
+        return Err(Failure::invalid("/keys", "1 to 256 names, or left out for every key"));
+    }
+    let mut ids = BTreeSet::<KeyId>::new();
+    for name in names {
+        let found = broker.directory.key_by_name(cx.tenant(), name).await?;
+        let key = found.and_then(|entry| entry.view().ok()).map(|view| view.key);
+        decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
+        ids.insert(key.ok_or_else(Failure::not_found)?.id);
+    }
+    Ok(KeySet::Only(ids))
+}
+
+/// A token of a principal.
+pub struct TokenOf {
+    pub(in crate::broker) token: Token,
+}
+
+/// How a request names a token.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenNamed<'a> {
+    /// The principal, by name.
+    pub principal: &'a str,
+    /// The token's id.
+    pub token: TokenId,
+}
+
+impl Names<TokenOf> for TokenNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(TokenOf, PolicyRef), Failure> {
+        let (principal, policy) = Names::<Principal>::admit(self.principal, broker, cx, action).await?;
+        let token = broker.store.token(principal.tenant, self.token).await?;
+        if token.principal != principal.id {
+            return Err(Failure::not_found());
+        }
+        Ok((TokenOf { token }, policy))
+    }
+}
