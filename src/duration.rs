@@ -1,32 +1,32 @@
-//! Durations as text: the one form that the API, its headers, the configuration and the
-//! command line share (`docs` call it "60s"). Anything may use this module; it uses nothing.
+//! Durations as text, such as `"60s"`: the same format in the API, its headers, the configuration
+//! and the command line.
 
 use std::time::Duration;
 
-/// Units from the largest to the smallest, with their length in milliseconds.
+/// Units, largest first, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Why a text is no duration. It carries nothing of the text.
+/// The text is not a duration. Contains nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a duration is a whole number and one of ms, s, m, h, d, such as \"60s\"")]
 pub struct DurationError;
 
-/// Reads `"800ms"`, `"60s"`, `"15m"`, `"2h"` or `"90d"`: decimal digits, then one unit, no
+/// Parses `"800ms"`, `"60s"`, `"15m"`, `"2h"` or `"90d"`: decimal digits and one unit, without
 /// sign, space, fraction or second part.
 ///
 /// # Errors
-/// When the text has another form, or is too long for 64 bits of milliseconds.
+/// If the text has another format, or exceeds 64 bits of milliseconds.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    // Only ASCII digits were counted, so this is a character boundary.
+    // ASCII digits end at a character boundary.
     let (number, unit) = text.split_at(digits);
     let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(DurationError)?;
     let number: u64 = number.parse().map_err(|_| DurationError)?;
     number.checked_mul(factor).map(Duration::from_millis).ok_or(DurationError)
 }
 
-/// Writes a duration in the largest unit that divides it; [`parse`] reads it back. What is
-/// finer than a millisecond is dropped.
+/// Formats a duration in the largest unit that divides it; [`parse`] reads it back. Drops fractions
+/// of a millisecond.
 pub fn text(duration: Duration) -> String {
     let millis = duration.as_millis();
     let (unit, factor) = UNITS

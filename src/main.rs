@@ -1,4 +1,4 @@
-//! The program: reads the command line, and does what it says.
+//! The `claviger` program.
 
 use std::alloc::System;
 use std::process::ExitCode;
@@ -6,18 +6,18 @@ use std::process::ExitCode;
 use claviger::cli::{Cli, Exit};
 use claviger_guarded::ZeroOnFree;
 
-/// What HTTP, TLS and SDK buffers leave behind is zeroed when it is freed.
+/// Zeroes memory when it is freed, so that buffers of HTTP, TLS and SDKs leave no secrets behind.
 #[global_allocator]
 static ALLOCATOR: ZeroOnFree<System> = ZeroOnFree::new(System);
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
-        // clap's own way to end: help on standard output, a mistake on standard error.
+        // clap prints help to standard output and errors to standard error.
         Err(error) => error.exit(),
     };
-    // One TLS and crypto stack for everything in the process. It fails only when another was
-    // installed before, and nothing ran before.
+    // One TLS and crypto stack for the whole process. Fails only if another was installed before,
+    // which cannot be here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut runtime = if cli.serves() {
         tokio::runtime::Builder::new_multi_thread()

@@ -1,6 +1,6 @@
-//! The rule for names of tenants, keys and connections, in the API and in the configuration.
+//! The rule for names of objects, in the API and in the configuration.
 
-/// Whether a text is a name: `[a-z0-9][a-z0-9._-]{0,62}` (`docs/api.md`).
+/// Whether a text is a valid name: `[a-z0-9][a-z0-9._-]{0,62}` (`docs/api.md`).
 pub fn is_name(text: &str) -> bool {
     let Some((first, rest)) = text.as_bytes().split_first() else {
         return false;

@@ -1,5 +1,5 @@
-# The least that Claviger needs. `keys/+` is every key of the engine: give Claviger one of its own.
-# A key of yours that it is to adopt needs the encrypt and decrypt lines under its own name.
+# The smallest policy for Claviger. `keys/+` is every key of the engine: give Claviger an engine of its own.
+# A key of yours that Claviger adopts needs the encrypt and decrypt lines with its own name.
 path "transit/keys/+" { capabilities = ["read", "update"] }
 path "transit/keys/+/rotate" { capabilities = ["update"] }
 path "transit/encrypt/claviger-*" { capabilities = ["update"] }

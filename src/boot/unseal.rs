@@ -267,12 +267,13 @@ impl<'c> Unsealer<'c> {
             external_id: EXTERNAL_ID,
             settings: &parsed.public,
             secrets: parsed.secrets,
+            background: None,
         };
         Ok(Pipeline::new(self.factory.connect(parts).await?, &self.limits))
     }
 
     fn cx(&self) -> OpContext {
-        OpContext::of_system("start", TenantId::INSTALLATION, self.patience)
+        OpContext::for_system("start", TenantId::INSTALLATION, self.patience)
     }
 
     fn malformed(&self) -> UnsealError {

@@ -168,12 +168,8 @@ impl RequestContext {
 
     /// What a provider call needs to know of the request.
     pub fn op_context(&self) -> OpContext {
-        OpContext {
-            request_id: self.info.request_id.clone(),
-            tenant: self.tenant(),
-            actor: self.caller.principal().to_string(),
-            deadline: self.info.deadline,
-        }
+        let actor = self.caller.principal().to_string();
+        OpContext::new(self.info.request_id.clone(), self.tenant(), actor, self.info.deadline)
     }
 
     /// The time since the request's head arrived.

@@ -84,7 +84,9 @@ impl Broker {
                 let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
                 // The connection of the key leads to the key's versions and to nothing else.
                 let commands = match (factory, version, recipient.wrapped()) {
-                    (Some(factory), Some(_), Some((_, wrapped))) => factory.way_out(&connection.settings, view.key.spec, &wrapped, &bound),
+                    (Some(factory), Some(_), Some((_, wrapped))) => {
+                        factory.offline_decrypt(&connection.settings, view.key.spec, &wrapped, &bound)
+                    }
                     (_, _, _) => Vec::new(),
                 };
                 InspectedRecipient {

@@ -255,7 +255,7 @@ impl Broker {
 
     /// A rotate that reached the provider is finished here; one that did not left nothing.
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
-        let cx = OpContext::of_system("recovery", tenant, PATIENCE);
+        let cx = OpContext::for_system("recovery", tenant, PATIENCE);
         let change = Change::announced(position);
         let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {
             Ok(Some(entry)) => self.take_versions(&cx, &entry, &change).await,

@@ -110,7 +110,7 @@ impl Broker {
         if key.connection().view().severed {
             return Ok(());
         }
-        let cx = OpContext::of_system("rotation", tenant, PATIENCE);
+        let cx = OpContext::for_system("rotation", tenant, PATIENCE);
         let change = crate::store::Change::unannounced();
         if self.take_versions(&cx, &key, &change).await? {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");

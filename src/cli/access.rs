@@ -1,4 +1,4 @@
-//! `tokens`, `principals`, `tenants`.
+//! The commands `tokens`, `principals` and `tenants`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::Terminal;
 use super::deliver::{Delivery, Kind, Product};
 use super::once::Once;
 use super::pages::Paging;
 use super::print::Column;
+use super::terminal::Terminal;
 use crate::client::{Call, Client, Failure};
 use crate::duration;
 
@@ -26,32 +26,32 @@ const TOKENS: [Column; 5] = [
 const PRINCIPALS: [Column; 4] = [("NAME", "/name"), ("KIND", "/kind"), ("CREATED", "/created"), ("ID", "/id")];
 const TENANTS: [Column; 4] = [("NAME", "/name"), ("STATE", "/state"), ("CREATED", "/created"), ("ID", "/id")];
 
-/// What to do with tokens.
+/// Subcommands of `tokens`.
 #[derive(Debug, Subcommand)]
 pub enum Tokens {
-    /// Make a token; this is the only time it is shown
+    /// Issue a token; its text is shown only this once
     Create(CreateToken),
     /// List a principal's tokens
     List(ListTokens),
-    /// Revoke a token, from the next request on
+    /// Revoke a token, effective at the next request
     Revoke(RevokeToken),
 }
 
-/// Makes a token.
+/// Arguments of `tokens create`.
 #[derive(Debug, Args)]
 pub struct CreateToken {
-    /// Whose token it is
+    /// Principal of the token
     principal: String,
-    /// How long it is valid, such as 90d
+    /// How long the token is valid, such as 90d
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     expires_in: Duration,
-    /// An operation it may do, such as Unwrap; again for more
+    /// Operation that the token allows, such as Unwrap; repeatable
     #[arg(long = "operation", value_name = "ACTION", required = true)]
     operations: Vec<String>,
-    /// A key it reaches; again for more. Nothing: every key
+    /// Key that the token allows; repeatable [default: every key]
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
-    /// The file for the token (mode 0600); nothing: standard output
+    /// File for the token (mode 0600) [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Write the token even to a terminal, and over an existing file
@@ -61,21 +61,21 @@ pub struct CreateToken {
     once: Once,
 }
 
-/// Lists tokens.
+/// Arguments of `tokens list`.
 #[derive(Debug, Args)]
 pub struct ListTokens {
-    /// Whose tokens
+    /// Principal of the tokens
     principal: String,
     #[command(flatten)]
     paging: Paging,
 }
 
-/// Revokes a token.
+/// Arguments of `tokens revoke`.
 #[derive(Debug, Args)]
 pub struct RevokeToken {
-    /// Whose token it is
+    /// Principal of the token
     principal: String,
-    /// The token's id
+    /// Id of the token
     token: String,
 }
 
@@ -113,35 +113,35 @@ impl CreateToken {
     }
 }
 
-/// What to do with principals.
+/// Subcommands of `principals`.
 #[derive(Debug, Subcommand)]
 pub enum Principals {
-    /// Make a principal
+    /// Create a principal
     Create(CreatePrincipal),
     /// List principals
     List(Paging),
     /// Show a principal
     Get(OnePrincipal),
-    /// Delete a principal; its tokens end with it, from the next request on
+    /// Delete a principal and revoke its tokens, effective at the next request
     Delete(OnePrincipal),
 }
 
-/// Makes a principal.
+/// Arguments of `principals create`.
 #[derive(Debug, Args)]
 pub struct CreatePrincipal {
-    /// Its name
+    /// Name
     name: String,
-    /// What it is
+    /// Kind of principal
     #[arg(long, default_value = "service_account", value_parser = PossibleValuesParser::new(["service_account", "workload", "person"]))]
     kind: String,
     #[command(flatten)]
     once: Once,
 }
 
-/// Names a principal.
+/// The argument of commands on one principal.
 #[derive(Debug, Args)]
 pub struct OnePrincipal {
-    /// The principal
+    /// Name of the principal
     principal: String,
 }
 
@@ -159,21 +159,21 @@ impl Principals {
     }
 }
 
-/// What to do with tenants.
+/// Subcommands of `tenants`.
 #[derive(Debug, Subcommand)]
 pub enum Tenants {
-    /// Make a tenant
+    /// Create a tenant
     Create(CreateTenant),
     /// List tenants
     List(Paging),
 }
 
-/// Makes a tenant.
+/// Arguments of `tenants create`.
 #[derive(Debug, Args)]
 pub struct CreateTenant {
-    /// Its name
+    /// Name
     name: String,
-    /// Give it this id, to open blobs of a lost installation
+    /// Fixed id, to open wrapped keys of a lost installation
     #[arg(long, value_name = "HEX")]
     id: Option<String>,
     #[command(flatten)]

@@ -1,22 +1,22 @@
-//! What was wrong with the arguments, without repeating them: a token or a key that was typed
-//! in the wrong place must not go on into a terminal's history or a job's log.
+//! Parses the arguments. Error messages never repeat a value: a misplaced token or key must not
+//! end up in a terminal's scrollback or a job's log.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Error, FromArgMatches};
 
 use super::Cli;
 
-/// Stands where clap would repeat a value.
+/// Replaces a value in clap's messages.
 const NOT_REPEATED: &str = "(not repeated here)";
-/// No option of ours is longer, nor near it.
+/// Longer than any of our options, in bytes.
 const LONGEST_OPTION: usize = 32;
 
 impl Cli {
-    /// Reads the process's arguments.
+    /// Parses the process's arguments.
     ///
     /// # Errors
-    /// What clap says of them, its help and version included, without any value that was
-    /// given. A mistyped option is named, as far as it looks like one.
+    /// clap's message (help and version included) without any given value. A mistyped option is
+    /// named if it looks like an option.
     pub fn read() -> Result<Self, Error> {
         Self::read_from(std::env::args_os())
     }
@@ -34,20 +34,20 @@ fn without_values(mut error: Error) -> Error {
     for kind in kinds {
         match kind {
             ContextKind::InvalidValue => replace(&mut error, kind, false),
-            // Elsewhere it is the name of an argument of ours.
+            // For other kinds of errors this is the name of one of our arguments.
             ContextKind::InvalidArg if error.kind() == ErrorKind::UnknownArgument => replace(&mut error, kind, true),
             ContextKind::InvalidSubcommand if error.kind() == ErrorKind::InvalidSubcommand => replace(&mut error, kind, false),
             // "to pass it as a value, use ..."
             ContextKind::Suggested | ContextKind::TrailingArg => drop(error.remove(kind)),
-            // Names of ours: of arguments, commands and possible values. The enum is open; the
-            // test holds a secret in every place against it.
+            // Names of our arguments, commands and possible values. The enum is non-exhaustive; the
+            // test below tries a secret in every place.
             _ => {}
         }
     }
     error
 }
 
-/// An empty value says that there was none, and stays.
+/// Replaces a value in the message. Keeps an empty value, which says that none was given.
 fn replace(error: &mut Error, kind: ContextKind, option: bool) {
     let Some(ContextValue::String(given)) = error.get(kind) else {
         return;
@@ -58,7 +58,7 @@ fn replace(error: &mut Error, kind: ContextKind, option: bool) {
     }
 }
 
-/// Two dashes and words in lower case: what no token, and no key in base64 or hex, looks like.
+/// Whether this is two dashes and lower-case words. No token, and no key in base64 or hex, looks like that.
 fn looks_like_an_option(given: &str) -> bool {
     given
         .strip_prefix("--")
@@ -96,8 +96,8 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever it stands: as a command, a stray value, an option, an option's value, or
-        /// behind an equals sign.
+        /// In every place: a command, a stray value, an option, an option's value, and after an
+        /// equals sign.
         #[test]
         fn no_value_is_repeated(
             secret in prop_oneof![

@@ -1,12 +1,12 @@
-//! `check-config`: works offline.
+//! The command `check-config`. Works offline.
 
 use serde_json::json;
 
-use super::Terminal;
 use super::serving::ConfigFile;
+use super::terminal::Terminal;
 use crate::client::Failure;
 
-/// Reads the configuration and reports its mistakes.
+/// Arguments of `check-config`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -18,7 +18,7 @@ impl Args {
         let config = self
             .config
             .load()
-            .map_err(|errors| Failure::Usage(format!("the configuration cannot be used\n{errors}")))?;
+            .map_err(|errors| Failure::Usage(format!("the configuration has mistakes\n{errors}")))?;
         let tls = match config.server.transport {
             crate::config::server::Transport::Plain => false,
             crate::config::server::Transport::Tls(_) => true,

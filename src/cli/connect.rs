@@ -1,4 +1,4 @@
-//! The options that every client command has.
+//! Options of every client command.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use super::input;
 use crate::client::{Failure, Settings, Token};
 use crate::duration;
 
-/// The variable that holds a token; a file is better, since child processes inherit variables.
+/// Variable with a token. A file is safer, because child processes inherit variables.
 const TOKEN_VARIABLE: &str = "CLAVIGER_TOKEN";
-/// A file of certificate authorities is refused when it is larger, in bytes.
+/// Maximum size of a file of certificate authorities, in bytes.
 const MAX_AUTHORITIES: u64 = 4 << 20;
 
-/// Where the gateway is, and as whom to talk to it.
+/// Address of the gateway, and the credential.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Connect {
-    /// The gateway's address
+    /// Address of the gateway
     #[arg(
         long,
         global = true,
@@ -29,25 +29,25 @@ pub struct Connect {
         value_name = "URL"
     )]
     pub address: Url,
-    /// A file that holds the API token or JWT
+    /// File with the API token or JWT
     #[arg(long, global = true, env = "CLAVIGER_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// The tenant to act for (platform operators only)
+    /// Tenant to act for (platform operators only)
     #[arg(long, global = true, env = "CLAVIGER_TENANT", value_name = "NAME")]
     pub tenant: Option<String>,
-    /// Certificate authorities to trust instead of the system's, as PEM
+    /// PEM file of certificate authorities to trust instead of the system's
     #[arg(long, global = true, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// The deadline that the gateway shall keep, such as 800ms; it can only shorten its own
+    /// Deadline for the gateway, such as 800ms; can only shorten its own
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
-    /// Send the token over plain HTTP to a host other than this one
+    /// Allow sending the token over plain HTTP to another host
     #[arg(long, global = true)]
     pub allow_plain_http: bool,
 }
 
 impl Connect {
-    /// Reads the files and the token's variable.
+    /// Reads the files and the token variable.
     pub(super) fn client(&self) -> Result<Settings, Failure> {
         let variable = std::env::var_os(TOKEN_VARIABLE).filter(|text| !text.is_empty());
         let token = match (&self.token_file, variable) {

@@ -1,4 +1,4 @@
-//! `connections`.
+//! The command `connections`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use claviger_provider::ProviderKind;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::Terminal;
-use super::change::{Change, Labels};
 use super::input;
 use super::once::Once;
 use super::pages::Paging;
 use super::print::Column;
+use super::terminal::Terminal;
+use super::update::{Labels, UpdateArgs};
 use crate::client::{Call, Client, Failure};
 use crate::duration;
 
@@ -26,38 +26,38 @@ const COLUMNS: [Column; 5] = [
     ("ID", "/id"),
 ];
 
-/// What to do with connections.
+/// Subcommands of `connections`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a connection
+    /// Create a connection
     Create(Create),
     /// List connections
     List(Paging),
     /// Show a connection
     Get(One),
-    /// Change a connection's labels, secrets or times; never where it leads
+    /// Change a connection's labels, secrets or timeouts, but never its address
     Update(Update),
     /// Delete a connection that no key uses
     Delete(One),
-    /// Try each right at the provider and say what to grant or take away
+    /// Test each right at the provider, and show what to grant or remove
     Check(One),
-    /// Show what the provider can do, and how
+    /// Show what the provider supports, and how
     Capabilities(One),
-    /// Cut every key of the connection off, at once
+    /// Block every key of the connection, effective at the next request
     Sever(Switch),
-    /// End a sever
+    /// Undo a sever
     Restore(Switch),
 }
 
-/// Makes a connection.
+/// Arguments of `connections create`.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// Its name
+    /// Name
     name: String,
-    /// The provider family
+    /// Provider
     #[arg(long, value_parser = PossibleValuesParser::new(ProviderKind::ALL.map(ProviderKind::as_str)))]
     provider: String,
-    /// A JSON object with the provider's settings, secrets included; `-`: standard input
+    /// JSON file with the provider's settings, secrets included; `-` for standard input
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
     #[command(flatten)]
@@ -68,10 +68,10 @@ pub struct Create {
     once: Once,
 }
 
-/// A connection's own times.
+/// Timeouts of a connection.
 #[derive(Debug, Args)]
 pub struct Timeouts {
-    /// The longest that one attempt of a call may take: 100ms to 10s
+    /// Timeout of one attempt of a call: 100ms to 10s
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     attempt_timeout: Option<Duration>,
 }
@@ -84,36 +84,36 @@ impl Timeouts {
     }
 }
 
-/// Changes a connection.
+/// Arguments of `connections update`.
 #[derive(Debug, Args)]
 pub struct Update {
-    /// The connection
+    /// Name of the connection
     connection: String,
     #[command(flatten)]
     labels: Labels,
     #[command(flatten)]
     timeouts: Timeouts,
-    /// Follow the installation's times again
+    /// Use the timeouts of the gateway's configuration again
     #[arg(long, conflicts_with = "attempt_timeout")]
     no_timeouts: bool,
-    /// A JSON object with new secrets in place of the kept ones; `-`: standard input
+    /// JSON file with secrets that replace the stored ones; `-` for standard input
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
     #[command(flatten)]
-    change: Change,
+    update: UpdateArgs,
 }
 
-/// Names a connection.
+/// The argument of commands on one connection.
 #[derive(Debug, Args)]
 pub struct One {
-    /// The connection
+    /// Name of the connection
     connection: String,
 }
 
-/// Severs or restores.
+/// Arguments of `connections sever` and `restore`.
 #[derive(Debug, Args)]
 pub struct Switch {
-    /// The connection
+    /// Name of the connection
     connection: String,
     #[command(flatten)]
     once: Once,
@@ -163,7 +163,7 @@ impl Update {
         }
         let path = ["connections", self.connection.as_str()];
         let options = "--label, --no-labels, --attempt-timeout, --no-timeouts or --secrets";
-        self.change.call(client, &path, body, options).await
+        self.update.call(client, &path, body, options).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! `data-key`, `wrap`, `unwrap`, `rewrap`, `inspect`.
+//! The commands `data-key`, `wrap`, `unwrap`, `rewrap` and `inspect`.
 
 use std::path::PathBuf;
 
@@ -9,33 +9,33 @@ use clap::builder::PossibleValuesParser;
 use reqwest::Method;
 use serde_json::{Map, Value};
 
-use super::Terminal;
 use super::deliver::{Delivery, Encoding, Kind, Product};
 use super::input::{Context, Input};
-use super::print::{Output, plain_lines};
+use super::print::plain_lines;
+use super::terminal::{Output, Terminal};
 use crate::client::{Call, Client, Failure};
 
-/// The most bytes that can be wrapped.
+/// Maximum length of a plaintext, in bytes.
 const MAX_PLAINTEXT: u64 = 4096;
 
-/// Where the key goes.
+/// Where the plaintext key is written.
 #[derive(Debug, Args)]
 struct KeyOut {
-    /// The file for the key (mode 0600); nothing: standard output
+    /// File for the key (mode 0600) [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// How the key is written
+    /// Encoding of the key
     #[arg(long, value_enum, default_value_t = Encoding::Raw)]
     encoding: Encoding,
-    /// Write the key even to a terminal, and over existing files
+    /// Write the key even to a terminal, and replace existing files
     #[arg(long)]
     force: bool,
 }
 
-/// Where the wrapped key goes.
+/// Where the wrapped key is written.
 #[derive(Debug, Args)]
 struct WrappedOut {
-    /// The file for the wrapped key; nothing: standard output
+    /// File for the wrapped key [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Replace an existing file
@@ -67,21 +67,21 @@ impl KeyOut {
     }
 }
 
-/// Makes a data key.
+/// Arguments of `data-key`.
 #[derive(Debug, Args)]
 pub struct DataKey {
-    /// The key (KEK) to wrap it with
+    /// Key (KEK) to wrap with
     key: String,
-    /// Its length
+    /// Length of the data key, in bytes
     #[arg(long, default_value = "32", value_parser = PossibleValuesParser::new(["16", "24", "32", "48", "64"]))]
     bytes: String,
-    /// The scope it is for
+    /// Scope
     #[arg(long)]
     scope: Option<String>,
-    /// Make the wrapped form only
+    /// Return only the wrapped key
     #[arg(long, conflicts_with = "out")]
     without_plaintext: bool,
-    /// The file for the wrapped key; nothing: standard output
+    /// File for the wrapped key [default: standard output]
     #[arg(long, value_name = "FILE")]
     wrapped_out: Option<PathBuf>,
     #[command(flatten)]
@@ -98,12 +98,12 @@ impl DataKey {
         }
         let delivery = Delivery::open(&products, self.out.force, terminal)?;
         let mut body = body(&self.context, self.scope.as_deref())?;
-        // clap let only such lengths pass.
+        // clap accepts only these lengths.
         body.insert(
             "bytes".to_owned(),
             self.bytes
                 .parse::<u32>()
-                .map_err(|_| Failure::Usage("no such length".to_owned()))?
+                .map_err(|_| Failure::Usage("invalid length".to_owned()))?
                 .into(),
         );
         body.insert("plaintext".to_owned(), (!self.without_plaintext).into());
@@ -112,12 +112,12 @@ impl DataKey {
     }
 }
 
-/// Wraps bytes.
+/// Arguments of `wrap`.
 #[derive(Debug, Args)]
 pub struct Wrap {
-    /// The key (KEK) to wrap with
+    /// Key (KEK) to wrap with
     key: String,
-    /// The scope it is for
+    /// Scope
     #[arg(long)]
     scope: Option<String>,
     #[command(flatten)]
@@ -133,7 +133,7 @@ impl Wrap {
         let delivery = self.out.open(terminal)?;
         let plaintext = self.input.bytes(MAX_PLAINTEXT)?;
         if plaintext.is_empty() {
-            return Err(Failure::Usage("there is nothing to wrap".to_owned()));
+            return Err(Failure::Usage("the input is empty".to_owned()));
         }
         let mut body = body(&self.context, self.scope.as_deref())?;
         body.insert("plaintext".to_owned(), STANDARD.encode(plaintext.expose()).into());
@@ -142,10 +142,10 @@ impl Wrap {
     }
 }
 
-/// Unwraps.
+/// Arguments of `unwrap`.
 #[derive(Debug, Args)]
 pub struct Unwrap {
-    /// The key (KEK) that it must be of; nothing: the wrapped key names it
+    /// Key (KEK) that must have wrapped it [default: the one that the wrapped key names]
     key: Option<String>,
     #[command(flatten)]
     input: Input,
@@ -167,12 +167,12 @@ impl Unwrap {
     }
 }
 
-/// Wraps again.
+/// Arguments of `rewrap`.
 #[derive(Debug, Args)]
 pub struct Rewrap {
-    /// The key (KEK) that it is of
+    /// Key (KEK) that wrapped it
     key: String,
-    /// The key to wrap it with instead
+    /// Other key to wrap with
     #[arg(long, value_name = "KEY")]
     to: Option<String>,
     #[command(flatten)]
@@ -195,7 +195,7 @@ impl Rewrap {
     }
 }
 
-/// Shows what a wrapped key says.
+/// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
     #[command(flatten)]
@@ -212,7 +212,7 @@ impl Inspect {
         if terminal.output == Output::Json {
             return terminal.show(&shown);
         }
-        // Lines for a shell are no columns of a table.
+        // Shell commands do not fit into a table.
         let scripts = [
             ("without Claviger", "without_claviger"),
             ("on another installation", "on_another_installation"),
@@ -236,7 +236,7 @@ impl Inspect {
 }
 
 impl Input {
-    /// A body with `wrapped` and the context.
+    /// Returns a body with `wrapped` and the context.
     fn with_wrapped(&self, context: &Context) -> Result<Map<String, Value>, Failure> {
         let mut body = body(context, None)?;
         body.insert("wrapped".to_owned(), self.wrapped()?.into());

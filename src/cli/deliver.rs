@@ -1,5 +1,5 @@
-//! Where products go: keys and wrapped keys to files or standard output, and the rest of
-//! the answer to whom it concerns. Everything that can be refused is refused before the call.
+//! Writes keys and wrapped keys to files or standard output, and prints the rest of the response.
+//! Every destination is checked and opened before the call is sent.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
@@ -11,35 +11,34 @@ use claviger_provider::Secret;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::Terminal;
-use super::print::Output;
+use super::terminal::{Output, Terminal};
 use crate::client::Failure;
 
-/// How bytes are written.
+/// Encoding of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Encoding {
-    /// As they are.
+    /// The bytes themselves
     Raw,
-    /// As one line of standard base64.
+    /// One line of standard base64
     Base64,
 }
 
-/// A member of the answer that is wanted by itself.
+/// A member of the response that is written separately.
 pub(super) struct Product<'a> {
     pub(super) member: &'static str,
-    /// Where it goes; none: standard output.
+    /// Destination. None: standard output.
     pub(super) to: Option<&'a Path>,
     pub(super) kind: Kind,
 }
 
-/// What a product is.
+/// Type of a product.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
-    /// Base64 in the answer, secret.
+    /// Base64 in the response, secret.
     Bytes(Encoding),
-    /// A secret text.
+    /// Secret text.
     SecretText,
-    /// A text that anybody may see.
+    /// Text that is not secret.
     Text,
 }
 
@@ -51,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// What is written for this member of the answer.
+    /// Converts the member of the response to the bytes to write.
     fn content(self, member: &Value) -> Option<Secret> {
         let text = member.as_str()?;
         match self {
@@ -61,23 +60,24 @@ impl Kind {
     }
 }
 
-/// Products with their destinations open.
+/// Products with open destinations.
 pub(super) struct Delivery {
     products: Vec<(&'static str, Kind, Option<Destination>)>,
 }
 
 enum Destination {
-    /// A file that appears under its name only when it is complete.
+    /// A file that gets its name when it is complete.
     New { file: NamedTempFile, path: PathBuf, replace: bool },
     /// A device or a pipe.
     Open(File),
 }
 
 impl Delivery {
-    /// Opens the destinations. `force` writes keys to a terminal and over existing files.
+    /// Opens the destinations. With `force`, keys may be written to a terminal, and files replaced.
     ///
     /// # Errors
-    /// `Usage` when a key would go to a terminal, two products to one output, or over a file.
+    /// [`Failure::Usage`] if a key would be written to a terminal, two products to one output, or a
+    /// file would be replaced.
     pub(super) fn open(products: &[Product<'_>], force: bool, terminal: &Terminal<'_>) -> Result<Self, Failure> {
         let unplaced = || products.iter().filter(|product| product.to.is_none());
         if terminal.output == Output::Table && unplaced().count() > 1 {
@@ -89,7 +89,7 @@ impl Delivery {
         }
         if terminal.is_terminal && !force && unplaced().any(|product| product.kind.is_secret()) {
             return Err(Failure::Usage(
-                "standard output is a terminal, and a key would stay in its history: use --out FILE, a pipe, or --force".to_owned(),
+                "standard output is a terminal, which would keep the key in its scrollback: use --out FILE, a pipe, or --force".to_owned(),
             ));
         }
         let open = |product: &Product<'_>| {
@@ -104,17 +104,17 @@ impl Delivery {
         })
     }
 
-    /// Writes the products, then what is left of the answer: all of it as JSON, or as a
-    /// table unless a product already took standard output.
-    pub(super) fn finish(self, mut answer: Value, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    /// Writes the products, then the rest of the response: always as JSON; as a table only if no
+    /// product was written to standard output.
+    pub(super) fn finish(self, mut response: Value, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let mut output_taken = false;
         for (member, kind, to) in self.products {
             if to.is_none() && terminal.output == Output::Json {
                 continue;
             }
-            let content = answer.get(member).and_then(|member| kind.content(member));
-            let content = content.ok_or_else(|| Failure::Protocol(format!("the answer holds no `{member}`")))?;
-            if let Some(members) = answer.as_object_mut() {
+            let content = response.get(member).and_then(|member| kind.content(member));
+            let content = content.ok_or_else(|| Failure::Protocol(format!("the response has no `{member}`")))?;
+            if let Some(members) = response.as_object_mut() {
                 members.remove(member);
             }
             match to {
@@ -125,7 +125,7 @@ impl Delivery {
                 }
             }
         }
-        if output_taken { Ok(()) } else { terminal.show(&answer) }
+        if output_taken { Ok(()) } else { terminal.show(&response) }
     }
 }
 
@@ -133,7 +133,7 @@ impl Destination {
     fn open(path: &Path, secret: bool, force: bool) -> Result<Self, Failure> {
         let cannot = |error: &std::io::Error| Failure::Usage(format!("{}: cannot be written ({})", path.display(), error.kind()));
         match std::fs::metadata(path) {
-            // A device or a pipe is written to; replacing it by a file would destroy it.
+            // Write into a device or pipe; replacing it with a file would destroy it.
             Ok(metadata) if !metadata.is_file() => {
                 let file = OpenOptions::new().write(true).open(path).map_err(|error| cannot(&error))?;
                 if secret && !force && file.is_terminal() {
@@ -150,7 +150,7 @@ impl Destination {
                     .parent()
                     .filter(|folder| !folder.as_os_str().is_empty())
                     .unwrap_or(Path::new("."));
-                // Mode 0600 from the start.
+                // Created with mode 0600.
                 let file = NamedTempFile::new_in(folder).map_err(|error| cannot(&error))?;
                 Ok(Self::New {
                     file,

@@ -1,4 +1,4 @@
-//! `claviger dev`: a gateway on loopback, walked through once as a client would.
+//! The command `dev`: runs a gateway on loopback and walks through its API once, as a client.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::init::{create_private, write_line};
 use super::serve::{EndSignals, not_started};
-use super::{DevArgs, Terminal, cannot_write};
+use super::serving::DevArgs;
+use super::terminal::{Terminal, cannot_write};
 use crate::boot::{Serving, StartOptions, init};
 use crate::client::{Call, Client, Failure, Problem, Settings, Token};
 use crate::config::Config;
@@ -17,13 +18,13 @@ use crate::store::sealing::RootKey;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::start_log;
 
-/// The root key as text, instead of the file that `dev` makes otherwise.
+/// Variable with the root key as text. Without it, `dev` creates a root key's file.
 const ROOT_KEY: &str = "CLAVIGER_ROOT_KEY";
-/// The tenant of the walk.
+/// Tenant of the walk.
 const TENANT: &str = "dev";
 
-/// Starts, walks, prints what to copy, and serves until a signal; with `--once` it ends
-/// after the walk.
+/// Starts the gateway, walks through its API, prints commands to copy, and serves until a signal.
+/// With `--once` it ends after the walk.
 pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     let temporary = match args.data_dir {
         Some(_) => None,
@@ -40,13 +41,13 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
         .or_else(|| temporary.as_ref().map(|folder| folder.path().to_owned()))
         .unwrap_or_default();
     let config = configuration(&folder, args.port)?;
-    start_log(&config.telemetry).map_err(|_| Failure::Local("the log was begun twice".to_owned()))?;
-    let metrics = Metrics::install().map_err(|_| Failure::Local("the metrics were begun twice".to_owned()))?;
+    start_log(&config.telemetry).map_err(|_| Failure::Local("the log was started twice".to_owned()))?;
+    let metrics = Metrics::install().map_err(|_| Failure::Local("the metrics were started twice".to_owned()))?;
 
     let exists = folder.join("claviger.db").exists();
     let token = init(&config, options()?, exists).await.map_err(|error| not_started(&error))?;
     let token_file = folder.join("admin.token");
-    // An older one has expired, or soon will.
+    // An older token has expired or expires soon.
     let _ = std::fs::remove_file(&token_file);
     write_line(&mut create_private(&token_file)?, &token).map_err(|error| local("the token's file", &error))?;
 
@@ -86,7 +87,7 @@ fn options() -> Result<StartOptions, Failure> {
     })
 }
 
-/// Defaults, in this folder, on this loopback port, with logs for a person.
+/// The default configuration with this data folder and this loopback port, and readable logs.
 fn configuration(folder: &Path, port: u16) -> Result<Config, Failure> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let path = |path: PathBuf| path.display().to_string();
@@ -94,7 +95,7 @@ fn configuration(folder: &Path, port: u16) -> Result<Config, Failure> {
         ("CLAVIGER_SERVER__LISTEN".to_owned(), listen.to_string()),
         ("CLAVIGER_STORAGE__DATA_DIR".to_owned(), path(folder.to_owned())),
         ("CLAVIGER_STORAGE__ROOT_KEY__FILE".to_owned(), path(folder.join("root.key"))),
-        // A key server in dev mode beside this one.
+        // For a key server in dev mode on this host.
         ("CLAVIGER_EGRESS__ALLOW".to_owned(), "127.0.0.0/8,::1".to_owned()),
         ("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP".to_owned(), "true".to_owned()),
         ("CLAVIGER_TELEMETRY__LOG_FORMAT".to_owned(), "human".to_owned()),
@@ -106,7 +107,7 @@ fn configuration(folder: &Path, port: u16) -> Result<Config, Failure> {
     Config::load(None, given.into_iter()).map_err(|errors| Failure::Usage(errors.to_string()))
 }
 
-/// The whole way, once, with a line for each step.
+/// Walks through the API and prints one line for each step.
 async fn walk(terminal: &mut Terminal<'_>, address: SocketAddr, token: &Secret) -> Result<(), Failure> {
     let client = |tenant: Option<&str>| {
         let address = Url::parse(&format!("http://{address}")).map_err(|_| Failure::Local("the address is no URL".to_owned()))?;
@@ -122,9 +123,9 @@ async fn walk(terminal: &mut Terminal<'_>, address: SocketAddr, token: &Secret) 
     };
     let operator = client(None)?;
     let gateway = client(Some(TENANT))?;
-    // A folder that is kept has them from the time before.
-    made(operator.send(post(&["tenants"], json!({"name": TENANT}))).await)?;
-    made(
+    // A permanent folder may have them from an earlier run.
+    created(operator.send(post(&["tenants"], json!({"name": TENANT}))).await)?;
+    created(
         gateway
             .send(post(
                 &["connections"],
@@ -155,74 +156,74 @@ async fn walk(terminal: &mut Terminal<'_>, address: SocketAddr, token: &Secret) 
 
     let unwrap = || post(&["unwrap"], json!({"wrapped": wrapped, "context": context}));
     let opened = gateway.send(unwrap()).await?.body;
-    hold(
+    ensure(
         opened["plaintext"] == plaintext && opened["cached"] == json!(false),
-        "the provider gave another key",
+        "the provider returned another key",
     )?;
     step(terminal, "unwrap", "the provider opened it")?;
     let opened = gateway.send(unwrap()).await?.body;
-    hold(
+    ensure(
         opened["plaintext"] == plaintext && opened["cached"] == json!(true),
-        "the cache gave another key, or none",
+        "the cache returned another key, or none",
     )?;
     step(terminal, "unwrap again", "from the cache")?;
 
     let rotated = gateway.send(Call::new(Method::POST, &["keys", &name, "rotate"])).await?.body;
-    hold(rotated["primary_version"] == json!(2), "rotate made no version 2")?;
-    step(terminal, "rotate", "version 2 wraps from now on")?;
+    ensure(rotated["primary_version"] == json!(2), "rotate created no version 2")?;
+    step(terminal, "rotate", "version 2 is now used to wrap")?;
     let old = gateway
         .send(post(&["keys", &name, "unwrap"], json!({"wrapped": wrapped, "context": context})))
         .await?
         .body;
-    hold(old["plaintext"] == plaintext, "the old blob does not open after rotate")?;
-    step(terminal, "old blob", "still opens")?;
+    ensure(old["plaintext"] == plaintext, "the old wrapped key does not open after rotate")?;
+    step(terminal, "unwrap old", "the key wrapped with version 1 still opens")?;
 
     let again = gateway
         .send(post(&["keys", &name, "rewrap"], json!({"wrapped": wrapped, "context": context})))
         .await?
         .body;
-    hold(
+    ensure(
         again["changed"] == json!(true) && again["version"] == json!(2),
-        "rewrap did not move the blob to version 2",
+        "rewrap did not move the wrapped key to version 2",
     )?;
     let opened = gateway
         .send(post(&["unwrap"], json!({"wrapped": again["wrapped"], "context": context})))
         .await?
         .body;
-    hold(opened["plaintext"] == plaintext, "the rewrapped blob gives another key")?;
-    step(terminal, "rewrap", "now under version 2, the same data key")?;
+    ensure(opened["plaintext"] == plaintext, "the rewrapped key opens to another data key")?;
+    step(terminal, "rewrap", "now wrapped with version 2, the same data key")?;
 
     gateway.send(Call::new(Method::POST, &["keys", &name, "disable"])).await?;
-    hold(
+    ensure(
         refused_as(gateway.send(unwrap()).await, "key_disabled"),
-        "a disabled key still opens its blob",
+        "a disabled key still unwraps",
     )?;
-    step(terminal, "disable", "refused at once, cache included")?;
-    say(terminal, "\nAll of it held.\n")
+    step(terminal, "disable", "unwrap is refused immediately, cache included")?;
+    say(terminal, "\nAll steps passed.\n")
 }
 
 fn post(path: &[&str], body: Value) -> Call {
     Call::new(Method::POST, path).json(body)
 }
 
-/// Lets pass what exists already.
-fn made<T>(reply: Result<T, Failure>) -> Result<(), Failure> {
-    match reply {
+/// Accepts that the object exists already.
+fn created<T>(result: Result<T, Failure>) -> Result<(), Failure> {
+    match result {
         Ok(_) => Ok(()),
         Err(Failure::Problem(problem)) if problem.code == "already_exists" => Ok(()),
         Err(failure) => Err(failure),
     }
 }
 
-fn refused_as<T>(reply: Result<T, Failure>, expected: &str) -> bool {
-    matches!(reply, Err(Failure::Problem(problem)) if matches!(problem.as_ref(), Problem { code, .. } if code == expected))
+fn refused_as<T>(result: Result<T, Failure>, expected: &str) -> bool {
+    matches!(result, Err(Failure::Problem(problem)) if matches!(problem.as_ref(), Problem { code, .. } if code == expected))
 }
 
-fn hold(held: bool, otherwise: &str) -> Result<(), Failure> {
-    if held {
+fn ensure(passed: bool, otherwise: &str) -> Result<(), Failure> {
+    if passed {
         Ok(())
     } else {
-        Err(Failure::Local(format!("the walk did not hold: {otherwise}")))
+        Err(Failure::Local(format!("the walk failed: {otherwise}")))
     }
 }
 
@@ -239,10 +240,10 @@ fn say(terminal: &mut Terminal<'_>, text: &str) -> Result<(), Failure> {
 }
 
 fn local(what: &str, error: &std::io::Error) -> Failure {
-    Failure::Local(format!("{what} cannot be made ({})", error.kind()))
+    Failure::Local(format!("{what} cannot be created ({})", error.kind()))
 }
 
-/// Lines to copy, with the token read from its file so that it stands in no history.
+/// Commands to copy. They read the token from its file, so that it is in no shell history.
 fn copyable(address: SocketAddr, token_file: &Path) -> String {
     let file = token_file.display();
     let mut text = String::new();
@@ -254,6 +255,6 @@ fn copyable(address: SocketAddr, token_file: &Path) -> String {
     text.push_str(&format!(
         "  or: claviger --address http://{address} --token-file {file} --tenant dev keys list\n"
     ));
-    text.push_str(&format!("\nThe API's documentation: http://{address}/docs. Ctrl-C ends it.\n"));
+    text.push_str(&format!("\nAPI documentation: http://{address}/docs. Press Ctrl-C to stop.\n"));
     text
 }

@@ -1,46 +1,46 @@
-//! Exit codes: what a script can tell from the end of a command.
+//! Exit codes of commands, for scripts.
 
 use std::process::ExitCode;
 
 use crate::client::{Failure, Problem};
 
-/// How the command ended.
+/// Exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// Success.
     Ok,
-    /// Failed in a way that has no code of its own.
+    /// Any failure without a specific code.
     Other,
-    /// The command, or what was given to it, cannot be used. clap ends with it, too.
+    /// The command or its input is invalid. clap uses this code, too.
     Usage,
-    /// Nobody known, or not permitted, here or at the provider.
+    /// Not authenticated or not permitted, by Claviger or at the provider.
     Denied,
-    /// No such object.
+    /// The object does not exist.
     NotFound,
-    /// The object's state does not allow it.
+    /// The object's state does not allow the operation, or it exists already.
     Conflict,
-    /// The wrapped key does not open.
+    /// The wrapped key is rejected.
     Rejected,
-    /// Not now: the same command can succeed later.
+    /// Temporary: the same command may succeed later.
     Unavailable,
 }
 
-/// The codes as `--help` shows them.
+/// The codes, as shown by `--help`.
 pub(super) const HELP: &str = "\
 Exit codes:
-  0  done
-  1  failed otherwise
-  2  the command or its input cannot be used
-  3  not authenticated, or not permitted (here or at the provider)
+  0  success
+  1  any other failure
+  2  the command or its input is invalid
+  3  not authenticated, or not permitted (by Claviger or at the provider)
   4  not found
-  5  the object's state does not allow it, or it exists already
+  5  the object's state does not allow the operation, or it exists already
   6  the wrapped key is rejected
-  7  unavailable, throttled or too late: can succeed later
+  7  unavailable, throttled or timed out: may succeed later
 
 The token is read from --token-file or the variable CLAVIGER_TOKEN, never from an argument.";
 
 impl Exit {
-    /// The number.
+    /// The process's exit code.
     pub const fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
@@ -54,7 +54,7 @@ impl Exit {
         }
     }
 
-    /// How a failure ends the command.
+    /// The exit code for a failure.
     pub fn of(failure: &Failure) -> Self {
         match failure {
             Failure::Usage(_) => Self::Usage,

@@ -1,4 +1,4 @@
-//! `claviger init`: the data folder and the first administrator's token.
+//! The command `init`: creates the data folder and the first administrator's token.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -8,25 +8,26 @@ use std::path::Path;
 use claviger_provider::Secret;
 
 use super::serve::not_started;
-use super::{InitArgs, Terminal, cannot_write};
+use super::serving::InitArgs;
+use super::terminal::{Terminal, cannot_write};
 use crate::boot::{StartOptions, init};
 use crate::client::Failure;
 
-/// Makes everything, and hands the token to its file or to a terminal.
+/// Initialises the data folder and writes the token to its file or to a terminal.
 pub(super) async fn run(args: &InitArgs, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     let config = args.config.load().map_err(|errors| Failure::Usage(errors.to_string()))?;
     if args.token_out.is_none() && !terminal.is_terminal {
         return Err(Failure::Usage(
-            "the token goes to a file (--token-out FILE) or to a terminal, and standard output is neither".to_owned(),
+            "standard output is not a terminal: write the token to a file with --token-out FILE".to_owned(),
         ));
     }
-    // The file first: without it the token, once made, would be lost.
+    // Create the file first: a token that cannot be written would be lost.
     let file = args.token_out.as_deref().map(create_private).transpose()?;
     let token = match init(&config, StartOptions::default(), args.new_token).await {
         Ok(token) => token,
         Err(error) => {
             if let Some(path) = &args.token_out {
-                // What was made for nothing goes again; if it stays, it is an empty file.
+                // Remove the empty file. If that fails, it stays empty.
                 let _ = std::fs::remove_file(path);
             }
             return Err(not_started(&error));
@@ -38,28 +39,28 @@ pub(super) async fn run(args: &InitArgs, terminal: &mut Terminal<'_>) -> Result<
             write_line(&mut file, &token).map_err(|error| Failure::Local(format!("{}: {}", path.display(), error.kind())))?;
             say(
                 terminal.out,
-                &format!("The administrator's token is in {} and lives for 24 hours.\n", path.display()),
+                &format!("The administrator's token is in {}. It is valid for 24 hours.\n", path.display()),
             )?;
         }
         (Some(_), None) | (None, Some(_) | None) => {
             write_line(terminal.out, &token).map_err(|error| cannot_write(&error))?;
             say(
                 terminal.out,
-                "This is the administrator's token. It is shown this once and lives for 24 hours.\n",
+                "This is the administrator's token. It is shown only once and is valid for 24 hours.\n",
             )?;
         }
     }
     say(terminal.out, "Next: claviger serve, then claviger tenants create NAME.\n")
 }
 
-/// Makes a new file that only its owner may read.
+/// Creates a new file that only its owner may read.
 pub(super) fn create_private(path: &Path) -> Result<std::fs::File, Failure> {
     OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .map_err(|error| Failure::Usage(format!("{}: the file cannot be made ({})", path.display(), error.kind())))
+        .map_err(|error| Failure::Usage(format!("{}: the file cannot be created ({})", path.display(), error.kind())))
 }
 
 pub(super) fn write_line(out: &mut dyn Write, token: &Secret) -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! What comes in: bounded bytes from files and standard input, pairs and contexts.
+//! Reads input of commands: bounded bytes from files and standard input, pairs, contexts.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read};
@@ -10,26 +10,26 @@ use serde_json::{Map, Value};
 
 use crate::client::Failure;
 
-/// The longest wrapped key as text, with the white space that an editor leaves, in bytes.
+/// Maximum size of a wrapped key's text, in bytes, with room for white space.
 const MAX_WRAPPED: u64 = 23 << 10;
-/// A JSON file is refused when it is larger: the API takes bodies of 64 KiB.
+/// Maximum size of a JSON file, in bytes: that of a request body.
 const MAX_JSON: u64 = 64 << 10;
 
-/// Where bytes come from.
+/// The input of a command.
 #[derive(Debug, Args)]
 pub struct Input {
-    /// The file to read; `-` or nothing: standard input
+    /// File to read; `-` for standard input [default: standard input]
     #[arg(long = "in", value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
 impl Input {
-    /// All bytes, at most `max`.
+    /// Reads the input, at most `max` bytes.
     pub(super) fn bytes(&self, max: u64) -> Result<Secret, Failure> {
         read(self.file.as_deref().unwrap_or(Path::new("-")), max)
     }
 
-    /// The text of a wrapped key.
+    /// Reads a wrapped key.
     pub(super) fn wrapped(&self) -> Result<String, Failure> {
         let bytes = self.bytes(MAX_WRAPPED)?;
         let text = std::str::from_utf8(bytes.expose())
@@ -49,7 +49,7 @@ fn read(path: &Path, max: u64) -> Result<Secret, Failure> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         return Err(Failure::Usage(
-            "nothing is piped in, and what is typed would be seen: name a file or use a pipe".to_owned(),
+            "standard input is a terminal, which would show what you type: name a file or use a pipe".to_owned(),
         ));
     }
     bounded(stdin.lock(), "standard input", max)
@@ -64,7 +64,7 @@ pub(super) fn file(path: &Path, max: u64) -> Result<Secret, Failure> {
 
 fn bounded(from: impl Read, name: &str, max: u64) -> Result<Secret, Failure> {
     let limit = usize::try_from(max).unwrap_or(usize::MAX);
-    // Room for all of it from the start: a growing vector leaves copies behind.
+    // Allocate the full size first: a growing vector leaves copies in memory.
     let mut bytes = Vec::with_capacity(limit.saturating_add(1));
     let read = from.take(max + 1).read_to_end(&mut bytes);
     let bytes = Secret::new(bytes);
@@ -75,7 +75,7 @@ fn bounded(from: impl Read, name: &str, max: u64) -> Result<Secret, Failure> {
     Ok(bytes)
 }
 
-/// A JSON object from a file, or from standard input for `-`.
+/// Reads a JSON object from a file, or from standard input for `-`.
 pub(super) fn json_object(path: &Path) -> Result<Map<String, Value>, Failure> {
     let bytes = read(path, MAX_JSON)?;
     // The parser's message may quote what it read.
@@ -85,20 +85,23 @@ pub(super) fn json_object(path: &Path) -> Result<Map<String, Value>, Failure> {
     })
 }
 
-/// Reads a JSON object given as an argument.
+/// Parses a JSON object.
 pub(super) fn object(text: &str) -> Result<Map<String, Value>, &'static str> {
-    serde_json::from_str(text).map_err(|_| "a JSON object is expected")
+    serde_json::from_str(text).map_err(|_| "expected a JSON object")
 }
 
-/// Reads `name=value`.
+/// Parses `name=value`.
 pub(super) fn pair(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        Some(_) | None => Err("name=value is expected"),
+        Some(_) | None => Err("expected name=value"),
     }
 }
 
-/// Pairs as a JSON object; a name that comes twice is a mistake and not a choice.
+/// Converts pairs to a JSON object.
+///
+/// # Errors
+/// If a name is given twice.
 pub(super) fn pairs(pairs: &[(String, String)]) -> Result<Value, Failure> {
     let mut all = BTreeMap::new();
     for (name, value) in pairs {
@@ -113,19 +116,19 @@ pub(super) fn pairs(pairs: &[(String, String)]) -> Result<Value, Failure> {
         .into())
 }
 
-/// The encryption context.
+/// The context of a wrapped key.
 #[derive(Debug, Args)]
 pub struct Context {
-    /// A pair of the encryption context; again for more
+    /// Pair of the context; repeatable
     #[arg(long = "context", value_name = "NAME=VALUE", value_parser = pair)]
     pairs: Vec<(String, String)>,
-    /// A JSON object that is the encryption context
+    /// JSON file with the context
     #[arg(long, value_name = "FILE", conflicts_with = "pairs")]
     context_file: Option<PathBuf>,
 }
 
 impl Context {
-    /// Adds `context` to a body, unless it is empty.
+    /// Adds `context` to a body, if it is not empty.
     pub(super) fn add_to(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
         let context = match &self.context_file {
             Some(path) => Value::Object(json_object(path)?),

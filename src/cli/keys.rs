@@ -1,16 +1,16 @@
-//! `keys`.
+//! The command `keys`.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::Terminal;
-use super::change::{Change, Labels};
 use super::input;
 use super::once::Once;
 use super::pages::Paging;
 use super::print::Column;
+use super::terminal::Terminal;
+use super::update::{Labels, UpdateArgs};
 use crate::client::{Call, Client, Failure};
 
 const COLUMNS: [Column; 7] = [
@@ -30,10 +30,10 @@ const VERSIONS: [Column; 5] = [
     ("PROVIDER VERSION", "/provider_version"),
 ];
 
-/// What to do with keys.
+/// Subcommands of `keys`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a key at the provider, or adopt one that is there
+    /// Create a key at the provider, or adopt an existing one
     Create(Create),
     /// List keys
     List(List),
@@ -41,33 +41,33 @@ pub enum Command {
     Get(One),
     /// Change a key's name, labels or cache rules
     Update(Update),
-    /// Detach a key; nothing happens to it at the provider
+    /// Detach a key; nothing changes at the provider
     Delete(One),
     /// List a key's versions
     Versions(Versions),
-    /// Make a new primary version; older ones still unwrap
+    /// Create a new primary version; older versions still unwrap
     Rotate(Rotate),
     /// Enable a key
     Enable(Switch),
-    /// Disable a key, from the next request on
+    /// Disable a key, effective at the next request
     Disable(Switch),
 }
 
-/// Makes a key.
+/// Arguments of `keys create`.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// Its name
+    /// Name
     name: String,
-    /// The connection through which it is reached
+    /// Connection to the provider
     #[arg(long)]
     connection: String,
-    /// What it is made of; nothing: the provider's usual
+    /// Algorithm and length [default: the provider's]
     #[arg(long, value_parser = PossibleValuesParser::new(["aes-256", "rsa-3072", "rsa-4096"]))]
     spec: Option<String>,
-    /// Adopt this key of the provider instead of making one
+    /// Adopt this key of the provider instead of creating one
     #[arg(long, value_name = "ID")]
     provider_key: Option<String>,
-    /// Give it this id, to open blobs of a lost installation (platform operators only)
+    /// Fixed id, to open wrapped keys of a lost installation (platform operators only)
     #[arg(long, value_name = "HEX")]
     id: Option<String>,
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub struct Create {
     once: Once,
 }
 
-/// What can be chosen at first and changed later.
+/// Properties that can be set at creation and changed later.
 #[derive(Debug, Args)]
 pub struct Properties {
     #[command(flatten)]
@@ -86,67 +86,67 @@ pub struct Properties {
     cache: Option<Map<String, Value>>,
 }
 
-/// Lists keys.
+/// Arguments of `keys list`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Only through this connection
+    /// Only keys of this connection
     #[arg(long)]
     connection: Option<String>,
-    /// Only in this state
+    /// Only keys in this state
     #[arg(long)]
     state: Option<String>,
-    /// Only with this label
+    /// Only keys with this label
     #[arg(long, value_name = "NAME=VALUE")]
     label: Option<String>,
     #[command(flatten)]
     paging: Paging,
 }
 
-/// Names a key.
+/// The argument of commands on one key.
 #[derive(Debug, Args)]
 pub struct One {
-    /// The key
+    /// Name of the key
     key: String,
 }
 
-/// Changes a key.
+/// Arguments of `keys update`.
 #[derive(Debug, Args)]
 pub struct Update {
-    /// The key
+    /// Name of the key
     key: String,
-    /// Its new name
+    /// New name
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
     properties: Properties,
     #[command(flatten)]
-    change: Change,
+    update: UpdateArgs,
 }
 
-/// Lists versions.
+/// Arguments of `keys versions`.
 #[derive(Debug, Args)]
 pub struct Versions {
-    /// The key
+    /// Name of the key
     key: String,
     #[command(flatten)]
     paging: Paging,
 }
 
-/// Rotates.
+/// Arguments of `keys rotate`.
 #[derive(Debug, Args)]
 pub struct Rotate {
-    /// The key
+    /// Name of the key
     key: String,
     #[command(flatten)]
     once: Once,
 }
 
-/// Enables or disables.
+/// Arguments of `keys enable` and `disable`.
 #[derive(Debug, Args)]
 pub struct Switch {
-    /// The key
+    /// Name of the key
     key: String,
-    /// At the provider as well
+    /// At the provider, too
     #[arg(long)]
     at_provider: bool,
     #[command(flatten)]
@@ -216,7 +216,7 @@ impl Update {
         }
         self.properties.add_to(&mut body)?;
         let path = ["keys", self.key.as_str()];
-        self.change
+        self.update
             .call(client, &path, body, "--name, --label, --no-labels or --cache")
             .await
     }

@@ -1,12 +1,11 @@
-//! The command line: what each command is called, takes and answers.
+//! The command line: names, arguments and output of the commands.
 //!
-//! All but those of the gateway itself are clients of the REST API. Secrets come from files or standard
-//! input and go to files or standard output, never to or from arguments, which every user
-//! of the host can read. Used by `main` alone.
+//! All commands are clients of the REST API, except those that run the gateway or work offline.
+//! Secrets are read from files or standard input and written to files or standard output. They are
+//! never arguments, which every user of the host can read. Only `main` uses this module.
 
 mod access;
 mod arguments;
-mod change;
 mod check_config;
 mod connect;
 mod connections;
@@ -24,8 +23,10 @@ mod print;
 mod providers;
 mod serve;
 mod serving;
+mod terminal;
 #[cfg(test)]
 mod tests;
+mod update;
 mod wrap_root_key;
 
 use std::io::{self, IsTerminal, Write};
@@ -35,69 +36,70 @@ use clap_complete::Shell;
 
 use crate::client::{Client, Failure};
 use connect::Connect;
+use terminal::{Terminal, cannot_write};
 
 pub use exit::Exit;
-pub use print::Output;
 pub use serving::{DevArgs, InitArgs, ServeArgs};
+pub use terminal::Output;
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "claviger", version, about = "One REST API over every key-management service", after_help = exit::HELP)]
+#[command(name = "claviger", version, about = "A gateway to key-management services", after_help = exit::HELP)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
-    /// Where the gateway is.
+    /// Address of the gateway, and the credential.
     #[command(flatten)]
     pub connect: Connect,
-    /// How answers are written.
+    /// Form of the output
     #[arg(long, global = true, value_enum, default_value_t = Output::Table, help_heading = "Global options")]
     pub output: Output,
 }
 
-/// What can be done.
+/// All commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the API until told to stop (SIGTERM or SIGINT)
+    /// Run the gateway until SIGTERM or SIGINT
     Serve(ServeArgs),
-    /// Try it: a gateway on loopback with the embedded provider, walked through once
+    /// Try Claviger: run a gateway on loopback and walk through its API once
     Dev(DevArgs),
-    /// Make the data folder and the first administrator's token
+    /// Create the data folder and the first administrator's token
     Init(InitArgs),
     /// Print the OpenAPI document
     Openapi,
-    /// Show what the providers of this build can do
+    /// Show the capabilities of this build's providers
     Providers,
-    /// Print a script that completes commands and options in a shell
+    /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: Shell,
     },
-    /// Read the configuration and report every mistake in it
+    /// Check the configuration and report every mistake
     CheckConfig(check_config::Args),
-    /// Tell what of the gateway's configuration is not there yet, or differs (for platform operators)
+    /// Show differences between the configuration file and the running gateway (for platform operators)
     Plan,
-    /// Make what the gateway's configuration declares and is missing (for platform operators)
+    /// Create what the configuration file declares and the gateway lacks (for platform operators)
     Apply,
-    /// Wrap a root key that exists with a provider's key, which opens it at each start
+    /// Wrap an existing root key with a provider's key, which unwraps it at each startup
     WrapRootKey(wrap_root_key::Args),
-    /// Manage connections: how to reach one provider with one set of rights
+    /// Manage connections: the credentials and settings to reach a provider
     #[command(subcommand)]
     Connections(connections::Command),
     /// Manage keys
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Make a data key, as plaintext and wrapped
+    /// Generate a data key, as plaintext and wrapped
     DataKey(data::DataKey),
     /// Wrap bytes (1 to 4096) from a file or standard input
     Wrap(data::Wrap),
     /// Unwrap a wrapped key
     Unwrap(data::Unwrap),
-    /// Wrap a wrapped key again, under the key's primary version or another key
+    /// Wrap a wrapped key again, with the key's primary version or with another key
     Rewrap(data::Rewrap),
-    /// Show what a wrapped key says about itself
+    /// Show the content of a wrapped key, and how to open it without Claviger
     Inspect(data::Inspect),
-    /// Manage API tokens of a principal
+    /// Manage the API tokens of a principal
     #[command(subcommand)]
     Tokens(access::Tokens),
     /// Manage principals: service accounts, workloads, people
@@ -108,22 +110,14 @@ pub enum Command {
     Tenants(access::Tenants),
 }
 
-/// What a command writes to and how.
-struct Terminal<'t> {
-    out: &'t mut dyn Write,
-    /// Whether `out` is read by a person: no key is written there.
-    is_terminal: bool,
-    output: Output,
-}
-
 impl Cli {
-    /// Whether the command is the gateway itself, which wants every processor.
+    /// Whether the command runs the gateway, which needs all processors.
     pub const fn serves(&self) -> bool {
         matches!(self.command, Command::Serve(_) | Command::Dev(_))
     }
 
-    /// Does what was asked for, and says how it ended. Answers go to standard output, what
-    /// went wrong to standard error.
+    /// Runs the command and returns its exit code. Output goes to standard output, error messages
+    /// to standard error.
     pub async fn run(self) -> Exit {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
@@ -137,7 +131,7 @@ impl Cli {
         match done {
             Ok(()) => Exit::Ok,
             Err(failure) => {
-                // Nothing is left to be done when standard error is gone, too.
+                // If standard error fails, too, there is nowhere to report it.
                 let _ = writeln!(io::stderr(), "error: {}", print::plain_lines(&failure.to_string()));
                 Exit::of(&failure)
             }
@@ -156,8 +150,8 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Completions { shell } => completions(shell, terminal),
         Command::CheckConfig(args) => args.run(terminal),
         Command::WrapRootKey(args) => args.run(terminal).await,
-        Command::Plan => declared::Which::Plan.run(&client()?, terminal).await,
-        Command::Apply => declared::Which::Apply.run(&client()?, terminal).await,
+        Command::Plan => declared::DeclaredCommand::Plan.run(&client()?, terminal).await,
+        Command::Apply => declared::DeclaredCommand::Apply.run(&client()?, terminal).await,
         Command::Connections(command) => command.run(&client()?, terminal).await,
         Command::Keys(command) => command.run(&client()?, terminal).await,
         Command::DataKey(args) => args.run(&client()?, terminal).await,
@@ -179,12 +173,8 @@ fn openapi(terminal: &mut Terminal<'_>) -> Result<(), Failure> {
 }
 
 fn completions(shell: Shell, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    // Into memory first: the generator stops the process where it cannot write.
+    // Into memory first: the generator ends the process if it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut script);
     terminal.out.write_all(&script).map_err(|error| cannot_write(&error))
-}
-
-fn cannot_write(error: &io::Error) -> Failure {
-    Failure::Local(format!("the answer cannot be written ({})", error.kind()))
 }

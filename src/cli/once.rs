@@ -1,4 +1,4 @@
-//! Calls that change something, made so that a script can repeat them safely.
+//! Idempotency keys, which let a script repeat a command safely.
 
 use clap::Args;
 use reqwest::header::HeaderName;
@@ -7,10 +7,10 @@ use crate::client::{Call, Failure};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The same key with the same command within 24 h has one effect and one answer.
+/// The idempotency key of a command that changes something.
 #[derive(Debug, Args)]
 pub struct Once {
-    /// Repeating the command with the same text has no further effect for 24 h
+    /// Idempotency key: repeating the command with the same key within 24 h has no further effect
     #[arg(long, value_name = "TEXT")]
     idempotency_key: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Lists, page after page.
+//! Fetches lists page by page.
 
 use clap::Args;
 use reqwest::Method;
@@ -6,29 +6,29 @@ use serde_json::{Map, Value};
 
 use crate::client::{Call, Client, Failure};
 
-/// The most items that the API puts on one page.
-const PAGE: usize = 1000;
+/// Maximum number of items on a page of the API.
+const MAX_PAGE: usize = 1000;
 
-/// How much of a list is wanted.
+/// Which part of a list to fetch.
 #[derive(Debug, Args)]
 pub struct Paging {
-    /// At most so many items
+    /// Maximum number of items
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Go on where an earlier list ended
+    /// Continue after an earlier list
     #[arg(long, value_name = "TOKEN")]
     page_token: Option<String>,
 }
 
 impl Paging {
-    /// Fetches pages until the list ends or the limit is reached. Answers in the API's own
-    /// form: `items` and, when there is more, `next_page_token`.
+    /// Fetches pages until the list ends or the limit is reached. Returns a list like the API's:
+    /// `items`, and `next_page_token` if there is more.
     pub(super) async fn fetch(&self, client: &Client, path: &[&str], query: &[(&'static str, &str)]) -> Result<Value, Failure> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let mut items: Vec<Value> = Vec::new();
         let mut next = self.page_token.clone();
         loop {
-            let size = PAGE.min(limit - items.len());
+            let size = MAX_PAGE.min(limit - items.len());
             let mut call = Call::new(Method::GET, path).query("page_size", size.to_string());
             for (name, value) in query {
                 call = call.query(name, *value);
@@ -38,7 +38,7 @@ impl Paging {
             }
             let mut page = client.send(call).await?.body;
             let Some(Value::Array(mut new)) = page.get_mut("items").map(Value::take) else {
-                return Err(Failure::Protocol("the answer is not a list".to_owned()));
+                return Err(Failure::Protocol("the response is not a list".to_owned()));
             };
             let token = page.get("next_page_token").and_then(Value::as_str).map(str::to_owned);
             if new.len() > size || (token.is_some() && (new.is_empty() || token == next)) {
@@ -47,10 +47,10 @@ impl Paging {
             items.append(&mut new);
             next = token;
             if next.is_none() || items.len() >= limit {
-                let mut answer = Map::new();
-                answer.insert("items".to_owned(), items.into());
-                answer.insert("next_page_token".to_owned(), next.into());
-                return Ok(answer.into());
+                let mut list = Map::new();
+                list.insert("items".to_owned(), items.into());
+                list.insert("next_page_token".to_owned(), next.into());
+                return Ok(list.into());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How answers look: JSON for programs, tables for people.
+//! Formats responses as tables for people.
 
 use std::fmt::Write as _;
 
@@ -6,66 +6,11 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::{Map, Value};
 
-use super::{Terminal, cannot_write};
-use crate::client::Failure;
-
-/// How answers are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// Columns to read.
-    Table,
-    /// The API's own JSON.
-    Json,
-}
-
-/// A column of a list: its heading and where its value stands in an item.
+/// A column of a list: its heading, and the JSON pointer of its value in an item.
 pub(super) type Column = (&'static str, &'static str);
 
-impl Terminal<'_> {
-    /// Writes an answer. An empty one is written as nothing.
-    pub(super) fn show(&mut self, answer: &Value) -> Result<(), Failure> {
-        match (self.output, answer) {
-            (_, Value::Null) => Ok(()),
-            (Output::Json, answer) => self.json(answer),
-            (Output::Table, answer) => self.text(&object(answer)),
-        }
-    }
-
-    /// Writes a list with these columns.
-    pub(super) fn list(&mut self, answer: &Value, columns: &[Column]) -> Result<(), Failure> {
-        match self.output {
-            Output::Json => self.json(answer),
-            Output::Table => {
-                let items = answer.get("items").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-                let mut text = if items.is_empty() {
-                    "none\n".to_owned()
-                } else {
-                    rows(items, columns)
-                };
-                if let Some(token) = answer.get("next_page_token").and_then(Value::as_str) {
-                    let _ = writeln!(text, "more with --page-token {}", plain(token));
-                }
-                self.text(&text)
-            }
-        }
-    }
-
-    fn json(&mut self, answer: &Value) -> Result<(), Failure> {
-        self.text(&format!("{answer:#}\n"))
-    }
-
-    /// Writes text as it is.
-    pub(super) fn text(&mut self, text: &str) -> Result<(), Failure> {
-        self.bytes(text.as_bytes())
-    }
-
-    /// Writes bytes as they are.
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.out.write_all(bytes).map_err(|error| cannot_write(&error))
-    }
-}
-
-fn rows(items: &[Value], columns: &[Column]) -> String {
+/// Formats a list, with these columns of each item.
+pub(super) fn rows(items: &[Value], columns: &[Column]) -> String {
     let mut table = empty();
     table.set_header(columns.iter().map(|(heading, _)| *heading));
     for item in items {
@@ -78,10 +23,10 @@ fn rows(items: &[Value], columns: &[Column]) -> String {
     table.trim_fmt() + "\n"
 }
 
-/// An object's members; lists of objects follow as tables of their own.
-fn object(answer: &Value) -> String {
-    let Value::Object(members) = answer else {
-        return cell(answer) + "\n";
+/// Formats an object: its members, then each list of objects as a separate table.
+pub(super) fn object(response: &Value) -> String {
+    let Value::Object(members) = response else {
+        return cell(response) + "\n";
     };
     let (lists, plain_members): (Vec<_>, Vec<_>) = members.iter().partition(|(_, value)| is_table(value));
     let mut text = String::new();
@@ -105,7 +50,7 @@ fn is_table(value: &Value) -> bool {
         .is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_object))
 }
 
-/// A table of objects whose columns are all members that any of them has.
+/// A table of objects. Its columns are all members that any of the objects has.
 fn members_of(items: &[Value]) -> String {
     let objects = || items.iter().filter_map(Value::as_object);
     let mut names: Vec<&String> = Vec::new();
@@ -149,18 +94,18 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Text that cannot command the terminal: what others named is shown and not obeyed.
+/// Escapes characters that control the terminal: names may come from other users.
 pub(super) fn plain(text: &str) -> String {
     escape(text, |_| false)
 }
 
-/// As [`plain`], but lines stay lines.
+/// Like [`plain`], but keeps line breaks.
 pub(super) fn plain_lines(text: &str) -> String {
     escape(text, |c| c == '\n')
 }
 
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
-    // Besides control characters those that turn the direction of writing.
+    // Control characters, and those that change the direction of text.
     let acts = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

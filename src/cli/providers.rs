@@ -1,9 +1,9 @@
-//! `providers`: what the providers of this build can do. Works offline.
+//! The command `providers`: shows the capabilities of this build's providers. Works offline.
 
 use serde_json::{Value, json};
 
-use super::Terminal;
 use super::print::Column;
+use super::terminal::Terminal;
 use crate::boot::capabilities;
 use crate::client::Failure;
 use crate::protocols::rest::capability_rows;
@@ -19,7 +19,7 @@ const COLUMNS: [Column; 8] = [
     ("SET STATE", "/set_state"),
 ];
 
-/// Prints a row for each provider and specification of keys.
+/// Prints one row for each provider and key spec.
 pub(super) fn run(terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     let rows: Vec<Value> = capabilities()
         .into_iter()

@@ -1,19 +1,19 @@
-//! `claviger serve`: the gateway, until a signal ends it.
+//! The command `serve`: runs the gateway until a signal stops it.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::ServeArgs;
+use super::serving::ServeArgs;
 use crate::boot::{BootError, ConfigSource, StartOptions, Starting};
 use crate::client::Failure;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::start_log;
 
-/// Serves until SIGTERM or SIGINT, then drains. SIGHUP has the certificates read again.
+/// Serves until SIGTERM or SIGINT, then drains. SIGHUP reads the certificates again.
 pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     let config = args.config.load().map_err(|errors| Failure::Usage(errors.to_string()))?;
-    start_log(&config.telemetry).map_err(|_| Failure::Local("the log was begun twice".to_owned()))?;
+    start_log(&config.telemetry).map_err(|_| Failure::Local("the log was started twice".to_owned()))?;
     let metrics = config.telemetry.metrics.then(Metrics::install).transpose();
-    let metrics = metrics.map_err(|_| Failure::Local("the metrics were begun twice".to_owned()))?;
+    let metrics = metrics.map_err(|_| Failure::Local("the metrics were started twice".to_owned()))?;
     let options = StartOptions {
         accept_rollback: args.accept_rollback,
         metrics,
@@ -40,7 +40,7 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The whole chain of what went wrong, on one line.
+/// The error and its causes, on one line.
 pub(super) fn not_started(error: &BootError) -> Failure {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -55,15 +55,15 @@ pub(super) fn not_started(error: &BootError) -> Failure {
     Failure::Local(text)
 }
 
-/// SIGTERM and SIGINT, from the moment that this was made: one that comes while the root key
-/// is waited for ends the start, a later one the gateway, in order, right after its start.
+/// SIGTERM and SIGINT. A signal while the gateway waits for the root key ends the startup. A later one
+/// stops the gateway in order, as soon as it has started.
 pub(super) struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl EndSignals {
-    /// Takes the signals over from the system's own way, which ends the process at once.
+    /// Replaces the system's default handling, which ends the process immediately.
     pub(super) fn take() -> Result<Self, Failure> {
         Ok(Self {
             terminate: take(SignalKind::terminate())?,
@@ -71,7 +71,7 @@ impl EndSignals {
         })
     }
 
-    /// Waits for one of them.
+    /// Waits for one of the signals.
     pub(super) async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -80,7 +80,7 @@ impl EndSignals {
     }
 }
 
-/// Takes one kind of signal over.
+/// Replaces the default handling of one signal.
 fn take(kind: SignalKind) -> Result<Signal, Failure> {
-    signal(kind).map_err(|error| Failure::Local(format!("signals cannot be waited for ({})", error.kind())))
+    signal(kind).map_err(|error| Failure::Local(format!("signals cannot be handled ({})", error.kind())))
 }

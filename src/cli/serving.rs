@@ -1,4 +1,4 @@
-//! The arguments of the commands that are the gateway: `serve`, `dev`, `init`.
+//! Arguments of the commands that run or initialise the gateway: `serve`, `dev`, `init`.
 
 use std::path::PathBuf;
 
@@ -6,59 +6,59 @@ use clap::Args;
 
 use crate::config::{Config, ConfigErrors, environment};
 
-/// The configuration's file.
+/// The configuration file.
 #[derive(Debug, Args)]
 pub struct ConfigFile {
-    /// The configuration file; nothing: CLAVIGER_* variables and defaults alone
+    /// Configuration file [default: only CLAVIGER_* variables and defaults]
     #[arg(long, env = "CLAVIGER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
 impl ConfigFile {
-    /// Reads the file and the process's variables.
+    /// Loads the configuration from the file and the process's variables.
     ///
     /// # Errors
-    /// Every mistake at once.
+    /// All mistakes together.
     pub fn load(&self) -> Result<Config, ConfigErrors> {
         Config::load(self.config.as_deref(), environment())
     }
 }
 
-/// Serves the API until it is told to stop.
+/// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Which configuration.
+    /// The configuration.
     #[command(flatten)]
     pub config: ConfigFile,
-    /// Start although the store or the audit log was put back to an older copy: go on without what it lacks
+    /// Start although the store or the audit log was restored from an older copy, without the changes it lacks
     #[arg(long)]
     pub accept_rollback: bool,
 }
 
-/// Serves on loopback with the embedded provider and walks once through the whole way.
+/// Arguments of `dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// The loopback port; 0: any
+    /// Loopback port; 0 for any
     #[arg(long, default_value_t = 8420)]
     pub port: u16,
-    /// The folder to keep; nothing: a temporary one that goes with the process
+    /// Permanent data folder [default: a temporary one, removed at the end]
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// End after the walk, with 0 only if all of it held
+    /// End after the walk, with exit code 0 only if all steps passed
     #[arg(long)]
     pub once: bool,
 }
 
-/// Makes the data folder and the first administrator's token.
+/// Arguments of `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Which configuration.
+    /// The configuration.
     #[command(flatten)]
     pub config: ConfigFile,
-    /// The file for the first administrator's token (mode 0600); nothing: a terminal only
+    /// File for the administrator's token (mode 0600) [default: the terminal]
     #[arg(long, value_name = "FILE")]
     pub token_out: Option<PathBuf>,
-    /// Issue another administrator's token for a gateway that exists and is not running
+    /// Issue another administrator's token for an existing gateway that is not running
     #[arg(long)]
     pub new_token: bool,
 }

@@ -1,19 +1,19 @@
-//! `wrap-root-key`: from a root key's file to one that only a provider's key opens.
+//! The command `wrap-root-key`: wraps an existing root key with a provider's key.
 
 use std::path::PathBuf;
 
 use super::serve::not_started;
 use super::serving::ConfigFile;
-use super::{Terminal, cannot_write};
+use super::terminal::{Terminal, cannot_write};
 use crate::boot::wrap_root_key;
 use crate::client::Failure;
 
-/// Wraps a root key that exists, for a configuration with `storage.root_key.wrapped`.
+/// Arguments of `wrap-root-key`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     config: ConfigFile,
-    /// The file of the root key (mode 0600)
+    /// File with the root key (mode 0600)
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
 }
@@ -23,7 +23,7 @@ impl Args {
         let config = self.config.load().map_err(|errors| Failure::Usage(errors.to_string()))?;
         let made = wrap_root_key(&config, &self.from).await.map_err(|error| not_started(&error))?;
         let text = format!(
-            "The root key is wrapped in {} and was seen to open again. Keep {} offline: it opens the store without the provider.\n",
+            "The wrapped root key is in {} and was unwrapped again as a check. Keep {} offline: it opens the store without the provider.\n",
             made.display(),
             self.from.display()
         );

@@ -1,4 +1,4 @@
-//! One call of the API, before it is sent.
+//! One API call, before it is sent.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Failure;
 
-/// A call: method, path, query, headers and body.
+/// An API call: method, path, query, headers and body.
 pub struct Call {
     pub(super) method: Method,
     path: Vec<String>,
@@ -16,7 +16,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call of `/v1/` and these segments, each one name that is encoded as needed.
+    /// Creates a call of `/v1/` and these path segments, which are percent-encoded as needed.
     pub fn new(method: Method, path: &[&str]) -> Self {
         let path = path.iter().map(|&segment| segment.to_owned()).collect();
         Self {
@@ -28,24 +28,24 @@ impl Call {
         }
     }
 
-    /// With a query parameter.
+    /// Adds a query parameter.
     #[must_use]
     pub fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.query.push((name, value.into()));
         self
     }
 
-    /// With a JSON body.
+    /// Sets the JSON body.
     #[must_use]
     pub fn json(mut self, body: Value) -> Self {
         self.body = Some(body);
         self
     }
 
-    /// With a header.
+    /// Adds a header.
     ///
     /// # Errors
-    /// `Usage` when the value cannot stand in a header.
+    /// [`Failure::Usage`] if the value is not valid in a header.
     pub fn header(mut self, name: HeaderName, value: &str) -> Result<Self, Failure> {
         let value = HeaderValue::from_str(value).map_err(|_| Failure::Usage(format!("{name} cannot have this value")))?;
         self.headers.insert(name, value);
@@ -53,7 +53,7 @@ impl Call {
     }
 
     pub(super) fn url(&self, address: &Url) -> Result<Url, Failure> {
-        // The URL standard drops these segments, which would make it another resource's call.
+        // URL parsing drops these segments, so the call would address another resource.
         if self.path.iter().any(|segment| matches!(segment.as_str(), "" | "." | "..")) {
             return Err(Failure::Usage("a name is empty or consists of dots".to_owned()));
         }

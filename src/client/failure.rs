@@ -1,63 +1,63 @@
-//! Every way in which a call can fail, in words for the person at the terminal.
+//! Why a call fails, with messages for the user at the terminal.
 
 use std::fmt;
 
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-/// Why there is no answer of success.
+/// Why a call did not succeed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The call cannot be made as it was asked for.
+    /// The call is invalid and was not sent.
     Usage(String),
-    /// Something on this machine: a file, a terminal.
+    /// A problem on this machine: a file, a terminal.
     Local(String),
-    /// No answer came.
+    /// No complete response arrived.
     Unreachable(String),
-    /// An answer came that is none of this API's.
+    /// The response is not one of this API.
     Protocol(String),
-    /// The gateway said no, and why.
+    /// The gateway returned an error.
     Problem(Box<Problem>),
 }
 
-/// What the gateway answered (RFC 9457, `docs/api.md`, Errors). Members that a server leaves
-/// out are empty.
+/// An error response of the gateway (RFC 9457; `docs/api.md`, Errors). Members that the server
+/// omits are empty.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Problem {
     /// The HTTP status.
     pub status: u16,
-    /// One of the closed list; newer servers may have more.
+    /// Error code. Newer servers may have codes that this client does not know.
     pub code: String,
-    /// The kind of problem.
+    /// Kind of problem.
     pub title: String,
-    /// What happened.
+    /// What happened, in one sentence.
     pub detail: String,
-    /// Under what the gateway recorded the request.
+    /// The gateway's id of the request, for its log and audit records.
     pub request_id: String,
-    /// Whether the same call can succeed later.
+    /// Whether the same call may succeed later.
     pub retryable: bool,
-    /// Places in the request.
+    /// Wrong parts of the request.
     pub errors: Vec<Place>,
-    /// The provider that answered.
+    /// The provider that caused the error.
     pub provider: Option<String>,
-    /// What can be done.
+    /// Advice for the caller.
     pub what_to_do: Option<String>,
 }
 
-/// One place in the request.
+/// A wrong part of the request.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Place {
-    /// Where: a JSON pointer, or the kind of place and a name.
+    /// A JSON pointer, or the kind of place (header, query) and a name.
     pub pointer: String,
-    /// What belongs there.
+    /// What is expected there.
     pub expected: String,
 }
 
 impl Failure {
-    /// An answer that is no success. What is no problem document (a proxy's page, hyper's
-    /// bare refusal) is told by its status alone.
+    /// From a response that is not a success. If the body is not a problem document (a proxy's page,
+    /// a bare refusal of the HTTP parser), only the status is used.
     pub(super) fn answered(status: StatusCode, body: &[u8]) -> Self {
         let problem = serde_json::from_slice::<Problem>(body)
             .ok()
@@ -69,8 +69,8 @@ impl Failure {
             },
             None => Problem {
                 status: status.as_u16(),
-                title: status.canonical_reason().unwrap_or("An answer without a reason").to_owned(),
-                detail: "the answer does not come from Claviger's API".to_owned(),
+                title: status.canonical_reason().unwrap_or("Unknown status").to_owned(),
+                detail: "the response does not come from Claviger's API".to_owned(),
                 ..Problem::default()
             },
         }))
@@ -107,7 +107,7 @@ impl fmt::Display for Problem {
             write!(f, "\n  what to do: {what_to_do}")?;
         }
         if self.retryable {
-            write!(f, "\n  the same call can succeed later")?;
+            write!(f, "\n  the same call may succeed later")?;
         }
         if !self.request_id.is_empty() {
             write!(f, "\n  request: {}", self.request_id)?;

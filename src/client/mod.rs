@@ -1,6 +1,5 @@
-//! A client of the REST API (`docs/api.md`): one call, its answer as JSON, and every way in
-//! which it can fail. Used by the command line; it knows nothing of the server's types, so
-//! it talks to a newer server as well.
+//! A client of the REST API (`docs/api.md`): sends a call and returns the response as JSON. The
+//! command line uses it. It does not know the server's types, so it works with newer servers.
 
 mod call;
 mod failure;
@@ -22,31 +21,31 @@ pub use token::{Token, TokenError};
 
 /// The tenant that a platform operator acts for.
 const TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
-/// The deadline that the caller wants kept.
+/// The caller's deadline.
 const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
-/// The longest answer that is read, in bytes: a batch's, with room.
-const MAX_ANSWER: usize = 32 << 20;
-/// How long an answer is awaited when no deadline was asked for: a batch's, with room.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How much longer than its deadline an answer may be under way.
+/// Maximum size of a response, in bytes: twice that of a batch.
+const MAX_RESPONSE: usize = 32 << 20;
+/// Timeout of a call without a deadline: twice the default deadline of a batch.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time added to the deadline for the network.
 const TRANSIT: Duration = Duration::from_secs(5);
-/// The longest wait for a connection.
+/// Timeout of connecting.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Where the gateway is, and as whom to talk to it.
+/// Address of the gateway, and the credential.
 #[derive(Debug)]
 pub struct Settings {
-    /// The gateway's address: `http` or `https`, a host, and no more than a path.
+    /// `http` or `https`, a host, and optionally a port and a path.
     pub address: Url,
-    /// The credential.
+    /// Bearer token. None: calls are sent without a credential.
     pub token: Option<Token>,
     /// The tenant that a platform operator acts for.
     pub tenant: Option<String>,
-    /// Certificate authorities as PEM. None: the system's.
+    /// Trusted certificate authorities as PEM. None: the system's.
     pub authorities: Option<Vec<u8>>,
-    /// The deadline that the gateway is asked to keep.
+    /// Deadline, sent as `Claviger-Timeout`.
     pub timeout: Option<Duration>,
-    /// Whether a token may go to another host over plain HTTP.
+    /// Whether a token may be sent over plain HTTP to another host than loopback.
     pub allow_plain_http: bool,
 }
 
@@ -57,17 +56,17 @@ pub struct Client {
     headers: HeaderMap,
 }
 
-/// An answer with a status of success.
+/// A successful response.
 #[derive(Debug)]
-pub struct Reply {
-    /// The object's revision, where it has one.
+pub struct Success {
+    /// Etag of the object, if it has one.
     pub etag: Option<String>,
-    /// The body; `Null` when there is none.
+    /// The body. `Null` if there is none.
     pub body: Value,
 }
 
 impl Client {
-    /// Prepares a client; nothing is sent yet.
+    /// Creates a client. Sends nothing.
     ///
     /// # Errors
     /// `Usage` when the address cannot be one, when the token would go over plain HTTP to
@@ -93,22 +92,22 @@ impl Client {
         }
         if let Some(timeout) = timeout {
             let value =
-                HeaderValue::from_str(&duration::text(timeout)).map_err(|_| Failure::Usage("the timeout is no duration".to_owned()))?;
+                HeaderValue::from_str(&duration::text(timeout)).map_err(|_| Failure::Usage("the timeout is not a duration".to_owned()))?;
             headers.insert(TIMEOUT, value);
         }
-        let patience = timeout.map_or(PATIENCE, |timeout| timeout.saturating_add(TRANSIT));
+        let call_timeout = timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.saturating_add(TRANSIT));
         let builder = reqwest::Client::builder()
             .redirect(Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT)
-            .timeout(patience)
+            .timeout(call_timeout)
             .user_agent(concat!("claviger/", env!("CARGO_PKG_VERSION")));
         let builder = match authorities {
             Some(pem) => {
                 let roots = Certificate::from_pem_bundle(&pem).ok().filter(|roots| !roots.is_empty());
-                builder.tls_certs_only(roots.ok_or_else(|| Failure::Usage("the CA file holds no certificate as PEM".to_owned()))?)
+                builder.tls_certs_only(roots.ok_or_else(|| Failure::Usage("the CA file contains no PEM certificate".to_owned()))?)
             }
-            // Nothing to verify, so a system without certificates is no obstacle.
+            // Nothing to verify: works on a system without certificates, too.
             None if address.scheme() == "http" => builder.tls_certs_only([]),
             None => builder,
         };
@@ -118,11 +117,11 @@ impl Client {
         Ok(Self { http, address, headers })
     }
 
-    /// Makes one call. Nothing is tried twice: whether a failure can be retried is in it.
+    /// Sends one call, without retries. [`Problem::retryable`] says whether a retry may help.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn send(&self, call: Call) -> Result<Reply, Failure> {
+    pub async fn send(&self, call: Call) -> Result<Success, Failure> {
         let url = call.url(&self.address)?;
         let mut request = self
             .http
@@ -146,17 +145,17 @@ impl Client {
         let body = if bytes.is_empty() {
             Value::Null
         } else {
-            serde_json::from_slice(&bytes).map_err(|_| Failure::Protocol("the answer is not JSON".to_owned()))?
+            serde_json::from_slice(&bytes).map_err(|_| Failure::Protocol("the response is not JSON".to_owned()))?
         };
         let etag = body.get("etag").and_then(Value::as_str).map(str::to_owned).or(etag);
-        Ok(Reply { etag, body })
+        Ok(Success { etag, body })
     }
 
     async fn read(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(error, &self.address))? {
-            if bytes.len() + chunk.len() > MAX_ANSWER {
-                return Err(Failure::Protocol("the answer is too large".to_owned()));
+            if bytes.len() + chunk.len() > MAX_RESPONSE {
+                return Err(Failure::Protocol("the response is too large".to_owned()));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -167,35 +166,35 @@ impl Client {
 fn check_address(address: &Url, plain_is_refused: bool) -> Result<(), Failure> {
     let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
     let Some(host) = address.host_str() else {
-        return usage("the address names no host");
+        return usage("the address has no host");
     };
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let loopback = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
     if !address.username().is_empty() || address.password().is_some() || address.query().is_some() || address.fragment().is_some() {
-        return usage("the address has more than a scheme, a host, a port and a path");
+        return usage("the address may have only a scheme, a host, a port and a path");
     }
     match address.scheme() {
         "https" => Ok(()),
         "http" if loopback || !plain_is_refused => Ok(()),
-        "http" => usage("a token goes to another host only over https (or with --allow-plain-http)"),
-        _ => usage("the address begins with http:// or https://"),
+        "http" => usage("a token is sent to another host only over https (or with --allow-plain-http)"),
+        _ => usage("the address must begin with http:// or https://"),
     }
 }
 
-/// No answer came, or only a part of it.
+/// For a call without a complete response.
 fn unreachable(error: reqwest::Error, address: &Url) -> Failure {
     let place = address.host_str().unwrap_or_default();
     let port = address.port_or_known_default().unwrap_or_default();
     let what = if error.is_timeout() {
-        "no answer in time"
+        "no response in time"
     } else {
-        "no connection, or it broke"
+        "no connection, or the connection broke"
     };
-    // The request's URL names keys; the address is enough to find the fault.
+    // Leave out the URL, which contains names of keys.
     Failure::Unreachable(format!("{place}:{port}: {what} ({})", causes(&error.without_url())))
 }
 
-/// The last cause says what happened; what stands above it only says where.
+/// The innermost cause, which says what happened.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(cause) = last.source() {

@@ -1,4 +1,4 @@
-//! The credential of a client: read from a file or a variable, sent, and shown nowhere.
+//! The bearer token of a client. It is never displayed.
 
 use std::io::Read;
 use std::path::Path;
@@ -6,22 +6,22 @@ use std::path::Path;
 use claviger_provider::Secret;
 use reqwest::header::HeaderValue;
 
-/// A credential is refused when it is longer, in bytes: room for a JWT.
+/// Maximum length of a token, in bytes. A JWT fits.
 const MAX: u64 = 16 << 10;
 
-/// Why there is no credential. It carries nothing of it.
+/// Why a token cannot be used. Contains nothing of the token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
     #[error("{path}: the token file cannot be read ({kind})")]
     Unreadable {
-        /// Which file.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// The error of the file system.
         kind: std::io::ErrorKind,
     },
-    /// It is empty, longer than 16 KiB, or has characters that no token has.
-    #[error("what was given as token is none: one line of printable ASCII, at most 16 KiB")]
+    /// The token is empty, longer than 16 KiB, or contains characters other than printable ASCII.
+    #[error("this is not a token: expected one line of printable ASCII, at most 16 KiB")]
     Form,
 }
 
@@ -30,10 +30,10 @@ pub enum TokenError {
 pub struct Token(Secret);
 
 impl Token {
-    /// Takes a text without the white space around it.
+    /// Parses a token, ignoring white space around it.
     ///
     /// # Errors
-    /// `Form` when it is no token.
+    /// [`TokenError::Form`].
     pub fn parse(text: &Secret) -> Result<Self, TokenError> {
         let token = text.expose().trim_ascii();
         if token.is_empty() || token.len() as u64 > MAX || !token.iter().all(u8::is_ascii_graphic) {
@@ -42,10 +42,10 @@ impl Token {
         Ok(Self(Secret::copy_from(token)))
     }
 
-    /// Reads a file.
+    /// Reads a token from a file.
     ///
     /// # Errors
-    /// When it cannot be read or holds no token.
+    /// See [`TokenError`].
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let mut bytes = Vec::with_capacity(1024);
         let read = std::fs::File::open(path).and_then(|file| file.take(MAX + 1).read_to_end(&mut bytes));
@@ -57,7 +57,7 @@ impl Token {
         Self::parse(&text)
     }
 
-    /// The `Authorization` header, marked so that no library prints it.
+    /// The `Authorization` header, marked as sensitive so that libraries do not print it.
     pub(super) fn header(&self) -> Result<HeaderValue, TokenError> {
         let value = Secret::new([b"Bearer ", self.0.expose()].concat());
         let mut header = HeaderValue::from_bytes(value.expose()).map_err(|_| TokenError::Form)?;

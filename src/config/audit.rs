@@ -1,13 +1,13 @@
-//! `[audit]`: the write-ahead log of records.
+//! `[audit]`: the audit log.
 
 use super::reader::Section;
 use super::values::Size;
 
-/// The section's settings.
+/// Settings of `[audit]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// Bytes of disk that only disable, sever, revoke and suspend may still use. When no
-    /// more than this is free, everything else stops with 503 `audit_unavailable`.
+    /// Disk space, in bytes, that only disable, sever, revoke and suspend may still use. While no
+    /// more than this is free, all other requests get 503 `audit_unavailable`.
     pub disk_reserve: u64,
 }
 

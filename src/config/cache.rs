@@ -1,31 +1,30 @@
-//! `[cache]`: how long an unwrapped data key is kept in memory, at most.
+//! `[cache]`: limits of the data-key cache.
 
 use std::time::Duration;
 
 use super::reader::Section;
 use super::values::{Count, Period, Size, Switch};
 
-/// The section's settings: the installation's default and, for the bounds, its limit. A
-/// key's own settings can only be stricter about external custody and never exceed
-/// [`Cache::AGE_CAP`].
+/// Settings of `[cache]`: defaults for all keys, and each tenant's share. A key's own rules
+/// override the defaults, up to [`Cache::AGE_CAP`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// Whether anything is kept at all.
+    /// Whether data keys are cached.
     pub enabled: bool,
-    /// Absolute age, counted from the unwrap.
+    /// Maximum age of an entry, counted from before the provider call; at most [`Cache::AGE_CAP`].
     pub max_age: Duration,
-    /// Time without use after which an entry goes; at most `max_age`, and by default 15 s or that.
+    /// Maximum time of an entry without use; at most `max_age`. Default: 15 s, or `max_age` if that is shorter.
     pub max_idle: Duration,
-    /// How often one entry is used.
+    /// Maximum number of uses of one entry.
     pub max_uses: u32,
-    /// Entries of one tenant.
+    /// Maximum number of entries of one tenant.
     pub entries_per_tenant: u32,
-    /// Bytes of key material of one tenant.
+    /// Maximum key material of one tenant, in bytes.
     pub bytes_per_tenant: u64,
 }
 
 impl Cache {
-    /// No setting, of the installation or of a key, keeps a data key longer.
+    /// Hard limit of `max_age`, for the installation and for each key.
     pub const AGE_CAP: Duration = Duration::from_secs(300);
 
     pub(super) fn read(section: &mut Section<'_>) -> Self {

@@ -1,5 +1,5 @@
-//! `[[tenants]]`, `[[connections]]` and `[[keys]]`: what the operator keeps in the
-//! configuration instead of making it over the API. A start makes what is missing.
+//! `[[tenants]]`, `[[connections]]` and `[[keys]]`: objects that the operator declares in the
+//! configuration instead of creating them over the API. A startup creates missing ones.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,63 +11,63 @@ use super::document::{Node, Value};
 use super::reader::Section;
 use super::values::{HexId, Names, ObjectName, ShortText, Word};
 
-/// The most entries of one list.
-const MOST: usize = 10_000;
-/// The longest settings of one connection, in bytes, with the contents of their files.
+/// Maximum number of entries of one list.
+const MAX_ENTRIES: usize = 10_000;
+/// Maximum size of one connection's settings, in bytes, including the contents of their files.
 const MAX_SETTINGS: usize = 64 * 1024;
 
-/// Everything that is declared.
+/// All declared objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// Tenants.
+    /// From `[[tenants]]`.
     pub tenants: Vec<Tenant>,
-    /// Connections.
+    /// From `[[connections]]`.
     pub connections: Vec<Connection>,
-    /// Keys.
+    /// From `[[keys]]`.
     pub keys: Vec<Key>,
 }
 
-/// A tenant.
+/// A declared tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
     /// Unique in the installation.
     pub name: String,
-    /// The id to take, so that blobs of a lost installation open.
+    /// A fixed id, so that wrapped keys of a lost installation open.
     pub id: Option<TenantId>,
 }
 
-/// A connection, lent to one or more tenants: each gets one of its own under this name.
+/// A declared connection. Each of its tenants gets a separate connection of this name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// Whose.
+    /// Names of the tenants.
     pub tenants: Vec<String>,
     /// Unique in each tenant.
     pub name: String,
-    /// Which family.
+    /// The provider.
     pub provider: ProviderKind,
-    /// The family's own settings.
+    /// The provider's settings.
     pub settings: Settings,
 }
 
-/// A key.
+/// A declared key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// Whose.
+    /// Name of the tenant.
     pub tenant: String,
     /// Unique in the tenant.
     pub name: String,
-    /// The name of its connection.
+    /// Name of the connection.
     pub connection: String,
-    /// What it is made of.
+    /// Algorithm and length of the key.
     pub spec: KeySpec,
-    /// A provider key to adopt; a new one is made otherwise.
+    /// Provider key to adopt. None: a new one is created.
     pub provider_key: Option<String>,
-    /// The id to take, so that blobs of a lost installation open.
+    /// A fixed id, so that wrapped keys of a lost installation open.
     pub id: Option<KeyId>,
 }
 
 /// A provider's settings as JSON, in which `{"file": "PATH"}` stands for a file's content.
-/// Held like a secret, since an operator may write one in here.
+/// Treated as a secret, because an operator may write one here.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings(Arc<Secret>);
 
@@ -77,28 +77,28 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// Why settings cannot be used. It names a file and never its content.
+/// Why settings cannot be resolved. Names the file, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsFileError {
-    /// A file that cannot be read.
+    /// The file cannot be read.
     #[error("the file {} cannot be read ({kind})", path.display())]
     Unreadable {
-        /// The file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The error of the file system.
         kind: std::io::ErrorKind,
     },
-    /// A file that is empty, or no UTF-8 text.
-    #[error("the file {} holds no UTF-8 text", .0.display())]
+    /// The file is empty, or not UTF-8.
+    #[error("the file {} contains no UTF-8 text", .0.display())]
     NoText(PathBuf),
-    /// Settings and files together are too large.
+    /// Settings and files together exceed 64 KiB.
     #[error("the settings with the contents of their files are over 64 KiB")]
     TooLarge,
 }
 
 impl Settings {
-    /// The settings with the contents of their files in place; one line end at the end of a
-    /// file is left out. It blocks on the files.
+    /// Returns the settings with the contents of their files filled in, without one line break at
+    /// the end of each file. Blocks while it reads the files.
     ///
     /// # Errors
     /// [`SettingsFileError`].
@@ -115,7 +115,7 @@ impl Settings {
     }
 }
 
-/// The path that stands for a file's content.
+/// The path, if the value is `{"file": "PATH"}`.
 fn file(value: &Json) -> Option<PathBuf> {
     let members = value.as_object().filter(|members| members.len() == 1)?;
     members.get("file")?.as_str().map(PathBuf::from)
@@ -155,7 +155,7 @@ fn content(path: PathBuf, room: &mut usize) -> Result<String, SettingsFileError>
     Ok(line.to_owned())
 }
 
-/// Overwrites the texts of a tree that held secrets.
+/// Overwrites all texts of a tree that may contain secrets.
 fn wipe(value: Json) {
     match value {
         Json::String(mut text) => zeroize::Zeroize::zeroize(&mut text),
@@ -185,13 +185,13 @@ pub(super) const PROVIDERS: &[(&str, ProviderKind)] = &[
 impl Declared {
     pub(super) fn read(document: &mut Section<'_>) -> Self {
         Self {
-            tenants: document.tables("tenants", MOST, |section| {
+            tenants: document.tables("tenants", MAX_ENTRIES, |section| {
                 Some(Tenant {
                     name: section.needed("name", &ObjectName)?,
                     id: section.setting("id", &HexId::new()),
                 })
             }),
-            connections: document.tables("connections", MOST, |section| {
+            connections: document.tables("connections", MAX_ENTRIES, |section| {
                 let tenants = section.needed("tenants", &Names);
                 let name = section.needed("name", &ObjectName);
                 let provider = section.needed("provider", &Word(PROVIDERS));
@@ -203,7 +203,7 @@ impl Declared {
                     settings: settings?,
                 })
             }),
-            keys: document.tables("keys", MOST, |section| {
+            keys: document.tables("keys", MAX_ENTRIES, |section| {
                 let tenant = section.needed("tenant", &ObjectName);
                 let name = section.needed("name", &ObjectName);
                 let connection = section.needed("connection", &ObjectName);
@@ -223,7 +223,7 @@ impl Declared {
     }
 }
 
-/// The `settings` of a section: any table. Absent ones are empty.
+/// Reads `settings` of a section, which may be any table. Absent settings are empty.
 pub(super) fn settings(section: &mut Section<'_>) -> Option<Settings> {
     let value = match section.raw("settings") {
         None => Json::Object(Map::new()),
@@ -232,7 +232,7 @@ pub(super) fn settings(section: &mut Section<'_>) -> Option<Settings> {
             Some(_) | None => {
                 section.require(
                     false,
-                    "`settings` is no table of strings, integers, booleans, lists and tables",
+                    "`settings` must contain only strings, integers, booleans, lists and tables",
                     "a table",
                 );
                 return None;
@@ -244,7 +244,7 @@ pub(super) fn settings(section: &mut Section<'_>) -> Option<Settings> {
     Some(Settings(Arc::new(text)))
 }
 
-/// A node as JSON; `None` for what JSON settings do not have.
+/// Converts a node to JSON. `None` if it contains a float or a time, which settings cannot have.
 fn json(node: Node) -> Option<Json> {
     match node.value {
         Value::Text(text) => Some(Json::String(text)),

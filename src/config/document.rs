@@ -1,5 +1,5 @@
-//! The configuration as a tree in which every node knows its place: the TOML file with the
-//! environment's variables laid over it.
+//! The configuration as a tree in which every node has its place: the TOML file, overlaid with
+//! environment variables.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,31 +9,31 @@ use toml::de::{DeTable, DeValue};
 
 use super::errors::{Journal, Place};
 
-/// What names of variables begin with.
+/// Prefix of environment variables.
 pub(super) const PREFIX: &str = "CLAVIGER_";
-/// Stands between the parts of a setting's name in a variable's.
+/// Separates the parts of a setting's name in a variable's name.
 const SEPARATOR: &str = "__";
 
-/// A value and where it stands.
+/// A value with its place.
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) value: Value,
 }
 
-/// What a value is.
+/// The value of a node.
 pub(super) enum Value {
     Text(String),
-    /// Out of `i64` when `None`.
+    /// `None` if it does not fit into `i64`.
     Integer(Option<i64>),
     Boolean(bool),
     List(Vec<Node>),
     Table(Table),
-    /// A float or a time, which no setting takes.
+    /// A float or a time, which no setting accepts.
     Other(&'static str),
 }
 
 impl Value {
-    /// The kind of value with its article, for messages.
+    /// The kind of value, with its article, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) => "a string",
@@ -46,23 +46,23 @@ impl Value {
     }
 }
 
-/// Names to values.
+/// Named values.
 pub(super) type Table = BTreeMap<String, Entry>;
 
-/// A named value; the name has a place of its own.
+/// A named value. The name and the value each have a place.
 pub(super) struct Entry {
     pub(super) name: Place,
     pub(super) node: Node,
 }
 
-/// Reads TOML. All syntax errors are reported; the tree then holds what could be
-/// understood, and the reading goes on to find mistakes of other kinds.
+/// Parses TOML. Reports all syntax errors; the tree then contains what could be parsed, so that
+/// later steps can report mistakes of other kinds.
 pub(super) fn parse(text: &str, journal: &Journal) -> Table {
     let lines = Lines::of(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let (line, column) = lines.position(&error.span().unwrap_or(0..0));
-        // These messages are the parser's own fixed sentences; they quote names, never values.
+        // The parser's messages are fixed sentences: they quote names, never values.
         journal.report_syntax(line, column, &error.message().replace('\n', ", "));
     }
     table(document.get_ref(), &lines)
@@ -96,9 +96,9 @@ fn node(from: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> Node {
     }
 }
 
-/// Lays variables with two underscores over the tree: `CLAVIGER_SERVER__LISTEN` is
-/// `server.listen`. The others with our prefix are handed back: the command line has some
-/// of its own, and platforms add theirs (Kubernetes: `CLAVIGER_SERVICE_HOST`).
+/// Overlays variables that contain two underscores: `CLAVIGER_SERVER__LISTEN` is
+/// `server.listen`. Returns the other variables with our prefix: the command line has some,
+/// and platforms add more (Kubernetes: `CLAVIGER_SERVICE_HOST`).
 pub(super) fn overlay(root: &mut Table, variables: impl Iterator<Item = (String, String)>, journal: &Journal) -> Vec<String> {
     let mut others = Vec::new();
     for (variable, text) in variables {
@@ -114,17 +114,13 @@ pub(super) fn overlay(root: &mut Table, variables: impl Iterator<Item = (String,
         let path = path.to_ascii_lowercase();
         let parts: Vec<&str> = path.split(SEPARATOR).collect();
         if !insert(root, &parts, &variable, text) {
-            journal.report(
-                Place::Variable(variable),
-                "there is no such setting",
-                "a setting that is no part of another",
-            );
+            journal.report(Place::Variable(variable), "there is no such setting", "the name of a setting");
         }
     }
     others
 }
 
-/// Whether there was a table at each step of the way.
+/// Returns false if a part of the path is not a table.
 fn insert(table: &mut Table, path: &[&str], variable: &str, text: String) -> bool {
     let place = || Place::Variable(variable.to_owned());
     match path {
@@ -153,10 +149,10 @@ fn insert(table: &mut Table, path: &[&str], variable: &str, text: String) -> boo
     }
 }
 
-/// Turns byte offsets into lines and columns.
+/// Converts byte offsets to lines and columns.
 struct Lines<'t> {
     text: &'t str,
-    /// The offset at which each line begins.
+    /// Offset of the first byte of each line.
     starts: Vec<usize>,
 }
 

@@ -1,11 +1,11 @@
-//! `[egress]`: where the gateway goes on a tenant's behalf.
+//! `[egress]`: which hosts the gateway may connect to on behalf of a tenant.
 
 use claviger_provider::egress::EgressPolicy;
 
 use super::reader::Section;
 use super::values::{Networks, Switch};
 
-/// Nothing but HTTPS to public addresses unless the operator says so.
+/// Reads the policy. Default: HTTPS to public addresses only.
 pub(super) fn read(section: &mut Section<'_>) -> EgressPolicy {
     EgressPolicy {
         allow: section.setting_or("allow", &Networks, Vec::new()),

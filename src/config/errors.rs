@@ -1,41 +1,41 @@
-//! What is wrong with a configuration: every mistake, each with its place.
+//! Mistakes of a configuration, each with its place.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Where a setting, or a mistake, stands.
+/// The place of a setting or of a mistake.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The configuration as a whole: no file was given, or it could not be read.
     Whole,
-    /// A position in the file; both count from 1, columns in characters.
+    /// A position in the file, from 1. Columns count characters.
     File {
-        /// The line.
+        /// Line number.
         line: usize,
-        /// The column.
+        /// Column number.
         column: usize,
     },
     /// An environment variable.
     Variable(String),
 }
 
-/// One mistake. It names settings and says what they must look like; the value that was
-/// found is never repeated, since it may be a secret that was put in the wrong place.
+/// One mistake. It names the setting and what is expected, and never repeats the value, which may
+/// be a misplaced secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
-    /// Where.
+    /// Its place.
     pub place: Place,
-    /// What is wrong.
+    /// What is wrong, as a clause.
     pub wrong: String,
-    /// What is expected instead.
+    /// What is expected instead, as a noun phrase.
     pub expected: String,
 }
 
-/// All mistakes of a configuration, in the order of the file, variables last.
+/// All mistakes of a configuration: those of the file in its order, then those of variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
-    /// The file's name as it was given, if there was one.
+    /// Name of the file as given; none if there was no file.
     file: Option<String>,
     mistakes: Vec<Mistake>,
 }
@@ -46,7 +46,7 @@ impl ConfigErrors {
         Self { file, mistakes }
     }
 
-    /// The mistakes; there is at least one.
+    /// The mistakes, at least one.
     pub fn mistakes(&self) -> &[Mistake] {
         &self.mistakes
     }
@@ -73,18 +73,17 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Collects mistakes, and the names of all settings that were asked for, while a
-/// configuration is read.
+/// Collects mistakes, and the names of all settings that exist, while a configuration is read.
 #[derive(Default)]
 pub(super) struct Journal {
     mistakes: RefCell<Vec<Mistake>>,
     settings: RefCell<BTreeSet<String>>,
-    /// Lines that are no TOML: what else they hold is a guess.
+    /// Lines that are not TOML. Other mistakes in them would be guesses.
     broken: RefCell<BTreeSet<usize>>,
 }
 
 impl Journal {
-    /// Reports a mistake, unless it stands in a line that is no TOML.
+    /// Reports a mistake, unless it is in a line that is not TOML.
     pub(super) fn report(&self, place: Place, wrong: impl Into<String>, expected: impl Into<String>) {
         let guess = match &place {
             Place::File { line, .. } => self.broken.borrow().contains(line),
@@ -99,28 +98,29 @@ impl Journal {
         }
     }
 
-    /// Reports that this line of the file is no TOML.
+    /// Reports that this line of the file is not TOML.
     pub(super) fn report_syntax(&self, line: usize, column: usize, message: &str) {
         self.report(Place::File { line, column }, format!("this is not TOML ({message})"), "TOML 1.0");
         self.broken.borrow_mut().insert(line);
     }
 
-    /// Whether the file is TOML as far as it was read. When it is not, what seems to be
-    /// missing may only not have been understood.
+    /// Whether the file has no syntax error. If it has one, a setting that seems to be missing may
+    /// just not have been parsed.
     pub(super) fn is_toml(&self) -> bool {
         self.broken.borrow().is_empty()
     }
 
-    /// How many mistakes were reported so far.
+    /// Number of mistakes reported so far.
     pub(super) fn count(&self) -> usize {
         self.mistakes.borrow().len()
     }
 
-    pub(super) fn asked(&self, path: String) {
+    /// Notes that a setting of this dotted name exists.
+    pub(super) fn note_setting(&self, path: String) {
         self.settings.borrow_mut().insert(path);
     }
 
-    /// The dotted names of all settings that were asked for: all that exist.
+    /// The dotted names of all settings that exist.
     pub(super) fn settings(&self) -> BTreeSet<String> {
         self.settings.borrow().clone()
     }

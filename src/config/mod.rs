@@ -1,10 +1,9 @@
-//! The operator's configuration: a TOML file, and `CLAVIGER_*` variables laid over it, read
-//! once at start into types that hold only what was checked.
+//! The operator's configuration: a TOML file overlaid with `CLAVIGER_*` variables, read once at
+//! startup into types that contain only checked values.
 //!
-//! One file per section. [`Config::load`] reports every mistake it finds, each with its
-//! place, and never repeats a value. Used by `main`, `boot` and the command line; the
-//! listener takes its own section's types. It uses [`crate::duration`], and the one value type of the
-//! egress policy.
+//! Each section has its own file. [`Config::load`] reports all mistakes, each with its place,
+//! and never repeats a value. `boot` and the command line use this module; the listener uses
+//! the types of its section.
 
 pub mod audit;
 pub mod cache;
@@ -32,36 +31,36 @@ use reader::Section;
 
 pub use errors::{ConfigErrors, Mistake, Place};
 
-/// A configuration file is refused when it is larger, in bytes.
+/// Maximum size of a configuration file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Everything the operator decides. It holds paths of secrets and never a secret.
+/// All settings. Contains paths of secrets; only settings of connections may contain a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The listener.
+    /// Listeners and their limits.
     pub server: server::Server,
-    /// The data folder and its root key.
+    /// Data folder and root key.
     pub storage: storage::Storage,
-    /// The write-ahead log.
+    /// The audit log.
     pub audit: audit::Audit,
     /// The data-key cache.
     pub cache: cache::Cache,
-    /// Defaults of every provider's pipeline.
+    /// Defaults of the provider pipeline.
     pub providers: providers::Providers,
-    /// Where the gateway goes on a tenant's behalf.
+    /// Which hosts the gateway may connect to on behalf of a tenant.
     pub egress: EgressPolicy,
-    /// Tenants, connections and keys that a start makes.
+    /// Tenants, connections and keys that a startup creates.
     pub declared: declared::Declared,
     /// Logs and metrics.
     pub telemetry: telemetry::Telemetry,
 }
 
 impl Config {
-    /// Reads the file, if one is given, and lays the variables over it (see [`environment`]).
+    /// Reads the file, if one is given, and overlays the variables (see [`environment`]).
     ///
     /// # Errors
-    /// All mistakes together: a file that cannot be read or is no TOML, unknown settings,
-    /// wrong types, forms and ranges, what is missing, and what contradicts.
+    /// All mistakes together: an unreadable file, invalid TOML, unknown settings, wrong types,
+    /// formats and ranges, missing settings, and contradictions.
     pub fn load(path: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
         let file = path.map(|path| path.display().to_string());
         let journal = Journal::default();
@@ -80,14 +79,13 @@ impl Config {
         }
     }
 
-    /// Reads the text and the variables; what is returned stands only if no mistake was
-    /// reported.
+    /// Reads the text and the variables. The result is valid only if no mistake was reported.
     fn read(text: Option<&str>, variables: impl Iterator<Item = (String, String)>, journal: &Journal) -> Option<Self> {
         let (place, mut table) = match text {
             Some(text) => (Place::File { line: 1, column: 1 }, document::parse(text, journal)),
             None => (Place::Whole, document::Table::new()),
         };
-        // In the order of their names, so that the same variables always mean the same.
+        // Sorted, so that the result does not depend on the order of the environment.
         let variables: BTreeSet<(String, String)> = variables.collect();
         let others = document::overlay(&mut table, variables.into_iter(), journal);
         let config = reader::document(table, place, journal, Self::sections);
@@ -117,16 +115,16 @@ impl Config {
     }
 }
 
-/// The process's variables for [`Config::load`]. One that is not UTF-8 comes with
-/// replacement characters, which no setting takes for something else.
+/// The process's `CLAVIGER_*` variables for [`Config::load`]. Bytes that are not UTF-8 become
+/// replacement characters, which no setting accepts.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with(PREFIX))
 }
 
-/// `CLAVIGER_SERVER_LISTEN` would be a setting with one underscore more; that it is ignored
-/// must not go unnoticed.
+/// Reports variables such as `CLAVIGER_SERVER_LISTEN`, which lack an underscore and would be
+/// ignored silently.
 fn single_underscores(variables: &[String], journal: &Journal) {
     for setting in journal.settings() {
         let right = format!("{PREFIX}{}", setting.replace('.', "__").to_ascii_uppercase());
@@ -134,7 +132,7 @@ fn single_underscores(variables: &[String], journal: &Journal) {
         if variables.contains(&flat) {
             journal.report(
                 Place::Variable(flat),
-                "the sections of a setting are parted by two underscores",
+                "two underscores separate the parts of a setting's name",
                 right,
             );
         }

@@ -1,4 +1,4 @@
-//! `[providers]`: how every provider is called, unless its connection says otherwise.
+//! `[providers]`: how providers are called, unless a connection overrides it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,79 +6,78 @@ use std::time::Duration;
 use super::reader::Section;
 use super::values::{Count, Endpoint, Endpoints, FilePath, Period, ShortText};
 
-/// The section's settings: the defaults of the pipeline that stands before each provider.
+/// Settings of `[providers]`: defaults of the pipeline in front of each provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Providers {
-    /// The longest single attempt; at most the request's deadline, and by default 3 s or that.
+    /// Timeout of one attempt; at most the request deadline. Default: 3 s, or the request deadline
+    /// if that is shorter.
     pub attempt_timeout: Duration,
-    /// Further attempts after a first that failed, of idempotent operations only.
+    /// Number of retries, of idempotent operations only.
     pub retries: u32,
-    /// Calls under way at once on one connection.
+    /// Maximum number of concurrent calls of one connection.
     pub concurrency: u32,
-    /// When a failing provider is left alone.
+    /// The circuit breaker.
     pub breaker: Breaker,
-    /// What all connections to AWS have in common.
+    /// For all AWS connections.
     pub aws: Aws,
-    /// What all connections to Azure have in common.
+    /// For all Azure connections.
     pub azure: Azure,
-    /// What all connections to Google have in common.
+    /// For all Google connections.
     pub gcp: Gcp,
 }
 
-/// What the operator adds to Azure's own clouds.
+/// Additions to Azure's own clouds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Azure {
-    /// Addresses of Key Vaults beside those of the clouds.
+    /// Addresses of Key Vaults outside Azure's clouds.
     pub vaults: Vec<String>,
-    /// Addresses of Managed HSMs beside those of the clouds.
+    /// Addresses of Managed HSMs outside Azure's clouds.
     pub managed_hsms: Vec<String>,
-    /// The authority that gives out tokens for these.
+    /// Issuer of tokens for these.
     pub authority: Option<String>,
-    /// The operator's application, which customers admit in their directories.
+    /// The operator's application, which customers admit to their directories.
     pub application: Option<AzureApplication>,
 }
 
-/// An application in many directories.
+/// A multi-tenant application of Microsoft Entra ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AzureApplication {
-    /// Its id.
+    /// Its client id.
     pub client_id: String,
-    /// A file with its secret.
+    /// File with its client secret.
     pub secret_file: PathBuf,
 }
 
-/// Endpoints instead of those of each connection's region, in a private network or of an
-/// emulator.
+/// Endpoints instead of those of each connection's region: a VPC endpoint or an emulator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Aws {
-    /// For KMS.
+    /// Endpoint of KMS.
     pub kms_endpoint: Option<String>,
-    /// For STS.
+    /// Endpoint of STS.
     pub sts_endpoint: Option<String>,
 }
 
-/// Endpoints instead of Google's own, in a private network or of an emulator.
+/// Endpoints instead of Google's own: of a private network or an emulator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gcp {
-    /// For Cloud KMS.
+    /// Endpoint of Cloud KMS.
     pub kms_endpoint: Option<String>,
-    /// For the exchange of workloads' tokens.
+    /// Endpoint of the Security Token Service, which exchanges tokens of workloads.
     pub sts_endpoint: Option<String>,
-    /// For the tokens of service accounts that are impersonated.
+    /// Endpoint of the IAM credentials API, which issues tokens of impersonated service accounts.
     pub iam_endpoint: Option<String>,
 }
 
-/// The circuit breaker.
+/// Settings of the circuit breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {
-    /// Failures in a row that open it.
+    /// Consecutive failures that open the circuit.
     pub failures: u32,
-    /// How long it stays open before one call may try again.
+    /// How long the circuit stays open before one call may probe the provider.
     pub open_for: Duration,
 }
 
 impl Default for Providers {
-    /// What holds where the configuration says nothing.
     fn default() -> Self {
         Self {
             attempt_timeout: Duration::from_secs(3),
@@ -135,7 +134,7 @@ impl Providers {
                     let secret_file = application.setting("secret_file", &FilePath);
                     application.require(
                         client_id.is_some() == secret_file.is_some(),
-                        "`providers.azure.application` has one of its two settings",
+                        "`providers.azure.application` has only one of its two settings",
                         "both client_id and secret_file, or neither",
                     );
                     client_id

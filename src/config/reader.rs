@@ -1,13 +1,13 @@
-//! Reads one table of the configuration setting by setting, reports what is wrong with each
-//! and, at the end, what nobody asked for.
+//! Reads one table of the configuration setting by setting. Reports wrong settings and, at the
+//! end, unknown ones.
 
 use super::document::{Entry, Node, Table, Value};
 use super::errors::{Journal, Place};
 use super::values::{Kind, Wrong};
 
-/// A table while it is read.
+/// A table that is being read.
 pub(super) struct Section<'j> {
-    /// Dotted; empty for the document itself.
+    /// Dotted name; empty for the document itself.
     path: String,
     place: Place,
     table: Table,
@@ -64,10 +64,10 @@ impl<'j> Section<'j> {
         self.table.remove(name)
     }
 
-    /// A setting without a default; `None` when it is absent or wrong.
+    /// Reads a setting without a default. `None` if it is absent or wrong.
     pub(super) fn setting<K: Kind>(&mut self, name: &'static str, kind: &K) -> Option<K::Value> {
         let full = self.full(name);
-        self.journal.asked(full.clone());
+        self.journal.note_setting(full.clone());
         let Entry { node, .. } = self.take(name)?;
         match kind.read(&node) {
             Ok(value) => Some(value),
@@ -79,14 +79,14 @@ impl<'j> Section<'j> {
         }
     }
 
-    /// A setting with a default, which also stands in for a wrong value until all mistakes
-    /// are reported.
+    /// Reads a setting with a default. The default also replaces a wrong value, so that reading
+    /// continues until all mistakes are reported.
     pub(super) fn setting_or<K: Kind>(&mut self, name: &'static str, kind: &K, default: K::Value) -> K::Value {
         self.setting(name, kind).unwrap_or(default)
     }
 
-    /// A table within this one. An absent table is read as an empty one, so that every
-    /// setting gets its default and its name is known.
+    /// Reads a table within this one. An absent table is read as an empty one, so that every
+    /// setting gets its default and its name is noted.
     pub(super) fn table<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let path = self.full(name);
         let (place, table) = match self.take(name) {
@@ -99,7 +99,7 @@ impl<'j> Section<'j> {
                 },
             }) => match name {
                 Place::File { .. } | Place::Whole => (name, table),
-                // Only a variable made it, so as a table it has no place of its own.
+                // A variable created the table, so it has no place in the file.
                 Place::Variable(_) => (self.place.clone(), table),
             },
             Some(Entry {
@@ -124,7 +124,7 @@ impl<'j> Section<'j> {
         )
     }
 
-    /// A setting that must be there: its absence is reported.
+    /// Reads a required setting. Reports it if it is absent.
     pub(super) fn needed<K: Kind>(&mut self, name: &'static str, kind: &K) -> Option<K::Value> {
         if !self.table.contains_key(name) {
             self.names.push(name);
@@ -135,13 +135,12 @@ impl<'j> Section<'j> {
         self.setting(name, kind)
     }
 
-    /// A setting as it stands, for a reader that knows no kind of value for it.
+    /// Takes a setting as a node, unchecked.
     pub(super) fn raw(&mut self, name: &'static str) -> Option<Node> {
         self.take(name).map(|entry| entry.node)
     }
 
-    /// A list of tables (`[[name]]`) of at most `most`; those that are wrong are reported and
-    /// left out.
+    /// Reads a list of at most `most` tables (`[[name]]`). Reports wrong tables and leaves them out.
     pub(super) fn tables<T>(&mut self, name: &'static str, most: usize, mut read: impl FnMut(&mut Section<'_>) -> Option<T>) -> Vec<T> {
         let path = self.full(name);
         let expected = || format!("a list of at most {most} tables: [[{path}]]");
@@ -161,7 +160,7 @@ impl<'j> Section<'j> {
         for item in items {
             let kind = item.value.kind();
             let Value::Table(table) = item.value else {
-                self.journal.report(item.place, format!("`{path}` holds {kind}"), expected());
+                self.journal.report(item.place, format!("`{path}` contains {kind}"), expected());
                 continue;
             };
             let section = Section {
@@ -177,13 +176,13 @@ impl<'j> Section<'j> {
         values
     }
 
-    /// Whether this table holds any setting that was not read yet.
+    /// Whether this table has settings that were not read yet.
     pub(super) fn is_set(&self) -> bool {
         !self.table.is_empty()
     }
 
-    /// Reports a mistake of this table as a whole when `holds` is false, unless one of its
-    /// settings is wrong already: what is between two can be judged only when both are right.
+    /// Reports a mistake of the table as a whole if `holds` is false. Reports nothing if one of the
+    /// table's settings is wrong: a rule about two settings needs both to be valid.
     pub(super) fn require(&self, holds: bool, wrong: &str, expected: &str) {
         if !holds && self.journal.is_toml() && self.journal.count() == self.mistakes_before {
             self.journal.report(self.place.clone(), wrong, expected);
@@ -194,7 +193,7 @@ impl<'j> Section<'j> {
 fn sentence(path: &str, node: &Node, wrong: &Wrong) -> String {
     match wrong {
         Wrong::Type => format!("`{path}` cannot be {}", node.value.kind()),
-        Wrong::Form => format!("`{path}` does not have the right form"),
+        Wrong::Form => format!("`{path}` has the wrong format"),
         Wrong::Range => format!("`{path}` is out of range"),
     }
 }

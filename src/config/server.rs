@@ -1,4 +1,4 @@
-//! `[server]`: where the API is served, how, and how much of it at once.
+//! `[server]`: listeners, TLS, limits, deadlines and shutdown.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,37 +9,37 @@ use ipnet::IpNet;
 use super::reader::Section;
 use super::values::{Address, Count, FilePath, Networks, Period, Switch};
 
-/// The section's settings.
+/// Settings of `[server]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// Where the API listens.
+    /// Address of the API.
     pub listen: SocketAddr,
-    /// How the API is spoken there.
+    /// Plain HTTP or TLS, for the API.
     pub transport: Transport,
-    /// Where the service endpoints are instead of beside the API.
+    /// Separate listener for the service endpoints. None: they are served beside the API.
     pub service: Option<Service>,
-    /// Peers whose `Forwarded` headers are believed; empty: nobody's.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// How much at once and how slowly.
+    /// Limits of a listener.
     pub limits: Limits,
-    /// The longest time from a request's head to its answer; a caller can only shorten it.
+    /// Maximum time from the end of a request's header to its response. A caller may shorten it.
     pub request_deadline: Duration,
-    /// How long `/readyz` says that a shutdown has begun before connections are refused.
+    /// How long `/readyz` reports a shutdown before connections are refused.
     pub drain_delay: Duration,
-    /// How long a shutdown waits for what was accepted.
+    /// How long a shutdown waits for accepted requests.
     pub drain_timeout: Duration,
 }
 
-/// A listener of the service endpoints' own.
+/// The separate listener for the service endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Where it listens.
+    /// Its address.
     pub listen: SocketAddr,
-    /// How it is spoken to.
+    /// Plain HTTP or TLS.
     pub transport: Transport,
 }
 
-/// How a listener is spoken to. Plain HTTP off loopback exists only when the operator asked for it.
+/// Plain HTTP or TLS. Plain HTTP on other addresses than loopback needs `allow_plain_http`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
     /// HTTP without TLS.
@@ -48,29 +48,29 @@ pub enum Transport {
     Tls(TlsFiles),
 }
 
-/// The server's identity, as PEM files.
+/// The server's certificate and private key, as PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate chain, leaf first.
+    /// Certificate chain, leaf first.
     pub certificate: PathBuf,
-    /// The leaf's private key: PKCS#8, PKCS#1 or SEC 1.
+    /// Private key of the leaf: PKCS#8, PKCS#1 or SEC 1.
     pub key: PathBuf,
 }
 
-/// The listener's limits. Sizes of bodies are not here: the API's contract fixes them.
+/// Limits of a listener. Body sizes are not among them: the API fixes those.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections open at once; further ones wait in the system's queue.
+    /// Maximum open connections. More connections wait in the system's queue.
     pub max_connections: u32,
-    /// Requests in hand at once over all connections; further ones are answered 429 at once.
+    /// Maximum requests in flight over all connections. More requests get 429 immediately.
     pub max_in_flight: u32,
-    /// Requests at once on one HTTP/2 connection.
+    /// Maximum concurrent requests of one HTTP/2 connection.
     pub max_streams: u32,
-    /// The longest TLS handshake.
+    /// Timeout of a TLS handshake.
     pub handshake_timeout: Duration,
-    /// The longest time from a request's first byte to the end of its head.
+    /// Maximum time from a request's first byte to the end of its header.
     pub header_timeout: Duration,
-    /// How long a connection without a request is kept.
+    /// How long a connection without a request stays open.
     pub idle_timeout: Duration,
 }
 
@@ -109,11 +109,11 @@ impl Service {
     fn read(section: &mut Section<'_>, api: SocketAddr) -> Option<Self> {
         let wanted = section.is_set();
         let Some(listen) = section.setting("listen", &Address) else {
-            // Their names are known and their forms are judged with or without it.
+            // Check the other settings too, so that their mistakes are reported.
             let _ = Transport::read(section, "server.service", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
             section.require(
                 !wanted,
-                "[server.service] does not say where to listen",
+                "[server.service] has no `listen`",
                 "`listen` with an IP address and a port",
             );
             return None;
@@ -121,7 +121,7 @@ impl Service {
         let transport = Transport::read(section, "server.service", listen);
         section.require(
             listen != api || listen.port() == 0,
-            "`server.service.listen` is where the API listens",
+            "`server.service.listen` is the address of the API",
             "another address or port",
         );
         Some(Self { listen, transport })
@@ -129,14 +129,14 @@ impl Service {
 }
 
 impl Transport {
-    /// Of the listener of this section, which listens there.
+    /// Reads it for the section `name`, whose listener has the address `listen`.
     fn read(section: &mut Section<'_>, name: &str, listen: SocketAddr) -> Self {
         let allow_plain = section.setting_or("allow_plain_http", &Switch, false);
         let tls = section.table("tls", |section| TlsFiles::read(section, name));
         section.require(
             tls.is_some() || allow_plain || listen.ip().is_loopback(),
             &format!("`{name}.listen` is not a loopback address and there is no [{name}.tls]"),
-            &format!("a certificate and a key in [{name}.tls], or `{name}.allow_plain_http = true` where something in front speaks TLS"),
+            &format!("a certificate and a key in [{name}.tls], or `{name}.allow_plain_http = true` where a proxy in front terminates TLS"),
         );
         tls.map_or(Self::Plain, Self::Tls)
     }
@@ -150,7 +150,7 @@ impl TlsFiles {
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some(Self { certificate, key }),
             (None, None) | (Some(_), None) | (None, Some(_)) => {
-                section.require(!wanted, &format!("[{of}.tls] is not complete"), "both `certificate` and `key`");
+                section.require(!wanted, &format!("[{of}.tls] is incomplete"), "both `certificate` and `key`");
                 None
             }
         }

@@ -1,4 +1,4 @@
-//! `[storage]`: the folder that holds everything, and the key that seals what is secret in it.
+//! `[storage]`: the data folder, and the root key that seals the secrets in it.
 
 use std::path::PathBuf;
 
@@ -8,45 +8,45 @@ use super::declared::{PROVIDERS, SPECS, Settings, settings};
 use super::reader::Section;
 use super::values::{FilePath, ShortText, Switch, Word};
 
-/// The section's settings.
+/// Settings of `[storage]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Storage {
-    /// The folder of the database and the write-ahead log; one process at a time uses it.
+    /// Folder of the database and the audit log. Only one process at a time uses it.
     pub data_dir: PathBuf,
-    /// Where the root key comes from.
+    /// Source of the root key.
     pub root_key: RootKey,
 }
 
-/// Where the root key comes from. There is no default: a key that lies beside the database
-/// by habit protects from nobody who takes the folder.
+/// Source of the root key. There is no default: a root key stored beside the database does not
+/// protect against someone who copies the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootKey {
     /// A file that only its owner may read (mode 0600 or less).
     File(PathBuf),
     /// The systemd credential named [`RootKey::CREDENTIAL`] (`LoadCredentialEncrypted=`).
     SystemdCredential,
-    /// A file that only a provider's key opens, asked for at each start.
+    /// A file that a provider unwraps at each startup.
     Wrapped(WrappedRootKey),
 }
 
-/// A root key that lies wrapped beside the gateway, and the connection that unwraps it. The
-/// connection is no tenant's and serves nothing else.
+/// A wrapped root key, and the connection that unwraps it. The connection belongs to no tenant and is
+/// used for nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrappedRootKey {
-    /// The wrapped key: text as callers of the API get it, and no secret.
+    /// File with the wrapped root key, in the same format as wrapped keys of the API. Not secret.
     pub file: PathBuf,
-    /// Which family unwraps it; not the embedded one, whose keys the root key seals.
+    /// Provider that unwraps it. Not the embedded one, because the root key seals its keys.
     pub provider: ProviderKind,
-    /// The provider's name of the key, as `provider_key` of an adopted one.
+    /// The provider's name of the key, like `provider_key` of an adopted key.
     pub key: String,
-    /// What that key is made of.
+    /// Algorithm and length of that key.
     pub spec: KeySpec,
-    /// The family's own settings.
+    /// Settings of the provider.
     pub settings: Settings,
 }
 
 impl RootKey {
-    /// The credential's name: the file that systemd puts into `$CREDENTIALS_DIRECTORY`.
+    /// Name of the credential, which systemd stores as a file in `$CREDENTIALS_DIRECTORY`.
     pub const CREDENTIAL: &str = "claviger-root-key";
 
     fn read(source: &mut Section<'_>) -> Option<Self> {
@@ -60,7 +60,7 @@ impl RootKey {
             (Some(_) | None, true | false, Some(_) | None) => {
                 source.require(
                     false,
-                    "`storage.root_key` does not name one source",
+                    "`storage.root_key` does not name exactly one source",
                     "one of `file = \"...\"`, `systemd_credential = true` and `wrapped = \"...\"`",
                 );
                 None
@@ -77,8 +77,8 @@ impl WrappedRootKey {
         let settings = settings(source);
         source.require(
             provider != Some(ProviderKind::Local),
-            "`storage.root_key.provider` is the embedded one, whose keys the root key seals",
-            "a provider of its own",
+            "`storage.root_key.provider` is the embedded provider, whose keys the root key seals",
+            "another provider",
         );
         Some(Self {
             file,
@@ -91,7 +91,7 @@ impl WrappedRootKey {
 }
 
 impl Storage {
-    /// `None` when the root key's source is missing or wrong, which is reported.
+    /// `None` if the source of the root key is missing or wrong, which is reported.
     pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
         let data_dir = section.setting_or("data_dir", &FilePath, PathBuf::from("/var/lib/claviger"));
         let root_key = section.table("root_key", RootKey::read)?;

@@ -1,40 +1,40 @@
-//! `[telemetry]`: what the operator sees.
+//! `[telemetry]`: logs and metrics.
 
 use super::reader::Section;
 use super::values::{Switch, Word};
 
-/// The section's settings.
+/// Settings of `[telemetry]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Telemetry {
-    /// How a line of the log is written.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// The least severe line that is written.
+    /// Least severe level that is written.
     pub log_level: LogLevel,
-    /// Whether metrics are kept and `/metrics` is served.
+    /// Whether metrics are collected and `/metrics` is served.
     pub metrics: bool,
 }
 
-/// How a line of the log is written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object on a line.
+    /// One JSON object per line.
     Json,
-    /// For a reader at a terminal.
+    /// Text for a person at a terminal.
     Human,
 }
 
-/// The least severe line that is written.
+/// Severity of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// What needs somebody's hand.
+    /// Needs action.
     Error,
-    /// What may soon.
+    /// May need action soon.
     Warn,
-    /// What an operator reads after the fact.
+    /// Startup, shutdown, and changes of state.
     Info,
     /// Each request.
     Debug,
-    /// Each step of it.
+    /// Each step of a request.
     Trace,
 }
 

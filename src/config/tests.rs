@@ -145,9 +145,9 @@ fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
                 [stroage]\n";
     let found = mistakes(text, &[("CLAVIGER_PROVIDERS__RETRIES", "3"), ("CLAVIGER_PROVIDERS__RETRY", "3")]);
     let starts = [
-        "2:10: `server.listen` does not have the right form; expected an IP address with a port",
+        "2:10: `server.listen` has the wrong format; expected an IP address with a port",
         "3:1: there is no setting `lisen` in `server`; expected one of allow_plain_http, drain_delay, drain_timeout, limits, listen, ",
-        "4:19: `server.drain_timeout` does not have the right form; expected a duration as a string",
+        "4:19: `server.drain_timeout` has the wrong format; expected a duration as a string",
         "6:11: `cache.max_age` is out of range; expected a duration as a string, a whole number with ms, s, m, h or d, from \"1s\" to \"5m\"",
         "7:11: `cache.enabled` cannot be a string; expected true or false",
         "10:2: there is no section or setting `stroage`; expected one of audit, cache, connections, egress, keys, providers, server, storage, telemetry, tenants",
@@ -245,7 +245,7 @@ fn other_variables_are_left_alone_but_a_near_miss_is_told() {
     .unwrap();
     assert_eq!(
         only_mistake(MINIMAL, &[("CLAVIGER_SERVER_LISTEN", "127.0.0.1:1")]),
-        "CLAVIGER_SERVER_LISTEN: the sections of a setting are parted by two underscores; expected CLAVIGER_SERVER__LISTEN"
+        "CLAVIGER_SERVER_LISTEN: two underscores separate the parts of a setting's name; expected CLAVIGER_SERVER__LISTEN"
     );
     for name in [
         "CLAVIGER_SERVER__LISTEN__X",
@@ -270,7 +270,7 @@ fn plain_http_off_loopback_needs_the_switch() {
     );
     let tls = load(&format!("{open}tls = {{ certificate = \"c\", key = \"k\" }}\n"), &[]).unwrap();
     assert!(matches!(tls.server.transport, Transport::Tls(files) if files.key == Path::new("k")));
-    assert!(only_mistake(&format!("{MINIMAL}[server.tls]\nkey = \"k\"\n"), &[]).starts_with("2:9: [server.tls] is not complete"));
+    assert!(only_mistake(&format!("{MINIMAL}[server.tls]\nkey = \"k\"\n"), &[]).starts_with("2:9: [server.tls] is incomplete"));
 }
 
 #[test]
@@ -287,18 +287,15 @@ fn the_service_endpoints_listener_is_complete_apart_and_plain_only_on_request() 
     let open = "listen = \"0.0.0.0:9444\"\n";
     for (text, wrong) in [
         (open.to_owned(), "2:9: `server.service.listen` is not a loopback address"),
-        (format!("{open}tls.key = \"k\""), "4:1: [server.service.tls] is not complete"),
-        (
-            "allow_plain_http = true".to_owned(),
-            "2:9: [server.service] does not say where to listen",
-        ),
+        (format!("{open}tls.key = \"k\""), "4:1: [server.service.tls] is incomplete"),
+        ("allow_plain_http = true".to_owned(), "2:9: [server.service] has no `listen`"),
         (
             "listen = \"127.0.0.1:8420\"".to_owned(),
-            "2:9: `server.service.listen` is where the API listens",
+            "2:9: `server.service.listen` is the address of the API",
         ),
         (
             "listen = \"127.0.0.1\"".to_owned(),
-            "3:10: `server.service.listen` does not have the right form",
+            "3:10: `server.service.listen` has the wrong format",
         ),
     ] {
         let line = only_mistake(&with(&text), &[]);
@@ -406,7 +403,7 @@ fn an_endpoint_of_aws_is_an_address() {
     assert_eq!(config.providers.aws.kms_endpoint.as_deref(), Some("http://127.0.0.1:5000/"));
     for wrong in ["kms.example", "ftp://kms.example", "https://user:SECRET@kms.example"] {
         let line = only_mistake(MINIMAL, &[("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", wrong)]);
-        assert!(line.contains("`providers.aws.sts_endpoint` does not have the right form"), "{line}");
+        assert!(line.contains("`providers.aws.sts_endpoint` has the wrong format"), "{line}");
         assert!(!line.contains("SECRET"), "{line}");
     }
 }
@@ -428,7 +425,7 @@ fn vaults_beside_azures_own_are_addresses() {
     assert_eq!(load(&text, &[]).unwrap().providers.azure.managed_hsms, ["https://hsm.example/"]);
     for (name, wrong) in [("VAULTS", "vault.example"), ("MANAGED_HSMS", "https://user:SECRET@vault.example")] {
         let line = only_mistake(MINIMAL, &[(&format!("CLAVIGER_PROVIDERS__AZURE__{name}"), wrong)]);
-        assert!(line.contains("does not have the right form") && !line.contains("SECRET"), "{line}");
+        assert!(line.contains("has the wrong format") && !line.contains("SECRET"), "{line}");
     }
     let half = only_mistake(MINIMAL, &list[1..2]);
     assert!(half.contains("`providers.azure.application` has one of its two settings"), "{half}");

@@ -1,5 +1,5 @@
-//! The kinds of values that settings take: each reads a node into a type that holds what
-//! was checked, and says in words what it expects.
+//! The kinds of values of settings. Each converts a node into a checked type, and describes what
+//! it expects.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,23 +13,23 @@ use super::errors::Place;
 use crate::duration;
 use crate::names::is_name;
 
-/// Why a node cannot be the value.
+/// Why a node is not a valid value.
 pub(super) enum Wrong {
-    /// It is of another type.
+    /// Wrong type.
     Type,
-    /// Its text has another form.
+    /// Wrong format of the text.
     Form,
-    /// It is too small or too large.
+    /// Too small or too large.
     Range,
 }
 
 /// A kind of value.
 pub(super) trait Kind {
-    /// What it is read into.
+    /// The checked type.
     type Value;
-    /// What a message tells the reader to write.
+    /// What is expected, for messages.
     fn expected(&self) -> String;
-    /// Reads it. Text from a variable stands for an integer, a boolean or a list as well.
+    /// Converts a node. The text of a variable can be an integer, a boolean or a list, too.
     fn read(&self, node: &Node) -> Result<Self::Value, Wrong>;
 }
 
@@ -40,7 +40,7 @@ fn text(node: &Node) -> Result<&str, Wrong> {
     }
 }
 
-/// The text of a variable, which has to stand for every type.
+/// The text, if the node comes from a variable: variables have no other type.
 fn variable(node: &Node) -> Option<&str> {
     match (&node.place, &node.value) {
         (Place::Variable(_), Value::Text(text)) => Some(text),
@@ -75,7 +75,7 @@ impl Kind for Switch {
     }
 }
 
-/// A whole number, both bounds included.
+/// A whole number within inclusive bounds.
 pub(super) struct Count {
     pub(super) min: u32,
     pub(super) max: u32,
@@ -98,7 +98,7 @@ impl Kind for Count {
     }
 }
 
-/// A duration such as `"60s"`, both bounds included.
+/// A duration such as `"60s"`, within inclusive bounds.
 pub(super) struct Period {
     pub(super) min: Duration,
     pub(super) max: Duration,
@@ -120,10 +120,10 @@ impl Kind for Period {
     }
 }
 
-/// Units of sizes from the largest to the smallest, in bytes.
+/// Units of sizes, largest first, in bytes.
 const SIZES: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// A number of bytes such as `"64KiB"`, both bounds included.
+/// A number of bytes such as `"64KiB"`, within inclusive bounds.
 pub(super) struct Size {
     pub(super) min: u64,
     pub(super) max: u64,
@@ -161,7 +161,7 @@ impl Kind for Size {
     }
 }
 
-/// An IP address with a port. No host name: what is listened on must not hang on a resolver.
+/// An IP address with a port. No host name, because a listener must not depend on DNS.
 pub(super) struct Address;
 
 impl Kind for Address {
@@ -176,7 +176,7 @@ impl Kind for Address {
     }
 }
 
-/// The path of a file or folder; relative ones start at the working directory.
+/// A path of a file or folder. Relative paths start at the working directory.
 pub(super) struct FilePath;
 
 impl Kind for FilePath {
@@ -196,7 +196,7 @@ impl Kind for FilePath {
     }
 }
 
-/// A list of networks; a bare address is a network of one.
+/// A list of networks. An address without a prefix length is a network of one address.
 pub(super) struct Networks;
 
 impl Networks {
@@ -208,8 +208,8 @@ impl Networks {
         if network.trunc() != network {
             return Err(Wrong::Form);
         }
-        // To trust everyone as a proxy is to let every caller choose its source address; to let
-        // tenants reach every network is no policy.
+        // Trusting every proxy lets every caller choose its source address. Allowing every network
+        // disables the egress policy.
         if network.prefix_len() == 0 {
             Err(Wrong::Range)
         } else {
@@ -235,7 +235,7 @@ impl Kind for Networks {
     }
 }
 
-/// The address of a server of the operator's own choosing.
+/// The URL of a server that the operator chooses.
 pub(super) struct Endpoint;
 
 impl Kind for Endpoint {
@@ -251,7 +251,7 @@ impl Kind for Endpoint {
     }
 }
 
-/// Addresses of servers of the operator's own choosing.
+/// URLs of servers that the operator chooses.
 pub(super) struct Endpoints;
 
 impl Kind for Endpoints {
@@ -275,7 +275,7 @@ impl Kind for Endpoints {
     }
 }
 
-/// One word of a closed list.
+/// One of a closed list of words.
 pub(super) struct Word<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
 impl<T: Copy> Kind for Word<T> {
@@ -296,7 +296,7 @@ impl<T: Copy> Kind for Word<T> {
     }
 }
 
-/// A name as the API has them.
+/// A name of an object, by the rule of the API.
 pub(super) struct ObjectName;
 
 impl Kind for ObjectName {
@@ -331,11 +331,11 @@ impl Kind for Names {
     }
 }
 
-/// An id: 32 lower-case hex digits.
+/// An object's id: 32 lower-case hex digits.
 pub(super) struct HexId<I>(std::marker::PhantomData<I>);
 
 impl<I> HexId<I> {
-    /// Of this sort.
+    /// A reader of ids of the type `I`.
     pub(super) const fn new() -> Self {
         Self(std::marker::PhantomData)
     }
@@ -353,7 +353,7 @@ impl<I: std::str::FromStr> Kind for HexId<I> {
     }
 }
 
-/// A text of 1 to `max` bytes.
+/// A string of 1 to `max` bytes.
 pub(super) struct ShortText {
     pub(super) max: usize,
 }

@@ -65,6 +65,7 @@ impl Factories {
             external_id: &connection.external_id,
             settings: &connection.settings,
             secrets: secrets(store, connection, replaced).await?,
+            background: None,
         };
         let provider = factory.connect(parts).await?;
         Ok(Pipeline::new(provider, &self.limits(connection.timeouts)))

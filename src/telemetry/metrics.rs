@@ -1,5 +1,5 @@
-//! Prometheus metrics: the recorder, what each name means, and the listener's and the API's
-//! own counts. Providers' are described by their layers.
+//! Prometheus metrics: the recorder, descriptions, and the counts of the listener and the API. The
+//! layers of the pipeline describe the metrics of providers.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -16,25 +16,25 @@ const CONNECTION_ENDS: &str = "claviger_http_connections_total";
 const CERTIFICATE_EXPIRES: &str = "claviger_tls_certificate_expires_seconds";
 const CERTIFICATE_READS: &str = "claviger_tls_certificate_reads_total";
 
-/// Bounds of the histograms of times, in seconds: from a cache hit to the request deadline.
+/// Buckets of the histograms of times, in seconds: from a cache hit to the request deadline.
 const SECONDS: [f64; 16] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-/// Bounds of the histogram of records in one commit.
+/// Buckets of the histogram of records in one commit.
 const RECORDS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0];
-/// How often what was counted is folded together when nobody asks for it.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// Period of [`Metrics::upkeep`].
+pub const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The installed recorder.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Installs the recorder for the whole process and describes every metric. Without it
-    /// counting costs nothing and goes nowhere.
+    /// Installs the recorder for the whole process and describes every metric. Without a recorder,
+    /// counts are dropped at no cost.
     ///
     /// # Errors
-    /// When one was installed before.
+    /// If a recorder was installed before.
     pub fn install() -> Result<Self, BuildError> {
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
@@ -45,48 +45,54 @@ impl Metrics {
         Ok(Self(handle))
     }
 
-    /// All metrics in Prometheus' text format 0.0.4.
+    /// Renders all metrics in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
         self.0.render()
     }
 
-    /// Folds samples together for as long as the process lives, so that they do not pile up
-    /// while nobody scrapes. To be spawned once.
+    /// Aggregates histogram samples, so that they do not accumulate while nobody scrapes. Call it
+    /// every [`UPKEEP`].
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+
+    /// Calls [`Metrics::upkeep`] for as long as the process lives. To be spawned once.
     pub async fn keep(self) {
         let mut ticks = tokio::time::interval(UPKEEP);
         loop {
             ticks.tick().await;
-            self.0.run_upkeep();
+            self.upkeep();
         }
     }
 }
 
 fn describe() {
     describe_counter!(REQUESTS, "API requests by route, method and status");
-    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time from a request's head to its answer, by route");
-    describe_gauge!(IN_FLIGHT, "API requests in hand");
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time from a request's header to its response, by route"
+    );
+    describe_gauge!(IN_FLIGHT, "API requests in flight");
     describe_gauge!(CONNECTIONS, "Open connections");
     describe_counter!(CONNECTION_ENDS, "Ended connections by cause");
     describe_gauge!(
         CERTIFICATE_EXPIRES,
         Unit::Seconds,
-        "When the presented certificate ends, in seconds since 1970, by listener"
+        "Expiry of the presented certificate, in seconds since 1970, by listener"
     );
-    describe_counter!(
-        CERTIFICATE_READS,
-        "Changed certificates that were read, by result: taken or refused"
-    );
-    describe_counter!("claviger_cache_requests_total", "Looks at the data-key cache by result");
-    describe_counter!("claviger_cache_evictions_total", "Data keys that left the cache by cause");
+    describe_counter!(CERTIFICATE_READS, "Changed certificates, by result: taken or refused");
+    describe_counter!("claviger_cache_requests_total", "Lookups in the data-key cache, by result");
+    describe_counter!("claviger_cache_evictions_total", "Data keys removed from the cache, by cause");
     describe_gauge!(
         "claviger_declared_drift",
-        "Things that the configuration declares and that differ, or could not be made yet"
+        "Declared objects that differ from the configuration or could not be created yet"
     );
     describe_gauge!("claviger_cache_entries", "Data keys in the cache");
-    describe_counter!("claviger_audit_records_total", "Records that were made durable");
-    describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of records that were made durable");
-    describe_counter!("claviger_audit_refused_total", "Records that the log did not take, by reason");
-    describe_counter!("claviger_audit_file_failures_total", "Failed operations on the log's file");
+    describe_counter!("claviger_audit_records_total", "Durable audit records");
+    describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");
+    describe_counter!("claviger_audit_refused_total", "Audit records that the log refused, by reason");
+    describe_counter!("claviger_audit_file_failures_total", "Failed operations on the audit log's files");
     describe_counter!(
         "claviger_audit_intents_dropped_total",
         "Intents whose request ended without an outcome"
@@ -94,29 +100,34 @@ fn describe() {
     describe_gauge!(
         "claviger_audit_queue_bytes",
         Unit::Bytes,
-        "Bytes of records that wait for the writer"
+        "Bytes of audit records that wait for the writer"
     );
-    describe_histogram!("claviger_audit_sync_seconds", Unit::Seconds, "Time of one sync of the log");
-    describe_histogram!("claviger_audit_commit_records", "Records made durable by one sync");
+    describe_histogram!(
+        "claviger_audit_sync_seconds",
+        Unit::Seconds,
+        "Duration of one sync of the audit log"
+    );
+    describe_histogram!("claviger_audit_commit_records", "Audit records made durable by one sync");
 }
 
-/// The counts of one row of the router's table, never of a path as it was called. What each
-/// request counts is looked up in the registry once: a look-up costs more than counting does.
+/// The counts of one route. Its label is the route, never the path of a request. Metrics are looked
+/// up in the registry once, because a lookup costs more than counting.
 pub struct RouteCounts {
     route: &'static str,
     method: &'static str,
     known: OnceLock<Known>,
 }
 
-/// What the registry gave, once there was a request: rows that nobody calls show no zeros.
+/// Metrics from the registry. They exist from the first request on, so that unused routes do not
+/// appear as zeros.
 struct Known {
     ok: Counter,
     seconds: Histogram,
-    in_hand: Gauge,
+    in_flight: Gauge,
 }
 
 impl RouteCounts {
-    /// Of this row.
+    /// Counts of this route.
     pub fn new(route: &'static str, method: &Method) -> Self {
         Self {
             route,
@@ -129,7 +140,7 @@ impl RouteCounts {
         self.known.get_or_init(|| Known {
             ok: self.counter(StatusCode::OK),
             seconds: histogram!(REQUEST_SECONDS, "route" => self.route, "method" => self.method),
-            in_hand: gauge!(IN_FLIGHT),
+            in_flight: gauge!(IN_FLIGHT),
         })
     }
 
@@ -137,14 +148,14 @@ impl RouteCounts {
         counter!(REQUESTS, "route" => self.route, "method" => self.method, "status" => status.as_u16().to_string())
     }
 
-    /// Counts a request as in hand until the guard is dropped.
-    pub fn begin(&self) -> InHand {
-        let in_hand = self.known().in_hand.clone();
-        in_hand.increment(1.0);
-        InHand(in_hand)
+    /// Counts a request as in flight until the guard is dropped.
+    pub fn begin(&self) -> InFlight {
+        let in_flight = self.known().in_flight.clone();
+        in_flight.increment(1.0);
+        InFlight(in_flight)
     }
 
-    /// Counts a request that was answered.
+    /// Counts an answered request.
     pub fn answered(&self, status: StatusCode, took: Duration) {
         let known = self.known();
         if status == StatusCode::OK {
@@ -156,16 +167,16 @@ impl RouteCounts {
     }
 }
 
-/// A request in hand.
-pub struct InHand(Gauge);
+/// A request in flight, counted until it is dropped.
+pub struct InFlight(Gauge);
 
-impl Drop for InHand {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }
 }
 
-/// A caller may invent methods; a label may not grow with them.
+/// Labels must have a fixed set of values, but a caller can invent methods.
 fn known(method: &Method) -> &'static str {
     const KNOWN: [(&Method, &str); 7] = [
         (&Method::GET, "GET"),
@@ -183,7 +194,7 @@ fn known(method: &Method) -> &'static str {
 pub struct OpenConnection(());
 
 impl OpenConnection {
-    /// Counts one more.
+    /// Counts a new connection.
     pub fn begin() -> Self {
         gauge!(CONNECTIONS).increment(1.0);
         Self(())
@@ -196,17 +207,17 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Counts a connection that ended; `cause` is one of the listener's own words.
+/// Counts a connection that ended. `cause` is one of a fixed set.
 pub fn connection_ended(cause: &'static str) {
     counter!(CONNECTION_ENDS, "cause" => cause).increment(1);
 }
 
-/// Sets when the certificate that this listener presents ends, in seconds since 1970.
+/// Sets the expiry of the certificate that this listener presents, in seconds since 1970.
 pub fn certificate_expires(listener: &'static str, seconds: i64) {
     gauge!(CERTIFICATE_EXPIRES, "listener" => listener).set(seconds as f64);
 }
 
-/// Counts that a changed certificate was read; `result` is one of the listener's own words.
+/// Counts a changed certificate. `result` is one of a fixed set.
 pub fn certificate_read(listener: &'static str, result: &'static str) {
     counter!(CERTIFICATE_READS, "listener" => listener, "result" => result).increment(1);
 }
@@ -224,7 +235,7 @@ mod tests {
         get.answered(StatusCode::NOT_FOUND, took);
         get.answered(StatusCode::OK, took);
         get.answered(StatusCode::OK, took);
-        let in_hand = get.begin();
+        let in_flight = get.begin();
         let brew = RouteCounts::new("/v1/keys/{key}", &Method::from_bytes(b"BREW").unwrap());
         brew.answered(StatusCode::METHOD_NOT_ALLOWED, took);
         let page = metrics.render();
@@ -242,7 +253,7 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("claviger_http_requests_in_flight 1"), "{page}");
-        drop(in_hand);
+        drop(in_flight);
         assert!(metrics.render().contains("claviger_http_requests_in_flight 0"), "{page}");
         assert!(
             page.contains(r#"claviger_http_request_seconds_bucket{route="/v1/keys/{key}",method="GET",le="0.005"} 3"#),

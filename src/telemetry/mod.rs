@@ -1,8 +1,8 @@
-//! What the operator sees of a running gateway: its log and its metrics.
+//! Log and metrics of a running gateway.
 //!
-//! `boot` starts both; everybody else writes to the log with `tracing` and counts with the
-//! functions of [`metrics`] or the macros of the crate `metrics`, whose labels are closed
-//! lists of ours only: never a tenant, a key, a principal or anything that a caller chose.
+//! The command line starts both. Other modules log with `tracing`, and count with the functions of
+//! [`metrics`] or the macros of the crate `metrics`. Labels have a closed list of values: never a
+//! tenant, a key, a principal or anything else that a caller chose.
 
 mod format;
 pub mod metrics;
@@ -17,10 +17,10 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::telemetry::{LogFormat, LogLevel, Telemetry};
 
-/// Begins to write the log to standard error. Once in a process.
+/// Starts writing the log to standard error. Call once per process.
 ///
 /// # Errors
-/// When a log was begun before.
+/// If the log was started before.
 pub fn start_log(settings: &Telemetry) -> Result<(), TryInitError> {
     subscriber(settings, std::io::stderr).try_init()
 }
@@ -40,8 +40,8 @@ where
     Registry::default().with(layer.with_filter(filter(settings.log_level)))
 }
 
-/// Our own crates speak as asked; libraries never below `warn`, because at their finer
-/// levels HTTP and database libraries write down headers, frames and statements.
+/// Our own crates log at the configured level; libraries never below `warn`, because HTTP and
+/// database libraries log headers, frames and statements at lower levels.
 fn filter(level: LogLevel) -> Targets {
     let ours = match level {
         LogLevel::Error => LevelFilter::ERROR,

@@ -85,7 +85,7 @@ fn every_reference_leads_somewhere_and_every_schema_is_used() {
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
     let schemas = document["components"]["schemas"].as_object().unwrap();
-    for name in schemas.keys().filter(|name| *name != "NoMembers") {
+    for name in schemas.keys().filter(|name| *name != "Empty") {
         assert!(
             references.contains(&format!("#/components/schemas/{name}")),
             "{name} is used nowhere"

@@ -1,33 +1,17 @@
-//! The codes of KMS and STS, each with what it means here. The services tell every cause by a
-//! code; they are listed in this table and nowhere else.
+//! The error codes of KMS and STS, and what each means to the gateway. Both services name every
+//! cause by a code, and no other file knows the codes.
 
-use claviger_provider::{ErrorKind, Retry};
+use claviger_provider::ErrorKind;
+use claviger_provider::kit::meaning::{CodeTable, Meaning};
 
-/// What a code means.
-pub(crate) struct Meaning {
-    pub(crate) codes: &'static [&'static str],
-    pub(crate) kind: ErrorKind,
-    pub(crate) retry: Retry,
-    pub(crate) advice: Option<&'static str>,
-}
-
-const fn meaning(codes: &'static [&'static str], kind: ErrorKind, retry: Retry, advice: Option<&'static str>) -> Meaning {
-    Meaning {
-        codes,
-        kind,
-        retry,
-        advice,
-    }
-}
-
-/// What a dry run is answered with where the call would have been carried out.
+/// KMS's response to a dry run of a call that it would have carried out.
 pub(crate) const DRY_RUN: &str = "DryRunOperationException";
 
-/// The code of a refused right.
+/// The identity lacks a right.
 pub(crate) const DENIED: [&str; 3] = ["AccessDeniedException", "AccessDenied", "UnauthorizedOperation"];
 
-/// Codes that credentials get which were good and are not any more: others may be.
-pub(crate) const DROPPED: [&str; 5] = [
+/// The credentials are no longer accepted; a new session may be.
+pub(crate) const CREDENTIALS_REFUSED: [&str; 5] = [
     "ExpiredTokenException",
     "ExpiredToken",
     "UnrecognizedClientException",
@@ -35,10 +19,13 @@ pub(crate) const DROPPED: [&str; 5] = [
     "InvalidAccessKeyId",
 ];
 
-/// The codes of KMS and STS, those of the real services first.
-pub(crate) const CODES: &[Meaning] = &[
-    // Throttling is answered with the status 400.
-    meaning(
+/// Codes of requests with a wrong form. Their messages may repeat what was sent.
+pub(crate) const QUOTING: [&str; 3] = ["ValidationException", "ValidationError", "SerializationException"];
+
+/// Every code that has a meaning.
+pub(crate) const CODES: CodeTable = CodeTable::new(&[
+    // KMS throttles with status 400.
+    (
         &[
             "ThrottlingException",
             "Throttling",
@@ -50,26 +37,26 @@ pub(crate) const CODES: &[Meaning] = &[
             "SlowDown",
             "BandwidthLimitExceeded",
         ],
-        ErrorKind::RateLimited,
-        Retry::Backoff,
-        Some("KMS throttles this account's calls: use the cache, or ask AWS for a higher quota of cryptographic operations in the region."),
-    ),
-    meaning(
-        &DENIED,
-        ErrorKind::ProviderDenied,
-        Retry::Never,
-        Some(
-            "AWS refuses this identity the call, by its own policy, the key's policy or a boundary of the organisation. Run the \
-             connection's check: it names the missing rights and prints both policies.",
+        Meaning::of(ErrorKind::RateLimited).retryable().advice(
+            "KMS throttles this account: use the cache, or ask AWS for a higher quota of cryptographic operations \
+             in the region.",
         ),
     ),
-    meaning(
-        &["ExpiredTokenException", "ExpiredToken"],
-        ErrorKind::ProviderDenied,
-        Retry::Never,
-        Some("The connection's session has expired: give it new secrets, or an access key without a session token, or a role."),
+    (
+        &DENIED,
+        Meaning::of(ErrorKind::ProviderDenied).advice(
+            "AWS denies this identity the call: by its own policy, the key's policy or a policy of the \
+             organisation. Run the connection's check: it names the missing rights and prints both policies.",
+        ),
     ),
-    meaning(
+    (
+        &["ExpiredTokenException", "ExpiredToken"],
+        Meaning::of(ErrorKind::ProviderDenied).advice(
+            "The connection's session has expired: give the connection new secrets, an access key without a \
+             session token, or a role.",
+        ),
+    ),
+    (
         &[
             "UnrecognizedClientException",
             "InvalidClientTokenId",
@@ -78,88 +65,81 @@ pub(crate) const CODES: &[Meaning] = &[
             "MissingAuthenticationTokenException",
             "MissingAuthenticationToken",
         ],
-        ErrorKind::ProviderDenied,
-        Retry::Never,
-        Some(
-            "AWS does not know the access key, or not in this region: it was deleted or deactivated, or the region is not enabled for the account.",
+        Meaning::of(ErrorKind::ProviderDenied).advice(
+            "AWS does not know the access key in this region: it was deleted or deactivated, or the region is not \
+             enabled for the account.",
         ),
     ),
-    meaning(
+    (
         &[
             "InvalidSignatureException",
             "SignatureDoesNotMatch",
             "IncompleteSignature",
             "IncompleteSignatureException",
         ],
-        ErrorKind::ProviderDenied,
-        Retry::Never,
-        Some("The signature does not hold: the secret access key does not belong to the access key id, or this machine's clock is wrong."),
+        Meaning::of(ErrorKind::ProviderDenied).advice(
+            "AWS rejects the signature: the secret access key does not belong to the access key id, or this \
+             machine's clock is wrong.",
+        ),
     ),
-    meaning(
+    (
         &["RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"],
-        ErrorKind::Misconfigured,
-        Retry::Never,
-        Some("This machine's clock is wrong by more than five minutes."),
+        Meaning::of(ErrorKind::Misconfigured).advice("This machine's clock is wrong by more than five minutes."),
     ),
-    meaning(&["NotFoundException"], ErrorKind::KeyNotFound, Retry::Never, None),
-    meaning(
+    (&["NotFoundException"], Meaning::of(ErrorKind::KeyNotFound)),
+    (
         &["DisabledException"],
-        ErrorKind::KeyState,
-        Retry::Never,
-        Some("The KMS key is disabled; its owner can enable it (`aws kms enable-key`)."),
+        Meaning::of(ErrorKind::KeyState).advice("The KMS key is disabled; its owner can enable it (`aws kms enable-key`)."),
     ),
-    meaning(
+    (
         &["KMSInvalidStateException"],
-        ErrorKind::KeyState,
-        Retry::Never,
-        Some(
-            "The KMS key's state forbids the call: it waits for deletion (`aws kms cancel-key-deletion`) or for its material, or its key \
-             store is disconnected. `aws kms describe-key` tells which.",
+        Meaning::of(ErrorKind::KeyState).advice(
+            "The KMS key's state forbids the call: it is scheduled for deletion (`aws kms cancel-key-deletion`), \
+             it has no key material yet, or its key store is disconnected. `aws kms describe-key` shows the \
+             state.",
         ),
     ),
-    meaning(&["KeyUnavailableException"], ErrorKind::UpstreamUnavailable, Retry::Backoff, None),
-    meaning(
+    (
+        &["KeyUnavailableException"],
+        Meaning::of(ErrorKind::UpstreamUnavailable).retryable(),
+    ),
+    (
         &["InvalidKeyUsageException"],
-        ErrorKind::KeyState,
-        Retry::Never,
-        Some(
-            "The KMS key is not for encryption: make one with key usage ENCRYPT_DECRYPT, and the specification SYMMETRIC_DEFAULT, RSA_3072 or RSA_4096.",
+        Meaning::of(ErrorKind::KeyState).advice(
+            "The KMS key is not for encryption: make one with key usage ENCRYPT_DECRYPT and the specification \
+             SYMMETRIC_DEFAULT, RSA_3072 or RSA_4096.",
         ),
     ),
-    meaning(
+    (
         &["InvalidCiphertextException", "IncorrectKeyException"],
-        ErrorKind::CiphertextRejected,
-        Retry::Never,
-        None,
+        Meaning::of(ErrorKind::CiphertextRejected),
     ),
-    meaning(&["AlreadyExistsException"], ErrorKind::Conflict, Retry::Never, None),
-    meaning(
+    (&["AlreadyExistsException"], Meaning::of(ErrorKind::Conflict)),
+    (
         &["ConflictException"],
-        ErrorKind::Conflict,
-        Retry::Never,
-        Some("Another change of this key is under way at AWS, such as a rotation: try again when it is done."),
+        Meaning::of(ErrorKind::Conflict)
+            .advice("Another change of this key, such as a rotation, is in progress at AWS: retry when it is done."),
     ),
-    meaning(
+    (
         &["LimitExceededException", "LimitExceeded"],
-        ErrorKind::Conflict,
-        Retry::Never,
-        Some(
-            "A quota of AWS is used up: keys in the region, or on-demand rotations, of which a key has a small number in its whole life. \
-             Ask AWS for more, turn on its yearly rotation, or rewrap to a new key.",
+        Meaning::of(ErrorKind::Conflict).advice(
+            "An AWS quota is used up: keys in the region, or on-demand rotations, of which each key has a small \
+             lifetime number. Ask AWS for more, turn on yearly rotation, or rewrap to a new key.",
         ),
     ),
-    meaning(
+    (
         &[
             "UnsupportedOperationException",
             "UnknownOperationException",
             "NotImplementedException",
             "NotImplemented",
         ],
-        ErrorKind::Unsupported,
-        Retry::Never,
-        Some("AWS does not do this with such a key: RSA keys, and keys in custom key stores, do not rotate on demand."),
+        Meaning::of(ErrorKind::Unsupported).advice(
+            "AWS does not support this for the key: RSA keys, and keys in custom key stores, cannot be rotated on \
+             demand.",
+        ),
     ),
-    meaning(
+    (
         &[
             "DependencyTimeoutException",
             "KMSInternalException",
@@ -170,12 +150,10 @@ pub(crate) const CODES: &[Meaning] = &[
             "RequestTimeout",
             "RequestTimeoutException",
         ],
-        ErrorKind::UpstreamUnavailable,
-        Retry::Backoff,
-        None,
+        Meaning::of(ErrorKind::UpstreamUnavailable).retryable(),
     ),
-    // Custom key stores: the key is in an HSM cluster or behind somebody's own proxy.
-    meaning(
+    // Custom key stores: the key is in an HSM cluster or behind a proxy of its owner's.
+    (
         &[
             "CustomKeyStoreInvalidStateException",
             "CloudHsmClusterNotActiveException",
@@ -183,45 +161,45 @@ pub(crate) const CODES: &[Meaning] = &[
             "CloudHsmClusterNotFoundException",
             "CloudHsmClusterNotRelatedException",
         ],
-        ErrorKind::KeyState,
-        Retry::Never,
-        Some("The key's custom key store is not connected; its owner can connect it (`aws kms connect-custom-key-store`)."),
+        Meaning::of(ErrorKind::KeyState).advice(
+            "The key's custom key store is not connected; its owner can connect it (`aws kms connect-custom-key- \
+             store`).",
+        ),
     ),
-    meaning(
+    (
         &["CustomKeyStoreNotFoundException"],
-        ErrorKind::KeyState,
-        Retry::Never,
-        Some("The key's custom key store is gone."),
+        Meaning::of(ErrorKind::KeyState).advice("The key's custom key store no longer exists."),
     ),
-    meaning(
+    (
         &["XksKeyNotFoundException"],
-        ErrorKind::KeyState,
-        Retry::Never,
-        Some("The external key manager does not have the key that the KMS key stands for: its owner must bring it back there."),
+        Meaning::of(ErrorKind::KeyState).advice(
+            "The external key manager does not have the external key of this KMS key: its owner must restore it \
+             there.",
+        ),
     ),
-    meaning(
+    (
         &["XksKeyInvalidConfigurationException", "XksKeyAlreadyInUseException"],
-        ErrorKind::KeyState,
-        Retry::Never,
-        Some("The external key is disabled, of another kind than AES-256, or in use by another KMS key; its owner can tell."),
+        Meaning::of(ErrorKind::KeyState)
+            .advice("The external key is disabled, is not AES-256, or is in use by another KMS key; ask its owner."),
     ),
-    meaning(
+    (
         &[
             "XksProxyUriUnreachableException",
             "XksProxyVpcEndpointServiceNotFoundException",
             "XksProxyVpcEndpointServiceInvalidConfigurationException",
         ],
-        ErrorKind::UpstreamUnavailable,
-        Retry::Backoff,
-        Some("KMS does not reach the external key store's proxy; its owner can tell why."),
+        Meaning::of(ErrorKind::UpstreamUnavailable)
+            .retryable()
+            .advice("KMS cannot reach the external key store's proxy; ask its owner."),
     ),
-    meaning(
+    (
         &["XksProxyIncorrectAuthenticationCredentialException"],
-        ErrorKind::ExternalDenied,
-        Retry::Never,
-        Some("The external key store's proxy refuses the credential that KMS has for it; the key store's owner can renew it."),
+        Meaning::of(ErrorKind::ExternalDenied).advice(
+            "The external key store's proxy rejects the credential that KMS has for it; the owner of the key \
+             store can renew it.",
+        ),
     ),
-    meaning(
+    (
         &[
             "XksProxyInvalidResponseException",
             "XksProxyInvalidConfigurationException",
@@ -229,59 +207,55 @@ pub(crate) const CODES: &[Meaning] = &[
             "XksProxyUriEndpointInUseException",
             "XksProxyVpcEndpointServiceInUseException",
         ],
-        ErrorKind::UpstreamProtocol,
-        Retry::Never,
-        Some("The external key store's proxy answers KMS what it does not understand; the key store's owner can tell."),
-    ),
-    // What the adapter itself sent was not taken.
-    meaning(
-        &["InvalidArnException", "InvalidAliasNameException"],
-        ErrorKind::InvalidInput,
-        Retry::Never,
-        Some("KMS does not take the key's name: an ARN, a key id, alias/NAME or an alias's ARN of the connection's region."),
-    ),
-    meaning(
-        &["TagException"],
-        ErrorKind::Misconfigured,
-        Retry::Never,
-        Some(
-            "AWS does not take the tags claviger:tenant and claviger:key, by a tag policy of the organisation or for want of kms:TagResource.",
+        Meaning::of(ErrorKind::UpstreamProtocol).advice(
+            "The external key store's proxy returns responses that KMS cannot use; ask the owner of the key \
+             store.",
         ),
     ),
-    meaning(
+    // Rejections of what the adapter sent.
+    (
+        &["InvalidArnException", "InvalidAliasNameException"],
+        Meaning::of(ErrorKind::InvalidInput).advice(
+            "KMS rejects the key's name: use an ARN, a key id, alias/NAME or an alias's ARN of the connection's \
+             region.",
+        ),
+    ),
+    (
+        &["TagException"],
+        Meaning::of(ErrorKind::Misconfigured).advice(
+            "AWS rejects the tags claviger:tenant and claviger:key: a tag policy of the organisation forbids \
+             them, or kms:TagResource is missing.",
+        ),
+    ),
+    (
         &[
             "MalformedPolicyDocumentException",
             "MalformedPolicyDocument",
             "PackedPolicyTooLarge",
         ],
-        ErrorKind::Misconfigured,
-        Retry::Never,
-        Some("AWS does not take a policy of the role or the key."),
+        Meaning::of(ErrorKind::Misconfigured).advice("AWS rejects a policy of the role or the key."),
     ),
-    meaning(
+    (
         &["RegionDisabledException"],
-        ErrorKind::Misconfigured,
-        Retry::Never,
-        Some("STS is switched off in the connection's region for this account."),
+        Meaning::of(ErrorKind::Misconfigured).advice("STS is disabled in the connection's region for this account."),
     ),
-    meaning(
+    (
         &[
             "IDPRejectedClaim",
             "InvalidIdentityToken",
             "IDPRejectedClaimException",
             "InvalidIdentityTokenException",
         ],
-        ErrorKind::ProviderDenied,
-        Retry::Never,
-        Some("STS refuses the web identity's token: it has expired, or the role trusts another issuer, audience or subject."),
+        Meaning::of(ErrorKind::ProviderDenied).advice(
+            "STS rejects the web identity's token: it has expired, or the role trusts another issuer, audience or \
+             subject.",
+        ),
     ),
-    meaning(
+    (
         &["IDPCommunicationError", "IDPCommunicationErrorException"],
-        ErrorKind::UpstreamUnavailable,
-        Retry::Backoff,
-        None,
+        Meaning::of(ErrorKind::UpstreamUnavailable).retryable(),
     ),
-    meaning(
+    (
         &[
             "ValidationException",
             "ValidationError",
@@ -292,8 +266,33 @@ pub(crate) const CODES: &[Meaning] = &[
             "InvalidGrantTokenException",
             "InvalidMarkerException",
         ],
-        ErrorKind::UpstreamProtocol,
-        Retry::Never,
-        None,
+        Meaning::of(ErrorKind::UpstreamProtocol),
     ),
-];
+]);
+
+/// What a status means where no code says more.
+pub(crate) const fn of_status(status: u16) -> Meaning {
+    match status {
+        // Emulators and proxies use it for a call that they do not implement.
+        501 => Meaning::of(ErrorKind::Unsupported),
+        300..=399 => Meaning::of(ErrorKind::UpstreamProtocol)
+            .advice("The endpoint redirects, which the gateway never follows: the operator's custom endpoint must be that of KMS or STS."),
+        _ => Meaning::of_status(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claviger_provider::ErrorKind;
+
+    use super::{CODES, CREDENTIALS_REFUSED, DENIED};
+
+    #[test]
+    fn a_code_has_one_meaning() {
+        assert_eq!(CODES.repeated(), None);
+        for code in DENIED.into_iter().chain(CREDENTIALS_REFUSED) {
+            let kind = CODES.meaning(code).map(|meaning| meaning.kind);
+            assert_eq!(kind, Some(ErrorKind::ProviderDenied), "{code}");
+        }
+    }
+}

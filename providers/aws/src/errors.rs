@@ -1,4 +1,4 @@
-//! From an answer of KMS or STS to the one error.
+//! From a response of KMS or STS, or what the SDK says about it, to the one error.
 
 use std::error::Error as StdError;
 
@@ -9,145 +9,27 @@ use aws_sdk_kms::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use claviger_provider::egress::SendError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
+use claviger_provider::kit::call_error;
+use claviger_provider::kit::meaning::Meaning;
+use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
 
-use crate::codes::{CODES, DENIED, DROPPED};
+use crate::codes::{CODES, CREDENTIALS_REFUSED, DENIED, QUOTING, of_status};
 
-/// Why a call brought nothing.
-#[derive(Debug)]
-pub(crate) enum Failed {
-    /// The service refused.
-    Refused(Refusal),
-    /// There were no credentials to sign with, and why.
-    NoIdentity(Box<Failed>),
-    /// The credentials' source has none: no such profile, file or role.
-    Unsourced(String),
-    /// No answer in time.
-    Timeout,
-    /// No connection, or one that broke before the answer began.
-    Unreachable(String),
-    /// The connection's own way, through its proxy or under its authorities, brought none.
-    OwnWay(SendError),
-    /// An answer that makes no sense.
-    Nonsense(&'static str),
-    /// The request could not be made.
-    Unmade(String),
-}
+/// Why a call to KMS or STS failed.
+pub(crate) type CallError = call_error::CallError<Refusal>;
 
-/// An answer other than success.
+const ASSUME_ROLE: &str = "STS denies the connection's identity the role: the role's trust policy must name that identity and the connection's external id \
+     (sts:ExternalId), and the identity needs sts:AssumeRole on the role.";
+const NO_CREDENTIALS: &str = "There are no credentials: the operator's profile, token file or ambient identity provides none.";
+
+/// A response other than success.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// The service's word for it; empty where it told none.
-    pub(crate) code: String,
-    pub(crate) status: u16,
+    /// The service's code; empty where the response has none.
+    code: String,
+    status: u16,
     message: Option<String>,
     request_id: Option<String>,
-}
-
-impl Failed {
-    /// Why a source gave no credentials.
-    pub(crate) fn of_source(error: &CredentialsError) -> Self {
-        identity(error).unwrap_or_else(|| Self::Unsourced(innermost(error)))
-    }
-
-    /// What the SDK says.
-    pub(crate) fn of<E>(error: SdkError<E, HttpResponse>) -> Self
-    where
-        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-    {
-        match &error {
-            SdkError::ServiceError(refused) => {
-                Self::Refused(Refusal::of(refused.raw().status().as_u16(), refused.err(), error.request_id()))
-            }
-            SdkError::ResponseError(response) => match response.raw().status().as_u16() {
-                200..=299 => Self::Nonsense("body"),
-                status => Self::Refused(Refusal {
-                    code: String::new(),
-                    status,
-                    message: None,
-                    request_id: None,
-                }),
-            },
-            SdkError::TimeoutError(_) => Self::Timeout,
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
-            SdkError::DispatchFailure(_) => identity(&error).unwrap_or_else(|| Self::unsent(&error)),
-            // Credentials are resolved while the request is made. The enum is open.
-            _ => identity(&error).unwrap_or_else(|| Self::Unmade(innermost(&error))),
-        }
-    }
-
-    /// A call that never was answered.
-    fn unsent(error: &(dyn StdError + 'static)) -> Self {
-        match find::<SendError>(error) {
-            Some(why) => Self::OwnWay(why.clone()),
-            None => Self::Unreachable(innermost(error)),
-        }
-    }
-
-    /// The service's code, if it told one.
-    pub(crate) fn code(&self) -> Option<&str> {
-        match self {
-            Self::Refused(refusal) => Some(&refusal.code),
-            Self::NoIdentity(_)
-            | Self::Unsourced(_)
-            | Self::Timeout
-            | Self::Unreachable(_)
-            | Self::OwnWay(_)
-            | Self::Nonsense(_)
-            | Self::Unmade(_) => None,
-        }
-    }
-
-    /// The kind of error that it becomes.
-    pub(crate) fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Refused(refusal) => refusal.meaning().0,
-            Self::NoIdentity(why) => why.kind(),
-            Self::Unsourced(_) => ErrorKind::Misconfigured,
-            Self::Timeout => ErrorKind::UpstreamTimeout,
-            Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
-            Self::OwnWay(why) => why.kind(),
-            Self::Nonsense(_) => ErrorKind::UpstreamProtocol,
-            Self::Unmade(_) => ErrorKind::Internal,
-        }
-    }
-
-    /// Whether the identity has not the right, as far as the service tells.
-    pub(crate) fn denied(&self) -> bool {
-        self.code().is_some_and(|code| DENIED.contains(&code))
-    }
-
-    /// Whether the session was dropped: what another one may mend.
-    pub(crate) fn dropped(&self) -> bool {
-        self.code().is_some_and(|code| DROPPED.contains(&code))
-    }
-
-    /// As an adapter's error; `doing` says what was being done.
-    pub(crate) fn into_error(self, doing: &'static str) -> Error {
-        let kind = self.kind();
-        match self {
-            Self::Refused(refusal) => refusal.into_error(doing),
-            Self::NoIdentity(why) => {
-                let denied = why.denied();
-                let error = why.into_error("assume the role");
-                match denied {
-                    true => error.advice(
-                        "STS refuses to let the connection's identity assume the role: the role's trust policy must name that identity and \
-                         the connection's external id (sts:ExternalId), and the identity needs sts:AssumeRole on the role.",
-                    ),
-                    false => error,
-                }
-            }
-            Self::Unsourced(why) => fault(kind, doing)
-                .advice("There are no credentials: the operator's profile, token file or ambient identity does not give any.")
-                .source(Told(why)),
-            Self::Timeout => fault(kind, doing).retry(Retry::Backoff),
-            Self::Unreachable(why) => fault(kind, doing).retry(Retry::Backoff).source(Told(why)),
-            Self::OwnWay(why) => why.into_error(doing).provider(ProviderKind::Aws),
-            Self::Nonsense(part) => fault(kind, doing).source(Nonsense(part)),
-            Self::Unmade(why) => fault(kind, doing).source(Told(why)),
-        }
-    }
 }
 
 impl Refusal {
@@ -160,87 +42,162 @@ impl Refusal {
         }
     }
 
-    fn meaning(&self) -> (ErrorKind, Retry, Option<&'static str>) {
-        let known = CODES.iter().find(|meaning| meaning.codes.contains(&self.code.as_str()));
-        match (known, self.status) {
-            // Emulators and proxies answer a call that they do not have with 501.
-            (_, 501) => (ErrorKind::Unsupported, Retry::Never, None),
-            (Some(meaning), _) => (meaning.kind, meaning.retry, meaning.advice),
-            (None, 300..=399) => (
-                ErrorKind::UpstreamProtocol,
-                Retry::Never,
-                Some("The endpoint redirects, which is never followed: the operator's custom endpoint must be that of KMS or STS itself."),
-            ),
-            (None, 429) => (ErrorKind::RateLimited, Retry::Backoff, None),
-            (None, 500..=599) => (ErrorKind::UpstreamUnavailable, Retry::Backoff, None),
-            (None, _) => (ErrorKind::UpstreamProtocol, Retry::Never, None),
+    fn of_status(status: u16) -> Self {
+        Self {
+            code: String::new(),
+            status,
+            message: None,
+            request_id: None,
         }
     }
 
-    fn into_error(self, doing: &'static str) -> Error {
-        let (kind, retry, advice) = self.meaning();
-        let code = if self.code.is_empty() { self.status.to_string() } else { self.code };
-        // A message about a request's form may repeat what was sent; all others name
-        // principals, actions and keys.
-        let quotes = matches!(code.as_str(), "ValidationException" | "ValidationError" | "SerializationException");
-        let message = self.message.filter(|_| !quotes).unwrap_or_default();
-        let request_id = self.request_id.unwrap_or_default();
-        let error = fault(kind, doing).retry(retry).upstream_code(code);
-        let error = match advice {
-            Some(advice) => error.advice(advice),
-            None => error,
-        };
-        match (message.as_str(), request_id.as_str()) {
-            ("", "") => error,
-            (message, id) => error.source(Told(format!("{message} (request {id})"))),
+    fn is_denied(&self) -> bool {
+        DENIED.contains(&self.code.as_str())
+    }
+}
+
+impl call_error::Refusal for Refusal {
+    const PROVIDER: ProviderKind = ProviderKind::Aws;
+    const LOGIN: &'static str = "assume the role";
+
+    fn meaning(&self) -> Meaning {
+        let of_status = of_status(self.status);
+        match of_status.kind {
+            // An emulator gives such a response a code that means something else at AWS.
+            ErrorKind::Unsupported => of_status,
+            _ => CODES.meaning(&self.code).unwrap_or(of_status),
+        }
+    }
+
+    fn login_meaning(&self) -> Meaning {
+        match self.is_denied() {
+            true => self.meaning().advice(ASSUME_ROLE),
+            false => self.meaning(),
+        }
+    }
+
+    fn code(&self) -> Option<String> {
+        Some(match self.code.as_str() {
+            "" => self.status.to_string(),
+            code => code.to_owned(),
+        })
+    }
+
+    fn message(&self) -> Option<String> {
+        let message = self.message.as_deref().filter(|_| !QUOTING.contains(&self.code.as_str()));
+        match (message.unwrap_or_default(), self.request_id.as_deref().unwrap_or_default()) {
+            ("", "") => None,
+            (message, request_id) => Some(format!("{message} (request {request_id})")),
         }
     }
 }
 
-/// The failure of the credentials' source, where that is the cause.
-fn identity(error: &(dyn StdError + 'static)) -> Option<Failed> {
-    let mut cause = Some(error);
-    let mut seen = None;
-    while let Some(at) = cause {
-        seen = seen.or_else(|| at.downcast_ref::<CredentialsError>());
-        let refused = refusal::<AssumeRoleError>(at).or_else(|| refusal::<AssumeRoleWithWebIdentityError>(at));
-        if let Some(failed) = refused {
-            return Some(Failed::NoIdentity(Box::new(failed)));
-        }
-        cause = at.source();
-    }
-    let why = seen?;
-    match why {
-        CredentialsError::ProviderTimedOut(_) => Some(Failed::Timeout),
-        // The enum is open; whatever it was, there are none.
-        _ => Some(Failed::Unsourced(innermost(why))),
+/// The service's code of a refused call, if it gave one.
+pub(crate) fn code(error: &CallError) -> Option<&str> {
+    error.refusal().map(|refusal| refusal.code.as_str())
+}
+
+/// Whether the service says that the identity lacks a right.
+pub(crate) fn denied(error: &CallError) -> bool {
+    error.refusal().is_some_and(Refusal::is_denied)
+}
+
+/// Whether the service no longer accepts the credentials, so that a new session may help.
+pub(crate) fn credentials_refused(error: &CallError) -> bool {
+    code(error).is_some_and(|code| CREDENTIALS_REFUSED.contains(&code))
+}
+
+/// Whether STS denied the connection's identity the role.
+pub(crate) fn role_denied(error: &CallError) -> bool {
+    match error {
+        CallError::NoCredential(why) => denied(why),
+        CallError::Refused(_)
+        | CallError::NoSource { .. }
+        | CallError::Unsent(_)
+        | CallError::Timeout
+        | CallError::Unreachable(_)
+        | CallError::MalformedResponse(_)
+        | CallError::Unbuilt(_) => false,
     }
 }
 
-/// An STS call's own failure.
-fn refusal<E>(at: &(dyn StdError + 'static)) -> Option<Failed>
+/// What the SDK's error of a call means.
+pub(crate) fn of_sdk<E>(error: SdkError<E, HttpResponse>) -> CallError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
-    Some(match at.downcast_ref::<SdkError<E, HttpResponse>>()? {
-        SdkError::ServiceError(refused) => Failed::Refused(Refusal::of(refused.raw().status().as_u16(), refused.err(), None)),
-        SdkError::TimeoutError(_) => Failed::Timeout,
-        SdkError::ResponseError(_) => Failed::Nonsense("body of STS"),
-        other => Failed::unsent(other),
+    match &error {
+        SdkError::ServiceError(refused) => {
+            let status = refused.raw().status().as_u16();
+            CallError::Refused(Refusal::of(status, refused.err(), error.request_id()))
+        }
+        SdkError::ResponseError(response) => match response.raw().status().as_u16() {
+            200..=299 => CallError::MalformedResponse("body"),
+            status => CallError::Refused(Refusal::of_status(status)),
+        },
+        SdkError::TimeoutError(_) => CallError::Timeout,
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => CallError::Timeout,
+        SdkError::DispatchFailure(_) => of_login(&error).unwrap_or_else(|| unsent(&error)),
+        // The SDK resolves credentials while it builds a request. The enum is non-exhaustive.
+        _ => of_login(&error).unwrap_or_else(|| CallError::Unbuilt(innermost(&error))),
+    }
+}
+
+/// Why there are no credentials.
+pub(crate) fn of_credentials(error: &CredentialsError) -> CallError {
+    of_login(error).unwrap_or_else(|| no_source(error))
+}
+
+fn no_source(error: &(dyn StdError + 'static)) -> CallError {
+    CallError::NoSource {
+        advice: NO_CREDENTIALS,
+        cause: innermost(error),
+    }
+}
+
+/// A call that got no response.
+fn unsent(error: &(dyn StdError + 'static)) -> CallError {
+    let mut causes = causes(error);
+    match causes.find_map(|cause| cause.downcast_ref::<SendError>()) {
+        Some(why) => CallError::Unsent(why.clone()),
+        None => CallError::Unreachable(innermost(error)),
+    }
+}
+
+/// The failure of the call that gets credentials, where that is the cause.
+fn of_login(error: &(dyn StdError + 'static)) -> Option<CallError> {
+    let refused =
+        causes(error).find_map(|cause| of_sts::<AssumeRoleError>(cause).or_else(|| of_sts::<AssumeRoleWithWebIdentityError>(cause)));
+    if let Some(refused) = refused {
+        return Some(refused.in_login());
+    }
+    let why = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
+    match why {
+        CredentialsError::ProviderTimedOut(_) => Some(CallError::Timeout),
+        // The enum is non-exhaustive; whatever the reason, there are no credentials.
+        _ => Some(no_source(why)),
+    }
+}
+
+/// What the error of a call to STS means; `None` for another error.
+fn of_sts<E>(error: &(dyn StdError + 'static)) -> Option<CallError>
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    Some(match error.downcast_ref::<SdkError<E, HttpResponse>>()? {
+        SdkError::ServiceError(refused) => CallError::Refused(Refusal::of(refused.raw().status().as_u16(), refused.err(), None)),
+        SdkError::TimeoutError(_) => CallError::Timeout,
+        SdkError::ResponseError(_) => CallError::MalformedResponse("body of STS"),
+        other => unsent(other),
     })
 }
 
-/// The first of an error's causes that is of this type.
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    let mut causes = std::iter::successors(Some(error), |at: &&'a (dyn StdError + 'static)| (*at).source());
-    causes.find_map(|at| at.downcast_ref())
+/// An error and its causes, outermost first.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("the answer's {0} makes no sense")]
-struct Nonsense(&'static str);
-
-/// An error that no answer of the service's caused.
+/// An error that no response of the service's caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {
     Error::new(kind, context).provider(ProviderKind::Aws)
 }

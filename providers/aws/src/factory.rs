@@ -7,21 +7,24 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use claviger_provider::egress::Egress;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
-    PublicHalves, Secret, SettingsError, SettingsOrigin, Wrapped,
+    Secret, SettingsError, SettingsOrigin, Wrapped, take_secret,
 };
 
-use crate::client::{self, Clients};
+use crate::auth::ACCESS_KEY;
+use crate::client::{Kms, base};
+use crate::credentials::{LoginAccess, provider};
+use crate::custom_egress::CustomEgress;
 use crate::errors::fault;
-use crate::identity::{self, Reach, Session, Source, provider};
+use crate::http::{client, traced};
 use crate::names::Region;
-use crate::own_way::OwnWay;
+use crate::offline_decrypt::commands;
 use crate::ownership::Proof;
 use crate::provider::{AwsProvider, capabilities};
-use crate::settings::{self, ACCESS_KEY, Auth, Base, Settings, credentials};
-use crate::way_out::way_out;
+use crate::session::Session;
+use crate::settings::{self, Settings};
 
-/// Endpoints of the installation, instead of those of each connection's region: a private
-/// network's, or an emulator's. The operator's configuration alone names them.
+/// Endpoints for all connections instead of those of their regions: of a private network, or of an
+/// emulator. Only the operator's configuration names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// For KMS.
@@ -30,100 +33,69 @@ pub struct Endpoints {
     pub sts: Option<String>,
 }
 
-/// Makes connections.
+/// Makes the providers of connections to AWS KMS.
 pub struct AwsFactory {
     http: SharedHttpClient,
     endpoints: Endpoints,
-    /// For the proxies that tenants name: AWS's own hosts are none of theirs.
+    /// For the proxies that tenants name. No tenant names a host of AWS.
     egress: Egress,
 }
 
 impl AwsFactory {
-    /// With the installation's endpoints, if it has any, and the policy that a connection's
-    /// proxy is met under.
+    /// With the installation's endpoints, if it has any, and the egress policy for the proxies of
+    /// connections.
     pub fn new(endpoints: Endpoints, egress: Egress) -> Self {
         Self {
-            http: crate::http::client(),
+            http: client(),
             endpoints,
             egress,
         }
     }
 
-    /// The provider of kept settings. Reaches nothing yet.
+    /// The provider of stored settings. Reaches nothing yet.
     ///
     /// # Errors
     /// `Misconfigured` when the settings or secrets cannot be used.
-    pub async fn provider(&self, parts: ConnectionParts<'_>) -> Result<AwsProvider, Error> {
-        let unusable = || fault(ErrorKind::Misconfigured, "the kept settings cannot be used");
+    pub async fn provider(&self, mut parts: ConnectionParts<'_>) -> Result<AwsProvider, Error> {
+        let unusable = || fault(ErrorKind::Misconfigured, "the stored settings cannot be used");
         let settings: Settings = serde_json::from_str(parts.settings).map_err(|_| unusable())?;
         let region = Region::parse(&settings.region).ok_or_else(unusable)?;
-        let own = |own: &Option<String>, all: &Option<String>| own.clone().or_else(|| all.clone());
-        let kms = own(&settings.endpoint, &self.endpoints.kms);
-        let sts = own(&settings.sts_endpoint, &self.endpoints.sts);
-        let fips = settings.fips;
-        // The installation's endpoints may have come later than the settings.
-        if fips && (kms.is_some() || sts.is_some()) {
-            return Err(fault(ErrorKind::Misconfigured, "FIPS endpoints, and an endpoint of the operator's"));
+        let endpoint = |own: &Option<String>, all: &Option<String>| own.clone().or_else(|| all.clone());
+        let kms_endpoint = endpoint(&settings.endpoint, &self.endpoints.kms);
+        let sts_endpoint = endpoint(&settings.sts_endpoint, &self.endpoints.sts);
+        // The operator may have set the installation's endpoints after the settings were stored.
+        if settings.fips && (kms_endpoint.is_some() || sts_endpoint.is_some()) {
+            return Err(fault(ErrorKind::Misconfigured, "FIPS endpoints together with a custom endpoint"));
         }
-        let own_way = OwnWay::of(&settings, &self.egress)?;
-        // Two clients of a way of its own: each goes to one host.
-        let http = || own_way.as_ref().map_or_else(|| self.http.clone(), OwnWay::client);
-        let kms = client::base(http(), &region, fips, kms.as_deref());
-        let sts = client::base(http(), &region, fips, sts.as_deref());
-        let reach = Reach {
-            sts: sts.clone(),
-            lent: self.http.clone(),
+        let custom_egress = CustomEgress::of(&settings, &self.egress)?;
+        // A client of a custom egress sends to one host, so each service gets its own.
+        let http = || custom_egress.as_ref().map_or_else(|| self.http.clone(), CustomEgress::client);
+        let sts = |http| base(http, &region, settings.fips, sts_endpoint.as_deref());
+        let access = LoginAccess {
+            sts: sts(traced(http(), parts.background_trace())),
+            operator_owned: traced(self.http.clone(), parts.background_trace()),
             session_name: session_name(parts.connection),
         };
-        let secret = parts
-            .secrets
-            .into_iter()
-            .find(|(name, _)| name == ACCESS_KEY)
-            .map(|(_, secret)| secret);
-        let proof = if settings.auth.lent() {
-            Proof::KeyPolicy
-        } else {
-            Proof::Credential
+        let secret = take_secret(&mut parts.secrets, ACCESS_KEY);
+        let proof = match settings.auth.operator_owned() {
+            true => Proof::KeyPolicy,
+            false => Proof::Credential,
         };
-        let renewable = settings.auth != Auth::Plain(Base::Static {});
-        let (credentials, role) = provider(source(settings.auth, secret, parts.external_id)?, &reach).await;
-        let session = Session::new(credentials, renewable);
+        let renewable = settings.auth.renewable();
+        let (credentials, role) = provider(settings.auth, secret, parts.external_id, access).await?;
+        let kms = base(http(), &region, settings.fips, kms_endpoint.as_deref());
+        let sts = sts(http());
         Ok(AwsProvider {
-            clients: Clients::new(kms, sts, session),
-            region,
+            kms: Kms::new(kms, sts, region, Session::new(credentials, renewable)),
             proof,
             role,
-            halves: PublicHalves::default(),
         })
     }
 }
 
-/// Shown in the account's own log; at most 64 characters.
+/// The role session's name, shown in the account's CloudTrail; at most 64 characters.
 fn session_name(connection: ConnectionId) -> String {
     format!("claviger-{connection}")
-}
-
-fn source(auth: Auth, secret: Option<Secret>, external_id: &str) -> Result<Source, Error> {
-    Ok(match auth {
-        Auth::Plain(from) => Source::Plain(base(from, secret)?),
-        Auth::AssumeRole { role_arn, base: from } => Source::Role {
-            role_arn,
-            external_id: external_id.to_owned(),
-            base: base(from, secret)?,
-        },
-    })
-}
-
-fn base(base: Base, secret: Option<Secret>) -> Result<identity::Base, Error> {
-    Ok(match base {
-        Base::Static {} => {
-            let key = secret.and_then(|secret| credentials(&secret));
-            identity::Base::Static(key.ok_or_else(|| fault(ErrorKind::Misconfigured, "the connection's access key is missing"))?)
-        }
-        Base::Profile { name } => identity::Base::Profile(name),
-        Base::WebIdentity { role_arn, token_file } => identity::Base::WebIdentity { role_arn, token_file },
-        Base::Ambient {} => identity::Base::Ambient,
-    })
 }
 
 #[async_trait]
@@ -148,7 +120,7 @@ impl Factory for AwsFactory {
         Ok(Arc::new(self.provider(parts).await?))
     }
 
-    fn way_out(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
-        way_out(settings, wrapped, context)
+    fn offline_decrypt(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+        commands(settings, wrapped, context)
     }
 }

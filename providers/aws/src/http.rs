@@ -1,5 +1,5 @@
-//! The HTTP client beneath the SDK: TLS by aws-lc, no proxy of the environment, no redirect,
-//! and a bound on every answer.
+//! The HTTP client below the SDK: TLS by aws-lc, no proxy from the environment, no redirect, and a
+//! limit on every response; and the trace of logins, whose responses the SDK keeps to itself.
 
 use aws_sdk_kms::config::http::{HttpRequest, HttpResponse};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -8,19 +8,20 @@ use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use claviger_provider::kit::http::MAX_RESPONSE;
+use claviger_provider::{BackgroundTrace, CallResult, CallSink, ErrorKind};
 use http_body_util::Limited;
 
-/// The longest answer, in bytes: a page of 1,000 rotations takes under 300 KiB.
-pub(crate) const MAX_ANSWER: usize = 1 << 20;
-
-/// One for all connections: each call is signed for itself, so they may share sockets.
+/// One client for all connections: each call carries its own signature, so they may share sockets.
 pub(crate) fn client() -> SharedHttpClient {
     let client = Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_https();
     SharedHttpClient::new(Bounded(client))
 }
 
+/// Limits the length of responses.
 #[derive(Debug)]
 struct Bounded<T>(T);
 
@@ -36,10 +37,75 @@ impl HttpClient for Bounded<SharedHttpClient> {
 
 impl HttpConnector for Bounded<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let answer = self.0.call(request);
+        let response = self.0.call(request);
         HttpConnectorFuture::new(async move {
-            let answer: HttpResponse = answer.await?;
-            Ok(answer.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER))))
+            let response: HttpResponse = response.await?;
+            Ok(response.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_RESPONSE))))
         })
+    }
+}
+
+/// This client, with its calls to STS reported as the connection's background calls.
+pub(crate) fn traced(client: SharedHttpClient, trace: BackgroundTrace) -> SharedHttpClient {
+    SharedHttpClient::new(Traced { inner: client, trace })
+}
+
+#[derive(Debug)]
+struct Traced<T> {
+    inner: T,
+    trace: BackgroundTrace,
+}
+
+impl HttpClient for Traced<SharedHttpClient> {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(Traced {
+            inner: self.inner.http_connector(settings, components),
+            trace: self.trace.clone(),
+        })
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.inner.connector_metadata()
+    }
+}
+
+impl HttpConnector for Traced<SharedHttpConnector> {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let Some(action) = sts_action(&request) else {
+            return self.inner.call(request);
+        };
+        let (trace, response) = (self.trace.clone(), self.inner.call(request));
+        HttpConnectorFuture::new(async move {
+            let attempt = CallSink::from(&trace).begin(action);
+            let result = response.await;
+            let request_id = result.as_ref().ok().and_then(|response| response.headers().get("x-amzn-requestid"));
+            attempt.finish(request_id, outcome(&result));
+            result
+        })
+    }
+}
+
+/// The action of a login at STS, whose protocol names it at the start of the body; `None` for
+/// another request.
+fn sts_action(request: &HttpRequest) -> Option<&'static str> {
+    let body = request.body().bytes()?;
+    ["AssumeRoleWithWebIdentity", "AssumeRole"].into_iter().find(|action| {
+        let rest = body.strip_prefix(b"Action=").and_then(|rest| rest.strip_prefix(action.as_bytes()));
+        rest.is_some_and(|rest| rest.first() == Some(&b'&'))
+    })
+}
+
+/// What came of a login. Its body is not read here, so the status decides.
+fn outcome(result: &Result<HttpResponse, ConnectorError>) -> CallResult {
+    match result {
+        Ok(response) => match response.status().as_u16() {
+            200..=299 => CallResult::Ok,
+            429 => CallResult::Failed(ErrorKind::RateLimited),
+            400..=499 => CallResult::Failed(ErrorKind::ProviderDenied),
+            500..=599 => CallResult::Failed(ErrorKind::UpstreamUnavailable),
+            _ => CallResult::Failed(ErrorKind::UpstreamProtocol),
+        },
+        Err(error) if error.is_timeout() => CallResult::Failed(ErrorKind::UpstreamTimeout),
+        Err(_) => CallResult::Failed(ErrorKind::UpstreamUnavailable),
     }
 }

@@ -1,14 +1,14 @@
-//! Keys as KMS describes them, and what of it the gateway can use.
+//! Keys as KMS describes them, and which of them the gateway can use.
 
 use aws_sdk_kms::types::{
     EncryptionAlgorithmSpec, KeyManagerType, KeyMetadata, KeySpec as KmsSpec, KeyState as KmsState, KeyUsageType, RotationsListEntry,
 };
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription};
 
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::names::KeyArn;
 
-/// The specification that KMS has for one of ours.
+/// KMS's name of a key specification.
 pub(crate) fn kms_spec(spec: KeySpec) -> KmsSpec {
     match spec {
         KeySpec::Aes256 => KmsSpec::SymmetricDefault,
@@ -21,7 +21,7 @@ fn our_spec(spec: &KmsSpec) -> Option<KeySpec> {
     KeySpec::ALL.into_iter().find(|ours| kms_spec(*ours) == *spec)
 }
 
-/// A key, as far as it matters here.
+/// A key that can serve as a logical key's.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) arn: KeyArn,
@@ -31,18 +31,18 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Reads a description.
+    /// Parses a description.
     ///
     /// # Errors
-    /// `UpstreamProtocol` for one that makes no sense; `InvalidInput` for a key that cannot
-    /// stand behind a logical key, with what to do.
+    /// `UpstreamProtocol` for a malformed one; `InvalidInput` with advice for a key that cannot
+    /// serve as a logical key's.
     pub(crate) fn of(metadata: &KeyMetadata) -> Result<Self, Error> {
-        let doing = "describe a key";
-        let nonsense = |part| Failed::Nonsense(part).into_error(doing);
-        let arn = metadata.arn().and_then(KeyArn::parse).ok_or_else(|| nonsense("ARN"))?;
-        let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a KMS key that is not fit").advice(advice));
+        let operation = "DescribeKey";
+        let malformed = |part| CallError::MalformedResponse(part).into_error(operation);
+        let arn = metadata.arn().and_then(KeyArn::parse).ok_or_else(|| malformed("ARN"))?;
+        let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a KMS key that does not fit").advice(advice));
         if metadata.key_manager() == Some(&KeyManagerType::Aws) {
-            return unfit("The key is managed by AWS for its own services, which alone may use it. Adopt a key that you manage.");
+            return unfit("The key is managed by AWS for its own services, and only they may use it. Adopt a key that you manage.");
         }
         match metadata.key_usage() {
             Some(KeyUsageType::EncryptDecrypt) => {}
@@ -53,9 +53,9 @@ impl Key {
                 return unfit("The key is for signatures. Adopt a key of usage ENCRYPT_DECRYPT.");
             }
             Some(_) => return unfit("The key is not for encryption. Adopt a key of usage ENCRYPT_DECRYPT."),
-            None => return Err(nonsense("key usage")),
+            None => return Err(malformed("key usage")),
         }
-        let Some(spec) = our_spec(metadata.key_spec().ok_or_else(|| nonsense("key specification"))?) else {
+        let Some(spec) = our_spec(metadata.key_spec().ok_or_else(|| malformed("key specification"))?) else {
             return unfit("The key has another specification. Adopt one of SYMMETRIC_DEFAULT, RSA_3072 or RSA_4096.");
         };
         let wanted = match spec {
@@ -63,39 +63,39 @@ impl Key {
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => EncryptionAlgorithmSpec::RsaesOaepSha256,
         };
         if !metadata.encryption_algorithms().contains(&wanted) {
-            return unfit("The key does not take SYMMETRIC_DEFAULT or RSAES_OAEP_SHA_256. Adopt a key that does.");
+            return unfit("The key supports neither SYMMETRIC_DEFAULT nor RSAES_OAEP_SHA_256. Adopt a key that does.");
         }
         Ok(Self {
             arn,
             spec,
-            state: state(metadata.key_state().ok_or_else(|| nonsense("key state"))?).ok_or_else(|| nonsense("key state"))?,
+            state: state(metadata.key_state().ok_or_else(|| malformed("key state"))?).ok_or_else(|| malformed("key state"))?,
             created: metadata.creation_date().map(aws_sdk_kms::primitives::DateTime::secs),
         })
     }
 
-    /// Whether it can be used now.
+    /// Checks that the key can be used now.
     ///
     /// # Errors
-    /// `KeyState`, with what to do.
+    /// `KeyState`, with advice.
     pub(crate) fn usable(&self) -> Result<(), Error> {
         let refused = |advice| Err(fault(ErrorKind::KeyState, "a KMS key that cannot be used now").advice(advice));
         match self.state {
             KeyState::Enabled => Ok(()),
             KeyState::Disabled => refused(
-                "The KMS key is disabled, or its key store is not connected; its owner can enable it (`aws kms enable-key`), or connect the \
+                "The KMS key is disabled, or its key store is not connected: its owner can enable it (`aws kms enable-key`) or connect the \
                  store.",
             ),
             KeyState::PendingDeletion | KeyState::Destroyed => {
-                refused("The KMS key waits for its deletion; its owner can keep it (`aws kms cancel-key-deletion`, then `enable-key`).")
+                refused("The KMS key is scheduled for deletion; its owner can keep it (`aws kms cancel-key-deletion`, then `enable-key`).")
             }
             KeyState::PendingImport => {
-                refused("The KMS key waits for its material; its owner can import it (`aws kms import-key-material`).")
+                refused("The KMS key has no key material yet; its owner can import it (`aws kms import-key-material`).")
             }
         }
     }
 
-    /// In the gateway's words. Ciphertexts name no version, so each is the key with another
-    /// time: the first when it was made, then one for each rotation.
+    /// The key's description for the gateway. Ciphertexts name no version, so each version is the
+    /// same key with another time: the key's creation, then each rotation.
     pub(crate) fn describe(&self, rotations: &[i64]) -> KeyDescription {
         let id = self.arn.id();
         let version = |created| VersionDescription {
@@ -118,12 +118,12 @@ impl Key {
     }
 }
 
-/// `None` for a state that this release does not know.
+/// The state in the gateway's terms; `None` for one that this release does not know.
 fn state(state: &KmsState) -> Option<KeyState> {
     match state {
-        // A multi-region key that is given another primary region can be used meanwhile.
+        // A multi-region key whose primary region changes can be used meanwhile.
         KmsState::Enabled | KmsState::Updating => Some(KeyState::Enabled),
-        // Its custom key store is not connected, or it is not made yet.
+        // `Unavailable`: the custom key store is not connected.
         KmsState::Disabled | KmsState::Unavailable | KmsState::Creating => Some(KeyState::Disabled),
         KmsState::PendingImport => Some(KeyState::PendingImport),
         KmsState::PendingDeletion | KmsState::PendingReplicaDeletion => Some(KeyState::PendingDeletion),
@@ -131,8 +131,7 @@ fn state(state: &KmsState) -> Option<KeyState> {
     }
 }
 
-/// When each rotation took place, in Unix seconds, oldest first. Material of an imported key
-/// that waits to be rotated to is none yet.
+/// The time of each rotation in Unix seconds. Imported material that is not rotated to yet has none.
 pub(crate) fn rotation_times(entries: &[RotationsListEntry]) -> impl Iterator<Item = i64> {
     entries
         .iter()

@@ -1,22 +1,24 @@
 //! AWS KMS: symmetric and RSA keys of one account and region. `README.md` beside this crate
-//! says what is done and what is not. Named by `boot` only.
+//! lists what is supported and what is not. Named by `boot` only.
 
+mod auth;
 mod client;
 mod codes;
+mod credentials;
+mod custom_egress;
 mod errors;
 mod factory;
 mod http;
-mod identity;
 mod keys;
 mod lifecycle;
 mod names;
-mod own_way;
+mod offline_decrypt;
 mod ownership;
 mod policy;
 mod probe;
 mod provider;
+mod session;
 mod settings;
-mod way_out;
 
 pub use factory::{AwsFactory, Endpoints};
 pub use provider::AwsProvider;

@@ -1,159 +1,128 @@
-//! Keys made, adopted, looked up, rotated and switched.
+//! Creates, looks up, rotates, enables and disables keys.
 
 use std::time::Duration;
 
-use aws_sdk_kms::types::{KeyUsageType, Tag};
+use aws_sdk_kms::types::{KeyMetadata, KeyUsageType, Tag};
 use claviger_provider::{Error, ErrorKind, Kek, KeyDescription, KeyId, KeySpec, OpContext, TenantId};
 use tokio::time::{Instant, sleep};
 
-use crate::errors::{Failed, fault};
+use crate::client::{Kms, same_key};
+use crate::errors::{CallError, fault};
 use crate::keys::{Key, kms_spec, rotation_times};
-use crate::names::{KeyArn, Named};
-use crate::provider::AwsProvider;
+use crate::names::KeyArn;
 
-/// The tags of a key that was made here.
+/// The tags of a key that the gateway created.
 pub(crate) const TENANT_TAG: &str = "claviger:tenant";
 pub(crate) const KEY_TAG: &str = "claviger:key";
 /// The most rotations of one page, and the most pages: as many versions as the gateway takes.
 const PAGE: i32 = 1000;
 const MAX_PAGES: usize = 10;
-/// How long a rotation is waited for, which AWS carries out after its answer. Well below an
-/// attempt of the pipeline's; what takes longer is seen at the next description.
-const PATIENCE: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait for a rotation, which AWS completes after its response. Well below an attempt
+/// of the pipeline's; a rotation that takes longer is seen at the next description.
+const ROTATION_WAIT: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-impl AwsProvider {
-    /// Makes a key for a logical key.
-    pub(crate) async fn make(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<Key, Error> {
-        let doing = "create a key";
+impl Kms {
+    /// Creates a key for a logical key.
+    pub(crate) async fn create(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<Key, Error> {
         let request = self
-            .clients
             .kms
             .create_key()
             .key_spec(kms_spec(spec))
             .key_usage(KeyUsageType::EncryptDecrypt)
             .description(format!("Claviger key {id}"))
             .set_tags(Some(tags(cx.tenant, id)?));
-        let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        let metadata = answer.key_metadata().ok_or_else(|| Failed::Nonsense("key").into_error(doing))?;
-        let key = Key::of(metadata)?;
-        if key.spec != spec || !key.arn.is_in(&self.region) {
-            return Err(Failed::Nonsense("key").into_error(doing));
+        let response = self.call(cx, "CreateKey", || request.clone().send()).await?;
+        let key = self.key(response.key_metadata(), "CreateKey")?;
+        if key.spec != spec {
+            return Err(CallError::MalformedResponse("key").into_error("CreateKey"));
         }
         Ok(key)
     }
 
-    /// A key, by whatever names it.
-    async fn described(&self, name: &str, doing: &'static str) -> Result<Key, Error> {
-        let request = self.clients.kms.describe_key().key_id(name);
-        let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        let key = Key::of(answer.key_metadata().ok_or_else(|| Failed::Nonsense("key").into_error(doing))?)?;
-        if !key.arn.is_in(&self.region) {
-            return Err(Failed::Nonsense("key").into_error(doing));
-        }
+    /// The key of a response, which must be in the connection's region.
+    fn key(&self, metadata: Option<&KeyMetadata>, operation: &'static str) -> Result<Key, Error> {
+        let malformed = || CallError::MalformedResponse("key").into_error(operation);
+        let key = Key::of(metadata.ok_or_else(malformed)?)?;
+        if key.arn.is_in(&self.region) { Ok(key) } else { Err(malformed()) }
+    }
+
+    /// The key of any name that KMS resolves.
+    pub(crate) async fn described(&self, cx: &OpContext, name: &str) -> Result<Key, Error> {
+        let request = self.kms.describe_key().key_id(name);
+        let response = self.call(cx, "DescribeKey", || request.clone().send()).await?;
+        self.key(response.key_metadata(), "DescribeKey")
+    }
+
+    /// The key of an ARN.
+    pub(crate) async fn look_up(&self, cx: &OpContext, arn: &KeyArn) -> Result<Key, Error> {
+        let key = self.described(cx, arn.as_str()).await?;
+        same_key(Some(key.arn.as_str()), arn).map_err(|error| error.into_error("DescribeKey"))?;
         Ok(key)
     }
 
-    /// A key of which we know the ARN.
-    pub(crate) async fn look_up(&self, arn: &KeyArn, doing: &'static str) -> Result<Key, Error> {
-        let key = self.described(arn.as_str(), doing).await?;
-        self.same(Some(key.arn.as_str()), arn, doing)?;
-        Ok(key)
-    }
-
-    /// When the key was rotated, oldest first.
-    async fn rotations(&self, arn: &KeyArn, doing: &'static str) -> Result<Vec<i64>, Error> {
+    /// The times of a key's rotations in Unix seconds, oldest first.
+    async fn rotations(&self, cx: &OpContext, arn: &KeyArn) -> Result<Vec<i64>, Error> {
+        let operation = "ListKeyRotations";
         let mut times = Vec::new();
         let mut marker = None;
         for _ in 0..MAX_PAGES {
-            let request = self
-                .clients
-                .kms
-                .list_key_rotations()
-                .key_id(arn.as_str())
-                .limit(PAGE)
-                .set_marker(marker);
-            let answer = self.clients.call(|| request.clone().send()).await;
-            let answer = answer.map_err(|failed| failed.into_error(doing))?;
-            times.extend(rotation_times(answer.rotations()));
-            marker = answer.next_marker().filter(|_| answer.truncated()).map(str::to_owned);
+            let request = self.kms.list_key_rotations().key_id(arn.as_str()).limit(PAGE).set_marker(marker);
+            let response = self.call(cx, operation, || request.clone().send()).await?;
+            times.extend(rotation_times(response.rotations()));
+            marker = response.next_marker().filter(|_| response.truncated()).map(str::to_owned);
             if marker.is_none() {
                 times.sort_unstable();
                 return Ok(times);
             }
         }
-        Err(Failed::Nonsense("list of rotations").into_error(doing))
+        Err(CallError::MalformedResponse("list of rotations").into_error(operation))
     }
 
-    /// As [`Self::rotations`]; none where the service keeps no such history: of RSA keys, of
-    /// keys in custom key stores.
-    pub(crate) async fn history(&self, key: &Key, doing: &'static str) -> Result<Vec<i64>, Error> {
+    /// As [`Self::rotations`]; empty for keys of which KMS keeps no history: RSA keys, and keys in
+    /// custom key stores.
+    pub(crate) async fn rotation_history(&self, cx: &OpContext, key: &Key) -> Result<Vec<i64>, Error> {
         match key.spec {
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => Ok(Vec::new()),
-            KeySpec::Aes256 => match self.rotations(&key.arn, doing).await {
+            KeySpec::Aes256 => match self.rotations(cx, &key.arn).await {
                 Err(error) if error.kind == ErrorKind::Unsupported => Ok(Vec::new()),
-                other => other,
+                result => result,
             },
         }
     }
 
-    /// Gives a symmetric key new material. AWS answers before it is done: a description
-    /// without a new version says that it still goes on.
+    /// Gives a symmetric key new material. AWS responds before it is done: a description without a
+    /// new version means that the rotation is still in progress.
     pub(crate) async fn rotate_on_demand(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        let doing = "rotate";
         let arn = self.arn(&kek.key)?;
-        let key = self.look_up(&arn, doing).await?;
+        let key = self.look_up(cx, &arn).await?;
         key.usable()?;
-        // Asked before anything is done: without this right, or for a key without a history,
-        // nobody would ever learn of the rotation.
-        let before = self.rotations(&arn, doing).await?;
-        let request = self.clients.kms.rotate_key_on_demand().key_id(arn.as_str());
-        let answer = self.clients.call(|| request.clone().send()).await;
-        answer.map_err(|failed| failed.into_error(doing))?;
-        let end = Instant::now() + PATIENCE.min(cx.remaining() / 2);
+        // Before anything changes: without this right, or for a key without a history, the
+        // gateway could never see the rotation.
+        let before = self.rotations(cx, &arn).await?;
+        let request = self.kms.rotate_key_on_demand().key_id(arn.as_str());
+        self.call(cx, "RotateKeyOnDemand", || request.clone().send()).await?;
+        let end = Instant::now() + ROTATION_WAIT.min(cx.remaining() / 2);
         loop {
-            let now = self.rotations(&arn, doing).await?;
+            let now = self.rotations(cx, &arn).await?;
             if now.len() > before.len() || Instant::now() >= end {
                 return Ok(key.describe(&now));
             }
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Enables or disables a key; AWS takes a repetition for a success.
-    pub(crate) async fn switch(&self, arn: &KeyArn, enabled: bool) -> Result<(), Error> {
-        // Whatever comes of it, the next wrap asks again.
-        self.halves.forget(|key| key == arn);
+    /// Enables or disables a key. At AWS a repetition succeeds.
+    pub(crate) async fn set_enabled(&self, cx: &OpContext, arn: &KeyArn, enabled: bool) -> Result<(), Error> {
+        // Also when the call fails: the next wrap fetches the public key again.
+        self.public_keys.forget(|key| key == arn);
         if enabled {
-            let request = self.clients.kms.enable_key().key_id(arn.as_str());
-            let answer = self.clients.call(|| request.clone().send()).await;
-            answer.map(drop).map_err(|failed| failed.into_error("enable a key"))
+            let request = self.kms.enable_key().key_id(arn.as_str());
+            self.call(cx, "EnableKey", || request.clone().send()).await.map(drop)
         } else {
-            let request = self.clients.kms.disable_key().key_id(arn.as_str());
-            let answer = self.clients.call(|| request.clone().send()).await;
-            answer.map(drop).map_err(|failed| failed.into_error("disable a key"))
+            let request = self.kms.disable_key().key_id(arn.as_str());
+            self.call(cx, "DisableKey", || request.clone().send()).await.map(drop)
         }
-    }
-
-    /// Adopts a key that somebody else made, once it is proven to be the tenant's.
-    pub(crate) async fn adopt(&self, cx: &OpContext, name: &str, id: KeyId) -> Result<KeyDescription, Error> {
-        let doing = "adopt a key";
-        let named = Named::parse(name, &self.region).map_err(|hint| fault(ErrorKind::InvalidInput, doing).advice(hint.0))?;
-        let key = self.described(named.as_str(), doing).await.map_err(|error| match error.kind {
-            ErrorKind::KeyNotFound => {
-                error.advice("There is no such key or alias in the connection's region, or the identity may not see it.")
-            }
-            _ => error,
-        })?;
-        if let Named::Arn(arn) = &named {
-            self.same(Some(key.arn.as_str()), arn, doing)?;
-        }
-        key.usable()?;
-        self.prove(cx, &key, id).await?;
-        let rotations = self.history(&key, doing).await?;
-        Ok(key.describe(&rotations))
     }
 }
 

@@ -1,12 +1,12 @@
-//! What AWS calls things: regions, keys, aliases, roles.
+//! AWS's names: regions, keys, aliases, roles.
 
 use std::fmt;
 
 /// The longest alias, in bytes, `alias/` included.
 const MAX_ALIAS: usize = 256;
 
-/// A region's code, such as `eu-central-1`. It becomes part of a host's name, so it is held
-/// to the form of one: words of lower-case letters and a number, joined by hyphens.
+/// A region's code, such as `eu-central-1`. It becomes part of a host name, so its form is strict:
+/// words of lower-case letters and a number, joined by hyphens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Region(String);
 
@@ -28,7 +28,7 @@ impl Region {
     }
 }
 
-/// An account's number.
+/// Whether a text is an account's number.
 fn account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -37,19 +37,19 @@ fn partition(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
-/// The part of a key's ARN after `key/`: a UUID, or `mrk-` and 32 hex digits for a key that
-/// exists in several regions.
+/// Whether a text can be the part of a key's ARN after `key/`: a UUID, or `mrk-` and 32 hex digits
+/// for a multi-region key.
 fn key_id(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (1..=64).contains(&text.len()) && text.bytes().all(fits)
 }
 
-/// The name of a key that has copies in other regions under the same id.
+/// Whether a key id is that of a multi-region key, whose replicas have the same id.
 fn multi_region(key: &str) -> bool {
     key.starts_with("mrk-")
 }
 
-/// `arn:PARTITION:kms:REGION:ACCOUNT:` and what follows, taken apart.
+/// Partition, region, account and resource of an ARN of KMS: `arn:PARTITION:kms:REGION:ACCOUNT:RESOURCE`.
 fn arn(text: &str) -> Option<(&str, &str, &str, &str)> {
     let mut parts = text.splitn(6, ':');
     let ("arn", part, "kms") = (parts.next()?, parts.next()?, parts.next()?) else {
@@ -70,8 +70,8 @@ impl KeyArn {
         (Region::parse(region).is_some() && key_id(key)).then(|| Self(text.to_owned()))
     }
 
-    /// The key that a provider key id names, as this region has it; `None` where the id is no
-    /// key's, or one of another region.
+    /// The key of a provider key id in this region; `None` for another text, and for a key of
+    /// another region.
     pub(crate) fn of_id(id: &str, region: &Region) -> Option<Self> {
         let (part, place, owner, resource) = arn(id)?;
         let key = resource.strip_prefix("key/")?;
@@ -82,8 +82,8 @@ impl KeyArn {
         (here && key_id(key)).then(|| Self(format!("arn:{part}:kms:{}:{owner}:key/{key}", region.as_str())))
     }
 
-    /// The provider key id: the ARN, without the region where the key has copies in others,
-    /// so that each of them opens what any of them wrapped.
+    /// The provider key id: the ARN. For a multi-region key its region is `*`, so that each replica
+    /// unwraps what any of them wrapped.
     pub(crate) fn id(&self) -> String {
         match arn(&self.0) {
             Some((part, _, owner, resource)) if resource.strip_prefix("key/").is_some_and(multi_region) => {
@@ -93,7 +93,7 @@ impl KeyArn {
         }
     }
 
-    /// The region that it stands in.
+    /// Whether the key is in this region.
     pub(crate) fn is_in(&self, region: &Region) -> bool {
         arn(&self.0).is_some_and(|(_, place, _, _)| place == region.as_str())
     }
@@ -109,26 +109,26 @@ impl fmt::Display for KeyArn {
     }
 }
 
-/// A key as somebody may name it who wants it adopted.
+/// The name of a key to adopt, as a caller gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Named {
-    /// By its ARN: the answer must be about the same key.
+pub(crate) enum AdoptedName {
+    /// The key's ARN: the response must be about the same key.
     Arn(KeyArn),
-    /// By what the service resolves: a key id, an alias or an alias's ARN.
+    /// A name that KMS resolves: a key id, an alias or an alias's ARN.
     Other(String),
 }
 
-/// Why a name is not taken: what the right form is.
+/// Why a name is refused: the advice for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hint(pub(crate) &'static str);
 
-impl Named {
-    /// Reads a name.
+impl AdoptedName {
+    /// Parses a name; the ARN of a key or alias must be of this region.
     ///
     /// # Errors
-    /// What the right form would be.
+    /// The right form.
     pub(crate) fn parse(text: &str, region: &Region) -> Result<Self, Hint> {
-        // Our own form of a key that has copies.
+        // The gateway's own form of a multi-region key.
         if let Some(arn) = KeyArn::of_id(text, region) {
             return Ok(Self::Arn(arn));
         }
@@ -138,7 +138,7 @@ impl Named {
         if text.starts_with("alias/") {
             return match alias(text) {
                 true if text.starts_with("alias/aws/") => Err(Hint(
-                    "alias/aws/... are keys that AWS manages for its own services; adopt a key of yours.",
+                    "alias/aws/... are keys that AWS manages for its own services; adopt a key of your own.",
                 )),
                 true => Ok(Self::Other(text.to_owned())),
                 false => Err(Hint(
@@ -158,7 +158,7 @@ impl Named {
     fn of_arn(text: &str, region: &Region) -> Result<Self, Hint> {
         let Some((_, place, _, resource)) = arn(text) else {
             return Err(Hint(
-                "This ARN is not one of KMS. A key's is arn:aws:kms:REGION:ACCOUNT:key/ID, as `aws kms describe-key` tells it.",
+                "This ARN is not one of KMS. A key's ARN is arn:aws:kms:REGION:ACCOUNT:key/ID, as `aws kms describe-key` shows it.",
             ));
         };
         if place != region.as_str() {
@@ -170,7 +170,7 @@ impl Named {
             return Ok(Self::Other(text.to_owned()));
         }
         KeyArn::parse(text).map(Self::Arn).ok_or(Hint(
-            "A key's ARN ends in :key/ID and an alias's in :alias/NAME, as `aws kms describe-key` and `aws kms list-aliases` tell them.",
+            "A key's ARN ends in :key/ID and an alias's in :alias/NAME, as `aws kms describe-key` and `aws kms list-aliases` show them.",
         ))
     }
 
@@ -214,7 +214,7 @@ pub(crate) fn role_arn(text: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use super::{KeyArn, Named, Region, role_arn};
+    use super::{AdoptedName, KeyArn, Region, role_arn};
 
     const KEY: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
     const COPIED: &str = "mrk-1234abcd12ab34cd56ef1234567890ab";
@@ -298,7 +298,7 @@ mod tests {
             &arn("eu-central-1", COPIED),
             &arn("*", COPIED),
         ] {
-            assert!(Named::parse(text, &region()).is_ok(), "{text}");
+            assert!(AdoptedName::parse(text, &region()).is_ok(), "{text}");
         }
         for (text, says) in [
             ("orders", "alias/"),
@@ -313,7 +313,7 @@ mod tests {
             ("1234abcd-12ab-34cd-56ef-1234567890a", "its ARN"),
             ("https://kms.eu-central-1.amazonaws.com", "its ARN"),
         ] {
-            let hint = Named::parse(text, &region()).unwrap_err();
+            let hint = AdoptedName::parse(text, &region()).unwrap_err();
             assert!(hint.0.contains(says), "{text}: {hint:?}");
         }
     }

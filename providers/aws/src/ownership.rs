@@ -1,32 +1,35 @@
-//! Whether a key that is adopted belongs to the tenant who names it, and not to another one
+//! Adopts a key once it is proven to belong to the tenant who names it, and not to another tenant
 //! of the installation.
 
 use std::collections::HashMap;
 
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
-use claviger_provider::{DekId, Error, ErrorKind, KeyId, KeySpec, OpContext, Secret, TenantId};
+use claviger_provider::{DekId, Error, ErrorKind, KeyDescription, KeyId, KeySpec, OpContext, Secret, TenantId};
 
-use crate::errors::{Failed, fault};
+use crate::client::{Kms, bytes, same_key};
+use crate::errors::{CallError, denied, fault};
 use crate::keys::Key;
-use crate::names::KeyArn;
-use crate::provider::{AwsProvider, bytes};
+use crate::names::{AdoptedName, KeyArn};
 
-/// What proves it.
+/// What proves that a key is the tenant's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// The connection's credential is the tenant's own, or a role of his that demands the
-    /// connection's external id: what it may use is his to use.
+    /// The connection's identity is the tenant's own, or a role of the tenant's that requires the
+    /// connection's external id: the tenant may use whatever it may use.
     Credential,
-    /// The identity is one that the operator lends to several tenants, so the key's own policy
-    /// must name the tenant.
+    /// Several tenants share the identity, which is the operator's, so the key's own policy must
+    /// name the tenant.
     KeyPolicy,
 }
 
-const CONDITION: &str = "The connection's identity is shared by tenants, so the key's policy must let it encrypt and decrypt only under the condition \
+const PROVE: &str = "prove the key's owner";
+const CONDITION: &str = "Tenants share the connection's identity, so the key's policy must let it encrypt and decrypt only under the condition \
      StringEquals {\"kms:EncryptionContext:claviger:tenant\": the tenant's id}. The connection's check prints the statement.";
+const NO_RSA: &str = "Tenants share the connection's identity, and RSA keys take no encryption context that could name the tenant. Use a \
+     connection with a role, whose external id proves the key's owner.";
 
-/// The pairs that every wrapped key of a tenant's is bound to.
+/// A context as every wrapped key of a tenant's is bound to.
 pub(crate) fn canary_context(tenant: TenantId, key: KeyId) -> HashMap<String, String> {
     HashMap::from([
         ("claviger:tenant".to_owned(), tenant.to_string()),
@@ -35,91 +38,91 @@ pub(crate) fn canary_context(tenant: TenantId, key: KeyId) -> HashMap<String, St
     ])
 }
 
-impl AwsProvider {
-    /// Encrypts nothing of worth.
+impl Kms {
+    /// Encrypts random bytes; returns them and the ciphertext.
     pub(crate) async fn canary_encrypt(
         &self,
+        cx: &OpContext,
         arn: &KeyArn,
         spec: KeySpec,
         context: HashMap<String, String>,
-    ) -> Result<(Secret, Vec<u8>), Failed> {
+    ) -> Result<(Secret, Vec<u8>), CallError> {
         let canary = Secret::random(32);
-        let request = self
-            .clients
-            .kms
-            .encrypt()
-            .key_id(arn.as_str())
-            .plaintext(Blob::new(canary.expose()));
+        let request = self.kms.encrypt().key_id(arn.as_str()).plaintext(Blob::new(canary.expose()));
         let request = match spec {
             KeySpec::Aes256 => request.set_encryption_context(Some(context)),
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => request.encryption_algorithm(EncryptionAlgorithmSpec::RsaesOaepSha256),
         };
-        let answer = self.clients.call(|| request.clone().send()).await?;
-        let blob = answer.ciphertext_blob.ok_or(Failed::Nonsense("ciphertext"))?;
-        Ok((canary, blob.into_inner()))
+        let response = self.try_call(cx, "Encrypt", || request.clone().send()).await?;
+        let ciphertext = response.ciphertext_blob.ok_or(CallError::MalformedResponse("ciphertext"))?;
+        Ok((canary, ciphertext.into_inner()))
     }
 
-    /// Decrypts it again.
+    /// Decrypts what [`Self::canary_encrypt`] encrypted.
     pub(crate) async fn canary_decrypt(
         &self,
+        cx: &OpContext,
         arn: &KeyArn,
         spec: KeySpec,
         ciphertext: Vec<u8>,
         context: HashMap<String, String>,
-    ) -> Result<Secret, Failed> {
-        let request = self
-            .clients
-            .kms
-            .decrypt()
-            .key_id(arn.as_str())
-            .ciphertext_blob(Blob::new(ciphertext));
+    ) -> Result<Secret, CallError> {
+        let request = self.kms.decrypt().key_id(arn.as_str()).ciphertext_blob(Blob::new(ciphertext));
         let request = match spec {
             KeySpec::Aes256 => request.set_encryption_context(Some(context)),
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => request.encryption_algorithm(EncryptionAlgorithmSpec::RsaesOaepSha256),
         };
-        let answer = self.clients.call(|| request.clone().send()).await?;
-        let opened = bytes(answer.plaintext, "plaintext", "decrypt").map_err(|_| Failed::Nonsense("plaintext"))?;
-        Ok(Secret::new(opened))
+        let response = self.try_call(cx, "Decrypt", || request.clone().send()).await?;
+        bytes(response.plaintext, "plaintext").map(Secret::new)
     }
+}
 
-    /// Proves that the key is the tenant's.
-    ///
-    /// # Errors
-    /// `InvalidInput` where it is not proven, with what to do; what AWS refuses.
-    pub(crate) async fn prove(&self, cx: &OpContext, key: &Key, id: KeyId) -> Result<(), Error> {
-        let doing = "prove whose key it is";
-        let unproven = |advice| Err(fault(ErrorKind::InvalidInput, doing).advice(advice));
-        match (self.proof, key.spec) {
-            (Proof::Credential, _) => {}
-            (Proof::KeyPolicy, _) if cx.claimant().is_none() => {}
-            (Proof::KeyPolicy, KeySpec::Rsa3072 | KeySpec::Rsa4096) => {
-                return unproven(
-                    "The connection's identity is shared by tenants, and RSA keys take no encryption context that could name the tenant. Use a \
-                     connection with a role, whose external id proves the key.",
-                );
-            }
-            (Proof::KeyPolicy, KeySpec::Aes256) => {
-                let stranger = canary_context(TenantId::random(), id);
-                match self.canary_encrypt(&key.arn, key.spec, stranger).await {
-                    Ok(_) => return unproven(CONDITION),
-                    Err(failed) if failed.denied() => {}
-                    Err(failed) => return Err(failed.into_error(doing)),
-                }
-            }
-        }
-        let explain = |failed: Failed| match (failed.denied(), self.proof) {
-            (true, Proof::KeyPolicy) => failed.into_error(doing).advice(CONDITION),
-            (true | false, _) => failed.into_error(doing),
-        };
-        let context = canary_context(cx.tenant, id);
-        let (canary, ciphertext) = self.canary_encrypt(&key.arn, key.spec, context.clone()).await.map_err(explain)?;
-        let opened = self
-            .canary_decrypt(&key.arn, key.spec, ciphertext, context)
-            .await
-            .map_err(explain)?;
-        if opened != canary {
-            return Err(Failed::Nonsense("plaintext").into_error(doing));
-        }
-        Ok(())
+/// Adopts a key that exists at AWS.
+///
+/// # Errors
+/// `InvalidInput` for a name of another form, a key that does not fit, or one whose owner is not
+/// proven, each with advice; `KeyState` for a key that cannot be used now; the calls' own.
+pub(crate) async fn adopt(kms: &Kms, proof: Proof, cx: &OpContext, name: &str, id: KeyId) -> Result<KeyDescription, Error> {
+    let name = AdoptedName::parse(name, &kms.region).map_err(|hint| fault(ErrorKind::InvalidInput, "adopt a key").advice(hint.0))?;
+    let key = kms.described(cx, name.as_str()).await.map_err(|error| match error.kind {
+        ErrorKind::KeyNotFound => error.advice("The connection's region has no such key or alias, or the identity may not see it."),
+        _ => error,
+    })?;
+    if let AdoptedName::Arn(arn) = &name {
+        same_key(Some(key.arn.as_str()), arn).map_err(|error| error.into_error("DescribeKey"))?;
     }
+    key.usable()?;
+    prove(kms, proof, cx, &key, id).await?;
+    let rotations = kms.rotation_history(cx, &key).await?;
+    Ok(key.describe(&rotations))
+}
+
+/// Proves that the key is the tenant's.
+async fn prove(kms: &Kms, proof: Proof, cx: &OpContext, key: &Key, id: KeyId) -> Result<(), Error> {
+    let unproven = |advice| Err(fault(ErrorKind::InvalidInput, PROVE).advice(advice));
+    match (proof, key.spec) {
+        (Proof::Credential, _) => {}
+        (Proof::KeyPolicy, _) if cx.claimant().is_none() => {}
+        (Proof::KeyPolicy, KeySpec::Rsa3072 | KeySpec::Rsa4096) => return unproven(NO_RSA),
+        (Proof::KeyPolicy, KeySpec::Aes256) => {
+            let other_tenant = canary_context(TenantId::random(), id);
+            match kms.canary_encrypt(cx, &key.arn, key.spec, other_tenant).await {
+                Ok(_) => return unproven(CONDITION),
+                Err(error) if denied(&error) => {}
+                Err(error) => return Err(error.into_error(PROVE)),
+            }
+        }
+    }
+    let explain = |error: CallError| match (denied(&error), proof) {
+        (true, Proof::KeyPolicy) => error.into_error(PROVE).advice(CONDITION),
+        (true, Proof::Credential) | (false, _) => error.into_error(PROVE),
+    };
+    let context = canary_context(cx.tenant, id);
+    let encrypted = kms.canary_encrypt(cx, &key.arn, key.spec, context.clone()).await;
+    let (canary, ciphertext) = encrypted.map_err(explain)?;
+    let decrypted = kms.canary_decrypt(cx, &key.arn, key.spec, ciphertext, context).await;
+    if decrypted.map_err(explain)? != canary {
+        return Err(CallError::MalformedResponse("plaintext").into_error(PROVE));
+    }
+    Ok(())
 }

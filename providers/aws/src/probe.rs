@@ -1,18 +1,20 @@
-//! What a check finds out without acting on any key: a canary is wrapped and unwrapped, dry
-//! runs tell of the rest, and what has no dry run is said to have none.
+//! The check of a connection. It changes no key: it wraps and unwraps a canary, uses AWS's dry runs,
+//! and reports what has no dry run as not testable.
 
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
+use claviger_provider::kit::probe::{NO_KEY_YET, Trial, worst};
 use claviger_provider::{Error, ErrorKind, Finding, Kek, KeySpec, OpContext, Probe, RightReport, TenantId};
 use futures::future::join_all;
 
+use crate::client::Kms;
 use crate::codes::DRY_RUN;
-use crate::errors::Failed;
+use crate::credentials::Role;
+use crate::errors::{CallError, code, denied, role_denied};
 use crate::ownership::{Proof, canary_context};
 use crate::policy;
-use crate::provider::AwsProvider;
 
-/// The rights that are given key by key: the operation, the action of AWS, how it is tried.
+/// The rights that AWS grants key by key: the gateway's operation, AWS's action, how it is tried.
 const BY_KEY: [(Right, &str, &str, &str); 7] = [
     (Right::Describe, "describe", "kms:DescribeKey", "DescribeKey"),
     (Right::Wrap, "wrap_key", "kms:Encrypt", "a canary was encrypted"),
@@ -23,7 +25,7 @@ const BY_KEY: [(Right, &str, &str, &str); 7] = [
     (Right::History, "list_rotations", "kms:ListKeyRotations", "ListKeyRotations"),
 ];
 
-/// The rights that cannot be tried.
+/// The rights that cannot be tried without changing a key.
 const UNTRIED: [(&str, &str); 4] = [
     ("create_key", "kms:CreateKey and kms:TagResource"),
     ("rotate", "kms:RotateKeyOnDemand"),
@@ -42,121 +44,114 @@ enum Right {
     History,
 }
 
-/// What one trial on one key showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Granted,
-    Denied,
-    /// The service took a dry run for a call: what it made was dropped.
-    NoDryRun,
-    /// It could not be tried, and why.
-    Not(&'static str),
-}
-
-/// What a result shows.
-fn seen<T>(result: &Result<T, Failed>) -> Seen {
-    let failed = match result {
-        Ok(_) => return Seen::Granted,
-        Err(failed) => failed,
-    };
-    if failed.denied() {
-        return Seen::Denied;
-    }
-    if failed.code() == Some(DRY_RUN) {
-        return Seen::Granted;
-    }
-    match failed.kind() {
-        ErrorKind::KeyState => Seen::Not("the key's state forbids it"),
-        ErrorKind::KeyNotFound => Seen::Not("the key is gone"),
-        ErrorKind::Unsupported => Seen::Not("the service has no such call for the key"),
-        ErrorKind::RateLimited => Seen::Not("the service throttles"),
-        ErrorKind::InvalidInput
-        | ErrorKind::Conflict
-        | ErrorKind::TooLarge
-        | ErrorKind::CiphertextRejected
-        | ErrorKind::ProviderDenied
-        | ErrorKind::ExternalDenied
-        | ErrorKind::UpstreamUnavailable
-        | ErrorKind::CircuitOpen
-        | ErrorKind::UpstreamProtocol
-        | ErrorKind::UpstreamTimeout
-        | ErrorKind::Misconfigured
-        | ErrorKind::Internal => Seen::Not("the call failed"),
+/// What a call shows about the right to make it.
+fn trial<T>(result: &Result<T, CallError>) -> Trial {
+    match result {
+        Ok(_) => Trial::Granted,
+        Err(error) if denied(error) => Trial::Denied,
+        Err(error) if code(error) == Some(DRY_RUN) => Trial::Granted,
+        Err(error) => Trial::inconclusive(error.kind()),
     }
 }
 
-/// As [`seen`], of a call that was not to be carried out.
-fn dry<T>(result: &Result<T, Failed>) -> Seen {
-    match seen(result) {
-        Seen::Granted if result.is_ok() => Seen::NoDryRun,
-        other => other,
+/// What was found on one key.
+struct KeyTrials<'k> {
+    kek: &'k Kek,
+    trials: Vec<(Right, Trial)>,
+    /// Rights whose dry run the service carried out; its result was dropped.
+    carried_out: Vec<Right>,
+    /// Whether the key accepts another tenant's context, where that matters.
+    other_tenant: Option<Trial>,
+}
+
+impl KeyTrials<'_> {
+    fn found<T>(&mut self, right: Right, result: &Result<T, CallError>) {
+        self.trials.push((right, trial(result)));
+    }
+
+    fn found_by_dry_run<T>(&mut self, right: Right, result: &Result<T, CallError>) {
+        if result.is_ok() {
+            self.carried_out.push(right);
+        }
+        self.found(right, result);
     }
 }
 
-pub(crate) async fn probe(provider: &AwsProvider, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-    let arn = caller(provider).await?;
-    let (by_key, role) = tokio::join!(join_all(keks.iter().map(|kek| trials(provider, cx, kek))), role(provider));
+/// Checks a connection with some of its keys.
+///
+/// # Errors
+/// When STS refuses the identity.
+pub(crate) async fn probe(kms: &Kms, proof: Proof, role: Option<&Role>, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+    let caller = caller(kms, cx).await?;
+    let (by_key, external_id) = tokio::join!(join_all(keks.iter().map(|kek| trials(kms, proof, cx, kek))), external_id(role));
     let mut rights: Vec<RightReport> = BY_KEY
         .iter()
-        .filter_map(|(right, operation, action, how)| summed_up(*right, operation, action, how, keks, &by_key))
+        .filter_map(|(right, operation, action, how)| over_keys(*right, operation, action, how, &by_key))
         .collect();
-    rights.extend(UNTRIED.iter().map(|(operation, action)| RightReport {
-        operation,
-        finding: Finding::NotTestable,
-        how: format!("AWS has no dry run of it; it needs {action}"),
-        advice: None,
+    rights.extend(UNTRIED.iter().map(|(operation, action)| {
+        let how = format!("AWS has no dry run of it; it needs {action}");
+        RightReport::new(operation, Finding::NotTestable, how)
     }));
-    rights.extend(role);
-    rights.extend(alone(&by_key, keks));
-    let shown = arn.as_deref().unwrap_or("an identity that STS did not tell");
+    rights.extend(external_id);
+    rights.extend(tenant_condition(&by_key));
+    let shown = caller.as_deref().unwrap_or("an identity that STS did not return");
     Ok(Probe {
-        detail: format!("AWS KMS in {} as {shown}", provider.region.as_str()),
+        detail: format!("AWS KMS in {} as {shown}", kms.region.as_str()),
         rights,
-        policy: Some(policy::printed(cx.tenant, &provider.region, arn.as_deref(), provider)),
+        policy: Some(policy::printed(cx.tenant, &kms.region, caller.as_deref(), proof, role)),
     })
 }
 
-/// Who the identity is. Nobody can be refused this; where STS is out of reach, and KMS
-/// perhaps not, `None`.
-async fn caller(provider: &AwsProvider) -> Result<Option<String>, Error> {
-    let request = provider.clients.sts.get_caller_identity();
-    match provider.clients.call(|| request.clone().send()).await {
-        Ok(answer) => Ok(answer
+/// The ARN of the identity, which nobody can be denied. `None` where STS is out of reach, while
+/// KMS may not be.
+async fn caller(kms: &Kms, cx: &OpContext) -> Result<Option<String>, Error> {
+    let operation = "GetCallerIdentity";
+    let request = kms.sts.get_caller_identity();
+    match kms.try_call(cx, operation, || request.clone().send()).await {
+        Ok(response) => Ok(response
             .arn()
             .map(|arn| arn.chars().filter(|c| c.is_ascii_graphic()).take(512).collect())),
-        Err(Failed::Unreachable(_) | Failed::Timeout) => Ok(None),
-        Err(failed) => Err(failed.into_error("ask who the identity is")),
+        Err(CallError::Unreachable(_) | CallError::Timeout) => Ok(None),
+        Err(error) => Err(error.into_error(operation)),
     }
 }
 
-/// What was seen of one key; the second is whether it let another tenant's context pass,
-/// where that matters.
-type Trials = (Vec<(Right, Seen)>, Option<Seen>);
-
-async fn trials(provider: &AwsProvider, cx: &OpContext, kek: &Kek) -> Trials {
-    let Ok(arn) = provider.arn(&kek.key) else {
-        return (Vec::new(), None);
+async fn trials<'k>(kms: &Kms, proof: Proof, cx: &OpContext, kek: &'k Kek) -> KeyTrials<'k> {
+    let mut found = KeyTrials {
+        kek,
+        trials: Vec::new(),
+        carried_out: Vec::new(),
+        other_tenant: None,
     };
-    let kms = &provider.clients.kms;
-    let mut found = Vec::new();
-    let describe = kms.describe_key().key_id(arn.as_str());
-    found.push((Right::Describe, seen(&provider.clients.call(|| describe.clone().send()).await)));
+    let Ok(arn) = kms.arn(&kek.key) else {
+        return found;
+    };
+    let describe = kms.kms.describe_key().key_id(arn.as_str());
+    found.found(Right::Describe, &kms.try_call(cx, "DescribeKey", || describe.clone().send()).await);
     let context = canary_context(cx.tenant, kek.id);
     match kek.spec {
         KeySpec::Aes256 => {
-            let history = kms.list_key_rotations().key_id(arn.as_str()).limit(1);
-            found.push((Right::History, seen(&provider.clients.call(|| history.clone().send()).await)));
+            let history = kms.kms.list_key_rotations().key_id(arn.as_str()).limit(1);
+            found.found(
+                Right::History,
+                &kms.try_call(cx, "ListKeyRotations", || history.clone().send()).await,
+            );
             let generate = kms
+                .kms
                 .generate_data_key()
                 .key_id(arn.as_str())
                 .number_of_bytes(32)
                 .set_encryption_context(Some(context.clone()))
                 .dry_run(true);
-            found.push((Right::Generate, dry(&provider.clients.call(|| generate.clone().send()).await)));
-            let encrypted = provider.canary_encrypt(&arn, kek.spec, context.clone()).await;
-            found.push((Right::Wrap, seen(&encrypted)));
+            found.found_by_dry_run(
+                Right::Generate,
+                &kms.try_call(cx, "GenerateDataKey", || generate.clone().send()).await,
+            );
+            let encrypted = kms.canary_encrypt(cx, &arn, kek.spec, context.clone()).await;
+            found.found(Right::Wrap, &encrypted);
             if let Ok((_, ciphertext)) = encrypted {
                 let rewrap = kms
+                    .kms
                     .re_encrypt()
                     .ciphertext_blob(Blob::new(ciphertext.as_slice()))
                     .source_key_id(arn.as_str())
@@ -164,127 +159,87 @@ async fn trials(provider: &AwsProvider, cx: &OpContext, kek: &Kek) -> Trials {
                     .destination_key_id(arn.as_str())
                     .set_destination_encryption_context(Some(context.clone()))
                     .dry_run(true);
-                found.push((Right::Rewrap, dry(&provider.clients.call(|| rewrap.clone().send()).await)));
-                let opened = provider.canary_decrypt(&arn, kek.spec, ciphertext, context).await;
-                found.push((Right::Unwrap, seen(&opened)));
+                found.found_by_dry_run(Right::Rewrap, &kms.try_call(cx, "ReEncrypt", || rewrap.clone().send()).await);
+                found.found(Right::Unwrap, &kms.canary_decrypt(cx, &arn, kek.spec, ciphertext, context).await);
             }
         }
         KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-            let public = kms.get_public_key().key_id(arn.as_str());
-            found.push((Right::PublicKey, seen(&provider.clients.call(|| public.clone().send()).await)));
-            // A ciphertext that is none: with the right, KMS says so after it looked.
+            let public = kms.kms.get_public_key().key_id(arn.as_str());
+            found.found(Right::PublicKey, &kms.try_call(cx, "GetPublicKey", || public.clone().send()).await);
+            // Zeros are no ciphertext: with the right, KMS says so after it tried to decrypt them.
             let decrypt = kms
+                .kms
                 .decrypt()
                 .key_id(arn.as_str())
                 .ciphertext_blob(Blob::new([0_u8; 384]))
                 .encryption_algorithm(EncryptionAlgorithmSpec::RsaesOaepSha256)
                 .dry_run(true);
-            let opened = provider.clients.call(|| decrypt.clone().send()).await;
-            let rejected = opened.as_ref().is_err_and(|failed| failed.kind() == ErrorKind::CiphertextRejected);
-            found.push((Right::Unwrap, if rejected { Seen::Granted } else { seen(&opened) }));
+            let decrypted = kms.try_call(cx, "Decrypt", || decrypt.clone().send()).await;
+            let rejected = decrypted.as_ref().is_err_and(|error| error.kind() == ErrorKind::CiphertextRejected);
+            let trial = if rejected { Trial::Granted } else { trial(&decrypted) };
+            found.trials.push((Right::Unwrap, trial));
         }
     }
-    let stranger = match (provider.proof, kek.spec) {
+    found.other_tenant = match (proof, kek.spec) {
         (Proof::KeyPolicy, KeySpec::Aes256) => {
             let context = canary_context(TenantId::random(), kek.id);
-            Some(seen(&provider.canary_encrypt(&arn, kek.spec, context).await))
+            Some(trial(&kms.canary_encrypt(cx, &arn, kek.spec, context).await))
         }
         (Proof::Credential, _) | (Proof::KeyPolicy, KeySpec::Rsa3072 | KeySpec::Rsa4096) => None,
     };
-    (found, stranger)
+    found
 }
 
-/// One report of all keys together: the worst that was seen.
-fn summed_up(right: Right, operation: &'static str, action: &str, how: &str, keks: &[Kek], by_key: &[Trials]) -> Option<RightReport> {
-    let report = |finding, how, advice| {
-        Some(RightReport {
-            operation,
-            finding,
-            how,
-            advice,
-        })
-    };
-    if keks.is_empty() {
-        // Of the two ways to wrap, one stands for both.
-        let why = "the connection has no key yet; make or adopt one and check again";
-        return (right != Right::PublicKey)
-            .then(|| report(Finding::NotTestable, why.to_owned(), None))
-            .flatten();
+/// One report on a right for all keys together.
+fn over_keys(right: Right, operation: &'static str, action: &str, how: &str, by_key: &[KeyTrials<'_>]) -> Option<RightReport> {
+    if by_key.is_empty() {
+        // `wrap_key` needs one of two rights; one report is enough.
+        return (right != Right::PublicKey).then(|| RightReport::new(operation, Finding::NotTestable, NO_KEY_YET));
     }
-    let all: Vec<(&Kek, Seen)> = keks
-        .iter()
-        .zip(by_key)
-        .flat_map(|(kek, (found, _))| found.iter().filter(|(at, _)| *at == right).map(move |(_, seen)| (kek, *seen)))
-        .collect();
-    if let Some((kek, _)) = all.iter().find(|(_, seen)| *seen == Seen::Denied) {
-        let advice = format!("Grant {action} on {}, as in the printed policy.", kek.key.id);
-        return report(Finding::Denied, format!("{how}: refused"), Some(advice));
-    }
-    if let Some((_, Seen::Not(why))) = all.iter().find(|(_, seen)| matches!(seen, Seen::Not(_))) {
-        return report(Finding::NotTestable, format!("{how}: {why}"), None);
-    }
-    match all.len() {
-        0 => None,
-        _ if all.iter().any(|(_, seen)| *seen == Seen::NoDryRun) => {
-            let said = "the service ignores DryRun; what it made was dropped";
-            report(Finding::Granted, said.to_owned(), None)
+    let trials = by_key.iter().flat_map(|key| {
+        let of_right = key.trials.iter().filter(move |(tried, _)| *tried == right);
+        of_right.map(|(_, trial)| (key.kek, *trial))
+    });
+    let report = worst(operation, how, trials, |kek| {
+        format!("Grant {action} on {}, as in the printed policy.", kek.key.id)
+    })?;
+    let carried_out = by_key.iter().any(|key| key.carried_out.contains(&right));
+    Some(match report.finding {
+        Finding::Granted if carried_out => {
+            RightReport::new(operation, Finding::Granted, "the service ignores DryRun; its result was dropped")
         }
-        keys => report(Finding::Granted, format!("{how}, with {keys} of the connection's keys"), None),
-    }
-}
-
-/// Whether the role demands the connection's external id: without that, whoever learns its
-/// name could have another tenant's connection use it.
-async fn role(provider: &AwsProvider) -> Option<RightReport> {
-    let role = provider.role.as_ref()?;
-    let how = "AssumeRole without the external id".to_owned();
-    let report = |finding, how, advice| RightReport {
-        operation: "external_id",
-        finding,
-        how,
-        advice,
-    };
-    Some(match role.assumable_by_anyone().await {
-        Ok(()) => report(
-            Finding::Excessive,
-            format!("{how}: allowed"),
-            Some("Have the role's trust policy demand sts:ExternalId, as in the printed one.".to_owned()),
-        ),
-        Err(Failed::NoIdentity(why)) if why.denied() => report(Finding::Granted, format!("{how}: refused, as it should be"), None),
-        Err(_) => report(Finding::NotTestable, format!("{how}: the call failed"), None),
+        Finding::Granted | Finding::Denied | Finding::Excessive | Finding::NotTestable => report,
     })
 }
 
-/// Whether keys that a shared identity uses are each some tenant's alone.
-fn alone(by_key: &[Trials], keks: &[Kek]) -> Option<RightReport> {
-    let seen: Vec<(&Kek, Seen)> = keks
-        .iter()
-        .zip(by_key)
-        .filter_map(|(kek, (_, stranger))| stranger.map(|seen| (kek, seen)))
-        .collect();
-    let how = "a canary with another tenant's context";
-    let report = |finding, how, advice| RightReport {
-        operation: "tenant_condition",
-        finding,
-        how,
-        advice,
-    };
-    if let Some((kek, _)) = seen.iter().find(|(_, seen)| *seen == Seen::Granted) {
-        let advice = format!(
-            "Have the policy of {} demand kms:EncryptionContext:claviger:tenant, as in the printed statement.",
-            kek.key.id
-        );
-        return Some(report(Finding::Excessive, format!("{how} was encrypted"), Some(advice)));
-    }
-    if seen.is_empty() {
+/// Whether the role requires the connection's external id. Without it, whoever learns the role's
+/// name could use it through a connection of another tenant.
+async fn external_id(role: Option<&Role>) -> Option<RightReport> {
+    let report = |finding, outcome| RightReport::new("external_id", finding, format!("AssumeRole without the external id: {outcome}"));
+    Some(match role?.assume_without_external_id().await {
+        Ok(()) => report(Finding::Excessive, "allowed").advise("Require sts:ExternalId in the role's trust policy, as in the printed one."),
+        Err(error) if role_denied(&error) => report(Finding::Granted, "denied, as it should be"),
+        Err(_) => report(Finding::NotTestable, "the call failed"),
+    })
+}
+
+/// Whether each key that a shared identity uses is one tenant's alone.
+fn tenant_condition(by_key: &[KeyTrials<'_>]) -> Option<RightReport> {
+    let trials: Vec<(&Kek, Trial)> = by_key.iter().filter_map(|key| Some((key.kek, key.other_tenant?))).collect();
+    if trials.is_empty() {
         return None;
     }
-    let all = seen.iter().all(|(_, seen)| *seen == Seen::Denied);
-    let finding = if all { Finding::Granted } else { Finding::NotTestable };
-    let said = if all {
-        "was refused, as it should be"
-    } else {
-        "could not be tried"
+    let report = |finding, outcome| {
+        let how = format!("a canary with another tenant's context {outcome}");
+        RightReport::new("tenant_condition", finding, how)
     };
-    Some(report(finding, format!("{how} {said}"), None))
+    if let Some((kek, _)) = trials.iter().find(|(_, trial)| *trial == Trial::Granted) {
+        let id = &kek.key.id;
+        let advice = format!("Require kms:EncryptionContext:claviger:tenant in the policy of {id}, as in the printed statement.");
+        return Some(report(Finding::Excessive, "was encrypted").advise(advice));
+    }
+    Some(match trials.iter().all(|(_, trial)| *trial == Trial::Denied) {
+        true => report(Finding::Granted, "was denied, as it should be"),
+        false => report(Finding::NotTestable, "could not be tried"),
+    })
 }

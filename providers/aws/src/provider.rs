@@ -7,27 +7,27 @@ use async_trait::async_trait;
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
-use claviger_provider::oaep::{self, OaepPublic};
+use claviger_provider::kit::lengths::{self, MAX_DATA_KEY};
+use claviger_provider::oaep::OaepPublic;
 use claviger_provider::{
     Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
-    KeyRequest, KeySpec, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, PublicHalves, Rewrapped, Rotation, Secret, Wrapped,
+    KeyRequest, KeySpec, OpContext, Probe, Provider, ProviderKind, Rewrapped, Rotation, Secret, Wrapped,
 };
 
-use crate::client::Clients;
-use crate::errors::{Failed, fault};
-use crate::identity::Role;
-use crate::names::{KeyArn, Region};
-use crate::ownership::Proof;
+use crate::client::{Kms, bytes, key_ref, same_key};
+use crate::credentials::Role;
+use crate::errors::{CallError, code, fault};
+use crate::names::KeyArn;
+use crate::ownership::{Proof, adopt};
+use crate::probe::probe;
 
-/// The most bytes that Encrypt takes under a symmetric key.
-const MAX_PLAINTEXT: usize = 4096;
-
-/// The most bytes of one wrap under a key of a specification.
-fn max_plaintext(spec: KeySpec) -> usize {
-    oaep::max_plaintext(spec).unwrap_or(MAX_PLAINTEXT)
+/// The most bytes of one wrap under a key of a specification. Encrypt takes 4096 under a
+/// symmetric key, as many as the longest data key has.
+const fn max_plaintext(spec: KeySpec) -> usize {
+    lengths::max_plaintext(spec, MAX_DATA_KEY)
 }
 
-/// What every connection of this family can do.
+/// What every connection of this provider can do.
 pub(crate) fn capabilities() -> Capabilities {
     let rsa = |spec| KeyCapabilities {
         spec,
@@ -59,108 +59,95 @@ pub(crate) fn capabilities() -> Capabilities {
     }
 }
 
-/// KMS keys of one connection.
+/// The KMS keys of one connection.
 pub struct AwsProvider {
-    pub(crate) clients: Clients,
-    pub(crate) region: Region,
+    pub(crate) kms: Kms,
     pub(crate) proof: Proof,
-    /// The role that is assumed, if one is.
+    /// The role that the connection assumes, if it does.
     pub(crate) role: Option<Role>,
-    pub(crate) halves: PublicHalves<KeyArn>,
 }
 
-/// The pairs as the SDK takes them: exactly those of the envelope.
-pub(crate) fn pairs(context: &BoundContext) -> HashMap<String, String> {
+/// The encryption context as the SDK takes it: exactly the pairs of the envelope.
+fn pairs(context: &BoundContext) -> HashMap<String, String> {
     context.pairs().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Bytes that an answer must have.
-pub(crate) fn bytes(blob: Option<Blob>, part: &'static str, doing: &'static str) -> Result<Vec<u8>, Error> {
-    let bytes = blob.map(Blob::into_inner).filter(|bytes| !bytes.is_empty());
-    bytes.ok_or_else(|| Failed::Nonsense(part).into_error(doing))
+/// The parts of a response that wrapped a data key.
+struct WrappedKey {
+    ciphertext: Option<Blob>,
+    key_material: Option<String>,
+    request_id: Option<String>,
+}
+
+impl WrappedKey {
+    /// As what a recipient of the envelope is made of.
+    fn under(self, arn: &KeyArn) -> Result<Wrapped, CallError> {
+        Ok(Wrapped {
+            key: key_ref(arn),
+            algorithm: Algorithm::ProviderOpaque,
+            ciphertext: bytes(self.ciphertext, "ciphertext")?,
+            key_material: self.key_material,
+            upstream_request_id: self.request_id,
+        })
+    }
 }
 
 impl AwsProvider {
-    /// The key that a provider key id names: another region's is no key of this connection.
-    pub(crate) fn arn(&self, key: &ProviderKeyRef) -> Result<KeyArn, Error> {
-        KeyArn::of_id(&key.id, &self.region).ok_or_else(|| fault(ErrorKind::KeyNotFound, "a key id of another place"))
-    }
-
-    /// Holds the key that an answer tells against the one that was asked for.
-    pub(crate) fn same(&self, told: Option<&str>, asked: &KeyArn, doing: &'static str) -> Result<(), Error> {
-        match told {
-            Some(told) if told == asked.as_str() => Ok(()),
-            Some(_) | None => Err(Failed::Nonsense("key").into_error(doing)),
-        }
-    }
-
-    async fn encrypt(&self, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
-        let doing = "encrypt";
-        let arn = self.arn(&kek.key)?;
+    async fn encrypt(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        let arn = self.kms.arn(&kek.key)?;
         let request = self
-            .clients
+            .kms
             .kms
             .encrypt()
             .key_id(arn.as_str())
             .plaintext(Blob::new(dek.expose()))
             .set_encryption_context(Some(pairs(context)));
-        let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        self.same(answer.key_id(), &arn, doing)?;
-        let upstream_request_id = answer.request_id().map(str::to_owned);
-        Ok(Wrapped {
-            key: whole(&arn),
-            algorithm: Algorithm::ProviderOpaque,
-            ciphertext: bytes(answer.ciphertext_blob, "ciphertext", doing)?,
-            // Encrypt does not tell it.
-            key_material: None,
-            upstream_request_id,
-        })
+        let response = self.kms.call(cx, "Encrypt", || request.clone().send()).await?;
+        let wrapped = same_key(response.key_id(), &arn).and_then(|()| {
+            let request_id = response.request_id().map(str::to_owned);
+            // The response of Encrypt does not name the key material.
+            let key_material = None;
+            let ciphertext = response.ciphertext_blob;
+            WrappedKey {
+                ciphertext,
+                key_material,
+                request_id,
+            }
+            .under(&arn)
+        });
+        wrapped.map_err(|error| error.into_error("Encrypt"))
     }
 
-    /// The public half of an RSA key: kept, or fetched.
-    async fn half(&self, arn: &KeyArn, spec: KeySpec) -> Result<(Arc<OaepPublic>, Option<String>), Error> {
-        let doing = "get the public key";
-        if let Some(half) = self.halves.get(arn) {
-            return Ok((half, None));
+    /// The public key of an RSA key, cached or fetched, and the id of the call where it was fetched.
+    async fn public_key(&self, cx: &OpContext, arn: &KeyArn, spec: KeySpec) -> Result<(Arc<OaepPublic>, Option<String>), Error> {
+        if let Some(public_key) = self.kms.public_keys.get(arn) {
+            return Ok((public_key, None));
         }
-        let request = self.clients.kms.get_public_key().key_id(arn.as_str());
-        let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        self.same(answer.key_id(), arn, doing)?;
-        if !answer.encryption_algorithms().contains(&EncryptionAlgorithmSpec::RsaesOaepSha256) {
-            return Err(no_public_key());
-        }
-        let request_id = answer.request_id().map(str::to_owned);
-        let der = bytes(answer.public_key, "public key", doing)?;
-        let half = Arc::new(OaepPublic::from_spki(&der, spec).map_err(|_| no_public_key())?);
-        self.halves.put(arn.clone(), &half);
-        Ok((half, request_id))
+        let request = self.kms.kms.get_public_key().key_id(arn.as_str());
+        let response = self.kms.call(cx, "GetPublicKey", || request.clone().send()).await?;
+        let request_id = response.request_id().map(str::to_owned);
+        let parsed = same_key(response.key_id(), arn).and_then(|()| {
+            let fits = response.encryption_algorithms().contains(&EncryptionAlgorithmSpec::RsaesOaepSha256);
+            let der = bytes(response.public_key.filter(|_| fits), "public key")?;
+            OaepPublic::from_spki(&der, spec).map_err(|_| CallError::MalformedResponse("public key"))
+        });
+        let public_key = Arc::new(parsed.map_err(|error| error.into_error("GetPublicKey"))?);
+        self.kms.public_keys.put(arn.clone(), &public_key);
+        Ok((public_key, request_id))
     }
 
-    async fn wrap_here(&self, kek: &Kek, dek: &Secret) -> Result<Wrapped, Error> {
-        let arn = self.arn(&kek.key)?;
-        let (half, upstream_request_id) = self.half(&arn, kek.spec).await?;
+    /// Wraps with the public key, in this process.
+    async fn wrap_locally(&self, cx: &OpContext, kek: &Kek, dek: &Secret) -> Result<Wrapped, Error> {
+        let arn = self.kms.arn(&kek.key)?;
+        let (public_key, upstream_request_id) = self.public_key(cx, &arn, kek.spec).await?;
+        let ciphertext = public_key.wrap(dek);
         Ok(Wrapped {
-            key: whole(&arn),
+            key: key_ref(&arn),
             algorithm: Algorithm::RsaOaep256,
-            ciphertext: half.wrap(dek).map_err(|error| fault(ErrorKind::Internal, "wrap").source(error))?,
+            ciphertext: ciphertext.map_err(|error| fault(ErrorKind::Internal, "wrap").source(error))?,
             key_material: None,
             upstream_request_id,
         })
-    }
-}
-
-/// A public key that is none, or one of another size than the key has.
-fn no_public_key() -> Error {
-    Failed::Nonsense("public key").into_error("get the public key")
-}
-
-/// A key without a version: AWS names none in its ciphertexts.
-pub(crate) fn whole(arn: &KeyArn) -> ProviderKeyRef {
-    ProviderKeyRef {
-        id: arn.id(),
-        version: String::new(),
     }
 }
 
@@ -174,24 +161,18 @@ impl Provider for AwsProvider {
         capabilities()
     }
 
-    async fn wrap_key(&self, _cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
-        if dek.is_empty() {
-            return Err(fault(ErrorKind::InvalidInput, "an empty key"));
-        }
-        if dek.len() > max_plaintext(kek.spec) {
-            return Err(fault(ErrorKind::TooLarge, "over the most bytes of one wrap"));
-        }
+    async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        lengths::check_plaintext(ProviderKind::Aws, dek, max_plaintext(kek.spec))?;
         match kek.spec {
-            KeySpec::Aes256 => self.encrypt(kek, dek, context).await,
-            KeySpec::Rsa3072 | KeySpec::Rsa4096 => self.wrap_here(kek, dek).await,
+            KeySpec::Aes256 => self.encrypt(cx, kek, dek, context).await,
+            KeySpec::Rsa3072 | KeySpec::Rsa4096 => self.wrap_locally(cx, kek, dek).await,
         }
     }
 
-    async fn unwrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
-        let doing = "decrypt";
-        let arn = self.arn(&wrapped.key)?;
+    async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+        let arn = self.kms.arn(&wrapped.key)?;
         let request = self
-            .clients
+            .kms
             .kms
             .decrypt()
             .key_id(arn.as_str())
@@ -211,61 +192,58 @@ impl Provider for AwsProvider {
                 ));
             }
         };
-        let answer = self
-            .clients
-            .call(|| request.clone().send())
-            .await
-            .map_err(|failed| match failed.code() {
-                // A key's usage never changes: it is the algorithm that is another than the key's.
-                Some("InvalidKeyUsageException") => fault(ErrorKind::CiphertextRejected, doing),
-                Some(_) | None => failed.into_error(doing),
-            })?;
-        self.same(answer.key_id(), &arn, doing)?;
-        let dek = Secret::new(bytes(answer.plaintext, "plaintext", doing)?);
-        match dek.len() {
-            1..=MAX_PLAINTEXT => Ok(dek),
-            _ => Err(Failed::Nonsense("plaintext").into_error(doing)),
-        }
+        let response = self.kms.try_call(cx, "Decrypt", || request.clone().send()).await;
+        let response = response.map_err(|error| match code(&error) {
+            // A key's usage never changes, so the envelope's algorithm is not the key's.
+            Some("InvalidKeyUsageException") => fault(ErrorKind::CiphertextRejected, "Decrypt"),
+            Some(_) | None => error.into_error("Decrypt"),
+        })?;
+        let dek = same_key(response.key_id(), &arn)
+            .and_then(|()| bytes(response.plaintext, "plaintext"))
+            .and_then(lengths::unwrapped);
+        dek.map_err(|error| error.into_error("Decrypt"))
     }
 
-    async fn generate_data_key(&self, _cx: &OpContext, kek: &Kek, len: usize, context: &BoundContext) -> Result<Generated, Error> {
-        let doing = "generate a data key";
+    async fn generate_data_key(&self, cx: &OpContext, kek: &Kek, len: usize, context: &BoundContext) -> Result<Generated, Error> {
+        let operation = "GenerateDataKey";
         match kek.spec {
             KeySpec::Aes256 => {}
-            KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(fault(ErrorKind::Unsupported, "data keys are made here for RSA keys")),
+            KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
+                return Err(fault(ErrorKind::Unsupported, "the gateway generates data keys of RSA keys"));
+            }
         }
         let number = i32::try_from(len).ok().filter(|number| (1..=1024).contains(number));
         let number = number.ok_or_else(|| fault(ErrorKind::TooLarge, "a data key of over 1024 bytes"))?;
-        let arn = self.arn(&kek.key)?;
+        let arn = self.kms.arn(&kek.key)?;
         let request = self
-            .clients
+            .kms
             .kms
             .generate_data_key()
             .key_id(arn.as_str())
             .number_of_bytes(number)
             .set_encryption_context(Some(pairs(context)));
-        let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        self.same(answer.key_id(), &arn, doing)?;
-        let upstream_request_id = answer.request_id().map(str::to_owned);
-        let plaintext = Secret::new(bytes(answer.plaintext, "plaintext", doing)?);
-        if plaintext.len() != len {
-            return Err(Failed::Nonsense("data key's length").into_error(doing));
-        }
-        Ok(Generated {
-            plaintext,
-            wrapped: Wrapped {
-                key: whole(&arn),
-                algorithm: Algorithm::ProviderOpaque,
-                ciphertext: bytes(answer.ciphertext_blob, "ciphertext", doing)?,
-                key_material: answer.key_material_id,
-                upstream_request_id,
-            },
-        })
+        let response = self.kms.call(cx, operation, || request.clone().send()).await?;
+        let generated = same_key(response.key_id(), &arn).and_then(|()| {
+            let request_id = response.request_id().map(str::to_owned);
+            let plaintext = Secret::new(bytes(response.plaintext, "plaintext")?);
+            if plaintext.len() != len {
+                return Err(CallError::MalformedResponse("data key's length"));
+            }
+            let wrapped = WrappedKey {
+                ciphertext: response.ciphertext_blob,
+                key_material: response.key_material_id,
+                request_id,
+            };
+            Ok(Generated {
+                plaintext,
+                wrapped: wrapped.under(&arn)?,
+            })
+        });
+        generated.map_err(|error| error.into_error(operation))
     }
 
-    async fn rewrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
-        let doing = "re-encrypt";
+    async fn rewrap_key(&self, cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
+        let operation = "ReEncrypt";
         match to.spec {
             KeySpec::Aes256 => {}
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => return Err(fault(ErrorKind::Unsupported, "RSA keys rewrap through memory")),
@@ -273,9 +251,9 @@ impl Provider for AwsProvider {
         if wrapped.algorithm != Algorithm::ProviderOpaque {
             return Err(fault(ErrorKind::CiphertextRejected, "an algorithm that no symmetric key has"));
         }
-        let (from, arn) = (self.arn(&wrapped.key)?, self.arn(&to.key)?);
+        let (from, arn) = (self.kms.arn(&wrapped.key)?, self.kms.arn(&to.key)?);
         let request = self
-            .clients
+            .kms
             .kms
             .re_encrypt()
             .ciphertext_blob(Blob::new(wrapped.ciphertext.as_slice()))
@@ -283,51 +261,50 @@ impl Provider for AwsProvider {
             .set_source_encryption_context(Some(pairs(context)))
             .destination_key_id(arn.as_str())
             .set_destination_encryption_context(Some(pairs(context)));
-        let answer = self.clients.call(|| request.clone().send()).await;
-        let answer = answer.map_err(|failed| failed.into_error(doing))?;
-        self.same(answer.source_key_id(), &from, doing)?;
-        self.same(answer.key_id(), &arn, doing)?;
-        let upstream_request_id = answer.request_id().map(str::to_owned);
-        Ok(Rewrapped {
-            wrapped: Wrapped {
-                key: whole(&arn),
-                algorithm: Algorithm::ProviderOpaque,
-                ciphertext: bytes(answer.ciphertext_blob, "ciphertext", doing)?,
-                key_material: answer.destination_key_material_id,
-                upstream_request_id,
-            },
-        })
+        let response = self.kms.call(cx, operation, || request.clone().send()).await?;
+        let same_keys = same_key(response.source_key_id(), &from).and_then(|()| same_key(response.key_id(), &arn));
+        let wrapped = same_keys.and_then(|()| {
+            let request_id = response.request_id().map(str::to_owned);
+            let wrapped = WrappedKey {
+                ciphertext: response.ciphertext_blob,
+                key_material: response.destination_key_material_id,
+                request_id,
+            };
+            wrapped.under(&arn)
+        });
+        let wrapped = wrapped.map_err(|error| error.into_error(operation))?;
+        Ok(Rewrapped { wrapped })
     }
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         match &request.adopt {
-            Some(name) => self.adopt(cx, name, request.key_id).await,
-            None => Ok(self.make(cx, request.key_id, request.spec).await?.describe(&[])),
+            Some(name) => adopt(&self.kms, self.proof, cx, name, request.key_id).await,
+            None => Ok(self.kms.create(cx, request.key_id, request.spec).await?.describe(&[])),
         }
     }
 
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         match kek.spec {
-            KeySpec::Aes256 => self.rotate_on_demand(cx, kek).await,
+            KeySpec::Aes256 => self.kms.rotate_on_demand(cx, kek).await,
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-                // Nothing is to be made for a key that is gone or switched off.
-                self.look_up(&self.arn(&kek.key)?, "rotate").await?.usable()?;
-                Ok(self.make(cx, kek.id, kek.spec).await?.describe(&[]))
+                // A key that is deleted or disabled gets no next version.
+                self.kms.look_up(cx, &self.kms.arn(&kek.key)?).await?.usable()?;
+                Ok(self.kms.create(cx, kek.id, kek.spec).await?.describe(&[]))
             }
         }
     }
 
-    async fn describe(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        let key = self.look_up(&self.arn(&kek.key)?, "describe").await?;
-        let rotations = self.history(&key, "describe").await?;
+    async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        let key = self.kms.look_up(cx, &self.kms.arn(&kek.key)?).await?;
+        let rotations = self.kms.rotation_history(cx, &key).await?;
         Ok(key.describe(&rotations))
     }
 
-    async fn set_state(&self, _cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
-        self.switch(&self.arn(&kek.key)?, enabled).await
+    async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
+        self.kms.set_enabled(cx, &self.kms.arn(&kek.key)?, enabled).await
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-        crate::probe::probe(self, cx, keks).await
+        probe(&self.kms, self.proof, self.role.as_ref(), cx, keks).await
     }
 }

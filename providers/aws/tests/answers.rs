@@ -12,13 +12,15 @@
 mod calls;
 #[path = "answers/check.rs"]
 mod check;
+#[path = "answers/custom_egress.rs"]
+mod custom_egress;
 #[path = "answers/fixture.rs"]
 mod fixture;
 #[path = "answers/keys.rs"]
 mod keys;
-#[path = "answers/own_way.rs"]
-mod own_way;
 #[path = "answers/refusals.rs"]
 mod refusals;
 #[path = "answers/sessions.rs"]
 mod sessions;
+#[path = "answers/traces.rs"]
+mod traces;

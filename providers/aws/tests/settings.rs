@@ -204,6 +204,7 @@ async fn what_was_kept_must_still_be_whole() {
         external_id: "",
         settings,
         secrets: Vec::new(),
+        background: None,
     };
     // Its secret is gone.
     let error = factory().provider(parts(&kept.public)).await.err().unwrap();

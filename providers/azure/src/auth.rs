@@ -1,37 +1,39 @@
-//! Whom a connection's calls are made as: the forms of the setting `auth`, and their secrets.
+//! The setting `auth`: the identity of a connection's calls, and its secrets.
 
 use claviger_provider::egress::ClientCertificate;
-use claviger_provider::{Fields, Secret, SettingsError, SettingsOrigin, only_member};
+use claviger_provider::kit::settings::Secrets;
+use claviger_provider::{Fields, SettingsError, SettingsOrigin, only_member};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::factory::Installation;
-use crate::settings::FILES;
+use crate::assertion::Signer;
+use crate::installation::Installation;
 
-/// The longest certificate with its chain, and the longest other secret, in bytes.
+/// The longest certificate with its chain, in bytes.
 const MAX_CHAIN: usize = 32 * 1024;
+/// The longest other secret, in bytes.
 const MAX_SECRET: usize = 16 * 1024;
 
-/// Whom calls are made as, without the secrets.
+/// The identity of a connection's calls, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Auth {
-    /// A token that somebody else got.
+    /// A token that the caller obtained.
     Static {},
     /// An application with a secret.
     ClientSecret { directory: String, client_id: String },
     /// An application with a certificate.
     ClientCertificate { directory: String, client_id: String },
-    /// An application that another issuer's token speaks for; from a file only for the operator.
+    /// An application with a token of another issuer; a token file is for the operator only.
     WorkloadIdentity {
         directory: String,
         client_id: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token_file: Option<String>,
     },
-    /// The operator's own application, which the customer's directory has admitted.
+    /// The operator's application, which the customer's directory has admitted.
     Application { directory: String },
-    /// The identity of the machine; the operator's alone.
+    /// The machine's managed identity; for the operator only.
     ManagedIdentity {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         client_id: Option<String>,
@@ -39,7 +41,7 @@ pub(crate) enum Auth {
 }
 
 impl Auth {
-    /// The directory that its tokens come from, where the settings name one.
+    /// The directory that issues its tokens, where the settings name one.
     pub(crate) fn directory(&self) -> Option<&str> {
         match self {
             Self::ClientSecret { directory, .. }
@@ -50,8 +52,8 @@ impl Auth {
         }
     }
 
-    /// Whether it is one application for all tenants, which may be admitted in directories of
-    /// others than the tenant who names them.
+    /// Whether all tenants share the identity. It may then have access to vaults of other tenants
+    /// than the one that names them.
     pub(crate) const fn shared(&self) -> bool {
         match self {
             Self::Application { .. } => true,
@@ -64,9 +66,7 @@ impl Auth {
     }
 }
 
-pub(crate) type Secrets = Vec<(String, Secret)>;
-
-/// The names under which secrets are kept, which are those of their settings.
+/// The names of the stored secrets, which are those of their settings.
 pub(crate) const TOKEN: &str = "token";
 pub(crate) const SECRET: &str = "secret";
 pub(crate) const CERTIFICATE: &str = "certificate";
@@ -75,10 +75,19 @@ pub(crate) const KEY: &str = "key";
 pub(crate) const FORMS: &str = "one of {\"client_secret\": {\"directory\", \"client_id\", \"secret\"}}, \
      {\"client_certificate\": {\"directory\", \"client_id\", \"certificate\", \"key\"}}, \
      {\"workload_identity\": {\"directory\", \"client_id\", \"token\"}}, {\"application\": {\"directory\"}}, {\"static\": {\"token\"}}";
-const RESERVED: &str = "nothing: the gateway's own identity is the operator's to lend, in the configuration";
-const NO_APPLICATION: &str = "nothing: the operator has set up no application for customers' directories (providers.azure.application)";
-const PAIR: &str =
-    "an RSA certificate as PEM text, followed by its chain, whose private key `key` holds; the application knows its public part";
+const RESERVED: &str = "nothing: only the operator's configuration may use the gateway's own identity";
+const NO_APPLICATION: &str = "nothing: the operator has configured no application for customers' directories (providers.azure.application)";
+const PAIR: &str = "an RSA certificate as PEM text, followed by its chain, whose private key is in `key`; register its public part with the \
+                    application";
+
+/// Settings that would name a file, and the member that takes the file's content instead.
+pub(crate) const SECRET_FILES: [(&str, &str); 5] = [
+    ("secret_file", "secret"),
+    ("token_file", "token"),
+    ("certificate_file", "certificate"),
+    ("key_file", "key"),
+    ("ca_file", "ca"),
+];
 
 #[derive(Clone, Copy)]
 enum Form {
@@ -117,7 +126,7 @@ fn uuid(text: &str) -> Option<String> {
 }
 
 fn directory(fields: &mut Fields<'_>) -> Option<String> {
-    let expected = "the directory's (tenant's) id, a UUID, as `az account show --query tenantId` tells it";
+    let expected = "the directory's (tenant's) id, a UUID, as `az account show --query tenantId` prints it";
     fields.required("directory", expected, |text| uuid(&text).ok_or_else(|| expected.to_owned()))
 }
 
@@ -126,17 +135,17 @@ fn client_id(fields: &mut Fields<'_>) -> Option<String> {
     fields.required("client_id", expected, |text| uuid(&text).ok_or_else(|| expected.to_owned()))
 }
 
-fn one(fields: &mut Fields<'_>, name: &'static str, expected: &'static str) -> Option<Secrets> {
+fn single_secret(fields: &mut Fields<'_>, name: &'static str, expected: &'static str) -> Option<Secrets> {
     let secret = fields.secret_word(name, expected, MAX_SECRET)?;
     Some(vec![(name.to_owned(), secret)])
 }
 
 fn token(fields: &mut Fields<'_>) -> Option<Secrets> {
-    one(fields, TOKEN, "a token: printable ASCII without spaces")
+    single_secret(fields, TOKEN, "a token: printable ASCII without spaces")
 }
 
 fn secret(fields: &mut Fields<'_>) -> Option<Secrets> {
-    one(
+    single_secret(
         fields,
         SECRET,
         "the value of one of the application's client secrets (not the secret's id)",
@@ -148,8 +157,8 @@ fn pair(fields: &mut Fields<'_>) -> Option<Secrets> {
     let expected = "the certificate's private RSA key as PEM text, not encrypted";
     let key = fields.secret_pem(KEY, expected, MAX_SECRET);
     let (certificate, key) = certificate.zip(key)?;
-    let belong = ClientCertificate::from_pem(certificate.expose(), key.expose()).is_some();
-    if !belong || crate::assertion::Signer::from_pem(&certificate, &key).is_none() {
+    let matching = ClientCertificate::from_pem(certificate.expose(), key.expose()).is_some();
+    if !matching || Signer::from_pem(&certificate, &key).is_none() {
         fields.report(CERTIFICATE, PAIR);
         return None;
     }
@@ -173,7 +182,7 @@ fn workload(fields: &mut Fields<'_>, origin: SettingsOrigin) -> Option<(Auth, Se
     Some((auth, secrets))
 }
 
-/// Reads the setting `auth`.
+/// Parses the setting `auth`.
 pub(crate) fn parse(
     value: Value,
     origin: SettingsOrigin,
@@ -205,19 +214,19 @@ pub(crate) fn parse(
         }
     };
     let mut fields = Fields::of(inner, at, wrong)?;
-    let read = match form {
+    let parsed = match form {
         Form::Static => token(&mut fields).map(|secrets| (Auth::Static {}, secrets)),
         Form::ClientSecret => {
             let (directory, client_id, secrets) = (directory(&mut fields), client_id(&mut fields), secret(&mut fields));
-            let shown = directory.zip(client_id);
-            shown
+            let application = directory.zip(client_id);
+            application
                 .map(|(directory, client_id)| Auth::ClientSecret { directory, client_id })
                 .zip(secrets)
         }
         Form::ClientCertificate => {
             let (directory, client_id, secrets) = (directory(&mut fields), client_id(&mut fields), pair(&mut fields));
-            let shown = directory.zip(client_id);
-            shown
+            let application = directory.zip(client_id);
+            application
                 .map(|(directory, client_id)| Auth::ClientCertificate { directory, client_id })
                 .zip(secrets)
         }
@@ -237,24 +246,22 @@ pub(crate) fn parse(
             }
         }
     };
-    fields.reserve_files(&FILES);
+    fields.reserve_files(&SECRET_FILES);
     fields.finish();
-    read
+    parsed
 }
 
-/// Reads the secrets that are to take the place of a connection's, in the members that they have
-/// in the settings.
-pub(crate) fn replacement(auth: &Auth, value: Value, wrong: &mut Vec<SettingsError>) -> Option<Secrets> {
-    let mut fields = Fields::of(value, "", wrong)?;
-    let secrets = match auth {
-        Auth::Static {} | Auth::WorkloadIdentity { token_file: None, .. } => token(&mut fields),
-        Auth::ClientSecret { .. } => secret(&mut fields),
-        Auth::ClientCertificate { .. } => pair(&mut fields),
+/// Parses new secrets of a connection, which have the same names as in `auth`.
+pub(crate) fn replacement(auth: &Auth, fields: &mut Fields<'_>) -> Option<Secrets> {
+    match auth {
+        Auth::Static {} | Auth::WorkloadIdentity { token_file: None, .. } => token(fields),
+        Auth::ClientSecret { .. } => secret(fields),
+        Auth::ClientCertificate { .. } => pair(fields),
         Auth::WorkloadIdentity { token_file: Some(_), .. } | Auth::Application { .. } | Auth::ManagedIdentity { .. } => {
-            wrong.push(SettingsError::at("", "nothing: the connection has no secrets of its own"));
-            return None;
+            fields
+                .wrong()
+                .push(SettingsError::at("", "nothing: the connection has no secrets of its own"));
+            None
         }
-    };
-    fields.finish();
-    secrets
+    }
 }

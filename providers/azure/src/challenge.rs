@@ -1,26 +1,30 @@
-//! What a vault says about the tokens that it takes, held against what the connection's are.
+//! Validates a vault's authentication challenge against the connection's settings.
 //!
-//! Nothing is taken from it: a challenge that fits changes nothing, and one that does not ends the
-//! call with what to do. Otherwise a vault could have itself shown a token for something else.
+//! Nothing is taken from a challenge: a matching one changes nothing, and any other ends the call.
+//! Otherwise a hostile server could obtain a token for another resource.
 
-/// What a challenge may say.
-pub(crate) struct Expected {
-    /// The resource that tokens are made out to, without a closing slash.
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+
+use crate::errors::CallError;
+
+/// What a vault's challenge must match.
+pub(crate) struct ChallengeGuard {
+    /// The resource that tokens are issued for, without a trailing slash.
     pub(crate) resource: String,
-    /// Addresses of the authority, each with its closing slash.
+    /// URLs of the authority, each with a trailing slash.
     pub(crate) authorities: Vec<String>,
-    /// The directory, where the connection names one.
+    /// The directory, where the connection's settings name one.
     pub(crate) directory: Option<String>,
 }
 
-/// In what a challenge does not fit.
+/// How a challenge differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mismatch {
-    /// It wants tokens for another resource.
+    /// It asks for tokens for another resource.
     Resource,
-    /// It wants tokens of another authority.
+    /// It asks for tokens of another authority.
     Authority,
-    /// It wants tokens of another directory.
+    /// It asks for tokens of another directory.
     Directory,
 }
 
@@ -28,25 +32,36 @@ impl Mismatch {
     pub(crate) const fn advice(self) -> &'static str {
         match self {
             Self::Resource => {
-                "The vault asks for tokens of another resource than Azure's key service: the connection's address may lead to something else."
+                "The vault asks for tokens for another resource than Azure's key service: the connection's address may be that of another server."
             }
             Self::Authority => {
-                "The vault asks for tokens of another authority than that of its cloud: the connection's address may lead to something else."
+                "The vault asks for tokens of another authority than its cloud's: the connection's address may be that of another server."
             }
             Self::Directory => {
-                "The vault belongs to another directory than the connection's setting `directory` names: make a connection with the directory \
-                 that the vault's subscription is in."
+                "The vault belongs to another directory than the connection's setting `directory` names: create a connection with the directory \
+                 of the vault's subscription."
             }
         }
     }
 }
 
-impl Expected {
-    /// Holds a challenge against it.
+impl ChallengeGuard {
+    /// Validates the challenges of a response; a response without any is valid.
     ///
     /// # Errors
-    /// In what it does not fit.
-    pub(crate) fn judge(&self, challenge: &str) -> Result<(), Mismatch> {
+    /// `NoSource` with what to do, for a challenge that does not match.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), CallError> {
+        let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
+        let mismatch = challenges
+            .filter_map(|challenge| challenge.to_str().ok())
+            .try_for_each(|challenge| self.compare(challenge));
+        mismatch.map_err(|mismatch| CallError::NoSource {
+            advice: mismatch.advice(),
+            cause: format!("the vault's challenge does not match: {mismatch:?}"),
+        })
+    }
+
+    fn compare(&self, challenge: &str) -> Result<(), Mismatch> {
         let resource = parameter(challenge, "resource").or_else(|| parameter(challenge, "scope"));
         if let Some(resource) = resource {
             let resource = resource.strip_suffix("/.default").unwrap_or(resource);
@@ -69,31 +84,31 @@ impl Expected {
     }
 }
 
-/// The value of a quoted parameter.
+/// The value of a quoted parameter of a challenge.
 fn parameter<'c>(challenge: &'c str, name: &str) -> Option<&'c str> {
     challenge.match_indices(name).find_map(|(at, _)| {
         let before = challenge[..at].chars().next_back();
         let value = challenge[at + name.len()..].strip_prefix("=\"")?;
-        let whole = before.is_none_or(|before| matches!(before, ' ' | ','));
-        value.split_once('"').map(|(value, _)| value).filter(|_| whole)
+        let is_name = before.is_none_or(|before| matches!(before, ' ' | ','));
+        value.split_once('"').map(|(value, _)| value).filter(|_| is_name)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Expected, Mismatch};
+    use super::{ChallengeGuard, Mismatch};
 
     const OWN: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 
     fn judged(challenge: &str) -> Result<(), Mismatch> {
-        let expected = Expected {
+        let guard = ChallengeGuard {
             resource: "https://vault.azure.net".to_owned(),
             authorities: ["https://login.microsoftonline.com/", "https://login.windows.net/"]
                 .map(str::to_owned)
                 .into(),
             directory: Some(OWN.to_owned()),
         };
-        expected.judge(challenge)
+        guard.compare(challenge)
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! Where Azure's vaults are: the clouds, their two key services, and who logs in there.
+//! Azure's clouds, their two key services, and their token endpoints.
 
-/// Which of Azure's two key services a vault belongs to.
+use claviger_provider::KeySpec;
+
+/// One of Azure's two key services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
     /// Key Vault: RSA keys, in software or in a shared HSM.
@@ -12,11 +14,19 @@ pub(crate) enum Service {
 impl Service {
     pub(crate) const ALL: [Self; 2] = [Self::KeyVault, Self::ManagedHsm];
 
-    /// Its name for people.
+    /// Its product name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::KeyVault => "Azure Key Vault",
             Self::ManagedHsm => "Azure Managed HSM",
+        }
+    }
+
+    /// Whether it has keys of this specification.
+    pub(crate) const fn has(self, spec: KeySpec) -> bool {
+        match (self, spec) {
+            (Self::ManagedHsm, _) | (Self::KeyVault, KeySpec::Rsa3072 | KeySpec::Rsa4096) => true,
+            (Self::KeyVault, KeySpec::Aes256) => false,
         }
     }
 }
@@ -32,8 +42,8 @@ pub(crate) enum Cloud {
 impl Cloud {
     pub(crate) const ALL: [Self; 3] = [Self::Public, Self::UsGovernment, Self::China];
 
-    /// What the host of every vault of the service ends in. It is also the host of the resource
-    /// that tokens are made out to.
+    /// The host suffix of the service's vaults, which is also the host of the resource that tokens
+    /// are issued for.
     pub(crate) const fn suffix(self, service: Service) -> &'static str {
         match (self, service) {
             (Self::Public, Service::KeyVault) => "vault.azure.net",
@@ -45,7 +55,7 @@ impl Cloud {
         }
     }
 
-    /// Where its directories give out tokens.
+    /// The authority: the base URL of the token endpoints of its directories.
     pub(crate) const fn authority(self) -> &'static str {
         match self {
             Self::Public => "https://login.microsoftonline.com/",
@@ -54,7 +64,7 @@ impl Cloud {
         }
     }
 
-    /// Other names of the same authority, which a vault's challenge may tell.
+    /// Other URLs of the same authority, which a vault's challenge may name.
     pub(crate) const fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Public => &["https://login.windows.net/", "https://sts.windows.net/"],

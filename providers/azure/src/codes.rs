@@ -1,32 +1,9 @@
-//! The codes of Key Vault, Managed HSM and Entra, and what each means here.
+//! The error codes of Key Vault, Managed HSM and Entra, and what each means to the gateway.
 
-use claviger_provider::{ErrorKind, Retry};
+use claviger_provider::ErrorKind;
+use claviger_provider::kit::meaning::{CodeTable, Meaning};
 
-/// What an answer means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Meaning {
-    pub(crate) kind: ErrorKind,
-    pub(crate) retry: Retry,
-    pub(crate) advice: Option<&'static str>,
-}
-
-const fn never(kind: ErrorKind, advice: Option<&'static str>) -> Meaning {
-    Meaning {
-        kind,
-        retry: Retry::Never,
-        advice,
-    }
-}
-
-const fn again(kind: ErrorKind) -> Meaning {
-    Meaning {
-        kind,
-        retry: Retry::Backoff,
-        advice: None,
-    }
-}
-
-/// Codes of a 403 by which a vault says that the identity has not the right.
+/// Codes of a 403 that mean that the identity lacks the permission.
 pub(crate) const DENIED: [&str; 5] = [
     "ForbiddenByRbac",
     "ForbiddenByPolicy",
@@ -35,186 +12,162 @@ pub(crate) const DENIED: [&str; 5] = [
     "Forbidden",
 ];
 
-const GRANT: &str = "The connection's identity has not the right at the vault: grant the role or the access policy that the connection's check \
-                     prints. A new grant takes some minutes.";
+const GRANT: &str = "The connection's identity lacks the permission at the vault: grant the role or the access policy that the connection's check \
+                     prints. A new grant takes effect after some minutes.";
 
-/// Each code that a vault is known to tell, the inner one where there are two.
-const VAULT: &[(&str, Meaning)] = &[
-    ("ForbiddenByRbac", never(ErrorKind::ProviderDenied, Some(GRANT))),
-    ("ForbiddenByPolicy", never(ErrorKind::ProviderDenied, Some(GRANT))),
-    ("AccessDenied", never(ErrorKind::ProviderDenied, Some(GRANT))),
-    ("AccessForbidden", never(ErrorKind::ProviderDenied, Some(GRANT))),
-    ("Forbidden", never(ErrorKind::ProviderDenied, Some(GRANT))),
-    (
-        "ForbiddenByFirewall",
-        never(
-            ErrorKind::ProviderDenied,
-            Some(
-                "The vault's firewall does not let the gateway's address in: add it to the vault's networks (`az keyvault network-rule add`).",
-            ),
-        ),
-    ),
-    (
-        "ForbiddenByConnection",
-        never(
-            ErrorKind::ProviderDenied,
-            Some(
-                "The vault takes calls over its private endpoints alone: have the gateway's network reach one, or open the vault's public access.",
-            ),
-        ),
-    ),
-    (
-        "KeyDisabled",
-        never(
-            ErrorKind::KeyState,
-            Some("The version of the key is disabled; its owner can enable it (`az keyvault key set-attributes --enabled true`)."),
-        ),
-    ),
-    (
-        "KeyNotYetValid",
-        never(
-            ErrorKind::KeyState,
-            Some(
-                "The version of the key is not valid yet; its owner can move its activation date (`az keyvault key set-attributes --not-before`).",
-            ),
-        ),
-    ),
-    (
-        "KeyExpired",
-        never(
-            ErrorKind::KeyState,
-            Some(
-                "The version of the key has expired: rotate the key, or have its owner move the date (`az keyvault key set-attributes --expires`).",
-            ),
-        ),
-    ),
-    (
-        "KeyOperationForbidden",
-        never(
-            ErrorKind::KeyState,
-            Some(
-                "The key's permitted operations lack this one: its owner can set them (`az keyvault key set-attributes --ops wrapKey unwrapKey`).",
-            ),
-        ),
-    ),
-    ("KeyNotFound", never(ErrorKind::KeyNotFound, None)),
-    ("ObjectIsDeletedButRecoverable", never(ErrorKind::KeyState, Some(RECOVER))),
-    (
-        "ObjectIsBeingDeleted",
-        never(
-            ErrorKind::KeyState,
-            Some("The key is just being deleted. When that is done, its owner can bring it back (`az keyvault key recover`)."),
-        ),
-    ),
-    (
-        "ObjectIsBeingRecovered",
-        never(ErrorKind::KeyState, Some("The key is just being recovered; try again in a minute.")),
-    ),
-    ("Conflict", never(ErrorKind::Conflict, None)),
-    ("BadParameter", never(ErrorKind::InvalidInput, None)),
-    ("Throttled", again(ErrorKind::RateLimited)),
-    ("TooManyRequests", again(ErrorKind::RateLimited)),
-    ("RequestTimeout", again(ErrorKind::UpstreamTimeout)),
-    ("InternalServerError", again(ErrorKind::UpstreamUnavailable)),
-    ("ServiceUnavailable", again(ErrorKind::UpstreamUnavailable)),
-    ("NotSupported", never(ErrorKind::Unsupported, None)),
-];
-
-/// What to do about a key that was deleted softly.
+/// What to do about a key in soft-deleted state.
 pub(crate) const RECOVER: &str = "The key was deleted and can still be recovered; its owner does it with `az keyvault key recover --vault-name VAULT \
                                   --name NAME` (`--hsm-name` for a Managed HSM).";
 
-/// What an answer of a vault means.
-pub(crate) fn meaning(status: u16, code: &str) -> Meaning {
-    if let Some((_, meaning)) = VAULT.iter().find(|(known, _)| *known == code) {
-        // Throttling is told by the status, whatever word comes with it.
-        return if status == 429 { again(ErrorKind::RateLimited) } else { *meaning };
+const fn denied(advice: &'static str) -> Meaning {
+    Meaning::of(ErrorKind::ProviderDenied).advice(advice)
+}
+
+const fn key_state(advice: &'static str) -> Meaning {
+    Meaning::of(ErrorKind::KeyState).advice(advice)
+}
+
+const fn retryable(kind: ErrorKind) -> Meaning {
+    Meaning::of(kind).retryable()
+}
+
+const fn malformed(advice: &'static str) -> Meaning {
+    Meaning::of(ErrorKind::UpstreamProtocol).advice(advice)
+}
+
+/// The known codes of a vault. Of two codes, the inner one counts.
+const VAULT: CodeTable = CodeTable::new(&[
+    (&DENIED, denied(GRANT)),
+    (
+        &["ForbiddenByFirewall"],
+        denied("The vault's firewall blocks the gateway's address: add it to the vault's networks (`az keyvault network-rule add`)."),
+    ),
+    (
+        &["ForbiddenByConnection"],
+        denied(
+            "The vault accepts calls over its private endpoints only: connect the gateway's network to one, or enable the vault's public access.",
+        ),
+    ),
+    (
+        &["KeyDisabled"],
+        key_state("The key version is disabled; its owner can enable it (`az keyvault key set-attributes --enabled true`)."),
+    ),
+    (
+        &["KeyNotYetValid"],
+        key_state(
+            "The key version is not valid yet; its owner can change its activation date (`az keyvault key set-attributes --not-before`).",
+        ),
+    ),
+    (
+        &["KeyExpired"],
+        key_state(
+            "The key version has expired: rotate the key, or have its owner change the date (`az keyvault key set-attributes --expires`).",
+        ),
+    ),
+    (
+        &["KeyOperationForbidden"],
+        key_state(
+            "The key's permitted operations do not include this one: its owner can set them (`az keyvault key set-attributes --ops wrapKey \
+             unwrapKey`).",
+        ),
+    ),
+    (&["KeyNotFound"], Meaning::of(ErrorKind::KeyNotFound)),
+    (&["ObjectIsDeletedButRecoverable"], key_state(RECOVER)),
+    (
+        &["ObjectIsBeingDeleted"],
+        key_state("The key is being deleted. After that, its owner can recover it (`az keyvault key recover`)."),
+    ),
+    (
+        &["ObjectIsBeingRecovered"],
+        key_state("The key is being recovered; try again in a minute."),
+    ),
+    (&["Conflict"], Meaning::of(ErrorKind::Conflict)),
+    (&["BadParameter"], Meaning::of(ErrorKind::InvalidInput)),
+    (&["Throttled", "TooManyRequests"], retryable(ErrorKind::RateLimited)),
+    (&["RequestTimeout"], retryable(ErrorKind::UpstreamTimeout)),
+    (
+        &["InternalServerError", "ServiceUnavailable"],
+        retryable(ErrorKind::UpstreamUnavailable),
+    ),
+    (&["NotSupported"], Meaning::of(ErrorKind::Unsupported)),
+]);
+
+/// What a vault's error response means; `code` is empty for a response in another format.
+pub(crate) fn of_vault(status: u16, code: &str) -> Meaning {
+    if status == 429 {
+        // Throttling is known by the status, whatever the code.
+        return retryable(ErrorKind::RateLimited);
     }
-    match status {
-        300..=399 => never(
-            ErrorKind::UpstreamProtocol,
-            Some("The vault's address redirects, which is never followed: the connection's address must be the vault's own."),
+    if let Some(meaning) = VAULT.meaning(code) {
+        return meaning;
+    }
+    match (status, code) {
+        (300..=399, _) => malformed("The vault redirects, which is never followed: the connection's address must be the vault's own."),
+        (401, _) => denied(
+            "The vault does not accept the connection's token: it has expired or was revoked, or it is for another directory or resource.",
         ),
-        401 => never(
-            ErrorKind::ProviderDenied,
-            Some(
-                "The vault does not take the connection's token: it has expired or was revoked, or is one of another directory or for another resource.",
-            ),
-        ),
-        403 => match code {
-            "" => never(
-                ErrorKind::UpstreamProtocol,
-                Some("Something between the gateway and the vault refused the call: the answer is not one of Azure's."),
-            ),
-            _ => never(ErrorKind::ProviderDenied, Some(GRANT)),
-        },
-        404 | 410 => match code {
-            "" => never(
-                ErrorKind::UpstreamProtocol,
-                Some("The answer is not one of Azure's: something else answers at the connection's address."),
-            ),
-            _ => never(ErrorKind::KeyNotFound, None),
-        },
-        408 => again(ErrorKind::UpstreamTimeout),
-        409 => never(ErrorKind::Conflict, None),
-        413 => never(ErrorKind::TooLarge, None),
-        429 => again(ErrorKind::RateLimited),
-        501 => never(ErrorKind::Unsupported, None),
-        500..=599 => again(ErrorKind::UpstreamUnavailable),
-        _ => never(ErrorKind::UpstreamProtocol, None),
+        (403, "") => malformed("Something between the gateway and the vault refused the call: the response is not one of Azure's."),
+        (403, _) => denied(GRANT),
+        (404 | 410, "") => malformed("The response is not one of Azure's: another server responds at the connection's address."),
+        (404 | 410, _) => Meaning::of(ErrorKind::KeyNotFound),
+        (408, _) => retryable(ErrorKind::UpstreamTimeout),
+        (409, _) => Meaning::of(ErrorKind::Conflict),
+        (413, _) => Meaning::of(ErrorKind::TooLarge),
+        (501, _) => Meaning::of(ErrorKind::Unsupported),
+        (status, _) => Meaning::of_status(status),
     }
 }
 
-const SECRET: &str = "Entra does not take the application's secret: it is wrong or has expired (the secret's value is wanted, not its id).";
-const CERTIFICATE: &str =
-    "Entra does not take the application's certificate: add its public part to the application, and see that it has not expired.";
-const FEDERATED: &str = "Entra does not take the other issuer's token: it has expired, or the application has no federated credential with its issuer, \
-                         subject and audience.";
-const NOBODY: &str =
-    "The directory does not know the application: it must be made there, or an administrator of that directory must admit it.";
-const NOWHERE: &str =
-    "There is no directory of that id in this cloud: compare the connection's setting `directory` with `az account show`.";
-
-/// Each code of Entra's that says what to do.
-const ENTRA: &[(&str, &str)] = &[
-    ("AADSTS7000215", SECRET),
-    ("AADSTS7000222", SECRET),
-    ("AADSTS7000216", SECRET),
-    ("AADSTS700027", CERTIFICATE),
-    ("AADSTS7000214", CERTIFICATE),
-    ("AADSTS700024", FEDERATED),
-    ("AADSTS70021", FEDERATED),
-    ("AADSTS700211", FEDERATED),
-    ("AADSTS700212", FEDERATED),
-    ("AADSTS700213", FEDERATED),
-    ("AADSTS700016", NOBODY),
-    ("AADSTS65001", NOBODY),
-    ("AADSTS7000112", "The application is disabled in the directory."),
-    ("AADSTS90002", NOWHERE),
-    ("AADSTS900023", NOWHERE),
+/// Entra's error codes that say what to do.
+const ENTRA: CodeTable = CodeTable::new(&[
     (
-        "AADSTS53003",
-        "A policy of the directory (conditional access) does not let the application in from here.",
+        &["AADSTS7000215", "AADSTS7000222", "AADSTS7000216"],
+        denied("Entra does not accept the application's secret: it is wrong or has expired (use the secret's value, not its id)."),
     ),
-];
+    (
+        &["AADSTS700027", "AADSTS7000214"],
+        denied(
+            "Entra does not accept the application's certificate: add its public part to the application, and check that it has not expired.",
+        ),
+    ),
+    (
+        &["AADSTS700024", "AADSTS70021", "AADSTS700211", "AADSTS700212", "AADSTS700213"],
+        denied(
+            "Entra does not accept the other issuer's token: it has expired, or the application has no federated credential with its issuer, \
+             subject and audience.",
+        ),
+    ),
+    (
+        &["AADSTS700016", "AADSTS65001"],
+        denied(
+            "The directory does not know the application: create it there, or have an administrator of the directory give consent to it.",
+        ),
+    ),
+    (&["AADSTS7000112"], denied("The application is disabled in the directory.")),
+    (
+        &["AADSTS90002", "AADSTS900023"],
+        denied("There is no directory of that id in this cloud: compare the connection's setting `directory` with `az account show`."),
+    ),
+    (
+        &["AADSTS53003"],
+        denied("A conditional access policy of the directory blocks the application from this network."),
+    ),
+]);
 
-/// What a refusal of whoever gives out tokens means.
-pub(crate) fn login(status: u16, code: &str) -> Meaning {
-    if let Some((_, advice)) = ENTRA.iter().find(|(known, _)| *known == code) {
-        return never(ErrorKind::ProviderDenied, Some(advice));
+/// What an error response of a token endpoint means; `code` is empty for a response in another
+/// format.
+pub(crate) fn of_token_endpoint(status: u16, code: &str) -> Meaning {
+    if let Some(meaning) = ENTRA.meaning(code) {
+        return meaning;
     }
     match (status, code) {
-        (429, _) => again(ErrorKind::RateLimited),
-        (500..=599, _) | (_, "temporarily_unavailable" | "AADSTS90033") => again(ErrorKind::UpstreamUnavailable),
-        (300..=399, _) | (_, "") => never(
-            ErrorKind::UpstreamProtocol,
-            Some("Something else than the cloud's authority answered the request for a token: look at the proxy."),
-        ),
-        (400..=499, _) => never(
-            ErrorKind::ProviderDenied,
-            Some("Entra gives the connection's identity no token: compare directory, application and secret with those at Entra."),
-        ),
-        (_, _) => never(ErrorKind::UpstreamProtocol, None),
+        (429 | 500..=599, _) => Meaning::of_status(status),
+        (_, "temporarily_unavailable" | "AADSTS90033") => retryable(ErrorKind::UpstreamUnavailable),
+        (300..=399, _) | (_, "") => malformed("Another server than the cloud's authority responded to the token request: check the proxy."),
+        (400..=499, _) => {
+            denied("Entra issues no token for the connection's identity: compare directory, application and secret with those in Entra.")
+        }
+        (_, _) => Meaning::of(ErrorKind::UpstreamProtocol),
     }
 }
 
@@ -222,17 +175,16 @@ pub(crate) fn login(status: u16, code: &str) -> Meaning {
 mod tests {
     use claviger_provider::{ErrorKind, Retry};
 
-    use super::{ENTRA, VAULT, login, meaning};
+    use super::{ENTRA, VAULT, of_token_endpoint, of_vault};
 
     #[test]
-    fn a_code_stands_once_and_says_what_the_table_says() {
-        for (code, expected) in VAULT {
-            assert_eq!(VAULT.iter().filter(|(other, _)| other == code).count(), 1, "{code}");
-            assert_eq!(meaning(400, code), *expected, "{code}");
+    fn a_code_has_one_meaning() {
+        assert_eq!((VAULT.repeated(), ENTRA.repeated()), (None, None));
+        for code in ["ForbiddenByRbac", "KeyDisabled", "Throttled", "NotSupported"] {
+            assert_eq!(Some(of_vault(400, code)), VAULT.meaning(code), "{code}");
         }
-        for (code, _) in ENTRA {
-            assert_eq!(ENTRA.iter().filter(|(other, _)| other == code).count(), 1, "{code}");
-            assert_eq!(login(401, code).kind, ErrorKind::ProviderDenied, "{code}");
+        for code in ["AADSTS7000215", "AADSTS65001", "AADSTS53003"] {
+            assert_eq!(of_token_endpoint(401, code).kind, ErrorKind::ProviderDenied, "{code}");
         }
     }
 
@@ -259,7 +211,7 @@ mod tests {
             (504, "", ErrorKind::UpstreamUnavailable, true),
             (418, "", ErrorKind::UpstreamProtocol, false),
         ] {
-            let found = meaning(status, code);
+            let found = of_vault(status, code);
             assert_eq!((found.kind, found.retry == Retry::Backoff), (kind, again), "{status} {code}");
         }
     }

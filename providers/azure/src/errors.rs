@@ -1,46 +1,34 @@
-//! From an answer of a vault or of Entra to the one error.
+//! Errors of calls to a vault or to a token endpoint.
 
 use std::time::Duration;
 
-use azure_core::http::RawResponse;
+use azure_core::error::ErrorKind as SdkErrorKind;
 use azure_core::http::headers::{HeaderName, Headers};
-use claviger_provider::egress::SendError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
+use claviger_provider::kit::call_error;
+use claviger_provider::kit::meaning::Meaning;
+use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
 use serde::Deserialize;
 
-use crate::codes::{self, Meaning};
-use crate::transport::Lost;
+use crate::codes;
 
-/// The longest pause that a service is believed to mean.
+/// The longest pause that a service can ask for; longer ones are shortened to it.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// Why a call brought nothing.
-#[derive(Debug)]
-pub(crate) enum Failed {
-    /// The vault refused.
-    Refused(Refusal),
-    /// There was no token, and why.
-    NoToken(Box<Failed>),
-    /// There was no answer.
-    Lost(Lost),
-    /// An answer that makes no sense.
-    Nonsense(&'static str),
-    /// The request could not be made.
-    Unmade(String),
-}
+/// Why a call failed.
+pub(crate) type CallError = call_error::CallError<Refusal>;
 
-/// An answer other than success.
+/// A response other than success.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
-    /// The service's own word, the inner one where it tells two; empty where it told none.
+    /// The service's error code, the inner one where there are two; empty if the response has none.
     pub(crate) code: String,
     message: String,
-    after: Option<Duration>,
+    retry_after: Option<Duration>,
     request_id: Option<String>,
 }
 
-/// The body of a vault's refusal.
+/// The error body of a vault.
 #[derive(Deserialize)]
 struct VaultBody {
     error: VaultError,
@@ -53,16 +41,16 @@ struct VaultError {
     #[serde(default)]
     message: String,
     #[serde(default)]
-    innererror: Option<Inner>,
+    innererror: Option<InnerError>,
 }
 
 #[derive(Deserialize)]
-struct Inner {
+struct InnerError {
     #[serde(default)]
     code: String,
 }
 
-/// The body of a refusal of Entra's.
+/// The error body of Entra (RFC 6749, section 5.2, with Microsoft's numbers).
 #[derive(Deserialize)]
 struct EntraBody {
     error: String,
@@ -70,32 +58,32 @@ struct EntraBody {
     error_codes: Vec<i64>,
 }
 
-/// The id that a service gave a call.
+/// The request id that Azure gave a call.
 pub(crate) fn request_id(headers: &Headers) -> Option<String> {
-    let told = headers.get_optional_str(&HeaderName::from_static("x-ms-request-id"))?;
-    Some(told.chars().filter(char::is_ascii_graphic).take(128).collect())
+    let id = headers.get_optional_str(&HeaderName::from_static("x-ms-request-id"))?;
+    Some(id.chars().filter(char::is_ascii_graphic).take(128).collect())
 }
 
-/// How long the service asks for a pause. The two forms in milliseconds come before the one that
-/// all know.
-fn pause(headers: &Headers) -> Option<Duration> {
+/// The pause that the service asks for. The headers in milliseconds take precedence.
+fn retry_after(headers: &Headers) -> Option<Duration> {
     let number = |name: &'static str| headers.get_optional_str(&HeaderName::from_static(name))?.trim().parse::<u64>().ok();
     let exact = number("x-ms-retry-after-ms").or_else(|| number("retry-after-ms"));
-    let told = exact
+    let pause = exact
         .map(Duration::from_millis)
         .or_else(|| number("retry-after").map(Duration::from_secs));
-    told.map(|pause| pause.min(MAX_PAUSE))
+    pause.map(|pause| pause.min(MAX_PAUSE))
 }
 
 impl Refusal {
-    fn of(response: &RawResponse) -> Self {
-        let (code, message) = match serde_json::from_slice::<VaultBody>(response.body()) {
+    /// From the parts of a response.
+    pub(crate) fn of(status: u16, headers: &Headers, body: &[u8]) -> Self {
+        let (code, message) = match serde_json::from_slice::<VaultBody>(body) {
             Ok(VaultBody { error }) => {
                 let inner = error.innererror.map(|inner| inner.code).filter(|code| !code.is_empty());
                 (inner.unwrap_or(error.code), error.message)
             }
-            Err(_) => match serde_json::from_slice::<EntraBody>(response.body()) {
-                // The number says more than the word, of which there are few.
+            Err(_) => match serde_json::from_slice::<EntraBody>(body) {
+                // The number is more specific than the word.
                 Ok(EntraBody { error, error_codes }) => match error_codes.first() {
                     Some(code) => (format!("AADSTS{code}"), error),
                     None => (error, String::new()),
@@ -104,144 +92,94 @@ impl Refusal {
             },
         };
         Self {
-            status: u16::from(response.status()),
+            status,
             code: code.chars().filter(char::is_ascii_graphic).take(128).collect(),
             message,
-            after: pause(response.headers()),
-            request_id: request_id(response.headers()),
+            retry_after: retry_after(headers),
+            request_id: request_id(headers),
         }
     }
+}
+
+impl call_error::Refusal for Refusal {
+    const PROVIDER: ProviderKind = ProviderKind::Azure;
+    const LOGIN: &'static str = "get a token";
+    const UNREACHABLE: Option<&'static str> = Some(
+        "The host cannot be reached. A vault that does not exist has no host: compare the connection's address with `az keyvault show --name \
+         NAME --query properties.vaultUri`.",
+    );
 
     fn meaning(&self) -> Meaning {
-        codes::meaning(self.status, &self.code)
+        codes::of_vault(self.status, &self.code).after(self.retry_after)
     }
 
-    fn into_error(self, doing: &'static str, meaning: &Meaning) -> Error {
-        let retry = match (meaning.retry, self.after) {
-            (Retry::Never, _) => Retry::Never,
-            (Retry::Backoff | Retry::After(_), Some(after)) => Retry::After(after),
-            (told @ (Retry::Backoff | Retry::After(_)), None) => told,
-        };
-        // A message about a request's form may repeat what was sent; all others name identities,
-        // rights and keys.
+    fn login_meaning(&self) -> Meaning {
+        codes::of_token_endpoint(self.status, &self.code).after(self.retry_after)
+    }
+
+    fn code(&self) -> Option<String> {
+        Some(if self.code.is_empty() {
+            self.status.to_string()
+        } else {
+            self.code.clone()
+        })
+    }
+
+    fn message(&self) -> Option<String> {
+        // A message about the form of a request may repeat what was sent. All others name
+        // identities, permissions and keys.
         let message = if self.code == "BadParameter" { "" } else { self.message.as_str() };
-        let told = Told(format!("{message} (request {})", self.request_id.unwrap_or_default()));
-        let code = if self.code.is_empty() { self.status.to_string() } else { self.code };
-        let error = fault(meaning.kind, doing).retry(retry).upstream_code(code).source(told);
-        match meaning.advice {
-            Some(advice) => error.advice(advice),
-            None => error,
+        match (message, &self.request_id) {
+            ("", None) => None,
+            (message, None) => Some(message.to_owned()),
+            (message, Some(id)) => Some(format!("{message} (request {id})")),
         }
     }
 }
 
-impl Failed {
-    /// What the SDK says.
-    pub(crate) fn of(error: azure_core::Error) -> Self {
-        use azure_core::error::ErrorKind as Kind;
-        match error.kind() {
-            Kind::HttpResponse {
-                raw_response: Some(response),
-                ..
-            } => return Self::Refused(Refusal::of(response)),
-            Kind::HttpResponse { .. } => return Self::Nonsense("status"),
-            Kind::DataConversion => return Self::Nonsense("body"),
-            Kind::Connection | Kind::Io | Kind::Credential | Kind::Other => {}
-        }
-        let login = matches!(error.kind(), Kind::Credential);
-        let words = innermost(&error);
-        let Ok(inner) = error.into_inner() else {
-            return Self::Unmade(words);
-        };
-        let failed = match inner.downcast::<Lost>() {
-            Ok(lost) => Self::Lost(*lost),
-            Err(other) => match other.downcast::<azure_core::Error>() {
-                Ok(error) => Self::of(*error),
-                Err(_) => Self::Unmade(words),
-            },
-        };
-        match (login, failed) {
-            (true, already @ Self::NoToken(_)) => already,
-            (true, failed) => Self::NoToken(Box::new(failed)),
-            (false, failed) => failed,
-        }
-    }
-
-    /// The vault's code, if it told one.
-    pub(crate) fn code(&self) -> Option<&str> {
-        match self {
-            Self::Refused(refusal) => Some(&refusal.code),
-            Self::NoToken(_) | Self::Lost(_) | Self::Nonsense(_) | Self::Unmade(_) => None,
-        }
-    }
-
-    /// The kind of error that it becomes.
-    pub(crate) fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Refused(refusal) => refusal.meaning().kind,
-            Self::NoToken(why) => why.kind(),
-            Self::Lost(lost) => match lost {
-                Lost::Unsent(unsent) => unsent.kind(),
-                Lost::Challenge(_) | Lost::NoCredential(_) => ErrorKind::Misconfigured,
-                Lost::Page(status) => codes::login(*status, "").kind,
-                Lost::Late => ErrorKind::UpstreamTimeout,
-                Lost::Form => ErrorKind::Internal,
-            },
-            Self::Nonsense(_) => ErrorKind::UpstreamProtocol,
-            Self::Unmade(_) => ErrorKind::Internal,
-        }
-    }
-
-    /// Whether the identity has not the right, as far as the vault tells.
-    pub(crate) fn denied(&self) -> bool {
-        self.code().is_some_and(|code| codes::DENIED.contains(&code))
-    }
-
-    /// As an adapter's error; `doing` says what was being done.
-    pub(crate) fn into_error(self, doing: &'static str) -> Error {
-        let kind = self.kind();
-        match self {
-            Self::Refused(refusal) => {
-                let meaning = refusal.meaning();
-                refusal.into_error(doing, &meaning)
-            }
-            Self::NoToken(why) => match *why {
-                Self::Refused(refusal) => {
-                    let meaning = codes::login(refusal.status, &refusal.code);
-                    refusal.into_error("get a token", &meaning)
-                }
-                other => other.into_error("get a token"),
-            },
-            Self::Lost(lost) => match lost {
-                Lost::Unsent(SendError::Unreachable(why)) => SendError::Unreachable(why).into_error(doing).provider(ProviderKind::Azure).advice(
-                    "The host is not reached. A vault that does not exist has no host: compare the connection's address with `az keyvault \
-                     show --name NAME --query properties.vaultUri`.",
-                ),
-                Lost::Unsent(unsent) => unsent.into_error(doing).provider(ProviderKind::Azure),
-                Lost::Challenge(mismatch) => fault(kind, doing).advice(mismatch.advice()).source(Lost::Challenge(mismatch)),
-                Lost::NoCredential(advice) => fault(kind, doing).advice(advice),
-                Lost::Page(status) => {
-                    let meaning = codes::login(status, "");
-                    let error = fault(kind, doing).retry(meaning.retry).upstream_code(status.to_string());
-                    match meaning.advice {
-                        Some(advice) => error.advice(advice),
-                        None => error,
-                    }
-                }
-                Lost::Late => fault(kind, doing).retry(Retry::Backoff).source(Lost::Late),
-                Lost::Form => fault(kind, doing).source(Lost::Form),
-            },
-            Self::Nonsense(part) => fault(kind, doing).source(Nonsense(part)),
-            Self::Unmade(why) => fault(kind, doing).source(Told(why)),
-        }
-    }
-}
-
+/// A [`CallError`] on its way through the SDK.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer's {0} makes no sense")]
-struct Nonsense(&'static str);
+#[error("no usable response")]
+pub(crate) struct TransportError(pub(crate) CallError);
 
-/// An error that no answer of the service's caused.
+impl From<TransportError> for azure_core::Error {
+    fn from(error: TransportError) -> Self {
+        Self::with_error(SdkErrorKind::Io, error, "no usable response")
+    }
+}
+
+/// The cause of an error that the SDK returned.
+pub(crate) fn call_error(error: azure_core::Error) -> CallError {
+    match error.kind() {
+        SdkErrorKind::HttpResponse {
+            raw_response: Some(response),
+            ..
+        } => return CallError::Refused(Refusal::of(u16::from(response.status()), response.headers(), response.body())),
+        SdkErrorKind::HttpResponse { .. } => return CallError::MalformedResponse("status"),
+        SdkErrorKind::DataConversion => return CallError::MalformedResponse("body"),
+        SdkErrorKind::Connection | SdkErrorKind::Io | SdkErrorKind::Credential | SdkErrorKind::Other => {}
+    }
+    let cause = innermost(&error);
+    let Ok(inner) = error.into_inner() else {
+        return CallError::Unbuilt(cause);
+    };
+    match inner.downcast::<TransportError>() {
+        Ok(transport) => transport.0,
+        Err(other) => match other.downcast::<azure_core::Error>() {
+            Ok(error) => call_error(*error),
+            Err(_) => CallError::Unbuilt(cause),
+        },
+    }
+}
+
+/// Whether a vault refused a call because the identity lacks the permission.
+pub(crate) fn lacks_permission(error: &CallError) -> bool {
+    error
+        .refusal()
+        .is_some_and(|refusal| codes::DENIED.contains(&refusal.code.as_str()))
+}
+
+/// An error that no response caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {
     Error::new(kind, context).provider(ProviderKind::Azure)
 }

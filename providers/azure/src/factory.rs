@@ -1,11 +1,10 @@
-//! Connections to Key Vault and Managed HSM.
+//! Creates connections to Key Vault and Managed HSM.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use claviger_provider::egress::{Authorities, Client, Destination, Egress, EgressPolicy, Options};
+use claviger_provider::egress::{self, Destination, Egress, EgressPolicy, Options};
+use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
     SettingsError, SettingsOrigin, Wrapped, take_secret,
@@ -13,91 +12,72 @@ use claviger_provider::{
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::auth::{Auth, CERTIFICATE, KEY, SECRET, TOKEN};
-use crate::challenge::Expected;
-use crate::client::client;
+use crate::challenge::ChallengeGuard;
+use crate::client::{Client, KeyApi};
 use crate::cloud::{Cloud, Service};
-use crate::credential::{Login, Source};
+use crate::credentials::{Credentials, TokenEndpoint};
 use crate::errors::fault;
+use crate::http::TokenTransport;
+use crate::installation::{Application, Installation};
 use crate::names::Vault;
+use crate::offline_decrypt::offline_decrypt;
 use crate::provider::{AzureProvider, capabilities};
-use crate::session::Session;
-use crate::settings::{self, Settings, Symmetric};
-use crate::transport::{Door, Transport};
-use crate::way_out::way_out;
+use crate::session::TokenSource;
+use crate::settings::{self, Settings};
+use crate::transport::VaultTransport;
+use crate::wrap_algorithm::AesAlgorithm;
 
-/// The longest answer, in bytes: a page of versions takes under 32 KiB.
-const MAX_ANSWER: usize = 1 << 20;
-/// The pipeline's attempts are shorter by far; these hold where nobody waits any more.
-const CONNECT: Duration = Duration::from_secs(5);
-const TOTAL: Duration = Duration::from_secs(30);
-
-/// Where machines in Azure ask for their own identity, and the variable that names another place.
+/// The identity endpoint of Azure's virtual machines.
 const IMDS: &str = "http://169.254.169.254/";
+/// The variable with the identity endpoint of App Service and Container Apps.
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 
-/// What the operator set up for all connections to Azure.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Installation {
-    /// Addresses of Key Vaults beside those of Azure's clouds, such as an emulator's.
-    pub vaults: Vec<String>,
-    /// Addresses of Managed HSMs beside those of Azure's clouds.
-    pub managed_hsms: Vec<String>,
-    /// The authority that gives out tokens for these, instead of the public cloud's.
-    pub authority: Option<String>,
-    /// The operator's application, which customers admit in their directories.
-    pub application: Option<Application>,
-}
-
-/// An application in many directories.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Application {
-    /// Its id, a UUID.
-    pub client_id: String,
-    /// A file with its secret; read whenever a token is asked for with it anew.
-    pub secret_file: PathBuf,
-}
-
-impl Installation {
-    /// The addresses of its own vaults.
-    pub(crate) fn vaults(&self) -> impl Iterator<Item = (Service, &str)> {
-        let vaults = self.vaults.iter().map(|address| (Service::KeyVault, address.as_str()));
-        vaults.chain(self.managed_hsms.iter().map(|address| (Service::ManagedHsm, address.as_str())))
-    }
-}
-
-/// Makes connections that go out under one egress policy.
+/// Creates connections under one egress policy.
 pub struct AzureFactory {
     installation: Installation,
     egress: Egress,
 }
 
-/// What a connection is made of beside its secrets.
-struct Kept {
+/// The stored settings of a connection.
+struct Stored {
     settings: Settings,
     vault: Vault,
 }
 
+/// What a connection authenticates with.
+enum Identity {
+    /// A token that the settings contain.
+    Token(Secret),
+    /// A credential for which the authority issues tokens.
+    Credentials(Credentials),
+}
+
 fn unusable() -> Error {
-    fault(ErrorKind::Misconfigured, "the kept settings cannot be used")
+    fault(ErrorKind::Misconfigured, "the stored settings cannot be used")
+}
+
+fn http_client(egress: &Egress, destination: Destination, options: Options) -> Result<egress::Client, Error> {
+    let client = egress.client(destination, options);
+    client.map_err(|error| fault(ErrorKind::Misconfigured, "the HTTP client cannot be created").source(error))
 }
 
 impl AzureFactory {
-    /// With what the operator set up, under this policy.
+    /// With the operator's configuration and egress policy.
     pub fn new(installation: Installation, egress: Egress) -> Self {
         Self { installation, egress }
     }
 
-    fn kept(&self, settings: &str) -> Result<Kept, Error> {
+    fn stored(&self, settings: &str) -> Result<Stored, Error> {
         let settings: Settings = serde_json::from_str(settings).map_err(|_| unusable())?;
-        // The operator's policy or list may have changed since the settings were taken.
+        // The operator may have changed the policy or the list of vaults since.
         let vault = Vault::parse(&settings.vault, &self.installation, &self.egress).map_err(|_| {
-            fault(ErrorKind::Misconfigured, "the kept address is not taken any more")
-                .advice("The connection's vault is not one that the operator's configuration allows any more.")
+            fault(ErrorKind::Misconfigured, "the stored address is no longer permitted")
+                .advice("The operator's configuration no longer permits the connection's vault.")
         })?;
-        Ok(Kept { settings, vault })
+        Ok(Stored { settings, vault })
     }
 
-    /// The address of whoever gives out tokens for a vault, with a closing slash.
+    /// The authority of a vault, with a trailing slash.
     fn authority(&self, vault: &Vault) -> String {
         match &self.installation.authority {
             Some(own) if vault.own => format!("{}/", own.trim_end_matches('/')),
@@ -105,92 +85,85 @@ impl AzureFactory {
         }
     }
 
-    /// The provider of kept settings. Reaches nothing yet.
+    /// The provider of a connection. Reaches nothing yet.
     ///
     /// # Errors
-    /// `Misconfigured` when the settings or secrets cannot be used.
+    /// `Misconfigured` when the stored settings or secrets cannot be used.
     pub fn provider(&self, parts: ConnectionParts<'_>) -> Result<AzureProvider, Error> {
-        let Kept { settings, vault } = self.kept(parts.settings)?;
-        let authorities = match &settings.ca {
-            Some(pem) => Authorities::from_pem(pem).ok_or_else(unusable)?,
-            None => Authorities::System,
+        let Stored { settings, vault } = self.stored(parts.settings)?;
+        let http = ConnectionHttp {
+            ca: settings.ca.as_deref(),
+            proxy: settings.proxy.as_deref(),
+            client_certificate: None,
         };
-        let refused = |error| fault(ErrorKind::Misconfigured, "a kept address is not taken any more").source(error);
-        let proxy = settings.proxy.as_deref().map(|address| self.egress.proxy(address)).transpose();
-        let options = Options {
-            authorities,
-            identity: None,
-            proxy: proxy.map_err(refused)?,
-            connect_timeout: CONNECT,
-            timeout: TOTAL,
-            max_answer: MAX_ANSWER,
-        };
-        let made = |egress: &Egress, destination: Destination, options: Options| -> Result<Client, Error> {
-            let client = egress.client(destination, options);
-            client.map_err(|error| fault(ErrorKind::Misconfigured, "no client can be made").source(error))
-        };
+        let options = http.options(&self.egress, ProviderKind::Azure)?;
         let authority = self.authority(&vault);
-        let login = match &settings.auth {
-            Auth::ManagedIdentity { .. } => {
-                let (egress, destination) = machine()?;
-                let direct = Options {
-                    proxy: None,
-                    ..options.clone()
+        let resource = format!("https://{}", vault.cloud.suffix(vault.service));
+        let background = parts.background_trace();
+        let source = match self.credentials(&settings.auth, parts.secrets)? {
+            Identity::Token(token) => TokenSource::Static(token),
+            Identity::Credentials(credentials) => {
+                let client = self.token_client(&credentials, &authority, options.clone())?;
+                let endpoint = TokenEndpoint {
+                    transport: TokenTransport::new(client, background),
+                    authority: authority.clone(),
+                    scope: format!("{resource}/.default"),
                 };
-                made(&egress, destination, direct)?
-            }
-            Auth::Static {}
-            | Auth::ClientSecret { .. }
-            | Auth::ClientCertificate { .. }
-            | Auth::WorkloadIdentity { .. }
-            | Auth::Application { .. } => {
-                let destination = self.egress.destination(&authority).map_err(refused)?;
-                made(&self.egress, destination, options.clone())?
+                TokenSource::authority(credentials, endpoint)
             }
         };
-        let resource = format!("https://{}", vault.cloud.suffix(vault.service));
-        let expected = Expected {
-            resource: resource.clone(),
-            authorities: std::iter::once(authority.clone())
+        let guard = ChallengeGuard {
+            resource,
+            authorities: std::iter::once(authority)
                 .chain(vault.cloud.aliases().iter().map(|alias| (*alias).to_owned()))
                 .collect(),
             directory: settings.auth.directory().map(str::to_owned),
         };
-        let login = Login {
-            transport: Transport::new(login, None),
-            authority,
-            scope: format!("{resource}/.default"),
-        };
-        let session = Session::new(self.source(&settings.auth, parts.secrets)?, login);
-        let door = Door {
-            expected,
-            session: Arc::clone(&session),
-        };
-        let transport = Transport::new(made(&self.egress, vault.destination.clone(), options)?, Some(door));
-        let client = client(vault.base(), session, transport).map_err(|_| unusable())?;
-        Ok(AzureProvider {
-            client,
+        let client = http_client(&self.egress, vault.destination.clone(), options)?;
+        let transport = VaultTransport::new(client, source.session(), guard);
+        Ok(AzureProvider(Client {
+            api: KeyApi::new(vault.base(), transport).map_err(|_| unusable())?,
             aes: settings.aes_algorithm,
             hsm: settings.hsm,
             shared: settings.auth.shared(),
             identity: identity(&settings.auth, self.installation.application.as_ref()),
             vault,
-        })
+        }))
     }
 
-    fn source(&self, auth: &Auth, secrets: Vec<(String, Secret)>) -> Result<Source, Error> {
+    /// The HTTP client of the endpoint that issues tokens for a credential.
+    fn token_client(&self, credentials: &Credentials, authority: &str, options: Options) -> Result<egress::Client, Error> {
+        match credentials {
+            Credentials::ManagedIdentity { .. } => {
+                let (egress, destination) = identity_endpoint()?;
+                http_client(&egress, destination, Options { proxy: None, ..options })
+            }
+            Credentials::ClientSecret { .. }
+            | Credentials::Certificate { .. }
+            | Credentials::Federated { .. }
+            | Credentials::TokenFile { .. }
+            | Credentials::Application { .. } => {
+                let destination = self.egress.destination(authority);
+                let destination =
+                    destination.map_err(|error| fault(ErrorKind::Misconfigured, "the authority is not permitted").source(error))?;
+                http_client(&self.egress, destination, options)
+            }
+        }
+    }
+
+    fn credentials(&self, auth: &Auth, secrets: Vec<(String, Secret)>) -> Result<Identity, Error> {
         let mut secrets = secrets;
         let mut secret = |wanted: &str| {
             take_secret(&mut secrets, wanted).ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
         };
-        Ok(match auth.clone() {
-            Auth::Static {} => Source::Static(secret(TOKEN)?),
-            Auth::ClientSecret { directory, client_id } => Source::ClientSecret {
+        Ok(Identity::Credentials(match auth.clone() {
+            Auth::Static {} => return Ok(Identity::Token(secret(TOKEN)?)),
+            Auth::ClientSecret { directory, client_id } => Credentials::ClientSecret {
                 directory,
                 client_id,
                 secret: secret(SECRET)?,
             },
-            Auth::ClientCertificate { directory, client_id } => Source::Certificate {
+            Auth::ClientCertificate { directory, client_id } => Credentials::Certificate {
                 directory,
                 client_id,
                 certificate: secret(CERTIFICATE)?,
@@ -200,7 +173,7 @@ impl AzureFactory {
                 directory,
                 client_id,
                 token_file: Some(file),
-            } => Source::TokenFile {
+            } => Credentials::TokenFile {
                 directory,
                 client_id,
                 file: file.into(),
@@ -209,7 +182,7 @@ impl AzureFactory {
                 directory,
                 client_id,
                 token_file: None,
-            } => Source::Federated {
+            } => Credentials::Federated {
                 directory,
                 client_id,
                 token: secret(TOKEN)?,
@@ -217,22 +190,22 @@ impl AzureFactory {
             Auth::Application { directory } => {
                 let application = self.installation.application.clone().ok_or_else(|| {
                     fault(ErrorKind::Misconfigured, "no application")
-                        .advice("The operator has set up no application for customers' directories any more (providers.azure.application).")
+                        .advice("The operator's configuration no longer has an application for customers' directories (providers.azure.application).")
                 })?;
-                Source::Application {
+                Credentials::Application {
                     directory,
                     client_id: application.client_id,
                     secret_file: application.secret_file,
                 }
             }
-            Auth::ManagedIdentity { client_id } => Source::ManagedIdentity { client_id },
-        })
+            Auth::ManagedIdentity { client_id } => Credentials::ManagedIdentity { client_id },
+        }))
     }
 }
 
-/// The way to where a machine in Azure asks for its identity: a service on this very machine or
-/// host, which no tenant's address may lead to. Only the operator's connections have it.
-fn machine() -> Result<(Egress, Destination), Error> {
+/// The identity endpoint of the machine: a service on the machine itself or its host, which no
+/// tenant's connection may reach. For the operator's connections only.
+fn identity_endpoint() -> Result<(Egress, Destination), Error> {
     let ranges = [
         Ipv4Net::new_assert([169, 254, 169, 254].into(), 32),
         Ipv4Net::new_assert([127, 0, 0, 0].into(), 8),
@@ -241,20 +214,20 @@ fn machine() -> Result<(Egress, Destination), Error> {
         allow: ranges.into_iter().map(IpNet::from).collect(),
         allow_plain_http: true,
     });
-    // The variable of App Service and Container Apps, which the SDK follows too.
+    // The SDK uses the same variable.
     let address = std::env::var(IDENTITY_ENDPOINT).unwrap_or_else(|_| IMDS.to_owned());
     let destination = egress.destination(&address).map_err(|error| {
         fault(ErrorKind::Misconfigured, "the machine's identity endpoint cannot be used")
-            .advice("The variable IDENTITY_ENDPOINT of the gateway's environment leads elsewhere than to this machine.")
+            .advice("The variable IDENTITY_ENDPOINT of the gateway's environment is not an address of this machine.")
             .source(error)
     })?;
     Ok((egress, destination))
 }
 
-/// Who calls, for people.
+/// A description of the identity.
 fn identity(auth: &Auth, application: Option<&Application>) -> String {
     match auth {
-        Auth::Static {} => "whoever the given token is for".to_owned(),
+        Auth::Static {} => "the given token's identity".to_owned(),
         Auth::ClientSecret { directory, client_id }
         | Auth::ClientCertificate { directory, client_id }
         | Auth::WorkloadIdentity { directory, client_id, .. } => format!("application {client_id} of directory {directory}"),
@@ -273,7 +246,7 @@ impl Factory for AzureFactory {
     }
 
     fn capabilities(&self) -> Capabilities {
-        capabilities(Service::ManagedHsm, Symmetric::default())
+        capabilities(Service::ManagedHsm, AesAlgorithm::default())
     }
 
     fn parse(&self, settings: &str, origin: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
@@ -288,12 +261,12 @@ impl Factory for AzureFactory {
         Ok(Arc::new(self.provider(parts)?))
     }
 
-    fn way_out(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
-        let Ok(Kept { vault, .. }) = self.kept(settings) else {
+    fn offline_decrypt(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+        let Ok(Stored { vault, .. }) = self.stored(settings) else {
             return Vec::new();
         };
         let resource = format!("https://{}", vault.cloud.suffix(vault.service));
         let authority = (vault.own || vault.cloud != Cloud::Public).then(|| self.authority(&vault));
-        way_out(&vault, authority.as_deref(), &resource, wrapped, context)
+        offline_decrypt(&vault, authority.as_deref(), &resource, wrapped, context)
     }
 }

@@ -1,4 +1,4 @@
-//! Keys as a vault describes them, and what of it the gateway can use.
+//! Keys as a vault describes them, and what the gateway reads from that.
 
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,25 +6,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use azure_security_keyvault_keys::models::{Key as AzureKey, KeyAttributes, KeyOperation, KeyProperties, KeyType};
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription, oaep};
 
-use crate::errors::{Failed, fault};
+use crate::errors::{CallError, fault};
 use crate::names::{KeyName, Vault, Version};
-use crate::settings::Symmetric;
+use crate::wrap_algorithm::{AesAlgorithm, key_operations};
 
-/// What a key must be permitted to do.
-pub(crate) const fn operations_of(spec: KeySpec, aes: Symmetric) -> [KeyOperation; 2] {
-    match (spec, aes) {
-        (KeySpec::Aes256, Symmetric::Gcm) => [KeyOperation::Encrypt, KeyOperation::Decrypt],
-        (KeySpec::Aes256, Symmetric::KeyWrap) | (KeySpec::Rsa3072 | KeySpec::Rsa4096, _) => {
-            [KeyOperation::WrapKey, KeyOperation::UnwrapKey]
-        }
-    }
-}
-
-/// One version of a key, as far as it matters here.
+/// A version of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyVersion {
     pub(crate) version: Version,
     pub(crate) enabled: bool,
+    /// In Unix seconds.
     pub(crate) created: Option<i64>,
     pub(crate) tags: HashMap<String, String>,
 }
@@ -40,40 +31,40 @@ impl KeyVersion {
     fn of(version: Version, attributes: Option<&KeyAttributes>, tags: Option<HashMap<String, String>>) -> Self {
         Self {
             version,
-            // What is not told is the default.
+            // Azure's default.
             enabled: attributes.and_then(|attributes| attributes.enabled).unwrap_or(true),
             created: attributes.and_then(|attributes| attributes.created).map(|at| at.unix_timestamp()),
             tags: tags.unwrap_or_default(),
         }
     }
 
-    /// An entry of the list of versions. `None` for one that is not of this key.
+    /// An entry of the list of versions; `None` for a version of another key.
     pub(crate) fn listed(entry: KeyProperties, vault: &Vault, name: &KeyName) -> Option<Self> {
-        let (told, version) = vault.kid(entry.kid.as_deref()?)?;
-        told.same(name).then(|| Self::of(version, entry.attributes.as_ref(), entry.tags))
+        let (key, version) = vault.kid(entry.kid.as_deref()?)?;
+        key.same(name).then(|| Self::of(version, entry.attributes.as_ref(), entry.tags))
     }
 }
 
 /// A key with its current version.
 #[derive(Debug)]
 pub(crate) struct Key {
-    /// As the vault writes it.
+    /// As the vault spells it.
     pub(crate) name: KeyName,
     pub(crate) spec: KeySpec,
     pub(crate) current: KeyVersion,
-    /// Whether the current version may wrap by its dates.
-    due: Due,
+    /// Whether the dates of the current version permit wrapping.
+    validity: Validity,
 }
 
-/// Where the time of a version stands.
+/// The validity of a version by its dates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
-    Now,
+enum Validity {
+    Valid,
     NotYet,
     Expired,
 }
 
-impl Due {
+impl Validity {
     fn of(attributes: Option<&KeyAttributes>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let now = i64::try_from(now).unwrap_or(i64::MAX);
@@ -81,12 +72,15 @@ impl Due {
         match (at(|attributes| attributes.not_before), at(|attributes| attributes.expires)) {
             (Some(begins), _) if begins > now => Self::NotYet,
             (_, Some(ends)) if ends <= now => Self::Expired,
-            (_, _) => Self::Now,
+            (_, _) => Self::Valid,
         }
     }
 }
 
-/// Whether a key is one that can stand behind a logical key.
+/// The specification of a key by its type and modulus.
+///
+/// # Errors
+/// What to do about a key that no logical key can use.
 fn specification(kind: &KeyType, modulus: Option<&[u8]>) -> Result<KeySpec, &'static str> {
     match kind {
         KeyType::OctHsm => Ok(KeySpec::Aes256),
@@ -95,48 +89,46 @@ fn specification(kind: &KeyType, modulus: Option<&[u8]>) -> Result<KeySpec, &'st
             KeySpec::ALL
                 .into_iter()
                 .find(|spec| bits.is_some() && oaep::bits(*spec) == bits)
-                .ok_or("The RSA key has another size. Adopt one of 3072 or 4096 bits, and name the specification rsa-3072 or rsa-4096.")
+                .ok_or("The RSA key has an unsupported size. Adopt one of 3072 or 4096 bits with the specification rsa-3072 or rsa-4096.")
         }
         KeyType::Ec | KeyType::EcHsm => {
-            Err("The key is on an elliptic curve, for signatures alone. Adopt an RSA key, or an AES key of a Managed HSM.")
+            Err("The key is on an elliptic curve and can only sign. Adopt an RSA key, or an AES key of a Managed HSM.")
         }
-        KeyType::Oct | KeyType::UnknownValue(_) => {
-            Err("The key's type is not known here. Adopt an RSA key, or an AES key of a Managed HSM.")
-        }
+        KeyType::Oct | KeyType::UnknownValue(_) => Err("The key has an unknown type. Adopt an RSA key, or an AES key of a Managed HSM."),
     }
 }
 
 impl Key {
-    /// Reads a description, which must be of the key `asked`.
+    /// Reads the description of the key `requested`.
     ///
     /// # Errors
-    /// `UpstreamProtocol` for one that makes no sense; `InvalidInput` for a key that cannot stand
-    /// behind a logical key, with what to do.
-    pub(crate) fn of(told: AzureKey, vault: &Vault, asked: &KeyName, aes: Symmetric) -> Result<Self, Error> {
-        let doing = "describe a key";
-        let nonsense = |part| Failed::Nonsense(part).into_error(doing);
-        let unfit = |advice| fault(ErrorKind::InvalidInput, "a key that is not fit").advice(advice);
-        let key = told.key.ok_or_else(|| nonsense("key"))?;
-        let (name, version) = key.kid.as_deref().and_then(|kid| vault.kid(kid)).ok_or_else(|| nonsense("kid"))?;
-        if !name.same(asked) {
-            return Err(nonsense("kid"));
+    /// `UpstreamProtocol` for a malformed description or another key; `InvalidInput`, with advice,
+    /// for a key that no logical key can use.
+    pub(crate) fn of(described: AzureKey, vault: &Vault, requested: &KeyName, aes: AesAlgorithm) -> Result<Self, Error> {
+        let operation = "describe a key";
+        let malformed = |part| CallError::MalformedResponse(part).into_error(operation);
+        let unusable = |advice| fault(ErrorKind::InvalidInput, "a key that cannot be used").advice(advice);
+        let key = described.key.ok_or_else(|| malformed("key"))?;
+        let (name, version) = key.kid.as_deref().and_then(|kid| vault.kid(kid)).ok_or_else(|| malformed("kid"))?;
+        if !name.same(requested) {
+            return Err(malformed("kid"));
         }
-        if told.managed == Some(true) {
-            return Err(unfit(
-                "The key belongs to a certificate, whose renewal replaces it. Adopt a key that was made as one.",
+        if described.managed == Some(true) {
+            return Err(unusable(
+                "The key belongs to a certificate and is replaced when that is renewed. Adopt a key that was created as a key.",
             ));
         }
-        let kind = key.kty.ok_or_else(|| nonsense("key type"))?;
-        let spec = specification(&kind, key.n.as_deref()).map_err(unfit)?;
+        let kind = key.kty.ok_or_else(|| malformed("key type"))?;
+        let spec = specification(&kind, key.n.as_deref()).map_err(unusable)?;
         let operations = key.key_ops.unwrap_or_default();
         let lacks = |needed: &KeyOperation| !operations.iter().any(|permitted| permitted == needed.as_ref());
-        if operations_of(spec, aes).iter().any(lacks) {
-            return Err(unfit(match (spec, aes) {
-                (KeySpec::Aes256, Symmetric::Gcm) => {
+        if key_operations(spec, aes).iter().any(lacks) {
+            return Err(unusable(match (spec, aes) {
+                (KeySpec::Aes256, AesAlgorithm::Gcm) => {
                     "The key's permitted operations lack encrypt or decrypt, which A256GCM needs: its owner can set them (`az keyvault key \
                      set-attributes --ops encrypt decrypt`)."
                 }
-                (KeySpec::Aes256, Symmetric::KeyWrap) | (KeySpec::Rsa3072 | KeySpec::Rsa4096, _) => {
+                (KeySpec::Aes256, AesAlgorithm::KeyWrap) | (KeySpec::Rsa3072 | KeySpec::Rsa4096, _) => {
                     "The key's permitted operations lack wrapKey or unwrapKey: its owner can set them (`az keyvault key set-attributes --ops \
                      wrapKey unwrapKey`)."
                 }
@@ -145,43 +137,43 @@ impl Key {
         Ok(Self {
             name,
             spec,
-            due: Due::of(told.attributes.as_ref()),
-            current: KeyVersion::of(version, told.attributes.as_ref(), told.tags),
+            validity: Validity::of(described.attributes.as_ref()),
+            current: KeyVersion::of(version, described.attributes.as_ref(), described.tags),
         })
     }
 
-    /// Whether it can be used now.
+    /// Fails unless the current version can be used now.
     ///
     /// # Errors
-    /// `KeyState`, with what to do.
+    /// `KeyState`, with advice.
     pub(crate) fn usable(&self) -> Result<(), Error> {
         let refused = |advice| Err(fault(ErrorKind::KeyState, "a key that cannot be used now").advice(advice));
-        match (self.current.enabled, self.due) {
+        match (self.current.enabled, self.validity) {
             (false, _) => {
                 refused("The key's current version is disabled; its owner can enable it (`az keyvault key set-attributes --enabled true`).")
             }
-            (true, Due::NotYet) => refused(
+            (true, Validity::NotYet) => refused(
                 "The key's current version is not valid yet; its owner can move its activation date (`az keyvault key set-attributes \
                  --not-before`).",
             ),
-            (true, Due::Expired) => refused(
+            (true, Validity::Expired) => refused(
                 "The key's current version has expired; its owner can rotate the key or move the date (`az keyvault key set-attributes \
                  --expires`).",
             ),
-            (true, Due::Now) => Ok(()),
+            (true, Validity::Valid) => Ok(()),
         }
     }
 
-    /// In the gateway's words, with all versions.
+    /// The gateway's description of it, with all versions.
     pub(crate) fn describe(&self, vault: &Vault, versions: Vec<KeyVersion>) -> KeyDescription {
         let id = vault.id(&self.name);
         let is_current = |version: &KeyVersion| version.version == self.current.version;
         let mut versions = versions;
-        // The list may lag behind.
+        // The list is eventually consistent.
         if !versions.iter().any(is_current) {
             versions.push(self.current.clone());
         }
-        // Azure lists in no order, and its times are whole seconds.
+        // Azure's list has no order, and its times are whole seconds.
         versions.sort_by(|one, other| {
             let rank = |version: &KeyVersion| (version.created, is_current(version));
             rank(one)

@@ -1,26 +1,31 @@
-//! Azure Key Vault and Managed HSM: RSA and AES keys of one vault. `README.md` beside this crate
-//! says what is done and what is not. Named by `boot` only.
+//! Azure Key Vault and Managed HSM: RSA and AES keys of one vault. The crate's `README.md` lists
+//! what is supported.
 
 mod assertion;
+mod attempts;
 mod auth;
 mod challenge;
 mod client;
 mod cloud;
 mod codes;
-mod credential;
+mod credentials;
 mod errors;
 mod factory;
+mod http;
+mod installation;
 mod keys;
 mod lifecycle;
 mod names;
+mod offline_decrypt;
 mod policy;
 mod probe;
 mod provider;
 mod session;
 mod settings;
 mod transport;
-mod way;
-mod way_out;
+mod wrap_algorithm;
+mod wrapping;
 
-pub use factory::{Application, AzureFactory, Installation};
+pub use factory::AzureFactory;
+pub use installation::{Application, Installation};
 pub use provider::AzureProvider;

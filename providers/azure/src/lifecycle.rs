@@ -1,86 +1,65 @@
-//! Keys made, adopted, looked up, rotated and switched.
+//! Creates, adopts, describes, rotates, enables and disables keys.
 
 use std::collections::HashMap;
 
-use azure_security_keyvault_keys::models::{
-    CreateKeyParameters, Key as AzureKey, KeyAttributes, KeyClientListKeyPropertiesVersionsOptions, KeyClientUpdateKeyPropertiesOptions,
-    KeyType, UpdateKeyPropertiesParameters,
-};
-use claviger_provider::{BoundContext, Error, ErrorKind, KeyDescription, KeyId, KeySpec, OpContext, Secret, TenantId, oaep};
-use futures::TryStreamExt;
+use azure_security_keyvault_keys::models::{CreateKeyParameters, Key as AzureKey, KeyType};
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeySpec, OpContext, TenantId, oaep};
 
+use crate::client::{Client, enabled_attributes};
 use crate::cloud::Service;
-use crate::codes::RECOVER;
-use crate::errors::{Failed, fault};
-use crate::keys::{Key, KeyVersion, operations_of};
-use crate::names::{KeyName, Version};
-use crate::provider::{AzureProvider, body};
+use crate::errors::{CallError, fault};
+use crate::keys::{Key, KeyVersion};
+use crate::names::{KeyName, TENANT_TAG};
+use crate::wrap_algorithm::key_operations;
 
-/// The tags of a key that was made here; the first is what proves whose an adopted one is.
-pub(crate) const TENANT_TAG: &str = "claviger-tenant";
+/// The tag of a created key that names its logical key.
 const KEY_TAG: &str = "claviger-key";
-/// The tag of a version that was disabled here, so that enabling leaves alone what its owner
-/// disabled.
+/// The tag of versions that the gateway disabled, so that it does not enable versions that the
+/// owner disabled.
 const DISABLED_TAG: &str = "claviger-disabled";
-/// The most versions of a key that are read.
-const MAX_VERSIONS: usize = 10_000;
-/// Versions of one page: the most that Azure gives.
-const PAGE: i32 = 25;
 
 const UNPROVEN: &str = "The key must carry the tag `claviger-tenant` with this tenant's id, which shows that its owner means it for this tenant. The \
                         connection's check prints the command.";
 
-impl AzureProvider {
-    /// What a refused call with a key means: one that is not found may be one that was deleted and
-    /// can be recovered.
-    pub(crate) async fn refused(&self, failed: Failed, name: &KeyName, doing: &'static str) -> Error {
-        if failed.kind() == ErrorKind::KeyNotFound && self.client.get_deleted_key(name.as_str(), None).await.is_ok() {
-            return fault(ErrorKind::KeyState, doing).advice(RECOVER);
-        }
-        failed.into_error(doing)
-    }
-
-    fn read(&self, told: azure_core::Result<AzureKey>, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
-        let told = told.map_err(|error| Failed::of(error).into_error(doing))?;
-        Key::of(told, &self.vault, name, self.aes)
+impl Client {
+    fn parse(&self, described: Result<AzureKey, CallError>, name: &KeyName, operation: &'static str) -> Result<Key, Error> {
+        let described = described.map_err(|error| error.into_error(operation))?;
+        Key::of(described, &self.vault, name, self.aes)
     }
 
     /// The key with its current version.
-    pub(crate) async fn look_up(&self, name: &KeyName, doing: &'static str) -> Result<Key, Error> {
-        match self.client.get_key(name.as_str(), None).await {
-            Ok(response) => self.read(response.into_model(), name, doing),
-            Err(error) => Err(self.refused(Failed::of(error), name, doing).await),
+    pub(crate) async fn key(&self, cx: &OpContext, name: &KeyName, operation: &'static str) -> Result<Key, Error> {
+        match self.api.get_key(cx, name, None).await {
+            Ok(described) => self.parse(Ok(described), name, operation),
+            Err(error) => Err(self.key_error(cx, error, name, operation).await),
         }
     }
 
     /// All versions of a key, in no order.
-    pub(crate) async fn versions(&self, name: &KeyName, doing: &'static str) -> Result<Vec<KeyVersion>, Error> {
-        let failed = |error| Failed::of(error).into_error(doing);
-        let options = KeyClientListKeyPropertiesVersionsOptions {
-            maxresults: Some(PAGE),
-            ..KeyClientListKeyPropertiesVersionsOptions::default()
-        };
-        let pager = self.client.list_key_properties_versions(name.as_str(), Some(options));
-        let mut entries = pager.map_err(failed)?;
-        let mut versions: Vec<KeyVersion> = Vec::new();
-        while let Some(entry) = entries.try_next().await.map_err(failed)? {
-            let version = KeyVersion::listed(entry, &self.vault, name);
-            let version = version.ok_or_else(|| Failed::Nonsense("list of versions").into_error(doing))?;
-            if versions.len() >= MAX_VERSIONS || versions.iter().any(|other| other.version == version.version) {
-                return Err(Failed::Nonsense("list of versions").into_error(doing));
-            }
+    async fn versions(&self, cx: &OpContext, name: &KeyName, operation: &'static str) -> Result<Vec<KeyVersion>, Error> {
+        let entries = self
+            .api
+            .list_versions(cx, name)
+            .await
+            .map_err(|error| error.into_error(operation))?;
+        let mut versions: Vec<KeyVersion> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let version = KeyVersion::listed(entry, &self.vault, name)
+                .filter(|version| versions.iter().all(|other| other.version != version.version))
+                .ok_or_else(|| CallError::MalformedResponse("list of versions").into_error(operation))?;
             versions.push(version);
         }
         Ok(versions)
     }
 
-    pub(crate) async fn described(&self, name: &KeyName) -> Result<KeyDescription, Error> {
-        let key = self.look_up(name, "describe").await?;
-        let versions = self.versions(&key.name, "describe").await?;
+    /// Describes a key with all its versions.
+    pub(crate) async fn described(&self, cx: &OpContext, name: &KeyName) -> Result<KeyDescription, Error> {
+        let key = self.key(cx, name, "describe").await?;
+        let versions = self.versions(cx, &key.name, "describe").await?;
         Ok(key.describe(&self.vault, versions))
     }
 
-    const fn kind(&self, spec: KeySpec) -> KeyType {
+    const fn key_type(&self, spec: KeySpec) -> KeyType {
         match (spec, self.vault.service, self.hsm) {
             (KeySpec::Aes256, _, _) => KeyType::OctHsm,
             (KeySpec::Rsa3072 | KeySpec::Rsa4096, Service::KeyVault, false) => KeyType::Rsa,
@@ -89,171 +68,135 @@ impl AzureProvider {
         }
     }
 
-    /// Makes a key for a logical key.
-    pub(crate) async fn make(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<KeyDescription, Error> {
-        let doing = "create a key";
-        if self.capabilities_of(spec).is_none() {
+    /// Creates a key for a logical key.
+    pub(crate) async fn create(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<KeyDescription, Error> {
+        let operation = "create a key";
+        if !self.vault.service.has(spec) {
             return Err(fault(ErrorKind::Unsupported, "a Key Vault has no AES keys")
-                .advice("A Key Vault has RSA keys alone: name rsa-3072 or rsa-4096, or use a connection to a Managed HSM."));
+                .advice("A Key Vault has RSA keys only: use rsa-3072 or rsa-4096, or a connection to a Managed HSM."));
         }
         if self.shared {
-            return Err(fault(ErrorKind::InvalidInput, doing).advice(
-                "The connection's application may be admitted in directories of several customers, so it makes no keys: have the vault's owner \
-                 make one with the tag `claviger-tenant`, as the connection's check prints, and adopt it.",
+            return Err(fault(ErrorKind::InvalidInput, operation).advice(
+                "The connection's application may be admitted to directories of several customers, so it creates no keys: have the vault's \
+                 owner create one with the tag `claviger-tenant`, as the connection's check prints, and adopt it.",
             ));
         }
-        let name = KeyName::made(id);
-        // Azure would take a second creation for a rotation.
-        match self.client.get_key(name.as_str(), None).await.map_err(Failed::of) {
-            Ok(_) => return Err(fault(ErrorKind::Conflict, doing)),
-            Err(failed) if failed.kind() == ErrorKind::KeyNotFound => {}
-            Err(failed) => return Err(failed.into_error(doing)),
+        let name = KeyName::of_logical_key(id);
+        // Creating a key that exists would rotate it.
+        match self.api.get_key(cx, &name, None).await {
+            Ok(_) => return Err(fault(ErrorKind::Conflict, operation)),
+            Err(error) if error.kind() == ErrorKind::KeyNotFound => {}
+            Err(error) => return Err(error.into_error(operation)),
         }
         let bits = oaep::bits(spec).unwrap_or(256);
         let parameters = CreateKeyParameters {
-            kty: Some(self.kind(spec)),
+            kty: Some(self.key_type(spec)),
             key_size: i32::try_from(bits).ok(),
-            key_ops: Some(operations_of(spec, self.aes).into()),
-            key_attributes: Some(switched(true)),
+            key_ops: Some(key_operations(spec, self.aes).into()),
+            key_attributes: Some(enabled_attributes(true)),
             tags: Some(tags(cx.tenant, id)),
             ..CreateKeyParameters::default()
         };
-        let made = self.client.create_key(name.as_str(), body(parameters, doing)?, None).await;
-        let made = made.and_then(azure_core::http::Response::into_model);
-        let key = self.read(made, &name, doing)?;
-        let versions = self.versions(&name, doing).await?;
-        // Another was faster between the two calls.
+        let created = self.api.create_key(cx, &name, parameters).await;
+        let key = self.parse(created, &name, operation)?;
+        let versions = self.versions(cx, &name, operation).await?;
+        // Another caller created it between the two calls.
         if versions.len() > 1 {
-            return Err(fault(ErrorKind::Conflict, doing));
+            return Err(fault(ErrorKind::Conflict, operation));
         }
         if key.spec != spec {
-            return Err(Failed::Nonsense("key").into_error(doing));
+            return Err(CallError::MalformedResponse("key").into_error(operation));
         }
         Ok(key.describe(&self.vault, versions))
     }
 
-    fn capabilities_of(&self, spec: KeySpec) -> Option<claviger_provider::KeyCapabilities> {
-        crate::provider::capabilities(self.vault.service, self.aes).of(spec).copied()
-    }
-
-    /// Adopts a key that somebody else made, once it is shown to be the tenant's.
+    /// Adopts an existing key that is proven to be the tenant's.
     pub(crate) async fn adopt(&self, cx: &OpContext, text: &str) -> Result<KeyDescription, Error> {
-        let doing = "adopt a key";
+        let operation = "adopt a key";
         let name = self
             .vault
-            .named(text)
-            .map_err(|hint| fault(ErrorKind::InvalidInput, doing).advice(hint.0))?;
-        let unproven = || fault(ErrorKind::InvalidInput, doing).advice(UNPROVEN);
-        let told = match self.client.get_key(name.as_str(), None).await {
-            Ok(response) => response.into_model().map_err(|error| Failed::of(error).into_error(doing))?,
+            .adoptable(text)
+            .map_err(|hint| fault(ErrorKind::InvalidInput, operation).advice(hint.0))?;
+        let unproven = || fault(ErrorKind::InvalidInput, operation).advice(UNPROVEN);
+        let described = match self.api.get_key(cx, &name, None).await {
+            Ok(described) => described,
             Err(error) => {
-                let error = self.refused(Failed::of(error), &name, doing).await;
+                let error = self.key_error(cx, error, &name, operation).await;
                 return Err(match (error.kind == ErrorKind::KeyNotFound, self.shared) {
                     (true, false) => error.advice("There is no key of that name in the connection's vault."),
-                    // In a vault that may be another customer's nobody learns which names there are.
+                    // The vault may be another customer's: do not reveal which names exist.
                     (true, true) => unproven(),
                     (false, _) => error,
                 });
             }
         };
-        // Whether there is no tag, or another tenant's, is nobody's business; nor is anything else of
-        // the key before.
-        let tagged = told.tags.as_ref().and_then(|tags| tags.get(TENANT_TAG));
+        // Before this check nothing about the key is revealed, and not whether it has no tag or
+        // another tenant's.
+        let tagged = described.tags.as_ref().and_then(|tags| tags.get(TENANT_TAG));
         if let Some(tenant) = cx.claimant()
             && tagged.map(String::as_str) != Some(tenant.to_string().as_str())
         {
             return Err(unproven());
         }
-        let key = Key::of(told, &self.vault, &name, self.aes)?;
+        let key = Key::of(described, &self.vault, &name, self.aes)?;
         key.usable()?;
-        self.canary(&key.name, &key.current.version, key.spec).await.map_err(|error| {
-            // Azure does not tell how long an AES key is.
+        self.canary(cx, &key.name, &key.current.version, key.spec).await.map_err(|error| {
+            // Azure does not return the length of an AES key.
             if matches!(error.kind, ErrorKind::InvalidInput | ErrorKind::CiphertextRejected) {
-                return error.advice("The vault does not wrap with this key as its type says: an AES key must have 256 bits.");
+                return error.advice("The vault does not wrap with this key as its type requires: an AES key must have 256 bits.");
             }
             error
         })?;
-        let versions = self.versions(&key.name, doing).await?;
+        let versions = self.versions(cx, &key.name, operation).await?;
         Ok(key.describe(&self.vault, versions))
     }
 
-    /// Wraps and unwraps random bytes.
-    pub(crate) async fn canary(&self, name: &KeyName, version: &Version, spec: KeySpec) -> Result<(), Error> {
-        // The empty map: what the gateway writes as context always has members.
-        let context = BoundContext::new(std::collections::BTreeMap::new(), vec![0xa0]);
-        let dek = Secret::random(32);
-        let wrapped = self.wrap(name, Some(version), spec, &dek, &context).await?;
-        match self.unwrap(&wrapped, &context).await? == dek {
-            true => Ok(()),
-            false => Err(fault(ErrorKind::UpstreamProtocol, "another key came back")),
-        }
-    }
-
-    /// Makes the next version.
-    pub(crate) async fn rotated(&self, name: &KeyName) -> Result<KeyDescription, Error> {
-        let doing = "rotate";
-        self.look_up(name, doing).await?.usable()?;
-        let rotated = self.client.rotate_key(name.as_str(), None).await;
-        let rotated = self.read(rotated.and_then(azure_core::http::Response::into_model), name, doing)?;
-        // Of several rotations at once another one may be the last.
-        let key = self.look_up(name, doing).await?;
-        let mut versions = self.versions(name, doing).await?;
+    /// Creates a new version.
+    pub(crate) async fn rotated(&self, cx: &OpContext, name: &KeyName) -> Result<KeyDescription, Error> {
+        let operation = "rotate";
+        self.key(cx, name, operation).await?.usable()?;
+        let rotated = self.api.rotate_key(cx, name).await;
+        let rotated = self.parse(rotated, name, operation)?;
+        // Of concurrent rotations, another one may be the last.
+        let key = self.key(cx, name, operation).await?;
+        let mut versions = self.versions(cx, name, operation).await?;
         if !versions.iter().any(|version| version.version == rotated.current.version) {
             versions.push(rotated.current);
         }
         Ok(key.describe(&self.vault, versions))
     }
 
-    /// Enables or disables a key. Azure switches versions only: disabling takes all that are
-    /// enabled and marks them, enabling those that bear the mark and the current one.
-    pub(crate) async fn switch(&self, name: &KeyName, enabled: bool) -> Result<(), Error> {
-        let doing = if enabled { "enable a key" } else { "disable a key" };
-        let key = self.look_up(name, doing).await?;
-        let mut versions = self.versions(name, doing).await?;
+    /// Enables or disables a key. Azure does so by version: disabling marks and disables all
+    /// enabled versions; enabling enables the marked ones and the current one.
+    pub(crate) async fn set_enabled(&self, cx: &OpContext, name: &KeyName, enabled: bool) -> Result<(), Error> {
+        let operation = if enabled { "enable a key" } else { "disable a key" };
+        let key = self.key(cx, name, operation).await?;
+        let mut versions = self.versions(cx, name, operation).await?;
         let is_current = |version: &KeyVersion| version.version == key.current.version;
         if !versions.iter().any(is_current) {
             versions.push(key.current.clone());
         }
-        // The one that wraps goes first, whatever comes of the others.
+        // The version that wraps is first, in case another one fails.
         versions.sort_by_key(|version| !is_current(version));
         for mut version in versions {
             let marked = version.tags.contains_key(DISABLED_TAG);
-            let due = match enabled {
+            let change = match enabled {
                 true => !version.enabled && (marked || is_current(&version)),
                 false => version.enabled,
             };
-            if !due {
+            if !change {
                 continue;
             }
             match enabled {
                 true => drop(version.tags.remove(DISABLED_TAG)),
                 false => drop(version.tags.insert(DISABLED_TAG.to_owned(), "true".to_owned())),
             }
-            let parameters = UpdateKeyPropertiesParameters {
-                key_attributes: Some(switched(enabled)),
-                tags: Some(version.tags),
-                ..UpdateKeyPropertiesParameters::default()
-            };
-            let options = KeyClientUpdateKeyPropertiesOptions {
-                key_version: Some(version.version.as_str().to_owned()),
-                ..KeyClientUpdateKeyPropertiesOptions::default()
-            };
-            let changed = self
-                .client
-                .update_key_properties(name.as_str(), body(parameters, doing)?, Some(options))
-                .await;
+            let changed = self.api.set_enabled(cx, name, &version.version, enabled, version.tags).await;
             if let Err(error) = changed {
-                return Err(self.refused(Failed::of(error), name, doing).await);
+                return Err(self.key_error(cx, error, name, operation).await);
             }
         }
         Ok(())
-    }
-}
-
-fn switched(enabled: bool) -> KeyAttributes {
-    KeyAttributes {
-        enabled: Some(enabled),
-        ..KeyAttributes::default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What Azure calls things: vaults, keys and their versions.
+//! Names of vaults, keys and key versions.
 
 use std::fmt;
 
@@ -6,24 +6,24 @@ use claviger_provider::KeyId;
 use claviger_provider::egress::{Destination, Egress};
 
 use crate::cloud::{Cloud, Service};
-use crate::factory::Installation;
+use crate::installation::Installation;
 
 /// The longest name of a key, in bytes.
 const MAX_NAME: usize = 127;
 
-/// Why a name is not taken: what the right form is.
+/// Why a name is refused: a description of the right form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hint(pub(crate) &'static str);
 
-/// A vault that a connection may lead to.
+/// A vault that a connection may use.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Vault {
-    /// In its normal form: `https://host/`.
+    /// Its normalized URL: `https://host/`.
     pub(crate) destination: Destination,
     pub(crate) service: Service,
-    /// Whose directories its callers are of.
+    /// The cloud whose directories authenticate its callers.
     pub(crate) cloud: Cloud,
-    /// Whether the operator named it, beside those of the clouds.
+    /// Whether the operator configured it, outside of Azure's clouds.
     pub(crate) own: bool,
 }
 
@@ -32,7 +32,7 @@ const FORM: Hint = Hint(
 );
 
 impl Vault {
-    /// Reads the address that settings give.
+    /// Parses the URL in a connection's settings.
     ///
     /// # Errors
     /// What is expected instead.
@@ -58,23 +58,23 @@ impl Vault {
         })
     }
 
-    /// The service and cloud of a vault's address.
+    /// The service and the cloud of a vault's URL.
     fn of_cloud(text: &str) -> Result<(Service, Cloud), Hint> {
         let Some(rest) = text.strip_prefix("https://") else {
             return Err(match text.starts_with("http://") {
-                true => Hint("an address that begins with https://: vaults take nothing else"),
+                true => Hint("an address that begins with https://, which vaults require"),
                 false => FORM,
             });
         };
         let host = rest.strip_suffix('/').unwrap_or(rest);
         if host.contains('/') {
             return Err(Hint(
-                "the vault's address alone, without a path: a key's own address is given as provider_key when it is adopted",
+                "the vault's address only, without a path: give a key's address as provider_key when it is adopted",
             ));
         }
         if host.contains(".privatelink.") {
             return Err(Hint(
-                "the vault's own name, such as \"https://NAME.vault.azure.net\": a private endpoint answers to it, by way of the name's resolution",
+                "the vault's own name, such as \"https://NAME.vault.azure.net\": DNS resolves it to the private endpoint",
             ));
         }
         for cloud in Cloud::ALL {
@@ -93,7 +93,7 @@ impl Vault {
         Err(FORM)
     }
 
-    /// The host that its keys are named by, with the port where it has one of its own.
+    /// Its URL, with a trailing slash.
     pub(crate) fn base(&self) -> &str {
         self.destination.as_str()
     }
@@ -103,12 +103,12 @@ impl Vault {
         format!("{}keys/{name}", self.base())
     }
 
-    /// The key that a provider key id names; `None` for one of another vault.
+    /// The key name in a provider key id; `None` for one of another vault.
     pub(crate) fn key(&self, id: &str) -> Option<KeyName> {
         KeyName::parse(id.strip_prefix(self.base())?.strip_prefix("keys/")?)
     }
 
-    /// What an answer's `kid` names. It is compared and never called.
+    /// The key and version that a response's `kid` names. It is only compared, never requested.
     pub(crate) fn kid(&self, kid: &str) -> Option<(KeyName, Version)> {
         let (base, rest) = kid.split_at_checked(self.base().len())?;
         if !base.eq_ignore_ascii_case(self.base()) {
@@ -118,11 +118,11 @@ impl Vault {
         Some((KeyName::parse(name)?, Version::parse(version)?))
     }
 
-    /// The key that somebody wants adopted: by its name, or by its address in this vault.
+    /// The key to adopt, by its name or by its URL in this vault.
     ///
     /// # Errors
-    /// What the right form would be.
-    pub(crate) fn named(&self, text: &str) -> Result<KeyName, Hint> {
+    /// What is expected instead.
+    pub(crate) fn adoptable(&self, text: &str) -> Result<KeyName, Hint> {
         if let Some(name) = KeyName::parse(text) {
             return Ok(name);
         }
@@ -138,23 +138,23 @@ impl Vault {
             Some("keys") => {}
             Some("secrets") => {
                 return Err(Hint(
-                    "This is the address of a secret. A secret wraps nothing: adopt a key, https://VAULT/keys/NAME.",
+                    "This is the address of a secret, which cannot wrap: adopt a key, https://VAULT/keys/NAME.",
                 ));
             }
             Some("certificates") => {
                 return Err(Hint(
-                    "This is the address of a certificate. Adopt a key that was made as one, https://VAULT/keys/NAME: that of a certificate \
-                     changes with its renewal.",
+                    "This is the address of a certificate, whose key is replaced at renewal. Adopt a key that was created as a key, \
+                     https://VAULT/keys/NAME.",
                 ));
             }
             Some(_) | None => return Err(Hint("A key's address is https://VAULT/keys/NAME.")),
         }
-        // Hosts know no upper case; all else is compared as it is.
+        // Only the host is case-insensitive.
         let base = self.base().strip_prefix("https://").unwrap_or_default();
         let here = rest.get(..base.len()).is_some_and(|host| host.eq_ignore_ascii_case(base));
         if !here {
             return Err(Hint(
-                "The address is one of another vault than the connection's. Make a connection to that vault.",
+                "The address belongs to another vault than the connection's. Create a connection to that vault.",
             ));
         }
         match (segments.next().and_then(KeyName::parse), segments.next()) {
@@ -174,7 +174,7 @@ fn vault_name(text: &str) -> bool {
     (3..=24).contains(&text.len()) && text.bytes().all(fits)
 }
 
-/// The name of a key in a vault. Azure knows no difference between upper and lower case in it.
+/// The name of a key in a vault; case-insensitive in Azure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyName(String);
 
@@ -184,12 +184,12 @@ impl KeyName {
         ((1..=MAX_NAME).contains(&text.len()) && text.bytes().all(fits)).then(|| Self(text.to_owned()))
     }
 
-    /// The name of a key that is made for a logical key.
-    pub(crate) fn made(id: KeyId) -> Self {
+    /// The name of the key that is created for a logical key.
+    pub(crate) fn of_logical_key(id: KeyId) -> Self {
         Self(format!("claviger-{id}"))
     }
 
-    /// Whether Azure takes both for the same.
+    /// Whether both name the same key.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
     }
@@ -205,7 +205,10 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// A version of a key: 32 hex digits.
+/// The tag of a key that names its tenant. An adopted key proves by it whose key it is.
+pub(crate) const TENANT_TAG: &str = "claviger-tenant";
+
+/// A version of a key: 32 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Version(String);
 
@@ -226,7 +229,7 @@ mod tests {
     use claviger_provider::egress::{Egress, EgressPolicy};
 
     use super::{Cloud, Service, Vault};
-    use crate::factory::Installation;
+    use crate::installation::Installation;
 
     fn vault(text: &str) -> Result<Vault, String> {
         Vault::parse(text, &Installation::default(), &Egress::new(EgressPolicy::default()))
@@ -289,7 +292,7 @@ mod tests {
             "https://ACME.vault.azure.net/keys/orders",
             "https://acme.vault.azure.net/keys/orders/",
         ] {
-            assert!(vault.named(text).is_ok(), "{text}");
+            assert!(vault.adoptable(text).is_ok(), "{text}");
         }
         let version = "0123456789abcdef0123456789abcdef";
         for (text, says) in [
@@ -310,7 +313,7 @@ mod tests {
             ("https://acme.vault.azure.net.evil.example/keys/orders", "another vault"),
             ("acme.vault.azure.net/keys/orders", "a key's name"),
         ] {
-            let hint = vault.named(text).unwrap_err();
+            let hint = vault.adoptable(text).unwrap_err();
             assert!(hint.0.contains(says), "{text}: {hint:?}");
         }
     }

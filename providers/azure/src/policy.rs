@@ -1,19 +1,19 @@
-//! The least that the vault's owner has to grant, to paste.
+//! The commands that grant a connection's identity the least permissions at its vault.
 
 use claviger_provider::TenantId;
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::cloud::Service;
-use crate::lifecycle::TENANT_TAG;
-use crate::probe::used;
-use crate::provider::AzureProvider;
-use crate::settings::Symmetric;
+use crate::names::TENANT_TAG;
+use crate::wrap_algorithm::AesAlgorithm;
 
-/// What is done with keys, beside wrapping: without the first two nothing works.
+/// The permissions to read keys, which every operation requires.
 const READ: [&str; 2] = ["get", "list"];
+/// The permissions to change keys.
 const CHANGE: [&str; 3] = ["create", "update", "rotate"];
 
-/// The actions of a role in a Key Vault.
+/// The data actions of a role in a Key Vault.
 const VAULT: [&str; 6] = [
     "Microsoft.KeyVault/vaults/keys/read",
     "Microsoft.KeyVault/vaults/keys/wrap/action",
@@ -23,7 +23,7 @@ const VAULT: [&str; 6] = [
     "Microsoft.KeyVault/vaults/keys/rotate/action",
 ];
 
-/// The actions of a role in a Managed HSM, without those that wrap.
+/// The data actions of a role in a Managed HSM, without those that wrap.
 const HSM: [&str; 4] = [
     "Microsoft.KeyVault/managedHsm/keys/read/action",
     "Microsoft.KeyVault/managedHsm/keys/write/action",
@@ -31,7 +31,7 @@ const HSM: [&str; 4] = [
     "Microsoft.KeyVault/managedHsm/keys/rotate/action",
 ];
 
-fn hsm_actions(aes: Symmetric) -> Vec<&'static str> {
+fn hsm_actions(aes: AesAlgorithm) -> Vec<&'static str> {
     let wraps = [
         "Microsoft.KeyVault/managedHsm/keys/wrap/action",
         "Microsoft.KeyVault/managedHsm/keys/unwrap/action",
@@ -41,60 +41,60 @@ fn hsm_actions(aes: Symmetric) -> Vec<&'static str> {
         "Microsoft.KeyVault/managedHsm/keys/decrypt/action",
     ];
     let more: &[&str] = match aes {
-        Symmetric::KeyWrap => &[],
-        Symmetric::Gcm => &encrypts,
+        AesAlgorithm::KeyWrap => &[],
+        AesAlgorithm::Gcm => &encrypts,
     };
     HSM.iter().chain(&wraps).chain(more).copied().collect()
 }
 
 fn role(actions: &[&str], scope: &str) -> Value {
     json!({
-        "Name": "Claviger", "IsCustom": true, "Description": "Wraps and unwraps data keys; makes, rotates, enables and disables keys",
+        "Name": "Claviger", "IsCustom": true, "Description": "Wraps and unwraps data keys; creates, rotates, enables and disables keys",
         "Actions": [], "NotActions": [], "DataActions": actions, "NotDataActions": [], "AssignableScopes": [scope],
     })
 }
 
-/// The name of the vault in Azure's commands.
-fn name(provider: &AzureProvider) -> &str {
-    let host = provider.vault.base().strip_prefix("https://").unwrap_or_default();
+/// The vault's name in commands of the Azure CLI.
+fn name(client: &Client) -> &str {
+    let host = client.vault.base().strip_prefix("https://").unwrap_or_default();
     host.split(['.', ':', '/']).next().unwrap_or("NAME")
 }
 
-/// All of it, with a word before each.
-pub(crate) fn printed(provider: &AzureProvider, tenant: TenantId) -> String {
-    let name = name(provider);
-    let who = "OBJECT-ID-OF-THE-CONNECTIONS-IDENTITY";
-    let granted = match provider.vault.service {
+/// The commands for roles, access policies and the tag of adopted keys, each with a comment.
+pub(crate) fn printed(client: &Client, tenant: TenantId) -> String {
+    let name = name(client);
+    let assignee = "OBJECT-ID-OF-THE-CONNECTIONS-IDENTITY";
+    let grants = match client.vault.service {
         Service::KeyVault => {
             let scope = "/subscriptions/SUBSCRIPTION/resourceGroups/GROUP";
             let vault = format!("{scope}/providers/Microsoft.KeyVault/vaults/{name}");
-            let permissions: Vec<&str> = READ.into_iter().chain(used(Symmetric::KeyWrap)).chain(CHANGE).collect();
+            let permissions: Vec<&str> = READ.into_iter().chain(AesAlgorithm::KeyWrap.permissions()).chain(CHANGE).collect();
             format!(
-                "For a vault with role assignments: a role of its own, and its assignment for this vault\n{:#}\naz role assignment create --role \
-                 Claviger --assignee-object-id {who} --scope {vault}\nOr, for adopted keys that Claviger neither rotates nor disables, a role that \
-                 Azure has\naz role assignment create --role 'Key Vault Crypto Service Encryption User' --assignee-object-id {who} --scope \
-                 {vault}/keys/KEY\nFor a vault with access policies\naz keyvault set-policy --name {name} --object-id {who} --key-permissions {}\n",
+                "For a vault with role assignments: a custom role, and its assignment for this vault\n{:#}\naz role assignment create --role \
+                 Claviger --assignee-object-id {assignee} --scope {vault}\nOr, for adopted keys that Claviger neither rotates nor disables, a role that \
+                 is built in\naz role assignment create --role 'Key Vault Crypto Service Encryption User' --assignee-object-id {assignee} --scope \
+                 {vault}/keys/KEY\nFor a vault with access policies\naz keyvault set-policy --name {name} --object-id {assignee} --key-permissions {}\n",
                 role(&VAULT, scope),
                 permissions.join(" ")
             )
         }
         Service::ManagedHsm => format!(
-            "A role of its own, and its assignment\naz keyvault role definition create --hsm-name {name} --role-definition '{}'\naz keyvault role \
-             assignment create --hsm-name {name} --role Claviger --assignee-object-id {who} --scope /keys\n{}",
+            "A custom role, and its assignment\naz keyvault role definition create --hsm-name {name} --role-definition '{}'\naz keyvault role \
+             assignment create --hsm-name {name} --role Claviger --assignee-object-id {assignee} --scope /keys\n{}",
             json!({"roleName": "Claviger", "description": "Wraps and unwraps data keys", "actions": [], "notActions": [],
-                   "dataActions": hsm_actions(provider.aes), "notDataActions": []}),
-            match provider.aes {
-                Symmetric::KeyWrap => format!(
-                    "Or, for adopted keys that Claviger neither rotates nor disables, a role that the HSM has\naz keyvault role assignment create \
-                     --hsm-name {name} --role 'Managed HSM Crypto Service Encryption User' --assignee-object-id {who} --scope /keys/KEY\n"
+                   "dataActions": hsm_actions(client.aes), "notDataActions": []}),
+            match client.aes {
+                AesAlgorithm::KeyWrap => format!(
+                    "Or, for adopted keys that Claviger neither rotates nor disables, a role that is built in\naz keyvault role assignment create \
+                     --hsm-name {name} --role 'Managed HSM Crypto Service Encryption User' --assignee-object-id {assignee} --scope /keys/KEY\n"
                 ),
-                Symmetric::Gcm => String::new(),
+                AesAlgorithm::Gcm => String::new(),
             }
         ),
     };
     format!(
-        "{granted}For a key of yours that Claviger adopts, its tag (the command sets all tags: name those that the key has)\naz keyvault key \
+        "{grants}For a key that Claviger adopts, its tag (the command replaces all tags: include those that the key has)\naz keyvault key \
          set-attributes --id {}keys/KEY --tags {TENANT_TAG}={tenant}\n",
-        provider.vault.base()
+        client.vault.base()
     )
 }

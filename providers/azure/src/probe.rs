@@ -1,137 +1,104 @@
-//! What a check finds out without changing any key: the rights to read, and a canary through each
-//! key that the connection has.
+//! The check of a connection, which changes no key: the permissions to read, and a canary through
+//! each of the connection's keys.
 
+use claviger_provider::kit::probe::NO_KEY_YET;
 use claviger_provider::{Error, ErrorKind, Finding, Kek, OpContext, Probe, RightReport};
 use futures::future::try_join_all;
 
-use crate::errors::Failed;
-use crate::lifecycle::TENANT_TAG;
-use crate::names::{KeyName, Version};
+use crate::client::Client;
+use crate::errors::{CallError, lacks_permission};
+use crate::names::{KeyName, TENANT_TAG, Version};
 use crate::policy;
-use crate::provider::AzureProvider;
-use crate::settings::Symmetric;
 
-/// What changes something at Azure whenever it is tried.
+/// Operations that cannot be tried without a change, and the permission that each requires.
 const UNTRIED: [(&str, &str); 3] = [
     ("create_key", "keys/create"),
     ("rotate", "keys/rotate"),
     ("set_state", "keys/update"),
 ];
 
+/// Checks a connection.
+///
 /// # Errors
-/// When the vault is not reached, or does not take the credential.
-pub(crate) async fn probe(provider: &AzureProvider, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-    let mut rights = vec![describe(provider).await?];
-    rights.push(versions(provider).await?);
+/// When the vault cannot be reached, or does not accept the credential.
+pub(crate) async fn probe(client: &Client, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+    let mut rights = vec![get(client, cx).await?, list(client, cx).await?];
     if keks.is_empty() {
-        rights.extend(["wrap_key", "unwrap_key"].map(|operation| RightReport {
-            operation,
-            finding: Finding::NotTestable,
-            how: "the connection has no key yet; make or adopt one and check again".to_owned(),
-            advice: None,
-        }));
+        rights.extend(["wrap_key", "unwrap_key"].map(|operation| RightReport::new(operation, Finding::NotTestable, NO_KEY_YET)));
     }
-    rights.extend(try_join_all(keks.iter().map(|kek| canary(provider, kek))).await?);
-    let makes = |operation: &str| operation != "create_key" || !provider.shared;
-    rights.extend(
-        UNTRIED
-            .iter()
-            .filter(|(operation, _)| makes(operation))
-            .map(|(operation, right)| RightReport {
-                operation,
-                finding: Finding::NotTestable,
-                how: format!("Azure has no dry run of it; it needs {right}"),
-                advice: None,
-            }),
-    );
+    rights.extend(try_join_all(keks.iter().map(|kek| canary(client, cx, kek))).await?);
+    // A shared identity creates no keys.
+    let untried = UNTRIED.iter().filter(|(operation, _)| *operation != "create_key" || !client.shared);
+    rights.extend(untried.map(|(operation, permission)| {
+        let how = format!("Azure has no dry run for this operation, which requires {permission}");
+        RightReport::new(operation, Finding::NotTestable, how)
+    }));
     for kek in keks {
-        rights.extend(tag(provider, cx, kek).await);
+        rights.extend(tag(client, cx, kek).await);
     }
     Ok(Probe {
-        detail: format!(
-            "{} {} as {}",
-            provider.vault.service.name(),
-            provider.vault.base(),
-            provider.identity
-        ),
+        detail: format!("{} {} as {}", client.vault.service.name(), client.vault.base(), client.identity),
         rights,
-        policy: Some(policy::printed(provider, cx.tenant)),
+        policy: Some(policy::printed(client, cx.tenant)),
     })
 }
 
-/// The name of a key that nobody has: whoever may read keys is told so.
-fn nobodys() -> Option<KeyName> {
+/// A key name that does not exist. Azure returns `KeyNotFound` for it to callers with the
+/// permission.
+fn missing_key() -> Option<KeyName> {
     KeyName::parse("claviger-check-of-a-name-without-a-key")
 }
 
-/// What came of a question about a key that is not there.
-fn judged(operation: &'static str, how: &str, asked: Result<(), Failed>) -> Result<RightReport, Error> {
-    let report = |finding, advice: Option<&str>| RightReport {
-        operation,
-        finding,
-        how: how.to_owned(),
-        advice: advice.map(str::to_owned),
-    };
-    match asked {
-        Ok(()) => Ok(report(Finding::Granted, None)),
-        Err(failed) if failed.kind() == ErrorKind::KeyNotFound => Ok(report(Finding::Granted, None)),
-        Err(failed) if failed.denied() => Ok(report(Finding::Denied, Some("Grant it as in the printed policy."))),
-        Err(failed) => Err(failed.into_error("check the rights")),
+/// The report on a permission that was tried on a key that does not exist.
+fn report(operation: &'static str, how: &str, result: Result<(), CallError>) -> Result<RightReport, Error> {
+    match result {
+        Ok(()) => Ok(RightReport::new(operation, Finding::Granted, how)),
+        Err(error) if error.kind() == ErrorKind::KeyNotFound => Ok(RightReport::new(operation, Finding::Granted, how)),
+        Err(error) if lacks_permission(&error) => {
+            Ok(RightReport::new(operation, Finding::Denied, how).advise("Grant it as in the printed policy."))
+        }
+        Err(error) => Err(error.into_error("check the permissions")),
     }
 }
 
-async fn describe(provider: &AzureProvider) -> Result<RightReport, Error> {
-    let asked = match nobodys() {
-        Some(name) => provider.client.get_key(name.as_str(), None).await.map(drop).map_err(Failed::of),
+async fn get(client: &Client, cx: &OpContext) -> Result<RightReport, Error> {
+    let result = match missing_key() {
+        Some(name) => client.api.get_key(cx, &name, None).await.map(drop),
         None => Ok(()),
     };
-    judged("describe", "keys/get, with a name that no key has", asked)
+    report("describe", "keys/get, with the name of no key", result)
 }
 
-async fn versions(provider: &AzureProvider) -> Result<RightReport, Error> {
-    use futures::TryStreamExt;
-    let asked = match nobodys() {
-        Some(name) => match provider.client.list_key_properties_versions(name.as_str(), None) {
-            Ok(mut entries) => entries.try_next().await.map(drop).map_err(Failed::of),
-            Err(error) => Err(Failed::of(error)),
-        },
+async fn list(client: &Client, cx: &OpContext) -> Result<RightReport, Error> {
+    let result = match missing_key() {
+        Some(name) => client.api.list_versions(cx, &name).await.map(drop),
         None => Ok(()),
     };
-    judged("list_versions", "keys/list, with a name that no key has", asked)
+    report("list_versions", "keys/list, with the name of no key", result)
 }
 
 /// Wraps and unwraps random bytes with a key of the connection.
-async fn canary(provider: &AzureProvider, kek: &Kek) -> Result<RightReport, Error> {
-    let tried = async {
-        let name = provider.name(&kek.key)?;
+async fn canary(client: &Client, cx: &OpContext, kek: &Kek) -> Result<RightReport, Error> {
+    let result = async {
+        let name = client.name(&kek.key)?;
         match Version::parse(&kek.key.version) {
-            Some(version) => provider.canary(&name, &version, kek.spec).await,
+            Some(version) => client.canary(cx, &name, &version, kek.spec).await,
             None => {
-                let key = provider.look_up(&name, "check").await?;
-                provider.canary(&key.name, &key.current.version, kek.spec).await
+                let key = client.key(cx, &name, "check").await?;
+                client.canary(cx, &key.name, &key.current.version, kek.spec).await
             }
         }
     };
-    RightReport::canary(kek, tried.await)
+    RightReport::canary(kek, result.await)
 }
 
-/// Says so when a key has lost the tag that shows whose it is: it could not be adopted again.
-async fn tag(provider: &AzureProvider, cx: &OpContext, kek: &Kek) -> Option<RightReport> {
-    let name = provider.name(&kek.key).ok()?;
-    let key = provider.look_up(&name, "check").await.ok()?;
-    let kept = key.current.tags.get(TENANT_TAG).map(String::as_str) == Some(cx.tenant.to_string().as_str());
-    (!kept).then(|| RightReport {
-        operation: "tenant_tag",
-        finding: Finding::Denied,
-        how: format!("the tags of {}", kek.key.id),
-        advice: Some("Put the tag claviger-tenant back, as in the printed command: without it the key cannot be adopted again.".to_owned()),
+/// Reports a key that lost the tag with its tenant, without which it cannot be adopted again.
+async fn tag(client: &Client, cx: &OpContext, kek: &Kek) -> Option<RightReport> {
+    let name = client.name(&kek.key).ok()?;
+    let key = client.key(cx, &name, "check").await.ok()?;
+    let tagged = key.current.tags.get(TENANT_TAG).map(String::as_str) == Some(cx.tenant.to_string().as_str());
+    (!tagged).then(|| {
+        RightReport::new("tenant_tag", Finding::Denied, format!("the tags of {}", kek.key.id))
+            .advise("Restore the tag claviger-tenant with the printed command: without it the key cannot be adopted again.")
     })
-}
-
-/// Which rights the connection uses, in the words of access policies.
-pub(crate) const fn used(aes: Symmetric) -> [&'static str; 2] {
-    match aes {
-        Symmetric::KeyWrap => ["wrapKey", "unwrapKey"],
-        Symmetric::Gcm => ["encrypt", "decrypt"],
-    }
 }

@@ -1,128 +1,118 @@
-//! The token of a connection: got when it is first needed, and anew when the vault has refused it.
-//!
-//! The SDK asks for a token of the scope that a vault's challenge names. Here it gets one of the
-//! connection's own scope, whatever was asked for: a challenge never decides what a token is good
-//! for, nor who gives it out.
+//! The token of a connection. Its life is the kit's [`Session`](claviger_provider::kit::session::Session).
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
-use azure_core::error::ErrorKind;
 use claviger_provider::Secret;
+use claviger_provider::kit::session::{self, CredentialSource, Expiry, Lifetime, Pauses};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::credential::{Login, Source};
-use crate::transport::Lost;
+use crate::credentials::{Credentials, TokenEndpoint};
+use crate::errors::{CallError, call_error};
 
-/// After a token was replaced, for so long no refusal leads to another one: it is the vault that
-/// does not take this identity.
+/// A refused token is replaced at most once in this time. A vault that refuses again refuses the
+/// identity, not the token.
 const HOLD_OFF: Duration = Duration::from_secs(30);
-/// The longest wait for a token. Below an attempt of the pipeline's, so that the reason is told;
-/// the SDK itself would ask a machine's identity for more than a minute.
+/// The longest wait for a token: less than one attempt of the pipeline, so that the error names
+/// the reason. The SDK would wait more than a minute for a machine's identity.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
-#[derive(Default)]
-struct Given {
-    /// The token that was given out last.
-    last: Option<Secret>,
-    /// It was refused: the next one is to be a new one.
-    refused: bool,
-    hold_off: Option<Instant>,
+/// The token of one connection.
+pub(crate) type Session = session::Session<TokenSource>;
+
+/// A bearer token.
+pub(crate) struct Token {
+    pub(crate) secret: Secret,
+    expiry: Expiry,
+}
+
+impl Lifetime for Token {
+    fn is_due(&self) -> bool {
+        self.expiry.is_due()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.expiry.has_ended()
+    }
 }
 
 /// Where a connection's tokens come from.
-pub(crate) struct Session {
-    source: Source,
-    login: Login,
-    /// `None` until the first token, and after one was refused.
-    credential: tokio::sync::Mutex<Option<Arc<dyn TokenCredential>>>,
-    given: Mutex<Given>,
+pub(crate) enum TokenSource {
+    /// The settings contain the token. Only the vault knows when it expires.
+    Static(Secret),
+    /// The authority issues tokens for a credential.
+    Authority {
+        credentials: Credentials,
+        endpoint: TokenEndpoint,
+        /// When a refused token was last replaced.
+        replaced: Mutex<Option<Instant>>,
+    },
 }
 
-impl Session {
-    pub(crate) fn new(source: Source, login: Login) -> Arc<Self> {
-        Arc::new(Self {
-            source,
-            login,
-            credential: tokio::sync::Mutex::default(),
-            given: Mutex::default(),
-        })
-    }
-
-    /// Notes that the vault has refused this token.
-    pub(crate) fn refused(&self, token: &str) {
-        let mut given = self.given.lock();
-        let current = given.last.as_ref().is_some_and(|last| *last == Secret::copy_from(token.as_bytes()));
-        let held = given.hold_off.is_some_and(|until| until > Instant::now());
-        if current && !held {
-            given.refused = true;
-            given.hold_off = Some(Instant::now() + HOLD_OFF);
+impl TokenSource {
+    /// Tokens that the authority issues for a credential.
+    pub(crate) fn authority(credentials: Credentials, endpoint: TokenEndpoint) -> Self {
+        Self::Authority {
+            credentials,
+            endpoint,
+            replaced: Mutex::default(),
         }
     }
 
-    async fn token(&self) -> azure_core::Result<AccessToken> {
-        let mut credential = self.credential.lock().await;
-        if std::mem::take(&mut self.given.lock().refused) {
-            *credential = None;
-        }
-        let current = match &*credential {
-            Some(current) => Arc::clone(current),
-            None => {
-                let fresh = self.source.credential(&self.login).await?;
-                *credential = Some(Arc::clone(&fresh));
-                fresh
-            }
-        };
-        let token = match current.get_token(&[&self.login.scope], None).await {
-            Ok(token) => token,
-            Err(error) => {
-                // What it was made from may be another by now.
-                *credential = None;
-                return Err(error);
-            }
-        };
-        self.given.lock().last = Some(Secret::copy_from(token.token.secret().as_bytes()));
-        Ok(token)
+    /// The session of a connection with these tokens. Reaches nothing yet.
+    pub(crate) fn session(self) -> Session {
+        Session::new(
+            self,
+            Pauses {
+                fetch: HOLD_OFF,
+                refusal: HOLD_OFF,
+            },
+        )
     }
 }
 
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Session")
-    }
+async fn request_token(credentials: &Credentials, endpoint: &TokenEndpoint) -> Result<Token, CallError> {
+    // A new credential each time: the files that it is created from may have changed.
+    let credential = credentials.sdk_credential(endpoint).await?;
+    let token = credential.get_token(&[&endpoint.scope], None).await.map_err(call_error)?;
+    Ok(Token {
+        secret: Secret::copy_from(token.token.secret().as_bytes()),
+        expiry: Expiry::at(system_time(token.expires_on.unix_timestamp())),
+    })
 }
 
-#[async_trait::async_trait]
-impl TokenCredential for Session {
-    async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
-        match timeout(PATIENCE, self.token()).await {
-            // Whatever went wrong, the SDK's own credentials mark it as theirs; so do we.
-            Ok(result) => result.map_err(|error| azure_core::Error::with_error(ErrorKind::Credential, error, "no token")),
-            Err(_) => Err(azure_core::Error::with_error(
-                ErrorKind::Credential,
-                self.source.silent(),
-                "no token",
-            )),
-        }
-    }
+fn system_time(unix: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(unix).unwrap_or_default())
 }
 
-impl Source {
-    /// What it means when nobody gives out a token in time.
-    fn silent(&self) -> Lost {
+impl CredentialSource for TokenSource {
+    type Credential = Token;
+    type Error = CallError;
+
+    async fn fetch(&self, _previous: Option<&Token>) -> Result<Token, CallError> {
         match self {
-            Self::ManagedIdentity { .. } => Lost::NoCredential(
-                "No managed identity answers on the gateway's machine: it must run in Azure and have one, or the connection another `auth`.",
-            ),
-            Self::Static(_)
-            | Self::ClientSecret { .. }
-            | Self::Certificate { .. }
-            | Self::Federated { .. }
-            | Self::TokenFile { .. }
-            | Self::Application { .. } => Lost::Late,
+            Self::Static(token) => Ok(Token {
+                secret: Secret::copy_from(token.expose()),
+                expiry: Expiry::never(),
+            }),
+            Self::Authority { credentials, endpoint, .. } => match timeout(PATIENCE, request_token(credentials, endpoint)).await {
+                Ok(result) => result.map_err(CallError::in_login),
+                Err(_) => Err(credentials.timed_out().in_login()),
+            },
         }
+    }
+
+    async fn replaceable(&self, _refused: &Token) -> Result<bool, CallError> {
+        Ok(match self {
+            Self::Static(_) => false,
+            Self::Authority { replaced, .. } => {
+                let mut replaced = replaced.lock();
+                let recently = replaced.is_some_and(|at| at.elapsed() < HOLD_OFF);
+                if !recently {
+                    *replaced = Some(Instant::now());
+                }
+                !recently
+            }
+        })
     }
 }

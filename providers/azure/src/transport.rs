@@ -1,151 +1,121 @@
-//! The SDK's way out: one host, through the egress policy, without redirects; and a look at the
-//! challenge of a vault before the SDK answers it.
+//! The SDK's transport to a vault. It authenticates the SDK's requests with the connection's own
+//! token, replaces a token that the vault refuses, validates the vault's challenges, and reports
+//! each request.
+//!
+//! The SDK itself would request a token for the scope that a vault's challenge names, so it only
+//! gets a [`Placeholder`], which this transport replaces.
 
 use std::fmt;
 use std::sync::Arc;
 
-use azure_core::error::ErrorKind;
-use azure_core::http::headers::{HeaderName, HeaderValue, Headers};
-use azure_core::http::{AsyncRawResponse, Body, HttpClient, Method, Request, StatusCode};
-use claviger_provider::egress::{Client, SendError, Whole};
-use reqwest::header::{self, HeaderMap};
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+use azure_core::http::headers::AUTHORIZATION;
+use azure_core::http::{AsyncRawResponse, HttpClient, Request};
+use azure_core::time::{Duration, OffsetDateTime};
+use claviger_provider::CallResult;
+use claviger_provider::egress::{Client, Response};
+use claviger_provider::kit::call_error::Refusal as _;
+use reqwest::header::{self, HeaderValue};
 use zeroize::Zeroizing;
 
-use crate::challenge::{Expected, Mismatch};
-use crate::session::Session;
+use crate::attempts;
+use crate::challenge::ChallengeGuard;
+use crate::errors::{CallError, Refusal, TransportError, request_id};
+use crate::http::{raw_request, raw_response, response_headers};
+use crate::session::{Session, Token};
 
-/// Why a call came to nothing before there was an answer that the SDK could read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Lost {
-    #[error(transparent)]
-    Unsent(#[from] SendError),
-    #[error("the vault asks for a token that is not for it: {0:?}")]
-    Challenge(Mismatch),
-    /// There is no credential to show, and what to do.
-    #[error("no credential")]
-    NoCredential(&'static str),
-    /// Whoever gives out tokens answered with a page, under this status.
-    #[error("a page instead of a token (status {0})")]
-    Page(u16),
-    /// Nobody gave out a token in time.
-    #[error("no token in time")]
-    Late,
-    #[error("a request of a form that is not sent")]
-    Form,
-}
+/// The SDK's credential: a token that never reaches a vault.
+#[derive(Debug)]
+pub(crate) struct Placeholder;
 
-impl Lost {
-    fn into_azure(self) -> azure_core::Error {
-        azure_core::Error::with_error(ErrorKind::Io, self, "no answer")
+#[async_trait::async_trait]
+impl TokenCredential for Placeholder {
+    async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+        Ok(AccessToken::new("placeholder", OffsetDateTime::now_utc() + Duration::days(365)))
     }
 }
 
-/// What a vault's refusals are held against.
-pub(crate) struct Door {
-    pub(crate) expected: Expected,
-    pub(crate) session: Arc<Session>,
-}
-
-/// The way to one host.
-pub(crate) struct Transport {
+/// The transport to one vault.
+pub(crate) struct VaultTransport {
     client: Client,
-    /// Only before a vault: an authority challenges nobody.
-    door: Option<Door>,
+    session: Session,
+    guard: ChallengeGuard,
 }
 
-impl Transport {
-    pub(crate) fn new(client: Client, door: Option<Door>) -> Arc<Self> {
-        Arc::new(Self { client, door })
+/// Whether a vault did not accept the token.
+fn token_refused(error: &CallError) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.status == 401)
+}
+
+fn bearer(token: &Token) -> Result<HeaderValue, CallError> {
+    let text = Zeroizing::new([b"Bearer ", token.secret.expose()].concat());
+    let mut value = HeaderValue::from_bytes(&text).map_err(|_| CallError::MalformedResponse("access token"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl VaultTransport {
+    pub(crate) fn new(client: Client, session: Session, guard: ChallengeGuard) -> Arc<Self> {
+        Arc::new(Self { client, session, guard })
     }
 
-    async fn exchange(&self, request: &Request) -> Result<AsyncRawResponse, Lost> {
-        let body = match request.body() {
-            Body::Bytes(bytes) => Zeroizing::new(bytes.to_vec()),
-            Body::SeekableStream(_) => return Err(Lost::Form),
+    async fn exchange(&self, request: &Request) -> Result<AsyncRawResponse, CallError> {
+        if request.headers().get_optional_str(&AUTHORIZATION).is_some() {
+            return self.session.call(token_refused, |token| self.attempt(request, token)).await;
+        }
+        // The SDK's first request to a vault, which has no token and no body: it only asks for
+        // the challenge, so it is not reported as an attempt of the operation.
+        let response = self.client.forward(raw_request(request)?).await?;
+        self.check(&response)?;
+        let headers = response_headers(&response.headers);
+        Ok(raw_response(response, headers))
+    }
+
+    async fn attempt(&self, request: &Request, token: Arc<Token>) -> Result<AsyncRawResponse, CallError> {
+        let mut raw = raw_request(request)?;
+        raw.headers.insert(header::AUTHORIZATION, bearer(&token)?);
+        let begun = attempts::begin();
+        let response = match self.client.forward(raw).await {
+            Ok(response) => response,
+            Err(error) => {
+                let error = CallError::from(error);
+                attempts::finish(&begun, None, CallResult::Failed(error.kind()));
+                return Err(error);
+            }
         };
-        let call = Whole {
-            method: method(request.method()).ok_or(Lost::Form)?,
-            address: request.url(),
-            headers: sent(request.headers())?,
-            body,
-        };
-        let mut answer = self.client.forward(call).await?;
-        if answer.status == reqwest::StatusCode::UNAUTHORIZED
-            && let Some(door) = &self.door
-        {
-            door.look(request, &answer.headers)?;
+        let headers = response_headers(&response.headers);
+        let id = request_id(&headers);
+        if response.status.is_success() {
+            attempts::finish(&begun, id, CallResult::Ok);
+            return Ok(raw_response(response, headers));
         }
-        // The SDK would say of it only that it cannot be read.
-        let readable = || serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_ok();
-        if self.door.is_none() && !answer.status.is_success() && !readable() {
-            return Err(Lost::Page(answer.status.as_u16()));
+        let refusal = Refusal::of(response.status.as_u16(), &headers, &response.body);
+        attempts::finish(&begun, id, CallResult::Failed(refusal.meaning().kind));
+        self.check(&response)?;
+        // Given a refused token, the SDK would ask for another one and try again by itself.
+        match refusal.status {
+            401 => Err(CallError::Refused(refusal)),
+            _ => Ok(raw_response(response, headers)),
         }
-        let body = std::mem::take(&mut *answer.body);
-        let status = StatusCode::from(answer.status.as_u16());
-        Ok(AsyncRawResponse::from_bytes(status, received(&answer.headers), body))
+    }
+
+    fn check(&self, response: &Response) -> Result<(), CallError> {
+        match response.status {
+            reqwest::StatusCode::UNAUTHORIZED => self.guard.check(&response.headers),
+            _ => Ok(()),
+        }
     }
 }
 
-impl Door {
-    fn look(&self, request: &Request, answered: &HeaderMap) -> Result<(), Lost> {
-        let token = request.headers().get_optional_str(&azure_core::http::headers::AUTHORIZATION);
-        if let Some(token) = token.and_then(|value| value.strip_prefix("Bearer ")) {
-            self.session.refused(token);
-        }
-        let challenges = answered.get_all(header::WWW_AUTHENTICATE).iter();
-        challenges
-            .filter_map(|challenge| challenge.to_str().ok())
-            .try_for_each(|challenge| self.expected.judge(challenge))
-            .map_err(Lost::Challenge)
-    }
-}
-
-impl fmt::Debug for Transport {
+impl fmt::Debug for VaultTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Transport")
+        f.write_str("VaultTransport")
     }
 }
 
 #[async_trait::async_trait]
-impl HttpClient for Transport {
+impl HttpClient for VaultTransport {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-        self.exchange(request).await.map_err(Lost::into_azure)
+        self.exchange(request).await.map_err(|error| TransportError(error).into())
     }
-}
-
-const fn method(method: Method) -> Option<reqwest::Method> {
-    Some(match method {
-        Method::Delete => reqwest::Method::DELETE,
-        Method::Get => reqwest::Method::GET,
-        Method::Head => reqwest::Method::HEAD,
-        Method::Patch => reqwest::Method::PATCH,
-        Method::Post => reqwest::Method::POST,
-        Method::Put => reqwest::Method::PUT,
-        // Theirs, and it may grow.
-        _ => return None,
-    })
-}
-
-fn sent(headers: &Headers) -> Result<HeaderMap, Lost> {
-    let mut sent = HeaderMap::new();
-    for (name, value) in headers.iter() {
-        let name: header::HeaderName = name.as_str().parse().map_err(|_| Lost::Form)?;
-        let mut value: header::HeaderValue = value.as_str().parse().map_err(|_| Lost::Form)?;
-        value.set_sensitive(name == header::AUTHORIZATION);
-        // The body's own, whatever the SDK counted.
-        if name != header::CONTENT_LENGTH {
-            sent.insert(name, value);
-        }
-    }
-    Ok(sent)
-}
-
-fn received(headers: &HeaderMap) -> Headers {
-    let mut received = Headers::new();
-    for (name, value) in headers {
-        if let Ok(value) = value.to_str() {
-            received.insert(HeaderName::from(name.as_str().to_owned()), HeaderValue::from(value.to_owned()));
-        }
-    }
-    received
 }

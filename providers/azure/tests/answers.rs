@@ -1,4 +1,4 @@
-//! The adapter on the fake of Azure, with what a well-behaved vault never does.
+//! The provider on the fake of Azure, with responses that a well-behaved vault never sends.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,13 +8,15 @@
 
 #[path = "battery/bench.rs"]
 mod bench;
+#[path = "answers/calls.rs"]
+mod calls;
 #[path = "answers/check.rs"]
 mod check;
+#[path = "answers/credentials.rs"]
+mod credentials;
 #[path = "answers/fixture.rs"]
 mod fixture;
 #[path = "answers/keys.rs"]
 mod keys;
-#[path = "answers/logins.rs"]
-mod logins;
 #[path = "answers/refusals.rs"]
 mod refusals;

@@ -1,5 +1,5 @@
 //! The provider battery on the fake of Azure: Key Vault, its HSM keys, and Managed HSM with both
-//! ways to wrap under an AES key.
+//! AES algorithms.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,14 +18,14 @@ use claviger_provider::{KeySpec, Provider};
 use claviger_testkit::battery::{Factory, cases};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// One kind of key, at one kind of vault.
+/// A kind of key at a kind of vault.
 struct Group {
     name: &'static str,
     place: Place,
     spec: KeySpec,
-    /// AES key wrap takes whole units of 8 bytes.
+    /// AES key wrap takes multiples of 8 bytes.
     unit: usize,
-    /// Whether only some cases are run: what is left out would be the same again, and slow.
+    /// Whether to run only the cases in [`FEW`]: the others would repeat another group, slowly.
     few: bool,
 }
 

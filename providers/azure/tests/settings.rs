@@ -1,4 +1,4 @@
-//! Settings: what is taken, what is shown of it, and what every mistake is told.
+//! Settings: accepted forms, the stored form, and the report of every mistake.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -176,7 +176,7 @@ fn every_mistake_is_told_with_what_belongs_there() {
         (
             auth(json!({"managed_identity": {}})),
             "/auth/managed_identity",
-            "the operator's to lend",
+            "only the operator's configuration",
         ),
     ] {
         let wrong = parse(&settings, SettingsOrigin::Tenant).unwrap_err();
@@ -243,13 +243,14 @@ fn the_operators_vaults_are_taken_and_go_through_the_policy() {
     };
     let allowed = AzureFactory::new(installation, Egress::new(policy));
     let parsed = allowed.parse(&settings, SettingsOrigin::Tenant).unwrap();
-    // What was taken once is held against the configuration of today.
+    // Stored settings are validated against the current configuration.
     let parts = claviger_provider::ConnectionParts {
         tenant: claviger_provider::TenantId::random(),
         connection: claviger_provider::ConnectionId::random(),
         external_id: "0123456789abcdef0123456789abcdef",
         settings: &parsed.public,
         secrets: Vec::new(),
+        background: None,
     };
     let error = refused.provider(parts).map(drop).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");

@@ -1,5 +1,5 @@
-//! What a provider can do, declared so that an impossible pairing is refused when a
-//! connection or a key is made and not at the first call.
+//! What a provider can do. It is declared so that a combination that cannot work is refused when a
+//! connection or key is created, and not at the first call.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
-    /// Inside the provider: the plaintext key does not pass through this process for it.
+    /// Inside the provider: the plaintext data key does not pass through this process.
     InsideProvider,
-    /// Through this process's memory.
+    /// In this process's memory.
     ThroughMemory,
-    /// Not at all.
+    /// Not supported.
     No,
 }
 
@@ -21,26 +21,26 @@ pub enum How {
 pub enum ContextBinding {
     /// The name-value pairs themselves (AWS).
     Pairs,
-    /// Their deterministic CBOR bytes as associated data.
+    /// The deterministic CBOR encoding of the pairs as associated data.
     AssociatedData,
     /// Nothing: the envelope's commitment alone binds the context.
     CommitmentOnly,
 }
 
-/// How a new key version comes to be.
+/// How a key gets a new version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rotation {
-    /// The provider's key gets a new version, which ciphertexts name.
+    /// The provider's key gets a new version, and ciphertexts name their version.
     InPlace,
-    /// The provider's key gets new material, which no ciphertext names (AWS): every version
-    /// of ours stands for the same key, and the provider finds the material by itself.
+    /// The provider's key gets new material, and no ciphertext names its material (AWS): all versions
+    /// have the same provider key, and the provider finds the material.
     InPlaceUnnamed,
-    /// A new provider key becomes the version.
+    /// The new version is another key of the provider.
     NewKey,
 }
 
-/// What a logical key is made of.
+/// The algorithm and size of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KeySpec {
     /// AES, 256 bits.
@@ -55,10 +55,10 @@ pub enum KeySpec {
 }
 
 impl KeySpec {
-    /// All of them.
+    /// All specifications.
     pub const ALL: [Self; 3] = [Self::Aes256, Self::Rsa3072, Self::Rsa4096];
 
-    /// The word used in the API and the store.
+    /// The name in the API and the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Aes256 => "aes-256",
@@ -80,29 +80,29 @@ impl std::str::FromStr for KeySpec {
 pub struct KeyCapabilities {
     /// The specification.
     pub spec: KeySpec,
-    /// Wrap and unwrap of data keys.
+    /// Where data keys are wrapped and unwrapped.
     pub wrap: How,
     /// Where data keys are generated.
     pub generate_data_key: How,
-    /// Rewrap of the same key.
+    /// Where a data key is rewrapped under the same key.
     pub rewrap: How,
-    /// What is authenticated beside the key.
+    /// What is authenticated together with the data key.
     pub context: ContextBinding,
-    /// How rotation works; `None` when keys cannot be rotated at all.
+    /// How keys rotate; `None` when they cannot.
     pub rotation: Option<Rotation>,
-    /// The most bytes one wrap takes.
+    /// The longest data key of one wrap, in bytes.
     pub max_plaintext: usize,
 }
 
-/// A provider's declaration. The guard layer refuses what is declared `No`; the
-/// conformance battery shows that what is declared is what happens.
+/// A provider's declaration. The capability guard refuses what is declared `No`; the provider battery
+/// checks that the declaration is true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
-    /// Key specifications that can be made or adopted, each once.
+    /// The key specifications that can be created or adopted, each once.
     pub keys: Vec<KeyCapabilities>,
-    /// Whether it can make keys (otherwise they are adopted only).
+    /// Whether it can create keys; otherwise keys can only be adopted.
     pub create_key: bool,
-    /// Whether enable and disable can be done at the provider.
+    /// Whether keys can be enabled and disabled at the provider.
     pub set_state: bool,
     /// Whether deletion can be scheduled at the provider.
     pub schedule_deletion: bool,
@@ -111,7 +111,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// What can be done with keys of this specification; `None` when there are none.
+    /// What can be done with keys of this specification; `None` if it is not supported.
     pub fn of(&self, spec: KeySpec) -> Option<&KeyCapabilities> {
         self.keys.iter().find(|keys| keys.spec == spec)
     }

@@ -1,13 +1,13 @@
-//! The encryption context in the form that providers see.
+//! The encryption context in the forms that providers accept.
 
 use std::collections::BTreeMap;
 
-/// The caller's pairs together with the ones the gateway adds (`claviger:tenant`,
-/// `claviger:key`, `claviger:dek`, `claviger:scope`), and their deterministic CBOR bytes.
+/// The caller's pairs together with those that the gateway adds (`claviger:tenant`,
+/// `claviger:key`, `claviger:dek`, `claviger:scope`), and their deterministic CBOR encoding.
 ///
-/// Which of the two a provider takes is its [`crate::ContextBinding`]: AWS the pairs,
-/// Google, Transit, AES-GCM and XKS the bytes, RSA and key-wrap nothing. Made by the
-/// envelope (`docs/format.md`, Context); adapters only read it.
+/// The provider's [`crate::ContextBinding`] says which of the two it binds: AWS the pairs; Google,
+/// Transit, AES-GCM and XKS the bytes; RSA and AES key wrap neither. The envelope makes it
+/// (`docs/format.md`, Context); adapters only read it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BoundContext {
     pairs: BTreeMap<String, String>,
@@ -15,24 +15,24 @@ pub struct BoundContext {
 }
 
 impl BoundContext {
-    /// Joins pairs and their encoding; the envelope guarantees that they belong together.
+    /// Pairs and their encoding. The caller guarantees that they match.
     pub fn new(pairs: BTreeMap<String, String>, bytes: Vec<u8>) -> Self {
         Self { pairs, bytes }
     }
 
-    /// Every pair, names in byte order.
+    /// All pairs, in the byte order of their names.
     pub fn pairs(&self) -> &BTreeMap<String, String> {
         &self.pairs
     }
 
-    /// The deterministic CBOR encoding: what is used as associated data.
+    /// The deterministic CBOR encoding, used as associated data.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
 impl std::fmt::Debug for BoundContext {
-    /// Values may name customers' data, so only the names are shown.
+    /// Shows the names only: values may contain customers' data.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.pairs.keys()).finish()
     }

@@ -1,4 +1,4 @@
-//! The one error of everything below the faces.
+//! The one error type of everything below the protocols.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,45 +6,45 @@ use std::time::Duration;
 
 use crate::ProviderKind;
 
-/// What went wrong, in the words that every face translates with an exhaustive match.
+/// What went wrong. Every protocol translates it with an exhaustive match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The caller's input cannot be used.
     InvalidInput,
-    /// The key does not exist (another tenant's looks the same).
+    /// The key does not exist, or belongs to another tenant.
     KeyNotFound,
     /// The object exists already, or is in use.
     Conflict,
     /// The key's state at the provider forbids the call.
     KeyState,
-    /// More bytes than the operation takes.
+    /// The input is longer than the operation's limit.
     TooLarge,
-    /// The provider says that the ciphertext, its key or its context is not right.
+    /// The provider rejects the ciphertext: it, its key or its context is wrong.
     CiphertextRejected,
-    /// The provider throttles us.
+    /// The provider throttles the gateway.
     RateLimited,
-    /// The provider refuses the connection's credential this right.
+    /// The provider denies the connection's credential this right.
     ProviderDenied,
-    /// The external key manager refuses.
+    /// The external key manager denies the call.
     ExternalDenied,
-    /// The provider does not answer, or answers that it cannot now.
+    /// The provider does not respond, or responds that it cannot now.
     UpstreamUnavailable,
-    /// Not tried: too many recent calls failed.
+    /// The circuit breaker is open: the call was not sent.
     CircuitOpen,
-    /// The provider's answer makes no sense.
+    /// The provider's response is malformed.
     UpstreamProtocol,
-    /// No answer within the deadline.
+    /// No response within the deadline.
     UpstreamTimeout,
-    /// The provider cannot do this.
+    /// The provider does not support this.
     Unsupported,
     /// The connection's settings or credentials are wrong.
     Misconfigured,
-    /// A fault of ours.
+    /// A fault of the gateway's.
     Internal,
 }
 
 impl ErrorKind {
-    /// The word used in metrics and logs.
+    /// The name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidInput => "invalid_input",
@@ -70,35 +70,35 @@ impl ErrorKind {
 /// Whether another attempt can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// No.
+    /// It cannot.
     Never,
-    /// After a jittered pause.
+    /// It can, after a jittered pause.
     Backoff,
-    /// Not before this long.
+    /// It can, after at least this time.
     After(Duration),
 }
 
-/// An error with what the operator needs to find its cause. The `context` and `source`
-/// are for the log; no face shows them to a caller.
+/// An error with what the operator needs to find its cause. `context` and `source` are for the log;
+/// no protocol shows them to a caller.
 pub struct Error {
     /// What went wrong.
     pub kind: ErrorKind,
     /// Whether another attempt can help.
     pub retry: Retry,
-    /// Which provider family answered, if one did.
+    /// The provider that responded, if one did.
     pub provider: Option<ProviderKind>,
-    /// The provider's own error code, if it told one.
+    /// The provider's own error code, if its response has one.
     pub upstream_code: Option<String>,
-    /// What was being done, without any secret; for the log.
+    /// What was attempted, without any secret; for the log.
     pub context: String,
-    /// What a caller may be told to do about it; written by us, never by a provider.
+    /// What the caller can do about it: our own text, never a provider's.
     pub advice: Option<&'static str>,
     /// The cause, for the log.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
-    /// An error of this kind that no retry mends. `context` says what was being done.
+    /// An error of this kind that no retry fixes. `context` says what was attempted.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
         Self {
             kind,
@@ -111,26 +111,26 @@ impl Error {
         }
     }
 
-    /// Says that another attempt can help.
+    /// Sets whether another attempt can help.
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Names the provider.
+    /// Sets the provider.
     #[must_use]
     pub fn provider(mut self, kind: ProviderKind) -> Self {
         self.provider = Some(kind);
         self
     }
 
-    /// Adds the provider's own code, cut at 128 bytes.
+    /// Adds the provider's own code, truncated to 128 bytes.
     #[must_use]
     pub fn upstream_code(mut self, code: impl Into<String>) -> Self {
         let mut code = code.into();
-        if let Some((cut, _)) = code.char_indices().find(|(at, c)| at + c.len_utf8() > 128) {
-            code.truncate(cut);
+        if let Some((end, _)) = code.char_indices().find(|(at, c)| at + c.len_utf8() > 128) {
+            code.truncate(end);
         }
         self.upstream_code = Some(code);
         self
@@ -151,7 +151,7 @@ impl Error {
     }
 }
 
-/// The innermost cause of an error, which as a rule names the reason.
+/// The innermost cause of an error as text; it usually names the reason.
 pub fn innermost(error: &(dyn StdError + 'static)) -> String {
     let mut at = error;
     while let Some(source) = at.source() {
@@ -160,18 +160,19 @@ pub fn innermost(error: &(dyn StdError + 'static)) -> String {
     at.to_string()
 }
 
-/// A provider's own words as a cause, for the log alone: printable ASCII, cut at 300 characters.
+/// A provider's own message as a cause, for the log alone. Displayed as printable ASCII, truncated to
+/// 300 characters.
 #[derive(Debug)]
-pub struct Told(pub String);
+pub struct UpstreamMessage(pub String);
 
-impl fmt::Display for Told {
+impl fmt::Display for UpstreamMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
         self.0.chars().take(300).map(shown).try_for_each(|c| fmt::Write::write_char(f, c))
     }
 }
 
-impl StdError for Told {}
+impl StdError for UpstreamMessage {}
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,24 +1,27 @@
-//! How a connection's settings become a provider: what `boot` registers for each family.
+//! From a connection's settings to a provider. `boot` registers one factory per kind of provider.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{BoundContext, Call, Capabilities, ConnectionId, Error, KeySpec, ProviderKind, Secret, TenantId, Wrapped};
+use crate::{
+    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, KeySpec, ProviderKind, Secret, TenantId,
+    Wrapped,
+};
 
-/// A setting that cannot be used. It names the place and what belongs there, never the value.
+/// A mistake in settings: the place and what is expected there, never the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
-    /// JSON pointer within `settings`; empty for the object itself.
+    /// JSON pointer (RFC 6901) within `settings`; empty for the object itself.
     pub pointer: String,
     /// What is expected there.
     pub expected: String,
-    /// Whether the setting exists but only the operator's configuration may use it.
+    /// Whether the setting is reserved for the operator's configuration.
     pub operator_only: bool,
 }
 
 impl SettingsError {
-    /// A setting that anybody may use, but not so.
+    /// A mistake in a setting that is not reserved.
     pub fn at(pointer: impl Into<String>, expected: impl Into<String>) -> Self {
         Self {
             pointer: pointer.into(),
@@ -28,61 +31,70 @@ impl SettingsError {
     }
 }
 
-/// Settings that were parsed: what may be shown, and what is kept sealed.
+/// Parsed settings, split into a part that may be shown and the secrets.
 #[derive(Debug)]
 pub struct ParsedSettings {
-    /// JSON of everything that is no secret; stored and shown as it is.
+    /// JSON text of everything that is no secret; stored in clear and shown.
     pub public: String,
-    /// Secrets by name.
+    /// Secrets by name; stored sealed.
     pub secrets: Vec<(String, Secret)>,
 }
 
 /// Who wrote a connection's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingsOrigin {
-    /// A tenant, over the API: nothing that names a file, a variable, a profile, a socket, an
-    /// ambient identity or a cloud's endpoint is taken from it.
+    /// A tenant, over the API. Settings that name a file, an environment variable, a profile, a
+    /// socket, an ambient identity or a cloud's endpoint are refused.
     Tenant,
-    /// The operator, in the configuration's file.
+    /// The operator, in the configuration file.
     Operator,
 }
 
-/// What a provider is made from.
+/// The parts of a connection that a provider is made from.
 pub struct ConnectionParts<'a> {
-    /// Whose connection it is.
+    /// The connection's owner.
     pub tenant: TenantId,
-    /// The connection.
+    /// The connection's id.
     pub connection: ConnectionId,
-    /// 128 random bits of ours in hex, for a trust policy at the provider; no caller can set it.
+    /// 128 random bits in hex for a trust policy at the provider. The gateway chooses them; no caller
+    /// can.
     pub external_id: &'a str,
-    /// The settings that may be shown, as [`Factory::parse`] wrote them.
+    /// The public settings that [`Factory::parse`] returned.
     pub settings: &'a str,
-    /// The secrets, by the names that [`Factory::parse`] gave them.
+    /// The secrets by the names that [`Factory::parse`] gave them.
     pub secrets: Vec<(String, Secret)>,
+    /// Receives the connection's calls that serve no single operation; `None` drops them.
+    pub background: Option<Arc<dyn BackgroundCalls>>,
 }
 
-/// Makes providers of one family. One value for each family is registered at boot.
+impl ConnectionParts<'_> {
+    /// The trace of the connection's background calls.
+    pub fn background_trace(&self) -> BackgroundTrace {
+        BackgroundTrace::new(self.tenant, self.connection, self.background.clone())
+    }
+}
+
+/// Makes the providers of one kind.
 #[async_trait]
 pub trait Factory: Send + Sync + 'static {
-    /// Which family.
+    /// The kind of provider.
     fn kind(&self) -> ProviderKind;
 
-    /// What a connection of this family can do, before anything is reached.
+    /// What a connection to this kind of provider can do at most. Reaches nothing.
     fn capabilities(&self) -> Capabilities;
 
     /// Parses the `settings` of a new connection, JSON text of at most 64 KiB.
     ///
     /// # Errors
-    /// Every setting that cannot be used, at once.
+    /// Every mistake in them.
     fn parse(&self, settings: &str, origin: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>>;
 
-    /// Parses new secrets for a connection that exists: `given` is the part of `settings`
-    /// that holds secrets, JSON text of at most 64 KiB, and `public` what was kept of the
-    /// others. Answers the secrets that take the place of those of the same names.
+    /// Parses new secrets for an existing connection: `given` is the part of `settings` with the
+    /// secrets, JSON text of at most 64 KiB; `public` are the connection's public settings. Returns
+    /// the secrets that replace those of the same names.
     ///
     /// # Errors
-    /// Every member that cannot be used, at once; by default all of them, for a family that
-    /// keeps no secrets.
+    /// Every mistake in them. By default the connection has no secrets, so all are refused.
     fn replace_secrets(&self, _public: &str, _given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
         Err(vec![SettingsError {
             pointer: String::new(),
@@ -91,22 +103,22 @@ pub trait Factory: Send + Sync + 'static {
         }])
     }
 
-    /// Makes a provider from kept settings. It may not reach out: a provider that is away
-    /// must not keep the gateway from starting.
+    /// Makes a provider from stored settings. It must not connect: an unreachable provider must not
+    /// keep the gateway from starting.
     ///
     /// # Errors
-    /// `Misconfigured` when the kept settings or secrets cannot be used any more.
+    /// `Misconfigured` when the stored settings or secrets can no longer be used.
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error>;
 
-    /// How a recipient is opened without the gateway: commands of the provider's own tool for
-    /// a POSIX shell, the last of which prints the data key in base64. `settings` are those
-    /// of the key's connection. Empty where the provider has no such tool.
-    fn way_out(&self, _settings: &str, _spec: KeySpec, _wrapped: &Wrapped, _context: &BoundContext) -> Vec<String> {
+    /// Commands that unwrap a data key without the gateway: the provider's own tool in a POSIX shell.
+    /// The last one prints the data key in base64. `settings` are the public settings of the key's
+    /// connection. Empty where the provider has no such tool.
+    fn offline_decrypt(&self, _settings: &str, _spec: KeySpec, _wrapped: &Wrapped, _context: &BoundContext) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// Takes a secret out of those of a connection; `None` when it is not among them.
+/// Removes a secret from those of a connection and returns it; `None` if there is none of that name.
 pub fn take_secret(secrets: &mut Vec<(String, Secret)>, wanted: &str) -> Option<Secret> {
     let at = secrets.iter().position(|(name, _)| name == wanted)?;
     Some(secrets.swap_remove(at).1)

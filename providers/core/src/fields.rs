@@ -1,12 +1,12 @@
-//! Reading an object of settings member by member, so that all mistakes are told at once.
-//! For adapters: each says which members there are and what fits them.
+//! Parses an object of settings member by member, and reports all mistakes at once. Each adapter says
+//! which members exist and what they accept.
 
 use serde_json::{Map, Value};
 
 use crate::{Secret, SettingsError};
 
-/// An object while it is read. Every member is asked for once; [`Fields::finish`] reports the
-/// ones that nobody asked for. No value, and no name of a caller's, gets into a report.
+/// An object that is being parsed. Take each member once; [`Fields::finish`] reports the members that
+/// were not taken. A report contains no value, and no member name that the caller made up.
 pub struct Fields<'e> {
     pointer: String,
     members: Map<String, Value>,
@@ -15,8 +15,8 @@ pub struct Fields<'e> {
 }
 
 impl<'e> Fields<'e> {
-    /// Begins to read `value`, which stands at `pointer`; mistakes go to `wrong`. `None` when
-    /// it is no object.
+    /// Starts to parse `value`, which is at `pointer`; mistakes go to `wrong`. `None` if it is no
+    /// object.
     pub fn of(value: Value, pointer: impl Into<String>, wrong: &'e mut Vec<SettingsError>) -> Option<Self> {
         let pointer = pointer.into();
         match value {
@@ -33,23 +33,23 @@ impl<'e> Fields<'e> {
         }
     }
 
-    /// Where mistakes go, for what is read by hand.
+    /// The list of mistakes, for a member that the caller parses itself.
     pub fn wrong(&mut self) -> &mut Vec<SettingsError> {
         self.wrong
     }
 
-    /// Whether there is a member of that name.
+    /// Whether the object has this member.
     pub fn has(&self, name: &str) -> bool {
         self.members.contains_key(name)
     }
 
-    /// Takes a member as it is.
+    /// Takes a member.
     pub fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.members.remove(name)
     }
 
-    /// Takes a member that is an object, to be read on its own with [`Fields::finish`] last.
+    /// Takes a member that is an object; `read` takes its members.
     pub fn object<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
         let value = self.take(name)?;
         let mut inner = Fields::of(value, format!("{}/{name}", self.pointer), self.wrong)?;
@@ -58,33 +58,33 @@ impl<'e> Fields<'e> {
         Some(read)
     }
 
-    /// Reports a member.
+    /// Reports a mistake in a member.
     pub fn report(&mut self, name: &str, expected: impl Into<String>) {
         self.wrong.push(SettingsError::at(format!("{}/{name}", self.pointer), expected));
     }
 
-    /// Reports a member that exists for the operator's configuration alone, and drops it.
-    /// Answers whether it was there.
+    /// Removes a member that is reserved for the operator's configuration, and reports it if it is
+    /// present. Returns whether it was.
     pub fn reserve(&mut self, name: &'static str, instead: &str) -> bool {
-        let there = self.members.remove(name).is_some();
-        if there {
+        let present = self.members.remove(name).is_some();
+        if present {
             self.wrong.push(SettingsError {
                 operator_only: true,
                 ..SettingsError::at(format!("{}/{name}", self.pointer), instead)
             });
         }
-        there
+        present
     }
 
-    /// Reports a member that is known and has no place here, and what to do instead.
+    /// Reports a known member that does not apply here, with what to do instead.
     pub fn refuse(&mut self, name: &'static str, instead: &str) {
         if self.take(name).is_some() {
             self.report(name, instead);
         }
     }
 
-    /// Reports members that would name a file, for who may not name one: each with the member
-    /// that holds the file's content instead.
+    /// Removes and reports members that name a file, which tenants may not: each with the member that
+    /// takes the file's content instead.
     pub fn reserve_files(&mut self, files: &[(&'static str, &str)]) {
         for (file, content) in files {
             let instead = format!("nothing: only the operator's configuration may name a file; give its content as {content}");
@@ -92,7 +92,7 @@ impl<'e> Fields<'e> {
         }
     }
 
-    /// The absolute path of a file of the operator's, at most 1,024 bytes.
+    /// The absolute path of one of the operator's files, at most 1,024 bytes.
     pub fn file(&mut self, name: &'static str, expected: &'static str) -> Option<String> {
         self.required(name, expected, |text| {
             let fits = text.starts_with('/') && text.len() <= 1024 && !text.contains('\0');
@@ -100,8 +100,8 @@ impl<'e> Fields<'e> {
         })
     }
 
-    /// A member that is an object with exactly one of the alternatives that `read` finds in
-    /// it; `None` within `read`'s list for one that is wrong, which it has reported.
+    /// A member that is an object with exactly one of several alternatives. `read` returns those that
+    /// it finds; `None` in its list stands for one with a mistake that it has reported.
     pub fn one_of<T>(&mut self, name: &'static str, expected: &str, read: impl FnOnce(&mut Fields<'_>) -> Vec<Option<T>>) -> Option<T> {
         let given = self.object(name, read).unwrap_or_default();
         if given.len() != 1 {
@@ -110,8 +110,8 @@ impl<'e> Fields<'e> {
         given.into_iter().next().flatten()
     }
 
-    /// A text that `check` accepts or says what it expects instead; `None` when it is absent
-    /// or wrong.
+    /// A text, as `check` converts it; its error says what it expects instead. `None` if the member is
+    /// absent or has a mistake.
     pub fn optional<T>(&mut self, name: &'static str, expected: &str, check: impl FnOnce(String) -> Result<T, String>) -> Option<T> {
         let checked = match self.take(name)? {
             Value::String(text) => check(text),
@@ -120,7 +120,7 @@ impl<'e> Fields<'e> {
         checked.map_err(|expected| self.report(name, expected)).ok()
     }
 
-    /// As [`Fields::optional`], and its absence is reported.
+    /// As [`Fields::optional`], but absence is a mistake.
     pub fn required<T>(&mut self, name: &'static str, expected: &str, check: impl FnOnce(String) -> Result<T, String>) -> Option<T> {
         if !self.has(name) {
             self.known.push(name);
@@ -130,7 +130,7 @@ impl<'e> Fields<'e> {
         self.optional(name, expected, check)
     }
 
-    /// `true` or `false`, the latter where it is absent.
+    /// A boolean, `false` if absent.
     pub fn switch(&mut self, name: &'static str) -> bool {
         match self.take(name) {
             None => false,
@@ -150,7 +150,7 @@ impl<'e> Fields<'e> {
         })
     }
 
-    /// A secret of 1 to `max` bytes, each of which fits.
+    /// A secret of 1 to `max` bytes, each of which `fits` accepts.
     pub fn secret(&mut self, name: &'static str, expected: &'static str, max: usize, fits: fn(&u8) -> bool) -> Option<Secret> {
         self.required(name, expected, |text| {
             let secret = Secret::new(text.into_bytes());
@@ -159,8 +159,7 @@ impl<'e> Fields<'e> {
         })
     }
 
-    /// A secret of 1 to `max` bytes that stands in a header or a form: printable ASCII without
-    /// spaces.
+    /// A secret of 1 to `max` bytes for a header or a form: printable ASCII without spaces.
     pub fn secret_word(&mut self, name: &'static str, expected: &'static str, max: usize) -> Option<Secret> {
         self.secret(name, expected, max, u8::is_ascii_graphic)
     }
@@ -170,7 +169,7 @@ impl<'e> Fields<'e> {
         self.secret(name, expected, max, |byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
     }
 
-    /// Ends the reading.
+    /// Reports all members that were not taken.
     pub fn finish(self) {
         if !self.members.is_empty() {
             let expected = format!("no members but {}", self.known.join(", "));
@@ -179,8 +178,7 @@ impl<'e> Fields<'e> {
     }
 }
 
-/// The only one of the alternatives that were found in an object; another number of them is
-/// reported at `pointer`.
+/// The only element of `given`. Any other number of elements is reported at `pointer`.
 pub fn only<T>(mut given: Vec<T>, pointer: &str, expected: &str, wrong: &mut Vec<SettingsError>) -> Option<T> {
     match (given.pop(), given.is_empty()) {
         (Some(only), true) => Some(only),
@@ -191,7 +189,7 @@ pub fn only<T>(mut given: Vec<T>, pointer: &str, expected: &str, wrong: &mut Vec
     }
 }
 
-/// The one member of an object that has exactly one; `None` for everything else.
+/// The member of an object with exactly one; `None` for any other value.
 pub fn only_member(value: Value) -> Option<(String, Value)> {
     match value {
         Value::Object(members) if members.len() == 1 => members.into_iter().next(),

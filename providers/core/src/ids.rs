@@ -1,15 +1,15 @@
-//! Identifiers. All are 16 random bytes, written as 32 lower-case hex digits wherever
-//! they meet text (JSON, encryption context, file names).
+//! Identifiers: 16 random bytes, written as 32 lower-case hex digits in text (JSON, encryption
+//! context, file names).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a text is not an identifier. It carries nothing of the text.
+/// A text that is no identifier. The error contains nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an id is 32 lower-case hex digits")]
 pub struct IdError;
 
-/// What all identifiers have in common; sealed by the macro below.
+/// What all identifiers have in common. Only the types below implement it.
 pub trait Id: Copy + Eq + fmt::Display {
     /// The 16 bytes.
     fn bytes(&self) -> &[u8; 16];
@@ -29,7 +29,7 @@ macro_rules! ids {
                 Self(bytes)
             }
 
-            /// Takes bytes that already are an identifier (from a row or an envelope).
+            /// An identifier from its bytes, as stored in a row or an envelope.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)
             }
@@ -77,8 +77,7 @@ macro_rules! ids {
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                // As `Display` has it, without the detour through a formatter: seven of them
-                // stand in every record.
+                // The same text as `Display`, without a formatter: every audit record has seven ids.
                 let mut text = [0; 32];
                 hex::encode_to_slice(self.0, &mut text).map_err(serde::ser::Error::custom)?;
                 s.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
@@ -95,29 +94,29 @@ macro_rules! ids {
 }
 
 ids! {
-    /// One installation of the gateway: a store and its log.
+    /// An installation of the gateway: one store and its audit log.
     InstallationId;
-    /// One customer. All zero bytes stand for the installation itself (operator acts).
+    /// A customer. All zero bytes stand for the installation itself, for the operator's own acts.
     TenantId;
-    /// Whoever calls: a service account, a workload or a person.
+    /// A caller: a service account, a workload or a person.
     PrincipalId;
-    /// One way to reach a provider with one set of rights.
+    /// A connection: one set of credentials and settings to reach a provider.
     ConnectionId;
-    /// One logical key (KEK). It outlives the name and the provider's key.
+    /// A logical key (KEK). It outlives its name and its provider keys.
     KeyId;
-    /// One wrapped data key, drawn when its envelope is made.
+    /// A wrapped data key; chosen when its envelope is made.
     DekId;
-    /// One API token, as the store knows it (not the id that stands in the token's text).
+    /// An API token in the store; not the id that is part of the token's text.
     TokenId;
 }
 
 impl TenantId {
-    /// The installation's own log and objects stand under this id.
+    /// The owner of the installation's own log and objects.
     pub const INSTALLATION: Self = Self([0; 16]);
 }
 
-/// The provider families, with the numbers that envelopes carry
-/// (`docs/format.md`, Recipient, member 2). A number is never used twice.
+/// The kinds of providers, with their numbers in envelopes (`docs/format.md`, Recipient, member 2).
+/// A number is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
@@ -141,7 +140,7 @@ pub enum ProviderKind {
 }
 
 impl ProviderKind {
-    /// All of them, in the order of their numbers.
+    /// All kinds, in the order of their numbers.
     pub const ALL: [Self; 8] = [
         Self::Local,
         Self::Aws,
@@ -163,7 +162,7 @@ impl ProviderKind {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    /// The word used in the API, the configuration and metrics.
+    /// The name in the API, the configuration and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
@@ -177,8 +176,8 @@ impl ProviderKind {
         }
     }
 
-    /// Whether the key material is held outside any cloud by an external key manager, so
-    /// that data keys are neither cached nor coalesced unless the owner turns it on.
+    /// Whether an external key manager outside any cloud holds the key material. Data keys of such keys
+    /// are neither cached nor coalesced unless the owner turns it on.
     pub const fn external_custody(self) -> bool {
         match self {
             Self::Xks | Self::Kmip | Self::Pkcs11 => true,

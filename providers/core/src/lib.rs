@@ -1,38 +1,47 @@
 //! The contract between the gateway and a key-management service.
 //!
-//! An adapter (`providers/<x>`) implements [`Provider`]; the gateway wraps it in
-//! [`layers`] and talks to it through [`Pipeline`]. This crate also holds the vocabulary
-//! that both sides share: identifiers, [`Secret`], [`BoundContext`], [`Capabilities`] and
-//! the one [`Error`]. Every crate of the workspace may use it; it uses none of them.
+//! An adapter (`providers/<x>`) implements [`Provider`]; the gateway wraps it in [`layers`] and calls
+//! it through [`Pipeline`]. Adapters connect through [`egress`] and share the parts of the [`kit`].
+//! This crate also defines the types that both sides use: identifiers, [`Secret`],
+//! [`BoundContext`], [`Capabilities`] and the one [`Error`]. Every crate of the workspace may use
+//! it; it uses none of them.
 
+mod call_trace;
 mod capability;
 mod context;
 pub mod egress;
 mod error;
 mod factory;
 mod fields;
-mod halves;
 mod ids;
+pub mod kit;
 pub mod layers;
 pub mod oaep;
 mod op;
+mod op_context;
+mod probe;
 mod provider;
+mod public_keys;
 mod sealed;
 mod secret;
 pub mod xaes;
 
+pub use call_trace::{
+    Attempt, BackgroundCalls, BackgroundTrace, CallResult, CallSink, CallTrace, MAX_REQUEST_ID, MAX_TRACED_CALLS, ProviderCall, TracedCalls,
+};
 pub use capability::{Capabilities, ContextBinding, How, KeyCapabilities, KeySpec, Rotation};
 pub use context::BoundContext;
-pub use error::{Error, ErrorKind, Retry, Told, innermost};
+pub use error::{Error, ErrorKind, Retry, UpstreamMessage, innermost};
 pub use factory::{ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin, take_secret};
 pub use fields::{Fields, only, only_member};
-pub use halves::PublicHalves;
 pub use ids::{ConnectionId, DekId, Id, IdError, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
-pub use op::{Call, Op, Reply};
+pub use op::{Call, Op, Output};
+pub use op_context::OpContext;
+pub use probe::{Finding, Probe, RightReport};
 pub use provider::{
-    Algorithm, Finding, Generated, Kek, KeyDescription, KeyRequest, KeyState, OpContext, Probe, Provider, ProviderKeyRef, Rewrapped,
-    RightReport, VersionDescription, Wrapped,
+    Algorithm, Generated, Kek, KeyDescription, KeyRequest, KeyState, Provider, ProviderKeyRef, Rewrapped, VersionDescription, Wrapped,
 };
+pub use public_keys::PublicKeys;
 pub use sealed::{SealedName, SealedStore};
 pub use secret::{Secret, fill_random};

@@ -1,8 +1,7 @@
 //! RSA-OAEP with SHA-256 and MGF1-SHA-256 (RFC 8017, section 7.1), no label.
 //!
-//! For whoever wraps a data key with the public half of an RSA key (the clouds' adapters) or
-//! holds the private half in this process (the embedded provider). OAEP takes no associated
-//! data: the envelope's commitment alone binds the context.
+//! Adapters of clouds wrap with the public key; the embedded provider also has the private key in this
+//! process. OAEP takes no associated data: the envelope's commitment alone binds the context.
 
 use std::fmt;
 
@@ -14,13 +13,12 @@ use zeroize::Zeroizing;
 
 use crate::{KeySpec, Secret};
 
-/// Why a key was not taken, or a message not wrapped or unwrapped. It does not say more, so
-/// that it cannot become an oracle.
+/// A key or message that cannot be used. The error gives no reason, so that it is no oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("RSA-OAEP failed")]
 pub struct OaepError;
 
-/// The bits of a specification's modulus; `None` for one that is no RSA.
+/// The bits of a specification's modulus; `None` for AES.
 pub const fn bits(spec: KeySpec) -> Option<usize> {
     match spec {
         KeySpec::Aes256 => None,
@@ -29,8 +27,8 @@ pub const fn bits(spec: KeySpec) -> Option<usize> {
     }
 }
 
-/// The most bytes that one message takes (RFC 8017, section 7.1.1: the modulus less two
-/// hashes and two bytes); `None` for a specification that is no RSA.
+/// The most bytes of one message (RFC 8017, section 7.1.1: the modulus less two hashes and two
+/// bytes); `None` for AES.
 pub const fn max_plaintext(spec: KeySpec) -> Option<usize> {
     match bits(spec) {
         Some(bits) => Some(bits / 8 - 2 * 32 - 2),
@@ -38,14 +36,14 @@ pub const fn max_plaintext(spec: KeySpec) -> Option<usize> {
     }
 }
 
-/// The public half of a key.
+/// An RSA public key.
 pub struct OaepPublic(OaepPublicEncryptingKey);
 
 impl OaepPublic {
-    /// Takes a `SubjectPublicKeyInfo` in DER (RFC 5280).
+    /// Parses a `SubjectPublicKeyInfo` in DER (RFC 5280).
     ///
     /// # Errors
-    /// [`OaepError`] for what is none, or not of the specification's size.
+    /// [`OaepError`] for other bytes, and for a key of another size than the specification's.
     pub fn from_spki(der: &[u8], spec: KeySpec) -> Result<Self, OaepError> {
         let key = PublicEncryptingKey::from_der(der).map_err(|_| OaepError)?;
         Self::sized(key, spec)
@@ -58,7 +56,7 @@ impl OaepPublic {
         OaepPublicEncryptingKey::new(key).map(Self).map_err(|_| OaepError)
     }
 
-    /// Encrypts; the answer is as long as the modulus.
+    /// Encrypts. The ciphertext is as long as the modulus.
     ///
     /// # Errors
     /// [`OaepError`] for more bytes than [`max_plaintext`].
@@ -77,18 +75,18 @@ impl fmt::Debug for OaepPublic {
     }
 }
 
-/// Both halves of a key. aws-lc cleans it when it is dropped.
+/// An RSA key pair. aws-lc zeroes it on drop.
 pub struct OaepPrivate {
     private: OaepPrivateDecryptingKey,
     public: OaepPublic,
 }
 
 impl OaepPrivate {
-    /// Draws a new key and gives it back as PKCS#8 (RFC 5208) in DER. It takes a second or
-    /// more of computing.
+    /// Generates a key pair; returns it as PKCS#8 (RFC 5208) in DER. Takes a second or more of CPU
+    /// time.
     ///
     /// # Errors
-    /// [`OaepError`] for a specification that is no RSA, or when the library fails.
+    /// [`OaepError`] for AES, or when the library fails.
     pub fn generate(spec: KeySpec) -> Result<Secret, OaepError> {
         let size = match spec {
             KeySpec::Aes256 => return Err(OaepError),
@@ -100,10 +98,10 @@ impl OaepPrivate {
         Ok(Secret::copy_from(der.as_ref()))
     }
 
-    /// Takes a key as [`OaepPrivate::generate`] gave it.
+    /// Parses a key pair from [`OaepPrivate::generate`].
     ///
     /// # Errors
-    /// [`OaepError`] for what is none, or not of the specification's size.
+    /// [`OaepError`] for other bytes, and for a key of another size than the specification's.
     pub fn from_pkcs8(der: &Secret, spec: KeySpec) -> Result<Self, OaepError> {
         let key = PrivateDecryptingKey::from_pkcs8(der.expose()).map_err(|_| OaepError)?;
         Ok(Self {
@@ -112,7 +110,7 @@ impl OaepPrivate {
         })
     }
 
-    /// Encrypts with the public half.
+    /// Encrypts with the public key.
     ///
     /// # Errors
     /// As [`OaepPublic::wrap`].
@@ -120,13 +118,13 @@ impl OaepPrivate {
         self.public.wrap(plaintext)
     }
 
-    /// Decrypts: milliseconds of computing.
+    /// Decrypts. Takes milliseconds of CPU time.
     ///
     /// # Errors
     /// [`OaepError`] for everything: another length, another key, a changed bit.
     pub fn unwrap(&self, ciphertext: &[u8]) -> Result<Secret, OaepError> {
-        let mut room = Zeroizing::new(vec![0; self.private.min_output_size()]);
-        let plaintext = self.private.decrypt(&OAEP_SHA256_MGF1SHA256, ciphertext, &mut room, None);
+        let mut buffer = Zeroizing::new(vec![0; self.private.min_output_size()]);
+        let plaintext = self.private.decrypt(&OAEP_SHA256_MGF1SHA256, ciphertext, &mut buffer, None);
         plaintext.map(|bytes| Secret::copy_from(bytes)).map_err(|_| OaepError)
     }
 }
@@ -149,8 +147,7 @@ mod tests {
     use super::{OaepPrivate, OaepPublic, bits, max_plaintext};
     use crate::{KeySpec, Secret};
 
-    /// Project Wycheproof's vectors. Those with a label are for another scheme than ours:
-    /// they must not open without it.
+    /// Project Wycheproof's vectors. This module uses no label, so vectors with one must fail.
     #[test]
     fn wycheproofs_vectors() {
         for (name, spec) in [
@@ -179,23 +176,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_public_half_wraps_the_private_one_opens() {
+    fn what_a_public_key_wraps_the_private_key_unwraps() {
         let private = PrivateDecryptingKey::generate(KeySize::Rsa3072).unwrap();
         let der: PublicKeyX509Der<'_> = private.public_key().as_der().unwrap();
         assert!(OaepPublic::from_spki(der.as_ref(), KeySpec::Rsa4096).is_err());
         assert!(OaepPublic::from_spki(der.as_ref(), KeySpec::Aes256).is_err());
         assert!(OaepPublic::from_spki(&der.as_ref()[1..], KeySpec::Rsa3072).is_err());
-        let half = OaepPublic::from_spki(der.as_ref(), KeySpec::Rsa3072).unwrap();
+        let public_key = OaepPublic::from_spki(der.as_ref(), KeySpec::Rsa3072).unwrap();
         let private = OaepPrivateDecryptingKey::new(private).unwrap();
         for len in [1, 32, 318] {
             let dek = Secret::random(len);
-            let ciphertext = half.wrap(&dek).unwrap();
+            let ciphertext = public_key.wrap(&dek).unwrap();
             assert_eq!(ciphertext.len(), 384);
             let mut opened = vec![0; private.min_output_size()];
             let opened = private.decrypt(&OAEP_SHA256_MGF1SHA256, &ciphertext, &mut opened, None).unwrap();
             assert_eq!(opened, dek.expose());
         }
-        assert!(half.wrap(&Secret::random(319)).is_err());
+        assert!(public_key.wrap(&Secret::random(319)).is_err());
     }
 
     #[test]

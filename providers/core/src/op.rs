@@ -1,4 +1,4 @@
-//! The provider's methods as values, so that a layer forwards one call and not twelve.
+//! The provider's methods as values, so that a layer forwards one method and not twelve.
 
 use async_trait::async_trait;
 
@@ -7,7 +7,7 @@ use crate::{
     Secret, Wrapped,
 };
 
-/// One operation, borrowed from whoever asks, so that a retry needs no copy of a secret.
+/// One operation. It borrows its arguments, so that a retry needs no copy of a secret.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs, reason = "each is the argument list of the Provider method of the same name")]
 pub enum Op<'a> {
@@ -57,7 +57,7 @@ pub enum Op<'a> {
 }
 
 impl Op<'_> {
-    /// The word used in metrics and logs.
+    /// The name in metrics and logs.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::WrapKey { .. } => "wrap_key",
@@ -74,7 +74,7 @@ impl Op<'_> {
         }
     }
 
-    /// Whether a second attempt after an unknown outcome leaves the provider as one would.
+    /// Whether two attempts leave the provider in the same state as one.
     pub const fn idempotent(&self) -> bool {
         match self {
             Self::WrapKey { .. }
@@ -89,10 +89,10 @@ impl Op<'_> {
     }
 }
 
-/// What an operation gives back; the variant follows the operation's.
+/// The result of an operation; its variant matches the operation's.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each is the result of the Provider method of that name")]
-pub enum Reply {
+pub enum Output {
     Wrapped(Wrapped),
     Unwrapped(Secret),
     Generated(Generated),
@@ -105,14 +105,14 @@ pub enum Reply {
 /// The object-safe form of a provider, which the layers wrap.
 #[async_trait]
 pub trait Call: Send + Sync + 'static {
-    /// Which family this is.
+    /// The kind of provider.
     fn kind(&self) -> ProviderKind;
 
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
     /// Performs one operation.
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error>;
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error>;
 }
 
 #[async_trait]
@@ -125,19 +125,19 @@ impl<P: Provider> Call for P {
         Provider::capabilities(self)
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         match op {
-            Op::WrapKey { kek, dek, context } => self.wrap_key(cx, kek, dek, context).await.map(Reply::Wrapped),
-            Op::UnwrapKey { wrapped, context } => self.unwrap_key(cx, wrapped, context).await.map(Reply::Unwrapped),
-            Op::GenerateDataKey { kek, bytes, context } => self.generate_data_key(cx, kek, bytes, context).await.map(Reply::Generated),
-            Op::RewrapKey { wrapped, to, context } => self.rewrap_key(cx, wrapped, to, context).await.map(Reply::Rewrapped),
-            Op::CreateKey { request } => self.create_key(cx, request).await.map(Reply::Key),
-            Op::Rotate { kek } => self.rotate(cx, kek).await.map(Reply::Key),
-            Op::Describe { kek } => self.describe(cx, kek).await.map(Reply::Key),
-            Op::SetState { kek, enabled } => self.set_state(cx, kek, enabled).await.map(|()| Reply::Done),
-            Op::ScheduleDeletion { kek, days } => self.schedule_deletion(cx, kek, days).await.map(|()| Reply::Done),
-            Op::Import { kek, material } => self.import(cx, kek, material).await.map(Reply::Key),
-            Op::Probe { keks } => self.probe(cx, keks).await.map(Reply::Probed),
+            Op::WrapKey { kek, dek, context } => self.wrap_key(cx, kek, dek, context).await.map(Output::Wrapped),
+            Op::UnwrapKey { wrapped, context } => self.unwrap_key(cx, wrapped, context).await.map(Output::Unwrapped),
+            Op::GenerateDataKey { kek, bytes, context } => self.generate_data_key(cx, kek, bytes, context).await.map(Output::Generated),
+            Op::RewrapKey { wrapped, to, context } => self.rewrap_key(cx, wrapped, to, context).await.map(Output::Rewrapped),
+            Op::CreateKey { request } => self.create_key(cx, request).await.map(Output::Key),
+            Op::Rotate { kek } => self.rotate(cx, kek).await.map(Output::Key),
+            Op::Describe { kek } => self.describe(cx, kek).await.map(Output::Key),
+            Op::SetState { kek, enabled } => self.set_state(cx, kek, enabled).await.map(|()| Output::Done),
+            Op::ScheduleDeletion { kek, days } => self.schedule_deletion(cx, kek, days).await.map(|()| Output::Done),
+            Op::Import { kek, material } => self.import(cx, kek, material).await.map(Output::Key),
+            Op::Probe { keks } => self.probe(cx, keks).await.map(Output::Probed),
         }
     }
 }

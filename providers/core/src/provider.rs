@@ -1,55 +1,15 @@
 //! The trait that an adapter implements, and the values that pass through it.
 
-use std::time::{Duration, Instant};
-
 use async_trait::async_trait;
 
-use crate::{BoundContext, Capabilities, Error, ErrorKind, KeyId, KeySpec, ProviderKind, Secret, TenantId};
+use crate::{BoundContext, Capabilities, Error, ErrorKind, KeyId, KeySpec, OpContext, Probe, ProviderKind, Secret};
 
-/// What every call carries: who asks, and until when an answer is of use.
-/// The deadline bounds all attempts together.
-#[derive(Debug, Clone)]
-pub struct OpContext {
-    /// The gateway's request id, for the provider's own log where it takes one.
-    pub request_id: String,
-    /// On whose behalf.
-    pub tenant: TenantId,
-    /// The principal's id in hex, or `system`.
-    pub actor: String,
-    /// No attempt starts or goes on after this.
-    pub deadline: Instant,
-}
-
-impl OpContext {
-    /// For what the gateway does by itself, without a request: `what` stands for its id.
-    pub fn of_system(what: &str, tenant: TenantId, patience: Duration) -> Self {
-        Self {
-            request_id: what.to_owned(),
-            tenant,
-            actor: "system".to_owned(),
-            deadline: Instant::now() + patience,
-        }
-    }
-
-    /// The tenant who has to prove that a key is theirs before it is adopted; `None` for the
-    /// installation's own key, which the operator's configuration names.
-    pub fn claimant(&self) -> Option<TenantId> {
-        Some(self.tenant).filter(|tenant| *tenant != TenantId::INSTALLATION)
-    }
-
-    /// The time that is left, zero when it is over. Measured on the runtime's clock, which
-    /// is the system's monotonic one unless a test has paused it.
-    pub fn remaining(&self) -> Duration {
-        tokio::time::Instant::from_std(self.deadline).saturating_duration_since(tokio::time::Instant::now())
-    }
-}
-
-/// The algorithm that made a recipient's ciphertext, with the number it has in envelopes
-/// (`docs/format.md`, Recipient, member 5).
+/// The algorithm of a recipient's ciphertext, with its number in envelopes (`docs/format.md`,
+/// Recipient, member 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Algorithm {
-    /// The provider's own format: AWS blob, Google ciphertext, Transit.
+    /// The provider's own format: a ciphertext of AWS, Google or Transit.
     ProviderOpaque = 1,
     /// RSA-OAEP with SHA-256 and MGF1-SHA-256.
     RsaOaep256 = 2,
@@ -91,38 +51,38 @@ impl Algorithm {
     }
 }
 
-/// A key as its provider names it, in the form that envelopes carry.
+/// The provider's names of a key and a version, in the form that envelopes carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderKeyRef {
     /// The provider key id, at most 512 bytes.
     pub id: String,
-    /// The version, at most 128 bytes; empty where the provider names none, which
-    /// then matches on the key id alone.
+    /// The version, at most 128 bytes. Empty where the provider's ciphertexts name none: then the key
+    /// id alone is compared.
     pub version: String,
 }
 
-/// A key-encryption key as an operation names it.
+/// The key-encryption key of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kek {
-    /// The provider's key and version; an empty version leaves the choice to the provider.
+    /// The provider's key and version. With an empty version the provider chooses.
     pub key: ProviderKeyRef,
-    /// What it is made of.
+    /// The key's specification.
     pub spec: KeySpec,
-    /// The logical key that it stands behind.
+    /// The logical key whose version this is.
     pub id: KeyId,
 }
 
-/// A data key wrapped by a provider: what a recipient of the envelope is made of.
+/// A data key wrapped by a provider: the content of an envelope's recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrapped {
-    /// The key and version that the provider used, as it told.
+    /// The key and version that the provider used, as its response names them.
     pub key: ProviderKeyRef,
-    /// How the ciphertext was made.
+    /// The algorithm of the ciphertext.
     pub algorithm: Algorithm,
-    /// At most 6,144 bytes.
+    /// The ciphertext, at most 6,144 bytes.
     pub ciphertext: Vec<u8>,
-    /// Which of its key's materials the provider used, where it tells and the ciphertext does
-    /// not; for the record, at most 128 bytes.
+    /// The id of the key material that the provider used, where the response names it and the
+    /// ciphertext does not. For the record; at most 128 bytes.
     pub key_material: Option<String>,
     /// The provider's own id of this call, for the record.
     pub upstream_request_id: Option<String>,
@@ -131,42 +91,42 @@ pub struct Wrapped {
 /// A data key that the provider generated.
 #[derive(Debug)]
 pub struct Generated {
-    /// The key itself.
+    /// The data key.
     pub plaintext: Secret,
-    /// The same key wrapped.
+    /// The same data key, wrapped.
     pub wrapped: Wrapped,
 }
 
 /// A rewrapped data key.
 #[derive(Debug)]
 pub struct Rewrapped {
-    /// The new wrapping.
+    /// The data key under its new version.
     pub wrapped: Wrapped,
 }
 
-/// A request to make a key at the provider or to adopt one that exists there.
+/// A request to create a key at the provider, or to adopt one that exists there.
 #[derive(Debug, Clone)]
 pub struct KeyRequest {
-    /// The logical key it will stand behind.
+    /// The logical key that it is for.
     pub key_id: KeyId,
-    /// What to make, or what the adopted key must be.
+    /// The specification to create, or that the adopted key must have.
     pub spec: KeySpec,
-    /// The provider's name of an existing key to adopt; `None` makes a new one.
+    /// The provider's name of the key to adopt; `None` to create one.
     pub adopt: Option<String>,
 }
 
-/// A key's or a version's state at the provider.
+/// The state of a key or version at the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
     /// Usable.
     Enabled,
-    /// Switched off, can be switched on again.
+    /// Disabled; it can be enabled again.
     Disabled,
-    /// Waits for its material.
+    /// Its key material is not imported yet.
     PendingImport,
-    /// Will be destroyed.
+    /// Scheduled for deletion.
     PendingDeletion,
-    /// Gone.
+    /// Its key material is destroyed.
     Destroyed,
 }
 
@@ -175,9 +135,9 @@ pub enum KeyState {
 pub struct VersionDescription {
     /// The provider's key and version, as envelopes carry them.
     pub key: ProviderKeyRef,
-    /// Its state there.
+    /// The version's state at the provider.
     pub state: KeyState,
-    /// When it was made, in Unix seconds, if the provider tells.
+    /// The version's creation in Unix seconds, if the provider returns it.
     pub created: Option<i64>,
 }
 
@@ -186,19 +146,18 @@ pub struct VersionDescription {
 pub struct KeyDescription {
     /// The provider key id, as envelopes carry it.
     pub id: String,
-    /// What it is made of.
+    /// The key's specification.
     pub spec: KeySpec,
     /// The state of the key as a whole.
     pub state: KeyState,
-    /// Every version, oldest first; the last enabled one is the primary unless `primary` says otherwise.
+    /// Every version, oldest first.
     pub versions: Vec<VersionDescription>,
-    /// The index in `versions` of the one that wraps.
+    /// The index in `versions` of the primary version, the one that wraps.
     pub primary: usize,
 }
 
 impl KeyDescription {
-    /// The version that wraps, as the KEK of the logical key `id`; `None` while the key has
-    /// no version.
+    /// The primary version as the KEK of the logical key `id`; `None` while the key has no version.
     pub fn kek(&self, id: KeyId) -> Option<Kek> {
         let version = self.versions.get(self.primary)?;
         Some(Kek {
@@ -209,106 +168,27 @@ impl KeyDescription {
     }
 }
 
-/// What a check of a connection found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
-    /// One line about the server (product and version), without a secret.
-    pub detail: String,
-    /// Each right that the gateway would use, and how it was tried.
-    pub rights: Vec<RightReport>,
-    /// The smallest policy that grants these rights, to paste at the provider; `None`
-    /// where the provider has no such thing.
-    pub policy: Option<String>,
-}
-
-/// What a check found out about one right, without acting on any key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RightReport {
-    /// The operation of ours that needs it.
-    pub operation: &'static str,
-    /// What was found.
-    pub finding: Finding,
-    /// How it was tried, or why it cannot be.
-    pub how: String,
-    /// What to grant or take away at the provider, if anything.
-    pub advice: Option<String>,
-}
-
-impl RightReport {
-    /// What a canary through a key tells: random bytes that were wrapped and unwrapped with it,
-    /// or what kept them from it.
-    ///
-    /// # Errors
-    /// Those that say nothing about the key, as they are.
-    pub fn canary(kek: &Kek, tried: Result<(), Error>) -> Result<Self, Error> {
-        let report = |finding, advice| Self {
-            operation: "canary",
-            finding,
-            how: format!("random bytes wrapped and unwrapped with {}", kek.key.id),
-            advice,
-        };
-        let Err(error) = tried else {
-            return Ok(report(Finding::Granted, None));
-        };
-        match error.kind {
-            ErrorKind::InvalidInput
-            | ErrorKind::KeyNotFound
-            | ErrorKind::KeyState
-            | ErrorKind::CiphertextRejected
-            | ErrorKind::ProviderDenied
-            | ErrorKind::Misconfigured => {
-                let told = error.advice.map_or_else(|| error.to_string(), str::to_owned);
-                Ok(report(Finding::Denied, Some(told)))
-            }
-            // These say nothing about the key.
-            ErrorKind::Conflict
-            | ErrorKind::TooLarge
-            | ErrorKind::RateLimited
-            | ErrorKind::ExternalDenied
-            | ErrorKind::UpstreamUnavailable
-            | ErrorKind::CircuitOpen
-            | ErrorKind::UpstreamProtocol
-            | ErrorKind::UpstreamTimeout
-            | ErrorKind::Unsupported
-            | ErrorKind::Internal => Err(error),
-        }
-    }
-}
-
-/// Whether a right is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
-    /// It is.
-    Granted,
-    /// It is not.
-    Denied,
-    /// It is, and the gateway has no use for it: least privilege would take it away.
-    Excessive,
-    /// It cannot be tried without acting.
-    NotTestable,
-}
-
-/// One provider reached with one connection's credentials.
+/// One provider with one connection's credentials.
 ///
-/// An adapter implements what it declares in [`Provider::capabilities`]; everything else
-/// answers `Unsupported`. It makes one attempt per call: time limits, retries and the
-/// circuit breaker are the pipeline's. It never logs a secret and never follows an
-/// address that a blob or an answer names.
+/// An adapter implements what it declares in [`Provider::capabilities`]; every other method returns
+/// `Unsupported`. It makes one attempt per call: time limits, retries and the circuit breaker
+/// belong to the pipeline. It reports each attempt to [`OpContext::trace`]. It never logs a secret,
+/// and never connects to an address from an envelope or a response.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// Which family this is.
+    /// The kind of provider.
     fn kind(&self) -> ProviderKind;
 
-    /// What it can do; constant for the life of the value.
+    /// What it can do. Constant for the life of the value.
     fn capabilities(&self) -> Capabilities;
 
-    /// Wraps a data key (1 to `max_plaintext` bytes) under the version that `kek` names, or
-    /// under the primary one where it names none or the provider takes none.
+    /// Wraps a data key (1 to `max_plaintext` bytes) under the version that `kek` names, or under the
+    /// primary version where it names none or the provider accepts none.
     async fn wrap_key(&self, _cx: &OpContext, _kek: &Kek, _dek: &Secret, _context: &BoundContext) -> Result<Wrapped, Error> {
         Err(unsupported("wrap_key"))
     }
 
-    /// Unwraps a data key. `wrapped.key` was matched against a version row of ours before.
+    /// Unwraps a data key. The caller has checked that `wrapped.key` is a version in the store.
     async fn unwrap_key(&self, _cx: &OpContext, _wrapped: &Wrapped, _context: &BoundContext) -> Result<Secret, Error> {
         Err(unsupported("unwrap_key"))
     }
@@ -318,17 +198,17 @@ pub trait Provider: Send + Sync + 'static {
         Err(unsupported("generate_data_key"))
     }
 
-    /// Wraps anew under the primary version inside the provider.
+    /// Wraps a data key again under the primary version, inside the provider.
     async fn rewrap_key(&self, _cx: &OpContext, _wrapped: &Wrapped, _to: &Kek, _context: &BoundContext) -> Result<Rewrapped, Error> {
         Err(unsupported("rewrap_key"))
     }
 
-    /// Makes a key or adopts one, and lists all its versions.
+    /// Creates or adopts a key; returns it with all its versions.
     async fn create_key(&self, _cx: &OpContext, _request: &KeyRequest) -> Result<KeyDescription, Error> {
         Err(unsupported("create_key"))
     }
 
-    /// Makes a new primary version and describes the key as it is then.
+    /// Makes a new primary version; returns the key with all its versions.
     async fn rotate(&self, _cx: &OpContext, _kek: &Kek) -> Result<KeyDescription, Error> {
         Err(unsupported("rotate"))
     }
@@ -353,9 +233,9 @@ pub trait Provider: Send + Sync + 'static {
         Err(unsupported("import"))
     }
 
-    /// Finds out what the connection may do, without making, changing or deleting anything:
-    /// at most a data key is wrapped and unwrapped again. `keks` are some of the connection's
-    /// own keys, for rights that are given key by key; there may be none.
+    /// Finds out what the connection may do. It creates, changes and deletes nothing; at most it wraps
+    /// and unwraps random bytes. `keks` are some of the connection's keys, for rights that are granted
+    /// key by key; it may be empty.
     async fn probe(&self, _cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
         Err(unsupported("probe"))
     }

@@ -12,8 +12,8 @@ use zeroize::Zeroize;
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// Takes bytes over. The vector's own buffer becomes the secret's when it has no spare
-    /// capacity; otherwise the bytes are moved into an exact one and the old is zeroed.
+    /// Takes ownership of bytes. A vector without spare capacity is used as it is; otherwise the bytes
+    /// move into a buffer of their exact length and the vector is zeroed.
     pub fn new(mut bytes: Vec<u8>) -> Self {
         if bytes.len() == bytes.capacity() {
             return Self(bytes.into_boxed_slice());
@@ -23,7 +23,7 @@ impl Secret {
         Self(exact)
     }
 
-    /// Copies bytes in. The caller answers for the source.
+    /// Copies bytes. The caller is responsible for zeroing the original.
     pub fn copy_from(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
@@ -40,12 +40,12 @@ impl Secret {
         &self.0
     }
 
-    /// The number of bytes, which is no secret.
+    /// The number of bytes, which is not secret.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -74,7 +74,7 @@ impl Eq for Secret {}
 /// Fills a buffer from the cryptographic generator of aws-lc.
 ///
 /// # Panics
-/// When the operating system gives no randomness: nothing this program does is safe then.
+/// When the operating system provides no randomness: then nothing that this program does is safe.
 pub fn fill_random(bytes: &mut [u8]) {
     #[allow(
         clippy::expect_used,
@@ -88,7 +88,7 @@ mod tests {
     use super::Secret;
 
     #[test]
-    fn debug_tells_only_the_length() {
+    fn debug_shows_only_the_length() {
         let secret = Secret::copy_from(b"hunter2");
         assert_eq!(format!("{secret:?}"), "Secret(7 bytes)");
     }

@@ -1,9 +1,9 @@
 //! XAES-256-GCM (<https://c2sp.org/XAES-256-GCM>): AES-256-GCM with a 192-bit nonce that
-//! may be drawn at random for a virtually unlimited number of messages (2^80 messages
-//! at a collision risk of 2^-32).
+//! may be random for a virtually unlimited number of messages (2^80 messages at a collision risk
+//! of 2^-32).
 //!
-//! Composed from AES-256-CMAC and AES-256-GCM of aws-lc. For whoever holds symmetric key
-//! material in this process: the embedded provider, the store's sealing, the test fake.
+//! Composed from aws-lc's AES-256-CMAC and AES-256-GCM. Used where symmetric key material is in this
+//! process: the embedded provider, the store's sealing, the test fake.
 
 use std::fmt;
 
@@ -17,10 +17,10 @@ use crate::secret::fill_random;
 /// Bytes of a key.
 pub const KEY_LEN: usize = 32;
 
-/// Bytes of the nonce, which stands before the ciphertext.
+/// Bytes of the nonce, which precedes the ciphertext.
 pub const NONCE_LEN: usize = 24;
 
-/// Bytes of the tag, which stands after the ciphertext.
+/// Bytes of the tag, which follows the ciphertext.
 pub const TAG_LEN: usize = 16;
 
 /// Bytes by which a sealed message is longer than its plaintext.
@@ -29,16 +29,15 @@ pub const OVERHEAD: usize = NONCE_LEN + TAG_LEN;
 const DERIVE_NONCE_LEN: usize = NONCE_LEN - GCM_NONCE_LEN;
 const CMAC_BLOCK: usize = 16;
 
-/// Why a message was not sealed or not opened. It does not say more, so that it cannot
-/// become an oracle.
+/// A message that cannot be sealed or opened. The error gives no reason, so that it is no oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("XAES-256-GCM failed")]
 pub struct XaesError;
 
 /// A 256-bit key, expanded once for the derivation of message keys.
 ///
-/// It is not key-committing: who must know that a ciphertext opens under one key only adds
-/// a commitment, as the envelope does. aws-lc cleans the expanded key when it is dropped.
+/// XAES-256-GCM does not commit to the key. A caller that needs a ciphertext to open under one key only
+/// adds a commitment, as the envelope does. aws-lc zeroes the expanded key on drop.
 pub struct XaesKey {
     derive: cmac::Key,
 }
@@ -47,18 +46,17 @@ impl XaesKey {
     /// Expands a key of [`KEY_LEN`] bytes.
     ///
     /// # Errors
-    /// [`XaesError`] when the length is another.
+    /// [`XaesError`] for another length.
     pub fn new(key: &Secret) -> Result<Self, XaesError> {
-        // The length is checked by aws-lc against AES-256.
+        // aws-lc checks the length against AES-256.
         let derive = cmac::Key::new(cmac::AES_256, key.expose()).map_err(|_| XaesError)?;
         Ok(Self { derive })
     }
 
-    /// Encrypts under a fresh random nonce; the answer is `nonce(24) ciphertext tag(16)`.
+    /// Encrypts under a fresh random nonce; returns `nonce(24) ciphertext tag(16)`.
     ///
     /// # Errors
-    /// [`XaesError`] when the plaintext is over the 64 GiB that AES-GCM takes, or when the
-    /// library fails.
+    /// [`XaesError`] for a plaintext over AES-GCM's limit of 64 GiB, or when the library fails.
     pub fn seal(&self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, XaesError> {
         let mut nonce = [0; NONCE_LEN];
         fill_random(&mut nonce);
@@ -80,11 +78,11 @@ impl XaesKey {
         Ok(Secret::new(std::mem::take(&mut *plaintext)))
     }
 
-    /// The part of `seal` that the published vectors can reach: a nonce used twice for two
-    /// messages breaks both, so nobody else may choose one.
+    /// [`Self::seal`] with a given nonce, for the published test vectors. Private, since a nonce that is
+    /// used for two messages breaks both.
     fn seal_with(&self, nonce: [u8; NONCE_LEN], aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, XaesError> {
         let (key, gcm_nonce) = self.message_key(&nonce)?;
-        // Out of place: the buffer that leaves here never holds the plaintext.
+        // Not in place: the returned buffer never contained the plaintext.
         let mut sealed = vec![0; plaintext.len().checked_add(OVERHEAD).ok_or(XaesError)?];
         let (head, rest) = sealed.split_first_chunk_mut::<NONCE_LEN>().ok_or(XaesError)?;
         let (ciphertext, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(XaesError)?;

@@ -1,33 +1,36 @@
-//! CRC32C both ways: Google checks what it received and says so, and we check what came back.
+//! CRC32C checksums: Google verifies what it receives and says so, and responses are verified
+//! here.
 
-use claviger_provider::Error;
-
-use crate::errors::Failed;
+use crate::errors::{CallError, Refusal};
 
 /// The checksum of bytes, as requests carry it.
 pub(crate) fn crc32c(bytes: &[u8]) -> i64 {
     i64::from(crc32c::crc32c(bytes))
 }
 
-/// Holds bytes of an answer against the checksum that came with them.
+/// Verifies bytes of a response.
 ///
 /// # Errors
-/// `UpstreamProtocol`, which another attempt may mend, where they differ or none came.
-pub(crate) fn same(bytes: &[u8], told: Option<i64>, doing: &'static str) -> Result<(), Error> {
-    match told {
-        Some(told) if told == crc32c(bytes) => Ok(()),
-        Some(_) => Err(Failed::Corrupt("the answer's checksum is not that of its bytes").into_error(doing)),
-        None => Err(Failed::Corrupt("the answer has no checksum").into_error(doing)),
+/// `Corrupt` for another checksum or none.
+pub(crate) fn verify(bytes: &[u8], checksum: Option<i64>) -> Result<(), CallError> {
+    match checksum {
+        Some(checksum) if checksum == crc32c(bytes) => Ok(()),
+        Some(_) => Err(corrupt("the response's checksum does not match its data")),
+        None => Err(corrupt("the response has no checksum")),
     }
 }
 
-/// Demands that Google says to have checked what it received.
+/// Fails unless Google verified the checksums of all sent fields.
 ///
 /// # Errors
-/// `UpstreamProtocol`, which another attempt may mend, where it does not.
-pub(crate) fn verified(all: &[bool], doing: &'static str) -> Result<(), Error> {
-    match all.iter().all(|verified| *verified) {
+/// `Corrupt`.
+pub(crate) fn verified(fields: &[bool]) -> Result<(), CallError> {
+    match fields.iter().all(|verified| *verified) {
         true => Ok(()),
-        false => Err(Failed::Corrupt("what was sent arrived without its checksum").into_error(doing)),
+        false => Err(corrupt("Google did not verify the checksums of the request")),
     }
+}
+
+fn corrupt(why: &'static str) -> CallError {
+    CallError::Refused(Refusal::Corrupt(why))
 }

@@ -1,110 +1,128 @@
-//! Google's status codes, each with what it means here, and the reasons that say more. They are
-//! listed here and nowhere else.
+//! Google's status codes and reasons, and what each means to the gateway.
 
-use claviger_provider::{ErrorKind, Retry};
+use claviger_provider::ErrorKind;
+use claviger_provider::kit::meaning::{CodeTable, Meaning};
 use google_cloud_gax::error::rpc::Code;
 
-/// What a code or a reason means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Meaning {
-    pub(crate) kind: ErrorKind,
-    pub(crate) retry: Retry,
-    pub(crate) advice: Option<&'static str>,
+const fn denied(advice: &'static str) -> Meaning {
+    Meaning::of(ErrorKind::ProviderDenied).advice(advice)
 }
 
-const fn meaning(kind: ErrorKind, retry: Retry, advice: Option<&'static str>) -> Meaning {
-    Meaning { kind, retry, advice }
+const fn key_state(advice: &'static str) -> Meaning {
+    Meaning::of(ErrorKind::KeyState).advice(advice)
 }
 
-const DENIED: &str = "Google refuses this identity the call. Run the connection's check: it names the missing permissions and prints a role \
-                      that has them.";
-const CREDENTIALS: &str = "Google does not accept the connection's credentials: the token has expired or was revoked, or the service \
-                           account or its key was deleted or disabled. Give the connection new secrets.";
+const fn misconfigured(advice: &'static str) -> Meaning {
+    Meaning::of(ErrorKind::Misconfigured).advice(advice)
+}
 
-/// What a status code means, where no reason says more.
+/// What a status code means where no reason is more specific.
 pub(crate) fn of_code(code: &Code) -> Meaning {
     match code {
-        // The request is ours, and its names were read before: Google takes it for wrong.
-        Code::InvalidArgument | Code::OutOfRange => meaning(ErrorKind::UpstreamProtocol, Retry::Never, None),
-        Code::NotFound => meaning(
-            ErrorKind::KeyNotFound,
-            Retry::Never,
-            Some(
-                "Google has no such key, version, key ring or location: `gcloud kms keyrings list --location LOCATION` and `gcloud kms keys \
-                 list` tell what there is. Key rings are made by their owner.",
-            ),
+        // The gateway built the request and validated its names: Google considers it malformed.
+        Code::InvalidArgument | Code::OutOfRange => Meaning::of(ErrorKind::UpstreamProtocol),
+        Code::NotFound => Meaning::of(ErrorKind::KeyNotFound).advice(
+            "Google has no such key, version, key ring or location: `gcloud kms keyrings list --location LOCATION` and `gcloud kms keys list` \
+             list those that exist. Key rings are created by their owner.",
         ),
-        Code::AlreadyExists => meaning(ErrorKind::Conflict, Retry::Never, None),
-        Code::PermissionDenied => meaning(ErrorKind::ProviderDenied, Retry::Never, Some(DENIED)),
-        Code::Unauthenticated => meaning(ErrorKind::ProviderDenied, Retry::Never, Some(CREDENTIALS)),
-        Code::ResourceExhausted => meaning(
-            ErrorKind::RateLimited,
-            Retry::Backoff,
-            Some("Cloud KMS throttles the project's calls: use the cache, or ask Google for a higher quota of cryptographic requests."),
+        Code::AlreadyExists => Meaning::of(ErrorKind::Conflict),
+        Code::PermissionDenied => denied(
+            "Google denies the connection's identity this call. Run the connection's check: it lists the missing permissions and prints a \
+             role with them.",
         ),
-        Code::FailedPrecondition => meaning(
-            ErrorKind::KeyState,
-            Retry::Never,
-            Some("The key's state or purpose forbids the call: `gcloud kms keys versions list` tells the state of each version."),
+        Code::Unauthenticated => denied(
+            "Google does not accept the connection's credentials: the token has expired or was revoked, or the service account or its key was \
+             deleted or disabled. Give the connection new secrets.",
         ),
-        Code::Aborted => meaning(
-            ErrorKind::Conflict,
-            Retry::Never,
-            Some("Another change of this key is under way at Google: try again when it is done."),
+        Code::ResourceExhausted => Meaning::of(ErrorKind::RateLimited)
+            .retryable()
+            .advice("Cloud KMS throttles the project: use the cache, or request a higher quota of cryptographic requests from Google."),
+        Code::FailedPrecondition => key_state(
+            "The key's state or purpose does not permit the call: `gcloud kms keys versions list` shows the state of each version.",
         ),
-        Code::Unimplemented => meaning(ErrorKind::Unsupported, Retry::Never, None),
-        Code::DeadlineExceeded => meaning(ErrorKind::UpstreamTimeout, Retry::Backoff, None),
-        Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss | Code::Cancelled => {
-            meaning(ErrorKind::UpstreamUnavailable, Retry::Backoff, None)
+        Code::Aborted => {
+            Meaning::of(ErrorKind::Conflict).advice("Another change of this key is in progress at Google: try again when it has finished.")
         }
-        // The enumeration is Google's and may grow; no error is `Ok`.
-        _ => meaning(ErrorKind::UpstreamProtocol, Retry::Never, None),
+        Code::Unimplemented => Meaning::of(ErrorKind::Unsupported),
+        Code::DeadlineExceeded => Meaning::of(ErrorKind::UpstreamTimeout).retryable(),
+        Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss | Code::Cancelled => {
+            Meaning::of(ErrorKind::UpstreamUnavailable).retryable()
+        }
+        // Google's enum is non-exhaustive; no error has the code `Ok`.
+        _ => Meaning::of(ErrorKind::UpstreamProtocol),
     }
 }
 
-/// What a reason says more than its code: a violation's type of FAILED_PRECONDITION, or the
-/// reason of an ErrorInfo.
-pub(crate) fn of_reason(reason: &str) -> Option<Meaning> {
-    let state = |advice| Some(meaning(ErrorKind::KeyState, Retry::Never, Some(advice)));
-    let misconfigured = |advice| Some(meaning(ErrorKind::Misconfigured, Retry::Never, Some(advice)));
-    match reason {
-        "KEY_DISABLED" => state("The key's version is disabled; its owner can enable it (`gcloud kms keys versions enable`)."),
-        "KEY_DESTROYED" => state(
-            "The key's version is destroyed or waits for it; as long as it waits, its owner can keep it (`gcloud kms keys versions \
-             restore`, then `enable`).",
+/// Reasons: types of violated preconditions, and those of `ErrorInfo`.
+const REASONS: CodeTable = CodeTable::new(&[
+    (
+        &["KEY_DISABLED"],
+        key_state("The key version is disabled; its owner can enable it (`gcloud kms keys versions enable`)."),
+    ),
+    (
+        &["KEY_DESTROYED"],
+        key_state(
+            "The key version is destroyed or scheduled for destruction; while it is scheduled, its owner can restore it (`gcloud kms keys \
+             versions restore`, then `enable`).",
         ),
-        "KEY_PENDING_GENERATION" => Some(meaning(
-            ErrorKind::KeyState,
-            Retry::Backoff,
-            Some("Google still makes the version's material: try again in a moment."),
-        )),
-        "KEY_PENDING_IMPORT" => state("The key's version waits for its material; its owner can import it."),
-        // Cloud EKM: the key is with somebody else's key manager.
-        "EXTERNAL_PERMISSION_DENIED" => Some(meaning(
-            ErrorKind::ExternalDenied,
-            Retry::Never,
-            Some(
-                "The external key manager refuses Google the key, whose version Google has disabled for that: its owner must grant it again.",
-            ),
-        )),
-        "EXTERNAL_NOT_FOUND" => {
-            state("The external key manager does not have the key that Google's stands for: its owner must bring it back.")
-        }
-        external if external.starts_with("EXTERNAL_") => {
-            state("The external key manager does not do with the key what Google asks; its owner can tell why.")
-        }
-        "SERVICE_DISABLED" => misconfigured(
-            "Cloud KMS, or the service that makes credentials, is not enabled in the project: `gcloud services enable \
+    ),
+    (
+        &["KEY_PENDING_GENERATION"],
+        Meaning::of(ErrorKind::KeyState)
+            .retryable()
+            .advice("Google is still generating the version's material: try again in a moment."),
+    ),
+    (
+        &["KEY_PENDING_IMPORT"],
+        key_state("The key version waits for its material; its owner can import it."),
+    ),
+    // Cloud EKM: the key is in an external key manager.
+    (
+        &["EXTERNAL_PERMISSION_DENIED"],
+        Meaning::of(ErrorKind::ExternalDenied).advice(
+            "The external key manager denies Google the key, and Google has disabled the version: the key's owner must grant access again.",
+        ),
+    ),
+    (
+        &["EXTERNAL_NOT_FOUND"],
+        key_state("The external key manager does not have the key: its owner must restore it."),
+    ),
+    (
+        &["SERVICE_DISABLED"],
+        misconfigured(
+            "Cloud KMS, or the service that issues credentials, is not enabled in the project: `gcloud services enable \
              cloudkms.googleapis.com iamcredentials.googleapis.com sts.googleapis.com`.",
         ),
-        "BILLING_DISABLED" => misconfigured("The project has no billing account, without which Cloud KMS does nothing."),
-        "CONSUMER_INVALID" | "CONSUMER_SUSPENDED" => misconfigured("The project does not exist or is suspended."),
-        "ACCESS_TOKEN_SCOPE_INSUFFICIENT" => Some(meaning(
-            ErrorKind::ProviderDenied,
-            Retry::Never,
-            Some("The token's scope does not cover Cloud KMS: it needs https://www.googleapis.com/auth/cloudkms or cloud-platform."),
-        )),
-        _ => None,
+    ),
+    (
+        &["BILLING_DISABLED"],
+        misconfigured("The project has no billing account, which Cloud KMS requires."),
+    ),
+    (
+        &["CONSUMER_INVALID", "CONSUMER_SUSPENDED"],
+        misconfigured("The project does not exist or is suspended."),
+    ),
+    (
+        &["ACCESS_TOKEN_SCOPE_INSUFFICIENT"],
+        denied("The token's scope does not include Cloud KMS: use https://www.googleapis.com/auth/cloudkms or cloud-platform."),
+    ),
+]);
+
+/// What a reason means; `None` for one that says no more than the status code.
+pub(crate) fn of_reason(reason: &str) -> Option<Meaning> {
+    let external = || key_state("The external key manager refuses the operation with the key; its owner can find out why.");
+    REASONS.meaning(reason).or_else(|| reason.starts_with("EXTERNAL_").then(external))
+}
+
+/// What an error response of a server other than Google's means, by its HTTP status.
+pub(crate) const fn of_foreign_status(status: u16) -> Meaning {
+    match status {
+        300..=399 => Meaning::of(ErrorKind::UpstreamProtocol)
+            .advice("The endpoint redirects, which is never followed: the operator's custom endpoint must be the service's own."),
+        407 => misconfigured("A proxy requires authentication."),
+        502..=504 => Meaning::of(ErrorKind::UpstreamUnavailable).retryable(),
+        _ => Meaning::of(ErrorKind::UpstreamProtocol)
+            .advice("The response is not one of Google's: it comes from a proxy, or the endpoint is another service's."),
     }
 }
 
@@ -113,7 +131,7 @@ mod tests {
     use claviger_provider::{ErrorKind, Retry};
     use google_cloud_gax::error::rpc::Code;
 
-    use super::{of_code, of_reason};
+    use super::{REASONS, of_code, of_reason};
 
     #[test]
     fn every_code_has_its_kind() {
@@ -143,7 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_says_more_than_its_code() {
+    fn a_reason_is_more_specific_than_its_code() {
+        assert_eq!(REASONS.repeated(), None);
         let kind = |reason| of_reason(reason).map(|meaning| meaning.kind);
         assert_eq!(kind("KEY_DISABLED"), Some(ErrorKind::KeyState));
         assert_eq!(kind("EXTERNAL_PERMISSION_DENIED"), Some(ErrorKind::ExternalDenied));

@@ -1,246 +1,188 @@
-//! From an answer of Google's to the one error. Google's messages are never printed as they are
-//! debugged: bytes of keys would be among them.
+//! Errors of calls to Cloud KMS and to the token services. Google's messages are never formatted
+//! with `Debug`, which would print key material.
 
 use std::time::Duration;
 
-use claviger_provider::egress::SendError;
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry, Told, innermost};
+use claviger_provider::kit::call_error;
+use claviger_provider::kit::meaning::Meaning;
+use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::error::rpc::{Code, StatusDetails};
 use http::HeaderMap;
 
-use crate::codes::{Meaning, of_code, of_reason};
+use crate::codes::{of_code, of_foreign_status, of_reason};
 
-/// The longest pause that a service is believed to ask for.
+/// The longest pause that a service can ask for; longer ones are shortened to it.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
-/// Why a call brought nothing.
+/// Why a call failed.
+pub(crate) type CallError = call_error::CallError<Refusal>;
+
+/// A response that is no usable result.
 #[derive(Debug)]
-pub(crate) enum Failed {
-    /// The service refused, in its own words.
-    Refused(Refusal),
-    /// Somebody answered who is not the service, or not in its words: a proxy, a redirect.
+pub(crate) enum Refusal {
+    /// An error response of a Google service.
+    Service(ServiceError),
+    /// An error response of another server, such as a proxy, with this HTTP status.
     Foreign(u16),
-    /// There is no token to show, and why.
-    NoIdentity(Box<Failed>),
-    /// The credentials' source has none.
-    Unsourced(String),
-    /// A service of tokens was not reached.
-    Unsent(SendError),
-    /// No answer in time.
-    Timeout,
-    /// No connection, or one that broke.
-    Unreachable(String),
-    /// An answer that makes no sense.
-    Nonsense(&'static str),
-    /// Bytes that were changed on the way.
+    /// Data that does not match its checksum.
     Corrupt(&'static str),
-    /// The request could not be made.
-    Unmade(String),
 }
 
-/// A refusal in the service's own words.
+/// An error response of a Google service.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ServiceError {
     code: Code,
+    /// Types of violated preconditions and reasons of `ErrorInfo`.
     reasons: Vec<String>,
     message: String,
-    pause: Option<Duration>,
+    retry_after: Option<Duration>,
 }
 
-impl Refusal {
-    /// As a token service tells it: OAuth's errors carry no status of Google's.
+impl ServiceError {
+    /// An OAuth error of a token service (RFC 6749, section 5.2), which has no status code.
     pub(crate) fn of_oauth(error: &str) -> Self {
         Self {
             code: Code::Unauthenticated,
             reasons: vec![error.to_owned()],
             message: String::new(),
-            pause: None,
+            retry_after: None,
         }
     }
 
-    /// From the parts of `{"error": {...}}` as one of Google's services wrote them.
-    pub(crate) fn of_status(code: Code, message: String, pause: Option<Duration>) -> Self {
+    /// An error with a status code.
+    pub(crate) fn of_status(code: Code, message: String, retry_after: Option<Duration>) -> Self {
         Self {
             code,
             reasons: Vec::new(),
             message,
-            pause,
+            retry_after,
         }
     }
 
     fn meaning(&self) -> Meaning {
         let mut known = self.reasons.iter().filter_map(|reason| of_reason(reason));
-        // Of Cloud EKM's two, the second tells why; the first only that the version is disabled.
-        let more = known.next_back().unwrap_or_else(|| of_code(&self.code));
-        match (self.pause, more.retry) {
-            (Some(pause), Retry::Backoff) => Meaning {
-                retry: Retry::After(pause),
-                ..more
+        // Of Cloud EKM's two violations, the first only says that the version is disabled.
+        let meaning = known.next_back().unwrap_or_else(|| of_code(&self.code));
+        meaning.after(self.retry_after)
+    }
+}
+
+impl call_error::Refusal for Refusal {
+    const PROVIDER: ProviderKind = ProviderKind::Gcp;
+    const LOGIN: &'static str = "get an access token";
+
+    fn meaning(&self) -> Meaning {
+        match self {
+            Self::Service(error) => error.meaning(),
+            Self::Foreign(status) => of_foreign_status(*status),
+            // Data is corrupted in one transmission, so another attempt can help.
+            Self::Corrupt(_) => Meaning::of(ErrorKind::UpstreamProtocol).retryable(),
+        }
+    }
+
+    fn login_meaning(&self) -> Meaning {
+        match self {
+            Self::Service(error) => match error.code {
+                Code::PermissionDenied | Code::NotFound => error.meaning().advice(
+                    "Google does not let the connection's base identity impersonate the service account: grant it \
+                     roles/iam.serviceAccountTokenCreator on that account.",
+                ),
+                Code::Unauthenticated | Code::InvalidArgument => error.meaning().advice(
+                    "Google does not exchange the connection's credentials for a token: the workload's token has expired, or the pool's \
+                     provider trusts another issuer, audience or subject.",
+                ),
+                _ => error.meaning(),
             },
-            (Some(_) | None, _) => more,
+            Self::Foreign(_) | Self::Corrupt(_) => self.meaning(),
+        }
+    }
+
+    fn code(&self) -> Option<String> {
+        match self {
+            Self::Service(error) => Some(match error.reasons.last() {
+                Some(reason) => format!("{}/{reason}", error.code.name()),
+                None => error.code.name().to_owned(),
+            }),
+            Self::Foreign(status) => Some(status.to_string()),
+            Self::Corrupt(_) => None,
+        }
+    }
+
+    fn message(&self) -> Option<String> {
+        match self {
+            // A message about the form of a request may repeat what was sent. All others name
+            // permissions, states and keys.
+            Self::Service(error) => {
+                let repeats = matches!(error.code, Code::InvalidArgument | Code::OutOfRange);
+                (!repeats && !error.message.is_empty()).then(|| error.message.clone())
+            }
+            Self::Foreign(_) => None,
+            Self::Corrupt(why) => Some((*why).to_owned()),
         }
     }
 }
 
-/// How long a service asks to be left alone, where it tells seconds.
-pub(crate) fn pause(headers: Option<&HeaderMap>) -> Option<Duration> {
+/// The pause that a service asks for in seconds.
+pub(crate) fn retry_after(headers: Option<&HeaderMap>) -> Option<Duration> {
     let text = headers?.get(http::header::RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs).map(|pause| pause.min(MAX_PAUSE))
 }
 
-impl Failed {
-    /// What Google's client says.
-    pub(crate) fn of(error: &GaxError) -> Self {
-        if let Some(status) = error.status() {
-            let violations = |detail: &StatusDetails| match detail {
-                StatusDetails::PreconditionFailure(failure) => {
-                    failure.violations.iter().map(|violation| violation.r#type.clone()).collect()
-                }
-                StatusDetails::ErrorInfo(info) => vec![info.reason.clone()],
-                // Theirs, and it may grow.
-                _ => Vec::new(),
-            };
-            return Self::Refused(Refusal {
-                code: status.code,
-                reasons: status.details.iter().flat_map(violations).collect(),
-                message: status.message.clone(),
-                pause: pause(error.http_headers()),
-            });
-        }
-        match error.http_status_code() {
-            Some(429) => Self::Refused(Refusal::of_status(
-                Code::ResourceExhausted,
-                String::new(),
-                pause(error.http_headers()),
-            )),
-            Some(status) => Self::Foreign(status),
-            None if error.is_timeout() || error.is_exhausted() => Self::Timeout,
-            None if error.is_deserialization() => Self::Nonsense("body"),
-            None if error.is_connect() || error.is_io() || error.is_transport() => Self::Unreachable(innermost(error)),
-            None => Self::Unmade(innermost(error)),
-        }
-    }
-
-    /// What the service told, if it was the service that refused.
-    fn refusal(&self) -> Option<&Refusal> {
-        match self {
-            Self::Refused(refusal) => Some(refusal),
-            Self::Foreign(_)
-            | Self::NoIdentity(_)
-            | Self::Unsourced(_)
-            | Self::Unsent(_)
-            | Self::Timeout
-            | Self::Unreachable(_)
-            | Self::Nonsense(_)
-            | Self::Corrupt(_)
-            | Self::Unmade(_) => None,
-        }
-    }
-
-    /// The service's own code, if it told one.
-    pub(crate) fn code(&self) -> Option<Code> {
-        self.refusal().map(|refusal| refusal.code)
-    }
-
-    /// Whether the token was not accepted: what another one may mend.
-    pub(crate) fn dropped(&self) -> bool {
-        self.code() == Some(Code::Unauthenticated)
-    }
-
-    /// Whether the service takes what was sent for wrong: of a decryption, the ciphertext.
-    pub(crate) fn invalid(&self) -> bool {
-        self.code() == Some(Code::InvalidArgument)
-    }
-
-    /// Whether the service says that something forbids the call, and not that it is the key's state.
-    pub(crate) fn unexplained(&self) -> bool {
-        self.refusal().is_some_and(|refusal| {
-            refusal.code == Code::FailedPrecondition && !refusal.reasons.iter().any(|reason| of_reason(reason).is_some())
-        })
-    }
-
-    /// As an adapter's error; `doing` says what was being done.
-    pub(crate) fn into_error(self, doing: &'static str) -> Error {
-        let with = |error: Error, advice: Option<&'static str>| match advice {
-            Some(advice) => error.advice(advice),
-            None => error,
+/// The cause of an error that Google's client returned.
+pub(crate) fn call_error(error: &GaxError) -> CallError {
+    if let Some(status) = error.status() {
+        let reasons = |detail: &StatusDetails| match detail {
+            StatusDetails::PreconditionFailure(failure) => failure.violations.iter().map(|violation| violation.r#type.clone()).collect(),
+            StatusDetails::ErrorInfo(info) => vec![info.reason.clone()],
+            // Google's enum is non-exhaustive.
+            _ => Vec::new(),
         };
-        match self {
-            Self::Refused(refusal) => {
-                let Meaning { kind, retry, advice } = refusal.meaning();
-                let error = with(fault(kind, doing).retry(retry), advice).upstream_code(upstream(&refusal));
-                // A message about a request's form may repeat what was sent; the others name
-                // permissions, states and keys.
-                let quotes = matches!(refusal.code, Code::InvalidArgument | Code::OutOfRange);
-                match (quotes, refusal.message.is_empty()) {
-                    (false, false) => error.source(Told(refusal.message)),
-                    (true, _) | (_, true) => error,
-                }
-            }
-            Self::Foreign(status) => foreign(status, doing),
-            Self::NoIdentity(why) => no_identity(*why),
-            Self::Unsourced(why) => fault(ErrorKind::Misconfigured, doing)
-                .advice("There are no credentials: the operator's ambient identity or token file does not give any.")
-                .source(Told(why)),
-            Self::Unsent(error) => error.into_error(doing).provider(ProviderKind::Gcp),
-            Self::Timeout => fault(ErrorKind::UpstreamTimeout, doing).retry(Retry::Backoff),
-            Self::Unreachable(why) => fault(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff).source(Told(why)),
-            Self::Nonsense(part) => fault(ErrorKind::UpstreamProtocol, doing).source(Nonsense(part)),
-            // Wrong bytes are as a rule those of one answer: another one is asked for.
-            Self::Corrupt(why) => fault(ErrorKind::UpstreamProtocol, doing)
-                .retry(Retry::Backoff)
-                .source(Told(why.to_owned())),
-            Self::Unmade(why) => fault(ErrorKind::Internal, doing).source(Told(why)),
-        }
+        return CallError::Refused(Refusal::Service(ServiceError {
+            code: status.code,
+            reasons: status.details.iter().flat_map(reasons).collect(),
+            message: status.message.clone(),
+            retry_after: retry_after(error.http_headers()),
+        }));
+    }
+    match error.http_status_code() {
+        Some(429) => CallError::Refused(Refusal::Service(ServiceError::of_status(
+            Code::ResourceExhausted,
+            String::new(),
+            retry_after(error.http_headers()),
+        ))),
+        Some(status) => CallError::Refused(Refusal::Foreign(status)),
+        None if error.is_timeout() || error.is_exhausted() => CallError::Timeout,
+        None if error.is_deserialization() => CallError::MalformedResponse("body"),
+        None if error.is_connect() || error.is_io() || error.is_transport() => CallError::Unreachable(innermost(error)),
+        None => CallError::Unbuilt(innermost(error)),
     }
 }
 
-/// What somebody says who speaks no Google: by his status alone.
-fn foreign(status: u16, doing: &'static str) -> Error {
-    let error = match status {
-        300..=399 => fault(ErrorKind::UpstreamProtocol, doing)
-            .advice("The endpoint redirects, which is never followed: the operator's custom endpoint must be that of the service itself."),
-        407 => fault(ErrorKind::Misconfigured, doing).advice("A proxy in between demands a login."),
-        502..=504 => fault(ErrorKind::UpstreamUnavailable, doing).retry(Retry::Backoff),
-        _ => fault(ErrorKind::UpstreamProtocol, doing)
-            .advice("The answer is not one of Google's: a proxy, or an endpoint that is another service's, gave it."),
-    };
-    error.upstream_code(status.to_string())
-}
-
-/// Why there is no token, as whoever uses the connection is told.
-fn no_identity(why: Failed) -> Error {
-    let advice = match why.code() {
-        Some(Code::PermissionDenied | Code::NotFound) => Some(
-            "Google does not let the connection's base identity speak for the service account: grant it \
-             roles/iam.serviceAccountTokenCreator on that account.",
-        ),
-        Some(Code::Unauthenticated | Code::InvalidArgument) => Some(
-            "Google does not exchange the connection's credentials for a token: the workload's token has expired, or the pool's provider \
-             trusts another issuer, audience or subject.",
-        ),
-        Some(_) | None => None,
-    };
-    let error = why.into_error("get an access token");
-    match advice {
-        Some(advice) => error.advice(advice),
-        None => error,
+fn service_error(error: &CallError) -> Option<&ServiceError> {
+    match error.refusal()? {
+        Refusal::Service(error) => Some(error),
+        Refusal::Foreign(_) | Refusal::Corrupt(_) => None,
     }
 }
 
-fn upstream(refusal: &Refusal) -> String {
-    match refusal.reasons.last() {
-        Some(reason) => format!("{}/{reason}", refusal.code.name()),
-        None => refusal.code.name().to_owned(),
-    }
+/// Whether Google did not accept the access token.
+pub(crate) fn token_refused(error: &CallError) -> bool {
+    service_error(error).is_some_and(|error| error.code == Code::Unauthenticated)
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("the answer's {0} makes no sense")]
-struct Nonsense(&'static str);
+/// Whether a refused decryption means that the ciphertext, its key or its context is not right.
+/// Google reports a ciphertext of another algorithm as a failed precondition without a known
+/// type.
+pub(crate) fn rejects_ciphertext(error: &CallError) -> bool {
+    service_error(error).is_some_and(|error| match error.code {
+        Code::InvalidArgument => true,
+        Code::FailedPrecondition => error.reasons.iter().all(|reason| of_reason(reason).is_none()),
+        _ => false,
+    })
+}
 
-/// An error that no answer of the service's caused.
+/// An error that no response caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {
     Error::new(kind, context).provider(ProviderKind::Gcp)
 }

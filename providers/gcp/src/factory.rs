@@ -1,48 +1,50 @@
-//! Connections to Cloud KMS.
+//! Creates connections to Cloud KMS.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use claviger_provider::egress::{Authorities, Client, Destination, Egress, EgressPolicy, Options};
+use claviger_provider::egress::{self, Authorities, Destination, Egress, EgressPolicy, Options};
+use claviger_provider::kit::http::CONNECT_TIMEOUT;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, PublicHalves,
-    Secret, SettingsError, SettingsOrigin, Told, Wrapped, innermost,
+    BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, PublicKeys,
+    Secret, SettingsError, SettingsOrigin, UpstreamMessage, Wrapped, innermost,
 };
 use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder as AmbientBuilder};
 
-use crate::client::Kms;
+use crate::auth::{Auth, Base, SECRET};
+use crate::client::{Client, KmsApi};
+use crate::credentials::{CLOUD_SCOPE, Credentials, Impersonation, KMS_SCOPE, Subject};
 use crate::errors::fault;
-use crate::identity::{self, CLOUD_SCOPE, Impersonated, KMS_SCOPE, Session, Subject};
-use crate::login::{Auth, Base, SECRET};
 use crate::names::KeyRing;
+use crate::offline_decrypt::offline_decrypt;
 use crate::provider::{GcpProvider, capabilities};
+use crate::session::{Session, TokenSource};
 use crate::settings::{self, Settings};
-use crate::way_out::way_out;
 
-/// Where tokens are exchanged, and made for service accounts.
+/// Google's Security Token Service.
 const STS: &str = "https://sts.googleapis.com/";
+/// Google's IAM Service Account Credentials API.
 const IAM: &str = "https://iamcredentials.googleapis.com/";
-/// The longest call of those, and the longest until there is a connection.
+/// The timeout of a request to a token service.
 const TIMEOUT: Duration = Duration::from_secs(10);
-const CONNECT: Duration = Duration::from_secs(5);
-/// The longest answer of those, in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+/// The longest response of a token service, in bytes.
+const MAX_RESPONSE: usize = 64 * 1024;
 
-/// Endpoints of the installation, instead of Google's own: a private network's, or an
-/// emulator's. The operator's configuration alone names them.
+/// The operator's endpoints instead of Google's own: those of a private network, or of an
+/// emulator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
-    /// For Cloud KMS.
+    /// Cloud KMS.
     pub kms: Option<String>,
-    /// For the exchange of tokens.
+    /// The Security Token Service.
     pub sts: Option<String>,
-    /// For the tokens of service accounts.
+    /// The IAM Service Account Credentials API.
     pub iam: Option<String>,
 }
 
-/// Makes connections.
+/// Creates connections.
 pub struct GcpFactory {
     endpoints: Endpoints,
     egress: Egress,
@@ -50,95 +52,102 @@ pub struct GcpFactory {
 }
 
 impl GcpFactory {
-    /// With the installation's endpoints, if it has any. `attempt` is how long one attempt may
-    /// take: the material of a new version is waited for during two thirds of it.
+    /// With the operator's endpoints. `attempt` is the timeout of one attempt of the pipeline; for
+    /// two thirds of it, the provider waits for the material of a new version.
     pub fn new(endpoints: Endpoints, attempt: Duration) -> Self {
         Self {
             endpoints,
             patience: attempt * 2 / 3,
-            // No tenant names a host here: they are Google's, or the operator's.
+            // Tenants name no hosts: all are Google's or the operator's.
             egress: Egress::new(EgressPolicy::everywhere()),
         }
     }
 
-    /// The provider of kept settings. Reaches nothing yet.
+    /// The provider of a connection. Reaches nothing yet.
     ///
     /// # Errors
-    /// `Misconfigured` when the settings or secrets cannot be used.
+    /// `Misconfigured` when the stored settings or secrets cannot be used.
     pub async fn provider(&self, parts: ConnectionParts<'_>) -> Result<GcpProvider, Error> {
-        let unusable = || fault(ErrorKind::Misconfigured, "the kept settings cannot be used");
+        let unusable = || fault(ErrorKind::Misconfigured, "the stored settings cannot be used");
         let settings: Settings = serde_json::from_str(parts.settings).map_err(|_| unusable())?;
         let ring = KeyRing::parse(&settings.key_ring).map_err(|_| unusable())?;
+        let background = parts.background_trace();
         let secret = parts.secrets.into_iter().find(|(name, _)| name == SECRET).map(|(_, secret)| secret);
         let sts = self.endpoint(&settings.sts_endpoint, &self.endpoints.sts, STS);
-        let session = match &settings.auth {
-            Auth::Plain(plain) => Session::new(self.base(plain, secret, KMS_SCOPE, &sts)?, None),
+        let (credentials, impersonation) = match &settings.auth {
+            Auth::Plain(plain) => (self.credentials(plain, secret, KMS_SCOPE, &sts)?, None),
             Auth::Impersonate { service_account, base } => {
                 let iam = self.endpoint(&settings.iam_endpoint, &self.endpoints.iam, IAM);
-                let impersonated = Impersonated {
+                let impersonation = Impersonation {
                     account: service_account.clone(),
-                    iam: self.client(&iam)?,
+                    iam: self.token_client(&iam)?,
                 };
-                Session::new(self.base(base, secret, CLOUD_SCOPE, &sts)?, Some(impersonated))
+                (self.credentials(base, secret, CLOUD_SCOPE, &sts)?, Some(impersonation))
             }
         };
+        let session = Session::new(TokenSource {
+            credentials,
+            impersonation,
+            background,
+        });
         let endpoint = settings.endpoint.as_ref().or(self.endpoints.kms.as_ref());
-        let kms = Kms::new(endpoint.map(String::as_str), session).await;
-        Ok(GcpProvider {
-            kms: kms.map_err(|failed| {
-                let error = failed.into_error("make Google's client");
+        let api = KmsApi::new(endpoint.map(String::as_str), session).await;
+        Ok(GcpProvider(Client {
+            api: api.map_err(|error| {
+                let error = error.into_error("create Google's client");
                 Error {
                     kind: ErrorKind::Misconfigured,
                     ..error
                 }
             })?,
             ring,
-            level: settings.protection_level.of_google(),
+            level: settings.protection_level.google(),
             random: settings.hsm_random,
-            halves: PublicHalves::default(),
+            public_keys: PublicKeys::default(),
             patience: self.patience,
-        })
+        }))
     }
 
-    fn endpoint(&self, own: &Option<String>, all: &Option<String>, googles: &str) -> String {
-        own.clone().or_else(|| all.clone()).unwrap_or_else(|| googles.to_owned())
+    fn endpoint(&self, of_connection: &Option<String>, of_installation: &Option<String>, default: &str) -> String {
+        let endpoint = of_connection.clone().or_else(|| of_installation.clone());
+        endpoint.unwrap_or_else(|| default.to_owned())
     }
 
-    /// A client of one of the services of tokens.
-    fn client(&self, address: &str) -> Result<Client, Error> {
+    /// The HTTP client of a token service.
+    fn token_client(&self, address: &str) -> Result<egress::Client, Error> {
         let unusable = |why: &'static str| fault(ErrorKind::Misconfigured, why);
-        let destination = Destination::of_operator(address).map_err(|_| unusable("an endpoint's address"))?;
+        let destination = Destination::of_operator(address).map_err(|_| unusable("the URL of an endpoint"))?;
         let options = Options {
             authorities: Authorities::System,
-            identity: None,
+            client_certificate: None,
             proxy: None,
-            connect_timeout: CONNECT,
+            connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
-            max_answer: MAX_ANSWER,
+            max_response: MAX_RESPONSE,
         };
         let client = self.egress.client(destination, options);
-        client.map_err(|error| unusable("a client of a service of tokens").source(error))
+        client.map_err(|error| unusable("the HTTP client of a token service").source(error))
     }
 
-    fn base(&self, base: &Base, secret: Option<Secret>, scope: &str, sts: &str) -> Result<identity::Base, Error> {
+    fn credentials(&self, base: &Base, secret: Option<Secret>, scope: &str, sts: &str) -> Result<Credentials, Error> {
         let missing = || fault(ErrorKind::Misconfigured, "the connection's secret is missing");
         Ok(match base {
-            Base::Token {} => identity::Base::Token(secret.ok_or_else(missing)?),
-            Base::ServiceAccountKey { .. } => identity::Base::Library(signed_by_key(&secret.ok_or_else(missing)?, scope)?),
-            Base::WorkloadIdentity { audience, token_file } => identity::Base::Workload {
+            Base::Token {} => Credentials::Token(secret.ok_or_else(missing)?),
+            Base::ServiceAccountKey { .. } => Credentials::Library(signed_by_key(&secret.ok_or_else(missing)?, scope)?),
+            Base::WorkloadIdentity { audience, token_file } => Credentials::Workload {
                 audience: audience.clone(),
                 subject: match token_file {
-                    Some(path) => Subject::File(path.clone()),
+                    Some(path) => Subject::File(path.into()),
                     None => Subject::Given(secret.ok_or_else(missing)?),
                 },
-                sts: self.client(sts)?,
+                sts: self.token_client(sts)?,
             },
-            Base::Ambient {} => identity::Base::Library(ambient(scope)?),
+            Base::Ambient {} => Credentials::Library(ambient(scope)?),
         })
     }
 }
 
-/// Tokens that a service account's key signs: nothing is asked of anybody for them.
+/// Tokens signed with a service account's key, without a request.
 fn signed_by_key(secret: &Secret, scope: &str) -> Result<AccessTokenCredentials, Error> {
     let unusable = || fault(ErrorKind::Misconfigured, "the service account's key cannot be used");
     let file = serde_json::from_slice(secret.expose()).map_err(|_| unusable())?;
@@ -147,15 +156,14 @@ fn signed_by_key(secret: &Secret, scope: &str) -> Result<AccessTokenCredentials,
     credentials.map_err(|_| unusable())
 }
 
-/// What this machine has: a file that a variable names, gcloud's own, the metadata server.
+/// The machine's identity: from the file in `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's file or the
+/// metadata server.
 fn ambient(scope: &str) -> Result<AccessTokenCredentials, Error> {
     let credentials = AmbientBuilder::default().with_scopes([scope]).build_access_token_credentials();
     credentials.map_err(|error| {
         fault(ErrorKind::Misconfigured, "the ambient identity cannot be used")
-            .advice(
-                "The gateway's machine has no credentials of Google's, or ones that cannot be read: see GOOGLE_APPLICATION_CREDENTIALS.",
-            )
-            .source(Told(innermost(&error)))
+            .advice("The gateway's machine has no Google credentials, or they cannot be read: check GOOGLE_APPLICATION_CREDENTIALS.")
+            .source(UpstreamMessage(innermost(&error)))
     })
 }
 
@@ -181,7 +189,7 @@ impl Factory for GcpFactory {
         Ok(Arc::new(self.provider(parts).await?))
     }
 
-    fn way_out(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
-        way_out(settings, self.endpoints.kms.as_deref(), wrapped, context)
+    fn offline_decrypt(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+        offline_decrypt(settings, self.endpoints.kms.as_deref(), wrapped, context)
     }
 }

@@ -1,30 +1,30 @@
-//! Keys as Google describes them, and what of it the gateway can use.
+//! Keys as Google describes them, and what the gateway reads from that.
 
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, TenantId, VersionDescription};
 use google_cloud_kms_v1::model::crypto_key::CryptoKeyPurpose;
 use google_cloud_kms_v1::model::crypto_key_version::{CryptoKeyVersionAlgorithm as Algorithm, CryptoKeyVersionState as State};
 use google_cloud_kms_v1::model::{CryptoKey, CryptoKeyVersion, ProtectionLevel};
 
-use crate::errors::{Failed, fault};
-use crate::names::{KeyName, Number};
+use crate::errors::{CallError, fault};
+use crate::names::{KeyName, VersionNumber};
 
-/// The label that says whose a key is.
+/// The label that names a key's tenant.
 pub(crate) const TENANT_LABEL: &str = "claviger-tenant";
-/// The label that says which logical key one was made for.
+/// The label of a created key that names its logical key.
 pub(crate) const KEY_LABEL: &str = "claviger-key";
 
-/// A key, as far as it matters here.
+/// A key without its versions.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) name: KeyName,
     pub(crate) spec: KeySpec,
     pub(crate) level: ProtectionLevel,
-    /// The version that Google itself uses to encrypt; symmetric keys have one.
-    primary: Option<Number>,
+    /// The version that Google encrypts with; symmetric keys only.
+    primary: Option<VersionNumber>,
     tenant: Option<String>,
 }
 
-/// What Google has for a specification.
+/// Google's purpose and algorithm of a specification.
 pub(crate) fn purpose(spec: KeySpec) -> (CryptoKeyPurpose, Algorithm) {
     match spec {
         KeySpec::Aes256 => (CryptoKeyPurpose::EncryptDecrypt, Algorithm::GoogleSymmetricEncryption),
@@ -34,19 +34,19 @@ pub(crate) fn purpose(spec: KeySpec) -> (CryptoKeyPurpose, Algorithm) {
 }
 
 impl Key {
-    /// Reads a description of the key that was asked for.
+    /// Reads the description of the key `name`.
     ///
     /// # Errors
-    /// `UpstreamProtocol` for one that makes no sense; `InvalidInput` for a key that cannot
-    /// stand behind a logical key, with what to do.
+    /// `UpstreamProtocol` for a malformed description or another key; `InvalidInput`, with advice,
+    /// for a key that no logical key can use.
     pub(crate) fn of(key: &CryptoKey, name: &KeyName) -> Result<Self, Error> {
-        let doing = "describe a key";
-        let nonsense = |part| Failed::Nonsense(part).into_error(doing);
+        let operation = "describe a key";
+        let malformed = |part| CallError::MalformedResponse(part).into_error(operation);
         if key.name != name.as_str() {
-            return Err(nonsense("key"));
+            return Err(malformed("key"));
         }
-        let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a key that is not fit").advice(advice));
-        let template = key.version_template.as_ref().ok_or_else(|| nonsense("version template"))?;
+        let unusable = |advice| Err(fault(ErrorKind::InvalidInput, "a key that cannot be used").advice(advice));
+        let template = key.version_template.as_ref().ok_or_else(|| malformed("version template"))?;
         let spec = match (&key.purpose, &template.algorithm) {
             (CryptoKeyPurpose::EncryptDecrypt, Algorithm::GoogleSymmetricEncryption | Algorithm::ExternalSymmetricEncryption) => {
                 KeySpec::Aes256
@@ -54,22 +54,22 @@ impl Key {
             (CryptoKeyPurpose::AsymmetricDecrypt, Algorithm::RsaDecryptOaep3072Sha256) => KeySpec::Rsa3072,
             (CryptoKeyPurpose::AsymmetricDecrypt, Algorithm::RsaDecryptOaep4096Sha256) => KeySpec::Rsa4096,
             (CryptoKeyPurpose::AsymmetricDecrypt, _) => {
-                return unfit(
-                    "The key has another algorithm. Adopt one of RSA_DECRYPT_OAEP_3072_SHA256 or RSA_DECRYPT_OAEP_4096_SHA256 (2048 bits and \
-                     other hashes are not taken).",
+                return unusable(
+                    "The key has an unsupported algorithm. Adopt one with RSA_DECRYPT_OAEP_3072_SHA256 or RSA_DECRYPT_OAEP_4096_SHA256 \
+                     (2048 bits and other hashes are not supported).",
                 );
             }
             (CryptoKeyPurpose::AsymmetricSign, _) => {
-                return unfit("The key is for signatures. Adopt one of purpose ENCRYPT_DECRYPT or ASYMMETRIC_DECRYPT.");
+                return unusable("The key is for signatures. Adopt one of purpose ENCRYPT_DECRYPT or ASYMMETRIC_DECRYPT.");
             }
             (CryptoKeyPurpose::Mac, _) => {
-                return unfit("The key is for MACs. Adopt one of purpose ENCRYPT_DECRYPT or ASYMMETRIC_DECRYPT.");
+                return unusable("The key is for MACs. Adopt one of purpose ENCRYPT_DECRYPT or ASYMMETRIC_DECRYPT.");
             }
-            // Their enumeration may grow; raw encryption is among the rest.
-            (_, _) => return unfit("The key is of another purpose. Adopt one of purpose ENCRYPT_DECRYPT or ASYMMETRIC_DECRYPT."),
+            // Google's enum is non-exhaustive; raw encryption is among the others.
+            (_, _) => return unusable("The key has another purpose. Adopt one of purpose ENCRYPT_DECRYPT or ASYMMETRIC_DECRYPT."),
         };
         let primary = match &key.primary {
-            Some(version) => Some(name.number_of(&version.name).ok_or_else(|| nonsense("primary version"))?),
+            Some(version) => Some(name.version_of(&version.name).ok_or_else(|| malformed("primary version"))?),
             None => None,
         };
         Ok(Self {
@@ -81,34 +81,32 @@ impl Key {
         })
     }
 
-    /// Demands the label that says that the key is this tenant's.
+    /// Fails unless the key has the label with this tenant.
     ///
     /// # Errors
-    /// `InvalidInput` where it is missing or another tenant's: which of the two is not told.
+    /// `InvalidInput`; it does not reveal whether the label is missing or names another tenant.
     pub(crate) fn belongs_to(&self, tenant: TenantId) -> Result<(), Error> {
         if self.tenant.as_deref() == Some(tenant.to_string().as_str()) {
             return Ok(());
         }
-        Err(fault(ErrorKind::InvalidInput, "prove whose key it is").advice(
+        Err(fault(ErrorKind::InvalidInput, "a key without the tenant's label").advice(
             "The key must carry the label claviger-tenant with the tenant's id (32 hex digits): `gcloud kms keys update KEY --keyring \
              KEYRING --location LOCATION --update-labels=claviger-tenant=ID`. The connection's check prints the command with the id.",
         ))
     }
 
-    /// In the gateway's words. A version that has no material yet, or never got any, is none;
-    /// but the only one of a new key is there: until its material is, whatever is done with it
-    /// says so.
+    /// The gateway's description of the key. Versions without material are omitted, except for the
+    /// only version of a new key: an operation with it fails until its material is ready.
     ///
     /// # Errors
-    /// `KeyState` where no version is left, with what to do; `UpstreamProtocol` for versions
-    /// that make no sense.
+    /// `KeyState`, with advice, where no version is left; `UpstreamProtocol` for malformed versions.
     pub(crate) fn describe(&self, versions: &[CryptoKeyVersion]) -> Result<KeyDescription, Error> {
-        let doing = "list a key's versions";
+        let operation = "list a key's versions";
         let mut all = Vec::new();
         let new = matches!(versions, [only] if only.state == State::PendingGeneration);
         for version in versions {
-            let number = self.name.number_of(&version.name);
-            let number = number.ok_or_else(|| Failed::Nonsense("version").into_error(doing))?;
+            let number = self.name.version_of(&version.name);
+            let number = number.ok_or_else(|| CallError::MalformedResponse("version").into_error(operation))?;
             if let Some(state) = state(&version.state).or(new.then_some(KeyState::Enabled)) {
                 let created = version.create_time.as_ref().map(google_cloud_wkt::Timestamp::seconds);
                 all.push((number, state, created));
@@ -117,7 +115,7 @@ impl Key {
         all.sort_by_key(|(number, _, _)| *number);
         let primary = match self.primary {
             Some(primary) => all.iter().position(|(number, _, _)| *number == primary),
-            // Asymmetric keys have none: the newest that can be used is the one that is used.
+            // Asymmetric keys have no primary version: the newest usable one is used.
             None => all
                 .iter()
                 .rposition(|(_, state, _)| *state == KeyState::Enabled)
@@ -125,7 +123,7 @@ impl Key {
         };
         let Some(primary) = primary else {
             return Err(fault(ErrorKind::KeyState, "a key without versions").advice(
-                "The key has no version that was ever usable, or no primary one: its owner can make one (`gcloud kms keys versions create \
+                "The key has no version that was ever usable, or no primary one: its owner can create one (`gcloud kms keys versions create \
                  --primary`).",
             ));
         };
@@ -138,7 +136,7 @@ impl Key {
             versions: all
                 .into_iter()
                 .map(|(number, state, created)| VersionDescription {
-                    key: named(&self.name, number),
+                    key: version_ref(&self.name, number),
                     state,
                     created,
                 })
@@ -148,15 +146,14 @@ impl Key {
 }
 
 /// A version as envelopes carry it.
-pub(crate) fn named(key: &KeyName, number: Number) -> ProviderKeyRef {
+pub(crate) fn version_ref(key: &KeyName, number: VersionNumber) -> ProviderKeyRef {
     ProviderKeyRef {
         id: key.as_str().to_owned(),
         version: number.to_string(),
     }
 }
 
-/// A version's state in the gateway's words; `None` for one that is no version yet, or never
-/// became one.
+/// The gateway's state of a version; `None` for one whose material is pending or failed.
 fn state(state: &State) -> Option<KeyState> {
     match state {
         State::Enabled => Some(KeyState::Enabled),
@@ -164,12 +161,12 @@ fn state(state: &State) -> Option<KeyState> {
         State::DestroyScheduled | State::PendingExternalDestruction => Some(KeyState::PendingDeletion),
         State::Destroyed | State::ExternalDestructionFailed => Some(KeyState::Destroyed),
         State::PendingImport => Some(KeyState::PendingImport),
-        // Of what is made at this moment, or was not: nothing is under it. Theirs may grow.
+        // Generation is pending or has failed. Google's enum is non-exhaustive.
         _ => None,
     }
 }
 
-/// The word for where a key's material is.
+/// The name of a protection level.
 pub(crate) fn level(level: &ProtectionLevel) -> &'static str {
     match level {
         ProtectionLevel::Software => "SOFTWARE",
@@ -177,7 +174,7 @@ pub(crate) fn level(level: &ProtectionLevel) -> &'static str {
         ProtectionLevel::External => "EXTERNAL",
         ProtectionLevel::ExternalVpc => "EXTERNAL_VPC",
         ProtectionLevel::HsmSingleTenant => "HSM_SINGLE_TENANT",
-        // Theirs, and it may grow.
-        _ => "of a level that this release does not know",
+        // Google's enum is non-exhaustive.
+        _ => "an unknown protection level",
     }
 }

@@ -1,21 +1,23 @@
-//! Google Cloud KMS: symmetric and RSA keys of one key ring. `README.md` beside this crate says
-//! what is done and what is not. Named by `boot` only.
+//! Google Cloud KMS: symmetric and RSA keys of one key ring. The crate's `README.md` lists what is
+//! supported.
 
+mod auth;
 mod checksum;
 mod client;
 mod codes;
+mod credentials;
 mod errors;
 mod factory;
-mod identity;
 mod keys;
 mod lifecycle;
-mod login;
 mod names;
+mod offline_decrypt;
 mod policy;
 mod probe;
 mod provider;
+mod session;
 mod settings;
-mod way_out;
+mod wrapping;
 
 pub use factory::{Endpoints, GcpFactory};
 pub use provider::GcpProvider;

@@ -1,28 +1,29 @@
-//! Names of Google's: key rings, keys, versions, service accounts, workload identity pools.
+//! Names of key rings, keys, versions, service accounts and workload identity pools.
 
 use std::fmt;
 
-/// The most bytes of a key's whole name; an envelope takes 512 of them.
+/// The longest full name of a key, in bytes, which is the limit of an envelope.
 const MAX_NAME: usize = 512;
 
-/// An id of a key ring or a key, as its maker chose it.
+/// Whether a text is the id of a key ring or a key.
 fn id(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (1..=63).contains(&text.len()) && text.bytes().all(fits)
 }
 
-/// A project's id (perhaps with a domain before a colon) or number.
+/// Whether a text is a project's id (possibly with a domain and a colon before it) or number.
 fn project(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b':');
     (1..=100).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('.')
 }
 
+/// Whether a text is a location.
 fn location(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(fits)
 }
 
-/// Why a name is not taken: what the right form is.
+/// Why a name is refused: a description of the right form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hint(pub(crate) &'static str);
 
@@ -31,10 +32,10 @@ pub(crate) struct Hint(pub(crate) &'static str);
 pub(crate) struct KeyRing(String);
 
 impl KeyRing {
-    /// Reads a key ring's name.
+    /// Parses a key ring's name.
     ///
     /// # Errors
-    /// What the right form is.
+    /// What is expected instead.
     pub(crate) fn parse(text: &str) -> Result<Self, Hint> {
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
@@ -47,7 +48,7 @@ impl KeyRing {
                  projects/PROJECT/locations/LOCATION/keyRings/KEYRING",
             )),
             _ => Err(Hint(
-                "a key ring's name: projects/PROJECT/locations/LOCATION/keyRings/KEYRING, as `gcloud kms keyrings list` tells it",
+                "a key ring's name: projects/PROJECT/locations/LOCATION/keyRings/KEYRING, as `gcloud kms keyrings list` prints it",
             )),
         }
     }
@@ -61,7 +62,7 @@ impl KeyRing {
         self.0.rsplit_once("/keyRings/").map_or("", |(location, _)| location)
     }
 
-    /// The parts that commands of Google's tool take: project, location, key ring.
+    /// Project, location and key ring, as gcloud's arguments.
     pub(crate) fn parts(&self) -> (&str, &str, &str) {
         let parts: Vec<&str> = self.0.split('/').collect();
         match parts.as_slice() {
@@ -70,23 +71,23 @@ impl KeyRing {
         }
     }
 
-    /// The key of this id in it.
+    /// The key with this id in the ring.
     pub(crate) fn key(&self, key: &str) -> Option<KeyName> {
-        let whole = format!("{}/cryptoKeys/{key}", self.0);
-        (id(key) && whole.len() <= MAX_NAME).then_some(KeyName(whole))
+        let name = format!("{}/cryptoKeys/{key}", self.0);
+        (id(key) && name.len() <= MAX_NAME).then_some(KeyName(name))
     }
 
-    /// The key that a provider key id names; `None` where it is no key's, or another ring's.
-    pub(crate) fn of_id(&self, whole: &str) -> Option<KeyName> {
-        self.key(whole.strip_prefix(self.as_str())?.strip_prefix("/cryptoKeys/")?)
+    /// The key that a provider key id names; `None` for one of another ring.
+    pub(crate) fn key_of_id(&self, id: &str) -> Option<KeyName> {
+        self.key(id.strip_prefix(self.as_str())?.strip_prefix("/cryptoKeys/")?)
     }
 
-    /// A key as somebody names it who wants it adopted: its id, or its whole name.
+    /// The key to adopt, by its id or its full name.
     ///
     /// # Errors
-    /// What the right form is.
-    pub(crate) fn named(&self, text: &str) -> Result<KeyName, Hint> {
-        if let Some(key) = self.key(text).or_else(|| self.of_id(text)) {
+    /// What is expected instead.
+    pub(crate) fn adoptable(&self, text: &str) -> Result<KeyName, Hint> {
+        if let Some(key) = self.key(text).or_else(|| self.key_of_id(text)) {
             return Ok(key);
         }
         let text = text.strip_prefix("//cloudkms.googleapis.com/").unwrap_or(text);
@@ -105,7 +106,7 @@ impl KeyRing {
                 ..,
             ] => "provider_key is a key and not one of its versions: leave out /cryptoKeyVersions/... All versions are adopted together.",
             ["projects", p, "locations", l, "keyRings", r, "cryptoKeys", k] if project(p) && location(l) && id(r) && id(k) => {
-                "The key is in another key ring than the connection's. Make a connection to that key ring, or adopt a key of this one."
+                "The key is in another key ring than the connection's. Create a connection to that key ring, or adopt a key of this one."
             }
             ["projects", _, "locations", _, "keyRings", _] => {
                 "provider_key names a key ring. A key's name goes on with /cryptoKeys/KEY; its id alone will do."
@@ -118,7 +119,7 @@ impl KeyRing {
     }
 }
 
-/// A key's whole name: what is kept as its provider key id.
+/// A key's full name, which is its provider key id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct KeyName(String);
 
@@ -132,14 +133,14 @@ impl KeyName {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The name of one of its versions.
-    pub(crate) fn version(&self, number: Number) -> String {
+    /// The full name of a version.
+    pub(crate) fn version(&self, number: VersionNumber) -> String {
         format!("{}/cryptoKeyVersions/{number}", self.0)
     }
 
-    /// The number of a version of this key, from the version's whole name.
-    pub(crate) fn number_of(&self, version: &str) -> Option<Number> {
-        Number::parse(version.strip_prefix(self.as_str())?.strip_prefix("/cryptoKeyVersions/")?)
+    /// The number of a version, from its full name; `None` for one of another key.
+    pub(crate) fn version_of(&self, version: &str) -> Option<VersionNumber> {
+        VersionNumber::parse(version.strip_prefix(self.as_str())?.strip_prefix("/cryptoKeyVersions/")?)
     }
 }
 
@@ -149,25 +150,25 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// A version's number, from 1.
+/// The number of a version, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Number(u32);
+pub(crate) struct VersionNumber(u32);
 
-impl Number {
-    /// Reads a number in its one spelling.
+impl VersionNumber {
+    /// Parses a number without leading zeros.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let number: u32 = text.parse().ok()?;
         (number > 0 && number.to_string() == text).then_some(Self(number))
     }
 }
 
-impl fmt::Display for Number {
+impl fmt::Display for VersionNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
 }
 
-/// Whether a text is a service account's address.
+/// Whether a text is a service account's e-mail address.
 pub(crate) fn service_account(text: &str) -> bool {
     let name = |text: &str| {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -195,7 +196,7 @@ pub(crate) fn audience(text: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use super::{KeyRing, Number, audience, service_account};
+    use super::{KeyRing, VersionNumber, audience, service_account};
 
     const RING: &str = "projects/acme-1/locations/europe-west3/keyRings/claviger";
 
@@ -235,7 +236,7 @@ mod tests {
     fn a_key_is_named_by_its_id_or_its_whole_name() {
         let whole = format!("{RING}/cryptoKeys/orders");
         for text in ["orders", whole.as_str()] {
-            assert_eq!(ring().named(text).unwrap().as_str(), whole, "{text}");
+            assert_eq!(ring().adoptable(text).unwrap().as_str(), whole, "{text}");
         }
         for (text, says) in [
             (format!("{whole}/cryptoKeyVersions/1"), "not one of its versions"),
@@ -249,7 +250,7 @@ mod tests {
             (format!("https://cloudkms.googleapis.com/v1/{whole}"), "its id, or its whole name"),
             (format!("{whole}/"), "its id, or its whole name"),
         ] {
-            let hint = ring().named(&text).unwrap_err();
+            let hint = ring().adoptable(&text).unwrap_err();
             assert!(hint.0.contains(says), "{text}: {hint:?}");
         }
     }
@@ -257,19 +258,22 @@ mod tests {
     #[test]
     fn an_id_belongs_to_one_key_ring_and_has_one_spelling() {
         let key = ring().key("orders").unwrap();
-        assert_eq!(ring().of_id(key.as_str()), Some(key.clone()));
+        assert_eq!(ring().key_of_id(key.as_str()), Some(key.clone()));
         assert_eq!(key.id(), "orders");
         for other in [
             "orders",
             "projects/p/locations/global/keyRings/r/cryptoKeys/orders",
             &format!("{key}/x"),
         ] {
-            assert_eq!(ring().of_id(other), None, "{other}");
+            assert_eq!(ring().key_of_id(other), None, "{other}");
         }
-        assert_eq!(key.number_of(&key.version(Number::parse("7").unwrap())), Number::parse("7"));
-        assert_eq!(key.number_of(&format!("{RING}/cryptoKeys/other/cryptoKeyVersions/7")), None);
+        assert_eq!(
+            key.version_of(&key.version(VersionNumber::parse("7").unwrap())),
+            VersionNumber::parse("7")
+        );
+        assert_eq!(key.version_of(&format!("{RING}/cryptoKeys/other/cryptoKeyVersions/7")), None);
         for text in ["0", "01", "-1", "+1", "one", "", "99999999999999999999"] {
-            assert_eq!(Number::parse(text), None, "{text}");
+            assert_eq!(VersionNumber::parse(text), None, "{text}");
         }
     }
 

@@ -1,17 +1,67 @@
-//! The least that Google has to grant, to paste: a role of one's own, whom to give it to, and
-//! the label of a key that is to be adopted.
+//! The permissions that the gateway uses, and the commands that grant them.
 
-use claviger_provider::TenantId;
+use claviger_provider::{KeySpec, TenantId};
 
 use crate::keys::TENANT_LABEL;
 use crate::names::KeyRing;
-use crate::probe::{BY_KEY, BY_RING, Right};
 
-/// All of them, with a word before each, as lines for a shell with Google's tool. `random` says
-/// that data keys come from the HSM's generator.
+/// A permission of Google, and the gateway's operation that requires it.
+pub(crate) struct Right {
+    pub(crate) operation: &'static str,
+    pub(crate) permission: &'static str,
+    keys: Keys,
+}
+
+/// The keys that a permission is used with.
+#[derive(Clone, Copy)]
+enum Keys {
+    All,
+    Symmetric,
+    Asymmetric,
+}
+
+const fn right(operation: &'static str, permission: &'static str, keys: Keys) -> Right {
+    Right {
+        operation,
+        permission,
+        keys,
+    }
+}
+
+impl Right {
+    /// Whether it is used with keys of this specification.
+    pub(crate) const fn applies_to(&self, spec: KeySpec) -> bool {
+        match (self.keys, spec) {
+            (Keys::All, _) | (Keys::Symmetric, KeySpec::Aes256) | (Keys::Asymmetric, KeySpec::Rsa3072 | KeySpec::Rsa4096) => true,
+            (Keys::Symmetric, KeySpec::Rsa3072 | KeySpec::Rsa4096) | (Keys::Asymmetric, KeySpec::Aes256) => false,
+        }
+    }
+}
+
+/// The permissions on keys.
+pub(crate) const BY_KEY: &[Right] = &[
+    right("describe", "cloudkms.cryptoKeys.get", Keys::All),
+    right("describe", "cloudkms.cryptoKeyVersions.list", Keys::All),
+    right("wrap_key", "cloudkms.cryptoKeyVersions.useToEncrypt", Keys::Symmetric),
+    right("wrap_key", "cloudkms.cryptoKeyVersions.viewPublicKey", Keys::Asymmetric),
+    right("unwrap_key", "cloudkms.cryptoKeyVersions.useToDecrypt", Keys::All),
+    right("rotate", "cloudkms.cryptoKeyVersions.create", Keys::All),
+    right("rotate", "cloudkms.cryptoKeyVersions.get", Keys::All),
+    right("rotate", "cloudkms.cryptoKeys.update", Keys::Symmetric),
+    right("set_state", "cloudkms.cryptoKeyVersions.update", Keys::All),
+];
+
+/// The permissions on the key ring.
+pub(crate) const BY_RING: &[Right] = &[right("create_key", "cloudkms.cryptoKeys.create", Keys::All)];
+
+/// The permission for random bytes of the HSM, which is granted on the project.
+pub(crate) const RANDOM: &str = "cloudkms.locations.generateRandomBytes";
+
+/// The commands for the role, its binding and the label of adopted keys, each with a comment.
+/// `random` adds the role for random bytes of the HSM.
 pub(crate) fn printed(tenant: TenantId, ring: &KeyRing, random: bool) -> String {
     let (project, location, keyring) = ring.parts();
-    let mut permissions: Vec<&str> = BY_KEY.iter().chain(BY_RING).map(Right::permission).collect();
+    let mut permissions: Vec<&str> = BY_KEY.iter().chain(BY_RING).map(|right| right.permission).collect();
     permissions.sort_unstable();
     let listed: String = permissions.iter().map(|permission| format!("- {permission}\n")).collect();
     let mut text = format!(
@@ -19,22 +69,20 @@ pub(crate) fn printed(tenant: TenantId, ring: &KeyRing, random: bool) -> String 
          serviceAccount:NAME@PROJECT.iam.gserviceaccount.com):\n\
          cat > claviger-role.yaml <<'YAML'\n\
          title: Claviger\n\
-         description: Wraps and unwraps data keys, makes and rotates keys\n\
+         description: Wraps and unwraps data keys, creates and rotates keys\n\
          stage: GA\n\
          includedPermissions:\n{listed}YAML\n\
          gcloud iam roles create claviger --project {project} --file claviger-role.yaml\n\
          gcloud kms keyrings add-iam-policy-binding {keyring} --project {project} --location {location} \\\n    \
          --role projects/{project}/roles/claviger --member MEMBER\n\
-         The label of a key of yours that Claviger adopts:\n\
+         The label of a key that Claviger adopts:\n\
          gcloud kms keys update KEY --project {project} --location {location} --keyring {keyring} --update-labels {TENANT_LABEL}={tenant}\n"
     );
     if random {
         text.push_str(&format!(
-            "Random bytes of the HSM are the project's and not the key ring's: a role of {} alone, bound to the project:\n\
-             gcloud iam roles create clavigerRandom --project {project} --title 'Claviger random bytes' --permissions {}\n\
-             gcloud projects add-iam-policy-binding {project} --role projects/{project}/roles/clavigerRandom --member MEMBER\n",
-            Right::RANDOM,
-            Right::RANDOM
+            "Random bytes of the HSM are the project's and not the key ring's: a role with {RANDOM} only, bound to the project:\n\
+             gcloud iam roles create clavigerRandom --project {project} --title 'Claviger random bytes' --permissions {RANDOM}\n\
+             gcloud projects add-iam-policy-binding {project} --role projects/{project}/roles/clavigerRandom --member MEMBER\n"
         ));
     }
     text

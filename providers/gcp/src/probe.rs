@@ -1,296 +1,190 @@
-//! What a check finds out without acting on any key: Google says which permissions there are,
-//! and a canary is wrapped and unwrapped.
+//! The check of a connection, which changes no key: Google reports the granted permissions, and a
+//! canary goes through each of the connection's keys.
 
-use claviger_provider::{Error, ErrorKind, Finding, Kek, KeySpec, OpContext, Probe, RightReport, Secret};
+use claviger_provider::kit::probe::{NO_KEY_YET, Trial, worst};
+use claviger_provider::{Error, ErrorKind, Finding, Kek, OpContext, Probe, RightReport};
 use futures::future::join_all;
-use google_cloud_kms_v1::client::KeyManagementService;
 
-use crate::errors::Failed;
+use crate::client::Client;
+use crate::errors::fault;
 use crate::keys::level;
-use crate::names::{KeyName, Number};
-use crate::policy;
-use crate::provider::GcpProvider;
+use crate::policy::{self, BY_KEY, BY_RING, RANDOM, Right};
 
-/// A right: the operation of ours that needs it, and Google's permission.
-pub(crate) struct Right {
-    operation: &'static str,
-    permission: &'static str,
-    /// Of symmetric keys, of RSA keys.
-    of: [bool; 2],
-}
-
-const BOTH: [bool; 2] = [true, true];
-
-const fn right(operation: &'static str, permission: &'static str, of: [bool; 2]) -> Right {
-    Right { operation, permission, of }
-}
-
-impl Right {
-    /// The permission for random bytes, which is the project's.
-    pub(crate) const RANDOM: &'static str = "cloudkms.locations.generateRandomBytes";
-
-    pub(crate) fn permission(&self) -> &'static str {
-        self.permission
-    }
-
-    fn is_of(&self, spec: KeySpec) -> bool {
-        match spec {
-            KeySpec::Aes256 => self.of[0],
-            KeySpec::Rsa3072 | KeySpec::Rsa4096 => self.of[1],
-        }
-    }
-}
-
-/// The rights that are used with a key.
-pub(crate) const BY_KEY: &[Right] = &[
-    right("describe", "cloudkms.cryptoKeys.get", BOTH),
-    right("describe", "cloudkms.cryptoKeyVersions.list", BOTH),
-    right("wrap_key", "cloudkms.cryptoKeyVersions.useToEncrypt", [true, false]),
-    right("wrap_key", "cloudkms.cryptoKeyVersions.viewPublicKey", [false, true]),
-    right("unwrap_key", "cloudkms.cryptoKeyVersions.useToDecrypt", BOTH),
-    right("rotate", "cloudkms.cryptoKeyVersions.create", BOTH),
-    right("rotate", "cloudkms.cryptoKeyVersions.get", BOTH),
-    right("rotate", "cloudkms.cryptoKeys.update", [true, false]),
-    right("set_state", "cloudkms.cryptoKeyVersions.update", BOTH),
-];
-
-/// The rights that are used with the key ring.
-pub(crate) const BY_RING: &[Right] = &[right("create_key", "cloudkms.cryptoKeys.create", BOTH)];
-
-/// Permissions that the gateway has no use for, and that do harm: to whom they are granted can
-/// be asked, so they are.
+/// Permissions that the gateway does not use and that are dangerous, so the check reports them.
 const EXCESSIVE: [&str; 3] = [
     "cloudkms.cryptoKeyVersions.destroy",
     "cloudkms.cryptoKeys.setIamPolicy",
     "cloudkms.cryptoKeyVersions.restore",
 ];
 
+/// How permissions are tried.
 const HOW: &str = "testIamPermissions";
 
-pub(crate) async fn probe(provider: &GcpProvider, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-    let ring = on_ring(provider).await?;
-    let by_key = join_all(keks.iter().map(|kek| on_key(provider, kek))).await;
-    let mut rights: Vec<RightReport> = BY_KEY.iter().filter_map(|right| by_keys(right, keks, &by_key)).collect();
+/// Checks a connection.
+///
+/// # Errors
+/// When Cloud KMS cannot be reached, or does not accept the credentials.
+pub(crate) async fn probe(client: &Client, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+    // First, so that a connection that does not work at all fails here.
+    let ring = ring_permission(client, cx).await?;
+    let checked = join_all(keks.iter().map(|kek| check_key(client, cx, kek))).await;
+    let mut rights: Vec<RightReport> = BY_KEY.iter().filter_map(|right| key_permission(right, keks, &checked)).collect();
     rights.push(ring);
-    rights.extend(excessive(keks, &by_key));
-    rights.push(random(provider).await);
-    rights.extend(canaries(provider, cx, keks).await);
-    let levels = by_key.iter().filter_map(|found| found.as_ref().ok()?.level).collect::<Vec<_>>();
+    rights.extend(excessive(keks, &checked));
+    rights.push(random(client, cx).await);
+    rights.extend(canaries(client, cx, keks).await);
+    let levels = checked.iter().filter_map(|key| key.as_ref().ok()?.level).collect();
     Ok(Probe {
-        detail: detail(provider, &levels),
+        detail: detail(client, levels),
         rights,
-        policy: Some(policy::printed(cx.tenant, &provider.ring, provider.random)),
+        policy: Some(policy::printed(cx.tenant, &client.ring, client.random)),
     })
 }
 
-/// One line: where, and what the keys that were looked at are held in.
-fn detail(provider: &GcpProvider, levels: &[&'static str]) -> String {
-    let mut known = levels.to_vec();
-    known.sort_unstable();
-    known.dedup();
-    let held = if known.is_empty() {
+/// One line: the key ring, and the protection levels of the checked keys.
+fn detail(client: &Client, mut levels: Vec<&'static str>) -> String {
+    levels.sort_unstable();
+    levels.dedup();
+    let keys = if levels.is_empty() {
         String::new()
     } else {
-        format!(", keys in {}", known.join(", "))
+        format!(", keys in {}", levels.join(", "))
     };
-    format!("Cloud KMS, {}{held}", provider.ring.as_str())
+    format!("Cloud KMS, {}{keys}", client.ring.as_str())
 }
 
-/// What was found of one key.
-struct OnKey {
+/// The permissions on one key, and its protection level.
+struct CheckedKey {
     granted: Vec<String>,
     level: Option<&'static str>,
 }
 
-async fn granted(provider: &GcpProvider, resource: &str, asked: &[&str]) -> Result<Vec<String>, Failed> {
-    let send = |kms: &KeyManagementService| {
-        let test = kms.test_iam_permissions().set_resource(resource);
-        test.set_permissions(asked.iter().copied()).send()
-    };
-    provider.kms.call(send).await.map(|answer| answer.permissions)
+impl CheckedKey {
+    fn has(&self, permission: &str) -> bool {
+        self.granted.iter().any(|granted| granted == permission)
+    }
 }
 
-/// A key's permissions, and where its material is. What fails here is said of each right.
-async fn on_key(provider: &GcpProvider, kek: &Kek) -> Result<OnKey, &'static str> {
-    let name = provider.name(&kek.key).map_err(|_| "the key is another key ring's")?;
-    let needed = BY_KEY.iter().filter(|right| right.is_of(kek.spec)).map(Right::permission);
-    let asked: Vec<&str> = needed.chain(EXCESSIVE).collect();
-    let (granted, key) = tokio::join!(granted(provider, name.as_str(), &asked), provider.look_up(&name, "check"));
-    Ok(OnKey {
-        granted: granted.map_err(|failed| why(&failed.into_error("check")))?,
+/// Why the permissions on a key are unknown.
+type Unknown = Trial;
+
+async fn check_key(client: &Client, cx: &OpContext, kek: &Kek) -> Result<CheckedKey, Unknown> {
+    let name = client.name(&kek.key);
+    let name = name.map_err(|_| Trial::NotTestable("the key is in another key ring"))?;
+    let needed = BY_KEY
+        .iter()
+        .filter(|right| right.applies_to(kek.spec))
+        .map(|right| right.permission);
+    let permissions: Vec<&str> = needed.chain(EXCESSIVE).collect();
+    let granted = client.api.test_permissions(cx, name.as_str(), &permissions);
+    let (granted, key) = tokio::join!(granted, client.key(cx, &name, "check"));
+    Ok(CheckedKey {
+        granted: granted.map_err(|error| Trial::inconclusive(error.kind()))?,
         level: key.ok().map(|key| level(&key.level)),
     })
 }
 
-fn why(error: &Error) -> &'static str {
-    match error.kind {
-        ErrorKind::KeyNotFound => "the key is gone, or may not be seen",
-        ErrorKind::KeyState => "the key's state forbids it",
-        ErrorKind::RateLimited => "the service throttles",
-        ErrorKind::InvalidInput
-        | ErrorKind::Conflict
-        | ErrorKind::TooLarge
-        | ErrorKind::CiphertextRejected
-        | ErrorKind::ProviderDenied
-        | ErrorKind::ExternalDenied
-        | ErrorKind::UpstreamUnavailable
-        | ErrorKind::CircuitOpen
-        | ErrorKind::UpstreamProtocol
-        | ErrorKind::UpstreamTimeout
-        | ErrorKind::Unsupported
-        | ErrorKind::Misconfigured
-        | ErrorKind::Internal => "the call failed",
-    }
-}
-
-/// The key ring's permission. It is asked first, so that a connection that does not work at all
-/// says so.
-async fn on_ring(provider: &GcpProvider) -> Result<RightReport, Error> {
+/// The permission on the key ring.
+async fn ring_permission(client: &Client, cx: &OpContext) -> Result<RightReport, Error> {
     let [right] = BY_RING else {
-        return Err(crate::errors::fault(ErrorKind::Internal, "the rights of a key ring"));
+        return Err(fault(ErrorKind::Internal, "the permissions of a key ring"));
     };
-    let ring = provider.ring.as_str();
-    let granted = granted(provider, ring, &[right.permission]).await;
-    let granted = granted.map_err(|failed| failed.into_error("ask for the permissions on the key ring"))?;
-    let there = granted.iter().any(|permission| permission == right.permission);
-    Ok(RightReport {
-        operation: right.operation,
-        finding: if there { Finding::Granted } else { Finding::Denied },
-        how: format!("{HOW} on the key ring: {}", right.permission),
-        advice: (!there).then(|| format!("Grant {} on {ring}, as in the printed role.", right.permission)),
+    let (ring, permission) = (client.ring.as_str(), right.permission);
+    let granted = client.api.test_permissions(cx, ring, &[permission]).await;
+    let granted = granted.map_err(|error| error.into_error("check the permissions on the key ring"))?;
+    let how = format!("{HOW} on the key ring: {permission}");
+    Ok(if granted.iter().any(|granted| granted == permission) {
+        RightReport::new(right.operation, Finding::Granted, how)
+    } else {
+        let advice = format!("Grant {permission} on {ring}, as in the printed role.");
+        RightReport::new(right.operation, Finding::Denied, how).advise(advice)
     })
 }
 
-/// One right on all keys together: the worst that was seen.
-fn by_keys(right: &Right, keks: &[Kek], by_key: &[Result<OnKey, &'static str>]) -> Option<RightReport> {
-    let report = |finding, how, advice| {
-        Some(RightReport {
-            operation: right.operation,
-            finding,
-            how,
-            advice,
-        })
-    };
-    let permission = right.permission;
+/// The report on one permission over all keys that it applies to.
+fn key_permission(right: &Right, keks: &[Kek], checked: &[Result<CheckedKey, Unknown>]) -> Option<RightReport> {
+    let (operation, permission) = (right.operation, right.permission);
     if keks.is_empty() {
-        let why = "the connection has no key yet; make or adopt one and check again";
-        return report(Finding::NotTestable, format!("{permission}: {why}"), None);
+        return Some(RightReport::new(
+            operation,
+            Finding::NotTestable,
+            format!("{permission}: {NO_KEY_YET}"),
+        ));
     }
-    let of: Vec<(&Kek, &Result<OnKey, &'static str>)> = keks.iter().zip(by_key).filter(|(kek, _)| right.is_of(kek.spec)).collect();
-    let holds = |found: &OnKey| found.granted.iter().any(|granted| granted == permission);
-    if let Some((kek, _)) = of.iter().find(|(_, found)| found.as_ref().is_ok_and(|found| !holds(found))) {
-        let advice = format!("Grant {permission} on {}, as in the printed role.", kek.key.id);
-        return report(Finding::Denied, format!("{HOW}: no {permission}"), Some(advice));
-    }
-    if let Some(Err(why)) = of.iter().map(|(_, found)| found).find(|found| found.is_err()) {
-        return report(Finding::NotTestable, format!("{permission}: {why}"), None);
-    }
-    match of.len() {
-        0 => None,
-        keys => report(
-            Finding::Granted,
-            format!("{HOW} on {keys} of the connection's keys: {permission}"),
-            None,
-        ),
-    }
-}
-
-/// Permissions that least privilege would take away.
-fn excessive<'a>(keks: &'a [Kek], by_key: &'a [Result<OnKey, &'static str>]) -> impl Iterator<Item = RightReport> + 'a {
-    EXCESSIVE.into_iter().filter_map(move |permission| {
-        let holds =
-            |found: &Result<OnKey, &'static str>| found.as_ref().is_ok_and(|found| found.granted.iter().any(|own| own == permission));
-        let (kek, _) = keks.iter().zip(by_key).find(|(_, found)| holds(found))?;
-        Some(RightReport {
-            operation: "excessive_permission",
-            finding: Finding::Excessive,
-            how: format!("{HOW}: {permission}, which the gateway never uses"),
-            advice: Some(format!("Take {permission} on {} away from the connection's identity.", kek.key.id)),
-        })
+    let keys = keks.iter().zip(checked).filter(|(kek, _)| right.applies_to(kek.spec));
+    let trials = keys.map(|(kek, key)| {
+        let trial = match key {
+            Ok(key) if key.has(permission) => Trial::Granted,
+            Ok(_) => Trial::Denied,
+            Err(unknown) => *unknown,
+        };
+        (kek, trial)
+    });
+    worst(operation, &format!("{HOW}: {permission}"), trials, |kek| {
+        format!("Grant {permission} on {}, as in the printed role.", kek.key.id)
     })
 }
 
-/// The HSM's generator, where data keys come from it.
-async fn random(provider: &GcpProvider) -> RightReport {
-    let report = |finding, how: String, advice| RightReport {
-        operation: "generate_data_key",
-        finding,
-        how,
-        advice,
-    };
-    if !provider.random {
-        let how = "not needed: data keys are made in the gateway, as hsm_random is false";
-        return report(Finding::NotTestable, how.to_owned(), None);
+/// Permissions that least privilege would revoke.
+fn excessive<'a>(keks: &'a [Kek], checked: &'a [Result<CheckedKey, Unknown>]) -> impl Iterator<Item = RightReport> + 'a {
+    EXCESSIVE.into_iter().filter_map(move |permission| {
+        let has = |key: &Result<CheckedKey, Unknown>| key.as_ref().is_ok_and(|key| key.has(permission));
+        let (kek, _) = keks.iter().zip(checked).find(|(_, key)| has(key))?;
+        let how = format!("{HOW}: {permission}, which the gateway never uses");
+        let advice = format!("Revoke {permission} on {} from the connection's identity.", kek.key.id);
+        Some(RightReport::new("excessive_permission", Finding::Excessive, how).advise(advice))
+    })
+}
+
+/// The HSM's random generator, if the connection uses it.
+async fn random(client: &Client, cx: &OpContext) -> RightReport {
+    let report = |finding, how: String| RightReport::new("generate_data_key", finding, how);
+    if !client.random {
+        let how = "not required: hsm_random is false, so the gateway generates data keys";
+        return report(Finding::NotTestable, how.to_owned());
     }
-    match provider.random_bytes(8).await {
-        Ok(_) => report(Finding::Granted, "8 random bytes were drawn, and dropped".to_owned(), None),
-        Err(error) if error.kind == ErrorKind::ProviderDenied => report(
-            Finding::Denied,
-            "random bytes were refused".to_owned(),
-            Some(format!("Grant {} on the project, as in the printed role.", Right::RANDOM)),
-        ),
-        Err(error) => report(Finding::NotTestable, format!("random bytes: {}", why(&error)), None),
+    match client.random_bytes(cx, 8).await {
+        Ok(_) => report(Finding::Granted, "8 random bytes were generated and discarded".to_owned()),
+        Err(error) if error.kind == ErrorKind::ProviderDenied => report(Finding::Denied, "random bytes were refused".to_owned())
+            .advise(format!("Grant {RANDOM} on the project, as in the printed role.")),
+        Err(error) => report(Finding::NotTestable, format!("random bytes: {}", reason(error.kind))),
     }
 }
 
-/// A canary through each key.
-async fn canaries(provider: &GcpProvider, cx: &OpContext, keks: &[Kek]) -> Option<RightReport> {
-    let results = join_all(keks.iter().map(|kek| canary(provider, cx, kek))).await;
+fn reason(kind: ErrorKind) -> &'static str {
+    match Trial::inconclusive(kind) {
+        Trial::NotTestable(why) => why,
+        Trial::Granted | Trial::Denied => "the call failed",
+    }
+}
+
+/// A canary through each key: one report, on the first key that failed.
+async fn canaries(client: &Client, cx: &OpContext, keks: &[Kek]) -> Option<RightReport> {
+    let results = join_all(keks.iter().map(|kek| client.canary(cx, kek))).await;
     let failed = keks
         .iter()
         .zip(&results)
         .find_map(|(kek, result)| Some((kek, result.as_ref().err()?)));
-    let report = |finding, how, advice| {
-        Some(RightReport {
-            operation: "canary",
-            finding,
-            how,
-            advice,
-        })
-    };
+    let report = |finding, how: String| RightReport::new("canary", finding, how);
     match failed {
         None if keks.is_empty() => None,
-        None => report(
+        None => Some(report(
             Finding::Granted,
             format!("a canary was wrapped and unwrapped with {} of the connection's keys", keks.len()),
-            None,
-        ),
-        Some((kek, error)) if error.kind == ErrorKind::ProviderDenied => report(
-            Finding::Denied,
-            "a canary was refused".to_owned(),
-            Some(format!(
-                "Grant the permissions of wrap and unwrap on {}, as in the printed role.",
+        )),
+        Some((kek, error)) if error.kind == ErrorKind::ProviderDenied => {
+            let advice = format!(
+                "Grant the permissions to wrap and unwrap on {}, as in the printed role.",
                 kek.key.id
-            )),
-        ),
-        Some((_, error)) => report(
-            Finding::NotTestable,
-            format!("a canary: {}", why(error)),
-            error.advice.map(str::to_owned),
-        ),
-    }
-}
-
-async fn canary(provider: &GcpProvider, cx: &OpContext, kek: &Kek) -> Result<(), Error> {
-    let (name, canary) = (provider.name(&kek.key)?, Secret::random(32));
-    let number = GcpProvider::number(&kek.key)?;
-    let opened = match kek.spec {
-        KeySpec::Aes256 => symmetric(provider, cx, &name, number, &canary).await?,
-        KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-            let half = provider.half(&name, number, kek.spec).await?;
-            let wrapped = half.wrap(&canary);
-            let wrapped = wrapped.map_err(|error| crate::errors::fault(ErrorKind::Internal, "wrap a canary").source(error))?;
-            provider.asymmetric_decrypt(&name, number, &wrapped).await?
+            );
+            Some(report(Finding::Denied, "a canary was refused".to_owned()).advise(advice))
         }
-    };
-    if opened == canary {
-        return Ok(());
+        Some((_, error)) => {
+            let report = report(Finding::NotTestable, format!("a canary: {}", reason(error.kind)));
+            Some(match error.advice {
+                Some(advice) => report.advise(advice),
+                None => report,
+            })
+        }
     }
-    Err(Failed::Nonsense("plaintext").into_error("open a canary"))
-}
-
-async fn symmetric(provider: &GcpProvider, cx: &OpContext, name: &KeyName, number: Number, canary: &Secret) -> Result<Secret, Error> {
-    let aad = format!("claviger canary of {}", cx.tenant).into_bytes();
-    let wrapped = provider.encrypt(name, Some(number), canary, &aad).await?;
-    provider.decrypt(name, &wrapped.ciphertext, &aad).await
 }

@@ -1,5 +1,5 @@
-//! What a well-behaved Google never answers, or not on request: on a server that plays it as a
-//! test tells.
+//! Responses that a well-behaved Google never sends, or not on request: from a server that
+//! responds as a test says.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,6 +7,8 @@
     reason = "a test stops where an expectation fails"
 )]
 
+#[path = "answers/calls.rs"]
+mod calls;
 #[path = "answers/checksums.rs"]
 mod checksums;
 #[path = "answers/fixture.rs"]

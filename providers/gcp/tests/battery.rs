@@ -1,5 +1,5 @@
-//! The provider battery on the fake of Google, with keys of every specification, and what else
-//! is to be seen there.
+//! The provider battery on the fake of Google with keys of every specification, and cases of
+//! Google's own.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         );
     }
     for known in DIFFERENCES {
-        // A difference that is never met would be kept for ever.
+        // A difference of no case would never be removed.
         assert!(cases().iter().any(|case| case.name == known.case), "{} is not run", known.case);
     }
     macro_rules! own {

@@ -1,4 +1,4 @@
-//! What a connection may be told, and what not.
+//! Settings: accepted forms, the stored form, and the report of every mistake.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn with_key(member: &str, value: Value) -> Value {
     with("auth", json!({"service_account_key": key}))
 }
 
-/// The places that are wrong, each with whether it is the operator's alone.
+/// The places of the mistakes, each with whether it is for the operator only.
 fn wrong(settings: &Value, origin: SettingsOrigin) -> Vec<(String, bool)> {
     let errors = factory().parse(&settings.to_string(), origin).unwrap_err();
     for error in &errors {
@@ -203,7 +203,7 @@ fn new_secrets_are_of_the_same_kind_and_account() {
 
 #[tokio::test]
 async fn what_was_kept_must_still_be_whole() {
-    // A second installation is an error that changes nothing.
+    // A second installation fails and changes nothing.
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     for auth in [json!({"token": "ya29.x"}), json!({"service_account_key": key()})] {
         let kept = factory().parse(&with("auth", auth).to_string(), SettingsOrigin::Tenant).unwrap();
@@ -213,6 +213,7 @@ async fn what_was_kept_must_still_be_whole() {
             external_id: "",
             settings,
             secrets: Vec::new(),
+            background: None,
         };
         for settings in [kept.public.as_str(), "{}", "{\"key_ring\": \"x\", \"auth\": {\"token\": {}}}"] {
             let Err(error) = factory().provider(parts(settings)).await else {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::{
     Algorithm, BoundContext, ErrorKind, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, OpContext, Provider, ProviderKind,
@@ -13,12 +13,7 @@ use claviger_provider_local::{LocalProvider, Settings};
 use claviger_testkit::MemoryStore;
 
 fn cx(tenant: TenantId) -> OpContext {
-    OpContext {
-        request_id: "test".into(),
-        tenant,
-        actor: "system".into(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", tenant, Duration::from_secs(30))
 }
 
 fn context() -> BoundContext {

@@ -1,7 +1,7 @@
-//! A fake's control from another process: lines of JSON over TCP on loopback.
+//! Control of a fake from another process: lines of JSON over TCP on loopback.
 //!
-//! Each line is a [`Request`], each answer one line: `{"ok": true}`, with `"journal"` where
-//! one was asked for, or `{"ok": false, "error": "..."}`. For instance
+//! Each line is a [`Request`]; the response is one line: `{"ok": true}`, with `"journal"` if
+//! requested, or `{"ok": false, "error": "..."}`. For example
 //! `{"do": "plan", "op": "unwrap_key", "fault": {"kind": "hang"}, "times": 2}`.
 
 use std::io;
@@ -16,71 +16,71 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{FakeServer, Journal, Plan};
 
-/// The most bytes of one line.
+/// The longest line, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// The most connections at once; the next waits.
+/// The most connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 16;
 
-/// What a fake can be told.
+/// A command to a fake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Plans a fault.
     Plan(Plan),
-    /// Forgets all faults and opens the gate.
+    /// Removes all faults and opens the gate.
     Clear,
-    /// Lets through who waits at the gate.
+    /// Releases the calls that wait at the gate.
     OpenGate,
-    /// Answers with the journal.
+    /// Returns the journal.
     Journal,
-    /// Starts a new journal.
+    /// Clears the journal.
     ResetJournal,
-    /// Makes a key that no gateway made.
+    /// Creates a key outside of the gateway.
     MakeKey {
-        /// The server's name of it.
+        /// The key's id at the server.
         id: String,
     },
     /// Removes a key.
     RemoveKey {
-        /// The server's name of it.
+        /// The key's id at the server.
         id: String,
     },
-    /// Gives a key a new version, as its owner may at any time; the older ones wrap no more.
+    /// Adds a version to a key, as its owner may; older versions then no longer wrap.
     RotateKey {
-        /// The server's name of it.
+        /// The key's id at the server.
         id: String,
     },
     /// Enables or disables a key at the server.
     ChangeState {
-        /// The server's name of it.
+        /// The key's id at the server.
         id: String,
-        /// Whether it is to be usable.
+        /// Whether the key shall be enabled.
         enabled: bool,
     },
 }
 
-/// What a fake answers.
+/// The response of a fake.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// Whether it was done.
+pub struct Response {
+    /// Whether the command succeeded.
     pub ok: bool,
-    /// The journal, if asked for.
+    /// The journal, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<Journal>,
-    /// Why it was not done.
+    /// Why the command failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// A control port; closed when dropped.
+/// An open control port. It closes when dropped.
 pub struct Control {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Control {
-    /// Where it listens, with the port that the system chose for port 0.
+    /// The address it listens on, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -95,8 +95,8 @@ impl Drop for Control {
 /// Opens a control port.
 ///
 /// # Errors
-/// `InvalidInput` for an address that is not loopback: whoever reaches the port commands the
-/// fake. Otherwise the system's error.
+/// `InvalidInput` for an address that is not loopback, because the port has no authentication.
+/// Otherwise the system's error.
 pub async fn serve(address: SocketAddr, server: Arc<FakeServer>) -> io::Result<Control> {
     if !address.ip().is_loopback() {
         return Err(io::Error::new(
@@ -117,31 +117,34 @@ pub async fn serve(address: SocketAddr, server: Arc<FakeServer>) -> io::Result<C
                 return;
             };
             let server = Arc::clone(&server);
-            // A connection that breaks is its client's to notice.
-            connections.spawn(async move { converse(stream, &server).await.ok() });
+            // A broken connection is reported to its client only.
+            connections.spawn(async move { handle(stream, &server).await.ok() });
         }
     });
     Ok(Control { address, task })
 }
 
-async fn converse(stream: TcpStream, server: &FakeServer) -> io::Result<()> {
+async fn handle(stream: TcpStream, server: &FakeServer) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
         let Some(line) = line(&mut read).await? else {
             return Ok(());
         };
-        let answer = match serde_json::from_str(&line) {
-            Ok(request) => obey(server, request),
+        let response = match serde_json::from_str(&line) {
+            Ok(request) => execute(server, request),
             Err(error) => refused(error.to_string()),
         };
-        let mut text = serde_json::to_vec(&answer)?;
+        let mut text = serde_json::to_vec(&response)?;
         text.push(b'\n');
         write.write_all(&text).await?;
     }
 }
 
-/// The next line; `None` at the end, an error when it is too long.
+/// The next line; `None` at the end of the stream.
+///
+/// # Errors
+/// For a line that is incomplete or too long.
 async fn line(read: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Option<String>> {
     let mut line = String::new();
     read.take(MAX_LINE).read_line(&mut line).await?;
@@ -150,28 +153,28 @@ async fn line(read: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Option<St
     } else if line.ends_with('\n') {
         Ok(Some(line))
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "a line is cut off or too long"))
+        Err(io::Error::new(io::ErrorKind::InvalidData, "a line is incomplete or too long"))
     }
 }
 
-fn refused(error: String) -> Answer {
-    Answer {
+fn refused(error: String) -> Response {
+    Response {
         ok: false,
         journal: None,
         error: Some(error),
     }
 }
 
-fn obey(server: &FakeServer, request: Request) -> Answer {
-    let mut answer = Answer {
+fn execute(server: &FakeServer, request: Request) -> Response {
+    let mut response = Response {
         ok: true,
-        ..Answer::default()
+        ..Response::default()
     };
     match request {
         Request::Plan(plan) => server.faults().plan(plan),
         Request::Clear => server.faults().clear(),
         Request::OpenGate => server.faults().open_gate(),
-        Request::Journal => answer.journal = Some(server.faults().journal()),
+        Request::Journal => response.journal = Some(server.faults().journal()),
         Request::ResetJournal => server.faults().reset_journal(),
         Request::MakeKey { id } => server.make_key(&id),
         Request::RemoveKey { id } => server.remove_key(&id),
@@ -187,10 +190,10 @@ fn obey(server: &FakeServer, request: Request) -> Answer {
             }
         }
     }
-    answer
+    response
 }
 
-/// The other end of a control port.
+/// A client of a control port.
 pub struct Client {
     read: BufReader<tokio::net::tcp::OwnedReadHalf>,
     write: tokio::net::tcp::OwnedWriteHalf,
@@ -200,7 +203,7 @@ impl Client {
     /// Connects to a control port.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let (read, write) = TcpStream::connect(address).await?.into_split();
         Ok(Self {
@@ -209,20 +212,20 @@ impl Client {
         })
     }
 
-    /// Tells the fake something and gives its answer.
+    /// Sends a command and returns the response.
     ///
     /// # Errors
-    /// `InvalidInput` with the fake's words when it refuses; otherwise the connection's error.
-    pub async fn tell(&mut self, request: &Request) -> io::Result<Answer> {
+    /// `InvalidInput` with the fake's reason when the command failed; otherwise the connection's error.
+    pub async fn tell(&mut self, request: &Request) -> io::Result<Response> {
         let mut text = serde_json::to_vec(request)?;
         text.push(b'\n');
         self.write.write_all(&text).await?;
         let line = line(&mut self.read).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let answer: Answer = serde_json::from_str(&line)?;
-        if answer.ok {
-            Ok(answer)
+        let response: Response = serde_json::from_str(&line)?;
+        if response.ok {
+            Ok(response)
         } else {
-            Err(io::Error::new(io::ErrorKind::InvalidInput, answer.error.unwrap_or_default()))
+            Err(io::Error::new(io::ErrorKind::InvalidInput, response.error.unwrap_or_default()))
         }
     }
 

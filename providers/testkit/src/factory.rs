@@ -1,4 +1,4 @@
-//! Connections of the fake, for the gateway's own binary built with the feature `testkit`.
+//! Connections to the fake, for the gateway's own binary built with the feature `testkit`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use claviger_provider::{
 
 use crate::{FakeConfig, FakeProvider, FakeServer};
 
-/// Makes fakes that all reach one server.
+/// Creates connections to one fake server.
 pub struct FakeFactory {
     server: Arc<FakeServer>,
     config: FakeConfig,
 }
 
 impl FakeFactory {
-    /// Of this server, playing this service.
+    /// Connections to this server that imitate this service.
     pub fn new(server: Arc<FakeServer>, config: FakeConfig) -> Self {
         Self { server, config }
     }
@@ -61,13 +61,13 @@ impl Factory for FakeFactory {
 const CONTROL: &str = "CLAVIGER_TESTKIT_CONTROL";
 /// The variable that names a file into which the control port's address is written.
 const CONTROL_FILE: &str = "CLAVIGER_TESTKIT_CONTROL_FILE";
-/// The variable that makes the fake a service that can do everything (`capable`), which
-/// rotates by making new keys, or an external key store in its owner's custody (`external`).
-const PLAYS: &str = "CLAVIGER_TESTKIT_PLAYS";
+/// The variable that selects what the fake imitates: a service with all capabilities that rotates
+/// by new keys (`capable`), or an external key store (`external`).
+const IMITATES: &str = "CLAVIGER_TESTKIT_PLAYS";
 
 impl FakeFactory {
-    /// A fake with a control port, where `CLAVIGER_TESTKIT_CONTROL` asks for one. The port
-    /// lives as long as the process. Tests call this through `claviger dev` alone.
+    /// A fake with a control port, if `CLAVIGER_TESTKIT_CONTROL` is set. The port stays open as
+    /// long as the process runs. Used by `claviger dev` only.
     pub async fn controlled() -> Option<Self> {
         let address: SocketAddr = std::env::var(CONTROL).ok()?.parse().ok()?;
         let server = FakeServer::new();
@@ -75,9 +75,9 @@ impl FakeFactory {
         if let Some(file) = std::env::var_os(CONTROL_FILE) {
             std::fs::write(file, control.address().to_string()).ok()?;
         }
-        // Closed when dropped: it is to stay until the process ends.
+        // Dropping it would close the port, which must stay open until the process ends.
         std::mem::forget(control);
-        let config = match std::env::var(PLAYS).as_deref() {
+        let config = match std::env::var(IMITATES).as_deref() {
             Ok("capable") => FakeConfig::capable(ProviderKind::Vault, Rotation::NewKey),
             Ok("external") => FakeConfig {
                 kind: ProviderKind::Xks,

@@ -1,4 +1,4 @@
-//! How a fake is told to misbehave, and what it remembers.
+//! Fault injection, and the journal of calls.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -8,94 +8,94 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-/// One way to misbehave.
+/// A way in which the fake misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
-    /// The credential lacks the right.
+    /// The credential lacks the permission.
     Denied,
-    /// Throttled, with or without a time to wait.
+    /// The call is throttled.
     Throttled {
-        /// The `Retry-After`, in milliseconds.
+        /// `Retry-After` in milliseconds; none if absent.
         #[serde(default)]
         retry_after_ms: Option<u64>,
     },
-    /// Answers that it cannot now. Nothing was done.
+    /// Responds that the service is unavailable. The call has no effect.
     Unavailable,
-    /// Takes the call and never answers. Nothing was done.
+    /// Never responds. The call has no effect.
     Hang,
-    /// Does what was asked, and the connection breaks before the answer.
+    /// Performs the call, then breaks the connection before the response.
     Reset,
-    /// Unwraps to other bytes; other operations answer as usual.
+    /// Unwraps to other bytes; other operations work as usual.
     WrongBytes,
-    /// Generates and unwraps keys that are a byte too short; other operations answer as usual.
+    /// Generates and unwraps keys that are one byte too short; other operations work as usual.
     WrongLength,
-    /// An answer that the adapter cannot read.
+    /// Responds with something that the provider cannot parse.
     Garbage,
-    /// Waits at the gate until [`Faults::open_gate`], then answers as usual.
+    /// Waits at the gate until [`Faults::open_gate`], then works as usual.
     Slow,
     /// Behaves as if the key did not exist.
     KeyMissing,
     /// Behaves as if the key were disabled.
     KeyDisabled,
-    /// Does what was asked, and panics with the result in hand.
+    /// Performs the call, then panics.
     Panic,
-    /// A rotation that the service carries out behind its answer, which describes the key as
-    /// it was; other operations answer as usual.
+    /// Rotates asynchronously: the response describes the key as it was before. Other operations
+    /// work as usual.
     Later,
 }
 
-/// A fault and where it strikes.
+/// A fault and the calls it applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The operation's name (`wrap_key`, ...); none: every operation.
+    /// The operation's name, such as `wrap_key`; every operation if absent.
     #[serde(default)]
     pub op: Option<String>,
-    /// How it misbehaves.
+    /// The fault.
     pub fault: Fault,
-    /// How many calls it strikes before it is over; none: until cleared.
+    /// For how many calls it applies; until cleared if absent.
     #[serde(default)]
     pub times: Option<NonZeroU32>,
 }
 
-/// The calls that arrived at a fake, whatever became of them.
+/// The calls that a fake received, whatever their outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
-    /// How many of each operation.
+    /// The number of calls by operation.
     pub calls: BTreeMap<String, u64>,
-    /// How many of them a fault struck.
+    /// The number of calls that got a fault.
     pub struck: u64,
-    /// How many wait at the gate now.
+    /// The number of calls that wait at the gate now.
     pub at_gate: u64,
-    /// The most that were under way at once.
+    /// The highest number of concurrent calls.
     pub most_at_once: u64,
 }
 
 impl Journal {
-    /// All calls together.
+    /// The number of all calls.
     pub fn total(&self) -> u64 {
         self.calls.values().sum()
     }
 
-    /// The calls of one operation.
+    /// The number of calls of one operation.
     pub fn of(&self, op: &str) -> u64 {
         self.calls.get(op).copied().unwrap_or(0)
     }
 }
 
-/// The handle to a fake's behaviour, shared by the test and the fake.
+/// The faults and the journal of a fake, shared with the test.
 #[derive(Default)]
 pub struct Faults {
     plans: Mutex<Vec<Plan>>,
     journal: watch::Sender<Journal>,
     under_way: Mutex<u64>,
-    /// Rises each time the gate lets everybody through.
+    /// Incremented each time the gate opens.
     gate: watch::Sender<u64>,
 }
 
 impl Faults {
-    /// Plans a fault. The earliest plan that fits a call strikes.
+    /// Plans a fault. The earliest plan that matches a call applies.
     pub fn plan(&self, plan: Plan) {
         self.plans.lock().push(plan);
     }
@@ -109,7 +109,7 @@ impl Faults {
         });
     }
 
-    /// Plans a fault for the next `times` calls of any operation, which then succeed.
+    /// Plans a fault for the next `times` calls of any operation.
     pub fn next(&self, fault: Fault, times: NonZeroU32) {
         self.plan(Plan {
             op: None,
@@ -118,24 +118,24 @@ impl Faults {
         });
     }
 
-    /// Forgets all plans and opens the gate. Calls that hang go on hanging.
+    /// Removes all plans and opens the gate. Hanging calls stay hanging.
     pub fn clear(&self) {
         self.plans.lock().clear();
         self.open_gate();
     }
 
-    /// Lets through everybody who waits at the gate now. Later ones wait again while
+    /// Releases the calls that wait at the gate now. Later calls wait again while
     /// [`Fault::Slow`] is planned.
     pub fn open_gate(&self) {
         self.gate.send_modify(|opened| *opened += 1);
     }
 
-    /// What arrived so far.
+    /// The calls so far.
     pub fn journal(&self) -> Journal {
         self.journal.borrow().clone()
     }
 
-    /// Starts a new journal; what waits at the gate stays counted.
+    /// Clears the journal, except for the count of waiting calls.
     pub fn reset_journal(&self) {
         self.journal.send_modify(|journal| {
             *journal = Journal {
@@ -145,15 +145,15 @@ impl Faults {
         });
     }
 
-    /// Waits until the journal is as wished, for instance until somebody is at the gate;
-    /// gives `None` when it is not within `patience`.
+    /// Waits until the journal satisfies a condition, such as a call waiting at the gate.
+    /// `None` when that takes longer than `patience`.
     pub async fn wait_for(&self, wished: impl Fn(&Journal) -> bool, patience: Duration) -> Option<Journal> {
         let mut journal = self.journal.subscribe();
         let seen = tokio::time::timeout(patience, journal.wait_for(|journal| wished(journal))).await;
         seen.ok()?.ok().map(|journal| journal.clone())
     }
 
-    /// Writes a call down and finds its fault.
+    /// Records a call and takes its fault.
     pub(crate) fn arrive(&self, op: &str) -> Option<Fault> {
         let fault = self.draw(op);
         let under_way = {
@@ -197,12 +197,12 @@ impl Faults {
             }
         }
 
-        // Subscribed before it is counted, so that who saw the count and opens the gate
-        // cannot be missed.
+        // Subscribe before counting: a test that sees the count and opens the gate then
+        // releases this call.
         let mut gate = self.gate.subscribe();
         self.journal.send_modify(|journal| journal.at_gate += 1);
         let _waiting = Waiting(&self.journal);
-        // The sender lives as long as `self`, so this ends by the gate only.
+        // The sender lives as long as `self`, so only the gate ends this.
         let _opened = gate.changed().await;
     }
 }

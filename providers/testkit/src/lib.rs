@@ -1,20 +1,24 @@
-//! For tests only: what stands in for a key-management service, and what every provider is
-//! held against. In the gateway's binary only with the feature `testkit`, which is refused
-//! outside `claviger dev`.
+//! For tests: a fake key-management service, and the test suite that every provider must pass.
+//! Part of the gateway's binary only with the feature `testkit`, and usable there only in
+//! `claviger dev`.
 //!
-//! - [`battery`]: named cases that any [`claviger_provider::Provider`] must pass.
-//! - [`FakeProvider`] on a [`FakeServer`]: a provider with real AES inside that can be told
-//!   to misbehave through [`Faults`], also from another process ([`control`]).
+//! - [`battery`]: the test cases that any [`claviger_provider::Provider`] must pass.
+//! - [`FakeProvider`] on a [`FakeServer`]: a provider with real AES that injects
+//!   [`Faults`], also on command of another process ([`control`]).
 //! - [`MemoryStore`]: a sealed store in memory for the embedded provider.
 
 pub mod battery;
+mod config;
 pub mod control;
 mod factory;
-mod fake;
 mod faults;
+mod provider;
+mod server;
 mod store;
 
+pub use config::FakeConfig;
 pub use factory::FakeFactory;
-pub use fake::{FakeConfig, FakeProvider, FakeServer};
 pub use faults::{Fault, Faults, Journal, Plan};
+pub use provider::FakeProvider;
+pub use server::FakeServer;
 pub use store::MemoryStore;

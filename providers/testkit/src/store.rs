@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use claviger_provider::{Error, ErrorKind, SealedName, SealedStore, Secret, TenantId};
 use parking_lot::Mutex;
 
-/// Holds values in memory, unsealed, with the transactions of the real one: all values of an
-/// insert or none. A clone of the `Arc` around it survives a provider, as a disk would.
+/// A store that keeps values in memory, unsealed, with the transactions of the real one: an insert
+/// writes all values or none. Share it in an `Arc` to outlive a provider, as a disk does.
 #[derive(Default)]
 pub struct MemoryStore {
     values: Mutex<BTreeMap<(TenantId, String), BTreeMap<String, Secret>>>,
@@ -16,7 +16,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// How many times it was read.
+    /// The number of reads so far.
     pub fn reads(&self) -> u64 {
         self.reads.load(Ordering::SeqCst)
     }
@@ -45,13 +45,13 @@ impl SealedStore for MemoryStore {
     }
 
     async fn insert(&self, values: Vec<(SealedName, Secret)>) -> Result<(), Error> {
-        let mut held = self.values.lock();
-        let taken = |(name, _): &(SealedName, Secret)| held.get(&Self::row_of(name)).is_some_and(|row| row.contains_key(&name.column));
+        let mut stored = self.values.lock();
+        let taken = |(name, _): &(SealedName, Secret)| stored.get(&Self::row_of(name)).is_some_and(|row| row.contains_key(&name.column));
         if values.iter().any(taken) {
-            return Err(Error::new(ErrorKind::Conflict, "a sealed value of that name exists"));
+            return Err(Error::new(ErrorKind::Conflict, "a sealed value with this name exists"));
         }
         for (name, value) in values {
-            held.entry(Self::row_of(&name)).or_default().insert(name.column, value);
+            stored.entry(Self::row_of(&name)).or_default().insert(name.column, value);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The provider battery on the fake, in each of the ways it can be set up.
+//! The provider battery on the fake in all its configurations.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     ];
     let mut trials = Vec::new();
     for (name, config) in set_ups {
-        // One server for all cases of a set-up: they must not disturb each other.
+        // One server for all cases of a configuration: the cases must not interfere.
         let server = FakeServer::new();
         let factory: Factory = Arc::new(move || {
             let provider = FakeProvider::new(Arc::clone(&server), config.clone());

@@ -1,11 +1,11 @@
-//! The control port, as a test in another process uses it.
+//! The control port, as tests in another process use it.
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::{OpContext, Provider, TenantId};
 use claviger_testkit::control::{Client, Request, serve};
@@ -18,12 +18,7 @@ fn loopback() -> SocketAddr {
 }
 
 async fn probe(provider: &FakeProvider) -> bool {
-    let cx = OpContext {
-        request_id: "test".into(),
-        tenant: TenantId::random(),
-        actor: "system".into(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    };
+    let cx = OpContext::for_system("test", TenantId::random(), Duration::from_secs(30));
     provider.probe(&cx, &[]).await.is_ok()
 }
 
@@ -86,7 +81,7 @@ async fn the_wire_is_what_the_documentation_says() {
 async fn a_line_without_end_is_cut_off() {
     let control = serve(loopback(), FakeServer::new()).await.unwrap();
     let mut stream = TcpStream::connect(control.address()).await.unwrap();
-    // The other end may close before all is written.
+    // The server may close the connection before everything is written.
     let _sent = stream.write_all(&vec![b' '; 1 << 20]).await;
     let mut answer = Vec::new();
     let _ended = stream.read_to_end(&mut answer).await;

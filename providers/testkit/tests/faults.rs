@@ -1,4 +1,4 @@
-//! Each fault of the fake, as the gateway sees it through the pipeline.
+//! Each fault of the fake through the pipeline.
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
 use std::collections::BTreeMap;
@@ -16,12 +16,12 @@ use claviger_testkit::{FakeConfig, FakeProvider, FakeServer, Fault, Plan};
 use tokio::time::Instant;
 
 fn cx(seconds: u64) -> OpContext {
-    OpContext {
-        request_id: "test".into(),
-        tenant: TenantId::random(),
-        actor: "system".into(),
-        deadline: (Instant::now() + Duration::from_secs(seconds)).into_std(),
-    }
+    OpContext::new(
+        "test",
+        TenantId::random(),
+        "system",
+        (Instant::now() + Duration::from_secs(seconds)).into_std(),
+    )
 }
 
 fn context() -> BoundContext {
@@ -161,7 +161,8 @@ async fn an_outage_opens_the_circuit_and_its_end_closes_it() {
     assert_eq!(bench.pipeline.breaker(), BreakerState::Closed);
 }
 
-/// A reset loses the answer and not the act: what is not idempotent must not be repeated.
+/// A reset loses the response, not the effect: operations that are not idempotent must not be
+/// repeated.
 #[tokio::test]
 async fn a_reset_rotation_was_done_and_is_done_once() {
     let bench = Bench::new().await;
@@ -173,7 +174,7 @@ async fn a_reset_rotation_was_done_and_is_done_once() {
     assert_eq!(bench.server.faults().journal().of("rotate"), 1);
 }
 
-/// The battery itself must fail on a provider that lies.
+/// The battery must fail on a provider that misbehaves.
 #[tokio::test]
 async fn the_battery_finds_what_lies() {
     for (fault, case) in [

@@ -1,32 +1,29 @@
 //! Connections to Vault and OpenBao.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use claviger_provider::egress::{Authorities, ClientCertificate, Egress, Options};
+use claviger_provider::egress::{ClientCertificate, Egress};
+use claviger_provider::kit::http::ConnectionHttp;
+use claviger_provider::kit::settings::whole;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
     SettingsError, SettingsOrigin, Wrapped, take_secret,
 };
 
-use crate::api::{Api, Token};
+use crate::auth::Auth;
+use crate::client::{Api, Token};
+use crate::credentials::{Credential, LoginBody};
 use crate::errors::fault;
-use crate::kind::KeyType;
-use crate::leaving::way_out;
-use crate::login::Auth;
-use crate::names::{Path, Place};
+use crate::key_type::KeyType;
+use crate::names::{Engine, Path};
+use crate::offline_decrypt::commands;
 use crate::provider::{VaultProvider, capabilities};
-use crate::session::{Credential, LoginBody, Session};
+use crate::session::Session;
 use crate::settings::{Settings, parse, replace};
+use crate::transit::Transit;
 
-/// The longest answer, in bytes: a key of 10,000 versions takes under 300 KiB.
-const MAX_ANSWER: usize = 1 << 20;
-/// The pipeline's attempts are shorter by far; these hold where nobody waits any more.
-const CONNECT: Duration = Duration::from_secs(5);
-const TOTAL: Duration = Duration::from_secs(30);
-
-/// Makes connections that go out under one egress policy.
+/// Makes the providers of connections to Vault and OpenBao, under one egress policy.
 pub struct VaultFactory {
     egress: Egress,
 }
@@ -37,84 +34,83 @@ impl VaultFactory {
         Self { egress }
     }
 
-    /// The provider of kept settings.
+    /// The provider of stored settings. Reaches nothing yet.
     ///
     /// # Errors
-    /// `Misconfigured` when the settings cannot be used, or not any more under this policy.
-    pub fn provider(&self, settings: &str, secrets: Vec<(String, Secret)>) -> Result<VaultProvider, Error> {
-        let unusable = || fault(ErrorKind::Misconfigured, "the kept settings cannot be used");
-        let (settings, place) = kept(settings).ok_or_else(unusable)?;
-        let mut secrets = secrets;
-        let mut secret = |wanted: &str| {
-            take_secret(&mut secrets, wanted).ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
+    /// `Misconfigured` when the settings or secrets cannot be used, or this policy no longer permits
+    /// the address.
+    pub fn provider(&self, parts: ConnectionParts<'_>) -> Result<VaultProvider, Error> {
+        let (settings, engine) = stored(parts.settings).ok_or_else(unusable)?;
+        let trace = parts.background_trace();
+        let (credential, client_certificate) = credential(&settings.auth, parts.secrets)?;
+        let destination = self.egress.destination(&settings.address);
+        let destination =
+            destination.map_err(|error| fault(ErrorKind::Misconfigured, "the stored address is no longer permitted").source(error))?;
+        let http = ConnectionHttp {
+            ca: settings.ca.as_deref(),
+            proxy: settings.proxy.as_deref(),
+            client_certificate,
         };
-        let mount = |text: &str| Path::parse(text).ok_or_else(unusable);
-        let mut identity = None;
-        let credential = match &settings.auth {
-            Auth::Token {} => {
-                let token = secret("token")?;
-                Token::new(&token).ok_or_else(unusable)?;
-                Credential::Token(token)
-            }
-            Auth::Approle { role_id, mount: at } => Credential::Login {
-                mount: mount(at)?,
-                body: LoginBody::Approle {
-                    role_id: role_id.clone(),
-                    secret_id: secret("secret_id")?,
-                },
-            },
-            Auth::Jwt { role, mount: at } | Auth::Kubernetes { role, mount: at } => Credential::Login {
-                mount: mount(at)?,
-                body: LoginBody::Jwt {
-                    role: role.clone(),
-                    jwt: secret("jwt")?,
-                },
-            },
-            Auth::Cert { name, mount: at } => {
-                let (certificate, key) = (secret("certificate")?, secret("key")?);
-                identity = Some(ClientCertificate::from_pem(certificate.expose(), key.expose()).ok_or_else(unusable)?);
-                Credential::Login {
-                    mount: mount(at)?,
-                    body: LoginBody::Cert { name: name.clone() },
-                }
-            }
-        };
-        // The operator's policy may have changed since the settings were taken.
-        let refused = |error| fault(ErrorKind::Misconfigured, "the kept address is not taken any more").source(error);
-        let destination = self.egress.destination(&settings.address).map_err(refused)?;
-        let proxy = settings.proxy.as_deref().map(|address| self.egress.proxy(address).map_err(refused));
-        let authorities = match &settings.ca {
-            Some(pem) => Authorities::from_pem(pem).ok_or_else(unusable)?,
-            None => Authorities::System,
-        };
-        let options = Options {
-            authorities,
-            identity,
-            proxy: proxy.transpose()?,
-            connect_timeout: CONNECT,
-            timeout: TOTAL,
-            max_answer: MAX_ANSWER,
-        };
+        let options = http.options(&self.egress, ProviderKind::Vault)?;
         let client = self.egress.client(destination, options);
         let client = client.map_err(|error| fault(ErrorKind::Misconfigured, "no client can be made").source(error))?;
-        let api = Api::new(client, place.namespace.as_ref()).ok_or_else(unusable)?;
-        Ok(VaultProvider::new(
-            Session::new(api, credential),
-            place,
-            settings.symmetric_key_type,
-        ))
+        let api = Api::new(client, engine.namespace.as_ref()).ok_or_else(unusable)?;
+        let session = Session::new(api, credential, trace);
+        Ok(VaultProvider(Transit::new(session, engine, settings.symmetric_key_type)))
     }
 }
 
-/// Kept settings, and the place that they name.
-fn kept(settings: &str) -> Option<(Settings, Place)> {
+fn unusable() -> Error {
+    fault(ErrorKind::Misconfigured, "the stored settings cannot be used")
+}
+
+/// How a connection gets its token, and the client certificate for a login with one.
+fn credential(auth: &Auth, secrets: Vec<(String, Secret)>) -> Result<(Credential, Option<ClientCertificate>), Error> {
+    let mut secrets = secrets;
+    let mut secret = |name: &str| {
+        take_secret(&mut secrets, name).ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
+    };
+    let login = |mount: &str, body| {
+        let mount = Path::parse(mount).ok_or_else(unusable)?;
+        Ok::<_, Error>(Credential::Login { mount, body })
+    };
+    match auth {
+        Auth::Token {} => {
+            let token = secret("token")?;
+            Token::new(&token).ok_or_else(unusable)?;
+            Ok((Credential::Token(token), None))
+        }
+        Auth::Approle { role_id, mount } => {
+            let body = LoginBody::Approle {
+                role_id: role_id.clone(),
+                secret_id: secret("secret_id")?,
+            };
+            Ok((login(mount, body)?, None))
+        }
+        Auth::Jwt { role, mount } | Auth::Kubernetes { role, mount } => {
+            let body = LoginBody::Jwt {
+                role: role.clone(),
+                jwt: secret("jwt")?,
+            };
+            Ok((login(mount, body)?, None))
+        }
+        Auth::Cert { name, mount } => {
+            let (certificate, key) = (secret("certificate")?, secret("key")?);
+            let certificate = ClientCertificate::from_pem(certificate.expose(), key.expose()).ok_or_else(unusable)?;
+            Ok((login(mount, LoginBody::Cert { name: name.clone() })?, Some(certificate)))
+        }
+    }
+}
+
+/// Stored settings, and the engine that they name.
+fn stored(settings: &str) -> Option<(Settings, Engine)> {
     let settings: Settings = serde_json::from_str(settings).ok()?;
     let namespace = match settings.namespace.as_deref() {
         Some(text) => Some(Path::parse(text)?),
         None => None,
     };
     let mount = Path::parse(&settings.mount)?;
-    Some((settings, Place { namespace, mount }))
+    Some((settings, Engine { namespace, mount }))
 }
 
 #[async_trait]
@@ -132,20 +128,20 @@ impl Factory for VaultFactory {
     }
 
     fn replace_secrets(&self, public: &str, given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
-        match kept(public) {
+        match stored(public) {
             Some((settings, _)) => replace(&settings, given),
-            None => Err(vec![SettingsError::at("", "a connection whose kept settings can be read")]),
+            None => Err(whole("a connection whose stored settings can be read")),
         }
     }
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
-        Ok(Arc::new(self.provider(parts.settings, parts.secrets)?))
+        Ok(Arc::new(self.provider(parts)?))
     }
 
-    fn way_out(&self, settings: &str, spec: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
-        let commands = kept(settings).and_then(|(settings, place)| {
+    fn offline_decrypt(&self, settings: &str, spec: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {
+        let commands = stored(settings).and_then(|(settings, engine)| {
             let kind = KeyType::of(spec, settings.symmetric_key_type);
-            way_out(&settings, &place, wrapped, context, kind)
+            commands(&settings, &engine, wrapped, context, kind)
         });
         commands.unwrap_or_default()
     }

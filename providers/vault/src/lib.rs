@@ -1,13 +1,18 @@
-//! Vault and OpenBao: keys of a Transit secrets engine. `README.md` beside this crate says
-//! what is done and what is not. Named by `boot` only.
+//! Vault and OpenBao: keys of a Transit secrets engine. `README.md` beside this crate lists what is
+//! supported and what is not. Named by `boot` only.
 
-mod api;
+mod auth;
+mod client;
+mod codes;
+mod credentials;
 mod errors;
 mod factory;
-mod kind;
-mod leaving;
-mod login;
+mod key_type;
+mod keys;
+mod lifecycle;
 mod names;
+mod offline_decrypt;
+mod policy;
 mod probe;
 mod provider;
 mod rights;

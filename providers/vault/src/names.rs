@@ -1,13 +1,13 @@
-//! Where keys live, and what they are called.
+//! Names of namespaces, mounts, keys, and the engine that they belong to.
 
 use claviger_provider::KeyId;
 
-/// The longest namespace and mount path together with the key's name stay under the 512
-/// bytes that an envelope takes.
+/// The longest namespace or mount, in bytes: both together with the longest key name are below the
+/// 512 bytes of a provider key id.
 const MAX_PATH: usize = 128;
-/// What the names of keys that were made here begin with.
+/// The prefix of keys that the gateway created.
 const MADE: &str = "claviger-";
-/// The longest name of a key.
+/// The longest name of a key, in bytes.
 const MAX_KEY: usize = 128;
 
 /// A path of one or more segments of `[A-Za-z0-9._-]`, at most 128 bytes: a namespace or a
@@ -36,12 +36,12 @@ impl Path {
 pub(crate) struct KeyName(String);
 
 impl KeyName {
-    /// The name of the key that is made for a logical key.
+    /// The name of the key that the gateway creates for a logical key.
     pub(crate) fn made(key: KeyId) -> Self {
         Self(format!("{MADE}{key}"))
     }
 
-    /// Whether it is named like a key that was made here.
+    /// Whether it has the form of [`KeyName::made`].
     pub(crate) fn is_made(&self) -> bool {
         self.0.starts_with(MADE)
     }
@@ -61,21 +61,20 @@ impl KeyName {
 
 /// One Transit engine on its server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Engine {
     /// The namespace, absent for the root one.
     pub(crate) namespace: Option<Path>,
-    /// The engine's mount within it.
+    /// The engine's mount in the namespace.
     pub(crate) mount: Path,
 }
 
-impl Place {
-    /// The provider key id: `namespace/mount/key`, as the server itself would write the
-    /// whole path.
+impl Engine {
+    /// The provider key id: `namespace/mount/key`, as the server writes the full path.
     pub(crate) fn id(&self, key: &KeyName) -> String {
         format!("{}{}", self.prefix(), key.as_str())
     }
 
-    /// The key that an id names, if it is one of this engine.
+    /// The key of a provider key id; `None` for a key of another engine.
     pub(crate) fn key(&self, id: &str) -> Option<KeyName> {
         KeyName::parse(id.strip_prefix(&self.prefix())?)
     }
@@ -91,7 +90,7 @@ impl Place {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use super::{KeyName, Path, Place};
+    use super::{Engine, KeyName, Path};
 
     #[test]
     fn a_path_has_plain_segments() {
@@ -128,13 +127,13 @@ mod tests {
 
     #[test]
     fn an_id_belongs_to_one_engine() {
-        let place = Place {
+        let engine = Engine {
             namespace: Path::parse("team/a"),
             mount: Path::parse("transit").unwrap(),
         };
         let key = KeyName::parse("orders").unwrap();
-        assert_eq!(place.id(&key), "team/a/transit/orders");
-        assert_eq!(place.key("team/a/transit/orders"), Some(key));
+        assert_eq!(engine.id(&key), "team/a/transit/orders");
+        assert_eq!(engine.key("team/a/transit/orders"), Some(key));
         for other in [
             "transit/orders",
             "team/b/transit/orders",
@@ -142,7 +141,7 @@ mod tests {
             "team/a/transit/x/y",
             "orders",
         ] {
-            assert_eq!(place.key(other), None, "{other}");
+            assert_eq!(engine.key(other), None, "{other}");
         }
     }
 }

@@ -1,18 +1,22 @@
-//! What a check finds out without changing any key: rights, the state of the token, and a
-//! canary through each key that the connection has.
+//! The check of a connection. It changes no key: it asks for the rights, looks at the token, and
+//! wraps and unwraps a canary with each key that the connection has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use claviger_provider::{BoundContext, Error, ErrorKind, Finding, Kek, OpContext, Probe, Provider, RightReport, Secret};
+use claviger_provider::kit::probe;
+use claviger_provider::{BoundContext, CallSink, Error, ErrorKind, Finding, Kek, OpContext, Probe, ProviderKind, RightReport};
 use futures::future::try_join_all;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::api::{Reply, Request};
-use crate::errors::{Failed, fault};
+use crate::client::{ApiResponse, Request};
+use crate::errors::{CallError, denied, fault};
 use crate::names::KeyName;
-use crate::provider::VaultProvider;
-use crate::rights::{judged, policy, rights, untold};
+use crate::policy;
+use crate::rights::{not_testable, reports, rights};
+use crate::transit::Transit;
+
+const CAPABILITIES: &str = "sys/capabilities-self";
 
 #[derive(Deserialize)]
 struct Health {
@@ -29,115 +33,105 @@ struct Mount {
     kind: String,
 }
 
+/// Checks a connection with some of its keys.
+///
 /// # Errors
-/// When the server is not reached, is no Transit engine, or does not take the credential.
-pub(crate) async fn probe(provider: &VaultProvider, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-    let detail = health(provider).await?;
-    // A key id of another place is none of ours; two logical keys never stand on one.
-    let keys: BTreeSet<KeyName> = keks.iter().filter_map(|kek| provider.name(&kek.key).ok()).collect();
+/// When the server is not reached, the mount is no Transit engine, or the server rejects the
+/// credential.
+pub(crate) async fn probe(transit: &Transit, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+    let detail = health(transit, cx).await?;
+    // Keys of another engine are left out. A set, since one key may serve several versions.
+    let keys: BTreeSet<KeyName> = keks.iter().filter_map(|kek| transit.name(&kek.key).ok()).collect();
     let keys: Vec<KeyName> = keys.into_iter().collect();
-    let asked = rights(&provider.place, &keys);
-    let paths: Vec<&str> = asked.iter().map(|right| right.path.as_str()).collect();
-    let doing = "ask for the rights";
-    let request = Request::post(&["sys", "capabilities-self"], &json!({"paths": paths})).map_err(|failed| failed.into_error(doing))?;
-    let mut reports = match provider.session.call::<BTreeMap<String, Vec<String>>>(request).await {
-        Ok(reply) => judged(&asked, &reply.data().map_err(|failed| failed.into_error(doing))?),
-        Err(failed) => match credential_fault(provider, failed).await? {
+    let rights = rights(&transit.engine, &keys);
+    let paths: Vec<&str> = rights.iter().map(|right| right.path.as_str()).collect();
+    let request = Request::post(CAPABILITIES, &["sys", "capabilities-self"], &json!({"paths": paths}));
+    let request = request.map_err(|error| error.into_error(CAPABILITIES))?;
+    let mut found = match transit.session.call::<BTreeMap<String, Vec<String>>>(cx, request).await {
+        Ok(response) => reports(&rights, &response.data().map_err(|error| error.into_error(CAPABILITIES))?),
+        Err(error) => match credential_fault(transit, cx, error).await? {
             Some(error) => return Err(error),
-            None => untold(&asked),
+            None => not_testable(&rights),
         },
     };
-    mount_is_transit(provider).await?;
-    reports.extend(ending(provider).await?);
-    reports.extend(try_join_all(keks.iter().map(|kek| canary(provider, cx, kek))).await?);
+    check_mount(transit, cx).await?;
+    found.extend(final_token(transit, cx).await?);
+    found.extend(try_join_all(keks.iter().map(|kek| canary(transit, cx, kek))).await?);
     Ok(Probe {
         detail,
-        rights: reports,
-        policy: Some(policy(&provider.place, &keys)),
+        rights: found,
+        policy: Some(policy::printed(&transit.engine, &keys)),
     })
 }
 
-/// What is wrong with the credential itself, `None` if it is only not allowed to ask.
-async fn credential_fault(provider: &VaultProvider, failed: Failed) -> Result<Option<Error>, Error> {
-    let doing = "ask for the rights";
-    if !failed.denied() {
-        return Err(failed.into_error(doing));
+/// What is wrong with the credential itself; `None` if it only may not ask for its rights.
+async fn credential_fault(transit: &Transit, cx: &OpContext, error: CallError) -> Result<Option<Error>, Error> {
+    if !denied(&error) {
+        return Err(error.into_error(CAPABILITIES));
     }
-    if provider.session.alive().await.map_err(|failed| failed.into_error(doing))? {
+    if transit.session.alive(cx).await.map_err(|error| error.into_error(CAPABILITIES))? {
         return Ok(None);
     }
-    Ok(Some(failed.into_error(doing).advice(
+    Ok(Some(error.into_error(CAPABILITIES).advice(
         "The server does not know the connection's token: it has expired or was revoked. Give the connection another one.",
     )))
 }
 
-/// What is to be said of a token that nothing can keep alive.
-async fn ending(provider: &VaultProvider) -> Result<Option<RightReport>, Error> {
-    let ending = provider.session.ending().await;
-    let ending = ending.map_err(|failed| failed.into_error("look up the token"))?;
-    Ok(ending.map(|seconds| RightReport {
-        operation: "keep_token",
-        finding: Finding::Denied,
-        how: "auth/token/lookup-self".to_owned(),
-        advice: Some(format!(
+/// The report on a token that ends and can be neither renewed nor replaced.
+async fn final_token(transit: &Transit, cx: &OpContext) -> Result<Option<RightReport>, Error> {
+    let operation = "auth/token/lookup-self";
+    let seconds = transit.session.final_seconds(cx).await;
+    let seconds = seconds.map_err(|error| error.into_error(operation))?;
+    Ok(seconds.map(|seconds| {
+        RightReport::new("keep_token", Finding::Denied, operation).advise(format!(
             "The token ends in {seconds} s and cannot be renewed for longer: give the connection a periodic token, or a login."
-        )),
+        ))
     }))
 }
 
-/// Wraps and unwraps random bytes with a key of the connection. Never makes one.
-async fn canary(provider: &VaultProvider, cx: &OpContext, kek: &Kek) -> Result<RightReport, Error> {
-    // The empty map: what the gateway writes as context always has members.
+/// Wraps and unwraps random bytes with a key of the connection. Never creates one.
+async fn canary(transit: &Transit, cx: &OpContext, kek: &Kek) -> Result<RightReport, Error> {
+    // The empty map: no context of the gateway's is empty.
     let context = BoundContext::new(BTreeMap::new(), vec![0xa0]);
-    let tried = async {
-        provider
-            .existing(&provider.name(&kek.key)?, "describe")
-            .await?
-            .usable(provider.type_of(kek.spec))?;
-        let dek = Secret::random(32);
-        let wrapped = provider.wrap_key(cx, kek, &dek, &context).await?;
-        let opened = provider.unwrap_key(cx, &wrapped, &context).await?;
-        if opened == dek {
-            Ok(())
-        } else {
-            Err(fault(ErrorKind::UpstreamProtocol, "another key came back"))
-        }
+    let round_trip = async {
+        let kind = transit.type_of(kek.spec);
+        transit.existing(cx, &transit.name(&kek.key)?).await?.usable(kind)?;
+        probe::canary(ProviderKind::Vault, async |canary| {
+            let wrapped = transit.wrap(cx, &kek.key, kind, canary, &context).await?;
+            transit.unwrap(cx, &wrapped, &context).await
+        })
+        .await
     };
-    RightReport::canary(kek, tried.await)
+    RightReport::canary(kek, round_trip.await)
 }
 
 /// One line about the server.
-async fn health(provider: &VaultProvider) -> Result<String, Error> {
-    let doing = "ask for the health";
-    let request = Request {
-        query: &[("standbyok", "true"), ("perfstandbyok", "true")],
-        ..Request::get(&["sys", "health"])
-    };
-    let health: Health = provider
-        .session
-        .api()
-        .bare(request)
-        .await
-        .map_err(|failed| failed.into_error(doing))?;
+async fn health(transit: &Transit, cx: &OpContext) -> Result<String, Error> {
+    let operation = "sys/health";
+    let request = Request::get(operation, &["sys", "health"]).query(&[("standbyok", "true"), ("perfstandbyok", "true")]);
+    let health = transit.session.api().call_system::<Health>(CallSink::from(cx), request).await;
+    let health = health.map_err(|error| error.into_error(operation))?;
     if health.sealed || !health.initialized {
-        return Err(fault(ErrorKind::UpstreamUnavailable, doing).advice("The server is sealed or not initialised."));
+        return Err(fault(ErrorKind::UpstreamUnavailable, operation).advice("The server is sealed or not initialised."));
     }
     let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
     let version: String = health.version.chars().filter(plain).take(64).collect();
     Ok(format!("Vault or OpenBao {version}").trim_end().to_owned())
 }
 
-/// A token with any right below a mount may ask of which kind it is.
-async fn mount_is_transit(provider: &VaultProvider) -> Result<(), Error> {
-    let doing = "ask for the mount";
+/// Checks that the mount is a Transit engine. A token with any right below a mount may ask for its
+/// type.
+async fn check_mount(transit: &Transit, cx: &OpContext) -> Result<(), Error> {
+    let operation = "sys/internal/ui/mounts";
     let mut path = vec!["sys", "internal", "ui", "mounts"];
-    path.extend(provider.place.mount.segments());
-    match provider.session.call::<Mount>(Request::get(&path)).await.and_then(Reply::data) {
+    path.extend(transit.engine.mount.segments());
+    let mount = transit.session.call::<Mount>(cx, Request::get(operation, &path)).await;
+    match mount.and_then(ApiResponse::data) {
         Ok(mount) if mount.kind == "transit" => Ok(()),
-        Ok(_) => Err(fault(ErrorKind::Misconfigured, doing)
-            .advice("The engine at the connection's mount is no Transit: make a connection that names the Transit engine's mount.")),
-        // No such mount or no right below it; the rights will tell.
-        Err(Failed::Refused(_)) => Ok(()),
-        Err(other) => Err(other.into_error(doing)),
+        Ok(_) => Err(fault(ErrorKind::Misconfigured, operation)
+            .advice("The engine at the connection's mount is not Transit: make a connection with the mount of the Transit engine.")),
+        // No such mount, or no right below it: the report on the rights shows which.
+        Err(CallError::Refused(_)) => Ok(()),
+        Err(other) => Err(other.into_error(operation)),
     }
 }

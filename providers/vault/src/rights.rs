@@ -1,19 +1,19 @@
-//! What a connection's credential has to be allowed, and what it had better not be.
+//! The rights that a connection's credential needs, and those that it should not have.
 
 use std::collections::BTreeMap;
 
 use claviger_provider::{Finding, KeyId, RightReport};
 
-use crate::names::{KeyName, Place};
+use crate::names::{Engine, KeyName};
 
 const HOW: &str = "sys/capabilities-self";
 
-/// A path, and what is asked about it.
+/// A right: a capability on a path.
 pub(crate) struct Right {
     operation: &'static str,
     pub(crate) path: String,
     capability: &'static str,
-    /// Whether the gateway uses it; otherwise it would better be taken away.
+    /// Whether the gateway uses it. A right that it does not use should be revoked.
     used: bool,
 }
 
@@ -35,11 +35,11 @@ const fn unused(operation: &'static str, path: String, capability: &'static str)
     }
 }
 
-/// All that is asked: about a key as it would be made, about each of these, and about what
-/// belongs to no key.
-pub(crate) fn rights(place: &Place, keys: &[KeyName]) -> Vec<Right> {
-    let mount = place.mount.as_str();
-    // Named like a key that we would make; it does not exist.
+/// The rights to ask about: on a key that the gateway would create, on each of these keys, and those
+/// that belong to no key.
+pub(crate) fn rights(engine: &Engine, keys: &[KeyName]) -> Vec<Right> {
+    let mount = engine.mount.as_str();
+    // It has a name that the gateway would give, and does not exist.
     let made = KeyName::made(KeyId::from_bytes([0; 16]));
     let mut rights = of_key(mount, &made);
     rights.push(needed("create_key", format!("{mount}/keys/{}", made.as_str()), "update"));
@@ -75,35 +75,11 @@ fn of_key(mount: &str, key: &KeyName) -> Vec<Right> {
     ]
 }
 
-/// The smallest policy under which everything works, in Vault's own language; `keys` are those
-/// that the connection has already.
-pub(crate) fn policy(place: &Place, keys: &[KeyName]) -> String {
-    let mount = place.mount.as_str();
-    let namespace = place.namespace.as_ref().map(|path| format!(" in the namespace {}", path.as_str()));
-    let namespace = namespace.unwrap_or_default();
-    let mut policy = format!(
-        "# The least that Claviger needs{namespace}. `keys/+` is every key of the engine: give Claviger one of its own.\n\
-         # A key of yours that it is to adopt needs the encrypt and decrypt lines under its own name.\n\
-         path \"{mount}/keys/+\" {{ capabilities = [\"read\", \"update\"] }}\n\
-         path \"{mount}/keys/+/rotate\" {{ capabilities = [\"update\"] }}\n\
-         path \"{mount}/encrypt/claviger-*\" {{ capabilities = [\"update\"] }}\n\
-         path \"{mount}/decrypt/claviger-*\" {{ capabilities = [\"update\"] }}\n"
-    );
-    for key in keys.iter().filter(|key| !key.is_made()) {
-        for operation in ["encrypt", "decrypt"] {
-            policy += &format!("path \"{mount}/{operation}/{}\" {{ capabilities = [\"update\"] }}\n", key.as_str());
-        }
-    }
-    policy
-        + "path \"sys/capabilities-self\" { capabilities = [\"update\"] }\n\
-           path \"auth/token/lookup-self\" { capabilities = [\"read\"] }\n\
-           path \"auth/token/renew-self\" { capabilities = [\"update\"] }\n"
-}
-
-/// What the server's answer says of each right.
-pub(crate) fn judged(rights: &[Right], told: &BTreeMap<String, Vec<String>>) -> Vec<RightReport> {
+/// The report on each right by the server's response: the capabilities on each path.
+pub(crate) fn reports(rights: &[Right], capabilities: &BTreeMap<String, Vec<String>>) -> Vec<RightReport> {
     let has = |path: &str, wanted: &str| {
-        told.get(path)
+        capabilities
+            .get(path)
             .is_some_and(|list| list.iter().any(|capability| capability == wanted))
     };
     let report = |right: &Right, finding, advice| RightReport {
@@ -122,7 +98,7 @@ pub(crate) fn judged(rights: &[Right], told: &BTreeMap<String, Vec<String>>) -> 
             operation: "root",
             finding: Finding::Excessive,
             how: HOW.to_owned(),
-            advice: Some("The token is a root token: give the connection one with the printed policy alone.".to_owned()),
+            advice: Some("The token is a root token: give the connection a token with the printed policy only.".to_owned()),
         });
         return reports;
     }
@@ -136,7 +112,7 @@ pub(crate) fn judged(rights: &[Right], told: &BTreeMap<String, Vec<String>>) -> 
                 Some(report(right, Finding::Denied, Some(advice)))
             }
             (false, true) => {
-                let advice = format!("Take away \"{}\" on \"{}\": Claviger never uses it.", right.capability, right.path);
+                let advice = format!("Revoke \"{}\" on \"{}\": Claviger never uses it.", right.capability, right.path);
                 Some(report(right, Finding::Excessive, Some(advice)))
             }
             (false, false) => None,
@@ -144,8 +120,8 @@ pub(crate) fn judged(rights: &[Right], told: &BTreeMap<String, Vec<String>>) -> 
         .collect()
 }
 
-/// When the server does not tell.
-pub(crate) fn untold(rights: &[Right]) -> Vec<RightReport> {
+/// The reports where the server refuses to list capabilities.
+pub(crate) fn not_testable(rights: &[Right]) -> Vec<RightReport> {
     rights
         .iter()
         .filter(|right| right.used)

@@ -1,14 +1,14 @@
-//! What a real server does not show, or not when asked: throttling, standby, redirects,
-//! broken answers, a token that dies in mid-flight. And what is sent.
+//! Responses that a real server does not give, or not on request: throttling, standby, redirects,
+//! malformed bodies, a token that is revoked during a call. And the requests that are sent.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
-use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
-    Algorithm, BoundContext, Error, ErrorKind, Factory, Kek, KeyId, KeyRequest, KeySpec, OpContext, Provider, ProviderKeyRef, Retry,
-    Secret, SettingsOrigin, TenantId, Wrapped,
+    Algorithm, BackgroundCalls, BoundContext, CallResult, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, Kek, KeyId, KeyRequest,
+    KeySpec, OpContext, Provider, ProviderCall, ProviderKeyRef, Retry, Secret, SettingsOrigin, TenantId, Wrapped,
 };
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use serde_json::{Value, json};
@@ -28,19 +28,26 @@ fn factory() -> VaultFactory {
     }))
 }
 
+/// What a factory gets for stored settings.
+fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
+    ConnectionParts {
+        tenant: TenantId::from_bytes([7; 16]),
+        connection: ConnectionId::from_bytes([9; 16]),
+        external_id: "",
+        settings,
+        secrets,
+        background: None,
+    }
+}
+
 fn connect(server: &MockServer, auth: Value) -> VaultProvider {
     let settings = json!({"address": server.uri(), "auth": auth});
     let parsed = factory().parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
-    factory().provider(&parsed.public, parsed.secrets).unwrap()
+    factory().provider(parts(&parsed.public, parsed.secrets)).unwrap()
 }
 
 fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: TenantId::random(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
 }
 
 fn context() -> BoundContext {
@@ -323,7 +330,7 @@ async fn a_server_that_is_away_is_unavailable() {
     drop(listener);
     let settings = json!({"address": address, "auth": {"token": TOKEN}}).to_string();
     let parsed = factory().parse(&settings, SettingsOrigin::Tenant).unwrap();
-    let provider = factory().provider(&parsed.public, parsed.secrets).unwrap();
+    let provider = factory().provider(parts(&parsed.public, parsed.secrets)).unwrap();
     let error = provider.unwrap_key(&cx(), &wrapped(), &context()).await.unwrap_err();
     assert_eq!(
         (error.kind, error.retry),
@@ -393,4 +400,62 @@ async fn no_error_shows_a_secret() {
         let shown = format!("{error} {error:?} {:?}", error.source);
         assert!(!shown.contains("topsecret"), "{shown}");
     }
+}
+
+/// Collects background calls.
+#[derive(Default)]
+struct Seen(parking_lot::Mutex<Vec<ProviderCall>>);
+
+impl BackgroundCalls for Seen {
+    fn called(&self, _: TenantId, _: ConnectionId, call: ProviderCall) {
+        self.0.lock().push(call);
+    }
+}
+
+#[tokio::test]
+async fn every_attempt_and_login_is_traced_with_the_servers_id() {
+    let server = MockServer::start().await;
+    let login = |token: &str| {
+        ResponseTemplate::new(200)
+            .set_body_json(json!({"request_id": "0a-login", "auth": {"client_token": token, "lease_duration": 3600, "renewable": true}}))
+    };
+    let at = path("/v1/auth/jwt/login");
+    Mock::given(at).respond_with(login("first")).up_to_n_times(1).mount(&server).await;
+    Mock::given(path("/v1/auth/jwt/login"))
+        .respond_with(login("second"))
+        .mount(&server)
+        .await;
+    Mock::given(header("x-vault-token", "first"))
+        .respond_with(refusal(403, "permission denied"))
+        .mount(&server)
+        .await;
+    Mock::given(path(DECRYPT))
+        .respond_with(data(json!({"plaintext": "AQID"})))
+        .mount(&server)
+        .await;
+    let seen = Arc::new(Seen::default());
+    let settings = json!({"address": server.uri(), "auth": {"jwt": {"role": "r", "jwt": "e.y.j"}}}).to_string();
+    let parsed = factory().parse(&settings, SettingsOrigin::Tenant).unwrap();
+    let parts = ConnectionParts {
+        background: Some(Arc::clone(&seen) as Arc<dyn BackgroundCalls>),
+        ..parts(&parsed.public, parsed.secrets)
+    };
+    let provider = factory().provider(parts).unwrap();
+    let cx = cx();
+    provider.unwrap_key(&cx, &wrapped(), &context()).await.unwrap();
+    let denied = CallResult::Failed(ErrorKind::ProviderDenied);
+    let decrypt = |request_id, result| ProviderCall::new("transit/decrypt", request_id, result);
+    assert_eq!(
+        cx.take_calls().calls,
+        [decrypt(None, denied), decrypt(Some("0a-1"), CallResult::Ok)]
+    );
+    let background = |operation, request_id, result| ProviderCall::new(operation, request_id, result);
+    assert_eq!(
+        *seen.0.lock(),
+        [
+            background("auth/login", Some("0a-login"), CallResult::Ok),
+            background("auth/token/lookup-self", None, denied),
+            background("auth/login", Some("0a-login"), CallResult::Ok),
+        ]
+    );
 }

@@ -2,12 +2,26 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{ErrorKind, Factory, ParsedSettings, SettingsError, SettingsOrigin};
+use claviger_provider::{
+    ConnectionId, ConnectionParts, ErrorKind, Factory, ParsedSettings, Secret, SettingsError, SettingsOrigin, TenantId,
+};
 use claviger_provider_vault::VaultFactory;
 use serde_json::{Value, json};
 
 fn factory() -> VaultFactory {
     VaultFactory::new(Egress::new(EgressPolicy::default()))
+}
+
+/// What a factory gets for stored settings.
+fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
+    ConnectionParts {
+        tenant: TenantId::from_bytes([7; 16]),
+        connection: ConnectionId::from_bytes([9; 16]),
+        external_id: "",
+        settings,
+        secrets,
+        background: None,
+    }
 }
 
 fn wrong(settings: &Value) -> Vec<SettingsError> {
@@ -75,7 +89,7 @@ fn a_client_certificate_is_kept_with_its_key() {
         assert_eq!(public["auth"], shown);
         let names: Vec<&str> = parsed.secrets.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["certificate", "key"]);
-        factory().provider(&parsed.public, parsed.secrets).unwrap();
+        factory().provider(parts(&parsed.public, parsed.secrets)).unwrap();
     }
     let (_, strangers) = self::certificate();
     for (auth, pointer) in [
@@ -119,7 +133,7 @@ fn new_secrets_take_the_place_of_those_of_the_same_login() {
         let kept: Vec<_> = parsed.secrets.iter().map(|(name, _)| name.as_str()).collect();
         let told: Vec<_> = replaced.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!((&kept, &told), (&names, &names));
-        factory().provider(&parsed.public, replaced).unwrap();
+        factory().provider(parts(&parsed.public, replaced)).unwrap();
         for wrong in [
             json!({}),
             json!({"token": 7, "secret_id": 7, "jwt": 7, "certificate": 7, "key": 7}),
@@ -266,6 +280,6 @@ fn special_addresses_are_refused_when_given_and_when_the_policy_has_changed() {
     }));
     let settings = json!({"address": "http://127.0.0.1:8200", "auth": {"token": "t"}}).to_string();
     let parsed = open.parse(&settings, SettingsOrigin::Tenant).unwrap();
-    let error = factory().provider(&parsed.public, parsed.secrets).err().unwrap();
+    let error = factory().provider(parts(&parsed.public, parsed.secrets)).err().unwrap();
     assert_eq!(error.kind, ErrorKind::Misconfigured);
 }

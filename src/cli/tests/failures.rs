@@ -33,7 +33,7 @@ async fn an_answer_of_something_else_is_told_by_its_status() {
     assert!(
         failure
             .to_string()
-            .starts_with("Bad Gateway (502): the answer does not come from Claviger"),
+            .starts_with("Bad Gateway (502): the response does not come from Claviger"),
         "{failure}"
     );
 }

@@ -213,7 +213,7 @@ fn addresses_in(text: &str, event: &str) -> Option<(SocketAddr, SocketAddr)> {
         }
     }
     // dev says where before its walk, and how to go on after it.
-    if !text.contains("Ctrl-C ends it") {
+    if !text.contains("Press Ctrl-C to stop") {
         return None;
     }
     let address = text.split("serving on http://").nth(1)?.split(',').next()?.parse().ok()?;

@@ -1,14 +1,14 @@
 //! A server that plays KMS and STS as a test tells it, and a connection to it.
 
-use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
-    Algorithm, BoundContext, ConnectionId, ConnectionParts, Error, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
-    TenantId, Wrapped,
+    Algorithm, BackgroundCalls, BoundContext, ConnectionId, ConnectionParts, Error, Factory, Kek, KeyId, KeySpec, OpContext,
+    ProviderKeyRef, SettingsOrigin, TenantId, Wrapped,
 };
 use claviger_provider_aws::{AwsFactory, AwsProvider, Endpoints};
 use serde_json::{Value, json};
@@ -50,6 +50,17 @@ pub async fn connect_to(address: &str, auth: Value) -> AwsProvider {
 
 /// A connection with these settings.
 pub async fn provider(endpoints: Endpoints, egress: Egress, origin: SettingsOrigin, settings: &Value) -> Result<AwsProvider, Error> {
+    observed(endpoints, egress, origin, settings, None).await
+}
+
+/// The same, whose background calls are reported to `background`.
+pub async fn observed(
+    endpoints: Endpoints,
+    egress: Egress,
+    origin: SettingsOrigin,
+    settings: &Value,
+    background: Option<Arc<dyn BackgroundCalls>>,
+) -> Result<AwsProvider, Error> {
     static STACK: Once = Once::new();
     STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
     let factory = AwsFactory::new(endpoints, egress);
@@ -60,17 +71,13 @@ pub async fn provider(endpoints: Endpoints, egress: Egress, origin: SettingsOrig
         external_id: EXTERNAL_ID,
         settings: &parsed.public,
         secrets: parsed.secrets,
+        background,
     };
     factory.provider(parts).await
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: tenant(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", tenant(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

@@ -177,7 +177,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     let file = folder.path().join("token");
     std::fs::write(&file, "token").unwrap();
     let auth = json!({"web_identity": {"role_arn": crate::fixture::ROLE, "token_file": file}});
-    let lent = async |server: &MockServer| {
+    let operator_owned = async |server: &MockServer| {
         let body = "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIA</AccessKeyId>\
                     <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>\
                     </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>";
@@ -192,7 +192,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     // Its policy lets every tenant in.
     let open = server(&json!({})).await;
     opens(&open).await;
-    let error = lent(&open).await.create_key(&cx(), &adopt).await.unwrap_err();
+    let error = operator_owned(&open).await.create_key(&cx(), &adopt).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidInput, "{error}");
     assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
 
@@ -214,7 +214,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
         .mount(&own)
         .await;
     opens(&own).await;
-    lent(&own).await.create_key(&cx(), &adopt).await.unwrap();
+    operator_owned(&own).await.create_key(&cx(), &adopt).await.unwrap();
 
     // It names another one, so nothing may be done at all.
     let shut = server(&json!({})).await;
@@ -223,13 +223,13 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
         .with_priority(1)
         .mount(&shut)
         .await;
-    let error = lent(&shut).await.create_key(&cx(), &adopt).await.unwrap_err();
+    let error = operator_owned(&shut).await.create_key(&cx(), &adopt).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
     assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
 
     // A key that takes no context cannot be told apart.
     let rsa = server(&json!({"KeySpec": "RSA_3072", "EncryptionAlgorithms": ["RSAES_OAEP_SHA_256"]})).await;
-    let error = lent(&rsa)
+    let error = operator_owned(&rsa)
         .await
         .create_key(&cx(), &request(KeySpec::Rsa3072, Some(ARN)))
         .await

@@ -253,7 +253,7 @@ async fn with_what_the_operator_lends() {
     assert_eq!(requests[0].headers["x-amz-security-token"], "token");
 }
 
-async fn lent(auth: Value, signed_with: &str, variables: &[(&str, &str)]) {
+async fn operator_owned(auth: Value, signed_with: &str, variables: &[(&str, &str)]) {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child
         .args(["--ignored", "--exact", "sessions::with_what_the_operator_lends"])
@@ -276,7 +276,7 @@ async fn the_machines_identity_is_used_where_the_operator_asks_for_it() {
     })))
     .await;
     let address = format!("{}/credentials", agent.uri());
-    lent(
+    operator_owned(
         json!({"ambient": {}}),
         "ASIAOFTHEMACHINE",
         &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &address)],
@@ -291,8 +291,8 @@ async fn a_profile_is_the_one_that_the_operator_names() {
     let key = |id: &str| format!("aws_access_key_id = {id}\naws_secret_access_key = s\naws_session_token = token\n");
     std::fs::write(&file, format!("[default]\n{}[acme]\n{}", key("ASIADEFAULT"), key("ASIAACME"))).unwrap();
     let files = [("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap())];
-    lent(json!({"profile": {"name": "acme"}}), "ASIAACME", &files).await;
-    lent(json!({"profile": {"name": "other"}}), "", &files).await;
+    operator_owned(json!({"profile": {"name": "acme"}}), "ASIAACME", &files).await;
+    operator_owned(json!({"profile": {"name": "other"}}), "", &files).await;
 }
 
 #[tokio::test]
@@ -303,7 +303,7 @@ async fn a_machine_without_an_identity_hangs_nothing() {
     for address in [silent.local_addr().unwrap(), gone] {
         let begun = Instant::now();
         let address = format!("http://{address}");
-        lent(json!({"ambient": {}}), "", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &address)]).await;
+        operator_owned(json!({"ambient": {}}), "", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &address)]).await;
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }

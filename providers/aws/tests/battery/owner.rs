@@ -120,7 +120,7 @@ pub async fn awss_own_tool_opens_what_was_wrapped(server: Server) {
         assert_eq!(wrapped.algorithm, expected);
         let folder = tempfile::tempdir().unwrap();
         let commands = factory
-            .way_out(&settings, *spec, &wrapped, &context)
+            .offline_decrypt(&settings, *spec, &wrapped, &context)
             .join("\n")
             .replace("aws kms", &format!("{tool} kms"));
         let output = Command::new("sh")

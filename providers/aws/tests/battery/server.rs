@@ -1,6 +1,6 @@
 //! The stand-ins for AWS, and connections to them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
@@ -60,6 +60,7 @@ impl Server {
             external_id: "0123456789abcdef0123456789abcdef",
             settings: &parsed.public,
             secrets: parsed.secrets,
+            background: None,
         };
         factory.provider(parts).await.unwrap()
     }
@@ -93,12 +94,7 @@ impl Server {
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: TenantId::random(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

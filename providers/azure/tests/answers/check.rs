@@ -1,11 +1,11 @@
-//! What a check finds, and the policy that it prints.
+//! The check of a connection, and the policy that it prints.
 
 use claviger_fake_azure::Application;
 use claviger_provider::{ErrorKind, Finding, KeySpec, Probe, Provider};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, CLIENT, Place, SECRET};
-use crate::fixture::{asked, cx, fault, made, owner};
+use crate::fixture::{cx, fault, made, owner, requests};
 
 fn finding(probe: &Probe, operation: &str) -> Finding {
     let found = probe.rights.iter().find(|right| right.operation == operation);
@@ -40,11 +40,11 @@ async fn rights_are_tried_without_changing_anything() {
         "{}",
         probe.detail
     );
-    let acts = |asked: &claviger_fake::Asked| {
-        let wraps = asked.path.ends_with("wrapkey");
-        asked.method != "GET" && !wraps
+    let changes = |request: &claviger_fake::RecordedRequest| {
+        let wraps = request.path.ends_with("wrapkey");
+        request.method != "GET" && !wraps
     };
-    assert!(!journal.all().iter().any(acts), "{:?}", journal.all());
+    assert!(!journal.all().iter().any(changes), "{:?}", journal.all());
 }
 
 #[tokio::test]
@@ -132,5 +132,5 @@ async fn the_printed_access_policy_is_enough_and_not_too_much() {
             assert_eq!(error.kind, ErrorKind::ProviderDenied, "{left_out}: {error}");
         }
     }
-    assert!(asked(&bench, "POST", "oauth2") > 0);
+    assert!(requests(&bench, "POST", "oauth2") > 0);
 }

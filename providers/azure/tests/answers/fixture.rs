@@ -1,6 +1,6 @@
-//! What the cases have in common.
+//! Helpers of the cases.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_fake::{Act, Fault};
 use claviger_provider::{BoundContext, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, Provider, TenantId};
@@ -9,12 +9,7 @@ use serde_json::{Value, json};
 use crate::bench::Bench;
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: "0a".repeat(16).parse::<TenantId>().unwrap(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", "0a".repeat(16).parse::<TenantId>().unwrap(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {
@@ -36,18 +31,18 @@ pub fn kek(key: &KeyDescription) -> Kek {
     key.kek(KeyId::random()).unwrap()
 }
 
-/// A key that the gateway makes; the version that wraps.
+/// Creates a key and returns its primary version.
 pub async fn made(provider: &impl Provider, spec: KeySpec) -> Kek {
     kek(&provider.create_key(&cx(), &request(spec, None)).await.unwrap())
 }
 
-/// A call of the vault's owner.
+/// A call as the vault's owner.
 pub async fn owner(bench: &Bench, method: &str, url: &str, body: Value) -> Value {
-    // Whoever asks is not the connection: the fake's own way, without its faults.
+    // A token with all permissions, other than the connection's.
     bench.fake.access().permit("the-owners", ALL);
     let ca = reqwest::Certificate::from_pem(bench.fake.ca_pem().as_bytes()).unwrap();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap();
-    let answer = client
+    let response = client
         .request(method.parse().unwrap(), format!("{url}?api-version=7.4"))
         .bearer_auth("the-owners")
         .header("content-type", "application/json")
@@ -55,16 +50,16 @@ pub async fn owner(bench: &Bench, method: &str, url: &str, body: Value) -> Value
         .send()
         .await
         .unwrap();
-    let status = answer.status();
-    let text = answer.text().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
     assert!(status.is_success(), "{method} {url}: {status} {text}");
     serde_json::from_str(&text).unwrap_or(Value::Null)
 }
 
-/// All that an owner may.
+/// The permissions of an owner.
 pub const ALL: &[&str] = &["get", "list", "create", "import", "update", "delete", "recover", "purge", "rotate"];
 
-/// A key of the owner's, with the tag of the tenant in [`cx`] and what else is given; its name.
+/// Creates a key as the owner, with the tag of the tenant in [`cx`] and `more`; returns its name.
 pub async fn owners_key(bench: &Bench, url: &str, more: Value) -> String {
     let mut body = json!({"kty": "RSA", "key_size": 3072, "tags": {"claviger-tenant": cx().tenant.to_string()}});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -73,13 +68,13 @@ pub async fn owners_key(bench: &Bench, url: &str, more: Value) -> String {
     name
 }
 
-/// Switches a fault on for paths with these words.
+/// Injects a fault for paths that contain `path`.
 pub fn fault(bench: &Bench, path: &str, act: Act) {
     bench.fake.switches().faults.set(vec![Fault::always(path, act)]);
 }
 
-pub fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Act {
-    Act::Answer {
+pub fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Act {
+    Act::Respond {
         status,
         headers: headers
             .iter()
@@ -89,7 +84,7 @@ pub fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Act {
     }
 }
 
-/// How often something with these words in its path was asked for.
-pub fn asked(bench: &Bench, method: &str, path: &str) -> usize {
+/// The number of requests whose path contains `path`.
+pub fn requests(bench: &Bench, method: &str, path: &str) -> usize {
     bench.fake.switches().journal.count(method, path)
 }

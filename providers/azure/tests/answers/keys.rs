@@ -1,4 +1,4 @@
-//! Keys made, adopted, switched and gone.
+//! Creation, adoption, enabling, disabling and soft deletion of keys.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use claviger_provider::{ErrorKind, KeySpec, KeyState, Provider, Retry, Secret};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Place};
-use crate::fixture::{asked, context, cx, kek, made, owner, owners_key, request};
+use crate::fixture::{context, cx, kek, made, owner, owners_key, request, requests};
 
 #[tokio::test]
 async fn a_key_is_made_with_what_it_needs_and_no_more() {
@@ -59,7 +59,7 @@ async fn a_key_is_adopted_by_each_of_its_names_with_all_versions() {
         name.to_uppercase(),
     ] {
         let key = provider.create_key(&cx(), &request(KeySpec::Rsa3072, Some(&text))).await.unwrap();
-        // One key has one id, however it was named.
+        // A key has one id, whichever form of its name was given.
         assert_eq!(
             (key.id.as_str(), key.versions.len(), key.primary),
             (format!("{url}/keys/{name}").as_str(), 2, 1),
@@ -147,7 +147,7 @@ async fn an_aes_key_of_another_length_is_found_out() {
         );
         let right = owners_key(&bench, &url, of(256)).await;
         provider.create_key(&cx(), &request(KeySpec::Aes256, Some(&right))).await.unwrap();
-        // Each way to wrap needs its own operations.
+        // Each AES algorithm requires its own operations.
         let other = bench.connect(if place == Place::Hsm { Place::HsmGcm } else { Place::Hsm });
         let error = other.create_key(&cx(), &request(KeySpec::Aes256, Some(&right))).await.unwrap_err();
         assert!(
@@ -179,7 +179,7 @@ async fn enabling_leaves_alone_what_its_owner_disabled() {
     assert_eq!(states().await, [KeyState::Disabled; 3]);
     provider.set_state(&cx(), &third, true).await.unwrap();
     assert_eq!(states().await, [KeyState::Disabled, KeyState::Enabled, KeyState::Enabled]);
-    // Enabling is asked for the key, so its current version comes back whoever disabled it.
+    // Enabling a key enables its current version, whoever disabled it.
     switch(&third.key.version, false).await;
     provider.set_state(&cx(), &third, true).await.unwrap();
     assert_eq!(states().await[2], KeyState::Enabled);
@@ -190,7 +190,7 @@ async fn enabling_leaves_alone_what_its_owner_disabled() {
     );
 }
 
-/// Azure switches a key's versions one by one, and each may take its time.
+/// Azure disables the versions of a key one by one, and each call may hang.
 #[tokio::test]
 async fn a_disable_that_takes_too_long_is_finished_by_the_next() {
     let bench = Bench::start().await;
@@ -203,7 +203,7 @@ async fn a_disable_that_takes_too_long_is_finished_by_the_next() {
         provider.wrap_key(&cx(), &second, &dek, &context()).await.unwrap(),
     );
     let faults = &bench.fake.switches().faults;
-    // The first is switched and its answer lost; whoever asks gives up on the second.
+    // The first version is disabled but its response is lost; the caller gives up on the second.
     let switching = |after, act| Fault {
         method: Some("PATCH".to_owned()),
         after,
@@ -220,7 +220,7 @@ async fn a_disable_that_takes_too_long_is_finished_by_the_next() {
     let cx_of_it = cx();
     let disable = provider.set_state(&cx_of_it, &second, false);
     assert!(tokio::time::timeout(Duration::from_millis(200), disable).await.is_err());
-    // The version that wraps went first; the other still opens what it wrapped.
+    // The current version was disabled first; the other one still unwraps.
     let error = provider.unwrap_key(&cx(), &new, &context()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
     assert_eq!(provider.unwrap_key(&cx(), &old, &context()).await.unwrap(), dek);
@@ -229,7 +229,7 @@ async fn a_disable_that_takes_too_long_is_finished_by_the_next() {
     provider.set_state(&cx(), &second, false).await.unwrap();
     let error = provider.unwrap_key(&cx(), &old, &context()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
-    // Nothing was forgotten: what this switched off comes back.
+    // All versions that were disabled here are enabled again.
     provider.set_state(&cx(), &second, true).await.unwrap();
     for wrapped in [&old, &new] {
         assert_eq!(provider.unwrap_key(&cx(), wrapped, &context()).await.unwrap(), dek);
@@ -278,11 +278,11 @@ async fn the_recorded_version_unwraps_whatever_is_current() {
     let wrapped = provider.wrap_key(&cx(), &first, &dek, &context()).await.unwrap();
     provider.rotate(&cx(), &first).await.unwrap();
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
-    // The gateway names the version that it knows as primary; Azure's current one is not asked for.
+    // The gateway names the version that it knows as primary, not Azure's current one.
     assert_eq!(provider.wrap_key(&cx(), &first, &dek, &context()).await.unwrap().key, first.key);
     let version = &first.key.version;
-    assert_eq!(asked(&bench, "POST", &format!("{version}/wrapkey")), 2);
-    assert_eq!(asked(&bench, "POST", &format!("{version}/unwrapkey")), 1);
+    assert_eq!(requests(&bench, "POST", &format!("{version}/wrapkey")), 2);
+    assert_eq!(requests(&bench, "POST", &format!("{version}/unwrapkey")), 1);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Refusals, and answers that are none of a vault's.
+//! Refusals, and responses that are not a vault's.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use claviger_provider::{ErrorKind, KeySpec, Provider, Retry, Secret};
 use serde_json::json;
 
 use crate::bench::{Bench, Place};
-use crate::fixture::{answer, asked, context, cx, fault, made, request};
+use crate::fixture::{context, cx, fault, made, request, requests, response};
 
 #[tokio::test]
 async fn throttling_tells_how_long_to_wait() {
@@ -18,14 +18,14 @@ async fn throttling_tells_how_long_to_wait() {
     let kek = made(&provider, KeySpec::Aes256).await;
     for (act, retry) in [
         (Act::Throttle { retry_after: Some(7) }, Retry::After(Duration::from_secs(7))),
-        // Azure may ask for hours; the gateway asks again before that.
+        // Azure may ask for hours; the gateway limits the pause.
         (Act::Throttle { retry_after: Some(3600) }, Retry::After(Duration::from_secs(60))),
         (Act::Throttle { retry_after: None }, Retry::Backoff),
         (
-            answer(429, &[("x-ms-retry-after-ms", "250"), ("retry-after", "9")], ""),
+            response(429, &[("x-ms-retry-after-ms", "250"), ("retry-after", "9")], ""),
             Retry::After(Duration::from_millis(250)),
         ),
-        (answer(429, &[("retry-after", "soon")], "slow down"), Retry::Backoff),
+        (response(429, &[("retry-after", "soon")], "slow down"), Retry::Backoff),
     ] {
         fault(&bench, "wrapkey", act);
         let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
@@ -38,8 +38,8 @@ async fn throttling_tells_how_long_to_wait() {
         (ErrorKind::UpstreamUnavailable, Retry::Backoff),
         "{error}"
     );
-    // One attempt for each call: retries are the pipeline's.
-    assert_eq!(asked(&bench, "POST", "wrapkey"), 6);
+    // One attempt per call: the pipeline retries.
+    assert_eq!(requests(&bench, "POST", "wrapkey"), 6);
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn one_zero_byte_too_many_is_taken_off_where_the_length_is_known() {
             match (opens, spec) {
                 (true, _) => assert_eq!(opened.unwrap(), dek),
                 (false, KeySpec::Aes256) => assert_eq!(opened.unwrap_err().kind, ErrorKind::UpstreamProtocol),
-                // Under RSA nothing tells the length; the gateway's commitment refuses what is another key.
+                // Under RSA the length is unknown; the envelope's commitment rejects another key.
                 (false, KeySpec::Rsa3072 | KeySpec::Rsa4096) => assert_eq!(opened.unwrap().len(), 32 + more.len()),
             }
         }
@@ -168,7 +168,7 @@ async fn what_is_no_answer_of_azures_says_so() {
         (502, ErrorKind::UpstreamUnavailable, ""),
         (503, ErrorKind::UpstreamUnavailable, ""),
     ] {
-        fault(&bench, "wrapkey", answer(status, &html, page));
+        fault(&bench, "wrapkey", response(status, &html, page));
         let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
         assert_eq!(error.kind, kind, "{status}: {error}");
         assert!(error.advice.unwrap_or_default().contains(says), "{status}: {:?}", error.advice);
@@ -190,7 +190,7 @@ async fn a_redirect_is_not_followed() {
     let provider = bench.connect(Place::Hsm);
     let kek = made(&provider, KeySpec::Aes256).await;
     for status in [301, 302, 307, 308] {
-        fault(&bench, "wrapkey", answer(status, &[("location", &other.fake.url())], ""));
+        fault(&bench, "wrapkey", response(status, &[("location", &other.fake.url())], ""));
         let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamProtocol, "{status}: {error}");
         assert!(error.advice.unwrap().contains("redirects"));
@@ -242,7 +242,7 @@ async fn every_refusal_of_a_vault_has_its_kind() {
         fault(
             &bench,
             "wrapkey",
-            answer(status, &[("content-type", "application/json")], &body.to_string()),
+            response(status, &[("content-type", "application/json")], &body.to_string()),
         );
         let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
         assert_eq!(error.kind, kind, "{code} {inner}: {error}");

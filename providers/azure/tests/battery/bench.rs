@@ -1,22 +1,24 @@
 //! A fake, and connections to it.
 
+use std::sync::Arc;
+
 use claviger_fake_azure::{Application, DIRECTORY, FakeAzure};
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{ConnectionId, ConnectionParts, Factory, SettingsOrigin, TenantId};
+use claviger_provider::{BackgroundCalls, ConnectionId, ConnectionParts, Factory, SettingsOrigin, TenantId};
 use claviger_provider_azure::{AzureFactory, AzureProvider, Installation};
 use serde_json::{Value, json};
 
 pub const CLIENT: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
 pub const SECRET: &str = "the-applications-secret";
 
-/// What a connection leads to.
+/// The vault of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     Vault,
-    /// With keys in its HSM.
+    /// A Key Vault with keys in its HSM.
     VaultHsm,
     Hsm,
-    /// With AES-GCM instead of AES key wrap.
+    /// A Managed HSM with AES-GCM instead of AES key wrap.
     HsmGcm,
 }
 
@@ -24,7 +26,7 @@ pub struct Bench {
     pub fake: FakeAzure,
 }
 
-/// Loopback, as an operator allows it.
+/// An egress policy that allows loopback.
 pub fn egress() -> Egress {
     Egress::new(EgressPolicy {
         allow: vec!["127.0.0.0/8".parse().unwrap()],
@@ -38,7 +40,7 @@ pub fn client_secret() -> Value {
 }
 
 impl Bench {
-    /// With an application that the directory knows.
+    /// Starts a fake with a registered application.
     pub async fn start() -> Self {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let fake = FakeAzure::start().await.unwrap();
@@ -79,6 +81,16 @@ impl Bench {
     }
 
     pub fn connect_as(&self, installation: &Installation, settings: &Value, origin: SettingsOrigin) -> AzureProvider {
+        Self::connect_observed(installation, settings, origin, None)
+    }
+
+    /// As [`Bench::connect_as`], with an observer of the connection's background calls.
+    pub fn connect_observed(
+        installation: &Installation,
+        settings: &Value,
+        origin: SettingsOrigin,
+        background: Option<Arc<dyn BackgroundCalls>>,
+    ) -> AzureProvider {
         let factory = AzureFactory::new(installation.clone(), egress());
         let parsed = factory.parse(&settings.to_string(), origin).unwrap();
         let parts = ConnectionParts {
@@ -87,6 +99,7 @@ impl Bench {
             external_id: "0123456789abcdef0123456789abcdef",
             settings: &parsed.public,
             secrets: parsed.secrets,
+            background,
         };
         factory.provider(parts).unwrap()
     }

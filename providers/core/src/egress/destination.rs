@@ -1,4 +1,4 @@
-//! Addresses that a tenant may give, once they were read and judged.
+//! Addresses that a tenant may give, parsed and checked against the egress policy.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,32 +10,31 @@ use super::EgressPolicy;
 /// The longest address, in bytes.
 pub const MAX_ADDRESS: usize = 1024;
 
-/// Where a client goes: scheme, host, port and, for a server, a path before its own ones.
+/// The server or proxy that a client connects to: scheme, host, port and, for a server, a path prefix.
 ///
-/// Made by [`super::Egress`] alone, so it holds: `https`, or `http` where the operator
-/// allows it; no user, query or fragment; a host that is a name, or an IP address that the
-/// policy permits, however it was spelled (`0x7f.1`, `2130706433` and
-/// `[::ffff:127.0.0.1]` are all read as what they mean, by the URL standard's rules). A
-/// name is judged when it is resolved.
+/// Only [`super::Egress`] makes one, which guarantees: `https`, or `http` where the operator allows
+/// it; no user, query or fragment; a host that is a name, or an IP address that the policy permits,
+/// in whatever notation (the URL standard's parser reads `0x7f.1`, `2130706433` and
+/// `[::ffff:127.0.0.1]` as addresses). The policy applies to a name when it is resolved.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Destination(Url);
 
-/// Why an address is not taken. It says what would be, and nothing of what was given.
+/// Why an address is refused. The text says what is expected, and nothing of what was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DestinationError {
-    /// No address at all.
+    /// It is not an address.
     #[error("an address such as \"https://host.example:8200\", of at most 1024 bytes of printable ASCII")]
     Form,
-    /// Another scheme than HTTPS, or plain HTTP that the operator does not allow.
+    /// The scheme is not HTTPS, or plain HTTP that the operator does not allow.
     #[error("an address that begins with https:// (plain http:// only where the operator's [egress] allows it)")]
     Scheme,
-    /// It carries a user, a password, a query or a fragment.
+    /// It has a user, a password, a query or a fragment.
     #[error("an address without user, password, query and fragment")]
     Extra,
     /// A proxy's address has a path.
     #[error("an address without a path")]
     Path,
-    /// An IP address that the policy refuses.
+    /// The policy refuses its IP address.
     #[error("a public address (loopback, link-local, private and other special ranges only where the operator's [egress] allows them)")]
     Refused,
 }
@@ -57,8 +56,8 @@ impl Destination {
         Ok(destination)
     }
 
-    /// An address of the operator's own: held to the same form, but it may lead anywhere,
-    /// and over plain HTTP.
+    /// Parses an address from the operator. The same form applies, but any IP address and plain HTTP
+    /// are permitted.
     ///
     /// # Errors
     /// What is wrong with its form.
@@ -67,8 +66,8 @@ impl Destination {
     }
 
     fn parse(address: &str, policy: &EgressPolicy) -> Result<Self, DestinationError> {
-        // The URL standard drops spaces and line breaks and takes backslashes for slashes:
-        // what looks like one address must not be read as another.
+        // The URL standard's parser drops white space and reads backslashes as slashes. An address must
+        // not be parsed as another one than it looks like.
         let printable = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
         if address.len() > MAX_ADDRESS || !address.bytes().all(printable) {
             return Err(DestinationError::Form);
@@ -77,7 +76,7 @@ impl Destination {
         if !matches!(url.scheme(), "https" | "http") {
             return Err(DestinationError::Scheme);
         }
-        // The standard also takes `https:host` and `https:///host`.
+        // The standard's parser also accepts `https:host` and `https:///host`.
         let Some(rest) = address.get(url.scheme().len()..).and_then(|rest| rest.strip_prefix("://")) else {
             return Err(DestinationError::Form);
         };
@@ -85,7 +84,7 @@ impl Destination {
         if authority.is_empty() || url.port() == Some(0) {
             return Err(DestinationError::Form);
         }
-        // An empty user, query or fragment counts: its delimiter must not be there.
+        // Empty users, queries and fragments count too, so look for their delimiters.
         if address.contains(['?', '#']) || authority.contains('@') {
             return Err(DestinationError::Extra);
         }
@@ -102,23 +101,23 @@ impl Destination {
         host.trim_start_matches('[').trim_end_matches(']').parse().ok()
     }
 
-    /// The address in its normal form: lower-case host, no default port.
+    /// The normalized address: lower-case host, no default port.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Whether what is sent there is encrypted.
+    /// Whether connections to it are encrypted.
     pub fn encrypted(&self) -> bool {
         self.0.scheme() == "https"
     }
 
-    /// Whether an address is one of this scheme, host and port, and shows no user.
+    /// Whether an address has this scheme, host and port, and no user.
     pub(super) fn hosts(&self, address: &Url) -> bool {
         address.origin() == self.0.origin() && address.username().is_empty() && address.password().is_none()
     }
 
-    /// The address of what lies under this path of the destination. Each segment is one
-    /// segment there, whatever characters it holds.
+    /// The URL of a path below the destination's. Each segment stays one segment, whatever characters
+    /// it contains.
     pub(super) fn join<'s>(&self, segments: impl IntoIterator<Item = &'s str>) -> Url {
         let mut url = self.0.clone();
         // Cannot fail: an `http` address always has a path.
@@ -171,7 +170,7 @@ mod tests {
             "https://0",
             "https://0.0.0.0",
             "https://%31%32%37.0.0.1",
-            // Full-width digits and an ideographic full stop are read as their plain selves.
+            // Full-width digits and an ideographic full stop are normalized to ASCII.
             "https://%EF%BC%91%EF%BC%92%EF%BC%97.0.0.1",
             "https://127%E3%80%820.0.1",
             "https://127.0.0.1:65535/v1",

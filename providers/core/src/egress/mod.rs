@@ -1,34 +1,34 @@
-//! The one way out to a host that a tenant names (`docs`: Connections): Vault, issuers,
-//! webhooks, key managers.
+//! SSRF-safe connections to hosts that a tenant names: Vault, issuers, webhooks, key managers.
 //!
-//! Three steps, each of which a hostile name would have to pass. [`Egress::destination`]
-//! reads an address, [`policy`] decides which IP addresses may be met, and the resolver of
-//! a [`Client`] asks the policy again for every new connection, after the name was
-//! resolved and with the very addresses that are then connected to: a name that leads
-//! elsewhere a moment later gains nothing. No redirect is followed, no proxy is taken from
-//! the environment, every answer has a bound.
+//! A hostile name has to pass three steps. [`Egress::destination`] parses an address; [`policy`]
+//! decides which IP addresses are permitted; and [`dial`] applies the policy again at every new
+//! connection, after the name was resolved, to the very addresses that are then connected to. A
+//! name whose addresses change after the check gains nothing. The HTTP client follows no redirect,
+//! takes no proxy from the environment, and bounds every response.
 //!
 //! For adapters; `boot` makes the one [`Egress`] of the process.
 
-mod client;
 mod destination;
-mod identity;
+mod dial;
+mod http;
 pub mod policy;
-mod resolver;
+mod send_error;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::sync::Arc;
 
-pub use client::{Answer, Authorities, Call, Client, ClientError, Distrust, Options, SendError, Whole};
 pub use destination::{Destination, DestinationError, MAX_ADDRESS};
-pub use identity::ClientCertificate;
+pub use dial::{DialError, Dialer, Lookup, Refused, SystemLookup};
+pub use http::{Client, ClientError, Options, RawRequest, Request, Response};
 pub use policy::EgressPolicy;
-pub use resolver::{Lookup, Refused, SystemLookup};
+pub use send_error::{Distrust, SendError};
 pub use settings::authorities_setting;
+pub use tls::{Authorities, ClientCertificate};
 
-/// The way out under one policy.
+/// Makes clients and raw connections under one policy. Cheap to clone.
 #[derive(Clone)]
 pub struct Egress {
     policy: Arc<EgressPolicy>,
@@ -41,7 +41,7 @@ impl Egress {
         Self::with_lookup(policy, Arc::new(SystemLookup))
     }
 
-    /// Under this policy, with another resolver. What it answers is judged like any other.
+    /// Under this policy, with another resolver. The policy applies to its addresses too.
     pub fn with_lookup(policy: EgressPolicy, lookup: Arc<dyn Lookup>) -> Self {
         Self {
             policy: Arc::new(policy),
@@ -49,7 +49,7 @@ impl Egress {
         }
     }
 
-    /// Reads the address of a server.
+    /// Parses the address of a server.
     ///
     /// # Errors
     /// What is wrong with it; see [`Destination`].
@@ -57,8 +57,8 @@ impl Egress {
         Destination::server(address, &self.policy)
     }
 
-    /// Reads the address of a proxy: no path, and plain HTTP is fine since what passes
-    /// through it is encrypted end to end wherever the destination itself has to be.
+    /// Parses the address of a proxy: no path. Plain HTTP is permitted, since whatever must be
+    /// encrypted for the destination is encrypted end to end.
     ///
     /// # Errors
     /// What is wrong with it; see [`Destination`].
@@ -66,17 +66,21 @@ impl Egress {
         Destination::proxy(address, &self.policy)
     }
 
-    /// A client of one destination. Reaches nothing yet.
+    /// An HTTP client of one destination. Connects to nothing yet.
     ///
-    /// Through a proxy it is the proxy that resolves the destination's name, so the policy
-    /// holds for the proxy's own addresses, and for the destination where that is an IP
-    /// address. A proxy inside a range that the operator allows must itself refuse to lead
-    /// tenants to what they must not reach.
+    /// Behind a proxy it is the proxy that resolves the destination's name. The policy then applies
+    /// to the proxy's own addresses, and to the destination where that is an IP address. A proxy
+    /// inside a network that the operator allows must itself keep tenants from what they must not
+    /// reach.
     ///
     /// # Errors
     /// When the TLS of this system cannot be set up.
     pub fn client(&self, destination: Destination, options: Options) -> Result<Client, ClientError> {
-        let resolver = resolver::Filtered::new(Arc::clone(&self.policy), Arc::clone(&self.lookup));
-        Client::new(destination, options, resolver)
+        Client::new(destination, options, self.dialer())
+    }
+
+    /// Opens raw TCP connections under the policy.
+    pub fn dialer(&self) -> Dialer {
+        Dialer::new(Arc::clone(&self.policy), Arc::clone(&self.lookup))
     }
 }

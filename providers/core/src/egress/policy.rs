@@ -1,25 +1,25 @@
-//! Which IP addresses the gateway goes to on a tenant's behalf.
+//! The IP addresses that the gateway connects to on a tenant's behalf.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// What the operator allows beyond the public internet.
+/// What the operator allows in addition to the public internet.
 ///
-/// The default allows nothing more: HTTPS to globally reachable unicast addresses.
+/// The default allows HTTPS to globally reachable unicast addresses only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EgressPolicy {
-    /// Networks that may be reached although they are not public. An IPv4 network covers
-    /// its addresses in each of their IPv6 forms too.
+    /// Networks that are allowed although they are not public. An IPv4 network also covers its
+    /// addresses in their IPv6 forms.
     pub allow: Vec<IpNet>,
-    /// Whether `http://` destinations are taken. What is sent to them, credentials
-    /// included, can be read on the way.
+    /// Whether `http://` destinations are allowed. Anyone on the network path can read what is sent to
+    /// them, credentials included.
     pub allow_plain_http: bool,
 }
 
 impl EgressPolicy {
-    /// Anywhere, over plain HTTP too: for addresses that no tenant gave, but the operator or
-    /// an adapter for its cloud.
+    /// Allows every address and plain HTTP: for addresses from the operator, or from an adapter for its
+    /// own cloud, and never from a tenant.
     pub fn everywhere() -> Self {
         Self {
             allow: vec![Ipv4Net::default().into(), Ipv6Net::default().into()],
@@ -43,8 +43,8 @@ const fn v6(a: u16, b: u16, c: u16, d: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0), prefix)
 }
 
-/// IPv4 that is not globally reachable unicast: IANA's registry of special-purpose
-/// addresses (RFC 6890), and one cloud's host service at a public address.
+/// IPv4 addresses that are not globally reachable unicast: IANA's registry of special-purpose addresses
+/// (RFC 6890), and Azure's host service at a public address.
 const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(0, 0, 0, 0, 8),        // this network, unspecified
     v4(10, 0, 0, 0, 8),       // private
@@ -64,8 +64,8 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(240, 0, 0, 0, 4),      // reserved, broadcast
 ];
 
-/// Where globally reachable IPv6 unicast lies (RFC 4291): everything else is refused, so
-/// loopback, unspecified, link-local, unique-local and multicast need no row.
+/// Globally reachable IPv6 unicast (RFC 4291). Everything else is refused, so loopback, unspecified,
+/// link-local, unique-local and multicast need no entry.
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 0, 0, 3);
 
 /// Parts of [`GLOBAL_V6`] that are not globally reachable.
@@ -82,14 +82,14 @@ fn public(address: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that an IPv6 form stands for: mapped and compatible (RFC 4291), NAT64
-/// (RFC 6052, the well-known prefix) and 6to4 (RFC 3056).
+/// The IPv4 address inside an IPv6 address: mapped and compatible (RFC 4291), NAT64 with the well-known
+/// prefix (RFC 6052) and 6to4 (RFC 3056).
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     let [a, b, c, d, e, f, g, h] = address.segments();
     let join = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
     match (a, b, c, d, e, f) {
-        // `::` and `::1` are addresses of IPv6 itself.
+        // `::` and `::1` are the unspecified and the loopback address of IPv6.
         (0, 0, 0, 0, 0, 0) if g != 0 || h > 1 => join(g, h),
         (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => join(g, h),
         (0x2002, high, low, ..) => join(high, low),

@@ -1,13 +1,13 @@
-//! The settings with which a connection goes a way of its own: an authority, a proxy.
+//! The settings `proxy` and `ca` of a connection.
 
 use super::{Authorities, Egress};
 use crate::Fields;
 
-/// The longest authorities of a connection, in bytes.
+/// The longest `ca`, in bytes.
 const MAX_CA: usize = 32 * 1024;
 
 impl Egress {
-    /// The setting `proxy`, as it is kept.
+    /// Parses the setting `proxy`; returns it as it is stored.
     pub fn proxy_setting(&self, fields: &mut Fields<'_>) -> Option<String> {
         fields.optional("proxy", "an address such as \"http://proxy.example:3128\"", |text| {
             let proxy = self.proxy(&text).map_err(|error| error.to_string())?;
@@ -16,11 +16,11 @@ impl Egress {
     }
 }
 
-/// The setting `ca`: the certificates that a connection trusts instead of the system's.
+/// Parses the setting `ca`: the CA certificates that a connection trusts instead of the system's.
 pub fn authorities_setting(fields: &mut Fields<'_>) -> Option<String> {
     let expected = "one or more certificates as PEM text, without any key, at most 32 KiB";
     fields.optional("ca", expected, |text| {
-        // It is shown to whoever may read the connection.
+        // The API shows it, so it must not contain a private key.
         let fits = text.len() <= MAX_CA && !text.contains("PRIVATE KEY") && Authorities::from_pem(&text).is_some();
         fits.then_some(text).ok_or_else(|| expected.to_owned())
     })

@@ -1,5 +1,5 @@
-//! The way out against real sockets: names that lead elsewhere a moment later, redirects,
-//! proxies, and servers that answer too much, too late or with a stranger's certificate.
+//! Egress against real sockets: names whose addresses change, redirects, proxies, and servers that
+//! send too much, too late or another's certificate.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 mod tls;
@@ -19,9 +19,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use super::{Answer, Authorities, Call, Client, Egress, EgressPolicy, Lookup, Options, SendError};
+use super::{Authorities, Client, Egress, EgressPolicy, Lookup, Options, Request, Response, SendError};
 
-/// Answers each question with the next list, the last one for ever, and notes the names.
+/// Resolves each name to the next list of addresses, and to the last one from then on. Records the
+/// names.
 #[derive(Default)]
 struct Script {
     answers: Mutex<VecDeque<Vec<IpAddr>>>,
@@ -50,7 +51,7 @@ impl Lookup for Script {
     }
 }
 
-/// One loopback address is allowed and its neighbours are not.
+/// An egress that allows one loopback address only.
 fn egress(lookup: &Arc<Script>) -> Egress {
     static STACK: Once = Once::new();
     STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
@@ -64,11 +65,11 @@ fn egress(lookup: &Arc<Script>) -> Egress {
 fn options() -> Options {
     Options {
         authorities: Authorities::Only(Vec::new()),
-        identity: None,
+        client_certificate: None,
         proxy: None,
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(20),
-        max_answer: 1024,
+        max_response: 1024,
     }
 }
 
@@ -77,8 +78,8 @@ fn client(lookup: &Arc<Script>, address: &str) -> Client {
     egress.client(egress.destination(address).unwrap(), options()).unwrap()
 }
 
-async fn get(client: &Client) -> Result<Answer, SendError> {
-    let call = Call {
+async fn get(client: &Client) -> Result<Response, SendError> {
+    let call = Request {
         method: Method::GET,
         path: &["v1"],
         query: &[],
@@ -88,7 +89,7 @@ async fn get(client: &Client) -> Result<Answer, SendError> {
     client.send(call).await
 }
 
-fn refused(result: Result<Answer, SendError>) {
+fn refused(result: Result<Response, SendError>) {
     assert!(
         matches!(result, Err(SendError::Refused(_))),
         "{:?}",
@@ -102,7 +103,7 @@ async fn server(address: SocketAddr, answer: ResponseTemplate) -> MockServer {
     server
 }
 
-/// A server on the allowed address, and one on the same port of a neighbour.
+/// A server on the allowed address, and one on the same port of another loopback address.
 async fn neighbours(answer: ResponseTemplate) -> (MockServer, MockServer) {
     let allowed = server("127.0.0.1:0".parse().unwrap(), answer).await;
     let port = allowed.address().port();
@@ -204,7 +205,7 @@ async fn an_answer_has_a_bound_whether_its_length_is_announced_or_not() {
     ));
 }
 
-/// A server that sends the head, and then the same piece for ever.
+/// A server that sends the head, and then the same chunk without end.
 async fn endless(head: &'static str, piece: String, pause: Duration) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -286,7 +287,7 @@ async fn a_proxy_is_met_under_the_policy_and_resolves_what_is_behind_it() {
     assert_eq!(request.url.host_str(), Some("behind.test"));
 }
 
-/// Set for the child that [`the_environments_proxy_is_not_taken`] runs: the server's address.
+/// The server's address, for the child process of [`the_environments_proxy_is_not_taken`].
 const TARGET: &str = "CLAVIGER_TEST_EGRESS_TARGET";
 
 #[tokio::test]

@@ -1,14 +1,14 @@
-//! Bounds how many operations of one connection are under way.
+//! Limits the concurrent operations of one connection.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
-/// The concurrency limit. Who waits gets its slot in the order of arrival, at most until its
-/// own deadline; how many may wait is bounded by the face, which limits requests.
+/// The concurrency limit. Operations wait for a slot in the order of arrival, at most until their own
+/// deadline. The listener limits how many requests can wait.
 pub(super) struct ConcurrencyLimit {
     inner: Arc<dyn Call>,
     slots: Semaphore,
@@ -33,7 +33,7 @@ impl Call for ConcurrencyLimit {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let _slot = match tokio::time::timeout(cx.remaining(), self.slots.acquire()).await {
             Ok(Ok(slot)) => slot,
             Ok(Err(closed)) => return Err(Error::new(ErrorKind::Internal, op.name()).source(closed)),
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
         assert_eq!(start.elapsed().as_secs(), 4);
         assert_eq!(scripted.calls(), 1);
-        // A caller that goes away gives its slot back.
+        // A dropped operation frees its slot.
         holder.abort();
         assert!(holder.await.unwrap_err().is_cancelled());
         limit.call(&cx(Duration::from_secs(1)), Op::Probe { keks: &[] }).await.unwrap();

@@ -1,12 +1,12 @@
-//! Refuses what the provider does not declare, and input out of its bounds, before
-//! anything waits or is sent.
+//! Refuses operations that the provider does not declare, and input outside its limits, before anything
+//! waits or is sent.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::answers::{MAX_CIPHERTEXT, MAX_KEY_ID};
-use crate::{Call, Capabilities, Error, ErrorKind, How, Kek, KeyCapabilities, KeyRequest, Op, OpContext, ProviderKind, Reply, Wrapped};
+use super::response_check::{MAX_CIPHERTEXT, MAX_KEY_ID};
+use crate::{Call, Capabilities, Error, ErrorKind, How, Kek, KeyCapabilities, KeyRequest, Op, OpContext, Output, ProviderKind, Wrapped};
 
 /// The capability guard.
 pub(super) struct CapabilityGuard {
@@ -27,13 +27,12 @@ impl CapabilityGuard {
                 declared(keys.wrap != How::No, op)?;
                 data_key_length(dek.len(), keys, op)
             }
-            // A blob tells the key and not its specification: the provider decides.
+            // A ciphertext names the key and not its specification, so the provider checks the rest.
             Op::UnwrapKey { wrapped, .. } => {
                 declared(can.keys.iter().any(|keys| keys.wrap != How::No), op)?;
                 ciphertext_length(wrapped, op)
             }
-            // Through memory, these two are made of wrap and unwrap by the broker; only a
-            // provider that does them inside is asked for them.
+            // The broker composes these two of wrap and unwrap, unless the provider does them inside.
             Op::GenerateDataKey { kek, bytes, .. } => {
                 let keys = self.keys(kek, op)?;
                 declared(keys.generate_data_key == How::InsideProvider, op)?;
@@ -48,7 +47,7 @@ impl CapabilityGuard {
             Op::SetState { .. } => declared(can.set_state, op),
             Op::ScheduleDeletion { .. } => declared(can.schedule_deletion, op),
             Op::Import { .. } => declared(can.import, op),
-            // Every provider can describe a key and be probed.
+            // Every provider supports these two.
             Op::Describe { .. } | Op::Probe { .. } => Ok(()),
         }
     }
@@ -90,7 +89,7 @@ fn declared(declared: bool, op: Op<'_>) -> Result<(), Error> {
     if declared { Ok(()) } else { Err(undeclared(op)) }
 }
 
-/// No provider of ours made a ciphertext out of these bounds.
+/// No adapter makes ciphertexts outside these limits.
 fn ciphertext_length(wrapped: &Wrapped, op: Op<'_>) -> Result<(), Error> {
     if (1..=MAX_CIPHERTEXT).contains(&wrapped.ciphertext.len()) {
         Ok(())
@@ -112,7 +111,7 @@ impl Call for CapabilityGuard {
         Capabilities::clone(&self.capabilities)
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         self.check(op).map_err(|error| error.provider(self.kind()))?;
         self.inner.call(cx, op).await
     }

@@ -1,7 +1,7 @@
-//! Counts and times every operation, and holds the names of all metrics of the layers.
+//! Counts and times every operation, and defines the metrics of all layers.
 //!
-//! Labels are the provider family, the operation and the outcome: closed lists of ours. No
-//! tenant, key or principal becomes a label.
+//! Labels are the kind of provider, the operation and the outcome: closed lists. No tenant, key or
+//! principal is a label.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use tokio::time::Instant;
 
-use crate::{Call, Capabilities, Error, Op, OpContext, ProviderKind, Reply};
+use crate::{Call, Capabilities, Error, Op, OpContext, Output, ProviderKind};
 
 const CALLS: &str = "claviger_provider_calls_total";
 const SECONDS: &str = "claviger_provider_call_seconds";
@@ -17,28 +17,28 @@ const IN_FLIGHT: &str = "claviger_provider_calls_in_flight";
 const RETRIES: &str = "claviger_provider_retries_total";
 const BREAKER: &str = "claviger_provider_breaker_transitions_total";
 
-/// Tells the installed recorder what the layers' metrics mean. Called once at start.
+/// Describes the layers' metrics to the installed recorder. Called once at start.
 pub fn describe() {
     describe_counter!(
         CALLS,
-        "Provider operations by outcome: ok, abandoned (nobody waits any more) or the error's kind"
+        "Provider operations by outcome: ok, abandoned (the caller no longer waits) or the error's kind"
     );
     describe_histogram!(
         SECONDS,
         metrics::Unit::Seconds,
-        "Time of provider operations, waiting and retries included"
+        "Duration of provider operations, including waiting and retries"
     );
-    describe_gauge!(IN_FLIGHT, "Provider operations under way or waiting");
+    describe_gauge!(IN_FLIGHT, "Provider operations in progress or waiting");
     describe_counter!(RETRIES, "Attempts after the first");
-    describe_counter!(BREAKER, "Circuit breaker transitions by the state entered");
+    describe_counter!(BREAKER, "Circuit breaker transitions by the new state");
 }
 
-/// Counts one attempt after the first.
+/// Counts a retry.
 pub(super) fn count_retry(provider: ProviderKind, op: &'static str) {
     counter!(RETRIES, "provider" => provider.as_str(), "op" => op).increment(1);
 }
 
-/// Counts one change of a breaker's state.
+/// Counts a transition of a breaker.
 pub(super) fn count_breaker(provider: ProviderKind, to: &'static str) {
     counter!(BREAKER, "provider" => provider.as_str(), "to" => to).increment(1);
 }
@@ -54,7 +54,7 @@ impl Metrics {
     }
 }
 
-/// One operation under way. Its drop counts it, so that one whose caller went away is
+/// One operation in progress. Its drop counts it, so that an operation whose caller went away is
 /// counted too.
 struct Measured {
     provider: &'static str,
@@ -94,7 +94,7 @@ impl Call for Metrics {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let mut measured = Measured::start(self.kind(), op.name());
         let result = self.inner.call(cx, op).await;
         measured.outcome = match &result {

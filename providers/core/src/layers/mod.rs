@@ -1,11 +1,11 @@
-//! What stands between the gateway and an adapter: one file per layer, assembled in
-//! [`Pipeline::new`] and nowhere else. Used by the broker; adapters never see it.
+//! The layers between the gateway and an adapter, one per file. [`Pipeline::new`] alone assembles them.
+//! The broker uses the pipeline; adapters do not know it.
 
-mod answers;
 mod breaker;
 mod concurrency;
 mod guard;
 mod metrics;
+mod response_check;
 mod retry;
 #[cfg(test)]
 mod scripted;
@@ -19,20 +19,20 @@ pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
 use crate::{
-    BoundContext, Call, Capabilities, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, Op, OpContext, Probe, ProviderKind,
-    Reply, Rewrapped, Secret, Wrapped,
+    BoundContext, Call, Capabilities, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, Op, OpContext, Output, Probe,
+    ProviderKind, Rewrapped, Secret, Wrapped,
 };
 
 /// The limits of one connection's pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PipelineConfig {
-    /// Operations under way at once, those that wait for a retry included; at least 1.
+    /// The most operations in progress at once, including those that wait for a retry; at least 1.
     pub concurrency: usize,
-    /// The longest that one attempt may take.
+    /// The longest time of one attempt.
     pub attempt_timeout: Duration,
-    /// When and how often to try again.
+    /// When and how often to retry.
     pub retry: RetryConfig,
-    /// When to stop trying.
+    /// When to stop calling the provider.
     pub breaker: BreakerConfig,
 }
 
@@ -48,10 +48,10 @@ impl Default for PipelineConfig {
     }
 }
 
-/// A provider behind its layers: the only way in which the gateway calls one.
+/// A provider with its layers. The gateway calls providers through this type only.
 ///
-/// Cheap to clone; clones share the limits, the retry budget and the breaker. Every method
-/// keeps [`OpContext::deadline`], and answers `UpstreamTimeout` when it is over.
+/// Cheap to clone; clones share the limits, the retry budget and the breaker. Every method returns
+/// `UpstreamTimeout` when [`OpContext::deadline`] has passed.
 #[derive(Clone)]
 pub struct Pipeline {
     outermost: Arc<dyn Call>,
@@ -64,30 +64,29 @@ impl Pipeline {
     pub fn new(provider: Arc<dyn Call>, config: &PipelineConfig) -> Self {
         let capabilities = Arc::new(provider.capabilities());
 
-        // 7. Next to the provider, so that an answer that makes no sense is an error before
-        //    anything else looks at it, and the breaker counts it.
-        let answers = answers::Answers::new(provider, &capabilities);
+        // 7. Next to the provider: a malformed response is an error before any other layer sees it,
+        //    and the breaker counts it.
+        let checked = response_check::ResponseCheck::new(provider, &capabilities);
 
-        // 6. Bounds each attempt on its own: a provider that hangs costs one attempt and not
-        //    the whole deadline, and the breaker above learns of it.
-        let timeout = timeout::AttemptTimeout::new(Arc::new(answers), config.attempt_timeout);
+        // 6. Limits each attempt: a provider that hangs costs one attempt and not the whole deadline,
+        //    and the breaker above counts the timeout.
+        let timeout = timeout::AttemptTimeout::new(Arc::new(checked), config.attempt_timeout);
 
-        // 5. Sees every attempt with its outcome, time-outs included. Inside the retries, so
-        //    that an opened circuit also ends the retries that are under way.
+        // 5. Sees the outcome of every attempt, timeouts included. Inside the retries, so that an open
+        //    circuit also ends retries in progress.
         let breaker = Arc::new(breaker::Breaker::new(Arc::new(timeout), config.breaker.clone()));
 
-        // 4. Inside the concurrency limit: a retry takes no second slot, so that a provider in
-        //    trouble never gets more callers than one in health.
+        // 4. Inside the concurrency limit: a retry takes no second slot, so that a failing provider
+        //    never gets more concurrent calls than a healthy one.
         let retry = retry::Retrying::new(Arc::clone(&breaker) as Arc<dyn Call>, config.retry.clone());
 
         // 3. Callers wait here, at most until their deadline, before anything is sent.
         let concurrency = concurrency::ConcurrencyLimit::new(Arc::new(retry), config.concurrency);
 
-        // 2. Outside the limit: what cannot work is refused without waiting for a slot.
+        // 2. Outside the limit: an operation that cannot work is refused without waiting for a slot.
         let guard = guard::CapabilityGuard::new(Arc::new(concurrency), Arc::clone(&capabilities));
 
-        // 1. Outermost: it counts and times what the gateway gets, refusals and waiting
-        //    included, once per operation however many attempts it took.
+        // 1. Outermost: counts and times each operation once, with refusals, waiting and all attempts.
         let metrics = metrics::Metrics::new(Arc::new(guard));
 
         Self {
@@ -97,7 +96,7 @@ impl Pipeline {
         }
     }
 
-    /// Which provider family this is.
+    /// The kind of provider.
     pub fn kind(&self) -> ProviderKind {
         self.outermost.kind()
     }
@@ -115,12 +114,12 @@ impl Pipeline {
     /// [`crate::Provider::wrap_key`] through the layers.
     ///
     /// # Errors
-    /// The provider's, and the layers' `Unsupported`, `InvalidInput`, `TooLarge`,
-    /// `CircuitOpen`, `UpstreamTimeout` and `UpstreamProtocol`; so for every method below.
+    /// The provider's, and the layers' `Unsupported`, `InvalidInput`, `TooLarge`, `CircuitOpen`,
+    /// `UpstreamTimeout` and `UpstreamProtocol`. The same applies for every method below.
     pub async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         let op = Op::WrapKey { kek, dek, context };
-        let Reply::Wrapped(wrapped) = self.outermost.call(cx, op).await? else {
-            return Err(crossed(op));
+        let Output::Wrapped(wrapped) = self.outermost.call(cx, op).await? else {
+            return Err(wrong_output(op));
         };
         Ok(wrapped)
     }
@@ -131,8 +130,8 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
         let op = Op::UnwrapKey { wrapped, context };
-        let Reply::Unwrapped(dek) = self.outermost.call(cx, op).await? else {
-            return Err(crossed(op));
+        let Output::Unwrapped(dek) = self.outermost.call(cx, op).await? else {
+            return Err(wrong_output(op));
         };
         Ok(dek)
     }
@@ -144,8 +143,8 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn generate_data_key(&self, cx: &OpContext, kek: &Kek, bytes: usize, context: &BoundContext) -> Result<Generated, Error> {
         let op = Op::GenerateDataKey { kek, bytes, context };
-        let Reply::Generated(generated) = self.outermost.call(cx, op).await? else {
-            return Err(crossed(op));
+        let Output::Generated(generated) = self.outermost.call(cx, op).await? else {
+            return Err(wrong_output(op));
         };
         Ok(generated)
     }
@@ -157,8 +156,8 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn rewrap_key(&self, cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
         let op = Op::RewrapKey { wrapped, to, context };
-        let Reply::Rewrapped(rewrapped) = self.outermost.call(cx, op).await? else {
-            return Err(crossed(op));
+        let Output::Rewrapped(rewrapped) = self.outermost.call(cx, op).await? else {
+            return Err(wrong_output(op));
         };
         Ok(rewrapped)
     }
@@ -168,7 +167,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
-        self.describing(cx, Op::CreateKey { request }).await
+        self.key_description(cx, Op::CreateKey { request }).await
     }
 
     /// [`crate::Provider::rotate`] through the layers; never retried.
@@ -176,7 +175,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        self.describing(cx, Op::Rotate { kek }).await
+        self.key_description(cx, Op::Rotate { kek }).await
     }
 
     /// [`crate::Provider::describe`] through the layers.
@@ -184,7 +183,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        self.describing(cx, Op::Describe { kek }).await
+        self.key_description(cx, Op::Describe { kek }).await
     }
 
     /// [`crate::Provider::import`] through the layers; never retried.
@@ -192,7 +191,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn import(&self, cx: &OpContext, kek: &Kek, material: &Secret) -> Result<KeyDescription, Error> {
-        self.describing(cx, Op::Import { kek, material }).await
+        self.key_description(cx, Op::Import { kek, material }).await
     }
 
     /// [`crate::Provider::set_state`] through the layers.
@@ -200,7 +199,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
-        self.doing(cx, Op::SetState { kek, enabled }).await
+        self.perform(cx, Op::SetState { kek, enabled }).await
     }
 
     /// [`crate::Provider::schedule_deletion`] through the layers; never retried.
@@ -208,7 +207,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn schedule_deletion(&self, cx: &OpContext, kek: &Kek, days: u16) -> Result<(), Error> {
-        self.doing(cx, Op::ScheduleDeletion { kek, days }).await
+        self.perform(cx, Op::ScheduleDeletion { kek, days }).await
     }
 
     /// [`crate::Provider::probe`] through the layers.
@@ -217,31 +216,31 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
         let op = Op::Probe { keks };
-        let Reply::Probed(probe) = self.outermost.call(cx, op).await? else {
-            return Err(crossed(op));
+        let Output::Probed(probe) = self.outermost.call(cx, op).await? else {
+            return Err(wrong_output(op));
         };
         Ok(probe)
     }
 
-    async fn describing(&self, cx: &OpContext, op: Op<'_>) -> Result<KeyDescription, Error> {
-        let Reply::Key(description) = self.outermost.call(cx, op).await? else {
-            return Err(crossed(op));
+    async fn key_description(&self, cx: &OpContext, op: Op<'_>) -> Result<KeyDescription, Error> {
+        let Output::Key(description) = self.outermost.call(cx, op).await? else {
+            return Err(wrong_output(op));
         };
         Ok(description)
     }
 
-    async fn doing(&self, cx: &OpContext, op: Op<'_>) -> Result<(), Error> {
-        let Reply::Done = self.outermost.call(cx, op).await? else {
-            return Err(crossed(op));
+    async fn perform(&self, cx: &OpContext, op: Op<'_>) -> Result<(), Error> {
+        let Output::Done = self.outermost.call(cx, op).await? else {
+            return Err(wrong_output(op));
         };
         Ok(())
     }
 }
 
-/// A reply of another operation. A [`crate::Provider`] cannot give one; a hand-written
-/// [`Call`] could.
-fn crossed(op: Op<'_>) -> Error {
-    Error::new(ErrorKind::Internal, format!("{} got another operation's reply", op.name()))
+/// The output of another operation. A [`crate::Provider`] cannot return one; a hand-written [`Call`]
+/// could.
+fn wrong_output(op: Op<'_>) -> Error {
+    Error::new(ErrorKind::Internal, format!("{} returned another operation's output", op.name()))
 }
 
 #[cfg(test)]

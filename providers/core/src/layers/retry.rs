@@ -1,4 +1,4 @@
-//! Tries again what may be tried again.
+//! Retries idempotent operations.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,28 +8,27 @@ use async_trait::async_trait;
 
 use super::metrics::count_retry;
 use crate::secret::fill_random;
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
-/// What a retry takes from the budget.
+/// The cost of a retry, in tokens of the budget.
 const COST: u32 = 5;
-/// What a retry after a time-out takes: it held a connection for a whole attempt.
+/// The cost of a retry after a timeout: the attempt occupied a connection for its whole time.
 const COST_AFTER_TIMEOUT: u32 = 10;
-/// What a success at the first attempt puts back.
+/// The tokens that a success at the first attempt returns.
 const REFILL: u32 = 1;
 
-/// When and how often to try again.
+/// When and how often to retry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryConfig {
-    /// The most attempts after the first.
+    /// The most retries after the first attempt.
     pub max_retries: u32,
-    /// The upper end of the first pause; it doubles with each further one.
+    /// The longest first pause. It doubles with each retry.
     pub base: Duration,
-    /// The upper end of any pause, but for what the provider itself asks for.
+    /// The longest pause, except for one that the provider asks for.
     pub cap: Duration,
-    /// The tokens that all operations of the connection share. A retry takes 5, after a
-    /// time-out 10; they come back when it succeeds, and every success at the first
-    /// attempt brings 1. So retries of a provider that is down end after `budget / 5`,
-    /// and then stay a fifth of its successes.
+    /// The tokens that all operations of the connection share. A retry takes 5, after a timeout 10, and
+    /// returns them if it succeeds; a success at the first attempt returns 1. So retries at a provider
+    /// that is down end after `budget / 5`, and later are at most a fifth of the successes.
     pub budget: u32,
 }
 
@@ -61,13 +60,12 @@ impl Retrying {
         }
     }
 
-    /// How long to wait before trying again, and what that takes from the budget; `None`
-    /// when the error is the answer.
+    /// The pause before the next retry, and its cost; `None` when the error is final.
     fn next(&self, cx: &OpContext, op: Op<'_>, error: &Error, retries: u32) -> Option<(Duration, u32)> {
         if !op.idempotent() || retries >= self.config.max_retries {
             return None;
         }
-        // An open circuit closes after seconds; who waits for it here only holds a slot.
+        // An open circuit closes after seconds; waiting for it here would only occupy a slot.
         if error.kind == ErrorKind::CircuitOpen {
             return None;
         }
@@ -96,20 +94,20 @@ impl Retrying {
     }
 
     fn give_back(&self, tokens: u32) {
-        // The closure always gives a value, so there is no failure to look at.
+        // The closure always returns a value, so this cannot fail.
         let _always = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
             Some(held.saturating_add(tokens).min(self.config.budget))
         });
     }
 }
 
-/// A uniform draw from nothing to `most` ("full jitter"), so that callers that failed
-/// together do not come back together.
+/// A uniformly random pause from zero to `most` ("full jitter"), so that callers that failed together do
+/// not retry together.
 fn jitter(most: Duration) -> Duration {
     let mut draw = [0; 8];
     fill_random(&mut draw);
     let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-    // The upper half of the product is the draw scaled to 0..most.
+    // The high 64 bits of the product are the random number scaled to 0..most.
     let scaled = (u128::from(u64::from_le_bytes(draw)) * u128::from(most)) >> 64;
     Duration::from_nanos(u64::try_from(scaled).unwrap_or(most))
 }
@@ -124,21 +122,21 @@ impl Call for Retrying {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let mut retries = 0;
         let mut earned = REFILL;
         loop {
             let error = match self.inner.call(cx, op).await {
-                Ok(reply) => {
+                Ok(output) => {
                     self.give_back(earned);
-                    return Ok(reply);
+                    return Ok(output);
                 }
                 Err(error) => error,
             };
             let Some((pause, cost)) = self.next(cx, op, &error, retries) else {
                 return Err(error);
             };
-            tracing::debug!(request_id = %cx.request_id, op = op.name(), ?pause, %error, "trying again");
+            tracing::debug!(request_id = %cx.request_id, op = op.name(), ?pause, %error, "retrying");
             count_retry(self.kind(), op.name());
             tokio::time::sleep(pause).await;
             retries += 1;
@@ -253,11 +251,7 @@ mod tests {
         assert_eq!(layer.tokens.load(Ordering::Relaxed), 5);
         scripted.then([DOWN, Step::Answer]);
         layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
-        assert_eq!(
-            layer.tokens.load(Ordering::Relaxed),
-            5,
-            "a retry that helped gives back what it took"
-        );
+        assert_eq!(layer.tokens.load(Ordering::Relaxed), 5, "a successful retry returns its cost");
         for _ in 0..20 {
             layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
         }

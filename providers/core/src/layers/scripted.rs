@@ -1,4 +1,4 @@
-//! What stands below the layer under test: a [`Call`] that plays a script.
+//! A [`Call`] that plays a script, as the provider below the layer under test.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,28 +10,28 @@ use tokio::time::Instant;
 
 use crate::{
     Algorithm, BoundContext, Call, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
-    KeyId, KeyRequest, KeySpec, KeyState, Op, OpContext, Probe, ProviderKeyRef, ProviderKind, Reply, Retry, Rewrapped, Rotation, Secret,
+    KeyId, KeyRequest, KeySpec, KeyState, Op, OpContext, Output, Probe, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation, Secret,
     TenantId, VersionDescription, Wrapped,
 };
 
 /// What the provider does with one call.
 pub(super) enum Step {
-    /// Answers soundly.
+    /// Returns a valid output.
     Answer,
-    /// Answers this.
-    Reply(Reply),
-    /// Fails.
+    /// Returns this output.
+    Output(Output),
+    /// Returns this error.
     Fail(ErrorKind, Retry),
-    /// Answers after this long.
+    /// Returns a valid output after this time.
     Take(Duration),
-    /// Never answers.
+    /// Never returns.
     Hang,
 }
 
-/// Plays its steps in the order of the calls; when there are none left it answers soundly.
+/// Plays its steps in the order of the calls; then it returns valid outputs.
 pub(super) struct Scripted {
     steps: Mutex<VecDeque<Step>>,
-    /// Calls that arrived, that are under way, and the most that ever were.
+    /// The calls that arrived, those in progress, and the most that were ever in progress.
     seen: watch::Sender<Seen>,
 }
 
@@ -58,7 +58,7 @@ impl Scripted {
         }
     }
 
-    /// Adds steps at the end.
+    /// Appends steps.
     pub(super) fn then(&self, steps: impl IntoIterator<Item = Step>) {
         self.steps.lock().extend(steps);
     }
@@ -71,7 +71,7 @@ impl Scripted {
         self.seen.borrow().most
     }
 
-    /// Waits until so many calls have arrived.
+    /// Waits until this many calls have arrived.
     pub(super) async fn arrived(&self, calls: usize) {
         let waited = self.seen.subscribe().wait_for(|seen| seen.arrived >= calls).await.map(drop);
         assert_eq!(waited.map_err(|_| "the script is gone"), Ok(()));
@@ -88,7 +88,7 @@ impl Call for Scripted {
         capable()
     }
 
-    async fn call(&self, _cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, _cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let step = self.steps.lock().pop_front().unwrap_or(Step::Answer);
         self.seen.send_modify(|seen| {
             seen.arrived += 1;
@@ -97,31 +97,31 @@ impl Call for Scripted {
         });
         let _under_way = UnderWay(&self.seen);
         match step {
-            Step::Answer => Ok(reply(op)),
-            Step::Reply(reply) => Ok(reply),
+            Step::Answer => Ok(valid_output(op)),
+            Step::Output(output) => Ok(output),
             Step::Fail(kind, retry) => Err(Error::new(kind, "scripted").retry(retry)),
             Step::Take(time) => {
                 tokio::time::sleep(time).await;
-                Ok(reply(op))
+                Ok(valid_output(op))
             }
             Step::Hang => std::future::pending().await,
         }
     }
 }
 
-/// A sound reply.
-fn reply(op: Op<'_>) -> Reply {
+/// A valid output.
+fn valid_output(op: Op<'_>) -> Output {
     match op {
-        Op::WrapKey { .. } => Reply::Wrapped(wrapped()),
-        Op::UnwrapKey { .. } => Reply::Unwrapped(Secret::random(32)),
-        Op::GenerateDataKey { bytes, .. } => Reply::Generated(Generated {
+        Op::WrapKey { .. } => Output::Wrapped(wrapped()),
+        Op::UnwrapKey { .. } => Output::Unwrapped(Secret::random(32)),
+        Op::GenerateDataKey { bytes, .. } => Output::Generated(Generated {
             plaintext: Secret::random(bytes),
             wrapped: wrapped(),
         }),
-        Op::RewrapKey { .. } => Reply::Rewrapped(Rewrapped { wrapped: wrapped() }),
-        Op::CreateKey { .. } | Op::Rotate { .. } | Op::Describe { .. } | Op::Import { .. } => Reply::Key(description()),
-        Op::SetState { .. } | Op::ScheduleDeletion { .. } => Reply::Done,
-        Op::Probe { .. } => Reply::Probed(Probe {
+        Op::RewrapKey { .. } => Output::Rewrapped(Rewrapped { wrapped: wrapped() }),
+        Op::CreateKey { .. } | Op::Rotate { .. } | Op::Describe { .. } | Op::Import { .. } => Output::Key(description()),
+        Op::SetState { .. } | Op::ScheduleDeletion { .. } => Output::Done,
+        Op::Probe { .. } => Output::Probed(Probe {
             detail: "scripted".into(),
             rights: Vec::new(),
             policy: None,
@@ -129,14 +129,9 @@ fn reply(op: Op<'_>) -> Reply {
     }
 }
 
-/// A context whose deadline is this far away.
+/// A context with this deadline from now.
 pub(super) fn cx(deadline: Duration) -> OpContext {
-    OpContext {
-        request_id: "test".into(),
-        tenant: TenantId::random(),
-        actor: "system".into(),
-        deadline: (Instant::now() + deadline).into_std(),
-    }
+    OpContext::new("test", TenantId::random(), "system", (Instant::now() + deadline).into_std())
 }
 
 fn key() -> ProviderKeyRef {
@@ -182,7 +177,7 @@ pub(super) fn description() -> KeyDescription {
     }
 }
 
-/// Everything declared of one specification.
+/// Capabilities of one specification with everything declared.
 pub(super) fn keys(spec: KeySpec) -> KeyCapabilities {
     KeyCapabilities {
         spec,
@@ -195,7 +190,7 @@ pub(super) fn keys(spec: KeySpec) -> KeyCapabilities {
     }
 }
 
-/// Everything declared.
+/// Capabilities with everything declared.
 pub(super) fn capable() -> Capabilities {
     Capabilities {
         keys: KeySpec::ALL.map(keys).to_vec(),
@@ -206,7 +201,7 @@ pub(super) fn capable() -> Capabilities {
     }
 }
 
-/// Nothing declared.
+/// Capabilities with nothing declared.
 pub(super) fn incapable() -> Capabilities {
     Capabilities {
         keys: Vec::new(),
@@ -217,7 +212,7 @@ pub(super) fn incapable() -> Capabilities {
     }
 }
 
-/// An operation together with what it borrows.
+/// An operation together with its arguments.
 pub(super) struct OwnedOp {
     which: usize,
     kek: Kek,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::scripted::{Scripted, Step, context, cx, kek, wrapped};
 use super::{BreakerState, Pipeline, PipelineConfig};
-use crate::{Call, ErrorKind, Generated, KeyId, KeyRequest, KeySpec, ProviderKind, Reply, Retry, Secret};
+use crate::{Call, ErrorKind, Generated, KeyId, KeyRequest, KeySpec, Output, ProviderKind, Retry, Secret};
 
 fn pipeline(steps: impl IntoIterator<Item = Step>) -> (Pipeline, Arc<Scripted>) {
     let scripted = Arc::new(Scripted::new(steps));
@@ -86,7 +86,7 @@ async fn an_opening_circuit_ends_the_retries_and_then_refuses_at_once() {
 #[tokio::test(start_paused = true)]
 async fn answers_without_sense_open_the_circuit_and_are_not_repeated() {
     let nonsense = || {
-        Step::Reply(Reply::Generated(Generated {
+        Step::Output(Output::Generated(Generated {
             plaintext: Secret::random(16),
             wrapped: wrapped(),
         }))
@@ -102,7 +102,7 @@ async fn answers_without_sense_open_the_circuit_and_are_not_repeated() {
 
 #[tokio::test]
 async fn another_operations_reply_is_our_own_fault() {
-    let (pipeline, _) = pipeline([Step::Reply(Reply::Done)]);
+    let (pipeline, _) = pipeline([Step::Output(Output::Done)]);
     let error = pipeline.probe(&cx(Duration::from_secs(10)), &[]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
 }

@@ -1,13 +1,13 @@
-//! Bounds one attempt.
+//! Limits the time of one attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
-/// The per-attempt timeout: what is left until the deadline, at most `attempt`.
+/// The timeout of an attempt: the time until the deadline, at most `attempt`.
 pub(super) struct AttemptTimeout {
     inner: Arc<dyn Call>,
     attempt: Duration,
@@ -29,16 +29,15 @@ impl Call for AttemptTimeout {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let limit = self.attempt.min(cx.remaining());
         let timeout = || {
-            Error::new(ErrorKind::UpstreamTimeout, format!("{}: no answer in {limit:?}", op.name()))
+            Error::new(ErrorKind::UpstreamTimeout, format!("{}: no response in {limit:?}", op.name()))
                 .retry(Retry::Backoff)
                 .provider(self.kind())
         };
         if limit.is_zero() {
-            // A timer polls the call once before it looks at the clock; nothing is to be
-            // sent any more.
+            // `timeout` polls the call once before it looks at the clock, which would send it.
             return Err(timeout());
         }
         tokio::time::timeout(limit, self.inner.call(cx, op))

@@ -1,4 +1,4 @@
-//! CRC32C both ways, and answers that are half there.
+//! CRC32C in both directions, and incomplete responses.
 
 use claviger_provider::{Algorithm, ErrorKind, KeySpec, Provider, Retry, Secret};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ async fn an_encryption_whose_checksums_do_not_hold_is_none() {
             "{name} {value}: {error}"
         );
     }
-    // Another version than was asked for, another key, none.
+    // Another version than requested, another key, no version.
     for name in [
         format!("{KEY}/cryptoKeyVersions/2"),
         format!("{KEY}2/cryptoKeyVersions/1"),
@@ -93,7 +93,7 @@ async fn a_decryption_whose_checksums_do_not_hold_is_none() {
         (Algorithm::RsaOaep256, ":asymmetricDecrypt"),
     ] {
         let server = MockServer::start().await;
-        // The symmetric answer has no word about what was sent.
+        // The response of Decrypt does not confirm the request's checksums.
         let mut good = right.clone();
         if algorithm == Algorithm::ProviderOpaque {
             good.as_object_mut().unwrap().remove("verifiedCiphertextCrc32c");
@@ -133,7 +133,7 @@ async fn a_decryption_whose_checksums_do_not_hold_is_none() {
         .await;
     let error = result.unwrap_err();
     assert_eq!((error.kind, error.retry), corrupt);
-    // Nothing, and more than a key has: with the right checksums.
+    // No bytes, and more than a data key has, with correct checksums.
     for bytes in [vec![], vec![1; 4097]] {
         let server = MockServer::start().await;
         on(
@@ -155,7 +155,7 @@ async fn a_public_key_is_of_its_version_and_whole() {
     let pem = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
     let right = json!({"name": format!("{KEY}/cryptoKeyVersions/1"), "pem": pem, "pemCrc32c": crc(pem), "algorithm": 9});
     for (name, value, retry) in [
-        // As it is: no key of 3072 bits.
+        // Unchanged: it is not a key of 3072 bits.
         ("algorithm", json!(9), Retry::Never),
         ("algorithm", json!(10), Retry::Never),
         ("name", json!(format!("{KEY}/cryptoKeyVersions/2")), Retry::Never),
@@ -206,15 +206,15 @@ async fn descriptions_that_make_no_sense_are_refused() {
             json!({"cryptoKeyVersions": [{"name": KEY, "state": 1}]}),
             ErrorKind::UpstreamProtocol,
         ),
-        // The primary version is not in the list, or there is none at all.
+        // The primary version is not in the list, or the list is empty.
         (key.clone(), json!({}), ErrorKind::KeyState),
-        // A purpose of tomorrow's.
+        // An unknown purpose.
         (
             changed(key.clone(), "purpose", json!(77)),
             versions.clone(),
             ErrorKind::InvalidInput,
         ),
-        // A list that never ends.
+        // An endless list.
         (
             key.clone(),
             changed(versions, "nextPageToken", json!("again")),

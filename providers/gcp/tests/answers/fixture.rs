@@ -1,13 +1,13 @@
-//! A server that plays Cloud KMS as a test tells it, and a connection to it.
+//! A mock server for Cloud KMS, and connections to it.
 
-use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::{
-    Algorithm, BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
-    TenantId, Wrapped,
+    Algorithm, BackgroundCalls, BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef,
+    SettingsOrigin, TenantId, Wrapped,
 };
 use claviger_provider_gcp::{Endpoints, GcpFactory, GcpProvider};
 use serde_json::{Value, json};
@@ -22,6 +22,11 @@ pub async fn connect(server: &MockServer) -> GcpProvider {
 }
 
 pub async fn connect_with(address: &str, more: Value) -> GcpProvider {
+    connect_observed(address, more, None).await
+}
+
+/// As [`connect_with`], with an observer of the connection's background calls.
+pub async fn connect_observed(address: &str, more: Value, background: Option<Arc<dyn BackgroundCalls>>) -> GcpProvider {
     static STACK: Once = Once::new();
     STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
     let endpoints = Endpoints {
@@ -39,25 +44,26 @@ pub async fn connect_with(address: &str, more: Value) -> GcpProvider {
         external_id: "",
         settings: &parsed.public,
         secrets: parsed.secrets,
+        background,
     };
     factory.provider(parts).await.unwrap()
 }
 
-/// Answers every call so.
-pub async fn always(answer: ResponseTemplate) -> MockServer {
+/// Responds to every call in this way.
+pub async fn always(response: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
-    Mock::given(any()).respond_with(answer).mount(&server).await;
+    Mock::given(any()).respond_with(response).mount(&server).await;
     server
 }
 
-/// Answers calls whose path ends so.
-pub async fn on(server: &MockServer, ending: &str, answer: Value) {
+/// Responds to calls whose path has this ending.
+pub async fn on(server: &MockServer, ending: &str, body: Value) {
     let ending = format!("{}$", ending.replace('.', "\\."));
-    let answer = ResponseTemplate::new(200).set_body_json(answer);
-    Mock::given(path_regex(ending)).respond_with(answer).mount(server).await;
+    let response = ResponseTemplate::new(200).set_body_json(body);
+    Mock::given(path_regex(ending)).respond_with(response).mount(server).await;
 }
 
-/// A refusal as Google writes it.
+/// An error response in Google's format.
 pub fn refusal(status: u16, code: &str, details: Value) -> ResponseTemplate {
     let mut error = json!({"code": status, "status": code, "message": format!("{code} of {KEY}")});
     if !details.is_null() {
@@ -76,12 +82,7 @@ pub fn reason(reason: &str) -> Value {
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: TenantId::from_bytes([7; 16]),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", TenantId::from_bytes([7; 16]), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

@@ -1,7 +1,7 @@
-//! What the gateway's machine has to say in whose calls are made: nothing, unless the operator
-//! asks for its ambient identity; and then nobody waits for a metadata server that is none.
+//! The machine's own identity is used only if the operator asks for it, and then a missing
+//! metadata server does not block.
 //!
-//! Each case is a process of its own, since it is the environment that is tried.
+//! Each case runs in a process of its own, because it depends on the environment.
 
 use std::net::TcpListener;
 use std::process::{Command, Output};
@@ -13,9 +13,9 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::fixture::{always, b64, connect_with, context, crc, cx, wrapped};
 
-/// What the connection is told of its identity, for the process that is started.
+/// The variable with the `auth` setting for the child process.
 const AUTH: &str = "CLAVIGER_TEST_GCP_AUTH";
-/// The token that its calls must show; empty, where there is none to be had.
+/// The variable with the token that its calls must carry; empty if there is none.
 const TOKEN: &str = "CLAVIGER_TEST_GCP_TOKEN";
 
 #[tokio::test]
@@ -51,7 +51,7 @@ fn run(auth: Value, token: &str, metadata: &str, file: Option<&std::path::Path>)
         .env(TOKEN, token)
         .env("GCE_METADATA_HOST", metadata)
         .env("GOOGLE_CLOUD_PROJECT", "another")
-        // Without gcloud's own file, whoever runs the tests.
+        // No gcloud file of the user who runs the tests.
         .env("HOME", "/nowhere")
         .env("CLOUDSDK_CONFIG", "/nowhere")
         .env_remove("GOOGLE_APPLICATION_CREDENTIALS");
@@ -69,7 +69,7 @@ async fn passes(auth: Value, token: &'static str, metadata: String, file: Option
     assert!(ended.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// A metadata server, which gives this token to whoever asks as one must.
+/// A metadata server that issues a token.
 async fn metadata() -> MockServer {
     let server = MockServer::start().await;
     Mock::given(path_regex("/computeMetadata/v1/instance/service-accounts/default/token$"))
@@ -105,13 +105,13 @@ async fn its_identity_is_used_where_the_operator_asks_for_it() {
 
 #[tokio::test]
 async fn a_machine_without_a_metadata_server_hangs_nothing() {
-    // One that takes the call and says nothing, and one that is not there.
+    // One that accepts connections and never responds, and one that does not exist.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [silent.local_addr().unwrap(), gone] {
         let begun = std::time::Instant::now();
         passes(json!({"ambient": {}}), "", address.to_string(), None).await;
-        // It is bounded by 5 s; the library would go on for minutes.
+        // The limit is 5 s; the library would wait for minutes.
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }

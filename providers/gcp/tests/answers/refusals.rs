@@ -1,4 +1,4 @@
-//! Refusals, proxies, redirects, and services of tokens that do not do their work.
+//! Refusals, proxies, redirects, and token services that fail.
 
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ async fn a_service_that_asks_for_a_pause_gets_it() {
         let told = refusal(429, "RESOURCE_EXHAUSTED", Value::Null).insert_header("retry-after", value);
         let error = refused(told).await;
         assert_eq!((error.kind, error.retry), (ErrorKind::RateLimited, retry), "{value}");
-        // A proxy's, in its own words.
+        // A proxy's response.
         let error = refused(ResponseTemplate::new(429).insert_header("retry-after", value)).await;
         assert_eq!((error.kind, error.retry), (ErrorKind::RateLimited, retry), "{value}");
     }
@@ -132,7 +132,7 @@ async fn whoever_is_not_google_is_known_by_his_status() {
         }
         assert!(!error.to_string().contains("html"), "{error}");
     }
-    // Half an answer.
+    // An incomplete response.
     let error = refused(ResponseTemplate::new(200).set_body_raw("{\"plaintext\": ", "application/json")).await;
     assert_eq!(error.kind, ErrorKind::UpstreamProtocol);
 }
@@ -146,7 +146,7 @@ async fn a_redirect_is_not_followed() {
         assert!(error.advice.unwrap().contains("redirects"));
     }
     assert!(elsewhere.received_requests().await.unwrap().is_empty());
-    // Nor is one of a service of tokens.
+    // The same for a token service.
     let redirecting = always(ResponseTemplate::new(307).insert_header("location", elsewhere.uri())).await;
     let error = exchanged(&redirecting.uri()).await;
     assert_eq!(error.kind, ErrorKind::UpstreamProtocol, "{error}");
@@ -172,7 +172,7 @@ async fn a_server_that_is_away_or_slow_is_unavailable() {
 
 const WORKLOAD: &str = "//iam.googleapis.com/projects/12/locations/global/workloadIdentityPools/pool/providers/own";
 
-/// What a connection says whose token is to come from this server.
+/// The error of a connection whose token service is this server.
 async fn exchanged(address: &str) -> Error {
     let auth = json!({"workload_identity": {"audience": WORKLOAD, "subject_token": "e30.e30.topsecret"}});
     let provider = connect_with(address, json!({"auth": auth})).await;
@@ -235,7 +235,7 @@ async fn a_token_that_goes_on_being_refused_is_not_replaced_for_ever() {
         assert_eq!(result.unwrap_err().kind, ErrorKind::ProviderDenied);
         calls.push(server.received_requests().await.unwrap().len());
     }
-    // Two tokens and two calls at first, then one call each.
+    // Two tokens and two calls at first, then one call each time.
     assert_eq!(calls, [4, 5, 6]);
 }
 

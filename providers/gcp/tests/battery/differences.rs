@@ -1,13 +1,13 @@
-//! Where Google differs from the battery. A case that passes although it is listed fails, so
-//! that nothing stays here for longer than it is true.
+//! Where Google differs from the battery. A listed case that passes fails the test, so that the
+//! list stays correct.
 
 use claviger_provider::KeySpec;
 
-/// A case that is known to end otherwise.
+/// An expected failure of a case.
 pub struct Difference {
     pub specs: &'static [KeySpec],
     pub case: &'static str,
-    /// Words of the failure, so that no other failure is taken for it.
+    /// A part of the failure's message, so that no other failure is mistaken for it.
     pub says: &'static str,
     pub reason: &'static str,
 }
@@ -29,8 +29,8 @@ pub const DIFFERENCES: &[Difference] = &[
     },
 ];
 
-/// What is run with keys of a specification: all of it, but for what would only be the same
-/// again with keys that take a second and more to draw.
+/// Whether to run a case with keys of a specification: all cases, except those that would only
+/// repeat another specification with keys that take seconds to generate.
 pub fn runs(spec: KeySpec, case: &str) -> bool {
     match spec {
         KeySpec::Aes256 | KeySpec::Rsa3072 => true,

@@ -1,4 +1,4 @@
-//! Keys that others made, and what their owners do with them at Google.
+//! Keys that their owners created, and changes that owners make at Google.
 
 use claviger_fake::{Act, Fault};
 use claviger_provider::{ErrorKind, KeySpec, KeyState, Provider, Retry, Secret};
@@ -22,7 +22,7 @@ pub async fn a_key_is_adopted_by_its_label_alone() {
             (whole.as_str(), 1, KeyState::Enabled)
         );
     }
-    // Without the label, and with another tenant's: the same answer.
+    // Without the label, and with another tenant's: the same error.
     server
         .owner("POST", &format!("{RING}/cryptoKeys?cryptoKeyId=bare"), symmetric())
         .await;
@@ -37,7 +37,7 @@ pub async fn a_key_is_adopted_by_its_label_alone() {
     }
     assert_eq!(told[0], told[1]);
     assert!(told[0].0.unwrap().contains("claviger-tenant"));
-    // Nothing was done with any of them.
+    // None of the keys was used.
     assert_eq!(server.fake.switches().journal.count("POST", "crypt"), 3, "three keys were made");
 }
 
@@ -80,7 +80,7 @@ pub async fn keys_that_do_not_fit_are_refused_with_what_does() {
             error.advice
         );
     }
-    // A location, and a key ring, that do not exist.
+    // A location and a key ring that do not exist.
     for ring in [
         "projects/acme-1/locations/mars-1/keyRings/claviger",
         "projects/acme-1/locations/global/keyRings/none",
@@ -130,7 +130,7 @@ pub async fn keys_of_every_protection_level_are_taken() {
         "{}",
         probe.detail
     );
-    // One that is made here is where the connection wants it.
+    // A created key has the protection level of the connection.
     let settings = json!({"protection_level": "hsm", "auth": {"token": "ya29.token"}});
     let provider = server.connect_with(settings).await.unwrap();
     let key = provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
@@ -145,14 +145,14 @@ pub async fn a_rotation_at_google_is_seen() {
     let key = provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
     let old = primary(&key);
     server.owner("POST", &format!("{}/cryptoKeyVersions", key.id), json!({})).await;
-    // A version that is not the primary one changes nothing for whoever wraps.
+    // A version that is not the primary one is not used to wrap.
     let described = provider.describe(&cx(), &old).await.unwrap();
     assert_eq!((described.versions.len(), described.primary), (2, 0));
     let primary_now = json!({"cryptoKeyVersionId": "2"});
     server.owner("POST", &format!("{}:updatePrimaryVersion", key.id), primary_now).await;
     let described = provider.describe(&cx(), &old).await.unwrap();
     assert_eq!((described.versions.len(), described.primary), (2, 1));
-    // The version that is asked for is the one that wraps, and without one the primary.
+    // The named version wraps, or the primary one if none is named.
     let dek = Secret::random(32);
     let wrapped = provider.wrap_key(&cx(), &old, &dek, &context()).await.unwrap();
     assert_eq!(wrapped.key.version, "1");
@@ -173,7 +173,7 @@ pub async fn a_version_that_google_still_makes_is_no_version() {
     faults.set(vec![Fault::once("/cryptoKeyVersions", Act::Change { patch: pending })]);
     let described = provider.describe(&cx(), &kek).await.unwrap();
     assert_eq!((described.versions.len(), described.primary), (1, 0));
-    // The only one of a new key is its version, and says so until it can be used.
+    // The only version of a new key is described, and refuses until it is ready.
     let only = json!({"cryptoKeyVersions": [{"name": format!("{}/cryptoKeyVersions/1", key.id), "state": 5}]});
     faults.set(vec![Fault::once("/cryptoKeyVersions", Act::Change { patch: only })]);
     let described = provider.describe(&cx(), &kek).await.unwrap();
@@ -181,7 +181,7 @@ pub async fn a_version_that_google_still_makes_is_no_version() {
     let details =
         json!([{"@type": "type.googleapis.com/google.rpc.PreconditionFailure", "violations": [{"type": "KEY_PENDING_GENERATION"}]}]);
     let body = json!({"error": {"code": 400, "status": "FAILED_PRECONDITION", "message": "not yet", "details": details}});
-    let refusal = Act::Answer {
+    let refusal = Act::Respond {
         status: 400,
         headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
         body: body.to_string(),
@@ -190,7 +190,7 @@ pub async fn a_version_that_google_still_makes_is_no_version() {
     let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
     assert_eq!((error.kind, error.retry), (ErrorKind::KeyState, Retry::Backoff));
     assert!(error.advice.unwrap().contains("in a moment"));
-    // Nor is one that failed to be made.
+    // A version whose generation failed is not described.
     let failed = json!({"cryptoKeyVersions": [{"name": format!("{}/cryptoKeyVersions/1", key.id), "state": 8}]});
     faults.set(vec![Fault::once("/cryptoKeyVersions", Act::Change { patch: failed })]);
     assert_eq!(provider.describe(&cx(), &kek).await.unwrap_err().kind, ErrorKind::KeyState);
@@ -205,7 +205,7 @@ pub async fn a_disable_that_takes_its_time_is_a_disable() {
     let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
     server.fake.set_lag(3600);
     provider.set_state(&cx(), &kek, false).await.unwrap();
-    // Google's state says so at once, for both versions, and its servers go on for a while.
+    // Google's state changes immediately for both versions; its servers follow later.
     let described = provider.describe(&cx(), &kek).await.unwrap();
     assert!(described.versions.iter().all(|version| version.state == KeyState::Disabled));
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
@@ -263,7 +263,7 @@ pub async fn a_destroyed_version_is_told() {
         states(provider.describe(&cx(), &new).await.unwrap()),
         [KeyState::Destroyed, KeyState::Enabled]
     );
-    // What was destroyed is enabled by nobody.
+    // A destroyed version is not enabled.
     provider.set_state(&cx(), &new, false).await.unwrap();
     provider.set_state(&cx(), &new, true).await.unwrap();
     assert_eq!(

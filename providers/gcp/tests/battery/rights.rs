@@ -1,4 +1,4 @@
-//! What a check finds, on a fake that knows what each may.
+//! The check of a connection, on a fake with permissions.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::server::{RING, Server, context, cx, new_key, primary};
 
-/// An account with these permissions on the key ring, and a connection as it.
+/// A connection of an account with these permissions on the key ring.
 async fn with(server: &Server, permissions: &[&str]) -> GcpProvider {
     let granted = permissions.iter().map(ToString::to_string).collect();
     let account = Account {
@@ -74,13 +74,13 @@ pub async fn a_check_names_what_is_missing_and_what_is_too_much() {
         excessive.len() == 1 && excessive[0].contains("cryptoKeyVersions.destroy"),
         "{excessive:?}"
     );
-    // It asked, read, and used the keys for a canary: nothing was changed.
+    // It only read and used the keys for a canary: nothing was changed.
     let harmless = ["testIamPermissions", ":encrypt", ":decrypt", ":asymmetricDecrypt"];
-    for asked in journal.all() {
-        let right = asked.method == "GET" || harmless.iter().any(|verb| asked.path.ends_with(verb));
-        assert!(right, "{} {}", asked.method, asked.path);
+    for request in journal.all() {
+        let right = request.method == "GET" || harmless.iter().any(|verb| request.path.ends_with(verb));
+        assert!(right, "{} {}", request.method, request.path);
     }
-    // Without a key, what is tried with keys cannot be.
+    // Without a key, the permissions on keys cannot be tested.
     let probe = provider.probe(&cx(), &[]).await.unwrap();
     let untested = found(&probe, Finding::NotTestable).join("\n");
     assert!(untested.contains("the connection has no key yet"), "{untested}");
@@ -97,7 +97,7 @@ pub async fn the_printed_role_suffices() {
     let probe = provider.probe(&cx(), &keks).await.unwrap();
     assert_eq!(found(&probe, Finding::Denied), Vec::<String>::new());
     assert_eq!(found(&probe, Finding::Excessive), Vec::<String>::new());
-    // And for everything that the gateway does.
+    // They suffice for all operations of the gateway.
     for spec in [KeySpec::Aes256, KeySpec::Rsa3072] {
         let key = provider.create_key(&cx(), &new_key(spec, None)).await.unwrap();
         let kek = primary(&provider.rotate(&cx(), &primary(&key)).await.unwrap());
@@ -107,7 +107,7 @@ pub async fn the_printed_role_suffices() {
         provider.set_state(&cx(), &kek, false).await.unwrap();
         provider.set_state(&cx(), &kek, true).await.unwrap();
     }
-    // Each permission is needed: without it the check finds one that is missing.
+    // Each permission is needed: without it, the check reports it as missing.
     for left_out in &listed {
         let others: Vec<&str> = listed.iter().copied().filter(|permission| permission != left_out).collect();
         let probe = with(&server, &others).await.probe(&cx(), &keks).await.unwrap();

@@ -1,6 +1,6 @@
 //! A fake of Google with a key ring, and connections to it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_fake_google::FakeGoogle;
 use claviger_provider::{
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub const RING: &str = "projects/acme-1/locations/europe-west3/keyRings/claviger";
 
-/// One, for one case.
+/// A fake for one case.
 pub struct Server {
     pub fake: FakeGoogle,
 }
@@ -24,7 +24,7 @@ impl Server {
         Self { fake }
     }
 
-    /// A connection with a token, which the fake takes as long as nobody says who there is.
+    /// A connection with a token, which the fake accepts while no accounts are configured.
     pub async fn connect(&self) -> GcpProvider {
         self.connect_with(json!({"auth": {"token": "ya29.token"}})).await.unwrap()
     }
@@ -35,7 +35,7 @@ impl Server {
             sts: Some(self.fake.url()),
             iam: Some(self.fake.url()),
         };
-        // RSA keys are drawn beside other tests: there is time for it.
+        // Generating RSA keys takes long while other tests run.
         let factory = GcpFactory::new(endpoints, Duration::from_secs(60));
         let mut settings = json!({"key_ring": RING});
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -46,11 +46,12 @@ impl Server {
             external_id: "",
             settings: &parsed.public,
             secrets: parsed.secrets,
+            background: None,
         };
         factory.provider(parts).await
     }
 
-    /// A call of the key ring's owner; the answer, which must be a good one.
+    /// A call as the key ring's owner, which must succeed; returns the response.
     pub async fn owner(&self, method: &str, path: &str, body: Value) -> Value {
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let method = method.parse().unwrap();
@@ -64,7 +65,7 @@ impl Server {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// A key that the owner makes, with the tenant's label.
+    /// Creates a key as the owner, with the tenant's label.
     pub async fn owners_key(&self, id: &str, key: Value) -> Value {
         let mut key = key;
         key["labels"] = json!({"claviger-tenant": tenant().to_string()});
@@ -77,12 +78,7 @@ pub fn tenant() -> TenantId {
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: tenant(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(120),
-    }
+    OpContext::for_system("test", tenant(), Duration::from_secs(120))
 }
 
 pub fn context() -> BoundContext {
@@ -100,7 +96,7 @@ pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     }
 }
 
-/// The version of a key that wraps.
+/// The primary version of a key.
 pub fn primary(key: &KeyDescription) -> Kek {
     key.kek(KeyId::random()).unwrap()
 }

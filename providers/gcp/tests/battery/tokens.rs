@@ -1,4 +1,4 @@
-//! Every kind of credential, on a fake that knows who there is.
+//! Every kind of credential, on a fake with accounts.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ async fn world() -> World {
 }
 
 fn key_file(key: &KeyPair, account: &str) -> Value {
-    // As Google's own files are, addresses included.
+    // In the form of Google's key files, URLs included.
     json!({
         "type": "service_account", "project_id": "acme-1", "private_key_id": "0123", "private_key": key.serialize_pem(),
         "client_email": account, "client_id": "1", "auth_uri": "https://accounts.google.com/o/oauth2/auth",
@@ -102,14 +102,14 @@ pub async fn each_credential_is_used_as_it_is() {
         let dek = Secret::random(32);
         let wrapped = provider.wrap_key(&cx(), &primary(&key), &dek, &context()).await.unwrap();
         assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
-        let asked = journal.all();
-        let of_kms = asked.iter().filter(|asked| asked.path.contains(RING));
+        let requests = journal.all();
+        let of_kms = requests.iter().filter(|request| request.path.contains(RING));
         assert!(of_kms.clone().count() >= 3);
         assert!(
-            of_kms.clone().all(|asked| asked.caller.as_deref() == Some(caller)),
-            "{caller}: {asked:?}"
+            of_kms.clone().all(|request| request.caller.as_deref() == Some(caller)),
+            "{caller}: {requests:?}"
         );
-        // One exchange for all of them.
+        // One exchange for all calls.
         assert!(journal.count("POST", "/v1/token") <= 1 && journal.count("POST", ":generateAccessToken") <= 1);
     }
 }
@@ -124,7 +124,7 @@ pub async fn a_dropped_token_is_replaced_in_mid_flight() {
     let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
     assert_eq!(journal.count("POST", "/v1/token"), 2);
 
-    // The customer takes the right back, and gives it again.
+    // The customer revokes the permission to impersonate and grants it again.
     let base = json!({"service_account_key": key_file(&world.key, KEYED)});
     let auth = json!({"impersonate": {"service_account": CUSTOMER, "base": base}});
     let impersonating = world.server.connect_with(json!({"auth": auth})).await.unwrap();
@@ -138,7 +138,7 @@ pub async fn a_dropped_token_is_replaced_in_mid_flight() {
     world.server.fake.set_access(Some(world.access));
     assert_eq!(impersonating.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
 
-    // The time of a token is over by Google's clock, though not by ours.
+    // The token has expired by Google's clock, but not by the gateway's.
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
     let before = journal.count("POST", "/v1/token");
     world.server.fake.switches().clock.advance(std::time::Duration::from_secs(3700));

@@ -1,4 +1,4 @@
-//! Who may do what: applications that get tokens, and what a token is good for.
+//! Applications, their tokens and permissions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,64 +6,64 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::answers::{Refused, Result};
+use crate::responses::{Refusal, Result};
 
-/// The directory of everything here.
+/// The only directory (Entra tenant) of the fake.
 pub const DIRECTORY: &str = "11111111-2222-3333-4444-555555555555";
-/// How long a token is good for, in seconds.
-const LIFE: i64 = 3600;
+/// The lifetime of a token, in seconds.
+const LIFETIME: i64 = 3600;
 
-/// An application that the directory knows. While it knows none, every one gets a token.
+/// A registered application. While none is registered, any application gets a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
-    /// Its secrets.
+    /// Its client secrets.
     #[serde(default)]
     pub secrets: Vec<String>,
-    /// Its certificates as PEM, any of which may sign its assertions.
+    /// Its certificates as PEM, whose keys may sign assertions.
     #[serde(default)]
     pub certificates: Vec<String>,
-    /// Tokens of other issuers that speak for it.
+    /// Tokens of other issuers that it accepts as assertions.
     #[serde(default)]
     pub federated: Vec<String>,
-    /// What its tokens are good for; everything, when there is no list.
+    /// The permissions of its tokens; all, when there is no list.
     #[serde(default)]
     pub permissions: Option<Vec<String>>,
 }
 
-/// A token that was given out, or set up.
+/// An issued or configured token.
 #[derive(Debug, Clone)]
 struct Token {
     resource: Option<String>,
     expires: Option<i64>,
     permissions: Option<HashSet<String>>,
-    /// Who has it, for the journal.
+    /// Who holds it, for the journal.
     holder: String,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct AccessState {
     applications: HashMap<String, Application>,
     tokens: HashMap<String, Token>,
     revoked: HashSet<String>,
-    /// Whether a token that nobody gave out is refused.
+    /// Whether tokens that were neither issued nor configured are refused.
     strict: bool,
-    /// The inner code of a refusal: role assignments say one thing, access policies another.
+    /// Whether refusals carry the inner code of access policies instead of role assignments.
     by_policy: bool,
-    given: usize,
+    issued: usize,
 }
 
-/// Applications, tokens and their rights.
+/// Applications, tokens and their permissions.
 #[derive(Debug, Default)]
-pub struct Access(Mutex<Held>);
+pub struct Access(Mutex<AccessState>);
 
-/// What the control sets up.
+/// The body of `PUT /_fake/azure`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Setup {
     #[serde(default)]
     applications: Option<HashMap<String, Application>>,
-    /// What tokens are good for, by the token.
+    /// Permissions by token.
     #[serde(default)]
     permissions: HashMap<String, Vec<String>>,
     #[serde(default)]
@@ -75,13 +75,13 @@ pub(crate) struct Setup {
 }
 
 impl Access {
-    /// Makes an application known, in place of the one of that id.
+    /// Registers an application, in place of the one with this id.
     pub fn register(&self, client_id: &str, application: Application) {
         self.0.lock().applications.insert(client_id.to_owned(), application);
     }
 
-    /// Says what a token is good for, whoever gave it out: permissions in the words of access
-    /// policies, such as `get` or `wrapKey`.
+    /// Sets the permissions of a token, whoever issued it, in the words of access policies, such
+    /// as `get` or `wrapKey`.
     pub fn permit(&self, token: &str, permissions: &[&str]) {
         let permissions = permissions.iter().map(ToString::to_string).collect();
         self.0.lock().tokens.insert(
@@ -95,26 +95,26 @@ impl Access {
         );
     }
 
-    /// Ends every token that was given out or set up until now.
+    /// Revokes all tokens issued or configured so far.
     pub fn revoke_all(&self) {
-        let mut held = self.0.lock();
-        let tokens: Vec<String> = held.tokens.drain().map(|(token, _)| token).collect();
-        held.revoked.extend(tokens);
+        let mut state = self.0.lock();
+        let tokens: Vec<String> = state.tokens.drain().map(|(token, _)| token).collect();
+        state.revoked.extend(tokens);
     }
 
-    /// Refuses tokens that were neither given out here nor set up.
+    /// Whether to refuse tokens that were neither issued nor configured here.
     pub fn strict(&self, strict: bool) {
         self.0.lock().strict = strict;
     }
 
-    /// Refuses by access policies instead of role assignments.
+    /// Whether refusals are those of access policies instead of role assignments.
     pub fn by_policy(&self, by_policy: bool) {
         self.0.lock().by_policy = by_policy;
     }
 
-    /// How many tokens were given out.
-    pub fn given(&self) -> usize {
-        self.0.lock().given
+    /// How many tokens were issued.
+    pub fn issued(&self) -> usize {
+        self.0.lock().issued
     }
 
     pub(crate) fn set_up(&self, setup: Setup) {
@@ -136,67 +136,70 @@ impl Access {
         }
     }
 
-    /// The application of that id: `None` where every one is taken, an error where it is unknown.
+    /// The application with this id; `None` while any application is accepted.
+    ///
+    /// # Errors
+    /// For an unknown application.
     pub(crate) fn application(&self, client_id: &str) -> std::result::Result<Option<Application>, ()> {
-        let held = self.0.lock();
-        match held.applications.get(client_id) {
+        let state = self.0.lock();
+        match state.applications.get(client_id) {
             Some(application) => Ok(Some(application.clone())),
-            None if held.applications.is_empty() => Ok(None),
+            None if state.applications.is_empty() => Ok(None),
             None => Err(()),
         }
     }
 
-    /// Gives out a token; with its life in seconds.
-    pub(crate) fn give(&self, client_id: &str, resource: &str, now: i64) -> (String, i64) {
+    /// Issues a token, with its lifetime in seconds.
+    pub(crate) fn issue(&self, client_id: &str, resource: &str, now: i64) -> (String, i64) {
         let token = format!("fake.{}.{}", crate::crypto::random_hex(8), crate::crypto::random_hex(16));
-        let mut held = self.0.lock();
-        let permissions = held
+        let mut state = self.0.lock();
+        let permissions = state
             .applications
             .get(client_id)
             .and_then(|application| application.permissions.clone());
-        let made = Token {
+        let issued = Token {
             resource: Some(resource.to_owned()),
-            expires: Some(now + LIFE),
+            expires: Some(now + LIFETIME),
             permissions: permissions.map(HashSet::from_iter),
             holder: client_id.to_owned(),
         };
-        held.tokens.insert(token.clone(), made);
-        held.given += 1;
-        (token, LIFE)
+        state.tokens.insert(token.clone(), issued);
+        state.issued += 1;
+        (token, LIFETIME)
     }
 
-    /// Whether a token is taken for a resource; answers who holds it.
+    /// Who holds a token; `None` for one that is not accepted for this resource now.
     pub(crate) fn holder(&self, token: &str, resource: &str, now: i64) -> Option<String> {
-        let held = self.0.lock();
-        match held.tokens.get(token) {
+        let state = self.0.lock();
+        match state.tokens.get(token) {
             Some(known) => {
                 let fits = known.resource.as_deref().is_none_or(|of| of == resource) && known.expires.is_none_or(|end| now < end);
                 fits.then(|| known.holder.clone())
             }
-            None => (!held.strict && !held.revoked.contains(token)).then(|| "an unknown token".to_owned()),
+            None => (!state.strict && !state.revoked.contains(token)).then(|| "an unknown token".to_owned()),
         }
     }
 
-    /// Whether a token is good for a right.
-    pub(crate) fn allows(&self, token: &str, right: &'static str, hsm: bool) -> Result<()> {
-        let held = self.0.lock();
-        let permissions = held.tokens.get(token).and_then(|token| token.permissions.as_ref());
+    /// Fails unless a token has this permission.
+    pub(crate) fn allows(&self, token: &str, permission: &'static str, hsm: bool) -> Result<()> {
+        let state = self.0.lock();
+        let permissions = state.tokens.get(token).and_then(|token| token.permissions.as_ref());
         match permissions {
-            Some(permissions) if !permissions.contains(right) => {
-                let inner = match (hsm, held.by_policy) {
+            Some(permissions) if !permissions.contains(permission) => {
+                let inner = match (hsm, state.by_policy) {
                     (true, _) => None,
                     (false, true) => Some("ForbiddenByPolicy"),
                     (false, false) => Some("ForbiddenByRbac"),
                 };
-                Err(Refused::denied(inner, right))
+                Err(Refusal::denied(inner, permission))
             }
             Some(_) | None => Ok(()),
         }
     }
 }
 
-/// The permission that an operation with a key needs.
-pub(crate) fn right_of(operation: &str) -> Option<&'static str> {
+/// The permission that an operation with a key requires.
+pub(crate) fn permission_of(operation: &str) -> Option<&'static str> {
     Some(match operation {
         "encrypt" => "encrypt",
         "decrypt" => "decrypt",
@@ -206,7 +209,7 @@ pub(crate) fn right_of(operation: &str) -> Option<&'static str> {
     })
 }
 
-/// A text of a JSON object.
+/// A string field of a JSON object.
 pub(crate) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
     value.get(name)?.as_str()
 }

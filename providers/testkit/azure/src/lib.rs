@@ -1,53 +1,46 @@
 //! A fake of Azure Key Vault, Managed HSM and Entra's token endpoint on loopback, with real
-//! cryptography, for tests. `README.md` beside this crate says what it does and what it does not.
+//! cryptography, for tests. The crate's `README.md` lists what it supports.
 //!
-//! Everything is at one port, under HTTPS with an authority of the fake's own. The host's name
-//! says which service is asked: `https://127.0.0.1:PORT` is a Key Vault, `https://localhost:PORT`
-//! a Managed HSM, and `/{directory}/oauth2/v2.0/token` under either gives out tokens.
+//! All services share one HTTPS port, with a certificate of a CA that the fake creates. The host
+//! name selects the service: `https://127.0.0.1:PORT` is a Key Vault, `https://localhost:PORT` a
+//! Managed HSM. Both serve the token endpoint `/{directory}/oauth2/v2.0/token`.
 
 mod access;
-mod answers;
 mod crypto;
-mod login;
+mod encoding;
 mod operations;
+mod responses;
 mod routes;
-mod store;
+mod service;
+mod token_endpoint;
+mod vaults;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claviger_fake::{Dialect, Running, Switches, Tls, serve};
 use parking_lot::Mutex;
 
 pub use access::{Access, Application, DIRECTORY};
-use store::Store;
+use service::Service;
 
-/// What the service works with.
-pub(crate) struct Fake {
-    pub(crate) store: Mutex<Store>,
-    pub(crate) access: Arc<Access>,
-    pub(crate) switches: Switches,
-}
-
-/// The service, its access and its switches, to be served by [`claviger_fake`].
+/// The service as a router, for [`claviger_fake::serve`].
 pub fn service(switches: &Switches, access: &Arc<Access>) -> Router {
-    routes::router(Arc::new(Fake {
-        store: Mutex::default(),
+    routes::router(Arc::new(Service {
+        vaults: Mutex::default(),
         access: Arc::clone(access),
         switches: switches.clone(),
     }))
 }
 
-/// How Azure tells what every service may answer.
+/// Azure's responses for throttling and outages.
 pub fn dialect() -> impl Dialect {
-    answers::Azure
+    responses::Azure
 }
 
-/// A fake at work inside a test; it ends when this is dropped.
+/// A running fake inside a test. It stops when dropped.
 pub struct FakeAzure {
     running: Running,
     tls: Tls,
@@ -56,10 +49,10 @@ pub struct FakeAzure {
 }
 
 impl FakeAzure {
-    /// Starts one on a free port.
+    /// Starts a fake on a free port.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// When the port cannot be opened.
     pub async fn start() -> io::Result<Self> {
         let (switches, access) = (Switches::default(), Arc::new(Access::default()));
         let tls = Tls::new(&[])?;
@@ -73,38 +66,28 @@ impl FakeAzure {
         })
     }
 
-    /// The address of its Key Vault, which also gives out tokens; without a slash at its end.
+    /// The URL of its Key Vault, without a trailing slash; also serves the token endpoint.
     pub fn url(&self) -> String {
         self.running.url()
     }
 
-    /// The address of its Managed HSM.
+    /// The URL of its Managed HSM, without a trailing slash.
     pub fn hsm_url(&self) -> String {
         format!("https://localhost:{}", self.running.address().port())
     }
 
-    /// The certificate of its authority as PEM, for clients to trust.
+    /// The CA certificate that clients must trust, as PEM.
     pub fn ca_pem(&self) -> &str {
         self.tls.ca_pem()
     }
 
-    /// Applications and tokens.
+    /// The registered applications and the tokens.
     pub fn access(&self) -> &Access {
         &self.access
     }
 
-    /// Its journal, faults and clock.
+    /// The journal, the faults and the clock, shared with the running fake.
     pub fn switches(&self) -> &Switches {
         &self.switches
     }
-}
-
-/// As Azure writes bytes.
-pub(crate) fn base64url(bytes: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// As Azure reads them: without padding.
-pub(crate) fn from_base64url(text: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text).ok()
 }

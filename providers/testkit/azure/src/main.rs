@@ -1,4 +1,4 @@
-//! The fake as a program: `README.md` beside this crate shows its use.
+//! The fake as a program. The crate's `README.md` shows its use.
 
 use std::io;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ async fn main() -> io::Result<()> {
     if cli.arguments.ca_file.is_none() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "name a file for the authority's certificate with --ca-file: Azure's clients take HTTPS only",
+            "set --ca-file to a file for the CA certificate: Azure's clients accept HTTPS only",
         ));
     }
     let switches = Switches::default();

@@ -1,4 +1,4 @@
-//! The REST API: from a request to what is done, and back.
+//! The REST routes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,15 +12,16 @@ use axum::{Json, Router};
 use claviger_fake::Caller;
 use serde_json::{Map, Value, json};
 
-use crate::Fake;
-use crate::access::{DIRECTORY, Setup, right_of, text};
-use crate::answers::{Refused, Result, done, nothing};
-use crate::crypto::{Broken, Material};
+use crate::access::{DIRECTORY, Setup, permission_of, text};
+use crate::crypto::{CryptoError, Material};
+use crate::encoding::{base64url, from_base64url};
 use crate::operations::operate;
-use crate::store::{Key, Version, kid, texts};
-use crate::{base64url, from_base64url, login};
+use crate::responses::{Refusal, Result, no_content, ok};
+use crate::service::Service;
+use crate::token_endpoint;
+use crate::vaults::{Key, Version, kid, strings};
 
-/// The versions of the REST API that are answered.
+/// The supported versions of the REST API.
 const VERSIONS: [&str; 10] = [
     "7.0",
     "7.1",
@@ -33,23 +34,25 @@ const VERSIONS: [&str; 10] = [
     "2025-06-01-preview",
     "2025-07-01",
 ];
-/// The longest body, and the most entries of one page.
+/// The longest body of a request, in bytes.
 const MAX_BODY: usize = 1 << 20;
+/// The most entries of one page.
 const PAGE: usize = 25;
-/// What one call to the generator of a Managed HSM gives at most.
+/// The most random bytes of one call.
 const MAX_RANDOM: u64 = 128;
 
-pub(crate) fn router(fake: Arc<Fake>) -> Router {
+/// The API and the control endpoint of this fake.
+pub(crate) fn router(fake: Arc<Service>) -> Router {
     Router::new().route("/_fake/azure", put(set_up)).fallback(serve).with_state(fake)
 }
 
-async fn set_up(State(fake): State<Arc<Fake>>, Json(setup): Json<Setup>) -> StatusCode {
+async fn set_up(State(fake): State<Arc<Service>>, Json(setup): Json<Setup>) -> StatusCode {
     fake.access.set_up(setup);
     StatusCode::NO_CONTENT
 }
 
-/// What a request says, taken apart.
-struct Asked<'r> {
+/// A parsed, authenticated request.
+struct ApiRequest<'r> {
     host: String,
     hsm: bool,
     token: String,
@@ -58,10 +61,10 @@ struct Asked<'r> {
     now: i64,
 }
 
-async fn serve(State(fake): State<Arc<Fake>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+async fn serve(State(fake): State<Arc<Service>>, received: Request) -> Response {
+    let (parts, body) = received.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge", "The request body is too large.").into_response();
+        return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge", "The request body is too large.").into_response();
     };
     let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = parts
@@ -76,12 +79,12 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request) -> Response {
     let now = fake.switches.clock.unix();
     if let [directory, "oauth2", "v2.0", "token"] = segments.as_slice() {
         return match parts.method == Method::POST {
-            true => login::token(&fake.access, directory, &format!("https://{host}/{path}"), &body, now),
+            true => token_endpoint::token(&fake.access, directory, &format!("https://{host}/{path}"), &body, now),
             false => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         };
     }
     if let [directory, "v2.0", ".well-known", "openid-configuration"] = segments.as_slice() {
-        return login::configuration(directory, &format!("https://{host}"));
+        return token_endpoint::configuration(directory, &format!("https://{host}"));
     }
     let hsm = managed_hsm(&host);
     let query = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default()).unwrap_or_default();
@@ -89,7 +92,7 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         Ok(found) => found,
         Err(refused) => return refused.into_response(),
     };
-    let asked = Asked {
+    let request = ApiRequest {
         host,
         hsm,
         token,
@@ -97,26 +100,26 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         body: &body,
         now,
     };
-    let mut answer = dispatch(&fake, &parts.method, &segments, &asked)
+    let mut response = dispatch(&fake, &parts.method, &segments, &request)
         .await
-        .unwrap_or_else(Refused::into_response);
-    answer.extensions_mut().insert(Caller(holder));
-    answer
+        .unwrap_or_else(Refusal::into_response);
+    response.extensions_mut().insert(Caller(holder));
+    response
 }
 
-/// A vault at `localhost`, or at a name of that service, is a Managed HSM; all others are Key Vaults.
+/// Whether a host is a Managed HSM: `localhost`, or a name of that service. All others are Key Vaults.
 fn managed_hsm(host: &str) -> bool {
     host.split(':').next() == Some("localhost") || host.contains(".managedhsm.")
 }
 
-/// The token that a request shows, and who holds it.
-fn holder(fake: &Fake, host: &str, hsm: bool, headers: &HeaderMap, now: i64) -> Result<(String, String)> {
+/// The bearer token of a request, and who holds it.
+fn holder(fake: &Service, host: &str, hsm: bool, headers: &HeaderMap, now: i64) -> Result<(String, String)> {
     let resource = if hsm {
         "https://managedhsm.azure.net"
     } else {
         "https://vault.azure.net"
     };
-    // Whoever gives out tokens is this very program.
+    // This program is also the token issuer.
     let port = host.split_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
     let challenge = format!("Bearer authorization=\"https://127.0.0.1{port}/{DIRECTORY}\", resource=\"{resource}\"");
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -125,110 +128,110 @@ fn holder(fake: &Fake, host: &str, hsm: bool, headers: &HeaderMap, now: i64) -> 
         let holder = fake.access.holder(&token, resource, now)?;
         Some((token, holder))
     });
-    found.ok_or_else(|| Refused::unauthenticated(challenge))
+    found.ok_or_else(|| Refusal::unauthenticated(challenge))
 }
 
-impl Asked<'_> {
+impl ApiRequest<'_> {
     fn json(&self) -> Result<Value> {
         match self.body {
             [] => Ok(json!({})),
-            body => serde_json::from_slice(body).map_err(|_| Refused::parameter("The request body could not be parsed as JSON.")),
+            body => serde_json::from_slice(body).map_err(|_| Refusal::parameter("The request body could not be parsed as JSON.")),
         }
     }
 
     fn version_of_api(&self) -> Result<()> {
         match self.query.get("api-version") {
             Some(version) if VERSIONS.contains(&version.as_str()) => Ok(()),
-            Some(_) => Err(Refused::parameter(
+            Some(_) => Err(Refusal::parameter(
                 "The specified version is not recognized. Consider using the latest supported version.",
             )),
-            None => Err(Refused::parameter("api-version must be specified")),
+            None => Err(Refusal::parameter("api-version must be specified")),
         }
     }
 }
 
-async fn dispatch(fake: &Fake, method: &Method, segments: &[&str], asked: &Asked<'_>) -> Result<Response> {
-    asked.version_of_api()?;
-    let may = |right| fake.access.allows(&asked.token, right, asked.hsm);
+async fn dispatch(fake: &Service, method: &Method, segments: &[&str], request: &ApiRequest<'_>) -> Result<Response> {
+    request.version_of_api()?;
+    let require = |permission| fake.access.allows(&request.token, permission, request.hsm);
     match (method.as_str(), segments) {
         ("GET", ["keys"]) => {
-            may("list")?;
-            listed(fake, asked, false)
+            require("list")?;
+            listed(fake, request, false)
         }
         ("GET", ["deletedkeys"]) => {
-            may("list")?;
-            listed(fake, asked, true)
+            require("list")?;
+            listed(fake, request, true)
         }
         ("GET", ["keys", name, "versions"]) => {
-            may("list")?;
-            versions(fake, asked, name)
+            require("list")?;
+            versions(fake, request, name)
         }
         ("GET", ["keys", name, "rotationpolicy"]) => {
-            may("get")?;
-            let store = fake.store.lock();
-            let key = store.key(&asked.host, name)?;
-            Ok(done(policy(&asked.host, key)))
+            require("get")?;
+            let vaults = fake.vaults.lock();
+            let key = vaults.key(&request.host, name)?;
+            Ok(ok(policy(&request.host, key)))
         }
         ("PUT", ["keys", name, "rotationpolicy"]) => {
-            may("setrotationpolicy")?;
-            let put = asked.json()?;
-            let mut store = fake.store.lock();
-            let key = store.key_mut(&asked.host, name)?;
+            require("setrotationpolicy")?;
+            let put = request.json()?;
+            let mut vaults = fake.vaults.lock();
+            let key = vaults.key_mut(&request.host, name)?;
             key.policy = Some(put);
-            Ok(done(policy(&asked.host, key)))
+            Ok(ok(policy(&request.host, key)))
         }
         ("GET", ["keys", name] | ["keys", name, _]) => {
-            may("get")?;
-            let store = fake.store.lock();
-            let key = store.key(&asked.host, name)?;
+            require("get")?;
+            let vaults = fake.vaults.lock();
+            let key = vaults.key(&request.host, name)?;
             let version = key.version(segments.get(2).copied().unwrap_or_default())?;
-            Ok(done(version.bundle(kid(&asked.host, &key.name, &version.id))))
+            Ok(ok(version.bundle(kid(&request.host, &key.name, &version.id))))
         }
         ("POST", ["keys", name, "create"]) => {
-            may("create")?;
-            create(fake, asked, name).await
+            require("create")?;
+            create(fake, request, name).await
         }
         ("POST", ["keys", name, "rotate"]) => {
-            may("rotate")?;
-            rotate(fake, asked, name).await
+            require("rotate")?;
+            rotate(fake, request, name).await
         }
         ("PUT", ["keys", name]) => {
-            may("import")?;
-            import(fake, asked, name)
+            require("import")?;
+            import(fake, request, name)
         }
         ("PATCH", ["keys", name] | ["keys", name, _]) => {
-            may("update")?;
-            update(fake, asked, name, segments.get(2).copied().unwrap_or_default())
+            require("update")?;
+            update(fake, request, name, segments.get(2).copied().unwrap_or_default())
         }
         ("DELETE", ["keys", name]) => {
-            may("delete")?;
-            let mut store = fake.store.lock();
-            let key = store.key_mut(&asked.host, name)?;
-            key.deleted = Some(asked.now);
-            Ok(done(key.deleted_bundle(&asked.host)?))
+            require("delete")?;
+            let mut vaults = fake.vaults.lock();
+            let key = vaults.key_mut(&request.host, name)?;
+            key.deleted = Some(request.now);
+            Ok(ok(key.deleted_bundle(&request.host)?))
         }
         ("GET", ["deletedkeys", name]) => {
-            may("get")?;
-            let mut store = fake.store.lock();
-            let key = store.gone(&asked.host, name, asked.now)?;
-            Ok(done(key.deleted_bundle(&asked.host)?))
+            require("get")?;
+            let mut vaults = fake.vaults.lock();
+            let key = vaults.deleted_key(&request.host, name, request.now)?;
+            Ok(ok(key.deleted_bundle(&request.host)?))
         }
         ("POST", ["deletedkeys", name, "recover"]) => {
-            may("recover")?;
-            let mut store = fake.store.lock();
-            let key = store.gone(&asked.host, name, asked.now)?;
+            require("recover")?;
+            let mut vaults = fake.vaults.lock();
+            let key = vaults.deleted_key(&request.host, name, request.now)?;
             key.deleted = None;
             let current = key.current()?;
-            Ok(done(current.bundle(kid(&asked.host, &key.name, &current.id))))
+            Ok(ok(current.bundle(kid(&request.host, &key.name, &current.id))))
         }
         ("DELETE", ["deletedkeys", name]) => {
-            may("purge")?;
-            let mut store = fake.store.lock();
-            store.gone(&asked.host, name, asked.now)?;
-            store.purge(&asked.host, name);
-            Ok(nothing())
+            require("purge")?;
+            let mut vaults = fake.vaults.lock();
+            vaults.deleted_key(&request.host, name, request.now)?;
+            vaults.purge(&request.host, name);
+            Ok(no_content())
         }
-        ("POST", ["rng"]) if asked.hsm => random(asked),
+        ("POST", ["rng"]) if request.hsm => random(request),
         ("POST", ["keys", name, word] | ["keys", name, _, word]) => {
             let version = if segments.len() == 4 {
                 segments.get(2).copied().unwrap_or_default()
@@ -236,28 +239,28 @@ async fn dispatch(fake: &Fake, method: &Method, segments: &[&str], asked: &Asked
                 ""
             };
             let operation = word.to_ascii_lowercase();
-            let right = right_of(&operation).ok_or_else(nowhere)?;
-            may(right)?;
-            let body = asked.json()?;
-            let key = fake.store.lock().key(&asked.host, name).map(snapshot)?;
-            let (host, version, now) = (asked.host.clone(), version.to_owned(), asked.now);
-            // RSA takes milliseconds of computing.
-            let made = tokio::task::spawn_blocking(move || operate(&host, &key, &version, &operation, right, &body, now)).await;
-            made.unwrap_or_else(|_| Err(broken())).map(done)
+            let permission = permission_of(&operation).ok_or_else(unknown_path)?;
+            require(permission)?;
+            let body = request.json()?;
+            let key = fake.vaults.lock().key(&request.host, name).map(snapshot)?;
+            let (host, version, now) = (request.host.clone(), version.to_owned(), request.now);
+            // RSA takes milliseconds of CPU time.
+            let result = tokio::task::spawn_blocking(move || operate(&host, &key, &version, &operation, permission, &body, now)).await;
+            result.unwrap_or_else(|_| Err(internal())).map(ok)
         }
-        (_, _) => Err(nowhere()),
+        (_, _) => Err(unknown_path()),
     }
 }
 
-fn nowhere() -> Refused {
-    Refused::new(StatusCode::NOT_FOUND, "NotFound", "There is no such resource.")
+fn unknown_path() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "NotFound", "There is no such resource.")
 }
 
-fn broken() -> Refused {
-    Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "The fake failed.")
+fn internal() -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "The fake failed.")
 }
 
-/// The key as it is now, to compute with while others change it.
+/// A copy of the key, to use without holding the lock.
 fn snapshot(key: &Key) -> Key {
     Key {
         name: key.name.clone(),
@@ -267,62 +270,62 @@ fn snapshot(key: &Key) -> Key {
     }
 }
 
-/// One page of a list, and the address of the next.
-fn page(asked: &Asked<'_>, path: &str, entries: &[Value]) -> Result<Response> {
-    let number = |name: &str| asked.query.get(name).map(|text| text.parse::<usize>());
+/// One page of a list, and the URL of the next page.
+fn page(request: &ApiRequest<'_>, path: &str, entries: &[Value]) -> Result<Response> {
+    let number = |name: &str| request.query.get(name).map(|text| text.parse::<usize>());
     let size = match number("maxresults") {
         None => PAGE,
         Some(Ok(size @ 1..=PAGE)) => size,
-        Some(Ok(_) | Err(_)) => return Err(Refused::parameter("maxresults must be between 1 and 25.")),
+        Some(Ok(_) | Err(_)) => return Err(Refusal::parameter("maxresults must be between 1 and 25.")),
     };
     let from = match number("$skiptoken") {
         None => 0,
         Some(Ok(from)) => from,
-        Some(Err(_)) => return Err(Refused::parameter("$skiptoken is not one of this service.")),
+        Some(Err(_)) => return Err(Refusal::parameter("$skiptoken is not one of this service.")),
     };
     let to = (from + size).min(entries.len());
-    let version = asked.query.get("api-version").cloned().unwrap_or_default();
+    let version = request.query.get("api-version").cloned().unwrap_or_default();
     let next = (to < entries.len()).then(|| {
         format!(
             "https://{}/{path}?api-version={version}&%24skiptoken={to}&maxresults={size}",
-            asked.host
+            request.host
         )
     });
-    Ok(done(json!({"value": entries.get(from..to).unwrap_or_default(), "nextLink": next})))
+    Ok(ok(json!({"value": entries.get(from..to).unwrap_or_default(), "nextLink": next})))
 }
 
-fn listed(fake: &Fake, asked: &Asked<'_>, deleted: bool) -> Result<Response> {
-    let store = fake.store.lock();
+fn listed(fake: &Service, request: &ApiRequest<'_>, deleted: bool) -> Result<Response> {
+    let vaults = fake.vaults.lock();
     let mut entries = Vec::new();
-    for name in store.names(&asked.host, deleted) {
-        if let Some(key) = store.any(&asked.host, &name) {
-            let mut entry = key.current()?.listed(format!("https://{}/keys/{}", asked.host, key.name));
+    for name in vaults.names(&request.host, deleted) {
+        if let Some(key) = vaults.any(&request.host, &name) {
+            let mut entry = key.current()?.listed(format!("https://{}/keys/{}", request.host, key.name));
             if deleted {
-                let bundle = key.deleted_bundle(&asked.host)?;
-                for member in ["recoveryId", "deletedDate", "scheduledPurgeDate"] {
-                    entry[member] = bundle[member].clone();
+                let bundle = key.deleted_bundle(&request.host)?;
+                for field in ["recoveryId", "deletedDate", "scheduledPurgeDate"] {
+                    entry[field] = bundle[field].clone();
                 }
             }
             entries.push(entry);
         }
     }
-    page(asked, if deleted { "deletedkeys" } else { "keys" }, &entries)
+    page(request, if deleted { "deletedkeys" } else { "keys" }, &entries)
 }
 
-fn versions(fake: &Fake, asked: &Asked<'_>, name: &str) -> Result<Response> {
-    let store = fake.store.lock();
-    // The list of a name that nobody has is an empty one.
-    let Ok(key) = store.key(&asked.host, name) else {
-        return page(asked, &format!("keys/{name}/versions"), &[]);
+fn versions(fake: &Service, request: &ApiRequest<'_>, name: &str) -> Result<Response> {
+    let vaults = fake.vaults.lock();
+    // For an unknown name the list is empty.
+    let Ok(key) = vaults.key(&request.host, name) else {
+        return page(request, &format!("keys/{name}/versions"), &[]);
     };
-    // In an order that says nothing, as Azure's.
+    // Unordered, as at Azure.
     let mut versions: Vec<&Version> = key.versions.iter().collect();
     versions.sort_by(|one, other| one.id.cmp(&other.id));
     let entries: Vec<Value> = versions
         .iter()
-        .map(|version| version.listed(kid(&asked.host, &key.name, &version.id)))
+        .map(|version| version.listed(kid(&request.host, &key.name, &version.id)))
         .collect();
-    page(asked, &format!("keys/{}/versions", key.name), &entries)
+    page(request, &format!("keys/{}/versions", key.name), &entries)
 }
 
 fn policy(host: &str, key: &Key) -> Value {
@@ -336,7 +339,7 @@ fn object<'v>(body: &'v Value, name: &str) -> Option<&'v Map<String, Value>> {
     body.get(name)?.as_object()
 }
 
-/// What attributes, operations and tags of a body say of a version.
+/// Applies the attributes, operations and tags of a body to a version.
 fn apply(version: &mut Version, body: &Value) -> Result<()> {
     if let Some(attributes) = object(body, "attributes") {
         if let Some(enabled) = attributes.get("enabled").and_then(Value::as_bool) {
@@ -352,18 +355,18 @@ fn apply(version: &mut Version, body: &Value) -> Result<()> {
         let known = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey", "import", "export"];
         let words: Vec<String> = operations.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect();
         if words.len() != operations.len() || !words.iter().all(|word| known.contains(&word.as_str())) {
-            return Err(Refused::parameter("Property has invalid value: key_ops"));
+            return Err(Refusal::parameter("Property has invalid value: key_ops"));
         }
         version.operations = words;
     }
     if let Some(tags) = object(body, "tags") {
-        version.tags = texts(tags)?;
+        version.tags = strings(tags)?;
     }
     Ok(())
 }
 
-/// What a key may do when nobody says.
-fn usual(kind: &str) -> Vec<String> {
+/// The operations of a new key by default.
+fn default_operations(kind: &str) -> Vec<String> {
     let all: &[&str] = match kind {
         "RSA" | "RSA-HSM" => &["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"],
         "EC" | "EC-HSM" => &["sign", "verify"],
@@ -372,70 +375,71 @@ fn usual(kind: &str) -> Vec<String> {
     all.iter().map(ToString::to_string).collect()
 }
 
-/// Draws a key. RSA takes a second or more.
-async fn drawn(kind: &str, size: Option<u64>, hsm: bool) -> Result<Material> {
-    let wrong = || Refused::parameter("Property has invalid value: key_size");
+/// Generates a key. RSA takes a second or more.
+async fn generate(kind: &str, size: Option<u64>, hsm: bool) -> Result<Material> {
+    let wrong = || Refusal::parameter("Property has invalid value: key_size");
     match (kind, hsm) {
         ("RSA", false) | ("RSA-HSM", _) => {
             let bits = size.unwrap_or(2048);
-            let made = tokio::task::spawn_blocking(move || Material::rsa(bits)).await;
-            made.map_err(|_| broken())?.map_err(|Broken| wrong())
+            let result = tokio::task::spawn_blocking(move || Material::rsa(bits)).await;
+            result.map_err(|_| internal())?.map_err(|CryptoError| wrong())
         }
-        ("EC", false) | ("EC-HSM", _) => Material::ec().map_err(|Broken| wrong()),
+        ("EC", false) | ("EC-HSM", _) => Material::ec().map_err(|CryptoError| wrong()),
         ("oct-HSM", true) => match size.unwrap_or(256) {
             bits @ (128 | 192 | 256) => Ok(Material::Oct(crate::crypto::random(usize::try_from(bits / 8).unwrap_or(32)))),
             _ => Err(wrong()),
         },
-        (_, _) => Err(Refused::parameter("Property has invalid value: kty")),
+        (_, _) => Err(Refusal::parameter("Property has invalid value: kty")),
     }
 }
 
-fn add(fake: &Fake, asked: &Asked<'_>, name: &str, version: Version) -> Result<Response> {
+fn add(fake: &Service, request: &ApiRequest<'_>, name: &str, version: Version) -> Result<Response> {
     let id = version.id.clone();
-    let mut store = fake.store.lock();
-    let key = store.add(&asked.host, name, version, asked.now)?;
+    let mut vaults = fake.vaults.lock();
+    let key = vaults.add(&request.host, name, version, request.now)?;
     let version = key.version(&id)?;
-    Ok(done(version.bundle(kid(&asked.host, &key.name, &id))))
+    Ok(ok(version.bundle(kid(&request.host, &key.name, &id))))
 }
 
-fn fit(name: &str) -> Result<()> {
+/// Fails for a malformed key name.
+fn check_name(name: &str) -> Result<()> {
     let fits = (1..=127).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     fits.then_some(())
-        .ok_or_else(|| Refused::parameter("The request URI contains an invalid name."))
+        .ok_or_else(|| Refusal::parameter("The request URI contains an invalid name."))
 }
 
-async fn create(fake: &Fake, asked: &Asked<'_>, name: &str) -> Result<Response> {
-    fit(name)?;
-    let body = asked.json()?;
-    let kind = text(&body, "kty").ok_or_else(|| Refused::parameter("Required parameter kty is missing"))?;
+async fn create(fake: &Service, request: &ApiRequest<'_>, name: &str) -> Result<Response> {
+    check_name(name)?;
+    let body = request.json()?;
+    let kind = text(&body, "kty").ok_or_else(|| Refusal::parameter("Required parameter kty is missing"))?;
     let size = body.get("key_size").and_then(Value::as_u64);
-    let mut version = Version::new(drawn(kind, size, asked.hsm).await?, kind, asked.now);
-    version.operations = usual(kind);
+    let mut version = Version::new(generate(kind, size, request.hsm).await?, kind, request.now);
+    version.operations = default_operations(kind);
     apply(&mut version, &body)?;
-    add(fake, asked, name, version)
+    add(fake, request, name, version)
 }
 
-async fn rotate(fake: &Fake, asked: &Asked<'_>, name: &str) -> Result<Response> {
-    let last = fake.store.lock().key(&asked.host, name)?.current()?.clone();
+async fn rotate(fake: &Service, request: &ApiRequest<'_>, name: &str) -> Result<Response> {
+    let last = fake.vaults.lock().key(&request.host, name)?.current()?.clone();
     if !last.enabled {
-        return Err(Refused::disabled("rotate"));
+        return Err(Refusal::disabled("rotate"));
     }
     let size = match &last.material {
         Material::Rsa(rsa) => Some(rsa.modulus.len() * 8),
         Material::Oct(key) => Some(key.len() * 8),
         Material::Ec { .. } => None,
     };
-    let material = drawn(&last.kind, size.and_then(|bits| u64::try_from(bits).ok()), asked.hsm).await?;
-    let mut version = Version::new(material, &last.kind, asked.now);
+    let material = generate(&last.kind, size.and_then(|bits| u64::try_from(bits).ok()), request.hsm).await?;
+    let mut version = Version::new(material, &last.kind, request.now);
     version.operations = last.operations;
     version.tags = last.tags;
-    add(fake, asked, name, version)
+    add(fake, request, name, version)
 }
 
-fn import(fake: &Fake, asked: &Asked<'_>, name: &str) -> Result<Response> {
-    fit(name)?;
-    let body = asked.json()?;
-    let wrong = || Refused::parameter("Property has invalid value: key");
+fn import(fake: &Service, request: &ApiRequest<'_>, name: &str) -> Result<Response> {
+    check_name(name)?;
+    let body = request.json()?;
+    let wrong = || Refusal::parameter("Property has invalid value: key");
     let key = body.get("key").ok_or_else(wrong)?;
     let number = |name: &str| text(key, name).and_then(from_base64url);
     let (material, kind) = match text(key, "kty") {
@@ -447,40 +451,40 @@ fn import(fake: &Fake, asked: &Asked<'_>, name: &str) -> Result<Response> {
             let [n, e, d, p, q, dp, dq, qi] = numbers.as_slice() else {
                 return Err(wrong());
             };
-            let made = Material::from_numbers(&[n, e, d, p, q, dp, dq, qi]).map_err(|Broken| wrong())?;
-            (made, if asked.hsm { "RSA-HSM" } else { kind })
+            let result = Material::from_numbers(&[n, e, d, p, q, dp, dq, qi]).map_err(|CryptoError| wrong())?;
+            (result, if request.hsm { "RSA-HSM" } else { kind })
         }
-        Some("oct" | "oct-HSM") if asked.hsm => {
+        Some("oct" | "oct-HSM") if request.hsm => {
             let bytes = number("k").filter(|bytes| matches!(bytes.len(), 16 | 24 | 32)).ok_or_else(wrong)?;
             (Material::Oct(bytes), "oct-HSM")
         }
         Some(_) | None => return Err(wrong()),
     };
-    let mut version = Version::new(material, kind, asked.now);
-    version.operations = usual(kind);
+    let mut version = Version::new(material, kind, request.now);
+    version.operations = default_operations(kind);
     apply(&mut version, key)?;
     apply(&mut version, &body)?;
-    add(fake, asked, name, version)
+    add(fake, request, name, version)
 }
 
-fn update(fake: &Fake, asked: &Asked<'_>, name: &str, version: &str) -> Result<Response> {
-    let body = asked.json()?;
-    let mut store = fake.store.lock();
-    let key = store.key_mut(&asked.host, name)?;
+fn update(fake: &Service, request: &ApiRequest<'_>, name: &str, version: &str) -> Result<Response> {
+    let body = request.json()?;
+    let mut vaults = fake.vaults.lock();
+    let key = vaults.key_mut(&request.host, name)?;
     let name = key.name.clone();
     let version = key.version_mut(version)?;
     apply(version, &body)?;
-    version.updated = asked.now;
-    Ok(done(version.bundle(kid(&asked.host, &name, &version.id))))
+    version.updated = request.now;
+    Ok(ok(version.bundle(kid(&request.host, &name, &version.id))))
 }
 
-fn random(asked: &Asked<'_>) -> Result<Response> {
-    let count = asked
+fn random(request: &ApiRequest<'_>) -> Result<Response> {
+    let count = request
         .json()?
         .get("count")
         .and_then(Value::as_u64)
         .filter(|count| (1..=MAX_RANDOM).contains(count));
     let count = count.and_then(|count| usize::try_from(count).ok());
-    let count = count.ok_or_else(|| Refused::parameter("Property has invalid value: count"))?;
-    Ok(done(json!({"value": base64url(&crate::crypto::random(count))})))
+    let count = count.ok_or_else(|| Refusal::parameter("Property has invalid value: count"))?;
+    Ok(ok(json!({"value": base64url(&crate::crypto::random(count))})))
 }

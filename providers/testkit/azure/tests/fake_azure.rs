@@ -1,5 +1,5 @@
-//! The fake as a program: how it starts, and what its control does. What it answers as Azure is
-//! held against Microsoft's own client by `tests/vendors/azure`.
+//! The fake as a program: its start and its control endpoints. `tests/vendors/azure` tests its API
+//! with Microsoft's client.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -53,7 +53,7 @@ impl Started {
         Self { program, address, client }
     }
 
-    async fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &Value) -> (u16, reqwest::header::HeaderMap, Value) {
+    async fn request(&self, method: &str, path: &str, token: Option<&str>, body: &Value) -> (u16, reqwest::header::HeaderMap, Value) {
         let request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.address));
         let request = match token {
             Some(token) => request.bearer_auth(token),
@@ -83,15 +83,15 @@ fn it_does_not_start_without_https() {
 #[tokio::test]
 async fn a_request_without_a_token_is_challenged() {
     let fake = Started::new();
-    let (status, headers, body) = fake.ask("GET", "/keys/k?api-version=7.4", None, &Value::Null).await;
+    let (status, headers, body) = fake.request("GET", "/keys/k?api-version=7.4", None, &Value::Null).await;
     assert_eq!((status, &body["error"]["code"]), (401, &json!("Unauthorized")));
     let challenge = headers["www-authenticate"].to_str().unwrap();
     assert!(
         challenge.contains("resource=\"https://vault.azure.net\"") && challenge.contains(&fake.address),
         "{challenge}"
     );
-    // Whatever else is wrong, a caller is asked who he is first.
-    let (status, ..) = fake.ask("POST", "/keys/k/create", None, &json!("no request")).await;
+    // Authentication comes before any other validation.
+    let (status, ..) = fake.request("POST", "/keys/k/create", None, &json!("no request")).await;
     assert_eq!(status, 401);
 }
 
@@ -99,26 +99,26 @@ async fn a_request_without_a_token_is_challenged() {
 async fn the_control_sets_up_access_and_faults() {
     let fake = Started::new();
     let setup = json!({"permissions": {"reader": ["get"]}, "strict": true});
-    assert_eq!(fake.ask("PUT", "/_fake/azure", None, &setup).await.0, 204);
+    assert_eq!(fake.request("PUT", "/_fake/azure", None, &setup).await.0, 204);
     let body = json!({"kty": "RSA", "key_size": 2048});
-    let (status, _, refused) = fake.ask("POST", "/keys/k/create?api-version=7.4", Some("reader"), &body).await;
+    let (status, _, refused) = fake.request("POST", "/keys/k/create?api-version=7.4", Some("reader"), &body).await;
     assert_eq!((status, &refused["error"]["innererror"]["code"]), (403, &json!("ForbiddenByRbac")));
     assert_eq!(
-        fake.ask("GET", "/keys/k?api-version=7.4", Some("anybody"), &Value::Null).await.0,
+        fake.request("GET", "/keys/k?api-version=7.4", Some("anybody"), &Value::Null).await.0,
         401
     );
     assert_eq!(
-        fake.ask("GET", "/keys/k?api-version=7.4", Some("reader"), &Value::Null).await.0,
+        fake.request("GET", "/keys/k?api-version=7.4", Some("reader"), &Value::Null).await.0,
         404
     );
     let fault = json!([{"path": "/keys/k", "times": 1, "act": {"kind": "throttle", "retry_after": 3}}]);
-    assert_eq!(fake.ask("PUT", "/_fake/faults", None, &fault).await.0, 204);
-    let (status, headers, body) = fake.ask("GET", "/keys/k?api-version=7.4", Some("reader"), &Value::Null).await;
+    assert_eq!(fake.request("PUT", "/_fake/faults", None, &fault).await.0, 204);
+    let (status, headers, body) = fake.request("GET", "/keys/k?api-version=7.4", Some("reader"), &Value::Null).await;
     assert_eq!(
         (status, headers["retry-after"].to_str().unwrap(), &body["error"]["code"]),
         (429, "3", &json!("Throttled"))
     );
-    let (_, _, journal) = fake.ask("GET", "/_fake/journal", None, &Value::Null).await;
+    let (_, _, journal) = fake.request("GET", "/_fake/journal", None, &Value::Null).await;
     let last = journal.as_array().unwrap().last().unwrap();
     assert_eq!((&last["path"], &last["status"]), (&json!("/keys/k"), &json!(429)));
     assert!(!journal.to_string().contains("Bearer"), "{journal}");
@@ -137,14 +137,14 @@ async fn what_is_no_form_of_azures_is_refused() {
         ("/keys/k/create?api-version=7.4", &json!({})),
         ("/keys/k/create?api-version=7.4", &json!({"kty": "RSA", "key_ops": ["fly"]})),
     ] {
-        let (status, _, told) = fake.ask("POST", path, Some("t"), body).await;
+        let (status, _, told) = fake.request("POST", path, Some("t"), body).await;
         assert_eq!((status, &told["error"]["code"]), (400, &json!("BadParameter")), "{path} {body}");
     }
-    assert_eq!(fake.ask("POST", "/keys/k/create?api-version=7.4", Some("t"), &made).await.0, 200);
-    // Base64 of the other alphabet, and with padding.
+    assert_eq!(fake.request("POST", "/keys/k/create?api-version=7.4", Some("t"), &made).await.0, 200);
+    // Base64 with the standard alphabet, and with padding.
     for value in ["AA==", "+/+/"] {
         let (status, ..) = fake
-            .ask(
+            .request(
                 "POST",
                 "/keys/k/wrapkey?api-version=7.4",
                 Some("t"),

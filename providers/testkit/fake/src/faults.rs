@@ -1,4 +1,4 @@
-//! What goes wrong on request.
+//! Injected faults.
 
 use std::collections::BTreeMap;
 
@@ -6,28 +6,28 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A fault and the requests that it is for.
+/// A fault and the requests it applies to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The method; any, when there is none.
+    /// The method; any, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// What the path contains, percent-encoding undone nowhere, such as `:decrypt`; any, when empty.
+    /// A part of the path as sent, such as `:decrypt`; any, if empty.
     #[serde(default)]
     pub path: String,
-    /// So many of these requests pass first.
+    /// How many matching requests pass first.
     #[serde(default)]
     pub after: u32,
-    /// So many then get the fault; all of them, when there is no number.
+    /// How many requests then get the fault; all, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
-    /// What happens.
+    /// The effect.
     pub act: Act,
 }
 
 impl Fault {
-    /// One for every request whose path contains these words.
+    /// A fault for every request whose path contains `path`.
     pub fn always(path: &str, act: Act) -> Self {
         Self {
             method: None,
@@ -38,7 +38,7 @@ impl Fault {
         }
     }
 
-    /// One for the next request whose path contains these words.
+    /// A fault for the next request whose path contains `path`.
     pub fn once(path: &str, act: Act) -> Self {
         Self {
             times: Some(1),
@@ -46,32 +46,33 @@ impl Fault {
         }
     }
 
-    fn is_for(&self, method: &str, path: &str) -> bool {
+    fn matches(&self, method: &str, path: &str) -> bool {
         self.method.as_deref().is_none_or(|own| own == method) && path.contains(&self.path)
     }
 }
 
-/// What happens to a request.
+/// The effect of a fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Act {
-    /// It waits, and is then answered as usual.
+    /// Delays the request, then handles it as usual.
     Delay {
-        /// For so long.
+        /// The delay.
         milliseconds: u64,
     },
-    /// It is never answered, and nothing is done.
+    /// Never responds; the request has no effect.
     Hang,
-    /// The vendor's own answer to one who asks too often; nothing is done.
+    /// The vendor's throttling response; the request has no effect.
     Throttle {
-        /// The header `Retry-After`, if there is to be one.
+        /// The value of `Retry-After`, in seconds; no header if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<u32>,
     },
-    /// The vendor's own answer of a service that is out of order; nothing is done.
+    /// The vendor's outage response; the request has no effect.
     Unavailable,
-    /// This answer; nothing is done.
-    Answer {
+    /// A fixed response; the request has no effect.
+    #[serde(rename = "answer")]
+    Respond {
         /// The status.
         status: u16,
         /// Headers.
@@ -81,40 +82,39 @@ pub enum Act {
         #[serde(default)]
         body: String,
     },
-    /// It is carried out, and the answer is then changed by a JSON merge patch (RFC 7396).
+    /// Handles the request, then applies a JSON merge patch (RFC 7396) to the response.
     Change {
         /// The patch.
         patch: Value,
     },
-    /// It is carried out, and the connection breaks within the answer.
+    /// Handles the request, then breaks the connection within the response.
     BreakOff,
 }
 
-/// The faults that are switched on, asked in their order: the first that is for a request
-/// happens to it.
+/// The active faults, in order. The first one that matches a request applies.
 #[derive(Debug, Default)]
 pub struct Faults(Mutex<Vec<Fault>>);
 
 impl Faults {
-    /// Switches these on in place of all others.
+    /// Replaces all faults.
     pub fn set(&self, faults: Vec<Fault>) {
         *self.0.lock() = faults;
     }
 
-    /// Switches one more on.
+    /// Adds a fault.
     pub fn add(&self, fault: Fault) {
         self.0.lock().push(fault);
     }
 
-    /// Those that are switched on, with what is left of their numbers.
+    /// The active faults, with their remaining counts.
     pub fn all(&self) -> Vec<Fault> {
         self.0.lock().clone()
     }
 
-    /// What happens to a request, which is thereby counted.
+    /// Takes the fault for a request and updates its counts.
     pub(crate) fn next(&self, method: &str, path: &str) -> Option<Act> {
         let mut faults = self.0.lock();
-        for fault in faults.iter_mut().filter(|fault| fault.is_for(method, path)) {
+        for fault in faults.iter_mut().filter(|fault| fault.matches(method, path)) {
             if fault.after > 0 {
                 fault.after -= 1;
                 continue;
@@ -132,7 +132,7 @@ impl Faults {
     }
 }
 
-/// Changes a document by a merge patch (RFC 7396).
+/// Applies a merge patch (RFC 7396) to a document.
 pub(crate) fn merge(target: &mut Value, patch: Value) {
     let Value::Object(members) = patch else {
         *target = patch;

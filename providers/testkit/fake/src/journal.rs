@@ -1,4 +1,4 @@
-//! What was asked, in order.
+//! The requests that a fake received, in order.
 
 use std::collections::VecDeque;
 
@@ -6,82 +6,82 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The most requests that are remembered; the oldest are forgotten first.
-const MAX_ASKED: usize = 10_000;
+/// The capacity of the journal; the oldest requests are dropped first.
+const MAX_REQUESTS: usize = 10_000;
 
-/// One request.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Asked {
-    /// Counts from 1 since the fake was started.
+pub struct RecordedRequest {
+    /// Its number, from 1 at the start of the fake.
     pub number: u64,
     /// The method.
     pub method: String,
-    /// The header `Host`, or the authority of HTTP/2.
+    /// The `Host` header, or the authority of HTTP/2.
     pub host: String,
-    /// The path as it was sent, percent-encoding included.
+    /// The path as sent, percent-encoding included.
     pub path: String,
-    /// The query as it was sent, without the question mark.
+    /// The query as sent, without the question mark.
     pub query: String,
-    /// Who asked, where the service found out; never a credential.
+    /// The authenticated caller, if the service reported one; never a credential.
     pub caller: Option<String>,
     /// The body, if it was JSON.
     pub body: Value,
-    /// The status of the answer; none while it is under way, or when there was no answer.
+    /// The status of the response; none while it is pending, or when there was none.
     pub status: Option<u16>,
 }
 
-/// Who asked. A service puts it among the extensions of its answer, and the journal has it.
+/// The authenticated caller. A service adds it to the extensions of its response for the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(pub String);
 
 #[derive(Debug, Default)]
-struct Held {
+struct State {
     last: u64,
-    asked: VecDeque<Asked>,
+    requests: VecDeque<RecordedRequest>,
 }
 
 /// The last 10,000 requests.
 #[derive(Debug, Default)]
-pub struct Journal(Mutex<Held>);
+pub struct Journal(Mutex<State>);
 
 impl Journal {
-    /// What was asked, oldest first.
-    pub fn all(&self) -> Vec<Asked> {
-        self.0.lock().asked.iter().cloned().collect()
+    /// The received requests, oldest first.
+    pub fn all(&self) -> Vec<RecordedRequest> {
+        self.0.lock().requests.iter().cloned().collect()
     }
 
-    /// How many requests there were whose method is this and whose path contains these words.
+    /// The number of requests with this method whose path contains `path`.
     pub fn count(&self, method: &str, path: &str) -> usize {
         let held = self.0.lock();
-        held.asked
+        held.requests
             .iter()
-            .filter(|asked| asked.method == method && asked.path.contains(path))
+            .filter(|request| request.method == method && request.path.contains(path))
             .count()
     }
 
-    /// Forgets all; the numbers go on.
+    /// Removes all requests; numbering continues.
     pub fn clear(&self) {
-        self.0.lock().asked.clear();
+        self.0.lock().requests.clear();
     }
 
-    /// Writes a request down, and gives its number.
-    pub(crate) fn begin(&self, mut asked: Asked) -> u64 {
+    /// Records a request and returns its number.
+    pub(crate) fn begin(&self, mut request: RecordedRequest) -> u64 {
         let mut held = self.0.lock();
         held.last += 1;
-        asked.number = held.last;
-        if held.asked.len() >= MAX_ASKED {
-            held.asked.pop_front();
+        request.number = held.last;
+        if held.requests.len() >= MAX_REQUESTS {
+            held.requests.pop_front();
         }
-        held.asked.push_back(asked);
+        held.requests.push_back(request);
         held.last
     }
 
-    /// Adds how it ended.
+    /// Adds the outcome of a request.
     pub(crate) fn end(&self, number: u64, status: u16, caller: Option<Caller>) {
         let mut held = self.0.lock();
-        if let Some(asked) = held.asked.iter_mut().rev().find(|asked| asked.number == number) {
-            asked.status = Some(status);
-            asked.caller = caller.map(|Caller(name)| name);
+        if let Some(request) = held.requests.iter_mut().rev().find(|request| request.number == number) {
+            request.status = Some(status);
+            request.caller = caller.map(|Caller(name)| name);
         }
     }
 }

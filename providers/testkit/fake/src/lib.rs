@@ -1,20 +1,22 @@
-//! What the fakes of cloud key services share, each of which is a crate beside this one: a
-//! [`Journal`] of what was asked, [`Faults`] by a switch, a [`Clock`] that can be put forward,
-//! and a server on loopback over HTTP or HTTPS. `README.md` beside this crate says how they
-//! are controlled. For tests alone: nothing here keeps a secret.
+//! The common parts of the fakes of cloud key services, each of which is a crate of its own: a
+//! [`Journal`] of received requests, injected [`Faults`], an adjustable [`Clock`], and a server
+//! on loopback over HTTP or HTTPS. For tests only; nothing here protects a secret. The crate's
+//! `README.md` describes the control endpoints.
 
 mod clock;
 mod faults;
 mod journal;
-mod layer;
+mod middleware;
 mod program;
 mod server;
+mod switches;
 mod tls;
 
 pub use clock::Clock;
 pub use faults::{Act, Fault, Faults};
-pub use journal::{Asked, Caller, Journal};
-pub use layer::Dialect;
+pub use journal::{Caller, Journal, RecordedRequest};
+pub use middleware::Dialect;
 pub use program::{Arguments, Program, run};
-pub use server::{Running, Switches, serve};
+pub use server::{Running, serve};
+pub use switches::Switches;
 pub use tls::Tls;

@@ -1,5 +1,5 @@
-//! A fake as a program of its own, by the convention of `tests/backends`: it prints where it
-//! is as variables, then `# ready`, and stays until it is ended.
+//! A fake as a program, by the convention of `tests/backends`: it prints its address as
+//! variables, then `# ready`, and runs until it is terminated.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,35 +11,35 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Dialect, Switches, Tls, serve};
 
-/// The arguments of every fake.
+/// The command line arguments of every fake.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// Where to listen, on loopback alone; port 0 takes a free one
+    /// Loopback address to listen on; port 0 selects a free port
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
-    /// Serve HTTPS, and write the certificate of the authority made for it into this file
+    /// Serve HTTPS, and write the CA certificate created for it to this file
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 }
 
-/// What a program is.
+/// A fake as a program.
 pub struct Program<D> {
-    /// In the names of the variables: `CLAVIGER_TEST_{variable}_ADDRESS`, and `_CA` for HTTPS.
+    /// Part of the printed variables' names: `CLAVIGER_TEST_{variable}_ADDRESS`, and `_CA` for HTTPS.
     pub variable: &'static str,
-    /// More names for the server's certificate.
+    /// Additional names in the server's certificate.
     pub names: &'static [&'static str],
     /// The service.
     pub service: Router,
-    /// How its vendor tells what every service may answer.
+    /// The vendor's format of throttling and outages.
     pub dialect: D,
-    /// Its switches, which the service may have too.
+    /// Its switches; the service may hold a clone.
     pub switches: Switches,
 }
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot listen, or its authority cannot be written.
+/// When the port cannot be opened, or the CA file cannot be written.
 pub async fn run(program: Program<impl Dialect>, arguments: &Arguments) -> io::Result<()> {
     let tls = match &arguments.ca_file {
         Some(file) => {

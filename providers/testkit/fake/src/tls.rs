@@ -1,4 +1,4 @@
-//! An authority of the fake's own, and HTTPS under it.
+//! HTTPS with a certificate of a CA that the fake creates.
 
 use std::fmt;
 use std::io;
@@ -17,12 +17,12 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The longest handshake.
+/// The timeout of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The most connections that wait to be served after their handshake.
+/// How many connections may wait to be served after their handshake.
 const WAITING: usize = 64;
 
-/// A server's certificate, from an authority that was made for it.
+/// A server certificate and the CA created for it.
 #[derive(Clone)]
 pub struct Tls {
     ca_pem: String,
@@ -30,11 +30,11 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Makes an authority, and a certificate for 127.0.0.1, localhost and these names
-    /// (`*.` at the beginning is allowed).
+    /// Creates a CA, and a certificate for 127.0.0.1, localhost and `names` (a leading `*.` is
+    /// allowed).
     ///
     /// # Errors
-    /// For a name that is none.
+    /// For a malformed name.
     pub fn new(names: &[&str]) -> io::Result<Self> {
         let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -49,7 +49,7 @@ impl Tls {
         leaf.is_ca = IsCa::ExplicitNoCa;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        // OpenSSL's strict mode, which Python turns on, demands it.
+        // OpenSSL's strict mode, which Python enables, requires it.
         leaf.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = leaf.signed_by(&key, &authority).map_err(io::Error::other)?;
@@ -67,7 +67,7 @@ impl Tls {
         })
     }
 
-    /// The authority's certificate, for clients to trust.
+    /// The CA certificate that clients must trust, as PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
@@ -79,14 +79,14 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// A listener whose connections have done their handshake; a slow one holds no other up.
-pub(crate) struct Encrypted {
+/// A TLS listener. Handshakes run concurrently, so that a slow client does not block others.
+pub(crate) struct TlsListener {
     ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
     accepting: JoinHandle<()>,
     address: SocketAddr,
 }
 
-impl Encrypted {
+impl TlsListener {
     pub(crate) fn new(mut listener: TcpListener, tls: &Tls, address: SocketAddr) -> Self {
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
         let (send, ready) = mpsc::channel(WAITING);
@@ -95,9 +95,9 @@ impl Encrypted {
                 let (stream, from) = Listener::accept(&mut listener).await;
                 let (acceptor, send) = (acceptor.clone(), send.clone());
                 tokio::spawn(async move {
-                    // A handshake that fails is its client's to notice, and so is a server that has ended.
+                    // A failed handshake, or a stopped server, is reported to the client only.
                     if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        let _ended = send.send((stream, from)).await;
+                        let _stopped = send.send((stream, from)).await;
                     }
                 });
             }
@@ -106,20 +106,20 @@ impl Encrypted {
     }
 }
 
-impl Drop for Encrypted {
+impl Drop for TlsListener {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-impl Listener for Encrypted {
+impl Listener for TlsListener {
     type Io = TlsStream<TcpStream>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         match self.ready.recv().await {
             Some(ready) => ready,
-            // The accepting task holds a sender as long as this value lives.
+            // Unreachable: the accepting task holds a sender while this value lives.
             None => std::future::pending().await,
         }
     }

@@ -1,4 +1,4 @@
-//! The journal, the faults and the clock, over HTTP as a user has them.
+//! The journal, the faults and the clock over HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where an expectation fails")]
 
 use std::net::SocketAddr;
@@ -39,9 +39,9 @@ async fn start(tls: Option<&Tls>) -> (Running, Switches) {
     (running, switches)
 }
 
-/// Only for a value that lives as long as the process.
+/// A client without a proxy and without trusted CAs.
 fn client() -> Client {
-    // A second installation is an error that changes nothing.
+    // A second installation fails and changes nothing.
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
@@ -110,7 +110,7 @@ async fn each_act_is_what_it_says() {
     let changed: Value = ask(&client, &running).await.unwrap().json().await.unwrap();
     assert_eq!(changed, json!({"got": {"x": 2}}));
 
-    let act = Act::Answer {
+    let act = Act::Respond {
         status: 302,
         headers: [("location".to_owned(), "http://elsewhere.example/".to_owned())].into(),
         body: "<html>".to_owned(),
@@ -127,7 +127,7 @@ async fn each_act_is_what_it_says() {
     assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (302, "<html>"));
 
     faults.set(vec![Fault::once("", Act::BreakOff)]);
-    // The head of the answer may or may not have been on its way.
+    // The head of the response may or may not have been sent.
     let broken = match ask(&client, &running).await {
         Ok(answer) => answer.bytes().await.unwrap_err(),
         Err(error) => error,

@@ -1,4 +1,4 @@
-//! What can be switched of this fake beside what all fakes have.
+//! The control endpoints that only this fake has.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,24 +14,24 @@ use crate::service::Service;
 
 pub(crate) fn router(service: Arc<Service>) -> Router {
     Router::new()
-        .route("/_fake/access", put(set_access).delete(open))
+        .route("/_fake/access", put(set_access).delete(allow_anyone))
         .route("/_fake/tokens", delete(end_tokens))
         .route("/_fake/lag", put(set_lag))
         .with_state(service)
 }
 
 async fn set_access(State(service): State<Arc<Service>>, Json(access): Json<Access>) -> StatusCode {
-    service.gate.set(Some(access));
+    service.access.set(Some(access));
     StatusCode::NO_CONTENT
 }
 
-async fn open(State(service): State<Arc<Service>>) -> StatusCode {
-    service.gate.set(None);
+async fn allow_anyone(State(service): State<Arc<Service>>) -> StatusCode {
+    service.access.set(None);
     StatusCode::NO_CONTENT
 }
 
 async fn end_tokens(State(service): State<Arc<Service>>) -> StatusCode {
-    service.gate.end_issued();
+    service.access.end_issued();
     StatusCode::NO_CONTENT
 }
 

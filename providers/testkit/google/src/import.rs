@@ -1,15 +1,15 @@
-//! Import jobs, and material that comes in through them.
+//! Import jobs, and key material imported through them.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::call::Call;
+use crate::json::{Algorithm, ImportMethod, JobState, Level, State};
 use crate::material::import_key;
-use crate::names::{KeyName, Place, id};
+use crate::names::{KeyName, ResourcePath, id};
 use crate::refusal::Refusal;
-use crate::service::Call;
-use crate::wire::{Algorithm, ImportMethod, JobState, Level, State};
-use crate::world::{Job, Version};
+use crate::resources::{Job, Version};
 
 fn job_name(ring: &str, id: &str) -> String {
     format!("{ring}/importJobs/{id}")
@@ -17,26 +17,28 @@ fn job_name(ring: &str, id: &str) -> String {
 
 pub(crate) fn list(call: &Call<'_>, ring: &str) -> Result<Value, Refusal> {
     call.demand("cloudkms.importJobs.list", ring)?;
-    let world = call.service.world.lock();
-    let all: Vec<_> = world.ring(ring)?.jobs.iter().collect();
-    call.page("importJobs", all, |(id, job)| job.shown(&job_name(ring, id), call.style, call.now))
+    let resources = call.service.resources.lock();
+    let all: Vec<_> = resources.ring(ring)?.jobs.iter().collect();
+    call.page("importJobs", all, |(id, job)| {
+        job.to_json(&job_name(ring, id), call.style, call.now)
+    })
 }
 
 pub(crate) fn get(call: &Call<'_>, ring: &str, id: &str) -> Result<Value, Refusal> {
     let name = job_name(ring, id);
     call.demand("cloudkms.importJobs.get", &name)?;
-    let world = call.service.world.lock();
-    let job = world
+    let resources = call.service.resources.lock();
+    let job = resources
         .ring(ring)?
         .jobs
         .get(id)
         .ok_or_else(|| Refusal::not_found("ImportJob", &name))?;
-    Ok(job.shown(&name, call.style, call.now))
+    Ok(job.to_json(&name, call.style, call.now))
 }
 
 pub(crate) fn create(call: &Call<'_>, ring: &str) -> Result<Value, Refusal> {
     call.demand("cloudkms.importJobs.create", ring)?;
-    let body = call.members(&["name", "importMethod", "protectionLevel"])?;
+    let body = call.fields(&["name", "importMethod", "protectionLevel"])?;
     let given = call.query.get("importJobId").map(String::as_str).unwrap_or_default();
     let id = id(given)?;
     let method: ImportMethod = body
@@ -52,20 +54,20 @@ pub(crate) fn create(call: &Call<'_>, ring: &str) -> Result<Value, Refusal> {
         created: call.now,
         private,
     };
-    let mut world = call.service.world.lock();
-    let jobs = &mut world.ring_mut(ring)?.jobs;
+    let mut resources = call.service.resources.lock();
+    let jobs = &mut resources.ring_mut(ring)?.jobs;
     let name = job_name(ring, &id);
     if jobs.contains_key(&id) {
         return Err(Refusal::exists("ImportJob", &name));
     }
-    let shown = job.shown(&name, call.style, call.now);
+    let response = job.to_json(&name, call.style, call.now);
     jobs.insert(id, job);
-    Ok(shown)
+    Ok(response)
 }
 
 pub(crate) fn import(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> {
-    call.demand("cloudkms.cryptoKeyVersions.create", &name.whole())?;
-    let body = call.members(&[
+    call.demand("cloudkms.cryptoKeyVersions.create", &name.full())?;
+    let body = call.fields(&[
         "parent",
         "cryptoKeyVersion",
         "algorithm",
@@ -80,20 +82,20 @@ pub(crate) fn import(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> 
         .choice("algorithm")?
         .ok_or_else(|| Refusal::invalid("algorithm must be set."))?;
     let job_name = body.text("importJob")?.unwrap_or_default();
-    let (Place::Job { ring, id }, None) = Place::parse(&job_name)? else {
+    let (ResourcePath::Job { ring, id }, None) = ResourcePath::parse(&job_name)? else {
         return Err(Refusal::invalid("import_job is not the name of an ImportJob."));
     };
     call.demand("cloudkms.importJobs.useToImport", &job_name)?;
-    let member = if body.has("wrappedKey") { "wrappedKey" } else { "rsaAesWrappedKey" };
-    let wrapped = body.bytes(member)?;
-    let mut world = call.service.world.lock();
-    let job = world.ring(&ring)?.jobs.get(&id);
+    let field = if body.has("wrappedKey") { "wrappedKey" } else { "rsaAesWrappedKey" };
+    let wrapped = body.bytes(field)?;
+    let mut resources = call.service.resources.lock();
+    let job = resources.ring(&ring)?.jobs.get(&id);
     let job = job.ok_or_else(|| Refusal::not_found("ImportJob", &job_name))?;
     if job.state(call.now) != JobState::Active {
         let message = format!("{job_name} is not active.");
         return Err(Refusal::failed(message));
     }
-    let key = world.key(name)?;
+    let key = resources.key(name)?;
     if key.algorithm != algorithm || key.level != job.level || ring != name.ring {
         return Err(Refusal::invalid(
             "The algorithm, protection level and key ring of the import must be those of the CryptoKey.",
@@ -101,8 +103,8 @@ pub(crate) fn import(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> 
     }
     let material = crate::material::import(&job.private, job.method, &wrapped, algorithm)
         .map_err(|_| Refusal::invalid("The wrapped key could not be unwrapped, or is not of the requested algorithm."))?;
-    let key = world.key_mut(name)?;
-    let number = key.next();
+    let key = resources.key_mut(name)?;
+    let number = key.next_number();
     let version = Version {
         state: State::Enabled,
         algorithm,
@@ -115,7 +117,7 @@ pub(crate) fn import(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> 
         external_uri: None,
         material: Arc::new(material),
     };
-    let shown = version.shown(&name.version(number), call.style);
+    let response = version.to_json(&name.version(number), call.style);
     key.versions.insert(number, version);
-    Ok(shown)
+    Ok(response)
 }

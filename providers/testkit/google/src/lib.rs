@@ -1,21 +1,23 @@
-//! A fake of Google Cloud KMS over its REST protocol (v1), on loopback, with real cryptography.
-//! `README.md` beside this crate says what it does and what not. For tests alone.
+//! A fake of Google Cloud KMS over its REST API (v1) on loopback, with real cryptography, for
+//! tests. The crate's `README.md` lists what it supports.
 
 mod access;
+mod call;
 mod control;
 mod import;
+mod json;
 mod keys;
 mod material;
 mod names;
 mod operations;
 mod refusal;
+mod resources;
 mod rings;
+mod routes;
+mod rsa_pool;
 mod service;
-mod stock;
 mod tokens;
 mod versions;
-mod wire;
-mod world;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,10 +27,11 @@ use std::sync::atomic::Ordering;
 use claviger_fake::{Arguments, Program, Running, Switches, serve};
 
 pub use access::{Access, Account, Pool};
-use names::Place;
-use service::{Google, Service, router};
+use names::ResourcePath;
+use routes::{Google, router};
+use service::Service;
 
-/// A fake at work on a free port of loopback, over HTTP; it ends when this is dropped.
+/// A running fake on a free loopback port, over HTTP. It stops when dropped.
 pub struct FakeGoogle {
     running: Running,
     switches: Switches,
@@ -36,10 +39,10 @@ pub struct FakeGoogle {
 }
 
 impl FakeGoogle {
-    /// Starts one, without any key ring, open to any bearer token.
+    /// Starts a fake without key rings that accepts any bearer token.
     ///
     /// # Errors
-    /// The system's, when it cannot listen.
+    /// The system's error when the port cannot be opened.
     pub async fn start() -> io::Result<Self> {
         let (switches, service) = parts();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -51,48 +54,48 @@ impl FakeGoogle {
         })
     }
 
-    /// Its address, such as `http://127.0.0.1:41867`.
+    /// The base URL, such as `http://127.0.0.1:41867`.
     pub fn url(&self) -> String {
         self.running.url()
     }
 
-    /// Makes a key ring, as its owner would: `projects/P/locations/L/keyRings/R`.
+    /// Creates the key ring `projects/P/locations/L/keyRings/R`.
     ///
     /// # Errors
-    /// `InvalidInput` for a name that is none, `AlreadyExists` for one that is there.
+    /// `InvalidInput` for a malformed name, `AlreadyExists` for an existing ring.
     pub fn make_ring(&self, name: &str) -> io::Result<()> {
-        let mistaken = |kind| io::Error::new(kind, "a key ring's name");
-        match Place::parse(name) {
-            Ok((Place::Ring(ring), None)) => {
-                let made = self.service.world.lock().make_ring(ring, self.service.clock.unix());
-                made.map_err(|_| mistaken(io::ErrorKind::AlreadyExists))
+        let failed = |kind| io::Error::new(kind, "a key ring's name");
+        match ResourcePath::parse(name) {
+            Ok((ResourcePath::Ring(ring), None)) => {
+                let created = self.service.resources.lock().make_ring(ring, self.service.clock.unix());
+                created.map_err(|_| failed(io::ErrorKind::AlreadyExists))
             }
-            Ok(_) | Err(_) => Err(mistaken(io::ErrorKind::InvalidInput)),
+            Ok(_) | Err(_) => Err(failed(io::ErrorKind::InvalidInput)),
         }
     }
 
-    /// The journal, the faults and the clock.
+    /// The journal, the faults and the clock, shared with the running fake.
     pub fn switches(&self) -> &Switches {
         &self.switches
     }
 
-    /// Says who there is and what each may; `None` opens it to any bearer token. All tokens
-    /// that it issued end.
+    /// Sets the accounts and their permissions; `None` accepts any bearer token. Revokes all
+    /// issued tokens.
     pub fn set_access(&self, access: Option<Access>) {
-        self.service.gate.set(access);
+        self.service.access.set(access);
     }
 
-    /// Ends all tokens that it issued, as a service does with credentials that were revoked.
+    /// Revokes all issued tokens.
     pub fn end_tokens(&self) {
-        self.service.gate.end_issued();
+        self.service.access.end_issued();
     }
 
-    /// How many seconds a version goes on to work after it was disabled; none at first.
+    /// For how many seconds a disabled version still works; initially 0.
     pub fn set_lag(&self, seconds: u32) {
         self.service.lag.store(seconds.into(), Ordering::SeqCst);
     }
 
-    /// Ends it, and what is under way with it.
+    /// Stops the fake; open connections close after their current response.
     pub async fn stop(self) {
         self.running.stop().await;
     }
@@ -110,7 +113,7 @@ fn parts() -> (Switches, Arc<Service>) {
 /// The program `claviger-fake-google`: serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot listen, or its authority cannot be written.
+/// When the port cannot be opened, or the CA file cannot be written.
 pub async fn run(arguments: &Arguments) -> io::Result<()> {
     let (switches, service) = parts();
     let program = Program {

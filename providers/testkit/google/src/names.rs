@@ -1,8 +1,8 @@
-//! Names of resources, and the paths of the REST protocol that they stand in.
+//! Resource names and the REST paths that contain them.
 
 use crate::refusal::Refusal;
 
-/// Where keys can be; any other place is unknown, as to the service.
+/// The known locations.
 const LOCATIONS: [&str; 12] = [
     "global",
     "us",
@@ -18,7 +18,7 @@ const LOCATIONS: [&str; 12] = [
     "asia-northeast1",
 ];
 
-/// A key ring or a key by its whole name.
+/// A key's name: its ring and its id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KeyName {
     pub(crate) ring: String,
@@ -26,18 +26,20 @@ pub(crate) struct KeyName {
 }
 
 impl KeyName {
-    pub(crate) fn whole(&self) -> String {
+    /// `projects/P/locations/L/keyRings/R/cryptoKeys/K`.
+    pub(crate) fn full(&self) -> String {
         format!("{}/cryptoKeys/{}", self.ring, self.id)
     }
 
+    /// The name of one of its versions.
     pub(crate) fn version(&self, number: u32) -> String {
-        format!("{}/cryptoKeyVersions/{number}", self.whole())
+        format!("{}/cryptoKeyVersions/{number}", self.full())
     }
 }
 
-/// What a path is about.
+/// The resource or collection that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ResourcePath {
     Locations { project: String },
     Location(String),
     Rings { location: String },
@@ -51,8 +53,11 @@ pub(crate) enum Place {
     Job { ring: String, id: String },
 }
 
-impl Place {
-    /// Reads a path behind `/v1/`, and the verb behind its colon.
+impl ResourcePath {
+    /// Parses a path after `/v1/`, and the custom verb after its colon.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for an unknown path or location, `INVALID_ARGUMENT` for a malformed id.
     pub(crate) fn parse(path: &str) -> Result<(Self, Option<&str>), Refusal> {
         let (path, verb) = match path.split_once(':') {
             Some((path, verb)) => (path, Some(verb)),
@@ -81,7 +86,7 @@ impl Place {
             return Ok((Self::Rings { location }, verb));
         };
         let ring = format!("{location}/keyRings/{}", id(ring)?);
-        let place = match rest {
+        let path = match rest {
             [] => Self::Ring(ring),
             ["importJobs"] => Self::Jobs { ring },
             ["importJobs", job] => Self::Job { ring, id: id(job)? },
@@ -98,28 +103,31 @@ impl Place {
             }
             _ => return Err(unknown()),
         };
-        Ok((place, verb))
+        Ok((path, verb))
     }
 
-    /// All places where keys can be.
+    /// The known locations.
     pub(crate) fn locations() -> &'static [&'static str] {
         &LOCATIONS
     }
 
-    /// The resource whose rights decide.
+    /// The resource whose permissions apply.
     pub(crate) fn resource(&self) -> String {
         match self {
             Self::Locations { project } => project.clone(),
             Self::Location(location) | Self::Rings { location } => location.clone(),
             Self::Ring(ring) | Self::Keys { ring } | Self::Jobs { ring } => ring.clone(),
             Self::Job { ring, id } => format!("{ring}/importJobs/{id}"),
-            Self::Key(key) | Self::Versions(key) => key.whole(),
+            Self::Key(key) | Self::Versions(key) => key.full(),
             Self::Version(key, number) | Self::PublicKey(key, number) => key.version(*number),
         }
     }
 }
 
-/// An id as its maker chooses it.
+/// A resource id that a caller chose.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for other characters or lengths than Google allows.
 pub(crate) fn id(text: &str) -> Result<String, Refusal> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
@@ -139,28 +147,32 @@ fn version(text: &str) -> Result<u32, Refusal> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
-    use super::{KeyName, Place};
+    use super::{KeyName, ResourcePath};
 
     #[test]
-    fn a_path_is_about_one_thing() {
+    fn a_path_names_one_resource() {
         let ring = "projects/p/locations/global/keyRings/r";
         let key = KeyName {
             ring: ring.to_owned(),
             id: "k".to_owned(),
         };
         let cases = [
-            (ring.to_owned(), Place::Ring(ring.to_owned()), None),
-            (format!("{ring}/cryptoKeys/k:encrypt"), Place::Key(key.clone()), Some("encrypt")),
-            (key.version(7), Place::Version(key.clone(), 7), None),
-            (format!("{}/publicKey", key.version(1)), Place::PublicKey(key, 1), None),
+            (ring.to_owned(), ResourcePath::Ring(ring.to_owned()), None),
+            (
+                format!("{ring}/cryptoKeys/k:encrypt"),
+                ResourcePath::Key(key.clone()),
+                Some("encrypt"),
+            ),
+            (key.version(7), ResourcePath::Version(key.clone(), 7), None),
+            (format!("{}/publicKey", key.version(1)), ResourcePath::PublicKey(key, 1), None),
             (
                 "projects/p/locations/global:generateRandomBytes".to_owned(),
-                Place::Location("projects/p/locations/global".to_owned()),
+                ResourcePath::Location("projects/p/locations/global".to_owned()),
                 Some("generateRandomBytes"),
             ),
         ];
-        for (path, place, verb) in cases {
-            assert_eq!(Place::parse(&path).unwrap(), (place, verb), "{path}");
+        for (path, parsed, verb) in cases {
+            assert_eq!(ResourcePath::parse(&path).unwrap(), (parsed, verb), "{path}");
         }
         for path in [
             "",
@@ -170,7 +182,7 @@ mod tests {
             "projects/p/locations/global/keyRings/r/cryptoKeys/k/cryptoKeyVersions/01",
             "projects/p/locations/global/keyRings/r/others",
         ] {
-            assert!(Place::parse(path).is_err(), "{path}");
+            assert!(ResourcePath::parse(path).is_err(), "{path}");
         }
     }
 }

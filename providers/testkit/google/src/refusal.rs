@@ -1,12 +1,11 @@
-//! Answers other than success, in Google's own form: `{"error": {code, message, status, details}}`
-//! (AIP-193).
+//! Error responses in Google's format, `{"error": {code, message, status, details}}` (AIP-193).
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// A refusal; what the service answers in place of a result.
+/// An error response.
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     status: StatusCode,
@@ -25,6 +24,7 @@ impl Refusal {
         }
     }
 
+    /// Adds an `ErrorInfo` detail.
     fn because(mut self, reason: &str, metadata: Value) -> Self {
         self.details.push(json!({
             "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com", "metadata": metadata,
@@ -40,11 +40,12 @@ impl Refusal {
         Self::invalid(format!("The checksum in field {field} did not match the data in field {data}."))
     }
 
-    /// A precondition whose type Google's documentation does not name.
+    /// A failed precondition without a violation type.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "FAILED_PRECONDITION", message)
     }
 
+    /// A failed precondition with a violation of type `kind`.
     pub(crate) fn precondition(kind: &str, subject: &str, message: impl Into<String>) -> Self {
         let mut refusal = Self::failed(message);
         refusal.details.push(json!({
@@ -112,16 +113,16 @@ impl IntoResponse for Refusal {
         if !self.details.is_empty() {
             error["details"] = Value::Array(self.details);
         }
-        let mut answer = (self.status, Json(json!({"error": error}))).into_response();
+        let mut response = (self.status, Json(json!({"error": error}))).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"https://accounts.google.com/\", error=\"invalid_token\"");
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        answer
+        response
     }
 }
 
-/// An answer of the token endpoints, whose errors are those of OAuth (RFC 6749, section 5.2).
+/// An error response of the token endpoints, in OAuth's format (RFC 6749, section 5.2).
 pub(crate) fn oauth_refusal(status: StatusCode, error: &str, description: &str) -> Response {
     (status, Json(json!({"error": error, "error_description": description}))).into_response()
 }

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::names::{Place, id};
+use crate::call::Call;
+use crate::json::time;
+use crate::names::{ResourcePath, id};
 use crate::refusal::Refusal;
-use crate::service::Call;
-use crate::wire::time;
-use crate::world::Ring;
+use crate::resources::Ring;
 
+/// The description of a location.
 pub(crate) fn location(name: &str) -> Value {
     let id = name.rsplit('/').next().unwrap_or_default();
     let metadata = json!({
@@ -18,33 +19,35 @@ pub(crate) fn location(name: &str) -> Value {
 
 pub(crate) fn list_locations(call: &Call<'_>, project: &str) -> Result<Value, Refusal> {
     call.demand("cloudkms.locations.list", project)?;
-    let all = Place::locations().iter().map(|id| location(&format!("{project}/locations/{id}")));
+    let all = ResourcePath::locations()
+        .iter()
+        .map(|id| location(&format!("{project}/locations/{id}")));
     Ok(json!({"locations": all.collect::<Vec<_>>()}))
 }
 
-fn shown(name: &str, ring: &Ring) -> Value {
+fn to_json(name: &str, ring: &Ring) -> Value {
     json!({"name": name, "createTime": time(ring.created)})
 }
 
 pub(crate) fn list(call: &Call<'_>, location: &str) -> Result<Value, Refusal> {
     call.demand("cloudkms.keyRings.list", location)?;
-    let world = call.service.world.lock();
+    let resources = call.service.resources.lock();
     let prefix = format!("{location}/keyRings/");
-    let all: Vec<_> = world.rings.iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
-    call.page("keyRings", all, |(name, ring)| shown(name, ring))
+    let all: Vec<_> = resources.rings.iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
+    call.page("keyRings", all, |(name, ring)| to_json(name, ring))
 }
 
 pub(crate) fn create(call: &Call<'_>, location: &str) -> Result<Value, Refusal> {
     call.demand("cloudkms.keyRings.create", location)?;
-    call.members(&["name", "createTime"])?;
+    call.fields(&["name", "createTime"])?;
     let given = call.query.get("keyRingId").map(String::as_str).unwrap_or_default();
     let name = format!("{location}/keyRings/{}", id(given)?);
-    let mut world = call.service.world.lock();
-    world.make_ring(name.clone(), call.now)?;
-    Ok(shown(&name, world.ring(&name)?))
+    let mut resources = call.service.resources.lock();
+    resources.make_ring(name.clone(), call.now)?;
+    Ok(to_json(&name, resources.ring(&name)?))
 }
 
 pub(crate) fn get(call: &Call<'_>, name: &str) -> Result<Value, Refusal> {
     call.demand("cloudkms.keyRings.get", name)?;
-    Ok(shown(name, call.service.world.lock().ring(name)?))
+    Ok(to_json(name, call.service.resources.lock().ring(name)?))
 }

@@ -1,18 +1,18 @@
-//! Versions: made, listed, enabled and disabled, destroyed and restored.
+//! Crypto key versions: create, get, list, enable, disable, destroy, restore.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::call::Call;
+use crate::json::{Level, State};
 use crate::material::{Material, generate, oaep};
 use crate::names::KeyName;
 use crate::refusal::Refusal;
-use crate::service::Call;
-use crate::stock;
-use crate::wire::{Level, State};
-use crate::world::{Key, Version};
+use crate::resources::{Key, Version};
+use crate::rsa_pool;
 
-const MEMBERS: [&str; 12] = [
+const FIELDS: [&str; 12] = [
     "name",
     "state",
     "protectionLevel",
@@ -27,10 +27,10 @@ const MEMBERS: [&str; 12] = [
     "reimportEligible",
 ];
 
-/// Adds a version. Symmetric material is there at once; an RSA key is drawn beside, and the
-/// version is `PENDING_GENERATION` until then, as with the service.
+/// Adds a version. Symmetric material is generated immediately. An RSA key is generated in the
+/// background, and the version is `PENDING_GENERATION` until it is ready, as at Google.
 pub(crate) fn add(call: &Call<'_>, name: &KeyName, key: &mut Key, external_uri: Option<String>) -> Result<u32, Refusal> {
-    let number = key.next();
+    let number = key.next_number();
     let slow = oaep(key.algorithm).is_some();
     let material = match slow {
         true => Material::None,
@@ -52,12 +52,12 @@ pub(crate) fn add(call: &Call<'_>, name: &KeyName, key: &mut Key, external_uri: 
     if slow {
         let (service, name, algorithm) = (Arc::clone(call.service), name.clone(), key.algorithm);
         tokio::task::spawn_blocking(move || {
-            let Ok(material) = stock::take(algorithm) else {
+            let Ok(material) = rsa_pool::take(algorithm) else {
                 return;
             };
             let now = service.clock.unix();
-            let mut world = service.world.lock();
-            if let Ok(version) = world.key_mut(&name).and_then(|key| key.version_mut(&name, number))
+            let mut resources = service.resources.lock();
+            if let Ok(version) = resources.key_mut(&name).and_then(|key| key.version_mut(&name, number))
                 && version.state == State::PendingGeneration
             {
                 version.material = Arc::new(material);
@@ -70,29 +70,32 @@ pub(crate) fn add(call: &Call<'_>, name: &KeyName, key: &mut Key, external_uri: 
 }
 
 pub(crate) fn list(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> {
-    call.demand("cloudkms.cryptoKeyVersions.list", &name.whole())?;
-    let world = call.service.world.lock();
-    let all: Vec<_> = world.key(name)?.versions.iter().collect();
+    call.demand("cloudkms.cryptoKeyVersions.list", &name.full())?;
+    let resources = call.service.resources.lock();
+    let all: Vec<_> = resources.key(name)?.versions.iter().collect();
     call.page("cryptoKeyVersions", all, |(number, version)| {
-        version.shown(&name.version(*number), call.style)
+        version.to_json(&name.version(*number), call.style)
     })
 }
 
 pub(crate) fn get(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
     call.demand("cloudkms.cryptoKeyVersions.get", &name.version(number))?;
-    let world = call.service.world.lock();
-    Ok(world.key(name)?.version(name, number)?.shown(&name.version(number), call.style))
+    let resources = call.service.resources.lock();
+    Ok(resources
+        .key(name)?
+        .version(name, number)?
+        .to_json(&name.version(number), call.style))
 }
 
 pub(crate) fn create(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> {
-    call.demand("cloudkms.cryptoKeyVersions.create", &name.whole())?;
-    let body = call.members(&MEMBERS)?;
+    call.demand("cloudkms.cryptoKeyVersions.create", &name.full())?;
+    let body = call.fields(&FIELDS)?;
     let external = body.object("externalProtectionLevelOptions", &["externalKeyUri", "ekmConnectionKeyPath"])?;
     let uri = external.text("externalKeyUri")?.or(external.text("ekmConnectionKeyPath")?);
-    let mut world = call.service.world.lock();
-    let key = world.key_mut(name)?;
+    let mut resources = call.service.resources.lock();
+    let key = resources.key_mut(name)?;
     if key.import_only {
-        let message = format!("{} is import-only.", name.whole());
+        let message = format!("{} is import-only.", name.full());
         return Err(Refusal::failed(message));
     }
     match (key.level, &uri) {
@@ -109,19 +112,19 @@ pub(crate) fn create(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> 
         (Level::External | Level::ExternalVpc, Some(_)) | (Level::Software | Level::Hsm, None) => {}
     }
     let number = add(call, name, key, uri)?;
-    Ok(key.version(name, number)?.shown(&name.version(number), call.style))
+    Ok(key.version(name, number)?.to_json(&name.version(number), call.style))
 }
 
 pub(crate) fn update(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
     let whole = name.version(number);
     call.demand("cloudkms.cryptoKeyVersions.update", &whole)?;
-    let body = call.members(&MEMBERS)?;
+    let body = call.fields(&FIELDS)?;
     if call.mask()? != ["state"] {
         return Err(Refusal::unimplemented("update of a version's other fields"));
     }
     let wanted: State = body.choice("state")?.ok_or_else(|| Refusal::invalid("state must be set."))?;
-    let mut world = call.service.world.lock();
-    let version = world.key_mut(name)?.version_mut(name, number)?;
+    let mut resources = call.service.resources.lock();
+    let version = resources.key_mut(name)?.version_mut(name, number)?;
     match (version.state, wanted) {
         (State::Enabled | State::Disabled, State::Enabled) => {
             version.state = State::Enabled;
@@ -137,15 +140,15 @@ pub(crate) fn update(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Val
             return Err(Refusal::failed(message));
         }
     }
-    Ok(version.shown(&whole, call.style))
+    Ok(version.to_json(&whole, call.style))
 }
 
 pub(crate) fn destroy(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
     let whole = name.version(number);
     call.demand("cloudkms.cryptoKeyVersions.destroy", &whole)?;
-    call.members(&["name"])?;
-    let mut world = call.service.world.lock();
-    let key = world.key_mut(name)?;
+    call.fields(&["name"])?;
+    let mut resources = call.service.resources.lock();
+    let key = resources.key_mut(name)?;
     let after = key.destroy_after;
     let version = key.version_mut(name, number)?;
     match version.state {
@@ -158,15 +161,15 @@ pub(crate) fn destroy(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Va
             return Err(Refusal::failed(message));
         }
     }
-    Ok(version.shown(&whole, call.style))
+    Ok(version.to_json(&whole, call.style))
 }
 
 pub(crate) fn restore(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
     let whole = name.version(number);
     call.demand("cloudkms.cryptoKeyVersions.restore", &whole)?;
-    call.members(&["name"])?;
-    let mut world = call.service.world.lock();
-    let version = world.key_mut(name)?.version_mut(name, number)?;
+    call.fields(&["name"])?;
+    let mut resources = call.service.resources.lock();
+    let version = resources.key_mut(name)?.version_mut(name, number)?;
     if version.state != State::DestroyScheduled {
         let message = format!("{whole} is not scheduled for destruction.");
         return Err(Refusal::failed(message));
@@ -174,5 +177,5 @@ pub(crate) fn restore(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Va
     version.state = State::Disabled;
     version.disabled = None;
     version.destroy = None;
-    Ok(version.shown(&whole, call.style))
+    Ok(version.to_json(&whole, call.style))
 }

@@ -1,5 +1,4 @@
-//! The protocol as it stands on the wire. What Google's own clients make of it is shown by
-//! `tests/vendors/google`.
+//! The REST API. `tests/vendors/google` tests it with Google's clients.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 use base64::Engine;
@@ -17,7 +16,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        // A second installation is an error that changes nothing.
+        // A second installation fails and changes nothing.
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let fake = FakeGoogle::start().await.unwrap();
         fake.make_ring(RING).unwrap();
@@ -27,24 +26,24 @@ impl World {
         }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+    async fn request(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.client.request(method, format!("{}/v1/{path}", self.fake.url()));
-        let answer = request.bearer_auth("any").json(&body).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
+        let response = request.bearer_auth("any").json(&body).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
-        let (status, answer) = self.ask(Method::POST, path, body).await;
+        let (status, answer) = self.request(Method::POST, path, body).await;
         assert_eq!(status, 200, "{path}: {answer}");
         answer
     }
 
     async fn get(&self, path: &str) -> Value {
-        self.ask(Method::GET, path, Value::Null).await.1
+        self.request(Method::GET, path, Value::Null).await.1
     }
 
     async fn refused(&self, method: Method, path: &str, body: Value, status: u16, code: &str) -> Value {
-        let (told, answer) = self.ask(method, path, body).await;
+        let (told, answer) = self.request(method, path, body).await;
         assert_eq!((told, answer["error"]["status"].as_str()), (status, Some(code)), "{path}: {answer}");
         assert_eq!(answer["error"]["code"], status);
         answer
@@ -127,7 +126,7 @@ async fn states_are_enforced_and_time_destroys() {
     let encrypt = format!("{key}:encrypt");
     let state = async |wanted: &str| {
         let path = format!("{version}?updateMask=state");
-        let (status, answer) = world.ask(Method::PATCH, &path, json!({"name": version, "state": wanted})).await;
+        let (status, answer) = world.request(Method::PATCH, &path, json!({"name": version, "state": wanted})).await;
         assert_eq!((status, answer["state"].as_str()), (200, Some(wanted)), "{answer}");
     };
     state("DISABLED").await;

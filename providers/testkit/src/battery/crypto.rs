@@ -1,9 +1,9 @@
-//! Wrap and unwrap, and what must not unwrap.
+//! Wrap and unwrap, and ciphertexts that must not unwrap.
 
 use claviger_provider::{Algorithm, ContextBinding, ErrorKind, How, Secret};
 use futures::future::try_join_all;
 
-use super::{Bench, Failure, Outcome, changed, context, ensure, refused};
+use super::bench::{Bench, Failure, Outcome, changed, context, ensure, refused};
 
 const REJECTED: [ErrorKind; 1] = [ErrorKind::CiphertextRejected];
 
@@ -131,10 +131,10 @@ pub(super) async fn rewrapped_keys_open(bench: Bench) -> Outcome {
 }
 
 pub(super) async fn sixty_four_callers_at_once(bench: Bench) -> Outcome {
-    let (cx, kek) = (bench.cx(), bench.primary().await?);
+    let kek = bench.primary().await?;
     let bench = &bench;
     try_join_all((0..64).map(|caller| {
-        let (cx, kek, context) = (cx.clone(), kek.clone(), context(&format!("caller {caller}")));
+        let (cx, kek, context) = (bench.cx(), kek.clone(), context(&format!("caller {caller}")));
         async move {
             let dek = Secret::random(32);
             let wrapped = bench.provider.wrap_key(&cx, &kek, &dek, &context).await?;

@@ -1,8 +1,8 @@
-//! What capabilities say is what happens.
+//! Declared capabilities match the behaviour.
 
 use claviger_provider::{ErrorKind, How, KeyId, KeyRequest, KeySpec, Secret};
 
-use super::{Bench, Outcome, context, ensure, refused};
+use super::bench::{Bench, Outcome, context, ensure, refused};
 
 pub(super) async fn what_is_declared_makes_sense(bench: Bench) -> Outcome {
     let can = bench.provider.capabilities();

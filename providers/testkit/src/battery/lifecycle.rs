@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use claviger_provider::{ErrorKind, KeyDescription, KeyId, KeyState, Rotation, Secret};
 use futures::future::join_all;
 
-use super::{Bench, Failure, Outcome, changed, context, ensure, primary, refused};
+use super::bench::{Bench, Failure, Outcome, changed, context, ensure, primary, refused};
 
 fn sound(key: &KeyDescription) -> Outcome {
     ensure((1..=512).contains(&key.id.len()), || format!("an id of {} bytes", key.id.len()))?;

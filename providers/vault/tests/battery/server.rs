@@ -1,13 +1,28 @@
 //! The real server, and what its administrator does to it.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
+use claviger_provider::{
+    BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, Secret,
+    SettingsOrigin, TenantId,
+};
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+
+/// What a factory gets for stored settings.
+fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
+    ConnectionParts {
+        tenant: TenantId::from_bytes([7; 16]),
+        connection: ConnectionId::from_bytes([9; 16]),
+        external_id: "",
+        settings,
+        secrets,
+        background: None,
+    }
+}
 
 /// Its address and root token.
 #[derive(Default)]
@@ -63,7 +78,7 @@ impl Server {
         };
         let factory = VaultFactory::new(Egress::new(policy));
         let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
-        factory.provider(&parsed.public, parsed.secrets).unwrap()
+        factory.provider(parts(&parsed.public, parsed.secrets)).unwrap()
     }
 
     /// A call of the administrator's; its status and data.
@@ -132,12 +147,7 @@ pub fn unique(what: &str) -> String {
 }
 
 pub fn cx() -> OpContext {
-    OpContext {
-        request_id: "test".to_owned(),
-        tenant: TenantId::random(),
-        actor: "system".to_owned(),
-        deadline: Instant::now() + Duration::from_secs(30),
-    }
+    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

@@ -152,7 +152,7 @@ async fn a_client_certificate_is_shown_to_a_server_that_asks() {
     let made = own.make(|_| ());
     let address = server(&made.0, &made.1, Some(&own)).await;
     let shown = |authority: Option<&Authority>| Options {
-        identity: authority.map(|authority| {
+        client_certificate: authority.map(|authority| {
             let (certificate, key) = authority.make(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
             ClientCertificate::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap()
         }),
@@ -161,6 +161,6 @@ async fn a_client_certificate_is_shown_to_a_server_that_asks() {
     assert_eq!(call("kms.test", address.port(), shown(Some(&own))).await.unwrap(), 204);
     for other in [None, Some(&strange)] {
         let error = call("kms.test", address.port(), shown(other)).await.unwrap_err();
-        assert!(matches!(error, SendError::Unidentified), "{error:?}");
+        assert!(matches!(error, SendError::ClientCertificateRejected), "{error:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! Stops calling a provider that does not answer, and finds out with one call at a time
-//! whether it does again.
+//! Stops calling a provider that does not respond, and finds out with one call at a time
+//! whether it responds again.
 
 mod state;
 #[cfg(test)]
@@ -12,64 +12,11 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub use self::state::{BreakerConfig, BreakerState};
+
 use self::state::{Admission, Machine, Verdict};
 use super::metrics::count_breaker;
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, ProviderKind, Reply, Retry};
-
-/// When the circuit opens, and for how long.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BreakerConfig {
-    /// It opens after so many failures with no success between them; at least 1.
-    pub consecutive_failures: u32,
-    /// It opens when, within this time,
-    pub window: Duration,
-    /// at least so many calls were made
-    pub least_calls: u32,
-    /// and at least so many of a hundred failed.
-    pub failure_percent: u32,
-    /// How long no call is made before one is let through.
-    pub open_for: Duration,
-    /// A time-out counts only if the attempt had at least this long. Callers may shorten
-    /// their deadline, and one who waits for a millisecond says nothing about the provider.
-    pub fair_chance: Duration,
-}
-
-impl Default for BreakerConfig {
-    /// 5 failures in a row, or half of at least 20 calls within 30 s; open for 5 s; a fair
-    /// chance is 1 s.
-    fn default() -> Self {
-        Self {
-            consecutive_failures: 5,
-            window: Duration::from_secs(30),
-            least_calls: 20,
-            failure_percent: 50,
-            open_for: Duration::from_secs(5),
-            fair_chance: Duration::from_secs(1),
-        }
-    }
-}
-
-/// What the breaker does with the next call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerState {
-    /// It passes.
-    Closed,
-    /// It is refused with `CircuitOpen`.
-    Open,
-    /// One passes to find out; the others are refused until its answer is there.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// The word used in readiness and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-}
+use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
 /// The circuit breaker.
 pub(super) struct Breaker {
@@ -109,23 +56,23 @@ impl Breaker {
     }
 
     /// What an attempt's result says about the provider.
-    fn judge(&self, result: &Result<Reply, Error>, granted: Duration) -> Verdict {
+    fn judge(&self, result: &Result<Output, Error>, granted: Duration) -> Verdict {
         let error = match result {
-            Ok(_) => return Verdict::Answered,
+            Ok(_) => return Verdict::Available,
             Err(error) => error,
         };
         match error.kind {
             ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamProtocol => Verdict::Failed,
             ErrorKind::UpstreamTimeout if granted >= self.fair_chance => Verdict::Failed,
-            // The provider is there and says no, which is not for a breaker to judge.
+            // The provider responds and refuses: no reason to stop calling it.
             ErrorKind::KeyNotFound
             | ErrorKind::Conflict
             | ErrorKind::KeyState
             | ErrorKind::CiphertextRejected
             | ErrorKind::RateLimited
             | ErrorKind::ProviderDenied
-            | ErrorKind::ExternalDenied => Verdict::Answered,
-            // Told on this side, or by both: nothing follows for the provider.
+            | ErrorKind::ExternalDenied => Verdict::Available,
+            // Decided on this side, or by both: it says nothing about the provider.
             ErrorKind::UpstreamTimeout
             | ErrorKind::InvalidInput
             | ErrorKind::TooLarge
@@ -143,17 +90,17 @@ impl Breaker {
             Some(state) => {
                 count_breaker(provider, state.as_str());
                 match state {
-                    BreakerState::Open => tracing::warn!(%provider, "circuit opened: the provider does not answer"),
+                    BreakerState::Open => tracing::warn!(%provider, "circuit opened: the provider does not respond"),
                     BreakerState::HalfOpen => tracing::info!(%provider, "circuit half open: one call is tried"),
-                    BreakerState::Closed => tracing::info!(%provider, "circuit closed: the provider answers again"),
+                    BreakerState::Closed => tracing::info!(%provider, "circuit closed: the provider responds again"),
                 }
             }
         }
     }
 }
 
-/// An attempt that was let through. Its drop settles it, so that the single one of a half-open
-/// circuit whose caller goes away does not keep the circuit half open for ever.
+/// An attempt that the breaker admitted. Its drop records the verdict, so that a half-open circuit
+/// does not stay half open for ever when the caller of its single attempt goes away.
 struct Attempt<'a> {
     breaker: &'a Breaker,
     generation: u64,
@@ -162,7 +109,7 @@ struct Attempt<'a> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let entered = self.breaker.machine.lock().settle(self.generation, self.verdict, Instant::now());
+        let entered = self.breaker.machine.lock().record(self.generation, self.verdict, Instant::now());
         self.breaker.report(entered);
     }
 }
@@ -177,7 +124,7 @@ impl Call for Breaker {
         self.inner.capabilities()
     }
 
-    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Reply, Error> {
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let mut attempt = self.admit(op)?;
         let granted = cx.remaining();
         let result = self.inner.call(cx, op).await;

@@ -1,46 +1,100 @@
-//! The breaker's state machine, without any input or output of its own: time is handed in.
+//! The breaker's configuration and state machine. It does no I/O and reads no clock: callers pass
+//! the time.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{BreakerConfig, BreakerState};
+/// When the circuit opens, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BreakerConfig {
+    /// The circuit opens after this many failures without a success between them; at least 1.
+    pub consecutive_failures: u32,
+    /// It also opens when `failure_percent` of at least `least_calls` calls failed within this time.
+    pub window: Duration,
+    /// The fewest calls within `window` for which `failure_percent` applies.
+    pub least_calls: u32,
+    /// The share of failed calls, in percent, at which the circuit opens.
+    pub failure_percent: u32,
+    /// How long an open circuit refuses calls before it admits one.
+    pub open_for: Duration,
+    /// A timeout counts as a failure only if the attempt had at least this long: a caller may
+    /// shorten its deadline to a millisecond, which says nothing about the provider.
+    pub fair_chance: Duration,
+}
+
+impl Default for BreakerConfig {
+    /// 5 failures in a row, or half of at least 20 calls within 30 s; open for 5 s; a fair
+    /// chance is 1 s.
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            window: Duration::from_secs(30),
+            least_calls: 20,
+            failure_percent: 50,
+            open_for: Duration::from_secs(5),
+            fair_chance: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the breaker does with the next call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Admits it.
+    Closed,
+    /// Refuses it with `CircuitOpen`.
+    Open,
+    /// Admits one as a trial, and refuses the others until its result is known.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// The word used in readiness and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
 
 /// What one attempt says about the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is there.
-    Answered,
-    /// It is not there, or makes no sense.
+    /// It responds.
+    Available,
+    /// It does not respond, or its response makes no sense.
     Failed,
-    /// Nothing.
+    /// Nothing follows.
     Unknown,
 }
 
-/// Whether a call may pass.
+/// Whether a call is admitted.
 pub(super) enum Admission {
-    /// It may; `generation` goes back to [`Machine::settle`].
+    /// It is; `generation` goes back to [`Machine::record`].
     Pass { generation: u64, entered: Option<BreakerState> },
-    /// It may not, and asking again makes sense after this long.
+    /// It is not; another call makes sense after this long.
     Refuse { wait: Duration },
 }
 
-/// How long a caller is told to wait while one call finds out: its answer is due soon.
-const WAIT_FOR_PROBE: Duration = Duration::from_secs(1);
+/// How long a caller has to wait while the trial of a half-open circuit runs.
+const WAIT_FOR_TRIAL: Duration = Duration::from_secs(1);
 
 enum State {
     Closed { failures_in_a_row: u32 },
     Open { until: Instant },
-    HalfOpen { under_way: bool },
+    HalfOpen { on_trial: bool },
 }
 
-/// Closed, open, half open, and the ways between them.
+/// The states of the circuit and the transitions between them.
 pub(super) struct Machine {
     config: BreakerConfig,
     state: State,
-    /// What is counted while closed.
+    /// The calls that count while the circuit is closed.
     window: Window,
-    /// Rises with every change of state: what was let through before says nothing after.
+    /// Rises with every change of state: the result of a call admitted before it is ignored.
     generation: u64,
 }
 
@@ -67,9 +121,9 @@ impl Machine {
         match &mut self.state {
             State::Closed { .. } => {}
             State::Open { until } if now < *until => return Admission::Refuse { wait: *until - now },
-            State::Open { .. } => entered = Some(self.enter(State::HalfOpen { under_way: true }, BreakerState::HalfOpen)),
-            State::HalfOpen { under_way: true } => return Admission::Refuse { wait: WAIT_FOR_PROBE },
-            State::HalfOpen { under_way } => *under_way = true,
+            State::Open { .. } => entered = Some(self.enter(State::HalfOpen { on_trial: true }, BreakerState::HalfOpen)),
+            State::HalfOpen { on_trial: true } => return Admission::Refuse { wait: WAIT_FOR_TRIAL },
+            State::HalfOpen { on_trial } => *on_trial = true,
         }
         Admission::Pass {
             generation: self.generation,
@@ -77,17 +131,17 @@ impl Machine {
         }
     }
 
-    /// Takes in what an attempt found; tells the state that was entered by it, if one was.
-    pub(super) fn settle(&mut self, generation: u64, verdict: Verdict, now: Instant) -> Option<BreakerState> {
+    /// Records the verdict of an attempt; returns the state that the circuit entered by it, if any.
+    pub(super) fn record(&mut self, generation: u64, verdict: Verdict, now: Instant) -> Option<BreakerState> {
         if generation != self.generation {
             return None;
         }
         let opens = match (&mut self.state, verdict) {
-            (State::Closed { failures_in_a_row }, Verdict::Answered) => {
+            (State::Closed { failures_in_a_row }, Verdict::Available) => {
                 *failures_in_a_row = 0;
                 self.window.record(now, false);
-                // Successes alone never open, but they can bring the number of calls over
-                // the least while half of them had failed before.
+                // Successes alone never open the circuit, but one can bring the number of calls to
+                // `least_calls` after half of the earlier ones failed.
                 self.window.tripped(now, &self.config)
             }
             (State::Closed { failures_in_a_row }, Verdict::Failed) => {
@@ -95,16 +149,16 @@ impl Machine {
                 self.window.record(now, true);
                 *failures_in_a_row >= self.config.consecutive_failures || self.window.tripped(now, &self.config)
             }
-            (State::HalfOpen { .. }, Verdict::Answered) => {
+            (State::HalfOpen { .. }, Verdict::Available) => {
                 self.window = Window::new(self.config.window, now);
                 return Some(self.enter(State::Closed { failures_in_a_row: 0 }, BreakerState::Closed));
             }
             (State::HalfOpen { .. }, Verdict::Failed) => true,
-            (State::HalfOpen { under_way }, Verdict::Unknown) => {
-                *under_way = false;
+            (State::HalfOpen { on_trial }, Verdict::Unknown) => {
+                *on_trial = false;
                 false
             }
-            (State::Closed { .. }, Verdict::Unknown) | (State::Open { .. }, Verdict::Answered | Verdict::Failed | Verdict::Unknown) => {
+            (State::Closed { .. }, Verdict::Unknown) | (State::Open { .. }, Verdict::Available | Verdict::Failed | Verdict::Unknown) => {
                 false
             }
         };
@@ -123,7 +177,7 @@ impl Machine {
 
 const BUCKETS: usize = 10;
 
-/// Calls and failures of the last while, in ten steps.
+/// Calls and failures within the last window, in ten buckets.
 struct Window {
     start: Instant,
     step: Duration,
@@ -132,7 +186,7 @@ struct Window {
 
 #[derive(Clone, Copy, Default)]
 struct Bucket {
-    /// Which step since `start` the numbers belong to.
+    /// The step since `start` that the numbers belong to.
     step: u128,
     calls: u32,
     failures: u32,

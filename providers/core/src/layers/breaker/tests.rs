@@ -23,7 +23,7 @@ impl Bench {
         Self { scripted, breaker }
     }
 
-    /// Makes one call that the provider answers with `step`.
+    /// Makes one call for which the provider plays `step`.
     async fn call(&self, step: Step) -> Result<(), ErrorKind> {
         self.scripted.then([step]);
         self.breaker
@@ -33,7 +33,7 @@ impl Bench {
             .map_err(|error| error.kind)
     }
 
-    /// Calls while open: refused, and the provider hears nothing.
+    /// Calls while the circuit is open: the call is refused and not sent.
     async fn refused(&self) -> Duration {
         let before = self.scripted.calls();
         let error = self
@@ -66,7 +66,7 @@ async fn opens_after_failures_in_a_row_and_says_how_long() {
     for _ in 0..4 {
         bench.call(DOWN).await.unwrap_err();
     }
-    assert_eq!(bench.breaker.state(), BreakerState::Closed, "a success between them starts anew");
+    assert_eq!(bench.breaker.state(), BreakerState::Closed, "a success resets the count");
     bench.call(DOWN).await.unwrap_err();
     assert_eq!(bench.breaker.state(), BreakerState::Open);
     advance(Duration::from_secs(2)).await;
@@ -92,11 +92,7 @@ async fn opens_at_a_ratio_within_the_window_and_forgets_what_is_older() {
     for _ in 0..11 {
         bench.call(DOWN).await.unwrap_err();
     }
-    assert_eq!(
-        bench.breaker.state(),
-        BreakerState::Closed,
-        "11 of 23, the older ones are forgotten"
-    );
+    assert_eq!(bench.breaker.state(), BreakerState::Closed, "11 of 23: older calls do not count");
     bench.call(DOWN).await.unwrap_err();
     assert_eq!(bench.breaker.state(), BreakerState::Open, "12 of 24");
 }
@@ -169,7 +165,7 @@ async fn one_call_finds_out_while_the_others_are_refused() {
     for _ in 0..4 {
         bench.call(DOWN).await.unwrap_err();
     }
-    assert_eq!(bench.breaker.state(), BreakerState::Closed, "closing forgot the failures before");
+    assert_eq!(bench.breaker.state(), BreakerState::Closed, "closing resets the window");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,265 @@
+//! The calls that an adapter makes to its provider, as the audit log shows them: the provider's
+//! own request ids let the owner of a key match his provider's log with ours.
+//!
+//! A call that serves one operation is kept in that operation's [`crate::OpContext`]. A call that
+//! serves no single operation (a login, a renewal, a poll) goes to the connection's
+//! [`BackgroundCalls`]. Either way the adapter reports it in one place, through a [`CallSink`].
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::{ConnectionId, ErrorKind, OpContext, TenantId};
+
+/// The most calls of one operation that are kept; further ones are counted.
+pub const MAX_TRACED_CALLS: usize = 8;
+/// The longest provider request id, in bytes. A longer one is dropped.
+pub const MAX_REQUEST_ID: usize = 256;
+
+/// What came of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallResult {
+    /// The provider did what was asked.
+    Ok,
+    /// The call failed in this way.
+    Failed(ErrorKind),
+    /// Nobody waited for the response any more: the attempt's time was over.
+    Abandoned,
+}
+
+impl CallResult {
+    /// The result of a call whose error is of the kind that `kind` returns.
+    pub fn of<T, E>(result: &Result<T, E>, kind: impl FnOnce(&E) -> ErrorKind) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(error) => Self::Failed(kind(error)),
+        }
+    }
+
+    /// The word in the audit record: `ok`, `abandoned` or that of the error's kind.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed(kind) => kind.as_str(),
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// One call to a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderCall {
+    /// The provider's name of the operation, such as `Decrypt` or `transit/decrypt`.
+    pub operation: &'static str,
+    /// The provider's own id of the call, where its response carries one: at most
+    /// [`MAX_REQUEST_ID`] bytes of printable ASCII.
+    pub request_id: Option<String>,
+    /// What came of it.
+    pub result: CallResult,
+}
+
+impl ProviderCall {
+    /// A call as the record takes it. A request id that is no printable ASCII or too long is
+    /// dropped: it is the provider's text.
+    pub fn new(operation: &'static str, request_id: Option<&str>, result: CallResult) -> Self {
+        let printable = |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+        Self {
+            operation,
+            request_id: request_id.filter(printable).map(str::to_owned),
+            result,
+        }
+    }
+}
+
+/// The calls of one operation.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct TracedCalls {
+    /// The first [`MAX_TRACED_CALLS`], in the order in which they ended; retries included.
+    pub calls: Vec<ProviderCall>,
+    /// How many more there were.
+    pub omitted: u32,
+}
+
+/// Collects the calls of one operation. Allocates nothing until the first call.
+#[derive(Debug, Default)]
+pub struct CallTrace(Mutex<TracedCalls>);
+
+impl CallTrace {
+    /// Adds a call, or counts it where there are [`MAX_TRACED_CALLS`] already.
+    pub fn record(&self, call: ProviderCall) {
+        let mut traced = self.0.lock();
+        if traced.calls.len() < MAX_TRACED_CALLS {
+            traced.calls.push(call);
+        } else {
+            traced.omitted = traced.omitted.saturating_add(1);
+        }
+    }
+
+    /// Takes the calls out, for the record; the trace is empty afterwards.
+    pub fn take(&self) -> TracedCalls {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+/// Is told of calls that serve no single operation. The gateway implements it and hands it to
+/// each connection in [`crate::ConnectionParts`].
+pub trait BackgroundCalls: Send + Sync + 'static {
+    /// A call of the tenant's connection has ended. Must not block.
+    fn called(&self, tenant: TenantId, connection: ConnectionId, call: ProviderCall);
+}
+
+/// Where one connection reports its background calls.
+#[derive(Clone)]
+pub struct BackgroundTrace {
+    tenant: TenantId,
+    connection: ConnectionId,
+    observer: Option<Arc<dyn BackgroundCalls>>,
+}
+
+impl BackgroundTrace {
+    /// Reports calls of this connection to `observer`; to nobody where it is `None`.
+    pub fn new(tenant: TenantId, connection: ConnectionId, observer: Option<Arc<dyn BackgroundCalls>>) -> Self {
+        Self {
+            tenant,
+            connection,
+            observer,
+        }
+    }
+
+    /// Reports a call.
+    pub fn record(&self, call: ProviderCall) {
+        if let Some(observer) = &self.observer {
+            observer.called(self.tenant, self.connection, call);
+        }
+    }
+}
+
+impl std::fmt::Debug for BackgroundTrace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BackgroundTrace")
+            .field("tenant", &self.tenant)
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a call is reported.
+#[derive(Debug, Clone, Copy)]
+pub enum CallSink<'a> {
+    /// To the operation that it serves.
+    Operation(&'a CallTrace),
+    /// To the connection's observer: it serves no single operation.
+    Background(&'a BackgroundTrace),
+}
+
+impl<'a> CallSink<'a> {
+    /// Begins one attempt of a call. Its [`Attempt::finish`] reports it.
+    pub fn begin(self, operation: &'static str) -> Attempt<'a> {
+        Attempt {
+            sink: self,
+            operation,
+            finished: false,
+        }
+    }
+
+    fn record(self, call: ProviderCall) {
+        match self {
+            Self::Operation(trace) => trace.record(call),
+            Self::Background(trace) => trace.record(call),
+        }
+    }
+}
+
+impl<'a> From<&'a OpContext> for CallSink<'a> {
+    fn from(cx: &'a OpContext) -> Self {
+        Self::Operation(cx.trace())
+    }
+}
+
+impl<'a> From<&'a BackgroundTrace> for CallSink<'a> {
+    fn from(trace: &'a BackgroundTrace) -> Self {
+        Self::Background(trace)
+    }
+}
+
+/// One attempt of a call under way. Dropped without [`Attempt::finish`], as when the pipeline
+/// ends an attempt that takes too long, it is reported as [`CallResult::Abandoned`].
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    sink: CallSink<'a>,
+    operation: &'static str,
+    finished: bool,
+}
+
+impl Attempt<'_> {
+    /// Reports the attempt with the provider's request id, where the response carries one.
+    pub fn finish(mut self, request_id: Option<&str>, result: CallResult) {
+        self.finished = true;
+        self.sink.record(ProviderCall::new(self.operation, request_id, result));
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.sink.record(ProviderCall::new(self.operation, None, CallResult::Abandoned));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::{BackgroundCalls, BackgroundTrace, CallResult, CallSink, CallTrace, MAX_TRACED_CALLS, ProviderCall};
+    use crate::{ConnectionId, ErrorKind, TenantId};
+
+    #[test]
+    fn keeps_the_first_calls_and_counts_the_rest() {
+        let trace = CallTrace::default();
+        for number in 0..MAX_TRACED_CALLS + 3 {
+            CallSink::Operation(&trace)
+                .begin("Decrypt")
+                .finish(Some(&number.to_string()), CallResult::Ok);
+        }
+        let traced = trace.take();
+        let ids: Vec<_> = traced.calls.iter().filter_map(|call| call.request_id.as_deref()).collect();
+        assert_eq!((ids, traced.omitted), (vec!["0", "1", "2", "3", "4", "5", "6", "7"], 3));
+        assert_eq!(trace.take().calls, []);
+    }
+
+    #[test]
+    fn an_attempt_that_is_dropped_is_reported_as_abandoned() {
+        let trace = CallTrace::default();
+        drop(CallSink::Operation(&trace).begin("Encrypt"));
+        assert_eq!(trace.take().calls, [ProviderCall::new("Encrypt", None, CallResult::Abandoned)]);
+    }
+
+    #[test]
+    fn a_request_id_that_is_no_printable_text_is_dropped() {
+        for id in ["", "a b", "a\nb", "\u{e4}", &"a".repeat(257)] {
+            assert_eq!(ProviderCall::new("Decrypt", Some(id), CallResult::Ok).request_id, None, "{id:?}");
+        }
+    }
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<(TenantId, ConnectionId, ProviderCall)>>);
+
+    impl BackgroundCalls for Seen {
+        fn called(&self, tenant: TenantId, connection: ConnectionId, call: ProviderCall) {
+            self.0.lock().push((tenant, connection, call));
+        }
+    }
+
+    #[test]
+    fn a_background_call_names_its_connection() {
+        let (tenant, connection, seen) = (TenantId::random(), ConnectionId::random(), Arc::new(Seen::default()));
+        let trace = BackgroundTrace::new(tenant, connection, Some(Arc::clone(&seen) as Arc<dyn BackgroundCalls>));
+        let refused = CallResult::Failed(ErrorKind::ProviderDenied);
+        CallSink::from(&trace).begin("AssumeRole").finish(Some("id-1"), refused);
+        let call = ProviderCall::new("AssumeRole", Some("id-1"), refused);
+        assert_eq!(*seen.0.lock(), [(tenant, connection, call)]);
+    }
+}

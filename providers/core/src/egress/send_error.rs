@@ -1,0 +1,163 @@
+//! Why a request got no response: from the HTTP client's errors, by their causes and not by their
+//! words, to the one error.
+
+use std::error::Error as StdError;
+use std::io;
+
+use rustls::{AlertDescription, CertificateError};
+
+use super::dial::Refused;
+use crate::error::{Error, ErrorKind, Retry};
+
+/// Why there is no response. It names no address and no secret.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SendError {
+    /// The egress policy permits none of the host's addresses.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The server's certificate is not trusted.
+    #[error("the server's certificate is not trusted: {0}")]
+    Untrusted(Distrust),
+    /// The server wants a client certificate, or another one than it was shown.
+    #[error("the server rejects the client certificate, or requires one")]
+    ClientCertificateRejected,
+    /// No complete response in time.
+    #[error("no response in time")]
+    Timeout,
+    /// No connection was opened, or it broke.
+    #[error("no connection, or it broke ({0})")]
+    Unreachable(String),
+    /// The response is longer than the limit.
+    #[error("the response is too long")]
+    TooLong,
+    /// The request's URL names another scheme, host or port than the destination that the egress
+    /// policy approved.
+    #[error("the request names another host")]
+    WrongHost,
+}
+
+/// Why a server's certificate is not trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// None of the trusted authorities issued it.
+    #[error("no trusted authority issued it")]
+    Authority,
+    /// It is for another name.
+    #[error("it is for another host")]
+    Name,
+    /// It is not valid yet, or has expired.
+    #[error("it is not valid at this time")]
+    Time,
+    /// It is malformed, revoked, or not a server's.
+    #[error("it is malformed, revoked, or not a server's")]
+    Unfit,
+}
+
+impl Distrust {
+    fn of(error: &CertificateError) -> Self {
+        use CertificateError as Why;
+        match error {
+            Why::UnknownIssuer | Why::BadSignature => Self::Authority,
+            Why::NotValidForName | Why::NotValidForNameContext { .. } => Self::Name,
+            Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. } => Self::Time,
+            // The enum is rustls' and non-exhaustive.
+            _ => Self::Unfit,
+        }
+    }
+
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Authority => {
+                "The server's certificate is not trusted: make a connection whose setting `ca` contains the certificate of its authority \
+                 (the server's own if it is self-signed)."
+            }
+            Self::Name => "The server's certificate is for another host: make a connection whose address has a name from the certificate.",
+            Self::Time => "The server's certificate has expired or is not valid yet: renew it, or set this machine's clock.",
+            Self::Unfit => {
+                "The server's certificate cannot be used for a server: it must be a version 3 certificate with CA:FALSE and, if it \
+                 lists uses, serverAuth among them."
+            }
+        }
+    }
+}
+
+impl SendError {
+    /// The kind of error that it becomes.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(_) | Self::Untrusted(_) | Self::ClientCertificateRejected => ErrorKind::Misconfigured,
+            Self::Timeout => ErrorKind::UpstreamTimeout,
+            Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
+            Self::TooLong | Self::WrongHost => ErrorKind::UpstreamProtocol,
+        }
+    }
+
+    /// As an adapter's error; `operation` says what was attempted, for the log.
+    pub fn into_error(self, operation: &'static str) -> Error {
+        let error = Error::new(self.kind(), operation);
+        let error = match &self {
+            Self::Refused(_) => error.advice(
+                "The connection's host has an address in a network that this gateway may not reach; the operator allows it in [egress].",
+            ),
+            Self::Untrusted(why) => error.advice(why.advice()),
+            Self::ClientCertificateRejected => error.advice(
+                "The server rejects the connection's client certificate, or requires one: log in with a certificate that the server's \
+                 authority issued.",
+            ),
+            Self::Timeout | Self::Unreachable(_) => error.retry(Retry::Backoff),
+            Self::TooLong | Self::WrongHost => error,
+        };
+        error.source(self)
+    }
+
+    /// What the HTTP client's error means.
+    pub(super) fn of(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+        let mut last = String::new();
+        while let Some(at) = cause {
+            // An I/O error displays the error inside it, but does not return it as its source.
+            let inner: Option<&(dyn StdError + 'static)> = match at.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => None,
+            };
+            for at in [Some(at), inner].into_iter().flatten() {
+                if let Some(refused) = at.downcast_ref::<Refused>() {
+                    return Self::Refused(*refused);
+                }
+                match at.downcast_ref::<rustls::Error>() {
+                    Some(rustls::Error::InvalidCertificate(why)) => return Self::Untrusted(Distrust::of(why)),
+                    Some(rustls::Error::AlertReceived(alert)) if rejects_client_certificate(*alert) => {
+                        return Self::ClientCertificateRejected;
+                    }
+                    Some(_) | None => {}
+                }
+            }
+            last = at.to_string();
+            cause = inner.or_else(|| at.source());
+        }
+        // A connection that never opened means that the host is down; a later timeout, that it is slow.
+        if error.is_timeout() && !error.is_connect() {
+            Self::Timeout
+        } else {
+            Self::Unreachable(last)
+        }
+    }
+}
+
+/// Whether a server's alert says that it rejects the client's certificate.
+fn rejects_client_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError
+    )
+}

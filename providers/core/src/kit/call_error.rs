@@ -1,0 +1,215 @@
+//! Why a call to a provider failed, from the adapter's client up to the one [`Error`].
+
+use std::fmt;
+
+use super::meaning::Meaning;
+use crate::egress::SendError;
+use crate::error::{Error, ErrorKind, Retry, UpstreamMessage};
+use crate::ids::ProviderKind;
+
+/// A refusal in the words of one provider. An adapter implements it over its code tables.
+pub trait Refusal: fmt::Debug + Send + Sync {
+    /// Who refuses.
+    const PROVIDER: ProviderKind;
+    /// What the adapter does to get a credential, for the log: `log in`.
+    const LOGIN: &'static str;
+    /// What to do about a host that cannot be reached, where the adapter knows more than that.
+    const UNREACHABLE: Option<&'static str> = None;
+
+    /// What it means.
+    fn meaning(&self) -> Meaning;
+
+    /// What it means as the response to a login.
+    fn login_meaning(&self) -> Meaning {
+        self.meaning()
+    }
+
+    /// The provider's own code, or the HTTP status where it gave none; `None` where there was no
+    /// such response.
+    fn code(&self) -> Option<String>;
+
+    /// The provider's own message, for the log alone; `None` for one that may repeat what was sent.
+    fn message(&self) -> Option<String>;
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+pub enum CallError<R> {
+    /// The provider refused it.
+    Refused(R),
+    /// There was no credential to send: getting one failed.
+    NoCredential(Box<CallError<R>>),
+    /// The place that credentials come from has none: no such profile, file or role.
+    NoSource {
+        /// What the operator or the tenant can do.
+        advice: &'static str,
+        /// The cause, for the log.
+        cause: String,
+    },
+    /// The gateway's own HTTP client got no response.
+    Unsent(SendError),
+    /// A vendor's client got no response in time.
+    Timeout,
+    /// A vendor's client got no connection, or one that broke.
+    Unreachable(String),
+    /// A part of the response that is missing or cannot be read.
+    MalformedResponse(&'static str),
+    /// The request could not be built: a fault of the gateway's.
+    Unbuilt(String),
+}
+
+/// A part of a provider's response that is missing or cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the response's {0} is missing or malformed")]
+pub struct MalformedResponse(pub &'static str);
+
+impl<R> From<SendError> for CallError<R> {
+    fn from(error: SendError) -> Self {
+        Self::Unsent(error)
+    }
+}
+
+impl<R: Refusal> CallError<R> {
+    /// This error as the reason why there is no credential.
+    #[must_use]
+    pub fn in_login(self) -> Self {
+        Self::NoCredential(Box::new(self))
+    }
+
+    /// The refusal of the call itself, not of a login before it.
+    pub const fn refusal(&self) -> Option<&R> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::NoCredential(_)
+            | Self::NoSource { .. }
+            | Self::Unsent(_)
+            | Self::Timeout
+            | Self::Unreachable(_)
+            | Self::MalformedResponse(_)
+            | Self::Unbuilt(_) => None,
+        }
+    }
+
+    /// The kind of error that it becomes.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(refusal) => refusal.meaning().kind,
+            Self::NoCredential(why) => match &**why {
+                Self::Refused(refusal) => refusal.login_meaning().kind,
+                other => other.kind(),
+            },
+            Self::NoSource { .. } => ErrorKind::Misconfigured,
+            Self::Unsent(error) => error.kind(),
+            Self::Timeout => ErrorKind::UpstreamTimeout,
+            Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
+            Self::MalformedResponse(_) => ErrorKind::UpstreamProtocol,
+            Self::Unbuilt(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// As an adapter's error; `operation` says what was attempted, for the log.
+    pub fn into_error(self, operation: &'static str) -> Error {
+        let error = Error::new(self.kind(), operation).provider(R::PROVIDER);
+        match self {
+            Self::Refused(refusal) => refused(&refusal, refusal.meaning(), operation),
+            Self::NoCredential(why) => match *why {
+                Self::Refused(refusal) => refused(&refusal, refusal.login_meaning(), R::LOGIN),
+                other => other.into_error(R::LOGIN),
+            },
+            Self::NoSource { advice, cause } => error.advice(advice).source(UpstreamMessage(cause)),
+            Self::Unsent(why) => {
+                let advice = R::UNREACHABLE.filter(|_| matches!(why, SendError::Unreachable(_)));
+                let error = why.into_error(operation).provider(R::PROVIDER);
+                match advice {
+                    Some(advice) => error.advice(advice),
+                    None => error,
+                }
+            }
+            Self::Timeout => error.retry(Retry::Backoff),
+            Self::Unreachable(why) => error.retry(Retry::Backoff).source(UpstreamMessage(why)),
+            Self::MalformedResponse(part) => error.source(MalformedResponse(part)),
+            Self::Unbuilt(why) => error.source(UpstreamMessage(why)),
+        }
+    }
+}
+
+fn refused<R: Refusal>(refusal: &R, meaning: Meaning, operation: &'static str) -> Error {
+    let error = meaning.into_error(R::PROVIDER, operation);
+    let error = match refusal.code() {
+        Some(code) => error.upstream_code(code),
+        None => error,
+    };
+    match refusal.message() {
+        Some(message) => error.source(UpstreamMessage(message)),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CallError, Refusal};
+    use crate::egress::SendError;
+    use crate::kit::meaning::Meaning;
+    use crate::{ErrorKind, ProviderKind, Retry};
+
+    #[derive(Debug)]
+    struct Denied;
+
+    impl Refusal for Denied {
+        const PROVIDER: ProviderKind = ProviderKind::Aws;
+        const LOGIN: &'static str = "assume the role";
+        const UNREACHABLE: Option<&'static str> = Some("Compare the address.");
+
+        fn meaning(&self) -> Meaning {
+            Meaning::of(ErrorKind::ProviderDenied)
+        }
+
+        fn login_meaning(&self) -> Meaning {
+            self.meaning().advice("Let it assume the role.")
+        }
+
+        fn code(&self) -> Option<String> {
+            Some("AccessDenied".to_owned())
+        }
+
+        fn message(&self) -> Option<String> {
+            Some("not\nauthorized".to_owned())
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_provider_code_and_message() {
+        let error = CallError::Refused(Denied).into_error("decrypt");
+        assert_eq!(
+            error.to_string(),
+            "ProviderDenied: decrypt [aws] [code AccessDenied]: not?authorized"
+        );
+        assert_eq!(error.advice, None);
+    }
+
+    #[test]
+    fn a_refused_login_says_so() {
+        let failed = CallError::Refused(Denied).in_login();
+        assert!(failed.refusal().is_none());
+        let error = failed.into_error("decrypt");
+        assert_eq!(
+            (error.context.as_str(), error.advice),
+            ("assume the role", Some("Let it assume the role."))
+        );
+    }
+
+    #[test]
+    fn what_was_not_answered_is_tried_again() {
+        for failed in [
+            CallError::<Denied>::Timeout,
+            CallError::Unreachable("reset".to_owned()),
+            CallError::Unsent(SendError::Timeout),
+        ] {
+            let kind = failed.kind();
+            let error = failed.into_error("decrypt");
+            assert_eq!((error.kind, error.retry, error.advice), (kind, Retry::Backoff, None));
+        }
+        let error = CallError::<Denied>::Unsent(SendError::Unreachable("refused".to_owned())).into_error("decrypt");
+        assert_eq!(error.advice, Some("Compare the address."));
+    }
+}

@@ -1,0 +1,56 @@
+//! The HTTP client of a connection: its own authority (`ca`) and proxy, and the limits that hold for
+//! every adapter.
+
+use std::time::Duration;
+
+use crate::egress::{Authorities, ClientCertificate, Egress, Options};
+use crate::error::{Error, ErrorKind};
+use crate::ids::ProviderKind;
+
+/// The longest time until a connection is open. The pipeline's attempts are shorter; this applies
+/// once nobody waits any more.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time of a call, for the same reason.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest response, in bytes: a key with 10,000 versions takes under 300 KiB.
+pub const MAX_RESPONSE: usize = 1 << 20;
+
+/// The settings of a connection that decide how it goes out.
+#[derive(Default)]
+pub struct ConnectionHttp<'a> {
+    /// The setting `ca`: certificates as PEM text, trusted instead of the system's.
+    pub ca: Option<&'a str>,
+    /// The setting `proxy`.
+    pub proxy: Option<&'a str>,
+    /// What the connection shows to a server that asks for a client certificate.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+impl ConnectionHttp<'_> {
+    /// The options of the connection's client, with the limits of this module.
+    ///
+    /// # Errors
+    /// `Misconfigured` when the stored certificates cannot be read, or the operator's egress policy
+    /// no longer permits the proxy.
+    pub fn options(self, egress: &Egress, provider: ProviderKind) -> Result<Options, Error> {
+        let misconfigured = |context: &'static str| Error::new(ErrorKind::Misconfigured, context).provider(provider);
+        let authorities = match self.ca {
+            Some(pem) => Authorities::from_pem(pem).ok_or_else(|| misconfigured("the stored CA certificates cannot be read"))?,
+            None => Authorities::System,
+        };
+        let proxy = self.proxy.map(|address| egress.proxy(address)).transpose();
+        let proxy = proxy.map_err(|error| {
+            misconfigured("the stored proxy is no longer permitted")
+                .advice("The gateway may not reach the connection's proxy; the operator allows it in [egress].")
+                .source(error)
+        })?;
+        Ok(Options {
+            authorities,
+            client_certificate: self.client_certificate,
+            proxy,
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: CALL_TIMEOUT,
+            max_response: MAX_RESPONSE,
+        })
+    }
+}

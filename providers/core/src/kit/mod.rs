@@ -1,0 +1,22 @@
+//! What adapters of network key services have in common, so that a new one is its calls and its
+//! tables: the life of a session, errors and code tables, checks, secret files, lengths, settings.
+//!
+//! An adapter's files, and what each takes from here:
+//!
+//! | file | content | of the kit |
+//! |---|---|---|
+//! | `settings`, `auth` | parse `settings` and its member `auth` | [`settings`] |
+//! | `session` | where credentials come from | [`session`] |
+//! | `client` | the one place that sends a call | [`session::Session::call`], [`crate::CallSink`], [`http`] |
+//! | `codes`, `errors` | what the service's codes mean; from a response to an error | [`meaning`], [`call_error`] |
+//! | `provider`, `lifecycle` | the operations | [`lengths`] |
+//! | `probe`, `policy` | the check of a connection | [`probe`] |
+
+pub mod call_error;
+pub mod http;
+pub mod lengths;
+pub mod meaning;
+pub mod probe;
+pub mod secret_file;
+pub mod session;
+pub mod settings;

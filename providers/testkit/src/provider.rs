@@ -1,0 +1,376 @@
+//! A provider in this process that behaves like a remote key-management service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use claviger_provider::xaes::XaesKey;
+use claviger_provider::{
+    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
+    KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation, Secret,
+    VersionDescription, Wrapped,
+};
+
+use crate::server::{FakeKey, random_key};
+use crate::{FakeConfig, FakeServer, Fault, Faults};
+
+/// One connection to a [`FakeServer`].
+pub struct FakeProvider {
+    server: Arc<FakeServer>,
+    config: FakeConfig,
+}
+
+/// Counts a call as in flight until it is dropped.
+struct InFlight<'a>(&'a Faults);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+impl FakeProvider {
+    /// A connection to this server.
+    pub fn new(server: Arc<FakeServer>, config: FakeConfig) -> Self {
+        Self { server, config }
+    }
+
+    fn error(&self, kind: ErrorKind, context: &str) -> Error {
+        Error::new(kind, context).provider(self.config.kind)
+    }
+
+    /// The declared capabilities of keys of a specification.
+    ///
+    /// # Errors
+    /// `Unsupported` where none are declared.
+    fn can(&self, spec: KeySpec) -> Result<&KeyCapabilities, Error> {
+        let declared = self.config.capabilities.of(spec);
+        declared.ok_or_else(|| self.error(ErrorKind::Unsupported, "not declared"))
+    }
+
+    /// Whether ciphertexts do not name a version.
+    fn unnamed(&self) -> bool {
+        let rotation = self.config.capabilities.of(KeySpec::Aes256).and_then(|keys| keys.rotation);
+        rotation == Some(Rotation::InPlaceUnnamed)
+    }
+
+    /// Fails with `Unsupported` unless `declared`.
+    fn declared(&self, declared: bool) -> Result<(), Error> {
+        if declared {
+            Ok(())
+        } else {
+            Err(self.error(ErrorKind::Unsupported, "not declared"))
+        }
+    }
+
+    /// Runs one call through the planned faults; `act` is the service's work.
+    async fn serve<T>(&self, op: &'static str, act: impl FnOnce(Option<Fault>) -> Result<T, Error> + Send) -> Result<T, Error> {
+        let faults = self.server.faults();
+        let fault = faults.arrive(op);
+        let _in_flight = InFlight(faults);
+        let Some(struck) = fault else {
+            return act(None);
+        };
+        match struck {
+            Fault::Denied => Err(self.error(ErrorKind::ProviderDenied, op).upstream_code("permission denied")),
+            Fault::Throttled { retry_after_ms } => {
+                let retry = retry_after_ms.map_or(Retry::Backoff, |ms| Retry::After(Duration::from_millis(ms)));
+                Err(self.error(ErrorKind::RateLimited, op).retry(retry))
+            }
+            Fault::Unavailable => Err(self.error(ErrorKind::UpstreamUnavailable, op).retry(Retry::Backoff)),
+            Fault::Hang => std::future::pending().await,
+            Fault::Reset => {
+                act(None)?;
+                Err(self.error(ErrorKind::UpstreamUnavailable, "connection reset").retry(Retry::Backoff))
+            }
+            Fault::Garbage => Err(self.error(ErrorKind::UpstreamProtocol, op)),
+            Fault::Slow => {
+                faults.wait_at_gate().await;
+                act(None)
+            }
+            Fault::KeyMissing => Err(self.error(ErrorKind::KeyNotFound, op)),
+            Fault::KeyDisabled => Err(self.error(ErrorKind::KeyState, op)),
+            Fault::Panic => {
+                let _result = act(None);
+                #[allow(clippy::panic, reason = "the fault is to panic")]
+                {
+                    panic!("the fake panics because a fault says so");
+                }
+            }
+            Fault::WrongBytes | Fault::WrongLength | Fault::Later => act(fault),
+        }
+    }
+
+    /// The versions of a key, and the id it was created with.
+    ///
+    /// # Errors
+    /// `KeyNotFound` or `KeyState` for a key that cannot be used.
+    fn usable(&self, id: &str) -> Result<(Vec<Arc<XaesKey>>, String), Error> {
+        let keys = self.server.keys.lock();
+        let key = keys.get(id).ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
+        match key.state {
+            KeyState::Enabled => Ok((key.versions.clone(), key.origin.clone())),
+            KeyState::Disabled | KeyState::PendingImport | KeyState::PendingDeletion => {
+                Err(self.error(ErrorKind::KeyState, "the key is not enabled"))
+            }
+            KeyState::Destroyed => Err(self.error(ErrorKind::KeyNotFound, "the key is gone")),
+        }
+    }
+
+    /// The associated data for a context, by the declared binding.
+    fn bound(&self, context: &BoundContext) -> Result<Vec<u8>, Error> {
+        match self.can(KeySpec::Aes256)?.context {
+            ContextBinding::AssociatedData => Ok(context.bytes().to_vec()),
+            ContextBinding::Pairs => {
+                serde_json::to_vec(context.pairs()).map_err(|error| self.error(ErrorKind::Internal, "context").source(error))
+            }
+            ContextBinding::CommitmentOnly => Ok(Vec::new()),
+        }
+    }
+
+    fn wrap(&self, Kek { key, spec, .. }: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        if dek.is_empty() {
+            return Err(self.error(ErrorKind::InvalidInput, "an empty key"));
+        }
+        if dek.len() > self.can(*spec)?.max_plaintext {
+            return Err(self.error(ErrorKind::TooLarge, "too many bytes"));
+        }
+        let (versions, _) = self.usable(&key.id)?;
+        let newest_only = self.server.keys.lock().get(&key.id).is_some_and(|held| held.newest_only);
+        let used = if key.version.is_empty() || newest_only {
+            versions.len().to_string()
+        } else {
+            key.version.clone()
+        };
+        let version = if self.unnamed() { String::new() } else { used.clone() };
+        let ciphertext = self
+            .version(&versions, &used)?
+            .seal(&self.bound(context)?, dek.expose())
+            .map_err(|error| self.error(ErrorKind::Internal, "seal").source(error))?;
+        Ok(Wrapped {
+            key: ProviderKeyRef {
+                id: key.id.clone(),
+                version,
+            },
+            algorithm: Algorithm::ProviderOpaque,
+            ciphertext,
+            key_material: None,
+            upstream_request_id: Some("fake-request".into()),
+        })
+    }
+
+    fn version<'a>(&self, versions: &'a [Arc<XaesKey>], version: &str) -> Result<&'a XaesKey, Error> {
+        let at = version.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        at.and_then(|at| versions.get(at))
+            .map(Arc::as_ref)
+            .ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such version"))
+    }
+
+    fn unwrap(&self, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+        let (versions, _) = self.usable(&wrapped.key.id)?;
+        if wrapped.algorithm != Algorithm::ProviderOpaque {
+            return Err(self.error(ErrorKind::CiphertextRejected, "another algorithm"));
+        }
+        let bound = self.bound(context)?;
+        let rejected = || self.error(ErrorKind::CiphertextRejected, "does not open");
+        let open = |version: &XaesKey| version.open(&bound, &wrapped.ciphertext).ok();
+        if self.unnamed() {
+            return versions.iter().find_map(|version| open(version)).ok_or_else(rejected);
+        }
+        open(self.version(&versions, &wrapped.key.version)?).ok_or_else(rejected)
+    }
+
+    fn description(&self, id: &str) -> Result<KeyDescription, Error> {
+        let keys = self.server.keys.lock();
+        let key = keys.get(id).ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
+        let versions: Vec<_> = (1..=key.versions.len())
+            .map(|version| VersionDescription {
+                key: ProviderKeyRef {
+                    id: id.to_owned(),
+                    version: if self.unnamed() { String::new() } else { version.to_string() },
+                },
+                state: key.state,
+                created: Some(1_700_000_000),
+            })
+            .collect();
+        Ok(KeyDescription {
+            id: id.to_owned(),
+            spec: KeySpec::Aes256,
+            state: key.state,
+            primary: versions.len().saturating_sub(1),
+            versions,
+        })
+    }
+
+    fn rotated(&self, id: &str, rotation: Rotation) -> Result<KeyDescription, Error> {
+        let (_, origin) = self.usable(id)?;
+        let id = {
+            let mut keys = self.server.keys.lock();
+            match rotation {
+                Rotation::InPlace | Rotation::InPlaceUnnamed => {
+                    if let Some(key) = keys.get_mut(id) {
+                        key.versions.push(random_key());
+                    }
+                    id.to_owned()
+                }
+                Rotation::NewKey => {
+                    let generation = keys.values().filter(|key| key.origin == origin).count() + 1;
+                    let id = format!("{origin}.{generation}");
+                    keys.insert(id.clone(), FakeKey::new(&origin));
+                    id
+                }
+            }
+        };
+        self.description(&id)
+    }
+
+    fn switch(&self, id: &str, state: KeyState) -> Result<(), Error> {
+        if self.server.change_state(id, state) {
+            Ok(())
+        } else {
+            Err(self.error(ErrorKind::KeyNotFound, "no such key"))
+        }
+    }
+}
+
+/// Other bytes of the same length.
+fn other_bytes(secret: &Secret) -> Secret {
+    Secret::new(secret.expose().iter().map(|byte| !byte).collect())
+}
+
+/// The secret without its last byte.
+fn shortened(secret: &Secret) -> Secret {
+    Secret::copy_from(secret.expose().split_last().map_or(&[], |(_, rest)| rest))
+}
+
+#[async_trait]
+impl Provider for FakeProvider {
+    fn kind(&self) -> ProviderKind {
+        self.config.kind
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.config.capabilities.clone()
+    }
+
+    async fn wrap_key(&self, _cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        self.declared(self.can(kek.spec)?.wrap != How::No)?;
+        self.serve("wrap_key", |_| self.wrap(kek, dek, context)).await
+    }
+
+    async fn unwrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+        self.declared(self.can(KeySpec::Aes256)?.wrap != How::No)?;
+        let act = |fault| {
+            let dek = self.unwrap(wrapped, context)?;
+            Ok(if fault == Some(Fault::WrongBytes) {
+                other_bytes(&dek)
+            } else if fault == Some(Fault::WrongLength) {
+                shortened(&dek)
+            } else {
+                dek
+            })
+        };
+        self.serve("unwrap_key", act).await
+    }
+
+    async fn generate_data_key(&self, _cx: &OpContext, kek: &Kek, bytes: usize, context: &BoundContext) -> Result<Generated, Error> {
+        self.declared(self.can(kek.spec)?.generate_data_key == How::InsideProvider)?;
+        let act = |fault| {
+            let plaintext = Secret::random(bytes);
+            let wrapped = self.wrap(kek, &plaintext, context)?;
+            let plaintext = if fault == Some(Fault::WrongLength) {
+                shortened(&plaintext)
+            } else {
+                plaintext
+            };
+            Ok(Generated { plaintext, wrapped })
+        };
+        self.serve("generate_data_key", act).await
+    }
+
+    async fn rewrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
+        self.declared(self.can(to.spec)?.rewrap == How::InsideProvider)?;
+        let act = |_| {
+            let dek = self.unwrap(wrapped, context)?;
+            let wrapped = self.wrap(to, &dek, context)?;
+            Ok(Rewrapped { wrapped })
+        };
+        self.serve("rewrap_key", act).await
+    }
+
+    async fn create_key(&self, _cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
+        self.can(request.spec)?;
+        let act = |_| match &request.adopt {
+            Some(id) => self.description(id),
+            None => {
+                self.declared(self.config.capabilities.create_key)?;
+                let id = format!("fake/{}", request.key_id);
+                {
+                    let mut keys = self.server.keys.lock();
+                    if keys.contains_key(&id) {
+                        return Err(self.error(ErrorKind::Conflict, "the key exists"));
+                    }
+                    keys.insert(id.clone(), FakeKey::new(&id));
+                }
+                self.description(&id)
+            }
+        };
+        self.serve("create_key", act).await
+    }
+
+    async fn rotate(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        let Some(rotation) = self.can(kek.spec)?.rotation else {
+            return Err(self.error(ErrorKind::Unsupported, "not declared"));
+        };
+        self.serve("rotate", |fault| {
+            let before = self.description(&kek.key.id);
+            let after = self.rotated(&kek.key.id, rotation)?;
+            if fault == Some(Fault::Later) { before } else { Ok(after) }
+        })
+        .await
+    }
+
+    async fn describe(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        self.serve("describe", |_| self.description(&kek.key.id)).await
+    }
+
+    async fn set_state(&self, _cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
+        self.declared(self.config.capabilities.set_state)?;
+        let state = if enabled { KeyState::Enabled } else { KeyState::Disabled };
+        self.serve("set_state", |_| self.switch(&kek.key.id, state)).await
+    }
+
+    async fn schedule_deletion(&self, _cx: &OpContext, kek: &Kek, _days: u16) -> Result<(), Error> {
+        self.declared(self.config.capabilities.schedule_deletion)?;
+        self.serve("schedule_deletion", |_| self.switch(&kek.key.id, KeyState::PendingDeletion))
+            .await
+    }
+
+    /// Adds the material as the next version of the key.
+    async fn import(&self, _cx: &OpContext, kek: &Kek, material: &Secret) -> Result<KeyDescription, Error> {
+        self.declared(self.config.capabilities.import)?;
+        let act = |_| {
+            let material = XaesKey::new(material).map_err(|_| self.error(ErrorKind::InvalidInput, "not an AES-256 key"))?;
+            {
+                let mut keys = self.server.keys.lock();
+                let held = keys
+                    .get_mut(&kek.key.id)
+                    .ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
+                held.versions.push(Arc::new(material));
+            }
+            self.description(&kek.key.id)
+        };
+        self.serve("import", act).await
+    }
+
+    async fn probe(&self, _cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
+        self.serve("probe", |_| {
+            Ok(Probe {
+                detail: "fake".into(),
+                rights: Vec::new(),
+                policy: None,
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,84 @@
+//! The remote side of the fake.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use claviger_provider::xaes::{KEY_LEN, XaesKey};
+use claviger_provider::{KeyState, Secret};
+use parking_lot::Mutex;
+
+use crate::Faults;
+
+/// The remote side: keys and faults. It outlives its connections, as a real service does. Its
+/// keys live in memory.
+#[derive(Default)]
+pub struct FakeServer {
+    faults: Arc<Faults>,
+    pub(crate) keys: Mutex<HashMap<String, FakeKey>>,
+}
+
+/// A key of the server.
+pub(crate) struct FakeKey {
+    pub(crate) versions: Vec<Arc<XaesKey>>,
+    pub(crate) state: KeyState,
+    /// Whether every wrap uses the newest version, whichever is named.
+    pub(crate) newest_only: bool,
+    /// The id that `create_key` gave it. With rotation by new keys, its successors are `id.2`
+    /// and so on.
+    pub(crate) origin: String,
+}
+
+impl FakeServer {
+    /// A server without keys and faults.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Its faults and its journal.
+    pub fn faults(&self) -> &Arc<Faults> {
+        &self.faults
+    }
+
+    /// Creates a key outside of the gateway, for tests of adoption.
+    pub fn make_key(&self, id: &str) {
+        self.keys.lock().insert(id.to_owned(), FakeKey::new(id));
+    }
+
+    /// Removes a key, as its owner may.
+    pub fn remove_key(&self, id: &str) {
+        self.keys.lock().remove(id);
+    }
+
+    /// Adds a version to a key, as its owner may; older versions then no longer wrap. Returns
+    /// whether the key exists.
+    pub fn rotate_key(&self, id: &str) -> bool {
+        let mut keys = self.keys.lock();
+        let Some(key) = keys.get_mut(id) else { return false };
+        key.versions.push(random_key());
+        key.newest_only = true;
+        true
+    }
+
+    /// Changes a key's state, as its owner may. Returns whether the key exists.
+    pub fn change_state(&self, id: &str, state: KeyState) -> bool {
+        self.keys.lock().get_mut(id).map(|key| key.state = state).is_some()
+    }
+}
+
+impl FakeKey {
+    pub(crate) fn new(origin: &str) -> Self {
+        Self {
+            versions: vec![random_key()],
+            state: KeyState::Enabled,
+            newest_only: false,
+            origin: origin.to_owned(),
+        }
+    }
+}
+
+/// A new random key.
+pub(crate) fn random_key() -> Arc<XaesKey> {
+    #[allow(clippy::expect_used, reason = "for tests only, and this length is always valid")]
+    let key = XaesKey::new(&Secret::random(KEY_LEN)).expect("a key of 32 bytes");
+    Arc::new(key)
+}

@@ -1,0 +1,70 @@
+//! Creates, adopts, describes and rotates keys.
+
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, OpContext};
+
+use crate::client::{ApiResponse, Ignored, Request};
+use crate::errors::fault;
+use crate::key_type::KeyType;
+use crate::keys::Create;
+use crate::names::KeyName;
+use crate::transit::Transit;
+
+impl Transit {
+    /// The description of a key, which must be of this type.
+    pub(crate) async fn described(&self, cx: &OpContext, name: &KeyName, kind: KeyType) -> Result<KeyDescription, Error> {
+        let key = self.existing(cx, name).await?;
+        key.usable(kind)?;
+        key.describe(&self.engine, name, kind)
+    }
+
+    /// Creates the key of a logical key.
+    pub(crate) async fn create(&self, cx: &OpContext, id: KeyId, kind: KeyType) -> Result<KeyDescription, Error> {
+        let operation = "transit/keys";
+        let name = KeyName::made(id);
+        // The server responds to a second creation with success.
+        if self.read(cx, &name).await?.is_some() {
+            return Err(fault(ErrorKind::Conflict, operation));
+        }
+        let body = Create {
+            key_type: kind.as_str(),
+            derived: false,
+            exportable: false,
+            allow_plaintext_backup: false,
+        };
+        let path = self.path(&["keys", name.as_str()]);
+        let request = Request::post(operation, &path, &body).map_err(|error| error.into_error(operation))?;
+        let response: ApiResponse<Ignored> = self.session.call(cx, request).await.map_err(|error| error.into_error(operation))?;
+        // Another creation came between the two calls.
+        if response
+            .warnings
+            .is_some_and(|warnings| warnings.iter().any(|warning| warning.ends_with("already existed")))
+        {
+            return Err(fault(ErrorKind::Conflict, operation));
+        }
+        self.described(cx, &name, kind).await
+    }
+
+    /// Adopts a key that exists in the engine.
+    pub(crate) async fn adopt(&self, cx: &OpContext, name: &str, kind: KeyType) -> Result<KeyDescription, Error> {
+        let name = KeyName::parse(name).or_else(|| self.engine.key(name)).ok_or_else(|| {
+            fault(ErrorKind::InvalidInput, "adopt a key")
+                .advice("provider_key is the Transit key's name alone, or namespace/mount/name of this connection's own engine.")
+        })?;
+        let key = self.read(cx, &name).await?.ok_or_else(|| {
+            fault(ErrorKind::KeyNotFound, "adopt a key").advice("The connection's Transit engine has no key of that name.")
+        })?;
+        key.usable(kind)?;
+        key.describe(&self.engine, &name, kind)
+    }
+
+    /// Makes a new version.
+    pub(crate) async fn rotate(&self, cx: &OpContext, name: &KeyName, kind: KeyType) -> Result<KeyDescription, Error> {
+        let operation = "transit/keys/rotate";
+        let _alone = self.rotating.lock().await;
+        self.existing(cx, name).await?.rotatable()?;
+        let path = self.path(&["keys", name.as_str(), "rotate"]);
+        let request = Request::post(operation, &path, &serde_json::json!({})).map_err(|error| error.into_error(operation))?;
+        let _: ApiResponse<Ignored> = self.session.call(cx, request).await.map_err(|error| error.into_error(operation))?;
+        self.described(cx, name, kind).await
+    }
+}

@@ -1,0 +1,207 @@
+//! Names that puzzled readers who know the field are gone, and stay gone: from `src`, from
+//! `providers`, and from the schemas of the OpenAPI document.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use super::reading::Source;
+use super::text::{bare, tokens};
+use super::workspace::{files, relative, root};
+
+/// Identifiers that occur nowhere, and the usual name.
+const IDENTIFIERS: &[(&str, &str)] = &[
+    ("Door", "SwappableRouter, ChallengeGuard"),
+    ("ToTheEnd", "RunToCompletion"),
+    ("to_the_end", "run_to_completion"),
+    ("Pace", "ConnectionDeadlines"),
+    ("Head", "RequestMeta"),
+    ("SwitchKey", "SetKeyState"),
+    ("Moment", "Timestamp"),
+    ("NoMembers", "Empty"),
+    ("Cx", "RequestContext"),
+    ("Facts", "AuditFields"),
+    ("enclose", "wrapping"),
+    ("Kept", "LoadingCache, Replay"),
+    ("Watch", "EpochGuard"),
+    ("under_gates", "with_gates_held"),
+    ("moved_on", "stale"),
+    ("Cut", "EmergencyRevocation"),
+    ("Spot", "LogPosition"),
+    ("Follows", "Deferred"),
+    ("own_way", "custom_egress"),
+    ("way_out", "custom_egress"),
+    ("halves", "public_keys"),
+    ("doing", "operation"),
+    ("Told", "UpstreamMessage"),
+    ("Nonsense", "MalformedResponse"),
+    ("hopeless", "hold_off"),
+    ("lent", "operator_owned"),
+    ("Whole", "RawRequest"),
+    ("settle", "sweep"),
+    ("agree", "reconcile"),
+];
+
+/// Endings of identifiers that occur nowhere.
+const ENDINGS: &[(&str, &str)] = &[("Shown", "the resource's name: Key, DataKeyResponse")];
+
+/// Names of modules and files, and in capitals of types and schemas.
+const MODULES_AND_TYPES: &[(&str, &str)] = &[
+    ("ask", "request"),
+    ("row", "route"),
+    ("answer", "response"),
+    ("reply", "response"),
+    ("wire", "types"),
+    ("gateway", "app_state"),
+    ("words", "string_enum"),
+    ("members", "fields"),
+    ("way", "wrap_algorithm"),
+    ("leaving", "offline_decrypt"),
+    ("login", "auth, session, credentials"),
+    ("failed", "call_error"),
+];
+
+/// Names of modules and files only.
+const MODULES: &[(&str, &str)] = &[
+    ("door", "swappable_router, challenge_guard"),
+    ("pace", "deadlines"),
+    ("facts", "audit_fields"),
+    ("kept", "loading_cache, replay"),
+    ("change", "state_change, write_ahead, transaction"),
+    ("first", "bootstrap_admin"),
+    ("key_shown", "key"),
+    ("source", "opening"),
+];
+
+/// What is not clean yet: a folder or file, with no entry that is clean. It only shrinks.
+const NOT_YET: &[&str] = &[
+    "providers/aws",
+    "providers/azure",
+    "providers/core",
+    "providers/gcp",
+    "providers/local",
+    "providers/testkit/azure",
+    "providers/testkit/google",
+    "providers/testkit/src",
+    "providers/vault",
+    "src/audit",
+    "src/broker",
+    "src/config",
+    "src/envelope",
+    "src/listener",
+    "src/protocols",
+    "src/store",
+];
+
+/// Each find, by file.
+type Finds = BTreeMap<String, BTreeSet<String>>;
+
+/// The names in one Rust file that have a usual one.
+fn in_code(text: &str) -> BTreeSet<String> {
+    let code = bare(text);
+    let mut found = BTreeSet::new();
+    let mut find = |name: &str, usual: &str| {
+        found.insert(format!("{name} (usual: {usual})"));
+    };
+    for word in tokens(&code).map(|token| token.text) {
+        for (name, usual) in IDENTIFIERS.iter().filter(|(name, _)| *name == word) {
+            find(name, usual);
+        }
+        for (_, usual) in ENDINGS.iter().filter(|(ending, _)| word.ends_with(ending)) {
+            find(&word, usual);
+        }
+    }
+    let source = Source::read(&code);
+    for item in &source.items {
+        if let Some(usual) = for_type(&item.name) {
+            find(&item.name, usual);
+        }
+    }
+    for module in source.inline_modules.iter().filter_map(|module| module.last()) {
+        if let Some(usual) = for_module(module) {
+            find(module, usual);
+        }
+    }
+    found
+}
+
+fn for_type(name: &str) -> Option<&'static str> {
+    let capitals = |word: &str| {
+        word.split('_')
+            .map(|part| part[..1].to_uppercase() + &part[1..])
+            .collect::<String>()
+    };
+    let types = MODULES_AND_TYPES.iter().find(|(word, _)| capitals(word) == name);
+    let names = IDENTIFIERS.iter().find(|(word, _)| *word == name);
+    let endings = ENDINGS.iter().find(|(ending, _)| name.ends_with(ending));
+    types.or(names).or(endings).map(|(_, usual)| *usual)
+}
+
+fn for_module(name: &str) -> Option<&'static str> {
+    let all = MODULES_AND_TYPES.iter().chain(MODULES).chain(IDENTIFIERS);
+    all.clone().find(|(word, _)| *word == name).map(|(_, usual)| *usual)
+}
+
+fn finds() -> Finds {
+    let mut finds = Finds::new();
+    for path in files(&root().join("src")).into_iter().chain(files(&root().join("providers"))) {
+        let mut found = match path.extension().is_some_and(|extension| extension == "rs") {
+            true => in_code(&fs::read_to_string(&path).unwrap()),
+            false => BTreeSet::new(),
+        };
+        for part in relative(&path, root()).split('/') {
+            let name = part.split('.').next().unwrap_or_default();
+            if let Some(usual) = for_module(name) {
+                found.insert(format!("the name {part} (usual: {usual})"));
+            }
+        }
+        if !found.is_empty() {
+            finds.insert(relative(&path, root()), found);
+        }
+    }
+    let document = "openapi/claviger.json";
+    let api: serde_json::Value = serde_json::from_str(&fs::read_to_string(root().join(document)).unwrap()).unwrap();
+    let schemas = api["components"]["schemas"].as_object().unwrap();
+    assert!(schemas.len() > 20, "the schemas were not found");
+    let of_schemas = schemas
+        .keys()
+        .filter_map(|name| Some(format!("{name} (usual: {})", for_type(name)?)));
+    let of_schemas: BTreeSet<String> = of_schemas.collect();
+    if !of_schemas.is_empty() {
+        finds.insert(document.to_owned(), of_schemas);
+    }
+    finds
+}
+
+#[test]
+fn names_are_the_usual_ones() {
+    let within = |file: &str, area: &str| file.strip_prefix(area).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let finds = finds();
+    let mut wrong = Vec::new();
+    for (file, found) in &finds {
+        if !NOT_YET.iter().any(|area| within(file, area)) {
+            wrong.extend(found.iter().map(|name| format!("{file}: {name}")));
+        }
+    }
+    for area in NOT_YET {
+        if !finds.keys().any(|file| within(file, area)) {
+            wrong.push(format!("{area} is clean: take it off the list"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn unusual_names_are_found() {
+    let text = r#"
+        //! `Facts` in a comment, and "Facts" in a string, are no names.
+        mod tests { fn f() { let _ = Cx::new("Facts"); } }
+        pub struct KeyShown; pub struct Wire; struct Row<T>(T); mod reply {}
+        use sqlx::Row; use tokio::sync::watch; fn source() { x.first(); }
+    "#;
+    let found = in_code(text);
+    let names: Vec<&str> = found.iter().filter_map(|find| find.split(' ').next()).collect();
+    assert_eq!(names, ["Cx", "KeyShown", "Row", "Wire", "reply"]);
+    assert_eq!(for_module("enclose"), Some("wrapping"));
+    assert_eq!(for_type("Answer"), Some("response"));
+    assert!(for_type("BatchAnswer").is_none() && for_type("Change").is_none() && for_module("changes").is_none());
+}

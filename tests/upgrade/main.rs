@@ -1,0 +1,102 @@
+//! Data folders of earlier commits: this build opens each of them, with everything in it.
+//!
+//! A folder was made by the release that its comment names and ended by SIGKILL, so its last
+//! intents have no outcome in the store's list of applied ones. Its database was checkpointed
+//! once, to keep the fixture in few files. Folders are never changed, only added.
+#![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+use std::path::{Path, PathBuf};
+
+use claviger_test_support::{Gateway, Tune, records};
+use serde_json::{Value, json};
+
+/// The binary under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+/// The size of a kill file: a header and 4,096 slots of 64 bytes (`docs/audit-format.md`).
+const KILL_FILE: u64 = 262_208;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade").join(name)
+}
+
+/// A copy of a fixture as a gateway's folder. The kill file is stored without its empty slots.
+fn open(name: &str) -> (Gateway, Value) {
+    let gateway = Gateway::empty(BINARY);
+    let (from, data) = (fixture(name), gateway.data());
+    std::fs::create_dir(&data).unwrap();
+    for file in ["claviger.db", "audit.log", "audit.index"] {
+        std::fs::copy(from.join(file), data.join(file)).unwrap();
+    }
+    std::fs::copy(from.join("cuts.kill.head"), data.join("cuts.kill")).unwrap();
+    let kill_file = std::fs::File::options().write(true).open(data.join("cuts.kill")).unwrap();
+    kill_file.set_len(KILL_FILE).unwrap();
+    std::fs::copy(from.join("root.key"), gateway.root_key()).unwrap();
+    restrict(&gateway.root_key());
+    // The tokens of the fixture expire; the root key's holder issues another one.
+    let output = gateway
+        .command(&Tune::default())
+        .args(["init", "--new-token", "--token-out"])
+        .arg(gateway.token_file())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected = std::fs::read_to_string(from.join("expected.json")).unwrap();
+    (gateway, serde_json::from_str(&expected).unwrap())
+}
+
+/// A root key that others can read is refused; a checkout does not keep modes.
+fn restrict(file: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// The folder of commit 617684d: format 1 of the store and of the log. Tenant `acme` has five
+/// keys of the embedded provider in use, `k1` disabled, `k3` detached, `kc` on a severed connection.
+#[tokio::test]
+async fn folder_1_opens_with_every_envelope_state_and_record() {
+    let (gateway, expected) = open("folder-1");
+    let records_before = records(&gateway.data()).len();
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+
+    for wrapped in expected["wrapped"].as_array().unwrap() {
+        let body = json!({"wrapped": wrapped["wrapped"], "context": wrapped["context"]});
+        let answer = client.post("/v1/unwrap", &body).await;
+        match wrapped["key"].as_str().unwrap() {
+            "k1" => assert_eq!((answer.status, &answer.body["code"]), (409, &json!("key_disabled"))),
+            "k3" => assert_eq!((answer.status, &answer.body["code"]), (422, &json!("ciphertext_rejected"))),
+            _ => assert_eq!(answer.expect_status(200)["plaintext"], wrapped["plaintext"]),
+        }
+    }
+    client.post("/v1/keys/k1/enable", &json!({})).await.expect_status(200);
+    for wrapped in expected["wrapped"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|wrapped| wrapped["key"] == "k1")
+    {
+        let body = json!({"wrapped": wrapped["wrapped"], "context": wrapped["context"]});
+        assert_eq!(
+            client.post("/v1/unwrap", &body).await.expect_status(200)["plaintext"],
+            wrapped["plaintext"]
+        );
+    }
+
+    let connection = client.get("/v1/connections/cut").await.expect_status(200);
+    assert_eq!(connection["state"], "severed");
+    let refused = client.post("/v1/keys/kc/data-keys", &json!({})).await;
+    assert_eq!((refused.status, &refused.body["code"]), (409, &json!("connection_severed")));
+    assert_eq!(client.get("/v1/keys/idem").await.expect_status(200)["id"], expected["key_id"]);
+    assert_eq!(
+        client.get("/v1/keys/k0/versions").await.expect_status(200)["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    let revoked = client.with_token(expected["revoked"].as_str().unwrap());
+    assert_eq!(revoked.get("/v1/keys").await.status, 401);
+
+    // The log goes on where it ended, and what this build adds is read with it.
+    assert!(records(&gateway.data()).len() > records_before);
+}
