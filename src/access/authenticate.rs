@@ -125,9 +125,7 @@ impl Authenticator {
         if self.refused.contains(public_id) {
             return Err(Unauthenticated::Invalid);
         }
-        let known = self
-            .remembered(&self.tokens, public_id, async || self.load(public_id).await)
-            .await?;
+        let known = self.known(public_id).await?;
         if !proven(&known.token) || known.token.revoked.is_some() || known.token.expires <= now {
             return Err(Unauthenticated::Invalid);
         }

@@ -16,10 +16,10 @@ use tokio::sync::watch;
 
 use super::deadlines::{ConnectionDeadlines, Overdue};
 use super::router::SwappableRouter;
+use super::service::{Peer, PeerAddress, Service};
 use super::stream::TimedStream;
 use super::tls::Tls;
 use super::write_deadlines::WriteDeadlines;
-use super::{Peer, PeerAddress, Service, stopped};
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
 
@@ -185,4 +185,9 @@ impl<S: Service> Serving<S> {
             }
         }
     }
+}
+
+/// Resolves when the stop is called, or its sender is dropped.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }

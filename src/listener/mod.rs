@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod deadlines;
 mod router;
+mod service;
 mod socket;
 mod stream;
 mod tls;
@@ -21,56 +22,22 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::server::Limits;
-use connection::Serving;
+use connection::{Serving, stopped};
 use socket::Socket;
 
 pub use body::Body;
 pub use router::SwappableRouter;
+pub use service::{Peer, PeerAddress, Service};
 pub use socket::UnixSocket;
 pub use tls::{Tls, TlsError};
 
 /// The pause after the system refused a connection for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What a listener serves. The body of a response may carry a deadline, see [`Body::until`].
-pub trait Service: Send + Sync + 'static {
-    /// Answers one request.
-    fn call(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
-}
-
-/// The other end of a connection. Behind a proxy it is the proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address.
-    pub address: PeerAddress,
-    /// Whether the connection is TLS.
-    pub tls: bool,
-    /// The client certificate, verified against the listener's authorities; absent where the
-    /// listener asks for none.
-    pub certificate: Option<CertificateDer<'static>>,
-}
-
-/// A peer's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerAddress {
-    /// Over TCP: address and port.
-    Ip(SocketAddr),
-    /// Over a Unix socket: the process at the other end, as the kernel reports it.
-    Unix {
-        /// Its effective user.
-        uid: u32,
-        /// Its effective group.
-        gid: u32,
-    },
-}
 
 /// A bound socket that does not accept yet: a TCP socket, or a [`UnixSocket`].
 pub struct Listener<S: Socket = TcpListener> {
@@ -221,11 +188,6 @@ async fn accept<S: Socket>(listener: Listener<S>, router: SwappableRouter<impl S
         // Remove the finished ones; the panic hook has reported any panic.
         while connections.try_join_next().is_some() {}
     }
-}
-
-/// Resolves when the stop is called, or its sender is dropped.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Whether the error concerns only the connection that was about to be accepted.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::PeerAddress;
+use super::service::PeerAddress;
 
 /// A bound socket.
 pub trait Socket: Send + Sync + 'static {

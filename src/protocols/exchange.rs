@@ -18,9 +18,9 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
-use super::answer::Answer;
 use super::body;
 use super::request_id::RequestId;
+use super::response::AuditedResponse;
 use super::run_to_completion::{Panicked, RunToCompletion};
 use crate::access::{Action, Caller};
 use crate::audit::{Counters, Receipt, Recorded};
@@ -47,7 +47,7 @@ pub trait Protocol: Send + Sync + 'static {
     ///
     /// # Errors
     /// The failure is counted, not recorded.
-    fn authenticate(&self, app: &AppState, arrival: &Arrival, head: &Parts) -> impl Future<Output = Result<Caller, Failure>> + Send;
+    fn authenticate(&self, app: &AppState, meta: &RequestMeta, head: &Parts) -> impl Future<Output = Result<Caller, Failure>> + Send;
 
     /// What the head says of the request.
     fn describe(&self, route: Self::Route, head: &Parts) -> Description;
@@ -59,7 +59,11 @@ pub trait Protocol: Send + Sync + 'static {
     fn check(&self, route: Self::Route, head: &Parts) -> Result<Self::Checked, Failure>;
 
     /// Calls the use case.
-    fn handle(&self, route: Self::Route, received: Received<Self::Checked>) -> impl Future<Output = Result<ReplyOf<Self>, Failure>> + Send;
+    fn handle(
+        &self,
+        route: Self::Route,
+        received: Received<Self::Checked>,
+    ) -> impl Future<Output = Result<HandledOf<Self>, Failure>> + Send;
 
     /// The response to a success.
     fn success(&self, payload: Self::Payload) -> Response<Body>;
@@ -78,10 +82,10 @@ pub trait Protocol: Send + Sync + 'static {
 }
 
 /// The reply type of a protocol.
-pub type ReplyOf<P> = Reply<<P as Protocol>::Payload, <P as Protocol>::Item>;
+pub type HandledOf<P> = Handled<<P as Protocol>::Payload, <P as Protocol>::Item>;
 
 /// What a use case gives to the exchange, which records it.
-pub enum Reply<T, I> {
+pub enum Handled<T, I> {
     /// One outcome, one record.
     One(Guarded<T>),
     /// A batch: for each item its operation and its own outcome.
@@ -124,7 +128,7 @@ pub struct AppState {
 }
 
 /// A request that has just arrived.
-pub struct Arrival<'p> {
+pub struct RequestMeta<'p> {
     /// The gateway's id of it.
     pub request_id: RequestId,
     /// The other end of the connection.
@@ -135,7 +139,7 @@ pub struct Arrival<'p> {
     pub started: Instant,
 }
 
-impl<'p> Arrival<'p> {
+impl<'p> RequestMeta<'p> {
     /// A request that arrives now, straight from the peer.
     pub fn now(peer: &'p Peer) -> Self {
         Self::from(peer, peer_ip(peer))
@@ -197,11 +201,11 @@ impl<P: Protocol> Exchange<P> {
     }
 
     /// Answers a request to this route.
-    pub async fn serve(self: &Arc<Self>, route: P::Route, arrival: Arrival<'_>, request: Request<Incoming>) -> Answer {
+    pub async fn serve(self: &Arc<Self>, route: P::Route, meta: RequestMeta<'_>, request: Request<Incoming>) -> AuditedResponse {
         let terms = self.protocol.terms(route);
-        let label = RequestLabel::new(arrival.request_id.bytes(), terms.label, terms.method, request.headers());
+        let label = RequestLabel::new(meta.request_id.bytes(), terms.label, terms.method, request.headers());
         let mut current = label.clone();
-        let mut work = pin!(self.answer(route, &terms, arrival, label, request));
+        let mut work = pin!(self.answer(route, &terms, meta, label, request));
         poll_fn(|cx| current.scope(|| work.as_mut().poll(cx))).await
     }
 
@@ -209,29 +213,29 @@ impl<P: Protocol> Exchange<P> {
         self: &Arc<Self>,
         route: P::Route,
         terms: &Terms,
-        arrival: Arrival<'_>,
+        meta: RequestMeta<'_>,
         label: RequestLabel,
         request: Request<Incoming>,
-    ) -> Answer {
+    ) -> AuditedResponse {
         let Ok(place) = Arc::clone(&self.app.in_flight).try_acquire_owned() else {
             let failure = Failure::new(Code::RateLimited, "The gateway has as many requests under way as it takes.");
-            return self.refuse(&arrival, failure);
+            return self.refuse(&meta, failure);
         };
         let (head, body) = request.into_parts();
-        let caller = match self.protocol.authenticate(&self.app, &arrival, &head).await {
+        let caller = match self.protocol.authenticate(&self.app, &meta, &head).await {
             Ok(caller) => Arc::new(caller),
-            Err(failure) => return self.refuse(&arrival, failure),
+            Err(failure) => return self.refuse(&meta, failure),
         };
         let described = self.protocol.describe(route, &head);
-        let deadline = arrival.started + described.time;
+        let deadline = meta.started + described.time;
         let info = RequestInfo {
-            request_id: arrival.request_id.as_str().to_owned(),
+            request_id: meta.request_id.as_str().to_owned(),
             client_request_id: described.client_request_id,
             justification: described.justification,
-            started: arrival.started,
+            started: meta.started,
             deadline,
         };
-        let request_id = arrival.request_id;
+        let request_id = meta.request_id;
         let cx = RequestContext::new(caller, terms.needs[0], Arc::new(info));
         let received = async {
             described.usable?;
@@ -272,19 +276,19 @@ impl<P: Protocol> Exchange<P> {
     }
 
     /// Answers a failure before authentication: counted, not recorded one by one.
-    pub fn refuse(&self, arrival: &Arrival<'_>, failure: Failure) -> Answer {
-        let response = self.protocol.failure(&failure, &arrival.request_id);
-        let counted = self.app.counters.failed(arrival.source, failure.code.as_str(), response);
-        self.recorded(counted, &arrival.request_id)
+    pub fn refuse(&self, meta: &RequestMeta<'_>, failure: Failure) -> AuditedResponse {
+        let response = self.protocol.failure(&failure, &meta.request_id);
+        let counted = self.app.counters.failed(meta.source, failure.code.as_str(), response);
+        self.recorded(counted, &meta.request_id)
     }
 
     /// The answer of an outcome that was recorded or counted.
-    pub fn recorded(&self, recorded: Recorded<Response<Body>>, request_id: &RequestId) -> Answer {
-        Answer::recorded(recorded, |headers, receipt| self.protocol.finish(headers, request_id, receipt))
+    pub fn recorded(&self, recorded: Recorded<Response<Body>>, request_id: &RequestId) -> AuditedResponse {
+        AuditedResponse::recorded(recorded, |headers, receipt| self.protocol.finish(headers, request_id, receipt))
     }
 
-    fn unrecorded(&self, unrecorded: &Unrecorded, request_id: &RequestId) -> Answer {
-        Answer::unrecorded(unrecorded, |failure| {
+    fn unrecorded(&self, unrecorded: &Unrecorded, request_id: &RequestId) -> AuditedResponse {
+        AuditedResponse::unrecorded(unrecorded, |failure| {
             let mut response = self.protocol.failure(failure, request_id);
             self.protocol.finish(response.headers_mut(), request_id, None);
             response
@@ -292,17 +296,17 @@ impl<P: Protocol> Exchange<P> {
     }
 
     /// Records an outcome and renders its answer.
-    async fn conclude(&self, cx: &RequestContext, request_id: &RequestId, result: Result<ReplyOf<P>, Failure>) -> Answer {
+    async fn conclude(&self, cx: &RequestContext, request_id: &RequestId, result: Result<HandledOf<P>, Failure>) -> AuditedResponse {
         let (protocol, broker) = (&self.protocol, &self.app.broker);
         let one = match result {
-            Ok(Reply::Batch(items)) => {
+            Ok(Handled::Batch(items)) => {
                 let render = |item: Result<P::Item, &Failure>, receipt: Option<&Receipt>| protocol.item(item, request_id, receipt);
                 let recorded = broker
                     .conclude_batch(items, &render, |items| protocol.batch(items, request_id))
                     .await;
                 return self.concluded(recorded, request_id);
             }
-            Ok(Reply::One(payload)) => Ok(payload),
+            Ok(Handled::One(payload)) => Ok(payload),
             Err(failure) => Err(failure),
         };
         let render = |value: Result<P::Payload, &Failure>, _: Option<&Receipt>| match value {
@@ -313,7 +317,7 @@ impl<P: Protocol> Exchange<P> {
         self.concluded(recorded, request_id)
     }
 
-    fn concluded(&self, recorded: Result<Recorded<Response<Body>>, Unrecorded>, request_id: &RequestId) -> Answer {
+    fn concluded(&self, recorded: Result<Recorded<Response<Body>>, Unrecorded>, request_id: &RequestId) -> AuditedResponse {
         match recorded {
             Ok(recorded) => self.recorded(recorded, request_id),
             Err(unrecorded) => self.unrecorded(&unrecorded, request_id),

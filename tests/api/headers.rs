@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use claviger::protocols::rest::router::routes;
+use claviger::protocols::rest::endpoints::routes;
 use reqwest::Method;
 use serde_json::json;
 

@@ -87,8 +87,6 @@ const NOT_YET: &[&str] = &[
     "src/broker",
     "src/config",
     "src/envelope",
-    "src/listener",
-    "src/protocols",
     "src/store",
 ];
 

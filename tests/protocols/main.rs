@@ -15,7 +15,7 @@ use claviger::config::Config;
 use claviger::config::server::{Limits, TlsFiles};
 use claviger::listener::{Body, Listener, Peer, PeerAddress, Service, SwappableRouter, Tls};
 use claviger::protocols::RequestId;
-use claviger::protocols::exchange::{AppState, Arrival, Description, Exchange, Protocol, Received, Reply, Terms};
+use claviger::protocols::exchange::{AppState, Description, Exchange, Handled, Protocol, Received, RequestMeta, Terms};
 use claviger_test_support::records;
 use http::request::Parts;
 use http::{Request, Response};
@@ -41,9 +41,9 @@ impl Protocol for Shout {
             body: 16,
         }
     }
-    async fn authenticate(&self, app: &AppState, arrival: &Arrival<'_>, _: &Parts) -> Result<Caller, Failure> {
+    async fn authenticate(&self, app: &AppState, meta: &RequestMeta<'_>, _: &Parts) -> Result<Caller, Failure> {
         let here = rustix::process::geteuid().as_raw();
-        let known = arrival.peer.certificate.is_some() || matches!(arrival.peer.address, PeerAddress::Unix { uid, .. } if uid == here);
+        let known = meta.peer.certificate.is_some() || matches!(meta.peer.address, PeerAddress::Unix { uid, .. } if uid == here);
         let token = if known { &self.0 } else { "" };
         let caller = app.broker.authenticator().peer(token, None, app.broker.now()).await;
         caller.map_err(|_| Failure::new(Code::Unauthenticated, "Who are you?"))
@@ -59,8 +59,8 @@ impl Protocol for Shout {
     fn check(&self, (): (), _: &Parts) -> Result<(), Failure> {
         Ok(())
     }
-    async fn handle(&self, (): (), received: Received<()>) -> Result<Reply<Vec<u8>, ()>, Failure> {
-        Ok(Reply::One(Guarded::free(received.body.to_ascii_uppercase())))
+    async fn handle(&self, (): (), received: Received<()>) -> Result<Handled<Vec<u8>, ()>, Failure> {
+        Ok(Handled::One(Guarded::free(received.body.to_ascii_uppercase())))
     }
     fn success(&self, payload: Vec<u8>) -> Response<Body> {
         Response::new(payload.into())
@@ -79,7 +79,7 @@ struct ShoutService(Arc<Exchange<Shout>>);
 
 impl Service for ShoutService {
     async fn call(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-        self.0.serve((), Arrival::now(peer), request).await.into()
+        self.0.serve((), RequestMeta::now(peer), request).await.into()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `/v1/batch/*`: up to 1000 operations in one request. Each item has its own decision and
 //! record; one sync makes all of them durable.
 
+use http::Method;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -9,9 +10,11 @@ use utoipa::ToSchema;
 
 use super::data_keys::{GenerateDataKey, RewrapRequest, UnwrapRequest, WrapRequest, do_generate, do_rewrap, do_unwrap, do_wrap};
 use super::json;
-use super::reply::{BatchItem, BatchResponse, Reply};
 use super::request::ApiRequest;
+use super::response::{ApiResponse, BatchItem, BatchResponse};
+use super::route::Route;
 use super::types::{Base64Secret, ContextPairs, Name};
+use crate::access::Action;
 use crate::broker::{Failure, Guarded};
 
 /// Data keys to be generated.
@@ -124,22 +127,31 @@ pub struct RewrapItem {
 }
 
 /// Runs `each` for every item.
-async fn run<I, F, Fut>(request: ApiRequest, items: Vec<I>, each: F) -> Result<Reply, Failure>
+async fn run<I, F, Fut>(request: ApiRequest, items: Vec<I>, each: F) -> Result<ApiResponse, Failure>
 where
     I: Send,
     F: Fn(ApiRequest, I) -> Fut + Copy + Send,
     Fut: Future<Output = Result<Guarded<BatchItem>, Failure>> + Send,
 {
-    request.only_query(&[])?;
     let (broker, cx) = (Arc::clone(&request.broker), request.cx.clone());
     let each = move |cx, item| each(request.for_item(cx), item);
-    Ok(Reply::Batch(broker.batch(&cx, items, each).await?))
+    Ok(ApiResponse::Batch(broker.batch(&cx, items, each).await?))
 }
 
-#[utoipa::path(post, path = "/v1/batch/data-keys", operation_id = "batchGenerateDataKeys", tag = "batch", request_body = BatchGenerateDataKeysRequest,
-    responses((status = 200, description = "One answer for each item, in order.", body = BatchResponse)))]
-/// Generate up to 1000 data keys.
-pub async fn generate(request: ApiRequest, body: BatchGenerateDataKeysRequest) -> Result<Reply, Failure> {
+/// `POST /v1/batch/data-keys`
+pub const GENERATE: Route = Route::new(
+    Method::POST,
+    "/v1/batch/data-keys",
+    "batchGenerateDataKeys",
+    "batch",
+    "Generate up to 1000 data keys.",
+    &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
+)
+.batch()
+.body::<BatchGenerateDataKeysRequest>()
+.answers::<BatchResponse>(200, "One answer for each item, in order.");
+
+pub async fn generate(request: ApiRequest, body: BatchGenerateDataKeysRequest) -> Result<ApiResponse, Failure> {
     run(request, body.items, |request, item| async move {
         let body = GenerateDataKey {
             bytes: item.bytes,
@@ -160,10 +172,20 @@ pub async fn generate(request: ApiRequest, body: BatchGenerateDataKeysRequest) -
     .await
 }
 
-#[utoipa::path(post, path = "/v1/batch/wrap", operation_id = "batchWrap", tag = "batch", request_body = BatchWrapRequest,
-    responses((status = 200, description = "One answer for each item, in order.", body = BatchResponse)))]
-/// Wrap up to 1000 plaintexts.
-pub async fn wrap(request: ApiRequest, body: BatchWrapRequest) -> Result<Reply, Failure> {
+/// `POST /v1/batch/wrap`
+pub const WRAP: Route = Route::new(
+    Method::POST,
+    "/v1/batch/wrap",
+    "batchWrap",
+    "batch",
+    "Wrap up to 1000 plaintexts.",
+    &[Action::Wrap],
+)
+.batch()
+.body::<BatchWrapRequest>()
+.answers::<BatchResponse>(200, "One answer for each item, in order.");
+
+pub async fn wrap(request: ApiRequest, body: BatchWrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body.items, |request, item| async move {
         let body = WrapRequest {
             plaintext: item.plaintext,
@@ -182,10 +204,20 @@ pub async fn wrap(request: ApiRequest, body: BatchWrapRequest) -> Result<Reply, 
     .await
 }
 
-#[utoipa::path(post, path = "/v1/batch/unwrap", operation_id = "batchUnwrap", tag = "batch", request_body = BatchUnwrapRequest,
-    responses((status = 200, description = "One answer for each item, in order.", body = BatchResponse)))]
-/// Open up to 1000 wrapped keys.
-pub async fn unwrap(request: ApiRequest, body: BatchUnwrapRequest) -> Result<Reply, Failure> {
+/// `POST /v1/batch/unwrap`
+pub const UNWRAP: Route = Route::new(
+    Method::POST,
+    "/v1/batch/unwrap",
+    "batchUnwrap",
+    "batch",
+    "Open up to 1000 wrapped keys.",
+    &[Action::Unwrap],
+)
+.batch()
+.body::<BatchUnwrapRequest>()
+.answers::<BatchResponse>(200, "One answer for each item, in order.");
+
+pub async fn unwrap(request: ApiRequest, body: BatchUnwrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body.items, |request, item| async move {
         let body = UnwrapRequest {
             wrapped: item.wrapped,
@@ -204,10 +236,20 @@ pub async fn unwrap(request: ApiRequest, body: BatchUnwrapRequest) -> Result<Rep
     .await
 }
 
-#[utoipa::path(post, path = "/v1/batch/rewrap", operation_id = "batchRewrap", tag = "batch", request_body = BatchRewrapRequest,
-    responses((status = 200, description = "One answer for each item, in order.", body = BatchResponse)))]
-/// Wrap up to 1000 wrapped keys anew.
-pub async fn rewrap(request: ApiRequest, body: BatchRewrapRequest) -> Result<Reply, Failure> {
+/// `POST /v1/batch/rewrap`
+pub const REWRAP: Route = Route::new(
+    Method::POST,
+    "/v1/batch/rewrap",
+    "batchRewrap",
+    "batch",
+    "Wrap up to 1000 wrapped keys anew.",
+    &[Action::Rewrap, Action::RewrapFrom],
+)
+.batch()
+.body::<BatchRewrapRequest>()
+.answers::<BatchResponse>(200, "One answer for each item, in order.");
+
+pub async fn rewrap(request: ApiRequest, body: BatchRewrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body.items, |request, item| async move {
         let body = RewrapRequest {
             wrapped: item.wrapped,

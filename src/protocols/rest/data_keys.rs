@@ -2,14 +2,16 @@
 //!
 //! Each operation is one function over its body, which the batch calls item by item.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::handler::json_reply;
-use super::reply::Reply;
 use super::request::{ApiRequest, envelope};
+use super::response::ApiResponse;
+use super::route::Route;
 use super::types::{Base64Secret, ContextPairs, Name, base64};
+use crate::access::Action;
 use crate::broker::{DataKey, Failure, Generates, Guarded, KeyNamed, PairNamed, Rewrapped, Unwrapped, Wrapped, op, scope_unsupported};
 use crate::envelope::DataKeyLength;
 
@@ -245,12 +247,19 @@ pub(super) async fn do_rewrap(request: &ApiRequest, key: &Name, body: RewrapRequ
     made.try_map(|made| Ok(made.into()))
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/data-keys", operation_id = "generateDataKey", tag = "data keys", request_body = GenerateDataKey,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The data key.", body = DataKeyResponse)))]
-/// Generate a data key, in clear and wrapped.
-pub async fn generate(request: ApiRequest, body: GenerateDataKey) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/keys/{key}/data-keys`
+pub const GENERATE: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/data-keys",
+    "generateDataKey",
+    "data keys",
+    "Generate a data key, in clear and wrapped.",
+    &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
+)
+.body::<GenerateDataKey>()
+.answers::<DataKeyResponse>(200, "The data key.");
+
+pub async fn generate(request: ApiRequest, body: GenerateDataKey) -> Result<ApiResponse, Failure> {
     json_reply(
         do_generate(&request, &request.name("key")?, body).await?,
         StatusCode::OK,
@@ -258,23 +267,38 @@ pub async fn generate(request: ApiRequest, body: GenerateDataKey) -> Result<Repl
     )
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/wrap", operation_id = "wrap", tag = "data keys", request_body = WrapRequest,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The wrapped key.", body = WrapResponse)))]
-/// Wrap 1 to 4096 bytes of the caller's.
-pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/keys/{key}/wrap`
+pub const WRAP: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/wrap",
+    "wrap",
+    "data keys",
+    "Wrap 1 to 4096 bytes of the caller's.",
+    &[Action::Wrap],
+)
+.body::<WrapRequest>()
+.answers::<WrapResponse>(200, "The wrapped key.");
+
+pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<ApiResponse, Failure> {
     json_reply(do_wrap(&request, &request.name("key")?, body).await?, StatusCode::OK, |response| {
         response
     })
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/unwrap", operation_id = "unwrapWithKey", tag = "data keys", request_body = UnwrapRequest,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The bytes.", body = UnwrapResponse)))]
-/// Open a wrapped key of the named key.
-pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/keys/{key}/unwrap`
+pub const UNWRAP: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/unwrap",
+    "unwrapWithKey",
+    "data keys",
+    "Open a wrapped key of the named key.",
+    &[Action::Unwrap],
+)
+.body::<UnwrapRequest>()
+.answers::<UnwrapResponse>(200, "The bytes.")
+.opens_wrapped_keys();
+
+pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
     json_reply(
         do_unwrap(&request, Some(&request.name("key")?), body).await?,
         StatusCode::OK,
@@ -282,20 +306,37 @@ pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, F
     )
 }
 
-#[utoipa::path(post, path = "/v1/unwrap", operation_id = "unwrap", tag = "data keys", request_body = UnwrapRequest,
-    responses((status = 200, description = "The bytes.", body = UnwrapResponse)))]
-/// Open a wrapped key; it names its key itself.
-pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/unwrap`
+pub const UNWRAP_ANY: Route = Route::new(
+    Method::POST,
+    "/v1/unwrap",
+    "unwrap",
+    "data keys",
+    "Open a wrapped key; it names its key itself.",
+    &[Action::Unwrap],
+)
+.body::<UnwrapRequest>()
+.answers::<UnwrapResponse>(200, "The bytes.")
+.opens_wrapped_keys();
+
+pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
     json_reply(do_unwrap(&request, None, body).await?, StatusCode::OK, |response| response)
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/rewrap", operation_id = "rewrap", tag = "data keys", request_body = RewrapRequest,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The wrapped key.", body = RewrapResponse)))]
-/// Wrap a wrapped key anew, under the key's primary version or under another key.
-pub async fn rewrap(request: ApiRequest, body: RewrapRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/keys/{key}/rewrap`
+pub const REWRAP: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/rewrap",
+    "rewrap",
+    "data keys",
+    "Wrap a wrapped key anew, under the key's primary version or under another key.",
+    &[Action::Rewrap, Action::RewrapFrom],
+)
+.body::<RewrapRequest>()
+.answers::<RewrapResponse>(200, "The wrapped key.")
+.opens_wrapped_keys();
+
+pub async fn rewrap(request: ApiRequest, body: RewrapRequest) -> Result<ApiResponse, Failure> {
     json_reply(
         do_rewrap(&request, &request.name("key")?, body).await?,
         StatusCode::OK,

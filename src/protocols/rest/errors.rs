@@ -4,9 +4,9 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::response::new_response;
 use crate::broker::{Code, Failure};
 use crate::listener::Body;
+use crate::protocols::response::new_response;
 
 /// What a failed request is answered with (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]

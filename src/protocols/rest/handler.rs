@@ -6,44 +6,47 @@ use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 use super::json;
-use super::reply::Reply;
 use super::request::ApiRequest;
+use super::response::ApiResponse;
 use super::response::Payload;
 use super::types::Empty;
 use crate::broker::{Failure, Guarded};
 
 /// Calls a handler that takes a JSON body.
-pub async fn with_body<B, F>(request: ApiRequest, handler: F) -> Result<Reply, Failure>
+pub async fn with_body<B, F>(request: ApiRequest, handler: F) -> Result<ApiResponse, Failure>
 where
     B: DeserializeOwned + ToSchema,
-    F: AsyncFnOnce(ApiRequest, B) -> Result<Reply, Failure>,
+    F: AsyncFnOnce(ApiRequest, B) -> Result<ApiResponse, Failure>,
 {
     let body = decode::<B>(&request)?;
+    request.check_query()?;
     handler(request, body).await
 }
 
 /// Calls a handler that takes no body: it may be empty, or an empty object.
-pub async fn without_body<F>(request: ApiRequest, handler: F) -> Result<Reply, Failure>
+pub async fn without_body<F>(request: ApiRequest, handler: F) -> Result<ApiResponse, Failure>
 where
-    F: AsyncFnOnce(ApiRequest) -> Result<Reply, Failure>,
+    F: AsyncFnOnce(ApiRequest) -> Result<ApiResponse, Failure>,
 {
     if !request.body.is_empty() {
         decode::<Empty>(&request)?;
     }
+    request.check_query()?;
     handler(request).await
 }
 
 /// Calls a handler whose JSON body may be left out.
-pub async fn with_optional_body<B, F>(request: ApiRequest, handler: F) -> Result<Reply, Failure>
+pub async fn with_optional_body<B, F>(request: ApiRequest, handler: F) -> Result<ApiResponse, Failure>
 where
     B: DeserializeOwned + Default + ToSchema,
-    F: AsyncFnOnce(ApiRequest, B) -> Result<Reply, Failure>,
+    F: AsyncFnOnce(ApiRequest, B) -> Result<ApiResponse, Failure>,
 {
     let body = if request.body.is_empty() {
         B::default()
     } else {
         decode::<B>(&request)?
     };
+    request.check_query()?;
     handler(request, body).await
 }
 
@@ -52,11 +55,11 @@ fn decode<B: DeserializeOwned + ToSchema>(request: &ApiRequest) -> Result<B, Fai
 }
 
 /// A JSON answer.
-pub fn json_reply<T, W: Serialize>(guarded: Guarded<T>, status: StatusCode, wire: impl FnOnce(T) -> W) -> Result<Reply, Failure> {
-    Ok(Reply::One(guarded.try_map(|value| Payload::json(status, &wire(value)))?))
+pub fn json_reply<T, W: Serialize>(guarded: Guarded<T>, status: StatusCode, wire: impl FnOnce(T) -> W) -> Result<ApiResponse, Failure> {
+    Ok(ApiResponse::One(guarded.try_map(|value| Payload::json(status, &wire(value)))?))
 }
 
 /// 204.
-pub fn empty_reply(guarded: Guarded<()>) -> Result<Reply, Failure> {
-    Ok(Reply::One(guarded.try_map(|()| Ok(Payload::nothing()))?))
+pub fn empty_reply(guarded: Guarded<()>) -> Result<ApiResponse, Failure> {
+    Ok(ApiResponse::One(guarded.try_map(|()| Ok(Payload::nothing()))?))
 }

@@ -1,6 +1,6 @@
 //! The REST protocol (`docs/api.md`).
 //!
-//! [`router`] is the whole API on one page. A request goes through the exchange (id, deadline,
+//! [`endpoints`] is the whole API on one page. A request goes through the exchange (id, deadline,
 //! caller, body), the handler (one file per resource) and `broker` to its answer.
 
 mod batch;
@@ -8,6 +8,7 @@ mod capabilities;
 mod connections;
 mod data_keys;
 mod declared;
+pub mod endpoints;
 mod errors;
 mod handler;
 mod header;
@@ -21,12 +22,11 @@ mod openapi;
 mod page;
 mod principals;
 mod protocol;
-mod reply;
 mod request;
 pub mod response;
 pub mod route;
 mod route_table;
-pub mod router;
+mod router;
 mod service;
 mod starting;
 mod state;
@@ -35,7 +35,8 @@ mod tokens;
 mod types;
 
 pub use capabilities::rows as capability_rows;
+pub use openapi::document;
 pub use protocol::Rest;
-pub use router::{RestService, api, document, service_alone};
-pub use starting::{Progress, Step, starting};
+pub use router::{RestService, api, service_alone, starting};
+pub use starting::{Progress, Step};
 pub use state::ServiceState;

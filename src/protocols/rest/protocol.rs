@@ -9,14 +9,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use ipnet::IpNet;
 
+use super::endpoints::Endpoint;
 use super::errors;
-use super::header::{Unusable, single};
-use super::reply::{BatchItem, BatchResponse, Reply};
-use super::request::ApiRequest;
-use super::response::{AUDIT_INDEX, Payload, REQUEST_ID};
+use super::header::{Unusable, finish, single};
+use super::request::{ApiRequest, RestHead};
+use super::response::{AUDIT_INDEX, ApiResponse, BatchItem, BatchResponse, Payload, REQUEST_ID};
 use super::route;
-use super::route_table::{DecodedParams, Params};
-use super::router::Endpoint;
+use super::route_table::Params;
 use super::state::ServiceState;
 use crate::access::{Caller, Unauthenticated};
 use crate::audit::Receipt;
@@ -24,7 +23,7 @@ use crate::broker::{Code, Failure};
 use crate::duration;
 use crate::listener::{Body, Peer};
 use crate::protocols::RequestId;
-use crate::protocols::exchange::{AppState, Arrival, Description, Protocol, Received, Terms, peer_ip};
+use crate::protocols::exchange::{AppState, Description, Protocol, Received, RequestMeta, Terms, peer_ip};
 use crate::telemetry::metrics::RouteCounts;
 
 const CLIENT_TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
@@ -52,12 +51,6 @@ pub struct Rest {
 pub struct RestRoute {
     pub(super) endpoint: Endpoint,
     pub(super) params: Params,
-}
-
-/// What was read from a head.
-pub struct RestHead {
-    pub(super) params: DecodedParams,
-    pub(super) query: Arc<[(String, String)]>,
 }
 
 impl Rest {
@@ -114,13 +107,13 @@ impl Protocol for Rest {
         let route = route.endpoint.route();
         Terms {
             label: route.path,
-            method: route.method_name,
+            method: route.method.as_str(),
             needs: route.needs,
             body: route.body,
         }
     }
 
-    async fn authenticate(&self, app: &AppState, arrival: &Arrival<'_>, head: &Parts) -> Result<Caller, Failure> {
+    async fn authenticate(&self, app: &AppState, meta: &RequestMeta<'_>, head: &Parts) -> Result<Caller, Failure> {
         let Ok(Some(text)) = single(&head.headers, header::AUTHORIZATION) else {
             return Err(unauthenticated());
         };
@@ -131,7 +124,7 @@ impl Protocol for Rest {
         // A value that cannot be used is no tenant's name: refused like the name of an unknown tenant.
         let tenant = single(&head.headers, CLIENT_TENANT).unwrap_or(Some(""));
         let authenticator = app.broker.authenticator();
-        let caller = authenticator.bearer(token, tenant, Some(arrival.source), app.broker.now()).await;
+        let caller = authenticator.bearer(token, tenant, Some(meta.source), app.broker.now()).await;
         caller.map_err(|error| match error {
             Unauthenticated::Missing | Unauthenticated::Invalid => unauthenticated(),
             Unauthenticated::Tenant => Failure::new(Code::PermissionDenied, "The credential does not act for that tenant."),
@@ -140,18 +133,19 @@ impl Protocol for Rest {
     }
 
     fn describe(&self, route: RestRoute, head: &Parts) -> Description {
+        // Of several faults the last one found is answered.
         let mut usable = route.params.decoded(head.uri.path()).map(drop);
         let longest = match route.endpoint.route().time {
             batch if batch > route::REQUEST => batch,
             time => time.min(self.request_deadline),
         };
-        let justification = justification(&head.headers).unwrap_or_else(|failure| {
-            usable = Err(failure);
-            None
-        });
         let time = timeout(&head.headers, longest).unwrap_or_else(|failure| {
             usable = Err(failure);
             longest
+        });
+        let justification = justification(&head.headers).unwrap_or_else(|failure| {
+            usable = Err(failure);
+            None
         });
         Description {
             time,
@@ -168,7 +162,7 @@ impl Protocol for Rest {
         })
     }
 
-    async fn handle(&self, route: RestRoute, received: Received<RestHead>) -> Result<Reply, Failure> {
+    async fn handle(&self, route: RestRoute, received: Received<RestHead>) -> Result<ApiResponse, Failure> {
         let described = route.endpoint.route();
         if !received.body.is_empty() && described.takes_body() && !is_json(&received.head.headers) {
             return Err(Failure::new(
@@ -176,7 +170,7 @@ impl Protocol for Rest {
                 "The body's media type is not application/json.",
             ));
         }
-        route.endpoint.handle(ApiRequest::new(received)).await
+        route.endpoint.handle(ApiRequest::new(received, described)).await
     }
 
     fn success(&self, payload: Payload) -> Response<Body> {
@@ -206,13 +200,6 @@ impl Protocol for Rest {
         }
         finish(headers, request_id);
     }
-}
-
-/// Adds the headers that every answer of the API carries.
-pub(super) fn finish(headers: &mut HeaderMap, request_id: &RequestId) {
-    headers.insert(REQUEST_ID, request_id.header());
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 fn unauthenticated() -> Failure {

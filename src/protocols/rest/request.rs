@@ -8,7 +8,7 @@ use http::header;
 use http::request::Parts;
 
 use super::header::single;
-use super::protocol::RestHead;
+use super::route::Route;
 use super::route_table::DecodedParams;
 use super::types::Name;
 use crate::broker::{Authorized, Broker, Code, Failure, Names, Operation, RequestContext};
@@ -21,6 +21,12 @@ const MAX_PAGE: u32 = 1000;
 /// A page's size where none is asked for.
 const PAGE: u32 = 100;
 
+/// What was read from a head.
+pub struct RestHead {
+    pub(super) params: DecodedParams,
+    pub(super) query: Arc<[(String, String)]>,
+}
+
 /// A request.
 #[derive(Clone)]
 pub struct ApiRequest {
@@ -28,6 +34,7 @@ pub struct ApiRequest {
     pub broker: Arc<Broker>,
     /// Who asks for what.
     pub cx: RequestContext,
+    route: &'static Route,
     pub(super) head: Arc<Parts>,
     pub(super) params: DecodedParams,
     pub(super) query: Arc<[(String, String)]>,
@@ -36,8 +43,9 @@ pub struct ApiRequest {
 
 impl ApiRequest {
     /// The request that the exchange received.
-    pub(super) fn new(received: Received<RestHead>) -> Self {
+    pub(super) fn new(received: Received<RestHead>, route: &'static Route) -> Self {
         Self {
+            route,
             broker: received.broker,
             cx: received.cx,
             head: Arc::new(received.head),
@@ -73,22 +81,21 @@ impl ApiRequest {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Refuses query parameters that the route does not know, and any that come twice.
+    /// Refuses query parameters that the route does not take, and any that comes twice.
     ///
     /// # Errors
-    /// `invalid_request`, naming what the route knows.
-    pub fn only_query(&self, known: &[&str]) -> Result<(), Failure> {
-        let mut seen = Vec::new();
-        for (name, _) in self.query.iter() {
-            if !known.contains(&name.as_str()) || seen.contains(&name) {
-                let list = if known.is_empty() {
-                    "no query parameters".to_owned()
-                } else {
-                    format!("each at most once: {}", known.join(", "))
+    /// `invalid_request`, naming what the route takes.
+    pub(super) fn check_query(&self) -> Result<(), Failure> {
+        for (at, (name, _)) in self.query.iter().enumerate() {
+            let known = self.route.query.iter().any(|param| param.name == name);
+            if !known || self.query[..at].iter().any(|(before, _)| before == name) {
+                let names: Vec<&str> = self.route.query.iter().map(|param| param.name).collect();
+                let expected = match names.as_slice() {
+                    [] => "no query parameters".to_owned(),
+                    names => format!("each at most once: {}", names.join(", ")),
                 };
-                return Err(Failure::invalid("query", list));
+                return Err(Failure::invalid("query", expected));
             }
-            seen.push(name);
         }
         Ok(())
     }

@@ -1,10 +1,14 @@
-//! The successful response of a handler, before it is recorded.
+//! The successful response of a handler, before it is recorded: one, or a batch.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::errors::Problem;
 use crate::broker::Failure;
 use crate::listener::Body;
+use crate::protocols::exchange::Handled;
+use crate::protocols::response::new_response;
 
 /// The record's place in the log.
 pub const AUDIT_INDEX: HeaderName = HeaderName::from_static("claviger-audit-index");
@@ -75,14 +79,68 @@ pub fn etag(revision: u64) -> String {
     format!("\"{revision}\"")
 }
 
-/// The most headers of an answer, those that the exchange adds included: a map of this size never
-/// grows.
-const HEADERS: usize = 8;
+/// What a handler gives to the exchange, which records it.
+pub type ApiResponse = Handled<Payload, BatchItem>;
 
-/// A response without headers, which has room for all that an answer can have.
-pub(super) fn new_response(status: StatusCode, body: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
-    response
+/// The answers of a batch, in the order of its items.
+#[derive(Serialize, ToSchema)]
+pub struct BatchResponse {
+    /// One for each item: the members of the single call's answer and `audit_index`, or `error`.
+    pub items: Vec<BatchItem>,
+}
+
+/// What became of one item. It has the members of the single call's answer.
+#[derive(Serialize, ToSchema)]
+pub struct BatchItem {
+    /// The plaintext, standard base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = Byte)]
+    pub plaintext: Option<String>,
+    /// The wrapped key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<String>,
+    /// The key's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The version that wrapped or opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// Whether it came from the cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached: Option<bool>,
+    /// Whether a rewrap changed anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<bool>,
+    /// Whether a rewrap stayed inside the provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inside_provider: Option<bool>,
+    /// The place of the item's record, as `Claviger-Audit-Index` has it for a single call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_index: Option<String>,
+    /// Why it failed; then nothing else is there but `audit_index`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+}
+
+impl BatchItem {
+    /// With nothing in it.
+    pub const EMPTY: Self = Self {
+        plaintext: None,
+        wrapped: None,
+        key: None,
+        version: None,
+        cached: None,
+        changed: None,
+        inside_provider: None,
+        audit_index: None,
+        error: None,
+    };
+
+    /// A failed item.
+    pub const fn failed(error: Problem) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::EMPTY
+        }
+    }
 }

@@ -9,14 +9,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_swagger_ui::Config;
 
+use super::openapi::document;
 use super::protocol::Rest;
 use super::route_table::Params;
-use super::router::document;
 use crate::audit::Health;
 use crate::listener::Body;
 use crate::protocols::RequestId;
-use crate::protocols::answer::Answer;
 use crate::protocols::exchange::Exchange;
+use crate::protocols::response::AuditedResponse;
 
 /// Whether the gateway serves, and each part's state.
 #[derive(Serialize, ToSchema)]
@@ -99,7 +99,7 @@ impl ServicePage {
     }
 
     /// Answers a GET: counted, never recorded one by one.
-    pub(super) async fn answer(self, exchange: &Exchange<Rest>, params: Params, path: &str) -> Answer {
+    pub(super) async fn answer(self, exchange: &Exchange<Rest>, params: Params, path: &str) -> AuditedResponse {
         let service = &exchange.protocol().service;
         let response = match self {
             Self::Health => alive(),

@@ -9,12 +9,11 @@ use http::{Method, Request, StatusCode};
 use parking_lot::Mutex;
 
 use super::errors;
-use super::protocol::finish;
-use super::router::RestService;
+use super::header::finish;
 use super::service::{ComponentStatus, Readiness, alive, json};
 use crate::broker::{Code, Failure};
 use crate::protocols::RequestId;
-use crate::protocols::answer::Answer;
+use crate::protocols::response::AuditedResponse;
 
 /// A step of the start, as `/readyz` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +68,15 @@ impl Progress {
     }
 }
 
-/// The service of a listener until there is a gateway; with `/healthz` and `/readyz` if the service
-/// endpoints belong to it.
-pub fn starting(progress: &Progress, with_service: bool) -> RestService {
-    RestService::starting(Starting(with_service.then(|| progress.clone())))
-}
-
 /// What a listener answers until there is a gateway.
 pub(super) struct Starting(Option<Progress>);
 
 impl Starting {
-    pub(super) fn answer<B>(&self, request: &Request<B>) -> Answer {
+    pub(super) const fn new(progress: Option<Progress>) -> Self {
+        Self(progress)
+    }
+
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> AuditedResponse {
         let request_id = RequestId::draw();
         let reads = [Method::GET, Method::HEAD].contains(request.method());
         let mut response = match (&self.0, request.uri().path()) {
@@ -91,6 +88,6 @@ impl Starting {
             }
         };
         finish(response.headers_mut(), &request_id);
-        Answer::before_the_log(response)
+        AuditedResponse::before_the_log(response)
     }
 }

@@ -104,7 +104,9 @@ async fn the_control_sets_up_access_and_faults() {
     let (status, _, refused) = fake.request("POST", "/keys/k/create?api-version=7.4", Some("reader"), &body).await;
     assert_eq!((status, &refused["error"]["innererror"]["code"]), (403, &json!("ForbiddenByRbac")));
     assert_eq!(
-        fake.request("GET", "/keys/k?api-version=7.4", Some("anybody"), &Value::Null).await.0,
+        fake.request("GET", "/keys/k?api-version=7.4", Some("anybody"), &Value::Null)
+            .await
+            .0,
         401
     );
     assert_eq!(
@@ -140,7 +142,10 @@ async fn what_is_no_form_of_azures_is_refused() {
         let (status, _, told) = fake.request("POST", path, Some("t"), body).await;
         assert_eq!((status, &told["error"]["code"]), (400, &json!("BadParameter")), "{path} {body}");
     }
-    assert_eq!(fake.request("POST", "/keys/k/create?api-version=7.4", Some("t"), &made).await.0, 200);
+    assert_eq!(
+        fake.request("POST", "/keys/k/create?api-version=7.4", Some("t"), &made).await.0,
+        200
+    );
     // Base64 with the standard alphabet, and with padding.
     for value in ["AA==", "+/+/"] {
         let (status, ..) = fake

@@ -1,6 +1,6 @@
-//! The only way to a response. An [`Answer`] is made from an outcome that was recorded or counted,
-//! from the log's own report that it cannot record, or before the log is open. A handler can make
-//! none of these.
+//! The only way to a response. An [`AuditedResponse`] is made from an outcome that was recorded or
+//! counted, from the log's own report that it cannot record, or before the log is open. A handler can
+//! make none of these.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
@@ -9,9 +9,9 @@ use crate::broker::Unrecorded;
 use crate::listener::Body;
 
 /// A response that may be sent.
-pub struct Answer(Response<Body>);
+pub struct AuditedResponse(Response<Body>);
 
-impl Answer {
+impl AuditedResponse {
     /// An outcome that was recorded or counted. `finish` adds the headers of every answer; it gets
     /// the receipt of the outcome's record, if it has one of its own.
     pub fn recorded(recorded: Recorded<Response<Body>>, finish: impl FnOnce(&mut HeaderMap, Option<&Receipt>)) -> Self {
@@ -55,8 +55,20 @@ impl Answer {
     }
 }
 
-impl From<Answer> for Response<Body> {
-    fn from(answer: Answer) -> Self {
+impl From<AuditedResponse> for Response<Body> {
+    fn from(answer: AuditedResponse) -> Self {
         answer.0
     }
+}
+
+/// The most headers of an answer, those that the exchange adds included: a map of this size never
+/// grows.
+const HEADERS: usize = 8;
+
+/// A response without headers, which has room for all that an answer can have.
+pub fn new_response(status: StatusCode, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
+    response
 }
