@@ -1,7 +1,8 @@
-"""Reads an audit log from its documentation alone: python3 audit_reader.py FILE
+"""Reads an audit log from its documentation alone: python3 audit_reader.py FILE [calls]
 
-Prints one JSON record a line. Exit code 1: damage before the last commit; what a crash
-tore off at the end is told on standard error and is no damage.
+Prints one JSON object a line: every record, or with `calls` every call to a provider. Exits
+with code 1 if an acknowledged record is damaged. A commit that a crash tore at the end is
+reported on standard error, and is no damage.
 """
 import json, struct, sys
 
@@ -17,13 +18,14 @@ def crc32c(data, table=[]):
     return crc ^ 0xFFFFFFFF
 
 def frame(log, at):
-    """(JSON bytes, begins a commit) of the frame at that place, or None."""
+    """(JSON bytes, first of a commit) of the frame at that offset, or None."""
     length, check = struct.unpack_from(">II", log, at) if at + 8 <= len(log) else (0, 0)
     body = log[at + 8 : at + 8 + (length & 0x7FFFFFFF)]
     whole = 0 < len(body) == length & 0x7FFFFFFF <= 60_000 and body[:1] == b"{"
     return (body, length >> 31 == 1) if whole and crc32c(body) == check else None
 
 def read(log):
+    """Every record of the log, in order."""
     at = log.index(b"\n") + 1
     magic, installation, node = log[:at].decode().split()
     assert magic == "claviger-audit-log/1", "not an audit log of this version"
@@ -41,6 +43,16 @@ def read(log):
     if at < len(log):
         print(f"{len(log) - at} bytes of a torn commit at the end", file=sys.stderr)
 
+def calls(records):
+    """Every call to a provider, to match with the provider's own log."""
+    for record in records:
+        known = {name: record[name] for name in ("tenant", "sequence", "time", "connection") if name in record}
+        for call in record.get("provider_calls", []):
+            yield {**known, **call}
+        if omitted := record.get("provider_calls_omitted"):
+            yield {**known, "omitted": omitted}
+
 if __name__ == "__main__":
-    for record in read(open(sys.argv[1], "rb").read()):
-        print(json.dumps(record, ensure_ascii=False))
+    records = read(open(sys.argv[1], "rb").read())
+    for line in calls(records) if sys.argv[2:] == ["calls"] else records:
+        print(json.dumps(line, ensure_ascii=False))

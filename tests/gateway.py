@@ -25,10 +25,16 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class Gateway:
-    """`claviger init` and `claviger serve` on a folder of their own."""
+    """`claviger init` and `claviger serve` on a folder of their own.
 
-    def __init__(self, binary, variables=()):
+    `variables` are set for both. `prefix` is a program that runs `claviger serve`, with its arguments;
+    `patience` says how many seconds a start may take then.
+    """
+
+    def __init__(self, binary, variables=(), prefix=(), patience=START):
         self.binary = pathlib.Path(binary).resolve()
+        self.prefix = prefix
+        self.patience = patience
         self.folder = tempfile.TemporaryDirectory(prefix="claviger-test-")
         path = pathlib.Path(self.folder.name)
         self.token_file = path / "admin.token"
@@ -70,8 +76,8 @@ class Gateway:
         """Starts the process and waits until it serves; answers the seconds that this took."""
         begin = time.monotonic()
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen([self.binary, "serve"], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        while self.process.poll() is None and time.monotonic() < begin + START:
+            self.process = subprocess.Popen([*self.prefix, self.binary, "serve"], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        while self.process.poll() is None and time.monotonic() < begin + self.patience:
             for line in self.log.read_text().splitlines():
                 event = json.loads(line) if line.endswith("}") else {}
                 if event.get("message") == "serving":

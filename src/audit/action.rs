@@ -1,4 +1,4 @@
-//! What can be done: the closed list of actions that permits, tokens and records name.
+//! The closed list of actions, as grants, tokens and records name them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,70 +6,70 @@ use std::str::FromStr;
 use super::string_enum::{UnknownWord, string_enum};
 
 string_enum! {
-    /// Whatever a permit can allow. The list is closed and final (REST contract, Access): a
-    /// word is never renamed and never used for anything else.
+    /// An action that a grant can permit. The names are part of the REST API: a name is never
+    /// changed, and never reused for another action.
     Action {
-        /// Make a connection.
+        /// Create a connection.
         CreateConnection = "CreateConnection",
         /// Read or list connections and their capabilities.
         ReadConnection = "ReadConnection",
         /// Change a connection's secrets, timeouts or labels.
         UpdateConnection = "UpdateConnection",
-        /// Remove a connection that no key uses.
+        /// Delete a connection that no key uses.
         DeleteConnection = "DeleteConnection",
-        /// Make a key at the provider, or adopt one.
+        /// Create a key at the provider, or adopt one.
         CreateKey = "CreateKey",
         /// Read or list keys and their versions.
         ReadKey = "ReadKey",
         /// Change a key's labels, cache settings or name.
         UpdateKey = "UpdateKey",
-        /// Detach a key; nothing happens at the provider.
+        /// Detach a key; the provider's key is not changed.
         DeleteKey = "DeleteKey",
-        /// Try a connection's rights.
+        /// Check which of the needed rights a connection has at its provider.
         CheckConnection = "CheckConnection",
-        /// EmergencyRevocation a connection off.
+        /// Stop every use of a connection.
         Sever = "Sever",
-        /// Undo a sever.
+        /// Restore a severed connection.
         Restore = "Restore",
         /// Make a new primary version of a key.
         Rotate = "Rotate",
-        /// Undo a disable.
+        /// Enable a disabled key.
         Enable = "Enable",
         /// Stop every use of a key.
         Disable = "Disable",
-        /// Make a data key and hand out its plaintext.
+        /// Generate a data key, returned in plaintext and wrapped.
         GenerateDataKey = "GenerateDataKey",
-        /// Make a data key of which only the wrapped form is handed out.
+        /// Generate a data key, returned only wrapped.
         GenerateDataKeyWithoutPlaintext = "GenerateDataKeyWithoutPlaintext",
-        /// Wrap a caller's bytes.
+        /// Wrap a data key that the caller sends.
         Wrap = "Wrap",
-        /// Open a wrapped key.
+        /// Unwrap a wrapped key.
         Unwrap = "Unwrap",
-        /// Open a wrapped key that carries no valid seal of this installation.
+        /// Unwrap a wrapped key without a valid seal of this installation.
         UnwrapUnsealed = "UnwrapUnsealed",
-        /// Wrap anew under the same key.
+        /// Rewrap under the primary version of the same key.
         Rewrap = "Rewrap",
-        /// Take a wrapped key away from this key to another one.
+        /// Rewrap from this key to another one.
         RewrapFrom = "RewrapFrom",
-        /// Bring a wrapped key here from another key.
+        /// Rewrap from another key to this one.
         RewrapTo = "RewrapTo",
-        /// Show what an envelope says about itself.
+        /// Show the contents of an envelope.
         Inspect = "Inspect",
-        /// Say which key a scope is bound to.
+        /// Bind a scope to a key.
         BindScope = "BindScope",
-        /// Tenants: make, list, suspend, resume.
+        /// Create, list, suspend and resume tenants.
         ManageTenants = "ManageTenants",
-        /// Principals: make, list, change, remove.
+        /// Create, list, change and delete principals.
         ManagePrincipals = "ManagePrincipals",
-        /// API tokens: make, revoke.
+        /// Create and revoke API tokens.
         ManageTokens = "ManageTokens",
-        /// OIDC issuers and client certificate authorities.
+        /// Manage OIDC issuers and client certificate authorities.
         ManageIssuers = "ManageIssuers",
-        /// Policies and their versions.
+        /// Manage policies and their versions.
         ManagePolicies = "ManagePolicies",
-        /// Limits of a tenant, principal or connection.
+        /// Manage the limits of a tenant, principal or connection.
         ManageLimits = "ManageLimits",
-        /// Ask why something is or is not permitted.
+        /// Show why a request is or is not permitted.
         Explain = "Explain",
         /// Read the audit log, its checkpoints and proofs.
         ReadAudit = "ReadAudit",
@@ -77,28 +77,30 @@ string_enum! {
 }
 
 string_enum! {
-    /// What is recorded although no permit can allow it: acts of the gateway itself.
+    /// An operation of the gateway itself. It is recorded, but no grant can permit it.
     Internal {
-        /// Requests that failed before anybody was authenticated.
+        /// Requests that failed before authentication.
         Authenticate = "Authenticate",
-        /// Requests that the limiter turned away.
+        /// Requests that the limiter refused.
         Limit = "Limit",
-        /// The log took up its work.
+        /// The log resumed after an interruption.
         Start = "Start",
+        /// Calls to a provider that serve no request: logins, renewals, polling, recovery.
+        Background = "Background",
     }
 }
 
 /// The record's member `operation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// One of the actions that a permit allows.
+    /// An action that a grant can permit.
     Action(Action),
-    /// An act of the gateway itself.
+    /// An operation of the gateway itself.
     Internal(Internal),
 }
 
 impl Operation {
-    /// The word that stands in the record.
+    /// The name in the record.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Action(action) => action.as_str(),
@@ -147,7 +149,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_word_stands_for_one_operation_and_is_read_back() {
+    fn every_name_is_unique_and_is_read_back() {
         let mut seen = BTreeSet::new();
         let actions = Action::ALL.iter().copied().map(Operation::Action);
         for operation in actions.chain(Internal::ALL.iter().copied().map(Operation::Internal)) {
@@ -161,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_refused() {
+    fn other_names_are_refused() {
         for text in ["", "unwrap", "Unwrap ", "UNWRAP", "Everything"] {
             assert_eq!(text.parse::<Operation>(), Err(UnknownWord), "{text:?}");
         }
     }
 
     #[test]
-    fn variant_and_word_agree() {
+    fn variant_and_name_are_equal() {
         for action in Action::ALL {
             assert_eq!(format!("{action:?}"), action.as_str());
         }

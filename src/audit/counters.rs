@@ -1,34 +1,38 @@
-//! Sums of what is not recorded one by one: failures before authentication and requests
-//! that the limiter turned away. Otherwise a stranger could fill the log.
+//! Counts of requests that have no record each: failures before authentication, and requests
+//! over a rate limit. With a record each, an unauthenticated client could fill the log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::time::MissedTickBehavior;
 
 use claviger_provider::{PrincipalId, TenantId};
 
 use super::action::Internal;
-use super::fields::{Kind, Number, Source, Text, Timestamp, Window};
+use super::fields::{Kind, Source, Window};
 use super::health::{Reason, Unavailable};
 use super::log::Log;
+use super::queue::{Class, Refusal};
 use super::record::Record;
 use super::recorded::Recorded;
+use super::scalar::{Number, Text, Timestamp};
 
-/// At most so many sources, and so many principals, have a record of their own in one
-/// second; the rest is one sum each.
-pub const MOST_APART: usize = 1000;
+/// The most sources, and the most principals, that have a count of their own in one second.
+/// All others together have one count more.
+pub const MAX_SEPARATE: usize = 1000;
 
-/// How often sums are recorded.
-const PERIOD: Duration = Duration::from_secs(1);
+/// How long a flush waits for the log. Counts whose record has an unknown result by then are
+/// not recorded again: counting a failure twice is worse than missing one second of counts.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// How long a flush waits for the log. A sum whose fate is unknown by then is not recorded
-/// again, since a failure counted twice is worse than one second of sums that is missing.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// The class of counts: the counters keep what the log refuses.
+const COUNTS: Class = Class {
+    reserve: false,
+    refusal: Refusal::Harmless,
+};
 
-/// The code under which the limiter answers.
+/// The error code of the limiter.
 const RATE_LIMITED: &str = "rate_limited";
 
 type Codes = BTreeMap<&'static str, u64>;
@@ -44,7 +48,7 @@ struct Sums {
 
 impl Sums {
     fn add_source(&mut self, source: Source, code: &'static str, count: u64) {
-        let has_room = self.sources.len() < MOST_APART;
+        let has_room = self.sources.len() < MAX_SEPARATE;
         let codes = match self.sources.get_mut(&source) {
             Some(codes) => codes,
             None if has_room => self.sources.entry(source).or_default(),
@@ -54,7 +58,7 @@ impl Sums {
     }
 
     fn add_principal(&mut self, tenant: TenantId, principal: PrincipalId, count: u64) {
-        let has_room = self.principals.len() < MOST_APART;
+        let has_room = self.principals.len() < MAX_SEPARATE;
         match self.principals.get_mut(&(tenant, principal)) {
             Some(sum) => *sum += count,
             None if has_room => {
@@ -64,7 +68,7 @@ impl Sums {
         }
     }
 
-    /// Takes back what could not be recorded.
+    /// Adds counts that could not be recorded.
     fn add(&mut self, older: Self) {
         self.since = older.since.or(self.since);
         for (source, codes) in older.sources {
@@ -121,8 +125,8 @@ impl Sums {
     }
 }
 
-/// Counts, and in return lets authentication and the limiter answer without a record of
-/// their own. [`super::open`] makes the only one; boot gives it to these two.
+/// Lets authentication and the limiter respond without a record, and counts their responses.
+/// [`super::open`] makes the only one, which boot gives to these two.
 #[derive(Debug)]
 pub struct Counters {
     sums: Mutex<Sums>,
@@ -135,8 +139,8 @@ impl Counters {
         }
     }
 
-    /// A request failed before anybody was authenticated: counts it under the source's
-    /// network (/24 or /64) and its code, and lets `value` be answered.
+    /// Counts a request that failed before authentication, by the source's network (/24 or
+    /// /64) and the code. Returns `value` as one that may be answered.
     pub fn failed<T>(&self, source: IpAddr, code: &'static str, value: T) -> Recorded<T> {
         let mut sums = self.sums.lock();
         sums.since.get_or_insert_with(Timestamp::now);
@@ -144,7 +148,8 @@ impl Counters {
         Recorded::counted(value)
     }
 
-    /// The limiter turned a principal's request away with `rate_limited`.
+    /// Counts a principal's request that the limiter refused with `rate_limited`. Returns
+    /// `value` as one that may be answered.
     pub fn limited<T>(&self, tenant: TenantId, principal: PrincipalId, value: T) -> Recorded<T> {
         let mut sums = self.sums.lock();
         sums.since.get_or_insert_with(Timestamp::now);
@@ -152,40 +157,22 @@ impl Counters {
         Recorded::counted(value)
     }
 
-    /// Records what was counted since the last time, with one sync.
+    /// Records the counts since the last flush, with one sync.
     ///
     /// # Errors
-    /// [`Unavailable`]; what was counted is kept for the next time.
+    /// [`Unavailable`]; the counts are kept for the next flush.
     pub async fn flush(&self, log: &Log) -> Result<(), Unavailable> {
         let taken = std::mem::take(&mut *self.sums.lock());
         let records = taken.records(log);
         if records.is_empty() {
             return Ok(());
         }
-        let appended = log.append_sums(records, Instant::now() + PATIENCE).await;
+        let appended = log.append(records, COUNTS, Instant::now() + FLUSH_TIMEOUT).await.map(drop);
         if let Err(unavailable) = appended
             && unavailable.reason() != Reason::Deadline
         {
             self.sums.lock().add(taken);
         }
         appended
-    }
-
-    /// Records the sums every second until `stop` is done, and then once more.
-    pub async fn run(&self, log: &Log, stop: impl Future<Output = ()>) {
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(stop);
-        loop {
-            let stopped = tokio::select! {
-                () = &mut stop => true,
-                _ = ticks.tick() => false,
-            };
-            // The writer has logged and counted it; the sums are kept.
-            let _ = self.flush(log).await;
-            if stopped {
-                return;
-            }
-        }
     }
 }

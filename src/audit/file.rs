@@ -5,29 +5,30 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// What the log needs of a file. Every call may block; only the writer thread makes them.
+/// What the log needs of a file. Every call may block; only the thread of the group commit
+/// makes them.
 pub(super) trait LogFile: Send {
-    /// Reads at `offset`; fewer bytes than asked for only at the end of the file.
+    /// Reads at `offset`. Returns fewer bytes than asked for only at the end of the file.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
-    /// Writes all bytes at `offset`. After an error any part of them may stand there.
+    /// Writes all bytes at `offset`. After an error any part of them may be in the file.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Makes what was written durable, length included (`fdatasync`).
+    /// Makes the written bytes and the length durable (`fdatasync`).
     fn sync(&mut self) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Cuts the file to that length.
+    /// Sets the length of the file, in bytes.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
-    /// Bytes that can still be written to the file system.
+    /// The free space of the file system, in bytes.
     fn available_space(&self) -> io::Result<u64>;
-    /// Holds that many bytes of the file system back, in place of what was held before.
+    /// Sets the size of the disk reserve, in bytes.
     fn hold_reserve(&mut self, bytes: u64) -> io::Result<()>;
 }
 
-/// The names of the log's files in its folder.
+/// The name of the log's file in its folder.
 pub(super) const LOG_NAME: &str = "audit.log";
 const RESERVE_NAME: &str = "audit.reserve";
 
-/// The real file, locked against a second process for as long as it is open.
+/// The real file. A lock keeps other processes out while it is open.
 pub(super) struct DiskFile {
     file: File,
     folder: PathBuf,
@@ -35,11 +36,11 @@ pub(super) struct DiskFile {
 }
 
 impl DiskFile {
-    /// Opens the log in the folder, or makes one that begins with `header`.
+    /// Opens the log in the folder, or creates one that begins with `header`.
     ///
     /// # Errors
-    /// Whatever the file system refuses; [`io::ErrorKind::WouldBlock`] where another
-    /// process has the log open.
+    /// Errors of the file system; [`io::ErrorKind::WouldBlock`] if another process has the
+    /// log open.
     pub(super) fn open(folder: &Path, header: &str) -> io::Result<Self> {
         let path = folder.join(LOG_NAME);
         if !path.try_exists()? {
@@ -55,7 +56,7 @@ impl DiskFile {
         })
     }
 
-    /// Opens an existing log to read from it beside the writer.
+    /// Opens an existing log for reading, without the lock.
     pub(super) fn open_beside(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             file: File::open(folder.join(LOG_NAME))?,
@@ -104,7 +105,7 @@ impl LogFile for DiskFile {
             return self.reserve.set_len(bytes);
         }
         match fs4::FileExt::allocate(&self.reserve, bytes) {
-            // Where the file system cannot allocate, written bytes take the room as well.
+            // A file system without fallocate: write zeros instead.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 let mut rest = bytes;
                 let zeros = vec![0; 1 << 20];
@@ -120,18 +121,18 @@ impl LogFile for DiskFile {
     }
 }
 
-/// Files of the log are for their owner only.
+/// Options for files that only their owner may read and write.
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
 }
 
-/// Puts a file with that content in place of whatever stands at `path`: after a crash
-/// either the old or the new one is there, whole.
+/// Replaces the file at `path` atomically: after a crash it has either the old or the new
+/// content, complete.
 ///
 /// # Errors
-/// Whatever the file system refuses; the old file is still there then.
+/// Errors of the file system; the old file is unchanged then.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = private().write(true).create(true).truncate(true).open(&beside)?;
@@ -141,7 +142,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// Makes the names in the folder of `path` durable.
+/// Makes the directory entries of the folder of `path` durable.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),

@@ -1,4 +1,4 @@
-//! The file's bytes: header line, frames, and the walk over them.
+//! The bytes of the file: the header line, the frames, and reading them in order.
 //!
 //! ```text
 //! file  = "claviger-audit-log/1 " installation " " node "\n" *frame
@@ -6,32 +6,29 @@
 //! ```
 //!
 //! The top bit of the length marks the first frame of a commit. A commit is written only
-//! after everything before it was synced: so where a marked frame follows a damaged one,
-//! what is damaged had been acknowledged, and the log is refused; where none follows, the
-//! damage lies in the last commit, which nobody was answered for, and is cut off.
+//! after everything before it was synced. So if a marked frame follows a damaged one, the
+//! damaged frame had been acknowledged, and recovery refuses the log. If none follows, the
+//! damage is in the last commit, which was never acknowledged, and recovery truncates it.
 
-use std::io;
+use std::io::{self, Write};
 
-use super::fields::{Node, Origin, Position};
 use super::file::LogFile;
-use super::record::Stamped;
-
-/// The greatest entry, in bytes of JSON.
-pub const MAX_JSON: usize = 60_000;
+use super::origin::{Node, Origin, Position};
+use super::stamp::{MAX_JSON, Stamped};
 
 /// Marks the first frame of a commit.
 pub(super) const FIRST: u32 = 1 << 31;
 
-/// Bytes before a frame's JSON.
+/// The bytes before a frame's JSON.
 pub(super) const PREFIX: usize = 8;
 
-/// What begins the header line.
+/// The beginning of the header line.
 const MAGIC: &str = "claviger-audit-log/1 ";
 
-/// No header line is longer.
+/// The greatest length of a header line, in bytes.
 const MAX_HEADER: usize = 160;
 
-/// How much is read at once.
+/// How many bytes are read at once.
 const CHUNK: usize = 1 << 20;
 
 /// The header line of a log.
@@ -39,8 +36,8 @@ pub(super) fn header(origin: &Origin) -> String {
     format!("{MAGIC}{} {}\n", origin.installation, origin.node.as_str())
 }
 
-/// Reads the header line: whose log the file is and where its first frame stands, or
-/// `None` where the file is no log of this version.
+/// Reads the header line. Returns the owner of the log and the offset of the first frame, or
+/// `None` if the file is not a log of this version.
 pub(super) fn read_header(file: &dyn LogFile) -> io::Result<Option<(Origin, u64)>> {
     let mut line = [0; MAX_HEADER];
     let read = file.read_at(0, &mut line)?;
@@ -55,25 +52,25 @@ pub(super) fn read_header(file: &dyn LogFile) -> io::Result<Option<(Origin, u64)
     Ok(parse())
 }
 
-/// Appends the record's frame with its number.
+/// Appends the record's frame to the buffer. `first` marks the first frame of a commit.
 pub(super) fn put(buffer: &mut Vec<u8>, first: bool, record: &Stamped, number: u64) {
-    use std::io::Write;
     let start = buffer.len();
+    let (before, after) = record.around_number();
     buffer.extend_from_slice(&[0; PREFIX]);
-    buffer.extend_from_slice(&record.json[..record.number_at]);
+    buffer.extend_from_slice(before);
     // Writing to a Vec cannot fail.
     let _ = write!(buffer, "{number}");
-    buffer.extend_from_slice(&record.json[record.number_at + 1..]);
+    buffer.extend_from_slice(after);
     let json = &buffer[start + PREFIX..];
-    // `Record::stamp` let nothing pass beyond MAX_JSON, so the length fits.
+    // `Record::stamp` refuses what is longer than MAX_JSON, so the length fits.
     let length = json.len() as u32 | if first { FIRST } else { 0 };
     let check = crc32c::crc32c(json);
     buffer[start..start + 4].copy_from_slice(&length.to_be_bytes());
     buffer[start + 4..start + PREFIX].copy_from_slice(&check.to_be_bytes());
 }
 
-/// The JSON of the frame at the begin of `bytes`, and whether it begins a commit; `None`
-/// where no whole, undamaged frame stands there.
+/// Returns the JSON of the frame at the beginning of `bytes`, and whether it is the first of a
+/// commit; `None` if there is no whole, undamaged frame.
 pub(super) fn parse(bytes: &[u8]) -> Option<(&[u8], bool)> {
     let (prefix, rest) = bytes.split_first_chunk::<PREFIX>()?;
     let [l0, l1, l2, l3, c0, c1, c2, c3] = *prefix;
@@ -85,30 +82,30 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(&[u8], bool)> {
     Some((json, length & FIRST != 0))
 }
 
-/// One step of the walk.
+/// The result of reading one frame.
 pub(super) enum Step<'a> {
     /// A whole, undamaged frame.
     Frame { position: Position, json: &'a [u8] },
-    /// The end of the file, right after the last frame.
+    /// The end of the file, directly after the last frame.
     End,
-    /// No frame stands at this place, which is not the end.
+    /// There is no whole frame at this offset, and it is not the end.
     Damaged { position: Position },
 }
 
-/// A walk over the frames of a file, holding about 1 MiB of it at a time.
+/// Reads the frames of a file in order, with about 1 MiB of it in memory.
 pub(super) struct Frames<'a> {
     file: &'a dyn LogFile,
     buffer: Vec<u8>,
-    /// The file's offset of `buffer[0]`.
+    /// The offset in the file of `buffer[0]`.
     base: u64,
-    /// Where in `buffer` the next frame begins.
+    /// The index in `buffer` of the next frame.
     next: usize,
     /// Whether `buffer` reaches the end of the file.
     whole: bool,
 }
 
 impl<'a> Frames<'a> {
-    /// Starts at the frame that stands at `offset`.
+    /// Starts with the frame at `offset`.
     pub(super) fn from(file: &'a dyn LogFile, offset: u64) -> Self {
         Self {
             file,
@@ -119,13 +116,13 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Where the next step begins.
+    /// The offset of the next frame.
     pub(super) fn offset(&self) -> u64 {
         self.base + self.next as u64
     }
 
-    /// Makes at least `PREFIX + MAX_JSON` bytes from the next step on available, or as
-    /// many as the file has.
+    /// Reads ahead, so that `buffer` has the longest possible next frame, or the rest of the
+    /// file.
     fn fill(&mut self) -> io::Result<()> {
         const MOST: usize = PREFIX + MAX_JSON;
         if self.whole || self.buffer.len() - self.next >= MOST {
@@ -151,7 +148,7 @@ impl<'a> Frames<'a> {
     /// The next frame.
     ///
     /// # Errors
-    /// What reading the file failed with.
+    /// The error of reading the file.
     pub(super) fn step(&mut self) -> io::Result<Step<'_>> {
         self.fill()?;
         let position = Position(self.offset());
@@ -168,10 +165,10 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Whether, anywhere after this place, a frame begins a commit.
+    /// Whether a marked frame, the first of a commit, follows anywhere after this offset.
     ///
     /// # Errors
-    /// What reading the file failed with.
+    /// The error of reading the file.
     pub(super) fn commit_follows(mut self) -> io::Result<bool> {
         loop {
             self.next = self.buffer.len().min(self.next + 1);
@@ -180,8 +177,8 @@ impl<'a> Frames<'a> {
             if rest.len() <= PREFIX {
                 return Ok(false);
             }
-            // A length up to 60,000 with the mark: 0x80, 0x00. JSON has no byte 0x00, so no
-            // text that a caller sent can look like it.
+            // A marked length up to 60,000 begins with 0x80, 0x00. JSON has no byte 0x00, so
+            // no text from a caller can look like one.
             if rest.starts_with(&[0x80, 0]) && parse(rest).is_some_and(|(_, first)| first) {
                 return Ok(true);
             }

@@ -1,29 +1,31 @@
-//! What callers and the writer share: the log's health, and what went unrecorded.
+//! The state that callers and the group commit share: the log's health, and the count of lost
+//! records.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::fields::{Cause, Timestamp};
+use super::fields::Cause;
+use super::scalar::Timestamp;
 
-/// How the log is; `/readyz` shows it.
+/// The health of the log, as `/readyz` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Records are being made durable.
+    /// Records become durable.
     Sound,
-    /// The disk has not answered for longer than [`super::Options::stall_after`].
+    /// A write or sync has been taking longer than [`super::Options::stall_after`].
     Stalled,
-    /// Only the reserve is left, and that is for cuts.
+    /// Only the disk reserve is left, which is for revocations.
     DiskFull,
-    /// A write or sync failed, and what was durable before could not be secured yet.
+    /// A write or sync failed, and the file could not be repaired yet.
     WriteFailed,
-    /// The log is closed, or its writer has ended.
+    /// The log is closed, or its thread has ended.
     Closed,
 }
 
 impl Health {
-    /// The word that `/readyz` and metrics use.
+    /// The word in `/readyz` and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sound => "sound",
@@ -35,47 +37,53 @@ impl Health {
     }
 }
 
-/// Why a record is not known to be durable. Only this module's log makes one, so that an
-/// answer built from it (503) tells of a real failure.
+/// The record is not known to be durable. Only the log makes this value, so that a response
+/// built from it (503) reports a real failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the audit log is not available: {}", .reason.as_str())]
 pub struct Unavailable {
     pub(super) reason: Reason,
-    pub(super) follows: bool,
+    pub(super) deferred: bool,
 }
 
 impl Unavailable {
+    /// Makes one and counts it.
+    pub(super) fn counted(reason: Reason, deferred: bool) -> Self {
+        count_refusal(reason);
+        Self { reason, deferred }
+    }
+
     /// The reason.
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// Whether the record is kept and written as soon as the log is able to, for as long as
-    /// this process lives.
-    pub fn follows(&self) -> bool {
-        self.follows
+    /// Whether the log keeps the record in memory and writes it once it can. The record is
+    /// lost if this process ends before.
+    pub fn deferred(&self) -> bool {
+        self.deferred
     }
 }
 
-/// The reasons of [`Unavailable`].
+/// The reason of an [`Unavailable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The caller's deadline passed first. The record may still become durable.
     Deadline,
-    /// The disk is full but for the reserve.
+    /// The disk is full except for the reserve.
     DiskFull,
     /// A write or a sync failed.
     WriteFailed,
-    /// Too many records wait for the log.
+    /// Too many records wait to be written.
     Overload,
-    /// The record is larger than an entry may be.
+    /// The record is longer than [`super::MAX_JSON`].
     TooLarge,
     /// The log is closed.
     Closed,
 }
 
 impl Reason {
-    /// The word that logs and metrics use.
+    /// The word in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Deadline => "deadline",
@@ -96,8 +104,13 @@ impl Reason {
     }
 }
 
-/// Records that will never be written, although something may have happened: what the next
-/// `restarted` record tells.
+/// Counts an append that ended without a receipt.
+pub(super) fn count_refusal(reason: Reason) {
+    metrics::counter!("claviger_audit_refused_total", "reason" => reason.as_str()).increment(1);
+}
+
+/// Records that will never be written although their operations may have had an effect. The
+/// next `restarted` record reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gap {
     pub(super) since: Timestamp,
@@ -105,7 +118,7 @@ pub(super) struct Gap {
     pub(super) records: u64,
 }
 
-/// The log's condition as the writer last saw it.
+/// The condition of the log after the last commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Condition {
@@ -115,18 +128,18 @@ pub(super) enum Condition {
     Closed,
 }
 
-/// Shared between the callers and the writer; nothing here is held across I/O.
+/// State that callers and the group commit share. No lock in it is held across I/O.
 #[derive(Debug)]
 pub(super) struct Shared {
     condition: AtomicU8,
     begun: Instant,
-    /// Microseconds from `begun` to the start of the commit under way; 0 where none is.
+    /// Microseconds from `begun` to the start of the current commit; 0 if there is none.
     busy_since: AtomicU64,
     gap: Mutex<Option<Gap>>,
-    /// Records that will be written even though their callers may have been refused.
-    pub(super) following: AtomicUsize,
-    /// Whether the writer was asked to look after itself and has not yet.
-    pub(super) check_asked: AtomicBool,
+    /// How many deferred records the queue and the group commit have.
+    pub(super) deferred: AtomicUsize,
+    /// Whether a [`super::queue::Message::Check`] is in the queue.
+    pub(super) check_queued: AtomicBool,
 }
 
 impl Shared {
@@ -136,19 +149,19 @@ impl Shared {
             begun: Instant::now(),
             busy_since: AtomicU64::new(0),
             gap: Mutex::new(None),
-            following: AtomicUsize::new(0),
-            check_asked: AtomicBool::new(false),
+            deferred: AtomicUsize::new(0),
+            check_queued: AtomicBool::new(false),
         }
     }
 
-    /// The condition that the writer saw last.
+    /// The condition after the last commit.
     pub(super) fn condition(&self) -> Condition {
         let conditions = [Condition::Sound, Condition::DiskFull, Condition::WriteFailed];
         let now = self.condition.load(Ordering::Acquire);
         conditions.into_iter().find(|c| *c as u8 == now).unwrap_or(Condition::Closed)
     }
 
-    /// Sets it and gives back the one before.
+    /// Sets the condition and returns the previous one.
     pub(super) fn set_condition(&self, condition: Condition) -> Condition {
         let before = self.condition();
         self.condition.store(condition as u8, Ordering::Release);
@@ -173,12 +186,12 @@ impl Shared {
     }
 
     pub(super) fn set_busy(&self, busy: bool) {
-        // The process is older than one microsecond here, so a start never looks like none.
+        // At least 1: 0 means that there is no commit.
         let now = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
         self.busy_since.store(if busy { now } else { 0 }, Ordering::Release);
     }
 
-    /// Counts records that nobody will write.
+    /// Counts records as lost.
     pub(super) fn add_gap(&self, records: u64, reason: Reason) {
         let mut gap = self.gap.lock();
         let before = gap.take();
@@ -193,7 +206,7 @@ impl Shared {
         self.gap.lock().take()
     }
 
-    /// Gives back a gap that could not be told yet.
+    /// Puts back a gap whose record could not be written.
     pub(super) fn return_gap(&self, older: Gap) {
         let mut gap = self.gap.lock();
         let newer = gap.take();

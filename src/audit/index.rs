@@ -1,68 +1,29 @@
-//! What the log knows of itself at one place of the file, and the sidecar that keeps it,
-//! so that a start reads only what was written since.
+//! The sidecar `audit.index`: the log's state at one offset of the file, so that a start reads
+//! only what was written after it.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
 use claviger_provider::{InstallationId, TenantId};
 
-use super::fields::{Node, Origin, Position, Timestamp};
 use super::file::{replace, sync_folder};
-use super::record::Role;
+use super::origin::{Node, Origin, Position};
+use super::scalar::Timestamp;
+use super::state::State;
 
 /// The sidecar's name in the log's folder.
 const NAME: &str = "audit.index";
 
-/// What begins its first line; the CRC-32C of the rest follows.
+/// The beginning of its first line. The CRC-32C of the rest follows.
 const MAGIC: &str = "claviger-audit-index/1 ";
 
-/// The sums over all records up to one place of the file.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct State {
-    /// The next number of each tenant.
-    pub(super) next: HashMap<TenantId, u64>,
-    /// Intents without an outcome: tenant and number, and where they stand.
-    pub(super) open: HashMap<(TenantId, u64), Position>,
-    /// The last change that took effect, or may have: its intent's place, or its own where
-    /// it had none. Open intents do not count here.
-    pub(super) last_effective: Option<Position>,
-    /// When the last record was written.
-    pub(super) last_time: Option<Timestamp>,
-}
-
-impl State {
-    /// The number that the tenant's next record gets.
-    pub(super) fn next(&self, tenant: TenantId) -> u64 {
-        self.next.get(&tenant).copied().unwrap_or(0)
-    }
-
-    /// Adds a durable record.
-    pub(super) fn add(&mut self, tenant: TenantId, number: u64, role: Role, position: Position, time: Timestamp) {
-        self.next.insert(tenant, number + 1);
-        self.last_time = Some(time);
-        match role {
-            Role::Plain => {}
-            Role::Opens => {
-                self.open.insert((tenant, number), position);
-            }
-            Role::Closes { intent, effective } => {
-                let opened = self.open.remove(&(tenant, intent));
-                if effective {
-                    self.last_effective = self.last_effective.max(opened);
-                }
-            }
-            Role::Effective => self.last_effective = self.last_effective.max(Some(position)),
-        }
-    }
-}
-
-/// The sidecar's content, a JSON object after its first line.
+/// The sidecar's content: a JSON object after the first line.
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot {
-    /// The log was closed here in good order.
+    /// Whether the log was closed at this offset, with every record written.
     clean: bool,
     installation: InstallationId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,13 +31,13 @@ struct Snapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_time: Option<Timestamp>,
     node: Node,
-    /// Everything before this place of the file is summed up here, and was durable.
+    /// The state covers all records before this offset, which were durable.
     offset: u64,
     open: Vec<(TenantId, u64, u64)>,
     tenants: Vec<(TenantId, u64)>,
 }
 
-/// What a sidecar tells.
+/// The content of a valid sidecar.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) state: State,
@@ -84,14 +45,15 @@ pub(super) struct Known {
     pub(super) clean: bool,
 }
 
-/// What stands where the sidecar should be.
+/// The result of reading the sidecar.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// A whole one of this log.
+    /// A valid sidecar of this log.
     Known(Known),
-    /// Something else. It is never trusted: the log is read from its begin.
+    /// A damaged file, or one of another log. It is never trusted: the log is read from its
+    /// beginning.
     Unusable,
-    /// Nothing.
+    /// There is no file.
     Missing,
 }
 
@@ -102,14 +64,15 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// The sidecar of the log in that folder.
     pub(super) fn of(folder: &Path) -> Self {
         Self { path: folder.join(NAME) }
     }
 
-    /// Reads it.
+    /// Reads the file.
     ///
     /// # Errors
-    /// What the file system failed with, but for a missing file.
+    /// Errors of the file system, except for a missing file.
     pub(super) fn read(&self, origin: &Origin) -> io::Result<Found> {
         let bytes = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -119,23 +82,71 @@ impl Index {
         Ok(decode(&bytes, origin).map_or(Found::Unusable, Found::Known))
     }
 
-    /// Puts the bytes of [`encode`] in its place.
+    /// Replaces the file with the bytes of [`encode`].
     ///
     /// # Errors
-    /// What the file system failed with; the one before is still there then.
+    /// Errors of the file system; the old file is unchanged then.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
         replace(&self.path, bytes)
     }
 
-    /// Takes it away, so that the next start reads everything.
+    /// Removes the file, so that the next start reads the whole log.
     ///
     /// # Errors
-    /// What the file system failed with.
+    /// Errors of the file system.
     pub(super) fn remove(&self) -> io::Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => sync_folder(&self.path),
         }
+    }
+}
+
+/// Writes the sidecar while the log runs.
+pub(super) struct IndexWriter {
+    index: Index,
+    /// See [`super::Options::snapshot_bytes`].
+    every: u64,
+    /// The log's length at the last write.
+    written_at: u64,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl IndexWriter {
+    /// A writer for a log of that length, whose sidecar is up to date.
+    pub(super) fn new(index: Index, every: u64, length: u64) -> Self {
+        Self {
+            index,
+            every,
+            written_at: length,
+            thread: None,
+        }
+    }
+
+    /// Writes the sidecar on a thread of its own, if the log has grown enough since the last
+    /// time and that thread has finished.
+    pub(super) fn update(&mut self, origin: &Origin, state: &State, length: u64) {
+        if length - self.written_at < self.every || self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        self.written_at = length;
+        let bytes = encode(origin, state, length, false);
+        let index = self.index.clone();
+        self.thread = Some(std::thread::spawn(move || write_or_warn(&index, &bytes)));
+    }
+
+    /// Writes the last sidecar of this run.
+    pub(super) fn finish(&mut self, origin: &Origin, state: &State, length: u64, clean: bool) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        write_or_warn(&self.index, &encode(origin, state, length, clean));
+    }
+}
+
+fn write_or_warn(index: &Index, bytes: &[u8]) {
+    if let Err(error) = index.write(bytes) {
+        tracing::warn!(%error, "the audit log's sidecar could not be written; the next start reads more of the log");
     }
 }
 
@@ -155,8 +166,8 @@ pub(super) fn encode(origin: &Origin, state: &State, offset: u64, clean: bool) -
             .collect(),
         tenants: state.next.iter().map(|(tenant, next)| (*tenant, *next)).collect(),
     };
-    // Ids, numbers and names: serialising them cannot fail, and an empty rest would be
-    // read back as unusable, never as a state.
+    // Serializing ids, numbers and names cannot fail. If it did, the empty rest would be read
+    // as unusable, never as a state.
     let rest = serde_json::to_vec(&snapshot).unwrap_or_default();
     let mut bytes = format!("{MAGIC}{:08x}\n", crc32c::crc32c(&rest)).into_bytes();
     bytes.extend_from_slice(&rest);
@@ -192,6 +203,7 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 mod tests {
+    use super::super::role::Role;
     use super::*;
 
     fn state() -> State {
@@ -222,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn what_is_written_is_read_back() {
         let (folder, origin, state) = (tempfile::tempdir().unwrap(), origin(), state());
         let index = Index::of(folder.path());
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
@@ -237,14 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_counts_when_it_took_effect_and_not_before() {
-        let state = state();
-        assert_eq!(state.last_effective, Some(Position(100)));
-        assert_eq!(state.open.values().collect::<Vec<_>>(), [&Position(200)]);
-    }
-
-    #[test]
-    fn a_flipped_bit_or_a_cut_or_another_log_makes_it_unusable() {
+    fn a_flipped_bit_a_missing_end_or_another_log_makes_it_unusable() {
         let (origin, state) = (origin(), state());
         let good = encode(&origin, &state, 512, false);
         assert!(decode(&good, &origin).is_some());
@@ -252,7 +257,7 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             assert!(decode(&bad, &origin).is_none(), "bit at {at}");
-            assert!(decode(&good[..at], &origin).is_none(), "cut at {at}");
+            assert!(decode(&good[..at], &origin).is_none(), "truncated at {at}");
         }
         assert!(decode(&good, &self::origin()).is_none());
     }

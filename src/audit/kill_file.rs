@@ -1,9 +1,9 @@
-//! The kill file: where a cut is made durable when neither store nor log has room.
+//! The kill file `cuts.kill`: makes a revocation durable when the disk is full.
 //!
-//! It has its full size from the first start, so a cut is written in place and needs no
-//! room on the disk. A cut that store or log cannot take is pushed here, synced, and only
-//! then answered; at start the file is read before the store, applied, and cleared once
-//! store and log hold what it says.
+//! The file has its full size from the first start, so a revocation is written in place and
+//! needs no free disk space. A revocation that store or log cannot write is pushed here and
+//! synced before it is answered. At start the file is read before the store; its revocations
+//! are applied, and cleared once store and log have them.
 //!
 //! ```text
 //! file = header(64) 4096 * slot(64)
@@ -19,11 +19,11 @@ use parking_lot::Mutex;
 
 use claviger_provider::{ConnectionId, Id, InstallationId, KeyId, TenantId, TokenId};
 
-use super::fields::Timestamp;
 use super::file::{private, replace};
+use super::scalar::Timestamp;
 use super::state_change::{EmergencyRevocation, ObjectId};
 
-/// How many cuts the file holds.
+/// The most revocations in the file.
 pub const SLOTS: usize = 4096;
 
 const SLOT: usize = 64;
@@ -32,28 +32,28 @@ const MAGIC: &[u8; 24] = b"claviger-kill-file/1\n\0\0\0";
 /// The file's name in the data folder.
 const NAME: &str = "cuts.kill";
 
-/// Why the kill file cannot be used.
+/// Why the kill file could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KillFileError {
-    /// The file system refused something.
+    /// The file system returned an error.
     #[error("the kill file cannot be read or written")]
     Io(#[from] io::Error),
-    /// The file is not a kill file of this installation, or is cut short.
+    /// The file is not a kill file of this installation, or is too short.
     #[error("the kill file is damaged or of another installation")]
     Damaged,
-    /// All slots are taken.
+    /// All slots are in use.
     #[error("the kill file is full")]
     Full,
 }
 
-/// One cut.
+/// A revocation in the kill file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KillEntry {
-    /// In which tenant.
+    /// The tenant of the revoked object.
     pub tenant: TenantId,
-    /// What was cut off.
+    /// The revocation.
     pub revocation: EmergencyRevocation,
-    /// When.
+    /// The time of the revocation.
     pub time: Timestamp,
 }
 
@@ -61,11 +61,11 @@ pub struct KillEntry {
 enum Slot {
     Free,
     Taken(KillEntry),
-    /// Written halfway, or rotten; not used again before it is cleared.
+    /// Partly written, or corrupted. It is not reused before it is cleared.
     Damaged,
 }
 
-/// The open file. Every method blocks for as long as the disk takes.
+/// The open kill file. Every method blocks on the disk.
 #[derive(Debug)]
 pub struct KillFile {
     inner: Mutex<Inner>,
@@ -78,7 +78,7 @@ struct Inner {
 }
 
 impl KillFile {
-    /// Opens the file in the data folder, or makes it at its full size.
+    /// Opens the file in the data folder, or creates it with its full size.
     ///
     /// # Errors
     /// [`KillFileError::Io`], [`KillFileError::Damaged`].
@@ -86,7 +86,7 @@ impl KillFile {
         let path = folder.join(NAME);
         let header = header(installation);
         if !path.try_exists()? {
-            // Written and not left as a hole, so that it has its blocks.
+            // Write zeros rather than leave a hole, so that the blocks are allocated.
             let mut empty = vec![0; SLOT * (SLOTS + 1)];
             empty[..SLOT].copy_from_slice(&header);
             replace(&path, &empty)?;
@@ -104,15 +104,15 @@ impl KillFile {
             inner: Mutex::new(Inner { file, slots }),
         };
         if file.damaged() > 0 {
-            tracing::error!(slots = file.damaged(), "the kill file has slots that were not written to their end");
+            tracing::error!(slots = file.damaged(), "the kill file has damaged slots");
         }
         Ok(file)
     }
 
-    /// Makes a cut durable. One that is here already costs nothing.
+    /// Makes a revocation durable. Does nothing if the file already has it.
     ///
     /// # Errors
-    /// [`KillFileError::Io`], [`KillFileError::Full`]: the cut is not durable.
+    /// [`KillFileError::Io`], [`KillFileError::Full`]: the revocation is not durable.
     pub fn push(&self, entry: KillEntry) -> Result<(), KillFileError> {
         let mut inner = self.inner.lock();
         let same = |slot: &Slot| match slot {
@@ -123,7 +123,7 @@ impl KillFile {
             return Ok(());
         }
         let at = inner.slots.iter().position(|slot| *slot == Slot::Free).ok_or(KillFileError::Full)?;
-        // After an error nobody knows what stands there: it is not used again until cleared.
+        // After an error the content of the slot is unknown: do not reuse it until cleared.
         inner.slots[at] = Slot::Damaged;
         inner.file.write_all_at(&encode(&entry), offset(at))?;
         inner.file.sync_data()?;
@@ -131,7 +131,7 @@ impl KillFile {
         Ok(())
     }
 
-    /// The cuts that are here, in no order.
+    /// The revocations in the file, in no particular order.
     pub fn entries(&self) -> Vec<KillEntry> {
         let inner = self.inner.lock();
         let taken = |slot: &Slot| match slot {
@@ -141,19 +141,17 @@ impl KillFile {
         inner.slots.iter().filter_map(taken).collect()
     }
 
-    /// How many slots hold something that is no whole entry: a push that was never
-    /// answered, or rot.
+    /// How many slots have no valid entry: a push that was never answered, or corruption.
     pub fn damaged(&self) -> usize {
         self.inner.lock().slots.iter().filter(|slot| **slot == Slot::Damaged).count()
     }
 
-    /// Removes these cuts, and what is damaged, after store and log hold them; those
-    /// pushed meanwhile stay. An enable, restore or resume clears its cut before it takes
-    /// effect, or the next start would cut again.
+    /// Removes these revocations, which store and log now have, and damaged slots. Those that
+    /// were pushed meanwhile stay. An enable, restore or resume clears its revocation before it
+    /// takes effect: otherwise the next start would revoke again.
     ///
     /// # Errors
-    /// [`KillFileError::Io`]: some may still be there at the next start, which applies
-    /// them again.
+    /// [`KillFileError::Io`]: some may be left, and the next start applies them again.
     pub fn clear(&self, folded: &[KillEntry]) -> Result<(), KillFileError> {
         let mut inner = self.inner.lock();
         let goes = |slot: &Slot| match slot {
@@ -181,7 +179,7 @@ const fn offset(slot: usize) -> u64 {
     (SLOT * (slot + 1)) as u64
 }
 
-/// Puts the checksum of the first 60 bytes into the last four.
+/// Writes the checksum of the first 60 bytes into the last four.
 fn checked(mut slot: [u8; SLOT]) -> [u8; SLOT] {
     let check = crc32c::crc32c(&slot[..SLOT - 4]);
     slot[SLOT - 4..].copy_from_slice(&check.to_be_bytes());
@@ -227,7 +225,7 @@ fn decode(slot: &[u8]) -> Slot {
         };
         let time = Timestamp::from_micros(i64::from_be_bytes(slot[40..48].try_into().ok()?));
         let entry = KillEntry { tenant, revocation, time };
-        // Byte for byte what would be written: nothing but a whole slot passes.
+        // Compare with what would be written: only a complete slot is valid.
         (encode(&entry) == slot).then_some(entry)
     };
     entry().map_or(Slot::Damaged, Slot::Taken)
@@ -251,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_pushed_is_there_after_a_reopen_until_it_is_cleared() {
+    fn pushed_revocations_survive_a_reopen_until_they_are_cleared() {
         let folder = tempfile::tempdir().unwrap();
         let installation = InstallationId::random();
         let [a, b, c, d] = entries();
@@ -261,7 +259,7 @@ mod tests {
         for entry in [a, b, c, d, b] {
             file.push(entry).unwrap();
         }
-        assert_eq!(size(), before, "a push must not need room");
+        assert_eq!(size(), before, "a push must not need disk space");
         let file = KillFile::open(folder.path(), installation).unwrap();
         assert_eq!(file.entries(), [a, b, c, d]);
         file.clear(&[a, c]).unwrap();
@@ -270,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_cut_at_any_byte_leaves_the_others_and_never_another_entry() {
+    fn a_push_torn_at_any_byte_leaves_the_others_and_never_another_entry() {
         let folder = tempfile::tempdir().unwrap();
         let installation = InstallationId::random();
         let path = folder.path().join(NAME);
@@ -278,22 +276,26 @@ mod tests {
         KillFile::open(folder.path(), installation).unwrap().push(a).unwrap();
         let before = std::fs::read(&path).unwrap();
         let slot = encode(&b);
-        for cut in 0..=SLOT {
+        for written in 0..=SLOT {
             let mut torn = before.clone();
-            torn[2 * SLOT..2 * SLOT + cut].copy_from_slice(&slot[..cut]);
+            torn[2 * SLOT..2 * SLOT + written].copy_from_slice(&slot[..written]);
             std::fs::write(&path, &torn).unwrap();
             let file = KillFile::open(folder.path(), installation).unwrap();
             let whole = torn[2 * SLOT..3 * SLOT] == slot;
-            assert_eq!(file.entries(), if whole { vec![a, b] } else { vec![a] }, "cut after {cut} bytes");
-            assert_eq!(file.damaged(), usize::from(cut > 0 && !whole), "cut after {cut} bytes");
-            // The torn slot is not in the way of the same push.
+            assert_eq!(
+                file.entries(),
+                if whole { vec![a, b] } else { vec![a] },
+                "torn after {written} bytes"
+            );
+            assert_eq!(file.damaged(), usize::from(written > 0 && !whole), "torn after {written} bytes");
+            // The torn slot does not prevent the same push.
             file.push(b).unwrap();
             assert_eq!(KillFile::open(folder.path(), installation).unwrap().entries(), [a, b]);
         }
     }
 
     #[test]
-    fn a_flipped_bit_is_seen_and_cleared() {
+    fn a_flipped_bit_is_detected_and_cleared() {
         let folder = tempfile::tempdir().unwrap();
         let installation = InstallationId::random();
         let path = folder.path().join(NAME);

@@ -1,47 +1,76 @@
 //! The audit log: no audit, no answer.
 //!
-//! One durable write-ahead file per node ([`open`]), one handle to write to it ([`Log`]),
-//! and one gate ([`Recorded`]): a face can build an answer only from what was recorded, or
-//! from the log's own refusal ([`Unavailable`]). An effect at a provider or in the store is
-//! announced before it happens ([`Intent`]). `docs/audit-format.md` fixes the bytes.
+//! Each node has one durable write-ahead file. [`open`] opens it, [`Log`] writes to it. A
+//! protocol can build a response only from a [`Recorded`] value, whose record is durable, or
+//! from the log's own refusal, [`Unavailable`]. An effect at a provider or in the store is
+//! announced by an [`Intent`] before it is caused. `docs/audit-format.md` defines the bytes.
 //!
-//! Who may call it: `broker` records intents and outcomes, `access` and the limiter count
-//! ([`Counters`]), `http` answers what is [`Recorded`], `boot` opens and reconciles
-//! ([`Recovered`]). It uses nothing but `providers/core`.
+//! | files | what they do |
+//! |---|---|
+//! | `record`, `fields`, `scalar`, `action`, `state_change`, `origin` | a record and the types of its members |
+//! | `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
+//! | `frame`, `file` | the bytes of the file, and the file itself |
+//! | `log`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
+//! | `group_commit`, `batch`, `durable_file`, `state`, `health` | the log's thread |
+//! | `observer` | what is built from committed frames |
+//! | `recovery`, `scan`, `history`, `index` | opening an existing log |
+//! | `kill_file` | revocations when the disk is full |
+//!
+//! `broker` records intents and outcomes, `access` and the limiter count, `protocols` build
+//! responses, `boot` opens the log. This module uses only `providers/core`.
 
 mod action;
+mod background;
+mod batch;
 mod counters;
+mod durable_file;
 mod fields;
 mod file;
 mod frame;
+mod group_commit;
 mod health;
+mod history;
 mod index;
 mod intent;
 mod kill_file;
 mod log;
+mod observer;
+mod options;
+mod origin;
+mod queue;
 mod record;
 mod recorded;
 mod recovery;
+mod role;
+mod scalar;
+mod scan;
+mod stamp;
+mod state;
 mod state_change;
 mod string_enum;
-mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use action::{Action, Internal, Operation};
-pub use counters::{Counters, MOST_APART};
+pub use background::{BackgroundLog, BackgroundOperation, REPEAT_EVERY};
+pub use counters::{Counters, MAX_SEPARATE};
 pub use fields::{
-    Authn, Cause, ContextHash, Decision, Digest, Ending, Kind, Node, NodeError, Number, Origin, Outcome, Policy, Position, Receipt, Rewrap,
-    RewrapEnd, Shown, Source, Text, Timestamp, Window,
+    Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext, Window,
 };
-pub use frame::MAX_JSON;
 pub use health::{Health, Reason, Unavailable};
+pub use history::{ChangeHistory, EffectiveChange};
 pub use intent::{Intent, OpenIntent};
 pub use kill_file::{KillEntry, KillFile, KillFileError, SLOTS};
-pub use log::{Log, Options};
+pub use log::Log;
+pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};
+pub use options::Options;
+pub use origin::{Node, NodeError, Origin, Position, Receipt};
 pub use record::Record;
 pub use recorded::{CountedRight, Item, Recorded};
-pub use recovery::{ChangeHistory, OpenError, Recovered, StateChange, open};
-pub use state_change::{Change, EmergencyRevocation, Object, ObjectId, Verb};
+pub use recovery::{Recovered, open};
+pub use scalar::{Digest, Number, Text, Timestamp};
+pub use scan::OpenError;
+pub use stamp::MAX_JSON;
+pub use state_change::{EmergencyRevocation, Object, ObjectId, StateChange, Verb};
 pub use string_enum::UnknownWord;

@@ -1,32 +1,34 @@
-//! The record: its members, their canonical form, and how the number gets into it.
+//! The audit record and its members.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
+use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, MAX_TRACED_CALLS, PrincipalId, ProviderKind, TenantId, TokenId};
 
 use super::action::{Internal, Operation};
 use super::fields::{
-    Authn, Cause, ContextHash, Decision, Digest, Ending, Kind, Node, Number, Origin, Outcome, Policy, Position, Rewrap, Shown, Source,
-    Text, Timestamp, Version1, Window,
+    Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, ProviderCall, Rewrap, Source, VisibleContext, Window,
 };
-use super::frame::MAX_JSON;
-use super::state_change::Change;
+use super::origin::{Node, Origin, Position};
+use super::role::took_effect;
+use super::scalar::{Digest, Number, Text, Timestamp, Version1};
+use super::state_change::StateChange;
 
-/// One record: what happened, and to whom. [`super::Log::entry`] makes one; the public
-/// members are the caller's to fill, the others are set by whoever writes it, so that a
-/// record can be neither of another tenant nor of another kind than it says.
+/// One audit record. [`super::Log::entry`] makes one.
 ///
-/// The fields stand in the order of RFC 8785 (by UTF-16 code units of their names), so
-/// that plain `serde_json` output is canonical; a test holds this against a canonicalizer.
-/// What is absent is left out and never null. `docs/audit-format.md` fixes each member.
+/// The caller fills the public members. The log alone sets the others, so that a record is
+/// always of the tenant and kind that it names.
+///
+/// The fields are declared in the order of RFC 8785 (by UTF-16 code units of their names), so
+/// that plain `serde_json` output is canonical; a test compares it with a canonicalizer. An
+/// absent member is left out, never `null`. `docs/audit-format.md` defines each member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Id of the approval under which it was done.
+    /// The id of the approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Text>,
-    /// How the principal authenticated.
+    /// How the caller was authenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authn: Option<Authn>,
     /// Whether the answer came from the DEK cache.
@@ -35,7 +37,7 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cause: Option<Cause>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) change: Option<Change>,
+    pub(super) change: Option<StateChange>,
     /// The caller's own `X-Request-Id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_request_id: Option<Text>,
@@ -44,7 +46,7 @@ pub struct Record {
     pub coalesced_with: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) code: Option<Text>,
-    /// The connection that was used.
+    /// The connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionId>,
     /// Keyed hash of the context.
@@ -52,22 +54,22 @@ pub struct Record {
     pub context_hash: Option<ContextHash>,
     /// The context pairs that the tenant chose to show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context_shown: Option<Shown>,
+    pub context_shown: Option<VisibleContext>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) counts: Option<BTreeMap<Text, Number>>,
-    /// What access decided.
+    /// The decision of access control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// The data key; on every wrap and unwrap.
+    /// The data key, on every wrap and unwrap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dek_id: Option<DekId>,
-    /// Whether a rewrap stayed inside the provider.
+    /// Whether the provider rewrapped without returning the plaintext.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inside_provider: Option<bool>,
     pub(super) installation: InstallationId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) intent: Option<Number>,
-    /// The place in a batch, from 0.
+    /// The item's index in a batch, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<Number>,
     /// The caller's justification.
@@ -80,7 +82,7 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_version: Option<Number>,
     pub(super) kind: Kind,
-    /// From the request's arrival to the record, in microseconds.
+    /// The time from the request's arrival to the record, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Number>,
     pub(super) node: Node,
@@ -88,24 +90,28 @@ pub struct Record {
     /// The policy that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// Who asked.
+    /// The caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<PrincipalId>,
-    /// The provider that was called, or would have been.
+    /// The provider of the key or connection, whether it was called or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderKind>,
-    /// Which of its key's materials the provider used, where the ciphertext does not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) provider_calls: Option<Vec<ProviderCall>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) provider_calls_omitted: Option<Number>,
+    /// Which key material the provider used, if the ciphertext does not name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_key_material: Option<Text>,
-    /// The provider's own request id, to match with its log.
+    /// The provider's request id of the call that wrapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_request_id: Option<Text>,
-    /// Our request id.
+    /// The gateway's request id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) result: Option<Ending>,
-    /// From which wrapped key to which.
+    /// The wrapped keys of a rewrap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrap: Option<Rewrap>,
     pub(super) sequence: Number,
@@ -130,51 +136,6 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrapped_sha256: Option<Digest>,
 }
-
-/// A record without its number could not be made into bytes that a log may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the record is larger than an entry may be, or cannot be written as JSON")]
-pub(super) struct Unwritable;
-
-/// What a record means for the intents that are open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Nothing.
-    Plain,
-    /// It opens one.
-    Opens,
-    /// It closes the intent with that sequence of the same tenant; `effective` unless it
-    /// says that nothing was changed.
-    Closes { intent: u64, effective: bool },
-    /// It tells of a change that had no intent (a cut while the log was not healthy).
-    Effective,
-}
-
-/// A record as bytes, complete but for its number.
-#[derive(Debug)]
-pub(super) struct Stamped {
-    pub(super) json: Vec<u8>,
-    /// Where in `json` the single byte `0` stands that the number replaces.
-    pub(super) number_at: usize,
-    pub(super) tenant: TenantId,
-    pub(super) time: Timestamp,
-    pub(super) role: Role,
-}
-
-impl Stamped {
-    /// The length of the JSON with that number in it.
-    pub(super) fn len(&self) -> usize {
-        self.json.len() + DIGITS - 1
-    }
-}
-
-/// The most digits that a [`Number`] has.
-const DIGITS: usize = 16;
-
-/// What stands before the number; see [`Record::stamp`].
-const BEFORE_NUMBER: &[u8] = b",\"sequence\":";
-/// Where in it the letter `q` stands.
-const Q_IN_BEFORE: usize = 4;
 
 impl Record {
     pub(super) fn new(origin: &Origin, tenant: TenantId, operation: Operation) -> Self {
@@ -207,6 +168,8 @@ impl Record {
             policy: None,
             principal: None,
             provider: None,
+            provider_calls: None,
+            provider_calls_omitted: None,
             provider_key_material: None,
             provider_request_id: None,
             request_id: None,
@@ -233,6 +196,16 @@ impl Record {
         self
     }
 
+    /// Sets the calls to the provider. The record has the first [`MAX_TRACED_CALLS`] of them;
+    /// `omitted` counts those that the caller left out.
+    pub fn set_provider_calls(&mut self, mut calls: Vec<claviger_provider::ProviderCall>, omitted: u64) {
+        let beyond = calls.len().saturating_sub(MAX_TRACED_CALLS) as u64;
+        calls.truncate(MAX_TRACED_CALLS);
+        let omitted = omitted.saturating_add(beyond);
+        self.provider_calls = (!calls.is_empty()).then(|| calls.into_iter().map(ProviderCall::from).collect());
+        self.provider_calls_omitted = (omitted > 0).then(|| Number::saturating(omitted));
+    }
+
     /// The record of an interruption, for the installation's own log.
     pub(super) fn restarted(origin: &Origin, cause: Cause, window: Window) -> Self {
         let mut record = Self::new(origin, TenantId::INSTALLATION, Operation::Internal(Internal::Start));
@@ -242,42 +215,42 @@ impl Record {
         record
     }
 
-    /// Whose log the record stands in.
+    /// The tenant whose log the record is part of.
     pub fn tenant(&self) -> TenantId {
         self.tenant
     }
 
-    /// The record's number in its tenant's log; 0 before it is written.
+    /// The record's number in the tenant's log; 0 before the record is written.
     pub fn sequence(&self) -> u64 {
         self.sequence.get()
     }
 
-    /// What the record is.
+    /// The kind of record.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What was done.
+    /// The operation.
     pub fn operation(&self) -> Operation {
         self.operation
     }
 
-    /// When it was recorded.
+    /// The time of recording.
     pub fn time(&self) -> Timestamp {
         self.time
     }
 
-    /// The change of state that it is about.
-    pub fn change(&self) -> Option<Change> {
+    /// The change of state, if the operation makes one.
+    pub fn change(&self) -> Option<StateChange> {
         self.change
     }
 
-    /// How the request ended.
+    /// The result of the request.
     pub fn ending(&self) -> Option<Ending> {
         self.result
     }
 
-    /// The error code that it was answered with.
+    /// The error code of the response.
     pub fn code(&self) -> Option<&str> {
         self.code.as_ref().map(Text::as_str)
     }
@@ -287,115 +260,48 @@ impl Record {
         self.cause
     }
 
-    /// The time that an aggregate or an interruption spans.
+    /// The time span of an aggregate or an interruption.
     pub fn window(&self) -> Option<Window> {
         self.window
     }
 
-    /// How many records an interruption is known to have cost.
+    /// How many records an interruption is known to have lost.
     pub fn unrecorded(&self) -> Option<u64> {
         self.unrecorded.map(Number::get)
     }
 
-    /// How often each code came, in an aggregate.
+    /// How often each code was answered, in an aggregate.
     pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
         self.counts.iter().flatten().map(|(code, count)| (code.as_str(), count.get()))
     }
 
-    /// Whether what it tells of had its effect, or may have had.
+    /// The calls to the provider.
+    pub fn provider_calls(&self) -> &[ProviderCall] {
+        self.provider_calls.as_deref().unwrap_or_default()
+    }
+
+    /// How many calls to the provider the record leaves out.
+    pub fn provider_calls_omitted(&self) -> u64 {
+        self.provider_calls_omitted.map_or(0, Number::get)
+    }
+
+    /// Whether the recorded operation had its effect, or may have had.
     pub fn took_effect(&self) -> bool {
         took_effect(self.result)
     }
 
-    /// The number of the intent that this outcome belongs to.
+    /// The sequence number of the intent that this outcome closes.
     pub fn intent(&self) -> Option<u64> {
         self.intent.map(Number::get)
     }
 
-    /// The number of the outcome whose answer was not handed over.
+    /// The sequence number of the outcome whose response was not sent.
     pub fn withholds(&self) -> Option<u64> {
         self.withholds.map(Number::get)
     }
-
-    /// Writes the record as canonical JSON with the number 0, on the caller's task; the
-    /// writer, which alone knows the number, replaces that one byte.
-    ///
-    /// The place is found without ambiguity: inside of a JSON string a quotation mark is
-    /// always preceded by a backslash, so `,"sequence":` can only be a member's name. The
-    /// one other object that could hold such a member, `context_shown`, has strings as
-    /// values, so there a quotation mark follows and never `0`; and it comes before the
-    /// record's own `sequence`, while the search runs from the end.
-    pub(super) fn stamp(mut self) -> Result<Stamped, Unwritable> {
-        self.sequence = Number::default();
-        self.time = Timestamp::now();
-        let mut json = Vec::with_capacity(1024);
-        serde_json::to_writer(&mut json, &self).map_err(|_| Unwritable)?;
-        // Its rarest letter leads to it.
-        let begins = |q: usize| q.checked_sub(Q_IN_BEFORE).filter(|at| json[*at..].starts_with(BEFORE_NUMBER));
-        let before = memchr::memrchr_iter(b'q', &json).find_map(begins).ok_or(Unwritable)?;
-        let stamped = Stamped {
-            number_at: before + BEFORE_NUMBER.len(),
-            tenant: self.tenant,
-            time: self.time,
-            role: self.role(),
-            json,
-        };
-        if stamped.len() > MAX_JSON || stamped.json.get(stamped.number_at) != Some(&b'0') {
-            return Err(Unwritable);
-        }
-        Ok(stamped)
-    }
-
-    fn role(&self) -> Role {
-        role(self.kind, self.intent, self.result, self.change)
-    }
 }
 
-/// The few members that recovery needs of every record, read without building the rest.
-#[derive(Debug, Deserialize)]
-pub(super) struct Peek {
-    pub(super) installation: InstallationId,
-    pub(super) node: Node,
-    pub(super) tenant: TenantId,
-    pub(super) time: Timestamp,
-    pub(super) sequence: Number,
-    kind: Kind,
-    #[serde(default)]
-    intent: Option<Number>,
-    #[serde(default)]
-    result: Option<Ending>,
-    #[serde(default)]
-    pub(super) change: Option<Change>,
-}
-
-impl Peek {
-    pub(super) fn role(&self) -> Role {
-        role(self.kind, self.intent, self.result, self.change)
-    }
-}
-
-/// An interrupted request may have had its effect, so it counts as one that had.
-fn took_effect(result: Option<Ending>) -> bool {
-    match result {
-        Some(Ending::Success | Ending::Interrupted) => true,
-        Some(Ending::Denied | Ending::Failed) | None => false,
-    }
-}
-
-fn role(kind: Kind, intent: Option<Number>, result: Option<Ending>, change: Option<Change>) -> Role {
-    let effective = took_effect(result);
-    match (kind, intent) {
-        (Kind::Intent, _) => Role::Opens,
-        (Kind::Outcome, Some(intent)) => Role::Closes {
-            intent: intent.get(),
-            effective,
-        },
-        (Kind::Outcome, None) if effective && change.is_some() => Role::Effective,
-        (Kind::Outcome | Kind::Withheld | Kind::Aggregate | Kind::Restarted, _) => Role::Plain,
-    }
-}
-
-/// A record together with its place in the file.
+/// A record and its offset in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) position: Position,

@@ -1,25 +1,111 @@
-//! The gate: what has been recorded, and therefore may be answered.
+//! Values whose record is durable: the only ones from which a response can be built.
 
 use std::time::Instant;
 
-use super::fields::Receipt;
+use super::fields::{Kind, Outcome};
 use super::health::Unavailable;
 use super::log::Log;
+use super::origin::Receipt;
+use super::queue::{Class, Refusal};
 use super::record::Record;
+use super::scalar::Number;
+use super::state_change::EmergencyRevocation;
 
-/// A value whose record is durable. A face builds answers from these (and from
-/// [`Unavailable`]) alone, so nothing is answered that was not recorded.
+/// The class of an ordinary outcome.
+const OUTCOME: Class = Class {
+    reserve: false,
+    refusal: Refusal::Lost,
+};
+
+impl Log {
+    /// Makes an outcome durable, and returns the value as one that may be answered.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the value is dropped.
+    pub fn record<T>(
+        &self,
+        record: Record,
+        outcome: Outcome,
+        value: T,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Recorded<T>, Unavailable>> {
+        let receipt = self.append_one(record.with_outcome(outcome), OUTCOME, deadline);
+        async move { Ok(Recorded::new(value, receipt.await?)) }
+    }
+
+    /// As [`Log::record`] for several outcomes: one sync, all or none, returned in order.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; all values are dropped.
+    pub async fn record_batch<T>(&self, entries: Vec<(Record, Outcome, T)>, deadline: Instant) -> Result<Vec<Recorded<T>>, Unavailable> {
+        let (records, values): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .map(|(record, outcome, value)| (record.with_outcome(outcome), value))
+            .unzip();
+        let receipts = self.append(records, OUTCOME, deadline).await?;
+        Ok(values
+            .into_iter()
+            .zip(receipts)
+            .map(|(value, receipt)| Recorded::new(value, receipt))
+            .collect())
+    }
+
+    /// Records a revocation that took effect without an intent, because no revocation waits
+    /// for a healthy log. The record may use the disk reserve. If it cannot be written now, it
+    /// is deferred.
+    ///
+    /// # Errors
+    /// [`Unavailable`], to be answered with `effective_not_recorded`. If it is
+    /// [`Unavailable::deferred`], only the end of this process can lose the record; the
+    /// [`super::KillFile`] covers that case.
+    pub async fn record_revocation<T>(
+        &self,
+        mut record: Record,
+        revocation: EmergencyRevocation,
+        outcome: Outcome,
+        value: T,
+        deadline: Instant,
+    ) -> Result<Recorded<T>, Unavailable> {
+        record.change = Some(revocation.into());
+        let class = Class {
+            reserve: true,
+            refusal: Refusal::Deferred,
+        };
+        let receipt = self.append_one(record.with_outcome(outcome), class, deadline).await?;
+        Ok(Recorded::new(value, receipt))
+    }
+
+    /// Records that the responses of these outcomes were not sent. A refused record is
+    /// deferred.
+    async fn withhold(&self, record: Record, of: &[Receipt], code: &'static str, deadline: Instant) -> Result<Vec<Receipt>, Unavailable> {
+        let withheld = |outcome: &Receipt| {
+            let mut record = record.clone().with_outcome(Outcome::Failed(code));
+            record.kind = Kind::Withheld;
+            record.tenant = outcome.tenant;
+            record.withholds = Some(Number::saturating(outcome.sequence));
+            record
+        };
+        let class = Class {
+            reserve: false,
+            refusal: Refusal::Deferred,
+        };
+        self.append(of.iter().map(withheld), class, deadline).await
+    }
+}
+
+/// A value whose record is durable. A protocol builds responses only from these values and
+/// from [`Unavailable`], so nothing is answered that was not recorded.
 ///
-/// Two ways lead here: a receipt of the log, or [`CountedRight`] and
-/// [`super::Counters`], for what is counted and not recorded one by one.
+/// It is made from a receipt of the log, or, for responses that are counted instead of
+/// recorded, by [`CountedRight`] and [`super::Counters`].
 #[derive(Debug)]
-#[must_use = "what was recorded is to be answered, or withheld"]
+#[must_use = "a recorded value must be answered or withheld"]
 pub struct Recorded<T> {
     value: T,
     proof: Proof,
 }
 
-/// One item of a batch: its value, and the receipt that its `audit_index` names.
+/// An item of a batch: its value, and the receipt for its `audit_index`.
 pub type Item<T> = (T, Option<Receipt>);
 
 #[derive(Debug)]
@@ -44,8 +130,8 @@ impl<T> Recorded<T> {
         }
     }
 
-    /// The receipt that `Claviger-Audit-Index` names; none for what is counted, and none
-    /// for a batch, where each item has its own.
+    /// The receipt for `Claviger-Audit-Index`. `None` for a counted response, and for a batch,
+    /// whose items have one each.
     pub fn receipt(&self) -> Option<&Receipt> {
         match &self.proof {
             Proof::One(receipt) => Some(receipt),
@@ -53,17 +139,17 @@ impl<T> Recorded<T> {
         }
     }
 
-    /// The value, to look at.
+    /// The value.
     pub fn value(&self) -> &T {
         &self.value
     }
 
-    /// The value, to hand over.
+    /// Takes the value, to send it.
     pub fn into_value(self) -> T {
         self.value
     }
 
-    /// The same proof for another form of the value (a rendered answer).
+    /// Converts the value, for instance into a response. The proof stays.
     pub fn map<U>(self, render: impl FnOnce(T) -> U) -> Recorded<U> {
         Recorded {
             value: render(self.value),
@@ -71,8 +157,8 @@ impl<T> Recorded<T> {
         }
     }
 
-    /// Joins the items of a batch into one answer; `None` where there is no item, since
-    /// that would be an answer without a record.
+    /// Joins the items of a batch into one value. `None` for no items, since that would be a
+    /// response without a record.
     pub fn join(items: Vec<Self>) -> Option<Recorded<Vec<Item<T>>>> {
         if items.is_empty() {
             return None;
@@ -94,12 +180,12 @@ impl<T> Recorded<T> {
         })
     }
 
-    /// The key or connection was cut off after the record and before the hand-over: drops
-    /// the value, records that it was withheld (`record` says by whom it was asked for, as
-    /// the outcome did; `code` is what is answered instead), and goes on with `instead`.
+    /// Drops the value because its key or connection was revoked after the record was written,
+    /// records that its response was withheld, and returns `instead`. `record` has the members
+    /// of the outcome; `code` is the error code of the response.
     ///
     /// # Errors
-    /// [`Unavailable`]; the record follows.
+    /// [`Unavailable`]; the record is deferred.
     pub async fn withhold<U>(
         self,
         log: &Log,
@@ -122,9 +208,9 @@ impl<T> Recorded<T> {
     }
 }
 
-/// The right to answer without a record of its own. [`super::open`] hands it out once; boot
-/// gives it to the service endpoints (`/healthz`, `/readyz`, `/metrics`, the document) and
-/// to nobody else. Authentication and the limiter have [`super::Counters`], which count.
+/// The right to respond without a record. [`super::open`] makes one, which boot gives to the
+/// service endpoints (`/healthz`, `/readyz`, `/metrics`, the OpenAPI document) and nothing
+/// else. Authentication and the limiter have [`super::Counters`] instead.
 #[derive(Debug)]
 pub struct CountedRight(());
 
@@ -133,7 +219,7 @@ impl CountedRight {
         Self(())
     }
 
-    /// An answer of a service endpoint.
+    /// A response of a service endpoint.
     pub fn answer<T>(&self, value: T) -> Recorded<T> {
         Recorded::counted(value)
     }

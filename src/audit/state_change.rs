@@ -1,4 +1,4 @@
-//! State changes: what an intent is about to do, and the four that never wait.
+//! Changes of state: what an intent announces, and the four revocations that never wait.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use claviger_provider::{ConnectionId, Id, IdError, KeyId, TenantId, TokenId};
 use super::string_enum::string_enum;
 
 string_enum! {
-    /// The kinds of object that have a state.
+    /// The kinds of object that can be changed.
     Object {
         /// A certificate authority for client certificates.
         ClientCa = "client_ca",
@@ -38,45 +38,45 @@ string_enum! {
 string_enum! {
     /// What happens to an object.
     Verb {
-        /// Adopt what the provider already has.
+        /// Adopt a key that the provider already has.
         Adopt = "adopt",
         /// Bind a scope to a key.
         Bind = "bind",
-        /// Make.
+        /// Create an object.
         Create = "create",
-        /// Remove.
+        /// Delete an object.
         Delete = "delete",
-        /// Let go of a key; nothing happens at the provider.
+        /// Detach a key; the provider's key is not changed.
         Detach = "detach",
         /// Stop every use of a key.
         Disable = "disable",
-        /// Undo a disable.
+        /// Enable a disabled key.
         Enable = "enable",
-        /// Bring a customer's material into a key.
+        /// Import a customer's key material.
         Import = "import",
-        /// Undo a sever.
+        /// Restore a severed connection.
         Restore = "restore",
-        /// Undo a suspension.
+        /// Resume a suspended tenant.
         Resume = "resume",
-        /// Withdraw a token.
+        /// Revoke a token.
         Revoke = "revoke",
-        /// Make a new primary version.
+        /// Make a new primary version of a key.
         Rotate = "rotate",
-        /// EmergencyRevocation a connection off.
+        /// Stop every use of a connection.
         Sever = "sever",
-        /// Stop everything a tenant does.
+        /// Stop every request of a tenant.
         Suspend = "suspend",
-        /// Change settings.
+        /// Change an object's settings.
         Update = "update",
     }
 }
 
-/// An object's 16-byte id, of whichever kind; written as 32 lower-case hex digits.
+/// The 16-byte id of an object of any kind, written as 32 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ObjectId(pub [u8; 16]);
 
 impl ObjectId {
-    /// The same bytes as that id.
+    /// The bytes of that id.
     pub fn of(id: &impl Id) -> Self {
         Self(*id.bytes())
     }
@@ -96,23 +96,23 @@ impl<'de> Deserialize<'de> for ObjectId {
     }
 }
 
-/// The record's member `change`: enough to compare store and provider with it after a
-/// crash, and to apply a missing [`EmergencyRevocation`] again.
+/// The record's member `change`: what recovery needs to compare store and provider with the
+/// log, and to apply a missing [`EmergencyRevocation`] again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// The effect is wanted at the provider too; absent where it is not.
+pub struct StateChange {
+    /// Whether the provider's object is changed too; left out if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_provider: bool,
     /// The object's id.
     pub id: ObjectId,
     /// The kind of object.
     pub object: Object,
-    /// What happens to it.
+    /// The change.
     pub verb: Verb,
 }
 
-impl Change {
-    /// A change that takes place in the store alone.
+impl StateChange {
+    /// A change of the store alone.
     pub fn new(verb: Verb, object: Object, id: &impl Id) -> Self {
         Self {
             at_provider: false,
@@ -122,31 +122,31 @@ impl Change {
         }
     }
 
-    /// The same change, wanted at the provider too.
+    /// The same change, made at the provider too.
     #[must_use]
     pub fn at_provider(mut self) -> Self {
         self.at_provider = true;
         self
     }
 
-    /// The cut that it is, if it is one of the four that never wait for a healthy log.
+    /// The revocation, if the change is one of the four that never wait for a healthy log.
     pub fn revocation(&self) -> Option<EmergencyRevocation> {
         let id = self.id.0;
-        let cuts = [
+        let revocations = [
             EmergencyRevocation::Disable(KeyId::from_bytes(id)),
             EmergencyRevocation::Sever(ConnectionId::from_bytes(id)),
             EmergencyRevocation::Revoke(TokenId::from_bytes(id)),
             EmergencyRevocation::Suspend(TenantId::from_bytes(id)),
         ];
-        cuts.into_iter().find(|cut| {
-            let change = Self::from(*cut);
+        revocations.into_iter().find(|revocation| {
+            let change = Self::from(*revocation);
             (change.verb, change.object) == (self.verb, self.object)
         })
     }
 }
 
-/// The four changes that take something away at once: they never wait for a healthy log,
-/// may use the disk reserve, and are applied again at start where the store lost them.
+/// The four changes that take a right away. They never wait for a healthy log, may use the disk
+/// reserve, and are applied again at start if the store has lost them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EmergencyRevocation {
     /// Disable a key.
@@ -159,9 +159,9 @@ pub enum EmergencyRevocation {
     Suspend(TenantId),
 }
 
-impl From<EmergencyRevocation> for Change {
-    fn from(cut: EmergencyRevocation) -> Self {
-        match cut {
+impl From<EmergencyRevocation> for StateChange {
+    fn from(revocation: EmergencyRevocation) -> Self {
+        match revocation {
             EmergencyRevocation::Disable(id) => Self::new(Verb::Disable, Object::Key, &id),
             EmergencyRevocation::Sever(id) => Self::new(Verb::Sever, Object::Connection, &id),
             EmergencyRevocation::Revoke(id) => Self::new(Verb::Revoke, Object::Token, &id),
@@ -187,22 +187,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_survives_its_change_and_nothing_else_is_a_cut() {
-        let cuts = [
+    fn a_revocation_survives_its_change_and_no_other_change_is_one() {
+        let revocations = [
             EmergencyRevocation::Disable(KeyId::random()),
             EmergencyRevocation::Sever(ConnectionId::random()),
             EmergencyRevocation::Revoke(TokenId::random()),
             EmergencyRevocation::Suspend(TenantId::random()),
         ];
-        for cut in cuts {
-            let change = Change::from(cut).at_provider();
+        for revocation in revocations {
+            let change = StateChange::from(revocation).at_provider();
             let json = serde_json::to_string(&change).unwrap();
-            assert_eq!(serde_json::from_str::<Change>(&json).unwrap(), change);
-            assert_eq!(change.revocation(), Some(cut));
+            assert_eq!(serde_json::from_str::<StateChange>(&json).unwrap(), change);
+            assert_eq!(change.revocation(), Some(revocation));
         }
         let id = KeyId::random();
         let all = Verb::ALL.iter().flat_map(|verb| Object::ALL.iter().map(|object| (*verb, *object)));
-        let cutting = all.filter(|(verb, object)| Change::new(*verb, *object, &id).revocation().is_some());
-        assert_eq!(cutting.count(), 4);
+        let revoking = all.filter(|(verb, object)| StateChange::new(*verb, *object, &id).revocation().is_some());
+        assert_eq!(revoking.count(), 4);
     }
 }

@@ -1,11 +1,11 @@
-//! Closed lists of words: one macro, so that no list can be parsed and printed differently.
+//! Enums that are written as strings. One macro makes them, so that parsing and printing agree.
 
-/// A text that stands in no closed list of the record. It carries nothing of the text.
+/// The text is not one of the enum's strings. The error does not hold the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a word of this closed list")]
 pub struct UnknownWord;
 
-/// Declares an enum whose variants are the words of a closed list.
+/// Declares an enum, its variants' strings, and the conversions between them.
 macro_rules! string_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
@@ -15,10 +15,10 @@ macro_rules! string_enum {
         }
 
         impl $name {
-            /// Every word of the list, in the order of declaration.
+            /// Every variant, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word itself.
+            /// The variant's string.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+

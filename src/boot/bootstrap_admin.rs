@@ -1,62 +1,57 @@
-//! The first administrator: a platform operator with a token that lives for a day.
+//! The first administrator: a platform operator with a token that is valid for a day.
 
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use claviger_provider::{PrincipalId, Secret, TenantId, TokenId};
 
-use super::{BootError, Folder, Remaining, StartOptions, broker, close, open, reconcile, root_key};
+use super::errors::BootError;
+use super::open::{Folder, broker, close, open};
+use super::options::StartOptions;
+use super::root_key::root_key;
 use crate::access::{Action, Grants, NewToken};
-use crate::audit::{Change, Log, Object, Outcome, Verb};
+use crate::audit::{Log, Object, Outcome, StateChange, Verb};
 use crate::config::Config;
 use crate::store::model::{Principal, PrincipalKind, Token};
 use crate::store::{self, Store, StoreError};
 
-/// The administrator's name.
+/// Name of the administrator.
 const ADMINISTRATOR: &str = "administrator";
-/// How long the token lives: long enough to make a lasting one.
-const LIFE: Duration = Duration::from_secs(24 * 3600);
-/// How long a record may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Lifetime of the token: long enough to issue a permanent one.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Deadline of one record.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes the data folder, the root key's file if it is missing, the store and the first
-/// administrator's token; with `new_token`, another such token for a gateway that exists.
-/// The gateway must not be running. Answers the token's text, which is kept nowhere.
+/// Creates the data folder, the root key's file if it is missing, the store, and the first
+/// administrator's token. With `new_token`, issues another such token for an existing gateway,
+/// which must not be running. Returns the token's text, which is not stored.
 ///
 /// # Errors
 /// See [`BootError`].
 pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -> Result<Secret, BootError> {
     let folder = Folder::lock(config)?;
-    match (folder.inhabited, new_token) {
-        (true, false) => return Err(BootError::Initialised(folder.shown())),
-        (false, true) => return Err(BootError::NotInitialised(folder.shown())),
+    match (folder.initialised, new_token) {
+        (true, false) => return Err(BootError::Initialised(folder.display())),
+        (false, true) => return Err(BootError::NotInitialised(folder.display())),
         (true, true) | (false, false) => {}
     }
     let root = root_key(config, &mut options, &folder, true).await?;
     let opened = open(config, options.accept_rollback, folder, root).await?;
-    let (
-        broker,
-        Remaining {
-            folder,
-            store,
-            mut recovered,
-        },
-    ) = broker(config, options.dev, None, opened).await;
+    let (broker, mut remaining) = broker(config, options.dev, None, opened).await;
     let issued = async {
-        // The new token's own change would hide from the next start what the store lacks.
-        reconcile(&broker, &mut recovered, options.accept_rollback).await?;
-        administrator(store.as_ref(), broker.log()).await
+        // Reconcile first: the new token's change would hide from the next start what the store lacks.
+        remaining.reconcile(&broker, options.accept_rollback).await?;
+        administrator(remaining.store.as_ref(), broker.log()).await
     }
     .await;
-    // What an interrupted run left is still to be settled then: not to be called clean.
-    if issued.is_ok() || recovered.was_clean {
-        close(broker.log(), &store).await;
+    // After an unclean stop and a failure, recovery is not finished: do not record a clean stop.
+    if issued.is_ok() || remaining.recovered.was_clean {
+        close(&broker, remaining.store.as_ref()).await;
     }
-    drop(folder);
     issued
 }
 
-/// Issues an administrator's token: intent, effect, outcome, as for every change.
+/// Issues an administrator's token. Records intent and outcome, like every change.
 async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError> {
     let now = Utc::now().timestamp_micros();
     let tenant = TenantId::INSTALLATION;
@@ -74,45 +69,45 @@ async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError
             let intent = log
                 .intent(
                     record,
-                    Change::new(Verb::Create, Object::Principal, &principal.id),
-                    Instant::now() + PATIENCE,
+                    StateChange::new(Verb::Create, Object::Principal, &principal.id),
+                    Instant::now() + RECORD_TIMEOUT,
                 )
                 .await?;
             let change = store::Change::announced(intent.position().0);
             store.create_principal(&principal, &change).await?;
             intent
-                .resolve(Outcome::Success, |_| (), (), Instant::now() + PATIENCE)
+                .resolve(Outcome::Success, |_| (), (), Instant::now() + RECORD_TIMEOUT)
                 .await?
                 .into_value();
             principal
         }
         Err(error) => return Err(error.into()),
     };
-    let drawn = NewToken::draw();
+    let new = NewToken::draw();
     let token = Token {
         id: TokenId::random(),
         tenant,
         principal: principal.id,
-        public_id: drawn.public_id,
-        secret_sha256: drawn.secret_sha256,
+        public_id: new.public_id,
+        secret_sha256: new.secret_sha256,
         grants: Grants::everything().to_kept(),
         created: now,
-        expires: now.saturating_add(i64::try_from(LIFE.as_micros()).unwrap_or(i64::MAX)),
+        expires: now.saturating_add(i64::try_from(LIFETIME.as_micros()).unwrap_or(i64::MAX)),
         revoked: None,
     };
     let record = log.entry(tenant, Action::ManageTokens);
     let intent = log
         .intent(
             record,
-            Change::new(Verb::Create, Object::Token, &token.id),
-            Instant::now() + PATIENCE,
+            StateChange::new(Verb::Create, Object::Token, &token.id),
+            Instant::now() + RECORD_TIMEOUT,
         )
         .await?;
     let change = store::Change::announced(intent.position().0);
     store.create_token(&token, &change).await?;
     intent
-        .resolve(Outcome::Success, |_| (), (), Instant::now() + PATIENCE)
+        .resolve(Outcome::Success, |_| (), (), Instant::now() + RECORD_TIMEOUT)
         .await?
         .into_value();
-    Ok(drawn.text)
+    Ok(new.text)
 }

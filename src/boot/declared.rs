@@ -1,31 +1,24 @@
-//! Carries out what the configuration declares: tenants and connections before anything is
-//! served, keys behind it, since their providers may be away.
+//! Creates the objects that the configuration declares: tenants and connections before the gateway
+//! serves, keys in the background, because their providers may be down.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
-use super::BootError;
+use super::errors::{BootError, DeclaredSettingsError};
+use super::options::ConfigSource;
 use crate::broker::{Broker, Declaration, Declarations, DeclaredConnection, DeclaredKey, DeclaredTenant, Failure, Found, How};
-use crate::config::declared::{Declared, SettingsFileError};
+use crate::config::declared::Declared;
 use crate::config::{Config, environment};
 
-/// How long a key that could not be made waits for the next try.
-const AGAIN: Duration = Duration::from_secs(30);
-/// How many declared things differ from what is there, or could not be made yet.
+/// Gauge of declared objects that differ from the configuration or could not be created yet.
 const DRIFT: &str = "claviger_declared_drift";
 
-/// The configuration's file and variables, read anew by who asks; `None`: nothing is declared.
+/// Reads the declared objects again from the source of the configuration. Without a source, nothing is
+/// declared.
 pub(super) struct FromConfig(pub(super) Option<ConfigSource>);
-
-/// Where the configuration came from.
-#[derive(Debug, Clone)]
-pub struct ConfigSource {
-    /// The file; `None`: variables alone.
-    pub file: Option<PathBuf>,
-}
 
 #[async_trait]
 impl Declarations for FromConfig {
@@ -41,21 +34,12 @@ impl Declarations for FromConfig {
     }
 }
 
-/// A connection whose settings cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("the declared connection `{name}`: {error}")]
-pub struct Unreadable {
-    /// Its name.
-    name: String,
-    /// Why.
-    error: SettingsFileError,
-}
-
-/// What is declared, with the contents of the files that settings name. It blocks on them.
-fn declaration(declared: &Declared) -> Result<Declaration, Unreadable> {
+/// Resolves the declared objects, with the contents of the files that settings name. Blocks while it
+/// reads them.
+fn declaration(declared: &Declared) -> Result<Declaration, DeclaredSettingsError> {
     let mut connections = Vec::new();
     for connection in &declared.connections {
-        let settings = connection.settings.resolve().map_err(|error| Unreadable {
+        let settings = connection.settings.resolve().map_err(|error| DeclaredSettingsError {
             name: connection.name.clone(),
             error,
         })?;
@@ -92,53 +76,74 @@ fn declaration(declared: &Declared) -> Result<Declaration, Unreadable> {
     })
 }
 
-/// Makes missing tenants and connections. Answers the keys, which come later, and how many
-/// things differ.
+/// Creates missing tenants and connections. Returns the declared keys, to be created later.
 ///
 /// # Errors
-/// The first that cannot be made: what is declared is wrong then, and the operator is there.
-pub(super) async fn before_serving(broker: &Broker, declared: &Declared) -> Result<(Vec<DeclaredKey>, u32), BootError> {
+/// The first object that cannot be created. Then the configuration is wrong, and the operator is
+/// watching the start.
+pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) -> Result<DeclaredKeys, BootError> {
     let declared = declared.clone();
     let declaration = tokio::task::spawn_blocking(move || declaration(&declared)).await??;
-    let mut drift = 0;
+    let mut differing = 0;
     for tenant in &declaration.tenants {
         let found = broker.declare_tenant(tenant, How::CarryOut).await;
         let found = found.map_err(|failure| refused("tenant", &tenant.name, failure))?;
-        drift += tell("tenant", "", &tenant.name, &found);
+        differing += usize::from(log_found("tenant", "", &tenant.name, &found));
     }
     for connection in &declaration.connections {
         let found = broker.declare_connection(connection, How::CarryOut).await;
         let found = found.map_err(|failure| refused("connection", &connection.name, failure))?;
-        drift += tell("connection", &connection.tenant, &connection.name, &found);
+        differing += usize::from(log_found("connection", &connection.tenant, &connection.name, &found));
     }
-    metrics::gauge!(DRIFT).set(f64::from(drift));
-    Ok((declaration.keys, drift))
+    metrics::gauge!(DRIFT).set(differing as f64);
+    Ok(DeclaredKeys {
+        broker: Arc::clone(broker),
+        missing: Mutex::new(declaration.keys),
+        differing: AtomicUsize::new(differing),
+    })
 }
 
-/// Makes missing keys, again and again until each is there; to be run beside the serving.
-pub(super) async fn keys(broker: Arc<Broker>, mut waiting: Vec<DeclaredKey>, drift: u32) {
-    let mut differing = drift;
-    loop {
-        let mut left = Vec::new();
-        for key in waiting {
-            match broker.declare_key(&key, How::CarryOut).await {
-                Ok(found) => differing += tell("key", &key.tenant, &key.name, &found),
+/// Declared keys that were not created or checked yet.
+pub(super) struct DeclaredKeys {
+    broker: Arc<Broker>,
+    missing: Mutex<Vec<DeclaredKey>>,
+    /// Declared objects of all kinds that differ.
+    differing: AtomicUsize,
+}
+
+impl DeclaredKeys {
+    /// Whether there is nothing to create.
+    pub(super) fn is_empty(&self) -> bool {
+        self.missing.lock().is_empty()
+    }
+
+    /// Tries to create each missing key. Keys that fail stay missing.
+    ///
+    /// # Errors
+    /// If a key is still missing.
+    pub(super) async fn create_missing(&self) -> Result<(), &'static str> {
+        let keys = self.missing.lock().clone();
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.broker.declare_key(&key, How::CarryOut).await {
+                Ok(found) => {
+                    let differs = log_found("key", &key.tenant, &key.name, &found);
+                    self.differing.fetch_add(usize::from(differs), Ordering::Relaxed);
+                }
                 Err(failure) => {
                     tracing::warn!(
                         tenant = %key.tenant, key = %key.name, code = failure.code.as_str(), detail = %failure.detail,
-                        "a declared key is not there yet; it is tried again"
+                        "a declared key could not be created; it is retried"
                     );
-                    left.push(key);
+                    missing.push(key);
                 }
             }
         }
-        let missing = u32::try_from(left.len()).unwrap_or(u32::MAX);
-        metrics::gauge!(DRIFT).set(f64::from(differing.saturating_add(missing)));
-        if left.is_empty() {
-            return;
-        }
-        waiting = left;
-        tokio::time::sleep(AGAIN).await;
+        let drift = self.differing.load(Ordering::Relaxed) + missing.len();
+        metrics::gauge!(DRIFT).set(drift as f64);
+        let all_created = missing.is_empty();
+        *self.missing.lock() = missing;
+        all_created.then_some(()).ok_or("a declared key could not be created, see the log")
     }
 }
 
@@ -150,27 +155,22 @@ fn refused(what: &'static str, name: &str, failure: Failure) -> BootError {
     }
 }
 
-/// Logs what was found; 1 when it differs.
-fn tell(what: &str, tenant: &str, name: &str, found: &Found) -> u32 {
+/// Logs the result for one object. Returns whether it differs.
+fn log_found(what: &str, tenant: &str, name: &str, found: &Found) -> bool {
     match found {
-        Found::AsDeclared => 0,
-        Found::Missing => {
-            tracing::info!(what, tenant, name, "made, as declared");
-            0
-        }
-        Found::NewSecrets => {
-            tracing::info!(what, tenant, name, "took the declared secrets");
-            0
-        }
+        Found::AsDeclared => {}
+        Found::Missing => tracing::info!(what, tenant, name, "created, as declared"),
+        Found::NewSecrets => tracing::info!(what, tenant, name, "took over the declared secrets"),
         Found::Differs(in_what) => {
             tracing::warn!(
                 what,
                 tenant,
                 name,
                 differs_in = in_what,
-                "differs from what is declared; nothing was changed"
+                "differs from the configuration; nothing was changed"
             );
-            1
+            return true;
         }
     }
+    false
 }

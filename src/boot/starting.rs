@@ -1,22 +1,34 @@
-//! From the process's first step to a gateway that serves.
+//! From the first step of the process to a gateway that serves.
 //!
-//! The listeners are bound first and say that the gateway is starting: who watches it sees
-//! that it lives and what it waits for, however long the root key takes to come.
+//! The listeners are bound first and report that the gateway is starting. So a monitor sees that
+//! the process runs and what it waits for, however long the root key takes.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use claviger_guarded::harden_process;
 
-use super::serving::Listeners;
-use super::{BootError, Folder, Serving, StartOptions, broker, close, declared, open, reconcile, report_hardening, root_key};
+use super::declared;
+use super::errors::BootError;
+use super::listeners::Listeners;
+use super::open::{Folder, broker, close, open, report_hardening};
+use super::options::StartOptions;
+use super::root_key::root_key;
+use super::serving::Serving;
 use crate::config::Config;
-use crate::config::server::Transport;
-use crate::listener::{Listener, Running, SwappableRouter, Tls};
-use crate::protocols::rest::{Progress, RestService, Step, starting};
+use crate::protocols::rest::{Progress, Step, starting};
 use crate::store::sealing::RootKey;
 
-/// A gateway that starts. Dropping it ends the start; the folder is left as it was.
+/// Starts a gateway, from the first step to the last; see [`Starting`].
+///
+/// # Errors
+/// See [`BootError`]. Then no request was served.
+pub async fn start(config: &Config, options: StartOptions) -> Result<Serving, BootError> {
+    let mut starting = Starting::begin(config, options).await?;
+    let root = starting.root_key(config).await?;
+    starting.serve(config, root).await
+}
+
+/// A gateway that is starting. Dropping it ends the start and leaves the folder unchanged.
 pub struct Starting {
     folder: Folder,
     listeners: Listeners,
@@ -24,15 +36,9 @@ pub struct Starting {
     options: StartOptions,
 }
 
-/// A listener at work and what it leads to.
-pub(super) struct Face {
-    pub(super) running: Running,
-    pub(super) door: SwappableRouter<RestService>,
-}
-
 impl Starting {
-    /// Takes the data folder and listens: `/healthz` says that the process lives, `/readyz`
-    /// that it is not ready, and everything else is answered 503 `not_ready`.
+    /// Locks the data folder and binds the listeners. From then on `/healthz` reports that the
+    /// process runs, `/readyz` that it is not ready, and all other requests get 503 `not_ready`.
     ///
     /// # Errors
     /// See [`BootError`].
@@ -40,43 +46,11 @@ impl Starting {
         for hardening in harden_process() {
             report_hardening(&hardening);
         }
-        // Before the listeners: of two gateways on one folder the second hears of the folder.
+        // Before the listeners, so that a second gateway on the folder fails with a clear message.
         let folder = Folder::lock(config)?;
         let progress = Progress::default();
-        let server = &config.server;
-        let mut certificates = Vec::new();
-        let mut listen = async |name, address, transport: &Transport, router| {
-            let tls = match transport {
-                Transport::Plain => None,
-                Transport::Tls(files) => Some(Arc::new(Tls::load(name, files)?)),
-            };
-            certificates.extend(tls.clone());
-            let bound = Listener::bind(address, tls, server.limits.clone()).await;
-            let listener = bound.map_err(|error| BootError::Listen {
-                address,
-                kind: error.kind(),
-            })?;
-            let door = SwappableRouter::to(router);
-            let running = listener.serve(door.clone());
-            Ok::<_, BootError>(Face { running, door })
-        };
-        let api = listen(
-            "api",
-            server.listen,
-            &server.transport,
-            starting(&progress, server.service.is_none()),
-        )
-        .await?;
-        let service = match &server.service {
-            None => None,
-            Some(service) => Some(listen("service", service.listen, &service.transport, starting(&progress, true)).await?),
-        };
-        let listeners = Listeners {
-            api,
-            service,
-            certificates,
-        };
-        tracing::info!(address = %listeners.api.running.local_addr(), service = listeners.service_address().map(|at| at.to_string()), "starting");
+        let listeners = Listeners::bind(&config.server, |with_service| starting(&progress, with_service)).await?;
+        tracing::info!(address = %listeners.api_address(), service = listeners.service_address(), "starting");
         Ok(Self {
             folder,
             listeners,
@@ -85,26 +59,27 @@ impl Starting {
         })
     }
 
-    /// Where the API will be served.
+    /// Address of the API.
     pub fn local_addr(&self) -> SocketAddr {
-        self.listeners.api.running.local_addr()
+        self.listeners.api_address()
     }
 
-    /// The root key. Store and log are still untouched, so whoever waits for this may as well
-    /// give up.
+    /// Gets the root key. May wait long for a provider. Cancel-safe: store and audit log are not
+    /// opened yet.
     ///
     /// # Errors
     /// See [`BootError`].
     pub async fn root_key(&mut self, config: &Config) -> Result<RootKey, BootError> {
         self.progress.begin(Step::RootKey);
-        let make = self.options.dev;
-        root_key(config, &mut self.options, &self.folder, make).await
+        let create = self.options.dev;
+        root_key(config, &mut self.options, &self.folder, create).await
     }
 
-    /// Opens store and log, brings them to agree, and serves.
+    /// Opens and reconciles store and audit log, creates the declared tenants and connections, and
+    /// serves.
     ///
     /// # Errors
-    /// See [`BootError`]; no request was served then.
+    /// See [`BootError`]. Then no request was served.
     pub async fn serve(self, config: &Config, root: RootKey) -> Result<Serving, BootError> {
         let Self {
             folder,
@@ -116,10 +91,10 @@ impl Starting {
         let opened = open(config, options.accept_rollback, folder, root).await?;
         let (broker, mut remaining) = broker(config, options.dev, options.source, opened).await;
         progress.begin(Step::Reconcile);
-        if let Err(error) = reconcile(&broker, &mut remaining.recovered, options.accept_rollback).await {
-            // What an interrupted run left is still to be settled: not to be called clean.
+        if let Err(error) = remaining.reconcile(&broker, options.accept_rollback).await {
+            // After an unclean stop, recovery is not finished: do not record a clean stop.
             if remaining.recovered.was_clean {
-                close(broker.log(), &remaining.store).await;
+                close(&broker, remaining.store.as_ref()).await;
             }
             return Err(error);
         }
@@ -127,7 +102,7 @@ impl Starting {
         match declared::before_serving(&broker, &config.declared).await {
             Ok(keys) => Ok(Serving::begin(config, listeners, broker, remaining, options.metrics, keys)),
             Err(error) => {
-                close(broker.log(), &remaining.store).await;
+                close(&broker, remaining.store.as_ref()).await;
                 Err(error)
             }
         }

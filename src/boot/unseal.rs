@@ -1,7 +1,7 @@
-//! A root key that lies wrapped beside the gateway: wrapped once by a provider's key, and
-//! unwrapped by it at each start. What lies there is an envelope as callers get them
-//! (`docs/format.md`), of the installation's own and without a seal, so that it can be opened
-//! without the gateway as every other one.
+//! A root key that a provider's key wraps. The provider unwraps it at each startup.
+//!
+//! The file contains an envelope (`docs/format.md`) of the installation itself, without a seal. So it
+//! can be opened without the gateway, like every other envelope.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,71 +20,71 @@ use crate::envelope::{Context, Draft, Envelope, MAX_TEXT, Origin};
 use crate::store::sealing::{RootKey, RootKeyError};
 use crate::store::write_new_file;
 
-/// What the caller's part of the context says: no other envelope passes for this one.
+/// The caller's pair of the context: no other envelope is accepted as a root key.
 const PURPOSE: (&str, &str) = ("purpose", "claviger-root-key");
-/// The external id of an AWS role: the connection is the operator's own, so there is no
-/// stranger whom a random one would keep out.
+/// External id for an AWS role. It need not be random, because the connection is the operator's
+/// own, not a tenant's.
 const EXTERNAL_ID: &str = "claviger-root-key";
-/// The first pause before asking again; each is twice the one before.
+/// First pause between two attempts. Each pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
+/// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why a root key cannot be wrapped or unwrapped. Nothing of a secret stands in one.
+/// Why a root key cannot be wrapped or unwrapped. Contains no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum UnsealError {
-    /// The build lacks the provider.
+    /// This build does not have the provider.
     #[error("`storage.root_key.provider`: this build has no provider {0}")]
-    NoFamily(ProviderKind),
-    /// The provider's settings.
-    #[error("`storage.root_key.settings`: {}", spots(.0))]
+    NoProvider(ProviderKind),
+    /// The provider's settings are invalid.
+    #[error("`storage.root_key.settings`: {}", settings_errors(.0))]
     Settings(Vec<SettingsError>),
-    /// A file that the settings name.
+    /// A file that the settings name cannot be used.
     #[error("`storage.root_key.settings`: {0}")]
     Files(#[from] SettingsFileError),
-    /// The wrapped key's file is not there.
+    /// The file of the wrapped root key does not exist.
     #[error(
-        "there is no wrapped root key in {}: claviger init makes one, claviger wrap-root-key wraps one that exists",
+        "{} does not exist: claviger init creates a wrapped root key, claviger wrap-root-key wraps an existing one",
         .0.display()
     )]
     Missing(PathBuf),
-    /// The wrapped key's file is there already.
-    #[error("{} exists: move it away before another root key is wrapped into it", .0.display())]
+    /// The file of the wrapped root key exists already.
+    #[error("{} exists: move it away before you wrap another root key into it", .0.display())]
     Exists(PathBuf),
     /// The file system failed.
     #[error("the wrapped root key {}: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
-    /// The file holds something else.
-    #[error("{} holds no wrapped root key of the provider {provider}", path.display())]
+    /// The file contains no root key wrapped by this provider.
+    #[error("{} contains no wrapped root key of the provider {provider}", path.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The configured provider.
         provider: ProviderKind,
     },
-    /// The provider gave something, and it is not what was wrapped.
-    #[error("{} does not open with what the provider gave: it was changed, or wrapped by another key", .0.display())]
+    /// The provider's result is not the key that was wrapped.
+    #[error("{} does not open with the provider's result: it was modified, or wrapped by another key", .0.display())]
     Rejected(PathBuf),
-    /// The provider refuses, or does not answer.
-    #[error("the root key's provider: {}", told(.0))]
+    /// The provider refuses or does not respond.
+    #[error("the root key's provider: {}", provider_error(.0))]
     Provider(#[from] Error),
-    /// What was unwrapped, or the file given, is no root key.
+    /// The unwrapped bytes, or the given file, are not a root key.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
-    /// A step ended early.
-    #[error("a step of the start ended early")]
+    /// A task was aborted.
+    #[error("a step of the start was aborted")]
     Ended(#[from] tokio::task::JoinError),
 }
 
 impl UnsealError {
-    /// Whether the same question may get another answer once something changed at the
-    /// provider: it came back, a right was given, the key was enabled.
-    fn may_pass(&self) -> bool {
+    /// Whether a retry may succeed after a change at the provider: the provider is up again, a right
+    /// was granted, the key was enabled.
+    fn is_retryable(&self) -> bool {
         let Self::Provider(error) = self else { return false };
         match error.kind {
             ErrorKind::KeyNotFound
@@ -107,12 +107,12 @@ impl UnsealError {
     }
 }
 
-fn spots(errors: &[SettingsError]) -> String {
-    let spots = errors.iter().map(|error| format!("{}: expected {}", error.pointer, error.expected));
-    spots.collect::<Vec<_>>().join("; ")
+fn settings_errors(errors: &[SettingsError]) -> String {
+    let all = errors.iter().map(|error| format!("{}: expected {}", error.pointer, error.expected));
+    all.collect::<Vec<_>>().join("; ")
 }
 
-fn told(error: &Error) -> String {
+fn provider_error(error: &Error) -> String {
     let mut text = format!("{} ({})", error.context, error.kind.as_str());
     if let Some(code) = &error.upstream_code {
         text.push_str(&format!(", its code {code}"));
@@ -123,46 +123,45 @@ fn told(error: &Error) -> String {
     text
 }
 
-/// Who unwraps the root key.
+/// Wraps and unwraps the root key at its provider.
 pub(super) struct Unsealer<'c> {
     source: &'c WrappedRootKey,
     factory: Arc<dyn Factory>,
     limits: PipelineConfig,
-    /// How long one question may take, with its retries.
-    patience: Duration,
+    /// Deadline of one attempt, with the retries of the pipeline.
+    deadline: Duration,
 }
 
 impl<'c> Unsealer<'c> {
-    /// With the one of these families that the configuration names.
+    /// Selects the configured provider's factory.
     ///
     /// # Errors
-    /// [`UnsealError::NoFamily`].
+    /// [`UnsealError::NoProvider`].
     pub(super) fn new(
         source: &'c WrappedRootKey,
-        families: Vec<Arc<dyn Factory>>,
+        factories: Vec<Arc<dyn Factory>>,
         limits: PipelineConfig,
-        patience: Duration,
+        deadline: Duration,
     ) -> Result<Self, UnsealError> {
-        let mut families = families.into_iter();
-        let factory = families.find(|family| family.kind() == source.provider);
+        let factory = factories.into_iter().find(|factory| factory.kind() == source.provider);
         Ok(Self {
             source,
-            factory: factory.ok_or(UnsealError::NoFamily(source.provider))?,
+            factory: factory.ok_or(UnsealError::NoProvider(source.provider))?,
             limits,
-            patience,
+            deadline,
         })
     }
 
-    /// Unwraps the root key, asking again for as long as the provider may answer otherwise.
+    /// Unwraps the root key, with retries for as long as a retry may succeed.
     ///
     /// # Errors
-    /// What asking again cannot mend.
+    /// Errors that a retry cannot fix.
     pub(super) async fn wait(&self) -> Result<RootKey, UnsealError> {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.unwrap().await {
-                Err(error) if error.may_pass() => {
-                    tracing::warn!(%error, again_in_s = pause.as_secs(), "the root key is not there yet");
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, retry_in_s = pause.as_secs(), "the root key cannot be unwrapped yet");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -171,7 +170,7 @@ impl<'c> Unsealer<'c> {
         }
     }
 
-    /// Unwraps the root key; one question.
+    /// Tries once to unwrap the root key.
     ///
     /// # Errors
     /// See [`UnsealError`].
@@ -188,17 +187,17 @@ impl<'c> Unsealer<'c> {
         self.open(&self.pipeline().await?, &envelope).await
     }
 
-    /// Draws a root key and wraps it into the file.
+    /// Generates a root key and wraps it into the file.
     ///
     /// # Errors
     /// See [`UnsealError`].
-    pub(super) async fn draw(&self) -> Result<RootKey, UnsealError> {
+    pub(super) async fn generate(&self) -> Result<RootKey, UnsealError> {
         let root = RootKey::draw();
         self.wrap(&root).await?;
         Ok(root)
     }
 
-    /// Wraps a root key into the file, once it was seen to open again.
+    /// Wraps a root key into the file, after a check that it can be unwrapped again.
     ///
     /// # Errors
     /// See [`UnsealError`].
@@ -223,12 +222,12 @@ impl<'c> Unsealer<'c> {
         let kek = described
             .kek(origin.key)
             .ok_or_else(|| Error::new(ErrorKind::KeyState, "the key has no version that wraps"))?;
-        // A root key's text is well under the 4,096 bytes that an envelope takes.
+        // A root key's text is shorter than the maximum of 4,096 bytes.
         let draft = Draft::sealed(origin, &root.to_text(), &context()).map_err(|_| self.malformed())?;
         let wrapped = pipeline.wrap_key(&self.cx(), &kek, draft.data_key(), draft.context()).await?;
         let envelope = draft
             .finish_unsealed(self.source.provider, &wrapped)
-            .map_err(|_| Error::new(ErrorKind::UpstreamProtocol, "the provider's wrapping has no form that is known"))?;
+            .map_err(|_| Error::new(ErrorKind::UpstreamProtocol, "the provider returned a wrapped key of unknown form"))?;
         self.open(&pipeline, &envelope).await?;
         write_new_file(path, &[envelope.as_text().as_bytes(), b"\n"]).map_err(|source| UnsealError::Io {
             path: path.clone(),
@@ -246,20 +245,20 @@ impl<'c> Unsealer<'c> {
             Some(_) | None => return Err(self.malformed()),
         };
         let context = context().bind(header);
-        let k = pipeline.unwrap_key(&self.cx(), &wrapped, &context).await?;
+        let dek = pipeline.unwrap_key(&self.cx(), &wrapped, &context).await?;
         let opened = envelope
-            .open(k, &context)
+            .open(dek, &context)
             .map_err(|_| UnsealError::Rejected(self.source.file.clone()))?;
         let text = opened.into_plaintext();
         let text = std::str::from_utf8(text.expose()).map_err(|_| RootKeyError::Malformed)?;
         Ok(RootKey::from_text(text)?)
     }
 
-    /// The way to the provider, made anew for each question: a secret's file may have changed.
+    /// Connects to the provider. Called for each attempt, because a secret's file may have changed.
     async fn pipeline(&self) -> Result<Pipeline, UnsealError> {
         let settings = self.source.settings.clone();
-        let given: Secret = tokio::task::spawn_blocking(move || settings.resolve()).await??;
-        let text = std::str::from_utf8(given.expose()).unwrap_or_default();
+        let resolved: Secret = tokio::task::spawn_blocking(move || settings.resolve()).await??;
+        let text = std::str::from_utf8(resolved.expose()).unwrap_or_default();
         let parsed = self.factory.parse(text, SettingsOrigin::Operator).map_err(UnsealError::Settings)?;
         let parts = ConnectionParts {
             tenant: TenantId::INSTALLATION,
@@ -273,7 +272,7 @@ impl<'c> Unsealer<'c> {
     }
 
     fn cx(&self) -> OpContext {
-        OpContext::for_system("start", TenantId::INSTALLATION, self.patience)
+        OpContext::for_system("start", TenantId::INSTALLATION, self.deadline)
     }
 
     fn malformed(&self) -> UnsealError {
@@ -284,14 +283,14 @@ impl<'c> Unsealer<'c> {
     }
 }
 
-/// The caller's part of the context.
+/// The caller's part of the context: one pair.
 fn context() -> Context {
     let (name, value) = PURPOSE;
-    // One short pair is within every limit.
+    // One short pair never exceeds a limit.
     Context::from_pairs([(name.to_owned(), value.to_owned())]).unwrap_or_default()
 }
 
-/// The file's text, no longer than a wrapped key and its line's end can be.
+/// Reads the file, at most the length of a wrapped key and a line break.
 fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();

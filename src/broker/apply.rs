@@ -1,36 +1,13 @@
-//! Plan and apply: what the operator's configuration declares, looked at and carried out while
-//! the gateway serves. Neither changes a state, and neither deletes anything.
+//! Plan and apply: compares the store with what the operator's configuration declares, and creates
+//! what is missing, while the gateway serves. Neither changes a state or deletes anything.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-
-use super::declare::{DeclaredConnection, DeclaredKey, DeclaredTenant, Found, How, PATIENCE};
+use super::declare::{Found, How, PATIENCE};
 use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op};
 
-/// Everything that is declared.
-#[derive(Debug, Clone, Default)]
-pub struct Declaration {
-    /// Tenants.
-    pub tenants: Vec<DeclaredTenant>,
-    /// Connections, one for each tenant that it is lent to.
-    pub connections: Vec<DeclaredConnection>,
-    /// Keys.
-    pub keys: Vec<DeclaredKey>,
-}
-
-/// Where the declaration comes from; read anew each time.
-#[async_trait]
-pub trait Declarations: Send + Sync + 'static {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words for the operator and without a value.
-    async fn read(&self) -> Result<Declaration, String>;
-}
-
-/// What a declared thing is.
+/// The kind of a declared object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeclaredKind {
     /// A tenant.
@@ -41,30 +18,30 @@ pub enum DeclaredKind {
     Key,
 }
 
-/// One declared thing.
+/// One declared object and what was found of it.
 #[derive(Debug)]
 pub struct Step {
     /// What it is.
     pub kind: DeclaredKind,
-    /// Whose; `None` for a tenant.
+    /// Its tenant's name; `None` for a tenant.
     pub tenant: Option<String>,
     /// Its name.
     pub name: String,
-    /// What was found and, when it was carried out, mended.
+    /// What was found; after an apply, what was found before.
     pub found: Result<Found, Failure>,
 }
 
-/// What was found of everything that is declared.
+/// What was found of all declared objects.
 #[derive(Debug, Default)]
 pub struct Steps {
-    /// Each thing that there was time for: tenants, then connections, then keys.
+    /// Each object that there was time for: tenants, then connections, then keys.
     pub steps: Vec<Step>,
-    /// How many things there was no time for: to be asked again.
+    /// How many objects there was no time for; ask again.
     pub not_reached: u32,
 }
 
 impl Broker {
-    /// What [`Broker::apply`] would do. Nothing is changed, and no provider is asked.
+    /// What [`Broker::apply`] would do. Changes nothing and calls no provider.
     ///
     /// # Errors
     /// `connection_misconfigured` when the declaration cannot be read.
@@ -72,11 +49,11 @@ impl Broker {
         self.go_through(authorized.cx(), How::Look).await
     }
 
-    /// Makes what is missing and takes new secrets. What differs stays as it is.
+    /// Creates what is missing and stores new secrets. What differs stays as it is.
     ///
     /// # Errors
-    /// As [`Broker::plan`], and `in_progress` while another one is under way. What a single
-    /// thing failed by stands in its step.
+    /// As [`Broker::plan`], and `in_progress` while another apply is under way. The failure of a
+    /// single object is in its step.
     pub async fn apply(&self, authorized: Authorized<op::ApplyDeclared>) -> Result<Guarded<Steps>, Failure> {
         let Ok(_alone) = self.applying.try_lock() else {
             return Err(Failure::new(Code::InProgress, "The declaration is being applied already."));
@@ -93,7 +70,7 @@ impl Broker {
             steps: Steps::default(),
             until: cx.info().deadline.checked_sub(margin(how)).unwrap_or_else(Instant::now),
         };
-        // What is only looked at does not come to be: what stands on it is missing, too.
+        // A plan creates nothing, so what depends on a missing object is missing, too.
         let mut missing_tenants = BTreeSet::new();
         let mut missing_connections = BTreeSet::new();
         for tenant in declared.tenants {
@@ -136,7 +113,7 @@ impl Broker {
     }
 }
 
-/// What is left of the time when nothing more is begun: one thing may take this long.
+/// With less time left than this, no further object is begun: one object may take this long.
 const fn margin(how: How) -> Duration {
     match how {
         How::Look => Duration::from_secs(1),
@@ -150,7 +127,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Whether there is no time for the next thing, which is counted then.
+    /// Whether there is no time for the next object; counts it then.
     fn over(&mut self) -> bool {
         let over = Instant::now() >= self.until;
         self.steps.not_reached += u32::from(over);

@@ -1,5 +1,5 @@
-//! The order of an answer: record the outcome, take the gates, look at the epochs once
-//! more, hand over. There is no other way from a use case to a response.
+//! The order of an answer: record the outcome, take the gates, compare the epochs once more,
+//! hand over. There is no other way from a use case to a response.
 
 use std::time::{Duration, Instant};
 
@@ -12,24 +12,24 @@ use crate::access::Credential;
 use crate::audit::{Authn, Decision, Number, Outcome, Receipt, Record, Recorded, Source, Text, Unavailable};
 use crate::keys::{EpochGuard, with_gates_held};
 
-/// A record may take at least so long, however little of the request's time is left: an
-/// operation that ran into its deadline is recorded too.
+/// The least time that a record may take, even past the request's deadline: an operation that
+/// missed its deadline is recorded too.
 const RECORD_TIME: Duration = Duration::from_secs(3);
 
-/// The log could not record: what is answered instead, and the proof that it may be.
+/// Proof that the log could not record an outcome, with the failure to answer instead.
 pub struct Unrecorded {
     failure: Failure,
 }
 
 impl Unrecorded {
-    /// Recording itself failed in a way that left nothing to say.
+    /// Recording panicked: nothing is known of the outcome.
     pub fn after_panic() -> Self {
         Self {
             failure: Failure::internal(&"recording an outcome panicked"),
         }
     }
 
-    /// The one failure that may be answered without a record.
+    /// The failure to answer without a record.
     pub const fn failure(&self) -> &Failure {
         &self.failure
     }
@@ -39,21 +39,21 @@ impl Unrecorded {
         let failure = if revocation {
             Failure::new(
                 Code::EffectiveNotRecorded,
-                "It took effect; its record could not be written yet and follows.",
+                "The change took effect. Its audit record could not be written yet and follows.",
             )
         } else {
             Failure::new(
                 Code::AuditUnavailable,
-                "The audit log cannot record; without a record there is no answer.",
+                "The audit log cannot record, and without a record nothing is answered.",
             )
         };
         Self {
-            failure: failure.advice("Ask the operator to look at the audit log's disk; /readyz tells its state."),
+            failure: failure.advice("Ask the operator to check the disk of the audit log; /readyz shows its state."),
         }
     }
 }
 
-/// What a face makes of a recorded outcome: the value, or the failure to be answered.
+/// How a protocol renders a recorded outcome: the value, or the failure to answer.
 pub type Render<'a, T, R> = &'a (dyn Fn(Result<T, &Failure>, Option<&Receipt>) -> R + Send + Sync);
 
 impl Broker {
@@ -80,15 +80,15 @@ impl Broker {
         }
         match waiting {
             Some(recorded) => Ok(show(self.withhold(cx, &epoch_guards, recorded).await?, render)),
-            // Handed over and not there cannot both be; without a record nothing is answered.
+            // The gates were held but nothing was handed over: impossible, so answer nothing.
             None => Err(Unrecorded {
                 failure: Failure::internal(&"an outcome was rendered twice"),
             }),
         }
     }
 
-    /// As [`Broker::conclude`] for the items of a batch: one sync for all, then one
-    /// hand-over for all. `join` makes the batch's answer of the rendered items.
+    /// As [`Broker::conclude`] for all items of a batch, with one sync and one hand-over.
+    /// `join` makes the batch's answer of the rendered items.
     ///
     /// # Errors
     /// As [`Broker::conclude`].
@@ -119,7 +119,7 @@ impl Broker {
             .await
             .map_err(|error| Unrecorded::new(false, &error))?;
         loop {
-            // The epoch_guards of all items in one list, with the item that each belongs to.
+            // All items' guards in one list, with the index of each guard's item.
             let owners: Vec<usize> = all_guards
                 .iter()
                 .enumerate()
@@ -132,7 +132,7 @@ impl Broker {
             });
             let moved = match handed_over {
                 Ok(Some(shown)) => return Ok(shown.map(|items| join(items.into_iter().map(|(item, _)| item).collect()))),
-                // The faces refuse a batch without items; without a record nothing is answered.
+                // `Broker::batch` refuses a batch without items.
                 Ok(None) => {
                     return Err(Unrecorded {
                         failure: Failure::internal(&"a batch without items"),
@@ -145,7 +145,7 @@ impl Broker {
             for (epoch_guard, owner) in flat.into_iter().zip(&owners) {
                 all_guards[*owner].push(epoch_guard);
             }
-            // All at once, so that their records share a sync.
+            // Concurrently, so that the records share a sync.
             let items = waiting.unwrap_or_default().into_iter().zip(&mut all_guards).zip(&contexts);
             let next = items.enumerate().map(|(at, ((item, epoch_guards), cx))| {
                 let moved = withheld.contains(&at).then(|| std::mem::take(epoch_guards));
@@ -160,16 +160,20 @@ impl Broker {
         }
     }
 
-    /// Makes an outcome durable: of the announced effect, of an unannounced revocation, or plain.
+    /// Makes an outcome durable: that of an announced effect, of an unannounced revocation, or
+    /// of an operation that changes nothing.
     async fn record<T>(&self, cx: &RequestContext, value: Result<T, Failure>) -> Result<Recorded<Result<T, Failure>>, Unrecorded> {
         let deadline = record_deadline(cx);
         let outcome = outcome(&value);
-        // A revocation that stands although its own record could not be written.
+        // A revocation is in force although its record could not be written.
         let stands = value.as_ref().is_err_and(|failure| failure.code == Code::EffectiveNotRecorded);
         match cx.take_effect() {
             Some(Effect::Announced(intent)) => {
                 let revocation = intent.revocation().is_some();
-                let complete = |record: &mut Record| fill(record, cx, cx.noted());
+                let complete = |record: &mut Record| {
+                    fill(record, cx, cx.noted());
+                    fill_calls(record, cx);
+                };
                 intent
                     .resolve(outcome, complete, value, deadline)
                     .await
@@ -187,8 +191,8 @@ impl Broker {
         }
     }
 
-    /// A key or connection moved on between record and hand-over: a second record says that
-    /// the answer was withheld, and the failure is answered.
+    /// A key or connection changed between record and hand-over: records that the answer was
+    /// withheld, and answers the failure.
     async fn withhold<T>(
         &self,
         cx: &RequestContext,
@@ -214,6 +218,7 @@ impl Broker {
     /// The record of this operation's outcome.
     fn outcome_entry<T>(&self, cx: &RequestContext, value: &Result<T, Failure>) -> Record {
         let mut record = self.entry(cx);
+        fill_calls(&mut record, cx);
         if is_denied(value) {
             record.decision = Some(Decision::Deny);
         }
@@ -221,8 +226,8 @@ impl Broker {
     }
 }
 
-/// The epoch check before the record: what moved on while the answer was made is recorded as
-/// the failure that it is. What moves on later is found under the gates.
+/// Compares the epochs before the record, so that a change while the answer was made is recorded
+/// as a failure. Later changes are found under the gates.
 fn still_holds<T>(result: Result<Guarded<T>, Failure>) -> (Vec<EpochGuard>, Result<T, Failure>) {
     match result {
         Ok(Guarded { value, epoch_guards }) => match with_gates_held(&epoch_guards, || ()) {
@@ -257,28 +262,35 @@ fn is_denied<T>(value: &Result<T, Failure>) -> bool {
     value.as_ref().is_err_and(|failure| failure.code == Code::PermissionDenied)
 }
 
-/// Why an answer that was recorded is not handed over.
+/// Why an answer is not handed over.
 fn stale(epoch_guards: &[EpochGuard]) -> Failure {
     for epoch_guard in epoch_guards {
         let (key, connection) = epoch_guard.now();
         match key {
             Err(gone) => return gone.into(),
             Ok(view) if view.key.disabled => {
-                return Failure::new(Code::KeyDisabled, "The key was disabled while the answer was being made.");
+                return Failure::new(
+                    Code::KeyDisabled,
+                    "The key was disabled before the response was sent, so nothing was returned.",
+                );
             }
             Ok(_) => {}
         }
         if connection.severed {
             return Failure::new(
                 Code::ConnectionSevered,
-                "The key's connection was severed while the answer was being made.",
+                "The key's connection was severed before the response was sent, so nothing was returned.",
             );
         }
     }
-    Failure::new(Code::KeyState, "The key changed while the answer was being made.").advice("Repeat the request.")
+    Failure::new(
+        Code::KeyState,
+        "The key changed before the response was sent, so nothing was returned.",
+    )
+    .advice("Repeat the request.")
 }
 
-/// What the record says of caller, request and operation.
+/// Writes caller, request and operation into a record.
 fn fill(record: &mut Record, cx: &RequestContext, noted: Noted) {
     let Noted { subject, fields } = noted;
     subject.fill(record);
@@ -307,4 +319,10 @@ fn fill(record: &mut Record, cx: &RequestContext, noted: Noted) {
     record.cached = fields.cached;
     record.coalesced_with = fields.coalesced_with.map(Text::new);
     record.item = fields.item.map(Number::from);
+}
+
+/// Moves the calls to providers into the outcome's record, so that each is in one record only.
+fn fill_calls(record: &mut Record, cx: &RequestContext) {
+    let calls = cx.take_calls();
+    record.set_provider_calls(calls.calls, calls.omitted.into());
 }

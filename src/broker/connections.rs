@@ -1,4 +1,4 @@
-//! Connections: make, change, delete and check the ways to providers.
+//! Connections: create, change, delete and check them.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use crate::keys::Factories;
 use crate::store::StoreError;
 use crate::store::model::{Connection, ConnectionPatch, Key, KeyFilter, Labels, Page, Timeouts};
 
-/// How many of a connection's keys a check looks at, by name.
+/// The most keys that a check tries, in the order of their names.
 const PROBED_KEYS: u32 = 16;
 
-/// What a new connection is to be.
+/// A connection to be created.
 #[derive(Debug, Clone)]
 pub struct NewConnection {
     /// Unique in the tenant.
     pub name: String,
-    /// Its settings, JSON, secrets included.
+    /// The provider's settings: JSON, secrets included.
     pub settings: Arc<Secret>,
     /// Labels.
     pub labels: Labels,
     /// Whether the operator's configuration declares it.
     pub declared: bool,
-    /// Its own times.
+    /// Its own timeouts.
     pub timeouts: Timeouts,
 }
 
@@ -36,26 +36,26 @@ pub struct NewConnection {
 pub struct ConnectionChange {
     /// New labels, all of them.
     pub labels: Option<Labels>,
-    /// New times, all of them.
+    /// New timeouts, all of them.
     pub timeouts: Option<Timeouts>,
-    /// New secrets, JSON as in the settings.
+    /// New secrets: JSON as in the settings.
     pub secrets: Option<Secret>,
 }
 
-/// The word for what the operator's configuration declares.
+/// The value of `managed_by` for what the operator's configuration declares.
 pub(super) const MANAGED_BY: &str = "config";
 
-/// Refuses to change over the API what the configuration declares: the next start would find
-/// something else than what stands there. Cutting it off is no such change.
+/// Refuses to change what the configuration declares, since it would differ from the configuration
+/// then. To disable or sever it is allowed.
 pub(super) fn not_declared(managed_by: Option<&String>) -> Result<(), Failure> {
     match managed_by {
         None => Ok(()),
         Some(_) => Err(Failure::new(Code::ManagedByConfig, "The operator's configuration declares it.")
-            .advice("Change it there; or disable or sever it here, which needs no change.")),
+            .advice("Change it in the configuration. To stop its use now, disable or sever it here.")),
     }
 }
 
-/// A connection's settings, read by its family.
+/// Parses a connection's settings with its provider's own parser.
 pub(super) fn parse(factory: &dyn Factory, settings: &Secret, origin: SettingsOrigin) -> Result<ParsedSettings, Failure> {
     factory
         .parse(text(settings, "/settings")?, origin)
@@ -67,22 +67,22 @@ pub(super) fn parse(factory: &dyn Factory, settings: &Secret, origin: SettingsOr
 pub struct CheckReport {
     /// Whether the provider answered.
     pub reachable: bool,
-    /// What answered, or why nothing did, in our words.
+    /// What answered, or why nothing did.
     pub detail: String,
     /// Each right, and how it was tried.
     pub rights: Vec<claviger_provider::RightReport>,
-    /// The least-privilege policy to paste at the provider, where there is such a thing.
+    /// The least-privilege policy to set at the provider, if the provider has policies.
     pub policy: Option<String>,
-    /// What can be done where nothing answered as it should.
+    /// What to do if the provider did not answer.
     pub advice: Option<&'static str>,
 }
 
 impl Broker {
-    /// Makes a connection. Nothing is reached: that is what check is for.
+    /// Creates a connection. The provider is not called; use check for that.
     ///
     /// # Errors
     /// `invalid_request` and `operator_only_setting` with every setting that cannot be
-    /// used, `unsupported` for a family that this build lacks, `already_exists`.
+    /// used, `unsupported` for a provider that this build lacks, `already_exists`.
     pub async fn create_connection(
         &self,
         authorized: Authorized<op::CreateConnection>,
@@ -91,7 +91,7 @@ impl Broker {
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, provider) = (authorized.cx(), authorized.object().provider);
         let factory = self.directory().factories().get(provider).ok_or_else(|| {
-            Failure::new(Code::Unsupported, "This gateway has no such provider.")
+            Failure::new(Code::Unsupported, "This gateway was built without that provider.")
                 .at("/provider", "a provider that this gateway was built with")
         })?;
         let origin = if new.declared {
@@ -131,17 +131,17 @@ impl Broker {
             .map(|(name, value)| (Factories::secret_name(&row, &name), value))
             .collect();
         let change = self
-            .announce(cx, audit::Change::new(Verb::Create, Object::Connection, &row.id))
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Connection, &row.id))
             .await?;
         let kept = keep.row(Completion::Created, &row, Some(row.revision))?;
         self.store.create_connection(&row, sealed, &change.keeping(kept)).await?;
         Ok(Guarded::free(completed(Completion::Created, row)))
     }
 
-    /// Changes a connection's labels, times and secrets, but never where it leads. `expected`
-    /// is the revision the caller saw, `None` for any. Nothing is reached: whether the
-    /// provider takes new secrets is a check's to say. From then on calls use them; answers
-    /// that are under way and data keys in the cache stay good.
+    /// Changes a connection's labels, timeouts and secrets, but never its destination. `expected` is
+    /// the revision that the caller saw, `None` for any. The provider is not called: a check shows
+    /// whether it accepts new secrets. Later calls use them; calls under way and cached data keys
+    /// stay valid.
     ///
     /// # Errors
     /// `invalid_request` with every secret that cannot be used, `precondition_failed`.
@@ -165,7 +165,7 @@ impl Broker {
             .await
     }
 
-    /// Announces, commits and puts in force what was judged before.
+    /// Announces, commits and applies a change that was validated before.
     pub(super) async fn put_connection(
         &self,
         authorized: &Authorized<op::UpdateConnection>,
@@ -176,7 +176,7 @@ impl Broker {
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
         let announced = self
-            .announce(cx, audit::Change::new(Verb::Update, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Update, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         let now = connection.view();
@@ -186,7 +186,7 @@ impl Broker {
             timeouts,
             at: self.now(),
         };
-        // Made before the commit: what no provider can be made from is not kept.
+        // Connect before the commit: settings that no provider can be made from are not stored.
         let pipeline = if timeouts.is_some() || !replaced.is_empty() {
             let mut changed = Connection::clone(&now);
             changed.timeouts = timeouts.unwrap_or(now.timeouts);
@@ -205,13 +205,13 @@ impl Broker {
         Ok(Guarded::free(completed(Completion::Done, row)))
     }
 
-    /// The secrets that take the place of kept ones, under the names that they are sealed by.
+    /// The secrets that replace stored ones, under the names that they are sealed by.
     fn new_secrets(&self, connection: &Connection, given: &Secret) -> Result<Vec<(SealedName, Secret)>, Failure> {
         let factory = self
             .directory()
             .factories()
             .get(connection.provider)
-            .ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))?;
+            .ok_or_else(|| Failure::new(Code::Unsupported, "This gateway was built without that provider."))?;
         let replaced = factory
             .replace_secrets(&connection.settings, text(given, "/secrets")?)
             .map_err(|errors| unusable("/secrets", errors))?;
@@ -229,7 +229,7 @@ impl Broker {
         let (cx, connection) = (authorized.cx(), authorized.object());
         not_declared(connection.view().managed_by.as_ref())?;
         let change = self
-            .announce(cx, audit::Change::new(Verb::Delete, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Delete, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         self.store.delete_connection(connection.tenant(), connection.id(), &change).await?;
@@ -237,10 +237,10 @@ impl Broker {
         Ok(Guarded::free(()))
     }
 
-    /// Tries a connection's rights without changing any key.
+    /// Tries a connection's rights without changing any key. A provider's failure is part of the report.
     ///
     /// # Errors
-    /// Only a fault of ours: what the provider says is the report.
+    /// `connection_severed`, and what the store fails with.
     pub async fn check_connection(&self, authorized: Authorized<op::CheckConnection>) -> Result<Guarded<CheckReport>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
         if connection.view().severed {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, DekId, OpContext, TenantId};
+use claviger_provider::{CallTrace, ConnectionId, DekId, OpContext, TenantId, TracedCalls};
 use parking_lot::Mutex;
 
 use super::Failure;
@@ -47,6 +47,8 @@ pub struct AuditFields {
     pub coalesced_with: Option<String>,
     /// The item's place in a batch, from 0.
     pub item: Option<u32>,
+    /// The calls to providers; absent before the first operation at a provider.
+    pub provider_calls: Option<Arc<CallTrace>>,
 }
 
 /// Everything that is known for the record so far.
@@ -166,10 +168,18 @@ impl RequestContext {
         }
     }
 
-    /// What a provider call needs to know of the request.
+    /// What a provider call needs to know of the request. The calls of all its operations are in
+    /// one record.
     pub fn op_context(&self) -> OpContext {
         let actor = self.caller.principal().to_string();
-        OpContext::new(self.info.request_id.clone(), self.tenant(), actor, self.info.deadline)
+        let trace = Arc::clone(self.noted.lock().fields.provider_calls.get_or_insert_default());
+        OpContext::new(self.info.request_id.clone(), self.tenant(), actor, self.info.deadline).with_trace(trace)
+    }
+
+    /// Takes the calls to providers so far, for the record.
+    pub(super) fn take_calls(&self) -> TracedCalls {
+        let trace = self.noted.lock().fields.provider_calls.clone();
+        trace.map(|trace| trace.take()).unwrap_or_default()
     }
 
     /// The time since the request's head arrived.

@@ -1,4 +1,4 @@
-//! Create: a new key at the provider, or the adoption of one that exists there.
+//! Create: makes a key at the provider, or adopts one that exists there.
 
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, ProviderKind};
 
@@ -17,11 +17,11 @@ const MAX_PROVIDER_KEY: usize = 512;
 pub struct NewKey {
     /// Unique in the tenant.
     pub name: String,
-    /// What it is made of.
+    /// The key's specification.
     pub spec: KeySpec,
-    /// A provider key to adopt.
+    /// The provider key to adopt; `None` to make one.
     pub adopt: Option<String>,
-    /// The id to take, for an operator who brings a key back.
+    /// The id to take, for an operator who restores a key; random if `None`.
     pub id: Option<KeyId>,
     /// Labels.
     pub labels: Labels,
@@ -32,11 +32,11 @@ pub struct NewKey {
 }
 
 impl Broker {
-    /// Makes or adopts a key through a connection.
+    /// Creates or adopts a key through a connection.
     ///
     /// # Errors
-    /// `already_exists`, `provider_key_taken`, `unsupported` for a pairing that the provider
-    /// declares impossible, and what the provider says.
+    /// `already_exists`, `provider_key_taken`, `unsupported` for a specification that the provider
+    /// lacks, `operator_only_setting` for an id that is not an operator's, and what the provider reports.
     pub async fn create_key(
         &self,
         authorized: Authorized<op::CreateKey>,
@@ -82,7 +82,9 @@ impl Broker {
         authorized.creates(id);
 
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
-        let change = self.announce(cx, audit::Change::new(verb, Object::Key, &id).at_provider()).await?;
+        let change = self
+            .announce(cx, audit::StateChange::new(verb, Object::Key, &id).at_provider())
+            .await?;
         let request = KeyRequest {
             key_id: id,
             spec: new.spec,
@@ -95,11 +97,13 @@ impl Broker {
             );
         }
         if described.state != KeyState::Enabled {
-            return Err(Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable it at the provider first."));
+            return Err(
+                Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable the key at the provider, then retry.")
+            );
         }
         self.not_detached_under_another_id(cx, view.provider, &described.id, id).await?;
         let now = self.now();
-        // One that comes back numbers on from the versions it had.
+        // A key that is adopted again continues the numbers of its old versions.
         let mut versions = self.versions_of(cx, id).await?;
         let (new_versions, primary) = number_versions(&versions, &described, now)?;
         versions.extend(new_versions);
@@ -134,8 +138,8 @@ impl Broker {
         Ok(Guarded::free(NamedKey { key: row, ..key }.completed(Completion::Created)))
     }
 
-    /// The id that the key gets: an adopted provider key that this tenant detached comes back
-    /// under its own, so that its blobs open again.
+    /// The id that the key gets. A provider key that this tenant detached before gets its old id, so
+    /// that its wrapped keys open again.
     async fn id_of(&self, cx: &RequestContext, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
         let holder = match &new.adopt {
             Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
@@ -154,8 +158,8 @@ impl Broker {
         }
     }
 
-    /// An alias or a short name may lead to a key that this tenant detached: it comes back
-    /// under its old id, which is found by the provider's own name of the key alone.
+    /// Refuses an alias or a short name of a provider key that this tenant detached. Such a key must
+    /// get its old id, and that is found by the provider's own name of the key only.
     async fn not_detached_under_another_id(
         &self,
         cx: &RequestContext,
@@ -176,7 +180,7 @@ impl Broker {
         }
     }
 
-    /// The versions that a key of this id has, or had before it was detached; none without one.
+    /// The versions that the key of this id has, or had before it was detached; empty if there is none.
     async fn versions_of(&self, cx: &RequestContext, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
         match self.store.key_versions(cx.tenant(), id).await {
             Ok(versions) => Ok(versions),
@@ -190,8 +194,8 @@ fn taken_name() -> Failure {
     Failure::new(Code::AlreadyExists, "A key of that name exists in this tenant.")
 }
 
-/// Gives numbers to the versions that a provider describes: known ones keep theirs, new
-/// ones follow. Answers the new rows and the number of the primary one.
+/// Numbers the versions that a provider describes: known ones keep their numbers, new ones get the
+/// next. Returns the new rows and the number of the primary version.
 ///
 /// # Errors
 /// `provider_protocol` when the description names no version, or no primary.
@@ -205,7 +209,7 @@ pub(super) fn number_versions(known: &[KeyVersion], described: &KeyDescription, 
     let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
     let mut new = Vec::new();
     let mut primary = None;
-    // Where a provider names no versions, its first is our first, and so on.
+    // Versions without a name are matched by their order.
     let mut unclaimed: Vec<&KeyVersion> = known.iter().collect();
     for (at, version) in described.versions.iter().enumerate() {
         let same = |row: &&KeyVersion| row.provider_key == version.key.id && row.provider_version == version.key.version;

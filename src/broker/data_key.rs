@@ -1,4 +1,4 @@
-//! Data keys: a fresh key, in clear if asked for, and wrapped (suite 1).
+//! Data keys: a fresh key, wrapped (suite 1), and in plaintext if asked for.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::keys::KeyEntry;
 /// A generated data key.
 #[derive(Debug)]
 pub struct DataKey {
-    /// The key in clear, if it was asked for.
+    /// The plaintext, if it was asked for.
     pub plaintext: Option<Secret>,
     /// The envelope's text.
     pub wrapped: String,
     /// The key's name.
     pub key: String,
-    /// Our number of the version that wrapped.
+    /// The number of the key's version that wrapped.
     pub version: u32,
 }
 
@@ -37,8 +37,8 @@ impl Generates for op::GenerateDataKeyWithoutPlaintext {
 }
 
 impl Broker {
-    /// Generates a data key, inside the provider where it can do that, here otherwise.
-    /// Without plaintext it is made the same way and dropped after the commitment.
+    /// Generates a data key inside the provider if it can, and here otherwise. Without plaintext in
+    /// the answer, the plaintext is dropped once the commitment is made.
     ///
     /// # Errors
     /// See [`super::Code`].
@@ -77,7 +77,7 @@ impl Broker {
     }
 }
 
-/// The provider generated a key of another length than it was asked for.
+/// The failure for a provider's data key of another length than requested.
 fn wrong_length(_: crate::envelope::LengthError) -> Failure {
     Error::new(ErrorKind::UpstreamProtocol, "a data key of another length than asked for").into()
 }

@@ -1,15 +1,16 @@
-//! What the operator's configuration declares: what is missing is made, what differs is told.
-//! No state is ever changed: what was disabled or severed stays so.
+//! What the operator's configuration declares: creates what is missing, and reports what differs. A
+//! disabled key or a severed connection stays so.
 //!
-//! Called by `boot` at a start, and by [`Broker::apply`]. Each thing that is made goes through the use case that the API
-//! calls for it, so it has its intent and its record.
+//! Called by `boot` at a start, and by [`Broker::apply`]. Each object is created by the use case that
+//! the API calls for it, and so has its intent and its record.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{Factory, KeyId, KeySpec, ProviderKind, Secret, SettingsOrigin, TenantId};
+use claviger_provider::{Factory, ProviderKind, SettingsOrigin, TenantId};
 
 use super::connections::{MANAGED_BY, parse};
+use super::declaration::{DeclaredConnection, DeclaredKey, DeclaredTenant};
 use super::{
     Authorized, Broker, Code, Failure, Guarded, Keep, Names, NewConnection, NewKey, NewTenant, Operation, RequestContext, RequestInfo, op,
 };
@@ -19,75 +20,36 @@ use crate::keys::Factories;
 use crate::store::StoreError;
 use crate::store::model::{Connection, Labels, Timeouts};
 
-/// How long one thing may take, its provider included.
+/// How long one object may take, with its provider.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A declared tenant.
-#[derive(Debug, Clone)]
-pub struct DeclaredTenant {
-    /// Its name.
-    pub name: String,
-    /// The id to take.
-    pub id: Option<TenantId>,
-}
-
-/// A declared connection of one tenant.
-#[derive(Debug, Clone)]
-pub struct DeclaredConnection {
-    /// Whose, by name.
-    pub tenant: String,
-    /// Its name.
-    pub name: String,
-    /// Which family.
-    pub provider: ProviderKind,
-    /// Its settings, JSON, secrets included.
-    pub settings: Arc<Secret>,
-}
-
-/// A declared key.
-#[derive(Debug, Clone)]
-pub struct DeclaredKey {
-    /// Whose, by name.
-    pub tenant: String,
-    /// Its name.
-    pub name: String,
-    /// Its connection, by name.
-    pub connection: String,
-    /// What it is made of.
-    pub spec: KeySpec,
-    /// A provider key to adopt.
-    pub provider_key: Option<String>,
-    /// The id to take.
-    pub id: Option<KeyId>,
-}
-
-/// Whether something is done about what is found.
+/// Whether to create what is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// Nothing is changed, and no provider is asked.
+    /// Only compare: change nothing and call no provider.
     Look,
-    /// What is missing is made, and new secrets are taken.
+    /// Create what is missing, and store new secrets.
     CarryOut,
 }
 
-/// What was found of one declared thing; with [`How::CarryOut`], what it was before.
+/// What was found of one declared object; with [`How::CarryOut`], before it was created or changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// It is not there.
+    /// It does not exist.
     Missing,
     /// It is as declared.
     AsDeclared,
     /// It is as declared, with other secrets.
     NewSecrets,
-    /// It is there and differs; nothing was changed. Says in what.
+    /// It exists and differs in this; nothing was changed.
     Differs(&'static str),
 }
 
 impl Broker {
-    /// A tenant.
+    /// Compares or creates a tenant.
     ///
     /// # Errors
-    /// What kept it from being made.
+    /// Why it could not be created.
     pub async fn declare_tenant(&self, declared: &DeclaredTenant, how: How) -> Result<Found, Failure> {
         match self.store.tenant_by_name(&declared.name).await {
             Ok(there) if declared.id.is_some_and(|id| id != there.id) => return Ok(Found::Differs("id")),
@@ -110,10 +72,10 @@ impl Broker {
         Ok(Found::Missing)
     }
 
-    /// A connection. Its secrets are those of the configuration from now on.
+    /// Compares or creates a connection. It gets the secrets of the configuration.
     ///
     /// # Errors
-    /// What kept it from being made: a tenant that does not exist, settings that cannot be used.
+    /// Why it could not be created: its tenant does not exist, or its settings are invalid.
     pub async fn declare_connection(&self, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
         match self.store.connection_by_name(tenant, &declared.name).await {
@@ -139,10 +101,10 @@ impl Broker {
         Ok(Found::Missing)
     }
 
-    /// A connection that is not there: missing, if its settings can be used.
+    /// What a plan reports of a connection that does not exist.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// What is wrong with its settings.
     pub(super) fn could_be_made(&self, declared: &DeclaredConnection) -> Result<Found, Failure> {
         parse(
             self.family(declared.provider)?.as_ref(),
@@ -189,10 +151,10 @@ impl Broker {
         Ok(Found::NewSecrets)
     }
 
-    /// A key, made or adopted through its connection.
+    /// Compares a key, or creates or adopts it through its connection.
     ///
     /// # Errors
-    /// What kept it from being made; a provider that is away among it.
+    /// Why it could not be created, for instance because the provider is unavailable.
     pub async fn declare_key(&self, declared: &DeclaredKey, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
         let connection = match self.store.connection_by_name(tenant, &declared.connection).await {

@@ -12,7 +12,9 @@ impl Broker {
     pub async fn detach(&self, authorized: Authorized<op::DeleteKey>) -> Result<Guarded<()>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
         not_declared(key.view()?.key.managed_by.as_ref())?;
-        let change = self.announce(cx, audit::Change::new(Verb::Detach, Object::Key, &key.id())).await?;
+        let change = self
+            .announce(cx, audit::StateChange::new(Verb::Detach, Object::Key, &key.id()))
+            .await?;
         let _one_at_a_time = key.change().lock().await;
         self.store.detach_key(key.tenant(), key.id(), self.now(), &change).await?;
         self.directory().detached(key);

@@ -1,9 +1,7 @@
-//! Disable: no use of a key any more, at the next request, cache included.
+//! Disable: stops every use of a key from the next request on, cached data keys included.
 
-use tokio::sync::MutexGuard;
-
+use super::at_provider::{not_severed, turn_at_provider};
 use super::read::NamedKey;
-use super::wrapping::severed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::KeyEntry;
@@ -51,7 +49,7 @@ impl Broker {
             .store
             .set_key_disabled(key.tenant(), key.id(), true, after.key.updated, &change)
             .await;
-        // A store that cannot take it leaves the row as memory must have it all the same.
+        // If the store cannot take it, memory still gets the disabled row.
         let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after.key);
         key.revocations().count();
         key.put(row.clone(), None);
@@ -63,7 +61,7 @@ impl Broker {
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         not_severed(key)?;
         let change = self
-            .announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id()).at_provider())
+            .announce(cx, audit::StateChange::new(Verb::Update, Object::Key, &key.id()).at_provider())
             .await?;
         let row = self.switch_at_provider(cx, key, false).await?;
         let kept = NamedKey::of(row.clone(), key).kept(keep, Completion::Done)?;
@@ -71,8 +69,8 @@ impl Broker {
         Ok(row)
     }
 
-    /// Switches a key at its provider, all provider keys that its versions stand on, and gives
-    /// back its row. A failure ends it there: repeating it changes nothing at those before.
+    /// Enables or disables all provider keys of a key's versions, and returns the key's row. Stops at
+    /// the first failure; the call can be repeated.
     pub(super) async fn switch_at_provider(&self, cx: &RequestContext, key: &KeyEntry, enabled: bool) -> Result<Key, Failure> {
         let view = key.view()?;
         let pipeline = key.connection().pipeline();
@@ -89,23 +87,7 @@ impl Broker {
     }
 }
 
-/// Waits for the turn to change a key at its provider, no longer than the request may take.
-/// The key's own lock is not held meanwhile, so that no provider can hold up a disable.
-pub(super) async fn turn_at_provider<'k>(cx: &RequestContext, key: &'k KeyEntry) -> Result<MutexGuard<'k, ()>, Failure> {
-    tokio::time::timeout_at(cx.info().deadline.into(), key.at_provider().lock())
-        .await
-        .map_err(|_| Failure::deadline())
-}
-
-/// Through a severed connection no call passes.
-pub(super) fn not_severed(key: &KeyEntry) -> Result<(), Failure> {
-    if key.connection().view().severed {
-        return Err(severed());
-    }
-    Ok(())
-}
-
-/// The row as a switch leaves it.
+/// The row after the state is set; unchanged if it had that state.
 pub(super) fn switched(before: &Key, disabled: bool, now: i64) -> Key {
     let moves = before.disabled != disabled;
     Key {

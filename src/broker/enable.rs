@@ -1,16 +1,16 @@
 //! Enable: undoes a disable.
 
-use super::disable::{not_severed, switched, turn_at_provider};
+use super::at_provider::{not_severed, turn_at_provider};
+use super::disable::switched;
 use super::read::NamedKey;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 
 impl Broker {
-    /// Enables a key, at the provider first if that is asked for, so that a refusal there
-    /// changes nothing here.
+    /// Enables a key, at the provider first if asked to: a failure there changes nothing here.
     ///
     /// # Errors
-    /// `unsupported`, and what the provider says.
+    /// `unsupported`, and what the provider reports.
     pub async fn enable(
         &self,
         authorized: Authorized<op::Enable>,
@@ -19,7 +19,7 @@ impl Broker {
     ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
         let revocations = key.revocations().seen();
-        let change = audit::Change::new(Verb::Enable, Object::Key, &key.id());
+        let change = audit::StateChange::new(Verb::Enable, Object::Key, &key.id());
         let (_turn, change) = if at_provider {
             let turn = turn_at_provider(cx, key).await?;
             not_severed(key)?;
@@ -30,7 +30,7 @@ impl Broker {
             (None, self.announce(cx, change).await?)
         };
         let _one_at_a_time = key.change().lock().await;
-        // What was disabled after this request began stays so.
+        // A disable that came after this request began wins.
         if key.revocations().seen() != revocations {
             return Err(Failure::new(Code::KeyDisabled, "The key was disabled while it was being enabled."));
         }

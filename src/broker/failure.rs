@@ -1,5 +1,5 @@
-//! Why an operation did not do what was asked: one closed list, from which every face
-//! makes its answer and the record takes its result.
+//! Why an operation failed: one closed list of codes, which every protocol renders and the audit
+//! record names.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::store::StoreError;
 
 /// The closed list of codes (`docs/api.md`, Errors). A code is never renamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is the word of the contract's list")]
+#[allow(missing_docs, reason = "each is a code of the contract's list")]
 pub enum Code {
     InvalidRequest,
     InvalidEnvelope,
@@ -52,7 +52,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// All of them, in the order of the contract.
+    /// Every code, in the order of `docs/api.md`.
     pub const ALL: [Self; 36] = [
         Self::InvalidRequest,
         Self::InvalidEnvelope,
@@ -92,7 +92,7 @@ impl Code {
         Self::DeadlineExceeded,
     ];
 
-    /// The word that stands in answers and records.
+    /// The code's text in answers and records.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
@@ -135,46 +135,45 @@ impl Code {
     }
 }
 
-/// A place in the request that cannot be used.
+/// A part of the request that is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// JSON pointer, or `header:Name`, `query:name`, `path:name`.
+    /// A JSON pointer into the body, or `header:Name`, `query:name`, `path:name`.
     pub pointer: String,
-    /// What belongs there.
+    /// What is expected there.
     pub expected: String,
 }
 
-/// A failure as a caller may learn of it. What only the operator may learn was logged
-/// where it became this.
+/// A failure as the caller sees it. Details for the operator alone are logged where the failure
+/// is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Which of the closed list.
+    /// The code.
     pub code: Code,
-    /// One sentence, ours.
+    /// What happened, in one sentence of the gateway's own.
     pub detail: std::borrow::Cow<'static, str>,
-    /// Places in the request.
+    /// The invalid parts of the request.
     pub places: Vec<Place>,
-    /// The provider that answered.
+    /// The provider that failed.
     pub provider: Option<ProviderKind>,
-    /// What to do about it.
+    /// What the caller can do.
     pub advice: Option<&'static str>,
-    /// When another attempt is worth while.
+    /// The time to wait before another attempt.
     pub retry_after: Option<Duration>,
-    /// Whether the provider itself said that the ciphertext does not open: that, and
-    /// nothing that we found out ourselves, may be remembered for a moment.
+    /// Whether the provider itself rejected the ciphertext. The cache remembers such a rejection
+    /// for a moment, and no other.
     pub(super) rejected_by_provider: bool,
 }
 
 impl Failure {
-    /// What follows the sentence where there is no body to hold it: each place with what
-    /// belongs there, then what to do.
+    /// The invalid parts and the advice as text, for where there is no body to hold them.
     pub fn hints(&self) -> impl Iterator<Item = String> {
         let places = self.places.iter();
         let places = places.map(|place| format!("{}: expected {}", place.pointer, place.expected));
         places.chain(self.advice.map(str::to_owned))
     }
 
-    /// A failure with its sentence.
+    /// A failure with its detail text.
     pub fn new(code: Code, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self {
             code,
@@ -187,12 +186,12 @@ impl Failure {
         }
     }
 
-    /// `invalid_request` at one place.
+    /// `invalid_request` for one part of the request.
     pub fn invalid(pointer: impl Into<String>, expected: impl Into<String>) -> Self {
         Self::new(Code::InvalidRequest, "The request cannot be used as it is.").at(pointer, expected)
     }
 
-    /// Adds a place.
+    /// Adds an invalid part of the request.
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>, expected: impl Into<String>) -> Self {
         self.places.push(Place {
@@ -202,15 +201,15 @@ impl Failure {
         self
     }
 
-    /// Adds what to do.
+    /// Sets the advice.
     #[must_use]
     pub const fn advice(mut self, advice: &'static str) -> Self {
         self.advice = Some(advice);
         self
     }
 
-    /// Everything that may be wrong with a ciphertext after it was decoded: one message,
-    /// so that nobody learns which check refused it.
+    /// One message for everything that can be wrong with a decoded ciphertext, so that no caller
+    /// learns which check refused it.
     pub const fn ciphertext_rejected() -> Self {
         Self {
             code: Code::CiphertextRejected,
@@ -237,14 +236,14 @@ impl Failure {
         Self::new(Code::NotFound, "There is no such object in this tenant.")
     }
 
-    /// A fault of ours; the cause goes to the log.
+    /// A fault of the gateway. The cause goes to the log only.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
-        Self::new(Code::Internal, "The gateway failed; nothing about the request is at fault.")
+        Self::new(Code::Internal, "The gateway failed. The request is not at fault.")
             .advice("Ask the operator to look for this request id in the log.")
     }
 
-    /// The deadline passed.
+    /// The request's deadline passed.
     pub const fn deadline() -> Self {
         Self {
             code: Code::DeadlineExceeded,
@@ -287,10 +286,7 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::NotFound => Self::not_found(),
             StoreError::AlreadyExists => Self::new(Code::AlreadyExists, "An object of that name exists."),
-            StoreError::ProviderKeyTaken => Self::new(
-                Code::ProviderKeyTaken,
-                "Another logical key of this installation stands on that provider key.",
-            ),
+            StoreError::ProviderKeyTaken => Self::new(Code::ProviderKeyTaken, "Another key of this installation uses that provider key."),
             StoreError::InUse => Self::new(Code::InUse, "Another object still uses this one."),
             StoreError::Precondition => Self::new(Code::PreconditionFailed, "The object changed since the given etag.")
                 .advice("Read the object again and repeat the change with its new etag."),
@@ -310,33 +306,39 @@ impl From<LoadError> for Failure {
 }
 
 impl From<Error> for Failure {
-    /// The provider's words go to the log, once, here.
+    /// Logs the provider's own error text, which no caller sees.
     fn from(error: Error) -> Self {
         tracing::info!(error = %error, "provider call failed");
         let mut failure = match error.kind {
-            ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider cannot use what the request names."),
+            ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider rejected a value of the request."),
             ErrorKind::KeyNotFound => Self::new(Code::KeyState, "The provider has no such key any more."),
             ErrorKind::Conflict => Self::new(Code::InProgress, "Another change of this key is under way at the provider."),
             ErrorKind::KeyState => Self::new(Code::KeyState, "The key's state at the provider forbids this."),
-            ErrorKind::TooLarge => Self::new(Code::TooLarge, "That is more than the provider takes."),
+            ErrorKind::TooLarge => Self::new(Code::TooLarge, "The data is larger than the provider accepts."),
             ErrorKind::CiphertextRejected => Self::ciphertext_rejected(),
             ErrorKind::RateLimited => Self::new(Code::RateLimited, "The provider throttles this connection."),
-            ErrorKind::ProviderDenied => Self::new(Code::ProviderDenied, "The provider refuses the connection's credential this right.")
-                .advice("Run the connection's check: it names the missing right."),
-            ErrorKind::ExternalDenied => Self::new(Code::ExternalDenied, "The external key manager refuses."),
-            ErrorKind::UpstreamUnavailable => Self::new(Code::ProviderUnavailable, "The provider cannot be reached or cannot answer now."),
-            ErrorKind::CircuitOpen => Self::new(Code::CircuitOpen, "The provider failed repeatedly; it is left alone for a moment."),
-            ErrorKind::UpstreamProtocol => Self::new(Code::ProviderProtocol, "The provider's answer makes no sense."),
+            ErrorKind::ProviderDenied => Self::new(
+                Code::ProviderDenied,
+                "The provider denies the connection's credential this operation.",
+            )
+            .advice("Run the connection's check to see which right is missing."),
+            ErrorKind::ExternalDenied => Self::new(Code::ExternalDenied, "The external key manager denied the operation."),
+            ErrorKind::UpstreamUnavailable => Self::new(Code::ProviderUnavailable, "The provider is unreachable or unavailable."),
+            ErrorKind::CircuitOpen => Self::new(
+                Code::CircuitOpen,
+                "The provider failed repeatedly, so calls to it are paused for a moment.",
+            ),
+            ErrorKind::UpstreamProtocol => Self::new(Code::ProviderProtocol, "The provider sent an invalid response."),
             ErrorKind::UpstreamTimeout => Self::new(Code::DeadlineExceeded, "The provider did not answer before the deadline."),
-            ErrorKind::Unsupported => Self::new(Code::Unsupported, "The provider cannot do this."),
+            ErrorKind::Unsupported => Self::new(Code::Unsupported, "The provider does not support this operation."),
             ErrorKind::Misconfigured => Self::new(Code::ConnectionMisconfigured, "The connection's settings or credentials are wrong."),
             ErrorKind::Internal => Self::internal(&error),
         };
         failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
-        // One message for every refused ciphertext: not even who said it.
+        // One message for every rejected ciphertext: it does not even name the provider.
         if failure.code != Code::CiphertextRejected {
             failure.provider = error.provider;
-            // The adapter knows more of its provider than we do.
+            // The adapter's advice is specific to its provider.
             failure.advice = error.advice.or(failure.advice);
         }
         let passing = matches!(failure.code, Code::ProviderUnavailable | Code::CircuitOpen | Code::RateLimited);

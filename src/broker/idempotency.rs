@@ -1,11 +1,9 @@
 //! Repeated control-plane requests: the same idempotency key and body get the same answer, and
 //! have one effect.
 
-use std::sync::Arc;
-
 use aws_lc_rs::hmac;
-use dashmap::DashSet;
 
+use super::in_flight::UnderWay;
 use super::{Authorized, Broker, Code, Failure, Operation};
 use crate::store::model::{IdempotencyKey, IdempotencyRecord};
 
@@ -33,7 +31,7 @@ pub struct Completed<T> {
 
 /// What is kept of the first request with an idempotency key. It holds no secret.
 #[derive(Debug)]
-enum Kept {
+enum StoredOutcome {
     /// It succeeded; with the object's JSON text.
     Completed(Completed<String>),
     /// It created an object with a secret, which was in that answer alone; with the object's id.
@@ -49,7 +47,7 @@ mod status {
     pub const SECRET_GONE: u16 = 409;
 }
 
-impl Kept {
+impl StoredOutcome {
     fn to_row(&self, first: &First) -> IdempotencyRecord {
         let (status, body, etag) = match self {
             Self::Completed(completed) => {
@@ -63,7 +61,7 @@ impl Kept {
             Self::SecretGone(id) => (status::SECRET_GONE, id, None),
         };
         IdempotencyRecord {
-            key: first.key.clone(),
+            key: first.key.key().clone(),
             body_hmac: first.body_hmac,
             status,
             body: body.clone(),
@@ -87,23 +85,12 @@ impl Kept {
     }
 }
 
-/// The idempotency keys whose first request is under way.
-#[derive(Debug, Default)]
-pub struct InFlight(DashSet<IdempotencyKey>);
-
 /// The first request with an idempotency key. While it exists, others with the key are answered
 /// `in_progress`.
 struct First {
-    in_flight: Arc<InFlight>,
-    key: IdempotencyKey,
+    key: UnderWay,
     body_hmac: [u8; 32],
     now: i64,
-}
-
-impl Drop for First {
-    fn drop(&mut self) {
-        self.in_flight.0.remove(&self.key);
-    }
 }
 
 /// Either the answer to the first request with the key, or permission to be that first one.
@@ -147,7 +134,7 @@ impl<T> Keep<T> {
     /// The row for an operation that ends like this; `None` for a request without a key.
     pub(super) fn row(&self, completion: Completion, object: &T, revision: Option<u64>) -> Result<Option<IdempotencyRecord>, Failure> {
         let Some(first) = &self.first else { return Ok(None) };
-        let kept = Kept::Completed(Completed {
+        let kept = StoredOutcome::Completed(Completed {
             completion,
             object: (self.render)(object)?,
             revision,
@@ -157,7 +144,7 @@ impl<T> Keep<T> {
 
     /// The row for an operation that created a secret: only the object's id is kept.
     pub(super) fn secret_gone(&self, id: String) -> Option<IdempotencyRecord> {
-        self.first.as_ref().map(|first| Kept::SecretGone(id).to_row(first))
+        self.first.as_ref().map(|first| StoredOutcome::SecretGone(id).to_row(first))
     }
 }
 
@@ -185,19 +172,18 @@ impl Broker {
         };
         let mut body_hmac = [0; 32];
         body_hmac.copy_from_slice(hmac::sign(&self.idempotency_key, body).as_ref());
-        if !self.in_flight.0.insert(key.clone()) {
+        let Some(key) = self.in_flight.begin(key) else {
             return Err(Failure::new(
                 Code::InProgress,
                 "Another request with this idempotency key is under way.",
             ));
-        }
+        };
         let first = First {
-            in_flight: Arc::clone(&self.in_flight),
             key,
             body_hmac,
             now: self.now(),
         };
-        let Some(row) = self.store.idempotent(&first.key).await? else {
+        let Some(row) = self.store.idempotent(first.key.key()).await? else {
             return Ok(Repeat::First(Once(Some(first))));
         };
         if row.body_hmac != first.body_hmac {
@@ -207,9 +193,9 @@ impl Broker {
             )
             .advice("Use a new key for a new request."));
         }
-        match Kept::from_row(row) {
-            Kept::Completed(completed) => Ok(Repeat::Answered(completed)),
-            Kept::SecretGone(id) => Err(Failure::new(
+        match StoredOutcome::from_row(row) {
+            StoredOutcome::Completed(completed) => Ok(Repeat::Answered(completed)),
+            StoredOutcome::SecretGone(id) => Err(Failure::new(
                 Code::AlreadyCreated,
                 format!("An earlier request with this idempotency key created it, as {id}; its secret is not kept."),
             )
@@ -219,20 +205,23 @@ impl Broker {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use super::{Completed, Completion, First, InFlight, Kept};
+    use super::super::in_flight::InFlight;
+    use super::{Completed, Completion, First, StoredOutcome};
     use crate::store::model::{IdempotencyKey, IdempotencyRecord};
     use claviger_provider::{PrincipalId, TenantId};
+    use std::sync::Arc;
 
     fn first() -> First {
+        let key = IdempotencyKey {
+            tenant: TenantId::from_bytes([1; 16]),
+            principal: PrincipalId::from_bytes([2; 16]),
+            route: "POST /v1/keys".to_owned(),
+            key: "once".to_owned(),
+        };
         First {
-            in_flight: std::sync::Arc::<InFlight>::default(),
-            key: IdempotencyKey {
-                tenant: TenantId::from_bytes([1; 16]),
-                principal: PrincipalId::from_bytes([2; 16]),
-                route: "POST /v1/keys".to_owned(),
-                key: "once".to_owned(),
-            },
+            key: Arc::<InFlight>::default().begin(key).unwrap(),
             body_hmac: [3; 32],
             now: 4,
         }
@@ -241,7 +230,7 @@ mod tests {
     fn row(status: u16, body: &str, etag: Option<&str>) -> IdempotencyRecord {
         let first = first();
         IdempotencyRecord {
-            key: first.key.clone(),
+            key: first.key.key().clone(),
             body_hmac: first.body_hmac,
             status,
             body: body.to_owned(),
@@ -258,13 +247,15 @@ mod tests {
             (Completion::Accepted, 202, Some("8")),
         ] {
             let stored = row(status, "{}", etag);
-            let kept = Kept::from_row(stored.clone());
-            assert!(matches!(&kept, Kept::Completed(Completed { completion: read, object, .. }) if *read == completion && object == "{}"));
+            let kept = StoredOutcome::from_row(stored.clone());
+            assert!(
+                matches!(&kept, StoredOutcome::Completed(Completed { completion: read, object, .. }) if *read == completion && object == "{}")
+            );
             assert_eq!(kept.to_row(&first()), stored);
         }
         let stored = row(409, "0123", None);
-        let kept = Kept::from_row(stored.clone());
-        assert!(matches!(&kept, Kept::SecretGone(id) if id == "0123"));
+        let kept = StoredOutcome::from_row(stored.clone());
+        assert!(matches!(&kept, StoredOutcome::SecretGone(id) if id == "0123"));
         assert_eq!(kept.to_row(&first()), stored);
     }
 }

@@ -1,5 +1,5 @@
-//! Inspect: what a wrapped key says of itself, and how to open it without us. No provider
-//! is called and no secret is told.
+//! Inspect: what an envelope says of itself, and how to open it without the gateway. No provider is
+//! called and no secret is returned.
 
 use claviger_provider::{BoundContext, ContextBinding, KeySpec, ProviderKind};
 
@@ -16,35 +16,35 @@ pub struct Inspected {
     pub tenant: String,
     /// The name of the key's connection.
     pub connection: String,
-    /// The connection's family.
+    /// The kind of provider.
     pub provider: ProviderKind,
     /// What the key is made of.
     pub spec: KeySpec,
-    /// The provider's name of the key, of its primary version; empty if it has none.
+    /// The provider's name of the primary version's key; empty if there is none.
     pub provider_key: String,
-    /// 1 direct, 2 sealed.
+    /// How the plaintext is held: directly, or sealed under a data key.
     pub suite: Suite,
-    /// Whether this installation's seal holds; nothing here is authenticated otherwise.
+    /// Whether the seal is this installation's. If not, nothing here is authenticated.
     pub sealed: bool,
-    /// The context as providers see it.
+    /// The context as it is given to providers.
     pub context: BoundContext,
-    /// Who can open it.
+    /// The recipients, in the envelope's order.
     pub recipients: Vec<InspectedRecipient>,
 }
 
-/// One recipient.
+/// One recipient: a provider key that can open the envelope.
 #[derive(Debug)]
 pub struct InspectedRecipient {
-    /// The family, if this release knows it.
+    /// The kind of provider, if this release knows it.
     pub provider: Option<ProviderKind>,
-    /// Our number of the version, if it has a row here.
+    /// The number of the key's version, if the store has it.
     pub version: Option<u32>,
-    /// How the provider takes the context, if the family is known here.
+    /// How the provider binds the context, if this build has the provider.
     pub binding: Option<ContextBinding>,
-    /// The commands of the provider's own tool that print K in base64, in order; empty
-    /// where there is no such tool, and for a recipient that is of no version of the key.
+    /// The commands of the provider's own tool that print the data key in base64, in order. Empty
+    /// if there is no such tool, or the recipient belongs to no version of the key.
     pub commands: Vec<String>,
-    /// Its place in the envelope.
+    /// Its index in the envelope.
     pub index: usize,
 }
 
@@ -82,7 +82,7 @@ impl Broker {
             .map(|(index, recipient)| {
                 let factory = recipient.provider().and_then(|provider| self.directory().factories().get(provider));
                 let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
-                // The connection of the key leads to the key's versions and to nothing else.
+                // The key's connection reaches the key's own versions only.
                 let commands = match (factory, version, recipient.wrapped()) {
                     (Some(factory), Some(_), Some((_, wrapped))) => {
                         factory.offline_decrypt(&connection.settings, view.key.spec, &wrapped, &bound)
@@ -92,7 +92,7 @@ impl Broker {
                 InspectedRecipient {
                     provider: recipient.provider(),
                     version: version.map(|version| version.number),
-                    // Of two connections to one family one may bind what the other does not.
+                    // Two connections to one kind of provider can bind the context differently.
                     binding: match version {
                         Some(_) => key
                             .connection()

@@ -1,5 +1,5 @@
-//! What every use of a wrapped key has in common: is it ours, may it be used, and the way
-//! from its recipients to K.
+//! Opening an envelope: whether it belongs to the key, whether its seal is valid, and which
+//! recipient's wrapping the provider opens.
 
 use claviger_provider::{BoundContext, Pipeline, Wrapped};
 
@@ -9,17 +9,17 @@ use crate::audit::Digest;
 use crate::envelope::{Attested, Context, Envelope, Opened, SealStatus};
 use crate::keys::KeyView;
 
-/// A wrapped key that may be used.
+/// An envelope that may be used.
 pub struct Accepted<'e> {
-    /// The context as it is bound to this envelope.
+    /// The context, bound to this envelope.
     pub bound: BoundContext,
-    /// There when the seal is valid: such an envelope may go inside a provider unopened.
+    /// Set if the seal is valid: a provider may then rewrap the envelope without opening it here.
     pub attested: Option<Attested<'e>>,
 }
 
 impl Broker {
-    /// Decides whether a wrapped key may be used, before any provider call: it must be this
-    /// tenant's and this key's, and its seal must hold, or there must be leave to do without.
+    /// Decides whether an envelope may be used, before any provider call. It must name this tenant
+    /// and key. Its seal must be valid, or the caller must have the permission `UnwrapUnsealed`.
     pub(super) async fn accept<'e>(
         &self,
         cx: &RequestContext,
@@ -50,13 +50,13 @@ impl Broker {
     }
 }
 
-/// The first recipient that our rows know, with our number of its version.
+/// The first recipient of a known version of the key, with the version's number.
 pub(super) fn usable(view: &KeyView, envelope: &Envelope) -> Option<(Wrapped, u32)> {
     recipients(view, envelope).next()
 }
 
-/// Addresses and connections never come from the blob: a recipient counts only if it names
-/// a provider key and version that stand in our store for this very key.
+/// An envelope never decides which provider is called: a recipient counts only if the store has
+/// its provider key and version for this key.
 fn recipients(view: &KeyView, envelope: &Envelope) -> impl Iterator<Item = (Wrapped, u32)> {
     envelope.recipients().iter().filter_map(|recipient| {
         let (provider, wrapped) = recipient.wrapped()?;
@@ -68,7 +68,7 @@ fn recipients(view: &KeyView, envelope: &Envelope) -> impl Iterator<Item = (Wrap
 /// Tries the usable recipients, each once, until one opens the envelope.
 ///
 /// # Errors
-/// Unless one opens: what kept a recipient from being asked, else `ciphertext_rejected`.
+/// If none opens it: the first failure that is not a rejection, else `ciphertext_rejected`.
 pub(super) async fn open<'e>(
     cx: &RequestContext,
     view: &KeyView,
@@ -79,13 +79,13 @@ pub(super) async fn open<'e>(
     let mut first: Option<Failure> = None;
     for (wrapped, version) in recipients(view, envelope) {
         let opened = match pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await {
-            // K of the wrong length, or another K: the same answer as for any other fault of the blob.
+            // A data key of the wrong length, or another one: the same answer as for any other fault.
             Ok(k) => envelope.open(k, bound).map_err(|_| Failure::ciphertext_rejected()),
             Err(error) => Err(error.into()),
         };
         match opened {
             Ok(opened) => return Ok((opened, version)),
-            // That one recipient does not open it says less than that another could not be asked.
+            // That another recipient could not be tried says more than that this one was rejected.
             Err(failure) => {
                 if first.as_ref().is_none_or(|first| first.code == Code::CiphertextRejected) {
                     first = Some(failure);

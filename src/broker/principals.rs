@@ -41,7 +41,7 @@ impl Broker {
             created: self.now(),
         };
         let change = self
-            .announce(cx, audit::Change::new(Verb::Create, Object::Principal, &principal.id))
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Principal, &principal.id))
             .await?;
         let kept = keep.row(Completion::Created, &principal, None)?;
         self.store.create_principal(&principal, &change.keeping(kept)).await?;
@@ -52,17 +52,17 @@ impl Broker {
         }))
     }
 
-    /// Deletes a principal; its tokens are refused from then on.
+    /// Deletes a principal with its tokens.
     ///
     /// # Errors
-    /// `not_found`; `in_use` for the caller itself, who would lock itself out half-way.
+    /// `not_found`; `in_use` for the caller's own principal.
     pub async fn delete_principal(&self, authorized: Authorized<op::DeletePrincipal>) -> Result<Guarded<()>, Failure> {
         let (cx, principal) = (authorized.cx(), authorized.object());
         if principal.id == cx.caller().principal() {
             return Err(Failure::new(Code::InUse, "A principal cannot delete itself."));
         }
         let change = self
-            .announce(cx, audit::Change::new(Verb::Delete, Object::Principal, &principal.id))
+            .announce(cx, audit::StateChange::new(Verb::Delete, Object::Principal, &principal.id))
             .await?;
         self.store.delete_principal(principal.tenant, principal.id, &change).await?;
         self.authenticator().forget_all();

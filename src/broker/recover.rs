@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_provider::{KeyId, OpContext, TenantId};
+use claviger_provider::{KeyId, TenantId};
 
 use super::{Broker, Code, Failure};
 use crate::access::Action;
 use crate::audit::{
-    self, ChangeHistory, EmergencyRevocation, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position, StateChange,
+    self, ChangeHistory, EffectiveChange, EmergencyRevocation, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position,
     Unavailable, Verb,
 };
 use crate::store::{Change, StoreError};
@@ -55,7 +55,7 @@ pub enum RecoverError {
 pub struct Recovery {
     /// Intents that got their outcome.
     pub resolved: usize,
-    /// RevocationCounter that were applied again.
+    /// Revocations that were applied again.
     pub revocations: usize,
     /// Changes that were given up under `--accept-rollback`.
     pub given_up: usize,
@@ -83,7 +83,7 @@ enum Fate {
     Lost,
 }
 
-fn fate(change: &StateChange) -> Fate {
+fn fate(change: &EffectiveChange) -> Fate {
     match change.intent.change().and_then(|change| change.revocation()) {
         Some(revocation) => Fate::EmergencyRevocation(revocation),
         None if change.outcome.ending() == Some(Ending::Interrupted) => Fate::Unknown,
@@ -111,11 +111,16 @@ impl Broker {
         let mut done = Recovery::default();
         self.fold_kill_file(how.was_clean, &mut done).await?;
         let log_rolled_back = self.compare(history, how.accept_rollback, &mut done).await?;
-        // RevocationCounter first: what is loaded for the others must be loaded as the revocations leave it.
+        // Revocations first: what is loaded for the others must be loaded as the revocations leave it.
         let is_revocation = |intent: &OpenIntent| intent.record().change().is_some_and(|change| change.revocation().is_some());
         let (revocations, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_revocation);
         for intent in revocations.into_iter().chain(others) {
             self.resolve(intent, log_rolled_back, &mut done).await?;
+        }
+        // The calls to providers are recorded before anything is served. Without room they are
+        // kept, as the deferred outcomes are.
+        if let Err(error) = self.record_background_calls(true).await {
+            tracing::warn!(%error, "the provider calls of the recovery are recorded once the log has room");
         }
         // What an outcome that is still to be written was told from must stay.
         if done.following == 0
@@ -126,7 +131,7 @@ impl Broker {
         Ok(done)
     }
 
-    /// RevocationCounter that store or log had no room for. Where the last run ended in order, the log
+    /// Revocations that store or log had no room for. Where the last run ended in order, the log
     /// has their records; where it did not, nobody knows, and they are recorded here.
     async fn fold_kill_file(&self, was_clean: bool, done: &mut Recovery) -> Result<(), RecoverError> {
         let entries = self.kill_file.entries();
@@ -210,7 +215,7 @@ impl Broker {
     }
 
     /// Takes a change off the list of what the store lacks.
-    async fn mark(&self, change: &StateChange) -> Result<(), StoreError> {
+    async fn mark(&self, change: &EffectiveChange) -> Result<(), StoreError> {
         let applied = Change::announced(change.position.0);
         self.store.mark_applied(change.intent.tenant(), &applied).await
     }
@@ -244,7 +249,7 @@ impl Broker {
         match intent.resolve(&self.log, outcome, Instant::now() + PATIENCE).await {
             Ok(_) => done.resolved += 1,
             // A full disk does not keep the gateway down: revocations must be possible.
-            Err(error) if error.follows() => {
+            Err(error) if error.deferred() => {
                 tracing::warn!(%error, "an outcome follows when the log has room");
                 done.following += 1;
             }
@@ -255,10 +260,13 @@ impl Broker {
 
     /// A rotate that reached the provider is finished here; one that did not left nothing.
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
-        let cx = OpContext::for_system("recovery", tenant, PATIENCE);
         let change = Change::announced(position);
         let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {
-            Ok(Some(entry)) => self.take_versions(&cx, &entry, &change).await,
+            Ok(Some(entry)) => {
+                let connection = entry.connection().view().id;
+                let cx = self.background.operation("recovery", tenant, connection, PATIENCE);
+                self.take_versions(&cx, &entry, &change).await
+            }
             Ok(None) => Ok(false),
             Err(error) => Err(error.into()),
         };

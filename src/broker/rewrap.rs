@@ -12,20 +12,20 @@ use crate::envelope::{Context, DataKeyLength, Draft, Envelope, Pending, Suite};
 pub struct Rewrapped {
     /// The new envelope's text.
     pub wrapped: String,
-    /// The name of the key that it stands under now.
+    /// The name of the key that wraps it now.
     pub key: String,
-    /// Our number of the version that wrapped.
+    /// The number of the key's version that wrapped.
     pub version: u32,
-    /// Whether anything is different from what came in.
+    /// Whether the envelope differs from the one given.
     pub changed: bool,
-    /// Whether the data key stayed inside the provider.
+    /// Whether the provider rewrapped it without showing the data key.
     pub inside_provider: bool,
 }
 
 impl Broker {
-    /// Rewraps under the primary version of the same key. Header and commitment stay.
-    /// What is sealed and stands under the primary version alone comes back unchanged, but
-    /// not before it was opened: a wrong context is refused here as everywhere.
+    /// Rewraps under the primary version of the same key. Header and commitment stay. A sealed
+    /// envelope that is wrapped by the primary version alone is returned unchanged, after it was
+    /// opened: a wrong context is refused here, too.
     ///
     /// # Errors
     /// As [`Broker::unwrap`].
@@ -72,8 +72,8 @@ impl Broker {
         Ok(answer(ready, &new, version, true, false))
     }
 
-    /// Rewraps under another key of the tenant: always through memory, and always a new
-    /// envelope, since the payload key of suite 2 must never meet a second header.
+    /// Rewraps under another key of the tenant, always through the gateway's memory. Always makes a
+    /// new envelope: the payload key of suite 2 must never be used with a second header.
     ///
     /// # Errors
     /// As [`Broker::unwrap`] for the source and [`Broker::wrap`] for the target;
@@ -94,7 +94,7 @@ impl Broker {
                 Code::PermissionDenied,
                 "The source key's custody is external and export is not allowed.",
             )
-            .advice("The tenant's administrator can set allow_export on the source key, with a reason."));
+            .advice("The tenant's administrator can set allow_export on the source key, with a justification."));
         }
         if envelope.header().scope().is_some() {
             return Err(scope_unsupported());
@@ -106,7 +106,7 @@ impl Broker {
         let origin = target.origin(None, self.now());
         let draft = match envelope.header().suite() {
             Suite::Direct => {
-                // The envelope opened, so its length is one of the five.
+                // The envelope opened, so the length is valid.
                 let length = DataKeyLength::from_bytes(opened.plaintext().len()).ok_or_else(Failure::ciphertext_rejected)?;
                 Pending::new(origin, length, context).commit(opened.into_plaintext())
             }
@@ -120,7 +120,7 @@ impl Broker {
     }
 }
 
-/// What the record says of both ends.
+/// Notes source and target for the record.
 fn note_rewrap(cx: &RequestContext, source: (&Envelope, u32), target: Option<(&Envelope, u32)>, inside_provider: bool) {
     let end = |(envelope, version): (&Envelope, u32)| RewrapEnd {
         dek_id: envelope.header().dek_id(),
@@ -149,7 +149,7 @@ fn answer(ready: ReadyKey, envelope: &Envelope, version: u32, changed: bool, ins
     Guarded::new(answer, vec![ready.epoch_guard])
 }
 
-/// Scopes are reserved until keys can be bound to them.
+/// The failure for a scope: scopes are reserved until they can be bound to keys.
 pub fn scope_unsupported() -> Failure {
     Failure::new(Code::Unsupported, "Scopes cannot be bound to keys yet.").advice("Leave the scope out.")
 }

@@ -1,12 +1,12 @@
-//! Rotate: a new primary version; the old ones still unwrap.
+//! Rotate: makes a new primary version; the old versions still unwrap.
 
 use std::time::Duration;
 
 use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
 use futures::StreamExt;
 
+use super::at_provider::turn_at_provider;
 use super::create_key::number_versions;
-use super::disable::turn_at_provider;
 use super::read::NamedKey;
 use super::wrapping::ready;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
@@ -14,23 +14,23 @@ use crate::audit::{self, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
 
-/// The most keys that are asked about in one round, and how many of them at once.
+/// The most keys that one round checks, and how many of them at once.
 const ROUND: u32 = 1000;
 const AT_ONCE: usize = 8;
-/// How long one question may take.
+/// How long one check may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a rotation is believed to be under way. AWS, the only one that takes its time,
-/// speaks of minutes.
+/// How long a rotation is waited for. AWS, the only provider that does not finish at once, names
+/// minutes.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
 
 impl Broker {
-    /// Makes a new primary version at the provider and takes its row here. Where the provider
-    /// has not finished when it answers, the key's row says since when
-    /// ([`Key::rotating`]), and [`Broker::finish_rotations`] takes the version later.
+    /// Makes a new primary version at the provider and stores it. If the provider has not finished
+    /// when it answers, [`Key::rotating`] holds the time of the request, and
+    /// [`Broker::finish_rotations`] stores the version later.
     ///
     /// # Errors
     /// `unsupported` where keys cannot be rotated, `in_progress` while a rotation is under
-    /// way, and what the provider says.
+    /// way, and what the provider reports.
     pub async fn rotate(&self, authorized: Authorized<op::Rotate>, keep: Keep<NamedKey>) -> Result<Guarded<Completed<NamedKey>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
         let _one_at_a_time = turn_at_provider(cx, key).await?;
@@ -45,19 +45,19 @@ impl Broker {
             );
         }
         let change = self
-            .announce(cx, audit::Change::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
+            .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;
         let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()?).await?;
         let _row = key.change().lock().await;
-        // The row as it is now: a disable may have come while the provider was asked.
+        // Read the row again: a disable may have come during the provider call.
         let view = key.view()?;
         let now = self.now();
         let (new, primary) = number_versions(&view.versions, &described, now)?;
-        // The answer that is kept is the row as the transaction will leave it.
+        // The answer kept for a repetition must be the row that the transaction will leave.
         let under_way = new.is_empty() && primary == view.key.primary_version;
         match rotation {
             Rotation::InPlace | Rotation::InPlaceUnnamed => {}
-            // Nobody would ever learn of a new key that the answer does not name.
+            // A new provider key that the answer does not name would be lost.
             Rotation::NewKey if under_way => return Err(Error::new(ErrorKind::UpstreamProtocol, "a rotation without its new key").into()),
             Rotation::NewKey => {}
         }
@@ -81,23 +81,26 @@ impl Broker {
         Ok(Guarded::free(NamedKey::of(row, key).completed(completion)))
     }
 
-    /// Asks once about each rotation that a provider has not finished, and takes the versions
-    /// that are there by now. To be called again and again.
-    pub async fn finish_rotations(&self) {
-        let keys = match self.store.rotating_keys(ROUND).await {
-            Ok(keys) => keys,
-            Err(error) => {
-                tracing::warn!(%error, "the store did not say which rotations are under way");
-                return;
-            }
-        };
+    /// Asks the providers once about each rotation that they have not finished, and adds the new
+    /// versions. Call it periodically.
+    ///
+    /// # Errors
+    /// The code of a failure; each failure is logged.
+    pub async fn finish_rotations(&self) -> Result<(), Code> {
+        let keys = self.store.rotating_keys(ROUND).await.map_err(|error| {
+            tracing::warn!(%error, "the store cannot list the rotations in progress");
+            Failure::from(error).code
+        })?;
         futures::stream::iter(keys)
-            .for_each_concurrent(AT_ONCE, async |(tenant, id)| {
-                if let Err(failure) = self.finish_rotation(tenant, id).await {
-                    tracing::warn!(%tenant, key = %id, code = failure.code.as_str(), "a rotation under way could not be asked about");
-                }
+            .map(async |(tenant, id)| {
+                self.finish_rotation(tenant, id).await.map_err(|failure| {
+                    tracing::warn!(%tenant, key = %id, code = failure.code.as_str(), "a rotation in progress could not be checked");
+                    failure.code
+                })
             })
-            .await;
+            .buffer_unordered(AT_ONCE)
+            .fold(Ok(()), async |all, one| all.and(one))
+            .await
     }
 
     async fn finish_rotation(&self, tenant: TenantId, id: KeyId) -> Result<(), Failure> {
@@ -110,7 +113,8 @@ impl Broker {
         if key.connection().view().severed {
             return Ok(());
         }
-        let cx = OpContext::for_system("rotation", tenant, PATIENCE);
+        let connection = key.connection().view().id;
+        let cx = self.background.operation("rotation", tenant, connection, PATIENCE);
         let change = crate::store::Change::unannounced();
         if self.take_versions(&cx, &key, &change).await? {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
@@ -126,12 +130,12 @@ impl Broker {
         Ok(())
     }
 
-    /// Takes the rows of versions that the provider has and we do not: after an
-    /// interrupted rotate, or one that was made at the provider itself. The caller has the
-    /// turn at the provider.
+    /// Stores versions that the provider has and the store lacks: after an interrupted rotate, or a
+    /// rotation at the provider itself. Returns whether there were any. The caller holds the turn at
+    /// the provider.
     ///
     /// # Errors
-    /// What the provider or the store says.
+    /// What the provider or the store reports.
     pub(super) async fn take_versions(&self, cx: &OpContext, key: &KeyEntry, change: &crate::store::Change) -> Result<bool, Failure> {
         let Ok(view) = key.view() else { return Ok(false) };
         let described = key.connection().pipeline().describe(cx, &view.key.kek()).await?;

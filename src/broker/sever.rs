@@ -1,12 +1,12 @@
-//! Sever and restore: the customer's switch on a whole connection.
+//! Sever and restore: stop all calls through a connection, and allow them again.
 
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::store::model::Connection;
 
 impl Broker {
-    /// Severs a connection: no call passes, and no answer made through it is handed over
-    /// after this returned.
+    /// Severs a connection. After this returns, no call passes and no answer that was made through it
+    /// is handed over.
     ///
     /// # Errors
     /// `not_found` when it was deleted meanwhile.
@@ -46,10 +46,10 @@ impl Broker {
         let (cx, connection) = (authorized.cx(), authorized.object());
         let revocations = connection.revocations().seen();
         let change = self
-            .announce(cx, audit::Change::new(Verb::Restore, Object::Connection, &connection.id()))
+            .announce(cx, audit::StateChange::new(Verb::Restore, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
-        // What was severed after this request began stays so.
+        // A sever that came after this request began wins.
         if connection.revocations().seen() != revocations {
             return Err(Failure::new(
                 Code::ConnectionSevered,
@@ -77,7 +77,7 @@ pub(super) const fn completed(completion: Completion, row: Connection) -> Comple
     }
 }
 
-/// The row as a switch leaves it.
+/// The row after the state is set; unchanged if it had that state.
 fn switched(before: &Connection, severed: bool, now: i64) -> Connection {
     let moves = before.severed != severed;
     Connection {

@@ -51,7 +51,7 @@ impl Broker {
             created: self.now(),
         };
         let change = self
-            .announce(cx, audit::Change::new(Verb::Create, Object::Tenant, &tenant.id))
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Tenant, &tenant.id))
             .await?;
         let kept = keep.row(Completion::Created, &tenant, None)?;
         self.store

@@ -1,4 +1,4 @@
-//! API tokens: issue one (its text exists in that answer alone) and revoke it.
+//! API tokens: issue and revoke them. A token's text is returned once and not stored.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl GrantedToken {
     }
 }
 
-/// A token with its text, for the one answer that shows it.
+/// A new token with its text, for the one answer that returns it.
 #[derive(Debug)]
 pub struct IssuedToken {
     /// The token.
@@ -74,7 +74,9 @@ impl Broker {
             expires: now.saturating_add(life),
             revoked: None,
         };
-        let change = self.announce(cx, audit::Change::new(Verb::Create, Object::Token, &row.id)).await?;
+        let change = self
+            .announce(cx, audit::StateChange::new(Verb::Create, Object::Token, &row.id))
+            .await?;
         let kept = keep.secret_gone(row.id.to_string());
         self.store.create_token(&row, &change.keeping(kept)).await?;
         let token = GrantedToken {

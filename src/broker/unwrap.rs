@@ -1,4 +1,4 @@
-//! Unwrap: from a wrapped key to the bytes, from the provider or from the cache.
+//! Unwrap: opens a wrapped key, with the provider or from the cache.
 
 use claviger_provider::Secret;
 
@@ -10,13 +10,13 @@ use crate::envelope::{Context, Envelope};
 /// An unwrapped key.
 #[derive(Debug)]
 pub struct Unwrapped {
-    /// The bytes.
+    /// The plaintext.
     pub plaintext: Secret,
     /// The key's name.
     pub key: String,
-    /// Our number of the version that opened it.
+    /// The number of the key's version that opened it.
     pub version: u32,
-    /// Whether it came from the cache.
+    /// Whether the plaintext came from the cache.
     pub cached: bool,
 }
 

@@ -24,7 +24,9 @@ impl Broker {
         if expected.is_some_and(|expected| expected != revision) {
             return Err(crate::store::StoreError::Precondition.into());
         }
-        let change = self.announce(cx, audit::Change::new(Verb::Update, Object::Key, &key.id())).await?;
+        let change = self
+            .announce(cx, audit::StateChange::new(Verb::Update, Object::Key, &key.id()))
+            .await?;
         let _one_at_a_time = key.change().lock().await;
         patch.expected_revision = match expected {
             Some(expected) => expected,

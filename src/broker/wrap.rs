@@ -1,4 +1,4 @@
-//! Wrap: the caller's own bytes, sealed under a fresh data key (suite 2).
+//! Wrap: seals the caller's bytes under a fresh data key (suite 2).
 
 use claviger_provider::Secret;
 
@@ -6,7 +6,7 @@ use super::wrapping::ready;
 use super::{Authorized, Broker, Code, Failure, Guarded, op};
 use crate::envelope::{Context, Draft};
 
-/// The most bytes that one wrap takes (`docs/format.md`, Suites).
+/// The longest plaintext of one wrap, in bytes (`docs/format.md`, Suites).
 pub const MAX_PLAINTEXT: usize = 4096;
 
 /// A wrapped key.
@@ -16,7 +16,7 @@ pub struct Wrapped {
     pub wrapped: String,
     /// The key's name.
     pub key: String,
-    /// Our number of the version that wrapped.
+    /// The number of the key's version that wrapped.
     pub version: u32,
 }
 

@@ -1,10 +1,10 @@
-//! From a data key to a wrapped key: what `wrap`, `data-keys` and `rewrap` to another key share.
+//! Wrapping a data key: what `wrap`, `data-keys` and `rewrap` to another key share.
 
 use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, Kek, KeyCapabilities, Pipeline, Wrapped};
 
-use super::disable::turn_at_provider;
+use super::at_provider::{severed, turn_at_provider};
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
@@ -13,13 +13,13 @@ use crate::store;
 
 /// A key that is ready to be used: enabled, its connection not severed.
 pub struct ReadyKey {
-    /// The entry, for its connection.
+    /// The key's entry.
     pub entry: Arc<KeyEntry>,
-    /// The rows.
+    /// The key's rows when it was taken.
     pub view: KeyView,
-    /// The epochs under which the answer is made.
+    /// The epochs of key and connection when it was taken.
     pub epoch_guard: EpochGuard,
-    /// The way to the provider.
+    /// The calls to the provider.
     pub pipeline: Pipeline,
 }
 
@@ -33,7 +33,7 @@ pub fn ready(entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
     let view = entry.view()?;
     let connection = entry.connection().view();
     if view.key.disabled {
-        return Err(Failure::new(Code::KeyDisabled, "The key is disabled here.").advice("Enable the key, or use another one."));
+        return Err(Failure::new(Code::KeyDisabled, "The key is disabled.").advice("Enable the key, or use another one."));
     }
     if connection.severed {
         return Err(severed());
@@ -46,23 +46,18 @@ pub fn ready(entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
     })
 }
 
-/// The key's connection lets nothing pass.
-pub fn severed() -> Failure {
-    Failure::new(Code::ConnectionSevered, "The key's connection is severed.").advice("Restore the connection.")
-}
-
 /// A wrapped key and the version that wrapped it.
 pub struct WrappedKey {
     /// The envelope.
     pub envelope: Envelope,
-    /// Our number of the version.
+    /// The number of the key's version that wrapped.
     pub version: u32,
 }
 
 impl ReadyKey {
-    /// The header's part that is known before the data key.
+    /// The part of the header that is known before the data key.
     pub fn origin(&self, scope: Option<Scope>, now: i64) -> Origin {
-        // Before 1970 only by a broken clock: the epoch then.
+        // Negative only with a broken clock.
         let created = u64::try_from(now / 1_000_000).unwrap_or(0);
         Origin {
             tenant: self.entry.tenant(),
@@ -72,7 +67,7 @@ impl ReadyKey {
         }
     }
 
-    /// The provider's key and version that wraps.
+    /// The provider's key and version of the primary version.
     pub fn primary(&self) -> Result<Kek, Failure> {
         self.view
             .kek()
@@ -94,7 +89,7 @@ impl ReadyKey {
         self.finish(cx, broker, draft, &wrapped).await
     }
 
-    /// Finishes the envelope with a provider's wrapping.
+    /// Finishes the envelope with the provider's ciphertext.
     pub async fn finish(&self, cx: &RequestContext, broker: &Broker, draft: &Draft, wrapped: &Wrapped) -> Result<WrappedKey, Failure> {
         let version = self.version_of(cx, broker, wrapped).await?;
         let secrets = broker.directory().secrets(self.entry.tenant()).await?;
@@ -110,8 +105,8 @@ impl ReadyKey {
         Ok(WrappedKey { envelope, version })
     }
 
-    /// Our number of the version that the provider says it used. One that has no row here
-    /// (the key was rotated at the provider itself) gets it before the answer.
+    /// The number of the version that the provider used. A version without a row here (the key was
+    /// rotated at the provider itself) gets one before the answer.
     pub async fn version_of(&self, cx: &RequestContext, broker: &Broker, wrapped: &Wrapped) -> Result<u32, Failure> {
         if let Some(version) = self.view.matching(self.pipeline.kind(), &wrapped.key) {
             return Ok(version.number);
@@ -121,7 +116,7 @@ impl ReadyKey {
             now.matching(self.pipeline.kind(), &wrapped.key).map(|version| version.number)
         };
         let _one_at_a_time = turn_at_provider(cx, &self.entry).await?;
-        // Somebody else may have taken it meanwhile.
+        // Another request may have stored it meanwhile.
         if let Some(number) = number() {
             return Ok(number);
         }
@@ -137,7 +132,7 @@ impl ReadyKey {
     }
 }
 
-/// A provider's answer that no envelope can hold.
+/// The failure for a provider's response that does not fit into an envelope.
 pub fn unfit(error: BuildError) -> Failure {
     match error {
         BuildError::TooLarge => Failure::new(Code::TooLarge, "The wrapped key would be larger than 16 KiB."),

@@ -21,7 +21,7 @@ impl Broker {
     ///
     /// # Errors
     /// `audit_unavailable`: nothing may be done.
-    pub(super) async fn announce(&self, cx: &RequestContext, change: audit::Change) -> Result<store::Change, Failure> {
+    pub(super) async fn announce(&self, cx: &RequestContext, change: audit::StateChange) -> Result<store::Change, Failure> {
         let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
             if error.reason() == Reason::Deadline {

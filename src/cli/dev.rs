@@ -11,7 +11,7 @@ use super::init::{create_private, write_line};
 use super::serve::{EndSignals, not_started};
 use super::serving::DevArgs;
 use super::terminal::{Terminal, cannot_write};
-use crate::boot::{Serving, StartOptions, init};
+use crate::boot::{StartOptions, init, start};
 use crate::client::{Call, Client, Failure, Problem, Settings, Token};
 use crate::config::Config;
 use crate::store::sealing::RootKey;
@@ -52,7 +52,7 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
     write_line(&mut create_private(&token_file)?, &token).map_err(|error| local("the token's file", &error))?;
 
     let mut end = EndSignals::take()?;
-    let serving = Serving::start(
+    let serving = start(
         &config,
         StartOptions {
             dev: true,

@@ -319,7 +319,7 @@ fn exactly_one_root_key_source() {
     ] {
         let line = only_mistake(source, &[("CLAVIGER_STORAGE__DATA_DIR", "/d")]);
         assert!(
-            line.starts_with("1:") && line.contains("`storage.root_key` does not name one source"),
+            line.starts_with("1:") && line.contains("`storage.root_key` does not name exactly one source"),
             "{line}"
         );
     }
@@ -338,7 +338,7 @@ fn a_wrapped_root_key_names_who_unwraps_it() {
         (PathBuf::from("/w"), ProviderKind::Vault, "root", KeySpec::Aes256)
     );
     for (line, says) in [
-        ("wrapped = \"/w\"", "`storage.root_key` does not name one source"),
+        ("wrapped = \"/w\"", "`storage.root_key` does not name exactly one source"),
         ("provider = \"vault\"", "`storage.root_key.provider` is missing"),
         ("key = \"root\"", "`storage.root_key.key` is missing"),
     ] {
@@ -348,7 +348,7 @@ fn a_wrapped_root_key_names_who_unwraps_it() {
     let refused = load(&good.replace("vault\"\nkey", "local\"\nkey"), &[]).unwrap_err().to_string();
     assert!(refused.contains("whose keys the root key seals"), "{refused}");
     let refused = load(&format!("{good}file = \"/k\"\n"), &[]).unwrap_err().to_string();
-    assert!(refused.contains("does not name one source"), "{refused}");
+    assert!(refused.contains("does not name exactly one source"), "{refused}");
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn a_file_that_cannot_be_read_is_one_mistake() {
     );
     let without = Config::load(None, none()).unwrap_err().to_string();
     assert!(
-        without.starts_with("configuration: `storage.root_key` does not name one source"),
+        without.starts_with("configuration: `storage.root_key` does not name exactly one source"),
         "{without}"
     );
     assert!(mistakes(&"#".repeat(2 << 20), &[])[0].contains("too large"));
@@ -428,5 +428,8 @@ fn vaults_beside_azures_own_are_addresses() {
         assert!(line.contains("has the wrong format") && !line.contains("SECRET"), "{line}");
     }
     let half = only_mistake(MINIMAL, &list[1..2]);
-    assert!(half.contains("`providers.azure.application` has one of its two settings"), "{half}");
+    assert!(
+        half.contains("`providers.azure.application` has only one of its two settings"),
+        "{half}"
+    );
 }

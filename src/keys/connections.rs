@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::layers::PipelineConfig;
-use claviger_provider::{ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret};
+use claviger_provider::{BackgroundCalls, ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret};
 
 use super::LoadError;
 use crate::store::Store;
@@ -18,6 +18,8 @@ const SECRET: &str = "secret/";
 pub struct Factories {
     by_kind: BTreeMap<ProviderKind, Arc<dyn Factory>>,
     pipeline: PipelineConfig,
+    /// Records the connections' calls that serve no request.
+    background: Option<Arc<dyn BackgroundCalls>>,
 }
 
 impl Factories {
@@ -26,7 +28,15 @@ impl Factories {
         Self {
             by_kind: factories.into_iter().map(|factory| (factory.kind(), factory)).collect(),
             pipeline,
+            background: None,
         }
+    }
+
+    /// Reports calls of all connections that serve no request to this observer.
+    #[must_use]
+    pub fn observed_by(mut self, background: Arc<dyn BackgroundCalls>) -> Self {
+        self.background = Some(background);
+        self
     }
 
     /// The family, if this build has it.
@@ -65,7 +75,7 @@ impl Factories {
             external_id: &connection.external_id,
             settings: &connection.settings,
             secrets: secrets(store, connection, replaced).await?,
-            background: None,
+            background: self.background.clone(),
         };
         let provider = factory.connect(parts).await?;
         Ok(Pipeline::new(provider, &self.limits(connection.timeouts)))

@@ -7,7 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::{Mutex, RwLock};
@@ -19,10 +18,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::server::TlsFiles;
 use crate::telemetry::metrics::{certificate_expires, certificate_read};
-
-/// How often the files are checked for a change. A change is most often a symbolic link with a new
-/// target (cert-manager, Kubernetes), which a watch on the file itself would miss.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Why TLS cannot be served with these files.
 #[derive(Debug, thiserror::Error)]
@@ -129,17 +124,10 @@ impl Tls {
         })
     }
 
-    /// Checks the files for changes every few seconds until `until` resolves, and uses new content.
-    pub async fn watch(self: Arc<Self>, until: impl Future<Output = ()>) {
-        let mut ticks = tokio::time::interval(LOOK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tokio::pin!(until);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => Arc::clone(&self).look(false).await,
-                () = &mut until => return,
-            }
-        }
+    /// Reads the files if they changed. Returns whether their current content can be used.
+    pub async fn reload_if_changed(self: Arc<Self>) -> bool {
+        Arc::clone(&self).look(false).await;
+        !self.refused.load(Ordering::Acquire)
     }
 
     /// Reads the files whether or not they changed. New connections use the new content, open ones

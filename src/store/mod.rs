@@ -99,6 +99,8 @@ pub struct Installation {
 /// behaves as one that does not exist.
 #[async_trait]
 pub trait Store: SealedStore {
+    /// Waits for calls that are running and closes the store. Later calls fail.
+    async fn close(&self);
     /// The installation's identity.
     async fn installation(&self) -> Result<Installation, StoreError>;
 

@@ -99,6 +99,7 @@ forward! {
 
 forward! {
     Store:
+    fn close(&self) -> ();
     fn installation(&self) -> Result<Installation, StoreError>;
     fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
     fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;

@@ -41,6 +41,7 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Full("claviger_audit_commit_records".to_owned()), &RECORDS)?
             .install_recorder()?;
         describe();
+        super::jobs::describe();
         claviger_provider::layers::describe_metrics();
         Ok(Self(handle))
     }
@@ -54,15 +55,6 @@ impl Metrics {
     /// every [`UPKEEP`].
     pub fn upkeep(&self) {
         self.0.run_upkeep();
-    }
-
-    /// Calls [`Metrics::upkeep`] for as long as the process lives. To be spawned once.
-    pub async fn keep(self) {
-        let mut ticks = tokio::time::interval(UPKEEP);
-        loop {
-            ticks.tick().await;
-            self.upkeep();
-        }
     }
 }
 

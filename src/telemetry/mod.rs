@@ -5,6 +5,7 @@
 //! tenant, a key, a principal or anything else that a caller chose.
 
 mod format;
+pub mod jobs;
 pub mod metrics;
 pub mod request;
 

@@ -21,6 +21,16 @@ async fn health_readiness_metrics_document_and_page_need_no_credential() {
         .map(|part| part["name"].as_str().unwrap())
         .collect();
     assert_eq!(parts, ["listener", "store", "audit_log", "providers"]);
+    let jobs: Vec<&str> = ready["jobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        jobs,
+        ["audit_counters", "cache_sweep", "idempotency_prune", "rotations", "metrics_upkeep"]
+    );
     let metrics = anyone.get("/metrics").await;
     assert!(
         metrics.header("content-type").starts_with("text/plain"),
@@ -40,6 +50,29 @@ async fn health_readiness_metrics_document_and_page_need_no_credential() {
         assert!(!answer.text.contains("acme") && !answer.text.contains(made["plaintext"].as_str().unwrap()));
         assert_eq!(answer.header("claviger-audit-index"), "");
     }
+}
+
+#[tokio::test]
+async fn each_background_job_shows_its_period_its_last_run_and_no_error() {
+    let api = Api::start().await;
+    let jobs = loop {
+        let ready = api.client.get("/readyz").await.expect_status(200);
+        let jobs = ready["jobs"].as_array().unwrap().clone();
+        if jobs.iter().all(|job| job["last_run"].is_string()) {
+            break jobs;
+        }
+    };
+    for job in &jobs {
+        assert_eq!((&job["failing"], &job["last_error"]), (&json!(false), &json!(null)), "{job}");
+    }
+    let sweep = jobs.iter().find(|job| job["name"] == "cache_sweep").unwrap();
+    assert_eq!(sweep["period"], "250ms");
+    let metrics = api.client.get("/metrics").await.text;
+    assert!(
+        metrics.contains(r#"claviger_job_runs_total{job="cache_sweep",result="ok"}"#),
+        "{metrics}"
+    );
+    assert!(metrics.contains(r#"claviger_job_last_run_seconds{job="cache_sweep"}"#), "{metrics}");
 }
 
 #[tokio::test]

@@ -1,25 +1,26 @@
-//! A gateway of its own for each case, with a tenant, a connection to the provider, and
-//! what a case asks of them.
+//! What a case runs on: a tenant of its own on the gateway that the cases of an entry share.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use claviger::store::Store;
 use claviger::store::sealing::RootKey;
 use claviger::store::sqlite::SqliteStore;
 use claviger_provider::{SealedName, Secret};
-use claviger_test_support::{Answer, Client, Gateway, Started, records, records_of};
+use claviger_test_support::{Answer, Client, Gateway, Started, records_from};
 use claviger_testkit::control::{Client as Control, Request};
 use claviger_testkit::{Fault, Journal, Plan};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::OnceCell;
 
 use crate::BINARY;
 use crate::entries::{Entry, Start};
 
-/// The tenant of a case.
-pub const TENANT: &str = "acme";
 /// The connection to the provider, of each tenant.
 pub const CONNECTION: &str = "kms";
 /// How long a condition is waited for.
@@ -27,21 +28,37 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The most items of one batch.
 const BATCH: usize = 1000;
 
-/// What a case runs on.
-pub struct Bench {
-    /// The provider.
-    pub entry: &'static Entry,
-    /// The operator acting for the tenant: every operation is granted.
-    pub client: Client,
-    /// The process.
-    pub started: Started,
-    control: Option<Mutex<Control>>,
-    gateway: Gateway,
+/// An entry and its gateway, which is started for the first case and ends with the value.
+pub struct Host {
+    entry: &'static Entry,
+    running: OnceLock<Running>,
 }
 
-impl Bench {
-    /// Starts a gateway and makes tenant and connection.
-    pub async fn start(entry: &'static Entry) -> Self {
+/// A gateway process, and how to reach the testkit's fake inside it.
+struct Running {
+    gateway: Gateway,
+    started: Started,
+    control: Option<SocketAddr>,
+    /// The end of the log when the latest case began.
+    log_end: Mutex<u64>,
+}
+
+impl Host {
+    /// Without a process yet.
+    pub const fn new(entry: &'static Entry) -> Self {
+        Self {
+            entry,
+            running: OnceLock::new(),
+        }
+    }
+
+    fn running(&self) -> &Running {
+        self.running.get_or_init(|| Running::start(self.entry))
+    }
+}
+
+impl Running {
+    fn start(entry: &Entry) -> Self {
         let (gateway, started, control) = match entry.start {
             Start::Serve | Start::Aws(_) | Start::Azure | Start::Google => {
                 let gateway = Gateway::new(BINARY);
@@ -53,31 +70,103 @@ impl Bench {
                 let file: PathBuf = gateway.data().with_extension("control");
                 let started = gateway.dev(&entry.tune(), &file);
                 let address = std::fs::read_to_string(&file).expect("the control port's address");
-                let control = Control::connect(address.parse().expect("an address"))
-                    .await
-                    .expect("the control port");
-                (gateway, started, Some(Mutex::new(control)))
+                (gateway, started, Some(address.parse().expect("an address")))
             }
         };
-        let client = make_tenant(entry, &started, TENANT).await;
         Self {
-            entry,
-            client,
+            gateway,
             started,
             control,
-            gateway,
+            log_end: Mutex::new(0),
         }
     }
 
-    /// Another tenant with a connection of its own.
-    pub async fn tenant(&self, name: &str) -> Client {
-        make_tenant(self.entry, &self.started, name).await
+    /// Where the log ends now. It is read from where it ended before, to find the end of a record.
+    fn log_end(&self) -> u64 {
+        let mut end = self.log_end.lock().unwrap_or_else(PoisonError::into_inner);
+        *end = records_from(&self.gateway.data(), *end).1;
+        *end
+    }
+}
+
+/// What a case runs on. Cases of an entry run side by side on one gateway, and do not meet: each has
+/// a tenant, connections with circuits of their own, and where the provider is the testkit's fake, a
+/// fake server whose faults and journal are this case's alone.
+pub struct Bench {
+    /// The provider.
+    pub entry: &'static Entry,
+    /// The operator acting for the tenant: every operation is granted.
+    pub client: Client,
+    host: Arc<Host>,
+    tenant: String,
+    tenant_id: String,
+    control: Option<tokio::sync::Mutex<Control>>,
+    log: Mutex<Log>,
+    seal_key: OnceCell<Secret>,
+}
+
+/// The records of the case's tenants since it began.
+struct Log {
+    end: u64,
+    tenants: Vec<String>,
+    records: Vec<Value>,
+}
+
+impl Bench {
+    /// Makes tenant and connection for a case, `module::name`.
+    pub async fn start(host: Arc<Host>, case: &str) -> Self {
+        let running = host.running();
+        let (entry, tenant) = (host.entry, case.replace("::", "."));
+        let log_end = running.log_end();
+        let control = match running.control {
+            Some(address) => {
+                let mut control = Control::connect(address).await.expect("the control port");
+                let name = tenant.clone();
+                control.tell(&Request::Server { name }).await.expect("a server of the fake's");
+                Some(tokio::sync::Mutex::new(control))
+            }
+            None => None,
+        };
+        let (tenant_id, client) = make_tenant(&running.started, &tenant).await;
+        let log = Mutex::new(Log {
+            end: log_end,
+            tenants: vec![tenant_id.clone()],
+            records: Vec::new(),
+        });
+        let bench = Self {
+            entry,
+            client,
+            tenant,
+            tenant_id,
+            control,
+            log,
+            seal_key: OnceCell::new(),
+            host,
+        };
+        bench.connection(CONNECTION).await;
+        bench
     }
 
-    /// A second connection of the tenant.
+    /// Another tenant with a connection of its own, to the same server.
+    pub async fn tenant(&self, name: &str) -> Client {
+        let (id, client) = make_tenant(&self.host.running().started, &format!("{}.{name}", self.tenant)).await;
+        self.log().tenants.push(id);
+        self.connection_of(&client, CONNECTION).await;
+        client
+    }
+
+    /// One more connection of the tenant.
     pub async fn connection(&self, name: &str) {
-        let body = json!({"name": name, "provider": self.entry.provider, "settings": (self.entry.settings)()});
-        self.client.post("/v1/connections", &body).await.expect_status(201);
+        self.connection_of(&self.client, name).await;
+    }
+
+    async fn connection_of(&self, client: &Client, name: &str) {
+        let mut settings = (self.entry.settings)();
+        if self.control.is_some() {
+            settings["server"] = json!(self.tenant);
+        }
+        let body = json!({"name": name, "provider": self.entry.provider, "settings": settings});
+        client.post("/v1/connections", &body).await.expect_status(201);
     }
 
     /// What asks for a new key of the entry's specification.
@@ -125,19 +214,28 @@ impl Bench {
         self.client.with_token(token["token"].as_str().expect("a token"))
     }
 
-    /// The tenant's seal key: 8 bytes of name, then the key. It is read from a copy of the
-    /// database, since the gateway goes on running.
-    pub async fn seal_key(&self) -> Secret {
-        let copy = tempfile::tempdir().expect("a folder");
-        for name in ["claviger.db", "claviger.db-wal"] {
-            let from = self.gateway.data().join(name);
-            if from.exists() {
-                std::fs::copy(from, copy.path().join(name)).expect("a copy");
-            }
-        }
-        let root = RootKey::from_file(&self.gateway.root_key()).expect("the root key");
-        let store = SqliteStore::open(&copy.path().join("claviger.db"), root).await.expect("the store");
-        let tenant = store.tenant_by_name(TENANT).await.expect("the tenant").id;
+    /// The tenant's seal key: 8 bytes of name, then the key. It is read once, from a copy of the
+    /// database: SQLite writes a consistent one while the gateway goes on.
+    pub async fn seal_key(&self) -> &Secret {
+        self.seal_key.get_or_init(|| self.read_seal_key()).await
+    }
+
+    async fn read_seal_key(&self) -> Secret {
+        let gateway = &self.host.running().gateway;
+        let folder = tempfile::tempdir().expect("a folder");
+        let copy = folder.path().join("claviger.db");
+        let mut database = SqliteConnectOptions::new()
+            .filename(gateway.data().join("claviger.db"))
+            .read_only(true)
+            .connect()
+            .await
+            .expect("the database");
+        let vacuum = sqlx::query("VACUUM INTO ?1").bind(copy.to_str().expect("a path"));
+        vacuum.execute(&mut database).await.expect("a copy");
+        database.close().await.expect("the database is closed");
+        let root = RootKey::from_file(&gateway.root_key()).expect("the root key");
+        let store = SqliteStore::open(&copy, root).await.expect("the store");
+        let tenant = store.tenant_by_name(&self.tenant).await.expect("the tenant").id;
         let name = SealedName {
             tenant,
             row: "tenant".to_owned(),
@@ -151,14 +249,27 @@ impl Bench {
         key
     }
 
-    /// Every record so far.
+    /// The tenant's records so far.
     pub fn records(&self) -> Vec<Value> {
-        records(&self.gateway.data())
+        self.records_where("tenant", &self.tenant_id)
     }
 
     /// The records of one answer's request.
     pub fn records_of(&self, answer: &Answer) -> Vec<Value> {
-        records_of(&self.gateway.data(), answer.header("x-request-id"))
+        self.records_where("request_id", answer.header("x-request-id"))
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn records_where(&self, member: &str, value: &str) -> Vec<Value> {
+        let mut log = self.log();
+        let (mut new, end) = records_from(&self.host.running().gateway.data(), log.end);
+        new.retain(|record| log.tenants.iter().any(|tenant| record["tenant"] == **tenant));
+        log.records.extend(new);
+        log.end = end;
+        log.records.iter().filter(|record| record[member] == value).cloned().collect()
     }
 
     async fn tell(&self, request: &Request) {
@@ -229,16 +340,14 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn make_tenant(entry: &Entry, started: &Started, name: &str) -> Client {
-    started
+/// A new tenant's id, and the operator's client acting for it.
+async fn make_tenant(started: &Started, name: &str) -> (String, Client) {
+    let made = started
         .operator()
         .post("/v1/tenants", &json!({"name": name}))
         .await
         .expect_status(201);
-    let client = started.tenant(name);
-    let body = json!({"name": CONNECTION, "provider": entry.provider, "settings": (entry.settings)()});
-    client.post("/v1/connections", &body).await.expect_status(201);
-    client
+    (made["id"].as_str().expect("an id").to_owned(), started.tenant(name))
 }
 
 /// Generates a data key of 32 bytes without context.

@@ -58,7 +58,7 @@ impl Entry {
         let faults = matches!(self.start, Start::Fake(_));
         match needs {
             Needs::Keys => true,
-            Needs::Faults => faults,
+            Needs::Faults | Needs::FaultsAlone => faults,
             Needs::FaultsInside => faults && self.inside,
         }
     }
@@ -69,7 +69,9 @@ impl Entry {
             // A server that the tests start is on loopback and speaks no TLS.
             Start::Serve => Tune::default()
                 .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
-                .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true"),
+                .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
+                // The embedded provider draws RSA keys, which takes seconds on a busy machine.
+                .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "10s"),
             Start::Aws(server) => {
                 let address = aws(server).unwrap_or_default();
                 Tune::default()

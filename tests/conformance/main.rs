@@ -20,8 +20,9 @@ mod entries;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use bench::Bench;
+use bench::{Bench, Host};
 use claviger_testkit::battery::known::{Known, expect};
 use entries::{ENTRIES, Entry};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -41,17 +42,21 @@ enum Needs {
     Faults,
     /// That, and that it generates data keys and rewraps by itself.
     FaultsInside,
+    /// That it can be told to misbehave, and a gateway for this case alone.
+    FaultsAlone,
 }
 
-/// One case of the battery: its name, what it needs, and what it does to a fresh gateway.
+/// One case of the battery: its name, what it needs, and what it does with a fresh tenant.
 type Case = (&'static str, Needs, fn(Bench) -> Boxed);
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();
     for entry in ENTRIES {
+        // Its cases hold it: the gateway ends with the last of them.
+        let host = Arc::new(Host::new(entry));
         for (module, cases) in cases::MODULES {
             for case in cases.iter().filter(|(_, needs, _)| entry.has(*needs)) {
-                trials.push(trial(entry, module, case));
+                trials.push(trial(entry, &host, module, case));
             }
         }
         for difference in entry.differences {
@@ -65,19 +70,24 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn trial(entry: &'static Entry, module: &str, case: &Case) -> Trial {
-    let (name, _, run) = *case;
+fn trial(entry: &'static Entry, host: &Arc<Host>, module: &str, case: &Case) -> Trial {
+    let (name, needs, run) = *case;
     let path = format!("{module}::{name}");
     let difference = entry.differences.iter().find(|difference| difference.case == path);
     let known = difference.map(|difference| Known {
         says: difference.says,
         reason: difference.reason,
     });
-    let test = move || expect(known, AssertUnwindSafe(|| run_case(entry, run))).map_err(Failed::from);
-    Trial::test(format!("{}::{path}", entry.name), test).with_ignored_flag((entry.absent)().is_some())
+    let name = format!("{}::{path}", entry.name);
+    let host = match needs {
+        Needs::FaultsAlone => Arc::new(Host::new(entry)),
+        Needs::Keys | Needs::Faults | Needs::FaultsInside => Arc::clone(host),
+    };
+    let test = move || expect(known, AssertUnwindSafe(|| run_case(entry, host, &path, run))).map_err(Failed::from);
+    Trial::test(name, test).with_ignored_flag((entry.absent)().is_some())
 }
 
-fn run_case(entry: &'static Entry, run: fn(Bench) -> Boxed) {
+fn run_case(entry: &Entry, host: Arc<Host>, path: &str, run: fn(Bench) -> Boxed) {
     // Who asks for an ignored case by `--ignored` gets a failure, not a pass.
     if let Some(why) = (entry.absent)() {
         panic!("{} is absent: {why}", entry.name);
@@ -88,7 +98,7 @@ fn run_case(entry: &'static Entry, run: fn(Bench) -> Boxed) {
         .build()
         .expect("a runtime")
         .block_on(async {
-            let bench = Bench::start(entry).await;
+            let bench = Bench::start(host, path).await;
             run(bench).await;
         });
 }

@@ -1,5 +1,5 @@
-//! Store and log that do not belong together any more: an older copy of either, a damaged
-//! or torn log, a sidecar that is gone.
+//! Store and log that no longer agree: an older copy of either, a damaged or torn log, a
+//! missing sidecar.
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
@@ -23,10 +23,12 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("disagree::an_older_store_is_refused_until_the_rollback_is_accepted", || {
             run(older_store())
         }),
-        Trial::test("disagree::a_refusal_is_repeated_although_a_cut_was_missing_too", || {
+        Trial::test("disagree::a_refusal_is_repeated_although_a_revocation_was_missing_too", || {
             run(refused_twice())
         }),
-        Trial::test("disagree::cuts_that_an_older_store_lacks_are_applied_again", || run(cuts_again())),
+        Trial::test("disagree::revocations_that_an_older_store_lacks_are_applied_again", || {
+            run(revocations_again())
+        }),
         Trial::test("disagree::an_older_log_is_refused_until_the_rollback_is_accepted", || {
             run(older_log(&LOG_AND_INDEX))
         }),
@@ -34,7 +36,7 @@ pub fn trials() -> Vec<Trial> {
             run(older_log(&LOG))
         }),
         Trial::test("disagree::damage_in_the_middle_is_refused", || run(damaged())),
-        Trial::test("disagree::a_torn_end_is_cut_off", || run(torn())),
+        Trial::test("disagree::a_torn_end_is_removed", || run(torn())),
         Trial::test("disagree::a_missing_or_damaged_sidecar_changes_nothing", || run(sidecar())),
         Trial::test(
             "disagree::an_interrupted_creation_does_not_stop_later_starts",
@@ -43,7 +45,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Some files of the data folder as they were once.
+/// Copies of some files of the data folder.
 struct Copy(Vec<(&'static str, Option<Vec<u8>>)>);
 
 impl Copy {
@@ -68,7 +70,7 @@ fn accepting() -> Tune {
     }
 }
 
-/// The gateway must not start; what it says.
+/// Starts the gateway, which must fail. Returns its messages.
 fn refused(gateway: &Gateway, tune: &Tune) -> String {
     match gateway.try_serve(tune) {
         Ok(_) => panic!("it started"),
@@ -91,7 +93,7 @@ async fn key(client: &Client, name: &str) {
         .expect_status(201);
 }
 
-/// A gateway that was stopped, with a tenant and two keys.
+/// A stopped gateway with a tenant and two keys.
 async fn furnished() -> Gateway {
     let gateway = Gateway::new(crate::BINARY);
     let started = gateway.serve(&Tune::default());
@@ -114,7 +116,7 @@ async fn older_store() {
         let said = refused(&gateway, &Tune::default());
         assert!(said.contains("--accept-rollback") && said.contains("older copy"), "{said}");
     }
-    // A new token's own change must not hide what is missing.
+    // The change of a new token must not hide the missing ones.
     let mut init = gateway.command(&Tune::default());
     let output = init
         .args(["init", "--new-token", "--token-out"])
@@ -131,7 +133,7 @@ async fn older_store() {
     starts_plainly(&gateway);
 }
 
-/// A cut comes after what is lost: applying it must not hide the loss from the next start.
+/// A revocation follows the lost changes: applying it must not hide the loss from the next start.
 async fn refused_twice() {
     let gateway = furnished().await;
     let copy = Copy::of(&gateway.data(), &DATABASE);
@@ -148,12 +150,12 @@ async fn refused_twice() {
     }
     let started = gateway.serve(&accepting());
     let second = started.tenant("acme").get("/v1/keys/second").await.expect_status(200);
-    assert_eq!(second["state"], "disabled", "a cut holds under an accepted rollback");
+    assert_eq!(second["state"], "disabled", "a revocation survives an accepted rollback");
     assert!(started.terminate());
     starts_plainly(&gateway);
 }
 
-async fn cuts_again() {
+async fn revocations_again() {
     let gateway = furnished().await;
     let started = gateway.serve(&Tune::default());
     let client = started.tenant("acme");
@@ -185,13 +187,13 @@ async fn cuts_again() {
         read.expect_problem(401, "unauthenticated");
         assert!(started.terminate());
     }
-    // What was cut can be undone as ever.
+    // The revocations can be undone as usual.
     let started = gateway.serve(&Tune::default());
     started.tenant("acme").post_empty("/v1/keys/first/enable").await.expect_status(200);
     assert!(started.terminate());
     let started = gateway.serve(&Tune::default());
     let first = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
-    assert_eq!(first["state"], "enabled", "an enable after the cut holds");
+    assert_eq!(first["state"], "enabled", "an enable after the revocation survives");
 }
 
 async fn older_log(files: &[&'static str]) {
@@ -209,7 +211,7 @@ async fn older_log(files: &[&'static str]) {
         assert!(said.contains("--accept-rollback"), "{said}");
     }
     let started = gateway.serve(&accepting());
-    // The store goes on from where it is.
+    // The store continues from its state.
     let client = started.tenant("acme");
     client.get("/v1/keys/third").await.expect_status(200);
     assert_eq!(client.get("/v1/keys/first").await.expect_status(200)["primary_version"], 2);
@@ -221,7 +223,7 @@ async fn older_log(files: &[&'static str]) {
     starts_plainly(&gateway);
 }
 
-/// Ends without a close, so that the next start reads what was written; answers the log.
+/// Kills the gateway, so that the next start reads the log from its last sidecar. Returns the log.
 async fn killed() -> (Gateway, Vec<u8>) {
     let gateway = furnished().await;
     let started = gateway.serve(&Tune::default());
@@ -243,7 +245,7 @@ fn overwrite(gateway: &Gateway, at: u64, bytes: &[u8]) {
 
 async fn damaged() {
     let (gateway, log) = killed().await;
-    // Behind the place that the sidecar tells, with whole commits after it.
+    // After the sidecar's offset, with whole commits following.
     let at = log.len() as u64 - 4000;
     overwrite(&gateway, at, b"????");
     let before = fs::read(gateway.data().join("audit.log")).expect("the log");
@@ -258,7 +260,7 @@ async fn damaged() {
 async fn torn() {
     let (gateway, log) = killed().await;
     let torn = log.len() - 100;
-    fs::write(gateway.data().join("audit.log"), &log[..torn]).expect("the log is cut");
+    fs::write(gateway.data().join("audit.log"), &log[..torn]).expect("the log is truncated");
     starts_plainly(&gateway);
     let all = records(&gateway.data());
     let restarted = all.iter().rfind(|record| record["kind"] == "restarted").expect("a restart");
@@ -278,13 +280,13 @@ async fn sidecar() {
         key(&started.tenant("acme"), "third").await;
         assert!(started.terminate());
         assert!(records(&gateway.data()).len() > before);
-        // The numbers go on without a gap, and store and log agree.
+        // The sequence numbers have no gap, and store and log agree.
         starts_plainly(&gateway);
     }
 }
 
-/// The gateway is killed while it makes keys, over and over, until a start finds a creation
-/// whose end nobody knows; the starts after that one need no help either.
+/// Kills the gateway while it creates keys until a start finds a creation with an unknown result.
+/// That start and the later ones succeed without help.
 async fn interrupted() {
     let gateway = furnished().await;
     for round in 0..200 {
@@ -321,7 +323,7 @@ async fn kill_while_making_keys(gateway: &Gateway, started: Started, round: u32)
             })
         })
         .collect();
-    // Killed once they are at it: a client's first request may take longer than all that follow.
+    // Kill it once requests are served: a client's first one may take longer than all others.
     let end = Instant::now() + Duration::from_secs(20);
     while creations() == before {
         assert!(Instant::now() < end, "no key is being made");

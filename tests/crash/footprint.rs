@@ -1,5 +1,4 @@
-//! Start time and idle memory beside a large log. Not run unless asked for, and meant for a
-//! release build:
+//! Start time and idle memory with a large log. Ignored by default, and meant for a release build:
 //! `CLAVIGER_TEST_BINARY=target/release/claviger cargo test --test crash -- --ignored --nocapture footprint`.
 
 use std::fs;
@@ -12,16 +11,16 @@ use serde_json::json;
 use crate::random::count;
 use crate::run;
 
-/// How often each start is measured; the middle one is shown.
+/// How often each start is measured. The median is printed.
 const STARTS: usize = 5;
-/// Items in one batch that fills the log.
+/// The items of a batch that fills the log.
 const ITEMS: u64 = 1000;
 
 pub fn trials() -> Vec<Trial> {
     vec![Trial::test("footprint::start_time_and_idle_memory", || run(measure())).with_ignored_flag(true)]
 }
 
-/// A start from the command to the first `/readyz` that is ready.
+/// The time from the command to the first `/readyz` that is ready.
 async fn start(gateway: &Gateway) -> (Started, Duration) {
     let begun = Instant::now();
     let started = gateway.serve(&Tune::default());
@@ -29,7 +28,7 @@ async fn start(gateway: &Gateway) -> (Started, Duration) {
     (started, begun.elapsed())
 }
 
-/// Resident memory in KiB, once the process has nothing to do.
+/// Resident memory in KiB of the idle process.
 async fn resident(started: &Started) -> u64 {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let status = fs::read_to_string(format!("/proc/{}/status", started.pid())).expect("the process lives");

@@ -1,6 +1,6 @@
-//! A full disk: everything but cuts stops while the disk reserve is whole, cuts go on, and
-//! all of it ends when there is room again. On a small tmpfs; without the right to mount one
-//! the cases are reported as ignored.
+//! A full disk: everything except revocations stops while the disk reserve is whole, and resumes
+//! when there is room again. Runs on a small tmpfs; without the right to mount one the cases are
+//! reported as ignored.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,18 +16,18 @@ use crate::load::text;
 use crate::run;
 use crate::verify::Record;
 
-/// The audit log's share for cuts.
+/// The disk reserve of the audit log.
 const RESERVE: u64 = 4 << 20;
 
 pub fn trials() -> Vec<Trial> {
-    // The right to mount is what the cases need; it is tried, not guessed from the user.
+    // The cases need the right to mount. Try it instead of guessing from the user id.
     let cannot = Small::mount().is_none();
     let trial = |name, test: fn() -> Result<(), libtest_mimic::Failed>| Trial::test(name, test).with_ignored_flag(cannot);
     vec![
-        trial("full::ordinary_work_stops_before_the_reserve_and_goes_on_with_room", || {
+        trial("full::ordinary_work_stops_before_the_reserve_and_resumes_with_room", || {
             run(stops_and_goes_on())
         }),
-        trial("full::cuts_take_effect_and_hold_after_a_kill", || run(cuts_hold())),
+        trial("full::revocations_take_effect_and_survive_a_kill", || run(revocations_survive())),
     ]
 }
 
@@ -49,12 +49,12 @@ impl Small {
         self.0.join("filler")
     }
 
-    /// Takes every byte that is left.
+    /// Fills the disk to the last byte.
     fn fill(&self) {
         let mut file = File::options().create(true).append(true).open(self.filler()).expect("the filler");
         for size in [1 << 20, 4096, 1] {
             let block = vec![0; size];
-            // A part of a block may be written before the disk is full.
+            // Part of a block may be written before the disk is full.
             while file.write_all(&block).is_ok() {}
         }
     }
@@ -83,7 +83,7 @@ fn said(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.body["code"].as_str().unwrap_or(""))
 }
 
-/// What `/readyz` says of the audit log.
+/// The health of the audit log in `/readyz`.
 async fn log_state(started: &Started) -> (u16, bool, String) {
     let ready = started.operator().get("/readyz").await;
     let parts = ready.body["parts"].as_array().expect("parts").clone();
@@ -91,7 +91,7 @@ async fn log_state(started: &Started) -> (u16, bool, String) {
     (ready.status, part["ready"] == true, text(&part["state"]))
 }
 
-/// Asks until it holds; the log looks after itself whenever its health is asked for.
+/// Polls until the condition is true. A log that is not sound checks itself when its health is read.
 async fn until_sound(started: &Started) {
     let end = Instant::now() + Duration::from_secs(20);
     while log_state(started).await != (200, true, "sound".to_owned()) {
@@ -169,9 +169,13 @@ async fn stops_and_goes_on() {
     assert_eq!(log_state(&started).await, (503, false, "disk_full".to_owned()));
     client.get("/healthz").await.expect_status(200);
 
-    // A cut has the reserve.
-    let cut = client.post_empty("/v1/keys/key-1/disable").await;
-    assert!(matches!(said(&cut), (200, "") | (503, "effective_not_recorded")), "{}", cut.text);
+    // A revocation may use the reserve.
+    let revoked = client.post_empty("/v1/keys/key-1/disable").await;
+    assert!(
+        matches!(said(&revoked), (200, "") | (503, "effective_not_recorded")),
+        "{}",
+        revoked.text
+    );
 
     small.make_room();
     until_sound(&started).await;
@@ -199,11 +203,11 @@ async fn stops_and_goes_on() {
     let disabled = all
         .iter()
         .filter(|record| record["operation"] == "Disable" && record["result"] == "success");
-    assert_eq!(disabled.count(), 1, "the cut has its record");
+    assert_eq!(disabled.count(), 1, "the revocation has its record");
 }
 
-/// Cuts until nothing is left, not even the reserve: from then on the kill file holds them.
-async fn cuts_hold() {
+/// Revokes until not even the reserve is left: from then on revocations go to the kill file.
+async fn revocations_survive() {
     let small = Small::mount().expect("it was mounted before");
     let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
     let started = gateway.serve(&tune());
@@ -218,25 +222,25 @@ async fn cuts_hold() {
     let last = furnished.keys.len() - 1;
     for key in &furnished.keys[..last] {
         small.fill();
-        let cut = client.post_empty(&format!("/v1/keys/{key}/disable")).await;
-        match said(&cut) {
+        let revoked = client.post_empty(&format!("/v1/keys/{key}/disable")).await;
+        match said(&revoked) {
             (200, "") => {}
             (503, "effective_not_recorded") => unrecorded += 1,
-            _ => panic!("{key}: {}", cut.text),
+            _ => panic!("{key}: {}", revoked.text),
         }
     }
     assert!(unrecorded > 0, "the reserve never came to its end");
     let revoked = &furnished.tokens[0];
     let path = format!("/v1/principals/worker/tokens/{}", revoked.0);
     let sever = client.post_empty("/v1/connections/other/sever").await;
-    for cut in [client.delete(&path).await, sever] {
-        assert!(matches!(said(&cut), (503, "effective_not_recorded")), "{}", cut.text);
+    for revoked in [client.delete(&path).await, sever] {
+        assert!(matches!(said(&revoked), (503, "effective_not_recorded")), "{}", revoked.text);
     }
-    // Seen at once where no record is needed to answer.
+    // Effective at once for responses that need no record.
     let used = client.with_token(&revoked.1).get("/v1/keys").await;
     used.expect_problem(401, "unauthenticated");
 
-    // With the disk still full a start either works or says why; with room it needs no help.
+    // With the disk still full a start succeeds or says why. With room it needs no help.
     started.kill();
     match gateway.try_serve(&tune()) {
         Ok(started) => {
@@ -254,20 +258,20 @@ async fn cuts_hold() {
     more.expect_problem(409, "connection_severed");
     let all = records(&gateway.data());
     for (operation, many) in [("Disable", last), ("Sever", 1)] {
-        let cuts = all
+        let revocations = all
             .iter()
             .filter(|record| record["operation"] == operation && record["result"] == "success");
-        let objects: std::collections::BTreeSet<_> = cuts.map(|record| text(&record["change"]["id"])).collect();
+        let objects: std::collections::BTreeSet<_> = revocations.map(|record| text(&record["change"]["id"])).collect();
         assert_eq!(objects.len(), many, "each {operation} has its record");
     }
-    // What was cut can be undone, and stays so.
+    // The revocations can be undone, durably.
     client.post_empty("/v1/keys/key-0/enable").await.expect_status(200);
-    let last_cut = format!("/v1/keys/{}", furnished.keys[last - 1]);
-    client.post_empty(&format!("{last_cut}/enable")).await.expect_status(200);
+    let last_revoked = format!("/v1/keys/{}", furnished.keys[last - 1]);
+    client.post_empty(&format!("{last_revoked}/enable")).await.expect_status(200);
     assert!(started.terminate());
     let started = gateway.serve(&tune());
     let client = started.tenant("acme");
-    for key in ["/v1/keys/key-0", &last_cut] {
+    for key in ["/v1/keys/key-0", &last_revoked] {
         assert_eq!(client.get(key).await.expect_status(200)["state"], "enabled");
     }
     assert!(started.terminate());

@@ -1,4 +1,4 @@
-//! SIGKILL under a mixed load, again and again on one folder.
+//! Repeated SIGKILL under a mixed load, on one folder.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::random::{Random, count, seed};
 use crate::verify::{self, Record};
 use crate::world::{Blob, Rotated, Switch};
 
-/// How many older wrapped keys are opened again after each restart.
+/// How many older wrapped keys are unwrapped again after each restart.
 const SAMPLE: u64 = 40;
 
-/// The rounds that `CLAVIGER_TEST_ROUNDS` asks for.
+/// The number of rounds, from `CLAVIGER_TEST_ROUNDS`.
 pub async fn under_load() {
     let seed = seed("kill");
     let rounds = count("CLAVIGER_TEST_ROUNDS", 25);
@@ -55,7 +55,7 @@ pub async fn under_load() {
     assert!(answers as u64 > rounds * 5, "the load was too thin to show anything");
 }
 
-/// Keys, a wrapped key of each that is switched, and a principal.
+/// Creates the keys, a wrapped key under each key that is disabled and enabled, and a principal.
 async fn furnish(shared: &Shared, client: Client) -> Client {
     for name in ["plain-1", "plain-2", "turned-1", "turned-2", "switch-1", "switch-2"] {
         client
@@ -91,8 +91,8 @@ async fn furnish(shared: &Shared, client: Client) -> Client {
     client
 }
 
-/// The wrapped keys that were answered since the last look and some older ones, or all;
-/// those of switched keys have a check of their own.
+/// The wrapped keys since the last check and some older ones, or all. Those under keys that are
+/// disabled and enabled have a check of their own.
 fn sample(shared: &Shared, choices: &mut Random, all: bool) -> Vec<Blob> {
     let mut world = world(shared);
     let from = if all { 0 } else { world.opened };

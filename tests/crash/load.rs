@@ -1,4 +1,4 @@
-//! The mixed load: each task asks, notes what it is answered, and ends when no answer comes.
+//! The mixed load: each task sends requests, notes the answers, and ends when an answer is missing.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -12,18 +12,18 @@ use tokio::task::JoinSet;
 use crate::random::Random;
 use crate::world::{Blob, Created, Token, World};
 
-/// The principal whose tokens are made and revoked.
+/// The principal whose tokens are issued and revoked.
 pub const PRINCIPAL: &str = "worker";
 
-/// What the tasks share.
+/// The state that the tasks share.
 pub type Shared = Arc<Mutex<World>>;
 
-/// The model, from whichever task.
+/// Locks the model.
 pub fn world(shared: &Shared) -> MutexGuard<'_, World> {
     shared.lock().expect("no task failed while it held the model")
 }
 
-/// Starts all tasks; `random` gives each its own choices.
+/// Starts all tasks, each with a random stream of its own.
 pub fn start(shared: &Shared, client: &Client, random: impl Fn(u64) -> Random, round: u64) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for stream in 0..4 {
@@ -40,7 +40,7 @@ pub fn start(shared: &Shared, client: &Client, random: impl Fn(u64) -> Random, r
     tasks
 }
 
-/// Sends a request and notes its answer; `None` once the gateway was killed.
+/// Sends a request and notes its answer. `None` once the gateway was killed.
 async fn ask(shared: &Shared, client: &Client, method: Method, path: &str, body: Option<&Value>) -> Option<Answer> {
     let mut request = client.request(method, path);
     if let Some(body) = body {
@@ -63,12 +63,12 @@ fn settle(shared: &Shared, answer: Option<Answer>) -> Option<Answer> {
     }
 }
 
-/// Data keys, wraps, unwraps and rewraps under keys that nobody disables.
+/// Generates, wraps, unwraps and rewraps under keys that are never disabled.
 async fn data(shared: Shared, client: Client, mut random: Random) {
     loop {
         let (keys, blob) = {
             let world = world(&shared);
-            // One of a switched key may be refused, and has its own task.
+            // One under a key that is disabled and enabled may be refused; it has a task of its own.
             let blob = random.pick(&world.blobs).filter(|blob| !world.switched.contains_key(&blob.key));
             (world.usable(), blob.cloned())
         };
@@ -128,7 +128,7 @@ async fn data(shared: Shared, client: Client, mut random: Random) {
     }
 }
 
-/// Rotates one key without end, as its only rotator.
+/// Rotates one key repeatedly. No other task rotates it.
 pub async fn rotate(shared: Shared, client: Client, key: String, mut random: Random) {
     let rotated = |change: &dyn Fn(&mut crate::world::Rotated)| {
         change(world(&shared).rotated.get_mut(&key).expect("the key is in the model"));
@@ -150,7 +150,7 @@ pub async fn rotate(shared: Shared, client: Client, key: String, mut random: Ran
     }
 }
 
-/// Disables and enables one key in turn, and sees each in effect.
+/// Disables and enables one key in turn, and checks that each takes effect.
 async fn switch(shared: Shared, client: Client, key: String, mut random: Random) {
     let blob = {
         let world = world(&shared);
@@ -188,7 +188,7 @@ async fn switch(shared: Shared, client: Client, key: String, mut random: Random)
     }
 }
 
-/// Makes keys under idempotency keys.
+/// Creates keys with idempotency keys.
 async fn create(shared: Shared, client: Client, round: u64) {
     for number in 0_u64.. {
         let name = format!("made-{round}-{number}");
@@ -208,7 +208,7 @@ async fn create(shared: Shared, client: Client, round: u64) {
     }
 }
 
-/// The request that makes a key: always the same for the same name.
+/// The request that creates a key: always the same for the same name.
 pub fn create_request(client: &Client, name: &str, once: &str) -> reqwest::RequestBuilder {
     client
         .request(Method::POST, "/v1/keys")
@@ -241,7 +241,7 @@ async fn tokens(shared: Shared, client: Client, mut random: Random) {
     }
 }
 
-/// A text in an answer.
+/// A string member of an answer.
 pub fn text(value: &Value) -> String {
     value.as_str().expect("a text").to_owned()
 }

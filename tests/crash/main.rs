@@ -1,8 +1,8 @@
-//! Durability against the real binary: SIGKILL under load, store and log that disagree, a
-//! full disk, the way a gateway ends, and what its start needs.
+//! Durability of the real binary: SIGKILL under load, store and log that disagree, a full disk,
+//! shutdown, and the conditions of a start.
 //!
-//! `CLAVIGER_TEST_SEED` repeats a run; `CLAVIGER_TEST_ROUNDS` says how often the gateway is
-//! killed under load (25 where it is not set).
+//! `CLAVIGER_TEST_SEED` repeats a run. `CLAVIGER_TEST_ROUNDS` is how often the gateway is killed
+//! under load (25 by default).
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// A binary to be measured in place of the one of the tests' own profile.
+/// A binary to measure instead of the one of the tests' profile.
 fn measured() -> String {
     std::env::var("CLAVIGER_TEST_BINARY").unwrap_or_else(|_| BINARY.to_owned())
 }
@@ -50,10 +50,10 @@ fn main() -> ExitCode {
             run(kill::under_load())
         }),
         Trial::test("rotate::a_kill_leaves_the_old_or_the_new_version", || run(rotate::storms())),
-        Trial::test("shutdown::a_signal_right_after_the_start_is_an_end_in_order", || {
+        Trial::test("shutdown::a_signal_right_after_the_start_ends_cleanly", || {
             run(async { shutdown::at_once() })
         }),
-        Trial::test("shutdown::what_was_accepted_is_finished_and_the_log_ends_clean", || {
+        Trial::test("shutdown::accepted_requests_are_finished_and_the_log_is_closed_cleanly", || {
             run(shutdown::graceful())
         }),
     ];

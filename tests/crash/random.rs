@@ -1,8 +1,8 @@
-//! Choices that a printed seed repeats.
+//! Random choices that a printed seed reproduces.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The seed of this run: `CLAVIGER_TEST_SEED`, or drawn from the clock. It is printed.
+/// The seed of this run: `CLAVIGER_TEST_SEED`, or the clock. Prints it.
 pub fn seed(test: &str) -> u64 {
     let given = std::env::var("CLAVIGER_TEST_SEED").ok();
     let seed = given.map_or_else(
@@ -16,16 +16,16 @@ pub fn seed(test: &str) -> u64 {
     seed
 }
 
-/// A number from the environment.
+/// A number from an environment variable.
 pub fn count(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
+/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every platform.
 pub struct Random(u64);
 
 impl Random {
-    /// Independent choices for each stream of a seed.
+    /// An independent generator for each stream of a seed.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut random = Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
         random.next();
@@ -46,13 +46,13 @@ impl Random {
         self.next() % bound
     }
 
-    /// One of them.
+    /// A random element.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         let bound = u64::try_from(from.len()).expect("a length");
         (bound > 0).then(|| &from[self.below(bound) as usize])
     }
 
-    /// So many bytes.
+    /// That many random bytes.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| self.next() as u8).collect()
     }

@@ -1,4 +1,4 @@
-//! SIGKILL in the middle of a rotate leaves the old version or the new one, never half.
+//! SIGKILL in the middle of a rotate leaves the old version or the new one, never a part of it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::world::{Blob, Rotated};
 
 const KEYS: u64 = 6;
 
-/// Rotate storms on several keys at once, with a kill at a moment of the seed's choice.
+/// Rotates several keys concurrently, and kills the gateway at a random moment.
 pub async fn storms() {
     let seed = seed("rotate");
     let rounds = count("CLAVIGER_TEST_ROUNDS", 25).div_ceil(4);
@@ -56,7 +56,7 @@ pub async fn storms() {
         if round == rounds {
             break;
         }
-        // One more wrapped key of each version that a key has now.
+        // One more wrapped key under the current version of each key.
         let names: Vec<String> = world(&shared).rotated.keys().cloned().collect();
         for name in names {
             let made = client

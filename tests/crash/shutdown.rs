@@ -1,4 +1,4 @@
-//! SIGTERM: `/readyz` says so first, what was accepted is finished, and the log ends clean.
+//! SIGTERM: `/readyz` reports it first, accepted requests are finished, and the log is closed cleanly.
 
 use claviger_test_support::{Answer, Gateway, Tune, records};
 use reqwest::Method;
@@ -7,11 +7,11 @@ use serde_json::json;
 
 use crate::verify::Record;
 
-/// Items of the requests that are under way when the signal comes.
+/// The items of the requests in progress at the signal.
 const ITEMS: usize = 400;
 const REQUESTS: usize = 4;
 
-/// The first moment at which anybody knows that it serves.
+/// The signal comes as soon as the gateway says that it serves.
 pub fn at_once() {
     let gateway = Gateway::new(crate::BINARY);
     for _ in 0..20 {
@@ -40,14 +40,14 @@ pub async fn graceful() {
             tokio::spawn(async move { client.post("/v1/batch/data-keys", &body).await })
         })
         .collect();
-    // They are under way once the gateway counts them.
+    // They are in progress once the gateway counts them.
     let operator = started.operator();
     while in_flight(&operator.get("/metrics").await) < REQUESTS as f64 {
         assert!(!requests[0].is_finished(), "the requests ended before the signal");
         tokio::task::yield_now().await;
     }
     started.signal(Signal::TERM);
-    // Not ready, and still serving: who balances load sees it before connections are refused.
+    // Not ready, but still serving: a load balancer sees it before connections are refused.
     let part = loop {
         let ready = operator.get("/readyz").await;
         if ready.status == 503 {

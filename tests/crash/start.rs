@@ -1,4 +1,4 @@
-//! What a start needs, and what it says where that is not there.
+//! The conditions of a start, and its messages when one is not met.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -74,7 +74,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The gateway does not start, and says all of this; it does not panic either.
+/// Starts the gateway, which must fail with all of these texts and without a panic.
 fn says(gateway: &Gateway, parts: &[&str]) -> String {
     let said = gateway.try_serve(&Tune::default()).err().expect("it must not start");
     for part in parts {

@@ -1,4 +1,4 @@
-//! The checks after a restart: what the client was answered must hold.
+//! The checks after a restart: everything that was answered is still true.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 use crate::load::{Shared, create_request, text, world};
 use crate::world::Blob;
 
-/// The record as it was read so far.
+/// The audit log as read so far.
 #[derive(Default)]
 pub struct Record {
     place: u64,
     next: BTreeMap<String, u64>,
-    /// Intents without an outcome yet, by tenant and number.
+    /// Intents without an outcome yet, by tenant and sequence number.
     open: BTreeSet<(String, u64)>,
-    /// `restarted` records after an end that was not in order.
+    /// `restarted` records of unclean stops.
     pub unclean: u64,
 }
 
 impl Record {
-    /// Reads on, and stops the test at a gap. Answers what was new.
+    /// Reads the new records and returns them. Panics at a gap in the sequence numbers.
     pub fn read_on(&mut self, data: &Path) -> Vec<Value> {
         let (records, place) = records_from(data, self.place);
         self.place = place;
@@ -46,13 +46,13 @@ impl Record {
         records
     }
 
-    /// Stops the test if an intent has no outcome: after a start none may be left.
+    /// Panics if an intent has no outcome: after a start none may be open.
     pub fn assert_nothing_open(&self) {
         assert!(self.open.is_empty(), "intents without outcome: {:?}", self.open);
     }
 }
 
-/// Every answer since the last look stands in the record where it said, with its request.
+/// Every answer since the last check has its record where its header says, with its request id.
 pub fn recorded(shared: &Shared, new: &[Value]) {
     let mut places = BTreeMap::new();
     for record in new {
@@ -79,7 +79,7 @@ pub fn recorded(shared: &Shared, new: &[Value]) {
     }
 }
 
-/// Everything else that holds after a restart.
+/// All other checks after a restart.
 pub async fn holds(shared: &Shared, started: &Started, client: &Client) {
     switches(shared, client).await;
     rotations(shared, client).await;
@@ -114,8 +114,8 @@ async fn switches(shared: &Shared, client: &Client) {
     }
 }
 
-/// The primary version is the answered one, or the next where one was asked for; and our
-/// versions are those of the provider.
+/// The primary version is the answered one, or the next if a rotate had no answer. The gateway's
+/// versions are the provider's.
 pub async fn rotations(shared: &Shared, client: &Client) {
     let names: Vec<String> = world(shared).rotated.keys().cloned().collect();
     for name in names {
@@ -163,8 +163,8 @@ async fn tokens(shared: &Shared, started: &Started) {
     }
 }
 
-/// The list holds what was answered and nothing that was never asked for; what was asked
-/// for without an answer can be asked for again, once, and then wraps.
+/// The list has every key that was answered, and none that was never requested. A creation
+/// without an answer can be repeated once, and its key then wraps.
 async fn keys(shared: &Shared, client: &Client) {
     let listed = list(client).await;
     let unanswered: Vec<(String, String)> = {
@@ -214,7 +214,7 @@ async fn list(client: &Client) -> BTreeMap<String, String> {
     }
 }
 
-/// Opens these wrapped keys, a thousand at a time.
+/// Unwraps these wrapped keys, a thousand at a time.
 pub async fn opens(client: &Client, blobs: &[Blob]) {
     for chunk in blobs.chunks(1000) {
         let items: Vec<Value> = chunk

@@ -1,4 +1,4 @@
-//! What a client knows: what it was answered, and what it asked for without an answer.
+//! What a client knows: the answers it got, and the requests that had none.
 
 use std::collections::BTreeMap;
 
@@ -8,86 +8,86 @@ use serde_json::Value;
 /// A wrapped key whose plaintext is known.
 #[derive(Clone)]
 pub struct Blob {
-    /// The key it stands under.
+    /// The name of its key.
     pub key: String,
-    /// The text.
+    /// The wrapped key.
     pub wrapped: String,
     /// Its context.
     pub context: Value,
-    /// What it must open to, base64.
+    /// The plaintext, base64.
     pub plaintext: String,
 }
 
-/// A place in the record that an answer named, and the request that was answered.
+/// The record that an answer named, and the request.
 pub struct Answered {
     /// `origin#number`.
     pub index: String,
     /// `X-Request-Id`.
     pub request_id: String,
-    /// Whether the answer was a success.
+    /// Whether the request succeeded.
     pub success: bool,
 }
 
 /// A key that one task disables and enables in turn.
 #[derive(Default)]
 pub struct Switch {
-    /// As it was last answered.
+    /// The state in the last answer.
     pub disabled: bool,
-    /// Asked for and not answered.
+    /// The state that was requested without an answer.
     pub pending: Option<bool>,
 }
 
 /// A key that one task rotates.
 pub struct Rotated {
-    /// The primary version that was last answered.
+    /// The primary version in the last answer.
     pub answered: u64,
-    /// A rotate was asked for and not answered.
+    /// Whether a rotate was requested without an answer.
     pub pending: bool,
 }
 
-/// A key that was asked for.
+/// A key whose creation was requested.
 pub struct Created {
     /// The idempotency key of the request.
     pub once: String,
-    /// The id, once it was answered.
+    /// The id, once the creation was answered.
     pub id: Option<String>,
 }
 
-/// A token that was answered.
+/// A token that was issued.
 pub struct Token {
     /// Its id.
     pub id: String,
-    /// Its text.
+    /// The token.
     pub text: String,
-    /// Whether it was revoked; `None` where that was asked for and not answered.
+    /// Whether it was revoked; `None` if the revocation had no answer.
     pub revoked: Option<bool>,
 }
 
-/// All of it.
+/// Everything that the client knows.
 #[derive(Default)]
 pub struct World {
-    /// Keys that nothing happens to.
+    /// Keys that are not changed.
     pub plain: Vec<String>,
     /// Keys that are rotated.
     pub rotated: BTreeMap<String, Rotated>,
     /// Keys that are disabled and enabled.
     pub switched: BTreeMap<String, Switch>,
-    /// Keys that were asked for under load.
+    /// Keys whose creation was requested under load.
     pub created: BTreeMap<String, Created>,
-    /// Tokens that were answered under load, since the last look.
+    /// Tokens that were issued under load since the last check.
     pub tokens: Vec<Token>,
-    /// Every wrapped key that was answered.
+    /// Every wrapped key of an answer.
     pub blobs: Vec<Blob>,
-    /// How many of them were opened after a restart.
+    /// How many of them were unwrapped after a restart.
     pub opened: usize,
-    /// Every answer since the last look.
+    /// Every answer since the last check.
     pub answered: Vec<Answered>,
-    /// The kill was sent: from now on a request may go without answer.
+    /// Whether the kill was sent: from then on a request may have no answer.
     pub killed: bool,
 }
 
 impl World {
-    /// Notes an answer that has a record of its own.
+    /// Notes an answer that names a record.
     pub fn note(&mut self, answer: &Answer) {
         let index = answer.header("claviger-audit-index").to_owned();
         assert!(!index.is_empty(), "an answer without a record: {} {}", answer.status, answer.text);
@@ -98,7 +98,7 @@ impl World {
         });
     }
 
-    /// Keys that data operations may use: nobody disables them.
+    /// Keys for data operations: they are never disabled.
     pub fn usable(&self) -> Vec<String> {
         self.plain.iter().chain(self.rotated.keys()).cloned().collect()
     }

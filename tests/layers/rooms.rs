@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::tables::{BOOT_ALONE, CRATES, MODULES, PACKAGES};
+use super::tables::{CONCRETE, CRATES, MODULES, PACKAGES, REGISTRY};
 use super::text::tokens;
 use super::workspace::{gateway, manifests, package};
 
@@ -53,13 +53,13 @@ fn modules_use_no_more_than_they_may() {
             if !allowed.iter().any(|(whole, _)| within(&path, whole)) {
                 wrong.push(format!("src/{} may not use {named}", file.name));
             }
-            if here != "boot" && BOOT_ALONE.iter().any(|(whole, _)| within(&path, whole)) {
-                wrong.push(format!("src/{} may not use {named}: only boot may", file.name));
+            if file.name != REGISTRY && CONCRETE.iter().any(|(whole, _)| within(&path, whole)) {
+                wrong.push(format!("src/{} may not use {named}: only {REGISTRY} may", file.name));
             }
         }
         for word in tokens(&file.code).map(|token| token.text) {
-            if here != "boot" && others.contains(&word) && !CRATES.contains(&word.as_str()) {
-                wrong.push(format!("src/{} may not use {word}: only boot chooses providers", file.name));
+            if file.name != REGISTRY && others.contains(&word) && !CRATES.contains(&word.as_str()) {
+                wrong.push(format!("src/{} may not use {word}: only {REGISTRY} may", file.name));
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The rules: who may use whom. `docs/architecture.md` shows the same as a table.
 
-/// What a module of `src` may use of the others, each with the reason. A path allows all that
-/// stands below it. Every module may use itself, `claviger_provider` (the vocabulary) and
-/// `claviger_guarded` (locked memory). A module that has no row fails the test.
+/// What a module of `src` may use of the others, each with the reason. A path allows everything
+/// below it. Every module may use itself, `claviger_provider` (the vocabulary) and
+/// `claviger_guarded` (locked memory). A module without a row fails the test.
 pub const MODULES: &[(&str, &[(&str, &str)])] = &[
     ("duration", &[]),
     ("names", &[]),
@@ -19,35 +19,35 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
     (
         "keys",
         &[
-            ("store", "the rows are loaded from it"),
-            ("envelope", "a tenant's seal keys are values of it"),
-            ("audit", "types: the hash of a context as the record has it"),
+            ("store", "loads the rows"),
+            ("envelope", "types: a tenant's seal keys"),
+            ("audit", "types: the hash of a context in a record"),
         ],
     ),
     (
         "access",
         &[
-            ("store", "tokens and tenants are read from it"),
+            ("store", "reads tokens and tenants"),
             ("audit", "types: the closed list of actions"),
         ],
     ),
     (
         "cache",
         &[
-            ("keys", "types: the epochs that an entry is bound to"),
-            ("envelope", "types: the blob is part of what an entry is found under"),
-            ("store::model", "types: a key's own cache settings"),
+            ("keys", "types: the epochs of an entry"),
+            ("envelope", "types: the wrapped key is part of an entry's key"),
+            ("store::model", "types: a key's cache rules"),
         ],
     ),
     (
         "broker",
         &[
-            ("access", "a use case consumes a permit"),
-            ("audit", "no audit, no answer"),
+            ("access", "admission asks the authorizer"),
+            ("audit", "no response without a record"),
             ("cache", "unwrap looks there first"),
-            ("envelope", "makes and opens wrapped keys"),
+            ("envelope", "creates and opens wrapped keys"),
             ("keys", "keys, connections and their gates"),
-            ("store", "commits what changes"),
+            ("store", "commits changes"),
         ],
     ),
     (
@@ -61,60 +61,64 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
         "protocols",
         &[
             ("broker", "a handler calls one use case"),
-            ("access", "authenticates and asks for permits by name"),
-            ("audit", "types: only what was recorded can be answered"),
-            ("envelope", "a wrapped key is parsed before anything is done"),
-            ("keys", "types: what a permit is asked for"),
-            ("store::model", "types: the rows that answers show"),
+            ("access", "authenticates; types: actions and grants"),
+            ("audit", "types: only what was recorded can be a response"),
+            ("envelope", "parses wrapped keys"),
+            ("store::model", "types: the rows that responses show"),
             ("duration", "durations in bodies and headers"),
             ("names", "names in bodies and paths"),
             ("listener", "types: the peer and the certificates that are presented"),
             ("telemetry::metrics", "counts requests"),
             ("telemetry::request", "labels the log's lines with the request"),
+            ("telemetry::jobs", "types: the state of background jobs, for /readyz"),
         ],
     ),
     (
         "boot",
         &[
-            ("config", "what is to be built"),
+            ("config", "what to build"),
             ("store", "opens it"),
             ("envelope", "the wrapped root key is one"),
             ("audit", "opens the log and reconciles it"),
             ("keys", "registers the provider families"),
-            ("cache", "makes it and sweeps it on a timer"),
-            ("access", "makes the first credential"),
-            ("broker", "puts the parts together and recovers"),
+            ("cache", "creates and sweeps it"),
+            ("access", "creates the first credential"),
+            ("broker", "creates it and recovers"),
             ("listener", "binds the sockets"),
             ("protocols", "serves"),
             ("telemetry::metrics", "types: the metrics that it hands to the service endpoints"),
+            ("telemetry::jobs", "types: the state of background jobs"),
         ],
     ),
-    ("telemetry", &[("config::telemetry", "types: how logs and metrics are wanted")]),
+    ("telemetry", &[("config::telemetry", "types: settings of logs and metrics")]),
     ("client", &[("duration", "durations in headers")]),
     (
         "cli",
         &[
-            ("boot", "serves, and makes the first administrator"),
+            ("boot", "serves, and creates the first administrator"),
             ("client", "every other command is a client"),
             ("protocols::rest::document", "prints the API's document"),
-            ("protocols::rest::capability_rows", "shows capabilities in the API's words"),
+            ("protocols::rest::capability_rows", "shows capabilities as the API does"),
             ("config", "reads and checks it"),
-            ("telemetry", "begins the log and the metrics"),
+            ("telemetry", "starts log and metrics"),
             ("store::sealing::RootKey", "dev takes the root key from a variable"),
             ("duration", "durations on the command line"),
         ],
     ),
-    ("main", &[("cli", "reads the command line, and does what it says")]),
+    ("main", &[("cli", "runs the command line")]),
 ];
 
-/// What only `boot` may name, whatever the table allows: the choice is made in one place.
-pub const BOOT_ALONE: &[(&str, &str)] = &[("store::sqlite", "which store there is")];
+/// The only file that names concrete providers and stores.
+pub const REGISTRY: &str = "boot/registry.rs";
 
-/// Crates of the workspace that every module may use; any other is for `boot` to choose.
+/// Modules that only [`REGISTRY`] may name, outside of their own.
+pub const CONCRETE: &[(&str, &str)] = &[("store::sqlite", "which store there is")];
+
+/// Crates of the workspace that every module may use. Only [`REGISTRY`] may use the others.
 pub const CRATES: &[&str] = &["claviger", "claviger_provider", "claviger_guarded"];
 
-/// What the workspace's other packages may depend on, of the workspace's own packages, and
-/// what for tests in addition. Providers that have no row of their own go by `*`.
+/// Which packages of the workspace the other packages may depend on: always, and for tests in
+/// addition. Providers without a row use `*`.
 pub const PACKAGES: &[(&str, &[&str], &[&str])] = &[
     ("claviger-guarded", &[], &[]),
     ("claviger-provider", &["claviger-guarded"], &[]),

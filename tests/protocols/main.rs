@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use claviger::access::{Action, Caller};
 use claviger::audit::Receipt;
-use claviger::boot::{Serving, StartOptions, init};
+use claviger::boot::{Serving, StartOptions, init, start};
 use claviger::broker::{Code, Failure, Guarded};
 use claviger::config::Config;
 use claviger::config::server::{Limits, TlsFiles};
@@ -95,7 +95,7 @@ async fn gateway(folder: &Path) -> (Serving, String) {
     let config = Config::load(None, variables.into_iter()).unwrap();
     let token = init(&config, StartOptions::default(), false).await.unwrap();
     let token = String::from_utf8(token.expose().to_vec()).unwrap();
-    let serving = Serving::start(&config, StartOptions::default()).await.unwrap();
+    let serving = start(&config, StartOptions::default()).await.unwrap();
     (serving, token["clv_".len()..][..12].to_owned())
 }
 

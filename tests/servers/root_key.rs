@@ -257,20 +257,20 @@ async fn refused() {
     other.init(&other.tune()).unwrap();
     for (text, says) in [
         // The last character of the payload.
-        (format!("{}A\n", &good[..good.len() - 2]), "holds no wrapped root key"),
+        (format!("{}A\n", &good[..good.len() - 2]), "contains no wrapped root key"),
         (
             std::fs::read_to_string(other.wrapped()).unwrap(),
             "this root key does not open this store",
         ),
-        ("clvroot1:".to_owned(), "holds no wrapped root key"),
-        (String::new(), "holds no wrapped root key"),
+        ("clvroot1:".to_owned(), "contains no wrapped root key"),
+        (String::new(), "contains no wrapped root key"),
     ] {
         std::fs::write(bench.wrapped(), &text).unwrap();
         let said = bench.refused();
         assert!(said.contains(says), "{says}: {said}");
     }
     std::fs::remove_file(bench.wrapped()).unwrap();
-    assert!(bench.refused().contains("there is no wrapped root key"));
+    assert!(bench.refused().contains("claviger init creates a wrapped root key"));
     std::fs::write(bench.wrapped(), good).unwrap();
 
     bench.address = "ftp://vault".to_owned();

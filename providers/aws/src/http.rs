@@ -100,12 +100,12 @@ fn outcome(result: &Result<HttpResponse, ConnectorError>) -> CallResult {
     match result {
         Ok(response) => match response.status().as_u16() {
             200..=299 => CallResult::Ok,
-            429 => CallResult::Failed(ErrorKind::RateLimited),
-            400..=499 => CallResult::Failed(ErrorKind::ProviderDenied),
-            500..=599 => CallResult::Failed(ErrorKind::UpstreamUnavailable),
-            _ => CallResult::Failed(ErrorKind::UpstreamProtocol),
+            429 => CallResult::Error(ErrorKind::RateLimited),
+            400..=499 => CallResult::Error(ErrorKind::ProviderDenied),
+            500..=599 => CallResult::Error(ErrorKind::UpstreamUnavailable),
+            _ => CallResult::Error(ErrorKind::UpstreamProtocol),
         },
-        Err(error) if error.is_timeout() => CallResult::Failed(ErrorKind::UpstreamTimeout),
-        Err(_) => CallResult::Failed(ErrorKind::UpstreamUnavailable),
+        Err(error) if error.is_timeout() => CallResult::Error(ErrorKind::UpstreamTimeout),
+        Err(_) => CallResult::Error(ErrorKind::UpstreamUnavailable),
     }
 }

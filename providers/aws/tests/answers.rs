@@ -1,6 +1,6 @@
-//! What no stand-in shows, or shows wrongly: throttling with the status 400, external key
-//! stores, broken answers, redirects, a session that dies in mid-flight, dry runs, rotations
-//! that take their time, key policies. And what is sent.
+//! Responses of AWS that no emulator gives, or not correctly: throttling with status 400, external
+//! key stores, malformed bodies, redirects, a session that is revoked during a call, dry runs, slow
+//! rotations, key policies. And the requests that are sent.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,9 +1,9 @@
-//! The provider battery on moto and on LocalStack, with keys of every specification, and
-//! what else is to be seen there.
+//! The provider battery on moto and on LocalStack with keys of every specification, and more cases on
+//! these servers.
 //!
-//! `tests/backends/aws/start` starts one and tells its address, which this takes from
-//! `CLAVIGER_TEST_MOTO_ADDRESS` and `CLAVIGER_TEST_LOCALSTACK_ADDRESS`. Without them the
-//! cases are reported as ignored.
+//! `tests/backends/aws/start` starts a server and prints its address, which the cases expect in
+//! `CLAVIGER_TEST_MOTO_ADDRESS` and `CLAVIGER_TEST_LOCALSTACK_ADDRESS`. Without these variables they
+//! are reported as ignored.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     ];
     for Difference { servers, groups, case, .. } in DIFFERENCES {
         for (server, group) in servers.iter().flat_map(|server| groups.iter().map(move |group| (server, group))) {
-            // A difference that is never met would be kept for ever.
+            // A difference that no case meets would stay in the list for ever.
             let met = named.contains(&(*server, *group, *case));
             assert!(met, "{}::{group}::{case} is not run", server.name());
         }

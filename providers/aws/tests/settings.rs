@@ -1,4 +1,4 @@
-//! What a connection's settings may say, and what is told of what they may not.
+//! The settings that a connection accepts, and the reports on mistakes in them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 use std::sync::Once;
@@ -206,7 +206,7 @@ async fn what_was_kept_must_still_be_whole() {
         secrets: Vec::new(),
         background: None,
     };
-    // Its secret is gone.
+    // The secret is missing.
     let error = factory().provider(parts(&kept.public)).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Misconfigured);
     let error = factory().provider(parts("{}")).await.err().unwrap();

@@ -20,7 +20,7 @@ tokio::task_local! {
     static ATTEMPTS: Attempts;
 }
 
-/// Reports the attempts when it is dropped, so also for a call that nobody waits for any more.
+/// Reports the attempts when it is dropped: also when the pipeline abandons the call.
 struct Reporter<'a> {
     sink: CallSink<'a>,
     operation: &'static str,

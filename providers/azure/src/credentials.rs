@@ -60,7 +60,7 @@ pub(crate) enum Credentials {
         client_id: String,
         token: Secret,
     },
-    /// A token of another issuer, in a file that somebody else renews.
+    /// A token of another issuer, in a file that another process renews.
     TokenFile {
         directory: String,
         client_id: String,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use azure_core::http::headers::{HeaderName, HeaderValue, Headers};
-use azure_core::http::{AsyncRawResponse, Body, HttpClient, Method, Request, StatusCode};
+use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, StatusCode};
 use claviger_provider::egress::{Client, RawRequest, Response};
 use claviger_provider::kit::call_error::Refusal as _;
 use claviger_provider::{BackgroundTrace, CallResult, CallSink};
@@ -27,23 +27,10 @@ pub(crate) fn raw_request(request: &Request) -> Result<RawRequest<'_>, CallError
         Body::SeekableStream(_) => return Err(unbuilt()),
     };
     Ok(RawRequest {
-        method: method(request.method()).ok_or_else(unbuilt)?,
+        method: request.method().as_str().parse().map_err(|_| unbuilt())?,
         address: request.url(),
         headers: request_headers(request.headers())?,
         body,
-    })
-}
-
-const fn method(method: Method) -> Option<reqwest::Method> {
-    Some(match method {
-        Method::Delete => reqwest::Method::DELETE,
-        Method::Get => reqwest::Method::GET,
-        Method::Head => reqwest::Method::HEAD,
-        Method::Patch => reqwest::Method::PATCH,
-        Method::Post => reqwest::Method::POST,
-        Method::Put => reqwest::Method::PUT,
-        // The SDK's enum is non-exhaustive.
-        _ => return None,
     })
 }
 
@@ -90,12 +77,13 @@ impl TokenTransport {
     }
 
     async fn exchange(&self, request: &Request) -> Result<AsyncRawResponse, CallError> {
+        let request = raw_request(request)?;
         let attempt = CallSink::from(&self.background).begin("oauth2/token");
-        let response = match self.client.forward(raw_request(request)?).await {
+        let response = match self.client.forward(request).await {
             Ok(response) => response,
             Err(error) => {
                 let error = CallError::from(error);
-                attempt.finish(None, CallResult::Failed(error.kind()));
+                attempt.finish(None, CallResult::Error(error.kind()));
                 return Err(error);
             }
         };
@@ -106,7 +94,7 @@ impl TokenTransport {
             return Ok(raw_response(response, headers));
         }
         let refusal = Refusal::of(response.status.as_u16(), &headers, &response.body);
-        attempt.finish(id.as_deref(), CallResult::Failed(refusal.login_meaning().kind));
+        attempt.finish(id.as_deref(), CallResult::Error(refusal.login_meaning().kind));
         // The SDK would report a page of a proxy as unreadable only, without its status.
         match serde_json::from_slice::<serde::de::IgnoredAny>(&response.body) {
             Ok(_) => Ok(raw_response(response, headers)),

@@ -79,7 +79,7 @@ impl VaultTransport {
             Ok(response) => response,
             Err(error) => {
                 let error = CallError::from(error);
-                attempts::finish(&begun, None, CallResult::Failed(error.kind()));
+                attempts::finish(&begun, None, CallResult::Error(error.kind()));
                 return Err(error);
             }
         };
@@ -90,9 +90,9 @@ impl VaultTransport {
             return Ok(raw_response(response, headers));
         }
         let refusal = Refusal::of(response.status.as_u16(), &headers, &response.body);
-        attempts::finish(&begun, id, CallResult::Failed(refusal.meaning().kind));
+        attempts::finish(&begun, id, CallResult::Error(refusal.meaning().kind));
         self.check(&response)?;
-        // Given a refused token, the SDK would ask for another one and try again by itself.
+        // On a 401 response, the SDK would request another token and send the request again.
         match refusal.status {
             401 => Err(CallError::Refused(refusal)),
             _ => Ok(raw_response(response, headers)),

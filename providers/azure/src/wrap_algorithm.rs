@@ -53,7 +53,7 @@ impl AesAlgorithm {
         matches!(self, Self::KeyWrap)
     }
 
-    /// The permissions that wrap and unwrap require, in the words of access policies.
+    /// The permissions that wrap and unwrap require, named as in access policies.
     pub(crate) const fn permissions(self) -> [&'static str; 2] {
         match self {
             Self::KeyWrap => ["wrapKey", "unwrapKey"],

@@ -143,10 +143,10 @@ impl Client {
         let padded = self.vault.service == Service::ManagedHsm && plaintext.len() == PADDED_LENGTH + 1;
         match length {
             Some(length) => of_length(Secret::new(plaintext), length).ok_or(CallError::MalformedResponse("plaintext")),
-            // Under RSA nothing tells the length, and the gateway has no data keys of 33 bytes.
+            // Under RSA the length is unknown, and the gateway has no data keys of 33 bytes.
             None if padded => {
-                let whole = Secret::copy_from(&plaintext);
-                Ok(of_length(Secret::new(plaintext), PADDED_LENGTH).unwrap_or(whole))
+                let unchanged = Secret::copy_from(&plaintext);
+                Ok(of_length(Secret::new(plaintext), PADDED_LENGTH).unwrap_or(unchanged))
             }
             None => Ok(Secret::new(plaintext)),
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::{ConnectionId, ErrorKind, OpContext, TenantId};
+use crate::{ConnectionId, ErrorKind, TenantId};
 
 /// The most calls of one operation that are kept; further ones are counted.
 pub const MAX_TRACED_CALLS: usize = 8;
@@ -21,8 +21,8 @@ pub const MAX_REQUEST_ID: usize = 256;
 pub enum CallResult {
     /// The provider did what was asked.
     Ok,
-    /// The call failed in this way.
-    Failed(ErrorKind),
+    /// The call failed with an error of this kind.
+    Error(ErrorKind),
     /// Nobody waited for the response any more: the attempt's time was over.
     Abandoned,
 }
@@ -32,7 +32,7 @@ impl CallResult {
     pub fn of<T, E>(result: &Result<T, E>, kind: impl FnOnce(&E) -> ErrorKind) -> Self {
         match result {
             Ok(_) => Self::Ok,
-            Err(error) => Self::Failed(kind(error)),
+            Err(error) => Self::Error(kind(error)),
         }
     }
 
@@ -40,7 +40,7 @@ impl CallResult {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
-            Self::Failed(kind) => kind.as_str(),
+            Self::Error(kind) => kind.as_str(),
             Self::Abandoned => "abandoned",
         }
     }
@@ -101,8 +101,8 @@ impl CallTrace {
     }
 }
 
-/// Is told of calls that serve no single operation. The gateway implements it and hands it to
-/// each connection in [`crate::ConnectionParts`].
+/// Receives the calls that serve no single operation. The gateway implements it and gives it to each
+/// connection in [`crate::ConnectionParts`].
 pub trait BackgroundCalls: Send + Sync + 'static {
     /// A call of the tenant's connection has ended. Must not block.
     fn called(&self, tenant: TenantId, connection: ConnectionId, call: ProviderCall);
@@ -167,12 +167,6 @@ impl<'a> CallSink<'a> {
             Self::Operation(trace) => trace.record(call),
             Self::Background(trace) => trace.record(call),
         }
-    }
-}
-
-impl<'a> From<&'a OpContext> for CallSink<'a> {
-    fn from(cx: &'a OpContext) -> Self {
-        Self::Operation(cx.trace())
     }
 }
 
@@ -257,7 +251,7 @@ mod tests {
     fn a_background_call_names_its_connection() {
         let (tenant, connection, seen) = (TenantId::random(), ConnectionId::random(), Arc::new(Seen::default()));
         let trace = BackgroundTrace::new(tenant, connection, Some(Arc::clone(&seen) as Arc<dyn BackgroundCalls>));
-        let refused = CallResult::Failed(ErrorKind::ProviderDenied);
+        let refused = CallResult::Error(ErrorKind::ProviderDenied);
         CallSink::from(&trace).begin("AssumeRole").finish(Some("id-1"), refused);
         let call = ProviderCall::new("AssumeRole", Some("id-1"), refused);
         assert_eq!(*seen.0.lock(), [(tenant, connection, call)]);

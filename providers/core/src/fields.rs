@@ -9,7 +9,7 @@ use crate::{Secret, SettingsError};
 /// were not taken. A report contains no value, and no member name that the caller made up.
 pub struct Fields<'e> {
     pointer: String,
-    members: Map<String, Value>,
+    remaining: Map<String, Value>,
     known: Vec<&'static str>,
     wrong: &'e mut Vec<SettingsError>,
 }
@@ -20,9 +20,9 @@ impl<'e> Fields<'e> {
     pub fn of(value: Value, pointer: impl Into<String>, wrong: &'e mut Vec<SettingsError>) -> Option<Self> {
         let pointer = pointer.into();
         match value {
-            Value::Object(members) => Some(Self {
+            Value::Object(remaining) => Some(Self {
                 pointer,
-                members,
+                remaining,
                 known: Vec::new(),
                 wrong,
             }),
@@ -40,13 +40,13 @@ impl<'e> Fields<'e> {
 
     /// Whether the object has this member.
     pub fn has(&self, name: &str) -> bool {
-        self.members.contains_key(name)
+        self.remaining.contains_key(name)
     }
 
     /// Takes a member.
     pub fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
-        self.members.remove(name)
+        self.remaining.remove(name)
     }
 
     /// Takes a member that is an object; `read` takes its members.
@@ -66,7 +66,7 @@ impl<'e> Fields<'e> {
     /// Removes a member that is reserved for the operator's configuration, and reports it if it is
     /// present. Returns whether it was.
     pub fn reserve(&mut self, name: &'static str, instead: &str) -> bool {
-        let present = self.members.remove(name).is_some();
+        let present = self.remaining.remove(name).is_some();
         if present {
             self.wrong.push(SettingsError {
                 operator_only: true,
@@ -171,7 +171,7 @@ impl<'e> Fields<'e> {
 
     /// Reports all members that were not taken.
     pub fn finish(self) {
-        if !self.members.is_empty() {
+        if !self.remaining.is_empty() {
             let expected = format!("no members but {}", self.known.join(", "));
             self.wrong.push(SettingsError::at(self.pointer, expected));
         }

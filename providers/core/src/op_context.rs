@@ -1,8 +1,9 @@
 //! What every provider operation carries beside its arguments.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::call_trace::{CallTrace, TracedCalls};
+use crate::call_trace::{CallSink, CallTrace, TracedCalls};
 use crate::ids::TenantId;
 
 /// The caller of an operation, its deadline, and the trace of the calls that it makes.
@@ -16,7 +17,7 @@ pub struct OpContext {
     pub actor: String,
     /// No attempt starts or continues after this. It bounds all attempts together.
     pub deadline: Instant,
-    trace: CallTrace,
+    trace: Arc<CallTrace>,
 }
 
 impl OpContext {
@@ -27,7 +28,7 @@ impl OpContext {
             tenant,
             actor: actor.into(),
             deadline,
-            trace: CallTrace::default(),
+            trace: Arc::default(),
         }
     }
 
@@ -35,6 +36,14 @@ impl OpContext {
     /// of the request id; the operation ends after `patience`.
     pub fn for_system(name: &str, tenant: TenantId, patience: Duration) -> Self {
         Self::new(name, tenant, "system", Instant::now() + patience)
+    }
+
+    /// The same context with a trace that the caller keeps, for a request whose operations are
+    /// all in one audit record.
+    #[must_use]
+    pub fn with_trace(mut self, trace: Arc<CallTrace>) -> Self {
+        self.trace = trace;
+        self
     }
 
     /// The tenant who has to prove that a key is theirs before it is adopted; `None` for the
@@ -57,5 +66,11 @@ impl OpContext {
     /// Takes the calls that were made so far, for the audit record.
     pub fn take_calls(&self) -> TracedCalls {
         self.trace.take()
+    }
+}
+
+impl<'a> From<&'a OpContext> for CallSink<'a> {
+    fn from(cx: &'a OpContext) -> Self {
+        Self::Operation(&cx.trace)
     }
 }

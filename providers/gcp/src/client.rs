@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use claviger_provider::kit::http::CALL_TIMEOUT;
 use claviger_provider::{CallResult, CallSink, Error, ErrorKind, OpContext, ProviderKeyRef, PublicKeys, Secret, innermost};
 use google_cloud_gax::client_builder::internal::with_follow_redirects;
 use google_cloud_gax::error::Error as GaxError;
@@ -21,9 +22,6 @@ use crate::errors::{CallError, call_error, fault, token_refused};
 use crate::names::{KeyName, KeyRing, VersionNumber};
 use crate::session::Session;
 
-/// The timeout of a call. The pipeline's attempts are shorter; this applies once nobody waits any
-/// more.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// The page size of a list of versions.
 const PAGE: i32 = 1000;
 /// The most pages of a list of versions, which bounds a key to the gateway's limit of 10,000.
@@ -77,7 +75,7 @@ impl KmsApi {
         let builder = KeyManagementService::builder()
             .with_credentials(session.clone())
             .with_retry_policy(NeverRetry)
-            .with_attempt_timeout(TIMEOUT);
+            .with_attempt_timeout(CALL_TIMEOUT);
         let builder = match endpoint {
             Some(endpoint) => builder.with_endpoint(endpoint),
             None => builder,

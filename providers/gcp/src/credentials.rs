@@ -112,7 +112,7 @@ impl Credentials {
                 let token = tokio::time::timeout(PATIENCE, credentials.access_token()).await;
                 let token = token.map_err(|_| no_source("no response in time"))?;
                 let token = token.map_err(|error| no_source(innermost(&error)))?;
-                // The library caches and renews it, so it is asked each time. Whether it then
+                // The library caches and renews it, so each call asks it. Whether it then
                 // sends a request is not visible, so no background call is reported.
                 Ok(Token {
                     secret: Secret::new(token.token.into_bytes()),

@@ -112,8 +112,8 @@ impl KeyRing {
                 "provider_key names a key ring. A key's name goes on with /cryptoKeys/KEY; its id alone will do."
             }
             _ => {
-                "provider_key is a key of the connection's key ring: its id, or its whole name \
-                 projects/PROJECT/locations/LOCATION/keyRings/KEYRING/cryptoKeys/KEY, as `gcloud kms keys list` tells it."
+                "provider_key is a key of the connection's key ring: its id, or its full name \
+                 projects/PROJECT/locations/LOCATION/keyRings/KEYRING/cryptoKeys/KEY, as `gcloud kms keys list` prints it."
             }
         }))
     }
@@ -233,22 +233,22 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_named_by_its_id_or_its_whole_name() {
-        let whole = format!("{RING}/cryptoKeys/orders");
-        for text in ["orders", whole.as_str()] {
-            assert_eq!(ring().adoptable(text).unwrap().as_str(), whole, "{text}");
+    fn a_key_is_named_by_its_id_or_its_full_name() {
+        let name = format!("{RING}/cryptoKeys/orders");
+        for text in ["orders", name.as_str()] {
+            assert_eq!(ring().adoptable(text).unwrap().as_str(), name, "{text}");
         }
         for (text, says) in [
-            (format!("{whole}/cryptoKeyVersions/1"), "not one of its versions"),
+            (format!("{name}/cryptoKeyVersions/1"), "not one of its versions"),
             (
                 "projects/acme-1/locations/global/keyRings/claviger/cryptoKeys/orders".to_owned(),
                 "another key ring",
             ),
             (RING.to_owned(), "goes on with /cryptoKeys/KEY"),
-            ("orders.v1".to_owned(), "its id, or its whole name"),
-            (String::new(), "its id, or its whole name"),
-            (format!("https://cloudkms.googleapis.com/v1/{whole}"), "its id, or its whole name"),
-            (format!("{whole}/"), "its id, or its whole name"),
+            ("orders.v1".to_owned(), "its id, or its full name"),
+            (String::new(), "its id, or its full name"),
+            (format!("https://cloudkms.googleapis.com/v1/{name}"), "its id, or its full name"),
+            (format!("{name}/"), "its id, or its full name"),
         ] {
             let hint = ring().adoptable(&text).unwrap_err();
             assert!(hint.0.contains(says), "{text}: {hint:?}");

@@ -1,4 +1,4 @@
-//! Connections of the embedded provider: all of them are one provider on one store.
+//! Connections to the embedded provider: all share one provider on one store.
 
 use std::sync::Arc;
 
@@ -7,9 +7,11 @@ use claviger_provider::{
     Call, Capabilities, ConnectionParts, Error, Factory, ParsedSettings, Provider, ProviderKind, SealedStore, SettingsError, SettingsOrigin,
 };
 
-use crate::{LocalProvider, Settings};
+use crate::provider::LocalProvider;
+use crate::settings::{self, Settings};
 
-/// Makes the embedded provider. One value for each store, since it keeps opened keys.
+/// Makes the embedded provider. There must be one factory per store, since the provider caches opened
+/// keys.
 pub struct LocalFactory(Arc<LocalProvider>);
 
 impl LocalFactory {
@@ -30,17 +32,7 @@ impl Factory for LocalFactory {
     }
 
     fn parse(&self, settings: &str, _: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
-        match serde_json::from_str::<Settings>(settings) {
-            Ok(Settings {}) => Ok(ParsedSettings {
-                public: "{}".to_owned(),
-                secrets: Vec::new(),
-            }),
-            Err(_) => Err(vec![SettingsError {
-                pointer: String::new(),
-                expected: "an empty object: the embedded provider has no settings".to_owned(),
-                operator_only: false,
-            }]),
-        }
+        settings::parse(settings)
     }
 
     async fn connect(&self, _: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {

@@ -16,8 +16,8 @@ fn main() -> ExitCode {
     });
     let mut trials = Vec::new();
     for spec in KeySpec::ALL {
-        // An RSA-4096 key differs from an RSA-3072 one in its size alone, and takes seconds to
-        // draw: what depends on the size is enough.
+        // RSA-4096 differs from RSA-3072 in its size only, and its keys take seconds to generate: run
+        // only the cases that depend on the size.
         let sized = [
             "every_length_comes_back",
             "lengths_out_of_bounds_are_refused",

@@ -1,4 +1,4 @@
-//! What the embedded provider promises beyond the battery: its tenants, its store, its memory.
+//! Guarantees of the embedded provider beyond the battery: tenants, store, memory.
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
 use std::collections::BTreeMap;
@@ -119,7 +119,7 @@ async fn another_tenants_key_does_not_exist() {
         provider.set_state(&stranger, &bench.kek, false).await.unwrap_err().kind,
     ];
     assert_eq!(kinds, [ErrorKind::KeyNotFound; 5]);
-    // Its own key under the same id is another key.
+    // The other tenant's key with the same id is another key.
     provider.create_key(&stranger, &request(bench.id)).await.unwrap();
     let error = provider.unwrap_key(&stranger, &wrapped, &context()).await.unwrap_err();
     assert_eq!(
@@ -167,11 +167,11 @@ async fn a_caller_that_gives_up_a_change_of_state_leaves_no_opened_key() {
     {
         let change = bench.provider.set_state(&bench.cx, &bench.kek, false);
         let mut change = std::pin::pin!(change);
-        // Polled once and dropped: the change has begun, and its caller is gone.
+        // Polled once and dropped: the change has started, and its caller is gone.
         let polled = std::future::poll_fn(|task| std::task::Poll::Ready(change.as_mut().poll(task))).await;
         assert!(polled.is_pending());
     }
-    // On this single thread the change runs when the test gives way.
+    // On this single thread the change runs when the test yields.
     tokio::task::yield_now().await;
     assert_eq!(bench.unwrap(&wrapped).await, Err(ErrorKind::KeyState));
 }

@@ -26,6 +26,12 @@ const MAX_CONNECTIONS: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
+    /// The requests that follow on this connection are for the named server
+    /// ([`FakeServer::named`]).
+    Server {
+        /// Its name.
+        name: String,
+    },
     /// Plans a fault.
     Plan(Plan),
     /// Removes all faults and opens the gate.
@@ -118,13 +124,14 @@ pub async fn serve(address: SocketAddr, server: Arc<FakeServer>) -> io::Result<C
             };
             let server = Arc::clone(&server);
             // A broken connection is reported to its client only.
-            connections.spawn(async move { handle(stream, &server).await.ok() });
+            connections.spawn(async move { handle(stream, server).await.ok() });
         }
     });
     Ok(Control { address, task })
 }
 
-async fn handle(stream: TcpStream, server: &FakeServer) -> io::Result<()> {
+async fn handle(stream: TcpStream, first: Arc<FakeServer>) -> io::Result<()> {
+    let mut server = Arc::clone(&first);
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -132,7 +139,11 @@ async fn handle(stream: TcpStream, server: &FakeServer) -> io::Result<()> {
             return Ok(());
         };
         let response = match serde_json::from_str(&line) {
-            Ok(request) => execute(server, request),
+            Ok(Request::Server { name }) => {
+                server = first.named(&name);
+                done()
+            }
+            Ok(request) => execute(&server, request),
             Err(error) => refused(error.to_string()),
         };
         let mut text = serde_json::to_vec(&response)?;
@@ -157,6 +168,13 @@ async fn line(read: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Option<St
     }
 }
 
+fn done() -> Response {
+    Response {
+        ok: true,
+        ..Response::default()
+    }
+}
+
 fn refused(error: String) -> Response {
     Response {
         ok: false,
@@ -166,11 +184,10 @@ fn refused(error: String) -> Response {
 }
 
 fn execute(server: &FakeServer, request: Request) -> Response {
-    let mut response = Response {
-        ok: true,
-        ..Response::default()
-    };
+    let mut response = done();
     match request {
+        // Only the connection knows which server it is for.
+        Request::Server { .. } => {}
         Request::Plan(plan) => server.faults().plan(plan),
         Request::Clear => server.faults().clear(),
         Request::OpenGate => server.faults().open_gate(),

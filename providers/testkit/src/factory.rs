@@ -5,15 +5,25 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    Call, Capabilities, ConnectionParts, Error, Factory, ParsedSettings, Provider, ProviderKind, Rotation, SettingsError, SettingsOrigin,
+    Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, Provider, ProviderKind, Rotation, SettingsError,
+    SettingsOrigin,
 };
+use serde::Deserialize;
 
 use crate::{FakeConfig, FakeProvider, FakeServer};
 
-/// Creates connections to one fake server.
+/// Creates connections to one fake server, or with the setting `server` to a named one beside it.
 pub struct FakeFactory {
     server: Arc<FakeServer>,
     config: FakeConfig,
+}
+
+/// The settings of a connection.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// A named server; without it the one whose faults a new control connection plans.
+    server: Option<String>,
 }
 
 impl FakeFactory {
@@ -38,13 +48,13 @@ impl Factory for FakeFactory {
     }
 
     fn parse(&self, settings: &str, _: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
-        if settings.trim() == "{}" {
+        if serde_json::from_str::<Settings>(settings).is_ok() {
             return Ok(ParsedSettings {
-                public: "{}".to_owned(),
+                public: settings.trim().to_owned(),
                 secrets: Vec::new(),
             });
         }
-        let expected = "an empty object: the fake has no settings".to_owned();
+        let expected = "an object with no other member than \"server\", a fake server's name".to_owned();
         Err(vec![SettingsError {
             pointer: String::new(),
             expected,
@@ -52,8 +62,12 @@ impl Factory for FakeFactory {
         }])
     }
 
-    async fn connect(&self, _: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
-        Ok(Arc::new(self.provider()))
+    async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
+        let settings: Settings =
+            serde_json::from_str(parts.settings).map_err(|error| Error::new(ErrorKind::InvalidInput, "settings").source(error))?;
+        let server = settings.server.map(|name| self.server.named(&name));
+        let server = server.unwrap_or_else(|| Arc::clone(&self.server));
+        Ok(Arc::new(FakeProvider::new(server, self.config.clone())))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -70,6 +71,9 @@ pub struct Journal {
     pub at_gate: u64,
     /// The highest number of concurrent calls.
     pub most_at_once: u64,
+    /// The request id of the last call that arrived.
+    #[serde(default)]
+    pub last_request_id: String,
 }
 
 impl Journal {
@@ -90,6 +94,8 @@ pub struct Faults {
     plans: Mutex<Vec<Plan>>,
     journal: watch::Sender<Journal>,
     under_way: Mutex<u64>,
+    /// The number of calls so far, for their request ids.
+    requests: AtomicU64,
     /// Incremented each time the gate opens.
     gate: watch::Sender<u64>,
 }
@@ -153,9 +159,10 @@ impl Faults {
         seen.ok()?.ok().map(|journal| journal.clone())
     }
 
-    /// Records a call and takes its fault.
-    pub(crate) fn arrive(&self, op: &str) -> Option<Fault> {
+    /// Records a call, and returns its fault and its request id.
+    pub(crate) fn arrive(&self, op: &str) -> (Option<Fault>, String) {
         let fault = self.draw(op);
+        let request_id = format!("fake-{}", self.requests.fetch_add(1, Ordering::Relaxed));
         let under_way = {
             let mut under_way = self.under_way.lock();
             *under_way += 1;
@@ -165,8 +172,9 @@ impl Faults {
             *journal.calls.entry(op.to_owned()).or_default() += 1;
             journal.struck += u64::from(fault.is_some());
             journal.most_at_once = journal.most_at_once.max(under_way);
+            journal.last_request_id.clone_from(&request_id);
         });
-        fault
+        (fault, request_id)
     }
 
     pub(crate) fn leave(&self) {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claviger_provider::xaes::XaesKey;
 use claviger_provider::{
-    Algorithm, BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
-    KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation, Secret,
-    VersionDescription, Wrapped,
+    Algorithm, BoundContext, CallResult, CallSink, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities,
+    KeyDescription, KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation,
+    Secret, VersionDescription, Wrapped,
 };
 
 use crate::server::{FakeKey, random_key};
@@ -63,11 +63,39 @@ impl FakeProvider {
         }
     }
 
-    /// Runs one call through the planned faults; `act` is the service's work.
-    async fn serve<T>(&self, op: &'static str, act: impl FnOnce(Option<Fault>) -> Result<T, Error> + Send) -> Result<T, Error> {
+    /// Runs one call, traces it, and returns its result with its request id.
+    async fn serve_with_id<T>(
+        &self,
+        cx: &OpContext,
+        op: &'static str,
+        act: impl FnOnce(Option<Fault>) -> Result<T, Error> + Send,
+    ) -> Result<(T, String), Error> {
         let faults = self.server.faults();
-        let fault = faults.arrive(op);
+        let attempt = CallSink::from(cx).begin(op);
+        let (fault, request_id) = faults.arrive(op);
         let _in_flight = InFlight(faults);
+        let result = self.respond(op, fault, act).await;
+        attempt.finish(Some(&request_id), CallResult::of(&result, |error| error.kind));
+        Ok((result?, request_id))
+    }
+
+    /// As [`FakeProvider::serve_with_id`], for operations that do not return the request id.
+    async fn serve<T>(
+        &self,
+        cx: &OpContext,
+        op: &'static str,
+        act: impl FnOnce(Option<Fault>) -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        self.serve_with_id(cx, op, act).await.map(|(done, _)| done)
+    }
+
+    /// Runs one call through the planned fault; `act` is the service's work.
+    async fn respond<T>(
+        &self,
+        op: &'static str,
+        fault: Option<Fault>,
+        act: impl FnOnce(Option<Fault>) -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
         let Some(struck) = fault else {
             return act(None);
         };
@@ -85,7 +113,7 @@ impl FakeProvider {
             }
             Fault::Garbage => Err(self.error(ErrorKind::UpstreamProtocol, op)),
             Fault::Slow => {
-                faults.wait_at_gate().await;
+                self.server.faults().wait_at_gate().await;
                 act(None)
             }
             Fault::KeyMissing => Err(self.error(ErrorKind::KeyNotFound, op)),
@@ -155,7 +183,7 @@ impl FakeProvider {
             algorithm: Algorithm::ProviderOpaque,
             ciphertext,
             key_material: None,
-            upstream_request_id: Some("fake-request".into()),
+            upstream_request_id: None,
         })
     }
 
@@ -233,6 +261,14 @@ impl FakeProvider {
     }
 }
 
+/// The wrapped key with the request id of the call that made it.
+fn named(wrapped: Wrapped, request_id: String) -> Wrapped {
+    Wrapped {
+        upstream_request_id: Some(request_id),
+        ..wrapped
+    }
+}
+
 /// Other bytes of the same length.
 fn other_bytes(secret: &Secret) -> Secret {
     Secret::new(secret.expose().iter().map(|byte| !byte).collect())
@@ -253,12 +289,13 @@ impl Provider for FakeProvider {
         self.config.capabilities.clone()
     }
 
-    async fn wrap_key(&self, _cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+    async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         self.declared(self.can(kek.spec)?.wrap != How::No)?;
-        self.serve("wrap_key", |_| self.wrap(kek, dek, context)).await
+        let served = self.serve_with_id(cx, "wrap_key", |_| self.wrap(kek, dek, context)).await;
+        served.map(|(wrapped, id)| named(wrapped, id))
     }
 
-    async fn unwrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+    async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
         self.declared(self.can(KeySpec::Aes256)?.wrap != How::No)?;
         let act = |fault| {
             let dek = self.unwrap(wrapped, context)?;
@@ -270,10 +307,10 @@ impl Provider for FakeProvider {
                 dek
             })
         };
-        self.serve("unwrap_key", act).await
+        self.serve(cx, "unwrap_key", act).await
     }
 
-    async fn generate_data_key(&self, _cx: &OpContext, kek: &Kek, bytes: usize, context: &BoundContext) -> Result<Generated, Error> {
+    async fn generate_data_key(&self, cx: &OpContext, kek: &Kek, bytes: usize, context: &BoundContext) -> Result<Generated, Error> {
         self.declared(self.can(kek.spec)?.generate_data_key == How::InsideProvider)?;
         let act = |fault| {
             let plaintext = Secret::random(bytes);
@@ -285,20 +322,27 @@ impl Provider for FakeProvider {
             };
             Ok(Generated { plaintext, wrapped })
         };
-        self.serve("generate_data_key", act).await
+        let (Generated { plaintext, wrapped }, id) = self.serve_with_id(cx, "generate_data_key", act).await?;
+        Ok(Generated {
+            plaintext,
+            wrapped: named(wrapped, id),
+        })
     }
 
-    async fn rewrap_key(&self, _cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
+    async fn rewrap_key(&self, cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
         self.declared(self.can(to.spec)?.rewrap == How::InsideProvider)?;
         let act = |_| {
             let dek = self.unwrap(wrapped, context)?;
             let wrapped = self.wrap(to, &dek, context)?;
             Ok(Rewrapped { wrapped })
         };
-        self.serve("rewrap_key", act).await
+        let (Rewrapped { wrapped }, id) = self.serve_with_id(cx, "rewrap_key", act).await?;
+        Ok(Rewrapped {
+            wrapped: named(wrapped, id),
+        })
     }
 
-    async fn create_key(&self, _cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
+    async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         self.can(request.spec)?;
         let act = |_| match &request.adopt {
             Some(id) => self.description(id),
@@ -315,14 +359,14 @@ impl Provider for FakeProvider {
                 self.description(&id)
             }
         };
-        self.serve("create_key", act).await
+        self.serve(cx, "create_key", act).await
     }
 
-    async fn rotate(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+    async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         let Some(rotation) = self.can(kek.spec)?.rotation else {
             return Err(self.error(ErrorKind::Unsupported, "not declared"));
         };
-        self.serve("rotate", |fault| {
+        self.serve(cx, "rotate", |fault| {
             let before = self.description(&kek.key.id);
             let after = self.rotated(&kek.key.id, rotation)?;
             if fault == Some(Fault::Later) { before } else { Ok(after) }
@@ -330,24 +374,24 @@ impl Provider for FakeProvider {
         .await
     }
 
-    async fn describe(&self, _cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        self.serve("describe", |_| self.description(&kek.key.id)).await
+    async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        self.serve(cx, "describe", |_| self.description(&kek.key.id)).await
     }
 
-    async fn set_state(&self, _cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
+    async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
         self.declared(self.config.capabilities.set_state)?;
         let state = if enabled { KeyState::Enabled } else { KeyState::Disabled };
-        self.serve("set_state", |_| self.switch(&kek.key.id, state)).await
+        self.serve(cx, "set_state", |_| self.switch(&kek.key.id, state)).await
     }
 
-    async fn schedule_deletion(&self, _cx: &OpContext, kek: &Kek, _days: u16) -> Result<(), Error> {
+    async fn schedule_deletion(&self, cx: &OpContext, kek: &Kek, _days: u16) -> Result<(), Error> {
         self.declared(self.config.capabilities.schedule_deletion)?;
-        self.serve("schedule_deletion", |_| self.switch(&kek.key.id, KeyState::PendingDeletion))
+        self.serve(cx, "schedule_deletion", |_| self.switch(&kek.key.id, KeyState::PendingDeletion))
             .await
     }
 
     /// Adds the material as the next version of the key.
-    async fn import(&self, _cx: &OpContext, kek: &Kek, material: &Secret) -> Result<KeyDescription, Error> {
+    async fn import(&self, cx: &OpContext, kek: &Kek, material: &Secret) -> Result<KeyDescription, Error> {
         self.declared(self.config.capabilities.import)?;
         let act = |_| {
             let material = XaesKey::new(material).map_err(|_| self.error(ErrorKind::InvalidInput, "not an AES-256 key"))?;
@@ -360,11 +404,11 @@ impl Provider for FakeProvider {
             }
             self.description(&kek.key.id)
         };
-        self.serve("import", act).await
+        self.serve(cx, "import", act).await
     }
 
-    async fn probe(&self, _cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
-        self.serve("probe", |_| {
+    async fn probe(&self, cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
+        self.serve(cx, "probe", |_| {
             Ok(Probe {
                 detail: "fake".into(),
                 rights: Vec::new(),

@@ -15,6 +15,7 @@ use crate::Faults;
 pub struct FakeServer {
     faults: Arc<Faults>,
     pub(crate) keys: Mutex<HashMap<String, FakeKey>>,
+    named: Mutex<HashMap<String, Arc<FakeServer>>>,
 }
 
 /// A key of the server.
@@ -32,6 +33,12 @@ impl FakeServer {
     /// A server without keys and faults.
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// A second server with this name: it has its own keys, faults and journal. It is created at
+    /// the name's first use, so that tests with one gateway need not share a server.
+    pub fn named(&self, name: &str) -> Arc<Self> {
+        Arc::clone(self.named.lock().entry(name.to_owned()).or_default())
     }
 
     /// Its faults and its journal.

@@ -57,6 +57,26 @@ async fn faults_are_planned_and_the_journal_read_from_outside() {
 }
 
 #[tokio::test]
+async fn a_connection_can_be_for_a_named_server() {
+    let server = FakeServer::new();
+    let [first, named] = [Arc::clone(&server), server.named("a")].map(|server| FakeProvider::new(server, FakeConfig::default()));
+    let control = serve(loopback(), server).await.unwrap();
+    let mut client = Client::connect(control.address()).await.unwrap();
+    client.tell(&Request::Server { name: "a".into() }).await.unwrap();
+    let plan = Plan {
+        op: None,
+        fault: Fault::Denied,
+        times: None,
+    };
+    client.tell(&Request::Plan(plan)).await.unwrap();
+    assert_eq!((probe(&first).await, probe(&named).await), (true, false));
+    assert_eq!(client.journal().await.unwrap().of("probe"), 1);
+    let mut other = Client::connect(control.address()).await.unwrap();
+    let journal = other.journal().await.unwrap();
+    assert_eq!((journal.of("probe"), journal.struck), (1, 0));
+}
+
+#[tokio::test]
 async fn the_wire_is_what_the_documentation_says() {
     let server = FakeServer::new();
     let control = serve(loopback(), Arc::clone(&server)).await.unwrap();
@@ -71,10 +91,10 @@ async fn the_wire_is_what_the_documentation_says() {
         stream.write_all(line).await.unwrap();
     }
     stream.shutdown().await.unwrap();
-    let mut answers = String::new();
-    stream.read_to_string(&mut answers).await.unwrap();
-    let ok: Vec<_> = answers.lines().map(|line| line.starts_with("{\"ok\":true")).collect();
-    assert_eq!(ok, [true, true, false, true], "{answers}");
+    let mut responses = String::new();
+    stream.read_to_string(&mut responses).await.unwrap();
+    let ok: Vec<_> = responses.lines().map(|line| line.starts_with("{\"ok\":true")).collect();
+    assert_eq!(ok, [true, true, false, true], "{responses}");
 }
 
 #[tokio::test]
@@ -83,9 +103,9 @@ async fn a_line_without_end_is_cut_off() {
     let mut stream = TcpStream::connect(control.address()).await.unwrap();
     // The server may close the connection before everything is written.
     let _sent = stream.write_all(&vec![b' '; 1 << 20]).await;
-    let mut answer = Vec::new();
-    let _ended = stream.read_to_end(&mut answer).await;
-    assert!(answer.is_empty());
+    let mut response = Vec::new();
+    let _ended = stream.read_to_end(&mut response).await;
+    assert!(response.is_empty());
 }
 
 #[tokio::test]

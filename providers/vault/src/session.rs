@@ -79,7 +79,7 @@ struct WrappingInfo {
 }
 
 /// A server, and the credential of one connection.
-struct Source {
+struct TokenSource {
     api: Api,
     credential: Credential,
     trace: BackgroundTrace,
@@ -87,7 +87,7 @@ struct Source {
     renewals_needed: AtomicBool,
 }
 
-impl CredentialSource for Source {
+impl CredentialSource for TokenSource {
     type Credential = Lease;
     type Error = CallError;
 
@@ -111,7 +111,7 @@ impl CredentialSource for Source {
     }
 }
 
-impl Source {
+impl TokenSource {
     /// The call of a session itself, which serves all operations.
     async fn call<D: DeserializeOwned>(&self, token: Option<&Token>, request: Request<'_>) -> Result<ApiResponse<D>, CallError> {
         self.api.call(CallSink::from(&self.trace), token, request).await
@@ -187,8 +187,15 @@ impl Source {
         let request = Request::post("sys/wrapping/lookup", &["sys", "wrapping", "lookup"], &WrappingLookup(secret))?;
         match self.call::<WrappingInfo>(None, request).await.and_then(ApiResponse::data) {
             Ok(WrappingInfo { .. }) => Ok(true),
-            Err(CallError::Unsent(error)) => Err(CallError::Unsent(error)),
-            Err(_) => Ok(false),
+            // Without a response nothing is known; any other error means that it is none.
+            Err(error @ (CallError::Unsent(_) | CallError::Timeout | CallError::Unreachable(_))) => Err(error),
+            Err(
+                CallError::Refused(_)
+                | CallError::NoCredential(_)
+                | CallError::NoSource { .. }
+                | CallError::MalformedResponse(_)
+                | CallError::Unbuilt(_),
+            ) => Ok(false),
         }
     }
 
@@ -214,14 +221,14 @@ fn of_auth_block(block: Option<AuthBlock>) -> Option<Lease> {
 
 /// The session of one connection.
 pub(crate) struct Session {
-    inner: session::Session<Source>,
+    inner: session::Session<TokenSource>,
     /// Whether a task renews the token.
     renewing: AtomicBool,
 }
 
 impl Session {
     pub(crate) fn new(api: Api, credential: Credential, trace: BackgroundTrace) -> Arc<Self> {
-        let source = Source {
+        let source = TokenSource {
             api,
             credential,
             trace,

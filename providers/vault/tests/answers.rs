@@ -2,6 +2,8 @@
 //! malformed bodies, a token that is revoked during a call. And the requests that are sent.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+mod parts;
+
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use claviger_provider::{
     KeySpec, OpContext, Provider, ProviderCall, ProviderKeyRef, Retry, Secret, SettingsOrigin, TenantId, Wrapped,
 };
 use claviger_provider_vault::{VaultFactory, VaultProvider};
+use parts::parts;
 use serde_json::{Value, json};
 use wiremock::matchers::{any, body_partial_json, header, method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -26,18 +29,6 @@ fn factory() -> VaultFactory {
         allow: vec!["127.0.0.0/8".parse().unwrap()],
         allow_plain_http: true,
     }))
-}
-
-/// What a factory gets for stored settings.
-fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
-    ConnectionParts {
-        tenant: TenantId::from_bytes([7; 16]),
-        connection: ConnectionId::from_bytes([9; 16]),
-        external_id: "",
-        settings,
-        secrets,
-        background: None,
-    }
 }
 
 fn connect(server: &MockServer, auth: Value) -> VaultProvider {
@@ -87,7 +78,7 @@ fn data(data: Value) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({"request_id": "0a-1", "data": data}))
 }
 
-/// A server that knows the token, and answers every other call with this.
+/// A server that knows the token, with this response to every other call.
 async fn server(answer: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
     let itself = data(json!({"ttl": 0, "renewable": false}));
@@ -301,7 +292,7 @@ async fn a_login_answers_a_token_that_died_in_mid_flight_once() {
 
     let provider = connect(&server, json!({"jwt": {"role": "r", "jwt": "e.y.j", "mount": "ci"}}));
     let (cx, wrapped, context) = (cx(), wrapped(), context());
-    // Four at once: one login for all of them, and one more when its token is refused.
+    // Four calls at once: one login for all of them, and one more when its token is refused.
     let unwrap = || provider.unwrap_key(&cx, &wrapped, &context);
     let (a, b, c, d) = tokio::join!(unwrap(), unwrap(), unwrap(), unwrap());
     for opened in [a, b, c, d] {
@@ -309,7 +300,7 @@ async fn a_login_answers_a_token_that_died_in_mid_flight_once() {
     }
     assert_eq!(calls(&server, "/v1/auth/ci/login").await.len(), 2);
 
-    // A policy that refuses is no dead token.
+    // A call that the policy denies is no reason to log in again.
     let error = provider.wrap_key(&cx, &kek("1"), &Secret::random(32), &context).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::ProviderDenied);
     assert_eq!(calls(&server, "/v1/auth/ci/login").await.len(), 2);
@@ -443,7 +434,7 @@ async fn every_attempt_and_login_is_traced_with_the_servers_id() {
     let provider = factory().provider(parts).unwrap();
     let cx = cx();
     provider.unwrap_key(&cx, &wrapped(), &context()).await.unwrap();
-    let denied = CallResult::Failed(ErrorKind::ProviderDenied);
+    let denied = CallResult::Error(ErrorKind::ProviderDenied);
     let decrypt = |request_id, result| ProviderCall::new("transit/decrypt", request_id, result);
     assert_eq!(
         cx.take_calls().calls,

@@ -1,12 +1,13 @@
 //! The provider battery on a real OpenBao, and under the printed least-privilege policy.
 //!
-//! `tests/backends/openbao/start` starts one and prints variables of its address and root
-//! token, `start --tls` one with TLS, storage and an audit device. Without their variables the
-//! cases that need them are reported as ignored.
+//! `tests/backends/openbao/start` starts a server and prints the variables with its address and root
+//! token; `start --tls` starts one with TLS, storage and an audit device. Cases without their
+//! variables are reported as ignored.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 #[path = "battery/keys.rs"]
 mod keys;
+mod parts;
 #[path = "battery/policy.rs"]
 mod policy;
 #[path = "battery/server.rs"]
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// What the battery runs with on a server: a word for it, the specification, and a setting.
+/// A variant of the battery on a server: its name, the specification, and a setting.
 type Battery = &'static [(&'static str, KeySpec, Option<(&'static str, &'static str)>)];
 
 fn battery_of(server: &str) -> Battery {
@@ -53,7 +54,7 @@ fn battery_of(server: &str) -> Battery {
             ("rsa-3072", KeySpec::Rsa3072, None),
             ("rsa-4096", KeySpec::Rsa4096, None),
         ],
-        // The same program: what TLS and storage add shows with one specification.
+        // The same program: one specification shows the effects of TLS and storage.
         _ => &[("aes-256", KeySpec::Aes256, None)],
     }
 }

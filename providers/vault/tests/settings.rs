@@ -1,27 +1,16 @@
-//! What a connection's settings may say, and what is told of what they may not.
+//! The settings that a connection accepts, and the reports on mistakes in them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+mod parts;
+
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{
-    ConnectionId, ConnectionParts, ErrorKind, Factory, ParsedSettings, Secret, SettingsError, SettingsOrigin, TenantId,
-};
+use claviger_provider::{ErrorKind, Factory, ParsedSettings, SettingsError, SettingsOrigin};
 use claviger_provider_vault::VaultFactory;
+use parts::parts;
 use serde_json::{Value, json};
 
 fn factory() -> VaultFactory {
     VaultFactory::new(Egress::new(EgressPolicy::default()))
-}
-
-/// What a factory gets for stored settings.
-fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
-    ConnectionParts {
-        tenant: TenantId::from_bytes([7; 16]),
-        connection: ConnectionId::from_bytes([9; 16]),
-        external_id: "",
-        settings,
-        secrets,
-        background: None,
-    }
 }
 
 fn wrong(settings: &Value) -> Vec<SettingsError> {
@@ -156,7 +145,7 @@ fn the_type_behind_aes_256_is_one_of_two() {
     let shown =
         |kind: &str| serde_json::from_str::<Value>(&parse(&with(json!(kind))).unwrap().public).unwrap()["symmetric_key_type"].clone();
     assert_eq!(shown("chacha20-poly1305"), "chacha20-poly1305");
-    // What is meant anyway is not shown.
+    // Defaults are not stored.
     assert_eq!(shown("aes256-gcm96"), Value::Null);
     for other in [json!("xchacha20-poly1305"), json!("rsa-3072"), json!(7)] {
         assert_eq!(pointers(&with(other)), ["/symmetric_key_type"]);

@@ -102,8 +102,8 @@ async fn a_good_token_tells_who_calls() {
         assert!(!caller.is_operator());
         assert_eq!(caller.credential(), Credential::Token(issued.row.id));
         assert_eq!(
-            caller.grants(),
-            &Grants::new([Action::Unwrap].into_iter().collect(), KeySet::All).unwrap()
+            *caller.grants,
+            Grants::new([Action::Unwrap].into_iter().collect(), KeySet::All).unwrap()
         );
         assert_eq!(caller.source(), Some(source));
     }

@@ -1,14 +1,14 @@
-//! The record's bytes are RFC 8785's, whatever stands in it.
+//! The record's bytes are canonical JSON (RFC 8785), whatever its content.
 
 use std::net::IpAddr;
 
 use claviger_provider::{ConnectionId, DekId, KeyId, PrincipalId, ProviderKind, TokenId};
 use proptest::prelude::*;
 
-use super::super::record::Stamped;
+use super::super::stamp::Stamped;
 use super::*;
 
-/// A record with every member that can be there at once, whatever its kind allows.
+/// A record that has every member, whatever its kind allows.
 fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     let bench = Bench::new();
     let end = |version: u32| RewrapEnd {
@@ -27,7 +27,7 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     record.approval = text("a");
     record.authn = Some(Authn::ApiToken);
     record.cached = Some(false);
-    record.change = Some(Change::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16])).at_provider());
+    record.change = Some(StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16])).at_provider());
     record.client_request_id = text("");
     record.coalesced_with = text("c");
     record.connection = Some(ConnectionId::from_bytes([6; 16]));
@@ -56,6 +56,8 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     });
     record.principal = Some(PrincipalId::from_bytes([10; 16]));
     record.provider = Some(ProviderKind::Pkcs11);
+    let call = claviger_provider::ProviderCall::new("Decrypt", Some("id-1"), claviger_provider::CallResult::Ok);
+    record.set_provider_calls(vec![call; 9], 1);
     record.provider_key_material = text("m");
     record.provider_request_id = text("r");
     record.request_id = text("q");
@@ -72,7 +74,7 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     record
 }
 
-/// The JSON as the writer would put it down with that number.
+/// The JSON as the group commit writes it with that number.
 fn written(record: Record, number: u64) -> Vec<u8> {
     let stamped: Stamped = record.stamp().unwrap();
     let mut frame = Vec::new();
@@ -89,16 +91,51 @@ fn assert_canonical(json: &[u8], number: u64) {
     assert_eq!(String::from_utf8_lossy(json), String::from_utf8_lossy(&canonical));
     let read: Record = serde_json::from_slice(json).unwrap();
     assert_eq!(read.sequence(), number);
-    assert_eq!(serde_json::to_vec(&read).unwrap(), json, "what is read is what was written");
+    assert_eq!(
+        serde_json::to_vec(&read).unwrap(),
+        json,
+        "reading and writing again gives the same bytes"
+    );
 }
 
 #[test]
-fn every_member_is_in_its_place() {
+fn every_member_is_in_canonical_order() {
     let record = full("plain", vec![]);
     let json = written(record, 12_345);
     assert_canonical(&json, 12_345);
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(value.as_object().unwrap().len(), 44, "`full` sets every member there is");
+    assert_eq!(value.as_object().unwrap().len(), 46, "`full` sets every member there is");
+}
+
+#[test]
+fn provider_calls_are_written_in_canonical_order_and_counted_beyond_eight() {
+    let json = written(full("plain", vec![]), 0);
+    let record: Record = serde_json::from_slice(&json).unwrap();
+    assert_eq!((record.provider_calls().len(), record.provider_calls_omitted()), (8, 2));
+    let text = String::from_utf8(json).unwrap();
+    let first = r#""provider":"pkcs11","provider_calls":[{"operation":"Decrypt","request_id":"id-1","result":"ok"},"#;
+    assert!(text.contains(first), "{text}");
+    assert!(
+        text.contains(r#"],"provider_calls_omitted":2,"provider_key_material":"mplain""#),
+        "{text}"
+    );
+
+    let mut record = full("plain", vec![]);
+    record.set_provider_calls(Vec::new(), 0);
+    let text = String::from_utf8(written(record, 0)).unwrap();
+    assert!(!text.contains("provider_calls"), "{text}");
+}
+
+#[test]
+fn eight_calls_with_the_longest_ids_fit_into_a_record() {
+    // Each quotation mark is escaped, so the JSON is twice as long.
+    let id = "\"".repeat(claviger_provider::MAX_REQUEST_ID);
+    let call = claviger_provider::ProviderCall::new("Decrypt", Some(&id), claviger_provider::CallResult::Abandoned);
+    let mut record = full(&"\"".repeat(Text::MAX), vec![]);
+    record.set_provider_calls(vec![call; 8], 0);
+    let json = written(record, Number::MAX.get());
+    assert_canonical(&json, Number::MAX.get());
+    assert!(json.len() < MAX_JSON / 3, "{} bytes", json.len());
 }
 
 #[test]
@@ -122,11 +159,11 @@ fn hostile_texts_change_neither_the_form_nor_the_number() {
 }
 
 #[test]
-fn long_texts_are_cut_and_large_records_refused() {
+fn long_texts_are_truncated_and_large_records_refused() {
     let long = "é".repeat(200_000);
     let json = written(full(&long, vec![]), 1);
     assert_canonical(&json, 1);
-    assert!(json.len() < 8_000);
+    assert!(json.len() < 9_000);
     let shown = vec![("n".to_owned(), "v".repeat(MAX_JSON))];
     assert!(full("", shown).stamp().is_err());
 }

@@ -1,4 +1,4 @@
-//! What an append promises while the disk is well: numbers, places, and one sync for many.
+//! Appends on a healthy disk: sequence numbers, positions, and one sync for many.
 
 use futures::future::join_all;
 use futures::poll;
@@ -28,12 +28,12 @@ async fn numbers_run_from_zero_for_each_tenant_across_a_reopen() {
     assert_eq!(unwrap_once(&log, tenant(3)).await.unwrap().sequence, 1);
     log.close().await;
     let records = bench.records();
-    assert_eq!(records.len(), 9, "a close in good order leaves no `restarted`");
+    assert_eq!(records.len(), 9, "a clean close leaves no `restarted` record");
     assert!(records.is_sorted_by_key(|(position, _)| *position));
 }
 
 #[tokio::test]
-async fn a_receipt_names_the_place_where_the_record_stands() {
+async fn a_receipt_has_the_position_of_the_record() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     let mut receipts = Vec::new();
@@ -96,7 +96,7 @@ async fn a_batch_is_one_sync_and_in_order() {
     assert_eq!(joined.value().len(), 1000);
     assert!(
         Recorded::<()>::join(Vec::new()).is_none(),
-        "an empty batch would be an answer without a record"
+        "an empty batch would be a response without a record"
     );
 }
 
@@ -116,7 +116,7 @@ async fn a_full_queue_holds_callers_until_their_deadline_and_counts_what_is_lost
         .record(log.entry(tenant(1), Action::Unwrap), Outcome::Success, (), Instant::now())
         .await;
     assert_eq!(late.unwrap_err().reason(), Reason::Deadline);
-    // One that is given up while it waits for room is counted as well.
+    // A caller that is cancelled while it waits for room is counted too.
     let mut given_up = Box::pin(unwrap_once(&log, tenant(1)));
     assert!(poll!(&mut given_up).is_pending());
     drop(given_up);
@@ -145,12 +145,12 @@ async fn a_hanging_disk_shows_in_the_health() {
     assert_eq!(
         late.unwrap_err().reason(),
         Reason::Deadline,
-        "the caller is answered although the disk hangs"
+        "the caller gets its answer although the disk hangs"
     );
     bench.disk.wait_at_gate();
     assert_eq!(log.health(), Health::Stalled);
     bench.disk.set(|disk| disk.gate_closed = false);
-    // The record of the caller that went away is there all the same, and before the next.
+    // The record of the caller that gave up was written all the same, before the next one.
     assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 1);
 }
 
@@ -182,22 +182,31 @@ async fn a_closed_log_refuses() {
 async fn two_processes_cannot_have_the_same_log() {
     let folder = tempfile::tempdir().unwrap();
     let origin = Bench::new().origin;
-    let Recovered { log, .. } = open(folder.path(), &origin, Bench::options()).unwrap();
-    assert!(matches!(open(folder.path(), &origin, Bench::options()), Err(OpenError::InUse)));
+    let Recovered { log, .. } = open(folder.path(), &origin, Bench::options(), Vec::new()).unwrap();
+    assert!(matches!(
+        open(folder.path(), &origin, Bench::options(), Vec::new()),
+        Err(OpenError::InUse)
+    ));
     log.close().await;
     let other = Origin {
         node: "n2".parse().unwrap(),
         ..origin.clone()
     };
-    assert!(matches!(open(folder.path(), &other, Bench::options()), Err(OpenError::Foreign)));
-    let Recovered { log, was_clean, .. } = open(folder.path(), &origin, Bench::options()).unwrap();
+    assert!(matches!(
+        open(folder.path(), &other, Bench::options(), Vec::new()),
+        Err(OpenError::Foreign)
+    ));
+    let Recovered { log, was_clean, .. } = open(folder.path(), &origin, Bench::options(), Vec::new()).unwrap();
     assert!(was_clean);
     log.close().await;
     std::fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
     assert!(matches!(
-        open(folder.path(), &origin, Bench::options()),
+        open(folder.path(), &origin, Bench::options(), Vec::new()),
         Err(OpenError::Lost { found: 0, .. })
     ));
     std::fs::write(folder.path().join(LOG_NAME), "something else").unwrap();
-    assert!(matches!(open(folder.path(), &origin, Bench::options()), Err(OpenError::NotALog)));
+    assert!(matches!(
+        open(folder.path(), &origin, Bench::options(), Vec::new()),
+        Err(OpenError::NotALog)
+    ));
 }

@@ -1,4 +1,4 @@
-//! What is counted is bounded, summed and never lost to a log that is away for a while.
+//! Counts are bounded, summed, and kept while the log is not available.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -50,7 +50,7 @@ async fn failures_are_summed_by_network_and_code() {
 }
 
 #[tokio::test]
-async fn more_than_a_thousand_sources_are_one_sum_more() {
+async fn sources_beyond_a_thousand_share_one_count() {
     let bench = Bench::new();
     let Recovered { log, counters, .. } = bench.open();
     let syncs = bench.disk.get(|disk| disk.syncs);
@@ -60,13 +60,13 @@ async fn more_than_a_thousand_sources_are_one_sum_more() {
     counters.flush(&log).await.unwrap();
     assert_eq!(bench.disk.get(|disk| disk.syncs) - syncs, 1);
     let records = bench.records();
-    assert_eq!(records.len(), MOST_APART + 1);
+    assert_eq!(records.len(), MAX_SEPARATE + 1);
     let others: Vec<_> = sums(&records).into_iter().filter(|(source, _)| source.is_none()).collect();
     assert_eq!(others, [(None, vec![("unauthenticated", 4000)])]);
 }
 
 #[tokio::test]
-async fn what_the_limiter_turned_away_stands_with_the_principals_tenant() {
+async fn refusals_of_the_limiter_are_recorded_with_the_principals_tenant() {
     let bench = Bench::new();
     let Recovered { log, counters, .. } = bench.open();
     let principal = |n: u16| PrincipalId::from_bytes(u128::from(n).to_be_bytes());
@@ -77,7 +77,7 @@ async fn what_the_limiter_turned_away_stands_with_the_principals_tenant() {
     counters.flush(&log).await.unwrap();
     let records = bench.records();
     let own: Vec<_> = records.iter().filter(|(_, record)| record.tenant() == tenant(1)).collect();
-    assert_eq!(own.len(), MOST_APART);
+    assert_eq!(own.len(), MAX_SEPARATE);
     assert!(
         own.iter()
             .all(|(_, record)| record.principal.is_some() && record.counts().eq([("rate_limited", 2)]))
@@ -91,7 +91,7 @@ async fn what_the_limiter_turned_away_stands_with_the_principals_tenant() {
 }
 
 #[tokio::test]
-async fn sums_wait_for_the_log_and_are_told_once() {
+async fn counts_wait_for_the_log_and_are_recorded_once() {
     let bench = Bench::new();
     let Recovered { log, counters, .. } = bench.open();
     bench.disk.set(|disk| disk.failing_syncs = 1);
@@ -110,22 +110,19 @@ async fn sums_wait_for_the_log_and_are_told_once() {
 }
 
 #[tokio::test]
-async fn the_task_records_what_is_left_when_it_is_stopped() {
+async fn a_flush_records_only_what_was_counted_since_the_last_one() {
     let bench = Bench::new();
     let Recovered { log, counters, .. } = bench.open();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let task = {
-        let (log, counters) = (log.clone(), counters.clone());
-        tokio::spawn(async move { counters.run(&log, async move { drop(stopped.await) }).await })
-    };
+    counters.flush(&log).await.unwrap();
+    assert!(bench.records().is_empty());
     let _ = counters.failed(v4(1, 1), "unauthenticated", ());
-    stop.send(()).unwrap();
-    task.await.unwrap();
+    counters.flush(&log).await.unwrap();
+    counters.flush(&log).await.unwrap();
     assert_eq!(bench.records().len(), 1);
 }
 
 #[test]
-fn a_service_endpoint_answers_with_its_right_alone() {
+fn a_service_endpoint_responds_without_a_record() {
     let bench = Bench::new();
     let Recovered { counted, .. } = bench.open();
     let answer = counted.answer(200).map(|status| status + 4);

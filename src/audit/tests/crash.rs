@@ -1,5 +1,5 @@
-//! Crashes: whatever the end of the file looks like, what was acknowledged is there, and
-//! damage before the end is never passed over.
+//! Crashes: whatever the end of the file, acknowledged records are never missing, and damage
+//! before the end is never ignored.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Opens what a crash left, closes it again, and gives what stands there. `None` where
-/// the log was refused.
+/// Opens what a crash left, closes it, and returns its records. `None` if the log was refused.
 async fn reopened(bench: &Bench) -> Option<Vec<(Position, Record)>> {
     let Recovered { log, .. } = bench.try_open(Bench::options()).ok()?;
     log.close().await;
     Some(bench.records())
 }
 
-fn cut_to(bench: &Bench, length: u64) {
+fn truncate_to(bench: &Bench, length: u64) {
     std::fs::File::options()
         .write(true)
         .open(bench.log_path())
@@ -45,7 +44,7 @@ fn assert_numbers_run(records: &[(Position, Record)]) {
 }
 
 #[tokio::test]
-async fn cut_at_every_byte_of_the_last_frames_what_is_whole_stays() {
+async fn truncated_at_every_byte_of_the_last_frames_the_whole_ones_stay() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     for _ in 0..3 {
@@ -57,16 +56,16 @@ async fn cut_at_every_byte_of_the_last_frames_what_is_whole_stays() {
     let crashed = bench.crashed();
     let whole = std::fs::read(bench.log_path()).unwrap();
     let index = std::fs::read(bench.index_path()).unwrap();
-    for cut in before[1].0.0..=length {
-        std::fs::write(crashed.log_path(), &whole[..cut as usize]).unwrap();
+    for kept in before[1].0.0..=length {
+        std::fs::write(crashed.log_path(), &whole[..kept as usize]).unwrap();
         std::fs::write(crashed.index_path(), &index).unwrap();
         let records = reopened(&crashed).await.unwrap();
-        let stay = ends.iter().filter(|end| **end <= cut).count();
-        assert_eq!(records[..stay], before[..stay], "cut to {cut}");
-        assert_eq!(records.len(), stay + 1, "cut to {cut}");
+        let stay = ends.iter().filter(|end| **end <= kept).count();
+        assert_eq!(records[..stay], before[..stay], "truncated to {kept}");
+        assert_eq!(records.len(), stay + 1, "truncated to {kept}");
         assert_eq!(records[stay].1.cause(), Some(Cause::UncleanStop));
-        let torn = !ends.contains(&cut) && cut > before[1].0.0;
-        assert_eq!(records[stay].1.truncated_bytes.is_some(), torn, "cut to {cut}");
+        let torn = !ends.contains(&kept) && kept > before[1].0.0;
+        assert_eq!(records[stay].1.truncated_bytes.is_some(), torn, "truncated to {kept}");
     }
 }
 
@@ -80,7 +79,7 @@ async fn a_commit_whose_pages_came_out_of_order_is_torn_and_an_acknowledged_one_
     }
     let records = bench.records();
     for (number, (position, _)) in records.iter().enumerate() {
-        // A length, a checksum, a body that never reached the disk; good frames follow.
+        // A length, a checksum, a body that never reached the disk; whole frames follow.
         for at in [0, 5, 40] {
             let crashed = bench.crashed();
             overwrite(&crashed, position.0 + at, &[0xaa, 0]);
@@ -96,7 +95,7 @@ async fn a_commit_whose_pages_came_out_of_order_is_torn_and_an_acknowledged_one_
     overwrite(&crashed, records[5].0.0, &[0xff; 8]);
     let refused = crashed.try_open(Bench::options());
     assert!(matches!(refused, Err(OpenError::Damaged { at, .. }) if at == records[5].0.0));
-    // A refused log is left exactly as it was found.
+    // A refused log is not changed.
     assert_eq!(
         std::fs::metadata(crashed.log_path()).unwrap().len(),
         std::fs::metadata(bench.log_path()).unwrap().len()
@@ -104,7 +103,7 @@ async fn a_commit_whose_pages_came_out_of_order_is_torn_and_an_acknowledged_one_
 }
 
 #[tokio::test]
-async fn an_end_that_is_gone_is_seen() {
+async fn a_missing_end_is_detected() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     for _ in 0..3 {
@@ -112,12 +111,12 @@ async fn an_end_that_is_gone_is_seen() {
     }
     log.close().await;
     let last = bench.records()[2].0;
-    cut_to(&bench, last.0);
+    truncate_to(&bench, last.0);
     assert!(matches!(bench.try_open(Bench::options()), Err(OpenError::Lost { found, .. }) if found == last.0));
 }
 
 #[tokio::test]
-async fn a_record_taken_out_or_put_in_twice_is_seen() {
+async fn a_removed_or_repeated_record_is_detected() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     for _ in 0..4 {
@@ -142,14 +141,14 @@ async fn without_its_sidecar_a_log_is_read_to_the_same_end() {
         ..Bench::options()
     };
     let Recovered { log, .. } = bench.try_open(options).unwrap();
-    let change = Change::new(Verb::Create, Object::Key, &claviger_provider::KeyId::from_bytes([4; 16]));
+    let change = StateChange::new(Verb::Create, Object::Key, &claviger_provider::KeyId::from_bytes([4; 16]));
     let open = log.intent(log.entry(tenant(7), Action::CreateKey), change, soon()).await.unwrap();
     for who in 0..50 {
         unwrap_once(&log, tenant(who % 5)).await.unwrap();
         let intent = log.intent(log.entry(tenant(6), Action::CreateKey), change, soon()).await.unwrap();
         intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap().into_value();
     }
-    // The sidecar is written beside the log; wait for one that sums up more than the first.
+    // The sidecar is written by a thread of its own: wait for one that covers more than the first.
     let summed = async {
         while std::fs::read(bench.index_path()).unwrap().len() < 300 {
             tokio::task::yield_now().await;
@@ -184,7 +183,7 @@ async fn without_its_sidecar_a_log_is_read_to_the_same_end() {
         let changes: Vec<_> = history.after(None).unwrap().iter().map(|change| change.position).collect();
         found.push((next, open, changes));
     }
-    // The installation's own log (tenant 0) has the `restarted` as well.
+    // The installation's own log (tenant 0) has the `restarted` record too.
     assert_eq!(found[0].0, [11, 10, 10, 10, 10, 0, 100, 1]);
     assert_eq!(found[0].1, [open.position()]);
     assert_eq!(found[0].2.len(), 50);
@@ -192,14 +191,14 @@ async fn without_its_sidecar_a_log_is_read_to_the_same_end() {
 }
 
 #[tokio::test]
-async fn a_crash_before_the_first_record_shows() {
+async fn a_crash_before_the_first_record_is_detected() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     let crashed = bench.crashed();
     assert!(!crashed.open().was_clean);
     unwrap_once(&log, tenant(1)).await.unwrap();
     log.close().await;
-    // Opened after a close in good order, and lost before anything was written.
+    // Opened after a clean close, and crashed before anything was written.
     let Recovered { was_clean, .. } = bench.open();
     assert!(was_clean);
     assert!(!bench.crashed().open().was_clean);
@@ -213,19 +212,19 @@ struct Batch {
 
 fn batches() -> impl Strategy<Value = Vec<Vec<Batch>>> {
     let batch = (prop::collection::vec(0..4_u8, 1..5), ".{0,40}").prop_map(|(tenants, text)| Batch { tenants, text });
-    // Each inner list is appended at once, from as many callers.
+    // Each inner list is appended concurrently, by as many callers.
     prop::collection::vec(prop::collection::vec(batch, 1..5), 1..6)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn after_a_crash_at_any_byte_all_that_was_acknowledged_before_is_there(rounds in batches(), place in 0.0..1.0_f64) {
+    fn after_a_crash_at_any_byte_no_acknowledged_record_is_missing(rounds in batches(), place in 0.0..1.0_f64) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let bench = Bench::new();
             let Recovered { log, .. } = bench.open();
-            // The file's length after each round, and how many records were acknowledged by then.
+            // The file's length after each round, and the number of records acknowledged by then.
             let mut acknowledged = Vec::new();
             let mut count = 0;
             for round in &rounds {
@@ -245,13 +244,13 @@ proptest! {
             let before = bench.records();
             let start = before[0].0.0;
             let length = acknowledged.last().unwrap().0;
-            let cut = start + ((length - start) as f64 * place) as u64;
+            let kept_bytes = start + ((length - start) as f64 * place) as u64;
             let crashed = bench.crashed();
-            cut_to(&crashed, cut);
+            truncate_to(&crashed, kept_bytes);
             let after = reopened(&crashed).await.unwrap();
-            let due = acknowledged.iter().filter(|(end, _)| *end <= cut).map(|(_, count)| *count).max().unwrap_or(0);
+            let due = acknowledged.iter().filter(|(end, _)| *end <= kept_bytes).map(|(_, count)| *count).max().unwrap_or(0);
             let kept = after.len() - 1;
-            assert!(kept >= due, "{kept} of {due} acknowledged records are there");
+            assert!(kept >= due, "{kept} of {due} acknowledged records are left");
             assert_eq!(after[..kept], before[..kept]);
             assert_numbers_run(&after);
         });

@@ -1,14 +1,14 @@
-//! `docs/audit-format.md` says what the code does, and its reader is the one under `tests`.
+//! `docs/audit-format.md` agrees with the code, and its reader with the one in `tests`.
 
 use super::*;
 
 const PAGE: &str = include_str!("../../../docs/audit-format.md");
 const READER: &str = include_str!("../../../tests/audit_reader.py");
 
-/// The content of the page's fenced block of that language.
+/// The content of the page's first fenced block of that language.
 fn block<'a>(language: &str) -> &'a str {
     let fence = format!("```{language}\n");
-    let start = PAGE.find(&fence).expect("the block is there") + fence.len();
+    let start = PAGE.find(&fence).expect("the block exists") + fence.len();
     let end = PAGE[start..].find("```").expect("the block ends");
     &PAGE[start..start + end]
 }
@@ -22,7 +22,7 @@ fn the_example_frame_is_one() {
     let read: Record = serde_json::from_slice(json).unwrap();
     assert_eq!(serde_json::to_vec(&read).unwrap(), json);
     let shown: Record = serde_json::from_str(block("json")).unwrap();
-    assert_eq!(shown, read, "the page shows the frame's record");
+    assert_eq!(shown, read, "the page shows another record than the frame's");
 }
 
 #[test]

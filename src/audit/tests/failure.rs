@@ -1,4 +1,4 @@
-//! A disk that is full, or does not write what it was given.
+//! A disk that is full, or fails to write.
 
 use futures::future::join_all;
 
@@ -6,7 +6,7 @@ use claviger_provider::{ConnectionId, KeyId};
 
 use super::*;
 
-/// Asks for the health until it is sound: without any record, a log must find back.
+/// Asks for the health until it is sound: a log must recover without any record.
 async fn until_sound(log: &Log) {
     let sound = async {
         while log.health() != Health::Sound {
@@ -22,7 +22,7 @@ fn kinds(records: &[(Position, Record)]) -> Vec<&'static str> {
     records.iter().map(|(_, record)| record.kind().as_str()).collect()
 }
 
-async fn cut(log: &Log) -> Result<Recorded<()>, Unavailable> {
+async fn revoke(log: &Log) -> Result<Recorded<()>, Unavailable> {
     let record = log.entry(tenant(1), Action::Disable);
     log.record_revocation(
         record,
@@ -43,7 +43,7 @@ async fn a_failed_sync_refuses_the_commit_and_loses_nothing_that_was_acknowledge
     }
     bench.disk.set(|disk| disk.failing_syncs = 1);
     let refused = unwrap_once(&log, tenant(1)).await.unwrap_err();
-    assert_eq!((refused.reason(), refused.follows()), (Reason::WriteFailed, false));
+    assert_eq!((refused.reason(), refused.deferred()), (Reason::WriteFailed, false));
     let receipt = unwrap_once(&log, tenant(1)).await.unwrap();
     assert_eq!(receipt.sequence, 40, "a refused record leaves no hole in the numbers");
     let records = bench.records();
@@ -56,7 +56,7 @@ async fn a_failed_sync_refuses_the_commit_and_loses_nothing_that_was_acknowledge
 }
 
 #[tokio::test]
-async fn while_syncs_fail_everything_is_refused_and_then_it_recovers_without_traffic() {
+async fn while_syncs_fail_everything_is_refused_and_then_the_log_recovers_without_traffic() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     unwrap_once(&log, tenant(1)).await.unwrap();
@@ -67,8 +67,8 @@ async fn while_syncs_fail_everything_is_refused_and_then_it_recovers_without_tra
             .iter()
             .all(|answer| answer.as_ref().is_err_and(|error| error.reason() == Reason::WriteFailed))
     );
-    let refused = cut(&log).await.unwrap_err();
-    assert!(refused.follows());
+    let refused = revoke(&log).await.unwrap_err();
+    assert!(refused.deferred());
     assert_eq!(log.health(), Health::WriteFailed);
     assert_eq!(bench.records().len(), 1);
     bench.disk.set(|disk| disk.failing_syncs = 0);
@@ -76,7 +76,11 @@ async fn while_syncs_fail_everything_is_refused_and_then_it_recovers_without_tra
     let records = bench.records();
     assert_eq!(kinds(&records), ["outcome", "restarted", "outcome"]);
     assert_eq!(records[1].1.unrecorded(), Some(10));
-    assert_eq!(records[2].1.operation(), Action::Disable.into(), "the cut's record followed");
+    assert_eq!(
+        records[2].1.operation(),
+        Action::Disable.into(),
+        "the deferred record of the revocation"
+    );
 }
 
 #[tokio::test]
@@ -91,7 +95,7 @@ async fn a_write_that_fails_halfway_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn after_a_failure_the_file_is_left_alone_for_a_while() {
+async fn after_a_failure_the_file_is_not_touched_for_a_while() {
     let bench = Bench::new();
     let options = Options {
         retry_after: Duration::from_secs(3600),
@@ -106,7 +110,7 @@ async fn after_a_failure_the_file_is_left_alone_for_a_while() {
 }
 
 #[tokio::test]
-async fn a_full_disk_stops_everything_but_cuts_before_the_reserve_is_gone() {
+async fn a_full_disk_stops_everything_but_revocations_before_the_reserve_is_used() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     unwrap_once(&log, tenant(1)).await.unwrap();
@@ -116,19 +120,22 @@ async fn a_full_disk_stops_everything_but_cuts_before_the_reserve_is_gone() {
     fill(Bench::options().floor_bytes);
     let refused = unwrap_once(&log, tenant(1)).await.unwrap_err();
     assert_eq!((refused.reason(), log.health()), (Reason::DiskFull, Health::DiskFull));
-    let change = Change::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16]));
+    let change = StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16]));
     let refused = log.intent(log.entry(tenant(1), Action::Rotate), change, soon()).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::DiskFull);
     assert_eq!(bench.disk.get(|disk| disk.reserve), whole);
 
     fill(0);
-    assert_eq!(cut(&log).await.unwrap().receipt().unwrap().sequence, 1);
+    assert_eq!(revoke(&log).await.unwrap().receipt().unwrap().sequence, 1);
     let held = bench.disk.get(|disk| disk.reserve);
     assert!(held < whole && held > 0, "{held} bytes are held");
-    let sever = Change::from(EmergencyRevocation::Sever(ConnectionId::from_bytes([6; 16])));
+    let sever = StateChange::from(EmergencyRevocation::Sever(ConnectionId::from_bytes([6; 16])));
     let intent = log.intent(log.entry(tenant(1), Action::Sever), sever, soon()).await.unwrap();
     intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap().into_value();
-    assert!(unwrap_once(&log, tenant(1)).await.is_err(), "what is left is for cuts");
+    assert!(
+        unwrap_once(&log, tenant(1)).await.is_err(),
+        "the rest of the reserve is for revocations"
+    );
 
     bench.disk.set(|disk| disk.capacity = None);
     until_sound(&log).await;
@@ -141,7 +148,7 @@ async fn a_full_disk_stops_everything_but_cuts_before_the_reserve_is_gone() {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_fuller_than_it_says_is_believed_at_the_write() {
+async fn a_disk_that_is_fuller_than_it_reports_is_detected_by_the_write() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     bench.disk.set(|disk| {
@@ -149,20 +156,24 @@ async fn a_disk_that_is_fuller_than_it_says_is_believed_at_the_write() {
         disk.capacity = Some(disk.length + disk.reserve + 100);
     });
     assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap_err().reason(), Reason::DiskFull);
-    assert!(bench.records().is_empty(), "the half that was written is taken back");
-    cut(&log).await.unwrap().into_value();
+    assert!(bench.records().is_empty(), "the half that was written is removed");
+    revoke(&log).await.unwrap().into_value();
     assert_eq!(kinds(&bench.records()), ["outcome"]);
 }
 
 #[tokio::test]
-async fn where_even_the_reserve_is_gone_a_cuts_record_follows() {
+async fn without_any_room_the_record_of_a_revocation_is_deferred() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     bench.disk.set(|disk| disk.capacity = Some(0));
-    let refused = cut(&log).await.unwrap_err();
-    assert_eq!((refused.reason(), refused.follows()), (Reason::DiskFull, true));
+    let refused = revoke(&log).await.unwrap_err();
+    assert_eq!((refused.reason(), refused.deferred()), (Reason::DiskFull, true));
     bench.disk.set(|disk| disk.capacity = None);
-    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 1, "the cut stands before it");
+    assert_eq!(
+        unwrap_once(&log, tenant(1)).await.unwrap().sequence,
+        1,
+        "the revocation is written before it"
+    );
     assert_eq!(
         bench.records()[0].1.change().and_then(|change| change.revocation()),
         Some(EmergencyRevocation::Disable(KeyId::from_bytes([4; 16])))
@@ -170,21 +181,21 @@ async fn where_even_the_reserve_is_gone_a_cuts_record_follows() {
 }
 
 #[tokio::test]
-async fn what_follows_is_bounded() {
+async fn deferred_records_are_bounded() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     bench.disk.set(|disk| disk.capacity = Some(0));
-    let answers = join_all((0..4097).map(|_| cut(&log))).await;
-    let following = answers
+    let answers = join_all((0..4097).map(|_| revoke(&log))).await;
+    let deferred = answers
         .iter()
-        .filter(|answer| answer.as_ref().is_err_and(Unavailable::follows))
+        .filter(|answer| answer.as_ref().is_err_and(Unavailable::deferred))
         .count();
-    assert_eq!(following, 4096);
+    assert_eq!(deferred, 4096);
     assert_eq!(answers[4096].as_ref().unwrap_err().reason(), Reason::Overload);
 }
 
 #[tokio::test]
-async fn a_log_opens_on_a_full_disk_and_takes_cuts() {
+async fn a_log_opens_on_a_full_disk_and_takes_revocations() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     unwrap_once(&log, tenant(1)).await.unwrap();
@@ -193,7 +204,7 @@ async fn a_log_opens_on_a_full_disk_and_takes_cuts() {
     let Recovered { log, was_clean, .. } = crashed.open();
     assert!(!was_clean);
     assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap_err().reason(), Reason::DiskFull);
-    assert!(cut(&log).await.unwrap_err().follows());
+    assert!(revoke(&log).await.unwrap_err().deferred());
     crashed.disk.set(|disk| disk.capacity = None);
     until_sound(&log).await;
     let records = crashed.records();

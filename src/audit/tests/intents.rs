@@ -1,11 +1,11 @@
-//! Intents and their outcomes: one each, across crashes, and what boot is told of them.
+//! Intents and their outcomes: one each, across crashes, and what recovery returns of them.
 
 use claviger_provider::{Id, KeyId, TokenId};
 
 use super::*;
 
-fn rotate() -> Change {
-    Change::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16])).at_provider()
+fn rotate() -> StateChange {
+    StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16])).at_provider()
 }
 
 async fn begin(log: &Log, who: u8) -> Intent {
@@ -57,7 +57,7 @@ async fn an_intent_that_a_crash_left_open_is_handed_out_until_it_has_its_outcome
     let crashed = bench.crashed();
     let (first, second) = (first.position(), second.position());
 
-    // A start that is refused before it resolves leaves them as they are.
+    // A start that is refused before it resolves them leaves them open.
     for _ in 0..2 {
         let Recovered {
             log,
@@ -101,11 +101,11 @@ async fn an_intent_that_is_dropped_is_interrupted() {
     log.close().await;
     let Recovered { open_intents, history, .. } = bench.open();
     assert!(open_intents.is_empty());
-    assert_eq!(history.after(None).unwrap()[0].position, position, "it may have had its effect");
+    assert_eq!(history.after(None).unwrap()[0].position, position, "its effect may have happened");
 }
 
 #[tokio::test]
-async fn an_intent_that_nobody_waited_for_has_its_outcome_too() {
+async fn an_intent_whose_caller_gave_up_has_its_outcome_too() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     bench.disk.set(|disk| disk.gate_closed = true);
@@ -113,7 +113,7 @@ async fn an_intent_that_nobody_waited_for_has_its_outcome_too() {
         .intent(log.entry(tenant(1), Action::Rotate), rotate(), Instant::now())
         .await
         .unwrap_err();
-    assert_eq!((late.reason(), late.follows()), (Reason::Deadline, false));
+    assert_eq!((late.reason(), late.deferred()), (Reason::Deadline, false));
     {
         let record = log.entry(tenant(1), Action::Rotate);
         let mut given_up = Box::pin(log.intent(record, rotate(), soon()));
@@ -144,13 +144,13 @@ async fn an_intent_that_nobody_waited_for_has_its_outcome_too() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_is_refused_follows() {
+async fn a_refused_outcome_is_deferred() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     let intent = begin(&log, 1).await;
     bench.disk.set(|disk| disk.failing_syncs = 1);
     let refused = intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap_err();
-    assert!(refused.follows());
+    assert!(refused.deferred());
     unwrap_once(&log, tenant(1)).await.unwrap();
     assert_eq!(bench.records()[1].1.ending(), Some(Ending::Success));
     log.close().await;
@@ -158,7 +158,7 @@ async fn an_outcome_that_is_refused_follows() {
 }
 
 #[tokio::test]
-async fn history_tells_what_a_store_that_lags_behind_has_missed() {
+async fn history_has_the_changes_that_an_older_store_has_missed() {
     let bench = Bench::new();
     let Recovered { log, history, .. } = bench.open();
     assert!(history.after(None).unwrap().is_empty());
@@ -171,8 +171,8 @@ async fn history_tells_what_a_store_that_lags_behind_has_missed() {
     }
     let revoke = EmergencyRevocation::Revoke(TokenId::from_bytes([5; 16]));
     let record = log.entry(tenant(1), Action::ManageTokens);
-    let cut = log.record_revocation(record, revoke, Outcome::Success, (), soon()).await.unwrap();
-    positions.push(cut.receipt().unwrap().position);
+    let revoked = log.record_revocation(record, revoke, Outcome::Success, (), soon()).await.unwrap();
+    positions.push(revoked.receipt().unwrap().position);
     let open = begin(&log, 3).await;
     let crashed = bench.crashed();
     let Recovered { history, open_intents, .. } = crashed.open();
@@ -193,7 +193,7 @@ async fn history_tells_what_a_store_that_lags_behind_has_missed() {
         history.after(Some(positions[2])).unwrap()[0].outcome.change().unwrap().revocation(),
         Some(revoke)
     );
-    // The store may have applied what is still open; that is no change that it has missed.
+    // The store may have applied an open intent: it has not missed that change.
     assert_eq!(after(Some(open.position())), []);
     assert_eq!(open_intents[0].position(), open.position());
 
@@ -208,7 +208,7 @@ async fn history_tells_what_a_store_that_lags_behind_has_missed() {
 }
 
 #[tokio::test]
-async fn an_answer_can_be_withheld_after_its_record() {
+async fn a_response_can_be_withheld_after_its_record() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     unwrap_once(&log, tenant(1)).await.unwrap();

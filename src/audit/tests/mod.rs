@@ -1,4 +1,4 @@
-//! Tests of the log as a whole, on a real file that can be made slow, full or broken.
+//! Tests of the log as a whole, on a real file whose disk can be made slow, full or broken.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,6 +6,7 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod background;
 mod canonical;
 mod commit;
 mod counters;
@@ -13,6 +14,7 @@ mod crash;
 mod document;
 mod failure;
 mod intents;
+mod observer;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +30,7 @@ use super::frame::{self, Frames, Step};
 use super::recovery::open_on;
 use super::*;
 
-/// What the disk under a log does, and what it was asked to do.
+/// The disk under a log: how it behaves, and what it was asked to do.
 #[derive(Debug, Default)]
 struct Disk {
     state: Mutex<DiskState>,
@@ -39,21 +41,21 @@ struct Disk {
 struct DiskState {
     writes: usize,
     syncs: usize,
-    /// Syncs wait while this holds.
+    /// Syncs wait while this is set.
     gate_closed: bool,
-    /// A sync stands at the gate.
+    /// A sync waits.
     at_gate: bool,
-    /// That many syncs fail, after which they succeed again.
+    /// How many syncs fail before they succeed again.
     failing_syncs: usize,
-    /// That many writes fail halfway, not for want of room.
+    /// How many writes fail halfway, for another reason than a full disk.
     failing_writes: usize,
-    /// Bytes that log and reserve can take together.
+    /// The most bytes of log and reserve together.
     capacity: Option<u64>,
     reserve: u64,
     length: u64,
-    /// How much of the file is on the disk for certain.
+    /// The length of the file that is certainly on the disk.
     synced: u64,
-    /// `available_space` says this, whatever is true.
+    /// What `available_space` returns, if it is not the truth.
     claimed: Option<u64>,
 }
 
@@ -74,7 +76,7 @@ impl Disk {
         read(&self.state.lock())
     }
 
-    /// Waits until a sync stands at the closed gate.
+    /// Waits until a sync waits at the closed gate.
     fn wait_at_gate(&self) {
         let mut state = self.state.lock();
         self.changed.wait_while(&mut state, |state| !state.at_gate);
@@ -119,8 +121,8 @@ impl LogFile for TestFile {
         state.syncs += 1;
         if state.failing_syncs > 0 {
             state.failing_syncs -= 1;
-            // As a kernel may do it: what was not written is dropped, and its pages are
-            // clean, so that the next sync of the same data succeeds.
+            // As a kernel may do: it drops the unwritten data and marks its pages clean, so
+            // that the next sync of the same data succeeds.
             let lost = usize::try_from(state.length.saturating_sub(state.synced)).unwrap();
             self.real.write_at(state.synced, &vec![0; lost])?;
             return Err(io::Error::other("the disk did not write"));
@@ -155,7 +157,7 @@ impl LogFile for TestFile {
     }
 }
 
-/// A log's folder, with the disk that it stands on.
+/// A log's folder and its disk.
 struct Bench {
     folder: tempfile::TempDir,
     origin: Origin,
@@ -174,7 +176,7 @@ impl Bench {
         }
     }
 
-    /// Options under which a test need not wait.
+    /// Options with which a test need not wait.
     fn options() -> Options {
         Options {
             reserve_bytes: 4 << 20,
@@ -189,6 +191,10 @@ impl Bench {
     }
 
     fn try_open(&self, options: Options) -> Result<Recovered, OpenError> {
+        self.open_with(options, Vec::new())
+    }
+
+    fn open_with(&self, options: Options, observers: Vec<Box<dyn CommitObserver>>) -> Result<Recovered, OpenError> {
         let real = DiskFile::open(self.folder.path(), &frame::header(&self.origin)).unwrap();
         self.disk
             .set(|disk| (disk.length, disk.synced) = (real.len().unwrap(), real.len().unwrap()));
@@ -196,7 +202,7 @@ impl Bench {
             real,
             disk: self.disk.clone(),
         };
-        open_on(Box::new(file), self.folder.path(), &self.origin, options)
+        open_on(Box::new(file), self.folder.path(), &self.origin, options, observers)
     }
 
     fn log_path(&self) -> PathBuf {
@@ -207,7 +213,7 @@ impl Bench {
         self.folder.path().join("audit.index")
     }
 
-    /// The folder as a crash at this moment would leave it, on a disk of its own.
+    /// A copy of the folder as a crash at this moment would leave it, on another disk.
     fn crashed(&self) -> Self {
         let copy = Self {
             origin: self.origin.clone(),
@@ -220,13 +226,13 @@ impl Bench {
     }
 
     fn records(&self) -> Vec<(Position, Record)> {
-        // Not while a write is under way.
+        // Exclude concurrent writes.
         let _disk = self.disk.state.lock();
         read_all(self.folder.path())
     }
 }
 
-/// All records of a log that holds whole frames only.
+/// All records of a log that has whole frames only.
 fn read_all(folder: &Path) -> Vec<(Position, Record)> {
     let file = DiskFile::open_beside(folder).unwrap();
     let (_, start) = frame::read_header(&file).unwrap().unwrap();
@@ -241,7 +247,7 @@ fn read_all(folder: &Path) -> Vec<(Position, Record)> {
     }
 }
 
-/// Far enough away that only a failure reaches it.
+/// A deadline that only a failing test reaches.
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
@@ -250,7 +256,7 @@ fn tenant(number: u8) -> TenantId {
     TenantId::from_bytes([number; 16])
 }
 
-/// One success, recorded.
+/// Records one successful unwrap.
 async fn unwrap_once(log: &Log, tenant: TenantId) -> Result<Receipt, Unavailable> {
     let recorded = log.record(log.entry(tenant, Action::Unwrap), Outcome::Success, (), soon()).await?;
     Ok(recorded.receipt().unwrap().clone())

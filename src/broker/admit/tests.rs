@@ -1,1 +1,174 @@
+//! Admission with another authorizer than the one that the gateway starts with.
+#![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use claviger_guarded::{Arena, ArenaConfig};
+use claviger_provider::{InstallationId, KeyId};
+
+use super::{KeyNamed, Operation, PairNamed, op};
+use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, PolicyRef, Resource};
+use crate::audit::{self, KillFile, Node, Options, Origin};
+use crate::broker::{Broker, Code, Declaration, Declarations, Parts, RequestContext, RequestInfo};
+use crate::cache::{DekCache, Limits, Rules};
+use crate::keys::fixture::World;
+
+const POLICY: PolicyRef = PolicyRef {
+    id: Cow::Borrowed("test"),
+    version: 7,
+};
+
+/// Denies every request without this justification, and one key whatever is said. It decides
+/// later, as one that has to ask somebody.
+struct ByJustification {
+    wanted: &'static str,
+    forbidden: Option<KeyId>,
+}
+
+impl Authorizer for ByJustification {
+    fn could_allow(&self, _: &Caller, _: Action) -> bool {
+        true
+    }
+
+    fn decide<'a>(&'a self, request: AccessRequest<'a>) -> Deciding<'a> {
+        Deciding::Later(Box::pin(async move {
+            tokio::task::yield_now().await;
+            let forbidden = matches!(request.resource, Resource::Key(Some(key)) if Some(key.id) == self.forbidden);
+            if request.justification == Some(self.wanted) && !forbidden {
+                Decision::Allow(POLICY)
+            } else {
+                Decision::Deny
+            }
+        }))
+    }
+
+    fn may_issue(&self, _: &Caller, _: &Grants) -> bool {
+        false
+    }
+}
+
+struct NothingDeclared;
+
+#[async_trait]
+impl Declarations for NothingDeclared {
+    async fn read(&self) -> Result<Declaration, String> {
+        Ok(Declaration::default())
+    }
+}
+
+/// A broker over the store of `world`; the folder keeps its log.
+fn broker(world: &World, authorizer: ByJustification) -> (Broker, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let installation = InstallationId::random();
+    let origin = Origin {
+        installation,
+        node: "node-1".parse::<Node>().unwrap(),
+    };
+    let options = Options {
+        reserve_bytes: 4 << 20,
+        floor_bytes: 64 << 10,
+        ..Options::default()
+    };
+    let limits = Limits {
+        bytes: 1 << 20,
+        entries_per_tenant: 10,
+        bytes_per_tenant: 1 << 20,
+    };
+    let broker = Broker::new(Parts {
+        store: world.store.clone(),
+        log: audit::open(folder.path(), &origin, options, Vec::new()).unwrap().log,
+        background: Arc::default(),
+        kill_file: KillFile::open(folder.path(), installation).unwrap(),
+        directory: world.directory(),
+        authorizer: Arc::new(authorizer),
+        cache: Arc::new(DekCache::new(&limits, Arena::new(ArenaConfig::default()))),
+        cache_defaults: Rules::default(),
+        idempotency_key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &[0; 32]),
+        declarations: Arc::new(NothingDeclared),
+    });
+    (broker, folder)
+}
+
+fn request<O: Operation>(world: &World, justification: Option<&str>) -> RequestContext {
+    let now = Instant::now();
+    let info = RequestInfo {
+        request_id: "0".repeat(32),
+        client_request_id: None,
+        justification: justification.map(str::to_owned),
+        started: now,
+        deadline: now + Duration::from_secs(60),
+    };
+    RequestContext::new(Arc::new(Caller::configuration(world.tenant)), O::ACTION, Arc::new(info))
+}
+
+#[tokio::test]
+async fn an_authorizer_can_decide_by_the_justification() {
+    let world = World::new().await;
+    let key = world.key("orders").await;
+    let authorizer = ByJustification {
+        wanted: "ticket 4711",
+        forbidden: None,
+    };
+    let (broker, _folder) = broker(&world, authorizer);
+    for said in [None, Some("because")] {
+        let cx = request::<op::Wrap>(&world, said);
+        let denied = broker.admit::<op::Wrap>(&cx, KeyNamed::Name("orders")).await.err().unwrap();
+        assert_eq!(denied.code, Code::PermissionDenied);
+        let subject = cx.noted().subject;
+        // Whoever reads the record learns which key was denied, and that no policy allowed it.
+        assert_eq!((subject.action, subject.key, subject.policy), (Action::Wrap, Some(key.id), None));
+    }
+    let cx = request::<op::Wrap>(&world, Some("ticket 4711"));
+    let authorized = broker.admit::<op::Wrap>(&cx, KeyNamed::Name("orders")).await.ok().unwrap();
+    assert_eq!(authorized.object().id(), key.id);
+    let subject = cx.noted().subject;
+    assert_eq!(
+        (subject.action, subject.key, subject.connection, subject.provider, subject.policy),
+        (
+            Action::Wrap,
+            Some(key.id),
+            Some(world.connection.id),
+            Some(key.provider),
+            Some(POLICY)
+        )
+    );
+    let again = broker.admit::<op::Unwrap>(&cx, KeyNamed::Name("orders")).await.err().unwrap();
+    assert_eq!(again.code, Code::Internal, "one operation has one object");
+}
+
+#[tokio::test]
+async fn of_a_pair_the_record_names_the_key_that_was_denied() {
+    let world = World::new().await;
+    let (source, target) = (world.key("orders").await, world.key("sales").await);
+    let pair = PairNamed {
+        source: "orders",
+        target: "sales",
+    };
+    for (forbidden, action) in [(source.id, Action::RewrapFrom), (target.id, Action::RewrapTo)] {
+        let authorizer = ByJustification {
+            wanted: "move",
+            forbidden: Some(forbidden),
+        };
+        let (broker, _folder) = broker(&world, authorizer);
+        let cx = request::<op::RewrapToOther>(&world, Some("move"));
+        assert!(broker.admit::<op::RewrapToOther>(&cx, pair).await.is_err());
+        let subject = cx.noted().subject;
+        assert_eq!((subject.action, subject.key), (action, Some(forbidden)));
+    }
+    let authorizer = ByJustification {
+        wanted: "move",
+        forbidden: None,
+    };
+    let (broker, _folder) = broker(&world, authorizer);
+    let cx = request::<op::RewrapToOther>(&world, Some("move"));
+    let authorized = broker.admit::<op::RewrapToOther>(&cx, pair).await.ok().unwrap();
+    assert_eq!(
+        (authorized.object().source.id(), authorized.object().target.id()),
+        (source.id, target.id)
+    );
+    let subject = cx.noted().subject;
+    assert_eq!((subject.action, subject.key), (Action::RewrapFrom, Some(source.id)));
+}

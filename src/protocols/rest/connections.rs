@@ -1,4 +1,4 @@
-//! `/v1/connections`: the ways to providers.
+//! `/v1/connections`: how providers are reached.
 
 use claviger_provider::{Finding, ProviderKind, RightReport, Secret};
 use http::{Method, StatusCode};
@@ -10,15 +10,15 @@ use utoipa::openapi::schema::{Object, Type};
 
 use super::handler::{empty_reply, json_reply};
 use super::json;
+use super::list::{List, Listed, list_reply};
 use super::once::completed_reply;
-use super::page;
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::response::etag;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
 use crate::access::Action;
-use crate::broker::{CheckReport, ConnectionChange, Failure, NewConnection, Page, op};
+use crate::broker::{CheckReport, ConnectionChange, Failure, NewConnection, op};
 use crate::store::model;
 
 /// A provider's family.
@@ -86,8 +86,8 @@ pub struct CreateConnection {
     pub timeouts: Option<TimeoutRules>,
 }
 
-/// The families that this release reaches. The document names no other, so that it promises
-/// nothing but what is there; asking for another one is `unsupported`.
+/// The providers that this release includes. The document names no other; a request for another
+/// one is answered `unsupported`.
 fn built_providers() -> Object {
     let object = Object::builder()
         .schema_type(Type::String)
@@ -154,13 +154,12 @@ pub struct Connection {
 }
 
 /// A page of connections.
-#[derive(Serialize, ToSchema)]
-pub struct ConnectionList {
-    /// The connections, by name.
-    pub items: Vec<Connection>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
+pub type ConnectionList = List<Connection>;
+
+impl Listed for Connection {
+    const LIST: &'static str = "ConnectionList";
+    const DESCRIPTION: &'static str = "A page of connections.";
+    const ITEMS: &'static str = "The connections, by name.";
 }
 
 /// What a check found.
@@ -228,7 +227,7 @@ fn response(connection: &model::Connection) -> Connection {
         name: connection.name.clone(),
         tenant: connection.tenant.to_string(),
         provider: connection.provider.into(),
-        // The store only holds what a provider's own parser wrote as JSON.
+        // The store holds what the provider's own parser wrote as JSON.
         settings: RawValue::from_string(connection.settings.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         state: if connection.severed {
             ConnectionState::Severed
@@ -245,7 +244,7 @@ fn response(connection: &model::Connection) -> Connection {
     }
 }
 
-/// The text of a JSON object. serde would take an array for a struct, member by member.
+/// The text of a JSON object. An array is refused: serde would read it as a struct's members.
 fn object(value: &RawValue, pointer: &str) -> Result<Secret, Failure> {
     if value.get().starts_with('{') {
         Ok(Secret::copy_from(value.get().as_bytes()))
@@ -298,10 +297,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListConnections>(()).await?;
     let listed = request.broker.list_connections(authorized, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| ConnectionList {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, response)
 }
 
 /// `GET /v1/connections/{connection}`

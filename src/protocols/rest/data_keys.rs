@@ -1,24 +1,28 @@
 //! `/v1/keys/{key}/data-keys`, `wrap`, `unwrap`, `rewrap` and `/v1/unwrap`.
 //!
-//! Each operation is one function over its body, which the batch calls item by item.
+//! Each operation is a method of its body, which a batch calls item by item.
+
+use std::future::Future;
 
 use http::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::batch_request::ItemBody;
+use super::data_responses::{DataKeyResponse, DataResponse, RewrapResponse, UnwrapResponse, WrapResponse};
 use super::handler::json_reply;
 use super::request::{ApiRequest, envelope};
 use super::response::ApiResponse;
 use super::route::Route;
-use super::types::{Base64Secret, ContextPairs, Name, base64};
+use super::types::{Base64Secret, ContextPairs, Name};
 use crate::access::Action;
-use crate::broker::{DataKey, Failure, Generates, Guarded, KeyNamed, PairNamed, Rewrapped, Unwrapped, Wrapped, op, scope_unsupported};
+use crate::broker::{Failure, Generates, Guarded, KeyNamed, PairNamed, op, scope_unsupported};
 use crate::envelope::DataKeyLength;
 
 /// A data key to be generated.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct GenerateDataKey {
+pub struct GenerateDataKeyRequest {
     /// Its length in bytes: 16, 24, 32, 48 or 64; 32 where left out.
     #[serde(default)]
     pub bytes: Option<u16>,
@@ -32,21 +36,6 @@ pub struct GenerateDataKey {
     /// Whether the plaintext is answered too; true where left out.
     #[serde(default)]
     pub plaintext: Option<bool>,
-}
-
-/// A generated data key.
-#[derive(Serialize, ToSchema)]
-pub struct DataKeyResponse {
-    /// The key in clear, standard base64; absent if it was not asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(format = Byte)]
-    pub plaintext: Option<String>,
-    /// The wrapped key, opaque text of at most 22 KiB.
-    pub wrapped: String,
-    /// The key's name.
-    pub key: String,
-    /// The version that wrapped.
-    pub version: u32,
 }
 
 /// Bytes to be wrapped.
@@ -65,17 +54,6 @@ pub struct WrapRequest {
     pub scope: Option<String>,
 }
 
-/// A wrapped key.
-#[derive(Serialize, ToSchema)]
-pub struct WrapResponse {
-    /// The wrapped key, opaque text of at most 22 KiB.
-    pub wrapped: String,
-    /// The key's name.
-    pub key: String,
-    /// The version that wrapped.
-    pub version: u32,
-}
-
 /// A wrapped key to be opened.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -85,20 +63,6 @@ pub struct UnwrapRequest {
     /// The encryption context that it was wrapped under.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-}
-
-/// An unwrapped key.
-#[derive(Serialize, ToSchema)]
-pub struct UnwrapResponse {
-    /// The bytes, standard base64.
-    #[schema(format = Byte)]
-    pub plaintext: String,
-    /// The key's name.
-    pub key: String,
-    /// The version that opened it.
-    pub version: u32,
-    /// Whether it came from the cache.
-    pub cached: bool,
 }
 
 /// A wrapped key to be wrapped anew.
@@ -115,62 +79,126 @@ pub struct RewrapRequest {
     pub to: Option<Name>,
 }
 
-/// A rewrapped key.
-#[derive(Serialize, ToSchema)]
-pub struct RewrapResponse {
-    /// The wrapped key.
-    pub wrapped: String,
-    /// The name of the key that it stands under now.
-    pub key: String,
-    /// The version that wrapped.
-    pub version: u32,
-    /// Whether it differs from what came in.
-    pub changed: bool,
-    /// Whether the data key stayed inside the provider.
-    pub inside_provider: bool,
+/// A data operation: its body is this type. A batch runs it for each of its items.
+pub trait DataOperation: ItemBody {
+    /// The answer.
+    type Response: DataResponse;
+
+    /// Admits the operation and runs its use case.
+    fn run(self, request: ApiRequest, key: Self::Key) -> impl Future<Output = Result<Guarded<Self::Response>, Failure>> + Send;
 }
 
-impl From<DataKey> for DataKeyResponse {
-    fn from(made: DataKey) -> Self {
-        Self {
-            plaintext: made.plaintext.as_ref().map(base64),
-            wrapped: made.wrapped,
-            key: made.key,
-            version: made.version,
+impl ItemBody for GenerateDataKeyRequest {
+    type Key = Name;
+    const ITEM: &'static str = "GenerateItem";
+    const ITEM_DESCRIPTION: &'static str = "One data key to be generated.";
+    const BATCH: &'static str = "BatchGenerateDataKeysRequest";
+    const BATCH_DESCRIPTION: &'static str = "Data keys to be generated.";
+}
+
+impl DataOperation for GenerateDataKeyRequest {
+    type Response = DataKeyResponse;
+
+    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<DataKeyResponse>, Failure> {
+        if self.plaintext.unwrap_or(true) {
+            generate_as::<op::GenerateDataKey>(request, key, self).await
+        } else {
+            generate_as::<op::GenerateDataKeyWithoutPlaintext>(request, key, self).await
         }
     }
 }
 
-impl From<Wrapped> for WrapResponse {
-    fn from(made: Wrapped) -> Self {
-        Self {
-            wrapped: made.wrapped,
-            key: made.key,
-            version: made.version,
-        }
+async fn generate_as<O: Generates>(
+    request: ApiRequest,
+    key: Name,
+    body: GenerateDataKeyRequest,
+) -> Result<Guarded<DataKeyResponse>, Failure> {
+    let authorized = request.admit::<O>(KeyNamed::Name(key.as_str())).await?;
+    no_scope(body.scope.as_ref())?;
+    let length = DataKeyLength::from_bytes(usize::from(body.bytes.unwrap_or(32)))
+        .ok_or_else(|| Failure::invalid("/bytes", "one of 16, 24, 32, 48, 64"))?;
+    let context = body.context.unwrap_or_default().check()?;
+    let made = request.broker.generate_data_key(authorized, length, &context).await?;
+    made.try_map(|made| Ok(made.into()))
+}
+
+impl ItemBody for WrapRequest {
+    type Key = Name;
+    const ITEM: &'static str = "WrapItem";
+    const ITEM_DESCRIPTION: &'static str = "One item to be wrapped.";
+    const BATCH: &'static str = "BatchWrapRequest";
+    const BATCH_DESCRIPTION: &'static str = "Bytes to be wrapped.";
+}
+
+impl DataOperation for WrapRequest {
+    type Response = WrapResponse;
+
+    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<WrapResponse>, Failure> {
+        let authorized = request.admit::<op::Wrap>(KeyNamed::Name(key.as_str())).await?;
+        no_scope(self.scope.as_ref())?;
+        let context = self.context.unwrap_or_default().check()?;
+        let made = request.broker.wrap(authorized, &self.plaintext.0, &context).await?;
+        made.try_map(|made| Ok(made.into()))
     }
 }
 
-impl From<Unwrapped> for UnwrapResponse {
-    fn from(opened: Unwrapped) -> Self {
-        Self {
-            plaintext: base64(&opened.plaintext),
-            key: opened.key,
-            version: opened.version,
-            cached: opened.cached,
-        }
+impl ItemBody for UnwrapRequest {
+    type Key = Option<Name>;
+    const ITEM: &'static str = "UnwrapItem";
+    const ITEM_DESCRIPTION: &'static str = "One wrapped key to be opened.";
+    const BATCH: &'static str = "BatchUnwrapRequest";
+    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to be opened.";
+}
+
+impl DataOperation for UnwrapRequest {
+    type Response = UnwrapResponse;
+
+    async fn run(self, request: ApiRequest, key: Option<Name>) -> Result<Guarded<UnwrapResponse>, Failure> {
+        let (authorized, envelope) = match key {
+            Some(name) => {
+                let authorized = request.admit::<op::Unwrap>(KeyNamed::Name(name.as_str())).await?;
+                (authorized, envelope(&self.wrapped)?)
+            }
+            None => {
+                let envelope = envelope(&self.wrapped)?;
+                (request.admit::<op::Unwrap>(KeyNamed::Envelope(&envelope)).await?, envelope)
+            }
+        };
+        let context = self.context.unwrap_or_default().check()?;
+        let opened = request.broker.unwrap(authorized, &envelope, &context).await?;
+        opened.try_map(|opened| Ok(opened.into()))
     }
 }
 
-impl From<Rewrapped> for RewrapResponse {
-    fn from(made: Rewrapped) -> Self {
-        Self {
-            wrapped: made.wrapped,
-            key: made.key,
-            version: made.version,
-            changed: made.changed,
-            inside_provider: made.inside_provider,
-        }
+impl ItemBody for RewrapRequest {
+    type Key = Name;
+    const ITEM: &'static str = "RewrapItem";
+    const ITEM_DESCRIPTION: &'static str = "One wrapped key to be wrapped anew.";
+    const BATCH: &'static str = "BatchRewrapRequest";
+    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to be wrapped anew.";
+}
+
+impl DataOperation for RewrapRequest {
+    type Response = RewrapResponse;
+
+    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<RewrapResponse>, Failure> {
+        let made = match self.to.filter(|to| *to != key) {
+            None => {
+                let authorized = request.admit::<op::Rewrap>(KeyNamed::Name(key.as_str())).await?;
+                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
+                request.broker.rewrap(authorized, &envelope, &context).await?
+            }
+            Some(to) => {
+                let named = PairNamed {
+                    source: key.as_str(),
+                    target: to.as_str(),
+                };
+                let authorized = request.admit::<op::RewrapToOther>(named).await?;
+                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
+                request.broker.rewrap_to(authorized, &envelope, &context).await?
+            }
+        };
+        made.try_map(|made| Ok(made.into()))
     }
 }
 
@@ -181,70 +209,13 @@ fn no_scope(scope: Option<&String>) -> Result<(), Failure> {
     }
 }
 
-/// Generates a data key under the named key.
-pub(super) async fn do_generate(request: &ApiRequest, key: &Name, body: GenerateDataKey) -> Result<Guarded<DataKeyResponse>, Failure> {
-    if body.plaintext.unwrap_or(true) {
-        generate_as::<op::GenerateDataKey>(request, key, body).await
-    } else {
-        generate_as::<op::GenerateDataKeyWithoutPlaintext>(request, key, body).await
-    }
-}
-
-async fn generate_as<O: Generates>(request: &ApiRequest, key: &Name, body: GenerateDataKey) -> Result<Guarded<DataKeyResponse>, Failure> {
-    let authorized = request.admit::<O>(KeyNamed::Name(key.as_str())).await?;
-    no_scope(body.scope.as_ref())?;
-    let length = DataKeyLength::from_bytes(usize::from(body.bytes.unwrap_or(32)))
-        .ok_or_else(|| Failure::invalid("/bytes", "one of 16, 24, 32, 48, 64"))?;
-    let context = body.context.unwrap_or_default().check()?;
-    let made = request.broker.generate_data_key(authorized, length, &context).await?;
-    made.try_map(|made| Ok(made.into()))
-}
-
-/// Wraps bytes under the named key.
-pub(super) async fn do_wrap(request: &ApiRequest, key: &Name, body: WrapRequest) -> Result<Guarded<WrapResponse>, Failure> {
-    let authorized = request.admit::<op::Wrap>(KeyNamed::Name(key.as_str())).await?;
-    no_scope(body.scope.as_ref())?;
-    let context = body.context.unwrap_or_default().check()?;
-    let made = request.broker.wrap(authorized, &body.plaintext.0, &context).await?;
-    made.try_map(|made| Ok(made.into()))
-}
-
-/// Unwraps under the named key, or under the one that the wrapped key names.
-pub(super) async fn do_unwrap(request: &ApiRequest, key: Option<&Name>, body: UnwrapRequest) -> Result<Guarded<UnwrapResponse>, Failure> {
-    let (authorized, envelope) = match key {
-        Some(name) => {
-            let authorized = request.admit::<op::Unwrap>(KeyNamed::Name(name.as_str())).await?;
-            (authorized, envelope(&body.wrapped)?)
-        }
-        None => {
-            let envelope = envelope(&body.wrapped)?;
-            (request.admit::<op::Unwrap>(KeyNamed::Envelope(&envelope)).await?, envelope)
-        }
-    };
-    let context = body.context.unwrap_or_default().check()?;
-    let opened = request.broker.unwrap(authorized, &envelope, &context).await?;
-    opened.try_map(|opened| Ok(opened.into()))
-}
-
-/// Rewraps under the named key, or from it to another one.
-pub(super) async fn do_rewrap(request: &ApiRequest, key: &Name, body: RewrapRequest) -> Result<Guarded<RewrapResponse>, Failure> {
-    let made = match body.to.filter(|to| to != key) {
-        None => {
-            let authorized = request.admit::<op::Rewrap>(KeyNamed::Name(key.as_str())).await?;
-            let (envelope, context) = (envelope(&body.wrapped)?, body.context.unwrap_or_default().check()?);
-            request.broker.rewrap(authorized, &envelope, &context).await?
-        }
-        Some(to) => {
-            let named = PairNamed {
-                source: key.as_str(),
-                target: to.as_str(),
-            };
-            let authorized = request.admit::<op::RewrapToOther>(named).await?;
-            let (envelope, context) = (envelope(&body.wrapped)?, body.context.unwrap_or_default().check()?);
-            request.broker.rewrap_to(authorized, &envelope, &context).await?
-        }
-    };
-    made.try_map(|made| Ok(made.into()))
+/// Runs one operation under the key that the path names.
+async fn under_named_key<B: DataOperation>(request: ApiRequest, body: B) -> Result<ApiResponse, Failure>
+where
+    Name: Into<B::Key>,
+{
+    let key = request.name("key")?;
+    json_reply(body.run(request, key.into()).await?, StatusCode::OK, |response| response)
 }
 
 /// `POST /v1/keys/{key}/data-keys`
@@ -256,15 +227,11 @@ pub const GENERATE: Route = Route::new(
     "Generate a data key, in clear and wrapped.",
     &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
 )
-.body::<GenerateDataKey>()
+.body::<GenerateDataKeyRequest>()
 .answers::<DataKeyResponse>(200, "The data key.");
 
-pub async fn generate(request: ApiRequest, body: GenerateDataKey) -> Result<ApiResponse, Failure> {
-    json_reply(
-        do_generate(&request, &request.name("key")?, body).await?,
-        StatusCode::OK,
-        |response| response,
-    )
+pub async fn generate(request: ApiRequest, body: GenerateDataKeyRequest) -> Result<ApiResponse, Failure> {
+    under_named_key(request, body).await
 }
 
 /// `POST /v1/keys/{key}/wrap`
@@ -280,9 +247,7 @@ pub const WRAP: Route = Route::new(
 .answers::<WrapResponse>(200, "The wrapped key.");
 
 pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<ApiResponse, Failure> {
-    json_reply(do_wrap(&request, &request.name("key")?, body).await?, StatusCode::OK, |response| {
-        response
-    })
+    under_named_key(request, body).await
 }
 
 /// `POST /v1/keys/{key}/unwrap`
@@ -299,11 +264,7 @@ pub const UNWRAP: Route = Route::new(
 .opens_wrapped_keys();
 
 pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
-    json_reply(
-        do_unwrap(&request, Some(&request.name("key")?), body).await?,
-        StatusCode::OK,
-        |response| response,
-    )
+    under_named_key(request, body).await
 }
 
 /// `POST /v1/unwrap`
@@ -320,7 +281,7 @@ pub const UNWRAP_ANY: Route = Route::new(
 .opens_wrapped_keys();
 
 pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
-    json_reply(do_unwrap(&request, None, body).await?, StatusCode::OK, |response| response)
+    json_reply(body.run(request, None).await?, StatusCode::OK, |response| response)
 }
 
 /// `POST /v1/keys/{key}/rewrap`
@@ -337,9 +298,5 @@ pub const REWRAP: Route = Route::new(
 .opens_wrapped_keys();
 
 pub async fn rewrap(request: ApiRequest, body: RewrapRequest) -> Result<ApiResponse, Failure> {
-    json_reply(
-        do_rewrap(&request, &request.name("key")?, body).await?,
-        StatusCode::OK,
-        |response| response,
-    )
+    under_named_key(request, body).await
 }

@@ -59,17 +59,10 @@ fn locate<T: DeserializeOwned + ToSchema>(body: &[u8]) -> FieldError {
     }
 }
 
-/// A list of structs, each of which only a JSON object can be: for serde's `deserialize_with`.
+/// A struct that only a JSON object can be, or null: for serde's `deserialize_with`.
 ///
 /// serde by itself takes an array for a struct, too, and gives its items to the members in
-/// order. A body itself is decoded as an object; a struct within it stands in this function
-/// or in [`optional_object`].
-pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
-    let items = Vec::<Object<T>>::deserialize(d)?;
-    Ok(items.into_iter().map(|item| item.0).collect())
-}
-
-/// As [`objects`], for one that may be null.
+/// order. A body itself is decoded as an object; a struct within it goes through this function.
 pub fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(d)?.map(|object| object.0))
 }

@@ -4,6 +4,7 @@ use claviger_provider::KeySpec;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::list::{List, Listed};
 use super::response::etag;
 use super::types::{CacheRules, Timestamp};
 use crate::broker::NamedKey;
@@ -124,13 +125,12 @@ pub struct Key {
 }
 
 /// A page of keys.
-#[derive(Serialize, ToSchema)]
-pub struct KeyList {
-    /// The keys, by name.
-    pub items: Vec<Key>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
+pub type KeyList = List<Key>;
+
+impl Listed for Key {
+    const LIST: &'static str = "KeyList";
+    const DESCRIPTION: &'static str = "A page of keys.";
+    const ITEMS: &'static str = "The keys, by name.";
 }
 
 /// One version of a key.
@@ -149,13 +149,12 @@ pub struct KeyVersion {
 }
 
 /// A page of a key's versions.
-#[derive(Serialize, ToSchema)]
-pub struct VersionList {
-    /// Oldest first.
-    pub items: Vec<KeyVersion>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
+pub type VersionList = List<KeyVersion>;
+
+impl Listed for KeyVersion {
+    const LIST: &'static str = "VersionList";
+    const DESCRIPTION: &'static str = "A page of a key's versions.";
+    const ITEMS: &'static str = "Oldest first.";
 }
 
 /// A key as answers show it.

@@ -1,22 +1,23 @@
 //! `/v1/keys`: logical keys.
 
 use claviger_provider::KeyId;
-use http::{Method, StatusCode};
+use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, SchemaType, Type};
 
-use super::handler::{empty_reply, json_reply};
+use super::handler::empty_reply;
+use super::json;
 use super::key_response::{Key, KeyList, Spec, VersionList, response, version_response};
+use super::list::list_reply;
 use super::once::completed_reply;
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, VERSION_TOKEN, reference};
 use super::types::{CacheRules, LabelMap, Name};
-use super::{json, page};
 use crate::access::Action;
-use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, Page, op};
+use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, op};
 use crate::store::model;
 
 /// A new key.
@@ -48,7 +49,7 @@ pub struct CreateKey {
     pub id: Option<KeyId>,
 }
 
-/// What the built providers make keys of; another one is `unsupported`.
+/// The specifications that the included providers have; another one is answered `unsupported`.
 fn built_specs() -> Object {
     let object = Object::builder()
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
@@ -163,10 +164,7 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
         }
     };
     let listed = request.broker.list_keys(authorized, KeyQuery { disabled, label }, &page).await?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| KeyList {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, response)
 }
 
 /// `GET /v1/keys/{key}`
@@ -245,7 +243,7 @@ pub const VERSIONS: Route = Route::new(
 pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
     let page = request.page()?;
-    // A version's name in a page token is its number.
+    // The page token of a list of versions holds a version's number.
     let after: u32 = match &page.after {
         None => 0,
         Some(number) => number
@@ -253,10 +251,7 @@ pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
             .map_err(|_| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
     };
     let listed = request.broker.list_versions(&authorized, after, &page)?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| VersionList {
-        items: items.iter().map(version_response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, version_response)
 }
 
 /// `POST /v1/keys/{key}/rotate`

@@ -4,9 +4,12 @@
 //! caller, body), the handler (one file per resource) and `broker` to its answer.
 
 mod batch;
+mod batch_request;
+mod batch_response;
 mod capabilities;
 mod connections;
 mod data_keys;
+mod data_responses;
 mod declared;
 pub mod endpoints;
 mod errors;
@@ -16,6 +19,7 @@ mod inspect;
 mod json;
 mod key_response;
 mod keys;
+mod list;
 mod offline_decrypt;
 mod once;
 mod openapi;

@@ -1,17 +1,17 @@
-//! `/v1/principals`: whoever may hold a credential.
+//! `/v1/principals`: the holders of credentials.
 
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::handler::{empty_reply, json_reply};
-use super::page;
+use super::list::{List, Listed, list_reply};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{Name, Timestamp};
 use crate::access::Action;
-use crate::broker::{Failure, NewPrincipal, Page, op};
+use crate::broker::{Failure, NewPrincipal, op};
 use crate::store::model;
 
 /// What kind of caller a principal is.
@@ -74,13 +74,12 @@ pub struct Principal {
 }
 
 /// A page of principals.
-#[derive(Serialize, ToSchema)]
-pub struct PrincipalList {
-    /// The principals, by name.
-    pub items: Vec<Principal>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
+pub type PrincipalList = List<Principal>;
+
+impl Listed for Principal {
+    const LIST: &'static str = "PrincipalList";
+    const DESCRIPTION: &'static str = "A page of principals.";
+    const ITEMS: &'static str = "The principals, by name.";
 }
 
 fn response(principal: &model::Principal) -> Principal {
@@ -130,10 +129,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListPrincipals>(()).await?;
     let listed = request.broker.list_principals(authorized, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| PrincipalList {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, response)
 }
 
 /// `GET /v1/principals/{principal}`

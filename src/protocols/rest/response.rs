@@ -2,8 +2,8 @@
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
-use utoipa::ToSchema;
 
+use super::data_responses::ItemResponse;
 use super::errors::Problem;
 use crate::broker::Failure;
 use crate::listener::Body;
@@ -83,64 +83,40 @@ pub fn etag(revision: u64) -> String {
 pub type ApiResponse = Handled<Payload, BatchItem>;
 
 /// The answers of a batch, in the order of its items.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct BatchResponse {
-    /// One for each item: the members of the single call's answer and `audit_index`, or `error`.
+    /// One for each item.
     pub items: Vec<BatchItem>,
 }
 
-/// What became of one item. It has the members of the single call's answer.
-#[derive(Serialize, ToSchema)]
+/// What became of one item: the members of the single call's answer, or `error`.
+#[derive(Serialize)]
 pub struct BatchItem {
-    /// The plaintext, standard base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(format = Byte)]
-    pub plaintext: Option<String>,
-    /// The wrapped key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wrapped: Option<String>,
-    /// The key's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// The version that wrapped or opened.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<u32>,
-    /// Whether it came from the cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cached: Option<bool>,
-    /// Whether a rewrap changed anything.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub changed: Option<bool>,
-    /// Whether a rewrap stayed inside the provider.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub inside_provider: Option<bool>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    response: Option<ItemResponse>,
     /// The place of the item's record, as `Claviger-Audit-Index` has it for a single call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_index: Option<String>,
-    /// Why it failed; then nothing else is there but `audit_index`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Problem>,
+    error: Option<Problem>,
 }
 
 impl BatchItem {
-    /// With nothing in it.
-    pub const EMPTY: Self = Self {
-        plaintext: None,
-        wrapped: None,
-        key: None,
-        version: None,
-        cached: None,
-        changed: None,
-        inside_provider: None,
-        audit_index: None,
-        error: None,
-    };
+    /// An item that succeeded.
+    pub const fn succeeded(response: ItemResponse) -> Self {
+        Self {
+            response: Some(response),
+            audit_index: None,
+            error: None,
+        }
+    }
 
-    /// A failed item.
+    /// An item that failed.
     pub const fn failed(error: Problem) -> Self {
         Self {
+            response: None,
+            audit_index: None,
             error: Some(error),
-            ..Self::EMPTY
         }
     }
 }

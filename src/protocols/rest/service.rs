@@ -12,11 +12,13 @@ use utoipa_swagger_ui::Config;
 use super::openapi::document;
 use super::protocol::Rest;
 use super::route_table::Params;
+use super::types::{DurationText, Timestamp};
 use crate::audit::Health;
 use crate::listener::Body;
 use crate::protocols::RequestId;
 use crate::protocols::exchange::Exchange;
 use crate::protocols::response::AuditedResponse;
+use crate::telemetry::jobs::JobState;
 
 /// Whether the gateway serves, and each part's state.
 #[derive(Serialize, ToSchema)]
@@ -25,6 +27,9 @@ pub struct Readiness {
     pub ready: bool,
     /// The parts.
     pub parts: Vec<ComponentStatus>,
+    /// The background jobs; none during the start. A failing job does not make the gateway unready.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobStatus>,
 }
 
 /// One part's state.
@@ -36,6 +41,46 @@ pub struct ComponentStatus {
     pub ready: bool,
     /// Its state in a word or two.
     pub state: String,
+}
+
+/// One background job.
+#[derive(Serialize, ToSchema)]
+pub struct JobStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Time between two runs.
+    pub period: DurationText,
+    /// End of the last run. Null before the first run has ended.
+    pub last_run: Option<Timestamp>,
+    /// Whether the last run failed.
+    pub failing: bool,
+    /// The last failure since the start, even if later runs succeeded. Null if there was none.
+    pub last_error: Option<JobError>,
+}
+
+/// Why a background job failed.
+#[derive(Serialize, ToSchema)]
+pub struct JobError {
+    /// End of the run.
+    pub time: Timestamp,
+    /// A code or a fixed text.
+    pub error: &'static str,
+}
+
+impl JobStatus {
+    fn of(job: &JobState) -> Self {
+        let runs = job.runs();
+        Self {
+            name: job.name(),
+            period: DurationText(job.period()),
+            last_run: runs.last.map(|at| Timestamp(at.timestamp_micros())),
+            failing: runs.failing,
+            last_error: runs.last_error.map(|(at, error)| JobError {
+                time: Timestamp(at.timestamp_micros()),
+                error,
+            }),
+        }
+    }
 }
 
 impl Readiness {
@@ -62,6 +107,7 @@ impl Readiness {
         Self {
             ready: parts.iter().all(|part| part.ready),
             parts,
+            jobs: service.jobs.iter().map(|job| JobStatus::of(job)).collect(),
         }
     }
 }

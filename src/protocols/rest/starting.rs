@@ -64,6 +64,7 @@ impl Progress {
                 ready: false,
                 state: step.as_str().to_owned(),
             }],
+            jobs: Vec::new(),
         }
     }
 }

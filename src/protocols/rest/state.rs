@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::audit::CountedRight;
 use crate::listener::Tls;
+use crate::telemetry::jobs::JobState;
 use crate::telemetry::metrics::Metrics;
 
 /// What the service endpoints need.
@@ -13,17 +14,25 @@ pub struct ServiceState {
     pub(super) metrics: Option<Metrics>,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) certificates: Vec<Arc<Tls>>,
+    pub(super) jobs: Vec<Arc<JobState>>,
 }
 
 impl ServiceState {
-    /// With the right to answer without a record, the metrics if they are on, and the certificates
-    /// that the listeners present.
-    pub fn new(counted: CountedRight, metrics: Option<Metrics>, draining: Arc<AtomicBool>, certificates: Vec<Arc<Tls>>) -> Self {
+    /// Takes the right to respond without a record, the metrics if they are on, and what `/readyz`
+    /// reports: the shutdown, the presented certificates, and the background jobs.
+    pub fn new(
+        counted: CountedRight,
+        metrics: Option<Metrics>,
+        draining: Arc<AtomicBool>,
+        certificates: Vec<Arc<Tls>>,
+        jobs: Vec<Arc<JobState>>,
+    ) -> Self {
         Self {
             counted,
             metrics,
             draining,
             certificates,
+            jobs,
         }
     }
 }

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::handler::json_reply;
-use super::page;
+use super::list::{List, Listed, list_reply};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{Name, Timestamp};
 use crate::access::Action;
-use crate::broker::{Failure, NewTenant, Page, op};
+use crate::broker::{Failure, NewTenant, op};
 use crate::store::model;
 
 /// A new tenant.
@@ -52,13 +52,12 @@ pub struct Tenant {
 }
 
 /// A page of tenants.
-#[derive(Serialize, ToSchema)]
-pub struct TenantList {
-    /// The tenants, by name.
-    pub items: Vec<Tenant>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
+pub type TenantList = List<Tenant>;
+
+impl Listed for Tenant {
+    const LIST: &'static str = "TenantList";
+    const DESCRIPTION: &'static str = "A page of tenants.";
+    const ITEMS: &'static str = "The tenants, by name.";
 }
 
 fn response(tenant: &model::Tenant) -> Tenant {
@@ -111,10 +110,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListTenants>(()).await?;
     let listed = request.broker.list_tenants(authorized, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| TenantList {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, response)
 }
 
 /// `GET /v1/tenants/{tenant}`

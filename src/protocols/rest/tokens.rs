@@ -1,22 +1,22 @@
 //! `/v1/principals/{principal}/tokens`: API tokens. A token's text stands in one answer only.
 
+use http::Method;
 use std::str::FromStr;
 
 use claviger_provider::{KeyId, TokenId};
-use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, Object, Type};
 
-use super::handler::{empty_reply, json_reply};
-use super::page;
+use super::handler::empty_reply;
+use super::list::{List, Listed, list_reply};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{DurationText, Name, Timestamp};
 use crate::access::{Action, KeySet};
-use crate::broker::{Failure, GrantedToken, IssuedToken, NewTokenNamed, Page, TokenNamed, op};
+use crate::broker::{Failure, GrantedToken, IssuedToken, NewTokenNamed, TokenNamed, op};
 
 /// A new token.
 #[derive(Deserialize, ToSchema)]
@@ -73,13 +73,12 @@ pub struct CreatedToken {
 }
 
 /// A page of tokens.
-#[derive(Serialize, ToSchema)]
-pub struct TokenList {
-    /// The tokens, by id.
-    pub items: Vec<Token>,
-    /// For the next page, absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_page_token: Option<String>,
+pub type TokenList = List<Token>;
+
+impl Listed for Token {
+    const LIST: &'static str = "TokenList";
+    const DESCRIPTION: &'static str = "A page of tokens.";
+    const ITEMS: &'static str = "The tokens, by id.";
 }
 
 fn response(granted: &GrantedToken) -> Token {
@@ -146,10 +145,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListTokens>(request.name("principal")?.as_str()).await?;
     let listed = request.broker.list_tokens(authorized, &request.page()?).await?;
-    json_reply(listed, StatusCode::OK, |Page { items, next }| TokenList {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(page::encode),
-    })
+    list_reply(listed, response)
 }
 
 /// `DELETE /v1/principals/{principal}/tokens/{token}`

@@ -44,12 +44,6 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Waits for what is under way and closes the file. Later calls fail.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-
     /// Takes the writer and SQLite's write lock at once, so that what is read inside the
     /// transaction stays true until its end.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -89,6 +83,11 @@ impl SealedStore for SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
     async fn installation(&self) -> Result<Installation, StoreError> {
         Ok(self.installation.clone())
     }

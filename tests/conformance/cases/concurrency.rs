@@ -11,7 +11,8 @@ use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
     ("64_callers_at_once", Needs::Keys, |bench| Box::pin(callers(bench))),
-    ("64_unwraps_of_one_blob_are_one_provider_call", Needs::Faults, |bench| {
+    // It waits until the gateway has 64 requests in hand: those of another case must not count.
+    ("64_unwraps_of_one_blob_are_one_provider_call", Needs::FaultsAlone, |bench| {
         Box::pin(single_flight(bench))
     }),
     ("each_waiter_has_its_own_deadline", Needs::Faults, |bench| {

@@ -95,7 +95,7 @@ async fn one_message(bench: Bench) {
     let foreign = data_key(&other, "orders").await;
     let mut forged = crate::blob::Parts::of(made["wrapped"].as_str().expect("text"));
     forged.commitment[0] ^= 1;
-    let sealed = forged.clone().sealed(&bench.seal_key().await);
+    let sealed = forged.clone().sealed(bench.seal_key().await);
     let mut answers: Vec<Value> = Vec::new();
     for (path, body) in [
         ("/v1/unwrap", json!({"wrapped": made["wrapped"], "context": {"a": "b"}})),

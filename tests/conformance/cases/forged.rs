@@ -27,7 +27,7 @@ async fn refused(bench: &Bench, what: &str, parts: Parts) {
     let seal_key = bench.seal_key().await;
     for (form, parts) in [
         ("as it is", parts.clone()),
-        ("sealed anew", parts.clone().sealed(&seal_key)),
+        ("sealed anew", parts.clone().sealed(seal_key)),
         ("unsealed", parts.unsealed()),
     ] {
         let answer = unwrap(&bench.client, &json!(parts.text())).await;
@@ -200,7 +200,7 @@ async fn beside(bench: Bench) {
         unwrap(&bench.client, &json!(parts.text()))
             .await
             .expect_problem(422, "ciphertext_rejected");
-        let opened = unwrap(&bench.client, &json!(parts.sealed(&seal_key).text()))
+        let opened = unwrap(&bench.client, &json!(parts.sealed(seal_key).text()))
             .await
             .expect_status(200);
         assert_eq!(opened["plaintext"], made["plaintext"]);

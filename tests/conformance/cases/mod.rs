@@ -8,6 +8,7 @@ mod context;
 mod faults;
 mod forged;
 mod outage;
+mod provider_calls;
 mod rewrap;
 mod rotate;
 mod round_trip;
@@ -31,5 +32,6 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("concurrency", concurrency::CASES),
     ("faults", faults::CASES),
     ("outage", outage::CASES),
+    ("provider_calls", provider_calls::CASES),
     ("cutoff", cutoff::CASES),
 ];

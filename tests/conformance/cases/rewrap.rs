@@ -159,8 +159,8 @@ async fn wrong_source(bench: Bench) {
             (parts.clone().text(), "orders", false),
             (parts.clone().unsealed().text(), "orders", false),
             (parts.clone().unsealed().text(), "people", false),
-            (parts.clone().sealed(&seal_key).text(), "orders", true),
-            (parts.sealed(&seal_key).text(), "people", false),
+            (parts.clone().sealed(seal_key).text(), "orders", true),
+            (parts.sealed(seal_key).text(), "people", false),
         ] {
             let body = json!({"wrapped": text, "to": to});
             let answer = bench.client.post("/v1/keys/orders/rewrap", &body).await;

@@ -40,7 +40,7 @@ async fn every_bit(bench: &Bench, wrapped: &str, plaintext: &Value) {
     let trusted = bench.limited(&["Unwrap", "UnwrapUnsealed"]).await;
     let seal_key = bench.seal_key().await;
     let honest = binary(wrapped);
-    let (as_is, resealed, unsealed) = flips(&honest, &seal_key);
+    let (as_is, resealed, unsealed) = flips(&honest, seal_key);
     let role: BTreeSet<usize> = role_bit(&honest).into_iter().collect();
     let seal_at = (honest.len() - 40) * 8;
     let seal_name: BTreeSet<usize> = (seal_at..seal_at + 64).collect();

@@ -1,4 +1,4 @@
-//! What is sent, and what is made of the answers.
+//! The requests that are sent, and the use of their responses.
 
 use claviger_provider::{Algorithm, ErrorKind, KeySpec, Provider, Secret, Wrapped};
 use serde_json::json;
@@ -30,7 +30,7 @@ async fn the_context_is_exactly_the_pairs() {
         ([1; 32].as_slice(), b"blob".as_slice())
     );
     let rewrapped = provider.rewrap_key(&cx, &wrapped(), &aes(), &context).await.unwrap();
-    // Encrypt does not tell the material.
+    // The response of Encrypt does not name the key material.
     let told = [made.key_material, generated.wrapped.key_material, rewrapped.wrapped.key_material];
     assert_eq!(told, [None, Some("material-1".to_owned()), Some("material-2".to_owned())]);
 

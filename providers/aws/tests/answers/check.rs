@@ -1,4 +1,4 @@
-//! What a check finds out, and that it acts on nothing.
+//! The findings of a check, and that it changes nothing.
 
 use claviger_provider::{Finding, KeySpec, Probe, Provider, RightReport};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ async fn identity(server: &MockServer) {
         .await;
 }
 
-/// KMS as it is: dry runs are answered as such, everything is allowed but what is listed.
+/// KMS with dry runs. Everything is allowed except the listed operations.
 async fn real(denied: &[&str]) -> MockServer {
     let server = MockServer::start().await;
     identity(&server).await;
@@ -212,7 +212,7 @@ async fn a_role_must_demand_the_external_id() {
     }
 }
 
-/// Every action of KMS and STS that is ever printed; a misspelt one would grant nothing.
+/// Every action of KMS and STS that a policy prints. A misspelt one would grant nothing.
 const ACTIONS: [&str; 14] = [
     "kms:CreateKey",
     "kms:Decrypt",
@@ -230,7 +230,7 @@ const ACTIONS: [&str; 14] = [
     "sts:AssumeRole",
 ];
 
-/// AWS's own simulator is not to be had, so the printed policies are held to their form.
+/// AWS's policy simulator is not available here, so only the form of the policies is checked.
 #[tokio::test]
 async fn the_printed_policies_are_sound() {
     let server = real(&[]).await;
@@ -261,7 +261,7 @@ async fn the_printed_policies_are_sound() {
     actions.sort_unstable();
     actions.dedup();
     assert_eq!(actions, ACTIONS);
-    // A role is named by itself and not by its session.
+    // The policy names the role and not its session.
     assert!(text.contains(&format!("\"AWS\": \"{ROLE}\"")));
     assert!(text.contains(&format!("\"aws:ResourceTag/claviger:tenant\": \"{}\"", tenant())));
 }

@@ -1,5 +1,5 @@
-//! Connections that trust an authority of their own, or go through a proxy: to a server that
-//! shows a certificate of an authority of its own under AWS's own names.
+//! Connections with their own CA certificates or a proxy, to a server that has a certificate of a test
+//! authority for AWS's own host names.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -37,7 +37,7 @@ impl Dialect for Plain {
     }
 }
 
-/// Opens anything, and gives a role to anybody.
+/// Decrypts anything, and lets anyone assume a role.
 async fn answer(headers: HeaderMap, _: Bytes) -> Response {
     match headers.get("x-amz-target") {
         Some(_) => axum::Json(json!({"KeyId": ARN, "Plaintext": b64([1; 32])})).into_response(),
@@ -48,7 +48,7 @@ async fn answer(headers: HeaderMap, _: Bytes) -> Response {
     }
 }
 
-/// AWS, as a certificate of this authority has it.
+/// A server with a certificate of this authority for AWS's host names.
 async fn aws(tls: &Tls) -> (Running, Switches) {
     let switches = Switches::default();
     let running = serve(Router::new().fallback(answer), Plain, &switches, LOOPBACK, Some(tls)).await;
@@ -59,7 +59,7 @@ fn authority() -> Tls {
     Tls::new(&[KMS, STS]).unwrap()
 }
 
-/// A proxy that tunnels whatever it is asked for to one server, and what it was asked for.
+/// A proxy that tunnels every CONNECT to one server, and the hosts that were requested.
 async fn proxy(server: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -68,7 +68,7 @@ async fn proxy(server: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let journal = Arc::clone(&journal);
-            // A tunnel ends as its ends do.
+            // The tunnel ends when either side closes.
             tokio::spawn(async move { drop(tunnel(client, server, &journal).await) });
         }
     });
@@ -90,7 +90,7 @@ async fn tunnel(client: TcpStream, server: SocketAddr, journal: &Mutex<Vec<Strin
     Ok(())
 }
 
-/// A resolver that knows one name, and what it was asked for.
+/// A resolver that knows one name, and the names that were looked up.
 struct Knows(&'static str, IpAddr, Arc<Mutex<Vec<String>>>);
 
 #[async_trait]
@@ -133,7 +133,7 @@ async fn an_authority_holds_for_its_connection_alone() {
         .await
         .unwrap();
     assert_eq!(dek.expose(), [1; 32]);
-    // While that connection's sockets are open.
+    // While the sockets of that connection are open.
     let error = unwrap(at(&server), strict(), SettingsOrigin::Tenant, &with(Some(other.ca_pem())))
         .await
         .err()

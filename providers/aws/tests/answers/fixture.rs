@@ -1,4 +1,4 @@
-//! A server that plays KMS and STS as a test tells it, and a connection to it.
+//! A scripted server for KMS and STS, and a connection to it.
 
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub fn role() -> Value {
     json!({"assume_role": {"role_arn": ROLE, "base": access_key()}})
 }
 
-/// A connection of the operator's to a server.
+/// A connection from the operator's configuration to a server.
 pub async fn connect(server: &MockServer, auth: Value) -> AwsProvider {
     connect_to(&server.uri(), auth).await
 }
@@ -117,7 +117,7 @@ pub fn b64(bytes: impl AsRef<[u8]>) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A refusal as KMS writes it.
+/// A refusal of KMS.
 pub fn refusal(code: &str) -> ResponseTemplate {
     refusal_with(400, code)
 }
@@ -132,7 +132,7 @@ pub fn answer(body: Value) -> ResponseTemplate {
         .set_body_json(body)
 }
 
-/// A key as DescribeKey tells it, with changes.
+/// The metadata of a key in DescribeKey, with changes.
 pub fn metadata(arn: &str, changes: &Value) -> Value {
     let mut key = json!({
         "Arn": arn, "KeyId": arn.rsplit('/').next(), "AWSAccountId": "111122223333", "CreationDate": 1_700_000_000.5, "Enabled": true,
@@ -145,17 +145,17 @@ pub fn metadata(arn: &str, changes: &Value) -> Value {
     json!({"KeyMetadata": key})
 }
 
-/// One operation of KMS.
+/// A mock of one KMS operation.
 pub fn kms(operation: &str) -> wiremock::MockBuilder {
     Mock::given(header("x-amz-target", format!("TrentService.{operation}").as_str()))
 }
 
-/// One action of STS.
+/// A mock of one STS action.
 pub fn sts(action: &str) -> wiremock::MockBuilder {
     Mock::given(body_string_contains(format!("Action={action}&")))
 }
 
-/// A session as AssumeRole gives it.
+/// The response of AssumeRole with a session.
 pub fn session(name: &str) -> ResponseTemplate {
     let body = format!(
         "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
@@ -166,20 +166,20 @@ pub fn session(name: &str) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_raw(body, "text/xml")
 }
 
-/// A refusal as STS writes it.
+/// A refusal of STS.
 pub fn sts_refusal(code: &str) -> ResponseTemplate {
     let body = format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>");
     ResponseTemplate::new(403).set_body_raw(body, "text/xml")
 }
 
-/// A server that answers every call with this.
+/// A server with this response to every call.
 pub async fn always(answer: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
     server
 }
 
-/// The calls of one operation of KMS that came.
+/// The bodies of the calls of one KMS operation.
 pub async fn calls(server: &MockServer, operation: &str) -> Vec<Value> {
     let target = format!("TrentService.{operation}");
     let requests = server.received_requests().await.unwrap();
@@ -191,7 +191,7 @@ pub async fn calls(server: &MockServer, operation: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The calls of one action of STS that came, as forms.
+/// The forms of the calls of one STS action.
 pub async fn sts_calls(server: &MockServer, action: &str) -> Vec<String> {
     let requests = server.received_requests().await.unwrap();
     let bodies = requests.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned());

@@ -1,4 +1,4 @@
-//! Keys made, adopted, described and rotated.
+//! Keys that are created, adopted, described and rotated.
 
 use claviger_provider::{ErrorKind, KeyId, KeyRequest, KeySpec, KeyState, Provider};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     }
 }
 
-/// A server with one key on which everything may be done.
+/// A server with one key that permits everything.
 async fn server(changes: &Value) -> MockServer {
     let server = MockServer::start().await;
     kms("DescribeKey").respond_with(answer(metadata(ARN, changes))).mount(&server).await;
@@ -29,7 +29,7 @@ async fn server(changes: &Value) -> MockServer {
     server
 }
 
-/// Decrypt gives back what the canary was.
+/// Decrypt returns the canary.
 async fn opens(server: &MockServer) {
     let encrypted = |request: &wiremock::Request| {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
@@ -170,7 +170,7 @@ async fn a_tenants_own_credential_proves_a_key_that_it_can_use() {
     assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
 }
 
-/// Through an identity that the operator lends, only a key whose policy names the tenant.
+/// With the operator's identity, only a key whose policy names the tenant can be adopted.
 #[tokio::test]
 async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     let folder = tempfile::tempdir().unwrap();
@@ -189,20 +189,20 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     };
     let adopt = request(KeySpec::Aes256, Some(ARN));
 
-    // Its policy lets every tenant in.
+    // A key whose policy permits every tenant.
     let open = server(&json!({})).await;
     opens(&open).await;
     let error = operator_owned(&open).await.create_key(&cx(), &adopt).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidInput, "{error}");
     assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
 
-    // Its policy names this tenant.
+    // A key whose policy names this tenant.
     let own = MockServer::start().await;
     let stranger = |request: &wiremock::Request| {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         body["EncryptionContext"]["claviger:tenant"] != tenant().to_string().as_str() && body.get("Plaintext").is_some()
     };
-    // Of two mocks of one priority the first mounted answers.
+    // Of two mocks with the same priority, the one that was mounted first responds.
     wiremock::Mock::given(stranger)
         .respond_with(refusal("AccessDeniedException"))
         .with_priority(1)
@@ -216,7 +216,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     opens(&own).await;
     operator_owned(&own).await.create_key(&cx(), &adopt).await.unwrap();
 
-    // It names another one, so nothing may be done at all.
+    // A key whose policy names another tenant permits nothing.
     let shut = server(&json!({})).await;
     kms("Encrypt")
         .respond_with(refusal("AccessDeniedException"))
@@ -227,7 +227,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
     assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
 
-    // A key that takes no context cannot be told apart.
+    // An RSA key takes no context that could name the tenant.
     let rsa = server(&json!({"KeySpec": "RSA_3072", "EncryptionAlgorithms": ["RSAES_OAEP_SHA_256"]})).await;
     let error = operator_owned(&rsa)
         .await
@@ -255,7 +255,7 @@ async fn a_description_has_a_version_for_each_rotation() {
         .respond_with(answer(metadata(ARN, &json!({}))))
         .mount(&server)
         .await;
-    // Two pages, the newest first.
+    // Two pages, newest rotation first.
     let mut first = rotated(&[1_700_000_300.0]);
     first["Truncated"] = json!(true);
     first["NextMarker"] = json!("more");

@@ -1,4 +1,4 @@
-//! From codes and broken answers to kinds of errors.
+//! The kinds of errors for codes and malformed responses.
 
 use claviger_provider::{Error, ErrorKind, Provider, Retry, Secret};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Roles, sessions that end or are dropped, and whose credentials are used at all.
+//! Roles, sessions that end or are revoked, and the identities whose credentials are used.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ fn opened() -> ResponseTemplate {
     answer(json!({"KeyId": ARN, "Plaintext": b64([1; 32])}))
 }
 
-/// Calls that carry this session's token.
+/// A mock of calls with this session's token.
 fn with_token(name: &str) -> wiremock::MockBuilder {
     Mock::given(header_regex("x-amz-security-token", &format!("^token-{name}$")))
 }
@@ -59,7 +59,7 @@ async fn a_session_that_is_dropped_in_mid_flight_is_replaced() {
         provider.unwrap_key(&cx(), &wrapped(), &context()).await.unwrap();
     }
     assert_eq!(sts_calls(&server, "AssumeRole").await.len(), 2);
-    // The second call came twice.
+    // The second call was sent twice.
     assert_eq!(calls(&server, "Decrypt").await.len(), 4);
 }
 
@@ -171,7 +171,7 @@ async fn a_web_identity_is_read_from_its_file_each_time() {
     assert!(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), "{error}");
 }
 
-/// Runs in a process of its own, whose environment is full of what must not be looked at.
+/// Runs in its own process, whose environment has credentials that must not be used.
 #[tokio::test]
 #[ignore = "run by nothing_of_the_environment_is_used"]
 async fn among_strange_variables() {
@@ -226,12 +226,12 @@ async fn nothing_of_the_environment_is_used() {
     assert!(trap.received_requests().await.unwrap().is_empty());
 }
 
-/// The operator's settings, for the process that is started.
+/// The variable with the operator's settings, for the child process.
 const AUTH: &str = "CLAVIGER_TEST_AWS_AUTH";
-/// The id of the access key that its calls must be signed with; empty, where there is none.
+/// The variable with the id of the access key that must sign the calls; empty for none.
 const SIGNED_WITH: &str = "CLAVIGER_TEST_AWS_SIGNED_WITH";
 
-/// Runs in a process of its own, whose environment is the machine that lends an identity.
+/// Runs in its own process, whose environment provides the operator's identity.
 #[tokio::test]
 #[ignore = "run by the next ones, in an environment of their own"]
 async fn with_what_the_operator_lends() {
@@ -297,7 +297,7 @@ async fn a_profile_is_the_one_that_the_operator_names() {
 
 #[tokio::test]
 async fn a_machine_without_an_identity_hangs_nothing() {
-    // One that takes the call and says nothing, and one that is not there.
+    // A server that accepts the call and never responds, and one that does not exist.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [silent.local_addr().unwrap(), gone] {

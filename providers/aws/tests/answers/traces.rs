@@ -48,7 +48,7 @@ async fn every_attempt_and_login_is_traced_with_awss_id() {
     assert_eq!(
         traced.calls,
         [
-            decrypt("id-of-the-refusal", CallResult::Failed(ErrorKind::ProviderDenied)),
+            decrypt("id-of-the-refusal", CallResult::Error(ErrorKind::ProviderDenied)),
             decrypt("id-of-the-call", CallResult::Ok),
         ]
     );

@@ -1,4 +1,4 @@
-//! Keys that somebody else made, and what AWS's own tool makes of ours.
+//! Keys that the owner created, and the gateway's ciphertexts in AWS's own tool.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::server::{REGION, Server, context, cx, new_key, primary};
 
-/// moto tells a key's usage only where it was given.
+/// moto returns a key's usage only if it was set explicitly.
 fn encrypting() -> Value {
     json!({"KeyUsage": "ENCRYPT_DECRYPT"})
 }
@@ -153,7 +153,7 @@ pub async fn a_role_is_assumed_and_found_to_be_open(server: Server) {
     assert!(wrapped.upstream_request_id.is_some());
     let probe = provider.probe(&cx(), &[kek]).await.unwrap();
     assert!(probe.detail.contains("assumed-role/claviger/claviger-"), "{}", probe.detail);
-    // moto gives every role to everybody.
+    // moto lets everyone assume every role.
     let found = probe.rights.iter().find(|right| right.operation == "external_id").unwrap();
     assert_eq!(found.finding, Finding::Excessive);
 }
@@ -165,7 +165,7 @@ pub async fn a_lent_identity_adopts_no_key_without_a_policy(server: Server) {
     let role = "arn:aws:iam::123456789012:role/claviger";
     let auth = json!({"web_identity": {"role_arn": role, "token_file": file}});
     let provider = server.connect_with(auth, REGION).await;
-    // A key that it makes itself is its own.
+    // A key that the gateway creates belongs to the tenant.
     provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
     let arn = text(&server.owners_key(encrypting()).await["Arn"]);
     let error = provider.create_key(&cx(), &new_key(KeySpec::Aes256, Some(&arn))).await.unwrap_err();

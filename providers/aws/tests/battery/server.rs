@@ -1,4 +1,4 @@
-//! The stand-ins for AWS, and connections to them.
+//! The emulators of AWS, and connections to them.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 pub const REGION: &str = "eu-central-1";
 
-/// Neither server looks at the signature.
+/// Neither server checks signatures.
 pub fn access_key() -> Value {
     json!({"static": {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"}})
 }
 
-/// One of them.
+/// An emulator.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Server {
     Moto,
@@ -34,13 +34,13 @@ impl Server {
         }
     }
 
-    /// Where `tests/backends/aws/start` has it, if it was started.
+    /// The address from `tests/backends/aws/start`, if it is running.
     pub fn address(self) -> Option<String> {
         let variable = format!("CLAVIGER_TEST_{}_ADDRESS", self.name().to_uppercase());
         std::env::var(variable).ok()
     }
 
-    /// A connection with an access key that the server takes for one.
+    /// A connection with an access key that the server accepts.
     pub async fn connect(self) -> AwsProvider {
         self.connect_with(access_key(), REGION).await
     }
@@ -67,7 +67,7 @@ impl Server {
 }
 
 impl Server {
-    /// A call of the account's owner, who signs nothing that these servers would look at.
+    /// A call of the account's owner. These servers need no signature.
     pub async fn owner(self, region: &str, operation: &str, body: Value) -> Value {
         let scope = format!("Credential=AKIAIOSFODNN7EXAMPLE/20260101/{region}/kms/aws4_request");
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
@@ -87,7 +87,7 @@ impl Server {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
-    /// A key that the owner makes; its description.
+    /// Creates a key as the owner; returns its description.
     pub async fn owners_key(self, body: Value) -> Value {
         self.owner(REGION, "CreateKey", body).await["KeyMetadata"].clone()
     }
@@ -113,7 +113,7 @@ pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     }
 }
 
-/// The version of a key that wraps.
+/// The primary version of a key.
 pub fn primary(key: &KeyDescription) -> Kek {
     Kek {
         key: key.versions[key.primary].key.clone(),

@@ -56,7 +56,7 @@ async fn refusals_and_replaced_tokens_are_attempts_too() {
     bench.fake.access().revoke_all();
     let replaced = cx();
     provider.unwrap_key(&replaced, &wrapped, &context()).await.unwrap();
-    let refused = CallResult::Failed(ErrorKind::ProviderDenied);
+    let refused = CallResult::Error(ErrorKind::ProviderDenied);
     let expected = [("KeyUnwrap", refused), ("KeyUnwrap", CallResult::Ok)];
     assert_eq!(outcomes(replaced.take_calls().calls), expected);
 
@@ -64,7 +64,7 @@ async fn refusals_and_replaced_tokens_are_attempts_too() {
     fault(&bench, "unwrapkey", response(503, &id, "{}"));
     let failed = cx();
     provider.unwrap_key(&failed, &wrapped, &context()).await.unwrap_err();
-    let expected = [("KeyUnwrap", CallResult::Failed(ErrorKind::UpstreamUnavailable))];
+    let expected = [("KeyUnwrap", CallResult::Error(ErrorKind::UpstreamUnavailable))];
     assert_eq!(outcomes(failed.take_calls().calls), expected);
 }
 
@@ -97,7 +97,7 @@ async fn a_token_request_is_a_background_call() {
     bench.fake.switches().faults.set(Vec::new());
     made(&provider, KeySpec::Aes256).await;
     let mut calls = observed.0.lock().split_off(0);
-    let unavailable = CallResult::Failed(ErrorKind::UpstreamUnavailable);
+    let unavailable = CallResult::Error(ErrorKind::UpstreamUnavailable);
     assert_eq!(calls.remove(0), ProviderCall::new("oauth2/token", None, unavailable));
     assert_eq!(outcomes(calls), [("oauth2/token", CallResult::Ok)]);
 }

@@ -275,7 +275,7 @@ async fn among_strange_variables() {
         .journal
         .all()
         .into_iter()
-        .filter_map(|asked| asked.caller)
+        .filter_map(|request| request.caller)
         .collect();
     assert!(!callers.is_empty() && callers.iter().all(|caller| caller == CLIENT), "{callers:?}");
 }

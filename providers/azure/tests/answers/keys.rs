@@ -24,10 +24,13 @@ async fn a_key_is_made_with_what_it_needs_and_no_more() {
         let key = provider.create_key(&cx(), &request).await.unwrap();
         assert!(key.id.ends_with(&format!("/keys/claviger-{}", request.key_id)), "{}", key.id);
         assert_eq!(key.versions[0].key.version.len(), 32);
-        let told = owner(&bench, "GET", &key.id, Value::Null).await;
-        assert_eq!((&told["key"]["kty"], &told["key"]["key_ops"]), (&json!(kind), &operations));
+        let described = owner(&bench, "GET", &key.id, Value::Null).await;
+        assert_eq!(
+            (&described["key"]["kty"], &described["key"]["key_ops"]),
+            (&json!(kind), &operations)
+        );
         let tags = json!({"claviger-tenant": cx().tenant.to_string(), "claviger-key": request.key_id.to_string()});
-        assert_eq!(told["tags"], tags);
+        assert_eq!(described["tags"], tags);
     }
 }
 
@@ -293,7 +296,7 @@ async fn what_the_provider_sees_of_a_context() {
         let kek = made(&provider, KeySpec::Aes256).await;
         provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap();
         let journal = bench.fake.switches().journal.all();
-        let call = journal.iter().rev().find(|asked| asked.path.ends_with(path)).unwrap();
+        let call = journal.iter().rev().find(|request| request.path.ends_with(path)).unwrap();
         use base64::Engine;
         let aad = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(context().bytes());
         assert_eq!(call.body.get("aad"), sees.then(|| json!(aad)).as_ref());

@@ -251,8 +251,8 @@ async fn every_refusal_of_a_vault_has_its_kind() {
             "{code} {inner}: {:?}",
             error.advice
         );
-        let told = if inner.is_empty() { code } else { inner };
-        assert_eq!(error.upstream_code.as_deref(), Some(told));
+        let expected = if inner.is_empty() { code } else { inner };
+        assert_eq!(error.upstream_code.as_deref(), Some(expected));
         assert!(code != "BadParameter" || !error.to_string().contains(secret), "{error}");
     }
 }

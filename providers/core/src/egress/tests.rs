@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use super::{Authorities, Client, Egress, EgressPolicy, Lookup, Options, Request, Response, SendError};
+use super::{Authorities, Client, DialError, Egress, EgressPolicy, Lookup, Options, Request, Response, SendError};
 
 /// Resolves each name to the next list of addresses, and to the last one from then on. Records the
 /// names.
@@ -113,6 +113,29 @@ async fn neighbours(answer: ResponseTemplate) -> (MockServer, MockServer) {
 
 async fn visits(server: &MockServer) -> usize {
     server.received_requests().await.unwrap().len()
+}
+
+#[tokio::test]
+async fn a_raw_connection_goes_through_the_policy() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let patience = Duration::from_secs(5);
+    let lookup = Script::new(&[&["127.0.0.2", "127.0.0.1"], &["127.0.0.2"]]);
+    let dialer = egress(&lookup).dialer();
+    // Of a name's addresses only the permitted ones are tried.
+    let opened = dialer.connect("server.test", port, patience).await.unwrap();
+    assert_eq!(opened.peer_addr().unwrap(), listener.local_addr().unwrap());
+    dialer.connect("127.0.0.1", port, patience).await.unwrap();
+    for host in ["server.test", "127.0.0.2"] {
+        let refused = dialer.connect(host, port, patience).await;
+        assert!(matches!(refused, Err(DialError::Refused(_))), "{host}: {refused:?}");
+    }
+    drop(listener);
+    let closed = dialer.connect("127.0.0.1", port, patience).await;
+    assert!(
+        matches!(closed, Err(DialError::Unreachable(io::ErrorKind::ConnectionRefused))),
+        "{closed:?}"
+    );
 }
 
 #[tokio::test]

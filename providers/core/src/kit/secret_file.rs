@@ -36,7 +36,8 @@ pub async fn read_word(path: &Path, max: usize) -> Result<Secret, SecretFileErro
         return Err(SecretFileError::NotAFile);
     }
     let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-    let mut bytes = Vec::with_capacity(max.saturating_add(1));
+    // Room to spare: growing the vector would leave a copy behind.
+    let mut bytes = Vec::with_capacity(max.saturating_add(64));
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     let read = file.take(limit).read_to_end(&mut bytes).await;
     let content = Secret::new(bytes);

@@ -123,7 +123,7 @@ mod tests {
         let recorder = DebuggingRecorder::new();
         let snapshotter = recorder.snapshotter();
         let _installed = metrics::set_default_local_recorder(&recorder);
-        let scripted = Scripted::new([Step::Answer, Step::Fail(ErrorKind::ProviderDenied, Retry::Never), Step::Hang]);
+        let scripted = Scripted::new([Step::Succeed, Step::Fail(ErrorKind::ProviderDenied, Retry::Never), Step::Hang]);
         let layer = Metrics::new(Arc::new(scripted));
         let cx = cx(Duration::from_secs(9));
 

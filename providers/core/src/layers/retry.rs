@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_third_attempt_can_answer_and_there_is_no_fourth() {
-        let scripted = Arc::new(Scripted::new([DOWN, DOWN, Step::Answer, DOWN, DOWN, DOWN]));
+        let scripted = Arc::new(Scripted::new([DOWN, DOWN, Step::Succeed, DOWN, DOWN, DOWN]));
         let layer = retrying(&scripted, RetryConfig::default());
         layer.call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] }).await.unwrap();
         assert_eq!(scripted.calls(), 3);
@@ -249,7 +249,7 @@ mod tests {
             layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
         }
         assert_eq!(layer.tokens.load(Ordering::Relaxed), 5);
-        scripted.then([DOWN, Step::Answer]);
+        scripted.then([DOWN, Step::Succeed]);
         layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
         assert_eq!(layer.tokens.load(Ordering::Relaxed), 5, "a successful retry returns its cost");
         for _ in 0..20 {

@@ -17,7 +17,7 @@ use crate::{
 /// What the provider does with one call.
 pub(super) enum Step {
     /// Returns a valid output.
-    Answer,
+    Succeed,
     /// Returns this output.
     Output(Output),
     /// Returns this error.
@@ -89,7 +89,7 @@ impl Call for Scripted {
     }
 
     async fn call(&self, _cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
-        let step = self.steps.lock().pop_front().unwrap_or(Step::Answer);
+        let step = self.steps.lock().pop_front().unwrap_or(Step::Succeed);
         self.seen.send_modify(|seen| {
             seen.arrived += 1;
             seen.under_way += 1;
@@ -97,7 +97,7 @@ impl Call for Scripted {
         });
         let _under_way = UnderWay(&self.seen);
         match step {
-            Step::Answer => Ok(valid_output(op)),
+            Step::Succeed => Ok(valid_output(op)),
             Step::Output(output) => Ok(output),
             Step::Fail(kind, retry) => Err(Error::new(kind, "scripted").retry(retry)),
             Step::Take(time) => {

@@ -55,7 +55,7 @@ async fn a_replaced_token_makes_two_attempts_and_two_background_calls() {
         .unwrap_key(&of_unwrap, &wrapped(Algorithm::ProviderOpaque), &context())
         .await;
     refused.unwrap_err();
-    let attempt = ProviderCall::new("Decrypt", None, CallResult::Failed(ErrorKind::ProviderDenied));
+    let attempt = ProviderCall::new("Decrypt", None, CallResult::Error(ErrorKind::ProviderDenied));
     assert_eq!(of_unwrap.take_calls().calls, [attempt.clone(), attempt]);
     let exchange = ProviderCall::new("ExchangeToken", None, CallResult::Ok);
     assert_eq!(*observed.0.lock(), [exchange.clone(), exchange]);

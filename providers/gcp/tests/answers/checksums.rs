@@ -13,12 +13,12 @@ fn encrypted() -> Value {
     })
 }
 
-fn changed(mut answer: Value, name: &str, value: Value) -> Value {
+fn changed(mut response: Value, name: &str, value: Value) -> Value {
     match value {
-        Value::Null => drop(answer.as_object_mut().unwrap().remove(name)),
-        value => answer[name] = value,
+        Value::Null => drop(response.as_object_mut().unwrap().remove(name)),
+        value => response[name] = value,
     }
-    answer
+    response
 }
 
 #[tokio::test]

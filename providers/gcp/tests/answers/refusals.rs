@@ -9,8 +9,8 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::fixture::{always, b64, connect, connect_with, context, crc, cx, reason, refusal, violations, wrapped};
 
-async fn refused(answer: ResponseTemplate) -> Error {
-    let server = always(answer).await;
+async fn refused(response: ResponseTemplate) -> Error {
+    let server = always(response).await;
     let result = connect(&server)
         .await
         .unwrap_key(&cx(), &wrapped(Algorithm::ProviderOpaque), &context())
@@ -104,8 +104,8 @@ async fn a_service_that_asks_for_a_pause_gets_it() {
         ("999999", Retry::After(Duration::from_secs(3600))),
         ("soon", Retry::Backoff),
     ] {
-        let told = refusal(429, "RESOURCE_EXHAUSTED", Value::Null).insert_header("retry-after", value);
-        let error = refused(told).await;
+        let throttled = refusal(429, "RESOURCE_EXHAUSTED", Value::Null).insert_header("retry-after", value);
+        let error = refused(throttled).await;
         assert_eq!((error.kind, error.retry), (ErrorKind::RateLimited, retry), "{value}");
         // A proxy's response.
         let error = refused(ResponseTemplate::new(429).insert_header("retry-after", value)).await;
@@ -185,7 +185,7 @@ async fn exchanged(address: &str) -> Error {
 #[tokio::test]
 async fn an_exchange_that_fails_says_why() {
     let oauth = |error: &str| ResponseTemplate::new(400).set_body_json(json!({"error": error, "error_description": "e30.e30.topsecret"}));
-    for (answer, kind) in [
+    for (response, kind) in [
         (oauth("invalid_grant"), ErrorKind::ProviderDenied),
         (refusal(403, "PERMISSION_DENIED", Value::Null), ErrorKind::ProviderDenied),
         (refusal(429, "RESOURCE_EXHAUSTED", Value::Null), ErrorKind::RateLimited),
@@ -207,7 +207,7 @@ async fn an_exchange_that_fails_says_why() {
             ErrorKind::UpstreamProtocol,
         ),
     ] {
-        let server = always(answer).await;
+        let server = always(response).await;
         let error = exchanged(&server.uri()).await;
         assert_eq!(error.kind, kind, "{error}");
         assert_eq!(server.received_requests().await.unwrap().len(), 1, "nothing else was asked");

@@ -12,20 +12,20 @@ pub struct Difference {
     pub reason: &'static str,
 }
 
-const UNTOLD: &str = "as Google: Decrypt takes no version and tells none; that of a ciphertext is inside it, where nobody else reads it";
+const NO_VERSION: &str = "as at Google: Decrypt neither takes nor returns a version, which only Google can read from the ciphertext";
 
 pub const DIFFERENCES: &[Difference] = &[
     Difference {
         specs: &[KeySpec::Aes256],
         case: "rotation_keeps_what_was_wrapped_before",
         says: "under the first version's name: succeeded",
-        reason: UNTOLD,
+        reason: NO_VERSION,
     },
     Difference {
         specs: &[KeySpec::Aes256],
         case: "a_missing_version_is_not_found",
         says: "7: succeeded",
-        reason: UNTOLD,
+        reason: NO_VERSION,
     },
 ];
 

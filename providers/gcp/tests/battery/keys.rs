@@ -29,14 +29,14 @@ pub async fn a_key_is_adopted_by_its_label_alone() {
     let mut theirs = symmetric();
     theirs["labels"] = json!({"claviger-tenant": "09".repeat(16)});
     server.owner("POST", &format!("{RING}/cryptoKeys?cryptoKeyId=theirs"), theirs).await;
-    let mut told = Vec::new();
+    let mut errors = Vec::new();
     for name in ["bare", "theirs"] {
         let error = provider.create_key(&cx(), &new_key(KeySpec::Aes256, Some(name))).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidInput, "{name}");
-        told.push((error.advice, error.context));
+        errors.push((error.advice, error.context));
     }
-    assert_eq!(told[0], told[1]);
-    assert!(told[0].0.unwrap().contains("claviger-tenant"));
+    assert_eq!(errors[0], errors[1]);
+    assert!(errors[0].0.unwrap().contains("claviger-tenant"));
     // None of the keys was used.
     assert_eq!(server.fake.switches().journal.count("POST", "crypt"), 3, "three keys were made");
 }
@@ -70,7 +70,7 @@ pub async fn keys_that_do_not_fit_are_refused_with_what_does() {
             ErrorKind::InvalidInput,
             "another key ring",
         ),
-        ("my key", ErrorKind::InvalidInput, "its id, or its whole name"),
+        ("my key", ErrorKind::InvalidInput, "its id, or its full name"),
     ] {
         let error = provider.create_key(&cx(), &new_key(KeySpec::Aes256, Some(name))).await.unwrap_err();
         assert_eq!(error.kind, kind, "{name}: {error}");
@@ -134,9 +134,9 @@ pub async fn keys_of_every_protection_level_are_taken() {
     let settings = json!({"protection_level": "hsm", "auth": {"token": "ya29.token"}});
     let provider = server.connect_with(settings).await.unwrap();
     let key = provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
-    let shown = server.owner("GET", &key.id, json!({})).await;
-    assert_eq!(shown["versionTemplate"]["protectionLevel"], "HSM");
-    assert_eq!(shown["labels"]["claviger-tenant"], crate::server::tenant().to_string());
+    let described = server.owner("GET", &key.id, json!({})).await;
+    assert_eq!(described["versionTemplate"]["protectionLevel"], "HSM");
+    assert_eq!(described["labels"]["claviger-tenant"], crate::server::tenant().to_string());
 }
 
 pub async fn a_rotation_at_google_is_seen() {
@@ -227,15 +227,15 @@ pub async fn data_keys_come_from_the_hsm_where_asked() {
     for spec in [KeySpec::Aes256, KeySpec::Rsa3072] {
         let key = provider.create_key(&cx(), &new_key(spec, None)).await.unwrap();
         let kek = primary(&key);
-        let mut drawn = Vec::new();
+        let mut generated = Vec::new();
         for bytes in [1, 16, 32, 64] {
             let made = provider.generate_data_key(&cx(), &kek, bytes, &context()).await.unwrap();
             assert_eq!(made.plaintext.len(), bytes);
             let opened = provider.unwrap_key(&cx(), &made.wrapped, &context()).await.unwrap();
             assert_eq!(opened, made.plaintext);
-            drawn.push(made.plaintext.expose().to_vec());
+            generated.push(made.plaintext.expose().to_vec());
         }
-        assert!(drawn[2] != drawn[3][..32], "two draws are two");
+        assert!(generated[2] != generated[3][..32], "two draws are two");
     }
     assert_eq!(server.fake.switches().journal.count("POST", ":generateRandomBytes"), 8);
 }

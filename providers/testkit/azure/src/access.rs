@@ -80,7 +80,7 @@ impl Access {
         self.0.lock().applications.insert(client_id.to_owned(), application);
     }
 
-    /// Sets the permissions of a token, whoever issued it, in the words of access policies, such
+    /// Sets the permissions of a token, whoever issued it, named as in access policies, such
     /// as `get` or `wrapKey`.
     pub fn permit(&self, token: &str, permissions: &[&str]) {
         let permissions = permissions.iter().map(ToString::to_string).collect();

@@ -27,7 +27,7 @@ type Result<T> = std::result::Result<T, CryptoError>;
 /// Random bytes.
 pub(crate) fn random(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
-    // Without the system's generator the result is empty, and every key made of it fails.
+    // Without the system's generator the result is empty, and every key generated from it fails.
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
         bytes.clear();
     }
@@ -142,8 +142,8 @@ impl Material {
             (Self::Rsa(key), _) => {
                 let scheme = oaep(algorithm)?;
                 let mut ciphertext = vec![0; key.public.ciphertext_size()];
-                let made = key.public.encrypt(scheme, plaintext, &mut ciphertext, None);
-                made.map_err(|_| CryptoError)?;
+                let encrypted = key.public.encrypt(scheme, plaintext, &mut ciphertext, None);
+                encrypted.map_err(|_| CryptoError)?;
                 ciphertext
             }
             (Self::Oct(key), "A128KW" | "A256KW") => {

@@ -62,12 +62,12 @@ pub(crate) fn operate(host: &str, key: &Key, version: &str, operation: &str, wor
     let mut response = json!({"kid": kid(host, &key.name, &version.id)});
     match operation {
         "encrypt" | "wrapkey" => {
-            let made = version
+            let encrypted = version
                 .material
                 .encrypt(algorithm, &value, &aad)
                 .map_err(|CryptoError| unsupported())?;
-            response["value"] = json!(base64url(&made.value));
-            if let Some(sealed) = made.sealed {
+            response["value"] = json!(base64url(&encrypted.value));
+            if let Some(sealed) = encrypted.sealed {
                 response["iv"] = json!(base64url(&sealed.iv));
                 response["tag"] = json!(base64url(&sealed.tag));
                 response["aad"] = json!(base64url(&aad));

@@ -122,8 +122,8 @@ fn holder(fake: &Service, host: &str, hsm: bool, headers: &HeaderMap, now: i64) 
     // This program is also the token issuer.
     let port = host.split_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
     let challenge = format!("Bearer authorization=\"https://127.0.0.1{port}/{DIRECTORY}\", resource=\"{resource}\"");
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = shown.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
     let found = token.and_then(|token| {
         let holder = fake.access.holder(&token, resource, now)?;
         Some((token, holder))
@@ -353,11 +353,11 @@ fn apply(version: &mut Version, body: &Value) -> Result<()> {
     }
     if let Some(Value::Array(operations)) = body.get("key_ops") {
         let known = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey", "import", "export"];
-        let words: Vec<String> = operations.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect();
-        if words.len() != operations.len() || !words.iter().all(|word| known.contains(&word.as_str())) {
+        let named: Vec<String> = operations.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect();
+        if named.len() != operations.len() || !named.iter().all(|word| known.contains(&word.as_str())) {
             return Err(Refusal::parameter("Property has invalid value: key_ops"));
         }
-        version.operations = words;
+        version.operations = named;
     }
     if let Some(tags) = object(body, "tags") {
         version.tags = strings(tags)?;

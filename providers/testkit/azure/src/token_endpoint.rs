@@ -97,10 +97,10 @@ fn issue(access: &Access, directory: &str, endpoint_url: &str, body: &[u8], now:
     let client_id = field("client_id").ok_or_else(|| bad("The request must contain client_id."))?;
     let scope = field("scope").ok_or_else(|| bad("The request must contain scope."))?;
     // Microsoft's libraries add these scopes, which do not apply to applications.
-    let mut asked = scope
+    let mut scopes = scope
         .split_ascii_whitespace()
         .filter(|word| !matches!(*word, "openid" | "offline_access" | "profile"));
-    let only = asked.next().filter(|_| asked.next().is_none());
+    let only = scopes.next().filter(|_| scopes.next().is_none());
     let resource = only.and_then(|scope| scope.strip_suffix("/.default")).ok_or_else(|| {
         refusal(
             StatusCode::BAD_REQUEST,
@@ -182,8 +182,8 @@ fn verify_assertion(application: &Application, client_id: &str, endpoint_url: &s
         return Err(wrong);
     }
     // Some libraries send fractional seconds.
-    let whole = |value: &Value| value.as_i64().or_else(|| format!("{:.0}", value.as_f64()?).parse().ok());
-    let at = |name: &str| claims(name).and_then(whole);
+    let seconds = |value: &Value| value.as_i64().or_else(|| format!("{:.0}", value.as_f64()?).parse().ok());
+    let at = |name: &str| claims(name).and_then(seconds);
     match (at("nbf").or_else(|| at("iat")), at("exp")) {
         (Some(from), Some(to)) if from <= now + SKEW && to > now - SKEW && to - from <= MAX_LIFETIME => Ok(()),
         (_, _) => Err(late),

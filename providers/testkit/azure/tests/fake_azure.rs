@@ -41,8 +41,8 @@ impl Started {
         let mut address = String::new();
         for line in BufReader::new(program.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
-            if let Some(told) = line.strip_prefix("CLAVIGER_TEST_FAKE_AZURE_ADDRESS=") {
-                told.clone_into(&mut address);
+            if let Some(value) = line.strip_prefix("CLAVIGER_TEST_FAKE_AZURE_ADDRESS=") {
+                value.clone_into(&mut address);
             }
             if line == "# ready" {
                 break;
@@ -59,17 +59,17 @@ impl Started {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
-        let answer = request
+        let response = request
             .header("content-type", "application/json")
             .body(body.to_string())
             .send()
             .await
             .unwrap();
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         (
             status,
             headers,
-            serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null),
+            serde_json::from_str(&response.text().await.unwrap()).unwrap_or(Value::Null),
         )
     }
 }
@@ -127,7 +127,7 @@ async fn the_control_sets_up_access_and_faults() {
 }
 
 #[tokio::test]
-async fn what_is_no_form_of_azures_is_refused() {
+async fn malformed_requests_are_refused() {
     let fake = Started::new();
     let made = json!({"kty": "RSA", "key_size": 2048});
     for (path, body) in [
@@ -139,8 +139,8 @@ async fn what_is_no_form_of_azures_is_refused() {
         ("/keys/k/create?api-version=7.4", &json!({})),
         ("/keys/k/create?api-version=7.4", &json!({"kty": "RSA", "key_ops": ["fly"]})),
     ] {
-        let (status, _, told) = fake.request("POST", path, Some("t"), body).await;
-        assert_eq!((status, &told["error"]["code"]), (400, &json!("BadParameter")), "{path} {body}");
+        let (status, _, refused) = fake.request("POST", path, Some("t"), body).await;
+        assert_eq!((status, &refused["error"]["code"]), (400, &json!("BadParameter")), "{path} {body}");
     }
     assert_eq!(
         fake.request("POST", "/keys/k/create?api-version=7.4", Some("t"), &made).await.0,

@@ -134,7 +134,7 @@ impl Faults {
 
 /// Applies a merge patch (RFC 7396) to a document.
 pub(crate) fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(members) = patch else {
+    let Value::Object(changes) = patch else {
         *target = patch;
         return;
     };
@@ -144,7 +144,7 @@ pub(crate) fn merge(target: &mut Value, patch: Value) {
     let Some(object) = target.as_object_mut() else {
         return;
     };
-    for (name, value) in members {
+    for (name, value) in changes {
         if value.is_null() {
             object.remove(&name);
         } else {

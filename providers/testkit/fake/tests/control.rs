@@ -27,9 +27,9 @@ impl Dialect for Plain {
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 async fn echo(body: Json<Value>) -> Response {
-    let mut answer = Json(json!({"got": body.0, "more": 1})).into_response();
-    answer.extensions_mut().insert(Caller("somebody".to_owned()));
-    answer
+    let mut response = Json(json!({"got": body.0, "more": 1})).into_response();
+    response.extensions_mut().insert(Caller("somebody".to_owned()));
+    response
 }
 
 async fn start(tls: Option<&Tls>) -> (Running, Switches) {
@@ -46,7 +46,7 @@ fn client() -> Client {
     Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
 
-async fn ask(client: &Client, running: &Running) -> reqwest::Result<reqwest::Response> {
+async fn request(client: &Client, running: &Running) -> reqwest::Result<reqwest::Response> {
     client
         .post(format!("{}/v1/thing?a=b", running.url()))
         .json(&json!({"x": "y"}))
@@ -57,21 +57,21 @@ async fn ask(client: &Client, running: &Running) -> reqwest::Result<reqwest::Res
 #[tokio::test]
 async fn the_journal_has_what_was_asked() {
     let ((running, _switches), client) = (start(None).await, client());
-    assert_eq!(ask(&client, &running).await.unwrap().status(), 200);
+    assert_eq!(request(&client, &running).await.unwrap().status(), 200);
     client.get(format!("{}/nowhere", running.url())).send().await.unwrap();
     let journal = format!("{}/_fake/journal", running.url());
-    let asked: Value = client.get(&journal).send().await.unwrap().json().await.unwrap();
+    let recorded: Value = client.get(&journal).send().await.unwrap().json().await.unwrap();
     let host = running.address().to_string();
     let first = json!({
         "number": 1, "method": "POST", "host": host, "path": "/v1/thing", "query": "a=b",
         "caller": "somebody", "body": {"x": "y"}, "status": 200,
     });
-    assert_eq!(asked[0], first);
-    assert_eq!((&asked[1]["path"], &asked[1]["status"]), (&json!("/nowhere"), &json!(404)));
-    assert_eq!(asked.as_array().unwrap().len(), 2, "its control is not written down");
+    assert_eq!(recorded[0], first);
+    assert_eq!((&recorded[1]["path"], &recorded[1]["status"]), (&json!("/nowhere"), &json!(404)));
+    assert_eq!(recorded.as_array().unwrap().len(), 2, "its control is not written down");
     assert_eq!(client.delete(&journal).send().await.unwrap().status(), 204);
-    let asked: Value = client.get(&journal).send().await.unwrap().json().await.unwrap();
-    assert_eq!(asked, json!([]));
+    let recorded: Value = client.get(&journal).send().await.unwrap().json().await.unwrap();
+    assert_eq!(recorded, json!([]));
 }
 
 #[tokio::test]
@@ -86,9 +86,12 @@ async fn a_fault_happens_after_and_times() {
     assert_eq!(set.unwrap().status(), 204);
     let mut seen = Vec::new();
     for _ in 0..3 {
-        let answer = ask(&client, &running).await.unwrap();
-        let pause = answer.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
-        seen.push((answer.status().as_u16(), pause));
+        let response = request(&client, &running).await.unwrap();
+        let pause = response
+            .headers()
+            .get("retry-after")
+            .map(|value| value.to_str().unwrap().to_owned());
+        seen.push((response.status().as_u16(), pause));
     }
     assert_eq!(seen, [(200, None), (429, Some("7".to_owned())), (200, None)]);
     assert_eq!(switches.faults.all()[0].times, Some(0));
@@ -103,11 +106,11 @@ async fn each_act_is_what_it_says() {
     let faults = &switches.faults;
 
     faults.set(vec![Fault::once("", Act::Unavailable)]);
-    assert_eq!(ask(&client, &running).await.unwrap().status(), 503);
+    assert_eq!(request(&client, &running).await.unwrap().status(), 503);
 
     let patch = json!({"more": null, "got": {"x": 2}});
     faults.set(vec![Fault::once("", Act::Change { patch })]);
-    let changed: Value = ask(&client, &running).await.unwrap().json().await.unwrap();
+    let changed: Value = request(&client, &running).await.unwrap().json().await.unwrap();
     assert_eq!(changed, json!({"got": {"x": 2}}));
 
     let act = Act::Respond {
@@ -122,14 +125,17 @@ async fn each_act_is_what_it_says() {
         .build()
         .unwrap();
     faults.set(vec![Fault::once("", act)]);
-    let answer = ask(&direct, &running).await.unwrap();
-    assert_eq!(answer.headers()["location"], "http://elsewhere.example/");
-    assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (302, "<html>"));
+    let response = request(&direct, &running).await.unwrap();
+    assert_eq!(response.headers()["location"], "http://elsewhere.example/");
+    assert_eq!(
+        (response.status().as_u16(), response.text().await.unwrap().as_str()),
+        (302, "<html>")
+    );
 
     faults.set(vec![Fault::once("", Act::BreakOff)]);
     // The head of the response may or may not have been sent.
-    let broken = match ask(&client, &running).await {
-        Ok(answer) => answer.bytes().await.unwrap_err(),
+    let broken = match request(&client, &running).await {
+        Ok(response) => response.bytes().await.unwrap_err(),
         Err(error) => error,
     };
     assert!(!broken.is_connect() && !broken.is_timeout(), "{broken:?}");
@@ -137,11 +143,11 @@ async fn each_act_is_what_it_says() {
 
     faults.set(vec![Fault::once("", Act::Delay { milliseconds: 150 })]);
     let start = Instant::now();
-    assert_eq!(ask(&client, &running).await.unwrap().status(), 200);
+    assert_eq!(request(&client, &running).await.unwrap().status(), 200);
     assert!(start.elapsed() >= Duration::from_millis(150));
 
     faults.set(vec![Fault::always("", Act::Hang)]);
-    let waited = tokio::time::timeout(Duration::from_millis(200), ask(&client, &running)).await;
+    let waited = tokio::time::timeout(Duration::from_millis(200), request(&client, &running)).await;
     assert!(waited.is_err());
 }
 
@@ -164,7 +170,7 @@ async fn https_is_under_an_authority_of_its_own() {
     let tls = Tls::new(&["*.vault.example"]).unwrap();
     let (running, _switches) = start(Some(&tls)).await;
     assert!(running.url().starts_with("https://127.0.0.1:"));
-    assert!(ask(&plain, &running).await.unwrap_err().is_connect());
+    assert!(request(&plain, &running).await.unwrap_err().is_connect());
     let ca = reqwest::Certificate::from_pem(tls.ca_pem().as_bytes()).unwrap();
     let trusting = Client::builder()
         .no_proxy()
@@ -172,10 +178,10 @@ async fn https_is_under_an_authority_of_its_own() {
         .resolve("a.vault.example", running.address())
         .build()
         .unwrap();
-    assert_eq!(ask(&trusting, &running).await.unwrap().status(), 200);
+    assert_eq!(request(&trusting, &running).await.unwrap().status(), 200);
     let named = format!("https://a.vault.example:{}/v1/thing", running.address().port());
-    let answer = trusting.post(named).json(&json!({})).send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_2));
+    let response = trusting.post(named).json(&json!({})).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.version()), (200, reqwest::Version::HTTP_2));
 }
 
 #[tokio::test]

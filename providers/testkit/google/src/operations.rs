@@ -48,15 +48,15 @@ pub(crate) fn encrypt(call: &Call<'_>, name: &KeyName, number: Option<u32>) -> R
         Refusal::failed(message)
     })?;
     let version = key.version(name, number)?;
-    let whole = name.version(number);
-    version.usable(&whole, call.now, call.lag())?;
+    let resource = name.version(number);
+    version.usable(&resource, call.now, call.lag())?;
     sized(version.level, &plaintext, &aad)?;
     let Material::Symmetric(secret) = version.material.as_ref() else {
         return Err(Refusal::internal("no material"));
     };
     let ciphertext = material::seal(&name.full(), number, secret, &plaintext, &aad).map_err(internal)?;
     let mut response = json!({
-        "name": whole,
+        "name": resource,
         "ciphertext": base64(&ciphertext),
         "ciphertextCrc32c": crc32c(&ciphertext),
         "protectionLevel": version.level.to_json(call.style),
@@ -108,8 +108,8 @@ pub(crate) fn decrypt(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal>
 }
 
 pub(crate) fn asymmetric_decrypt(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
-    let whole = name.version(number);
-    call.demand("cloudkms.cryptoKeyVersions.useToDecrypt", &whole)?;
+    let resource = name.version(number);
+    call.demand("cloudkms.cryptoKeyVersions.useToDecrypt", &resource)?;
     let body = call.fields(&["name", "ciphertext", "ciphertextCrc32c"])?;
     let (ciphertext, ciphertext_verified) = body.checked("ciphertext")?;
     let (algorithm, level, material) = {
@@ -117,7 +117,7 @@ pub(crate) fn asymmetric_decrypt(call: &Call<'_>, name: &KeyName, number: u32) -
         let key = resources.key(name)?;
         key.of_purpose(name, Purpose::AsymmetricDecrypt, "AsymmetricDecrypt")?;
         let version = key.version(name, number)?;
-        version.usable(&whole, call.now, call.lag())?;
+        version.usable(&resource, call.now, call.lag())?;
         (version.algorithm, version.level, Arc::clone(&version.material))
     };
     let (Material::Private(rsa), Some((_, how))) = (material.as_ref(), oaep(algorithm)) else {
@@ -136,8 +136,8 @@ pub(crate) fn asymmetric_decrypt(call: &Call<'_>, name: &KeyName, number: u32) -
 }
 
 pub(crate) fn public_key(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
-    let whole = name.version(number);
-    call.demand("cloudkms.cryptoKeyVersions.viewPublicKey", &whole)?;
+    let resource = name.version(number);
+    call.demand("cloudkms.cryptoKeyVersions.viewPublicKey", &resource)?;
     let resources = call.service.resources.lock();
     let key = resources.key(name)?;
     let version = key.version(name, number)?;
@@ -145,7 +145,7 @@ pub(crate) fn public_key(call: &Call<'_>, name: &KeyName, number: u32) -> Result
         let message = format!("{} has no public key.", name.full());
         return Err(Refusal::failed(message));
     }
-    version.usable(&whole, call.now, call.lag())?;
+    version.usable(&resource, call.now, call.lag())?;
     let Material::Private(rsa) = version.material.as_ref() else {
         return Err(Refusal::internal("no material"));
     };
@@ -155,7 +155,7 @@ pub(crate) fn public_key(call: &Call<'_>, name: &KeyName, number: u32) -> Result
         EnumStyle::Numbers => Value::from(1),
     };
     Ok(json!({
-        "name": whole,
+        "name": resource,
         "pemCrc32c": crc32c(pem.as_bytes()),
         "pem": pem,
         "algorithm": version.algorithm.to_json(call.style),

@@ -116,8 +116,8 @@ pub(crate) fn create(call: &Call<'_>, name: &KeyName) -> Result<Value, Refusal> 
 }
 
 pub(crate) fn update(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
-    let whole = name.version(number);
-    call.demand("cloudkms.cryptoKeyVersions.update", &whole)?;
+    let resource = name.version(number);
+    call.demand("cloudkms.cryptoKeyVersions.update", &resource)?;
     let body = call.fields(&FIELDS)?;
     if call.mask()? != ["state"] {
         return Err(Refusal::unimplemented("update of a version's other fields"));
@@ -136,16 +136,16 @@ pub(crate) fn update(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Val
         }
         (State::Disabled, State::Disabled) => {}
         _ => {
-            let message = format!("{whole} cannot be moved to the requested state from its current one.");
+            let message = format!("{resource} cannot be moved to the requested state from its current one.");
             return Err(Refusal::failed(message));
         }
     }
-    Ok(version.to_json(&whole, call.style))
+    Ok(version.to_json(&resource, call.style))
 }
 
 pub(crate) fn destroy(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
-    let whole = name.version(number);
-    call.demand("cloudkms.cryptoKeyVersions.destroy", &whole)?;
+    let resource = name.version(number);
+    call.demand("cloudkms.cryptoKeyVersions.destroy", &resource)?;
     call.fields(&["name"])?;
     let mut resources = call.service.resources.lock();
     let key = resources.key_mut(name)?;
@@ -157,25 +157,25 @@ pub(crate) fn destroy(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Va
             version.destroy = Some(call.now + after);
         }
         State::Destroyed | State::DestroyScheduled | State::PendingGeneration | State::PendingImport => {
-            let message = format!("{whole} cannot be destroyed in its current state.");
+            let message = format!("{resource} cannot be destroyed in its current state.");
             return Err(Refusal::failed(message));
         }
     }
-    Ok(version.to_json(&whole, call.style))
+    Ok(version.to_json(&resource, call.style))
 }
 
 pub(crate) fn restore(call: &Call<'_>, name: &KeyName, number: u32) -> Result<Value, Refusal> {
-    let whole = name.version(number);
-    call.demand("cloudkms.cryptoKeyVersions.restore", &whole)?;
+    let resource = name.version(number);
+    call.demand("cloudkms.cryptoKeyVersions.restore", &resource)?;
     call.fields(&["name"])?;
     let mut resources = call.service.resources.lock();
     let version = resources.key_mut(name)?.version_mut(name, number)?;
     if version.state != State::DestroyScheduled {
-        let message = format!("{whole} is not scheduled for destruction.");
+        let message = format!("{resource} is not scheduled for destruction.");
         return Err(Refusal::failed(message));
     }
     version.state = State::Disabled;
     version.disabled = None;
     version.destroy = None;
-    Ok(version.to_json(&whole, call.style))
+    Ok(version.to_json(&resource, call.style))
 }

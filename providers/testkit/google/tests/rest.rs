@@ -33,9 +33,9 @@ impl World {
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
-        let (status, answer) = self.request(Method::POST, path, body).await;
-        assert_eq!(status, 200, "{path}: {answer}");
-        answer
+        let (status, response) = self.request(Method::POST, path, body).await;
+        assert_eq!(status, 200, "{path}: {response}");
+        response
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -43,10 +43,14 @@ impl World {
     }
 
     async fn refused(&self, method: Method, path: &str, body: Value, status: u16, code: &str) -> Value {
-        let (told, answer) = self.request(method, path, body).await;
-        assert_eq!((told, answer["error"]["status"].as_str()), (status, Some(code)), "{path}: {answer}");
-        assert_eq!(answer["error"]["code"], status);
-        answer
+        let (refused, response) = self.request(method, path, body).await;
+        assert_eq!(
+            (refused, response["error"]["status"].as_str()),
+            (status, Some(code)),
+            "{path}: {response}"
+        );
+        assert_eq!(response["error"]["code"], status);
+        response
     }
 }
 
@@ -82,12 +86,15 @@ async fn a_symmetric_key_binds_context_and_names_its_version() {
     assert_eq!(made["ciphertextCrc32c"], crc(&ciphertext));
 
     let opened = json!({"ciphertext": made["ciphertext"], "additionalAuthenticatedData": b64("aad")});
-    let answer = world.post(&format!("{key}:decrypt"), opened.clone()).await;
-    assert_eq!((&answer["plaintext"], &answer["usedPrimary"]), (&json!(b64("key")), &json!(true)));
-    assert_eq!(answer["plaintextCrc32c"], crc(b"key"));
+    let response = world.post(&format!("{key}:decrypt"), opened.clone()).await;
+    assert_eq!(
+        (&response["plaintext"], &response["usedPrimary"]),
+        (&json!(b64("key")), &json!(true))
+    );
+    assert_eq!(response["plaintextCrc32c"], crc(b"key"));
 
     let decrypt = format!("{key}:decrypt");
-    for (member, value) in [
+    for (field, value) in [
         ("additionalAuthenticatedData", json!(b64("other"))),
         ("additionalAuthenticatedData", Value::Null),
         ("ciphertext", json!(b64("nonsense"))),
@@ -97,7 +104,7 @@ async fn a_symmetric_key_binds_context_and_names_its_version() {
         ("unknown", json!(1)),
     ] {
         let mut wrong = opened.clone();
-        wrong[member] = value;
+        wrong[field] = value;
         world.refused(Method::POST, &decrypt, wrong, 400, "INVALID_ARGUMENT").await;
     }
     world
@@ -111,8 +118,8 @@ async fn a_symmetric_key_binds_context_and_names_its_version() {
     world
         .post(&format!("{key}:updatePrimaryVersion"), json!({"cryptoKeyVersionId": "2"}))
         .await;
-    let answer = world.post(&decrypt, opened).await;
-    assert!(answer.get("usedPrimary").is_none());
+    let response = world.post(&decrypt, opened).await;
+    assert!(response.get("usedPrimary").is_none());
     let made = world.post(&format!("{key}:encrypt"), json!({"plaintext": b64("key")})).await;
     assert_eq!(made["name"], format!("{key}/cryptoKeyVersions/2"));
 }
@@ -126,16 +133,16 @@ async fn states_are_enforced_and_time_destroys() {
     let encrypt = format!("{key}:encrypt");
     let state = async |wanted: &str| {
         let path = format!("{version}?updateMask=state");
-        let (status, answer) = world.request(Method::PATCH, &path, json!({"name": version, "state": wanted})).await;
-        assert_eq!((status, answer["state"].as_str()), (200, Some(wanted)), "{answer}");
+        let (status, response) = world.request(Method::PATCH, &path, json!({"name": version, "state": wanted})).await;
+        assert_eq!((status, response["state"].as_str()), (200, Some(wanted)), "{response}");
     };
     state("DISABLED").await;
     state("DISABLED").await;
     let body = json!({"plaintext": b64("key")});
-    let told = world
+    let refused = world
         .refused(Method::POST, &encrypt, body.clone(), 400, "FAILED_PRECONDITION")
         .await;
-    let violation = &told["error"]["details"][0]["violations"][0];
+    let violation = &refused["error"]["details"][0]["violations"][0];
     assert_eq!(
         (&violation["type"], &violation["subject"]),
         (&json!("KEY_DISABLED"), &json!(version))
@@ -188,8 +195,10 @@ async fn what_is_not_there_or_not_so_is_refused() {
     ] {
         world.refused(Method::GET, &path, Value::Null, 404, "NOT_FOUND").await;
     }
-    let half = format!("{RING}/cryptoKeys/k/cryptoKeyVersions/1/publicKey");
-    world.refused(Method::GET, &half, Value::Null, 400, "FAILED_PRECONDITION").await;
+    let public_key = format!("{RING}/cryptoKeys/k/cryptoKeyVersions/1/publicKey");
+    world
+        .refused(Method::GET, &public_key, Value::Null, 400, "FAILED_PRECONDITION")
+        .await;
     let bare = world.client.get(format!("{}/v1/{RING}", world.fake.url())).send().await.unwrap();
     assert_eq!(bare.status(), 401);
 }

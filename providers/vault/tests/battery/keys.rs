@@ -1,4 +1,4 @@
-//! Keys that others made, switched off or look at.
+//! Keys that their owner created, disabled or reads.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -61,7 +61,7 @@ pub async fn rsa_keys_stand_behind_their_own_specification(server: &Server) {
     }
     let (key, dek) = (primary(&key), Secret::random(32));
     let wrapped = provider.wrap_key(&cx(), &key, &dek, &context()).await.unwrap();
-    // Also by a connection that has not met the key before.
+    // Also through a connection that has not used the key before.
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
     let fresh = server.connect(&server.token);
     assert_eq!(fresh.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
@@ -92,7 +92,7 @@ pub async fn versions_that_are_switched_off_are_told_and_do_nothing(server: &Ser
     let wrapped = provider.wrap_key(&cx(), &first, &Secret::random(32), &context()).await.unwrap();
     let second = primary(&provider.rotate(&cx(), &first).await.unwrap());
     assert_eq!(second.key.version, "2");
-    // The older version still wraps where it is named.
+    // The older version still wraps when the request names it.
     let older = provider.wrap_key(&cx(), &first, &Secret::random(32), &context()).await.unwrap();
     assert_eq!(older.key, first.key);
 

@@ -14,7 +14,7 @@ pub async fn printed(server: &Server) -> String {
     server.connect(&server.token).probe(&cx(), &[]).await.unwrap().policy.unwrap()
 }
 
-/// How the battery and a short-lived token fare under a policy: what failed.
+/// Runs the battery and a short-lived token with a policy; returns what failed.
 async fn failures(server: &Server, policy: &str) -> Vec<String> {
     let name = unique("least");
     server.policy(&name, policy).await;
@@ -38,11 +38,11 @@ async fn failures(server: &Server, policy: &str) -> Vec<String> {
     failed
 }
 
-/// Whether a token of a few seconds outlives its time under a policy without being used.
+/// Whether a token of a few seconds stays alive beyond its time with a policy, without being used.
 async fn renewed(server: &Server, policy: &str) -> bool {
     let token = server.token(&[policy], json!({"ttl": "3s", "renewable": true})).await;
     let provider = server.connect(&token);
-    // The first use begins it; what it brings does not matter here.
+    // The first use starts the renewals; its result does not matter.
     let _ = provider.create_key(&cx(), &new_key(None)).await;
     let first = server.done("POST", "auth/token/lookup", json!({"token": token})).await;
     let first = first["data"]["expire_time"].as_str().unwrap().to_owned();
@@ -54,7 +54,7 @@ async fn renewed(server: &Server, policy: &str) -> bool {
         if now["data"]["expire_time"] != first.as_str() {
             return true;
         }
-        // The server's own clock decides; this only spares it questions.
+        // The server's clock decides; this wait only saves requests.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -156,7 +156,7 @@ pub async fn a_token_is_renewed_while_nobody_calls(server: &Server) {
     assert!(renewed(server, &policy).await);
 }
 
-/// The findings of a check about a key: what was asked, what was found, what to do.
+/// The findings of a check on a key: operation, finding, advice.
 fn about<'p>(probe: &'p Probe, key: &str) -> Vec<(&'static str, Finding, &'p str)> {
     let of_key = |right: &&'p RightReport| right.how.contains(key);
     let found = probe.rights.iter().filter(of_key);
@@ -172,7 +172,7 @@ pub async fn a_check_tries_the_keys_that_the_connection_has(server: &Server) {
     let kek = primary(&root.create_key(&cx(), &new_key(Some(&name))).await.unwrap());
     let own = primary(&root.create_key(&cx(), &new_key(None)).await.unwrap());
 
-    // The policy of an empty connection does not reach an adopted key.
+    // The policy of an empty connection does not cover an adopted key.
     let policy = unique("least");
     server.policy(&policy, &printed(server).await).await;
     let provider = server.connect(&server.token(&[&policy], json!({})).await);
@@ -190,7 +190,7 @@ pub async fn a_check_tries_the_keys_that_the_connection_has(server: &Server) {
             .all(|(_, finding, _)| *finding == Finding::Granted)
     );
 
-    // The one that it prints does, and names the key.
+    // The printed policy does, and names the key.
     let printed = probe.policy.unwrap();
     server.policy(&policy, &printed).await;
     let probe = provider.probe(&cx(), &[kek.clone(), own.clone()]).await.unwrap();
@@ -202,7 +202,7 @@ pub async fn a_check_tries_the_keys_that_the_connection_has(server: &Server) {
     assert!(about(&probe, &name).iter().any(|(operation, ..)| *operation == "canary"));
     assert_eq!(probe.policy.as_ref(), Some(&printed));
 
-    // Too much, on this key alone.
+    // Excessive rights on this key only.
     server
         .policy(
             &policy,
@@ -221,7 +221,7 @@ pub async fn a_check_tries_the_keys_that_the_connection_has(server: &Server) {
         "{excessive:?}"
     );
 
-    // A key that its owner has replaced by one that is not fit, and one that is switched off.
+    // A key that its owner replaced by one that does not fit, and one that is disabled.
     server
         .done("POST", &format!("transit/keys/{name}/config"), json!({"deletion_allowed": true}))
         .await;
@@ -265,7 +265,7 @@ pub async fn a_wrapping_token_is_named(server: &Server) {
         assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
         assert!(error.advice.unwrap().contains("wrapping token"), "{error}");
     }
-    // The question did not use it up.
+    // The lookup did not use it up.
     server.done("POST", "sys/wrapping/lookup", json!({"token": token})).await;
 }
 

@@ -1,35 +1,22 @@
-//! The real server, and what its administrator does to it.
+//! The real server, and the calls of its administrator.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{
-    BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, Secret,
-    SettingsOrigin, TenantId,
-};
+use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
-/// What a factory gets for stored settings.
-fn parts<'a>(settings: &'a str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'a> {
-    ConnectionParts {
-        tenant: TenantId::from_bytes([7; 16]),
-        connection: ConnectionId::from_bytes([9; 16]),
-        external_id: "",
-        settings,
-        secrets,
-        background: None,
-    }
-}
+use crate::parts::parts;
 
-/// Its address and root token.
+/// A server's address and root token.
 #[derive(Default)]
 pub struct Server {
     pub address: String,
     pub token: String,
-    /// What the server with TLS has made for its clients.
+    /// The folder with the certificates of the server with TLS.
     folder: Option<PathBuf>,
 }
 
@@ -43,7 +30,7 @@ impl Server {
         })
     }
 
-    /// The one with TLS and storage.
+    /// The server with TLS and storage.
     pub fn tls() -> Option<Self> {
         Some(Self {
             address: std::env::var("CLAVIGER_TEST_OPENBAO_TLS_ADDRESS").ok()?,
@@ -57,13 +44,12 @@ impl Server {
         std::fs::read_to_string(self.folder.as_ref().unwrap().join(name)).unwrap()
     }
 
-    /// A connection with this token to the engine that `start` made.
+    /// A connection with this token to the engine that `start` created.
     pub fn connect(&self, token: &str) -> VaultProvider {
         self.connect_with(json!({"auth": {"token": token}}))
     }
 
-    /// A connection with these settings, to the server's address under its authority unless
-    /// they say otherwise.
+    /// A connection with these settings. Address and CA certificates default to the server's.
     pub fn connect_with(&self, mut settings: Value) -> VaultProvider {
         if settings["address"].is_null() {
             settings["address"] = json!(self.address);
@@ -81,7 +67,7 @@ impl Server {
         factory.provider(parts(&parsed.public, parsed.secrets)).unwrap()
     }
 
-    /// A call of the administrator's; its status and data.
+    /// A call of the administrator; returns its status and data.
     pub async fn admin(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
         self.call(&self.token, None, method, path, body).await
     }
@@ -113,19 +99,19 @@ impl Server {
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    /// A call of the administrator's whose answer the server wraps in a token.
+    /// A call of the administrator whose response the server wraps in a token.
     pub async fn wrapped(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
         self.send(&self.token, &[("x-vault-wrap-ttl", "60s")], method, path, body).await
     }
 
-    /// A call that must succeed; its whole answer.
+    /// A call that must succeed; returns its complete response.
     pub async fn done(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.admin(method, path, body).await;
         assert!(status.is_success(), "{method} {path}: {status} {answer}");
         answer
     }
 
-    /// A token with these policies alone.
+    /// A token with these policies only.
     pub async fn token(&self, policies: &[&str], more: Value) -> String {
         let mut body = json!({"policies": policies, "no_default_policy": true, "no_parent": true});
         for (name, value) in more.as_object().into_iter().flatten() {
@@ -141,7 +127,7 @@ impl Server {
     }
 }
 
-/// A name that no other case has.
+/// A name that no other case uses.
 pub fn unique(what: &str) -> String {
     format!("{what}-{}", KeyId::random())
 }

@@ -1,4 +1,4 @@
-//! A server as in production: TLS under an authority of its own, storage, an audit device.
+//! A server as in production: TLS with a private authority, storage, an audit device.
 
 use claviger_provider::{ErrorKind, Provider, Secret};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub async fn its_own_authority_is_trusted_and_no_other(server: &Server) {
     }
 }
 
-/// Lets clients with the authority's certificates log in; the mount.
+/// Lets clients with the authority's certificates log in; returns the mount.
 async fn certificates(server: &Server, more: Value) -> String {
     let (mount, policy) = (unique("cert"), unique("least"));
     server.policy(&policy, &printed(server).await).await;
@@ -75,8 +75,7 @@ pub async fn a_certificate_that_the_role_does_not_take_is_denied(server: &Server
     assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
 }
 
-/// The server's own record tells what it was asked for: nothing that a least-privilege
-/// connection has no business with.
+/// The server's audit log lists its requests: none outside the least-privilege policy.
 pub async fn the_servers_record_shows_only_calls_that_the_policy_names(server: &Server) {
     let policy = unique("least");
     server.policy(&policy, &printed(server).await).await;

@@ -62,8 +62,8 @@ impl Breaker {
             Err(error) => error,
         };
         match error.kind {
-            ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamProtocol => Verdict::Failed,
-            ErrorKind::UpstreamTimeout if granted >= self.fair_chance => Verdict::Failed,
+            ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamProtocol => Verdict::Unavailable,
+            ErrorKind::UpstreamTimeout if granted >= self.fair_chance => Verdict::Unavailable,
             // The provider responds and refuses: no reason to stop calling it.
             ErrorKind::KeyNotFound
             | ErrorKind::Conflict

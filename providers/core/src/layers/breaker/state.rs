@@ -66,7 +66,7 @@ pub(super) enum Verdict {
     /// It responds.
     Available,
     /// It does not respond, or its response makes no sense.
-    Failed,
+    Unavailable,
     /// Nothing follows.
     Unknown,
 }
@@ -144,7 +144,7 @@ impl Machine {
                 // `least_calls` after half of the earlier ones failed.
                 self.window.tripped(now, &self.config)
             }
-            (State::Closed { failures_in_a_row }, Verdict::Failed) => {
+            (State::Closed { failures_in_a_row }, Verdict::Unavailable) => {
                 *failures_in_a_row = failures_in_a_row.saturating_add(1);
                 self.window.record(now, true);
                 *failures_in_a_row >= self.config.consecutive_failures || self.window.tripped(now, &self.config)
@@ -153,14 +153,13 @@ impl Machine {
                 self.window = Window::new(self.config.window, now);
                 return Some(self.enter(State::Closed { failures_in_a_row: 0 }, BreakerState::Closed));
             }
-            (State::HalfOpen { .. }, Verdict::Failed) => true,
+            (State::HalfOpen { .. }, Verdict::Unavailable) => true,
             (State::HalfOpen { on_trial }, Verdict::Unknown) => {
                 *on_trial = false;
                 false
             }
-            (State::Closed { .. }, Verdict::Unknown) | (State::Open { .. }, Verdict::Available | Verdict::Failed | Verdict::Unknown) => {
-                false
-            }
+            (State::Closed { .. }, Verdict::Unknown)
+            | (State::Open { .. }, Verdict::Available | Verdict::Unavailable | Verdict::Unknown) => false,
         };
         opens.then(|| {
             let until = now + self.config.open_for;

@@ -62,7 +62,7 @@ async fn opens_after_failures_in_a_row_and_says_how_long() {
     for _ in 0..4 {
         bench.call(DOWN).await.unwrap_err();
     }
-    bench.call(Step::Answer).await.unwrap();
+    bench.call(Step::Succeed).await.unwrap();
     for _ in 0..4 {
         bench.call(DOWN).await.unwrap_err();
     }
@@ -82,12 +82,12 @@ async fn opens_at_a_ratio_within_the_window_and_forgets_what_is_older() {
     let bench = Bench::new(config);
     for _ in 0..9 {
         bench.call(DOWN).await.unwrap_err();
-        bench.call(Step::Answer).await.unwrap();
+        bench.call(Step::Succeed).await.unwrap();
     }
     assert_eq!(bench.breaker.state(), BreakerState::Closed, "too few calls");
     advance(Duration::from_secs(31)).await;
     for _ in 0..12 {
-        bench.call(Step::Answer).await.unwrap();
+        bench.call(Step::Succeed).await.unwrap();
     }
     for _ in 0..11 {
         bench.call(DOWN).await.unwrap_err();
@@ -197,7 +197,7 @@ async fn a_caller_that_goes_away_does_not_keep_it_half_open() {
     let gone = bench.breaker.call(&cx, Op::Probe { keks: &[] });
     tokio::time::timeout(Duration::from_secs(1), gone).await.unwrap_err();
     assert_eq!(bench.breaker.state(), BreakerState::HalfOpen);
-    bench.call(Step::Answer).await.unwrap();
+    bench.call(Step::Succeed).await.unwrap();
     assert_eq!(bench.breaker.state(), BreakerState::Closed);
 }
 

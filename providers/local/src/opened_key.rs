@@ -1,4 +1,4 @@
-//! A key's material, opened for use.
+//! The material of a key version, ready for use.
 
 use std::sync::Arc;
 
@@ -6,31 +6,32 @@ use claviger_provider::oaep::OaepPrivate;
 use claviger_provider::xaes::{KEY_LEN, XaesKey};
 use claviger_provider::{Algorithm, BoundContext, Error, ErrorKind, KeySpec, Secret};
 
-use crate::{error, fault};
+use crate::errors::{error, fault};
 
 /// One version of a key.
-pub(crate) enum Opened {
+pub(crate) enum OpenedKey {
     Aes(XaesKey),
     Rsa(OaepPrivate),
 }
 
-impl Opened {
-    /// Fresh material of a specification, in the form in which it is stored. An RSA key takes
-    /// a second or more, on a thread of its own.
-    pub(crate) async fn draw(spec: KeySpec) -> Result<Secret, Error> {
+impl OpenedKey {
+    /// Generates material of a specification, in the form in which it is stored. An RSA key takes a
+    /// second or more, on a blocking thread.
+    pub(crate) async fn generate(spec: KeySpec) -> Result<Secret, Error> {
         match spec {
             KeySpec::Aes256 => Ok(Secret::random(KEY_LEN)),
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-                let drawn = tokio::task::spawn_blocking(move || OaepPrivate::generate(spec)).await;
-                match drawn {
+                let generated = tokio::task::spawn_blocking(move || OaepPrivate::generate(spec)).await;
+                match generated {
                     Ok(Ok(key)) => Ok(key),
-                    Ok(Err(error)) => Err(fault("an RSA key could not be drawn").source(error)),
-                    Err(error) => Err(fault("the drawing of a key ended early").source(error)),
+                    Ok(Err(error)) => Err(fault("no RSA key could be generated").source(error)),
+                    Err(error) => Err(fault("the generation of a key ended early").source(error)),
                 }
             }
         }
     }
 
+    /// Opens stored material.
     pub(crate) fn open(spec: KeySpec, stored: &Secret) -> Result<Self, Error> {
         let damaged = |error| fault("a stored key is not of its specification").source(error);
         match spec {
@@ -41,7 +42,7 @@ impl Opened {
         }
     }
 
-    /// What this key's ciphertexts are called.
+    /// The algorithm of the key's ciphertexts.
     pub(crate) const fn algorithm(&self) -> Algorithm {
         match self {
             Self::Aes(_) => Algorithm::Xaes256Gcm,
@@ -59,17 +60,17 @@ impl Opened {
     }
 
     pub(crate) async fn unwrap(self: Arc<Self>, ciphertext: &[u8], context: &BoundContext) -> Result<Secret, Error> {
-        let rejected = || error(ErrorKind::CiphertextRejected, "the ciphertext does not open");
+        let rejected = || error(ErrorKind::CiphertextRejected, "the ciphertext cannot be decrypted");
         match &*self {
             Self::Aes(key) => key.open(context.bytes(), ciphertext).map_err(|opaque| rejected().source(opaque)),
             Self::Rsa(_) => {
                 let ciphertext = ciphertext.to_vec();
-                // Milliseconds of computing: not on a thread that serves others meanwhile.
+                // Takes milliseconds of CPU time, so not on a thread that serves other calls.
                 let opened = tokio::task::spawn_blocking(move || match &*self {
                     Self::Rsa(key) => key.unwrap(&ciphertext).ok(),
                     Self::Aes(_) => None,
                 });
-                let opened = opened.await.map_err(|error| fault("the opening ended early").source(error))?;
+                let opened = opened.await.map_err(|error| fault("the decryption ended early").source(error))?;
                 opened.ok_or_else(rejected)
             }
         }

@@ -1,16 +1,16 @@
-//! Keys as they are in the sealed store: one row a key, one column a version or a change of
-//! state. Values are only ever added.
+//! Keys in the sealed store: a row per key, a column per version and per change of state. Values are
+//! only ever added.
 
 use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, KeyId, KeySpec, ProviderKind, SealedName, SealedStore, Secret, TenantId};
 
-use crate::{fault, missing};
+use crate::errors::{fault, missing};
 
-/// The version that a new key has.
+/// The first version of a key.
 pub(crate) const FIRST_VERSION: u32 = 1;
 
-/// What the columns of a specification's material begin with.
+/// The prefix of the columns with a specification's material.
 const fn material(spec: KeySpec) -> &'static str {
     match spec {
         KeySpec::Aes256 => "material/",
@@ -23,17 +23,17 @@ const STATE: &str = "state/";
 const DISABLED: u8 = 0;
 const ENABLED: u8 = 1;
 
-/// What exists of a key; it has at least one version.
-pub(crate) struct Row {
+/// A key in the store. It has at least one version.
+pub(crate) struct StoredKey {
     pub(crate) spec: KeySpec,
     /// Oldest first.
     pub(crate) versions: Vec<u32>,
-    /// The last change of state, if there was one.
+    /// The number of the last change of state, if there was one.
     last_state: Option<u32>,
 }
 
-impl Row {
-    /// The version that wraps where none is named.
+impl StoredKey {
+    /// The newest version, which wraps unless another is named.
     pub(crate) fn newest(&self) -> u32 {
         self.versions.last().copied().unwrap_or(FIRST_VERSION)
     }
@@ -41,18 +41,18 @@ impl Row {
 
 /// The keys of one sealed store.
 #[derive(Clone)]
-pub(crate) struct Material {
+pub(crate) struct StoredKeys {
     store: Arc<dyn SealedStore>,
 }
 
-impl Material {
+impl StoredKeys {
     pub(crate) fn new(store: Arc<dyn SealedStore>) -> Self {
         Self { store }
     }
 
-    /// What exists of a key; `KeyNotFound` if nothing does.
-    pub(crate) async fn row(&self, tenant: TenantId, key: KeyId) -> Result<Row, Error> {
-        let columns = self.store.columns(tenant, &key.to_string()).await.map_err(named)?;
+    /// A key; `KeyNotFound` if there is none.
+    pub(crate) async fn key(&self, tenant: TenantId, key: KeyId) -> Result<StoredKey, Error> {
+        let columns = self.store.columns(tenant, &key.to_string()).await.map_err(of_local)?;
         let mut found = Vec::with_capacity(1);
         for spec in KeySpec::ALL {
             let versions = numbers(&columns, material(spec))?;
@@ -63,7 +63,7 @@ impl Material {
         let last_state = numbers(&columns, STATE)?.last().copied();
         match (found.pop(), found.is_empty()) {
             (None, _) => Err(missing()),
-            (Some((spec, versions)), true) => Ok(Row {
+            (Some((spec, versions)), true) => Ok(StoredKey {
                 spec,
                 versions,
                 last_state,
@@ -72,8 +72,8 @@ impl Material {
         }
     }
 
-    pub(crate) async fn enabled(&self, tenant: TenantId, key: KeyId, row: &Row) -> Result<bool, Error> {
-        let Some(last) = row.last_state else {
+    pub(crate) async fn enabled(&self, tenant: TenantId, key: KeyId, stored: &StoredKey) -> Result<bool, Error> {
+        let Some(last) = stored.last_state else {
             return Ok(true);
         };
         let value = self.read(name(tenant, key, STATE, last)).await?;
@@ -84,23 +84,24 @@ impl Material {
         }
     }
 
-    pub(crate) async fn kek(&self, tenant: TenantId, key: KeyId, spec: KeySpec, version: u32) -> Result<Secret, Error> {
+    /// The material of a version.
+    pub(crate) async fn material(&self, tenant: TenantId, key: KeyId, spec: KeySpec, version: u32) -> Result<Secret, Error> {
         self.read(name(tenant, key, material(spec), version)).await
     }
 
     /// Adds a version; `Conflict` when it exists.
     pub(crate) async fn add(&self, tenant: TenantId, key: KeyId, (spec, version): (KeySpec, u32), kek: Secret) -> Result<(), Error> {
         let value = (name(tenant, key, material(spec), version), kek);
-        self.store.insert(vec![value]).await.map_err(named)
+        self.store.insert(vec![value]).await.map_err(of_local)
     }
 
-    /// Adds a change of state, unless it would change nothing.
+    /// Adds a change of state, unless the key is in that state.
     pub(crate) async fn set_enabled(&self, tenant: TenantId, key: KeyId, enabled: bool) -> Result<(), Error> {
-        let row = self.row(tenant, key).await?;
-        if self.enabled(tenant, key, &row).await? == enabled {
+        let stored = self.key(tenant, key).await?;
+        if self.enabled(tenant, key, &stored).await? == enabled {
             return Ok(());
         }
-        let next = match row.last_state {
+        let next = match stored.last_state {
             None => 1,
             Some(last) => last.checked_add(1).ok_or_else(|| fault("the state changed too often"))?,
         };
@@ -109,29 +110,33 @@ impl Material {
         match self.store.insert(vec![value]).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind == ErrorKind::Conflict => {
-                // Another call changed it first. If to the same, nothing is left to do.
-                let row = self.row(tenant, key).await?;
-                if self.enabled(tenant, key, &row).await? == enabled {
+                // Another call changed it first; if to the same state, all is done.
+                let stored = self.key(tenant, key).await?;
+                if self.enabled(tenant, key, &stored).await? == enabled {
                     Ok(())
                 } else {
-                    Err(named(error))
+                    Err(of_local(error))
                 }
             }
-            Err(error) => Err(named(error)),
+            Err(error) => Err(of_local(error)),
         }
     }
 
-    /// Reads the store without acting on a key.
-    pub(crate) async fn reach(&self) -> Result<(), Error> {
-        self.store.columns(TenantId::INSTALLATION, "probe").await.map(drop).map_err(named)
+    /// Checks that the store can be read.
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        self.store
+            .columns(TenantId::INSTALLATION, "probe")
+            .await
+            .map(drop)
+            .map_err(of_local)
     }
 
-    /// A value whose column was seen: nothing here removes one.
+    /// A value whose column was listed. Nothing removes values, so it exists.
     async fn read(&self, name: SealedName) -> Result<Secret, Error> {
         self.store
             .get(&name)
             .await
-            .map_err(named)?
+            .map_err(of_local)?
             .ok_or_else(|| fault("a stored value disappeared"))
     }
 }
@@ -144,11 +149,11 @@ fn name(tenant: TenantId, key: KeyId, column: &str, number: u32) -> SealedName {
     }
 }
 
-fn named(error: Error) -> Error {
+fn of_local(error: Error) -> Error {
     error.provider(ProviderKind::Local)
 }
 
-/// The numbers of the columns of one sort, ascending. The store's order is that of bytes.
+/// The numbers of the columns with this prefix, ascending; the store sorts them by bytes.
 fn numbers(columns: &[String], prefix: &str) -> Result<Vec<u32>, Error> {
     let mut numbers = columns
         .iter()
@@ -159,7 +164,7 @@ fn numbers(columns: &[String], prefix: &str) -> Result<Vec<u32>, Error> {
     Ok(numbers)
 }
 
-/// A decimal number from 1 in its only form: no sign, no leading zero.
+/// Parses a decimal number from 1 in canonical form: no sign, no leading zero.
 pub(crate) fn number(text: &str) -> Option<u32> {
     if text.starts_with('0') || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

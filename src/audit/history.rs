@@ -1,0 +1,114 @@
+//! The changes of state in a log, which a start compares with the store.
+
+use std::path::PathBuf;
+
+use super::fields::Kind;
+use super::file::DiskFile;
+use super::frame::{Frames, Step};
+use super::origin::Position;
+use super::record::{Placed, Record};
+use super::role::RecordSummary;
+use super::scan::{NO_FRAME, NOT_A_RECORD, OpenError, read_record};
+
+/// A change of state that took effect, or may have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectiveChange {
+    /// What the store's `applied` is compared with: the position of the intent, or of the
+    /// outcome if a revocation took effect without an intent.
+    pub position: Position,
+    /// The intent; the same as `outcome` if there was none.
+    pub intent: Record,
+    /// The outcome: `success`, or `interrupted` if the result is unknown.
+    pub outcome: Record,
+}
+
+/// The changes in a log up to the moment when it was opened.
+#[derive(Debug)]
+pub struct ChangeHistory {
+    pub(super) folder: PathBuf,
+    /// The offset of the first frame.
+    pub(super) start: u64,
+    /// The length of the file when it was opened.
+    pub(super) end: u64,
+    pub(super) last_effective: Option<Position>,
+}
+
+impl ChangeHistory {
+    /// The position of the last change that took effect, or may have.
+    pub fn last_effective(&self) -> Option<Position> {
+        self.last_effective
+    }
+
+    /// Returns the changes after the last one that the store has applied, in the order of their
+    /// positions, without open intents. Reads the log from `applied` on, unless the store is up
+    /// to date.
+    ///
+    /// # Errors
+    /// [`OpenError::StoreAhead`] if there is no change at `applied`; [`OpenError::Damaged`],
+    /// [`OpenError::Io`].
+    pub fn after(&self, applied: Option<Position>) -> Result<Vec<EffectiveChange>, OpenError> {
+        let file = DiskFile::open_beside(&self.folder).map_err(OpenError::io("opened"))?;
+        if let Some(applied) = applied {
+            let known = applied.0 < self.end && read_record(&file, applied).is_ok_and(|record| record.change().is_some());
+            if !known {
+                return Err(OpenError::StoreAhead { applied: applied.0 });
+            }
+        }
+        if self.last_effective <= applied {
+            return Ok(Vec::new());
+        }
+        let mut changes = Changes::default();
+        let mut frames = Frames::from(&file, applied.map_or(self.start, |position| position.0));
+        while frames.offset() < self.end {
+            let at = Position(frames.offset());
+            let Step::Frame { position, json } = frames.step().map_err(OpenError::io("read"))? else {
+                return Err(OpenError::damaged(at, NO_FRAME));
+            };
+            let not_a_record = |_| OpenError::damaged(position, NOT_A_RECORD);
+            let summary: RecordSummary = serde_json::from_slice(json).map_err(not_a_record)?;
+            if summary.change.is_some() && Some(position) != applied {
+                changes.add(position, serde_json::from_slice(json).map_err(not_a_record)?);
+            }
+        }
+        changes.effective.sort_by_key(|change| change.position);
+        Ok(changes.effective)
+    }
+}
+
+/// Pairs intents with their outcomes.
+#[derive(Default)]
+struct Changes {
+    open: Vec<Placed>,
+    effective: Vec<EffectiveChange>,
+}
+
+impl Changes {
+    /// Adds the next record that has a change.
+    fn add(&mut self, position: Position, record: Record) {
+        match (record.kind(), record.intent()) {
+            (Kind::Intent, _) => self.open.push(Placed { position, record }),
+            (Kind::Outcome, Some(number)) => {
+                let intent = self
+                    .open
+                    .iter()
+                    .position(|open| open.record.tenant == record.tenant && open.record.sequence() == number);
+                // An intent before `applied` is not among the open ones: the store has its change.
+                if let Some(Placed { position, record: intent }) = intent.map(|at| self.open.swap_remove(at))
+                    && record.took_effect()
+                {
+                    self.effective.push(EffectiveChange {
+                        position,
+                        intent,
+                        outcome: record,
+                    });
+                }
+            }
+            (Kind::Outcome, None) if record.took_effect() => self.effective.push(EffectiveChange {
+                position,
+                intent: record.clone(),
+                outcome: record,
+            }),
+            (Kind::Outcome | Kind::Withheld | Kind::Aggregate | Kind::Restarted, _) => {}
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Observers of commits: what is built from the log sees durable records only.
+
+use claviger_provider::TenantId;
+
+use super::batch::Batch;
+use super::origin::Position;
+
+/// Is called with every commit, in the order of the file, after the commit was synced.
+///
+/// The calls are made by the log's own thread, after the waiting callers got their receipts.
+/// They delay the next commit, so an observer must not block; it must not panic either, which
+/// would end the log. Frames that a failed sync refused are never seen. After a restart an
+/// observer sees new commits only, and reads earlier ones from the file.
+pub trait CommitObserver: Send {
+    /// The commit is durable.
+    fn committed(&mut self, commit: &Commit<'_>);
+}
+
+/// A durable commit of at least one frame.
+pub struct Commit<'a> {
+    batch: &'a Batch,
+}
+
+/// A durable frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommittedFrame<'a> {
+    /// The tenant whose sequence the record is part of.
+    pub tenant: TenantId,
+    /// The record's number in the tenant's log on this node.
+    pub sequence: u64,
+    /// The frame's offset in the file.
+    pub position: Position,
+    /// The record, as canonical JSON.
+    pub json: &'a [u8],
+}
+
+impl<'a> Commit<'a> {
+    pub(super) fn new(batch: &'a Batch) -> Self {
+        Self { batch }
+    }
+
+    /// The frames, in the order of the file.
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = CommittedFrame<'a>> {
+        let batch = self.batch;
+        batch.frames().iter().map(|frame| CommittedFrame {
+            tenant: frame.tenant,
+            sequence: frame.at.sequence,
+            position: frame.at.position,
+            json: batch.json(frame),
+        })
+    }
+
+    /// The length of the frames in the file, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.batch.bytes().len()
+    }
+}
+
+/// Counts commits, records and bytes for `/metrics`.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitMetrics;
+
+impl CommitObserver for CommitMetrics {
+    fn committed(&mut self, commit: &Commit<'_>) {
+        let records = commit.frames().len();
+        metrics::histogram!("claviger_audit_commit_records").record(records as f64);
+        metrics::counter!("claviger_audit_records_total").increment(records as u64);
+        metrics::counter!("claviger_audit_bytes_total").increment(commit.bytes() as u64);
+    }
+}

@@ -1,0 +1,38 @@
+//! The settings of a log.
+
+use std::time::Duration;
+
+/// How the log uses disk, memory and time.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The disk reserve, in bytes: room for revocations (disable, sever, revoke, suspend) when
+    /// the disk is full.
+    pub reserve_bytes: u64,
+    /// Ordinary records are refused when the file system has fewer free bytes than this beside
+    /// the reserve: the sidecar and the file system itself need room too.
+    pub floor_bytes: u64,
+    /// How many bytes of records may be queued. Further callers wait for room.
+    pub queue_bytes: u32,
+    /// The sidecar is rewritten after this many bytes of records.
+    pub snapshot_bytes: u64,
+    /// The pause before the file is used again after a failed write or sync.
+    pub retry_after: Duration,
+    /// A commit that takes longer makes the log [`super::Health::Stalled`].
+    pub stall_after: Duration,
+    /// Open the log although acknowledged records are missing at its end.
+    pub accept_rollback: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            reserve_bytes: 16 << 20,
+            floor_bytes: 1 << 20,
+            queue_bytes: 32 << 20,
+            snapshot_bytes: 64 << 20,
+            retry_after: Duration::from_secs(1),
+            stall_after: Duration::from_secs(2),
+            accept_rollback: false,
+        }
+    }
+}

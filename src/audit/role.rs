@@ -1,0 +1,74 @@
+//! What a record means for the state of the log: which intent it opens or closes, and whether
+//! a change took effect.
+
+use serde::Deserialize;
+
+use claviger_provider::{InstallationId, TenantId};
+
+use super::fields::{Ending, Kind};
+use super::origin::Node;
+use super::scalar::{Number, Timestamp};
+use super::state_change::StateChange;
+
+/// What a record means for the open intents and for the last effective change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Nothing.
+    Plain,
+    /// It opens an intent.
+    Opens,
+    /// It closes the intent with that sequence of the same tenant. `effective` unless the
+    /// record says that nothing was changed.
+    Closes { intent: u64, effective: bool },
+    /// It records a change that had no intent: a revocation while the log was not healthy.
+    Effective,
+}
+
+impl Role {
+    /// The role of a record with these members.
+    pub(super) fn of(kind: Kind, intent: Option<Number>, result: Option<Ending>, change: Option<StateChange>) -> Self {
+        let effective = took_effect(result);
+        match (kind, intent) {
+            (Kind::Intent, _) => Self::Opens,
+            (Kind::Outcome, Some(intent)) => Self::Closes {
+                intent: intent.get(),
+                effective,
+            },
+            (Kind::Outcome, None) if effective && change.is_some() => Self::Effective,
+            (Kind::Outcome | Kind::Withheld | Kind::Aggregate | Kind::Restarted, _) => Self::Plain,
+        }
+    }
+}
+
+/// Whether a request with that result had its effect, or may have had: an interrupted one
+/// counts as one that had.
+pub(super) fn took_effect(result: Option<Ending>) -> bool {
+    match result {
+        Some(Ending::Success | Ending::Interrupted) => true,
+        Some(Ending::Denied | Ending::Failed) | None => false,
+    }
+}
+
+/// The few members that recovery reads of every record, without building the whole
+/// [`super::Record`].
+#[derive(Debug, Deserialize)]
+pub(super) struct RecordSummary {
+    pub(super) installation: InstallationId,
+    pub(super) node: Node,
+    pub(super) tenant: TenantId,
+    pub(super) time: Timestamp,
+    pub(super) sequence: Number,
+    kind: Kind,
+    #[serde(default)]
+    intent: Option<Number>,
+    #[serde(default)]
+    result: Option<Ending>,
+    #[serde(default)]
+    pub(super) change: Option<StateChange>,
+}
+
+impl RecordSummary {
+    pub(super) fn role(&self) -> Role {
+        Role::of(self.kind, self.intent, self.result, self.change)
+    }
+}

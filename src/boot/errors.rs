@@ -1,0 +1,76 @@
+//! Why a gateway does not start.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use super::registry::StoreOpenError;
+use super::unseal::UnsealError;
+use crate::audit;
+use crate::broker::{Failure, RecoverError};
+use crate::config::declared::SettingsFileError;
+use crate::config::storage::RootKey as RootKeySource;
+use crate::listener::TlsError;
+use crate::store::StoreError;
+use crate::store::lock::LockError;
+use crate::store::sealing::RootKeyError;
+
+/// Why a gateway does not start. Each message says what to do. None contains a secret.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant wraps the error of the step that it names")]
+pub enum BootError {
+    #[error(transparent)]
+    Folder(#[from] LockError),
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
+    #[error("the configuration has no `storage.root_key.wrapped`, the file for the wrapped root key")]
+    NothingToWrapInto,
+    #[error(
+        "systemd provides no credential named {}: see LoadCredentialEncrypted= in systemd.exec(5)",
+        RootKeySource::CREDENTIAL
+    )]
+    NoCredential,
+    #[error("{0} is not initialised: run claviger init first")]
+    NotInitialised(String),
+    #[error("{0} is initialised already; claviger init --new-token issues another administrator's token for it")]
+    Initialised(String),
+    #[error(transparent)]
+    Store(#[from] StoreOpenError),
+    #[error("the store failed: {0}")]
+    Rows(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] audit::OpenError),
+    #[error(transparent)]
+    KillFile(#[from] audit::KillFileError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error(transparent)]
+    Unavailable(#[from] audit::Unavailable),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot listen on {address} ({kind})")]
+    Listen { address: SocketAddr, kind: ErrorKind },
+    #[error("{what} ({kind})")]
+    Io { what: &'static str, kind: ErrorKind },
+    #[error("a step of the start was aborted")]
+    Ended(#[from] tokio::task::JoinError),
+    #[error("the declared {what} `{name}` cannot be created: {} {}", failure.detail, failure.hints().collect::<Vec<_>>().join("; "))]
+    Declared {
+        what: &'static str,
+        name: String,
+        failure: Box<Failure>,
+    },
+    #[error(transparent)]
+    DeclaredSettings(#[from] DeclaredSettingsError),
+    #[error("the store's node name is damaged")]
+    Node,
+}
+
+/// A declared connection whose settings cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the declared connection `{name}`: {error}")]
+pub struct DeclaredSettingsError {
+    pub(super) name: String,
+    pub(super) error: SettingsFileError,
+}

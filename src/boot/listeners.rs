@@ -1,0 +1,83 @@
+//! The listeners: bound at the start, and given the gateway's routers once it serves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::errors::BootError;
+use crate::config::server::{Limits, Server, Transport};
+use crate::listener::{Listener, Running, SwappableRouter, Tls};
+use crate::protocols::rest::RestService;
+
+/// A running listener and its router.
+pub(super) struct BoundListener {
+    pub(super) running: Running,
+    pub(super) router: SwappableRouter<RestService>,
+}
+
+/// All listeners of a gateway.
+pub(super) struct Listeners {
+    pub(super) api: BoundListener,
+    /// The separate listener for the service endpoints, if there is one.
+    pub(super) service: Option<BoundListener>,
+    pub(super) certificates: Vec<Arc<Tls>>,
+}
+
+impl Listeners {
+    /// Binds the configured listeners. `starting` creates their first router; its argument says
+    /// whether the listener serves the service endpoints.
+    pub(super) async fn bind(server: &Server, starting: impl Fn(bool) -> RestService) -> Result<Self, BootError> {
+        let (api, tls) = bind(
+            "api",
+            server.listen,
+            &server.transport,
+            &server.limits,
+            starting(server.service.is_none()),
+        )
+        .await?;
+        let mut certificates: Vec<Arc<Tls>> = tls.into_iter().collect();
+        let service = match &server.service {
+            None => None,
+            Some(service) => {
+                let (service, tls) = bind("service", service.listen, &service.transport, &server.limits, starting(true)).await?;
+                certificates.extend(tls);
+                Some(service)
+            }
+        };
+        Ok(Self {
+            api,
+            service,
+            certificates,
+        })
+    }
+
+    /// Address of the API.
+    pub(super) fn api_address(&self) -> SocketAddr {
+        self.api.running.local_addr()
+    }
+
+    /// Address of the separate service listener, for the log.
+    pub(super) fn service_address(&self) -> Option<String> {
+        self.service.as_ref().map(|service| service.running.local_addr().to_string())
+    }
+}
+
+async fn bind(
+    name: &'static str,
+    address: SocketAddr,
+    transport: &Transport,
+    limits: &Limits,
+    router: RestService,
+) -> Result<(BoundListener, Option<Arc<Tls>>), BootError> {
+    let tls = match transport {
+        Transport::Plain => None,
+        Transport::Tls(files) => Some(Arc::new(Tls::load(name, files)?)),
+    };
+    let bound = Listener::bind(address, tls.clone(), limits.clone()).await;
+    let listener = bound.map_err(|error| BootError::Listen {
+        address,
+        kind: error.kind(),
+    })?;
+    let router = SwappableRouter::to(router);
+    let running = listener.serve(router.clone());
+    Ok((BoundListener { running, router }, tls))
+}

@@ -1,0 +1,27 @@
+//! Assembles the gateway from its parts, and runs and stops it.
+//!
+//! The commands `serve`, `dev`, `init`, `wrap-root-key` and `providers` use this module. The start
+//! goes in the order of what can fail ([`Starting`]): no request is served before store and audit
+//! log are reconciled; until then the listeners report that the gateway is starting.
+
+mod bootstrap_admin;
+mod declared;
+mod errors;
+mod jobs;
+mod listeners;
+mod open;
+mod options;
+mod registry;
+mod root_key;
+mod serving;
+mod starting;
+mod unseal;
+
+pub use bootstrap_admin::init;
+pub use errors::{BootError, DeclaredSettingsError};
+pub use options::{ConfigSource, StartOptions};
+pub use registry::capabilities;
+pub use root_key::wrap_root_key;
+pub use serving::Serving;
+pub use starting::{Starting, start};
+pub use unseal::UnsealError;

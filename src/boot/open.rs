@@ -1,0 +1,206 @@
+//! Opens the data folder, the store and the audit log, and creates the broker on them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use claviger_guarded::{Arena, ArenaConfig, Hardening};
+use claviger_provider::SealedStore;
+use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
+
+use super::declared::FromConfig;
+use super::errors::BootError;
+use super::options::ConfigSource;
+use super::registry;
+use crate::access::GrantsAuthorizer;
+use crate::audit::{self, CommitMetrics, KillFile, Node, Origin, Recovered};
+use crate::broker::{Broker, Circumstances, Parts, Recovery};
+use crate::cache::{DekCache, Limits, Rules};
+use crate::config::Config;
+use crate::config::cache::Cache;
+use crate::config::providers::Providers;
+use crate::keys::{Directory, Factories};
+use crate::store::Store;
+use crate::store::lock::DataDir;
+use crate::store::sealing::RootKey;
+
+/// Maximum size of the data-key cache, in bytes. The configuration sets the tenants' shares.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// The locked data folder.
+pub(super) struct Folder {
+    folder: DataDir,
+    database: PathBuf,
+    /// Whether there is a store in it.
+    pub(super) initialised: bool,
+}
+
+impl Folder {
+    /// Creates the folder if it is missing, and locks it.
+    pub(super) fn lock(config: &Config) -> Result<Self, BootError> {
+        let folder = DataDir::lock(&config.storage.data_dir)?;
+        let database = folder.path().join(registry::DATABASE);
+        let initialised = registry::store_exists(&database).map_err(|error| BootError::Io {
+            what: "the data folder cannot be read",
+            kind: error.kind(),
+        })?;
+        Ok(Self {
+            folder,
+            database,
+            initialised,
+        })
+    }
+
+    /// The folder's path, for messages.
+    pub(super) fn display(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+}
+
+/// The open store and audit log.
+pub(super) struct Opened {
+    folder: DataDir,
+    store: Arc<dyn Store>,
+    recovered: Recovered,
+    kill_file: KillFile,
+    idempotency_key: aws_lc_rs::hmac::Key,
+}
+
+/// Opens the audit log and the store with the root key. Creates the store if there is none.
+pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder, root: RootKey) -> Result<Opened, BootError> {
+    let Folder {
+        folder,
+        database,
+        initialised,
+    } = folder;
+    let idempotency_key = root.idempotency_key();
+    let store = registry::open_store(&database, root, !initialised).await?;
+    let installation = store.installation().await?;
+    let node: Node = installation.node.parse().map_err(|_| BootError::Node)?;
+    let origin = Origin {
+        installation: installation.id,
+        node,
+    };
+    let path = folder.path().to_owned();
+    let log_options = audit::Options {
+        reserve_bytes: config.audit.disk_reserve,
+        accept_rollback,
+        ..audit::Options::default()
+    };
+    let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
+        let kill_file = KillFile::open(&path, origin.installation)?;
+        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options, vec![Box::new(CommitMetrics)])?))
+    })
+    .await??;
+    Ok(Opened {
+        folder,
+        store,
+        recovered,
+        kill_file,
+        idempotency_key,
+    })
+}
+
+/// What remains of [`Opened`] beside the broker. Must stay open while the gateway runs.
+pub(super) struct Remaining {
+    pub(super) folder: DataDir,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) recovered: Recovered,
+}
+
+impl Remaining {
+    /// Reconciles the store with the audit log. Must come before any other use of them.
+    pub(super) async fn reconcile(&mut self, broker: &Broker, accept_rollback: bool) -> Result<(), BootError> {
+        let circumstances = Circumstances {
+            accept_rollback,
+            was_clean: self.recovered.was_clean,
+        };
+        let open_intents = std::mem::take(&mut self.recovered.open_intents);
+        let recovery = broker.recover(open_intents, &self.recovered.history, circumstances).await?;
+        if recovery != Recovery::default() || !self.recovered.was_clean {
+            tracing::warn!(
+                ?recovery,
+                "the last run did not stop cleanly, or a copy was restored; store and audit log are reconciled"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Closes the audit log and the store, so that the next start finds a clean stop.
+pub(super) async fn close(broker: &Broker, store: &dyn Store) {
+    // The log has reported a failure.
+    let _ = broker.record_background_calls(true).await;
+    broker.log().close().await;
+    store.close().await;
+}
+
+/// Creates the broker.
+pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSource>, opened: Opened) -> (Arc<Broker>, Remaining) {
+    let Opened {
+        folder,
+        store,
+        recovered,
+        kill_file,
+        idempotency_key,
+    } = opened;
+    let sealed: Arc<dyn SealedStore> = store.clone();
+    let factories = registry::all(&config.providers, &config.egress, sealed, dev).await;
+    let background = Arc::clone(&recovered.background);
+    let factories = Factories::new(factories, pipeline(&config.providers)).observed_by(background);
+    let arena = Arena::new(ArenaConfig::default());
+    for hardening in arena.hardening() {
+        report_hardening(&hardening);
+    }
+    let limits = Limits {
+        bytes: CACHE_BYTES,
+        entries_per_tenant: config.cache.entries_per_tenant as usize,
+        bytes_per_tenant: usize::try_from(config.cache.bytes_per_tenant).unwrap_or(usize::MAX),
+    };
+    let broker = Broker::new(Parts {
+        store: store.clone(),
+        log: recovered.log.clone(),
+        background: Arc::clone(&recovered.background),
+        kill_file,
+        directory: Directory::new(store.clone(), factories),
+        authorizer: Arc::new(GrantsAuthorizer),
+        cache: Arc::new(DekCache::new(&limits, arena)),
+        cache_defaults: cache_rules(&config.cache),
+        idempotency_key,
+        declarations: Arc::new(FromConfig(source)),
+    });
+    (Arc::new(broker), Remaining { folder, store, recovered })
+}
+
+/// The limits of the provider pipeline.
+pub(super) fn pipeline(settings: &Providers) -> PipelineConfig {
+    PipelineConfig {
+        concurrency: settings.concurrency as usize,
+        attempt_timeout: settings.attempt_timeout,
+        retry: RetryConfig {
+            max_retries: settings.retries,
+            ..RetryConfig::default()
+        },
+        breaker: BreakerConfig {
+            consecutive_failures: settings.breaker.failures,
+            open_for: settings.breaker.open_for,
+            ..BreakerConfig::default()
+        },
+    }
+}
+
+fn cache_rules(settings: &Cache) -> Rules {
+    Rules {
+        enabled: settings.enabled,
+        max_age: settings.max_age,
+        max_idle: settings.max_idle,
+        max_uses: settings.max_uses,
+        ..Rules::default()
+    }
+}
+
+/// Logs a hardening measure that the system refused.
+pub(super) fn report_hardening(hardening: &Hardening) {
+    if let Err(reason) = &hardening.result {
+        tracing::warn!(hardening = hardening.name, %reason, "the system refused a hardening measure");
+    }
+}

@@ -1,0 +1,134 @@
+//! The providers and the store of this build. The only file that names concrete ones.
+//!
+//! To add a provider that is reached over a network, add a line to [`REMOTE`] and its constructor
+//! below.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+#[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
+use claviger_provider::egress::Egress;
+use claviger_provider::egress::EgressPolicy;
+use claviger_provider::{Capabilities, Factory, ProviderKind, SealedStore};
+
+use crate::config::providers::Providers;
+use crate::store::Store;
+use crate::store::sealing::RootKey;
+use crate::store::sqlite::SqliteStore;
+
+pub use crate::store::sqlite::OpenError as StoreOpenError;
+
+/// Name of the database in the data folder.
+pub(super) const DATABASE: &str = "claviger.db";
+
+/// Creates the factory of one provider.
+type Constructor = fn(&Providers, &EgressPolicy) -> Arc<dyn Factory>;
+
+/// The providers of this build that are reached over a network.
+const REMOTE: &[Constructor] = &[
+    #[cfg(feature = "aws")]
+    aws,
+    #[cfg(feature = "azure")]
+    azure,
+    #[cfg(feature = "gcp")]
+    gcp,
+    #[cfg(feature = "vault")]
+    vault,
+];
+
+#[cfg(feature = "aws")]
+fn aws(config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
+    let endpoints = claviger_provider_aws::Endpoints {
+        kms: config.aws.kms_endpoint.clone(),
+        sts: config.aws.sts_endpoint.clone(),
+    };
+    Arc::new(claviger_provider_aws::AwsFactory::new(endpoints, Egress::new(egress.clone())))
+}
+
+#[cfg(feature = "azure")]
+fn azure(config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
+    let application = config.azure.application.as_ref();
+    let installation = claviger_provider_azure::Installation {
+        vaults: config.azure.vaults.clone(),
+        managed_hsms: config.azure.managed_hsms.clone(),
+        authority: config.azure.authority.clone(),
+        application: application.map(|application| claviger_provider_azure::Application {
+            client_id: application.client_id.clone(),
+            secret_file: application.secret_file.clone(),
+        }),
+    };
+    Arc::new(claviger_provider_azure::AzureFactory::new(
+        installation,
+        Egress::new(egress.clone()),
+    ))
+}
+
+#[cfg(feature = "gcp")]
+fn gcp(config: &Providers, _egress: &EgressPolicy) -> Arc<dyn Factory> {
+    let endpoints = claviger_provider_gcp::Endpoints {
+        kms: config.gcp.kms_endpoint.clone(),
+        sts: config.gcp.sts_endpoint.clone(),
+        iam: config.gcp.iam_endpoint.clone(),
+    };
+    Arc::new(claviger_provider_gcp::GcpFactory::new(endpoints, config.attempt_timeout))
+}
+
+#[cfg(feature = "vault")]
+fn vault(_config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
+    Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(egress.clone())))
+}
+
+/// The factories of [`REMOTE`].
+pub(super) fn remote(config: &Providers, egress: &EgressPolicy) -> Vec<Arc<dyn Factory>> {
+    REMOTE.iter().map(|constructor| constructor(config, egress)).collect()
+}
+
+/// All factories: those of [`REMOTE`], the embedded provider, which needs the store, and in `dev`
+/// the fault-injecting fake, if a test asks for it.
+pub(super) async fn all(config: &Providers, egress: &EgressPolicy, sealed: Arc<dyn SealedStore>, dev: bool) -> Vec<Arc<dyn Factory>> {
+    #[allow(unused_mut, reason = "depends on the features of the build")]
+    let mut all = remote(config, egress);
+    #[cfg(feature = "local")]
+    all.push(Arc::new(claviger_provider_local::LocalFactory::new(sealed)));
+    // Last: the fake replaces Vault, and the last factory of a kind is used.
+    #[cfg(feature = "testkit")]
+    if dev && let Some(fake) = claviger_testkit::FakeFactory::controlled().await {
+        all.push(Arc::new(fake));
+    }
+    #[cfg(not(feature = "local"))]
+    drop(sealed);
+    let _ = dev;
+    all
+}
+
+/// The capabilities of this build's providers, ordered by their numbers in the envelope.
+pub fn capabilities() -> Vec<(ProviderKind, Capabilities)> {
+    let remote = remote(&Providers::default(), &EgressPolicy::default());
+    let mut all: Vec<_> = remote.iter().map(|factory| (factory.kind(), factory.capabilities())).collect();
+    #[cfg(feature = "local")]
+    all.push((ProviderKind::Local, claviger_provider_local::capabilities()));
+    all.sort_by_key(|(kind, _)| kind.code());
+    all
+}
+
+/// Whether there is a store at this path.
+///
+/// # Errors
+/// If the file system fails.
+pub(super) fn store_exists(database: &Path) -> io::Result<bool> {
+    SqliteStore::exists(database)
+}
+
+/// Opens the store, or creates it.
+///
+/// # Errors
+/// See [`StoreOpenError`].
+pub(super) async fn open_store(database: &Path, root: RootKey, create: bool) -> Result<Arc<dyn Store>, StoreOpenError> {
+    let store = if create {
+        SqliteStore::create(database, root).await?
+    } else {
+        SqliteStore::open(database, root).await?
+    };
+    Ok(Arc::new(store))
+}

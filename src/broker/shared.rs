@@ -1,0 +1,186 @@
+//! The broker: the parts that the use cases share, and the value that they return.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::access::{Authenticator, Authorizer};
+use crate::audit::{BackgroundLog, KillFile, Log, Unavailable};
+use crate::cache::{DekCache, Rules};
+use crate::keys::{Directory, EpochGuard};
+use crate::store::Store;
+
+use super::declaration::Declarations;
+use super::failure::Failure;
+use super::in_flight::InFlight;
+
+/// The use cases, and what they need.
+pub struct Broker {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) log: Log,
+    pub(super) background: Arc<BackgroundLog>,
+    pub(super) kill_file: Arc<KillFile>,
+    pub(super) directory: Directory,
+    pub(super) cache: Arc<DekCache<Failure>>,
+    pub(super) cache_defaults: Rules,
+    pub(super) authenticator: Authenticator,
+    pub(super) authorizer: Arc<dyn Authorizer>,
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) idempotency_key: aws_lc_rs::hmac::Key,
+    pub(super) accepted: TaskTracker,
+    pub(super) declarations: Arc<dyn Declarations>,
+    /// Held while the declarations are applied: one apply at a time.
+    pub(super) applying: tokio::sync::Mutex<()>,
+}
+
+/// Counts as one operation under way until it is dropped.
+pub type Accepted = TaskTrackerToken;
+
+/// What [`Broker::new`] is made of.
+pub struct Parts {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The audit log.
+    pub log: Log,
+    /// Records provider calls that serve no request.
+    pub background: Arc<BackgroundLog>,
+    /// Keeps revocations while log or store cannot take them.
+    pub kill_file: KillFile,
+    /// Keys and connections in memory.
+    pub directory: Directory,
+    /// Decides what callers may do.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// The DEK cache. `boot` calls [`Broker::sweep_cache`] on a timer.
+    pub cache: Arc<DekCache<Failure>>,
+    /// Cache rules for keys that set none.
+    pub cache_defaults: Rules,
+    /// Authenticates the bodies of repeated requests.
+    pub idempotency_key: aws_lc_rs::hmac::Key,
+    /// Reads what the operator's configuration declares.
+    pub declarations: Arc<dyn Declarations>,
+}
+
+impl Broker {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            authenticator: Authenticator::new(Arc::clone(&parts.store)),
+            authorizer: parts.authorizer,
+            store: parts.store,
+            log: parts.log,
+            background: parts.background,
+            kill_file: Arc::new(parts.kill_file),
+            directory: parts.directory,
+            cache: parts.cache,
+            cache_defaults: parts.cache_defaults,
+            in_flight: Arc::default(),
+            idempotency_key: parts.idempotency_key,
+            accepted: TaskTracker::new(),
+            declarations: parts.declarations,
+            applying: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The audit log.
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Records provider calls that serve no request: those that are due, or all of them.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the calls are kept for the next time.
+    pub async fn record_background_calls(&self, everything: bool) -> Result<(), Unavailable> {
+        self.background.flush(&self.log, everything).await
+    }
+
+    /// The keys and connections in memory.
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Turns credentials into callers.
+    pub const fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    /// Removes expired entries from the DEK cache. Call it a few times a second.
+    pub fn sweep_cache(&self) {
+        self.cache.sweep();
+    }
+
+    /// Waits until all accepted operations have ended, also those whose callers are gone; at most
+    /// for `at_most`.
+    pub async fn finish_accepted(&self, at_most: Duration) {
+        if tokio::time::timeout(at_most, {
+            self.accepted.close();
+            self.accepted.wait()
+        })
+        .await
+        .is_err()
+        {
+            tracing::warn!("operations were still under way at the end of the drain");
+        }
+    }
+
+    /// Counts an operation as accepted for as long as the guard lives.
+    pub fn accept_operation(&self) -> Accepted {
+        self.accepted.token()
+    }
+
+    pub(crate) fn cache(&self) -> &DekCache<Failure> {
+        &self.cache
+    }
+
+    pub(super) const fn cache_defaults(&self) -> Rules {
+        self.cache_defaults
+    }
+
+    /// Now, in Unix microseconds.
+    pub fn now(&self) -> i64 {
+        Utc::now().timestamp_micros()
+    }
+}
+
+/// A value with the epochs of the keys and connections that it was made from. It is handed over
+/// only if none of these epochs has changed since.
+pub struct Guarded<T> {
+    pub(super) value: T,
+    pub(super) epoch_guards: Vec<EpochGuard>,
+}
+
+impl<T> Guarded<T> {
+    /// A value that depends on the keys and connections of these guards.
+    pub const fn new(value: T, epoch_guards: Vec<EpochGuard>) -> Self {
+        Self { value, epoch_guards }
+    }
+
+    /// A value that depends on no key or connection.
+    pub const fn free(value: T) -> Self {
+        Self {
+            value,
+            epoch_guards: Vec::new(),
+        }
+    }
+
+    /// Adds a key and its connection that the value depends on.
+    #[must_use]
+    pub fn and_guard(mut self, epoch_guard: EpochGuard) -> Self {
+        self.epoch_guards.push(epoch_guard);
+        self
+    }
+
+    /// Converts the value.
+    ///
+    /// # Errors
+    /// Those of `form`.
+    pub fn try_map<U>(self, form: impl FnOnce(T) -> Result<U, Failure>) -> Result<Guarded<U>, Failure> {
+        Ok(Guarded {
+            value: form(self.value)?,
+            epoch_guards: self.epoch_guards,
+        })
+    }
+}
