@@ -169,7 +169,7 @@ impl<S: Service> Serving<S> {
                     Err(_) => End::Broken,
                 },
                 overdue = deadlines.overdue() => match overdue {
-                    Overdue::Head => return End::SlowHead,
+                    Overdue::RequestHead => return End::SlowHead,
                     Overdue::Idle => {
                         connection.as_mut().graceful_shutdown();
                         // No request is under way, but a slow peer may still be reading a large

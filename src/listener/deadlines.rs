@@ -16,7 +16,7 @@ use crate::config::server::Limits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overdue {
     /// A request's head was not complete in time.
-    Head,
+    RequestHead,
     /// No request for too long.
     Idle,
 }
@@ -77,7 +77,7 @@ impl ConnectionDeadlines {
         let state = self.state.lock();
         match (state.requests, state.multiplexed, state.first_byte) {
             (1.., _, _) => None,
-            (0, false, Some(first)) => Some((first + self.head, Overdue::Head)),
+            (0, false, Some(first)) => Some((first + self.head, Overdue::RequestHead)),
             (0, true, _) | (0, false, None) => Some((state.quiet_since + self.idle, Overdue::Idle)),
         }
     }
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(overdue_after(&ConnectionDeadlines::new(&limits())).await, (Overdue::Idle, 75));
         let deadlines = ConnectionDeadlines::new(&limits());
         deadlines.received();
-        assert_eq!(overdue_after(&deadlines).await, (Overdue::Head, 10));
+        assert_eq!(overdue_after(&deadlines).await, (Overdue::RequestHead, 10));
     }
 
     #[tokio::test(start_paused = true)]
@@ -148,7 +148,7 @@ mod tests {
                 dripping.received();
             }
         });
-        assert_eq!(overdue_after(&deadlines).await, (Overdue::Head, 10));
+        assert_eq!(overdue_after(&deadlines).await, (Overdue::RequestHead, 10));
     }
 
     #[tokio::test(start_paused = true)]

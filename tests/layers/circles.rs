@@ -44,13 +44,6 @@ const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "listener/connection.rs",
-            "listener/mod.rs",
-        ],
-    ),
-    (
-        "src",
-        &[
             "store/sqlite/connections.rs",
             "store/sqlite/keys.rs",
             "store/sqlite/mod.rs",

@@ -26,6 +26,7 @@ mod openapi;
 mod page;
 mod principals;
 mod protocol;
+mod readiness;
 mod request;
 pub mod response;
 pub mod route;

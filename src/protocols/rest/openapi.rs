@@ -9,8 +9,8 @@ use utoipa::OpenApi;
 
 use super::endpoints::routes;
 use super::errors::Problem;
+use super::readiness::Readiness;
 use super::route::{Route, reference};
-use super::service::Readiness;
 
 #[derive(OpenApi)]
 #[openapi(

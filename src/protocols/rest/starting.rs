@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::errors;
 use super::header::finish;
-use super::service::{ComponentStatus, Readiness, alive, json};
+use super::readiness::{ComponentStatus, Readiness};
+use super::service::{alive, json};
 use crate::broker::{Code, Failure};
 use crate::protocols::RequestId;
 use crate::protocols::response::AuditedResponse;
