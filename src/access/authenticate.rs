@@ -14,8 +14,6 @@ use super::{ApiToken, Grants};
 use crate::store::model::Token;
 use crate::store::{Store, StoreError};
 
-/// The most tokens in memory.
-const TOKENS: u64 = 100_000;
 /// The most tenant names in memory.
 const TENANTS: u64 = 100_000;
 
@@ -78,11 +76,11 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Over this store.
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    /// Authenticates against this store, with this many tokens in memory at most.
+    pub fn new(store: Arc<dyn Store>, tokens: usize) -> Self {
         Self {
             store,
-            tokens: Cache::new(TOKENS),
+            tokens: Cache::new(tokens as u64),
             tenants: Cache::new(TENANTS),
             forgotten: RwLock::new(0),
             era: AtomicU64::new(0),

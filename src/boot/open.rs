@@ -17,8 +17,9 @@ use crate::broker::{Broker, Circumstances, Parts, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::Config;
 use crate::config::cache::Cache;
+use crate::config::memory::Memory;
 use crate::config::providers::Providers;
-use crate::keys::{Directory, Factories};
+use crate::keys::{Capacity, Directory, Factories};
 use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::store::sealing::RootKey;
@@ -144,7 +145,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         idempotency_key,
     } = opened;
     let sealed: Arc<dyn SealedStore> = store.clone();
-    let factories = registry::all(&config.providers, &config.egress, sealed, dev).await;
+    let factories = registry::all(config, sealed, dev).await;
     let background = Arc::clone(&recovered.background);
     let factories = Factories::new(factories, pipeline(&config.providers)).observed_by(background);
     let arena = Arena::new(ArenaConfig::default());
@@ -161,7 +162,8 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         log: recovered.log.clone(),
         background: Arc::clone(&recovered.background),
         kill_file,
-        directory: Directory::new(store.clone(), factories),
+        directory: Directory::new(store.clone(), factories, capacity(&config.memory)),
+        tokens: config.memory.tokens as usize,
         authorizer: Arc::new(GrantsAuthorizer),
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: cache_rules(&config.cache),
@@ -185,6 +187,16 @@ pub(super) fn pipeline(settings: &Providers) -> PipelineConfig {
             open_for: settings.breaker.open_for,
             ..BreakerConfig::default()
         },
+    }
+}
+
+/// The sizes of the caches of keys and connections.
+const fn capacity(settings: &Memory) -> Capacity {
+    Capacity {
+        keys: settings.keys as usize,
+        names: settings.names as usize,
+        connections: settings.connections as usize,
+        tenants: settings.tenants as usize,
     }
 }
 

@@ -12,6 +12,7 @@ use claviger_provider::egress::Egress;
 use claviger_provider::egress::EgressPolicy;
 use claviger_provider::{Capabilities, Factory, ProviderKind, SealedStore};
 
+use crate::config::Config;
 use crate::config::providers::Providers;
 use crate::store::Store;
 use crate::store::sealing::RootKey;
@@ -86,11 +87,14 @@ pub(super) fn remote(config: &Providers, egress: &EgressPolicy) -> Vec<Arc<dyn F
 
 /// All factories: those of [`REMOTE`], the embedded provider, which needs the store, and in `dev`
 /// the fault-injecting fake, if a test asks for it.
-pub(super) async fn all(config: &Providers, egress: &EgressPolicy, sealed: Arc<dyn SealedStore>, dev: bool) -> Vec<Arc<dyn Factory>> {
+pub(super) async fn all(config: &Config, sealed: Arc<dyn SealedStore>, dev: bool) -> Vec<Arc<dyn Factory>> {
     #[allow(unused_mut, reason = "depends on the features of the build")]
-    let mut all = remote(config, egress);
+    let mut all = remote(&config.providers, &config.egress);
     #[cfg(feature = "local")]
-    all.push(Arc::new(claviger_provider_local::LocalFactory::new(sealed)));
+    all.push(Arc::new(claviger_provider_local::LocalFactory::new(
+        sealed,
+        config.memory.embedded_keys as usize,
+    )));
     // Last: the fake replaces Vault, and the last factory of a kind is used.
     #[cfg(feature = "testkit")]
     if dev && let Some(fake) = claviger_testkit::FakeFactory::controlled().await {

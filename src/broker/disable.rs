@@ -2,10 +2,12 @@
 
 use super::at_provider::{not_severed, turn_at_provider};
 use super::read::NamedKey;
+use super::revoke::Revoked;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
+use crate::store::rules;
 
 impl Broker {
     /// Disables a key here, and then, if asked to, at the provider. The two parts have a record
@@ -34,27 +36,19 @@ impl Broker {
         Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
     }
 
-    /// No answer that was under way is handed over after this returned: the gate is taken
-    /// exclusively once the change is committed.
     async fn disable_here(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<NamedKey>) -> Result<Key, Failure> {
         let _one_at_a_time = key.change().lock().await;
-        let before = key.view()?.key;
-        let after = NamedKey::of(switched(&before, true, self.now()), key);
-        let revocation = EmergencyRevocation::Disable(key.id());
+        let mut after = Key::clone(&key.view()?.key);
+        rules::set_disabled(&mut after, true, self.now());
+        let after = NamedKey::of(after, key);
         let change = self
-            .announce_revocation(cx, revocation)
+            .announce_revocation(cx, EmergencyRevocation::Disable(key.id()))
             .await
             .keeping(after.kept(keep, Completion::Done)?);
-        let committed = self
-            .store
-            .set_key_disabled(key.tenant(), key.id(), true, after.key.updated, &change)
-            .await;
-        // If the store cannot take it, memory still gets the disabled row.
-        let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after.key);
-        key.revocations().count();
-        key.put(row.clone(), None);
-        self.cache().drop_key(key.id());
-        Ok(row)
+        match self.revoke(cx, Revoked::Key(after.key), &change).await? {
+            Revoked::Key(row) => Ok(row),
+            Revoked::Connection(_) | Revoked::Token(_) | Revoked::Tenant(_) => Err(Failure::internal(&"a disable left no key")),
+        }
     }
 
     async fn disable_at_provider(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<NamedKey>) -> Result<Key, Failure> {
@@ -84,17 +78,5 @@ impl Broker {
             pipeline.set_state(&cx.op_context(), &kek, enabled).await?;
         }
         Ok(Key::clone(&view.key))
-    }
-}
-
-/// The row after the state is set; unchanged if it had that state.
-pub(super) fn switched(before: &Key, disabled: bool, now: i64) -> Key {
-    let moves = before.disabled != disabled;
-    Key {
-        disabled,
-        epoch: before.epoch + u64::from(moves),
-        revision: before.revision + u64::from(moves),
-        updated: if moves { now } else { before.updated },
-        ..before.clone()
     }
 }

@@ -1,16 +1,18 @@
 //! Enable: undoes a disable.
 
 use super::at_provider::{not_severed, turn_at_provider};
-use super::disable::switched;
 use super::read::NamedKey;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
+use crate::store::model::Key;
+use crate::store::rules;
 
 impl Broker {
-    /// Enables a key, at the provider first if asked to: a failure there changes nothing here.
+    /// Enables a key. With `at_provider` the provider comes first: if it refuses, nothing changes
+    /// here.
     ///
     /// # Errors
-    /// `unsupported`, and what the provider reports.
+    /// `unsupported`, and the provider's errors; `key_disabled` when a disable arrived meanwhile.
     pub async fn enable(
         &self,
         authorized: Authorized<op::Enable>,
@@ -34,9 +36,10 @@ impl Broker {
         if key.revocations().seen() != revocations {
             return Err(Failure::new(Code::KeyDisabled, "The key was disabled while it was being enabled."));
         }
-        let before = key.view()?.key;
+        let mut after = Key::clone(&key.view()?.key);
         self.lift_from_kill_file(EmergencyRevocation::Disable(key.id())).await?;
-        let after = NamedKey::of(switched(&before, false, self.now()), key);
+        rules::set_disabled(&mut after, false, self.now());
+        let after = NamedKey::of(after, key);
         let change = change.keeping(after.kept(&keep, Completion::Done)?);
         let row = self
             .store

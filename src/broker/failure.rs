@@ -301,6 +301,8 @@ impl From<LoadError> for Failure {
         match error {
             LoadError::Store(error) => error.into(),
             LoadError::Provider(error) => error.into(),
+            LoadError::Full => Self::new(Code::NotReady, "Requests in flight hold every key that memory has room for.")
+                .advice("Repeat the request. If it happens often, the operator raises `memory.keys` and `memory.connections`."),
         }
     }
 }

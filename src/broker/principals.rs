@@ -64,8 +64,9 @@ impl Broker {
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Delete, Object::Principal, &principal.id))
             .await?;
-        self.store.delete_principal(principal.tenant, principal.id, &change).await?;
-        self.authenticator().forget_all();
+        for token in self.store.delete_principal(principal.tenant, principal.id, &change).await? {
+            self.authenticator().forget_token(&token.public_id);
+        }
         Ok(Guarded::free(()))
     }
 }

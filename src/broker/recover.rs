@@ -280,21 +280,14 @@ impl Broker {
     async fn revoke_again(&self, tenant: TenantId, revocation: EmergencyRevocation, intent: Option<u64>) -> Result<(), StoreError> {
         let change = Change { intent, idempotency: None };
         let now = self.now();
-        let cut_off = match revocation {
-            EmergencyRevocation::Disable(key) => self.store.set_key_disabled(tenant, key, true, now, &change).await.map(drop),
-            EmergencyRevocation::Sever(connection) => self
-                .store
-                .set_connection_severed(tenant, connection, true, now, &change)
-                .await
-                .map(drop),
-            EmergencyRevocation::Revoke(token) => self.store.revoke_token(tenant, token, now, &change).await,
-            // This release suspends nobody, so its log holds no such revocation.
-            EmergencyRevocation::Suspend(_) => self.store.mark_applied(tenant, &change).await,
-        };
-        match cut_off {
-            // What is gone cannot be used either.
+        match self.commit_revocation(tenant, revocation, now, &change).await {
+            Ok(revoked) => {
+                self.apply_revocation(&revoked);
+                Ok(())
+            }
+            // What does not exist cannot be used either.
             Err(StoreError::NotFound) => self.store.mark_applied(tenant, &change).await,
-            other => other,
+            Err(error) => Err(error),
         }
     }
 }

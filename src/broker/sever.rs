@@ -1,8 +1,10 @@
 //! Sever and restore: stop all calls through a connection, and allow them again.
 
+use super::revoke::Revoked;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::store::model::Connection;
+use crate::store::rules;
 
 impl Broker {
     /// Severs a connection. After this returns, no call passes and no answer that was made through it
@@ -17,21 +19,16 @@ impl Broker {
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
         let _one_at_a_time = connection.change().lock().await;
-        let after = switched(&connection.view(), true, self.now());
-        let revocation = EmergencyRevocation::Sever(connection.id());
+        let mut after = Connection::clone(&connection.view());
+        rules::set_severed(&mut after, true, self.now());
         let change = self
-            .announce_revocation(cx, revocation)
+            .announce_revocation(cx, EmergencyRevocation::Sever(connection.id()))
             .await
             .keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
-        let committed = self
-            .store
-            .set_connection_severed(connection.tenant(), connection.id(), true, after.updated, &change)
-            .await;
-        let row = self.revocation_committed(cx, revocation, committed).await?.unwrap_or(after);
-        connection.revocations().count();
-        connection.put(row.clone());
-        self.cache().drop_connection(connection.id());
-        Ok(Guarded::free(completed(Completion::Done, row)))
+        match self.revoke(cx, Revoked::Connection(after), &change).await? {
+            Revoked::Connection(row) => Ok(Guarded::free(completed(Completion::Done, row))),
+            Revoked::Key(_) | Revoked::Token(_) | Revoked::Tenant(_) => Err(Failure::internal(&"a sever left no connection")),
+        }
     }
 
     /// Undoes a sever.
@@ -57,7 +54,8 @@ impl Broker {
             ));
         }
         self.lift_from_kill_file(EmergencyRevocation::Sever(connection.id())).await?;
-        let after = switched(&connection.view(), false, self.now());
+        let mut after = Connection::clone(&connection.view());
+        rules::set_severed(&mut after, false, self.now());
         let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
         let row = self
             .store
@@ -74,17 +72,5 @@ pub(super) const fn completed(completion: Completion, row: Connection) -> Comple
         completion,
         revision: Some(row.revision),
         object: row,
-    }
-}
-
-/// The row after the state is set; unchanged if it had that state.
-fn switched(before: &Connection, severed: bool, now: i64) -> Connection {
-    let moves = before.severed != severed;
-    Connection {
-        severed,
-        epoch: before.epoch + u64::from(moves),
-        revision: before.revision + u64::from(moves),
-        updated: if moves { now } else { before.updated },
-        ..before.clone()
     }
 }

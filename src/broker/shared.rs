@@ -51,6 +51,8 @@ pub struct Parts {
     pub kill_file: KillFile,
     /// Keys and connections in memory.
     pub directory: Directory,
+    /// How many API tokens stay in memory.
+    pub tokens: usize,
     /// Decides what callers may do.
     pub authorizer: Arc<dyn Authorizer>,
     /// The DEK cache. `boot` calls [`Broker::sweep_cache`] on a timer.
@@ -67,7 +69,7 @@ impl Broker {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         Self {
-            authenticator: Authenticator::new(Arc::clone(&parts.store)),
+            authenticator: Authenticator::new(Arc::clone(&parts.store), parts.tokens),
             authorizer: parts.authorizer,
             store: parts.store,
             log: parts.log,

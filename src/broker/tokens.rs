@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use claviger_provider::{Secret, TokenId};
 
+use super::revoke::Revoked;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::access::{Grants, NewToken};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::store::model::Token;
+use crate::store::rules;
 
 /// The longest life of a token.
 const MAX_LIFE: Duration = Duration::from_secs(366 * 86_400);
@@ -90,20 +92,16 @@ impl Broker {
         }))
     }
 
-    /// Revokes a token: refused at the next request.
+    /// Revokes a token: the next request with it is refused.
     ///
     /// # Errors
     /// `not_found`.
     pub async fn revoke_token(&self, authorized: Authorized<op::RevokeToken>) -> Result<Guarded<()>, Failure> {
         let (cx, token) = (authorized.cx(), &authorized.object().token);
-        let revocation = EmergencyRevocation::Revoke(token.id);
-        let change = self.announce_revocation(cx, revocation).await;
-        let committed = self.store.revoke_token(token.tenant, token.id, self.now(), &change).await;
-        if self.revocation_committed(cx, revocation, committed).await?.is_none() {
-            // The row does not say so yet: memory must, until the kill file is folded in.
-            self.authenticator().refuse(&token.public_id);
-        }
-        self.authenticator().forget_token(&token.public_id);
+        let change = self.announce_revocation(cx, EmergencyRevocation::Revoke(token.id)).await;
+        let mut revoked = token.clone();
+        rules::revoke(&mut revoked, self.now());
+        self.revoke(cx, Revoked::Token(revoked), &change).await?;
         Ok(Guarded::free(()))
     }
 }

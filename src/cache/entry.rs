@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use super::{Limits, MAX_AGE, Rules};
 use crate::keys::EpochGuard;
 
-/// What an entry weighs beside its bytes: key, handle and moka's own bookkeeping.
+/// The memory of an entry beside its bytes: key, handle and moka's bookkeeping.
 const OVERHEAD: usize = 320;
 
 /// An unwrapped key in locked memory.
@@ -23,14 +23,14 @@ pub(super) struct Entry {
     rules: Rules,
     weight: u32,
     begun: Instant,
-    /// When it was last used, in microseconds after `begun`.
+    /// The last use, in microseconds after `begun`.
     used_at: AtomicU64,
     uses: AtomicU32,
     held: RwLock<Option<Held>>,
 }
 
-/// What an entry gives back when it is wiped, and not first with its own memory, which moka
-/// frees in its own time: the bytes with their slot in the arena, and the tenant's share.
+/// What an entry releases when it is wiped: the bytes with their slot in the arena, and the
+/// tenant's share. The entry itself is freed later, by moka.
 struct Held {
     bytes: LockedBytes,
     _share: Share,
@@ -87,15 +87,14 @@ impl Entry {
         plaintext.map(|plaintext| (plaintext, self.version))
     }
 
-    /// Whether it is too old, was idle for too long or is used up.
+    /// Whether the entry's age, idle time or uses are over.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.begun);
         let idle = age.saturating_sub(Duration::from_micros(self.used_at.load(Ordering::Relaxed)));
         age >= self.rules.max_age || idle >= self.rules.max_idle || self.uses.load(Ordering::Relaxed) >= self.rules.max_uses
     }
 
-    /// Zeroes the bytes and gives back their slot and the tenant's share. Repeating it does
-    /// nothing.
+    /// Zeroes the bytes and releases their slot and the tenant's share. Repeating it does nothing.
     pub(super) fn wipe(&self) {
         if let Some(held) = self.held.write().take() {
             held.bytes.wipe();
@@ -112,8 +111,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Counts what each tenant holds, so that one tenant's entries cannot crowd out the others'.
-/// A tenant that has its share is served from the provider until some of it is given back.
+/// Counts the entries of each tenant, so that one tenant cannot evict the others' entries. A
+/// tenant that has used its share gets no new entries until some of its own are dropped.
 pub(super) struct TenantBounds {
     entries: usize,
     bytes: usize,
@@ -126,7 +125,7 @@ struct Taken {
     bytes: usize,
 }
 
-/// A tenant's part of the cache that one entry holds; given back when dropped.
+/// The part of a tenant's share that one entry uses; released when dropped.
 pub(super) struct Share {
     bounds: Arc<TenantBounds>,
     tenant: TenantId,
@@ -158,7 +157,7 @@ impl TenantBounds {
         })
     }
 
-    /// How many shares are taken, by whomever.
+    /// How many entries have a share, over all tenants.
     #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
         self.taken.iter().map(|taken| taken.entries).sum()

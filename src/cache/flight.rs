@@ -1,4 +1,4 @@
-//! One provider call for all who want the same entry at the same moment.
+//! One provider call for all requests that need the same entry at the same time.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::watch;
 
-use super::CacheKey;
+use super::key::CacheKey;
 
-/// What a load brought, shared by those who wait for it and zeroed with the last of them.
+/// The result of a load, shared by the requests that wait for it, and zeroed with the last one.
 type Landed<F> = Result<(Arc<Secret>, u32), F>;
 
 /// The loads under way.
@@ -21,11 +21,11 @@ pub(super) struct Flight<F> {
     landing: watch::Receiver<Option<Landed<F>>>,
 }
 
-/// Whether the caller loads or waits.
+/// Whether this request loads or waits.
 pub(super) enum Turn<'a, F> {
-    /// Nobody is loading: load, then [`Lead::land`].
+    /// No load of the entry is under way: load, then call [`Lead::land`].
     Lead(Lead<'a, F>),
-    /// Somebody is.
+    /// Another request is loading the entry.
     Wait(Wait<F>),
 }
 
@@ -50,8 +50,8 @@ pub(super) fn join<'a, F: Clone>(flights: &'a Flights<F>, key: CacheKey, request
     }
 }
 
-/// The one who loads. Dropped without landing (a panic), it wakes the others, and one of
-/// them loads in its place.
+/// The request that loads. Dropped without [`Lead::land`] (after a panic), it wakes the waiting
+/// requests, and one of them loads in its place.
 pub(super) struct Lead<'a, F> {
     flights: &'a Flights<F>,
     key: CacheKey,
@@ -60,10 +60,10 @@ pub(super) struct Lead<'a, F> {
 }
 
 impl<F: Clone> Lead<'_, F> {
-    /// Gives the result to those who wait.
+    /// Gives the result to the waiting requests.
     pub(super) fn land(self, loaded: &Result<(Secret, u32), F>) {
         self.leave();
-        // Out of the map, so whoever else holds the flight now is all who will ever wait.
+        // It has left the map, so no further request can join.
         if Arc::strong_count(&self.flight) > 1 {
             self.land.send_replace(Some(match loaded {
                 Ok((plaintext, version)) => Ok((Arc::new(Secret::copy_from(plaintext.expose())), *version)),
@@ -74,7 +74,7 @@ impl<F: Clone> Lead<'_, F> {
 }
 
 impl<F> Lead<'_, F> {
-    /// Takes this flight, and no later one of the same key, out of the map.
+    /// Removes this flight from the map, but not a later one of the same key.
     fn leave(&self) {
         self.flights.remove_if(&self.key, |_, flight| Arc::ptr_eq(flight, &self.flight));
     }
@@ -86,16 +86,16 @@ impl<F> Drop for Lead<'_, F> {
     }
 }
 
-/// One who waits.
+/// A request that waits.
 pub(super) struct Wait<F>(Arc<Flight<F>>);
 
 impl<F: Clone> Wait<F> {
-    /// The request that makes the call.
+    /// The id of the request that makes the provider call.
     pub(super) fn leader(&self) -> &str {
         &self.0.leader
     }
 
-    /// Waits for the result; `None` when the leader vanished.
+    /// Waits for the result; `None` when the leader was dropped without one.
     pub(super) async fn landing(&self) -> Option<Result<(Secret, u32), F>> {
         let mut landing = self.0.landing.clone();
         let landed = landing.wait_for(Option::is_some).await.ok()?;

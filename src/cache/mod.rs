@@ -1,31 +1,31 @@
 //! The DEK cache: unwrapped keys, for a short while, in locked memory (`docs/cache.md`).
 //!
-//! Used by `broker/unwrap` alone. It saves the provider call and nothing else: whoever asks
-//! was authorised before and is recorded after, hit or miss. An entry is found only under
-//! the very tenant, key, epochs, blob and context that made it.
+//! Used by `broker/unwrap` alone. It saves the provider call and nothing else: every request is
+//! authorised before the lookup and recorded after it, hit or miss. A lookup finds an entry only
+//! with the same tenant, key, epochs, wrapped key and context that made it.
 //!
-//! moka chooses what to drop when there are too many entries. Age, idle time and uses are
-//! the entry's own to judge, at each look and in [`DekCache::settle`]: moka's timers are a
-//! second too coarse, and its invalidation by predicate wipes a few hundred entries at a
-//! time, while a disable must leave no bytes behind.
+//! moka evicts entries when there are too many. The entries themselves check age, idle time and
+//! uses, at each lookup and in [`DekCache::sweep`]: moka's timers are a second too coarse, and its
+//! invalidation by predicate wipes a few hundred entries at a time, while a disable must leave no
+//! bytes behind.
 
 mod entry;
 mod flight;
+mod key;
 mod rules;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest;
 use claviger_guarded::Arena;
-use claviger_provider::{BoundContext, ConnectionId, Id, KeyId, Secret};
+use claviger_provider::{ConnectionId, KeyId, Secret};
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
-use crate::envelope::Envelope;
 use crate::keys::EpochGuard;
 use entry::{Entry, TenantBounds};
 use flight::{Flights, Turn};
+pub use key::CacheKey;
 pub use rules::{Limits, MAX_AGE, Rules};
 
 /// How long an authenticated refusal is remembered.
@@ -33,75 +33,52 @@ const REFUSAL_AGE: Duration = Duration::from_secs(5);
 /// How many refusals are remembered.
 const REFUSALS: u64 = 10_000;
 
-/// Under what an entry is found: SHA-256 over the length-prefixed tenant, key, epochs, blob
-/// and context. A wrong context or tenant can never hit.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CacheKey([u8; 32]);
-
-impl CacheKey {
-    /// For this blob and context, under tenant, key and epochs of this epoch_guard: those that the
-    /// caller was authorised for, not those that the blob names.
-    pub fn new(epoch_guard: &EpochGuard, envelope: &Envelope, context: &BoundContext) -> Self {
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let epochs = [epoch_guard.key_epoch().to_be_bytes(), epoch_guard.connection_epoch().to_be_bytes()].concat();
-        let (tenant, key) = (epoch_guard.tenant(), epoch_guard.key());
-        let parts: [&[u8]; 5] = [tenant.bytes(), key.bytes(), &epochs, envelope.as_text().as_bytes(), context.bytes()];
-        for part in parts {
-            hash.update(&(part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let mut key = [0; 32];
-        key.copy_from_slice(hash.finish().as_ref());
-        Self(key)
-    }
-}
-
-/// One look at the cache.
+/// One lookup.
 pub struct Load<'a> {
-    /// Under what.
+    /// The entry's key.
     pub key: CacheKey,
-    /// By which rules.
+    /// The rules of the logical key.
     pub rules: Rules,
-    /// The epochs under which the caller looked.
+    /// The epochs when the request began.
     pub epoch_guard: &'a EpochGuard,
-    /// The caller's request, for the record of those who wait for it.
+    /// The request's id, for the records of requests that share its provider call.
     pub request_id: &'a str,
-    /// How long the caller waits for somebody else's provider call.
+    /// Until when the request waits for another one's provider call.
     pub deadline: Instant,
 }
 
-/// What was found.
+/// An unwrapped key, from the cache or from a load.
 pub struct Found {
     /// The bytes.
     pub plaintext: Secret,
-    /// Our number of the version that opened the blob.
+    /// Our number of the version that opened the wrapped key.
     pub version: u32,
-    /// Whether no provider call of this request was needed because an entry was there.
+    /// Whether it came from an entry of the cache.
     pub cached: bool,
     /// The request whose provider call this one shared.
     pub coalesced_with: Option<String>,
 }
 
-/// What a load can fail with, as far as the cache must know: its own words stay the broker's.
+/// The error of a load, as far as the cache has to understand it.
 pub trait Fault: Clone + Send + Sync + 'static {
     /// The caller's own deadline passed.
     fn timed_out() -> Self;
-    /// Whether it says that a deadline passed.
+    /// Whether a deadline passed.
     fn is_timed_out(&self) -> bool;
-    /// The provider, asked with an authenticated blob, said that it does not open.
+    /// The provider refused an authenticated wrapped key.
     fn rejected() -> Self;
-    /// Whether it says so.
+    /// Whether the provider refused an authenticated wrapped key.
     fn is_rejected(&self) -> bool;
 }
 
-/// The cache.
+/// Unwrapped data keys in locked memory.
 pub struct DekCache<F> {
     entries: Cache<CacheKey, Arc<Entry>>,
     refusals: Cache<CacheKey, ()>,
     flights: Flights<F>,
     arena: Arena,
     bounds: Arc<TenantBounds>,
-    /// Looked up once: it is counted for nearly every unwrap.
+    /// Looked up in the registry once: nearly every unwrap counts it.
     hits: metrics::Counter,
 }
 
@@ -111,7 +88,7 @@ impl<F: Fault> DekCache<F> {
         let entries = Cache::builder()
             .max_capacity(limits.bytes)
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
-            // The bytes go here and not with the memory, which moka frees in its own time.
+            // Wipe here: moka frees the entry's memory later, at a time of its own.
             .eviction_listener(|_, entry: Arc<Entry>, cause: RemovalCause| {
                 entry.wipe();
                 if cause == RemovalCause::Size {
@@ -129,11 +106,11 @@ impl<F: Fault> DekCache<F> {
         }
     }
 
-    /// The entry of this key, or what `load` brings. While one caller loads, others who
-    /// want the same wait for it, each no longer than its own deadline.
+    /// The entry of this key, or the result of `load`. While one request loads, others for the
+    /// same entry wait for its result, each at most until its own deadline.
     ///
     /// # Errors
-    /// What `load` says, or `deadline_exceeded` for one who waited too long.
+    /// The error of the load, or [`Fault::timed_out`] when this request's deadline passed first.
     pub async fn get_or_load<L>(&self, ask: Load<'_>, load: L) -> Result<Found, F>
     where
         L: AsyncFnOnce() -> Result<(Secret, u32), F>,
@@ -152,7 +129,7 @@ impl<F: Fault> DekCache<F> {
             }
             match flight::join(&self.flights, ask.key, ask.request_id) {
                 Turn::Lead(lead) => {
-                    // Another load may have landed since the look above. Those who joined
+                    // Another load may have ended since the lookup above. Requests that joined
                     // this one meanwhile wake up when `lead` is dropped, and look again.
                     if let Some(known) = self.known(&ask.key) {
                         return known;
@@ -177,7 +154,7 @@ impl<F: Fault> DekCache<F> {
                                 coalesced_with: Some(wait.leader().to_owned()),
                             });
                         }
-                        // Another one's deadline is not ours, and a leader that vanished said nothing.
+                        // The leader's deadline is not this request's, and a leader that vanished has no result.
                         Some(Err(fault)) if !fault.is_timed_out() => {
                             count_request("coalesced");
                             return Err(fault);
@@ -189,20 +166,20 @@ impl<F: Fault> DekCache<F> {
         }
     }
 
-    /// Drops every entry of a key; its bytes are zeroed when this returns. To be called
-    /// after the key's epoch moved on: a load that lands later sees that and keeps nothing.
+    /// Drops every entry of a key; their bytes are zeroed when this returns. Call it after the
+    /// key's epoch has changed: a load that ends later sees that and keeps nothing.
     pub fn drop_key(&self, key: KeyId) {
         self.drop_where("invalidated", |entry| entry.key() == key);
     }
 
-    /// Drops every entry that came through a connection, as [`DekCache::drop_key`] does.
+    /// Drops every entry of a connection's keys, as [`DekCache::drop_key`] does.
     pub fn drop_connection(&self, connection: ConnectionId) {
         self.drop_where("invalidated", |entry| entry.connection() == connection);
     }
 
-    /// Zeroes and drops what is over, and runs what moka leaves for later: it has no thread
-    /// of its own. To be called on a timer: bytes outlive their age by the timer's period,
-    /// which should be half a second and must not be over one. It looks at every entry.
+    /// Zeroes and drops entries whose time or uses are over, and runs moka's pending work: moka has
+    /// no thread of its own. Call it on a timer. Bytes outlive their age by the timer's period,
+    /// which should be half a second and at most one. It looks at every entry.
     pub fn sweep(&self) {
         let now = Instant::now();
         self.drop_where("expired", |entry| entry.is_over(now));
@@ -220,13 +197,13 @@ impl<F: Fault> DekCache<F> {
         }
         count_evictions(cause, dropped.len());
         for key in dropped {
-            // A younger entry that took the place meanwhile goes too: it costs one load.
+            // A younger entry under the same key is dropped, too: that costs one load.
             self.entries.invalidate(&key);
         }
         self.entries.run_pending_tasks();
     }
 
-    /// What the cache can say without a load.
+    /// The result of a lookup that needs no load.
     fn known(&self, key: &CacheKey) -> Option<Result<Found, F>> {
         if let Some((plaintext, version)) = self.entries.get(key).and_then(|entry| entry.take_use()) {
             self.hits.increment(1);
@@ -243,7 +220,7 @@ impl<F: Fault> DekCache<F> {
         })
     }
 
-    /// Loads, and keeps what the load brought.
+    /// Loads, and keeps the result.
     async fn load<L>(&self, ask: &Load<'_>, load: L) -> Result<(Secret, u32), F>
     where
         L: AsyncFnOnce() -> Result<(Secret, u32), F>,
@@ -262,11 +239,11 @@ impl<F: Fault> DekCache<F> {
         loaded
     }
 
-    /// Keeps what was loaded.
+    /// Keeps an unwrapped key.
     ///
     /// # Errors
-    /// Why not: key or connection moved on meanwhile, the load took longer than an entry may
-    /// live, the tenant has its share, or the arena cannot hold it.
+    /// Why it is not kept: an epoch changed meanwhile, the load took longer than an entry may live,
+    /// the tenant has used its share, or the arena is full.
     fn keep(&self, ask: &Load<'_>, plaintext: &Secret, version: u32, begun: Instant) -> Result<(), &'static str> {
         if !ask.epoch_guard.holds() {
             return Err("stale");
@@ -278,7 +255,7 @@ impl<F: Fault> DekCache<F> {
             return Err("too_old");
         }
         self.entries.insert(ask.key, Arc::clone(&entry));
-        // An invalidation that landed between the look and the insert did not see the entry.
+        // An invalidation between the check above and the insert did not see the entry.
         if !ask.epoch_guard.holds() {
             entry.wipe();
             self.entries.invalidate(&ask.key);
@@ -299,7 +276,7 @@ impl Found {
     }
 }
 
-/// Each request is counted once, by what became of it.
+/// Counts a request once, by its result.
 fn count_request(result: &'static str) {
     requests(result).increment(1);
 }

@@ -1,4 +1,4 @@
-//! How long, how often and how much.
+//! The rules of the cache: ages, uses and sizes.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ pub struct Limits {
 /// The rules for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Whether anything is kept; if not, nothing is shared between requests either.
+    /// Whether unwrapped keys are kept. If not, requests do not share provider calls either.
     pub enabled: bool,
-    /// Whether callers who want the same at the same moment share one provider call. Never
-    /// under external custody: its key manager would see one of them and serve them all.
+    /// Whether simultaneous requests for one entry share a provider call. Never under external
+    /// custody: its key manager would see one request and serve several.
     pub coalesce: bool,
-    /// Absolute age, counted from before the provider was asked, so that a revocation
-    /// there takes effect within it.
+    /// Absolute age, counted from before the provider call, so that a revocation at the provider
+    /// takes effect within it.
     pub max_age: Duration,
-    /// An entry that nobody used for so long is dropped.
+    /// An entry without a use for this long is dropped.
     pub max_idle: Duration,
     /// How often an entry may be used.
     pub max_uses: u32,
@@ -48,9 +48,9 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// The rules of a key: its own, the installation's where it has none. External custody
-    /// is not cached unless the key's owner turned it on. Rules under which nothing could
-    /// ever be found turn the cache off.
+    /// The rules of a key: its own settings, and the installation's where it has none. Keys under
+    /// external custody are cached only if the key's owner turned it on. Rules that no entry could
+    /// meet turn the cache off.
     pub fn of(key: &Key, defaults: Rules) -> Self {
         let own = key.cache;
         let external = key.provider.external_custody();

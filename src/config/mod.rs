@@ -11,6 +11,7 @@ pub mod declared;
 mod document;
 mod egress;
 mod errors;
+pub mod memory;
 pub mod providers;
 mod reader;
 pub mod server;
@@ -45,6 +46,8 @@ pub struct Config {
     pub audit: audit::Audit,
     /// The data-key cache.
     pub cache: cache::Cache,
+    /// How much stays in memory.
+    pub memory: memory::Memory,
     /// Defaults of the provider pipeline.
     pub providers: providers::Providers,
     /// Which hosts the gateway may connect to on behalf of a tenant.
@@ -98,6 +101,7 @@ impl Config {
         let storage = document.table("storage", storage::Storage::read);
         let audit = document.table("audit", audit::Audit::read);
         let cache = document.table("cache", cache::Cache::read);
+        let memory = document.table("memory", memory::Memory::read);
         let providers = document.table("providers", |section| providers::Providers::read(section, server.request_deadline));
         let egress = document.table("egress", egress::read);
         let declared = declared::Declared::read(document);
@@ -107,6 +111,7 @@ impl Config {
             storage: storage?,
             audit,
             cache,
+            memory,
             providers,
             egress,
             declared,

@@ -106,6 +106,16 @@ fn holds(table: &document::Table, setting: &str) -> bool {
 }
 
 #[test]
+fn the_sizes_of_memory_have_bounds() {
+    let memory = load(&format!("{MINIMAL}[memory]\nkeys = 250000\n"), &[]).unwrap().memory;
+    assert_eq!((memory.keys, memory.names, memory.embedded_keys), (250_000, 100_000, 10_000));
+    for wrong in ["999", "10000001", "\"many\""] {
+        let line = only_mistake(&format!("{MINIMAL}[memory]\nconnections = {wrong}\n"), &[]);
+        assert!(line.contains("`memory.connections`"), "{line}");
+    }
+}
+
+#[test]
 fn dev_stays_on_loopback_and_in_the_working_directory() {
     let dev = load(DEV, &[]).unwrap();
     assert!(dev.server.listen.ip().is_loopback());
@@ -150,7 +160,7 @@ fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
         "4:19: `server.drain_timeout` has the wrong format; expected a duration as a string",
         "6:11: `cache.max_age` is out of range; expected a duration as a string, a whole number with ms, s, m, h or d, from \"1s\" to \"5m\"",
         "7:11: `cache.enabled` cannot be a string; expected true or false",
-        "10:2: there is no section or setting `stroage`; expected one of audit, cache, connections, egress, keys, providers, server, storage, telemetry, tenants",
+        "10:2: there is no section or setting `stroage`; expected one of audit, cache, connections, egress, keys, memory, providers, server, storage, telemetry, tenants",
         "CLAVIGER_PROVIDERS__RETRIES: `providers.retries` is out of range; expected a whole number from 0 to 2",
         "CLAVIGER_PROVIDERS__RETRY: there is no setting `retry` in `providers`; expected one of ",
     ];

@@ -3,7 +3,7 @@
 use minicbor::encode::Write;
 use minicbor::{Decoder, Encoder, decode, encode};
 
-use super::ParseError;
+use super::errors::ParseError;
 
 impl From<decode::Error> for ParseError {
     /// The parser's message may quote the input, so nothing of it is kept.
@@ -57,8 +57,8 @@ pub(super) fn fixed<const N: usize>(bytes: &[u8]) -> Result<&[u8; N], ParseError
     bytes.try_into().map_err(|_| ParseError::Invalid)
 }
 
-/// The next key of a map. Keys stand in ascending order, so each place has one possible key:
-/// unknown, repeated and displaced keys all fail here.
+/// Reads the next key of a map. Keys are in ascending order, so only one key is possible at each
+/// place: unknown, repeated and misplaced keys are errors.
 pub(super) fn expect_key(d: &mut Decoder<'_>, key: u64) -> Result<(), ParseError> {
     if d.u64()? == key { Ok(()) } else { Err(ParseError::Invalid) }
 }

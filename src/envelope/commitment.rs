@@ -1,4 +1,4 @@
-//! What is derived from K: the commitment, and in suite 2 the payload's key.
+//! The keys derived from K: for the commitment, and in suite 2 for the payload.
 
 use aws_lc_rs::hkdf::Prk;
 use claviger_provider::{BoundContext, DekId, Id, Secret};
@@ -19,7 +19,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Derives from K.
+    /// Derives the keys of this K.
     pub(super) fn new(k: &Secret, dek_id: DekId) -> Self {
         Self {
             prk: crypto::extract(SALT, k.expose()),
@@ -31,7 +31,7 @@ impl Schedule {
         crypto::expand_key(&self.prk, &[label, self.dek_id.bytes()])
     }
 
-    /// Binds K to the header's bytes and the context: only one K fits them.
+    /// The commitment of K to the header's bytes and the context.
     pub(super) fn commit(&self, header: &[u8], context: &BoundContext) -> [u8; LEN] {
         let key = crypto::mac_key(self.key(b"commit").as_slice());
         crypto::framed_mac(&key, b"", &[header, context.bytes()])
@@ -47,7 +47,7 @@ impl Schedule {
         crypto::gcm_seal(&self.key(b"payload"), PAYLOAD_NONCE, header, plaintext.expose())
     }
 
-    /// Opens the payload; `None` when it is not what was sealed.
+    /// Decrypts the payload; `None` when it was changed.
     pub(super) fn open_payload(&self, header: &[u8], payload: &[u8]) -> Option<Secret> {
         crypto::gcm_open(&self.key(b"payload"), PAYLOAD_NONCE, header, payload).ok()
     }

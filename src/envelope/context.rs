@@ -1,11 +1,12 @@
-//! The encryption context: the caller's pairs, and with them the gateway's own.
+//! The encryption context: the caller's pairs, and the gateway's own pairs.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use claviger_provider::BoundContext;
 
-use super::{Header, cbor};
+use super::cbor;
+use super::header::Header;
 
 /// The most pairs of a caller.
 const MAX_PAIRS: usize = 16;
@@ -13,7 +14,7 @@ const MAX_NAME: usize = 128;
 const MAX_VALUE: usize = 1024;
 /// The most bytes of a caller's names and values together.
 const MAX_TOTAL: usize = 2048;
-/// Names that begin so are the gateway's.
+/// The prefix of the gateway's own names.
 const RESERVED: &str = "claviger:";
 
 /// Which limit a caller's pairs break. A position counts the pairs from 0, in the order in
@@ -41,7 +42,7 @@ pub enum ContextError {
 }
 
 impl ContextError {
-    /// The pair at fault; `None` when it is all of them together.
+    /// The position of the wrong pair; `None` when the limit is on all pairs together.
     pub fn position(self) -> Option<usize> {
         match self {
             Self::TooManyPairs | Self::TooLong => None,
@@ -58,7 +59,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Checks a caller's pairs. No more than 17 are looked at.
+    /// Checks a caller's pairs. It reads 17 of them at most.
     ///
     /// # Errors
     /// The first limit that is broken.

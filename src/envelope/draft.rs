@@ -1,45 +1,24 @@
 //! Making an envelope, in the order that the format forces: the ids first, because the
 //! context binds them; then K; then the commitment; then the provider's wrapping.
 
-use claviger_provider::{BoundContext, DekId, KeyId, ProviderKind, Secret, TenantId, Wrapped};
+use claviger_provider::{BoundContext, DekId, ProviderKind, Secret, Wrapped};
 
+use super::cbor;
 use super::commitment::{self, Schedule};
-use super::header::SEALED_KEY_LEN;
+use super::context::Context;
+use super::errors::BuildError;
+use super::header::{DataKeyLength, Header, Origin, SEALED_KEY_LEN, Suite};
+use super::parsed::{Envelope, Item};
 use super::recipient::{self, Recipient};
-use super::{Context, DataKeyLength, Envelope, Header, Item, Scope, SealKey, Suite, cbor};
+use super::seal::SealKey;
 
-/// For whom and when an envelope is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// Whose key wraps.
-    pub tenant: TenantId,
-    /// The logical key that wraps.
-    pub key: KeyId,
-    /// The scope that the caller named.
-    pub scope: Option<Scope>,
-    /// Now, in Unix seconds.
-    pub created: u64,
-}
-
-/// K, or the bytes to be sealed, do not have a length that the header can tell.
+/// The length of K, or of the bytes to wrap, is not one that a header can state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a length that was asked for")]
 pub struct LengthError;
 
-/// Why an envelope cannot be made from a provider's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BuildError {
-    /// It would be longer than an envelope can be.
-    #[error("longer than a wrapped key can be")]
-    TooLarge,
-    /// The provider's key id, version or ciphertext breaks a limit or the algorithm's shape,
-    /// so that nobody could open the envelope.
-    #[error("the provider's answer does not fit a recipient")]
-    Recipient,
-}
-
-/// A suite 1 envelope that waits for its data key: everything is drawn that a provider
-/// which generates the key itself needs to know.
+/// A suite 1 envelope without its data key. It has all that a provider needs to generate the key
+/// itself.
 #[derive(Debug)]
 pub struct Pending {
     header: Header,
@@ -63,7 +42,7 @@ impl Pending {
         &self.context
     }
 
-    /// The id that was drawn.
+    /// The data key's id, drawn at random.
     pub fn dek_id(&self) -> DekId {
         self.header.dek_id
     }
@@ -80,7 +59,7 @@ impl Pending {
     }
 }
 
-/// An envelope that is committed to its K and waits for a provider's wrapping of it.
+/// An envelope with its K and commitment, before a provider has wrapped K.
 pub struct Draft {
     dek_id: DekId,
     header: Vec<u8>,
@@ -128,7 +107,7 @@ impl Draft {
         }
     }
 
-    /// The id that was drawn.
+    /// The data key's id, drawn at random.
     pub fn dek_id(&self) -> DekId {
         self.dek_id
     }
@@ -156,8 +135,8 @@ impl Draft {
         self.finish_with(&[Recipient::member(provider, wrapped, self.k.len())?], Some(seal))
     }
 
-    /// The same without a seal: for what the installation keeps for itself before it can
-    /// reach its own seal keys. Over the API such an envelope needs `UnwrapUnsealed`.
+    /// As [`Draft::finish`], without a seal: for the wrapped root key, which exists before the seal
+    /// keys can be opened. Through the API such an envelope needs `UnwrapUnsealed`.
     ///
     /// # Errors
     /// See [`BuildError`].

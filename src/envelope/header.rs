@@ -1,4 +1,4 @@
-//! The header: what an envelope says about itself (`docs/format.md`, Header).
+//! The header of an envelope (`docs/format.md`, Header).
 
 use std::fmt;
 
@@ -6,7 +6,8 @@ use claviger_provider::{DekId, Id, KeyId, TenantId};
 use minicbor::encode::Write;
 use minicbor::{Decoder, Encoder, encode};
 
-use super::{ParseError, cbor};
+use super::cbor;
+use super::errors::ParseError;
 
 /// The longest plaintext of suite 2, in bytes.
 const MAX_SEALED_PLAINTEXT: usize = 4096;
@@ -18,7 +19,7 @@ const TAG_LEN: usize = 16;
 const MAX_CREATED: u64 = 253_402_300_799;
 const MAX_SCOPE: usize = 1024;
 
-/// What K, the key that the recipients hold, is to the caller.
+/// What K, the key that the recipients wrap, is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Suite {
@@ -118,6 +119,19 @@ pub struct Header {
     pub(super) scope: Option<Scope>,
 }
 
+/// For whom and when an envelope is created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The tenant of the key that wraps.
+    pub tenant: TenantId,
+    /// The key that wraps.
+    pub key: KeyId,
+    /// The scope, if the caller names one.
+    pub scope: Option<Scope>,
+    /// The current time, in Unix seconds.
+    pub created: u64,
+}
+
 impl Header {
     /// What K is to the caller.
     pub fn suite(&self) -> Suite {
@@ -129,7 +143,7 @@ impl Header {
         self.dek_id
     }
 
-    /// Whose key wrapped it.
+    /// The tenant of the key that wrapped it.
     pub fn tenant(&self) -> TenantId {
         self.tenant
     }
@@ -149,7 +163,7 @@ impl Header {
         self.created
     }
 
-    /// The scope for which it was made.
+    /// The scope that the caller named.
     pub fn scope(&self) -> Option<&Scope> {
         self.scope.as_ref()
     }
@@ -170,8 +184,8 @@ impl Header {
         }
     }
 
-    /// A header of our own making; a clock beyond the year 9999 stands at its end.
-    pub(super) fn new(suite: Suite, dek_id: DekId, plaintext_len: usize, origin: super::Origin) -> Self {
+    /// A new header. A clock beyond the year 9999 is written as its last second.
+    pub(super) fn new(suite: Suite, dek_id: DekId, plaintext_len: usize, origin: Origin) -> Self {
         Self {
             suite,
             dek_id,

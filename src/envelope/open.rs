@@ -1,25 +1,27 @@
-//! Opening: from a K that a provider gave to the plaintext, and what may be rewrapped.
+//! Opening: from the K that a provider unwrapped to the plaintext, and rewrapping.
 
 use std::fmt;
 
 use claviger_provider::{BoundContext, ProviderKind, Secret, Wrapped};
 
 use super::commitment::Schedule;
-use super::recipient::{self, Recipient};
-use super::{BuildError, Envelope, Item, SealKey, Suite, cbor};
+use super::errors::BuildError;
+use super::header::Suite;
+use super::parsed::Envelope;
+use super::seal::SealKey;
 
-/// K, context, header or payload do not belong together. Which of them is not told: an
-/// answer that tells is an oracle.
+/// K, context, header or payload do not belong together. It does not say which: that would be an
+/// oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the wrapped key does not open")]
 pub struct Rejected;
 
 impl Envelope {
-    /// Takes the K that a provider gave for one of the recipients and checks it: first the
-    /// commitment, in constant time, then the length or the payload.
+    /// Verifies the K that a provider unwrapped from one of the recipients: first the commitment,
+    /// in constant time, then the length or the payload.
     ///
     /// # Errors
-    /// [`Rejected`], and K is zeroed, when any of it does not hold.
+    /// [`Rejected`] when one of the checks fails; K is zeroed.
     pub fn open(&self, k: Secret, context: &BoundContext) -> Result<Opened<'_>, Rejected> {
         let schedule = Schedule::new(&k, self.header.dek_id);
         if !schedule.holds(&self.commitment, self.header_bytes(), context) || k.len() != self.header.data_key_len() {
@@ -37,23 +39,9 @@ impl Envelope {
             payload,
         })
     }
-
-    /// The same key for other recipients, sealed anew: header, commitment and payload stay.
-    fn with_recipient(&self, provider: ProviderKind, wrapped: &Wrapped, seal: &SealKey) -> Result<Self, BuildError> {
-        let recipients = [Recipient::member(provider, wrapped, self.header.data_key_len())?];
-        let encoded = cbor::to_vec(|e| recipient::encode_all(&recipients, e));
-        let seal = seal.seal(self.header_bytes(), &self.commitment, &encoded, self.payload());
-        Self::assemble(&Item {
-            header: self.header_bytes(),
-            commitment: &self.commitment,
-            recipients: &recipients,
-            payload: self.payload(),
-            seal: Some(&seal),
-        })
-    }
 }
 
-/// An envelope that a K opened: the commitment held, and the payload if there is one.
+/// An opened envelope: its commitment was verified, and its payload if it has one.
 pub struct Opened<'e> {
     envelope: &'e Envelope,
     k: Secret,
@@ -71,7 +59,7 @@ impl Opened<'_> {
         self.payload.unwrap_or(self.k)
     }
 
-    /// K, for a provider to wrap anew. In suite 2 it is not the caller's plaintext.
+    /// K, for a provider to wrap again. In suite 2 it is not the caller's plaintext.
     pub fn data_key(&self) -> &Secret {
         &self.k
     }
@@ -88,31 +76,5 @@ impl Opened<'_> {
 impl fmt::Debug for Opened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Opened").field(&self.envelope).finish()
-    }
-}
-
-/// An envelope whose seal is valid, so that it may be rewrapped inside a provider, unopened.
-#[derive(Clone, Copy)]
-pub struct Attested<'e> {
-    envelope: &'e Envelope,
-}
-
-impl<'e> Attested<'e> {
-    pub(super) fn new(envelope: &'e Envelope) -> Self {
-        Self { envelope }
-    }
-
-    /// The envelope with this wrapping of the same K as its only recipient, sealed anew.
-    ///
-    /// # Errors
-    /// See [`BuildError`].
-    pub fn rewrap(&self, provider: ProviderKind, wrapped: &Wrapped, seal: &SealKey) -> Result<Envelope, BuildError> {
-        self.envelope.with_recipient(provider, wrapped, seal)
-    }
-}
-
-impl fmt::Debug for Attested<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Attested").field(&self.envelope).finish()
     }
 }

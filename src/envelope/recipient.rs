@@ -4,19 +4,23 @@ use claviger_provider::{Algorithm, ProviderKeyRef, ProviderKind, Wrapped};
 use minicbor::encode::Write;
 use minicbor::{Decoder, Encoder, encode};
 
-use super::{BuildError, MAX_RECIPIENTS, ParseError, cbor};
+use super::cbor;
+use super::errors::{BuildError, ParseError};
+
+/// Maximum number of recipients of one envelope.
+pub const MAX_RECIPIENTS: usize = 8;
 
 const MAX_KEY_ID: usize = 512;
 const MAX_VERSION: usize = 128;
 const MAX_CIPHERTEXT: usize = 6144;
 
-/// What a recipient is for.
+/// The role of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Role {
-    /// Opens in everyday use.
+    /// Used by every unwrap.
     Member = 0,
-    /// Opens when the members cannot; reserved, read but not yet made.
+    /// For recovery when no member can be used. Reserved: read, but not yet written.
     Recovery = 1,
 }
 
@@ -35,7 +39,7 @@ impl Role {
     }
 }
 
-/// One recipient, as it stands in the envelope.
+/// One recipient of an envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
     role: Role,
@@ -43,12 +47,12 @@ pub struct Recipient {
     key: ProviderKeyRef,
     algorithm: u64,
     ciphertext: Vec<u8>,
-    /// The two codes in words, if this release knows both and the ciphertext has their shape.
+    /// Provider and algorithm, if this release knows both and the ciphertext has the algorithm's shape.
     usable: Option<(ProviderKind, Algorithm)>,
 }
 
 impl Recipient {
-    /// A member made from a provider's answer. `data_key_len` is the length of K.
+    /// A member from a provider's wrapping. `data_key_len` is the length of K in bytes.
     ///
     /// # Errors
     /// [`BuildError::Recipient`] when the ciphertext does not have the algorithm's shape.
@@ -76,7 +80,7 @@ impl Recipient {
         }
     }
 
-    /// What it is for.
+    /// Its role.
     pub fn role(&self) -> Role {
         self.role
     }
@@ -112,13 +116,13 @@ impl Recipient {
         &self.ciphertext
     }
 
-    /// Whether a provider could be asked to unwrap it: provider and algorithm are known and
-    /// the ciphertext has the algorithm's shape. One that is not usable is passed over.
+    /// Whether a provider can unwrap it: provider and algorithm are known, and the ciphertext has
+    /// the algorithm's shape. Recipients that are not usable are skipped.
     pub fn is_usable(&self) -> bool {
         self.usable.is_some()
     }
 
-    /// What a provider takes to unwrap it; `None` when it is not usable.
+    /// The input of a provider's unwrap; `None` when the recipient is not usable.
     pub fn wrapped(&self) -> Option<(ProviderKind, Wrapped)> {
         self.usable.map(|(provider, algorithm)| {
             let wrapped = Wrapped {
@@ -132,7 +136,7 @@ impl Recipient {
         })
     }
 
-    /// Two recipients that name the same provider key and version are the same twice.
+    /// Whether both name the same provider key and version.
     fn same_key(&self, other: &Self) -> bool {
         self.provider == other.provider && self.key == other.key
     }
@@ -172,7 +176,7 @@ impl Recipient {
     }
 }
 
-/// Reads the array of recipients: 1 to 8, none twice.
+/// Decodes the array of recipients: 1 to 8, none twice.
 pub(super) fn decode_all(d: &mut Decoder<'_>, data_key_len: usize) -> Result<Vec<Recipient>, ParseError> {
     let count = d
         .array()?
@@ -192,7 +196,7 @@ pub(super) fn decode_all(d: &mut Decoder<'_>, data_key_len: usize) -> Result<Vec
     Ok(recipients)
 }
 
-/// Writes the array of recipients.
+/// Encodes the array of recipients.
 pub(super) fn encode_all<W: Write>(recipients: &[Recipient], e: &mut Encoder<W>) -> Result<(), encode::Error<W::Error>> {
     e.array(recipients.len() as u64)?;
     recipients.iter().try_for_each(|recipient| recipient.encode(e))

@@ -1,13 +1,13 @@
-//! The seal: the tenant's own mark, which tells our envelopes from a stranger's before a
-//! provider is asked (`docs/format.md`, Seal).
+//! The seal: an HMAC under the tenant's seal key. It proves that this installation made an
+//! envelope, before any provider call (`docs/format.md`, Seal).
 
 use std::fmt;
 
 use aws_lc_rs::hmac;
 use claviger_provider::Secret;
 
-use super::open::Attested;
-use super::{Envelope, ParseError, cbor, crypto};
+use super::errors::ParseError;
+use super::{cbor, crypto};
 
 const NAME_LEN: usize = 8;
 const KEY_LEN: usize = 32;
@@ -17,7 +17,7 @@ const LABEL: &[u8] = b"claviger/seal/v1";
 pub struct SealKey {
     name: [u8; NAME_LEN],
     key: Secret,
-    /// The same key, prepared: the hot path checks a seal at each unwrap.
+    /// The same key, prepared for HMAC: every unwrap checks a seal.
     mac: hmac::Key,
 }
 
@@ -34,7 +34,7 @@ impl SealKey {
         Self::from_parts(name, Secret::random(KEY_LEN))
     }
 
-    /// Reads what [`SealKey::to_secret`] gave.
+    /// Reads the output of [`SealKey::to_secret`].
     ///
     /// # Errors
     /// When it is not 40 bytes long.
@@ -82,8 +82,8 @@ impl fmt::Debug for SealKey {
 
 /// A seal as it stands in an envelope: the key's name, then the HMAC.
 pub(super) struct Seal {
-    name: [u8; NAME_LEN],
-    tag: [u8; 32],
+    pub(super) name: [u8; NAME_LEN],
+    pub(super) tag: [u8; 32],
 }
 
 impl Seal {
@@ -101,43 +101,5 @@ impl Seal {
         name.copy_from_slice(&self.name);
         tag.copy_from_slice(&self.tag);
         bytes
-    }
-}
-
-/// What the seal says about an envelope.
-#[derive(Debug)]
-pub enum SealStatus<'e> {
-    /// Made here, and not changed since.
-    Sealed(Attested<'e>),
-    /// No seal, or one of a key that is not among those given: opening it needs the
-    /// permission `UnwrapUnsealed`.
-    Unsealed,
-    /// It names a key that is given, and the seal is not that key's: refuse it.
-    Forged,
-}
-
-impl Envelope {
-    /// Checks the seal against the tenant's seal keys, in constant time for each that has
-    /// the seal's name.
-    pub fn seal_status<'k>(&self, keys: impl IntoIterator<Item = &'k SealKey>) -> SealStatus<'_> {
-        let Some(seal) = &self.seal else {
-            return SealStatus::Unsealed;
-        };
-        let mut named = keys.into_iter().filter(|key| key.name == seal.name).peekable();
-        if named.peek().is_none() {
-            return SealStatus::Unsealed;
-        }
-        let (header, recipients) = (self.header_bytes(), self.recipients_bytes());
-        let expected = |key: &SealKey| key.seal(header, &self.commitment, recipients, self.payload());
-        if named.any(|key| crypto::same(&expected(key).tag, &seal.tag)) {
-            SealStatus::Sealed(Attested::new(self))
-        } else {
-            SealStatus::Forged
-        }
-    }
-
-    /// Whether there is a seal at all, of whatever key.
-    pub fn has_seal(&self) -> bool {
-        self.seal.is_some()
     }
 }

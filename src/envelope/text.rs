@@ -3,9 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::ParseError;
+use super::errors::ParseError;
 
-/// Stands in front of every text form of this version.
+/// The prefix of every text form of this version.
 pub(super) const PREFIX: &str = "clv1.";
 
 /// The binary form of a text. The engine refuses padding, foreign characters and trailing

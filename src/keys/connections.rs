@@ -1,4 +1,4 @@
-//! From a connection's row to the pipeline that reaches its provider.
+//! Makes the pipeline of a connection from its row and its secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,11 +7,9 @@ use std::time::Duration;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{BackgroundCalls, ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret};
 
-use super::LoadError;
-use crate::store::Store;
-use crate::store::model::{Connection, Timeouts};
+use crate::store::model::{Connection, ConnectionSnapshot, Timeouts};
 
-/// What columns of secrets begin with.
+/// The prefix of the columns that hold a connection's secrets.
 const SECRET: &str = "secret/";
 
 /// The provider families that `boot` registered.
@@ -23,7 +21,7 @@ pub struct Factories {
 }
 
 impl Factories {
-    /// With these families and this pipeline configuration for all of them.
+    /// These families, with one pipeline configuration for all of them.
     pub fn new(factories: Vec<Arc<dyn Factory>>, pipeline: PipelineConfig) -> Self {
         Self {
             by_kind: factories.into_iter().map(|factory| (factory.kind(), factory)).collect(),
@@ -39,7 +37,7 @@ impl Factories {
         self
     }
 
-    /// The family, if this build has it.
+    /// The family of this kind, if this build has it.
     pub fn get(&self, kind: ProviderKind) -> Option<&Arc<dyn Factory>> {
         self.by_kind.get(&kind)
     }
@@ -58,14 +56,10 @@ impl Factories {
         }
     }
 
-    /// The way to a connection's provider. `replaced` stands in for kept secrets of the same
-    /// names. Nothing is reached.
-    pub(super) async fn connect(
-        &self,
-        store: &dyn Store,
-        connection: &Connection,
-        replaced: &[(SealedName, Secret)],
-    ) -> Result<Pipeline, LoadError> {
+    /// Makes the pipeline of a connection. Secrets in `replaced` are used in place of stored ones
+    /// of the same names. No provider is called.
+    pub(super) async fn connect(&self, stored: &ConnectionSnapshot, replaced: &[(SealedName, Secret)]) -> Result<Pipeline, Error> {
+        let connection = &stored.connection;
         let factory = self
             .get(connection.provider)
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this build has no such provider").provider(connection.provider))?;
@@ -74,14 +68,14 @@ impl Factories {
             connection: connection.id,
             external_id: &connection.external_id,
             settings: &connection.settings,
-            secrets: secrets(store, connection, replaced).await?,
+            secrets: secrets(stored, replaced),
             background: self.background.clone(),
         };
         let provider = factory.connect(parts).await?;
         Ok(Pipeline::new(provider, &self.limits(connection.timeouts)))
     }
 
-    /// The installation's limits, with a connection's own times.
+    /// The installation's limits, with the connection's own timeouts where it sets them.
     fn limits(&self, timeouts: Timeouts) -> PipelineConfig {
         let own = timeouts.attempt_ms.map(|millis| Duration::from_millis(millis.into()));
         PipelineConfig {
@@ -91,28 +85,14 @@ impl Factories {
     }
 }
 
-/// A connection's secrets: the kept ones, but for those that are replaced.
-async fn secrets(
-    store: &dyn Store,
-    connection: &Connection,
-    replaced: &[(SealedName, Secret)],
-) -> Result<Vec<(String, Secret)>, LoadError> {
-    let row = connection.id.to_string();
-    let short = |name: &SealedName| name.column.strip_prefix(SECRET).map(str::to_owned);
-    let mut secrets: Vec<(String, Secret)> = replaced
-        .iter()
-        .filter_map(|(name, value)| Some((short(name)?, Secret::copy_from(value.expose()))))
-        .collect();
-    for column in store.columns(connection.tenant, &row).await? {
-        let name = SealedName {
-            tenant: connection.tenant,
-            row: row.clone(),
-            column,
-        };
-        let is_replaced = replaced.iter().any(|(new, _)| *new == name);
-        if !is_replaced && let (Some(short), Some(value)) = (short(&name), store.get(&name).await?) {
-            secrets.push((short, value));
-        }
-    }
-    Ok(secrets)
+/// A connection's secrets by their short names: the replacing ones, then the stored ones that
+/// none replaces.
+fn secrets(stored: &ConnectionSnapshot, replaced: &[(SealedName, Secret)]) -> Vec<(String, Secret)> {
+    let is_replaced = |column: &str| replaced.iter().any(|(name, _)| name.column == column);
+    let replacing = replaced.iter().map(|(name, value)| (name.column.as_str(), value));
+    let kept = stored.secrets.iter().map(|(column, value)| (column.as_str(), value));
+    replacing
+        .chain(kept.filter(|(column, _)| !is_replaced(column)))
+        .filter_map(|(column, value)| Some((column.strip_prefix(SECRET)?.to_owned(), Secret::copy_from(value.expose()))))
+        .collect()
 }

@@ -1,4 +1,4 @@
-//! All keys and connections that are in use, loaded from the store when first asked for.
+//! The keys and connections in memory, loaded from the store at their first use.
 
 use std::sync::Arc;
 
@@ -6,26 +6,52 @@ use claviger_provider::layers::BreakerState;
 use claviger_provider::{ConnectionId, KeyId, Pipeline, SealedName, Secret, TenantId};
 use dashmap::DashSet;
 
-use super::entry::{ConnectionEntry, KeyEntry, KeyView};
+use super::entry::{ConnectionEntry, KeyEntry, KeyGate};
+use super::errors::LoadError;
 use super::loading_cache::LoadingCache;
+use super::names::Names;
+use super::view::KeyView;
 use super::{Factories, TenantSecrets};
-use crate::store::model::Connection;
+use crate::store::model::{Connection, Key, KeySelector};
 use crate::store::{Store, StoreError};
 
-/// How many entries of a kind stay in memory while nobody uses them.
-const KEPT: usize = 100_000;
+/// How many entries of each kind stay in memory. Entries that a request holds count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Keys.
+    pub keys: usize,
+    /// Names of keys.
+    pub names: usize,
+    /// Connections, each with its pipeline.
+    pub connections: usize,
+    /// Tenants' seal keys and context-hash keys.
+    pub tenants: usize,
+}
 
-/// The keys and connections in memory. A lookup that finds its entry does no I/O.
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            keys: 100_000,
+            names: 100_000,
+            connections: 100_000,
+            tenants: 100_000,
+        }
+    }
+}
+
+/// The keys and connections in memory. A lookup that finds its entry does no I/O; one that does
+/// not is one read of the store for the key, and one for its connection if that is not in
+/// memory either.
 ///
-/// Changing a row goes: get the entry, hold its `change` lock, commit, then put the
-/// committed row into the entry. Because the entry is there before the commit, a lookup that runs
-/// meanwhile finds it and cannot bring an older row back; nor can one that runs on after
-/// the entry was dropped again, since it loads anew then ([`LoadingCache`]).
+/// There is at most one open gate for a key or connection, whatever leaves memory for room:
+/// [`LoadingCache`] keeps what somebody holds. A change therefore takes three steps: look the
+/// entry up and hold its `change` lock, commit, put the committed row into the entry. Lookups
+/// that run meanwhile find that entry; loads that read before the commit read again.
 pub struct Directory {
     store: Arc<dyn Store>,
     factories: Factories,
-    keys: LoadingCache<KeyId, Arc<KeyEntry>>,
-    names: LoadingCache<(TenantId, String), KeyId>,
+    keys: LoadingCache<KeyId, Arc<KeyGate>>,
+    names: Names,
     connections: LoadingCache<ConnectionId, Arc<ConnectionEntry>>,
     secrets: LoadingCache<TenantId, Arc<TenantSecrets>>,
     reserved: DashSet<(TenantId, String)>,
@@ -44,20 +70,15 @@ impl Drop for Reserved<'_> {
 }
 
 impl Directory {
-    /// Over this store, with these provider families.
-    pub fn new(store: Arc<dyn Store>, factories: Factories) -> Self {
-        Self::with_room(store, factories, KEPT)
-    }
-
-    fn with_room(store: Arc<dyn Store>, factories: Factories, room: usize) -> Self {
+    /// An empty directory over this store, with these provider families.
+    pub fn new(store: Arc<dyn Store>, factories: Factories, capacity: Capacity) -> Self {
         Self {
             store,
             factories,
-            // An entry that somebody holds stays: there would be two gates for one key.
-            keys: LoadingCache::new(room, |entry| Arc::strong_count(entry) == 1),
-            names: LoadingCache::new(room, |_| true),
-            connections: LoadingCache::new(room, |entry| Arc::strong_count(entry) == 1),
-            secrets: LoadingCache::new(room, |_| true),
+            keys: LoadingCache::new("keys", capacity.keys, |gate| Arc::strong_count(gate) == 1),
+            names: Names::new(capacity.names),
+            connections: LoadingCache::new("connections", capacity.connections, |entry| Arc::strong_count(entry) == 1),
+            secrets: LoadingCache::new("tenants", capacity.tenants, |_| true),
             reserved: DashSet::new(),
         }
     }
@@ -67,52 +88,74 @@ impl Directory {
         &self.factories
     }
 
-    /// A key by name; `None` when the tenant has none of that name.
+    /// A key by name; `None` when the tenant has no key of that name.
     ///
     /// # Errors
-    /// When the store or the connection's settings fail.
+    /// When the store or the connection's settings fail, or memory has no room.
     pub async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Option<Arc<KeyEntry>>, LoadError> {
-        let named = (tenant, name.to_owned());
-        // The name's entry may be older than a rename, so the entry itself is asked.
-        if let Some(id) = self.names.get(&named)
-            && let Some(entry) = self.keys.get(&id)
-            && entry.view().is_ok_and(|view| view.key.name == name)
+        if let Some(id) = self.names.get(tenant, name)
+            && let Some(gate) = self.keys.get(&id)
+            && gate.tenant() == tenant
+            && gate.is_named(name)
+            && let Some(entry) = self.with_connection(gate).await?
         {
             return Ok(Some(entry));
         }
-        let key = match self.store.key_by_name(tenant, name).await {
-            Ok(key) => key,
-            Err(StoreError::NotFound) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let Some(entry) = self.key(tenant, key.id).await? else {
-            return Ok(None);
-        };
-        self.names.replace(named, key.id);
-        // Renamed or detached while it was loaded: the name leads nowhere now.
-        Ok(entry.view().is_ok_and(|view| view.key.name == name).then_some(entry))
+        let found = self.load(tenant, KeySelector::Name(name)).await?;
+        if let Some(entry) = &found {
+            self.names.put(tenant, name, entry.id());
+        }
+        // Renamed while it was loaded: the key of this name is another one, or none.
+        Ok(found.filter(|entry| entry.gate().is_named(name)))
     }
 
-    /// A key by id; `None` when the tenant has none of that id.
+    /// A key by id; `None` when the tenant has no key of that id.
     ///
     /// # Errors
-    /// When the store or the connection's settings fail.
+    /// When the store or the connection's settings fail, or memory has no room.
     pub async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Option<Arc<KeyEntry>>, LoadError> {
-        loop {
-            if let Some(entry) = self.keys.get(&id) {
-                return Ok((entry.tenant() == tenant && entry.view().is_ok()).then_some(entry));
+        match self.keys.get(&id) {
+            Some(gate) if gate.tenant() != tenant => Ok(None),
+            Some(gate) => match self.with_connection(gate).await? {
+                Some(entry) => Ok(Some(entry)),
+                None => self.load(tenant, KeySelector::Id(id)).await,
+            },
+            None => self.load(tenant, KeySelector::Id(id)).await,
+        }
+    }
+
+    /// A key that is in memory, with its connection. `None` when it has been detached.
+    async fn with_connection(&self, gate: Arc<KeyGate>) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+        if gate.is_closed() {
+            return Ok(None);
+        }
+        match self.connection(gate.tenant(), gate.connection()).await? {
+            Some(connection) => Ok((!gate.is_closed()).then(|| Arc::new(KeyEntry::new(gate, connection)))),
+            None => {
+                // Only a detached key has no connection, so the store is ahead of memory.
+                self.forget_key(&gate);
+                Ok(None)
             }
-            let began = self.keys.load_begins();
-            let key = match self.store.key(tenant, id).await {
-                Ok(key) => key,
+        }
+    }
+
+    /// Reads a key from the store and puts it into memory.
+    async fn load(&self, tenant: TenantId, selector: KeySelector<'_>) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+        loop {
+            let load = match selector {
+                KeySelector::Id(id) => self.keys.loads().begin(id),
+                KeySelector::Name(_) => self.keys.loads().begin_unknown(),
+            };
+            let snapshot = match self.store.key_snapshot(tenant, selector).await {
+                Ok(snapshot) => snapshot,
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            let versions = self.store.key_versions(tenant, id).await?;
-            let Some(connection) = self.connection(tenant, key.connection).await? else {
+            let connection_id = snapshot.key.connection;
+            let Some(connection) = self.connection(tenant, connection_id).await? else {
                 // Detached since its row was read, and its connection deleted; or damage.
-                match self.store.key(tenant, id).await {
-                    Ok(again) if again.connection == key.connection => {
+                match self.store.key_snapshot(tenant, selector).await {
+                    Ok(again) if again.key.connection == connection_id => {
                         return Err(StoreError::Damaged("a key's connection is missing").into());
                     }
                     Ok(_) => continue,
@@ -120,17 +163,26 @@ impl Directory {
                     Err(error) => return Err(error.into()),
                 }
             };
+            let id = snapshot.key.id;
             let view = KeyView {
-                key: Arc::new(key),
-                versions: versions.into(),
+                key: Arc::new(snapshot.key),
+                versions: snapshot.versions.into(),
             };
-            if let Some(entry) = self.keys.insert(id, Arc::new(KeyEntry::new(view, connection)), began) {
-                return Ok(entry.view().is_ok().then_some(entry));
+            let gate = Arc::new(KeyGate::new(view, Arc::clone(self.keys.loads())));
+            let Some(gate) = self.keys.insert(id, gate, &load)? else {
+                continue;
+            };
+            if gate.connection() == connection.id() {
+                return Ok((!gate.is_closed()).then(|| Arc::new(KeyEntry::new(gate, connection))));
+            }
+            // The gate in memory is of another attachment of the key; its connection decides.
+            if let Some(entry) = self.with_connection(gate).await? {
+                return Ok(Some(entry));
             }
         }
     }
 
-    /// Reserves a name while a key is made under it; `None` when somebody else is at it.
+    /// Reserves a name while a key is made under it; `None` when another request has reserved it.
     pub fn reserve_name(&self, tenant: TenantId, name: &str) -> Option<Reserved<'_>> {
         let name = (tenant, name.to_owned());
         self.reserved.insert(name.clone()).then(|| Reserved {
@@ -139,96 +191,103 @@ impl Directory {
         })
     }
 
-    /// Closes a detached key's entry. Call it while the key's `change` lock is held, after
-    /// the commit. The closed entry stays, so that a lookup which read the row before the
-    /// commit finds it and does not bring the key back.
+    /// Closes a detached key's gate and forgets it. Call it after the commit, with the key's
+    /// `change` lock held.
     pub fn detached(&self, entry: &KeyEntry) {
-        if let Ok(view) = entry.view() {
-            self.names
-                .remove_if((entry.tenant(), view.key.name.clone()), |id| *id == entry.id());
-        }
-        entry.close();
+        self.forget_key(entry.gate());
     }
 
-    /// Makes room for a key that is adopted again under the id of a detached one; after
-    /// the commit.
+    /// Applies a committed disable: the row goes into the gate, if the key is in memory, and loads
+    /// under way read again in any case. An older row than the one in memory changes nothing.
+    pub fn key_revoked(&self, row: &Key) {
+        self.keys.loads().note_change(&row.id);
+        if let Some(gate) = self.keys.peek(&row.id) {
+            gate.put_revoked(row);
+        }
+    }
+
+    /// As [`Directory::key_revoked`], for a committed sever.
+    pub fn connection_revoked(&self, row: &Connection) {
+        self.connections.loads().note_change(&row.id);
+        if let Some(entry) = self.connections.peek(&row.id) {
+            entry.put_revoked(row);
+        }
+    }
+
+    /// Notes that a key was adopted again under the id of a detached one; after the commit.
     pub fn readopted(&self, id: KeyId) {
-        if let Some(closed) = self.keys.get(&id)
-            && closed.view().is_err()
-        {
-            self.keys.remove_if(id, |there| Arc::ptr_eq(there, &closed));
-        }
+        self.keys.loads().note_change(&id);
+        self.keys.remove_if(&id, |gate| gate.is_closed());
     }
 
-    /// A connection by id; `None` when the tenant has none of that id.
+    /// Closes a gate, so that whoever holds it hands nothing over any more, and makes room for
+    /// the next gate of its id.
+    fn forget_key(&self, gate: &Arc<KeyGate>) {
+        gate.close();
+        self.keys.remove_if(&gate.id(), |there| Arc::ptr_eq(there, gate));
+    }
+
+    /// A connection by id; `None` when the tenant has no connection of that id.
     ///
     /// # Errors
-    /// When the store or the connection's settings fail.
+    /// When the store or the connection's settings fail, or memory has no room.
     pub async fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Option<Arc<ConnectionEntry>>, LoadError> {
+        if let Some(entry) = self.connections.get(&id) {
+            return Ok((entry.tenant() == tenant).then_some(entry));
+        }
         loop {
-            if let Some(entry) = self.connections.get(&id) {
-                return Ok((entry.tenant() == tenant).then_some(entry));
-            }
-            let began = self.connections.load_begins();
-            let connection = match self.store.connection(tenant, id).await {
-                Ok(connection) => connection,
+            let load = self.connections.loads().begin(id);
+            let snapshot = match self.store.connection_snapshot(tenant, id).await {
+                Ok(snapshot) => snapshot,
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            let pipeline = self.factories.connect(self.store.as_ref(), &connection, &[]).await?;
-            let loaded = Arc::new(ConnectionEntry::new(connection, pipeline));
-            if let Some(entry) = self.connections.insert(id, loaded, began) {
+            let pipeline = self.factories.connect(&snapshot, &[]).await?;
+            let loaded = ConnectionEntry::new(snapshot.connection, pipeline, Arc::clone(self.connections.loads()));
+            if let Some(entry) = self.connections.insert(id, Arc::new(loaded), &load)? {
                 return Ok(Some(entry));
             }
         }
     }
 
-    /// The way to a connection's provider as it will be once these secrets take the place of
-    /// kept ones of the same names; nothing is reached, and nothing changes yet.
+    /// The pipeline that a connection will have once these secrets replace the stored ones of
+    /// the same names and `connection` is its row. No provider is called, and nothing changes.
     ///
     /// # Errors
-    /// When the store fails, or the provider cannot be made from them.
+    /// When the store fails, or no provider can be made from them.
     pub async fn connect_anew(&self, connection: &Connection, replaced: &[(SealedName, Secret)]) -> Result<Pipeline, LoadError> {
-        self.factories.connect(self.store.as_ref(), connection, replaced).await
+        let mut snapshot = self.store.connection_snapshot(connection.tenant, connection.id).await?;
+        snapshot.connection = connection.clone();
+        Ok(self.factories.connect(&snapshot, replaced).await?)
     }
 
     /// Forgets a deleted connection, after the commit.
     pub fn forget_connection(&self, id: ConnectionId) {
-        self.connections.remove_if(id, |_| true);
+        self.connections.loads().note_change(&id);
+        self.connections.remove_if(&id, |_| true);
     }
 
     /// A tenant's seal keys and context-hash key.
     ///
     /// # Errors
-    /// When the store fails or they do not open.
+    /// When the store fails or they cannot be opened.
     pub async fn secrets(&self, tenant: TenantId) -> Result<Arc<TenantSecrets>, LoadError> {
+        if let Some(secrets) = self.secrets.get(&tenant) {
+            return Ok(secrets);
+        }
         loop {
-            if let Some(secrets) = self.secrets.get(&tenant) {
-                return Ok(secrets);
-            }
-            let began = self.secrets.load_begins();
+            let load = self.secrets.loads().begin(tenant);
             let loaded = Arc::new(TenantSecrets::load(self.store.as_ref(), tenant).await?);
-            if let Some(secrets) = self.secrets.insert(tenant, loaded, began) {
+            if let Some(secrets) = self.secrets.insert(tenant, loaded, &load)? {
                 return Ok(secrets);
             }
         }
     }
 
-    /// How many connections are in memory, and how many of their circuit breakers are open.
+    /// How many connections are in memory, and how many of them have an open circuit breaker.
     pub fn breakers(&self) -> (usize, usize) {
         self.connections.count(|entry| entry.pipeline().breaker() == BreakerState::Open)
     }
-}
-
-/// Why an entry could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The connection's settings or secrets cannot be used.
-    #[error(transparent)]
-    Provider(#[from] claviger_provider::Error),
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use claviger_provider::{
 };
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
-use super::{Directory, EpochGuard, Factories, KeyEntry, TenantSecrets};
+use super::{Capacity, Directory, EpochGuard, Factories, KeyEntry, TenantSecrets};
 use crate::store::model::{CacheSettings, Connection, Key, KeyVersion, Labels, Tenant, Timeouts};
 use crate::store::sealing::RootKey;
 use crate::store::sqlite::SqliteStore;
@@ -55,7 +55,7 @@ impl World {
 
     /// A directory over the store.
     pub(crate) fn directory(&self) -> Directory {
-        Directory::new(self.store.clone(), factories())
+        Directory::new(self.store.clone(), factories(), Capacity::default())
     }
 
     /// An entry that is in no directory.
@@ -64,7 +64,7 @@ impl World {
         self.directory().key(self.tenant, key.id).await.unwrap().unwrap()
     }
 
-    /// A epoch_guard on a new key.
+    /// An epoch guard on a new key.
     pub(crate) async fn epoch_guard(&self, name: &str) -> EpochGuard {
         self.loaded(name).await.epoch_guard().unwrap()
     }

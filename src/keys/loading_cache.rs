@@ -1,108 +1,245 @@
-//! A map of what is in use, loaded from the store by many at once.
+//! A bounded map of what is in use, least recently used entries first out.
 
-use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use hashlink::LinkedHashMap;
+use metrics::{Counter, Gauge, counter, gauge};
+use parking_lot::Mutex;
 
-/// Values by key. Two promises make a value that was loaded from the store safe to put in
-/// place, however long the loading took:
+use super::loads::{Load, Loads};
+
+/// The most shards; a cache that is smaller than [`SHARDED_FROM`] has one, and is then exactly
+/// least recently used.
+const SHARDS: usize = 16;
+const SHARDED_FROM: usize = 4096;
+/// How many entries of a shard an insert looks at, at most, when it needs room. Held entries are
+/// recently used, so they are rarely among the oldest.
+const LOOKED_AT: usize = 32;
+
+/// Values by key, at most `capacity` of them.
 ///
-/// - what is there stays: who comes second gets what the first one put in;
-/// - once anything was removed, a load that began before it puts nothing in: the removed
-///   value may have held a change that the load did not see.
-pub(super) struct LoadingCache<K, V> {
-    map: DashMap<K, V>,
-    removals: AtomicU64,
-    /// How many stay while nobody uses them.
-    room: usize,
-    /// The length at which the surplus is looked for again.
-    trim_at: AtomicUsize,
-    unused: fn(&V) -> bool,
+/// For values that carry a gate, one property matters more than any other: **at most one living
+/// value for a key**. It follows from three rules.
+///
+/// 1. An insert never replaces a value: [`LoadingCache::insert`] gives back the one that is in
+///    place.
+/// 2. A value leaves for room only when nobody holds it (`at_rest`). Both that question and
+///    every hand-out are made under the shard's lock, so nobody can take it in between.
+/// 3. A value that somebody may hold leaves only by [`LoadingCache::remove_if`], whose caller
+///    has closed its gate before.
+///
+/// A load that is stale ([`Loads`]) inserts nothing.
+///
+/// Nothing here waits for I/O, and no operation looks at more than `SHARDS * LOOKED_AT` entries.
+pub(super) struct LoadingCache<K: Eq + Hash + Copy, V> {
+    shards: Box<[Mutex<LinkedHashMap<K, V, RandomState>>]>,
+    hasher: RandomState,
+    capacity: usize,
+    /// Entries in all shards, and places that inserts have reserved.
+    taken: AtomicUsize,
+    at_rest: fn(&V) -> bool,
+    loads: Arc<Loads<K>>,
+    metrics: CacheMetrics,
 }
 
-/// The moment at which a load began.
-#[derive(Clone, Copy)]
-pub(super) struct LoadBegan(u64);
+/// Every place is taken by an entry that a request holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
 
-impl<K: Eq + Hash, V: Clone> LoadingCache<K, V> {
-    /// `unused` says of a value whether it may be dropped for room. It is asked under the
-    /// map's own lock, so a value that it finds unused cannot be taken meanwhile.
-    pub(super) fn new(room: usize, unused: fn(&V) -> bool) -> Self {
+struct CacheMetrics {
+    hits: Counter,
+    misses: Counter,
+    evictions: Counter,
+    entries: Gauge,
+}
+
+impl CacheMetrics {
+    fn new(name: &'static str) -> Self {
         Self {
-            map: DashMap::new(),
-            removals: AtomicU64::new(0),
-            room,
-            trim_at: AtomicUsize::new(room.saturating_mul(2)),
-            unused,
+            hits: counter!("claviger_memory_lookups_total", "cache" => name, "result" => "hit"),
+            misses: counter!("claviger_memory_lookups_total", "cache" => name, "result" => "miss"),
+            evictions: counter!("claviger_memory_evictions_total", "cache" => name),
+            entries: gauge!("claviger_memory_entries", "cache" => name),
         }
-    }
-
-    /// What is there. No lock of the map is held once this returned.
-    pub(super) fn get(&self, key: &K) -> Option<V> {
-        self.map.get(key).map(|value| value.clone())
-    }
-
-    /// To be called before the first read of a load.
-    pub(super) fn load_begins(&self) -> LoadBegan {
-        LoadBegan(self.removals.load(Ordering::SeqCst))
-    }
-
-    /// Puts a loaded value in place, or gives back the one that is there. `None` when
-    /// something was removed since the load began: load again.
-    pub(super) fn insert(&self, key: K, loaded: V, began: LoadBegan) -> Option<V> {
-        let kept = match self.map.entry(key) {
-            Entry::Occupied(there) => there.get().clone(),
-            // Under the lock that a removal of this key takes too, so it was counted by now.
-            Entry::Vacant(free) if self.removals.load(Ordering::SeqCst) == began.0 => free.insert(loaded).clone(),
-            Entry::Vacant(_) => return None,
-        };
-        // The value is in the caller's hands now, so it is not itself the surplus.
-        self.trim();
-        Some(kept)
-    }
-
-    /// Puts a value in place of whatever is there.
-    pub(super) fn replace(&self, key: K, value: V) {
-        self.map.insert(key, value);
-        self.trim();
-    }
-
-    /// Removes the value of this key if `gone` says so of it.
-    pub(super) fn remove_if(&self, key: K, gone: impl FnOnce(&V) -> bool) {
-        if let Entry::Occupied(there) = self.map.entry(key)
-            && gone(there.get())
-        {
-            self.removals.fetch_add(1, Ordering::SeqCst);
-            there.remove();
-        }
-    }
-
-    /// How many there are, and how many of them are as `such` says.
-    pub(super) fn count(&self, such: impl Fn(&V) -> bool) -> (usize, usize) {
-        self.map
-            .iter()
-            .fold((0, 0), |(all, these), value| (all + 1, these + usize::from(such(value.value()))))
-    }
-
-    /// Drops what is unused once there is twice as much as should stay.
-    fn trim(&self) {
-        let len = self.map.len();
-        if len < self.trim_at.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut surplus = len.saturating_sub(self.room);
-        self.map.retain(|_, value| {
-            let drop = surplus > 0 && (self.unused)(value);
-            if drop {
-                surplus -= 1;
-                self.removals.fetch_add(1, Ordering::SeqCst);
-            }
-            !drop
-        });
-        // With everything in use there is nothing to gain by looking at each insert.
-        let next = self.room.max(self.map.len()).saturating_mul(2);
-        self.trim_at.store(next, Ordering::Relaxed);
     }
 }
+
+impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
+    /// A cache of this many entries. `name` is its label in the metrics; `at_rest` says whether
+    /// nobody but the cache holds a value.
+    pub(super) fn new(name: &'static str, capacity: usize, at_rest: fn(&V) -> bool) -> Self {
+        let shards = if capacity < SHARDED_FROM { 1 } else { SHARDS };
+        Self {
+            shards: (0..shards)
+                .map(|_| Mutex::new(LinkedHashMap::with_hasher(RandomState::new())))
+                .collect(),
+            hasher: RandomState::new(),
+            capacity,
+            taken: AtomicUsize::new(0),
+            at_rest,
+            loads: Arc::new(Loads::new()),
+            metrics: CacheMetrics::new(name),
+        }
+    }
+
+    /// The loads under way, for those who change what is cached.
+    pub(super) const fn loads(&self) -> &Arc<Loads<K>> {
+        &self.loads
+    }
+
+    /// The value in memory, which becomes the most recently used one.
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        let found = self.peek(key);
+        match found {
+            Some(_) => self.metrics.hits.increment(1),
+            None => self.metrics.misses.increment(1),
+        }
+        found
+    }
+
+    /// As [`LoadingCache::get`], without counting it as a lookup.
+    pub(super) fn peek(&self, key: &K) -> Option<V> {
+        self.shard(key).lock().to_back(key).map(|value| value.clone())
+    }
+
+    /// Puts a loaded value in place, or gives back the one that is in place already. `None` when
+    /// the load is stale: read again.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room for one more.
+    pub(super) fn insert(&self, key: K, loaded: V, load: &Load<K>) -> Result<Option<V>, Full> {
+        if let Some(there) = self.peek(&key) {
+            return Ok(Some(there));
+        }
+        // Room comes first: no lock of a shard is held while another shard makes room.
+        let place = self.reserve(&key)?;
+        let mut shard = self.shard(&key).lock();
+        if let Some(there) = shard.to_back(&key) {
+            return Ok(Some(there.clone()));
+        }
+        // Under the shard's lock. Whoever notes a change looks for the value afterwards, under
+        // the same lock: either the note came first and is seen here, or the value is seen there.
+        if load.is_stale() {
+            return Ok(None);
+        }
+        shard.insert(key, loaded.clone());
+        place.keep();
+        Ok(Some(loaded))
+    }
+
+    /// Removes the value of this key if `gone` says so. Whoever still holds it must not be able
+    /// to use it: see the type's rules.
+    pub(super) fn remove_if(&self, key: &K, gone: impl FnOnce(&V) -> bool) {
+        let mut shard = self.shard(key).lock();
+        let removed = if shard.get(key).is_some_and(gone) {
+            shard.remove(key)
+        } else {
+            None
+        };
+        drop(shard);
+        if removed.is_some() {
+            self.release();
+        }
+    }
+
+    /// How many entries there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Counts the entries for which `matches` is true. One shard is locked at a time; for the
+    /// service endpoints, not for requests.
+    pub(super) fn count(&self, matches: impl Fn(&V) -> bool) -> (usize, usize) {
+        let (mut all, mut matching) = (0, 0);
+        for shard in &self.shards {
+            let shard = shard.lock();
+            all += shard.len();
+            matching += shard.values().filter(|value| matches(value)).count();
+        }
+        (all, matching)
+    }
+
+    fn shard(&self, key: &K) -> &Mutex<LinkedHashMap<K, V, RandomState>> {
+        &self.shards[self.shard_number(key)]
+    }
+
+    fn shard_number(&self, key: &K) -> usize {
+        // The remainder is below SHARDS.
+        (self.hasher.hash_one(key) % self.shards.len() as u64) as usize
+    }
+
+    /// Takes a place, after making room for it if there is none.
+    fn reserve(&self, key: &K) -> Result<Place<'_, K, V>, Full> {
+        loop {
+            let taken = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |taken| {
+                (taken < self.capacity).then_some(taken + 1)
+            });
+            if taken.is_ok() {
+                self.metrics.entries.increment(1);
+                return Ok(Place { cache: self, kept: false });
+            }
+            if !self.evict(self.shard_number(key)) {
+                return Err(Full);
+            }
+        }
+    }
+
+    fn release(&self) {
+        self.taken.fetch_sub(1, Ordering::SeqCst);
+        self.metrics.entries.decrement(1);
+    }
+
+    /// Drops the least recently used entry that nobody holds: of this shard or, where all that
+    /// it looks at are held, of the next ones.
+    fn evict(&self, first: usize) -> bool {
+        let shards = self.shards.iter().cycle().skip(first).take(self.shards.len());
+        for shard in shards {
+            // The value is dropped without the lock: a connection's pipeline takes its time.
+            let evicted = self.evict_from(&mut shard.lock());
+            if evicted.is_some() {
+                self.metrics.evictions.increment(1);
+                self.release();
+                return true;
+            }
+        }
+        false
+    }
+
+    fn evict_from(&self, shard: &mut LinkedHashMap<K, V, RandomState>) -> Option<V> {
+        for _ in 0..shard.len().min(LOOKED_AT) {
+            let (key, value) = shard.pop_front()?;
+            if (self.at_rest)(&value) {
+                return Some(value);
+            }
+            // Held, so in use: it is as young as any.
+            shard.insert(key, value);
+        }
+        None
+    }
+}
+
+/// A place that an insert has reserved; given back when dropped without [`Place::keep`].
+struct Place<'c, K: Eq + Hash + Copy, V: Clone> {
+    cache: &'c LoadingCache<K, V>,
+    kept: bool,
+}
+
+impl<K: Eq + Hash + Copy, V: Clone> Place<'_, K, V> {
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl<K: Eq + Hash + Copy, V: Clone> Drop for Place<'_, K, V> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.cache.release();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

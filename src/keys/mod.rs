@@ -1,19 +1,27 @@
-//! Logical keys as they live in memory: state, versions, gate and epoch, and the provider
-//! pipeline of their connection.
+//! Keys and connections in memory: their rows, the gates that answers pass, and the pipelines to
+//! the providers. Bounded, loaded at the first use, least recently used entries first out.
 //!
-//! Used by `broker` alone. The store is the truth; this is what every request looks at, so
-//! that the cost of a request does not depend on how many keys there are. There is at most
-//! one [`KeyEntry`] for a key at any time: its gate would be worth nothing otherwise.
+//! Used by `broker` alone. The store holds the truth; requests read memory, so their cost does
+//! not depend on how many keys exist. There is at most one open gate for a key at any time:
+//! with two, answers could pass the one that a disable did not close.
 
 mod connections;
 mod directory;
 mod entry;
+mod errors;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod gates;
 mod loading_cache;
+mod loads;
+mod names;
 mod tenants;
+mod view;
 
 pub use connections::Factories;
-pub use directory::{Directory, LoadError};
-pub use entry::{ConnectionEntry, ConnectionView, EpochGuard, Gone, KeyEntry, KeyView, with_gates_held};
+pub use directory::{Capacity, Directory};
+pub use entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry};
+pub use errors::LoadError;
+pub use gates::{EpochGuard, with_gates_held};
 pub use tenants::TenantSecrets;
+pub use view::KeyView;

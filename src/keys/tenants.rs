@@ -7,11 +7,12 @@ use crate::audit::{ContextHash, Digest, Text};
 use crate::envelope::SealKey;
 use crate::store::{Store, StoreError};
 
-/// The row under which they are sealed.
+/// The row that they are sealed under.
 const ROW: &str = "tenant";
-/// Columns of seal keys: this and an ordinal. The greatest one seals; columns come in byte order.
+/// The prefix of the columns of seal keys; an ordinal follows. The key with the highest ordinal
+/// seals. The store returns columns in byte order, so it is the last one.
 const SEAL: &str = "seal/";
-/// Column of the context-hash key.
+/// The column of the context-hash key.
 const CONTEXT_HASH: &str = "context-hash";
 
 /// A tenant's secrets, in memory while the tenant is in use.
@@ -22,7 +23,7 @@ pub struct TenantSecrets {
 }
 
 impl TenantSecrets {
-    /// Draws the secrets of a new tenant, under the names by which they are kept.
+    /// Draws the secrets of a new tenant, with the names to seal them under.
     pub fn draw(tenant: TenantId) -> Vec<(SealedName, Secret)> {
         let name = |column: String| SealedName {
             tenant,
@@ -39,16 +40,10 @@ impl TenantSecrets {
     pub(super) async fn load(store: &dyn Store, tenant: TenantId) -> Result<Self, LoadError> {
         let mut seal_keys = Vec::new();
         let mut context_hash = None;
-        for column in store.columns(tenant, ROW).await? {
-            let name = SealedName {
-                tenant,
-                row: ROW.to_owned(),
-                column,
-            };
-            let value = store.get(&name).await?.ok_or(StoreError::Damaged("a tenant's secret is missing"))?;
-            if name.column.starts_with(SEAL) {
+        for (column, value) in store.sealed_row(tenant, ROW).await? {
+            if column.starts_with(SEAL) {
                 seal_keys.push(SealKey::from_secret(&value).map_err(|_| StoreError::Damaged("a seal key"))?);
-            } else if name.column == CONTEXT_HASH {
+            } else if column == CONTEXT_HASH {
                 context_hash = Some(value);
             }
         }
@@ -69,12 +64,12 @@ impl TenantSecrets {
         &self.seal_keys
     }
 
-    /// The one that seals: `load` made sure that there is one.
+    /// The key that seals new envelopes. `load` refuses a tenant without one.
     pub fn seal_key(&self) -> &SealKey {
         &self.seal_keys[self.seal_keys.len() - 1]
     }
 
-    /// Keyed hash of context bytes, for the record, with the id of its key.
+    /// HMAC-SHA-256 of context bytes for the audit record, with the id of the HMAC key.
     pub fn hash_context(&self, bytes: &[u8]) -> ContextHash {
         let mut hash = [0; 32];
         hash.copy_from_slice(aws_lc_rs::hmac::sign(&self.context_hash, bytes).as_ref());

@@ -1,20 +1,21 @@
-//! The data folder: one process at a time, and nobody else may write in it. For `boot`.
+//! The lock on the data folder: one process at a time uses it, and only its owner may write in it.
+//! Used by `boot`.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The file that carries the lock. It is never removed: a lock on a removed file is none.
+/// The locked file. It is never removed: a lock on a removed file locks nothing.
 const LOCK_FILE: &str = "lock";
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process holds it.
+    /// Another process has locked it.
     #[error("another claviger process uses the data folder {0}; stop it, or give this one a data folder of its own")]
     Busy(PathBuf),
-    /// Others could change what is in it.
+    /// Other users can write in it.
     #[error("the data folder {path} has mode {mode:04o}: others than its owner can write in it; run `chmod 700 {path}`")]
     TooWide {
         /// The folder.
@@ -22,17 +23,17 @@ pub enum LockError {
         /// Its permission bits.
         mode: u32,
     },
-    /// It belongs to another user, who could change what is in it.
+    /// It belongs to another user, who can write in it.
     #[error("the data folder {path} belongs to user {owner}, not to the user {user} that the gateway runs as")]
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// Whose it is.
+        /// The owner's user id.
         owner: u32,
-        /// Who we are.
+        /// The gateway's user id.
         user: u32,
     },
-    /// Something else has the name.
+    /// The path is not a folder.
     #[error("{0} is no folder")]
     NotAFolder(PathBuf),
     /// The file system failed.
@@ -40,7 +41,7 @@ pub enum LockError {
     Io {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }

@@ -1,28 +1,37 @@
-//! What the gateway remembers: tenants, principals, tokens, connections, keys, versions,
-//! sealed values and idempotency records.
+//! The rows of the gateway: tenants, principals, tokens, connections, keys, versions, sealed
+//! values and idempotency records.
 //!
-//! One trait, [`Store`], one suite of tests (`tests/store`) and, today, one implementation,
-//! [`sqlite`]. Used by `keys`, `access`, `broker` and `boot`; never by a face.
+//! Three layers. [`Store`] is what others use: [`Reads`], and changes. [`rules`] says what a
+//! change does to the rows, and [`changes`] makes each change one transaction; both exist once.
+//! A [`Backend`](transaction::Backend) is the SQL below them: today [`sqlite`], held by one
+//! suite of tests (`tests/store`). Used by `keys`, `access`, `broker` and `boot`; never by a
+//! protocol.
 //!
-//! Two rules hold for every method that changes something: it is one transaction, and what
-//! it acknowledged is on stable storage. The transaction also marks the write-ahead log's
-//! intent as applied ([`Change`]), so that a restart can tell which effects happened.
+//! Every change is one transaction, and is on stable storage when it returns. The transaction
+//! also marks the intent of the write-ahead log as applied ([`Change`]), so that a restart knows
+//! which effects happened.
 
+mod changes;
 pub mod lock;
 pub mod model;
 #[cfg(test)]
 pub(crate) mod pausing;
+pub mod rules;
 pub mod sealing;
 pub mod sqlite;
+pub mod transaction;
 
 use async_trait::async_trait;
-use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
-
-use model::{
-    Connection, ConnectionPatch, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeyVersion, Page, Principal, Tenant, Token,
+use claviger_provider::{
+    ConnectionId, InstallationId, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
 };
 
-/// Why the store did not do what it was asked.
+use model::{
+    Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
+    KeyVersion, Page, Principal, Tenant, Token,
+};
+
+/// Why a read or a change failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No such row for this tenant.
@@ -31,7 +40,7 @@ pub enum StoreError {
     /// The name, or the id, is taken.
     #[error("the name is taken")]
     AlreadyExists,
-    /// Another logical key of the installation stands on this provider key.
+    /// Another logical key of the installation uses this provider key.
     #[error("the provider key is taken")]
     ProviderKeyTaken,
     /// Another object still uses this one.
@@ -51,18 +60,18 @@ pub enum StoreError {
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What every change carries into its transaction.
+/// What every change writes in its transaction beside its effect.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// Position of the intent in the write-ahead log; `None` for acts that have none
-    /// (the first start of an installation). Several changes may belong to one intent.
+    /// Position of the intent in the write-ahead log; `None` for a change without an intent
+    /// (at the first start of an installation). Several changes may belong to one intent.
     pub intent: Option<u64>,
-    /// Committed together with the effect, or not at all.
+    /// The answer to keep for a repeated request.
     pub idempotency: Option<IdempotencyRecord>,
 }
 
 impl Change {
-    /// Of an intent at this position of the log.
+    /// A change with its intent at this position of the log.
     pub const fn announced(position: u64) -> Self {
         Self {
             intent: Some(position),
@@ -70,7 +79,7 @@ impl Change {
         }
     }
 
-    /// Of an act that has no intent.
+    /// A change without an intent.
     pub const fn unannounced() -> Self {
         Self {
             intent: None,
@@ -78,7 +87,7 @@ impl Change {
         }
     }
 
-    /// With the answer to keep, if there is one.
+    /// Adds the answer to keep, if the request is to be kept.
     #[must_use]
     pub fn keeping(mut self, kept: Option<IdempotencyRecord>) -> Self {
         self.idempotency = kept;
@@ -86,90 +95,125 @@ impl Change {
     }
 }
 
-/// What a restart needs to know of the installation.
+/// The identity of the installation and of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
     /// Drawn once, at the first start.
     pub id: InstallationId,
-    /// The node's name in the log: 32 hex digits drawn at the first start.
+    /// The node's name in the log: 32 hex digits, drawn at the first start.
     pub node: String,
 }
 
-/// The gateway's memory. Every read and write names its tenant; a row of another tenant
-/// behaves as one that does not exist.
+/// Reads. Each is one query, so its result is a state that the store had at one moment. A row of
+/// another tenant behaves as one that does not exist. Lists are ordered by name.
 #[async_trait]
-pub trait Store: SealedStore {
-    /// Waits for calls that are running and closes the store. Later calls fail.
-    async fn close(&self);
+pub trait Reads: Send + Sync {
     /// The installation's identity.
     async fn installation(&self) -> Result<Installation, StoreError>;
 
     /// Whether this intent's effect was committed.
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
-    /// Marks an intent as applied whose effect is at the provider alone.
-    async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     /// The largest intent position ever applied.
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
-    /// Forgets applied positions below `before`, but for the largest of all.
-    async fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
-    /// Makes `last` the largest position applied, or forgets them all: for a log that was
-    /// put back to an older copy, where the places after its end will be other intents'.
-    async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
-
     /// The answer kept for this idempotency key, if it is younger than 24 hours.
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
-    /// Deletes idempotency records made before this time (Unix microseconds).
-    async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
+    /// The opened values of a row by their columns, in byte order. Empty when the row has none.
+    async fn sealed_row(&self, tenant: TenantId, row: &str) -> Result<Vec<(String, Secret)>, StoreError>;
 
-    /// Makes a tenant together with its sealed values (seal key, context-hash key). The
-    /// installation's own is there from the start.
-    async fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     /// A tenant by id.
     async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError>;
     /// A tenant by name.
     async fn tenant_by_name(&self, name: &str) -> Result<Tenant, StoreError>;
-    /// Tenants by name, without the installation's own.
+    /// Tenants, without the installation's own.
     async fn tenants(&self, page: &Page) -> Result<Vec<Tenant>, StoreError>;
 
-    /// Makes a principal.
-    async fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;
     /// A principal by name.
     async fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;
     /// A principal by id.
     async fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;
-    /// Principals by name.
+    /// A tenant's principals.
     async fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
-    /// Deletes a principal and its tokens.
-    async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<(), StoreError>;
 
-    /// Makes a token.
-    async fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError>;
-    /// A token by the id that stands in its text, of whichever tenant: this is how a
-    /// caller becomes known. With its principal and tenant, in one read.
+    /// A token by the public id in its text, of any tenant, with its principal and tenant: this
+    /// is how a caller is authenticated.
     async fn token_by_public_id(&self, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError>;
-    /// A principal's tokens, by id.
+    /// A principal's tokens, ordered by id.
     async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
     /// A token by id.
     async fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
-    /// Marks a token revoked. Repeating it changes nothing and is no error.
-    async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(), StoreError>;
 
-    /// Makes a connection together with its sealed secrets, whose row is its id in hex.
+    /// A connection by name.
+    async fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError>;
+    /// A connection by id.
+    async fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
+    /// A connection by id, with its opened secrets.
+    async fn connection_snapshot(&self, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError>;
+    /// A tenant's connections.
+    async fn connections(&self, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError>;
+
+    /// An attached key by name.
+    async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError>;
+    /// An attached key by id.
+    async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
+    /// An attached key with all of its versions.
+    async fn key_snapshot(&self, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError>;
+    /// The id of the key that holds this provider key, and whether it is detached; `None` if
+    /// no key of this tenant does.
+    async fn provider_key_holder(
+        &self,
+        tenant: TenantId,
+        provider: ProviderKind,
+        provider_key: &str,
+    ) -> Result<Option<(KeyId, bool)>, StoreError>;
+    /// A tenant's attached keys.
+    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
+    /// Every version of a key, oldest first. Also of a detached one: an adoption numbers on.
+    async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
+    /// The attached keys of all tenants whose rotation is under way, the longest-waiting first,
+    /// at most `most`.
+    async fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
+}
+
+/// A store: reads, and changes. Each change is one transaction and returns the rows that it
+/// touched, as they are after it.
+#[async_trait]
+pub trait Store: Reads + SealedStore {
+    /// Finishes what is under way and closes the store. Later calls fail.
+    async fn close(&self);
+
+    /// Marks an intent as applied whose effect is at the provider alone.
+    async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
+    /// Deletes applied positions below `before`, except the largest of all.
+    async fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
+    /// Makes `last` the largest position applied, or deletes them all. For a log that was
+    /// restored from an older copy: the positions after its end will be other intents'.
+    async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
+    /// Deletes idempotency records made before this time (Unix microseconds); returns how many.
+    async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
+
+    /// Creates a tenant with its sealed values (seal key, context-hash key). The installation's
+    /// own tenant exists from the start.
+    async fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
+
+    /// Creates a principal.
+    async fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;
+    /// Deletes a principal and its tokens; returns the tokens.
+    async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<Vec<Token>, StoreError>;
+
+    /// Creates a token.
+    async fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError>;
+    /// Marks a token as revoked. Repeating it changes nothing and is no error.
+    async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<Token, StoreError>;
+
+    /// Creates a connection with its sealed secrets, whose row is its id in hex.
     async fn create_connection(
         &self,
         connection: &Connection,
         sealed: Vec<(SealedName, Secret)>,
         change: &Change,
     ) -> Result<(), StoreError>;
-    /// A connection by name.
-    async fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError>;
-    /// A connection by id.
-    async fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
-    /// Connections by name.
-    async fn connections(&self, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError>;
-    /// Changes labels, timeouts and secrets; the revision grows by one.
-    ///
-    /// `sealed` replaces values of the same name.
+    /// Changes labels, timeouts and secrets; the revision grows by one. `sealed` replaces
+    /// values of the same names.
     async fn update_connection(
         &self,
         tenant: TenantId,
@@ -178,7 +222,7 @@ pub trait Store: SealedStore {
         sealed: Vec<(SealedName, Secret)>,
         change: &Change,
     ) -> Result<Connection, StoreError>;
-    /// Severs or restores: sets the state, and the epoch grows by one when it changes.
+    /// Severs or restores a connection ([`rules::set_severed`]).
     async fn set_connection_severed(
         &self,
         tenant: TenantId,
@@ -187,50 +231,29 @@ pub trait Store: SealedStore {
         at: i64,
         change: &Change,
     ) -> Result<Connection, StoreError>;
-    /// Deletes a connection that no key uses (a detached key does not count), with its
-    /// sealed values; `InUse` otherwise.
+    /// Deletes a connection and its sealed values. `InUse` while an attached key uses it.
     async fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError>;
 
-    /// Makes a key with its first versions, and tells the row as it was stored. Claims the
-    /// provider keys of all versions for it (`ProviderKeyTaken` where another key has one,
-    /// a detached one too).
+    /// Creates a key with its first versions and claims their provider keys for it.
     ///
-    /// A key with the id of a detached one of the same provider takes its row over: epoch
-    /// and revision grow on from the old ones, the old versions and claims stay, and those
-    /// given are added as in [`Store::add_key_versions`].
+    /// A key with the id of a detached key of the same provider takes over its row
+    /// ([`rules::adopt`]): the old versions and claims stay, and those given are added as in
+    /// [`Store::add_key_versions`].
     ///
-    /// `AlreadyExists` when the name or the id is taken. `NotFound` without the connection,
-    /// or when no version given is the primary one on the key's `provider_key`.
+    /// Errors: `ProviderKeyTaken` when another key holds a provider key, also a detached one.
+    /// `AlreadyExists` when the name or the id is taken. `NotFound` without the connection, or
+    /// when no version given is the primary one on the key's `provider_key`.
     async fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
-    /// A key by name; never a detached one.
-    async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError>;
-    /// A key by id; never a detached one.
-    async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
-    /// The id of the key that holds this provider key, and whether it is detached;
-    /// only if it is this tenant's.
-    async fn provider_key_holder(
-        &self,
-        tenant: TenantId,
-        provider: claviger_provider::ProviderKind,
-        provider_key: &str,
-    ) -> Result<Option<(KeyId, bool)>, StoreError>;
-    /// Keys by name.
-    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
-    /// Every version of a key, oldest first; of a detached one too, so that who adopts it
-    /// again can number on.
-    async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
-    /// Changes name, labels or cache settings; the revision grows by one. The epoch grows
-    /// by one when the cache settings change.
+    /// Changes name, labels, cache rules or export ([`rules::patch_key`]).
     async fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
-    /// Enables or disables: sets the state, and the epoch grows by one when it changes.
+    /// Disables or enables a key ([`rules::set_disabled`]).
     async fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
-    /// Adds versions (those already there stay as they are), claims their provider keys and
-    /// sets the primary one. The revision grows by one when something changed, and no
-    /// rotation is under way then.
+    /// Adds versions (existing ones stay as they are), claims their provider keys and sets the
+    /// primary version ([`rules::set_primary`]).
     ///
-    /// `AlreadyExists` when a number stands for another version (another rotation came
-    /// first), or a version that the provider names has another number; `NotFound` when
-    /// there is no version `primary`.
+    /// Errors: `AlreadyExists` when a number belongs to another version (another rotation came
+    /// first), or a version that the provider names has another number; `NotFound` when there
+    /// is no version `primary`; `ProviderKeyTaken` as in [`Store::create_key`].
     async fn add_key_versions(
         &self,
         tenant: TenantId,
@@ -240,17 +263,14 @@ pub trait Store: SealedStore {
         at: i64,
         change: &Change,
     ) -> Result<Key, StoreError>;
-    /// Notes since when a rotation is under way at the provider, or that none is. The revision
-    /// grows by one.
+    /// Notes since when a rotation is under way at the provider, or that none is
+    /// ([`rules::set_rotating`]).
     async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
-    /// The keys of all tenants whose rotation is under way, those that wait longest first, at
-    /// most `most`.
-    async fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
-    /// Detaches: the row stays under its id, the name becomes free, the epoch grows.
-    async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<(), StoreError>;
+    /// Detaches a key: its row stays under its id, its name becomes free ([`rules::detach`]).
+    async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;
 }
 
-/// The folder that a file stands in.
+/// The folder that contains this path.
 fn parent(path: &std::path::Path) -> &std::path::Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -258,8 +278,8 @@ fn parent(path: &std::path::Path) -> &std::path::Path {
     }
 }
 
-/// Writes a new file of mode 0600 from these parts. It appears whole or not at all, is on
-/// stable storage when this returns, and never takes the place of another.
+/// Writes a new file of mode 0600 from these parts. It appears whole or not at all, is on stable
+/// storage when this returns, and never replaces another file.
 ///
 /// # Errors
 /// The file system's, also when the file exists.

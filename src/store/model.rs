@@ -1,8 +1,8 @@
-//! The rows, as the rest of the gateway sees them. Times are Unix microseconds, UTC.
+//! The rows of the store as the rest of the gateway uses them. Times are in Unix microseconds.
 
 use std::collections::BTreeMap;
 
-use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, PrincipalId, ProviderKeyRef, ProviderKind, TenantId, TokenId};
+use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, PrincipalId, ProviderKeyRef, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
@@ -15,26 +15,26 @@ pub struct Tenant {
     pub id: TenantId,
     /// Unique in the installation.
     pub name: String,
-    /// No request of a suspended tenant is permitted.
+    /// Requests of a suspended tenant are refused.
     pub suspended: bool,
-    /// When it was made.
+    /// The time of creation.
     pub created: i64,
 }
 
-/// What kind of caller a principal is.
+/// The kind of a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PrincipalKind {
-    /// A program with a token of its own.
+    /// A program that authenticates with an API token.
     ServiceAccount,
-    /// A program known by its platform's identity.
+    /// A program that authenticates with its platform's identity.
     Workload,
     /// A human being.
     Person,
 }
 
 impl PrincipalKind {
-    /// The word used in the API and the store.
+    /// The name in the API and the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ServiceAccount => "service_account",
@@ -54,7 +54,7 @@ impl std::str::FromStr for PrincipalKind {
     }
 }
 
-/// Whoever calls.
+/// A caller: a program or a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// Immutable.
@@ -63,20 +63,20 @@ pub struct Principal {
     pub tenant: TenantId,
     /// Unique in the tenant.
     pub name: String,
-    /// What kind.
+    /// Its kind.
     pub kind: PrincipalKind,
-    /// When it was made.
+    /// The time of creation.
     pub created: i64,
 }
 
-/// An API token as it is kept: never its text, never its secret.
+/// An API token as it is stored: without its text and its secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     /// Immutable; names the token in the API and the record.
     pub id: TokenId,
     /// The principal's tenant.
     pub tenant: TenantId,
-    /// Whose token it is.
+    /// The principal that it authenticates.
     pub principal: PrincipalId,
     /// The 12 base62 characters that stand in the token's text; unique.
     pub public_id: String,
@@ -84,11 +84,11 @@ pub struct Token {
     pub secret_sha256: [u8; 32],
     /// What it may do, as JSON that `access` writes and reads.
     pub grants: String,
-    /// When it was made.
+    /// The time of creation.
     pub created: i64,
-    /// From then on it is refused.
+    /// The time of expiry: refused from then on.
     pub expires: i64,
-    /// When it was revoked, if it was.
+    /// The time of revocation; `None` while it is valid.
     pub revoked: Option<i64>,
 }
 
@@ -102,26 +102,26 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// How to reach one provider with one set of rights.
+/// A connection: one set of credentials and settings to reach a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// Immutable.
     pub id: ConnectionId,
-    /// Whose it is.
+    /// Its tenant.
     pub tenant: TenantId,
     /// Unique in the tenant.
     pub name: String,
-    /// Which family.
+    /// The provider family.
     pub provider: ProviderKind,
-    /// Where it leads, as the provider's own settings without secrets (JSON). Immutable.
+    /// The provider's settings without secrets, as JSON. Immutable.
     pub settings: String,
     /// The user's labels.
     pub labels: Labels,
-    /// How long its calls may take.
+    /// The timeouts of its calls.
     pub timeouts: Timeouts,
-    /// Severed: no call passes.
+    /// Severed connections are not used for calls.
     pub severed: bool,
-    /// Grows with each sever and restore; part of the DEK cache's key.
+    /// Grows with each sever and restore; part of the DEK cache's keys.
     pub epoch: u64,
     /// `config` when it comes from the operator's file.
     pub managed_by: Option<String>,
@@ -129,26 +129,26 @@ pub struct Connection {
     pub external_id: String,
     /// Grows with each change; the etag.
     pub revision: u64,
-    /// When it was made.
+    /// The time of creation.
     pub created: i64,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated: i64,
 }
 
-/// What a PATCH may change.
+/// The changes of a PATCH; `None` leaves a value as it is.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionPatch {
-    /// The revision the caller saw.
+    /// The revision that the caller saw.
     pub expected_revision: u64,
-    /// New labels, all of them.
+    /// The new labels; they replace all old ones.
     pub labels: Option<Labels>,
-    /// New times, all of them.
+    /// The new timeouts; they replace all old ones.
     pub timeouts: Option<Timeouts>,
-    /// When.
+    /// The time of the change.
     pub at: i64,
 }
 
-/// A connection's own times; `None` means the installation's default.
+/// A connection's own timeouts; `None` means the installation's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timeouts {
@@ -178,28 +178,27 @@ pub struct CacheSettings {
 /// One logical key (KEK).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// Immutable; stands in every blob.
+    /// Immutable; every wrapped key names it.
     pub id: KeyId,
-    /// Whose it is.
+    /// Its tenant.
     pub tenant: TenantId,
     /// Unique in the tenant among those that are not detached.
     pub name: String,
-    /// Through which connection.
+    /// The connection to its provider.
     pub connection: ConnectionId,
     /// The connection's family.
     pub provider: ProviderKind,
     /// The provider key id of the primary version.
     pub provider_key: String,
-    /// What it is made of.
+    /// The algorithm and size.
     pub spec: KeySpec,
-    /// Disabled: nothing but reading it is possible.
+    /// A disabled key can be read and enabled, and not be used.
     pub disabled: bool,
-    /// Whether a rewrap may lead out of external custody.
+    /// Whether a rewrap may move data keys out of external custody.
     pub allow_export: bool,
     /// The version that wraps.
     pub primary_version: u32,
-    /// Since when the provider carries out a rotation that it has not finished, in Unix
-    /// microseconds; `None` when there is none.
+    /// The start of a rotation that the provider has not finished; `None` when there is none.
     pub rotating: Option<i64>,
     /// Cache rules.
     pub cache: CacheSettings,
@@ -207,18 +206,18 @@ pub struct Key {
     pub labels: Labels,
     /// `config` when it comes from the operator's file.
     pub managed_by: Option<String>,
-    /// Grows with each enable, disable, detach and change of cache rules; part of the DEK cache's key.
+    /// Grows with each enable, disable, detach and change of cache rules; part of the DEK cache's keys.
     pub epoch: u64,
     /// Grows with each change; the etag.
     pub revision: u64,
-    /// When it was made.
+    /// The time of creation.
     pub created: i64,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated: i64,
 }
 
 impl Key {
-    /// The key as a whole, as operations on its provider name it.
+    /// The key without a version, as calls to its provider name it.
     pub fn kek(&self) -> Kek {
         let key = ProviderKeyRef {
             id: self.provider_key.clone(),
@@ -232,62 +231,88 @@ impl Key {
     }
 }
 
-/// What a PATCH may change.
+/// The changes of a PATCH; `None` leaves a value as it is.
 #[derive(Debug, Clone, Default)]
 pub struct KeyPatch {
-    /// The revision the caller saw.
+    /// The revision that the caller saw.
     pub expected_revision: u64,
     /// A new name.
     pub name: Option<String>,
-    /// New labels, all of them.
+    /// The new labels; they replace all old ones.
     pub labels: Option<Labels>,
-    /// New cache rules, all of them.
+    /// The new cache rules; they replace all old ones.
     pub cache: Option<CacheSettings>,
-    /// Whether a rewrap may lead out of external custody from now on.
+    /// Whether a rewrap may move data keys out of external custody.
     pub allow_export: Option<bool>,
-    /// When.
+    /// The time of the change.
     pub at: i64,
 }
 
 /// One version of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyVersion {
-    /// Ours, from 1.
+    /// Our number, from 1.
     pub number: u32,
     /// The provider key id that envelopes carry.
     pub provider_key: String,
     /// The provider's version id; empty where it names none.
     pub provider_version: String,
-    /// Whether it still unwraps.
+    /// Whether it can still unwrap.
     pub enabled: bool,
-    /// When it was made.
+    /// The time of creation.
     pub created: i64,
 }
 
-/// Which keys a list shows; all that is set must match.
+/// How a key is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySelector<'a> {
+    /// By its id.
+    Id(KeyId),
+    /// By its name in the tenant.
+    Name(&'a str),
+}
+
+/// A key and all of its versions, read together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySnapshot {
+    /// The key's row.
+    pub key: Key,
+    /// Every version, oldest first.
+    pub versions: Vec<KeyVersion>,
+}
+
+/// A connection and its opened secrets, read together.
+pub struct ConnectionSnapshot {
+    /// The connection's row.
+    pub connection: Connection,
+    /// The secrets by the column that they are sealed under, in byte order.
+    pub secrets: Vec<(String, Secret)>,
+}
+
+/// Which keys a list contains; a key must match every filter that is set.
 #[derive(Debug, Clone, Default)]
 pub struct KeyFilter {
-    /// Only through this connection.
+    /// Only keys of this connection.
     pub connection: Option<ConnectionId>,
-    /// Only disabled, or only enabled.
+    /// Only disabled (`true`) or only enabled keys.
     pub disabled: Option<bool>,
-    /// Only with this label and value.
+    /// Only keys with this label and value.
     pub label: Option<(String, String)>,
 }
 
 /// A page of a list that is ordered by name (tokens: by id in hex).
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Only what comes after this name.
+    /// Start after this name.
     pub after: Option<String>,
-    /// At most so many.
+    /// The largest number of rows.
     pub size: u32,
 }
 
-/// What an `Idempotency-Key` is unique in.
+/// The scope of an `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey {
-    /// The caller's tenant as it acts.
+    /// The tenant that the caller acts in.
     pub tenant: TenantId,
     /// The caller.
     pub principal: PrincipalId,
@@ -297,10 +322,10 @@ pub struct IdempotencyKey {
     pub key: String,
 }
 
-/// A kept answer. It never holds a secret.
+/// A kept answer to a repeated request. It never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyRecord {
-    /// What it is kept under.
+    /// The request's idempotency key, with its scope.
     pub key: IdempotencyKey,
     /// HMAC of the request's body.
     pub body_hmac: [u8; 32],
@@ -310,6 +335,6 @@ pub struct IdempotencyRecord {
     pub body: String,
     /// The answer's etag, if it had one.
     pub etag: Option<String>,
-    /// When it was made.
+    /// The time of creation.
     pub created: i64,
 }

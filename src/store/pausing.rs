@@ -1,5 +1,5 @@
-//! A store for tests of races: it is another store, but a method can be told to wait before it
-//! gives back what it read.
+//! A store for tests of races. It forwards to another store, but a method can be made to wait
+//! before it returns what it read.
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
 use std::collections::HashMap;
@@ -11,29 +11,31 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::model::{
-    Connection, ConnectionPatch, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeyVersion, Page, Principal, Tenant, Token,
+    Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
+    KeyVersion, Page, Principal, Tenant, Token,
 };
-use super::{Change, Installation, Store, StoreError};
+use super::{Change, Installation, Reads, Store, StoreError};
 
-/// See the module.
+/// The store; see the module.
 pub(crate) struct PausingStore {
     inner: Arc<dyn Store>,
     pauses: Mutex<HashMap<&'static str, Waiting>>,
+    called: Mutex<Vec<&'static str>>,
 }
 
-/// What a call that is to wait tells, and what it waits for.
+/// The channels of a call that is to wait.
 struct Waiting {
     has_reached: oneshot::Sender<()>,
     may_resume: oneshot::Receiver<()>,
 }
 
-/// A method's next call, which waits once it has its answer.
+/// The next call of a method, which waits once it has its answer.
 pub(crate) struct Pause {
     reached: oneshot::Receiver<()>,
     resume: oneshot::Sender<()>,
 }
 
-/// A call that waits.
+/// A call that has its answer and waits.
 pub(crate) struct Reached(oneshot::Sender<()>);
 
 impl Pause {
@@ -56,6 +58,7 @@ impl PausingStore {
         Arc::new(Self {
             inner,
             pauses: Mutex::default(),
+            called: Mutex::default(),
         })
     }
 
@@ -67,7 +70,13 @@ impl PausingStore {
         Pause { reached, resume }
     }
 
+    /// The methods called since the last time this was asked, in their order.
+    pub(crate) fn reads(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.called.lock())
+    }
+
     async fn pause(&self, method: &'static str) {
+        self.called.lock().push(method);
         let paused = self.pauses.lock().remove(method);
         if let Some(Waiting { has_reached, may_resume }) = paused {
             has_reached.send(()).unwrap();
@@ -79,6 +88,7 @@ impl PausingStore {
 macro_rules! forward {
     ($trait:ident: $(fn $name:ident(&self $(, $arg:ident: $type:ty)*) -> $answer:ty;)*) => {
         #[async_trait]
+        #[allow(clippy::let_unit_value, reason = "a close returns nothing")]
         impl $trait for PausingStore {
             $(async fn $name(&self $(, $arg: $type)*) -> $answer {
                 let answer = self.inner.$name($($arg),*).await;
@@ -98,47 +108,54 @@ forward! {
 }
 
 forward! {
-    Store:
-    fn close(&self) -> ();
+    Reads:
     fn installation(&self) -> Result<Installation, StoreError>;
     fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
-    fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     fn last_applied(&self) -> Result<Option<u64>, StoreError>;
-    fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
-    fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
     fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
-    fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
-    fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError>;
     fn tenant_by_name(&self, name: &str) -> Result<Tenant, StoreError>;
     fn tenants(&self, page: &Page) -> Result<Vec<Tenant>, StoreError>;
-    fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;
+    fn sealed_row(&self, tenant: TenantId, row: &str) -> Result<Vec<(String, Secret)>, StoreError>;
     fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;
     fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;
     fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
-    fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<(), StoreError>;
-    fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError>;
     fn token_by_public_id(&self, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError>;
     fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
     fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
-    fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(), StoreError>;
-    fn create_connection(&self, connection: &Connection, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError>;
     fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
+    fn connection_snapshot(&self, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError>;
     fn connections(&self, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError>;
+    fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError>;
+    fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
+    fn key_snapshot(&self, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError>;
+    fn provider_key_holder(&self, tenant: TenantId, provider: ProviderKind, provider_key: &str) -> Result<Option<(KeyId, bool)>, StoreError>;
+    fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
+    fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
+    fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
+}
+
+forward! {
+    Store:
+    fn close(&self) -> ();
+    fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
+    fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
+    fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
+    fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
+    fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
+    fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;
+    fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<Vec<Token>, StoreError>;
+    fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError>;
+    fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<Token, StoreError>;
+    fn create_connection(&self, connection: &Connection, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     fn update_connection(&self, tenant: TenantId, id: ConnectionId, patch: &ConnectionPatch, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<Connection, StoreError>;
     fn set_connection_severed(&self, tenant: TenantId, id: ConnectionId, severed: bool, at: i64, change: &Change) -> Result<Connection, StoreError>;
     fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError>;
     fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
-    fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError>;
-    fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
-    fn provider_key_holder(&self, tenant: TenantId, provider: ProviderKind, provider_key: &str) -> Result<Option<(KeyId, bool)>, StoreError>;
-    fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
-    fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
     fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
     fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn add_key_versions(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
-    fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
-    fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<(), StoreError>;
+    fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;
 }

@@ -245,16 +245,16 @@ impl From<XaesError> for SealError {
     }
 }
 
-/// Where a sealed value stands.
+/// The place of a sealed value, which its encryption is bound to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     /// The table.
     pub table: &'static str,
-    /// Whose row.
+    /// The row's tenant.
     pub tenant: TenantId,
-    /// Which row.
+    /// The row.
     pub row: &'a str,
-    /// Which column.
+    /// The column.
     pub column: &'a str,
 }
 

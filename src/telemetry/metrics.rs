@@ -81,6 +81,12 @@ fn describe() {
         "Declared objects that differ from the configuration or could not be created yet"
     );
     describe_gauge!("claviger_cache_entries", "Data keys in the cache");
+    describe_counter!(
+        "claviger_memory_lookups_total",
+        "Lookups of keys, names, connections and tenants in memory, by cache and result: hit or miss"
+    );
+    describe_counter!("claviger_memory_evictions_total", "Entries evicted from memory for room, by cache");
+    describe_gauge!("claviger_memory_entries", "Entries in memory, by cache");
     describe_counter!("claviger_audit_records_total", "Durable audit records");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");
     describe_counter!("claviger_audit_refused_total", "Audit records that the log refused, by reason");

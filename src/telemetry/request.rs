@@ -60,9 +60,7 @@ impl RequestLabel {
     /// Writes the label of the current request, if there is one, with this function.
     pub(super) fn current<T>(write: impl FnOnce(&str, &[(&'static str, &str)]) -> T) -> Option<T> {
         // A clone, so that writing may do anything; nothing is shared but the id.
-        let Some(label) = CURRENT.with_borrow(|current| current.0.clone()) else {
-            return None;
-        };
+        let label = CURRENT.with_borrow(|current| current.0.clone())?;
         let id = std::str::from_utf8(&label.id).unwrap_or_default();
         let mut fields = vec![("id", id), ("route", label.route), ("method", label.method)];
         if let Some(trace) = &label.trace {

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use claviger::store::Store;
 use claviger::store::sealing::RootKey;
 use claviger::store::sqlite::SqliteStore;
+use claviger::store::{Reads, Store};
 use claviger_provider::{SealedName, Secret};
 use claviger_test_support::{Answer, Client, Gateway, Started, records_from};
 use claviger_testkit::control::{Client as Control, Request};

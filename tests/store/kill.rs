@@ -9,7 +9,7 @@ use std::time::Duration;
 use claviger::store::model::Key;
 use claviger::store::sealing::RootKey;
 use claviger::store::sqlite::SqliteStore;
-use claviger::store::{Change, Store, StoreError};
+use claviger::store::{Change, Reads, Store, StoreError};
 use claviger_provider::{SealedName, SealedStore, Secret, TenantId};
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};

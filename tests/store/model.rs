@@ -327,7 +327,7 @@ impl World {
                     .await
                     .map(drop)
             }
-            Op::Detach { tenant, id } => store.detach_key(self.tenants[*tenant].0, id_of(*id), 0, &NONE).await,
+            Op::Detach { tenant, id } => store.detach_key(self.tenants[*tenant].0, id_of(*id), 0, &NONE).await.map(drop),
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use claviger::store::sealing::RootKey;
 use claviger::store::sqlite::{OpenError, SqliteStore};
-use claviger::store::{Store, StoreError};
+use claviger::store::{Reads, Store, StoreError};
 use claviger_provider::{ErrorKind, Id, SealedName, SealedStore, TenantId};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, query, query_scalar};

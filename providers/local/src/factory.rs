@@ -15,9 +15,9 @@ use crate::settings::{self, Settings};
 pub struct LocalFactory(Arc<LocalProvider>);
 
 impl LocalFactory {
-    /// On this store.
-    pub fn new(store: Arc<dyn SealedStore>) -> Self {
-        Self(Arc::new(LocalProvider::new(store, Settings {})))
+    /// The embedded provider on this store, with this many opened key versions in memory at most.
+    pub fn new(store: Arc<dyn SealedStore>, opened_versions: usize) -> Self {
+        Self(Arc::new(LocalProvider::with_capacity(store, Settings {}, opened_versions)))
     }
 }
 

@@ -11,8 +11,8 @@ use parking_lot::RwLock;
 
 use crate::opened_key::OpenedKey;
 
-/// The most versions in the cache: below 10 MB for AES keys, and below 100 MB if all of them are RSA.
-const CAPACITY: usize = 10_000;
+/// The default capacity in versions: below 10 MB for AES keys, and below 100 MB if all of them are RSA.
+pub(crate) const CAPACITY: usize = 10_000;
 
 /// The name of an opened key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,11 +29,11 @@ impl KeyVersion {
 }
 
 /// OpenedKey versions of keys that are enabled.
-#[derive(Default)]
 pub(crate) struct KeyCache(RwLock<Entries>);
 
-#[derive(Default)]
 struct Entries {
+    /// The most versions in the cache.
+    capacity: usize,
     keys: HashMap<KeyVersion, Arc<OpenedKey>>,
     /// In the order of insertion. The oldest entry is evicted, so that a hit changes nothing.
     order: VecDeque<KeyVersion>,
@@ -42,6 +42,15 @@ struct Entries {
 }
 
 impl KeyCache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self(RwLock::new(Entries {
+            capacity,
+            keys: HashMap::new(),
+            order: VecDeque::new(),
+            epoch: 0,
+        }))
+    }
+
     pub(crate) fn get(&self, name: &KeyVersion) -> Option<Arc<OpenedKey>> {
         self.0.read().keys.get(name).cloned()
     }
@@ -61,7 +70,7 @@ impl KeyCache {
         if let Some(first) = entries.keys.get(&name) {
             return Arc::clone(first);
         }
-        if entries.order.len() >= CAPACITY
+        if entries.order.len() >= entries.capacity
             && let Some(oldest) = entries.order.pop_front()
         {
             entries.keys.remove(&oldest);
@@ -98,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_was_read_before_a_key_was_forgotten_is_not_kept() {
-        let cache = KeyCache::default();
+        let cache = KeyCache::new(CAPACITY);
         let name = KeyVersion::new(TenantId::random(), KeyId::random(), 1);
         let epoch = cache.epoch();
         cache.remove(name.tenant, name.key);
@@ -110,7 +119,7 @@ mod tests {
 
     #[test]
     fn forgetting_drops_all_versions_of_that_key_and_their_bytes() {
-        let cache = KeyCache::default();
+        let cache = KeyCache::new(CAPACITY);
         let (tenant, key) = (TenantId::random(), KeyId::random());
         let other = KeyVersion::new(tenant, KeyId::random(), 1);
         let same_id_elsewhere = KeyVersion::new(TenantId::random(), key, 1);
@@ -127,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_room() {
-        let cache = KeyCache::default();
+        let cache = KeyCache::new(CAPACITY);
         let (tenant, key, shared) = (TenantId::random(), KeyId::random(), kek());
         let name = |version| KeyVersion::new(tenant, key, version);
         let capacity = u32::try_from(CAPACITY).unwrap();

@@ -12,7 +12,7 @@ use claviger_provider::{
 };
 
 use crate::errors::{error, fault, missing};
-use crate::key_cache::{KeyCache, KeyVersion};
+use crate::key_cache::{CAPACITY, KeyCache, KeyVersion};
 use crate::keys::{FIRST_VERSION, StoredKey, StoredKeys, number};
 use crate::opened_key::OpenedKey;
 use crate::settings::Settings;
@@ -62,10 +62,15 @@ pub struct LocalProvider {
 
 impl LocalProvider {
     /// A provider whose keys are in `store`. Reads nothing yet.
-    pub fn new(store: Arc<dyn SealedStore>, Settings {}: Settings) -> Self {
+    pub fn new(store: Arc<dyn SealedStore>, settings: Settings) -> Self {
+        Self::with_capacity(store, settings, CAPACITY)
+    }
+
+    /// As [`LocalProvider::new`], with this many opened key versions in memory at most.
+    pub fn with_capacity(store: Arc<dyn SealedStore>, Settings {}: Settings, opened_versions: usize) -> Self {
         Self {
             keys: StoredKeys::new(store),
-            cache: Arc::default(),
+            cache: Arc::new(KeyCache::new(opened_versions)),
         }
     }
 

@@ -33,7 +33,7 @@ impl SwappableRouter {
     async fn new() -> Self {
         let world = World::new().await;
         let store = PausingStore::new(world.store.clone());
-        let authenticator = Arc::new(Authenticator::new(store.clone()));
+        let authenticator = Arc::new(Authenticator::new(store.clone(), 1_000));
         Self {
             world,
             store,

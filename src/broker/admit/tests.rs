@@ -83,6 +83,7 @@ fn broker(world: &World, authorizer: ByJustification) -> (Broker, tempfile::Temp
         background: Arc::default(),
         kill_file: KillFile::open(folder.path(), installation).unwrap(),
         directory: world.directory(),
+        tokens: 1_000,
         authorizer: Arc::new(authorizer),
         cache: Arc::new(DekCache::new(&limits, Arena::new(ArenaConfig::default()))),
         cache_defaults: Rules::default(),

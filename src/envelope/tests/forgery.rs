@@ -4,16 +4,17 @@
 use claviger_provider::Secret;
 
 use super::{context, copy, direct, finish, is_sealed, sealed};
-use crate::envelope::{DataKeyLength, Draft, Envelope, Item, Rejected, SealKey, SealStatus, cbor, recipient};
+use crate::envelope::parsed::Item;
+use crate::envelope::{DataKeyLength, Draft, Envelope, Rejected, SealKey, SealStatus, cbor, recipient};
 
 /// The same parts under a new seal, or none: what a forger who holds the seal key could make.
 fn reseal(envelope: &Envelope, key: Option<&SealKey>) -> Envelope {
-    let encoded = cbor::to_vec(|e| recipient::encode_all(&envelope.recipients, e));
+    let encoded = cbor::to_vec(|e| recipient::encode_all(envelope.recipients(), e));
     let seal = key.map(|key| key.seal(envelope.header_bytes(), &envelope.commitment, &encoded, envelope.payload()));
     Envelope::assemble(&Item {
         header: envelope.header_bytes(),
         commitment: &envelope.commitment,
-        recipients: &envelope.recipients,
+        recipients: envelope.recipients(),
         payload: envelope.payload(),
         seal: seal.as_ref(),
     })
@@ -93,7 +94,7 @@ fn parts_of_two_envelopes_do_not_mix() {
     let honest = || Item {
         header: a.header_bytes(),
         commitment: &a.commitment,
-        recipients: &a.recipients,
+        recipients: a.recipients(),
         payload: a.payload(),
         seal: a.seal.as_ref(),
     };
@@ -120,7 +121,7 @@ fn parts_of_two_envelopes_do_not_mix() {
     }
 
     let stranger = Envelope::assemble(&Item {
-        recipients: &b.recipients,
+        recipients: b.recipients(),
         ..honest()
     })
     .unwrap();

@@ -11,8 +11,9 @@ use claviger_provider::Pipeline;
 use claviger_provider::layers::PipelineConfig;
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
-use super::{ConnectionEntry, EpochGuard, Gone, KeyEntry, KeyView, with_gates_held};
+use super::{ConnectionEntry, Gone, KeyEntry, KeyGate, Loads};
 use crate::keys::fixture::{World, row};
+use crate::keys::{EpochGuard, KeyView, with_gates_held};
 use crate::store::model::{Connection, Key};
 
 fn connection_entry(connection: Connection) -> Arc<ConnectionEntry> {
@@ -20,6 +21,7 @@ fn connection_entry(connection: Connection) -> Arc<ConnectionEntry> {
     Arc::new(ConnectionEntry::new(
         connection,
         Pipeline::new(Arc::new(provider), &PipelineConfig::default()),
+        Arc::new(Loads::new()),
     ))
 }
 
@@ -29,7 +31,12 @@ fn key_entry(connection: &Arc<ConnectionEntry>, name: &str) -> Arc<KeyEntry> {
         key: Arc::new(key),
         versions: vec![version].into(),
     };
-    Arc::new(KeyEntry::new(view, Arc::clone(connection)))
+    entry_of(view, connection)
+}
+
+fn entry_of(view: KeyView, connection: &Arc<ConnectionEntry>) -> Arc<KeyEntry> {
+    let gate = Arc::new(KeyGate::new(view, Arc::new(Loads::new())));
+    Arc::new(KeyEntry::new(gate, Arc::clone(connection)))
 }
 
 /// Puts the key's row with its epoch moved on.
@@ -68,7 +75,7 @@ async fn those_that_moved_on_are_told() {
     assert_eq!(with_gates_held(&epoch_guards(), || 3), Ok(3));
 
     let before = epoch_guards();
-    a.close();
+    a.gate().close();
     assert_eq!(with_gates_held(&before, || ()), Err(vec![0, 3]));
 
     let before = [b.epoch_guard().unwrap(), c.epoch_guard().unwrap()];
@@ -81,10 +88,10 @@ async fn two_entries_of_one_id_are_two() {
     let world = World::new().await;
     let connection = connection_entry(world.connection.clone());
     let detached = key_entry(&connection, "k");
-    let adopted = Arc::new(KeyEntry::new(detached.view().unwrap(), Arc::clone(&connection)));
+    let adopted = entry_of(detached.view().unwrap(), &connection);
     let epoch_guards = [detached.epoch_guard().unwrap(), adopted.epoch_guard().unwrap()];
     assert_eq!(with_gates_held(&epoch_guards, || 1), Ok(1));
-    detached.close();
+    detached.gate().close();
     assert_eq!(with_gates_held(&epoch_guards, || ()), Err(vec![0]));
 }
 
@@ -93,7 +100,7 @@ async fn a_detached_key_stays_detached() {
     let world = World::new().await;
     let entry = key_entry(&connection_entry(world.connection.clone()), "k");
     let view = entry.view().unwrap();
-    entry.close();
+    entry.gate().close();
     entry.put(Key::clone(&view.key), None);
     assert!(entry.view().is_err());
     entry.put(Key::clone(&view.key), Some(view.versions.to_vec()));

@@ -1,15 +1,13 @@
 //! Connections.
 
-use claviger_provider::{ConnectionId, SealedName, Secret, TenantId};
+use claviger_provider::{ConnectionId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
 
-use super::SqliteStore;
-use super::row::{self, Columns, bytes, integer};
-use super::sealed::{self, Existing};
-use super::transaction::Act;
-use crate::store::model::{Connection, ConnectionPatch, Page};
-use crate::store::{Change, StoreError};
+use super::row::{self, Columns, bytes, integer, one_row};
+use super::{SqliteStore, sealed};
+use crate::store::StoreError;
+use crate::store::model::{Connection, ConnectionSnapshot, Page};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -41,13 +39,7 @@ fn read(row: &SqliteRow) -> Result<Connection, StoreError> {
     })
 }
 
-pub(super) async fn create(
-    store: &SqliteStore,
-    connection: &Connection,
-    values: &[(SealedName, Secret)],
-    change: &Change,
-) -> Result<(), StoreError> {
-    let mut act = Act::begin(store, connection.tenant, change).await?;
+pub(super) async fn insert(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
     query(
         "INSERT INTO connections (tenant, id, name, provider, settings, labels, severed, epoch, managed_by, external_id, revision, \
          created, updated, timeouts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
@@ -66,10 +58,9 @@ pub(super) async fn create(
     .bind(connection.created)
     .bind(connection.updated)
     .bind(row::json(&connection.timeouts)?)
-    .execute(act.connection())
+    .execute(executor)
     .await?;
-    put_sealed(&mut act, store, connection.tenant, connection.id, values, Existing::Refuse).await?;
-    act.commit().await
+    Ok(())
 }
 
 pub(super) async fn by_name(store: &SqliteStore, tenant: TenantId, name: &str) -> Result<Connection, StoreError> {
@@ -92,6 +83,31 @@ pub(super) async fn by_id(executor: impl SqliteExecutor<'_>, tenant: TenantId, i
     )
 }
 
+/// One row for each secret; a connection without secrets is one row with NULLs.
+pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError> {
+    let row_id = id.to_string();
+    let rows = query(
+        "SELECT c.tenant, c.id, c.name, c.provider, c.settings, c.labels, c.timeouts, c.severed, c.epoch, c.managed_by, c.external_id, \
+         c.revision, c.created, c.updated, s.column_name, s.value FROM connections c \
+         LEFT JOIN sealed_values s ON s.tenant = c.tenant AND s.row_id = ?3 WHERE c.tenant = ?1 AND c.id = ?2 ORDER BY s.column_name",
+    )
+    .bind(bytes(&tenant))
+    .bind(bytes(&id))
+    .bind(&row_id)
+    .fetch_all(&store.readers)
+    .await?;
+    let connection = read(rows.first().ok_or(StoreError::NotFound)?)?;
+    let mut secrets = Vec::new();
+    for row in &rows {
+        let Some(column) = row.value::<Option<String>>("column_name")? else {
+            continue;
+        };
+        let secret = sealed::open(store, tenant, &row_id, &column, row.value("value")?)?;
+        secrets.push((column, secret));
+    }
+    Ok(ConnectionSnapshot { connection, secrets })
+}
+
 pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError> {
     query(select!("WHERE tenant = ?1 AND name > ?2 ORDER BY name LIMIT ?3"))
         .bind(bytes(&tenant))
@@ -104,25 +120,9 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
         .collect()
 }
 
-/// A connection's values stand under its own id, and go with it.
-async fn put_sealed(
-    act: &mut Act,
-    store: &SqliteStore,
-    tenant: TenantId,
-    id: ConnectionId,
-    values: &[(SealedName, Secret)],
-    existing: Existing,
-) -> Result<(), StoreError> {
-    let row = id.to_string();
-    if values.iter().any(|(name, _)| name.tenant != tenant || name.row != row) {
-        return Err(StoreError::NotFound);
-    }
-    sealed::put(act.connection(), &store.sealer, values, existing).await
-}
-
-/// Writes what can change.
-async fn save(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
-    query(
+/// Writes what can change of a connection.
+pub(super) async fn update(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
+    let updated = query(
         "UPDATE connections SET labels = ?3, severed = ?4, epoch = ?5, revision = ?6, updated = ?7, timeouts = ?8 \
          WHERE tenant = ?1 AND id = ?2",
     )
@@ -136,80 +136,29 @@ async fn save(executor: &mut SqliteConnection, connection: &Connection) -> Resul
     .bind(row::json(&connection.timeouts)?)
     .execute(executor)
     .await?;
-    Ok(())
+    one_row(&updated)
 }
 
-pub(super) async fn update(
-    store: &SqliteStore,
-    tenant: TenantId,
-    id: ConnectionId,
-    patch: &ConnectionPatch,
-    values: &[(SealedName, Secret)],
-    change: &Change,
-) -> Result<Connection, StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
-    let mut connection = by_id(act.connection(), tenant, id).await?;
-    if connection.revision != patch.expected_revision {
-        return Err(StoreError::Precondition);
-    }
-    if let Some(labels) = &patch.labels {
-        connection.labels.clone_from(labels);
-    }
-    if let Some(timeouts) = patch.timeouts {
-        connection.timeouts = timeouts;
-    }
-    connection.revision += 1;
-    connection.updated = patch.at;
-    save(act.connection(), &connection).await?;
-    put_sealed(&mut act, store, tenant, id, values, Existing::Replace).await?;
-    act.commit().await?;
-    Ok(connection)
-}
-
-pub(super) async fn set_severed(
-    store: &SqliteStore,
-    tenant: TenantId,
-    id: ConnectionId,
-    severed: bool,
-    at: i64,
-    change: &Change,
-) -> Result<Connection, StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
-    let mut connection = by_id(act.connection(), tenant, id).await?;
-    if connection.severed != severed {
-        connection.severed = severed;
-        connection.epoch += 1;
-        connection.revision += 1;
-        connection.updated = at;
-        save(act.connection(), &connection).await?;
-    }
-    act.commit().await?;
-    Ok(connection)
-}
-
-pub(super) async fn delete(store: &SqliteStore, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
-    let used: bool = query_scalar("SELECT EXISTS (SELECT 1 FROM keys WHERE tenant = ?1 AND connection = ?2 AND detached = 0)")
+pub(super) async fn is_used(executor: &mut SqliteConnection, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError> {
+    let used = query_scalar("SELECT EXISTS (SELECT 1 FROM keys WHERE tenant = ?1 AND connection = ?2 AND detached = 0)")
         .bind(bytes(&tenant))
         .bind(bytes(&id))
-        .fetch_one(act.connection())
+        .fetch_one(executor)
         .await?;
-    if used {
-        return Err(StoreError::InUse);
-    }
+    Ok(used)
+}
+
+pub(super) async fn delete(executor: &mut SqliteConnection, tenant: TenantId, id: ConnectionId) -> Result<(), StoreError> {
+    // Of detached keys, which outlive their connection.
     query("UPDATE keys SET connection = NULL WHERE tenant = ?1 AND connection = ?2")
         .bind(bytes(&tenant))
         .bind(bytes(&id))
-        .execute(act.connection())
+        .execute(&mut *executor)
         .await?;
     let deleted = query("DELETE FROM connections WHERE tenant = ?1 AND id = ?2")
         .bind(bytes(&tenant))
         .bind(bytes(&id))
-        .execute(act.connection())
+        .execute(executor)
         .await?;
-    if deleted.rows_affected() == 0 {
-        return Err(StoreError::NotFound);
-    }
-    sealed::remove(act.connection(), tenant, &id.to_string()).await?;
-    act.commit().await
+    one_row(&deleted)
 }

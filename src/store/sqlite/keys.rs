@@ -1,24 +1,44 @@
 //! Logical keys and their labels. Their versions are in [`super::versions`].
 
-use claviger_provider::{KeyId, ProviderKind, TenantId};
+use claviger_provider::{KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
 
-use super::row::{self, Columns, bytes, integer};
-use super::transaction::Act;
+use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, versions};
-use crate::store::model::{Key, KeyFilter, KeyPatch, KeyVersion, Page};
-use crate::store::{Change, StoreError};
+use crate::store::StoreError;
+use crate::store::model::{Key, KeyFilter, KeySelector, KeySnapshot, Page};
+use crate::store::rules::Holder;
 
-/// `$from` names `keys k`. The primary version's provider key is read where it stands.
+/// The columns of a key, and the tables that they are read from. `$from` names `keys k`; the
+/// primary version's provider key is read from its own row.
 macro_rules! select {
     ($from:literal, $rest:literal) => {
+        select!($from, "", "", $rest)
+    };
+    ($from:literal, $columns:literal, $joined:literal, $rest:literal) => {
         concat!(
             "SELECT k.tenant, k.id, k.name, k.connection, k.provider, v.provider_key, k.spec, k.disabled, k.allow_export, \
              k.primary_version, k.rotating, k.cache, k.managed_by, k.epoch, k.revision, k.created, k.updated, \
-             (SELECT json_group_object(l.label, l.value) FROM key_labels l WHERE l.tenant = k.tenant AND l.key = k.id) AS labels FROM ",
+             (SELECT json_group_object(l.label, l.value) FROM key_labels l WHERE l.tenant = k.tenant AND l.key = k.id) AS labels",
+            $columns,
+            " FROM ",
             $from,
             " CROSS JOIN key_versions v ON v.tenant = k.tenant AND v.key = k.id AND v.number = k.primary_version ",
+            $joined,
+            $rest
+        )
+    };
+}
+
+/// A key with all of its versions, one row for each.
+macro_rules! select_snapshot {
+    ($rest:literal) => {
+        select!(
+            "keys k",
+            ", a.number AS version_number, a.provider_key AS version_provider_key, a.provider_version AS version_provider_version, \
+             a.enabled AS version_enabled, a.created AS version_created",
+            "CROSS JOIN key_versions a ON a.tenant = k.tenant AND a.key = k.id ",
             $rest
         )
     };
@@ -57,22 +77,42 @@ pub(super) async fn by_id(executor: impl SqliteExecutor<'_>, tenant: TenantId, i
     read(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(executor).await?)
 }
 
-pub(super) async fn holder(
-    store: &SqliteStore,
-    tenant: TenantId,
-    provider: ProviderKind,
-    provider_key: &str,
-) -> Result<Option<(KeyId, bool)>, StoreError> {
-    let row = query(
-        "SELECT k.id, k.detached FROM provider_keys p JOIN keys k ON k.tenant = p.tenant AND k.id = p.key \
-         WHERE p.provider = ?1 AND p.provider_key = ?2 AND p.tenant = ?3",
-    )
-    .bind(row::provider(provider))
-    .bind(provider_key)
-    .bind(bytes(&tenant))
-    .fetch_optional(&store.readers)
-    .await?;
-    row.map(|row| Ok((row.id("id")?, row.value("detached")?))).transpose()
+pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError> {
+    let statement = match key {
+        KeySelector::Id(_) => query(select_snapshot!(
+            "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached = 0 ORDER BY a.number"
+        )),
+        KeySelector::Name(_) => query(select_snapshot!(
+            "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached = 0 ORDER BY a.number"
+        )),
+    };
+    let statement = statement.bind(bytes(&tenant));
+    let statement = match &key {
+        KeySelector::Id(id) => statement.bind(bytes(id)),
+        KeySelector::Name(name) => statement.bind(*name),
+    };
+    let rows = statement.fetch_all(&store.readers).await?;
+    Ok(KeySnapshot {
+        key: read(rows.first().ok_or(StoreError::NotFound)?)?,
+        versions: rows.iter().map(versions::read_joined).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(super) async fn holder(connection: &mut SqliteConnection, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
+    let row = query("SELECT detached, provider, epoch, revision FROM keys WHERE tenant = ?1 AND id = ?2")
+        .bind(bytes(&tenant))
+        .bind(bytes(&id))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        Ok(Holder {
+            detached: row.value("detached")?,
+            provider: row.provider("provider")?,
+            epoch: row.number("epoch")?,
+            revision: row.number("revision")?,
+        })
+    })
+    .transpose()
 }
 
 /// Each combination of filters names the index that ends in the list's order, so that a
@@ -128,57 +168,58 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, filter: &KeyFilt
         .collect()
 }
 
-pub(super) async fn create(store: &SqliteStore, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError> {
-    let primary = versions.iter().find(|version| version.number == key.primary_version);
-    if primary.is_none_or(|version| version.provider_key != key.provider_key) {
-        return Err(StoreError::NotFound);
-    }
-    let mut act = Act::begin(store, key.tenant, change).await?;
-    // A detached key's row is taken over, and its epoch and revision grow on: whatever was
-    // kept under the old ones stays out of reach.
-    let written = query(
-        "INSERT INTO keys (tenant, id, name, connection, provider, spec, disabled, detached, allow_export, primary_version, cache, \
-         managed_by, epoch, revision, created, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
-         ON CONFLICT (tenant, id) DO UPDATE SET name = excluded.name, connection = excluded.connection, spec = excluded.spec, \
-         disabled = excluded.disabled, detached = 0, allow_export = excluded.allow_export, \
-         primary_version = excluded.primary_version, rotating = NULL, cache = excluded.cache, managed_by = excluded.managed_by, \
-         epoch = max(epoch + 1, excluded.epoch), revision = max(revision + 1, excluded.revision), \
-         created = excluded.created, updated = excluded.updated \
-         WHERE detached = 1 AND provider = excluded.provider",
-    )
-    .bind(bytes(&key.tenant))
-    .bind(bytes(&key.id))
-    .bind(&key.name)
-    .bind(bytes(&key.connection))
-    .bind(row::provider(key.provider))
-    .bind(key.spec.as_str())
-    .bind(key.disabled)
-    .bind(key.allow_export)
-    .bind(key.primary_version)
-    .bind(row::json(&key.cache)?)
-    .bind(&key.managed_by)
-    .bind(integer(key.epoch)?)
-    .bind(integer(key.revision)?)
-    .bind(key.created)
-    .bind(key.updated)
-    .execute(act.connection())
-    .await?;
-    if written.rows_affected() == 0 {
-        return Err(StoreError::AlreadyExists);
-    }
-    versions::add(act.connection(), key, versions).await?;
-    set_labels(act.connection(), key).await?;
-    let key = by_id(act.connection(), key.tenant, key.id).await?;
-    act.commit().await?;
-    Ok(key)
+/// Writes every column of an attached key.
+async fn write(connection: &mut SqliteConnection, statement: &'static str, key: &Key) -> Result<(), StoreError> {
+    let written = query(statement)
+        .bind(bytes(&key.tenant))
+        .bind(bytes(&key.id))
+        .bind(&key.name)
+        .bind(bytes(&key.connection))
+        .bind(row::provider(key.provider))
+        .bind(key.spec.as_str())
+        .bind(key.disabled)
+        .bind(key.allow_export)
+        .bind(key.primary_version)
+        .bind(key.rotating)
+        .bind(row::json(&key.cache)?)
+        .bind(&key.managed_by)
+        .bind(integer(key.epoch)?)
+        .bind(integer(key.revision)?)
+        .bind(key.created)
+        .bind(key.updated)
+        .execute(connection)
+        .await?;
+    one_row(&written)
 }
 
-/// Writes what can change, but for the labels.
-async fn save(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
-    query(
+pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
+    write(
+        connection,
+        "INSERT INTO keys (tenant, id, name, connection, provider, spec, disabled, detached, allow_export, primary_version, rotating, \
+         cache, managed_by, epoch, revision, created, updated) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        key,
+    )
+    .await
+}
+
+pub(super) async fn take_over(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
+    write(
+        connection,
+        "UPDATE keys SET name = ?3, connection = ?4, provider = ?5, spec = ?6, disabled = ?7, detached = 0, allow_export = ?8, \
+         primary_version = ?9, rotating = ?10, cache = ?11, managed_by = ?12, epoch = ?13, revision = ?14, created = ?15, updated = ?16 \
+         WHERE tenant = ?1 AND id = ?2 AND detached = 1",
+        key,
+    )
+    .await
+}
+
+/// Writes what can change of an attached key, without its labels.
+pub(super) async fn update(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
+    let updated = query(
         "UPDATE keys SET name = ?3, disabled = ?4, primary_version = ?5, cache = ?6, epoch = ?7, revision = ?8, updated = ?9, rotating = ?10, \
          allow_export = ?11 \
-         WHERE tenant = ?1 AND id = ?2",
+         WHERE tenant = ?1 AND id = ?2 AND detached = 0",
     )
     .bind(bytes(&key.tenant))
     .bind(bytes(&key.id))
@@ -193,7 +234,7 @@ async fn save(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreE
     .bind(key.allow_export)
     .execute(connection)
     .await?;
-    Ok(())
+    one_row(&updated)
 }
 
 async fn clear_labels(connection: &mut SqliteConnection, tenant: TenantId, id: KeyId) -> Result<(), StoreError> {
@@ -205,8 +246,8 @@ async fn clear_labels(connection: &mut SqliteConnection, tenant: TenantId, id: K
     Ok(())
 }
 
-/// Writes a key's labels anew, under its present name.
-async fn set_labels(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
+/// Writes a key's labels under its present name.
+pub(super) async fn replace_labels(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
     clear_labels(connection, key.tenant, key.id).await?;
     for (label, value) in &key.labels {
         query("INSERT INTO key_labels (tenant, key, label, value, key_name) VALUES (?1, ?2, ?3, ?4, ?5)")
@@ -219,95 +260,6 @@ async fn set_labels(connection: &mut SqliteConnection, key: &Key) -> Result<(), 
             .await?;
     }
     Ok(())
-}
-
-pub(super) async fn update(store: &SqliteStore, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
-    let mut key = by_id(act.connection(), tenant, id).await?;
-    if key.revision != patch.expected_revision {
-        return Err(StoreError::Precondition);
-    }
-    if let Some(name) = &patch.name {
-        key.name.clone_from(name);
-    }
-    if let Some(labels) = &patch.labels {
-        key.labels.clone_from(labels);
-    }
-    if let Some(cache) = patch.cache.filter(|cache| *cache != key.cache) {
-        key.cache = cache;
-        key.epoch += 1;
-    }
-    key.allow_export = patch.allow_export.unwrap_or(key.allow_export);
-    key.revision += 1;
-    key.updated = patch.at;
-    save(act.connection(), &key).await?;
-    set_labels(act.connection(), &key).await?;
-    act.commit().await?;
-    Ok(key)
-}
-
-pub(super) async fn set_disabled(
-    store: &SqliteStore,
-    tenant: TenantId,
-    id: KeyId,
-    disabled: bool,
-    at: i64,
-    change: &Change,
-) -> Result<Key, StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
-    let mut key = by_id(act.connection(), tenant, id).await?;
-    if key.disabled != disabled {
-        key.disabled = disabled;
-        key.epoch += 1;
-        key.revision += 1;
-        key.updated = at;
-        save(act.connection(), &key).await?;
-    }
-    act.commit().await?;
-    Ok(key)
-}
-
-pub(super) async fn add_versions(
-    store: &SqliteStore,
-    tenant: TenantId,
-    id: KeyId,
-    versions: &[KeyVersion],
-    primary: u32,
-    at: i64,
-    change: &Change,
-) -> Result<Key, StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
-    let mut key = by_id(act.connection(), tenant, id).await?;
-    let added = versions::add(act.connection(), &key, versions).await?;
-    if added || key.primary_version != primary {
-        key.primary_version = primary;
-        key.rotating = None;
-        key.revision += 1;
-        key.updated = at;
-        save(act.connection(), &key).await?;
-        // Read again for the provider key; it is absent when the primary version is.
-        key = by_id(act.connection(), tenant, id).await?;
-    }
-    act.commit().await?;
-    Ok(key)
-}
-
-pub(super) async fn set_rotating(
-    store: &SqliteStore,
-    tenant: TenantId,
-    id: KeyId,
-    since: Option<i64>,
-    at: i64,
-    change: &Change,
-) -> Result<Key, StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
-    let mut key = by_id(act.connection(), tenant, id).await?;
-    key.rotating = since;
-    key.revision += 1;
-    key.updated = at;
-    save(act.connection(), &key).await?;
-    act.commit().await?;
-    Ok(key)
 }
 
 pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
@@ -323,22 +275,18 @@ pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(Tena
     .collect()
 }
 
-pub(super) async fn detach(store: &SqliteStore, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<(), StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
-    let detached = query(
-        "UPDATE keys SET detached = 1, epoch = epoch + 1, revision = revision + 1, updated = ?3 \
-         WHERE tenant = ?1 AND id = ?2 AND detached = 0",
-    )
-    .bind(bytes(&tenant))
-    .bind(bytes(&id))
-    .bind(at)
-    .execute(act.connection())
-    .await?;
-    if detached.rows_affected() == 0 {
-        return Err(StoreError::NotFound);
-    }
-    clear_labels(act.connection(), tenant, id).await?;
-    act.commit().await
+pub(super) async fn detach(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
+    let detached =
+        query("UPDATE keys SET detached = 1, epoch = ?3, revision = ?4, updated = ?5 WHERE tenant = ?1 AND id = ?2 AND detached = 0")
+            .bind(bytes(&key.tenant))
+            .bind(bytes(&key.id))
+            .bind(integer(key.epoch)?)
+            .bind(integer(key.revision)?)
+            .bind(key.updated)
+            .execute(&mut *connection)
+            .await?;
+    one_row(&detached)?;
+    clear_labels(connection, key.tenant, key.id).await
 }
 
 #[cfg(test)]
@@ -368,6 +316,8 @@ mod tests {
         let mut statements = vec![
             select!("keys k", "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached = 0").to_owned(),
             select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached = 0").to_owned(),
+            select_snapshot!("WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached = 0 ORDER BY a.number").to_owned(),
+            select_snapshot!("WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached = 0 ORDER BY a.number").to_owned(),
         ];
         let page = Page { after: None, size: 10 };
         for label in [None, Some(("a".to_owned(), "b".to_owned()))] {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -191,7 +192,7 @@ async fn connect(path: &Path, root: &RootKey) -> Result<SqliteStore, Failure> {
     Ok(SqliteStore {
         writer,
         readers,
-        sealer,
+        sealer: Arc::new(sealer),
         installation,
     })
 }

@@ -1,14 +1,13 @@
 //! Principals.
 
 use claviger_provider::{PrincipalId, TenantId};
-use sqlx::query;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, query};
 
 use super::SqliteStore;
-use super::row::{Columns, bytes};
-use super::transaction::Act;
+use super::row::{Columns, bytes, one_row};
+use crate::store::StoreError;
 use crate::store::model::{Page, Principal};
-use crate::store::{Change, StoreError};
 
 pub(super) fn read(row: &SqliteRow) -> Result<Principal, StoreError> {
     Ok(Principal {
@@ -20,17 +19,16 @@ pub(super) fn read(row: &SqliteRow) -> Result<Principal, StoreError> {
     })
 }
 
-pub(super) async fn create(store: &SqliteStore, principal: &Principal, change: &Change) -> Result<(), StoreError> {
-    let mut act = Act::begin(store, principal.tenant, change).await?;
+pub(super) async fn insert(connection: &mut SqliteConnection, principal: &Principal) -> Result<(), StoreError> {
     query("INSERT INTO principals (tenant, id, name, kind, created) VALUES (?1, ?2, ?3, ?4, ?5)")
         .bind(bytes(&principal.tenant))
         .bind(bytes(&principal.id))
         .bind(&principal.name)
         .bind(principal.kind.as_str())
         .bind(principal.created)
-        .execute(act.connection())
+        .execute(connection)
         .await?;
-    act.commit().await
+    Ok(())
 }
 
 pub(super) async fn by_name(store: &SqliteStore, tenant: TenantId, name: &str) -> Result<Principal, StoreError> {
@@ -67,16 +65,12 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
     .collect()
 }
 
-/// Its tokens go with it: a token that is not there is refused like a revoked one.
-pub(super) async fn delete(store: &SqliteStore, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<(), StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
+/// The foreign key of its tokens deletes them, too.
+pub(super) async fn delete(connection: &mut SqliteConnection, tenant: TenantId, id: PrincipalId) -> Result<(), StoreError> {
     let deleted = query("DELETE FROM principals WHERE tenant = ?1 AND id = ?2")
         .bind(bytes(&tenant))
         .bind(bytes(&id))
-        .execute(act.connection())
+        .execute(connection)
         .await?;
-    if deleted.rows_affected() == 0 {
-        return Err(StoreError::NotFound);
-    }
-    act.commit().await
+    one_row(&deleted)
 }

@@ -1,7 +1,7 @@
 //! From SQLite's values to ours and back. What does not fit is damage, never a guess.
 
 use claviger_provider::{Id, ProviderKind};
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteQueryResult, SqliteRow};
 use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type};
 
 use crate::store::StoreError;
@@ -71,6 +71,14 @@ where
 {
     fn value<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(&'r self, column: &str) -> Result<T, StoreError> {
         Ok(self.try_get(column)?)
+    }
+}
+
+/// `NotFound` when a statement on one row found none.
+pub(super) fn one_row(result: &SqliteQueryResult) -> Result<(), StoreError> {
+    match result.rows_affected() {
+        0 => Err(StoreError::NotFound),
+        _ => Ok(()),
     }
 }
 

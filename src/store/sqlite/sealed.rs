@@ -1,12 +1,33 @@
-//! Sealed values, for the embedded provider and for what other objects keep sealed.
+//! Sealed values: the embedded provider's keys, and the secrets of other objects.
 
-use claviger_provider::{Error, ErrorKind, SealedName, Secret, TenantId};
+use async_trait::async_trait;
+use claviger_provider::{Error, ErrorKind, SealedName, SealedStore, Secret, TenantId};
 use sqlx::{SqliteConnection, query};
 
 use super::SqliteStore;
 use super::row::{Columns, bytes};
 use crate::store::StoreError;
 use crate::store::sealing::{Place, SealError, Sealer};
+use crate::store::transaction::Existing;
+
+#[async_trait]
+impl SealedStore for SqliteStore {
+    async fn get(&self, name: &SealedName) -> Result<Option<Secret>, Error> {
+        get(self, name).await.map_err(provider_error)
+    }
+
+    async fn columns(&self, tenant: TenantId, row: &str) -> Result<Vec<String>, Error> {
+        columns(self, tenant, row).await.map_err(provider_error)
+    }
+
+    async fn insert(&self, values: Vec<(SealedName, Secret)>) -> Result<(), Error> {
+        insert(self, &values).await.map_err(provider_error)
+    }
+
+    async fn remove_row(&self, tenant: TenantId, row: &str) -> Result<(), Error> {
+        remove_row(self, tenant, row).await.map_err(provider_error)
+    }
+}
 
 impl From<SealError> for StoreError {
     fn from(SealError: SealError) -> Self {
@@ -21,15 +42,6 @@ fn place(name: &SealedName) -> Place<'_> {
         row: &name.row,
         column: &name.column,
     }
-}
-
-/// What happens to a value that has the name already.
-#[derive(Clone, Copy)]
-pub(super) enum Existing {
-    /// It stays, and the new one is refused.
-    Refuse,
-    /// The new one takes its place.
-    Replace,
 }
 
 /// Seals and writes values.
@@ -58,7 +70,7 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// Removes every value of a row.
+/// Deletes every value of a row.
 pub(super) async fn remove(connection: &mut SqliteConnection, tenant: TenantId, row: &str) -> Result<(), StoreError> {
     query("DELETE FROM sealed_values WHERE tenant = ?1 AND row_id = ?2")
         .bind(bytes(&tenant))
@@ -68,7 +80,7 @@ pub(super) async fn remove(connection: &mut SqliteConnection, tenant: TenantId, 
     Ok(())
 }
 
-pub(super) async fn get(store: &SqliteStore, name: &SealedName) -> Result<Option<Secret>, StoreError> {
+async fn get(store: &SqliteStore, name: &SealedName) -> Result<Option<Secret>, StoreError> {
     let row = query("SELECT value FROM sealed_values WHERE tenant = ?1 AND row_id = ?2 AND column_name = ?3")
         .bind(bytes(&name.tenant))
         .bind(&name.row)
@@ -78,7 +90,33 @@ pub(super) async fn get(store: &SqliteStore, name: &SealedName) -> Result<Option
     row.map(|row| Ok(store.sealer.open(place(name), row.value("value")?)?)).transpose()
 }
 
-pub(super) async fn columns(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<Vec<String>, StoreError> {
+/// Opens one value that was read with its column.
+pub(super) fn open(store: &SqliteStore, tenant: TenantId, row: &str, column: &str, value: &[u8]) -> Result<Secret, StoreError> {
+    let place = Place {
+        table: "sealed_values",
+        tenant,
+        row,
+        column,
+    };
+    Ok(store.sealer.open(place, value)?)
+}
+
+pub(super) async fn row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<Vec<(String, Secret)>, StoreError> {
+    query("SELECT column_name, value FROM sealed_values WHERE tenant = ?1 AND row_id = ?2 ORDER BY column_name")
+        .bind(bytes(&tenant))
+        .bind(row)
+        .fetch_all(&store.readers)
+        .await?
+        .iter()
+        .map(|read| {
+            let column: String = read.value("column_name")?;
+            let secret = open(store, tenant, row, &column, read.value("value")?)?;
+            Ok((column, secret))
+        })
+        .collect()
+}
+
+async fn columns(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<Vec<String>, StoreError> {
     query("SELECT column_name FROM sealed_values WHERE tenant = ?1 AND row_id = ?2 ORDER BY column_name")
         .bind(bytes(&tenant))
         .bind(row)
@@ -89,20 +127,20 @@ pub(super) async fn columns(store: &SqliteStore, tenant: TenantId, row: &str) ->
         .collect()
 }
 
-pub(super) async fn insert(store: &SqliteStore, values: &[(SealedName, Secret)]) -> Result<(), StoreError> {
-    let mut transaction = store.begin().await?;
+async fn insert(store: &SqliteStore, values: &[(SealedName, Secret)]) -> Result<(), StoreError> {
+    let mut transaction = store.begin_writing().await?;
     put(&mut transaction, &store.sealer, values, Existing::Refuse).await?;
     Ok(transaction.commit().await?)
 }
 
-pub(super) async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<(), StoreError> {
-    let mut transaction = store.begin().await?;
+async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<(), StoreError> {
+    let mut transaction = store.begin_writing().await?;
     remove(&mut transaction, tenant, row).await?;
     Ok(transaction.commit().await?)
 }
 
-/// In the words of the provider contract.
-pub(super) fn provider_error(error: StoreError) -> Error {
+/// The error as the provider contract has it.
+fn provider_error(error: StoreError) -> Error {
     let kind = match &error {
         StoreError::AlreadyExists => ErrorKind::Conflict,
         StoreError::NotFound

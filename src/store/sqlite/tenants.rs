@@ -1,15 +1,13 @@
 //! Tenants.
 
-use claviger_provider::{SealedName, Secret, TenantId};
-use sqlx::query;
+use claviger_provider::TenantId;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, query};
 
 use super::SqliteStore;
 use super::row::{Columns, bytes};
-use super::sealed::{self, Existing};
-use super::transaction::Act;
+use crate::store::StoreError;
 use crate::store::model::{Page, Tenant};
-use crate::store::{Change, StoreError};
 
 pub(super) fn read(row: &SqliteRow) -> Result<Tenant, StoreError> {
     Ok(Tenant {
@@ -20,26 +18,15 @@ pub(super) fn read(row: &SqliteRow) -> Result<Tenant, StoreError> {
     })
 }
 
-pub(super) async fn create(
-    store: &SqliteStore,
-    tenant: &Tenant,
-    values: &[(SealedName, Secret)],
-    change: &Change,
-) -> Result<(), StoreError> {
-    if values.iter().any(|(name, _)| name.tenant != tenant.id) {
-        return Err(StoreError::NotFound);
-    }
-    // The change is the operator's: the tenant itself is not there yet.
-    let mut act = Act::begin(store, TenantId::INSTALLATION, change).await?;
+pub(super) async fn insert(connection: &mut SqliteConnection, tenant: &Tenant) -> Result<(), StoreError> {
     query("INSERT INTO tenants (id, name, suspended, created) VALUES (?1, ?2, ?3, ?4)")
         .bind(bytes(&tenant.id))
         .bind(&tenant.name)
         .bind(tenant.suspended)
         .bind(tenant.created)
-        .execute(act.connection())
+        .execute(connection)
         .await?;
-    sealed::put(act.connection(), &store.sealer, values, Existing::Refuse).await?;
-    act.commit().await
+    Ok(())
 }
 
 pub(super) async fn by_id(store: &SqliteStore, id: TenantId) -> Result<Tenant, StoreError> {

@@ -1,14 +1,13 @@
 //! API tokens.
 
 use claviger_provider::{PrincipalId, TenantId, TokenId};
-use sqlx::query;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, SqliteExecutor, query};
 
-use super::row::{Columns, bytes};
-use super::transaction::Act;
+use super::row::{Columns, bytes, one_row};
 use super::{SqliteStore, principals, tenants};
+use crate::store::StoreError;
 use crate::store::model::{Page, Principal, Tenant, Token};
-use crate::store::{Change, StoreError};
 
 fn read(row: &SqliteRow) -> Result<Token, StoreError> {
     Ok(Token {
@@ -24,8 +23,7 @@ fn read(row: &SqliteRow) -> Result<Token, StoreError> {
     })
 }
 
-pub(super) async fn create(store: &SqliteStore, token: &Token, change: &Change) -> Result<(), StoreError> {
-    let mut act = Act::begin(store, token.tenant, change).await?;
+pub(super) async fn insert(connection: &mut SqliteConnection, token: &Token) -> Result<(), StoreError> {
     query(
         "INSERT INTO tokens (tenant, id, principal, public_id, secret_sha256, grants, created, expires, revoked) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -39,9 +37,9 @@ pub(super) async fn create(store: &SqliteStore, token: &Token, change: &Change) 
     .bind(token.created)
     .bind(token.expires)
     .bind(token.revoked)
-    .execute(act.connection())
+    .execute(connection)
     .await?;
-    act.commit().await
+    Ok(())
 }
 
 pub(super) async fn by_public_id(store: &SqliteStore, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError> {
@@ -61,7 +59,7 @@ pub(super) async fn by_public_id(store: &SqliteStore, public_id: &str) -> Result
     Ok((read(&row)?, principals::read(&row)?, tenants::read(&row)?))
 }
 
-pub(super) async fn by_id(store: &SqliteStore, tenant: TenantId, id: TokenId) -> Result<Token, StoreError> {
+pub(super) async fn by_id(executor: impl SqliteExecutor<'_>, tenant: TenantId, id: TokenId) -> Result<Token, StoreError> {
     let row = query(concat!(
         "SELECT ",
         token_columns!(),
@@ -69,13 +67,13 @@ pub(super) async fn by_id(store: &SqliteStore, tenant: TenantId, id: TokenId) ->
     ))
     .bind(bytes(&tenant))
     .bind(bytes(&id))
-    .fetch_one(&store.readers)
+    .fetch_one(executor)
     .await?;
     read(&row)
 }
 
 pub(super) async fn list(store: &SqliteStore, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError> {
-    // A page begins after an id that a page before it ended with, so that it is an id.
+    // A page starts after the id that the page before it ended with.
     let after = page
         .after
         .as_deref()
@@ -98,16 +96,31 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, principal: Princ
     .collect()
 }
 
-pub(super) async fn revoke(store: &SqliteStore, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(), StoreError> {
-    let mut act = Act::begin(store, tenant, change).await?;
-    let revoked = query("UPDATE tokens SET revoked = coalesce(revoked, ?3) WHERE tenant = ?1 AND id = ?2")
-        .bind(bytes(&tenant))
-        .bind(bytes(&id))
-        .bind(at)
-        .execute(act.connection())
+pub(super) async fn of_principal(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    principal: PrincipalId,
+) -> Result<Vec<Token>, StoreError> {
+    query(concat!(
+        "SELECT ",
+        token_columns!(),
+        " FROM tokens t WHERE t.tenant = ?1 AND t.principal = ?2 ORDER BY t.id"
+    ))
+    .bind(bytes(&tenant))
+    .bind(bytes(&principal))
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+pub(super) async fn update(connection: &mut SqliteConnection, token: &Token) -> Result<(), StoreError> {
+    let updated = query("UPDATE tokens SET revoked = ?3 WHERE tenant = ?1 AND id = ?2")
+        .bind(bytes(&token.tenant))
+        .bind(bytes(&token.id))
+        .bind(token.revoked)
+        .execute(connection)
         .await?;
-    if revoked.rows_affected() == 0 {
-        return Err(StoreError::NotFound);
-    }
-    act.commit().await
+    one_row(&updated)
 }

@@ -1,72 +1,196 @@
-//! The transaction of a change: effect, applied intent and kept answer, all or nothing.
+//! The transaction of a change, and what every change writes: applied positions and answers.
 
-use chrono::{TimeDelta, Utc};
-use claviger_provider::TenantId;
-use sqlx::{Sqlite, SqliteConnection, Transaction, query, query_scalar};
+use std::sync::Arc;
 
-use super::SqliteStore;
+use async_trait::async_trait;
+use chrono::Utc;
+use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
+use sqlx::{Sqlite, query, query_scalar};
+
 use super::row::{Columns, bytes, integer};
-use crate::store::model::{IdempotencyKey, IdempotencyRecord};
-use crate::store::{Change, StoreError};
+use super::{SqliteStore, connections, keys, principals, sealed, tenants, tokens, versions};
+use crate::store::StoreError;
+use crate::store::model::{Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
+use crate::store::rules::{self, Holder};
+use crate::store::sealing::Sealer;
+use crate::store::transaction::{Backend, Existing, Transaction};
 
-/// How long an answer is kept for its idempotency key.
-const KEPT: TimeDelta = TimeDelta::hours(24);
+/// A transaction of the one writer.
+struct SqliteTransaction {
+    transaction: sqlx::Transaction<'static, Sqlite>,
+    sealer: Arc<Sealer>,
+}
 
-/// An open change. Dropped without [`Act::commit`], nothing of it happened.
-pub(super) struct Act(Transaction<'static, Sqlite>);
-
-impl Act {
-    /// Takes the writer, marks the intent applied and keeps the answer.
-    pub(super) async fn begin(store: &SqliteStore, tenant: TenantId, change: &Change) -> Result<Self, StoreError> {
-        let mut act = Self(store.begin().await?);
-        if let Some(intent) = change.intent {
-            query("INSERT INTO applied (position, tenant) VALUES (?1, ?2) ON CONFLICT (position) DO NOTHING")
-                .bind(integer(intent)?)
-                .bind(bytes(&tenant))
-                .execute(act.connection())
-                .await?;
-        }
-        if let Some(record) = &change.idempotency {
-            keep(act.connection(), record).await?;
-        }
-        Ok(act)
+#[async_trait]
+impl Backend for SqliteStore {
+    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+        Ok(Box::new(SqliteTransaction {
+            transaction: self.begin_writing().await?,
+            sealer: Arc::clone(&self.sealer),
+        }))
     }
 
-    /// Where the effect is written.
-    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.0
+    async fn delete_answers(&self, before: i64) -> Result<u64, StoreError> {
+        let deleted = query("DELETE FROM idempotency WHERE created < ?1")
+            .bind(before)
+            .execute(&self.writer)
+            .await?;
+        Ok(deleted.rows_affected())
     }
 
-    /// Makes all of it durable.
-    pub(super) async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.0.commit().await?)
+    async fn delete_applied(&self, before: u64) -> Result<(), StoreError> {
+        query("DELETE FROM applied WHERE position < ?1 AND position < (SELECT max(position) FROM applied)")
+            .bind(integer(before)?)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }
 
-/// An older answer than [`KEPT`] counts as absent, here as in [`idempotent`].
-async fn keep(connection: &mut SqliteConnection, record: &IdempotencyRecord) -> Result<(), StoreError> {
-    let kept = query(
-        "INSERT INTO idempotency (tenant, principal, route, key, body_hmac, status, body, etag, created) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-         ON CONFLICT (tenant, principal, route, key) DO UPDATE SET body_hmac = excluded.body_hmac, status = excluded.status, \
-         body = excluded.body, etag = excluded.etag, created = excluded.created WHERE created <= ?10",
-    )
-    .bind(bytes(&record.key.tenant))
-    .bind(bytes(&record.key.principal))
-    .bind(&record.key.route)
-    .bind(&record.key.key)
-    .bind(record.body_hmac.as_slice())
-    .bind(record.status)
-    .bind(&record.body)
-    .bind(&record.etag)
-    .bind(record.created)
-    .bind(oldest())
-    .execute(connection)
-    .await?;
-    if kept.rows_affected() == 0 {
-        Err(StoreError::IdempotencyTaken)
-    } else {
+#[async_trait]
+impl Transaction for SqliteTransaction {
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+
+    async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError> {
+        query("INSERT INTO applied (position, tenant) VALUES (?1, ?2) ON CONFLICT (position) DO NOTHING")
+            .bind(integer(position)?)
+            .bind(bytes(&tenant))
+            .execute(&mut *self.transaction)
+            .await?;
         Ok(())
+    }
+
+    async fn delete_applied_after(&mut self, position: Option<u64>) -> Result<(), StoreError> {
+        query("DELETE FROM applied WHERE position > ?1")
+            .bind(position.map(integer).transpose()?.unwrap_or(-1))
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    async fn claim_answer(&mut self, record: &IdempotencyRecord, expired: i64) -> Result<bool, StoreError> {
+        let kept = query(
+            "INSERT INTO idempotency (tenant, principal, route, key, body_hmac, status, body, etag, created) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (tenant, principal, route, key) DO UPDATE SET body_hmac = excluded.body_hmac, status = excluded.status, \
+             body = excluded.body, etag = excluded.etag, created = excluded.created WHERE created <= ?10",
+        )
+        .bind(bytes(&record.key.tenant))
+        .bind(bytes(&record.key.principal))
+        .bind(&record.key.route)
+        .bind(&record.key.key)
+        .bind(record.body_hmac.as_slice())
+        .bind(record.status)
+        .bind(&record.body)
+        .bind(&record.etag)
+        .bind(record.created)
+        .bind(expired)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(kept.rows_affected() > 0)
+    }
+
+    async fn put_sealed(&mut self, values: &[(SealedName, Secret)], existing: Existing) -> Result<(), StoreError> {
+        sealed::put(&mut self.transaction, &self.sealer, values, existing).await
+    }
+
+    async fn delete_sealed(&mut self, tenant: TenantId, row: &str) -> Result<(), StoreError> {
+        sealed::remove(&mut self.transaction, tenant, row).await
+    }
+
+    async fn insert_tenant(&mut self, tenant: &Tenant) -> Result<(), StoreError> {
+        tenants::insert(&mut self.transaction, tenant).await
+    }
+
+    async fn insert_principal(&mut self, principal: &Principal) -> Result<(), StoreError> {
+        principals::insert(&mut self.transaction, principal).await
+    }
+
+    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId) -> Result<(), StoreError> {
+        principals::delete(&mut self.transaction, tenant, id).await
+    }
+
+    async fn tokens_of(&mut self, tenant: TenantId, principal: PrincipalId) -> Result<Vec<Token>, StoreError> {
+        tokens::of_principal(&mut self.transaction, tenant, principal).await
+    }
+
+    async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError> {
+        tokens::insert(&mut self.transaction, token).await
+    }
+
+    async fn token(&mut self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError> {
+        tokens::by_id(&mut *self.transaction, tenant, id).await
+    }
+
+    async fn update_token(&mut self, token: &Token) -> Result<(), StoreError> {
+        tokens::update(&mut self.transaction, token).await
+    }
+
+    async fn insert_connection(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        connections::insert(&mut self.transaction, connection).await
+    }
+
+    async fn connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError> {
+        connections::by_id(&mut *self.transaction, tenant, id).await
+    }
+
+    async fn update_connection(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        connections::update(&mut self.transaction, connection).await
+    }
+
+    async fn is_connection_used(&mut self, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError> {
+        connections::is_used(&mut self.transaction, tenant, id).await
+    }
+
+    async fn delete_connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<(), StoreError> {
+        connections::delete(&mut self.transaction, tenant, id).await
+    }
+
+    async fn key(&mut self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError> {
+        keys::by_id(&mut *self.transaction, tenant, id).await
+    }
+
+    async fn holder(&mut self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
+        keys::holder(&mut self.transaction, tenant, id).await
+    }
+
+    async fn versions(&mut self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {
+        versions::list(&mut *self.transaction, tenant, key).await
+    }
+
+    async fn insert_key(&mut self, key: &Key) -> Result<(), StoreError> {
+        keys::insert(&mut self.transaction, key).await
+    }
+
+    async fn take_over_key(&mut self, key: &Key) -> Result<(), StoreError> {
+        keys::take_over(&mut self.transaction, key).await
+    }
+
+    async fn update_key(&mut self, key: &Key) -> Result<(), StoreError> {
+        keys::update(&mut self.transaction, key).await
+    }
+
+    async fn detach_key(&mut self, key: &Key) -> Result<(), StoreError> {
+        keys::detach(&mut self.transaction, key).await
+    }
+
+    async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError> {
+        keys::replace_labels(&mut self.transaction, key).await
+    }
+
+    async fn insert_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {
+        versions::insert(&mut self.transaction, key, version).await
+    }
+
+    async fn claim_provider_key(&mut self, provider: ProviderKind, provider_key: &str, key: &Key) -> Result<bool, StoreError> {
+        versions::claim(&mut self.transaction, provider, provider_key, key).await
     }
 }
 
@@ -79,7 +203,7 @@ pub(super) async fn idempotent(store: &SqliteStore, key: &IdempotencyKey) -> Res
     .bind(bytes(&key.principal))
     .bind(&key.route)
     .bind(&key.key)
-    .bind(oldest())
+    .bind(rules::answers_expired_at(Utc::now()))
     .fetch_optional(&store.readers)
     .await?
     .map(|row| {
@@ -95,14 +219,6 @@ pub(super) async fn idempotent(store: &SqliteStore, key: &IdempotencyKey) -> Res
     .transpose()
 }
 
-pub(super) async fn prune_idempotency(store: &SqliteStore, before: i64) -> Result<u64, StoreError> {
-    Ok(query("DELETE FROM idempotency WHERE created < ?1")
-        .bind(before)
-        .execute(&store.writer)
-        .await?
-        .rows_affected())
-}
-
 pub(super) async fn is_applied(store: &SqliteStore, intent: u64) -> Result<bool, StoreError> {
     Ok(query_scalar("SELECT EXISTS (SELECT 1 FROM applied WHERE position = ?1)")
         .bind(integer(intent)?)
@@ -115,30 +231,4 @@ pub(super) async fn last_applied(store: &SqliteStore) -> Result<Option<u64>, Sto
         .fetch_optional(&store.readers)
         .await?;
     row.map(|row| row.number("position")).transpose()
-}
-
-pub(super) async fn prune_applied(store: &SqliteStore, before: u64) -> Result<(), StoreError> {
-    query("DELETE FROM applied WHERE position < ?1 AND position < (SELECT max(position) FROM applied)")
-        .bind(integer(before)?)
-        .execute(&store.writer)
-        .await?;
-    Ok(())
-}
-
-pub(super) async fn rewind_applied(store: &SqliteStore, last: Option<u64>) -> Result<(), StoreError> {
-    let change = Change {
-        intent: last,
-        idempotency: None,
-    };
-    let mut act = Act::begin(store, TenantId::INSTALLATION, &change).await?;
-    let largest = last.map(integer).transpose()?.unwrap_or(-1);
-    query("DELETE FROM applied WHERE position > ?1")
-        .bind(largest)
-        .execute(act.connection())
-        .await?;
-    act.commit().await
-}
-
-fn oldest() -> i64 {
-    (Utc::now() - KEPT).timestamp_micros()
 }

@@ -7,9 +7,7 @@ use crate::bench::{Bench, data_key, until, unwrap};
 use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
-    ("an_unwrap_has_its_calls_and_a_cached_one_has_none", Needs::Keys, |bench| {
-        Box::pin(unwrapped(bench))
-    }),
+    ("an_unwrap_has_its_calls", Needs::Keys, |bench| Box::pin(unwrapped(bench))),
     ("an_unwrap_has_the_providers_request_id", Needs::Faults, |bench| {
         Box::pin(request_id(bench))
     }),
@@ -17,9 +15,7 @@ pub const CASES: &[Case] = &[
     ("each_item_of_a_batch_has_its_own_calls", Needs::Faults, |bench| {
         Box::pin(batch(bench))
     }),
-    ("calls_without_a_request_are_records_of_the_gateway", Needs::Faults, |bench| {
-        Box::pin(background(bench))
-    }),
+    ("background_calls_are_recorded", Needs::Faults, |bench| Box::pin(background(bench))),
 ];
 
 /// The calls in a record.

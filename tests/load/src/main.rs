@@ -7,6 +7,7 @@
 mod bare;
 mod certs;
 mod drive;
+mod keys;
 mod report;
 mod scenarios;
 mod servers;
@@ -72,6 +73,19 @@ pub struct Plan {
     /// The parts to run.
     #[arg(long, value_delimiter = ',', default_value = "cached,miss,batch,many")]
     parts: Vec<Part>,
+    #[command(flatten)]
+    keys: KeyPlan,
+}
+
+/// The size of the part `keys`.
+#[derive(Args, Clone, Copy)]
+pub struct KeyPlan {
+    /// Keys in the database.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: usize,
+    /// Keys that requests use.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    used: usize,
 }
 
 /// A part of a run.
@@ -85,6 +99,8 @@ enum Part {
     Batch,
     /// Many tenants, keys and records against few.
     Many,
+    /// A million keys against one, none of them cached. Runs only where it is named.
+    Keys,
 }
 
 fn main() {

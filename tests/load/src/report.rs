@@ -221,3 +221,25 @@ pub fn many(rows: &[Row], few: &str, others: &[&str], log_bytes: u64, records: f
         }
     }
 }
+
+/// Many keys against one.
+pub fn keys(rows: &[Row], one: &str, many: &str, keys: usize, used: usize, (hits, misses): (f64, f64)) {
+    println!("\n### Many keys\n\nUncached unwraps on the embedded provider, of {used} keys in turn of {keys} in the database.");
+    details(rows);
+    println!(
+        "\nLookups of keys that found them in memory: {:.2} %.",
+        100.0 * hits / (hits + misses)
+    );
+    println!("\n| connections | throughput / {one} (at least 0.9) | p99 / {one} (at most 1.5) | CPU/request |\n|---|---|---|---|");
+    for group in groups(rows) {
+        let Some(row) = find(group, many) else { continue };
+        let against = |of: fn(&Sample) -> f64| ratio(row, group, one, of);
+        println!(
+            "| {} | {} | {} | {} |",
+            row.connections,
+            against(Sample::throughput),
+            against(p99),
+            against(cost)
+        );
+    }
+}

@@ -33,6 +33,10 @@ pub async fn run(plan: &Plan) {
         .and_then(tempfile::tempdir_in)
         .expect("a folder on the disk");
     let certs = Arc::new(Certs::make(disk.path()));
+    if plan.parts.contains(&Part::Keys) {
+        report::begin(plan.rounds, plan.seconds);
+        return crate::keys::run(plan, &certs).await;
+    }
     let gateway = Claviger::start(&plan.claviger, disk.path(), &certs);
     let cached = gateway.unwraps("few", Keys::ONE).await;
     let openbao = match &plan.openbao {
@@ -113,7 +117,7 @@ async fn many(plan: &Plan, certs: &Arc<Certs>, old: &Claviger, old_target: &Targ
 }
 
 /// Each target in turn, round after round, for each number of connections.
-fn measure(plan: &Plan, targets: &[(&'static str, &Target)], connections: &[usize], warm_up: Duration) -> Vec<Row> {
+pub fn measure(plan: &Plan, targets: &[(&'static str, &Target)], connections: &[usize], warm_up: Duration) -> Vec<Row> {
     let mut rows = Vec::new();
     for connections in connections {
         let load = Load {

@@ -43,10 +43,18 @@ impl Keys {
 impl Claviger {
     /// Starts a new gateway with its data under `folder`.
     pub fn start(binary: &Path, folder: &Path, certs: &Arc<Certs>) -> Self {
-        let tune = Tune::default()
+        Self::start_with(binary, folder, certs, &[])
+    }
+
+    /// As [`Claviger::start`], with these variables of the configuration.
+    pub fn start_with(binary: &Path, folder: &Path, certs: &Arc<Certs>, variables: &[(String, String)]) -> Self {
+        let mut tune = Tune::default()
             .set("CLAVIGER_SERVER__TLS__CERTIFICATE", certs.server.display().to_string())
             .set("CLAVIGER_SERVER__TLS__KEY", certs.server_key.display().to_string())
             .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8");
+        for (name, value) in variables {
+            tune = tune.set(name, value.clone());
+        }
         let gateway = Gateway::new_in(binary.to_str().expect("a path in UTF-8"), folder, &tune);
         let started = gateway.serve(&tune);
         Self {
@@ -63,6 +71,22 @@ impl Claviger {
         log.expect("the log").len()
     }
 
+    /// The gateway's database.
+    pub fn database(&self) -> std::path::PathBuf {
+        self.gateway.data().join("claviger.db")
+    }
+
+    /// How many lookups found their entry in this cache of `[memory]`, and how many did not.
+    pub async fn lookups(&self, cache: &str) -> (f64, f64) {
+        let text = self.metrics().await;
+        let of = |result: &str| {
+            let name = format!("claviger_memory_lookups_total{{cache=\"{cache}\",result=\"{result}\"}}");
+            let value = text.lines().find_map(|line| line.strip_prefix(&name));
+            value.map_or(0.0, |value| value.trim().parse().expect("a number"))
+        };
+        (of("hit"), of("miss"))
+    }
+
     /// Unwraps of 32-byte data keys under keys of the embedded provider.
     pub async fn unwraps(&self, name: &str, how_many: Keys) -> Target {
         let mut asks = Vec::new();
@@ -74,7 +98,7 @@ impl Claviger {
                 let key = format!("orders-{key}");
                 self.call(&tenant, "/v1/keys", &json!({"name": key, "connection": "embedded"}))
                     .await;
-                let item = json!({"key": key, "plaintext": base64(&PLAINTEXT), "context": context()});
+                let item = Self::wrap_item(&key);
                 let items: Vec<&Value> = std::iter::repeat_n(&item, how_many.blobs).collect();
                 let made = self.call(&tenant, "/v1/batch/wrap", &json!({"items": items})).await;
                 for item in made["items"].as_array().expect("items") {
@@ -129,8 +153,7 @@ impl Claviger {
 
     /// Mean time of a sync in microseconds and mean number of records in one, since the start.
     pub async fn syncs(&self) -> Syncs {
-        let request = self.admin.get(format!("https://{}/metrics", self.started.address()));
-        let text = request.send().await.expect("an answer").text().await.expect("a body");
+        let text = self.metrics().await;
         let of = |name: &str| -> f64 {
             let value = text.lines().find_map(|line| line.strip_prefix(name)).expect("a metric");
             value.trim().parse().expect("a number")
@@ -142,8 +165,18 @@ impl Claviger {
         }
     }
 
+    async fn metrics(&self) -> String {
+        let request = self.admin.get(format!("https://{}/metrics", self.started.address()));
+        request.send().await.expect("an answer").text().await.expect("a body")
+    }
+
+    /// An item of a batch that wraps under this key.
+    pub fn wrap_item(key: &str) -> Value {
+        json!({"key": key, "plaintext": base64(&PLAINTEXT), "context": context()})
+    }
+
     /// Makes a tenant with a connection, and a token that may unwrap.
-    async fn tenant(&self, name: &str, connection: &Value) -> String {
+    pub async fn tenant(&self, name: &str, connection: &Value) -> String {
         self.call("", "/v1/tenants", &json!({"name": name})).await;
         self.call(name, "/v1/connections", connection).await;
         self.call(name, "/v1/principals", &json!({"name": "load"})).await;
@@ -152,7 +185,8 @@ impl Claviger {
         made["token"].as_str().expect("a token").to_owned()
     }
 
-    fn unwrap(&self, token: &str, wrapped: &Value) -> Ask {
+    /// The request that unwraps what was wrapped.
+    pub fn unwrap(&self, token: &str, wrapped: &Value) -> Ask {
         let key = wrapped["key"].as_str().expect("a key's name");
         Ask {
             uri: format!("/v1/keys/{key}/unwrap").parse().expect("a path"),
@@ -162,14 +196,19 @@ impl Claviger {
         }
     }
 
-    /// Asks for each twice, and remembers the second answer: the one of a warm gateway.
-    fn checked(&self, asks: Vec<Ask>, cached: bool) -> Target {
-        let target = Target {
+    /// This gateway, asked these.
+    pub fn target(&self, asks: Vec<Ask>) -> Target {
+        Target {
             address: self.started.address(),
             pid: self.started.pid(),
             tls: self.certs.client_config(),
-            asks: Arc::new([]),
-        };
+            asks: asks.into(),
+        }
+    }
+
+    /// Asks for each twice, and remembers the second answer: the one of a warm gateway.
+    fn checked(&self, asks: Vec<Ask>, cached: bool) -> Target {
+        let target = self.target(Vec::new());
         let twice = asks.iter().flat_map(|ask| [ask.clone(), ask.clone()]);
         let answers = tokio::task::block_in_place(|| each(&target, twice));
         let checked = asks.into_iter().zip(answers.chunks(2)).map(|(ask, answers)| {
@@ -185,7 +224,8 @@ impl Claviger {
         }
     }
 
-    async fn call(&self, tenant: &str, path: &str, body: &Value) -> Value {
+    /// A call of the administrator's, which must succeed; in this tenant, if it is not empty.
+    pub async fn call(&self, tenant: &str, path: &str, body: &Value) -> Value {
         let mut request = self
             .admin
             .request(Method::POST, format!("https://{}{path}", self.started.address()))

@@ -1,0 +1,132 @@
+//! Revocations: disable, sever, revoke and suspend, all committed and applied the same way.
+//!
+//! A revocation has two halves. [`Broker::revoke`] commits it; where log or store cannot take it,
+//! the kill file does. [`Broker::apply_revocation`] then makes this node's memory follow, whoever
+//! committed it: a use case here, the recovery at a start, or another node.
+
+use claviger_provider::TenantId;
+
+use super::{Broker, Failure, RequestContext};
+use crate::audit::EmergencyRevocation;
+use crate::store::model::{Connection, Key, Token};
+use crate::store::{Change, StoreError};
+
+/// A revocation with the row that it leaves.
+#[derive(Debug, Clone)]
+pub enum Revoked {
+    /// A disabled key.
+    Key(Key),
+    /// A severed connection.
+    Connection(Connection),
+    /// A revoked token.
+    Token(Token),
+    /// A suspended tenant.
+    Tenant(TenantId),
+}
+
+impl Revoked {
+    /// When the row was revoked, in Unix microseconds.
+    const fn at(&self) -> i64 {
+        match self {
+            Self::Key(key) => key.updated,
+            Self::Connection(connection) => connection.updated,
+            Self::Token(token) => match token.revoked {
+                Some(at) => at,
+                None => 0,
+            },
+            Self::Tenant(_) => 0,
+        }
+    }
+
+    /// How log and kill file name the revocation.
+    pub(super) const fn emergency(&self) -> EmergencyRevocation {
+        match self {
+            Self::Key(key) => EmergencyRevocation::Disable(key.id),
+            Self::Connection(connection) => EmergencyRevocation::Sever(connection.id),
+            Self::Token(token) => EmergencyRevocation::Revoke(token.id),
+            Self::Tenant(tenant) => EmergencyRevocation::Suspend(*tenant),
+        }
+    }
+
+    const fn tenant(&self) -> TenantId {
+        match self {
+            Self::Key(key) => key.tenant,
+            Self::Connection(connection) => connection.tenant,
+            Self::Token(token) => token.tenant,
+            Self::Tenant(tenant) => *tenant,
+        }
+    }
+}
+
+impl Broker {
+    /// Commits an announced revocation and applies it to this node's memory. `expected` is the
+    /// row as the transaction will leave it; it is applied as it is when the store cannot commit.
+    /// The caller holds the `change` lock of a key or connection.
+    ///
+    /// # Errors
+    /// `not_found` when the store has no such object any more.
+    pub(super) async fn revoke(&self, cx: &RequestContext, expected: Revoked, change: &Change) -> Result<Revoked, Failure> {
+        let revocation = expected.emergency();
+        let committed = self.commit_revocation(expected.tenant(), revocation, expected.at(), change).await;
+        let revoked = match self.revocation_committed(cx, revocation, committed).await? {
+            Some(revoked) => revoked,
+            None => {
+                // The token's row does not say that it is revoked, so memory has to, until the
+                // next start reads the kill file.
+                if let Revoked::Token(token) = &expected {
+                    self.authenticator().refuse(&token.public_id);
+                }
+                expected
+            }
+        };
+        self.apply_revocation(&revoked);
+        Ok(revoked)
+    }
+
+    /// Commits a revocation to the store.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such object.
+    pub(super) async fn commit_revocation(
+        &self,
+        tenant: TenantId,
+        revocation: EmergencyRevocation,
+        at: i64,
+        change: &Change,
+    ) -> Result<Revoked, StoreError> {
+        Ok(match revocation {
+            EmergencyRevocation::Disable(key) => Revoked::Key(self.store.set_key_disabled(tenant, key, true, at, change).await?),
+            EmergencyRevocation::Sever(connection) => {
+                Revoked::Connection(self.store.set_connection_severed(tenant, connection, true, at, change).await?)
+            }
+            EmergencyRevocation::Revoke(token) => Revoked::Token(self.store.revoke_token(tenant, token, at, change).await?),
+            // This release suspends nobody, so there is no row to write.
+            EmergencyRevocation::Suspend(suspended) => {
+                self.store.mark_applied(tenant, change).await?;
+                Revoked::Tenant(suspended)
+            }
+        })
+    }
+
+    /// Applies a committed revocation to this node's memory. Once this returns, no answer made
+    /// before it is handed over, no cache entry made before it is found, and no load that read
+    /// before the commit puts its result into memory.
+    ///
+    /// It is the same for every revocation and whoever committed it. A row that is older than
+    /// the one in memory changes nothing, so a feed may repeat itself and be late.
+    pub fn apply_revocation(&self, revoked: &Revoked) {
+        match revoked {
+            Revoked::Key(key) => {
+                self.directory().key_revoked(key);
+                self.cache().drop_key(key.id);
+            }
+            Revoked::Connection(connection) => {
+                self.directory().connection_revoked(connection);
+                self.cache().drop_connection(connection.id);
+            }
+            Revoked::Token(token) => self.authenticator().forget_token(&token.public_id),
+            // Every token of the tenant says in memory whether it is suspended.
+            Revoked::Tenant(_) => self.authenticator().forget_all(),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `[memory]`: how many entries of each kind stay in memory.
+
+use super::reader::Section;
+use super::values::Count;
+
+/// The section's settings, each a number of entries. What is not in memory is read from the
+/// store when it is needed. Entries that requests hold count, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Keys, with their versions.
+    pub keys: u32,
+    /// Names of keys.
+    pub names: u32,
+    /// Connections, with their pipelines.
+    pub connections: u32,
+    /// Tenants' seal keys and context-hash keys.
+    pub tenants: u32,
+    /// API tokens, with their principals' grants.
+    pub tokens: u32,
+    /// Opened key versions of the embedded provider.
+    pub embedded_keys: u32,
+}
+
+impl Memory {
+    /// The number of keys, connections and so on that every setting allows at least: more than
+    /// one request can hold, so that a small setting makes requests slow and never impossible.
+    pub const LEAST: u32 = 1_000;
+    /// The largest number that a setting takes.
+    pub const MOST: u32 = 10_000_000;
+
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let entries = Count {
+            min: Self::LEAST,
+            max: Self::MOST,
+        };
+        Self {
+            keys: section.setting_or("keys", &entries, 100_000),
+            names: section.setting_or("names", &entries, 100_000),
+            connections: section.setting_or("connections", &entries, 100_000),
+            tenants: section.setting_or("tenants", &entries, 100_000),
+            tokens: section.setting_or("tokens", &entries, 100_000),
+            embedded_keys: section.setting_or("embedded_keys", &entries, 10_000),
+        }
+    }
+}

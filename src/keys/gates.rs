@@ -1,0 +1,130 @@
+//! The last check of an answer: have key or connection changed since the answer was begun?
+
+use std::sync::Arc;
+
+use claviger_provider::{ConnectionId, KeyId, TenantId};
+
+use super::entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry, KeyGate, Reach};
+use super::view::KeyView;
+
+/// The epochs of a key and its connection when the making of an answer began. It keeps both in
+/// memory.
+pub struct EpochGuard {
+    gate: Arc<KeyGate>,
+    connection: Arc<ConnectionEntry>,
+    key_epoch: u64,
+    connection_epoch: u64,
+}
+
+impl KeyEntry {
+    /// Notes the epochs under which an answer is being made.
+    ///
+    /// # Errors
+    /// When the key was detached.
+    pub fn epoch_guard(&self) -> Result<EpochGuard, Gone> {
+        Ok(EpochGuard {
+            key_epoch: self.view()?.key.epoch,
+            connection_epoch: self.connection().view().epoch,
+            gate: Arc::clone(self.gate()),
+            connection: Arc::clone(self.connection()),
+        })
+    }
+}
+
+impl EpochGuard {
+    /// The key.
+    pub fn key(&self) -> KeyId {
+        self.gate.id()
+    }
+
+    /// The key's tenant.
+    pub fn tenant(&self) -> TenantId {
+        self.gate.tenant()
+    }
+
+    /// The key's connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection.id()
+    }
+
+    /// The key's epoch when the answer was begun.
+    pub const fn key_epoch(&self) -> u64 {
+        self.key_epoch
+    }
+
+    /// The connection's epoch when the answer was begun.
+    pub const fn connection_epoch(&self) -> u64 {
+        self.connection_epoch
+    }
+
+    /// Whether these rows have the epochs of this guard.
+    fn is_at(&self, key: Option<&KeyView>, connection: &Reach) -> bool {
+        key.is_some_and(|view| view.key.epoch == self.key_epoch) && connection.row.epoch == self.connection_epoch
+    }
+
+    /// Whether neither epoch has changed.
+    pub fn holds(&self) -> bool {
+        with_gates_held(std::slice::from_ref(self), || ()).is_ok()
+    }
+
+    /// The key and the connection as they are now.
+    pub fn now(&self) -> (Result<KeyView, Gone>, ConnectionView) {
+        (self.gate.view(), self.connection.view())
+    }
+}
+
+/// Runs `hand_over` while the gates of all guarded keys and connections are held shared, but
+/// only if no epoch has changed. `hand_over` must not block: a disable waits for it.
+///
+/// Gates are always taken in the same order (keys by id, then connections by id), and a change
+/// takes only one, so readers and waiting changes cannot deadlock.
+///
+/// # Errors
+/// The indices of the guards whose epochs have changed; `hand_over` did not run.
+pub fn with_gates_held<R>(guards: &[EpochGuard], hand_over: impl FnOnce() -> R) -> Result<R, Vec<usize>> {
+    // Nearly every answer is about one key, which needs no sorted lists.
+    if let [guard] = guards {
+        let key = guard.gate.rows().read();
+        let connection = guard.connection.reach().read();
+        return if guard.is_at(key.as_ref(), &connection) {
+            Ok(hand_over())
+        } else {
+            Err(vec![0])
+        };
+    }
+    let mut keys: Vec<&Arc<KeyGate>> = guards.iter().map(|guard| &guard.gate).collect();
+    keys.sort_unstable_by_key(|gate| place(gate.id(), gate));
+    keys.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    let mut connections: Vec<&Arc<ConnectionEntry>> = guards.iter().map(|guard| &guard.connection).collect();
+    connections.sort_unstable_by_key(|entry| place(entry.id(), entry));
+    connections.dedup_by(|a, b| Arc::ptr_eq(a, b));
+
+    let keys: Vec<_> = keys.iter().map(|gate| (place(gate.id(), gate), gate.rows().read())).collect();
+    let connections: Vec<_> = connections
+        .iter()
+        .map(|entry| (place(entry.id(), entry), entry.reach().read()))
+        .collect();
+    let unchanged = |guard: &EpochGuard| {
+        let key = place(guard.gate.id(), &guard.gate);
+        let connection = place(guard.connection.id(), &guard.connection);
+        let key = keys.binary_search_by_key(&key, |(at, _)| *at).map(|at| &keys[at].1);
+        let connection = connections
+            .binary_search_by_key(&connection, |(at, _)| *at)
+            .map(|at| &connections[at].1);
+        key.is_ok_and(|key| connection.is_ok_and(|connection| guard.is_at(key.as_ref(), connection)))
+    };
+    let changed: Vec<usize> = guards
+        .iter()
+        .enumerate()
+        .filter(|(_, guard)| !unchanged(guard))
+        .map(|(at, _)| at)
+        .collect();
+    if changed.is_empty() { Ok(hand_over()) } else { Err(changed) }
+}
+
+/// Where a gate stands in the order in which gates are taken. The address is part of it: a key
+/// that was detached and adopted again has two gates of one id while somebody holds the first,
+/// which is closed.
+fn place<I, E>(id: I, entry: &Arc<E>) -> (I, usize) {
+    (id, Arc::as_ptr(entry).addr())
+}

@@ -1,0 +1,44 @@
+//! Which key has a name: a hint, so that a lookup by name needs no read of the store.
+
+use std::hash::{BuildHasher, RandomState};
+
+use claviger_provider::{KeyId, TenantId};
+
+use super::loading_cache::{Full, LoadingCache};
+
+/// Key ids by tenant and name, at most so many.
+///
+/// An entry may be wrong (the key was renamed or detached, or two names have one hash), so the
+/// caller compares the name of the key that it finds.
+pub(super) struct Names {
+    ids: LoadingCache<u64, KeyId>,
+    hasher: RandomState,
+}
+
+impl Names {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            ids: LoadingCache::new("names", capacity, |_| true),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The key that had this name when it was last looked up.
+    pub(super) fn get(&self, tenant: TenantId, name: &str) -> Option<KeyId> {
+        self.ids.get(&self.hash(tenant, name))
+    }
+
+    /// Remembers the key that has this name now.
+    pub(super) fn put(&self, tenant: TenantId, name: &str, id: KeyId) {
+        let hash = self.hash(tenant, name);
+        self.ids.remove_if(&hash, |there| *there != id);
+        let load = self.ids.loads().begin(hash);
+        // Nobody holds an id, so there is always room; without it the next lookup reads again.
+        let (Ok(_) | Err(Full)) = self.ids.insert(hash, id, &load);
+    }
+
+    fn hash(&self, tenant: TenantId, name: &str) -> u64 {
+        // The seed is drawn at each start, so that nobody can choose names of one hash.
+        self.hasher.hash_one((tenant, name))
+    }
+}

@@ -1,0 +1,260 @@
+//! The changes of every store: each is one transaction that marks the intent, keeps the answer,
+//! applies a rule of [`rules`] and writes the rows that it touched.
+
+use async_trait::async_trait;
+use chrono::Utc;
+use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
+
+use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Principal, Tenant, Token};
+use super::transaction::{Backend, Existing, Transaction};
+use super::{Change, Store, StoreError, rules};
+
+/// Begins a change: takes the transaction, marks the intent as applied and keeps the answer.
+async fn begin(backend: &impl Backend, tenant: TenantId, change: &Change) -> Result<Box<dyn Transaction>, StoreError> {
+    let mut transaction = backend.begin().await?;
+    if let Some(position) = change.intent {
+        transaction.insert_applied(tenant, position).await?;
+    }
+    if let Some(record) = &change.idempotency {
+        let expired = rules::answers_expired_at(Utc::now());
+        if !transaction.claim_answer(record, expired).await? {
+            return Err(StoreError::IdempotencyTaken);
+        }
+    }
+    Ok(transaction)
+}
+
+/// Sealed values must be those of the object that they are written with.
+fn check_names(values: &[(SealedName, Secret)], tenant: TenantId, row: Option<&str>) -> Result<(), StoreError> {
+    let is_own = |name: &SealedName| name.tenant == tenant && row.is_none_or(|row| name.row == row);
+    if values.iter().all(|(name, _)| is_own(name)) {
+        Ok(())
+    } else {
+        Err(StoreError::NotFound)
+    }
+}
+
+/// Claims the provider keys of `versions` and writes those that are new. Returns all versions,
+/// and whether one was new.
+async fn add_versions(
+    transaction: &mut dyn Transaction,
+    key: &Key,
+    versions: &[KeyVersion],
+) -> Result<(Vec<KeyVersion>, bool), StoreError> {
+    let mut all = transaction.versions(key.tenant, key.id).await?;
+    for version in versions {
+        if !transaction.claim_provider_key(key.provider, &version.provider_key, key).await? {
+            return Err(StoreError::ProviderKeyTaken);
+        }
+    }
+    let new: Vec<KeyVersion> = rules::new_versions(&all, versions)?.into_iter().cloned().collect();
+    for version in &new {
+        transaction.insert_version(key, version).await?;
+    }
+    let added = !new.is_empty();
+    all.extend(new);
+    Ok((all, added))
+}
+
+#[async_trait]
+impl<B: Backend> Store for B {
+    async fn close(&self) {
+        Backend::close(self).await;
+    }
+
+    async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError> {
+        begin(self, tenant, change).await?.commit().await
+    }
+
+    async fn prune_applied(&self, before: u64) -> Result<(), StoreError> {
+        self.delete_applied(before).await
+    }
+
+    async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError> {
+        let change = Change {
+            intent: last,
+            idempotency: None,
+        };
+        let mut transaction = begin(self, TenantId::INSTALLATION, &change).await?;
+        transaction.delete_applied_after(last).await?;
+        transaction.commit().await
+    }
+
+    async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError> {
+        self.delete_answers(before).await
+    }
+
+    async fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError> {
+        check_names(&sealed, tenant.id, None)?;
+        // The change belongs to the operator: the tenant does not exist yet.
+        let mut transaction = begin(self, TenantId::INSTALLATION, change).await?;
+        transaction.insert_tenant(tenant).await?;
+        transaction.put_sealed(&sealed, Existing::Refuse).await?;
+        transaction.commit().await
+    }
+
+    async fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError> {
+        let mut transaction = begin(self, principal.tenant, change).await?;
+        transaction.insert_principal(principal).await?;
+        transaction.commit().await
+    }
+
+    async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<Vec<Token>, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let tokens = transaction.tokens_of(tenant, id).await?;
+        transaction.delete_principal(tenant, id).await?;
+        transaction.commit().await?;
+        Ok(tokens)
+    }
+
+    async fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError> {
+        let mut transaction = begin(self, token.tenant, change).await?;
+        transaction.insert_token(token).await?;
+        transaction.commit().await
+    }
+
+    async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<Token, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut token = transaction.token(tenant, id).await?;
+        if rules::revoke(&mut token, at) {
+            transaction.update_token(&token).await?;
+        }
+        transaction.commit().await?;
+        Ok(token)
+    }
+
+    async fn create_connection(
+        &self,
+        connection: &Connection,
+        sealed: Vec<(SealedName, Secret)>,
+        change: &Change,
+    ) -> Result<(), StoreError> {
+        check_names(&sealed, connection.tenant, Some(&connection.id.to_string()))?;
+        let mut transaction = begin(self, connection.tenant, change).await?;
+        transaction.insert_connection(connection).await?;
+        transaction.put_sealed(&sealed, Existing::Refuse).await?;
+        transaction.commit().await
+    }
+
+    async fn update_connection(
+        &self,
+        tenant: TenantId,
+        id: ConnectionId,
+        patch: &ConnectionPatch,
+        sealed: Vec<(SealedName, Secret)>,
+        change: &Change,
+    ) -> Result<Connection, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut connection = transaction.connection(tenant, id).await?;
+        rules::patch_connection(&mut connection, patch)?;
+        check_names(&sealed, tenant, Some(&id.to_string()))?;
+        transaction.update_connection(&connection).await?;
+        transaction.put_sealed(&sealed, Existing::Replace).await?;
+        transaction.commit().await?;
+        Ok(connection)
+    }
+
+    async fn set_connection_severed(
+        &self,
+        tenant: TenantId,
+        id: ConnectionId,
+        severed: bool,
+        at: i64,
+        change: &Change,
+    ) -> Result<Connection, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut connection = transaction.connection(tenant, id).await?;
+        if rules::set_severed(&mut connection, severed, at) {
+            transaction.update_connection(&connection).await?;
+        }
+        transaction.commit().await?;
+        Ok(connection)
+    }
+
+    async fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        if transaction.is_connection_used(tenant, id).await? {
+            return Err(StoreError::InUse);
+        }
+        transaction.delete_connection(tenant, id).await?;
+        transaction.delete_sealed(tenant, &id.to_string()).await?;
+        transaction.commit().await
+    }
+
+    async fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError> {
+        rules::check_new_key(key, versions)?;
+        let mut key = Key {
+            rotating: None,
+            ..key.clone()
+        };
+        let mut transaction = begin(self, key.tenant, change).await?;
+        match transaction.holder(key.tenant, key.id).await? {
+            Some(before) => {
+                rules::adopt(&mut key, &before)?;
+                transaction.take_over_key(&key).await?;
+            }
+            None => transaction.insert_key(&key).await?,
+        }
+        add_versions(&mut *transaction, &key, versions).await?;
+        transaction.replace_labels(&key).await?;
+        transaction.commit().await?;
+        Ok(key)
+    }
+
+    async fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut key = transaction.key(tenant, id).await?;
+        rules::patch_key(&mut key, patch)?;
+        transaction.update_key(&key).await?;
+        transaction.replace_labels(&key).await?;
+        transaction.commit().await?;
+        Ok(key)
+    }
+
+    async fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut key = transaction.key(tenant, id).await?;
+        if rules::set_disabled(&mut key, disabled, at) {
+            transaction.update_key(&key).await?;
+        }
+        transaction.commit().await?;
+        Ok(key)
+    }
+
+    async fn add_key_versions(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        versions: &[KeyVersion],
+        primary: u32,
+        at: i64,
+        change: &Change,
+    ) -> Result<Key, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut key = transaction.key(tenant, id).await?;
+        let (all, added) = add_versions(&mut *transaction, &key, versions).await?;
+        if rules::set_primary(&mut key, &all, primary, added, at)? {
+            transaction.update_key(&key).await?;
+        }
+        transaction.commit().await?;
+        Ok(key)
+    }
+
+    async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut key = transaction.key(tenant, id).await?;
+        rules::set_rotating(&mut key, since, at);
+        transaction.update_key(&key).await?;
+        transaction.commit().await?;
+        Ok(key)
+    }
+
+    async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut key = transaction.key(tenant, id).await?;
+        rules::detach(&mut key, at);
+        transaction.detach_key(&key).await?;
+        transaction.commit().await?;
+        Ok(key)
+    }
+}

@@ -1,0 +1,124 @@
+//! The reads, each forwarded to the statements of its table.
+
+use async_trait::async_trait;
+use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
+
+use super::{SqliteStore, connections, keys, principals, sealed, tenants, tokens, transaction, versions};
+use crate::store::model::{
+    Connection, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot, KeyVersion, Page,
+    Principal, Tenant, Token,
+};
+use crate::store::{Installation, Reads, StoreError};
+
+#[async_trait]
+impl Reads for SqliteStore {
+    async fn installation(&self) -> Result<Installation, StoreError> {
+        Ok(self.installation.clone())
+    }
+
+    async fn is_applied(&self, intent: u64) -> Result<bool, StoreError> {
+        transaction::is_applied(self, intent).await
+    }
+
+    async fn last_applied(&self) -> Result<Option<u64>, StoreError> {
+        transaction::last_applied(self).await
+    }
+
+    async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {
+        transaction::idempotent(self, key).await
+    }
+
+    async fn sealed_row(&self, tenant: TenantId, row: &str) -> Result<Vec<(String, Secret)>, StoreError> {
+        sealed::row(self, tenant, row).await
+    }
+
+    async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError> {
+        tenants::by_id(self, id).await
+    }
+
+    async fn tenant_by_name(&self, name: &str) -> Result<Tenant, StoreError> {
+        tenants::by_name(self, name).await
+    }
+
+    async fn tenants(&self, page: &Page) -> Result<Vec<Tenant>, StoreError> {
+        tenants::list(self, page).await
+    }
+
+    async fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError> {
+        principals::by_name(self, tenant, name).await
+    }
+
+    async fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError> {
+        principals::by_id(self, tenant, id).await
+    }
+
+    async fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError> {
+        principals::list(self, tenant, page).await
+    }
+
+    async fn token_by_public_id(&self, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError> {
+        tokens::by_public_id(self, public_id).await
+    }
+
+    async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError> {
+        tokens::list(self, tenant, principal, page).await
+    }
+
+    async fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError> {
+        tokens::by_id(&self.readers, tenant, id).await
+    }
+
+    async fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError> {
+        connections::by_name(self, tenant, name).await
+    }
+
+    async fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError> {
+        connections::by_id(&self.readers, tenant, id).await
+    }
+
+    async fn connection_snapshot(&self, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError> {
+        connections::snapshot(self, tenant, id).await
+    }
+
+    async fn connections(&self, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError> {
+        connections::list(self, tenant, page).await
+    }
+
+    async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError> {
+        keys::by_name(self, tenant, name).await
+    }
+
+    async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError> {
+        keys::by_id(&self.readers, tenant, id).await
+    }
+
+    async fn key_snapshot(&self, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError> {
+        keys::snapshot(self, tenant, key).await
+    }
+
+    async fn provider_key_holder(
+        &self,
+        tenant: TenantId,
+        provider: ProviderKind,
+        provider_key: &str,
+    ) -> Result<Option<(KeyId, bool)>, StoreError> {
+        versions::provider_key_holder(self, tenant, provider, provider_key).await
+    }
+
+    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError> {
+        keys::list(self, tenant, filter, page).await
+    }
+
+    async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {
+        let versions = versions::list(&self.readers, tenant, key).await?;
+        // A key has a version from the start, so there is no key.
+        if versions.is_empty() {
+            return Err(StoreError::NotFound);
+        }
+        Ok(versions)
+    }
+
+    async fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
+        keys::rotating(self, most).await
+    }
+}

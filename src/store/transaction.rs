@@ -1,0 +1,102 @@
+//! What a database has to do for a store: reads, and the writes of a transaction, row by row. The
+//! rules of a change are above ([`super::changes`]); a backend is SQL alone.
+
+use async_trait::async_trait;
+use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId};
+
+use super::model::{Connection, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
+use super::rules::Holder;
+use super::{Reads, StoreError};
+
+/// A database that a store runs on.
+#[async_trait]
+pub trait Backend: Reads + SealedStore {
+    /// Begins a transaction. Rows that it reads do not change until it ends: it holds the
+    /// database's write lock, or locks each row that it reads.
+    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
+    /// Deletes answers made before this time (Unix microseconds); returns how many.
+    async fn delete_answers(&self, before: i64) -> Result<u64, StoreError>;
+    /// Deletes applied positions below `before`, except the largest of all.
+    async fn delete_applied(&self, before: u64) -> Result<(), StoreError>;
+    /// Finishes what is under way and closes the database. Later calls fail.
+    async fn close(&self);
+}
+
+/// What happens to a sealed value whose name is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the new one is refused with `AlreadyExists`.
+    Refuse,
+    /// The new one replaces it.
+    Replace,
+}
+
+/// An open transaction. Dropped without [`Transaction::commit`], it changes nothing.
+///
+/// Each method is one row or one statement. Errors: `NotFound` for a row that does not exist or
+/// that a reference needs, `AlreadyExists` for a name or an id that is taken.
+#[async_trait]
+pub trait Transaction: Send {
+    /// Makes everything durable.
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+
+    /// Marks an intent's position as applied. Repeating it is no error.
+    async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError>;
+    /// Deletes the applied positions after this one, or all of them.
+    async fn delete_applied_after(&mut self, position: Option<u64>) -> Result<(), StoreError>;
+    /// Keeps an answer in place of one made at `expired` or before. `false` when a younger one
+    /// is kept under the same key; nothing is written then.
+    async fn claim_answer(&mut self, record: &IdempotencyRecord, expired: i64) -> Result<bool, StoreError>;
+
+    /// Seals and writes values.
+    async fn put_sealed(&mut self, values: &[(SealedName, Secret)], existing: Existing) -> Result<(), StoreError>;
+    /// Deletes every sealed value of a row.
+    async fn delete_sealed(&mut self, tenant: TenantId, row: &str) -> Result<(), StoreError>;
+
+    /// Writes a new tenant.
+    async fn insert_tenant(&mut self, tenant: &Tenant) -> Result<(), StoreError>;
+    /// Writes a new principal.
+    async fn insert_principal(&mut self, principal: &Principal) -> Result<(), StoreError>;
+    /// Deletes a principal and its tokens.
+    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId) -> Result<(), StoreError>;
+    /// Every token of a principal.
+    async fn tokens_of(&mut self, tenant: TenantId, principal: PrincipalId) -> Result<Vec<Token>, StoreError>;
+    /// Writes a new token.
+    async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError>;
+    /// Reads a token.
+    async fn token(&mut self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
+    /// Writes what can change of a token: when it was revoked.
+    async fn update_token(&mut self, token: &Token) -> Result<(), StoreError>;
+
+    /// Writes a new connection.
+    async fn insert_connection(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// Reads a connection.
+    async fn connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
+    /// Writes what can change of a connection.
+    async fn update_connection(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// Whether an attached key uses the connection.
+    async fn is_connection_used(&mut self, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError>;
+    /// Deletes a connection; detached keys lose their reference to it.
+    async fn delete_connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<(), StoreError>;
+
+    /// Reads an attached key.
+    async fn key(&mut self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
+    /// Reads what an adoption needs of the row with this id, attached or detached.
+    async fn holder(&mut self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
+    /// Every version of a key, oldest first; of a detached one, too. Empty without the key.
+    async fn versions(&mut self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
+    /// Writes a new key, without its labels and versions.
+    async fn insert_key(&mut self, key: &Key) -> Result<(), StoreError>;
+    /// Writes a key over the row of a detached one, without its labels and versions.
+    async fn take_over_key(&mut self, key: &Key) -> Result<(), StoreError>;
+    /// Writes what can change of an attached key, without its labels.
+    async fn update_key(&mut self, key: &Key) -> Result<(), StoreError>;
+    /// Writes a key as detached: its name becomes free, its labels are deleted.
+    async fn detach_key(&mut self, key: &Key) -> Result<(), StoreError>;
+    /// Replaces a key's labels.
+    async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError>;
+    /// Writes a new version.
+    async fn insert_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
+    /// Claims a provider key for this key. `false` when another key of the installation has it.
+    async fn claim_provider_key(&mut self, provider: ProviderKind, provider_key: &str, key: &Key) -> Result<bool, StoreError>;
+}
