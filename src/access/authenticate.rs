@@ -14,47 +14,64 @@ use super::{ApiToken, Grants};
 use crate::store::model::Token;
 use crate::store::{Store, StoreError};
 
-/// Why a request has no caller. Each is answered alike but for [`Unauthenticated::Store`],
-/// which is our fault.
+/// The most tenant names in memory.
+const TENANTS: u64 = 100_000;
+
+/// Why a request has no caller.
 #[derive(Debug, thiserror::Error)]
 pub enum Unauthenticated {
-    /// No credential, or one of a form we do not know.
+    /// No credential, or one of an unknown form.
     #[error("no usable credential")]
     Missing,
     /// Unknown, wrong, expired or revoked.
     #[error("the credential is not valid")]
     Invalid,
-    /// A tenant's credential named a tenant, or the tenant that an operator named does not
-    /// exist, or the tenant is suspended.
+    /// A tenant's credential named a tenant, the tenant that an operator named does not exist, or
+    /// the tenant is suspended.
     #[error("the tenant is not the credential's to act for")]
     Tenant,
-    /// The store could not be asked.
+    /// The store failed.
     #[error("the store could not be asked")]
     Store(#[source] StoreError),
 }
 
-/// A token as it is kept in memory.
+/// What the store says of a token.
 struct Known {
     token: Token,
     grants: Arc<Grants>,
     tenant_suspended: bool,
-    /// The era in which it was read; in a later one it is as good as forgotten.
+}
+
+/// A value in memory.
+#[derive(Clone)]
+struct Remembered<V> {
+    value: V,
+    /// The era in which it was read; in a later one it counts as forgotten.
     era: u64,
 }
 
-/// Turns credentials into callers. Known tokens are kept in memory; a revocation or a
-/// suspension must be told through [`Authenticator::forget_token`] or
+/// The state of the memory when a load began.
+#[derive(Clone, Copy)]
+struct LoadBegan {
+    forgotten: u64,
+    era: u64,
+}
+
+/// Turns credentials into callers. Known tokens and the names of tenants are kept in memory. A
+/// revocation or suspension must be reported through [`Authenticator::forget_token`] or
 /// [`Authenticator::forget_all`] before it is answered.
 pub struct Authenticator {
     store: Arc<dyn Store>,
-    known: Cache<String, Arc<Known>>,
-    /// Grows whenever something is forgotten, so that a load that began before keeps
-    /// nothing. Held shared while a load is kept and alone while something is forgotten:
-    /// what was kept first is forgotten, and what comes second is not kept.
+    tokens: Cache<String, Remembered<Arc<Known>>>,
+    /// Active tenants by name. What was refused is not kept, so a new tenant needs no report.
+    tenants: Cache<String, Remembered<TenantId>>,
+    /// Grows with each report, so that a load that began before keeps nothing. Held shared while a
+    /// load is kept and exclusively during a report: a value kept before the report is forgotten,
+    /// one that comes after it is not kept.
     forgotten: RwLock<u64>,
-    /// Grows whenever everything is forgotten. (moka's own way compares clock readings.)
+    /// Grows when everything is forgotten. (moka's own invalidation compares clock readings.)
     era: AtomicU64,
-    /// Revoked while the store could not take it.
+    /// Tokens revoked while the store could not record it.
     refused: DashSet<String>,
 }
 
@@ -63,7 +80,8 @@ impl Authenticator {
     pub fn new(store: Arc<dyn Store>, tokens: usize) -> Self {
         Self {
             store,
-            known: Cache::new(tokens as u64),
+            tokens: Cache::new(tokens as u64),
+            tenants: Cache::new(TENANTS),
             forgotten: RwLock::new(0),
             era: AtomicU64::new(0),
             refused: DashSet::new(),
@@ -77,94 +95,155 @@ impl Authenticator {
     /// See [`Unauthenticated`].
     pub async fn bearer(&self, text: &str, tenant: Option<&str>, source: Option<IpAddr>, now: i64) -> Result<Caller, Unauthenticated> {
         let presented = ApiToken::parse(text).map_err(|_| Unauthenticated::Invalid)?;
-        if self.refused.contains(presented.public_id()) {
-            return Err(Unauthenticated::Invalid);
-        }
-        let known = self.known(presented.public_id()).await?;
-        if !presented.matches(&known.token.secret_sha256) || known.token.revoked.is_some() || known.token.expires <= now {
-            return Err(Unauthenticated::Invalid);
-        }
-        if known.tenant_suspended {
-            return Err(Unauthenticated::Tenant);
-        }
+        let known = self
+            .valid(presented.public_id(), now, |token| presented.matches(&token.secret_sha256))
+            .await?;
         let home = known.token.tenant;
         let acting = match tenant {
             None => home,
             Some(_) if home != TenantId::INSTALLATION => return Err(Unauthenticated::Tenant),
             Some(name) => self.named_tenant(name).await?,
         };
-        Ok(Caller {
-            principal: known.token.principal,
-            home,
-            acting,
-            credential: Credential::Token(known.token.id),
-            grants: Arc::clone(&known.grants),
-            source,
-        })
+        Ok(known.caller(acting, source))
     }
 
-    /// Refuses a token from now on, whatever the store says: for a revocation that the
-    /// store could not take. It holds until this process ends; the kill file goes on.
+    /// Authenticates a peer that its connection has identified (a verified client certificate, the
+    /// user at the other end of a Unix socket), as the token that the operator assigned to it. The
+    /// peer need not know the token's secret; expiry and revocation apply as for a bearer.
+    ///
+    /// # Errors
+    /// See [`Unauthenticated`].
+    pub async fn peer(&self, public_id: &str, source: Option<IpAddr>, now: i64) -> Result<Caller, Unauthenticated> {
+        let known = self.valid(public_id, now, |_| true).await?;
+        Ok(known.caller(known.token.tenant, source))
+    }
+
+    /// A token that is in force, and whose secret `proven` accepts.
+    async fn valid(&self, public_id: &str, now: i64, proven: impl Fn(&Token) -> bool) -> Result<Arc<Known>, Unauthenticated> {
+        if self.refused.contains(public_id) {
+            return Err(Unauthenticated::Invalid);
+        }
+        let known = self.known(public_id).await?;
+        if !proven(&known.token) || known.token.revoked.is_some() || known.token.expires <= now {
+            return Err(Unauthenticated::Invalid);
+        }
+        if known.tenant_suspended {
+            return Err(Unauthenticated::Tenant);
+        }
+        Ok(known)
+    }
+
+    /// Refuses a token until this process ends, whatever the store says: for a revocation that the
+    /// store could not record. The kill file keeps it for the next start.
     pub fn refuse(&self, public_id: &str) {
         self.refused.insert(public_id.to_owned());
     }
 
-    /// Forgets one token, after its revocation was committed. Once this returned, nobody
-    /// is let in by what the store said before.
+    /// Forgets one token, after its revocation was committed. Once this has returned, no request is
+    /// authenticated by what the store said before.
     pub fn forget_token(&self, public_id: &str) {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
-        self.known.invalidate(public_id);
+        self.tokens.invalidate(public_id);
     }
 
-    /// Forgets everything, after a principal was deleted or a tenant suspended; as
+    /// Forgets every token and tenant, after a principal was deleted or a tenant suspended; as
     /// [`Authenticator::forget_token`].
     pub fn forget_all(&self) {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
         self.era.fetch_add(1, Ordering::SeqCst);
-        self.known.invalidate_all();
+        self.tokens.invalidate_all();
+        self.tenants.invalidate_all();
     }
 
     async fn known(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
         loop {
-            if let Some(known) = self.known.get(public_id)
-                && known.era == self.era.load(Ordering::SeqCst)
-            {
+            if let Some(known) = self.recall(&self.tokens, public_id) {
                 return Ok(known);
             }
-            let before = *self.forgotten.read();
-            let loaded = Arc::new(self.load(public_id).await?);
-            let now = self.forgotten.read();
-            // Otherwise what was read may be from before a revocation that is committed by now.
-            if *now == before {
-                self.known.insert(public_id.to_owned(), Arc::clone(&loaded));
-                return Ok(loaded);
+            let began = self.load_begins();
+            let known = self.load(public_id).await?;
+            if self.keep(&self.tokens, public_id, &known, began) {
+                return Ok(known);
             }
         }
     }
 
-    async fn load(&self, public_id: &str) -> Result<Known, Unauthenticated> {
-        let era = self.era.load(Ordering::SeqCst);
+    async fn named_tenant(&self, name: &str) -> Result<TenantId, Unauthenticated> {
+        loop {
+            if let Some(tenant) = self.recall(&self.tenants, name) {
+                return Ok(tenant);
+            }
+            let began = self.load_begins();
+            let tenant = match self.store.tenant_by_name(name).await {
+                Ok(tenant) if !tenant.suspended => tenant.id,
+                Ok(_) | Err(StoreError::NotFound) => return Err(Unauthenticated::Tenant),
+                Err(error) => return Err(Unauthenticated::Store(error)),
+            };
+            if self.keep(&self.tenants, name, &tenant, began) {
+                return Ok(tenant);
+            }
+        }
+    }
+
+    /// The value in memory, unless everything was forgotten since.
+    fn recall<V: Clone + Send + Sync + 'static>(&self, memory: &Cache<String, Remembered<V>>, name: &str) -> Option<V> {
+        let found = memory.get(name)?;
+        (found.era == self.era.load(Ordering::SeqCst)).then_some(found.value)
+    }
+
+    /// To be called before a load reads the store.
+    fn load_begins(&self) -> LoadBegan {
+        LoadBegan {
+            forgotten: *self.forgotten.read(),
+            era: self.era.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Keeps a loaded value, or returns false: it may be from before a revocation that is committed
+    /// by now, so it must be loaded again.
+    fn keep<V>(&self, memory: &Cache<String, Remembered<V>>, name: &str, value: &V, began: LoadBegan) -> bool
+    where
+        V: Clone + Send + Sync + 'static,
+    {
+        let forgotten = self.forgotten.read();
+        let current = *forgotten == began.forgotten;
+        if current {
+            let remembered = Remembered {
+                value: value.clone(),
+                era: began.era,
+            };
+            memory.insert(name.to_owned(), remembered);
+        }
+        current
+    }
+
+    async fn load(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
         let (token, _principal, tenant) = match self.store.token_by_public_id(public_id).await {
             Ok(found) => found,
             Err(StoreError::NotFound) => return Err(Unauthenticated::Invalid),
             Err(error) => return Err(Unauthenticated::Store(error)),
         };
         let grants = Grants::from_kept(&token.grants).ok_or(Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
-        Ok(Known {
+        Ok(Arc::new(Known {
             token,
             grants: Arc::new(grants),
             tenant_suspended: tenant.suspended,
-            era,
-        })
+        }))
     }
+}
 
-    async fn named_tenant(&self, name: &str) -> Result<TenantId, Unauthenticated> {
-        match self.store.tenant_by_name(name).await {
-            Ok(tenant) if !tenant.suspended => Ok(tenant.id),
-            Ok(_) | Err(StoreError::NotFound) => Err(Unauthenticated::Tenant),
-            Err(error) => Err(Unauthenticated::Store(error)),
+impl Known {
+    /// A caller with this token, acting for this tenant.
+    fn caller(&self, acting: TenantId, source: Option<IpAddr>) -> Caller {
+        Caller {
+            principal: self.token.principal,
+            home: self.token.tenant,
+            acting,
+            credential: Credential::Token(self.token.id),
+            grants: Arc::clone(&self.grants),
+            source,
         }
     }
 }

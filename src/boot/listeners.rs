@@ -3,16 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-
 use super::errors::BootError;
 use crate::config::server::{Limits, Server, Transport};
 use crate::listener::{Listener, Running, SwappableRouter, Tls};
+use crate::protocols::rest::RestService;
 
 /// A running listener and its router.
 pub(super) struct BoundListener {
     pub(super) running: Running,
-    pub(super) router: SwappableRouter,
+    pub(super) router: SwappableRouter<RestService>,
 }
 
 /// All listeners of a gateway.
@@ -26,7 +25,7 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Binds the configured listeners. `starting` creates their first router; its argument says
     /// whether the listener serves the service endpoints.
-    pub(super) async fn bind(server: &Server, starting: impl Fn(bool) -> Router) -> Result<Self, BootError> {
+    pub(super) async fn bind(server: &Server, starting: impl Fn(bool) -> RestService) -> Result<Self, BootError> {
         let (api, tls) = bind(
             "api",
             server.listen,
@@ -67,7 +66,7 @@ async fn bind(
     address: SocketAddr,
     transport: &Transport,
     limits: &Limits,
-    router: Router,
+    router: RestService,
 ) -> Result<(BoundListener, Option<Arc<Tls>>), BootError> {
     let tls = match transport {
         Transport::Plain => None,

@@ -12,11 +12,12 @@ use super::declared::DeclaredKeys;
 use super::jobs::{self, Job, Subjects};
 use super::listeners::Listeners;
 use super::open::{Remaining, close};
-use crate::audit::Recovered;
+use crate::audit::{Counters, Recovered};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::listener::Drained;
-use crate::protocols::rest::{AppState, ServiceState, api, service_alone};
+use crate::protocols::exchange::{AppState, Exchange};
+use crate::protocols::rest::{Rest, ServiceState, api, service_alone};
 use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::telemetry::metrics::Metrics;
@@ -28,6 +29,7 @@ const SERVICE_DRAIN: Duration = Duration::from_secs(1);
 pub struct Serving {
     listeners: Listeners,
     broker: Arc<Broker>,
+    counters: Arc<Counters>,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     jobs: Vec<JoinHandle<()>>,
@@ -58,23 +60,20 @@ impl Serving {
             metrics: metrics.clone(),
         });
         let draining = Arc::new(AtomicBool::new(false));
-        let state = Arc::new(AppState {
-            broker: Arc::clone(&broker),
-            counters,
-            service: ServiceState::new(
-                counted,
-                metrics,
-                Arc::clone(&draining),
-                listeners.certificates.clone(),
-                jobs.iter().map(Job::state).collect(),
-            ),
-            in_flight: Arc::new(Semaphore::new(config.server.limits.max_in_flight as usize)),
-            request_deadline: config.server.request_deadline,
-            trusted_proxies: config.server.trusted_proxies.clone(),
-        });
-        listeners.api.router.replace_with(api(&state, listeners.service.is_none()));
+        let service = ServiceState::new(
+            counted,
+            metrics,
+            Arc::clone(&draining),
+            listeners.certificates.clone(),
+            jobs.iter().map(Job::state).collect(),
+        );
+        let server = &config.server;
+        let rest = Rest::new(service, server.request_deadline, server.trusted_proxies.clone());
+        let state = app_state(&broker, &counters, server.limits.max_in_flight as usize);
+        let exchange = Arc::new(Exchange::new(rest, state));
+        listeners.api.router.replace_with(api(&exchange, listeners.service.is_none()));
         if let Some(service) = &listeners.service {
-            service.router.replace_with(service_alone(&state));
+            service.router.replace_with(service_alone(&exchange));
         }
         let (stop, stopped) = watch::channel(false);
         let jobs = jobs.into_iter().map(|job| job.spawn(stopped.clone())).collect();
@@ -82,6 +81,7 @@ impl Serving {
         Self {
             listeners,
             broker,
+            counters,
             draining,
             stop,
             jobs,
@@ -90,6 +90,12 @@ impl Serving {
             store,
             _folder: folder,
         }
+    }
+
+    /// What another protocol needs to serve this gateway's objects, with so many requests under way
+    /// at once.
+    pub fn app_state(&self, in_flight: usize) -> AppState {
+        app_state(&self.broker, &self.counters, in_flight)
     }
 
     /// Address of the API.
@@ -132,5 +138,13 @@ impl Serving {
         }
         close(&self.broker, self.store.as_ref()).await;
         tracing::info!("stopped");
+    }
+}
+
+fn app_state(broker: &Arc<Broker>, counters: &Arc<Counters>, in_flight: usize) -> AppState {
+    AppState {
+        broker: Arc::clone(broker),
+        counters: Arc::clone(counters),
+        in_flight: Arc::new(Semaphore::new(in_flight)),
     }
 }

@@ -1,26 +1,25 @@
 //! One connection from its handshake to its end.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tower::ServiceExt;
 
-use super::deadlines::{ConnectionDeadlines, Overdue, TimedStream};
+use super::deadlines::{ConnectionDeadlines, Overdue};
 use super::router::SwappableRouter;
+use super::service::{Peer, PeerAddress, Service};
+use super::stream::TimedStream;
 use super::tls::Tls;
-use super::{Peer, stopped};
+use super::write_deadlines::WriteDeadlines;
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
 
@@ -29,30 +28,32 @@ use crate::telemetry::metrics::{OpenConnection, connection_ended};
 const HEAD_BYTES: u32 = 80 << 10;
 /// Headers of one request.
 const HEADERS: usize = 100;
-/// How often an HTTP/2 peer is asked whether it is still there.
+/// How often an HTTP/2 peer is pinged.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long it may take to say so.
+/// How long it may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams that an HTTP/2 peer may reset before they were taken up; more ends the connection
+/// Streams that an HTTP/2 peer may reset before the gateway accepted them; more closes the connection
 /// (CVE-2023-44487).
 const RESETS_PENDING: usize = 20;
-/// Streams that an HTTP/2 peer may make us reset; more ends the connection (CVE-2025-8671).
+/// Streams that an HTTP/2 peer may make us reset; more closes the connection (CVE-2025-8671).
 const RESETS_CAUSED: usize = 128;
 
-/// How a connection ended: the words of the metric.
+/// How a connection ended: the label of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// In order.
+    /// By the peer or by us, as HTTP has it.
     Closed,
-    /// The peer broke off, or broke the protocol.
+    /// The peer disconnected in the middle, or violated HTTP.
     Broken,
-    /// No TLS handshake, or a slow one.
+    /// The TLS handshake failed or took too long.
     Handshake,
-    /// A head that took too long.
+    /// A request's head took too long.
     SlowHead,
     /// No request for too long.
     Idle,
-    /// Drained.
+    /// A response's deadline passed before it was written.
+    Expired,
+    /// By the drain.
     Drained,
 }
 
@@ -64,22 +65,23 @@ impl End {
             Self::Handshake => "handshake",
             Self::SlowHead => "slow_head",
             Self::Idle => "idle",
+            Self::Expired => "expired",
             Self::Drained => "drained",
         }
     }
 }
 
-/// What all connections share.
-pub(super) struct Serving {
-    router: SwappableRouter,
+/// What all connections of one listener share.
+pub(super) struct Serving<S> {
+    router: SwappableRouter<S>,
     tls: Option<Arc<Tls>>,
     limits: Limits,
     stop: watch::Receiver<bool>,
     protocol: auto::Builder<TokioExecutor>,
 }
 
-impl Serving {
-    pub(super) fn new(router: SwappableRouter, tls: Option<Arc<Tls>>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
+impl<S: Service> Serving<S> {
+    pub(super) fn new(router: SwappableRouter<S>, tls: Option<Arc<Tls>>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol
             .http1()
@@ -107,19 +109,21 @@ impl Serving {
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn connection(&self, stream: TcpStream, address: SocketAddr) {
+    pub(super) async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, address: PeerAddress) {
         let open = OpenConnection::begin();
-        // Answers are written whole; waiting for more to send only adds latency. A socket
-        // that refuses the option is about to fail anyway.
-        let _ = stream.set_nodelay(true);
+        let peer = |tls, certificate| Peer { address, tls, certificate };
         let end = match &self.tls {
-            None => self.requests(stream, Peer { address, tls: false }).await,
+            None => self.requests(stream, peer(false, None)).await,
             Some(tls) => {
                 let handshake = tokio::time::timeout(self.limits.handshake_timeout, tls.acceptor().accept(stream));
                 let mut stop = self.stop.clone();
                 tokio::select! {
                     shaken = handshake => match shaken {
-                        Ok(Ok(stream)) => self.requests(stream, Peer { address, tls: true }).await,
+                        Ok(Ok(stream)) => {
+                            let certificates = stream.get_ref().1.peer_certificates();
+                            let certificate = certificates.and_then(<[_]>::first).map(|leaf| CertificateDer::from(leaf.to_vec()));
+                            self.requests(stream, peer(true, certificate)).await
+                        }
                         Ok(Err(_)) | Err(_) => End::Handshake,
                     },
                     () = stopped(&mut stop) => End::Drained,
@@ -131,24 +135,26 @@ impl Serving {
         drop(open);
     }
 
-    async fn requests<S>(&self, stream: S, peer: Peer) -> End
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn requests(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) -> End {
         let deadlines = ConnectionDeadlines::new(&self.limits);
+        let writes = Arc::new(WriteDeadlines::default());
         let io = TokioIo::new(TimedStream {
             stream,
             deadlines: Arc::clone(&deadlines),
+            writes: Arc::clone(&writes),
         });
+        let connection = Arc::new((self.router.clone(), peer, Arc::clone(&writes)));
         let requests = Arc::clone(&deadlines);
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let in_hand = requests.begin(request.version());
-            request.extensions_mut().insert(peer);
-            let app = self.router.router();
+        // One future for all of a request, which hyper keeps in a box that it reuses.
+        let service = service_fn(move |request: Request<Incoming>| {
+            let under_way = requests.begin(request.version());
+            let connection = Arc::clone(&connection);
             async move {
-                let response: Result<Response<Body>, Infallible> = app.oneshot(request.map(Body::new)).await;
-                drop(in_hand);
-                response
+                let (router, peer, writes) = &*connection;
+                let mut response = router.current().call(request, peer).await;
+                response.body_mut().register(writes);
+                drop(under_way);
+                Ok::<_, Infallible>(response)
             }
         });
         let mut connection = pin!(self.protocol.serve_connection(io, service));
@@ -159,14 +165,15 @@ impl Serving {
                 ended = connection.as_mut() => return match ended {
                     Ok(()) if draining => End::Drained,
                     Ok(()) => End::Closed,
+                    Err(_) if writes.passed() => End::Expired,
                     Err(_) => End::Broken,
                 },
                 overdue = deadlines.overdue() => match overdue {
-                    Overdue::Head => return End::SlowHead,
+                    Overdue::RequestHead => return End::SlowHead,
                     Overdue::Idle => {
                         connection.as_mut().graceful_shutdown();
-                        // Nothing is in hand, but a large answer may still be on its way to a
-                        // slow peer; it gets as long again.
+                        // No request is under way, but a slow peer may still be reading a large
+                        // answer; it gets as long again.
                         let _ = tokio::time::timeout(self.limits.idle_timeout, connection.as_mut()).await;
                         return End::Idle;
                     }
@@ -178,4 +185,9 @@ impl Serving {
             }
         }
     }
+}
+
+/// Resolves when the stop is called, or its sender is dropped.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -1,30 +1,27 @@
-//! Whether a connection keeps deadlines. hyper bounds neither the wait for the first bytes of a
-//! connection nor an idle HTTP/2 connection, and counts an idle HTTP/1 connection as a slow
-//! head; so both are bounded here, by looking at what arrives and what is in hand.
+//! How long a connection may wait for a request, and for the rest of its head. hyper limits neither
+//! the wait for the first bytes of a connection nor an idle HTTP/2 connection, and counts an idle
+//! HTTP/1 connection as a slow head. So both are limited here, by watching the bytes that arrive and
+//! the requests under way.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::http::Version;
+use http::Version;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::server::Limits;
 
-/// How a connection fell behind.
+/// Which limit a connection exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// A request's head was begun and not finished.
-    Head,
+    /// A request's head was not complete in time.
+    RequestHead,
     /// No request for too long.
     Idle,
 }
 
-/// What is known of one connection.
+/// The idle and head timeouts of one connection.
 pub(super) struct ConnectionDeadlines {
     head: Duration,
     idle: Duration,
@@ -32,14 +29,14 @@ pub(super) struct ConnectionDeadlines {
 }
 
 struct State {
-    /// Requests in hand.
+    /// Requests under way.
     requests: usize,
-    /// The peer speaks HTTP/2: bytes without a request are frames of the connection (pings,
-    /// windows) and begin no head.
+    /// The peer speaks HTTP/2: bytes between requests are frames of the connection (pings,
+    /// window updates), not the start of a head.
     multiplexed: bool,
-    /// Since when no request is in hand.
+    /// Since when no request is under way.
     quiet_since: Instant,
-    /// When the first byte came after that.
+    /// When the first byte after that arrived.
     first_byte: Option<Instant>,
 }
 
@@ -58,35 +55,36 @@ impl ConnectionDeadlines {
         })
     }
 
-    /// A request is in hand until the guard is dropped, answered or abandoned.
-    pub(super) fn begin(self: &Arc<Self>, version: Version) -> InHand {
+    /// A request is under way until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> UnderWay {
         let mut state = self.state.lock();
         state.requests += 1;
         state.first_byte = None;
         state.multiplexed |= version == Version::HTTP_2;
-        InHand(Arc::clone(self))
+        UnderWay(Arc::clone(self))
     }
 
-    fn received(&self) {
+    /// Bytes arrived.
+    pub(super) fn received(&self) {
         let mut state = self.state.lock();
         if state.requests == 0 && state.first_byte.is_none() {
             state.first_byte = Some(Instant::now());
         }
     }
 
-    /// When the connection is overdue unless something happens before.
+    /// When the connection exceeds a limit if nothing happens before.
     fn due(&self) -> Option<(Instant, Overdue)> {
         let state = self.state.lock();
         match (state.requests, state.multiplexed, state.first_byte) {
             (1.., _, _) => None,
-            (0, false, Some(first)) => Some((first + self.head, Overdue::Head)),
+            (0, false, Some(first)) => Some((first + self.head, Overdue::RequestHead)),
             (0, true, _) | (0, false, None) => Some((state.quiet_since + self.idle, Overdue::Idle)),
         }
     }
 
-    /// Resolves when the connection has fallen behind. It looks four times in the time of a
-    /// head instead of being woken twice for each request, so a first byte may be noticed
-    /// late; the moment of the cut is exact unless that moment itself lies within one look.
+    /// Resolves when a limit is exceeded. It polls four times in the time of a head: being woken
+    /// twice for each request would cost more. So it may learn late of a first byte, and is then
+    /// late by at most one poll.
     pub(super) async fn overdue(&self) -> Overdue {
         loop {
             let now = Instant::now();
@@ -100,10 +98,10 @@ impl ConnectionDeadlines {
     }
 }
 
-/// A request in hand.
-pub(super) struct InHand(Arc<ConnectionDeadlines>);
+/// A request under way.
+pub(super) struct UnderWay(Arc<ConnectionDeadlines>);
 
-impl Drop for InHand {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.requests = state.requests.saturating_sub(1);
@@ -111,45 +109,6 @@ impl Drop for InHand {
             state.quiet_since = Instant::now();
             state.first_byte = None;
         }
-    }
-}
-
-/// A stream that tells its connection's [`ConnectionDeadlines`] when bytes arrive.
-pub(super) struct TimedStream<S> {
-    pub(super) stream: S,
-    pub(super) deadlines: Arc<ConnectionDeadlines>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.deadlines.received();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 
@@ -175,7 +134,7 @@ mod tests {
         assert_eq!(overdue_after(&ConnectionDeadlines::new(&limits())).await, (Overdue::Idle, 75));
         let deadlines = ConnectionDeadlines::new(&limits());
         deadlines.received();
-        assert_eq!(overdue_after(&deadlines).await, (Overdue::Head, 10));
+        assert_eq!(overdue_after(&deadlines).await, (Overdue::RequestHead, 10));
     }
 
     #[tokio::test(start_paused = true)]
@@ -189,7 +148,7 @@ mod tests {
                 dripping.received();
             }
         });
-        assert_eq!(overdue_after(&deadlines).await, (Overdue::Head, 10));
+        assert_eq!(overdue_after(&deadlines).await, (Overdue::RequestHead, 10));
     }
 
     #[tokio::test(start_paused = true)]

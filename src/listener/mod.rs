@@ -1,17 +1,23 @@
-//! The listener: connections, TLS, the protocol's limits, and a shutdown that finishes what
-//! was accepted. It serves an axum `Router`, through
-//! a [`SwappableRouter`], and knows nothing of what is in it.
+//! The listener: sockets, TLS, limits of connections, HTTP/1 and HTTP/2, and a shutdown that
+//! finishes the accepted requests.
 //!
-//! `boot` binds it, hands it the router and drains it. What hyper refuses before there is a
-//! request (differing `Content-Length`, NUL in a header, a head that is too large) never
-//! reaches the router. Time that a handler or a request's body takes is the router's to bound.
+//! It serves any [`Service`] through a [`SwappableRouter`] and knows no API. `boot` binds it, hands
+//! it the service and drains it. hyper refuses what is not a valid request (differing
+//! `Content-Length`, NUL in a header, a head that is too large) before the service is called. The
+//! service limits its own time and the request's body.
 
+mod body;
 mod connection;
 mod deadlines;
 mod router;
+mod service;
+mod socket;
+mod stream;
 mod tls;
+mod write_deadlines;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
@@ -21,36 +27,29 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::server::Limits;
-use connection::Serving;
+use connection::{Serving, stopped};
+use socket::Socket;
 
+pub use body::Body;
 pub use router::SwappableRouter;
+pub use service::{Peer, PeerAddress, Service};
+pub use socket::UnixSocket;
 pub use tls::{Tls, TlsError};
 
-/// How long the listener waits when the system has no file descriptor or memory for another
-/// connection.
+/// The pause after the system refused a connection for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who is at the other end of the connection; each request carries it as an extension. Behind
-/// a proxy it is the proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address and port.
-    pub address: SocketAddr,
-    /// Whether the connection is TLS.
-    pub tls: bool,
-}
-
-/// A bound socket that does not accept yet.
-pub struct Listener {
-    socket: TcpListener,
-    address: SocketAddr,
+/// A bound socket that does not accept yet: a TCP socket, or a [`UnixSocket`].
+pub struct Listener<S: Socket = TcpListener> {
+    socket: S,
+    address: S::Address,
     tls: Option<Arc<Tls>>,
     limits: Limits,
 }
 
 impl Listener {
     /// Binds the address; port 0 lets the system choose. Without `tls` it speaks plain HTTP;
-    /// whether that may be is the configuration's to say.
+    /// the configuration decides whether that is allowed.
     ///
     /// # Errors
     /// When the address cannot be bound.
@@ -64,16 +63,34 @@ impl Listener {
             limits,
         })
     }
+}
 
+impl Listener<UnixSocket> {
+    /// Binds a Unix socket at this path, which only this process's user may open. Replaces the file
+    /// of a socket on which nobody listens any more.
+    ///
+    /// # Errors
+    /// When the path cannot be bound, or another process listens there.
+    pub async fn bind_unix(path: &Path, limits: Limits) -> io::Result<Self> {
+        Ok(Self {
+            socket: UnixSocket::bind(path).await?,
+            address: path.to_owned(),
+            tls: None,
+            limits,
+        })
+    }
+}
+
+impl<S: Socket> Listener<S> {
     /// Where it listens.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn local_addr(&self) -> S::Address {
+        self.address.clone()
     }
 
-    /// Accepts connections from now on and leads their requests through the router.
-    pub fn serve(self, router: SwappableRouter) -> Running {
+    /// Accepts connections from now on and passes their requests to the router.
+    pub fn serve(self, router: SwappableRouter<impl Service>) -> Running<S::Address> {
         let (stop, stopped) = watch::channel(false);
-        let address = self.address;
+        let address = self.address.clone();
         Running {
             address,
             stop,
@@ -82,10 +99,10 @@ impl Listener {
     }
 }
 
-/// A listener at work. Dropping it ends the accepting and every connection at once; see
+/// A listener at work. Dropping it stops accepting and closes every connection at once; see
 /// [`Running::drain`] for the orderly way.
-pub struct Running {
-    address: SocketAddr,
+pub struct Running<A = SocketAddr> {
+    address: A,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<JoinSet<()>>,
 }
@@ -95,19 +112,18 @@ pub struct Running {
 pub enum Drained {
     /// Every accepted request was answered and every connection closed.
     Complete,
-    /// So many connections were cut when the time was over.
+    /// The time ran out; this many connections were closed in the middle of their work.
     Aborted(usize),
 }
 
-impl Running {
+impl<A: Clone> Running<A> {
     /// Where it listens.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn local_addr(&self) -> A {
+        self.address.clone()
     }
 
-    /// Closes the socket, tells every peer that its connection ends (`Connection: close`,
-    /// GOAWAY), waits until the accepted requests are answered, at most for `timeout`, and
-    /// cuts what is left.
+    /// Closes the socket, announces the end to every peer (`Connection: close`, GOAWAY), waits
+    /// at most `timeout` until the accepted requests are answered, and closes what is left.
     pub async fn drain(self, timeout: Duration) -> Drained {
         self.stop.send_replace(true);
         let Ok(mut connections) = self.accepting.await else {
@@ -124,14 +140,14 @@ impl Running {
     }
 }
 
-impl fmt::Debug for Running {
+impl<A: fmt::Debug> fmt::Debug for Running<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
-/// Accepts until the stop, and hands back the connections that are still open.
-async fn accept(listener: Listener, router: SwappableRouter, mut stop: watch::Receiver<bool>) -> JoinSet<()> {
+/// Accepts until the stop, and returns the connections that are still open.
+async fn accept<S: Socket>(listener: Listener<S>, router: SwappableRouter<impl Service>, mut stop: watch::Receiver<bool>) -> JoinSet<()> {
     let Listener {
         socket,
         address: _,
@@ -143,11 +159,11 @@ async fn accept(listener: Listener, router: SwappableRouter, mut stop: watch::Re
     let mut connections = JoinSet::new();
     loop {
         let next = async {
-            // A place first: what has none waits in the system's queue and costs us nothing.
-            let place = Arc::clone(&room).acquire_owned().await;
-            (place, socket.accept().await)
+            // A permit first: a connection without one waits in the system's queue and costs us nothing.
+            let permit = Arc::clone(&room).acquire_owned().await;
+            (permit, socket.accept().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             biased;
             () = stopped(&mut stop) => return connections,
             next = next => next,
@@ -157,7 +173,7 @@ async fn accept(listener: Listener, router: SwappableRouter, mut stop: watch::Re
                 let serving = Arc::clone(&serving);
                 connections.spawn(async move {
                     serving.connection(stream, peer).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) if of_one_connection(&error) => {}
@@ -169,18 +185,12 @@ async fn accept(listener: Listener, router: SwappableRouter, mut stop: watch::Re
                 }
             }
         }
-        // Forget those that ended; a panic in one was reported by the panic hook.
+        // Remove the finished ones; the panic hook has reported any panic.
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// Until the stop is called, or nobody is left to call it.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Whether the error is of the connection that was about to be accepted and says nothing
-/// about the next.
+/// Whether the error concerns only the connection that was about to be accepted.
 fn of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,34 +1,37 @@
-//! What a listener serves: one router, until another takes its place for good.
+//! The service of a listener, which can be replaced once while the listener works.
 
 use std::sync::{Arc, OnceLock};
 
-use axum::Router;
+/// Passes each request to the current service. Clones share it.
+pub struct SwappableRouter<S>(Arc<Services<S>>);
 
-/// Leads each request to the router that serves now. Clones lead to the same.
-#[derive(Clone)]
-pub struct SwappableRouter(Arc<Routers>);
-
-struct Routers {
-    first: Router,
-    then: OnceLock<Router>,
+struct Services<S> {
+    first: S,
+    then: OnceLock<S>,
 }
 
-impl SwappableRouter {
-    /// Leads to this router.
-    pub fn to(first: Router) -> Self {
-        Self(Arc::new(Routers {
+impl<S> SwappableRouter<S> {
+    /// Begins with this service.
+    pub fn to(first: S) -> Self {
+        Self(Arc::new(Services {
             first,
             then: OnceLock::new(),
         }))
     }
 
-    /// Leads to this one from the next request on, open connections included. It counts
-    /// once: a second call changes nothing.
-    pub fn replace_with(&self, then: Router) {
+    /// Replaces the service from the next request on, on open connections too. Only the first
+    /// call has an effect.
+    pub fn replace_with(&self, then: S) {
         let _ = self.0.then.set(then);
     }
 
-    pub(super) fn router(&self) -> Router {
-        self.0.then.get().unwrap_or(&self.0.first).clone()
+    pub(super) fn current(&self) -> &S {
+        self.0.then.get().unwrap_or(&self.0.first)
+    }
+}
+
+impl<S> Clone for SwappableRouter<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }

@@ -4,9 +4,10 @@
 //! [`metrics`] or the macros of the crate `metrics`. Labels have a closed list of values: never a
 //! tenant, a key, a principal or anything else that a caller chose.
 
-mod fields;
+mod format;
 pub mod jobs;
 pub mod metrics;
+pub mod request;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -32,12 +33,10 @@ where
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match settings.log_format {
         LogFormat::Json => fmt::layer()
             .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .fmt_fields(fields::ObjectFields)
+            .event_format(format::JsonLines::new())
             .with_writer(writer)
             .boxed(),
-        LogFormat::Human => fmt::layer().with_writer(writer).boxed(),
+        LogFormat::Human => fmt::layer().event_format(format::HumanLines::new()).with_writer(writer).boxed(),
     };
     Registry::default().with(layer.with_filter(filter(settings.log_level)))
 }
@@ -63,6 +62,10 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+
+    use super::request::RequestLabel;
     use super::subscriber;
     use crate::config::telemetry::{LogFormat, LogLevel, Telemetry};
 
@@ -88,13 +91,13 @@ mod tests {
         };
         let subscriber = tracing_subscriber::util::SubscriberInitExt::set_default;
         let guard = subscriber(self::subscriber(&settings, move || writer.clone()));
-        let method = tracing::field::display("\"GET\"");
-        let span = tracing::info_span!(target: "claviger::protocols::rest", "request", request_id = "r1", method, size = 7, late = tracing::field::Empty);
-        span.record("late", true);
-        let bare = tracing::info_span!(target: "claviger::protocols::rest", "bare", late = tracing::field::Empty);
-        bare.record("late", "x");
-        bare.in_scope(|| tracing::info!(target: "claviger::protocols::rest", "in a span that knew nothing at first"));
-        span.in_scope(|| tracing::info!(target: "claviger_provider::layers", attempts = 2, "retried"));
+        let mut headers = HeaderMap::new();
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        headers.insert("traceparent", HeaderValue::from_static(trace));
+        let mut label = RequestLabel::new(Bytes::from_static(b"r1"), "/v1/keys/{key}", "GET", &headers);
+        tracing::info!(target: "claviger::boot", "outside of a request");
+        label.scope(|| tracing::info!(target: "claviger_provider::layers", attempts = 2, "retried"));
+        tracing::info!(target: "claviger::boot", "after it");
         tracing::trace!(target: "claviger", "a step");
         tracing::debug!(target: "hyper::proto", "GET /v1/keys authorization: Bearer clv_x");
         tracing::info!(target: "sqlx::query", "select");
@@ -106,19 +109,25 @@ mod tests {
     }
 
     #[test]
-    fn json_lines_carry_the_spans_fields() {
+    fn lines_in_a_request_carry_its_label() {
         let log = written(LogFormat::Json, LogLevel::Info);
-        let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
-        assert_eq!(first["message"], "in a span that knew nothing at first");
-        assert_eq!(first["span"], serde_json::json!({"name": "bare", "late": "x"}));
-        let second: serde_json::Value = serde_json::from_str(log.lines().nth(1).unwrap()).unwrap();
-        assert_eq!(second["message"], "retried");
-        assert_eq!(second["attempts"], 2);
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["message"], "outside of a request");
+        assert_eq!(lines[1]["message"], "retried");
+        assert_eq!(lines[1]["attempts"], 2);
         assert_eq!(
-            second["span"],
-            serde_json::json!({"name": "request", "request_id": "r1", "method": "\"GET\"", "size": 7, "late": true})
+            lines[1]["span"],
+            serde_json::json!({
+                "name": "request", "id": "r1", "route": "/v1/keys/{key}", "method": "GET", "trace": "4bf92f3577b34da6a3ce929d0e0e4736"
+            })
         );
-        assert_eq!(second["level"], "INFO");
+        assert_eq!(lines[1]["level"], "INFO");
+        assert_eq!(lines[2]["message"], "after it");
+        assert!(lines[0].get("span").is_none() && lines[2].get("span").is_none(), "{log}");
+        let log = written(LogFormat::Human, LogLevel::Info);
+        let labelled = " INFO request{id=r1 route=/v1/keys/{key} method=GET trace=4bf92f3577b34da6a3ce929d0e0e4736}: claviger_provider::layers: retried attempts=2\n";
+        assert!(log.contains(labelled), "{log}");
+        assert!(log.contains(" INFO claviger::boot: after it\n"), "{log}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Paths that name nothing: traversal, encoded slashes, NUL, 10 KiB; unknown routes and methods.
 
-use claviger::protocols::rest::router::routes;
+use claviger::protocols::rest::endpoints::routes;
 use reqwest::Method;
 use serde_json::json;
 

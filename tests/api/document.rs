@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-use claviger::protocols::rest::{document, route, router};
+use claviger::protocols::rest::{document, endpoints, route};
 use serde_json::Value;
 
 use crate::support::Api;
@@ -36,11 +36,11 @@ fn operations() -> Vec<(String, String, String)> {
 #[test]
 fn the_document_and_the_router_name_the_same_operations() {
     let documented: BTreeSet<(String, String)> = operations().into_iter().map(|(method, path, _)| (method, path)).collect();
-    let mut routed: BTreeSet<(String, String)> = router::routes()
+    let mut routed: BTreeSet<(String, String)> = endpoints::routes()
         .iter()
         .map(|row| (row.method.to_string(), row.path.to_owned()))
         .collect();
-    assert_eq!(routed.len(), router::routes().len(), "a row stands twice");
+    assert_eq!(routed.len(), endpoints::routes().len(), "a row stands twice");
     for service in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {
         routed.insert(("GET".to_owned(), service.to_owned()));
     }
@@ -108,7 +108,7 @@ fn collect(value: &Value, into: &mut BTreeSet<String>) {
 
 #[test]
 fn every_row_has_limits_and_an_operation() {
-    for row in router::routes() {
+    for row in endpoints::routes() {
         assert!(!row.needs.is_empty(), "{} {}", row.method, row.path);
         assert!(row.body <= route::BATCH && !row.time.is_zero());
         let batch = row.path.starts_with("/v1/batch/");

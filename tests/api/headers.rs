@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use claviger::protocols::rest::router::routes;
+use claviger::protocols::rest::endpoints::routes;
 use reqwest::Method;
 use serde_json::json;
 
@@ -113,7 +113,7 @@ async fn no_answer_may_be_stored_or_sniffed() {
         let path = path_of(row.path);
         answers.push(api.client.send(api.client.request(row.method.clone(), &path)).await);
         let stranger = api.client.with_token("clv_nothing");
-        answers.push(stranger.send(stranger.request(row.method, &path)).await);
+        answers.push(stranger.send(stranger.request(row.method.clone(), &path)).await);
     }
     for path in [
         "/healthz",

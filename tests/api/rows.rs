@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use claviger::protocols::rest::router::routes;
+use claviger::protocols::rest::endpoints::routes;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -69,6 +69,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("names", "names in bodies and paths"),
             ("listener", "types: the peer and the certificates that are presented"),
             ("telemetry::metrics", "counts requests"),
+            ("telemetry::request", "labels the log's lines with the request"),
             ("telemetry::jobs", "types: the state of background jobs, for /readyz"),
         ],
     ),

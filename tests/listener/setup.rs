@@ -3,15 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::Request;
-use axum::routing::{get, post};
 use claviger::config::server::{Limits, TlsFiles};
-use claviger::listener::{Listener, Peer, Running, SwappableRouter, Tls};
+use claviger::listener::{Body, Listener, Peer, PeerAddress, Running, Service, SwappableRouter, Tls};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -33,22 +33,42 @@ pub struct Gate {
     pub end: Notify,
 }
 
-/// `/hello` names the peer's port, `/echo` answers the body, `/slow` waits for the gate.
-pub fn app(gate: &Arc<Gate>) -> Router {
-    let gate = Arc::clone(gate);
-    let hello = |request: Request| async move {
-        let peer = request.extensions().get::<Peer>().copied().expect("each request carries its peer");
-        format!("{} {} {:?}", peer.address.port(), peer.tls, request.version())
-    };
-    let slow = move || async move {
-        gate.begun.notify_one();
-        gate.end.notified().await;
-        "done"
-    };
-    Router::new()
-        .route("/hello", get(hello))
-        .route("/echo", post(|body: String| async { body }))
-        .route("/slow", get(slow))
+/// `/hello` names the peer, `/echo` answers the body, `/slow` waits for the gate, `/until/N` answers
+/// a body of N MiB with a deadline of 500 ms, and `/past` one whose deadline has passed.
+pub struct App(Arc<Gate>);
+
+impl Service for App {
+    async fn call(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let body = match path.as_str() {
+            "/hello" => {
+                let address = match peer.address {
+                    PeerAddress::Ip(address) => address.port().to_string(),
+                    PeerAddress::Unix { uid, gid } => format!("{uid}:{gid}"),
+                };
+                let certified = if peer.certificate.is_some() { " certified" } else { "" };
+                format!("{address} {}{certified} {:?}", peer.tls, request.version())
+                    .into_bytes()
+                    .into()
+            }
+            "/echo" => request.into_body().collect().await.unwrap().to_bytes().to_vec().into(),
+            "/slow" => {
+                self.0.begun.notify_one();
+                self.0.end.notified().await;
+                b"done".as_slice().into()
+            }
+            "/past" => Body::from(b"too late".as_slice()).until(Instant::now()),
+            until => {
+                let size: usize = until.strip_prefix("/until/").unwrap().parse().unwrap();
+                Body::from(vec![b'x'; size << 20]).until(Instant::now() + Duration::from_millis(500))
+            }
+        };
+        Response::new(body)
+    }
+}
+
+pub fn app() -> SwappableRouter<App> {
+    SwappableRouter::to(App(Arc::default()))
 }
 
 pub async fn plain(limits: Limits) -> (Running, Arc<Gate>) {
@@ -60,7 +80,7 @@ pub async fn start(tls: Option<Arc<Tls>>, limits: Limits) -> (Running, Arc<Gate>
     let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls, limits)
         .await
         .unwrap();
-    (listener.serve(SwappableRouter::to(app(&gate))), gate)
+    (listener.serve(SwappableRouter::to(App(Arc::clone(&gate)))), gate)
 }
 
 /// A certificate for `localhost` that is its own authority, in a folder of its own.
@@ -139,7 +159,7 @@ pub async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     read_to_close(&mut stream).await
 }
 
-pub async fn read_to_close(stream: &mut TcpStream) -> String {
+pub async fn read_to_close(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
     let reading = async {

@@ -288,6 +288,50 @@ async fn only_an_operator_names_a_tenant() {
 }
 
 #[tokio::test]
+async fn a_tenants_name_is_read_once_and_again_after_everything_was_forgotten() {
+    let door = SwappableRouter::new().await;
+    let operator = door.issue(TenantId::INSTALLATION).await;
+    assert!(matches!(
+        door.enter(&operator.text, Some("new"), 1).await,
+        Err(Unauthenticated::Tenant)
+    ));
+    // A refusal is not kept: a tenant is served as soon as it exists.
+    let new = new_tenant(door.world.store.as_ref(), "new", false).await;
+    assert_eq!(door.enter(&operator.text, Some("new"), 1).await.unwrap().tenant(), new);
+    let pause = door.store.pause_next("tenant_by_name");
+    assert_eq!(door.enter(&operator.text, Some("new"), 1).await.unwrap().tenant(), new);
+
+    door.authenticator.forget_all();
+    let late = tokio::spawn({
+        let (authenticator, text) = (Arc::clone(&door.authenticator), operator.text.clone());
+        async move { authenticator.bearer(&text, Some("new"), None, 1).await }
+    });
+    let reached = pause.reached().await;
+    // What it read may be from before this: it must read again.
+    door.authenticator.forget_all();
+    let second = door.store.pause_next("tenant_by_name");
+    reached.resume();
+    second.reached().await.resume();
+    assert_eq!(late.await.unwrap().unwrap().tenant(), new);
+}
+
+#[tokio::test]
+async fn a_peer_has_the_rights_of_its_token_while_that_is_in_force() {
+    let door = SwappableRouter::new().await;
+    let issued = door.issue(door.world.tenant).await;
+    let peer = async |now| door.authenticator.peer(&issued.row.public_id, None, now).await;
+    let caller = peer(1).await.unwrap();
+    assert_eq!((caller.principal(), caller.tenant()), (issued.row.principal, door.world.tenant));
+    assert!(matches!(peer(EXPIRES).await, Err(Unauthenticated::Invalid)));
+    assert!(matches!(
+        door.authenticator.peer("unknown", None, 1).await,
+        Err(Unauthenticated::Invalid)
+    ));
+    door.revoke(&issued.row).await;
+    assert!(matches!(peer(1).await, Err(Unauthenticated::Invalid)));
+}
+
+#[tokio::test]
 async fn a_suspended_tenants_token_is_refused_only_as_such_to_who_holds_it() {
     let door = SwappableRouter::new().await;
     let tenant = new_tenant(door.world.store.as_ref(), "asleep", true).await;

@@ -1,14 +1,17 @@
 //! `/v1/batch/*`: up to 1000 operations in one request. Each item has its own decision and
 //! record; one sync makes all of them durable.
 
+use http::Method;
 use std::sync::Arc;
 
 use super::batch_request::{BatchRequest, Item};
 use super::batch_response::{BatchGenerateDataKeysResponse, BatchRewrapResponse, BatchUnwrapResponse, BatchWrapResponse};
 use super::data_keys::{DataOperation, GenerateDataKeyRequest, RewrapRequest, UnwrapRequest, WrapRequest};
 use super::data_responses::DataResponse;
-use super::reply::{BatchItem, Reply};
 use super::request::ApiRequest;
+use super::response::{ApiResponse, BatchItem};
+use super::route::Route;
+use crate::access::Action;
 use crate::broker::{Failure, Guarded};
 
 /// Data keys to be generated.
@@ -21,44 +24,83 @@ pub type BatchUnwrapRequest = BatchRequest<UnwrapRequest>;
 pub type BatchRewrapRequest = BatchRequest<RewrapRequest>;
 
 /// Runs the operation for each item.
-async fn run<B: DataOperation>(request: ApiRequest, batch: BatchRequest<B>) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+async fn run<B: DataOperation>(request: ApiRequest, batch: BatchRequest<B>) -> Result<ApiResponse, Failure> {
     let (broker, cx) = (Arc::clone(&request.broker), request.cx.clone());
     let each = move |cx, Item { key, body }: Item<B>| {
         let request = request.for_item(cx);
         async move { item(body.run(request, key).await?) }
     };
-    Ok(Reply::Batch(broker.batch(&cx, batch.items, each).await?))
+    Ok(ApiResponse::Batch(broker.batch(&cx, batch.items, each).await?))
 }
 
 fn item<R: DataResponse>(done: Guarded<R>) -> Result<Guarded<BatchItem>, Failure> {
     done.try_map(|response| Ok(BatchItem::succeeded(response.into())))
 }
 
-#[utoipa::path(post, path = "/v1/batch/data-keys", operation_id = "batchGenerateDataKeys", tag = "batch", request_body = BatchGenerateDataKeysRequest,
-    responses((status = 200, description = "One answer for each item, in order.", body = BatchGenerateDataKeysResponse)))]
-/// Generate up to 1000 data keys.
-pub async fn generate(request: ApiRequest, body: BatchGenerateDataKeysRequest) -> Result<Reply, Failure> {
+/// `POST /v1/batch/data-keys`
+pub const GENERATE: Route = Route::new(
+    Method::POST,
+    "/v1/batch/data-keys",
+    "batchGenerateDataKeys",
+    "batch",
+    "Generate up to 1000 data keys.",
+    &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
+)
+.batch()
+.body::<BatchGenerateDataKeysRequest>()
+.answers::<BatchGenerateDataKeysResponse>(200, "One answer for each item, in order.");
+
+pub async fn generate(request: ApiRequest, body: BatchGenerateDataKeysRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
 }
 
-#[utoipa::path(post, path = "/v1/batch/wrap", operation_id = "batchWrap", tag = "batch", request_body = BatchWrapRequest,
-    responses((status = 200, description = "One answer for each item, in order.", body = BatchWrapResponse)))]
-/// Wrap up to 1000 plaintexts.
-pub async fn wrap(request: ApiRequest, body: BatchWrapRequest) -> Result<Reply, Failure> {
+/// `POST /v1/batch/wrap`
+pub const WRAP: Route = Route::new(
+    Method::POST,
+    "/v1/batch/wrap",
+    "batchWrap",
+    "batch",
+    "Wrap up to 1000 plaintexts.",
+    &[Action::Wrap],
+)
+.batch()
+.body::<BatchWrapRequest>()
+.answers::<BatchWrapResponse>(200, "One answer for each item, in order.");
+
+pub async fn wrap(request: ApiRequest, body: BatchWrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
 }
 
-#[utoipa::path(post, path = "/v1/batch/unwrap", operation_id = "batchUnwrap", tag = "batch", request_body = BatchUnwrapRequest,
-    responses((status = 200, description = "One answer for each item, in order.", body = BatchUnwrapResponse)))]
-/// Open up to 1000 wrapped keys.
-pub async fn unwrap(request: ApiRequest, body: BatchUnwrapRequest) -> Result<Reply, Failure> {
+/// `POST /v1/batch/unwrap`
+pub const UNWRAP: Route = Route::new(
+    Method::POST,
+    "/v1/batch/unwrap",
+    "batchUnwrap",
+    "batch",
+    "Open up to 1000 wrapped keys.",
+    &[Action::Unwrap],
+)
+.batch()
+.body::<BatchUnwrapRequest>()
+.answers::<BatchUnwrapResponse>(200, "One answer for each item, in order.");
+
+pub async fn unwrap(request: ApiRequest, body: BatchUnwrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
 }
 
-#[utoipa::path(post, path = "/v1/batch/rewrap", operation_id = "batchRewrap", tag = "batch", request_body = BatchRewrapRequest,
-    responses((status = 200, description = "One answer for each item, in order.", body = BatchRewrapResponse)))]
-/// Wrap up to 1000 wrapped keys anew.
-pub async fn rewrap(request: ApiRequest, body: BatchRewrapRequest) -> Result<Reply, Failure> {
+/// `POST /v1/batch/rewrap`
+pub const REWRAP: Route = Route::new(
+    Method::POST,
+    "/v1/batch/rewrap",
+    "batchRewrap",
+    "batch",
+    "Wrap up to 1000 wrapped keys anew.",
+    &[Action::Rewrap, Action::RewrapFrom],
+)
+.batch()
+.body::<BatchRewrapRequest>()
+.answers::<BatchRewrapResponse>(200, "One answer for each item, in order.");
+
+pub async fn rewrap(request: ApiRequest, body: BatchRewrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
 }

@@ -10,7 +10,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::data_responses::{DataKeyResponse, DataResponse, RewrapResponse, UnwrapResponse, WrapResponse};
 use super::errors::Problem;
 
-/// What the document says of a batch's answer, a [`super::reply::BatchResponse`].
+/// What the document says of a batch's answer, a [`super::response::BatchResponse`].
 pub struct BatchAnswers<R>(PhantomData<R>);
 
 /// The answers of a batch of data keys.

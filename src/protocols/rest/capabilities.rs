@@ -1,16 +1,17 @@
 //! `/v1/connections/{connection}/capabilities`: what can be done through a connection.
 
-use axum::http::StatusCode;
 use claviger_provider::{Capabilities, ContextBinding, How, KeyCapabilities, ProviderKind, Rotation};
+use http::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::handler::json_reply;
 use super::key_response::Spec;
-use super::reply::Reply;
 use super::request::ApiRequest;
-use super::types::Name;
+use super::response::ApiResponse;
+use super::route::Route;
+use crate::access::Action;
 use crate::broker::{Failure, op};
 
 /// Where an operation takes place.
@@ -141,12 +142,18 @@ pub fn rows(kind: ProviderKind, can: Capabilities) -> Vec<Value> {
     shown.keys.iter().map(row).collect()
 }
 
-#[utoipa::path(get, path = "/v1/connections/{connection}/capabilities", operation_id = "getConnectionCapabilities", tag = "connections",
-    params(("connection" = Name, Path, description = "The connection's name.")),
-    responses((status = 200, description = "What it can do.", body = ConnectionCapabilities)))]
-/// What a connection's provider can do: inside itself, through memory, or not at all.
-pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `GET /v1/connections/{connection}/capabilities`
+pub const GET: Route = Route::new(
+    Method::GET,
+    "/v1/connections/{connection}/capabilities",
+    "getConnectionCapabilities",
+    "connections",
+    "What a connection's provider can do: inside itself, through memory, or not at all.",
+    &[Action::ReadConnection],
+)
+.answers::<ConnectionCapabilities>(200, "What it can do.");
+
+pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadConnection>(request.name("connection")?.as_str()).await?;
     json_reply(
         request.broker.capabilities(&authorized),

@@ -1,7 +1,7 @@
 //! `/v1/connections`: how providers are reached.
 
-use axum::http::StatusCode;
 use claviger_provider::{Finding, ProviderKind, RightReport, Secret};
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use super::handler::{empty_reply, json_reply};
 use super::json;
 use super::list::{List, Listed, list_reply};
 use super::once::completed_reply;
-use super::reply::Reply;
 use super::request::ApiRequest;
+use super::response::ApiResponse;
 use super::response::etag;
+use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
+use crate::access::Action;
 use crate::broker::{CheckReport, ConnectionChange, Failure, NewConnection, op};
 use crate::store::model;
 
@@ -251,10 +253,20 @@ fn object(value: &RawValue, pointer: &str) -> Result<Secret, Failure> {
     }
 }
 
-#[utoipa::path(post, path = "/v1/connections", operation_id = "createConnection", tag = "connections", request_body = CreateConnection,
-    responses((status = 201, description = "The connection.", body = Connection)))]
-/// Make a connection. Nothing is reached: that is what its check is for.
-pub async fn create(request: ApiRequest, body: CreateConnection) -> Result<Reply, Failure> {
+/// `POST /v1/connections`
+pub const CREATE: Route = Route::new(
+    Method::POST,
+    "/v1/connections",
+    "createConnection",
+    "connections",
+    "Make a connection. Nothing is reached: that is what its check is for.",
+    &[Action::CreateConnection],
+)
+.repeatable()
+.body::<CreateConnection>()
+.answers::<Connection>(201, "The connection.");
+
+pub async fn create(request: ApiRequest, body: CreateConnection) -> Result<ApiResponse, Failure> {
     let create = async |authorized, keep| {
         let new = NewConnection {
             name: body.name.into_string(),
@@ -270,36 +282,54 @@ pub async fn create(request: ApiRequest, body: CreateConnection) -> Result<Reply
         .await
 }
 
-#[utoipa::path(get, path = "/v1/connections", operation_id = "listConnections", tag = "connections",
-    params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
-    responses((status = 200, description = "A page of connections.", body = ConnectionList)))]
-/// List connections, by name.
-pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&["page_size", "page_token"])?;
+/// `GET /v1/connections`
+pub const LIST: Route = Route::new(
+    Method::GET,
+    "/v1/connections",
+    "listConnections",
+    "connections",
+    "List connections, by name.",
+    &[Action::ReadConnection],
+)
+.query(&[PAGE_SIZE, PAGE_TOKEN])
+.answers::<ConnectionList>(200, "A page of connections.");
+
+pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListConnections>(()).await?;
     let listed = request.broker.list_connections(authorized, &request.page()?).await?;
     list_reply(listed, response)
 }
 
-#[utoipa::path(get, path = "/v1/connections/{connection}", operation_id = "getConnection", tag = "connections",
-    params(("connection" = Name, Path, description = "The connection's name.")),
-    responses((status = 200, description = "The connection.", body = Connection)))]
-/// Read a connection.
-pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `GET /v1/connections/{connection}`
+pub const GET: Route = Route::new(
+    Method::GET,
+    "/v1/connections/{connection}",
+    "getConnection",
+    "connections",
+    "Read a connection.",
+    &[Action::ReadConnection],
+)
+.answers::<Connection>(200, "The connection.");
+
+pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadConnection>(request.name("connection")?.as_str()).await?;
     completed_reply(request.broker.read_connection(&authorized), response)
 }
 
-#[utoipa::path(patch, path = "/v1/connections/{connection}", operation_id = "updateConnection", tag = "connections",
-    request_body = UpdateConnection,
-    params(("connection" = Name, Path, description = "The connection's name."),
-        ("If-Match" = String, Header, description = "The connection's etag, or `*`.")),
-    responses((status = 200, description = "The connection.", body = Connection)))]
-/// Change a connection's labels, times and secrets. Where it leads never changes: that is another connection.
-pub async fn update(request: ApiRequest, body: UpdateConnection) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `PATCH /v1/connections/{connection}`
+pub const UPDATE: Route = Route::new(
+    Method::PATCH,
+    "/v1/connections/{connection}",
+    "updateConnection",
+    "connections",
+    "Change a connection's labels, times and secrets. Where it leads never changes: that is another connection.",
+    &[Action::UpdateConnection],
+)
+.body::<UpdateConnection>()
+.if_match("The connection's etag, or `*`.")
+.answers::<Connection>(200, "The connection.");
+
+pub async fn update(request: ApiRequest, body: UpdateConnection) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::UpdateConnection>(request.name("connection")?.as_str()).await?;
     let expected = request.if_match()?;
     let change = ConnectionChange {
@@ -310,22 +340,34 @@ pub async fn update(request: ApiRequest, body: UpdateConnection) -> Result<Reply
     completed_reply(request.broker.update_connection(authorized, expected, change).await?, response)
 }
 
-#[utoipa::path(delete, path = "/v1/connections/{connection}", operation_id = "deleteConnection", tag = "connections",
-    params(("connection" = Name, Path, description = "The connection's name.")),
-    responses((status = 204, description = "Deleted.")))]
-/// Delete a connection that no key uses.
-pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `DELETE /v1/connections/{connection}`
+pub const DELETE: Route = Route::new(
+    Method::DELETE,
+    "/v1/connections/{connection}",
+    "deleteConnection",
+    "connections",
+    "Delete a connection that no key uses.",
+    &[Action::DeleteConnection],
+)
+.answers_nothing(204, "Deleted.");
+
+pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::DeleteConnection>(request.name("connection")?.as_str()).await?;
     empty_reply(request.broker.delete_connection(authorized).await?)
 }
 
-#[utoipa::path(post, path = "/v1/connections/{connection}/check", operation_id = "checkConnection", tag = "connections",
-    params(("connection" = Name, Path, description = "The connection's name.")),
-    responses((status = 200, description = "What was found.", body = CheckResponse)))]
-/// Try each right of a connection, without acting on any key.
-pub async fn check(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/connections/{connection}/check`
+pub const CHECK: Route = Route::new(
+    Method::POST,
+    "/v1/connections/{connection}/check",
+    "checkConnection",
+    "connections",
+    "Try each right of a connection, without acting on any key.",
+    &[Action::CheckConnection],
+)
+.answers::<CheckResponse>(200, "What was found.");
+
+pub async fn check(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::CheckConnection>(request.name("connection")?.as_str()).await?;
     let report = request.broker.check_connection(authorized).await?;
     json_reply(
@@ -347,21 +389,37 @@ pub async fn check(request: ApiRequest) -> Result<Reply, Failure> {
     )
 }
 
-#[utoipa::path(post, path = "/v1/connections/{connection}/sever", operation_id = "severConnection", tag = "connections",
-    params(("connection" = Name, Path, description = "The connection's name.")),
-    responses((status = 200, description = "The connection.", body = Connection)))]
-/// Cut a connection off: no call passes from the next request on, cached data keys included.
-pub async fn sever(request: ApiRequest) -> Result<Reply, Failure> {
+/// `POST /v1/connections/{connection}/sever`
+pub const SEVER: Route = Route::new(
+    Method::POST,
+    "/v1/connections/{connection}/sever",
+    "severConnection",
+    "connections",
+    "Cut a connection off: no call passes from the next request on, cached data keys included.",
+    &[Action::Sever],
+)
+.repeatable()
+.answers::<Connection>(200, "The connection.");
+
+pub async fn sever(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let connection = request.name("connection")?;
     let sever = |authorized, keep| request.broker.sever(authorized, keep);
     request.once::<op::Sever, _, _, _>(connection.as_str(), response, sever).await
 }
 
-#[utoipa::path(post, path = "/v1/connections/{connection}/restore", operation_id = "restoreConnection", tag = "connections",
-    params(("connection" = Name, Path, description = "The connection's name.")),
-    responses((status = 200, description = "The connection.", body = Connection)))]
-/// Undo a sever.
-pub async fn restore(request: ApiRequest) -> Result<Reply, Failure> {
+/// `POST /v1/connections/{connection}/restore`
+pub const RESTORE: Route = Route::new(
+    Method::POST,
+    "/v1/connections/{connection}/restore",
+    "restoreConnection",
+    "connections",
+    "Undo a sever.",
+    &[Action::Restore],
+)
+.repeatable()
+.answers::<Connection>(200, "The connection.");
+
+pub async fn restore(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let connection = request.name("connection")?;
     let restore = |authorized, keep| request.broker.restore(authorized, keep);
     request.once::<op::Restore, _, _, _>(connection.as_str(), response, restore).await

@@ -4,16 +4,18 @@
 
 use std::future::Future;
 
-use axum::http::StatusCode;
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::batch_request::ItemBody;
 use super::data_responses::{DataKeyResponse, DataResponse, RewrapResponse, UnwrapResponse, WrapResponse};
 use super::handler::json_reply;
-use super::reply::Reply;
 use super::request::{ApiRequest, envelope};
+use super::response::ApiResponse;
+use super::route::Route;
 use super::types::{Base64Secret, ContextPairs, Name};
+use crate::access::Action;
 use crate::broker::{Failure, Generates, Guarded, KeyNamed, PairNamed, op, scope_unsupported};
 use crate::envelope::DataKeyLength;
 
@@ -208,51 +210,93 @@ fn no_scope(scope: Option<&String>) -> Result<(), Failure> {
 }
 
 /// Runs one operation under the key that the path names.
-async fn under_named_key<B: DataOperation>(request: ApiRequest, body: B) -> Result<Reply, Failure>
+async fn under_named_key<B: DataOperation>(request: ApiRequest, body: B) -> Result<ApiResponse, Failure>
 where
     Name: Into<B::Key>,
 {
-    request.only_query(&[])?;
     let key = request.name("key")?;
     json_reply(body.run(request, key.into()).await?, StatusCode::OK, |response| response)
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/data-keys", operation_id = "generateDataKey", tag = "data keys", request_body = GenerateDataKeyRequest,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The data key.", body = DataKeyResponse)))]
-/// Generate a data key, in clear and wrapped.
-pub async fn generate(request: ApiRequest, body: GenerateDataKeyRequest) -> Result<Reply, Failure> {
+/// `POST /v1/keys/{key}/data-keys`
+pub const GENERATE: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/data-keys",
+    "generateDataKey",
+    "data keys",
+    "Generate a data key, in clear and wrapped.",
+    &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
+)
+.body::<GenerateDataKeyRequest>()
+.answers::<DataKeyResponse>(200, "The data key.");
+
+pub async fn generate(request: ApiRequest, body: GenerateDataKeyRequest) -> Result<ApiResponse, Failure> {
     under_named_key(request, body).await
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/wrap", operation_id = "wrap", tag = "data keys", request_body = WrapRequest,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The wrapped key.", body = WrapResponse)))]
-/// Wrap 1 to 4096 bytes of the caller's.
-pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<Reply, Failure> {
+/// `POST /v1/keys/{key}/wrap`
+pub const WRAP: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/wrap",
+    "wrap",
+    "data keys",
+    "Wrap 1 to 4096 bytes of the caller's.",
+    &[Action::Wrap],
+)
+.body::<WrapRequest>()
+.answers::<WrapResponse>(200, "The wrapped key.");
+
+pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<ApiResponse, Failure> {
     under_named_key(request, body).await
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/unwrap", operation_id = "unwrapWithKey", tag = "data keys", request_body = UnwrapRequest,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The bytes.", body = UnwrapResponse)))]
-/// Open a wrapped key of the named key.
-pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
+/// `POST /v1/keys/{key}/unwrap`
+pub const UNWRAP: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/unwrap",
+    "unwrapWithKey",
+    "data keys",
+    "Open a wrapped key of the named key.",
+    &[Action::Unwrap],
+)
+.body::<UnwrapRequest>()
+.answers::<UnwrapResponse>(200, "The bytes.")
+.opens_wrapped_keys();
+
+pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
     under_named_key(request, body).await
 }
 
-#[utoipa::path(post, path = "/v1/unwrap", operation_id = "unwrap", tag = "data keys", request_body = UnwrapRequest,
-    responses((status = 200, description = "The bytes.", body = UnwrapResponse)))]
-/// Open a wrapped key; it names its key itself.
-pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/unwrap`
+pub const UNWRAP_ANY: Route = Route::new(
+    Method::POST,
+    "/v1/unwrap",
+    "unwrap",
+    "data keys",
+    "Open a wrapped key; it names its key itself.",
+    &[Action::Unwrap],
+)
+.body::<UnwrapRequest>()
+.answers::<UnwrapResponse>(200, "The bytes.")
+.opens_wrapped_keys();
+
+pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
     json_reply(body.run(request, None).await?, StatusCode::OK, |response| response)
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/rewrap", operation_id = "rewrap", tag = "data keys", request_body = RewrapRequest,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The wrapped key.", body = RewrapResponse)))]
-/// Wrap a wrapped key anew, under the key's primary version or under another key.
-pub async fn rewrap(request: ApiRequest, body: RewrapRequest) -> Result<Reply, Failure> {
+/// `POST /v1/keys/{key}/rewrap`
+pub const REWRAP: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/rewrap",
+    "rewrap",
+    "data keys",
+    "Wrap a wrapped key anew, under the key's primary version or under another key.",
+    &[Action::Rewrap, Action::RewrapFrom],
+)
+.body::<RewrapRequest>()
+.answers::<RewrapResponse>(200, "The wrapped key.")
+.opens_wrapped_keys();
+
+pub async fn rewrap(request: ApiRequest, body: RewrapRequest) -> Result<ApiResponse, Failure> {
     under_named_key(request, body).await
 }

@@ -1,13 +1,15 @@
 //! `/v1/declared`: what the operator's configuration declares, looked at and applied while the
 //! gateway serves. For platform operators only.
 
-use axum::http::StatusCode;
+use http::{Method, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::handler::json_reply;
-use super::reply::Reply;
 use super::request::ApiRequest;
+use super::response::ApiResponse;
+use super::route::Route;
+use crate::access::Action;
 use crate::broker::{DeclaredKind, Failure, Found, Steps, op};
 
 /// What a declared thing is.
@@ -107,23 +109,37 @@ fn reason(failure: &Failure) -> String {
     std::iter::once(said).chain(failure.hints()).collect::<Vec<_>>().join(" ")
 }
 
-#[utoipa::path(post, path = "/v1/declared/plan", operation_id = "planDeclared", tag = "service",
-    responses((status = 200, description = "What apply would do.", body = DeclaredReport)))]
-/// Read the configuration anew and tell what of its tenants, connections and keys is missing
-/// or differs. Nothing is changed, and no provider is asked.
-pub async fn plan(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/declared/plan`
+pub const PLAN: Route = Route::new(
+    Method::POST,
+    "/v1/declared/plan",
+    "planDeclared",
+    "service",
+    "Read the configuration anew and tell what of its tenants, connections and keys is missing\nor differs. Nothing is changed, and no provider is asked.",
+    &[Action::ManageTenants],
+)
+.long()
+.answers::<DeclaredReport>(200, "What apply would do.");
+
+pub async fn plan(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::PlanDeclared>(()).await?;
     let steps = request.broker.plan(authorized).await?;
     json_reply(steps, StatusCode::OK, |steps| response(steps, false))
 }
 
-#[utoipa::path(post, path = "/v1/declared/apply", operation_id = "applyDeclared", tag = "service",
-    responses((status = 200, description = "What was done.", body = DeclaredReport)))]
-/// Read the configuration anew, make what is missing and take new secrets. What differs stays
-/// as it is; no state is changed and nothing is deleted.
-pub async fn apply(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/declared/apply`
+pub const APPLY: Route = Route::new(
+    Method::POST,
+    "/v1/declared/apply",
+    "applyDeclared",
+    "service",
+    "Read the configuration anew, make what is missing and take new secrets. What differs stays\nas it is; no state is changed and nothing is deleted.",
+    &[Action::ManageTenants],
+)
+.long()
+.answers::<DeclaredReport>(200, "What was done.");
+
+pub async fn apply(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ApplyDeclared>(()).await?;
     let steps = request.broker.apply(authorized).await?;
     json_reply(steps, StatusCode::OK, |steps| response(steps, true))

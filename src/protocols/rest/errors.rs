@@ -1,11 +1,12 @@
 //! The one table from failures to `application/problem+json` (RFC 9457).
 
-use axum::body::Body;
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::broker::{Code, Failure};
+use crate::listener::Body;
+use crate::protocols::response::new_response;
 
 /// What a failed request is answered with (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
@@ -113,15 +114,13 @@ pub fn problem(failure: &Failure, request_id: &str) -> Problem {
     }
 }
 
-/// The response for a failure. Only [`super::response`] calls it, with a recorded or counted
-/// failure in hand.
+/// The response for a failure. The exchange calls it once the failure is recorded or counted.
 pub(super) fn response(failure: &Failure, request_id: &str) -> Response<Body> {
     let (status, _, retryable) = row(failure.code);
     // Strings and numbers only: serialising them cannot fail; an empty body would still
     // carry the status.
     let body = serde_json::to_vec(&problem(failure, request_id)).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
+    let mut response = new_response(status, body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if status == StatusCode::UNAUTHORIZED {

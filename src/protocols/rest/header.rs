@@ -1,7 +1,10 @@
 //! Request headers of ours: each comes at most once, so that no two readers of one request
 //! can take two different values for it.
 
-use axum::http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::response::REQUEST_ID;
+use crate::protocols::RequestId;
 
 /// The header is there, but twice, or not as visible ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,4 +21,11 @@ pub fn single(headers: &HeaderMap, name: impl Into<HeaderName>) -> Result<Option
         (Some(value), None) => value.to_str().map(Some).map_err(|_| Unusable),
         (Some(_), Some(_)) => Err(Unusable),
     }
+}
+
+/// Adds the headers that every answer of the API carries.
+pub fn finish(headers: &mut HeaderMap, request_id: &RequestId) {
+    headers.insert(REQUEST_ID, request_id.header());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }

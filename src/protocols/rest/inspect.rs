@@ -1,9 +1,9 @@
 //! `/v1/inspect`: what a wrapped key says of itself, and how to open it without us.
 
-use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::ContextBinding;
+use http::{Method, StatusCode};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -11,9 +11,11 @@ use utoipa::ToSchema;
 use super::data_keys::UnwrapRequest;
 use super::handler::json_reply;
 use super::offline_decrypt::{on_another_installation, without_claviger};
-use super::reply::Reply;
 use super::request::{ApiRequest, envelope};
+use super::response::ApiResponse;
+use super::route::Route;
 use super::types::Timestamp;
+use crate::access::Action;
 use crate::broker::{Failure, Inspected, KeyNamed, op};
 use crate::envelope::{Envelope, Role, Suite};
 
@@ -150,11 +152,20 @@ fn response(envelope: &Envelope, inspected: Inspected) -> InspectResponse {
     }
 }
 
-#[utoipa::path(post, path = "/v1/inspect", operation_id = "inspect", tag = "data keys", request_body = UnwrapRequest,
-    responses((status = 200, description = "What the wrapped key says of itself.", body = InspectResponse)))]
-/// Look at a wrapped key: no provider is called and no secret is told.
-pub async fn inspect(request: ApiRequest, body: UnwrapRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `POST /v1/inspect`
+pub const INSPECT: Route = Route::new(
+    Method::POST,
+    "/v1/inspect",
+    "inspect",
+    "data keys",
+    "Look at a wrapped key: no provider is called and no secret is told.",
+    &[Action::Inspect],
+)
+.body::<UnwrapRequest>()
+.answers::<InspectResponse>(200, "What the wrapped key says of itself.")
+.opens_wrapped_keys();
+
+pub async fn inspect(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
     let envelope = envelope(&body.wrapped)?;
     let authorized = request.admit::<op::Inspect>(KeyNamed::Envelope(&envelope)).await?;
     let context = body.context.unwrap_or_default().check()?;

@@ -1,6 +1,7 @@
 //! `/v1/keys`: logical keys.
 
 use claviger_provider::KeyId;
+use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -8,12 +9,14 @@ use utoipa::openapi::schema::{Object, SchemaType, Type};
 
 use super::handler::empty_reply;
 use super::json;
-use super::key_response::{Key, KeyList, KeyState, Spec, VersionList, response, version_response};
+use super::key_response::{Key, KeyList, Spec, VersionList, response, version_response};
 use super::list::list_reply;
 use super::once::completed_reply;
-use super::reply::Reply;
 use super::request::ApiRequest;
+use super::response::ApiResponse;
+use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, VERSION_TOKEN, reference};
 use super::types::{CacheRules, LabelMap, Name};
+use crate::access::Action;
 use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, op};
 use crate::store::model;
 
@@ -82,10 +85,36 @@ pub struct SetKeyState {
     pub at_provider: bool,
 }
 
-#[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", tag = "keys", request_body = CreateKey,
-    responses((status = 201, description = "The key.", body = Key)))]
-/// Make a key at the provider, or adopt one that exists there.
-pub async fn create(request: ApiRequest, body: CreateKey) -> Result<Reply, Failure> {
+const CONNECTION_FILTER: QueryParam = QueryParam {
+    name: "connection",
+    description: "Only keys of this connection.",
+    schema: || reference("Name"),
+};
+const STATE_FILTER: QueryParam = QueryParam {
+    name: "state",
+    description: "Only `enabled` or only `disabled` ones.",
+    schema: || reference("KeyState"),
+};
+const LABEL_FILTER: QueryParam = QueryParam {
+    name: "label",
+    description: "Only keys with this label, `name=value`.",
+    schema: || json!({"type": "string", "pattern": "^[^=]*="}),
+};
+
+/// `POST /v1/keys`
+pub const CREATE: Route = Route::new(
+    Method::POST,
+    "/v1/keys",
+    "createKey",
+    "keys",
+    "Make a key at the provider, or adopt one that exists there.",
+    &[Action::CreateKey],
+)
+.repeatable()
+.body::<CreateKey>()
+.answers::<Key>(201, "The key.");
+
+pub async fn create(request: ApiRequest, body: CreateKey) -> Result<ApiResponse, Failure> {
     let connection = body.connection;
     let create = async |authorized, keep| {
         let new = NewKey {
@@ -102,17 +131,19 @@ pub async fn create(request: ApiRequest, body: CreateKey) -> Result<Reply, Failu
     request.once::<op::CreateKey, _, _, _>(connection.as_str(), response, create).await
 }
 
-#[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "keys",
-    params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$"),
-        ("connection" = Option<Name>, Query, description = "Only keys of this connection."),
-        ("state" = Option<KeyState>, Query, description = "Only `enabled` or only `disabled` ones."),
-        ("label" = Option<String>, Query, description = "Only keys with this label, `name=value`.", pattern = "^[^=]*=")),
-    responses((status = 200, description = "A page of keys.", body = KeyList)))]
-/// List keys, by name. A page can hold fewer keys than asked for where the credential
-/// reaches only some of them.
-pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&["page_size", "page_token", "connection", "state", "label"])?;
+/// `GET /v1/keys`
+pub const LIST: Route = Route::new(
+    Method::GET,
+    "/v1/keys",
+    "listKeys",
+    "keys",
+    "List keys, by name. A page can hold fewer keys than asked for where the credential\nreaches only some of them.",
+    &[Action::ReadKey],
+)
+.query(&[PAGE_SIZE, PAGE_TOKEN, CONNECTION_FILTER, STATE_FILTER, LABEL_FILTER])
+.answers::<KeyList>(200, "A page of keys.");
+
+pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let connection = match request.query("connection") {
         None => None,
         Some(text) => Some(Name::parse(text).ok_or_else(|| Failure::invalid("query:connection", "a connection's name"))?),
@@ -136,23 +167,29 @@ pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
     list_reply(listed, response)
 }
 
-#[utoipa::path(get, path = "/v1/keys/{key}", operation_id = "getKey", tag = "keys",
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The key.", body = Key)))]
-/// Read a key.
-pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `GET /v1/keys/{key}`
+pub const GET: Route =
+    Route::new(Method::GET, "/v1/keys/{key}", "getKey", "keys", "Read a key.", &[Action::ReadKey]).answers::<Key>(200, "The key.");
+
+pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
     completed_reply(request.broker.read_key(&authorized)?, response)
 }
 
-#[utoipa::path(patch, path = "/v1/keys/{key}", operation_id = "updateKey", tag = "keys", request_body = UpdateKey,
-    params(("key" = Name, Path, description = "The key's name."),
-        ("If-Match" = String, Header, description = "The key's etag, or `*`.")),
-    responses((status = 200, description = "The key.", body = Key)))]
-/// Change a key's name, labels or cache rules.
-pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `PATCH /v1/keys/{key}`
+pub const UPDATE: Route = Route::new(
+    Method::PATCH,
+    "/v1/keys/{key}",
+    "updateKey",
+    "keys",
+    "Change a key's name, labels or cache rules.",
+    &[Action::UpdateKey],
+)
+.body::<UpdateKey>()
+.if_match("The key's etag, or `*`.")
+.answers::<Key>(200, "The key.");
+
+pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<ApiResponse, Failure> {
     let authorized = request
         .admit::<op::UpdateKey>(KeyNamed::Name(request.name("key")?.as_str()))
         .await?;
@@ -173,26 +210,37 @@ pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<Reply, Failu
     completed_reply(request.broker.update_key(authorized, expected, patch).await?, response)
 }
 
-#[utoipa::path(delete, path = "/v1/keys/{key}", operation_id = "deleteKey", tag = "keys",
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 204, description = "Detached.")))]
-/// Detach a key: nothing happens at the provider, and the id is kept.
-pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `DELETE /v1/keys/{key}`
+pub const DELETE: Route = Route::new(
+    Method::DELETE,
+    "/v1/keys/{key}",
+    "deleteKey",
+    "keys",
+    "Detach a key: nothing happens at the provider, and the id is kept.",
+    &[Action::DeleteKey],
+)
+.answers_nothing(204, "Detached.");
+
+pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request
         .admit::<op::DeleteKey>(KeyNamed::Name(request.name("key")?.as_str()))
         .await?;
     empty_reply(request.broker.detach(authorized).await?)
 }
 
-#[utoipa::path(get, path = "/v1/keys/{key}/versions", operation_id = "listKeyVersions", tag = "keys",
-    params(("key" = Name, Path, description = "The key's name."),
-        ("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.")),
-    responses((status = 200, description = "A page of versions.", body = VersionList)))]
-/// List a key's versions, oldest first.
-pub async fn versions(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&["page_size", "page_token"])?;
+/// `GET /v1/keys/{key}/versions`
+pub const VERSIONS: Route = Route::new(
+    Method::GET,
+    "/v1/keys/{key}/versions",
+    "listKeyVersions",
+    "keys",
+    "List a key's versions, oldest first.",
+    &[Action::ReadKey],
+)
+.query(&[PAGE_SIZE, VERSION_TOKEN])
+.answers::<VersionList>(200, "A page of versions.");
+
+pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
     let page = request.page()?;
     // The page token of a list of versions holds a version's number.
@@ -206,13 +254,23 @@ pub async fn versions(request: ApiRequest) -> Result<Reply, Failure> {
     list_reply(listed, version_response)
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/rotate", operation_id = "rotateKey", tag = "keys",
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The key with its new primary version.", body = Key),
-        (status = 202, description = "The provider has not finished: the key, whose `rotation.state` turns `idle` with the new primary version.",
-            body = Key)))]
-/// Make a new primary version; the old ones still unwrap.
-pub async fn rotate(request: ApiRequest) -> Result<Reply, Failure> {
+/// `POST /v1/keys/{key}/rotate`
+pub const ROTATE: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/rotate",
+    "rotateKey",
+    "keys",
+    "Make a new primary version; the old ones still unwrap.",
+    &[Action::Rotate],
+)
+.repeatable()
+.answers::<Key>(200, "The key with its new primary version.")
+.answers::<Key>(
+    202,
+    "The provider has not finished: the key, whose `rotation.state` turns `idle` with the new primary version.",
+);
+
+pub async fn rotate(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let rotate = |authorized, keep| request.broker.rotate(authorized, keep);
     request
@@ -220,11 +278,20 @@ pub async fn rotate(request: ApiRequest) -> Result<Reply, Failure> {
         .await
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/enable", operation_id = "enableKey", tag = "keys", request_body = Option<SetKeyState>,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The key.", body = Key)))]
-/// Undo a disable.
-pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<Reply, Failure> {
+/// `POST /v1/keys/{key}/enable`
+pub const ENABLE: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/enable",
+    "enableKey",
+    "keys",
+    "Undo a disable.",
+    &[Action::Enable],
+)
+.repeatable()
+.optional_body::<SetKeyState>()
+.answers::<Key>(200, "The key.");
+
+pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
     request
@@ -232,12 +299,20 @@ pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<Reply, Fai
         .await
 }
 
-#[utoipa::path(post, path = "/v1/keys/{key}/disable", operation_id = "disableKey", tag = "keys", request_body = Option<SetKeyState>,
-    params(("key" = Name, Path, description = "The key's name.")),
-    responses((status = 200, description = "The key.", body = Key)))]
-/// Stop every use of a key at the next request, cache included. With `at_provider` the key
-/// is disabled at the provider too; if that fails, the disable here stands.
-pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<Reply, Failure> {
+/// `POST /v1/keys/{key}/disable`
+pub const DISABLE: Route = Route::new(
+    Method::POST,
+    "/v1/keys/{key}/disable",
+    "disableKey",
+    "keys",
+    "Stop every use of a key at the next request, cache included. With `at_provider` the key\nis disabled at the provider too; if that fails, the disable here stands.",
+    &[Action::Disable],
+)
+.repeatable()
+.optional_body::<SetKeyState>()
+.answers::<Key>(200, "The key.");
+
+pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let disable = |authorized, keep| request.broker.disable(authorized, body.at_provider, keep);
     request

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use serde::Serialize;
 use utoipa::openapi::schema::{Array, Object, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr, Schema};
@@ -10,7 +10,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::handler::json_reply;
 use super::page::encode;
-use super::reply::Reply;
+use super::response::ApiResponse;
 use crate::broker::{Failure, Guarded, Page};
 
 /// A page of a list as answers show it. The document has one schema for each type of items.
@@ -56,7 +56,7 @@ impl<T: Listed> ToSchema for List<T> {
 }
 
 /// The answer that shows a page; `response` is the form of an item.
-pub fn list_reply<T, W: Serialize>(page: Guarded<Page<T>>, response: fn(&T) -> W) -> Result<Reply, Failure> {
+pub fn list_reply<T, W: Serialize>(page: Guarded<Page<T>>, response: fn(&T) -> W) -> Result<ApiResponse, Failure> {
     json_reply(page, StatusCode::OK, |Page { items, next }| List {
         items: items.iter().map(response).collect(),
         next_page_token: next.as_deref().map(encode),

@@ -1,8 +1,7 @@
 //! The REST protocol (`docs/api.md`).
 //!
-//! [`api`] is the whole API on one page. A request passes [`exchange`] (id, deadline, caller, body),
-//! a handler (one file per resource), the use case in `broker`, and [`response`]. Only `boot` uses
-//! this module.
+//! [`endpoints`] is the whole API on one page. A request goes through the exchange (id, deadline,
+//! caller, body), the handler (one file per resource) and `broker` to its answer.
 
 mod batch;
 mod batch_request;
@@ -12,8 +11,8 @@ mod connections;
 mod data_keys;
 mod data_responses;
 mod declared;
+pub mod endpoints;
 mod errors;
-pub mod exchange;
 mod handler;
 mod header;
 mod inspect;
@@ -26,12 +25,13 @@ mod once;
 mod openapi;
 mod page;
 mod principals;
-mod reply;
+mod protocol;
+mod readiness;
 mod request;
 pub mod response;
 pub mod route;
-pub mod router;
-mod run_to_completion;
+mod route_table;
+mod router;
 mod service;
 mod starting;
 mod state;
@@ -40,6 +40,8 @@ mod tokens;
 mod types;
 
 pub use capabilities::rows as capability_rows;
-pub use router::{api, document, service_alone};
-pub use starting::{Progress, Step, starting};
-pub use state::{AppState, ServiceState};
+pub use openapi::document;
+pub use protocol::Rest;
+pub use router::{RestService, api, service_alone, starting};
+pub use starting::{Progress, Step};
+pub use state::ServiceState;

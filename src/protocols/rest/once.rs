@@ -2,19 +2,19 @@
 
 use std::future::Future;
 
-use axum::http::{HeaderName, StatusCode};
+use http::{HeaderName, StatusCode};
 use serde::Serialize;
 
 use super::header::{Unusable, single};
-use super::reply::Reply;
 use super::request::ApiRequest;
+use super::response::ApiResponse;
 use super::response::Payload;
 use crate::broker::{Authorized, Completed, Completion, Failure, Guarded, Keep, Names, Operation, Repeat};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 impl ApiRequest {
-    /// Admits a control-plane POST without query parameters and runs its use case, or gives the
+    /// Admits a control-plane POST and runs its use case, or gives the
     /// answer of the first request with the same idempotency key. `response` is the body that
     /// shows the use case's object.
     ///
@@ -26,14 +26,13 @@ impl ApiRequest {
         named: impl Names<O::Object>,
         response: fn(&T) -> W,
         run: impl FnOnce(Authorized<O>, Keep<T>) -> Fut + Send,
-    ) -> Result<Reply, Failure>
+    ) -> Result<ApiResponse, Failure>
     where
         O: Operation,
         T: Send + 'static,
         W: Serialize + 'static,
         Fut: Future<Output = Result<Guarded<Completed<T>>, Failure>> + Send,
     {
-        self.only_query(&[])?;
         let authorized = self.admit::<O>(named).await?;
         let once = match self
             .broker
@@ -41,14 +40,14 @@ impl ApiRequest {
             .await?
         {
             Repeat::First(once) => once,
-            Repeat::Answered(before) => return Ok(Reply::One(Guarded::free(repeated(before)))),
+            Repeat::Answered(before) => return Ok(ApiResponse::One(Guarded::free(repeated(before)))),
         };
         let keep = once.keep(move |object| serde_json::to_string(&response(object)).map_err(|error| Failure::internal(&error)));
         completed_reply(run(authorized, keep).await?, response)
     }
 
     fn idempotency_key(&self) -> Result<Option<&str>, Failure> {
-        match single(&self.headers, IDEMPOTENCY_KEY) {
+        match single(&self.head.headers, IDEMPOTENCY_KEY) {
             Ok(None) => Ok(None),
             Ok(Some(text)) if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) => Ok(Some(text)),
             Ok(Some(_)) | Err(Unusable) => Err(Failure::invalid(
@@ -60,8 +59,8 @@ impl ApiRequest {
 }
 
 /// The answer of an operation that succeeded, with the object's etag if it has one.
-pub fn completed_reply<T, W: Serialize>(guarded: Guarded<Completed<T>>, response: fn(&T) -> W) -> Result<Reply, Failure> {
-    Ok(Reply::One(guarded.try_map(|completed| {
+pub fn completed_reply<T, W: Serialize>(guarded: Guarded<Completed<T>>, response: fn(&T) -> W) -> Result<ApiResponse, Failure> {
+    Ok(ApiResponse::One(guarded.try_map(|completed| {
         let payload = Payload::json(status(completed.completion), &response(&completed.object))?;
         Ok(match completed.revision {
             Some(revision) => payload.etag(revision),

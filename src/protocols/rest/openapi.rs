@@ -1,16 +1,16 @@
-//! The OpenAPI 3.1 document, generated from the handlers and the router's table.
-//!
-//! What every operation has in common (credential, request headers, failures) is added
-//! here from the table, so that no handler can forget it.
+//! The OpenAPI 3.1 document, generated from the routes' entries. What every operation has in common
+//! (credential, request headers, failures) is added here.
 
-use axum::http::Method;
+use std::sync::LazyLock;
+
+use http::Method;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
+use super::endpoints::routes;
 use super::errors::Problem;
-use super::route::{BATCH, Route};
-use super::service::Readiness;
-use super::{batch, capabilities, connections, data_keys, declared, inspect, keys, principals, tenants, tokens};
+use super::readiness::Readiness;
+use super::route::{Route, reference};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,92 +27,136 @@ use super::{batch, capabilities, connections, data_keys, declared, inspect, keys
         (name = "access", description = "Tenants, principals and their tokens."),
         (name = "service", description = "The installation itself: what its configuration declares.")
     ),
-    paths(
-        connections::create, connections::list, connections::get, connections::update, connections::delete, connections::check,
-        capabilities::get, connections::sever, connections::restore,
-        keys::create, keys::list, keys::get, keys::update, keys::delete, keys::versions, keys::rotate, keys::enable, keys::disable,
-        data_keys::generate, data_keys::wrap, data_keys::unwrap, data_keys::rewrap, data_keys::unwrap_any, inspect::inspect,
-        batch::generate, batch::wrap, batch::unwrap, batch::rewrap,
-        tenants::create, tenants::list, tenants::get, declared::plan, declared::apply,
-        principals::create, principals::list, principals::get, principals::delete,
-        tokens::create, tokens::list, tokens::delete,
-    ),
     components(schemas(Problem, Readiness, super::types::Empty))
 )]
 struct Document;
 
-/// The document of these routes.
-pub fn document(routes: &[Route]) -> Value {
+/// The OpenAPI document as JSON text: what `/openapi.json` and `claviger openapi` give out.
+pub fn document() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        // A JSON value can always be written.
+        let mut text = serde_json::to_string_pretty(&value()).unwrap_or_default();
+        text.push('\n');
+        text
+    });
+    &TEXT
+}
+
+fn value() -> Value {
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     document["security"] = json!([{"bearer": []}]);
     document["components"]["securitySchemes"] =
         json!({"bearer": {"type": "http", "scheme": "bearer", "description": "An API token (clv_...)."}});
-    for route in routes {
-        let method = route.method.as_str().to_ascii_lowercase();
-        let Some(operation) = document["paths"][route.path].get_mut(&method).and_then(Value::as_object_mut) else {
-            continue;
-        };
-        plain_body(operation);
-        add_headers(operation, &route.method, route.path);
-        add_failures(operation, &route.method, route.path, route.body == BATCH);
+    for route in routes() {
+        let schemas = document["components"]["schemas"].as_object_mut();
+        let operation = operation(route, schemas.unwrap_or(&mut Map::new()));
+        document["paths"][route.path][route.method.as_str().to_ascii_lowercase()] = operation;
     }
     service_paths(&mut document);
     document
 }
 
-/// A body that may be left out: utoipa also says of it that it may be `null`, which is refused.
-fn plain_body(operation: &mut Map<String, Value>) {
-    let Some(schema) = operation
-        .get_mut("requestBody")
-        .and_then(|body| body.pointer_mut("/content/application~1json/schema"))
-    else {
-        return;
-    };
-    if let Some(body) = schema.pointer("/oneOf/0").cloned() {
-        *schema = body;
+fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Value {
+    let mut operation = json!({
+        "operationId": route.operation_id,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "parameters": parameters(route),
+        "responses": responses(route, schemas),
+    });
+    if let Some(body) = route.request {
+        operation["requestBody"] = json!({"content": {"application/json": {"schema": (body.schema)(schemas)}}});
+        if body.required {
+            operation["requestBody"]["required"] = json!(true);
+        }
     }
+    operation
 }
 
-fn add_headers(operation: &mut Map<String, Value>, method: &Method, path: &str) {
-    let text = |name: &str, schema: Value, description: &str| json!({"name": name, "in": "header", "required": false, "schema": schema, "description": description});
-    let mut headers = vec![
-        text(
+fn parameters(route: &Route) -> Vec<Value> {
+    let parameter = |name: &str, place: &str, required: bool, schema: Value, description: &str| json!({"name": name, "in": place, "required": required, "schema": schema, "description": description});
+    let header = |name: &str, schema: Value, description: &str| parameter(name, "header", false, schema, description);
+    let names = route
+        .path
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+    let mut all: Vec<Value> = names
+        .map(|name| match name {
+            "token" => parameter(
+                name,
+                "path",
+                true,
+                json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+                "The token's id.",
+            ),
+            name => parameter(name, "path", true, reference("Name"), &format!("The {name}'s name.")),
+        })
+        .collect();
+    all.extend(
+        route
+            .if_match
+            .map(|description| parameter("If-Match", "header", true, json!({"type": "string"}), description)),
+    );
+    let query = route.query.iter();
+    all.extend(query.map(|param| parameter(param.name, "query", false, (param.schema)(), param.description)));
+    all.extend([
+        header(
             "Claviger-Tenant",
             json!({"type": "string"}),
             "Platform operators only: the tenant to act for.",
         ),
-        text(
+        header(
             "Claviger-Timeout",
             json!({"type": "string", "pattern": "^([1-9][0-9]{2,6}ms|[1-9][0-9]{0,3}s)$"}),
             "Shortens the deadline, for instance 800ms; at least 100ms.",
         ),
-        text(
+        header(
             "Claviger-Justification",
             json!({"type": "string", "maxLength": 256, "pattern": "^[ -~]*$"}),
             "Why, for the record.",
         ),
-    ];
-    if *method == Method::POST && is_control_plane(path) {
-        headers.push(text(
+    ]);
+    if route.repeatable {
+        all.push(header(
             "Idempotency-Key",
             json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
             "Repeating the request with the same key gives the same answer, for 24 hours.",
         ));
     }
-    if let Some(parameters) = operation.entry("parameters").or_insert_with(|| json!([])).as_array_mut() {
-        parameters.extend(headers);
+    all
+}
+
+fn responses(route: &Route, schemas: &mut Map<String, Value>) -> Value {
+    let mut responses = Map::new();
+    for response in route.responses.iter().flatten() {
+        let mut described = json!({
+            "description": response.description,
+            "headers": {
+                "X-Request-Id": {"schema": {"type": "string"}, "description": "The gateway's id of the request."},
+                "Claviger-Audit-Index": {"schema": {"type": "string"}, "description": "The place of its record; on a batch each item has its own."}
+            }
+        });
+        if let Some(schema) = response.schema {
+            described["content"] = json!({"application/json": {"schema": schema(schemas)}});
+        }
+        responses.insert(response.status.to_string(), described);
     }
+    for (status, description) in failures(route) {
+        responses.insert(
+            status.to_string(),
+            json!({
+                "description": description,
+                "content": {"application/problem+json": {"schema": reference("Problem")}}
+            }),
+        );
+    }
+    responses.into()
 }
 
-/// Control-plane POSTs: everything but the data operations, a check, and what is declared,
-/// which may be repeated as it is.
-fn is_control_plane(path: &str) -> bool {
-    const DATA: [&str; 7] = ["/data-keys", "/wrap", "/unwrap", "/rewrap", "/inspect", "/check", "/capabilities"];
-    !DATA.iter().any(|end| path.ends_with(end)) && !path.starts_with("/v1/declared/")
-}
-
-fn add_failures(operation: &mut Map<String, Value>, method: &Method, path: &str, batch: bool) {
+/// The failures that an operation can answer, by status.
+fn failures(route: &Route) -> Vec<(u16, &'static str)> {
+    let method = &route.method;
     let mut statuses = vec![
         (400, "The request cannot be used as it is."),
         (401, "No valid credential."),
@@ -138,27 +182,10 @@ fn add_failures(operation: &mut Map<String, Value>, method: &Method, path: &str,
     if *method == Method::PATCH {
         statuses.push((412, "The object changed since the given etag."));
     }
-    if !batch && ["/unwrap", "/rewrap", "/inspect"].iter().any(|end| path.ends_with(end)) {
+    if route.opens_wrapped_keys {
         statuses.push((422, "The wrapped key does not open here under this key and context."));
     }
-    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
-        return;
-    };
-    for (_, response) in responses.iter_mut() {
-        response["headers"] = json!({
-            "X-Request-Id": {"schema": {"type": "string"}, "description": "The gateway's id of the request."},
-            "Claviger-Audit-Index": {"schema": {"type": "string"}, "description": "The place of its record; on a batch each item has its own."}
-        });
-    }
-    for (status, description) in statuses {
-        responses.insert(
-            status.to_string(),
-            json!({
-                "description": description,
-                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-            }),
-        );
-    }
+    statuses
 }
 
 fn service_paths(document: &mut Value) {

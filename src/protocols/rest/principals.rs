@@ -1,14 +1,16 @@
 //! `/v1/principals`: the holders of credentials.
 
-use axum::http::StatusCode;
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::handler::{empty_reply, json_reply};
 use super::list::{List, Listed, list_reply};
-use super::reply::Reply;
 use super::request::ApiRequest;
+use super::response::ApiResponse;
+use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{Name, Timestamp};
+use crate::access::Action;
 use crate::broker::{Failure, NewPrincipal, op};
 use crate::store::model;
 
@@ -90,10 +92,20 @@ fn response(principal: &model::Principal) -> Principal {
     }
 }
 
-#[utoipa::path(post, path = "/v1/principals", operation_id = "createPrincipal", tag = "access", request_body = CreatePrincipal,
-    responses((status = 201, description = "The principal.", body = Principal)))]
-/// Make a principal.
-pub async fn create(request: ApiRequest, body: CreatePrincipal) -> Result<Reply, Failure> {
+/// `POST /v1/principals`
+pub const CREATE: Route = Route::new(
+    Method::POST,
+    "/v1/principals",
+    "createPrincipal",
+    "access",
+    "Make a principal.",
+    &[Action::ManagePrincipals],
+)
+.repeatable()
+.body::<CreatePrincipal>()
+.answers::<Principal>(201, "The principal.");
+
+pub async fn create(request: ApiRequest, body: CreatePrincipal) -> Result<ApiResponse, Failure> {
     let new = NewPrincipal {
         name: body.name.into_string(),
         kind: body.kind.unwrap_or_default().into(),
@@ -102,36 +114,54 @@ pub async fn create(request: ApiRequest, body: CreatePrincipal) -> Result<Reply,
     request.once::<op::CreatePrincipal, _, _, _>((), response, create).await
 }
 
-#[utoipa::path(get, path = "/v1/principals", operation_id = "listPrincipals", tag = "access",
-    params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
-    responses((status = 200, description = "A page of principals.", body = PrincipalList)))]
-/// List principals, by name.
-pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&["page_size", "page_token"])?;
+/// `GET /v1/principals`
+pub const LIST: Route = Route::new(
+    Method::GET,
+    "/v1/principals",
+    "listPrincipals",
+    "access",
+    "List principals, by name.",
+    &[Action::ManagePrincipals],
+)
+.query(&[PAGE_SIZE, PAGE_TOKEN])
+.answers::<PrincipalList>(200, "A page of principals.");
+
+pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListPrincipals>(()).await?;
     let listed = request.broker.list_principals(authorized, &request.page()?).await?;
     list_reply(listed, response)
 }
 
-#[utoipa::path(get, path = "/v1/principals/{principal}", operation_id = "getPrincipal", tag = "access",
-    params(("principal" = Name, Path, description = "The principal's name.")),
-    responses((status = 200, description = "The principal.", body = Principal)))]
-/// Read a principal.
-pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `GET /v1/principals/{principal}`
+pub const GET: Route = Route::new(
+    Method::GET,
+    "/v1/principals/{principal}",
+    "getPrincipal",
+    "access",
+    "Read a principal.",
+    &[Action::ManagePrincipals],
+)
+.answers::<Principal>(200, "The principal.");
+
+pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadPrincipal>(request.name("principal")?.as_str()).await?;
     json_reply(request.broker.read_principal(&authorized), StatusCode::OK, |principal| {
         response(&principal)
     })
 }
 
-#[utoipa::path(delete, path = "/v1/principals/{principal}", operation_id = "deletePrincipal", tag = "access",
-    params(("principal" = Name, Path, description = "The principal's name.")),
-    responses((status = 204, description = "Deleted, with its tokens.")))]
-/// Delete a principal; its tokens are refused from then on.
-pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `DELETE /v1/principals/{principal}`
+pub const DELETE: Route = Route::new(
+    Method::DELETE,
+    "/v1/principals/{principal}",
+    "deletePrincipal",
+    "access",
+    "Delete a principal; its tokens are refused from then on.",
+    &[Action::ManagePrincipals],
+)
+.answers_nothing(204, "Deleted, with its tokens.");
+
+pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::DeletePrincipal>(request.name("principal")?.as_str()).await?;
     empty_reply(request.broker.delete_principal(authorized).await?)
 }

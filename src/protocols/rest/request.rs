@@ -3,20 +3,29 @@
 
 use std::sync::Arc;
 
-use axum::extract::RawPathParams;
-use axum::http::{HeaderMap, Method, Uri, header};
 use bytes::Bytes;
+use http::header;
+use http::request::Parts;
 
 use super::header::single;
+use super::route::Route;
+use super::route_table::DecodedParams;
 use super::types::Name;
 use crate::broker::{Authorized, Broker, Code, Failure, Names, Operation, RequestContext};
 use crate::envelope::{Envelope, ParseError};
+use crate::protocols::exchange::Received;
 use crate::store::model::Page;
 
 /// The most items on one page.
 const MAX_PAGE: u32 = 1000;
 /// A page's size where none is asked for.
 const PAGE: u32 = 100;
+
+/// What was read from a head.
+pub struct RestHead {
+    pub(super) params: DecodedParams,
+    pub(super) query: Arc<[(String, String)]>,
+}
 
 /// A request.
 #[derive(Clone)]
@@ -25,15 +34,27 @@ pub struct ApiRequest {
     pub broker: Arc<Broker>,
     /// Who asks for what.
     pub cx: RequestContext,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) path: Arc<RawPathParams>,
+    route: &'static Route,
+    pub(super) head: Arc<Parts>,
+    pub(super) params: DecodedParams,
     pub(super) query: Arc<[(String, String)]>,
-    pub(super) headers: Arc<HeaderMap>,
     pub(super) body: Bytes,
 }
 
 impl ApiRequest {
+    /// The request that the exchange received.
+    pub(super) fn new(received: Received<RestHead>, route: &'static Route) -> Self {
+        Self {
+            route,
+            broker: received.broker,
+            cx: received.cx,
+            head: Arc::new(received.head),
+            params: received.checked.params,
+            query: received.checked.query,
+            body: received.body,
+        }
+    }
+
     /// A name in the path.
     ///
     /// # Errors
@@ -44,12 +65,12 @@ impl ApiRequest {
 
     /// A path parameter as it stands, for ids.
     pub fn raw(&self, parameter: &str) -> &str {
-        self.path.iter().find(|(name, _)| *name == parameter).map_or("", |(_, value)| value)
+        self.params.get(parameter)
     }
 
     /// Method and path as they were called, for idempotency.
     pub fn route(&self) -> String {
-        format!("{} {}", self.method, self.uri.path())
+        format!("{} {}", self.head.method, self.head.uri.path())
     }
 
     /// A query parameter.
@@ -60,22 +81,21 @@ impl ApiRequest {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Refuses query parameters that the route does not know, and any that come twice.
+    /// Refuses query parameters that the route does not take, and any that comes twice.
     ///
     /// # Errors
-    /// `invalid_request`, naming what the route knows.
-    pub fn only_query(&self, known: &[&str]) -> Result<(), Failure> {
-        let mut seen = Vec::new();
-        for (name, _) in self.query.iter() {
-            if !known.contains(&name.as_str()) || seen.contains(&name) {
-                let list = if known.is_empty() {
-                    "no query parameters".to_owned()
-                } else {
-                    format!("each at most once: {}", known.join(", "))
+    /// `invalid_request`, naming what the route takes.
+    pub(super) fn check_query(&self) -> Result<(), Failure> {
+        for (at, (name, _)) in self.query.iter().enumerate() {
+            let known = self.route.query.iter().any(|param| param.name == name);
+            if !known || self.query[..at].iter().any(|(before, _)| before == name) {
+                let names: Vec<&str> = self.route.query.iter().map(|param| param.name).collect();
+                let expected = match names.as_slice() {
+                    [] => "no query parameters".to_owned(),
+                    names => format!("each at most once: {}", names.join(", ")),
                 };
-                return Err(Failure::invalid("query", list));
+                return Err(Failure::invalid("query", expected));
             }
-            seen.push(name);
         }
         Ok(())
     }
@@ -108,7 +128,7 @@ impl ApiRequest {
     /// `invalid_request` when the header is missing, `precondition_failed` when it is no
     /// etag of ours.
     pub fn if_match(&self) -> Result<Option<u64>, Failure> {
-        let Ok(Some(text)) = single(&self.headers, header::IF_MATCH) else {
+        let Ok(Some(text)) = single(&self.head.headers, header::IF_MATCH) else {
             return Err(Failure::invalid("header:If-Match", "the object's etag, or *, once"));
         };
         if text == "*" {

@@ -1,15 +1,14 @@
-//! The only way to a response. An [`Answer`] is made from something recorded, something
-//! counted, the log's own word that it cannot record, or before there is a log by
-//! [`super::starting`]: a handler can make none.
+//! The successful response of a handler, before it is recorded: one, or a batch.
 
-use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use axum::response::IntoResponse;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-use super::errors;
-use crate::audit::Recorded;
-use crate::broker::{Failure, Unrecorded};
+use super::data_responses::ItemResponse;
+use super::errors::Problem;
+use crate::broker::Failure;
+use crate::listener::Body;
+use crate::protocols::exchange::Handled;
+use crate::protocols::response::new_response;
 
 /// The record's place in the log.
 pub const AUDIT_INDEX: HeaderName = HeaderName::from_static("claviger-audit-index");
@@ -62,8 +61,7 @@ impl Payload {
 impl From<Payload> for Response<Body> {
     fn from(payload: Payload) -> Self {
         let empty = payload.body.is_empty();
-        let mut response = Self::new(Body::from(payload.body));
-        *response.status_mut() = payload.status;
+        let mut response = new_response(payload.status, payload.body);
         if !empty {
             response
                 .headers_mut()
@@ -81,59 +79,44 @@ pub fn etag(revision: u64) -> String {
     format!("\"{revision}\"")
 }
 
-/// A response that may leave.
-pub struct Answer(Response<Body>);
+/// What a handler gives to the exchange, which records it.
+pub type ApiResponse = Handled<Payload, BatchItem>;
 
-impl Answer {
-    /// What was recorded, or is a service endpoint's.
-    pub fn recorded(recorded: Recorded<Response<Body>>, request_id: &str) -> Self {
-        let index = recorded
-            .receipt()
-            .and_then(|receipt| HeaderValue::from_str(&receipt.to_string()).ok());
-        let mut response = recorded.into_value();
-        if let Some(index) = index {
-            response.headers_mut().insert(AUDIT_INDEX, index);
-        }
-        Self::finish(response, request_id)
-    }
-
-    /// The log could not record: the one answer that is left.
-    pub fn unrecorded(unrecorded: &Unrecorded, request_id: &str) -> Self {
-        Self::finish(errors::response(unrecorded.failure(), request_id), request_id)
-    }
-
-    /// There is no log yet, and nothing was done that it could tell.
-    pub(super) fn before_the_log(response: Response<Body>, request_id: &str) -> Self {
-        Self::finish(response, request_id)
-    }
-
-    fn finish(mut response: Response<Body>, request_id: &str) -> Self {
-        let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::from_str(request_id) {
-            headers.insert(REQUEST_ID, value);
-        }
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        Self(response)
-    }
-
-    /// Adds what a route knows of itself (405: the methods that it takes).
-    #[must_use]
-    pub fn allow(mut self, methods: &str) -> Self {
-        if let Ok(value) = HeaderValue::from_str(methods) {
-            self.0.headers_mut().insert(header::ALLOW, value);
-        }
-        self
-    }
-
-    /// The status, for metrics.
-    pub fn status(&self) -> StatusCode {
-        self.0.status()
-    }
+/// The answers of a batch, in the order of its items.
+#[derive(Serialize)]
+pub struct BatchResponse {
+    /// One for each item.
+    pub items: Vec<BatchItem>,
 }
 
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response<Body> {
-        self.0
+/// What became of one item: the members of the single call's answer, or `error`.
+#[derive(Serialize)]
+pub struct BatchItem {
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    response: Option<ItemResponse>,
+    /// The place of the item's record, as `Claviger-Audit-Index` has it for a single call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_index: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+}
+
+impl BatchItem {
+    /// An item that succeeded.
+    pub const fn succeeded(response: ItemResponse) -> Self {
+        Self {
+            response: Some(response),
+            audit_index: None,
+            error: None,
+        }
+    }
+
+    /// An item that failed.
+    pub const fn failed(error: Problem) -> Self {
+        Self {
+            response: None,
+            audit_index: None,
+            error: Some(error),
+        }
     }
 }

@@ -1,20 +1,12 @@
-//! One route of the router's table, and the bounds that routes name.
+//! One route of the API: all that the exchange and the OpenAPI document know of it.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Method;
+use http::Method;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
-use super::reply::Reply;
-use super::request::ApiRequest;
 use crate::access::Action;
-use crate::broker::Failure;
-use crate::telemetry::metrics::RouteCounts;
-
-/// A handler as the table holds it.
-pub type Handler = Arc<dyn Fn(ApiRequest) -> Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>> + Send + Sync>;
 
 /// The longest body of one operation, in bytes.
 pub const DATA: usize = 64 << 10;
@@ -25,21 +17,199 @@ pub const REQUEST: Duration = Duration::from_secs(10);
 /// How long a batch may take, at most.
 pub const BATCH_TIME: Duration = Duration::from_secs(30);
 
-/// One route of the API.
+/// One route of the API. Each handler's file has the entry beside the handler.
 pub struct Route {
     /// The method.
     pub method: Method,
     /// The path, in the form of the OpenAPI document.
     pub path: &'static str,
-    /// Any of these actions opens the route; which one is needed in the end, the handler's
-    /// permit says. The first is what is recorded unless it says otherwise.
+    /// The name of the operation, which SDKs make a method of: never changed.
+    pub operation_id: &'static str,
+    /// The group of the operation in the document.
+    pub tag: &'static str,
+    /// What the operation does.
+    pub summary: &'static str,
+    /// The credential must allow one of these actions; admission decides which one is needed. The
+    /// first is recorded unless admission names another.
     pub needs: &'static [Action],
     /// The longest body, in bytes.
     pub body: usize,
     /// The longest time.
     pub time: Duration,
-    /// Who answers.
-    pub handler: Handler,
-    /// How often it was called, and how long it took.
-    pub counts: RouteCounts,
+    /// Whether a caller can repeat it under an idempotency key.
+    pub repeatable: bool,
+    /// The query parameters. Any other one is refused.
+    pub query: &'static [QueryParam],
+    pub(super) request: Option<RequestDoc>,
+    pub(super) responses: [Option<ResponseDoc>; 2],
+    pub(super) if_match: Option<&'static str>,
+    pub(super) opens_wrapped_keys: bool,
+}
+
+/// The body that an operation takes.
+#[derive(Clone, Copy)]
+pub struct RequestDoc {
+    pub(super) schema: SchemaOf,
+    pub(super) required: bool,
+}
+
+/// A successful response.
+#[derive(Clone, Copy)]
+pub struct ResponseDoc {
+    pub(super) status: u16,
+    pub(super) description: &'static str,
+    pub(super) schema: Option<SchemaOf>,
+}
+
+/// A query parameter; each comes at most once.
+pub struct QueryParam {
+    /// Its name.
+    pub name: &'static str,
+    pub(super) description: &'static str,
+    pub(super) schema: fn() -> Value,
+}
+
+/// The size of a page.
+pub(super) const PAGE_SIZE: QueryParam = QueryParam {
+    name: "page_size",
+    description: "1 to 1000; 100 where left out.",
+    schema: || json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 1000}),
+};
+/// The token of a page.
+pub(super) const PAGE_TOKEN: QueryParam = QueryParam {
+    name: "page_token",
+    description: "The next_page_token of the page before.",
+    schema: || json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{2,84}$"}),
+};
+/// The token of a page of key versions.
+pub(super) const VERSION_TOKEN: QueryParam = QueryParam {
+    schema: || json!({"type": "string"}),
+    ..PAGE_TOKEN
+};
+
+/// Adds the schemas of a type to the document's, and refers to the type's own.
+pub(super) type SchemaOf = fn(&mut Map<String, Value>) -> Value;
+
+/// A reference to a schema of the document.
+pub(super) fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn schema_of<T: ToSchema>(schemas: &mut Map<String, Value>) -> Value {
+    let mut all = vec![(T::name().into_owned(), T::schema())];
+    T::schemas(&mut all);
+    for (name, schema) in all {
+        // Schemas can always be written.
+        schemas.insert(name, serde_json::to_value(schema).unwrap_or_default());
+    }
+    reference(&T::name())
+}
+
+impl Route {
+    /// An operation with the limits of one operation.
+    pub(super) const fn new(
+        method: Method,
+        path: &'static str,
+        operation_id: &'static str,
+        tag: &'static str,
+        summary: &'static str,
+        needs: &'static [Action],
+    ) -> Self {
+        Self {
+            method,
+            path,
+            operation_id,
+            tag,
+            summary,
+            needs,
+            body: DATA,
+            time: REQUEST,
+            repeatable: false,
+            query: &[],
+            request: None,
+            responses: [None; 2],
+            if_match: None,
+            opens_wrapped_keys: false,
+        }
+    }
+
+    /// It is a batch.
+    pub(super) const fn batch(mut self) -> Self {
+        self.body = BATCH;
+        self.time = BATCH_TIME;
+        self
+    }
+
+    /// It may take as long as a batch.
+    pub(super) const fn long(mut self) -> Self {
+        self.time = BATCH_TIME;
+        self
+    }
+
+    /// A caller can repeat it under an idempotency key.
+    pub(super) const fn repeatable(mut self) -> Self {
+        self.repeatable = true;
+        self
+    }
+
+    /// It takes these query parameters.
+    pub(super) const fn query(mut self, query: &'static [QueryParam]) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// It takes a body.
+    pub(super) const fn body<T: ToSchema>(mut self) -> Self {
+        self.request = Some(RequestDoc {
+            schema: schema_of::<T>,
+            required: true,
+        });
+        self
+    }
+
+    /// It takes a body, which may be left out.
+    pub(super) const fn optional_body<T: ToSchema>(mut self) -> Self {
+        self.request = Some(RequestDoc {
+            schema: schema_of::<T>,
+            required: false,
+        });
+        self
+    }
+
+    /// It needs the header `If-Match`.
+    pub(super) const fn if_match(mut self, description: &'static str) -> Self {
+        self.if_match = Some(description);
+        self
+    }
+
+    /// It answers a success with this status and body. Call it once for each.
+    pub(super) const fn answers<T: ToSchema>(self, status: u16, description: &'static str) -> Self {
+        self.answer(status, description, Some(schema_of::<T>))
+    }
+
+    /// It answers a success with this status and no body.
+    pub(super) const fn answers_nothing(self, status: u16, description: &'static str) -> Self {
+        self.answer(status, description, None)
+    }
+
+    const fn answer(mut self, status: u16, description: &'static str, schema: Option<SchemaOf>) -> Self {
+        let next = if self.responses[0].is_none() { 0 } else { 1 };
+        self.responses[next] = Some(ResponseDoc {
+            status,
+            description,
+            schema,
+        });
+        self
+    }
+
+    /// It opens a wrapped key, which may be rejected (422).
+    pub(super) const fn opens_wrapped_keys(mut self) -> Self {
+        self.opens_wrapped_keys = true;
+        self
+    }
+
+    /// Whether its method has a body, which must be JSON.
+    pub(super) fn takes_body(&self) -> bool {
+        [Method::POST, Method::PATCH].contains(&self.method)
+    }
 }

@@ -1,152 +1,135 @@
-//! The whole API on one page.
-//!
-//! A route says what a caller needs, how large the body may be and how long it may take; a
-//! route without one of these does not compile. Handlers are reached through
-//! [`super::exchange`] alone, which authenticates before it reads a body and records before
-//! it answers.
+//! From a path to what answers it: an operation of the API, a service endpoint, or a refusal.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{MatchedPath, Request};
-use axum::http::Method;
-use axum::routing::{MethodFilter, MethodRouter};
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::body::Incoming;
 
-use super::exchange;
-use super::handler::{with_body, with_optional_body, without_body};
-use super::route::{BATCH, BATCH_TIME, DATA, REQUEST, Route};
-use super::state::AppState;
-use super::{batch, capabilities, connections, data_keys, declared, inspect, keys, openapi, principals, service, tenants, tokens};
-use crate::access::Action::{self, *};
-use crate::telemetry::metrics::RouteCounts;
+use super::endpoints::Endpoint;
+use super::protocol::{Rest, RestRoute};
+use super::route_table::RouteTable;
+use super::service::ServicePage;
+use super::starting::{Progress, Starting};
+use crate::broker::{Code, Failure};
+use crate::listener::{Body, Peer, Service};
+use crate::protocols::exchange::{Exchange, RequestMeta};
+use crate::protocols::response::AuditedResponse;
 
-/// Every route, in the order of `docs/api.md`.
-#[rustfmt::skip]
-pub fn routes() -> Vec<Route> {
-    let route = |method, path, needs, body, time, handler| {
-        let counts = RouteCounts::new(path, &method);
-        Route { method, path, needs, body, time, handler, counts }
-    };
-    let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
-    vec![
-        route(post.clone(),  "/v1/connections",                              &[CreateConnection], DATA, REQUEST, with_body(connections::create)),
-        route(get.clone(),   "/v1/connections",                              &[ReadConnection],   DATA, REQUEST, without_body(connections::list)),
-        route(get.clone(),   "/v1/connections/{connection}",                 &[ReadConnection],   DATA, REQUEST, without_body(connections::get)),
-        route(patch.clone(), "/v1/connections/{connection}",                 &[UpdateConnection], DATA, REQUEST, with_body(connections::update)),
-        route(delete.clone(),"/v1/connections/{connection}",                 &[DeleteConnection], DATA, REQUEST, without_body(connections::delete)),
-        route(post.clone(),  "/v1/connections/{connection}/check",           &[CheckConnection],  DATA, REQUEST, without_body(connections::check)),
-        route(get.clone(),   "/v1/connections/{connection}/capabilities",    &[ReadConnection],   DATA, REQUEST, without_body(capabilities::get)),
-        route(post.clone(),  "/v1/connections/{connection}/sever",           &[Sever],            DATA, REQUEST, without_body(connections::sever)),
-        route(post.clone(),  "/v1/connections/{connection}/restore",         &[Restore],          DATA, REQUEST, without_body(connections::restore)),
+/// What a listener of the REST API serves.
+pub struct RestService(Serves);
 
-        route(post.clone(),  "/v1/keys",                                     &[CreateKey],        DATA, REQUEST, with_body(keys::create)),
-        route(get.clone(),   "/v1/keys",                                     &[ReadKey],          DATA, REQUEST, without_body(keys::list)),
-        route(get.clone(),   "/v1/keys/{key}",                               &[ReadKey],          DATA, REQUEST, without_body(keys::get)),
-        route(patch,         "/v1/keys/{key}",                               &[UpdateKey],        DATA, REQUEST, with_body(keys::update)),
-        route(delete.clone(),"/v1/keys/{key}",                               &[DeleteKey],        DATA, REQUEST, without_body(keys::delete)),
-        route(get.clone(),   "/v1/keys/{key}/versions",                      &[ReadKey],          DATA, REQUEST, without_body(keys::versions)),
-        route(post.clone(),  "/v1/keys/{key}/rotate",                        &[Rotate],           DATA, REQUEST, without_body(keys::rotate)),
-        route(post.clone(),  "/v1/keys/{key}/enable",                        &[Enable],           DATA, REQUEST, with_optional_body(keys::enable)),
-        route(post.clone(),  "/v1/keys/{key}/disable",                       &[Disable],          DATA, REQUEST, with_optional_body(keys::disable)),
-
-        route(post.clone(),  "/v1/keys/{key}/data-keys",                     GENERATE,            DATA, REQUEST, with_body(data_keys::generate)),
-        route(post.clone(),  "/v1/keys/{key}/wrap",                          &[Wrap],             DATA, REQUEST, with_body(data_keys::wrap)),
-        route(post.clone(),  "/v1/keys/{key}/unwrap",                        &[Unwrap],           DATA, REQUEST, with_body(data_keys::unwrap)),
-        route(post.clone(),  "/v1/keys/{key}/rewrap",                        REWRAP,              DATA, REQUEST, with_body(data_keys::rewrap)),
-        route(post.clone(),  "/v1/unwrap",                                   &[Unwrap],           DATA, REQUEST, with_body(data_keys::unwrap_any)),
-        route(post.clone(),  "/v1/inspect",                                  &[Inspect],          DATA, REQUEST, with_body(inspect::inspect)),
-        route(post.clone(),  "/v1/batch/data-keys",                          GENERATE,            BATCH, BATCH_TIME, with_body(batch::generate)),
-        route(post.clone(),  "/v1/batch/wrap",                               &[Wrap],             BATCH, BATCH_TIME, with_body(batch::wrap)),
-        route(post.clone(),  "/v1/batch/unwrap",                             &[Unwrap],           BATCH, BATCH_TIME, with_body(batch::unwrap)),
-        route(post.clone(),  "/v1/batch/rewrap",                             REWRAP,              BATCH, BATCH_TIME, with_body(batch::rewrap)),
-
-        route(post.clone(),  "/v1/tenants",                                  &[ManageTenants],    DATA, REQUEST, with_body(tenants::create)),
-        route(get.clone(),   "/v1/tenants",                                  &[ManageTenants],    DATA, REQUEST, without_body(tenants::list)),
-        route(get.clone(),   "/v1/tenants/{tenant}",                         &[ManageTenants],    DATA, REQUEST, without_body(tenants::get)),
-        route(post.clone(),  "/v1/declared/plan",                            &[ManageTenants],    DATA, BATCH_TIME, without_body(declared::plan)),
-        route(post.clone(),  "/v1/declared/apply",                           &[ManageTenants],    DATA, BATCH_TIME, without_body(declared::apply)),
-        route(post.clone(),  "/v1/principals",                               &[ManagePrincipals], DATA, REQUEST, with_body(principals::create)),
-        route(get.clone(),   "/v1/principals",                               &[ManagePrincipals], DATA, REQUEST, without_body(principals::list)),
-        route(get.clone(),   "/v1/principals/{principal}",                   &[ManagePrincipals], DATA, REQUEST, without_body(principals::get)),
-        route(delete.clone(),"/v1/principals/{principal}",                   &[ManagePrincipals], DATA, REQUEST, without_body(principals::delete)),
-        route(post,          "/v1/principals/{principal}/tokens",            &[ManageTokens],     DATA, REQUEST, with_body(tokens::create)),
-        route(get,           "/v1/principals/{principal}/tokens",            &[ManageTokens],     DATA, REQUEST, without_body(tokens::list)),
-        route(delete,        "/v1/principals/{principal}/tokens/{token}",    &[ManageTokens],     DATA, REQUEST, without_body(tokens::delete)),
-    ]
+enum Serves {
+    /// There is no gateway yet.
+    Starting(Starting),
+    /// The routes of this listener.
+    Ready {
+        exchange: Arc<Exchange<Rest>>,
+        table: RouteTable<Target>,
+    },
 }
 
-const GENERATE: &[Action] = &[GenerateDataKey, GenerateDataKeyWithoutPlaintext];
-const REWRAP: &[Action] = &[Rewrap, RewrapFrom];
-
-/// The API's router: the routes, the service endpoints where they have no listener of their
-/// own, and one answer for whatever is neither.
-pub fn api(gateway: &Arc<AppState>, with_service: bool) -> Router {
-    let mut router = Router::new();
-    for route in routes() {
-        let route = Arc::new(route);
-        let gateway = Arc::clone(gateway);
-        let Ok(filter) = MethodFilter::try_from(route.method.clone()) else {
-            continue;
-        };
-        let path = route.path;
-        let serve = move |request| {
-            let (gateway, route) = (Arc::clone(&gateway), Arc::clone(&route));
-            async move { exchange::serve(gateway, route, request).await }
-        };
-        router = router.route(path, MethodRouter::new().on(filter, serve));
-    }
-    if with_service {
-        router = service::routes(router, gateway, document());
-    }
-    with_fallbacks(router, gateway)
+/// What a path leads to.
+#[derive(Clone, Copy)]
+enum Target {
+    Endpoint(Endpoint),
+    Service(ServicePage),
 }
 
-/// The router of the service endpoints' own listener.
-pub fn service_alone(gateway: &Arc<AppState>) -> Router {
-    with_fallbacks(service::routes(Router::new(), gateway, document()), gateway)
-}
-
-fn with_fallbacks(router: Router, gateway: &Arc<AppState>) -> Router {
-    let methods = methods();
-    let gateway = Arc::clone(gateway);
-    router
-        .method_not_allowed_fallback({
-            let gateway = Arc::clone(&gateway);
-            move |request: Request| async move {
-                let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-                // What has no route is a service endpoint.
-                let allowed = methods.get(path).map_or("GET, HEAD", String::as_str);
-                exchange::method_not_allowed(&gateway, allowed, &request)
-            }
-        })
-        .fallback(move |request: Request| async move { exchange::no_route(&gateway, &request) })
-}
-
-/// For each path the methods that it takes, as the `Allow` header names them.
-fn methods() -> Arc<BTreeMap<&'static str, String>> {
-    let mut methods: BTreeMap<&'static str, String> = BTreeMap::new();
-    for route in routes() {
-        let allowed = methods.entry(route.path).or_default();
-        if !allowed.is_empty() {
-            allowed.push_str(", ");
-        }
-        allowed.push_str(if route.method == Method::GET {
-            "GET, HEAD"
-        } else {
-            route.method.as_str()
-        });
-    }
-    Arc::new(methods)
-}
-
-/// The OpenAPI document as JSON text: what `/openapi.json` and `claviger openapi` give out.
-pub fn document() -> &'static str {
-    static TEXT: LazyLock<String> = LazyLock::new(|| {
-        // A JSON value can always be written.
-        let mut text = serde_json::to_string_pretty(&openapi::document(&routes())).unwrap_or_default();
-        text.push('\n');
-        text
+/// The API, with the service endpoints where they have no listener of their own.
+pub fn api(exchange: &Arc<Exchange<Rest>>, with_service: bool) -> RestService {
+    let endpoints = Endpoint::ALL.iter().map(|endpoint| {
+        let route = endpoint.route();
+        (route.method.clone(), route.path, Target::Endpoint(*endpoint))
     });
-    &TEXT
+    let table = RouteTable::new(endpoints.chain(with_service.then(service_pages).into_iter().flatten()));
+    RestService(Serves::Ready {
+        exchange: Arc::clone(exchange),
+        table,
+    })
+}
+
+/// The service endpoints, for a listener of their own.
+pub fn service_alone(exchange: &Arc<Exchange<Rest>>) -> RestService {
+    RestService(Serves::Ready {
+        exchange: Arc::clone(exchange),
+        table: RouteTable::new(service_pages()),
+    })
+}
+
+fn service_pages() -> impl Iterator<Item = (Method, &'static str, Target)> {
+    ServicePage::ALL
+        .iter()
+        .map(|page| (Method::GET, page.path(), Target::Service(*page)))
+}
+
+/// The service of a listener until there is a gateway; with `/healthz` and `/readyz` if the service
+/// endpoints belong to it.
+pub fn starting(progress: &Progress, with_service: bool) -> RestService {
+    RestService(Serves::Starting(Starting::new(with_service.then(|| progress.clone()))))
+}
+
+impl Service for RestService {
+    async fn call(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        // A HEAD is a GET whose body is not sent.
+        let head = (request.method() == Method::HEAD).then(|| request.method().clone());
+        let answer = match &self.0 {
+            Serves::Starting(starting) => starting.answer(&request),
+            Serves::Ready { exchange, table } => ready(exchange, table, request, peer).await,
+        };
+        match head {
+            None => answer,
+            Some(head) => answer.to_method(&head),
+        }
+        .into()
+    }
+}
+
+async fn ready(exchange: &Arc<Exchange<Rest>>, table: &RouteTable<Target>, request: Request<Incoming>, peer: &Peer) -> AuditedResponse {
+    let rest = exchange.protocol();
+    let meta = || RequestMeta::from(peer, rest.source(peer, request.headers()));
+    let Some((methods, params)) = table.find(request.uri().path()) else {
+        let failure = Failure::new(
+            Code::NotFound,
+            "There is no such path. The command claviger openapi prints the API.",
+        );
+        return exchange.refuse(&meta(), failure);
+    };
+    let method = match request.method() {
+        &Method::HEAD => &Method::GET,
+        method => method,
+    };
+    match methods.iter().find(|(taken, _)| taken == method) {
+        Some((_, Target::Endpoint(endpoint))) => {
+            let counts = rest.counts(*endpoint);
+            let under_way = counts.begin();
+            let meta = meta();
+            let started = meta.started;
+            let route = RestRoute {
+                endpoint: *endpoint,
+                params,
+            };
+            let answer = exchange.serve(route, meta, request).await;
+            drop(under_way);
+            counts.answered(answer.status(), started.elapsed());
+            answer
+        }
+        Some((_, Target::Service(page))) => page.answer(exchange, params, request.uri().path()).await,
+        None => {
+            let failure = Failure::new(Code::MethodNotAllowed, "This path does not take this method.");
+            let answer = exchange.refuse(&meta(), failure);
+            match HeaderValue::try_from(allowed(methods)) {
+                Ok(value) => answer.with_header(header::ALLOW, value),
+                Err(_) => answer,
+            }
+        }
+    }
+}
+
+/// The methods of a path, as the `Allow` header names them.
+fn allowed(methods: &[(Method, Target)]) -> String {
+    let names: Vec<&str> = methods
+        .iter()
+        .map(|(method, _)| if method == Method::GET { "GET, HEAD" } else { method.as_str() })
+        .collect();
+    names.join(", ")
 }

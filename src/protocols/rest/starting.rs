@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::http::StatusCode;
-use axum::routing::get;
+use http::{Method, Request, StatusCode};
 use parking_lot::Mutex;
 
 use super::errors;
-use super::response::Answer;
-use super::service::{ComponentStatus, Readiness, alive, json};
-use super::state::new_request_id;
+use super::header::finish;
+use super::readiness::{ComponentStatus, Readiness};
+use super::service::{alive, json};
 use crate::broker::{Code, Failure};
+use crate::protocols::RequestId;
+use crate::protocols::response::AuditedResponse;
 
 /// A step of the start, as `/readyz` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,28 +70,26 @@ impl Progress {
     }
 }
 
-/// The router of a listener until there is a gateway; with `/healthz` and `/readyz` where the
-/// service endpoints stand on it.
-pub fn starting(progress: &Progress, with_service: bool) -> Router {
-    let router = Router::new().fallback(not_ready);
-    if !with_service {
-        return router;
-    }
-    let progress = progress.clone();
-    router
-        .route("/healthz", get(async || Answer::before_the_log(alive(), &new_request_id())))
-        .route(
-            "/readyz",
-            get(async move || {
-                let response = json(StatusCode::SERVICE_UNAVAILABLE, &progress.readiness());
-                Answer::before_the_log(response, &new_request_id())
-            }),
-        )
-        .method_not_allowed_fallback(not_ready)
-}
+/// What a listener answers until there is a gateway.
+pub(super) struct Starting(Option<Progress>);
 
-async fn not_ready() -> Answer {
-    let failure = Failure::new(Code::NotReady, "The gateway is starting; /readyz says how far it is.");
-    let request_id = new_request_id();
-    Answer::before_the_log(errors::response(&failure, &request_id), &request_id)
+impl Starting {
+    pub(super) const fn new(progress: Option<Progress>) -> Self {
+        Self(progress)
+    }
+
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> AuditedResponse {
+        let request_id = RequestId::draw();
+        let reads = [Method::GET, Method::HEAD].contains(request.method());
+        let mut response = match (&self.0, request.uri().path()) {
+            (Some(_), "/healthz") if reads => alive(),
+            (Some(progress), "/readyz") if reads => json(StatusCode::SERVICE_UNAVAILABLE, &progress.readiness()),
+            _ => {
+                let failure = Failure::new(Code::NotReady, "The gateway is starting; /readyz says how far it is.");
+                errors::response(&failure, request_id.as_str())
+            }
+        };
+        finish(response.headers_mut(), &request_id);
+        AuditedResponse::before_the_log(response)
+    }
 }

@@ -1,15 +1,17 @@
 //! `/v1/tenants`: for platform operators only.
 
-use axum::http::StatusCode;
 use claviger_provider::TenantId;
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::handler::json_reply;
 use super::list::{List, Listed, list_reply};
-use super::reply::Reply;
 use super::request::ApiRequest;
+use super::response::ApiResponse;
+use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{Name, Timestamp};
+use crate::access::Action;
 use crate::broker::{Failure, NewTenant, op};
 use crate::store::model;
 
@@ -71,10 +73,20 @@ fn response(tenant: &model::Tenant) -> Tenant {
     }
 }
 
-#[utoipa::path(post, path = "/v1/tenants", operation_id = "createTenant", tag = "access", request_body = CreateTenant,
-    responses((status = 201, description = "The tenant.", body = Tenant)))]
-/// Make a tenant.
-pub async fn create(request: ApiRequest, body: CreateTenant) -> Result<Reply, Failure> {
+/// `POST /v1/tenants`
+pub const CREATE: Route = Route::new(
+    Method::POST,
+    "/v1/tenants",
+    "createTenant",
+    "access",
+    "Make a tenant.",
+    &[Action::ManageTenants],
+)
+.repeatable()
+.body::<CreateTenant>()
+.answers::<Tenant>(201, "The tenant.");
+
+pub async fn create(request: ApiRequest, body: CreateTenant) -> Result<ApiResponse, Failure> {
     let new = NewTenant {
         name: body.name.into_string(),
         id: body.id,
@@ -83,24 +95,36 @@ pub async fn create(request: ApiRequest, body: CreateTenant) -> Result<Reply, Fa
     request.once::<op::CreateTenant, _, _, _>((), response, create).await
 }
 
-#[utoipa::path(get, path = "/v1/tenants", operation_id = "listTenants", tag = "access",
-    params(("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
-    responses((status = 200, description = "A page of tenants.", body = TenantList)))]
-/// List tenants, by name.
-pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&["page_size", "page_token"])?;
+/// `GET /v1/tenants`
+pub const LIST: Route = Route::new(
+    Method::GET,
+    "/v1/tenants",
+    "listTenants",
+    "access",
+    "List tenants, by name.",
+    &[Action::ManageTenants],
+)
+.query(&[PAGE_SIZE, PAGE_TOKEN])
+.answers::<TenantList>(200, "A page of tenants.");
+
+pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListTenants>(()).await?;
     let listed = request.broker.list_tenants(authorized, &request.page()?).await?;
     list_reply(listed, response)
 }
 
-#[utoipa::path(get, path = "/v1/tenants/{tenant}", operation_id = "getTenant", tag = "access",
-    params(("tenant" = Name, Path, description = "The tenant's name.")),
-    responses((status = 200, description = "The tenant.", body = Tenant)))]
-/// Read a tenant.
-pub async fn get(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `GET /v1/tenants/{tenant}`
+pub const GET: Route = Route::new(
+    Method::GET,
+    "/v1/tenants/{tenant}",
+    "getTenant",
+    "access",
+    "Read a tenant.",
+    &[Action::ManageTenants],
+)
+.answers::<Tenant>(200, "The tenant.");
+
+pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadTenant>(request.name("tenant")?.as_str()).await?;
     json_reply(request.broker.read_tenant(&authorized), StatusCode::OK, |tenant| response(&tenant))
 }

@@ -1,5 +1,6 @@
 //! `/v1/principals/{principal}/tokens`: API tokens. A token's text stands in one answer only.
 
+use http::Method;
 use std::str::FromStr;
 
 use claviger_provider::{KeyId, TokenId};
@@ -10,8 +11,9 @@ use utoipa::openapi::schema::{Array, Object, Type};
 
 use super::handler::empty_reply;
 use super::list::{List, Listed, list_reply};
-use super::reply::Reply;
 use super::request::ApiRequest;
+use super::response::ApiResponse;
+use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{DurationText, Name, Timestamp};
 use crate::access::{Action, KeySet};
 use crate::broker::{Failure, GrantedToken, IssuedToken, NewTokenNamed, TokenNamed, op};
@@ -102,11 +104,20 @@ fn created(issued: &IssuedToken) -> CreatedToken {
     }
 }
 
-#[utoipa::path(post, path = "/v1/principals/{principal}/tokens", operation_id = "createToken", tag = "access", request_body = CreateToken,
-    params(("principal" = Name, Path, description = "The principal's name.")),
-    responses((status = 201, description = "The token with its text.", body = CreatedToken)))]
-/// Issue a token. It can allow no more than the credential that issues it.
-pub async fn create(request: ApiRequest, body: CreateToken) -> Result<Reply, Failure> {
+/// `POST /v1/principals/{principal}/tokens`
+pub const CREATE: Route = Route::new(
+    Method::POST,
+    "/v1/principals/{principal}/tokens",
+    "createToken",
+    "access",
+    "Issue a token. It can allow no more than the credential that issues it.",
+    &[Action::ManageTokens],
+)
+.repeatable()
+.body::<CreateToken>()
+.answers::<CreatedToken>(201, "The token with its text.");
+
+pub async fn create(request: ApiRequest, body: CreateToken) -> Result<ApiResponse, Failure> {
     let principal = request.name("principal")?;
     let keys: Option<Vec<&str>> = body.keys.as_ref().map(|names| names.iter().map(Name::as_str).collect());
     let named = NewTokenNamed {
@@ -119,25 +130,36 @@ pub async fn create(request: ApiRequest, body: CreateToken) -> Result<Reply, Fai
     request.once::<op::IssueToken, _, _, _>(named, created, issue).await
 }
 
-#[utoipa::path(get, path = "/v1/principals/{principal}/tokens", operation_id = "listTokens", tag = "access",
-    params(("principal" = Name, Path, description = "The principal's name."),
-        ("page_size" = Option<u32>, Query, description = "1 to 1000; 100 where left out.", minimum = 1, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "The next_page_token of the page before.", pattern = "^[A-Za-z0-9_-]{2,84}$")),
-    responses((status = 200, description = "A page of tokens.", body = TokenList)))]
-/// List a principal's tokens; their texts are never shown again.
-pub async fn list(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&["page_size", "page_token"])?;
+/// `GET /v1/principals/{principal}/tokens`
+pub const LIST: Route = Route::new(
+    Method::GET,
+    "/v1/principals/{principal}/tokens",
+    "listTokens",
+    "access",
+    "List a principal's tokens; their texts are never shown again.",
+    &[Action::ManageTokens],
+)
+.query(&[PAGE_SIZE, PAGE_TOKEN])
+.answers::<TokenList>(200, "A page of tokens.");
+
+pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListTokens>(request.name("principal")?.as_str()).await?;
     let listed = request.broker.list_tokens(authorized, &request.page()?).await?;
     list_reply(listed, response)
 }
 
-#[utoipa::path(delete, path = "/v1/principals/{principal}/tokens/{token}", operation_id = "deleteToken", tag = "access",
-    params(("principal" = Name, Path, description = "The principal's name."), ("token" = String, Path, description = "The token's id.", pattern = "^[0-9a-f]{32}$")),
-    responses((status = 204, description = "Revoked.")))]
-/// Revoke a token: refused at the next request.
-pub async fn delete(request: ApiRequest) -> Result<Reply, Failure> {
-    request.only_query(&[])?;
+/// `DELETE /v1/principals/{principal}/tokens/{token}`
+pub const DELETE: Route = Route::new(
+    Method::DELETE,
+    "/v1/principals/{principal}/tokens/{token}",
+    "deleteToken",
+    "access",
+    "Revoke a token: refused at the next request.",
+    &[Action::ManageTokens],
+)
+.answers_nothing(204, "Revoked.");
+
+pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let token =
         TokenId::from_str(request.raw("token")).map_err(|_| Failure::invalid("path:token", "a token's id: 32 lower-case hex digits"))?;
     let principal = request.name("principal")?;

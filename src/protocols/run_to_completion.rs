@@ -1,29 +1,32 @@
-//! Work that a caller's going away does not cancel.
+//! Work that goes on when the client disconnects.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
-use tracing::{Instrument, Span};
 
-/// The work panicked; what it said may hold anything and is not kept.
+use crate::telemetry::request::RequestLabel;
+
+/// The work panicked; the payload can hold anything and is dropped.
 pub struct Panicked;
 
-/// Runs its work where it is polled, which costs no task and no wake-up of another. Dropped
-/// half way (the connection is gone), it makes a task of the rest, which runs to its end.
+/// Work that is polled in place, without a task of its own. If this is dropped before the work has
+/// ended (hyper drops the future of a request whose connection closed), a new task runs the rest.
+///
+/// That is why the work is boxed: a future that has begun can move to a task only in a box.
 pub struct RunToCompletion<T: Send + 'static> {
-    /// `None` once it ended.
+    /// `None` once it has ended.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
-    span: Span,
+    label: RequestLabel,
 }
 
 impl<T: Send + 'static> RunToCompletion<T> {
-    /// Of this work, in the span that is current now.
-    pub fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+    /// Runs this work. Its events in the log carry the label.
+    pub fn new(label: RequestLabel, work: impl Future<Output = T> + Send + 'static) -> Self {
         Self {
             work: Some(Box::pin(work)),
-            span: Span::current(),
+            label,
         }
     }
 }
@@ -48,10 +51,11 @@ impl<T: Send + 'static> Future for RunToCompletion<T> {
 
 impl<T: Send + 'static> Drop for RunToCompletion<T> {
     fn drop(&mut self) {
-        let Some(work) = self.work.take() else { return };
-        // Outside of a runtime there is none to go on in: the process is ending.
+        let Some(mut work) = self.work.take() else { return };
+        let mut label = std::mem::take(&mut self.label);
+        // Without a runtime the process is ending, and nothing can run the rest.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(work.instrument(self.span.clone()));
+            runtime.spawn(std::future::poll_fn(move |cx| label.scope(|| work.as_mut().poll(cx))));
         }
     }
 }
@@ -64,11 +68,12 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::RunToCompletion;
+    use crate::telemetry::request::RequestLabel;
 
     #[tokio::test]
     async fn its_value_comes_from_where_it_is_polled() {
         let task = tokio::spawn(async {
-            let there = RunToCompletion::new(async { tokio::task::id() });
+            let there = RunToCompletion::new(RequestLabel::default(), async { tokio::task::id() });
             (tokio::task::id(), there.await.ok())
         });
         let (here, there) = task.await.unwrap();
@@ -79,7 +84,7 @@ mod tests {
     async fn dropped_half_way_it_runs_to_its_end() {
         let (go, gone) = oneshot::channel::<()>();
         let (ended, end) = oneshot::channel();
-        let work = RunToCompletion::new(async move {
+        let work = RunToCompletion::new(RequestLabel::default(), async move {
             gone.await.unwrap();
             ended.send(()).unwrap();
         });
@@ -91,12 +96,19 @@ mod tests {
     #[tokio::test]
     async fn dropped_before_it_began_it_runs_all_the_same() {
         let (ended, end) = oneshot::channel();
-        drop(RunToCompletion::new(async move { ended.send(()).unwrap() }));
+        drop(RunToCompletion::new(
+            RequestLabel::default(),
+            async move { ended.send(()).unwrap() },
+        ));
         end.await.unwrap();
     }
 
     #[tokio::test]
     async fn a_panic_ends_it() {
-        assert!(RunToCompletion::new(async { panic!("as if by mistake") }).await.is_err());
+        assert!(
+            RunToCompletion::new(RequestLabel::default(), async { panic!("as if by mistake") })
+                .await
+                .is_err()
+        );
     }
 }

@@ -1,0 +1,127 @@
+//! The body of a response: one buffer, and the deadline after which it must not be written.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Buf;
+use hyper::body::{Frame, SizeHint};
+
+use super::write_deadlines::{Unwritten, WriteDeadlines};
+
+/// A response's body.
+#[derive(Default)]
+pub struct Body {
+    bytes: Bytes,
+    deadline: Option<Instant>,
+    unwritten: Option<Unwritten>,
+}
+
+enum Bytes {
+    Owned(Vec<u8>),
+    Static(&'static [u8]),
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self::Static(&[])
+    }
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl Body {
+    /// Must not be written after this moment. The listener compares it before each write to the
+    /// connection, the head's included, and closes the connection once it has passed.
+    #[must_use]
+    pub const fn until(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The bytes that are left to send.
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    /// Registers the deadline, if there is one, with the connection that will write the body.
+    pub(super) fn register(&mut self, deadlines: &Arc<WriteDeadlines>) {
+        self.unwritten = self.deadline.map(|deadline| deadlines.register(deadline));
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes: Bytes::Owned(bytes),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self {
+            bytes: Bytes::Static(bytes),
+            ..Self::default()
+        }
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Chunk;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Infallible>>> {
+        if self.is_end_stream() {
+            return Poll::Ready(None);
+        }
+        let chunk = Chunk {
+            bytes: std::mem::take(&mut self.bytes),
+            written: 0,
+            unwritten: self.unwritten.take(),
+        };
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.as_slice().is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_slice().len() as u64)
+    }
+}
+
+/// A body on its way to the connection.
+pub struct Chunk {
+    bytes: Bytes,
+    written: usize,
+    unwritten: Option<Unwritten>,
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        self.bytes.as_slice().len() - self.written
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes.as_slice()[self.written..]
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.written += count.min(self.remaining());
+        if self.remaining() == 0 {
+            self.unwritten = None;
+        }
+    }
+}

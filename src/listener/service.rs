@@ -1,0 +1,41 @@
+//! What a listener serves, and to whom.
+
+use std::net::SocketAddr;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use rustls::pki_types::CertificateDer;
+
+use super::body::Body;
+
+/// What a listener serves. The body of a response may carry a deadline, see [`Body::until`].
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request.
+    fn call(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// The other end of a connection. Behind a proxy it is the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: PeerAddress,
+    /// Whether the connection is TLS.
+    pub tls: bool,
+    /// The client certificate, verified against the listener's authorities; absent where the
+    /// listener asks for none.
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
+/// A peer's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// Over TCP: address and port.
+    Ip(SocketAddr),
+    /// Over a Unix socket: the process at the other end, as the kernel reports it.
+    Unix {
+        /// Its effective user.
+        uid: u32,
+        /// Its effective group.
+        gid: u32,
+    },
+}

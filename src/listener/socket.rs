@@ -1,0 +1,95 @@
+//! The kinds of sockets that a listener accepts from.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::service::PeerAddress;
+
+/// A bound socket.
+pub trait Socket: Send + Sync + 'static {
+    /// The type of its own address.
+    type Address: Clone + Send + std::fmt::Debug;
+    /// An accepted connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, PeerAddress)>> + Send;
+}
+
+impl Socket for TcpListener {
+    type Address = SocketAddr;
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, PeerAddress)> {
+        let (stream, address) = Self::accept(self).await?;
+        // Answers are written whole, so waiting for more bytes only adds latency. A socket that
+        // refuses the option is about to fail anyway.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, PeerAddress::Ip(address)))
+    }
+}
+
+/// A Unix socket. Its file is removed when it is dropped.
+pub struct UnixSocket {
+    socket: UnixListener,
+    path: PathBuf,
+}
+
+impl UnixSocket {
+    /// Binds the path, for this process's user alone. Replaces the file of a socket on which nobody
+    /// listens any more.
+    ///
+    /// # Errors
+    /// When the path cannot be bound, or a process listens there.
+    pub(super) async fn bind(path: &Path) -> io::Result<Self> {
+        let socket = match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path).await => {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)?
+            }
+            bound => bound?,
+        };
+        let bound = Self {
+            socket,
+            path: path.to_owned(),
+        };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(bound)
+    }
+}
+
+/// Whether the path is a socket that refuses connections.
+async fn is_abandoned(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    is_socket
+        && UnixStream::connect(path)
+            .await
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        // A file that is gone already needs no removal.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Socket for UnixSocket {
+    type Address = PathBuf;
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, PeerAddress)> {
+        let (stream, _) = self.socket.accept().await?;
+        let peer = stream.peer_cred()?;
+        let address = PeerAddress::Unix {
+            uid: peer.uid(),
+            gid: peer.gid(),
+        };
+        Ok((stream, address))
+    }
+}

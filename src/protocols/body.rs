@@ -1,0 +1,60 @@
+//! The body of a request, within a size and a time.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+use crate::broker::{Code, Failure};
+
+/// Reads the whole body.
+///
+/// # Errors
+/// `too_large` over `limit` bytes, `deadline_exceeded` after the deadline, `invalid_request` when
+/// the peer stops in the middle.
+pub(super) async fn read(body: Incoming, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
+    // A body that announces its excess is refused without reading it.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let mut reading = pin!(collect(body, limit));
+    // Most bodies arrive together with the head: they need no timer.
+    match futures::poll!(reading.as_mut()) {
+        Poll::Ready(read) => read,
+        Poll::Pending => match tokio::time::timeout_at(deadline.into(), reading).await {
+            Ok(read) => read,
+            Err(_) => Err(Failure::deadline()),
+        },
+    }
+}
+
+async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
+        let Ok(frame) = frame else {
+            return Err(Failure::invalid("", "a whole body"));
+        };
+        // Trailers mean nothing here.
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + whole.len() + data.len() > limit {
+            return Err(too_large());
+        }
+        if first.is_empty() && whole.is_empty() {
+            // Used as it is if it is the only one.
+            first = data;
+        } else {
+            whole.extend_from_slice(&std::mem::take(&mut first));
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+fn too_large() -> Failure {
+    Failure::new(Code::TooLarge, "The body is larger than this route takes.")
+}

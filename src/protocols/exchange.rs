@@ -1,0 +1,326 @@
+//! From a request's head to its answer: places, caller, permission, body, deadline, use case,
+//! record. It is the same for each [`Protocol`], which says how it authenticates and renders.
+//!
+//! One future does all of it. Only what must go on after the client has left is boxed, see
+//! [`RunToCompletion`].
+
+use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::request::Parts;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+
+use super::body;
+use super::request_id::RequestId;
+use super::response::AuditedResponse;
+use super::run_to_completion::{Panicked, RunToCompletion};
+use crate::access::{Action, Caller};
+use crate::audit::{Counters, Receipt, Recorded};
+use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
+use crate::listener::{Body, Peer, PeerAddress};
+use crate::telemetry::request::RequestLabel;
+
+/// What a protocol says of itself. Methods without another comment are called once for a request,
+/// in the order in which they stand here.
+pub trait Protocol: Send + Sync + 'static {
+    /// What the request calls, with all that was found out while it was looked up.
+    type Route: Copy + Send + Sync + 'static;
+    /// What [`Protocol::check`] read from the head.
+    type Checked: Send + 'static;
+    /// The successful outcome of one operation.
+    type Payload: Send + 'static;
+    /// The outcome of one item of a batch.
+    type Item: Send + 'static;
+
+    /// What a request to this route must keep to.
+    fn terms(&self, route: Self::Route) -> Terms;
+
+    /// Who calls. The body has not been read.
+    ///
+    /// # Errors
+    /// The failure is counted, not recorded.
+    fn authenticate(&self, app: &AppState, meta: &RequestMeta, head: &Parts) -> impl Future<Output = Result<Caller, Failure>> + Send;
+
+    /// What the head says of the request.
+    fn describe(&self, route: Self::Route, head: &Parts) -> Description;
+
+    /// Reads what the use case needs from the head, before the body is read.
+    ///
+    /// # Errors
+    /// The failure is recorded.
+    fn check(&self, route: Self::Route, head: &Parts) -> Result<Self::Checked, Failure>;
+
+    /// Calls the use case.
+    fn handle(
+        &self,
+        route: Self::Route,
+        received: Received<Self::Checked>,
+    ) -> impl Future<Output = Result<HandledOf<Self>, Failure>> + Send;
+
+    /// The response to a success.
+    fn success(&self, payload: Self::Payload) -> Response<Body>;
+
+    /// The response to a failure, at whatever stage.
+    fn failure(&self, failure: &Failure, request_id: &RequestId) -> Response<Body>;
+
+    /// The rendered item of a batch; the receipt is that of its record.
+    fn item(&self, item: Result<Self::Item, &Failure>, request_id: &RequestId, receipt: Option<&Receipt>) -> Self::Item;
+
+    /// The response to a batch.
+    fn batch(&self, items: Vec<Self::Item>, request_id: &RequestId) -> Response<Body>;
+
+    /// Adds the headers that every answer carries.
+    fn finish(&self, headers: &mut HeaderMap, request_id: &RequestId, receipt: Option<&Receipt>);
+}
+
+/// The reply type of a protocol.
+pub type HandledOf<P> = Handled<<P as Protocol>::Payload, <P as Protocol>::Item>;
+
+/// What a use case gives to the exchange, which records it.
+pub enum Handled<T, I> {
+    /// One outcome, one record.
+    One(Guarded<T>),
+    /// A batch: for each item its operation and its own outcome.
+    Batch(Vec<(RequestContext, Result<Guarded<I>, Failure>)>),
+}
+
+/// What a request to a route must keep to.
+pub struct Terms {
+    /// The route's name in the log.
+    pub label: &'static str,
+    /// The method in the log.
+    pub method: &'static str,
+    /// The credential must allow one of these actions; which one an operation needs is decided when
+    /// its object is known. The first is recorded unless the use case names another.
+    pub needs: &'static [Action],
+    /// The longest body, in bytes.
+    pub body: usize,
+}
+
+/// What a request's head says of it.
+pub struct Description {
+    /// The time from the request's head to its answer, at most.
+    pub time: Duration,
+    /// The caller's own id of the request, if it is well-formed.
+    pub client_request_id: Option<String>,
+    /// The caller's reason; at most 256 printable ASCII characters.
+    pub justification: Option<String>,
+    /// Whether the head can be used. The failure is recorded once the caller is known.
+    pub usable: Result<(), Failure>,
+}
+
+/// What every request needs, whatever its protocol.
+pub struct AppState {
+    /// The use cases.
+    pub broker: Arc<Broker>,
+    /// Counts what is not recorded one by one.
+    pub counters: Arc<Counters>,
+    /// Requests under way at once.
+    pub in_flight: Arc<Semaphore>,
+}
+
+/// A request that has just arrived.
+pub struct RequestMeta<'p> {
+    /// The gateway's id of it.
+    pub request_id: RequestId,
+    /// The other end of the connection.
+    pub peer: &'p Peer,
+    /// The client's address for limits and records; unspecified for a Unix socket.
+    pub source: IpAddr,
+    /// When its head had arrived.
+    pub started: Instant,
+}
+
+impl<'p> RequestMeta<'p> {
+    /// A request that arrives now, straight from the peer.
+    pub fn now(peer: &'p Peer) -> Self {
+        Self::from(peer, peer_ip(peer))
+    }
+
+    /// A request that arrives now, and came to the peer from this address.
+    pub fn from(peer: &'p Peer, source: IpAddr) -> Self {
+        Self {
+            request_id: RequestId::draw(),
+            peer,
+            source,
+            started: Instant::now(),
+        }
+    }
+}
+
+/// The peer's own address; unspecified for a Unix socket.
+pub const fn peer_ip(peer: &Peer) -> IpAddr {
+    match peer.address {
+        PeerAddress::Ip(address) => address.ip(),
+        PeerAddress::Unix { .. } => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+/// An authenticated request with its body, as a protocol's use case gets it.
+pub struct Received<C> {
+    /// The use cases.
+    pub broker: Arc<Broker>,
+    /// Who asks for what.
+    pub cx: RequestContext,
+    /// The head.
+    pub head: Parts,
+    /// What the protocol read from the head.
+    pub checked: C,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// A protocol at work.
+pub struct Exchange<P> {
+    protocol: P,
+    app: AppState,
+}
+
+impl<P: Protocol> Exchange<P> {
+    /// Serves this protocol.
+    pub const fn new(protocol: P, app: AppState) -> Self {
+        Self { protocol, app }
+    }
+
+    /// The protocol.
+    pub const fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// What every request needs.
+    pub const fn app(&self) -> &AppState {
+        &self.app
+    }
+
+    /// Answers a request to this route.
+    pub async fn serve(self: &Arc<Self>, route: P::Route, meta: RequestMeta<'_>, request: Request<Incoming>) -> AuditedResponse {
+        let terms = self.protocol.terms(route);
+        let label = RequestLabel::new(meta.request_id.bytes(), terms.label, terms.method, request.headers());
+        let mut current = label.clone();
+        let mut work = pin!(self.answer(route, &terms, meta, label, request));
+        poll_fn(|cx| current.scope(|| work.as_mut().poll(cx))).await
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        route: P::Route,
+        terms: &Terms,
+        meta: RequestMeta<'_>,
+        label: RequestLabel,
+        request: Request<Incoming>,
+    ) -> AuditedResponse {
+        let Ok(place) = Arc::clone(&self.app.in_flight).try_acquire_owned() else {
+            let failure = Failure::new(Code::RateLimited, "The gateway has as many requests under way as it takes.");
+            return self.refuse(&meta, failure);
+        };
+        let (head, body) = request.into_parts();
+        let caller = match self.protocol.authenticate(&self.app, &meta, &head).await {
+            Ok(caller) => Arc::new(caller),
+            Err(failure) => return self.refuse(&meta, failure),
+        };
+        let described = self.protocol.describe(route, &head);
+        let deadline = meta.started + described.time;
+        let info = RequestInfo {
+            request_id: meta.request_id.as_str().to_owned(),
+            client_request_id: described.client_request_id,
+            justification: described.justification,
+            started: meta.started,
+            deadline,
+        };
+        let request_id = meta.request_id;
+        let cx = RequestContext::new(caller, terms.needs[0], Arc::new(info));
+        let received = async {
+            described.usable?;
+            if !terms.needs.iter().any(|action| self.app.broker.could_allow(cx.caller(), *action)) {
+                return Err(Failure::denied());
+            }
+            let checked = self.protocol.check(route, &head)?;
+            Ok((checked, body::read(body, terms.body, deadline).await?))
+        };
+        let (checked, body) = match received.await {
+            Ok(received) => received,
+            Err(failure) => return self.conclude(&cx, &request_id, Err(failure)).await,
+        };
+        let received = Received {
+            broker: Arc::clone(&self.app.broker),
+            cx: cx.clone(),
+            head,
+            checked,
+            body,
+        };
+        let accepted = self.app.broker.accept_operation();
+        let exchange = Arc::clone(self);
+        let id = request_id.clone();
+        // An operation is not left half done when the client disconnects.
+        let work = RunToCompletion::new(label, async move {
+            let _place = place;
+            let _accepted = accepted;
+            // The payload of a panic can hold anything, so only the fact is reported.
+            let handled = AssertUnwindSafe(exchange.protocol.handle(route, received)).catch_unwind().await;
+            let result = handled.unwrap_or_else(|_| Err(Failure::internal(&"a handler panicked")));
+            exchange.conclude(&cx, &id, result).await
+        });
+        match work.await {
+            Ok(answer) => answer,
+            // Recording itself panicked: there is no record, so there is no outcome to answer.
+            Err(Panicked) => self.unrecorded(&Unrecorded::after_panic(), &request_id),
+        }
+    }
+
+    /// Answers a failure before authentication: counted, not recorded one by one.
+    pub fn refuse(&self, meta: &RequestMeta<'_>, failure: Failure) -> AuditedResponse {
+        let response = self.protocol.failure(&failure, &meta.request_id);
+        let counted = self.app.counters.failed(meta.source, failure.code.as_str(), response);
+        self.recorded(counted, &meta.request_id)
+    }
+
+    /// The answer of an outcome that was recorded or counted.
+    pub fn recorded(&self, recorded: Recorded<Response<Body>>, request_id: &RequestId) -> AuditedResponse {
+        AuditedResponse::recorded(recorded, |headers, receipt| self.protocol.finish(headers, request_id, receipt))
+    }
+
+    fn unrecorded(&self, unrecorded: &Unrecorded, request_id: &RequestId) -> AuditedResponse {
+        AuditedResponse::unrecorded(unrecorded, |failure| {
+            let mut response = self.protocol.failure(failure, request_id);
+            self.protocol.finish(response.headers_mut(), request_id, None);
+            response
+        })
+    }
+
+    /// Records an outcome and renders its answer.
+    async fn conclude(&self, cx: &RequestContext, request_id: &RequestId, result: Result<HandledOf<P>, Failure>) -> AuditedResponse {
+        let (protocol, broker) = (&self.protocol, &self.app.broker);
+        let one = match result {
+            Ok(Handled::Batch(items)) => {
+                let render = |item: Result<P::Item, &Failure>, receipt: Option<&Receipt>| protocol.item(item, request_id, receipt);
+                let recorded = broker
+                    .conclude_batch(items, &render, |items| protocol.batch(items, request_id))
+                    .await;
+                return self.concluded(recorded, request_id);
+            }
+            Ok(Handled::One(payload)) => Ok(payload),
+            Err(failure) => Err(failure),
+        };
+        let render = |value: Result<P::Payload, &Failure>, _: Option<&Receipt>| match value {
+            Ok(payload) => protocol.success(payload),
+            Err(failure) => protocol.failure(failure, request_id),
+        };
+        let recorded = broker.conclude(cx, one, &render).await;
+        self.concluded(recorded, request_id)
+    }
+
+    fn concluded(&self, recorded: Result<Recorded<Response<Body>>, Unrecorded>, request_id: &RequestId) -> AuditedResponse {
+        match recorded {
+            Ok(recorded) => self.recorded(recorded, request_id),
+            Err(unrecorded) => self.unrecorded(&unrecorded, request_id),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! REST as a [`Protocol`]: bearer tokens, headers of ours, JSON and problem+json.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use ipnet::IpNet;
+
+use super::endpoints::Endpoint;
+use super::errors;
+use super::header::{Unusable, finish, single};
+use super::request::{ApiRequest, RestHead};
+use super::response::{AUDIT_INDEX, ApiResponse, BatchItem, BatchResponse, Payload, REQUEST_ID};
+use super::route;
+use super::route_table::Params;
+use super::state::ServiceState;
+use crate::access::{Caller, Unauthenticated};
+use crate::audit::Receipt;
+use crate::broker::{Code, Failure};
+use crate::duration;
+use crate::listener::{Body, Peer};
+use crate::protocols::RequestId;
+use crate::protocols::exchange::{AppState, Description, Protocol, Received, RequestMeta, Terms, peer_ip};
+use crate::telemetry::metrics::RouteCounts;
+
+const CLIENT_TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
+const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
+const JUSTIFICATION: HeaderName = HeaderName::from_static("claviger-justification");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The shortest deadline that a caller may ask for: below it a healthy gateway on a slow disk would
+/// fail requests at random, and a caller could fill the log with its own time-outs.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The REST API.
+pub struct Rest {
+    /// What the service endpoints need.
+    pub(super) service: ServiceState,
+    /// The configured deadline of a request, if it is shorter than the contract's.
+    request_deadline: Duration,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    trusted_proxies: Vec<IpNet>,
+    /// By endpoint.
+    counts: Vec<RouteCounts>,
+}
+
+/// What a request calls.
+#[derive(Clone, Copy)]
+pub struct RestRoute {
+    pub(super) endpoint: Endpoint,
+    pub(super) params: Params,
+}
+
+impl Rest {
+    /// With this state of the service endpoints, this deadline of a request at most, and the
+    /// proxies whose `X-Forwarded-For` is believed.
+    pub fn new(service: ServiceState, request_deadline: Duration, trusted_proxies: Vec<IpNet>) -> Self {
+        let counts = Endpoint::ALL.iter().map(|endpoint| endpoint.route());
+        Self {
+            service,
+            request_deadline,
+            trusted_proxies,
+            counts: counts.map(|route| RouteCounts::new(route.path, &route.method)).collect(),
+        }
+    }
+
+    pub(super) fn counts(&self, endpoint: Endpoint) -> &RouteCounts {
+        // `new` made one for each.
+        &self.counts[endpoint as usize]
+    }
+
+    /// The client's address: the peer's, or what the nearest trusted proxies say of it.
+    pub(super) fn source(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
+        let peer = peer_ip(peer);
+        let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|net| net.contains(address));
+        if !trusted(&peer) {
+            return peer;
+        }
+        // From the right, which the nearest proxy wrote, to the first address that is no proxy of ours.
+        let hops = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .rev()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|text| text.rsplit(','));
+        let mut last = peer;
+        for hop in hops {
+            let Ok(address) = IpAddr::from_str(hop.trim()) else { break };
+            last = address;
+            if !trusted(&address) {
+                break;
+            }
+        }
+        last
+    }
+}
+
+impl Protocol for Rest {
+    type Route = RestRoute;
+    type Checked = RestHead;
+    type Payload = Payload;
+    type Item = BatchItem;
+
+    fn terms(&self, route: RestRoute) -> Terms {
+        let route = route.endpoint.route();
+        Terms {
+            label: route.path,
+            method: route.method.as_str(),
+            needs: route.needs,
+            body: route.body,
+        }
+    }
+
+    async fn authenticate(&self, app: &AppState, meta: &RequestMeta<'_>, head: &Parts) -> Result<Caller, Failure> {
+        let Ok(Some(text)) = single(&head.headers, header::AUTHORIZATION) else {
+            return Err(unauthenticated());
+        };
+        let token = match text.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
+            Some(_) | None => return Err(unauthenticated()),
+        };
+        // A value that cannot be used is no tenant's name: refused like the name of an unknown tenant.
+        let tenant = single(&head.headers, CLIENT_TENANT).unwrap_or(Some(""));
+        let authenticator = app.broker.authenticator();
+        let caller = authenticator.bearer(token, tenant, Some(meta.source), app.broker.now()).await;
+        caller.map_err(|error| match error {
+            Unauthenticated::Missing | Unauthenticated::Invalid => unauthenticated(),
+            Unauthenticated::Tenant => Failure::new(Code::PermissionDenied, "The credential does not act for that tenant."),
+            Unauthenticated::Store(error) => Failure::from(error),
+        })
+    }
+
+    fn describe(&self, route: RestRoute, head: &Parts) -> Description {
+        // Of several faults the last one found is answered.
+        let mut usable = route.params.decoded(head.uri.path()).map(drop);
+        let longest = match route.endpoint.route().time {
+            batch if batch > route::REQUEST => batch,
+            time => time.min(self.request_deadline),
+        };
+        let time = timeout(&head.headers, longest).unwrap_or_else(|failure| {
+            usable = Err(failure);
+            longest
+        });
+        let justification = justification(&head.headers).unwrap_or_else(|failure| {
+            usable = Err(failure);
+            None
+        });
+        Description {
+            time,
+            client_request_id: client_request_id(&head.headers),
+            justification,
+            usable,
+        }
+    }
+
+    fn check(&self, route: RestRoute, head: &Parts) -> Result<RestHead, Failure> {
+        Ok(RestHead {
+            params: route.params.decoded(head.uri.path())?,
+            query: query(head.uri.query())?,
+        })
+    }
+
+    async fn handle(&self, route: RestRoute, received: Received<RestHead>) -> Result<ApiResponse, Failure> {
+        let described = route.endpoint.route();
+        if !received.body.is_empty() && described.takes_body() && !is_json(&received.head.headers) {
+            return Err(Failure::new(
+                Code::UnsupportedMediaType,
+                "The body's media type is not application/json.",
+            ));
+        }
+        route.endpoint.handle(ApiRequest::new(received, described)).await
+    }
+
+    fn success(&self, payload: Payload) -> Response<Body> {
+        payload.into()
+    }
+
+    fn failure(&self, failure: &Failure, request_id: &RequestId) -> Response<Body> {
+        errors::response(failure, request_id.as_str())
+    }
+
+    fn item(&self, item: Result<BatchItem, &Failure>, request_id: &RequestId, receipt: Option<&Receipt>) -> BatchItem {
+        let mut item = item.unwrap_or_else(|failure| BatchItem::failed(errors::problem(failure, request_id.as_str())));
+        item.audit_index = receipt.map(ToString::to_string);
+        item
+    }
+
+    fn batch(&self, items: Vec<BatchItem>, request_id: &RequestId) -> Response<Body> {
+        match Payload::json(StatusCode::OK, &BatchResponse { items }) {
+            Ok(payload) => payload.into(),
+            Err(failure) => errors::response(&failure, request_id.as_str()),
+        }
+    }
+
+    fn finish(&self, headers: &mut HeaderMap, request_id: &RequestId, receipt: Option<&Receipt>) {
+        if let Some(index) = receipt.and_then(|receipt| HeaderValue::try_from(receipt.to_string()).ok()) {
+            headers.insert(AUDIT_INDEX, index);
+        }
+        finish(headers, request_id);
+    }
+}
+
+fn unauthenticated() -> Failure {
+    Failure::new(Code::Unauthenticated, "The request carries no valid credential.")
+        .advice("Send Authorization: Bearer and a token that has not expired or been revoked.")
+}
+
+/// The time that the caller allows, at most the longest.
+fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Failure> {
+    match single(headers, TIMEOUT).map(|text| text.map(duration::parse)) {
+        Ok(None) => Ok(longest),
+        Ok(Some(Ok(asked))) if asked >= SHORTEST => Ok(asked.min(longest)),
+        Ok(Some(Ok(_) | Err(_))) | Err(Unusable) => Err(Failure::invalid(
+            "header:Claviger-Timeout",
+            "a duration such as 800ms or 5s, at least 100ms",
+        )),
+    }
+}
+
+fn justification(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    match single(headers, JUSTIFICATION) {
+        Ok(None) => Ok(None),
+        Ok(Some(text)) if text.len() <= 256 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Ok(Some(text.to_owned())),
+        Ok(Some(_)) | Err(Unusable) => Err(Failure::invalid(
+            "header:Claviger-Justification",
+            "at most 256 printable ASCII characters",
+        )),
+    }
+}
+
+fn client_request_id(headers: &HeaderMap) -> Option<String> {
+    single(headers, REQUEST_ID)
+        .unwrap_or(None)
+        .filter(|text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)))
+        .map(str::to_owned)
+}
+
+fn query(text: Option<&str>) -> Result<Arc<[(String, String)]>, Failure> {
+    let Some(text) = text else { return Ok(Arc::default()) };
+    let pairs: Vec<(String, String)> =
+        serde_urlencoded::from_str(text).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))?;
+    Ok(pairs.into())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let text = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
+    text.split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}

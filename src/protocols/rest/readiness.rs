@@ -1,0 +1,103 @@
+//! What `/readyz` answers.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::state::ServiceState;
+use super::types::{DurationText, Timestamp};
+use crate::audit::Health;
+use crate::broker::Broker;
+use crate::telemetry::jobs::JobState;
+
+/// Whether the gateway serves, and each part's state.
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
+    /// Whether requests are served.
+    pub ready: bool,
+    /// The parts.
+    pub parts: Vec<ComponentStatus>,
+    /// The background jobs; none during the start. A failing job does not make the gateway unready.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobStatus>,
+}
+
+/// One part's state.
+#[derive(Serialize, ToSchema)]
+pub struct ComponentStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it works.
+    pub ready: bool,
+    /// Its state in a word or two.
+    pub state: String,
+}
+
+/// One background job.
+#[derive(Serialize, ToSchema)]
+pub struct JobStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Time between two runs.
+    pub period: DurationText,
+    /// End of the last run. Null before the first run has ended.
+    pub last_run: Option<Timestamp>,
+    /// Whether the last run failed.
+    pub failing: bool,
+    /// The last failure since the start, even if later runs succeeded. Null if there was none.
+    pub last_error: Option<JobError>,
+}
+
+/// Why a background job failed.
+#[derive(Serialize, ToSchema)]
+pub struct JobError {
+    /// End of the run.
+    pub time: Timestamp,
+    /// A code or a fixed text.
+    pub error: &'static str,
+}
+
+impl JobStatus {
+    fn of(job: &JobState) -> Self {
+        let runs = job.runs();
+        Self {
+            name: job.name(),
+            period: DurationText(job.period()),
+            last_run: runs.last.map(|at| Timestamp(at.timestamp_micros())),
+            failing: runs.failing,
+            last_error: runs.last_error.map(|(at, error)| JobError {
+                time: Timestamp(at.timestamp_micros()),
+                error,
+            }),
+        }
+    }
+}
+
+impl Readiness {
+    pub(super) async fn of(service: &ServiceState, broker: &Broker) -> Self {
+        let draining = service.draining.load(Ordering::Acquire);
+        let store = broker.store_answers().await;
+        let log = broker.log().health();
+        let (connections, open) = broker.directory().breakers();
+        let part = |name, ready, state: String| ComponentStatus { name, ready, state };
+        let mut parts = vec![
+            part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
+            part("store", store, if store { "ok" } else { "failing" }.to_owned()),
+            part("audit_log", log == Health::Sound, log.as_str().to_owned()),
+            // Providers that are away do not make the gateway itself unready.
+            part(
+                "providers",
+                true,
+                format!("{connections} connections in use, {open} with an open circuit"),
+            ),
+        ];
+        // Whether a certificate is still good enough is its reader's to say.
+        parts.extend(service.certificates.iter().map(|tls| part("certificate", true, tls.state())));
+        Self {
+            ready: parts.iter().all(|part| part.ready),
+            parts,
+            jobs: service.jobs.iter().map(|job| JobStatus::of(job)).collect(),
+        }
+    }
+}
