@@ -26,6 +26,72 @@ pub(super) use subject::Subject;
 
 /// One operation that was allowed on one object, for one caller. Only [`Broker::admit`] makes
 /// it; it cannot be copied, and a use case consumes it.
+///
+/// A use case takes the object from its authorization:
+/// ```no_run
+/// # use claviger::{broker::{Authorized, Broker, op}, envelope::{Context, Envelope}};
+/// async fn unwrap(broker: &Broker, allowed: Authorized<op::Unwrap>, envelope: &Envelope, context: &Context) {
+///     let _ = broker.unwrap(allowed, envelope, context).await;
+/// }
+/// ```
+/// The examples below differ from code that compiles in the one line that is refused. An
+/// authorization of another operation:
+/// ```compile_fail,E0308
+/// # use claviger::{broker::{Authorized, Broker, op}, envelope::{Context, Envelope}};
+/// async fn unwrap(broker: &Broker, allowed: Authorized<op::Wrap>, envelope: &Envelope, context: &Context) {
+///     let _ = broker.unwrap(allowed, envelope, context).await;
+/// }
+/// ```
+/// Another object than the authorized one:
+/// ```compile_fail,E0061
+/// # use claviger::{broker::{Authorized, Broker, op}, envelope::{Context, Envelope}, keys::KeyEntry};
+/// # use std::sync::Arc;
+/// async fn unwrap(broker: &Broker, allowed: Authorized<op::Unwrap>, other: &Arc<KeyEntry>, envelope: &Envelope, context: &Context) {
+///     let _ = broker.unwrap(allowed, other, envelope, context).await;
+/// }
+/// ```
+/// The object is read, and never exchanged:
+/// ```no_run
+/// # use claviger::{broker::{Authorized, op}, keys::KeyEntry};
+/// # use std::sync::Arc;
+/// fn read(allowed: &Authorized<op::Unwrap>) -> &Arc<KeyEntry> {
+///     allowed.object()
+/// }
+/// ```
+/// ```compile_fail,E0616
+/// # use claviger::{broker::{Authorized, op}, keys::KeyEntry};
+/// # use std::sync::Arc;
+/// fn exchange(allowed: &mut Authorized<op::Unwrap>, other: Arc<KeyEntry>) {
+///     allowed.object = other;
+/// }
+/// ```
+/// An authorization is made by admission alone, and not copied:
+/// ```compile_fail,E0451
+/// # use claviger::{broker::{Authorized, RequestContext, op}, keys::KeyEntry};
+/// # use std::sync::Arc;
+/// fn make(cx: RequestContext, object: Arc<KeyEntry>) -> Authorized<op::Unwrap> {
+///     Authorized { cx, object }
+/// }
+/// ```
+/// ```compile_fail,E0308
+/// # use claviger::broker::{Authorized, op};
+/// fn copy(allowed: &Authorized<op::Unwrap>) -> Authorized<op::Unwrap> {
+///     allowed.clone()
+/// }
+/// ```
+/// The record's operation and object come from it, and from nowhere else:
+/// ```no_run
+/// # use claviger::{access::Caller, broker::{Authorized, op}};
+/// fn read(allowed: &Authorized<op::Unwrap>) -> &Caller {
+///     allowed.caller()
+/// }
+/// ```
+/// ```compile_fail,E0624
+/// # use claviger::broker::{Authorized, op};
+/// fn record_another_action(allowed: &Authorized<op::Unwrap>) {
+///     allowed.cx().note(|fields| fields.cached = Some(true));
+/// }
+/// ```
 pub struct Authorized<O: Operation> {
     cx: RequestContext,
     object: O::Object,
