@@ -29,7 +29,14 @@ async fn health_readiness_metrics_document_and_page_need_no_credential() {
         .collect();
     assert_eq!(
         jobs,
-        ["audit_counters", "cache_sweep", "idempotency_prune", "rotations", "metrics_upkeep"]
+        [
+            "audit_counters",
+            "background_calls",
+            "cache_sweep",
+            "idempotency_prune",
+            "rotations",
+            "metrics_upkeep"
+        ]
     );
     let metrics = anyone.get("/metrics").await;
     assert!(
