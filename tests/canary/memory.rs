@@ -182,7 +182,27 @@ async fn half_a_request(started: &Started, canaries: &mut Canaries) -> TcpStream
     let read = stream.read(&mut answer).await.expect("an answer");
     assert!(answer[..read].starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&answer));
     stream.write_all(begun.as_bytes()).await.expect("sent");
+    let until = Instant::now() + AGE;
+    while unread(&stream) > 0 {
+        assert!(Instant::now() < until, "the gateway does not read");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     stream
+}
+
+/// The bytes of a connection over IPv4 that its other end has not read yet, by the kernel's table.
+fn unread(stream: &TcpStream) -> u64 {
+    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
+    let here = port(stream.local_addr().expect("an address"));
+    let there = port(stream.peer_addr().expect("an address"));
+    let table = fs::read_to_string("/proc/net/tcp").expect("the table of connections");
+    let mut connections = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let columns = connections
+        .find(|columns| columns.len() > 4 && columns[1].ends_with(&there) && columns[2].ends_with(&here))
+        .expect("the connection");
+    // `tx_queue:rx_queue` in hexadecimal.
+    let (_, unread) = columns[4].split_once(':').expect("two numbers");
+    u64::from_str_radix(unread, 16).expect("a number")
 }
 
 fn print(title: &str, regions: &BTreeMap<String, Region>) {

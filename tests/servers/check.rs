@@ -179,5 +179,5 @@ async fn no_transit() {
     settings["mount"] = json!("secret");
     world.connect("vault", &settings).await;
     let report = checked(&world).await;
-    assert!(report["what_to_do"].as_str().unwrap().contains("no Transit"), "{report}");
+    assert!(report["what_to_do"].as_str().unwrap().contains("not Transit"), "{report}");
 }
