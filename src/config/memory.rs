@@ -22,9 +22,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The number of keys, connections and so on that every setting allows at least: more than
-    /// one request can hold, so that a small setting makes requests slow and never impossible.
-    pub const LEAST: u32 = 1_000;
+    /// The least number that a setting takes. One batch can hold 2,000 keys, so a smaller number
+    /// would let a few requests keep all others out.
+    pub const LEAST: u32 = 10_000;
     /// The largest number that a setting takes.
     pub const MOST: u32 = 10_000_000;
 

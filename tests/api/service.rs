@@ -87,6 +87,9 @@ async fn the_page_needs_nothing_from_the_internet() {
     let api = Api::start().await;
     let page = api.client.get("/docs").await.text;
     assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
+    // A browser resolves the relative names below against it.
+    assert!(page.contains("<head><base href=\"/docs/\">"), "{page}");
+    assert_eq!(api.client.get("/docs/%ff").await.status, 404);
     let mut files = 0;
     for attribute in ["src=\"", "href=\""] {
         for piece in page.split(attribute).skip(1) {

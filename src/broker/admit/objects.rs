@@ -209,7 +209,7 @@ impl Names<Installation> for () {
 
 impl Names<Tenant> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Tenant, PolicyRef), Failure> {
-        let policy = decide::allowed(broker, cx, action, Resource::Installation).await?;
+        let policy = decided(broker, cx, action, Resource::Installation).await?;
         Ok((broker.store.tenant_by_name(self).await?, policy))
     }
 }
@@ -227,9 +227,20 @@ impl Names<PrincipalScope> for () {
 
 impl Names<Principal> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Principal, PolicyRef), Failure> {
-        let policy = decide::allowed(broker, cx, action, Resource::Tenant).await?;
+        let policy = decided(broker, cx, action, Resource::Tenant).await?;
         Ok((broker.store.principal_by_name(cx.tenant(), self).await?, policy))
     }
+}
+
+/// Decides before the object is looked up: the record names the policy also when there is no
+/// such object.
+///
+/// # Errors
+/// `permission_denied`.
+async fn decided(broker: &Broker, cx: &RequestContext, action: Action, resource: Resource<'_>) -> Result<PolicyRef, Failure> {
+    let policy = decide::allowed(broker, cx, action, resource).await?;
+    cx.subject(|subject| subject.policy = Some(policy.clone()));
+    Ok(policy)
 }
 
 /// A token to be issued to a principal, with what it is to allow.
@@ -251,13 +262,15 @@ pub struct NewTokenNamed<'a> {
 
 impl Names<NewTokenFor> for NewTokenNamed<'_> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewTokenFor, PolicyRef), Failure> {
-        let (principal, policy) = Names::<Principal>::admit(self.principal, broker, cx, action).await?;
+        // Which policy decided is known once the grants are compared too.
+        let policy = decide::allowed(broker, cx, action, Resource::Tenant).await?;
+        let principal = broker.store.principal_by_name(cx.tenant(), self.principal).await?;
         let keys = match self.keys {
             None => KeySet::All,
             Some(names) => named_keys(broker, cx, action, names).await?,
         };
         let grants = Grants::new(self.operations, keys)
-            .map_err(|_| Failure::invalid("", "at least one operation, and 1 to 256 keys or none self"))?;
+            .map_err(|_| Failure::invalid("", "at least one operation, and 1 to 256 keys or none named"))?;
         if !broker.authorizer.may_issue(cx.caller(), &grants) {
             return Err(Failure::new(
                 Code::PermissionDenied,

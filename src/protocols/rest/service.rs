@@ -75,7 +75,10 @@ impl ServicePage {
             },
             Self::Document => content(StatusCode::OK, "application/json", document().as_bytes()),
             Self::Docs => docs("index.html"),
-            Self::DocsFile => docs(params.decoded(path).unwrap_or_default().get("file")),
+            Self::DocsFile => match params.decoded(path) {
+                Ok(params) => docs(params.get("file")),
+                Err(_) => no_such_file(),
+            },
         };
         exchange.recorded(service.counted.answer(response), &RequestId::draw())
     }
@@ -89,15 +92,19 @@ fn docs(file: &str) -> Response<Body> {
         Ok(Some(asset)) => {
             let bytes = if file == "index.html" {
                 String::from_utf8_lossy(&asset.bytes)
-                    .replacen("<meta>", "<meta><base href=\"/docs/\">", 1)
+                    .replacen("<head>", "<head><base href=\"/docs/\">", 1)
                     .into_bytes()
             } else {
                 asset.bytes.into_owned()
             };
             content(StatusCode::OK, &asset.content_type, bytes)
         }
-        Ok(None) | Err(_) => json(StatusCode::NOT_FOUND, &serde_json::json!({"detail": "no such file"})),
+        Ok(None) | Err(_) => no_such_file(),
     }
+}
+
+fn no_such_file() -> Response<Body> {
+    json(StatusCode::NOT_FOUND, &serde_json::json!({"detail": "no such file"}))
 }
 
 /// What `/healthz` says.

@@ -36,7 +36,7 @@ pub async fn run(plan: &Plan, certs: &Arc<Certs>) {
     let one = Arc::new(Claviger::start(&plan.claviger, &one_folder, certs));
     let single = target(&one, 1).await;
     // All that is used fits into memory: what is measured is the size, not the database.
-    let room = (used + used / 4).max(1_000).to_string();
+    let room = (used + used / 4).max(10_000).to_string();
     let sizes = ["KEYS", "NAMES", "EMBEDDED_KEYS"].map(|name| (format!("CLAVIGER_MEMORY__{name}"), room.clone()));
     let many = Arc::new(Claviger::start_with(&plan.claviger, &many_folder, certs, &sizes));
     let crowd = target(&many, used).await;
