@@ -109,7 +109,7 @@ fn holds(table: &document::Table, setting: &str) -> bool {
 fn the_sizes_of_memory_have_bounds() {
     let memory = load(&format!("{MINIMAL}[memory]\nkeys = 250000\n"), &[]).unwrap().memory;
     assert_eq!((memory.keys, memory.names, memory.embedded_keys), (250_000, 100_000, 10_000));
-    for wrong in ["999", "10000001", "\"many\""] {
+    for wrong in ["9999", "10000001", "\"many\""] {
         let line = only_mistake(&format!("{MINIMAL}[memory]\nconnections = {wrong}\n"), &[]);
         assert!(line.contains("`memory.connections`"), "{line}");
     }
