@@ -3,7 +3,8 @@
 python3 suites.py [--jobs N] [--progress-fd N] [--table FILE] [SUITE...]
 
 `cargo test` runs one test program after the other, and most of them wait more than they compute.
-This builds them once, as cargo does, and runs several at once, those that take longest first. Each
+This builds them once, as cargo does, and runs several at once, those that take longest first. Those
+that share a server run one after another: two at once would run into each other's time limits. Each
 program is told to run as many tests at once as there are cores. What a program prints comes out
 whole when it ends. A line for each goes to the file descriptor of `--progress-fd`, and at the end a
 table goes to the file of `--table`: each program's time, and the tests that took longest.
@@ -33,6 +34,8 @@ LONGEST = (
     "claviger::cli",
     "claviger::listener",
 )
+# What talks to the servers of tests/backends.
+SHARED = ("claviger::conformance", "claviger::servers", "claviger-provider-aws::battery", "claviger-provider-vault::battery")
 # How many of the longest tests are listed.
 LISTED = 10
 
@@ -151,17 +154,25 @@ def main():
     places = {name: place for place, name in enumerate(LONGEST)}
     suites.sort(key=lambda suite: places.get(suite.name, len(places)))
 
-    one_at_a_time = threading.Lock()
+    printing = threading.Lock()
 
     def run(suite):
         suite.run(cores)
-        with one_at_a_time:
+        with printing:
             print(f"\n-- {suite.name}\n{suite.output}", flush=True)
             if arguments.progress_fd is not None:
                 os.write(arguments.progress_fd, f"   {suite.name}: {suite.result}, {suite.seconds:.0f} s\n".encode())
 
+    def run_all(some):
+        for suite in some:
+            run(suite)
+
+    # One job is for all those that share servers.
+    shared = [suite for suite in suites if suite.name in SHARED]
+    alone = [suite for suite in suites if suite.name not in SHARED]
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for ended in [pool.submit(run, suite) for suite in suites]:
+        jobs = [pool.submit(run_all, shared), *(pool.submit(run, suite) for suite in alone)]
+        for ended in jobs:
             ended.result()
     table = report(suites)
     if arguments.table:

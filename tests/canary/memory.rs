@@ -105,8 +105,9 @@ fn look(started: &Started, search: &Search) -> BTreeMap<String, Region> {
     let zeros = vec![0_u8; CHUNK];
     let mut regions = BTreeMap::new();
     let mut mappings = mappings(started);
-    // What may expire while this looks comes first.
-    mappings.sort_by_key(|mapping| !mapping.arena);
+    // What may expire while this looks comes first: the arena, then the request that is half
+    // received. The program's own files, most of the bytes, come last.
+    mappings.sort_by_key(|mapping| (!mapping.arena, mapping.name.starts_with('/')));
     for mapping in mappings {
         let entry = regions.entry(region(&mapping)).or_insert(Region {
             bytes: 0,
