@@ -8,7 +8,7 @@ use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry, KeyGate};
 use super::errors::LoadError;
-use super::loading_cache::LoadingCache;
+use super::loading_cache::{LoadingCache, WhenFull};
 use super::names::Names;
 use super::view::KeyView;
 use super::{Factories, TenantSecrets};
@@ -93,15 +93,27 @@ impl Directory {
     /// # Errors
     /// When the store or the connection's settings fail, or memory has no room.
     pub async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+        self.named(tenant, name, WhenFull::Refuse).await
+    }
+
+    /// As [`Directory::key_by_name`], for a disable: there is always room.
+    ///
+    /// # Errors
+    /// When the store or the connection's settings fail.
+    pub async fn key_to_disable(&self, tenant: TenantId, name: &str) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+        self.named(tenant, name, WhenFull::Exceed).await
+    }
+
+    async fn named(&self, tenant: TenantId, name: &str, when_full: WhenFull) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         if let Some(id) = self.names.get(tenant, name)
             && let Some(gate) = self.keys.get(&id)
             && gate.tenant() == tenant
             && gate.is_named(name)
-            && let Some(entry) = self.with_connection(gate).await?
+            && let Some(entry) = self.with_connection(gate, when_full).await?
         {
             return Ok(Some(entry));
         }
-        let found = self.load(tenant, KeySelector::Name(name)).await?;
+        let found = self.load(tenant, KeySelector::Name(name), when_full).await?;
         if let Some(entry) = &found {
             self.names.put(tenant, name, entry.id());
         }
@@ -116,20 +128,20 @@ impl Directory {
     pub async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         match self.keys.get(&id) {
             Some(gate) if gate.tenant() != tenant => Ok(None),
-            Some(gate) => match self.with_connection(gate).await? {
+            Some(gate) => match self.with_connection(gate, WhenFull::Refuse).await? {
                 Some(entry) => Ok(Some(entry)),
-                None => self.load(tenant, KeySelector::Id(id)).await,
+                None => self.load(tenant, KeySelector::Id(id), WhenFull::Refuse).await,
             },
-            None => self.load(tenant, KeySelector::Id(id)).await,
+            None => self.load(tenant, KeySelector::Id(id), WhenFull::Refuse).await,
         }
     }
 
     /// A key that is in memory, with its connection. `None` when it has been detached.
-    async fn with_connection(&self, gate: Arc<KeyGate>) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+    async fn with_connection(&self, gate: Arc<KeyGate>, when_full: WhenFull) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         if gate.is_closed() {
             return Ok(None);
         }
-        match self.connection(gate.tenant(), gate.connection()).await? {
+        match self.connected(gate.tenant(), gate.connection(), when_full).await? {
             Some(connection) => Ok((!gate.is_closed()).then(|| Arc::new(KeyEntry::new(gate, connection)))),
             None => {
                 // Only a detached key has no connection, so the store is ahead of memory.
@@ -140,7 +152,7 @@ impl Directory {
     }
 
     /// Reads a key from the store and puts it into memory.
-    async fn load(&self, tenant: TenantId, selector: KeySelector<'_>) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+    async fn load(&self, tenant: TenantId, selector: KeySelector<'_>, when_full: WhenFull) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         loop {
             let load = match selector {
                 KeySelector::Id(id) => self.keys.loads().begin(id),
@@ -152,7 +164,7 @@ impl Directory {
                 Err(error) => return Err(error.into()),
             };
             let connection_id = snapshot.key.connection;
-            let Some(connection) = self.connection(tenant, connection_id).await? else {
+            let Some(connection) = self.connected(tenant, connection_id, when_full).await? else {
                 // Detached since its row was read, and its connection deleted; or damage.
                 match self.store.key_snapshot(tenant, selector).await {
                     Ok(again) if again.key.connection == connection_id => {
@@ -169,14 +181,14 @@ impl Directory {
                 versions: snapshot.versions.into(),
             };
             let gate = Arc::new(KeyGate::new(view, Arc::clone(self.keys.loads())));
-            let Some(gate) = self.keys.insert(id, gate, &load)? else {
+            let Some(gate) = self.keys.insert(id, gate, &load, when_full)? else {
                 continue;
             };
             if gate.connection() == connection.id() {
                 return Ok((!gate.is_closed()).then(|| Arc::new(KeyEntry::new(gate, connection))));
             }
             // The gate in memory is of another attachment of the key; its connection decides.
-            if let Some(entry) = self.with_connection(gate).await? {
+            if let Some(entry) = self.with_connection(gate, when_full).await? {
                 return Ok(Some(entry));
             }
         }
@@ -232,6 +244,18 @@ impl Directory {
     /// # Errors
     /// When the store or the connection's settings fail, or memory has no room.
     pub async fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Option<Arc<ConnectionEntry>>, LoadError> {
+        self.connected(tenant, id, WhenFull::Refuse).await
+    }
+
+    /// As [`Directory::connection`], for a sever: there is always room.
+    ///
+    /// # Errors
+    /// When the store or the connection's settings fail.
+    pub async fn connection_to_sever(&self, tenant: TenantId, id: ConnectionId) -> Result<Option<Arc<ConnectionEntry>>, LoadError> {
+        self.connected(tenant, id, WhenFull::Exceed).await
+    }
+
+    async fn connected(&self, tenant: TenantId, id: ConnectionId, when_full: WhenFull) -> Result<Option<Arc<ConnectionEntry>>, LoadError> {
         if let Some(entry) = self.connections.get(&id) {
             return Ok((entry.tenant() == tenant).then_some(entry));
         }
@@ -244,7 +268,7 @@ impl Directory {
             };
             let pipeline = self.factories.connect(&snapshot, &[]).await?;
             let loaded = ConnectionEntry::new(snapshot.connection, pipeline, Arc::clone(self.connections.loads()));
-            if let Some(entry) = self.connections.insert(id, Arc::new(loaded), &load)? {
+            if let Some(entry) = self.connections.insert(id, Arc::new(loaded), &load, when_full)? {
                 return Ok(Some(entry));
             }
         }
@@ -278,7 +302,7 @@ impl Directory {
         loop {
             let load = self.secrets.loads().begin(tenant);
             let loaded = Arc::new(TenantSecrets::load(self.store.as_ref(), tenant).await?);
-            if let Some(secrets) = self.secrets.insert(tenant, loaded, &load)? {
+            if let Some(secrets) = self.secrets.insert(tenant, loaded, &load, WhenFull::Refuse)? {
                 return Ok(secrets);
             }
         }

@@ -18,7 +18,7 @@ const SHARDED_FROM: usize = 4096;
 /// recently used, so they are rarely among the oldest.
 const LOOKED_AT: usize = 32;
 
-/// Values by key, at most `capacity` of them.
+/// Values by key, at most `capacity` of them; [`WhenFull::Exceed`] is the one exception.
 ///
 /// For values that carry a gate, one property matters more than any other: **at most one living
 /// value for a key**. It follows from three rules.
@@ -47,6 +47,21 @@ pub(super) struct LoadingCache<K: Eq + Hash + Copy, V> {
 /// Every place is taken by an entry that a request holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
+
+/// What an insert does when requests hold every entry that there is room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenFull {
+    /// It fails with [`Full`].
+    Refuse,
+    /// It exceeds the capacity: a revocation must not wait for the requests that it may be meant
+    /// to stop.
+    ///
+    /// The excess is bounded. A revocation holds one entry, and there are at most as many
+    /// revocations as requests in flight. When it has ended, its entry is evicted like any other:
+    /// each unsuccessful search moves the entries that it looked at to the back, so it comes to
+    /// that entry after at most (entries of the shard / `LOOKED_AT`) searches.
+    Exceed,
+}
 
 struct CacheMetrics {
     hits: Counter,
@@ -108,13 +123,13 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     /// the load is stale: read again.
     ///
     /// # Errors
-    /// [`Full`] when there is no room for one more.
-    pub(super) fn insert(&self, key: K, loaded: V, load: &Load<K>) -> Result<Option<V>, Full> {
+    /// [`Full`] when there is no room for one more, and `when_full` does not exceed the capacity.
+    pub(super) fn insert(&self, key: K, loaded: V, load: &Load<K>, when_full: WhenFull) -> Result<Option<V>, Full> {
         if let Some(there) = self.peek(&key) {
             return Ok(Some(there));
         }
         // Room comes first: no lock of a shard is held while another shard makes room.
-        let place = self.reserve(&key)?;
+        let place = self.reserve(&key, when_full)?;
         let mut shard = self.shard(&key).lock();
         if let Some(there) = shard.to_back(&key) {
             return Ok(Some(there.clone()));
@@ -172,19 +187,26 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     }
 
     /// Takes a place, after making room for it if there is none.
-    fn reserve(&self, key: &K) -> Result<Place<'_, K, V>, Full> {
+    fn reserve(&self, key: &K, when_full: WhenFull) -> Result<Place<'_, K, V>, Full> {
         loop {
-            let taken = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |taken| {
+            let reserved = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |taken| {
                 (taken < self.capacity).then_some(taken + 1)
             });
-            if taken.is_ok() {
-                self.metrics.entries.increment(1);
-                return Ok(Place { cache: self, kept: false });
+            if reserved.is_ok() {
+                break;
             }
             if !self.evict(self.shard_number(key)) {
-                return Err(Full);
+                match when_full {
+                    WhenFull::Refuse => return Err(Full),
+                    WhenFull::Exceed => {
+                        self.taken.fetch_add(1, Ordering::SeqCst);
+                        break;
+                    }
+                }
             }
         }
+        self.metrics.entries.increment(1);
+        Ok(Place { cache: self, kept: false })
     }
 
     fn release(&self) {

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use claviger_provider::{KeyId, TenantId};
 
-use super::loading_cache::{Full, LoadingCache};
+use super::loading_cache::{Full, LoadingCache, WhenFull};
 
 /// Key ids by tenant and name, at most so many.
 ///
@@ -34,7 +34,7 @@ impl Names {
         self.ids.remove_if(&hash, |there| *there != id);
         let load = self.ids.loads().begin(hash);
         // Nobody holds an id, so there is always room; without it the next lookup reads again.
-        let (Ok(_) | Err(Full)) = self.ids.insert(hash, id, &load);
+        let (Ok(_) | Err(Full)) = self.ids.insert(hash, id, &load, WhenFull::Refuse);
     }
 
     fn hash(&self, tenant: TenantId, name: &str) -> u64 {

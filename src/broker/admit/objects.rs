@@ -38,6 +38,7 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
         decide::precheck(broker, cx, action)?;
         let tenant = cx.tenant();
         let found = match self {
+            KeyNamed::Name(name) if action == Action::Disable => broker.directory.key_to_disable(tenant, name).await?,
             KeyNamed::Name(name) => broker.directory.key_by_name(tenant, name).await?,
             KeyNamed::Envelope(envelope) if envelope.header().tenant() == tenant => {
                 broker.directory.key(tenant, envelope.header().key()).await?
@@ -97,7 +98,7 @@ impl Names<Arc<ConnectionEntry>> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Arc<ConnectionEntry>, PolicyRef), Failure> {
         cx.require_tenant()?;
         decide::precheck(broker, cx, action)?;
-        let found = connection(broker, cx.tenant(), self).await?;
+        let found = connection(broker, cx.tenant(), self, action).await?;
         let row = found.as_ref().map(|entry| entry.view());
         cx.subject(|subject| {
             subject.connection = row.as_ref().map(|row| row.id);
@@ -108,8 +109,9 @@ impl Names<Arc<ConnectionEntry>> for &str {
     }
 }
 
-async fn connection(broker: &Broker, tenant: TenantId, name: &str) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
+async fn connection(broker: &Broker, tenant: TenantId, name: &str, action: Action) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
     match broker.store.connection_by_name(tenant, name).await {
+        Ok(row) if action == Action::Sever => Ok(broker.directory.connection_to_sever(tenant, row.id).await?),
         Ok(row) => Ok(broker.directory.connection(tenant, row.id).await?),
         Err(StoreError::NotFound) => Ok(None),
         Err(error) => Err(error.into()),
@@ -139,7 +141,7 @@ impl Names<NewKeyIn> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewKeyIn, PolicyRef), Failure> {
         cx.require_tenant()?;
         decide::precheck(broker, cx, action)?;
-        let found = connection(broker, cx.tenant(), self).await?;
+        let found = connection(broker, cx.tenant(), self, action).await?;
         let row = found.as_ref().map(|entry| entry.view());
         cx.subject(|subject| {
             subject.connection = row.as_ref().map(|row| row.id);
@@ -188,7 +190,7 @@ impl Names<ListedKeys> for Option<&str> {
         let (TenantScope(()), policy) = Names::<TenantScope>::admit((), broker, cx, action).await?;
         let through = match self {
             None => Through::Any,
-            Some(name) => match connection(broker, cx.tenant(), name).await? {
+            Some(name) => match connection(broker, cx.tenant(), name, action).await? {
                 Some(entry) => Through::Connection(entry.id()),
                 None => Through::Missing,
             },

@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{Full, LOOKED_AT, LoadingCache, SHARDED_FROM, SHARDS};
+use super::{Full, LOOKED_AT, LoadingCache, SHARDED_FROM, SHARDS, WhenFull};
 
 type Value = Arc<u32>;
 
@@ -19,11 +19,15 @@ fn cache(capacity: usize) -> LoadingCache<u32, Value> {
 impl LoadingCache<u32, Value> {
     /// What a lookup does: the value in memory, else one that is loaded.
     fn load_value(&self, key: u32) -> Result<Value, Full> {
+        self.load_when_full(key, WhenFull::Refuse)
+    }
+
+    fn load_when_full(&self, key: u32, when_full: WhenFull) -> Result<Value, Full> {
         if let Some(value) = self.get(&key) {
             return Ok(value);
         }
         let load = self.loads().begin(key);
-        Ok(self.insert(key, Arc::new(key), &load)?.unwrap())
+        Ok(self.insert(key, Arc::new(key), &load, when_full)?.unwrap())
     }
 }
 
@@ -66,11 +70,36 @@ fn with_every_value_held_there_is_no_room_until_one_is_let_go() {
 }
 
 #[test]
+fn a_revocation_finds_a_place_among_held_values_and_the_excess_stays_small() {
+    const CAPACITY: u32 = 64;
+    let cache = cache(CAPACITY as usize);
+    let held: Vec<Value> = (0..CAPACITY).map(|key| cache.load_value(key).unwrap()).collect();
+    let under_way: Vec<Value> = (1000..1003)
+        .map(|key| cache.load_when_full(key, WhenFull::Exceed).unwrap())
+        .collect();
+    for key in 2000..3000 {
+        assert_eq!(cache.load_value(key), Err(Full));
+        let revoked = cache.load_when_full(key, WhenFull::Exceed).unwrap();
+        assert!(Arc::ptr_eq(&revoked, &cache.load_value(key).unwrap()), "one value for a key");
+        drop(revoked);
+        let ended = cache.len() - held.len() - under_way.len();
+        assert!(ended <= 1 + cache.len().div_ceil(LOOKED_AT), "{ended} of them stay");
+    }
+    assert!(held.iter().all(|value| Arc::ptr_eq(value, &cache.peek(value).unwrap())));
+    drop((held, under_way));
+    cache.load_value(5000).unwrap();
+    assert_eq!(
+        (cache.len(), cache.taken.load(Ordering::SeqCst)),
+        (CAPACITY as usize, CAPACITY as usize)
+    );
+}
+
+#[test]
 fn an_insert_gives_back_the_value_in_place_and_its_own_place_is_free_again() {
     let cache = cache(2);
     let first = cache.load_value(1).unwrap();
     let load = cache.loads().begin(1);
-    let second = cache.insert(1, Arc::new(99), &load).unwrap().unwrap();
+    let second = cache.insert(1, Arc::new(99), &load, WhenFull::Refuse).unwrap().unwrap();
     assert!(Arc::ptr_eq(&first, &second));
     cache.load_value(2).unwrap();
     cache.load_value(3).unwrap();
@@ -84,14 +113,17 @@ fn a_change_during_a_load_is_seen_though_nothing_is_in_memory() {
     let other = cache.loads().begin(2);
     cache.loads().note_change(&1);
     let late = cache.loads().begin(1);
-    assert_eq!(cache.insert(1, Arc::new(1), &early), Ok(None));
-    assert_eq!(cache.insert(1, Arc::new(1), &unknown), Ok(None));
+    assert_eq!(cache.insert(1, Arc::new(1), &early, WhenFull::Refuse), Ok(None));
+    assert_eq!(cache.insert(1, Arc::new(1), &unknown, WhenFull::Refuse), Ok(None));
     assert_eq!(cache.taken.load(Ordering::SeqCst), 0, "the reserved places are free again");
     assert!(
-        cache.insert(2, Arc::new(2), &other).unwrap().is_some(),
+        cache.insert(2, Arc::new(2), &other, WhenFull::Refuse).unwrap().is_some(),
         "another key's load is not stale"
     );
-    assert!(cache.insert(1, Arc::new(1), &late).unwrap().is_some(), "it read after the change");
+    assert!(
+        cache.insert(1, Arc::new(1), &late, WhenFull::Refuse).unwrap().is_some(),
+        "it read after the change"
+    );
 }
 
 #[test]
@@ -102,7 +134,7 @@ fn a_change_is_remembered_past_the_eviction_of_its_value() {
     cache.loads().note_change(&1);
     cache.load_value(2).unwrap();
     assert!(cache.peek(&1).is_none());
-    assert_eq!(cache.insert(1, Arc::new(1), &load), Ok(None));
+    assert_eq!(cache.insert(1, Arc::new(1), &load, WhenFull::Refuse), Ok(None));
 }
 
 #[test]
@@ -228,7 +260,7 @@ impl Stress {
                 epoch: RwLock::new(epoch),
                 change: Mutex::default(),
             });
-            match self.cache.insert(key, loaded, &load) {
+            match self.cache.insert(key, loaded, &load, WhenFull::Refuse) {
                 Ok(Some(gate)) => break gate,
                 Ok(None) => {}
                 Err(Full) => return None,
