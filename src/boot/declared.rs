@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::errors::{BootError, DeclaredSettingsError};
 use super::options::ConfigSource;
-use crate::broker::{Broker, Declaration, Declarations, DeclaredConnection, DeclaredKey, DeclaredTenant, Failure, Found, How};
-use crate::config::declared::Declared;
+use crate::broker::{Broker, Declaration, Declarations, DeclaredConnection, Failure, Found, How};
+use crate::config::declared::{Declared, Key};
 use crate::config::{Config, environment};
 
 /// Gauge of declared objects that differ from the configuration or could not be created yet.
@@ -52,27 +52,9 @@ fn declaration(declared: &Declared) -> Result<Declaration, DeclaredSettingsError
         }));
     }
     Ok(Declaration {
-        tenants: declared
-            .tenants
-            .iter()
-            .map(|tenant| DeclaredTenant {
-                name: tenant.name.clone(),
-                id: tenant.id,
-            })
-            .collect(),
+        tenants: declared.tenants.clone(),
         connections,
-        keys: declared
-            .keys
-            .iter()
-            .map(|key| DeclaredKey {
-                tenant: key.tenant.clone(),
-                name: key.name.clone(),
-                connection: key.connection.clone(),
-                spec: key.spec,
-                provider_key: key.provider_key.clone(),
-                id: key.id,
-            })
-            .collect(),
+        keys: declared.keys.clone(),
     })
 }
 
@@ -106,7 +88,7 @@ pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) ->
 /// Declared keys that were not created or checked yet.
 pub(super) struct DeclaredKeys {
     broker: Arc<Broker>,
-    missing: Mutex<Vec<DeclaredKey>>,
+    missing: Mutex<Vec<Key>>,
     /// Declared objects of all kinds that differ.
     differing: AtomicUsize,
 }

@@ -1,19 +1,21 @@
-//! What the operator's configuration declares, as the broker takes it.
+//! The objects that the operator's configuration declares, with the settings of connections resolved.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use claviger_provider::{KeyId, KeySpec, ProviderKind, Secret, TenantId};
+use claviger_provider::{ProviderKind, Secret};
+
+use crate::config::declared::{Key, Tenant};
 
 /// Everything that is declared.
 #[derive(Debug, Clone, Default)]
 pub struct Declaration {
     /// Tenants.
-    pub tenants: Vec<DeclaredTenant>,
+    pub tenants: Vec<Tenant>,
     /// Connections, one for each tenant that shares it.
     pub connections: Vec<DeclaredConnection>,
     /// Keys.
-    pub keys: Vec<DeclaredKey>,
+    pub keys: Vec<Key>,
 }
 
 /// Reads the declaration, each time anew.
@@ -26,41 +28,15 @@ pub trait Declarations: Send + Sync + 'static {
     async fn read(&self) -> Result<Declaration, String>;
 }
 
-/// A declared tenant.
-#[derive(Debug, Clone)]
-pub struct DeclaredTenant {
-    /// Its name.
-    pub name: String,
-    /// The id to take.
-    pub id: Option<TenantId>,
-}
-
 /// A declared connection of one tenant.
 #[derive(Debug, Clone)]
 pub struct DeclaredConnection {
-    /// Its tenant's name.
+    /// Name of the tenant.
     pub tenant: String,
-    /// Its name.
+    /// Unique in the tenant.
     pub name: String,
-    /// Which family.
+    /// The provider.
     pub provider: ProviderKind,
-    /// Its settings, JSON, secrets included.
+    /// The provider's settings as JSON, secrets included.
     pub settings: Arc<Secret>,
-}
-
-/// A declared key.
-#[derive(Debug, Clone)]
-pub struct DeclaredKey {
-    /// Its tenant's name.
-    pub tenant: String,
-    /// Its name.
-    pub name: String,
-    /// Its connection's name.
-    pub connection: String,
-    /// What it is made of.
-    pub spec: KeySpec,
-    /// A provider key to adopt.
-    pub provider_key: Option<String>,
-    /// The id to take.
-    pub id: Option<KeyId>,
 }

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use claviger_provider::{Factory, ProviderKind, SettingsOrigin, TenantId};
 
 use super::connections::{MANAGED_BY, parse};
-use super::declaration::{DeclaredConnection, DeclaredKey, DeclaredTenant};
+use super::declaration::DeclaredConnection;
 use super::{
     Authorized, Broker, Code, Failure, Guarded, Keep, Names, NewConnection, NewKey, NewTenant, Operation, RequestContext, RequestInfo, op,
 };
 use crate::access::Caller;
 use crate::audit;
+use crate::config::declared;
 use crate::keys::Factories;
 use crate::store::StoreError;
 use crate::store::model::{Connection, Labels, Timeouts};
@@ -50,7 +51,7 @@ impl Broker {
     ///
     /// # Errors
     /// Why it could not be created.
-    pub async fn declare_tenant(&self, declared: &DeclaredTenant, how: How) -> Result<Found, Failure> {
+    pub async fn declare_tenant(&self, declared: &declared::Tenant, how: How) -> Result<Found, Failure> {
         match self.store.tenant_by_name(&declared.name).await {
             Ok(there) if declared.id.is_some_and(|id| id != there.id) => return Ok(Found::Differs("id")),
             Ok(_) => return Ok(Found::AsDeclared),
@@ -155,7 +156,7 @@ impl Broker {
     ///
     /// # Errors
     /// Why it could not be created, for instance because the provider is unavailable.
-    pub async fn declare_key(&self, declared: &DeclaredKey, how: How) -> Result<Found, Failure> {
+    pub async fn declare_key(&self, declared: &declared::Key, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
         let connection = match self.store.connection_by_name(tenant, &declared.connection).await {
             Ok(row) => row,

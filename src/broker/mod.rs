@@ -49,7 +49,7 @@ pub use connections::{CheckReport, ConnectionChange, NewConnection};
 pub use context::{AuditFields, RequestContext, RequestInfo};
 pub use create_key::NewKey;
 pub use data_key::{DataKey, Generates};
-pub use declaration::{Declaration, Declarations, DeclaredConnection, DeclaredKey, DeclaredTenant};
+pub use declaration::{Declaration, Declarations, DeclaredConnection};
 pub use declare::{Found, How};
 pub use failure::{Code, Failure, Place};
 pub use idempotency::{Completed, Completion, Keep, Once, Repeat};

@@ -45,6 +45,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("access", "admission asks the authorizer"),
             ("audit", "no response without a record"),
             ("cache", "unwrap looks there first"),
+            ("config::declared", "types: declared tenants and keys"),
             ("envelope", "creates and opens wrapped keys"),
             ("keys", "keys, connections and their gates"),
             ("store", "commits changes"),
