@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use claviger_provider::kit::session::{self, CredentialSource, Expiry, Lifetime, Pauses};
+use claviger_provider::kit::session::{self, CredentialSource, Expiring, Expiry, Pauses};
 
 use crate::errors::{CallError, of_credentials};
 
@@ -14,25 +14,6 @@ const PAUSES: Pauses = Pauses {
     fetch: Duration::from_secs(30),
     refusal: Duration::from_secs(30),
 };
-
-/// Credentials with the time at which they end, if they do.
-pub(crate) struct Held(Credentials);
-
-impl Held {
-    fn expiry(&self) -> Expiry {
-        self.0.expiry().map_or_else(Expiry::never, Expiry::at)
-    }
-}
-
-impl Lifetime for Held {
-    fn is_due(&self) -> bool {
-        self.expiry().is_due()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.expiry().has_ended()
-    }
-}
 
 /// The SDK's provider of credentials, as the kit's session asks it.
 pub(crate) struct SdkSource {
@@ -42,14 +23,16 @@ pub(crate) struct SdkSource {
 }
 
 impl CredentialSource for SdkSource {
-    type Credential = Held;
+    type Credential = Expiring<Credentials>;
     type Error = NoCredentials;
 
-    async fn fetch(&self, _: Option<&Held>) -> Result<Held, NoCredentials> {
-        self.provider.provide_credentials().await.map(Held).map_err(NoCredentials)
+    async fn fetch(&self, _: Option<&Expiring<Credentials>>) -> Result<Expiring<Credentials>, NoCredentials> {
+        let credential = self.provider.provide_credentials().await.map_err(NoCredentials)?;
+        let expiry = credential.expiry().map_or_else(Expiry::never, Expiry::at);
+        Ok(Expiring { credential, expiry })
     }
 
-    async fn replaceable(&self, _: &Held) -> Result<bool, NoCredentials> {
+    async fn replaceable(&self, _: &Expiring<Credentials>) -> Result<bool, NoCredentials> {
         Ok(self.renewable)
     }
 }
@@ -93,7 +76,7 @@ impl ProvideCredentials for Session {
     {
         future::ProvideCredentials::new(async {
             let current = self.0.current().await.map_err(|NoCredentials(error)| error)?;
-            Ok(current.0.clone())
+            Ok(current.credential.clone())
         })
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Once;
 
 use claviger_fake::Tls;
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{ConnectionId, ConnectionParts, ErrorKind, Factory, SettingsError, SettingsOrigin, TenantId};
+use claviger_provider::{ErrorKind, Factory, SettingsError, SettingsOrigin};
 use claviger_provider_aws::{AwsFactory, Endpoints};
+use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/claviger";
@@ -198,18 +199,10 @@ fn new_secrets_take_the_place_of_all_old_ones() {
 async fn what_was_kept_must_still_be_whole() {
     let settings = json!({"region": "eu-central-1", "auth": access_key()});
     let kept = factory().parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
-    let parts = |settings| ConnectionParts {
-        tenant: TenantId::random(),
-        connection: ConnectionId::random(),
-        external_id: "",
-        settings,
-        secrets: Vec::new(),
-        background: None,
-    };
     // The secret is missing.
-    let error = factory().provider(parts(&kept.public)).await.err().unwrap();
+    let error = factory().provider(parts(&kept.public, Vec::new())).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Misconfigured);
-    let error = factory().provider(parts("{}")).await.err().unwrap();
+    let error = factory().provider(parts("{}", Vec::new())).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Misconfigured);
 }
 

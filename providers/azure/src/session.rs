@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use claviger_provider::Secret;
-use claviger_provider::kit::session::{self, CredentialSource, Expiry, Lifetime, Pauses};
+use claviger_provider::kit::session::{self, BearerToken, CredentialSource, Expiry, Pauses};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -19,22 +19,6 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// The token of one connection.
 pub(crate) type Session = session::Session<TokenSource>;
-
-/// A bearer token.
-pub(crate) struct Token {
-    pub(crate) secret: Secret,
-    expiry: Expiry,
-}
-
-impl Lifetime for Token {
-    fn is_due(&self) -> bool {
-        self.expiry.is_due()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.expiry.has_ended()
-    }
-}
 
 /// Where a connection's tokens come from.
 pub(crate) enum TokenSource {
@@ -71,12 +55,12 @@ impl TokenSource {
     }
 }
 
-async fn request_token(credentials: &Credentials, endpoint: &TokenEndpoint) -> Result<Token, CallError> {
+async fn request_token(credentials: &Credentials, endpoint: &TokenEndpoint) -> Result<BearerToken, CallError> {
     // A new credential each time: the files that it is created from may have changed.
     let credential = credentials.sdk_credential(endpoint).await?;
     let token = credential.get_token(&[&endpoint.scope], None).await.map_err(call_error)?;
-    Ok(Token {
-        secret: Secret::copy_from(token.token.secret().as_bytes()),
+    Ok(BearerToken {
+        credential: Secret::copy_from(token.token.secret().as_bytes()),
         expiry: Expiry::at(system_time(token.expires_on.unix_timestamp())),
     })
 }
@@ -86,13 +70,13 @@ fn system_time(unix: i64) -> SystemTime {
 }
 
 impl CredentialSource for TokenSource {
-    type Credential = Token;
+    type Credential = BearerToken;
     type Error = CallError;
 
-    async fn fetch(&self, _previous: Option<&Token>) -> Result<Token, CallError> {
+    async fn fetch(&self, _previous: Option<&BearerToken>) -> Result<BearerToken, CallError> {
         match self {
-            Self::Static(token) => Ok(Token {
-                secret: Secret::copy_from(token.expose()),
+            Self::Static(token) => Ok(BearerToken {
+                credential: Secret::copy_from(token.expose()),
                 expiry: Expiry::never(),
             }),
             Self::Authority { credentials, endpoint, .. } => match timeout(PATIENCE, request_token(credentials, endpoint)).await {
@@ -102,7 +86,7 @@ impl CredentialSource for TokenSource {
         }
     }
 
-    async fn replaceable(&self, _refused: &Token) -> Result<bool, CallError> {
+    async fn replaceable(&self, _refused: &BearerToken) -> Result<bool, CallError> {
         Ok(match self {
             Self::Static(_) => false,
             Self::Authority { replaced, .. } => {

@@ -15,14 +15,14 @@ use azure_core::time::{Duration, OffsetDateTime};
 use claviger_provider::CallResult;
 use claviger_provider::egress::{Client, Response};
 use claviger_provider::kit::call_error::Refusal as _;
-use reqwest::header::{self, HeaderValue};
-use zeroize::Zeroizing;
+use claviger_provider::kit::session::BearerToken;
+use reqwest::header;
 
 use crate::attempts;
 use crate::challenge::ChallengeGuard;
 use crate::errors::{CallError, Refusal, TransportError, request_id};
 use crate::http::{raw_request, raw_response, response_headers};
-use crate::session::{Session, Token};
+use crate::session::Session;
 
 /// The SDK's credential: a token that never reaches a vault.
 #[derive(Debug)]
@@ -47,13 +47,6 @@ fn token_refused(error: &CallError) -> bool {
     error.refusal().is_some_and(|refusal| refusal.status == 401)
 }
 
-fn bearer(token: &Token) -> Result<HeaderValue, CallError> {
-    let text = Zeroizing::new([b"Bearer ", token.secret.expose()].concat());
-    let mut value = HeaderValue::from_bytes(&text).map_err(|_| CallError::MalformedResponse("access token"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 impl VaultTransport {
     pub(crate) fn new(client: Client, session: Session, guard: ChallengeGuard) -> Arc<Self> {
         Arc::new(Self { client, session, guard })
@@ -71,9 +64,9 @@ impl VaultTransport {
         Ok(raw_response(response, headers))
     }
 
-    async fn attempt(&self, request: &Request, token: Arc<Token>) -> Result<AsyncRawResponse, CallError> {
+    async fn attempt(&self, request: &Request, token: Arc<BearerToken>) -> Result<AsyncRawResponse, CallError> {
         let mut raw = raw_request(request)?;
-        raw.headers.insert(header::AUTHORIZATION, bearer(&token)?);
+        raw.headers.insert(header::AUTHORIZATION, token.header()?);
         let begun = attempts::begin();
         let response = match self.client.forward(raw).await {
             Ok(response) => response,

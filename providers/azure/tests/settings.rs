@@ -244,14 +244,7 @@ fn the_operators_vaults_are_taken_and_go_through_the_policy() {
     let allowed = AzureFactory::new(installation, Egress::new(policy));
     let parsed = allowed.parse(&settings, SettingsOrigin::Tenant).unwrap();
     // Stored settings are validated against the current configuration.
-    let parts = claviger_provider::ConnectionParts {
-        tenant: claviger_provider::TenantId::random(),
-        connection: claviger_provider::ConnectionId::random(),
-        external_id: "0123456789abcdef0123456789abcdef",
-        settings: &parsed.public,
-        secrets: Vec::new(),
-        background: None,
-    };
+    let parts = claviger_testkit::connection::parts(&parsed.public, Vec::new());
     let error = refused.provider(parts).map(drop).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
 }

@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime};
 use chrono::DateTime;
 use claviger_provider::egress::{Client, Request, Response};
 use claviger_provider::kit::secret_file::read_word;
-use claviger_provider::kit::session::{Expiry, Lifetime};
+use claviger_provider::kit::session::{BearerToken, Expiry};
 use claviger_provider::{BackgroundTrace, CallResult, CallSink, Secret, innermost};
 use google_cloud_auth::credentials::AccessTokenCredentials;
 use google_cloud_gax::error::rpc::Code;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, Method, header};
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -61,35 +61,6 @@ pub(crate) struct Impersonation {
     pub(crate) iam: Client,
 }
 
-/// An access token.
-pub(crate) struct Token {
-    secret: Secret,
-    expiry: Expiry,
-}
-
-impl Lifetime for Token {
-    fn is_due(&self) -> bool {
-        self.expiry.is_due()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.expiry.has_ended()
-    }
-}
-
-impl Token {
-    /// The `Authorization` header.
-    ///
-    /// # Errors
-    /// `MalformedResponse` for a token that is no header value.
-    pub(crate) fn bearer(&self) -> Result<HeaderValue, CallError> {
-        let text = Zeroizing::new([b"Bearer ", self.secret.expose()].concat());
-        let mut value = HeaderValue::from_bytes(&text).map_err(|_| CallError::MalformedResponse("access token"))?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
-}
-
 fn no_source(cause: impl Into<String>) -> CallError {
     CallError::NoSource {
         advice: "There are no credentials: the operator's ambient identity or token file provides none.",
@@ -102,10 +73,10 @@ impl Credentials {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) async fn token(&self, background: &BackgroundTrace) -> Result<Token, CallError> {
+    pub(crate) async fn token(&self, background: &BackgroundTrace) -> Result<BearerToken, CallError> {
         match self {
-            Self::Token(secret) => Ok(Token {
-                secret: Secret::copy_from(secret.expose()),
+            Self::Token(secret) => Ok(BearerToken {
+                credential: Secret::copy_from(secret.expose()),
                 expiry: Expiry::never(),
             }),
             Self::Library(credentials) => {
@@ -114,8 +85,8 @@ impl Credentials {
                 let token = token.map_err(|error| no_source(innermost(&error)))?;
                 // The library caches and renews it, so each call asks it. Whether it then
                 // sends a request is not visible, so no background call is reported.
-                Ok(Token {
-                    secret: Secret::new(token.token.into_bytes()),
+                Ok(BearerToken {
+                    credential: Secret::new(token.token.into_bytes()),
                     expiry: Expiry::at(SystemTime::now()),
                 })
             }
@@ -139,7 +110,7 @@ struct Exchanged {
 }
 
 /// The token exchange of Google's Security Token Service (RFC 8693).
-async fn exchange(background: &BackgroundTrace, audience: &str, subject: &Subject, sts: &Client) -> Result<Token, CallError> {
+async fn exchange(background: &BackgroundTrace, audience: &str, subject: &Subject, sts: &Client) -> Result<BearerToken, CallError> {
     let from_file;
     let subject = match subject {
         Subject::Given(secret) => secret,
@@ -159,8 +130,8 @@ async fn exchange(background: &BackgroundTrace, audience: &str, subject: &Subjec
     });
     let response = send(background, "ExchangeToken", sts, &["v1", "token"], HeaderMap::new(), &body).await?;
     let exchanged: Exchanged = serde_json::from_slice(&response.body).map_err(|_| CallError::MalformedResponse("body of STS"))?;
-    Ok(Token {
-        secret: validated(exchanged.access_token)?,
+    Ok(BearerToken {
+        credential: validated(exchanged.access_token)?,
         expiry: Expiry::at(SystemTime::now() + Duration::from_secs(exchanged.expires_in.min(MAX_LIFETIME))),
     })
 }
@@ -177,9 +148,9 @@ impl Impersonation {
     ///
     /// # Errors
     /// Why there is no token.
-    pub(crate) async fn token(&self, background: &BackgroundTrace, base: &Token) -> Result<Token, CallError> {
+    pub(crate) async fn token(&self, background: &BackgroundTrace, base: &BearerToken) -> Result<BearerToken, CallError> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, base.bearer()?);
+        headers.insert(header::AUTHORIZATION, base.header()?);
         let account = format!("{}:generateAccessToken", self.account);
         let path = ["v1", "projects", "-", "serviceAccounts", &account];
         let body = json!({"scope": [KMS_SCOPE], "lifetime": "3600s"});
@@ -187,8 +158,8 @@ impl Impersonation {
         let malformed = || CallError::MalformedResponse("body of generateAccessToken");
         let generated: Generated = serde_json::from_slice(&response.body).map_err(|_| malformed())?;
         let end = DateTime::parse_from_rfc3339(&generated.expire_time).map_err(|_| malformed())?;
-        Ok(Token {
-            secret: validated(generated.access_token)?,
+        Ok(BearerToken {
+            credential: validated(generated.access_token)?,
             expiry: Expiry::at(end.into()),
         })
     }

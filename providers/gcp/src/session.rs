@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::BackgroundTrace;
-use claviger_provider::kit::session::{self, CredentialSource, Pauses};
+use claviger_provider::kit::session::{self, BearerToken, CredentialSource, Pauses};
 use google_cloud_auth::credentials::{CacheableResource, CredentialsProvider, EntityTag};
 use google_cloud_auth::errors::CredentialsError;
 use http::{Extensions, HeaderMap, header};
 
-use crate::credentials::{Credentials, Impersonation, Token};
+use crate::credentials::{Credentials, Impersonation};
 use crate::errors::CallError;
 
 /// The pause after a failed fetch while the old token is valid, and after the refusal of a new
@@ -25,10 +25,10 @@ pub(crate) struct TokenSource {
 }
 
 impl CredentialSource for TokenSource {
-    type Credential = Token;
+    type Credential = BearerToken;
     type Error = CallError;
 
-    async fn fetch(&self, _previous: Option<&Token>) -> Result<Token, CallError> {
+    async fn fetch(&self, _previous: Option<&BearerToken>) -> Result<BearerToken, CallError> {
         let fetch = async {
             let base = self.credentials.token(&self.background).await?;
             match &self.impersonation {
@@ -39,7 +39,7 @@ impl CredentialSource for TokenSource {
         fetch.await.map_err(CallError::in_login)
     }
 
-    async fn replaceable(&self, _refused: &Token) -> Result<bool, CallError> {
+    async fn replaceable(&self, _refused: &BearerToken) -> Result<bool, CallError> {
         Ok(self.credentials.renewable() || self.impersonation.is_some())
     }
 }
@@ -76,7 +76,7 @@ impl CredentialsProvider for Session {
         let failed = |_| CredentialsError::from_msg(false, "no access token");
         let token = self.0.current().await.map_err(failed)?;
         let mut data = HeaderMap::new();
-        data.insert(header::AUTHORIZATION, token.bearer().map_err(failed)?);
+        data.insert(header::AUTHORIZATION, token.header().map_err(failed)?);
         Ok(CacheableResource::New {
             entity_tag: EntityTag::new(),
             data,

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use claviger_provider::{ConnectionId, ConnectionParts, ErrorKind, Factory, SettingsOrigin, TenantId};
+use claviger_provider::{ErrorKind, Factory, SettingsOrigin};
 use claviger_provider_gcp::{Endpoints, GcpFactory};
+use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
 
 const RING: &str = "projects/acme-1/locations/europe-west3/keyRings/claviger";
@@ -207,16 +208,8 @@ async fn what_was_kept_must_still_be_whole() {
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     for auth in [json!({"token": "ya29.x"}), json!({"service_account_key": key()})] {
         let kept = factory().parse(&with("auth", auth).to_string(), SettingsOrigin::Tenant).unwrap();
-        let parts = |settings| ConnectionParts {
-            tenant: TenantId::random(),
-            connection: ConnectionId::random(),
-            external_id: "",
-            settings,
-            secrets: Vec::new(),
-            background: None,
-        };
         for settings in [kept.public.as_str(), "{}", "{\"key_ring\": \"x\", \"auth\": {\"token\": {}}}"] {
-            let Err(error) = factory().provider(parts(settings)).await else {
+            let Err(error) = factory().provider(parts(settings, Vec::new())).await else {
                 panic!("{settings} makes a connection");
             };
             assert_eq!(error.kind, ErrorKind::Misconfigured, "{settings}");

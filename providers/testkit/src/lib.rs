@@ -3,12 +3,14 @@
 //! `claviger dev`.
 //!
 //! - [`battery`]: the test cases that any [`claviger_provider::Provider`] must pass.
+//! - [`connection`]: a connection for an adapter's own tests.
 //! - [`FakeProvider`] on a [`FakeServer`]: a provider with real AES that injects
 //!   [`Faults`], also on command of another process ([`control`]).
 //! - [`MemoryStore`]: a sealed store in memory for the embedded provider.
 
 pub mod battery;
 mod config;
+pub mod connection;
 pub mod control;
 mod factory;
 mod faults;

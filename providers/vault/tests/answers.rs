@@ -2,8 +2,6 @@
 //! malformed bodies, a token that is revoked during a call. And the requests that are sent.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
-mod parts;
-
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -13,7 +11,7 @@ use claviger_provider::{
     KeySpec, OpContext, Provider, ProviderCall, ProviderKeyRef, Retry, Secret, SettingsOrigin, TenantId, Wrapped,
 };
 use claviger_provider_vault::{VaultFactory, VaultProvider};
-use parts::parts;
+use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
 use wiremock::matchers::{any, body_partial_json, header, method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};

@@ -7,7 +7,6 @@
 
 #[path = "battery/keys.rs"]
 mod keys;
-mod parts;
 #[path = "battery/policy.rs"]
 mod policy;
 #[path = "battery/server.rs"]

@@ -1,12 +1,10 @@
 //! The settings that a connection accepts, and the reports on mistakes in them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
-mod parts;
-
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{ErrorKind, Factory, ParsedSettings, SettingsError, SettingsOrigin};
 use claviger_provider_vault::VaultFactory;
-use parts::parts;
+use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
 
 fn factory() -> VaultFactory {

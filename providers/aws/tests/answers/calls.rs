@@ -3,7 +3,7 @@
 use claviger_provider::{Algorithm, ErrorKind, KeySpec, Provider, Secret, Wrapped};
 use serde_json::json;
 
-use crate::fixture::{ARN, OTHER, access_key, aes, always, answer, b64, calls, connect, context, cx, kek, tenant, wrapped};
+use crate::fixture::{ARN, OTHER, TENANT, access_key, aes, always, answer, b64, calls, connect, context, cx, kek, wrapped};
 
 #[tokio::test]
 async fn the_context_is_exactly_the_pairs() {
@@ -34,7 +34,7 @@ async fn the_context_is_exactly_the_pairs() {
     let told = [made.key_material, generated.wrapped.key_material, rewrapped.wrapped.key_material];
     assert_eq!(told, [None, Some("material-1".to_owned()), Some("material-2".to_owned())]);
 
-    let pairs = json!({"claviger:tenant": tenant().to_string(), "table": "orders"});
+    let pairs = json!({"claviger:tenant": TENANT.to_string(), "table": "orders"});
     let plaintext = b64([3; 32]);
     assert_eq!(
         calls(&server, "Encrypt").await,

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use wiremock::{MockServer, Request, ResponseTemplate};
 
 use crate::fixture::{
-    ARN, EXTERNAL_ID, ROLE, access_key, aes, answer, calls, connect, cx, kek, kms, metadata, refusal, role, session, sts, sts_refusal,
-    tenant,
+    ARN, EXTERNAL_ID, ROLE, TENANT, access_key, aes, answer, calls, connect, cx, kek, kms, metadata, refusal, role, session, sts,
+    sts_refusal,
 };
 
 async fn identity(server: &MockServer) {
@@ -263,5 +263,5 @@ async fn the_printed_policies_are_sound() {
     assert_eq!(actions, ACTIONS);
     // The policy names the role and not its session.
     assert!(text.contains(&format!("\"AWS\": \"{ROLE}\"")));
-    assert!(text.contains(&format!("\"aws:ResourceTag/claviger:tenant\": \"{}\"", tenant())));
+    assert!(text.contains(&format!("\"aws:ResourceTag/claviger:tenant\": \"{}\"", TENANT)));
 }

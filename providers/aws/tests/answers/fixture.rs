@@ -7,10 +7,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
-    Algorithm, BackgroundCalls, BoundContext, ConnectionId, ConnectionParts, Error, Factory, Kek, KeyId, KeySpec, OpContext,
-    ProviderKeyRef, SettingsOrigin, TenantId, Wrapped,
+    Algorithm, BackgroundCalls, BoundContext, ConnectionParts, Error, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef,
+    SettingsOrigin, Wrapped,
 };
 use claviger_provider_aws::{AwsFactory, AwsProvider, Endpoints};
+use claviger_testkit::connection::parts;
+pub use claviger_testkit::connection::{EXTERNAL_ID, TENANT};
 use serde_json::{Value, json};
 use wiremock::matchers::{any, body_string_contains, header};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -19,12 +21,6 @@ pub const REGION: &str = "eu-central-1";
 pub const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 pub const OTHER: &str = "arn:aws:kms:eu-central-1:111122223333:key/99999999-12ab-34cd-56ef-1234567890ab";
 pub const ROLE: &str = "arn:aws:iam::111122223333:role/claviger";
-pub const EXTERNAL_ID: &str = "0123456789abcdef0123456789abcdef";
-
-pub fn tenant() -> TenantId {
-    TenantId::from_bytes([7; 16])
-}
-
 pub fn access_key() -> Value {
     json!({"static": {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "topsecret"}})
 }
@@ -66,23 +62,19 @@ pub async fn observed(
     let factory = AwsFactory::new(endpoints, egress);
     let parsed = factory.parse(&settings.to_string(), origin).unwrap();
     let parts = ConnectionParts {
-        tenant: tenant(),
-        connection: ConnectionId::from_bytes([9; 16]),
-        external_id: EXTERNAL_ID,
-        settings: &parsed.public,
-        secrets: parsed.secrets,
         background,
+        ..parts(&parsed.public, parsed.secrets)
     };
     factory.provider(parts).await
 }
 
 pub fn cx() -> OpContext {
-    OpContext::for_system("test", tenant(), Duration::from_secs(30))
+    OpContext::for_system("test", TENANT, Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {
     let pairs = [
-        ("claviger:tenant".to_owned(), tenant().to_string()),
+        ("claviger:tenant".to_owned(), TENANT.to_string()),
         ("table".to_owned(), "orders".to_owned()),
     ];
     BoundContext::new(pairs.into(), b"not what AWS is sent".to_vec())

@@ -4,7 +4,7 @@ use claviger_provider::{ErrorKind, KeyId, KeyRequest, KeySpec, KeyState, Provide
 use serde_json::{Value, json};
 use wiremock::MockServer;
 
-use crate::fixture::{ARN, OTHER, access_key, aes, always, answer, b64, calls, connect, cx, kms, metadata, refusal, tenant};
+use crate::fixture::{ARN, OTHER, TENANT, access_key, aes, always, answer, b64, calls, connect, cx, kms, metadata, refusal};
 
 fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     KeyRequest {
@@ -64,7 +64,7 @@ async fn a_key_is_made_with_the_tenants_tags() {
         calls(&server, "CreateKey").await,
         [json!({
             "KeySpec": "SYMMETRIC_DEFAULT", "KeyUsage": "ENCRYPT_DECRYPT", "Description": format!("Claviger key {id}"),
-            "Tags": [{"TagKey": "claviger:tenant", "TagValue": tenant().to_string()}, {"TagKey": "claviger:key", "TagValue": id}],
+            "Tags": [{"TagKey": "claviger:tenant", "TagValue": TENANT.to_string()}, {"TagKey": "claviger:key", "TagValue": id}],
         })]
     );
 }
@@ -158,7 +158,7 @@ async fn a_tenants_own_credential_proves_a_key_that_it_can_use() {
     let provider = connect(&server, access_key()).await;
     provider.create_key(&cx(), &request(KeySpec::Aes256, Some(ARN))).await.unwrap();
     let [encrypted] = calls(&server, "Encrypt").await.try_into().unwrap();
-    assert_eq!(encrypted["EncryptionContext"]["claviger:tenant"], tenant().to_string());
+    assert_eq!(encrypted["EncryptionContext"]["claviger:tenant"], TENANT.to_string());
 
     let denied = self::server(&json!({})).await;
     kms("Decrypt").respond_with(refusal("AccessDeniedException")).mount(&denied).await;
@@ -200,7 +200,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     let own = MockServer::start().await;
     let stranger = |request: &wiremock::Request| {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        body["EncryptionContext"]["claviger:tenant"] != tenant().to_string().as_str() && body.get("Plaintext").is_some()
+        body["EncryptionContext"]["claviger:tenant"] != TENANT.to_string().as_str() && body.get("Plaintext").is_some()
     };
     // Of two mocks with the same priority, the one that was mounted first responds.
     wiremock::Mock::given(stranger)

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use wiremock::MockServer;
 
-use crate::fixture::{ARN, REGION, answer, b64, context, cx, kms, observed, refusal, role, session, sts, tenant, wrapped};
+use crate::fixture::{ARN, REGION, TENANT, answer, b64, context, cx, kms, observed, refusal, role, session, sts, wrapped};
 
 /// Collects background calls.
 #[derive(Default)]
@@ -54,6 +54,6 @@ async fn every_attempt_and_login_is_traced_with_awss_id() {
     );
     assert_eq!(traced.omitted, 0);
     let login = ProviderCall::new("AssumeRole", Some("id-of-the-login"), CallResult::Ok);
-    let expected = (tenant(), ConnectionId::from_bytes([9; 16]), login);
+    let expected = (TENANT, ConnectionId::from_bytes([9; 16]), login);
     assert_eq!(*seen.0.lock(), [expected.clone(), expected]);
 }

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{
-    BoundContext, ConnectionId, ConnectionParts, DekId, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext,
-    SettingsOrigin, TenantId,
-};
+use claviger_provider::{BoundContext, ConnectionParts, DekId, Factory, Kek, KeyDescription, KeyId, OpContext, SettingsOrigin, TenantId};
 use claviger_provider_aws::{AwsFactory, AwsProvider, Endpoints};
+pub use claviger_testkit::connection::new_key;
+use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
 
 pub const REGION: &str = "eu-central-1";
@@ -56,11 +55,7 @@ impl Server {
         let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
         let parts = ConnectionParts {
             tenant: TenantId::random(),
-            connection: ConnectionId::random(),
-            external_id: "0123456789abcdef0123456789abcdef",
-            settings: &parsed.public,
-            secrets: parsed.secrets,
-            background: None,
+            ..parts(&parsed.public, parsed.secrets)
         };
         factory.provider(parts).await.unwrap()
     }
@@ -105,19 +100,7 @@ pub fn context() -> BoundContext {
     BoundContext::new(pairs.into(), b"\xa1\x65table\x66orders".to_vec())
 }
 
-pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
-    KeyRequest {
-        key_id: KeyId::random(),
-        spec,
-        adopt: adopt.map(str::to_owned),
-    }
-}
-
 /// The primary version of a key.
 pub fn primary(key: &KeyDescription) -> Kek {
-    Kek {
-        key: key.versions[key.primary].key.clone(),
-        spec: key.spec,
-        id: KeyId::random(),
-    }
+    key.kek(KeyId::random()).unwrap()
 }

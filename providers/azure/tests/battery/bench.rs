@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use claviger_fake_azure::{Application, DIRECTORY, FakeAzure};
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{BackgroundCalls, ConnectionId, ConnectionParts, Factory, SettingsOrigin, TenantId};
+use claviger_provider::{BackgroundCalls, ConnectionParts, Factory, SettingsOrigin, TenantId};
 use claviger_provider_azure::{AzureFactory, AzureProvider, Installation};
+use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
 
 pub const CLIENT: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
@@ -95,11 +96,8 @@ impl Bench {
         let parsed = factory.parse(&settings.to_string(), origin).unwrap();
         let parts = ConnectionParts {
             tenant: TenantId::random(),
-            connection: ConnectionId::random(),
-            external_id: "0123456789abcdef0123456789abcdef",
-            settings: &parsed.public,
-            secrets: parsed.secrets,
             background,
+            ..parts(&parsed.public, parsed.secrets)
         };
         factory.provider(parts).unwrap()
     }

@@ -8,8 +8,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use reqwest::header::HeaderValue;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::call_error::CallError;
+use crate::secret::Secret;
 
 /// How long before its end a credential is replaced: longer than any call takes, and than the
 /// clocks of two machines differ.
@@ -52,6 +57,40 @@ impl Lifetime for Expiry {
 
     fn has_ended(&self) -> bool {
         self.within(Duration::ZERO)
+    }
+}
+
+/// A credential that ends at a time which is known when it is fetched, or never.
+pub struct Expiring<C> {
+    /// The credential.
+    pub credential: C,
+    /// Its end.
+    pub expiry: Expiry,
+}
+
+impl<C: Send + Sync> Lifetime for Expiring<C> {
+    fn is_due(&self) -> bool {
+        self.expiry.is_due()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.expiry.has_ended()
+    }
+}
+
+/// A bearer token (RFC 6750).
+pub type BearerToken = Expiring<Secret>;
+
+impl BearerToken {
+    /// The value of the `Authorization` header, marked as sensitive.
+    ///
+    /// # Errors
+    /// `MalformedResponse` for a token that cannot be a header's value.
+    pub fn header<R>(&self) -> Result<HeaderValue, CallError<R>> {
+        let text = Zeroizing::new([b"Bearer ", self.credential.expose()].concat());
+        let mut value = HeaderValue::from_bytes(&text).map_err(|_| CallError::MalformedResponse("access token"))?;
+        value.set_sensitive(true);
+        Ok(value)
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::{
-    Algorithm, BackgroundCalls, BoundContext, ConnectionId, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef,
-    SettingsOrigin, TenantId, Wrapped,
+    Algorithm, BackgroundCalls, BoundContext, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
+    Wrapped,
 };
 use claviger_provider_gcp::{Endpoints, GcpFactory, GcpProvider};
+use claviger_testkit::connection::{TENANT, parts};
 use serde_json::{Value, json};
 use wiremock::matchers::{any, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -39,12 +40,8 @@ pub async fn connect_observed(address: &str, more: Value, background: Option<Arc
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
     let parts = ConnectionParts {
-        tenant: TenantId::from_bytes([7; 16]),
-        connection: ConnectionId::from_bytes([9; 16]),
-        external_id: "",
-        settings: &parsed.public,
-        secrets: parsed.secrets,
         background,
+        ..parts(&parsed.public, parsed.secrets)
     };
     factory.provider(parts).await.unwrap()
 }
@@ -82,7 +79,7 @@ pub fn reason(reason: &str) -> Value {
 }
 
 pub fn cx() -> OpContext {
-    OpContext::for_system("test", TenantId::from_bytes([7; 16]), Duration::from_secs(30))
+    OpContext::for_system("test", TENANT, Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

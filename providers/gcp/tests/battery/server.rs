@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use claviger_fake_google::FakeGoogle;
-use claviger_provider::{
-    BoundContext, ConnectionId, ConnectionParts, Error, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext,
-    SettingsOrigin, TenantId,
-};
+use claviger_provider::{BoundContext, Error, Factory, Kek, KeyDescription, KeyId, OpContext, SettingsOrigin};
 use claviger_provider_gcp::{Endpoints, GcpFactory, GcpProvider};
+pub use claviger_testkit::connection::new_key;
+use claviger_testkit::connection::{TENANT, parts};
 use serde_json::{Value, json};
 
 pub const RING: &str = "projects/acme-1/locations/europe-west3/keyRings/claviger";
@@ -40,15 +39,7 @@ impl Server {
         let mut settings = json!({"key_ring": RING});
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
-        let parts = ConnectionParts {
-            tenant: tenant(),
-            connection: ConnectionId::random(),
-            external_id: "",
-            settings: &parsed.public,
-            secrets: parsed.secrets,
-            background: None,
-        };
-        factory.provider(parts).await
+        factory.provider(parts(&parsed.public, parsed.secrets)).await
     }
 
     /// A call as the key ring's owner, which must succeed; returns the response.
@@ -68,17 +59,13 @@ impl Server {
     /// Creates a key as the owner, with the tenant's label.
     pub async fn owners_key(&self, id: &str, key: Value) -> Value {
         let mut key = key;
-        key["labels"] = json!({"claviger-tenant": tenant().to_string()});
+        key["labels"] = json!({"claviger-tenant": TENANT.to_string()});
         self.owner("POST", &format!("{RING}/cryptoKeys?cryptoKeyId={id}"), key).await
     }
 }
 
-pub fn tenant() -> TenantId {
-    TenantId::from_bytes([7; 16])
-}
-
 pub fn cx() -> OpContext {
-    OpContext::for_system("test", tenant(), Duration::from_secs(120))
+    OpContext::for_system("test", TENANT, Duration::from_secs(120))
 }
 
 pub fn context() -> BoundContext {
@@ -86,14 +73,6 @@ pub fn context() -> BoundContext {
         [("table".to_owned(), "orders".to_owned())].into(),
         b"\xa1\x65table\x66orders".to_vec(),
     )
-}
-
-pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
-    KeyRequest {
-        key_id: KeyId::random(),
-        spec,
-        adopt: adopt.map(str::to_owned),
-    }
 }
 
 /// The primary version of a key.

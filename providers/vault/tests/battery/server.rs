@@ -6,10 +6,9 @@ use std::time::Duration;
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
 use claviger_provider_vault::{VaultFactory, VaultProvider};
+use claviger_testkit::connection::{self, parts};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
-
-use crate::parts::parts;
 
 /// A server's address and root token.
 #[derive(Default)]
@@ -144,11 +143,7 @@ pub fn context() -> BoundContext {
 }
 
 pub fn new_key(adopt: Option<&str>) -> KeyRequest {
-    KeyRequest {
-        key_id: KeyId::random(),
-        spec: KeySpec::Aes256,
-        adopt: adopt.map(str::to_owned),
-    }
+    connection::new_key(KeySpec::Aes256, adopt)
 }
 
 pub fn primary(key: &KeyDescription) -> Kek {

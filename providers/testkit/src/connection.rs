@@ -1,0 +1,29 @@
+//! A connection and a key request for an adapter's own tests.
+
+use claviger_provider::{ConnectionId, ConnectionParts, KeyId, KeyRequest, KeySpec, Secret, TenantId};
+
+/// The tenant of the connections.
+pub const TENANT: TenantId = TenantId::from_bytes([7; 16]);
+/// The external id of the connections.
+pub const EXTERNAL_ID: &str = "0123456789abcdef0123456789abcdef";
+
+/// The parts of a connection with these settings, whose background calls nobody observes.
+pub fn parts(settings: &str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'_> {
+    ConnectionParts {
+        tenant: TENANT,
+        connection: ConnectionId::from_bytes([9; 16]),
+        external_id: EXTERNAL_ID,
+        settings,
+        secrets,
+        background: None,
+    }
+}
+
+/// A request for a key with a random id: a new provider key, or an existing one to adopt.
+pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
+    KeyRequest {
+        key_id: KeyId::random(),
+        spec,
+        adopt: adopt.map(str::to_owned),
+    }
+}
