@@ -95,9 +95,7 @@ impl Authenticator {
     /// See [`Unauthenticated`].
     pub async fn bearer(&self, text: &str, tenant: Option<&str>, source: Option<IpAddr>, now: i64) -> Result<Caller, Unauthenticated> {
         let presented = ApiToken::parse(text).map_err(|_| Unauthenticated::Invalid)?;
-        let known = self
-            .valid(presented.public_id(), now, |token| presented.matches(&token.secret_sha256))
-            .await?;
+        let known = self.valid(&presented, now).await?;
         let home = known.token.tenant;
         let acting = match tenant {
             None => home,
@@ -107,24 +105,13 @@ impl Authenticator {
         Ok(known.caller(acting, source))
     }
 
-    /// Authenticates a peer that its connection has identified (a verified client certificate, the
-    /// user at the other end of a Unix socket), as the token that the operator assigned to it. The
-    /// peer need not know the token's secret; expiry and revocation apply as for a bearer.
-    ///
-    /// # Errors
-    /// See [`Unauthenticated`].
-    pub async fn peer(&self, public_id: &str, source: Option<IpAddr>, now: i64) -> Result<Caller, Unauthenticated> {
-        let known = self.valid(public_id, now, |_| true).await?;
-        Ok(known.caller(known.token.tenant, source))
-    }
-
-    /// A token that is in force, and whose secret `proven` accepts.
-    async fn valid(&self, public_id: &str, now: i64, proven: impl Fn(&Token) -> bool) -> Result<Arc<Known>, Unauthenticated> {
-        if self.refused.contains(public_id) {
+    /// The presented token, if it is in force and its secret is right.
+    async fn valid(&self, presented: &ApiToken, now: i64) -> Result<Arc<Known>, Unauthenticated> {
+        if self.refused.contains(presented.public_id()) {
             return Err(Unauthenticated::Invalid);
         }
-        let known = self.known(public_id).await?;
-        if !proven(&known.token) || known.token.revoked.is_some() || known.token.expires <= now {
+        let known = self.known(presented.public_id()).await?;
+        if !presented.matches(&known.token.secret_sha256) || known.token.revoked.is_some() || known.token.expires <= now {
             return Err(Unauthenticated::Invalid);
         }
         if known.tenant_suspended {

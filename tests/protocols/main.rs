@@ -24,7 +24,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// Answers the body in capital letters. A peer that its connection has identified is this token.
+/// Returns the body in capital letters. A caller that its connection identifies (a client certificate, or this process's user
+/// on a Unix socket) has the rights of this token.
 struct Shout(String);
 
 impl Protocol for Shout {
@@ -45,7 +46,7 @@ impl Protocol for Shout {
         let here = rustix::process::geteuid().as_raw();
         let known = meta.peer.certificate.is_some() || matches!(meta.peer.address, PeerAddress::Unix { uid, .. } if uid == here);
         let token = if known { &self.0 } else { "" };
-        let caller = app.broker.authenticator().peer(token, None, app.broker.now()).await;
+        let caller = app.broker.authenticator().bearer(token, None, None, app.broker.now()).await;
         caller.map_err(|_| Failure::new(Code::Unauthenticated, "Who are you?"))
     }
     fn describe(&self, (): (), _: &Parts) -> Description {
@@ -83,7 +84,7 @@ impl Service for ShoutService {
     }
 }
 
-/// A gateway in this process, and the public id of its administrator's token.
+/// A gateway in this process, and its administrator's token.
 async fn gateway(folder: &Path) -> (Serving, String) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let setting = |name: &str, value: &Path| (format!("CLAVIGER_{name}"), value.to_str().unwrap().to_owned());
@@ -96,7 +97,7 @@ async fn gateway(folder: &Path) -> (Serving, String) {
     let token = init(&config, StartOptions::default(), false).await.unwrap();
     let token = String::from_utf8(token.expose().to_vec()).unwrap();
     let serving = start(&config, StartOptions::default()).await.unwrap();
-    (serving, token["clv_".len()..][..12].to_owned())
+    (serving, token)
 }
 
 fn shout(serving: &Serving, token: &str) -> SwappableRouter<ShoutService> {

@@ -316,22 +316,6 @@ async fn a_tenants_name_is_read_once_and_again_after_everything_was_forgotten() 
 }
 
 #[tokio::test]
-async fn a_peer_has_the_rights_of_its_token_while_that_is_in_force() {
-    let door = SwappableRouter::new().await;
-    let issued = door.issue(door.world.tenant).await;
-    let peer = async |now| door.authenticator.peer(&issued.row.public_id, None, now).await;
-    let caller = peer(1).await.unwrap();
-    assert_eq!((caller.principal(), caller.tenant()), (issued.row.principal, door.world.tenant));
-    assert!(matches!(peer(EXPIRES).await, Err(Unauthenticated::Invalid)));
-    assert!(matches!(
-        door.authenticator.peer("unknown", None, 1).await,
-        Err(Unauthenticated::Invalid)
-    ));
-    door.revoke(&issued.row).await;
-    assert!(matches!(peer(1).await, Err(Unauthenticated::Invalid)));
-}
-
-#[tokio::test]
 async fn a_suspended_tenants_token_is_refused_only_as_such_to_who_holds_it() {
     let door = SwappableRouter::new().await;
     let tenant = new_tenant(door.world.store.as_ref(), "asleep", true).await;
