@@ -7,43 +7,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Action;
 
-/// Grants that cannot be.
+/// Why a pair of sets cannot be grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GrantsError {
-    /// No operation at all: such a token could do nothing.
+    /// The set of operations is empty: the token could do nothing.
     #[error("at least one operation is needed")]
     NoOperation,
-    /// An empty set of keys, or more than [`Grants::MAX_KEYS`].
+    /// The set of keys is empty or has more than [`Grants::MAX_KEYS`] members.
     #[error("1 to 256 keys, or none named for all")]
     KeyCount,
 }
 
-/// A set of actions, as one bit for each.
+/// A set of actions, stored as one bit per action.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct ActionSet(u64);
 
 impl ActionSet {
-    /// Every action of the closed list.
+    /// The set of all actions.
     pub fn all() -> Self {
         Action::ALL.iter().copied().collect()
     }
 
-    /// Whether the action is in it.
+    /// Whether the set contains this action.
     pub const fn contains(self, action: Action) -> bool {
         self.0 & bit(action) != 0
     }
 
-    /// Whether every action of `other` is in it.
+    /// Whether the set contains every action of `other`.
     pub const fn covers(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether it is empty.
+    /// Whether the set contains no action.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The actions, in the order of the closed list.
+    /// The actions, in the order of [`Action::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Action> {
         Action::ALL.iter().copied().filter(move |action| self.contains(*action))
     }
@@ -77,23 +77,23 @@ impl<'de> Deserialize<'de> for ActionSet {
     }
 }
 
-/// The keys that a token reaches.
+/// The keys on which a token allows its operations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeySet {
-    /// Every key of the tenant, future ones included.
+    /// Every key of the tenant, including keys created later.
     All,
-    /// These and no others.
+    /// Only these keys.
     Only(BTreeSet<KeyId>),
 }
 
 impl KeySet {
-    /// Whether every key is reached, future ones included.
+    /// Whether this is [`KeySet::All`].
     pub const fn is_all(&self) -> bool {
         matches!(self, Self::All)
     }
 
-    /// Whether this key is reached.
+    /// Whether the set contains this key.
     pub fn contains(&self, key: KeyId) -> bool {
         match self {
             Self::All => true,
@@ -101,7 +101,7 @@ impl KeySet {
         }
     }
 
-    /// Whether every key of `other` is reached.
+    /// Whether the set contains every key of `other`.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, _) => true,
@@ -111,8 +111,8 @@ impl KeySet {
     }
 }
 
-/// What a token may do. Kept as JSON in the token's row, and read back under the same rules
-/// as [`Grants::new`] has.
+/// The operations that a token allows, and the keys on which it allows them. Stored as JSON in the
+/// token's row; reading it back applies the checks of [`Grants::new`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Grants {
@@ -120,7 +120,7 @@ pub struct Grants {
     keys: KeySet,
 }
 
-/// Grants as they are written.
+/// The JSON form of [`Grants`], before its checks.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -136,13 +136,13 @@ impl TryFrom<Written> for Grants {
 }
 
 impl Grants {
-    /// The most keys that one token can name.
+    /// The maximum number of keys that a token can list.
     pub const MAX_KEYS: usize = 256;
 
-    /// Joins the two sets.
+    /// Grants these operations on these keys.
     ///
     /// # Errors
-    /// When no operation is named, or the set of keys is empty or too large.
+    /// See [`GrantsError`].
     pub fn new(operations: ActionSet, keys: KeySet) -> Result<Self, GrantsError> {
         if operations.is_empty() {
             return Err(GrantsError::NoOperation);
@@ -155,7 +155,7 @@ impl Grants {
         Ok(Self { operations, keys })
     }
 
-    /// Everything: the first administrator's.
+    /// All operations on all keys, for the first administrator.
     pub fn everything() -> Self {
         Self {
             operations: ActionSet::all(),
@@ -163,28 +163,29 @@ impl Grants {
         }
     }
 
-    /// The text that a token's row keeps.
+    /// The JSON text to store in the token's row.
     pub fn to_kept(&self) -> String {
-        // Closed words and hex ids: writing them as JSON cannot fail.
+        // Only fixed names and hex ids, so serialising cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Reads what [`Grants::to_kept`] wrote; `None` for anything else.
+    /// Parses the text of [`Grants::to_kept`]. `None` for any other text.
     pub fn from_kept(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// The operations.
+    /// The allowed operations.
     pub const fn operations(&self) -> ActionSet {
         self.operations
     }
 
-    /// The keys.
+    /// The keys on which they are allowed.
     pub const fn keys(&self) -> &KeySet {
         &self.keys
     }
 
-    /// Whether a holder of these may hand out `other`: nobody gives what they lack.
+    /// Whether `other` allows nothing that these grants do not allow. Then their holder may issue a
+    /// token with `other`.
     pub fn covers(&self, other: &Self) -> bool {
         self.operations.covers(other.operations) && self.keys.covers(&other.keys)
     }

@@ -1,9 +1,9 @@
 //! The text form of an API token:
-//! `clv_` + 12 base62 id + `_` + 43 base62 secret + 6 base62 CRC-32.
+//! `clv_`, an id of 12 base62 digits, `_`, a secret of 43 and a CRC-32 of 6 base62 digits.
 //!
-//! The checksum (IEEE, over everything before it) lets a scanner tell a real token from
-//! look-alikes, and lets us refuse a damaged one without asking the store. Of the secret
-//! only its SHA-256 is ever kept; 43 base62 digits hold 256 bits, so no slow hash is needed.
+//! The checksum (IEEE polynomial, over all characters before it) lets secret scanners recognise
+//! tokens, and lets the gateway refuse a damaged one without reading the store. The store contains
+//! only the SHA-256 of the secret. The secret has 256 random bits, so a slow hash would add nothing.
 
 use aws_lc_rs::{constant_time, digest};
 use claviger_provider::Secret;
@@ -16,13 +16,12 @@ const CRC_LEN: usize = 6;
 const BODY_LEN: usize = PREFIX.len() + ID_LEN + 1 + SECRET_LEN;
 const TOKEN_LEN: usize = BODY_LEN + CRC_LEN;
 
-/// The text is not a token. It carries nothing of the text.
+/// The text is not an API token. The error contains no part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an API token: wrong form or checksum")]
 pub struct TokenFormatError;
 
-/// A token that a caller presented, with a right form and checksum. Whether it is known
-/// is the store's to say.
+/// A presented token of the correct form and checksum. It need not exist in the store.
 pub struct ApiToken {
     public_id: String,
     secret_sha256: [u8; 32],
@@ -32,7 +31,7 @@ impl ApiToken {
     /// Parses a presented token.
     ///
     /// # Errors
-    /// When form or checksum is wrong.
+    /// [`TokenFormatError`] for a wrong form or checksum.
     pub fn parse(text: &str) -> Result<Self, TokenFormatError> {
         let bytes = text.as_bytes();
         if bytes.len() != TOKEN_LEN || !text.starts_with(PREFIX) || bytes[PREFIX.len() + ID_LEN] != b'_' {
@@ -53,29 +52,29 @@ impl ApiToken {
         })
     }
 
-    /// The part that names the token; no secret.
+    /// The id within the token's text. Not secret; the store finds the token by it.
     pub fn public_id(&self) -> &str {
         &self.public_id
     }
 
-    /// Whether the secret is the one whose hash is kept; in constant time.
+    /// Compares the secret's SHA-256 with the stored one, in constant time.
     pub fn matches(&self, kept_sha256: &[u8; 32]) -> bool {
         constant_time::verify_slices_are_equal(&self.secret_sha256, kept_sha256).is_ok()
     }
 }
 
-/// A token that was just drawn: the only moment at which its text exists.
+/// A newly generated token. Its text is not stored anywhere, so this is the only time to show it.
 pub struct NewToken {
-    /// The part that names it.
+    /// The id within the text; not secret.
     pub public_id: String,
-    /// What the store keeps.
+    /// SHA-256 of the secret, for the store.
     pub secret_sha256: [u8; 32],
-    /// What its owner gets, once.
+    /// The whole token, for its owner.
     pub text: Secret,
 }
 
 impl NewToken {
-    /// Draws a token from the cryptographic generator.
+    /// Generates a token with the cryptographic random generator.
     pub fn draw() -> Self {
         let mut text = Vec::with_capacity(TOKEN_LEN);
         text.extend_from_slice(PREFIX.as_bytes());
@@ -94,8 +93,8 @@ impl NewToken {
     }
 }
 
-/// Appends `count` digits, each drawn evenly: bytes from 248 up are drawn again, since
-/// 248 is the largest multiple of 62 in a byte.
+/// Appends `count` random base62 digits without bias: random bytes from 248 up are dropped, because
+/// 248 is the largest multiple of 62 that fits a byte.
 fn draw_base62(out: &mut Vec<u8>, count: usize) {
     let end = out.len() + count;
     while out.len() < end {
@@ -124,7 +123,7 @@ fn checksum(bytes: &[u8]) -> [u8; CRC_LEN] {
     out
 }
 
-/// Any text with the checksum that a token of this beginning has.
+/// Appends the correct checksum to a text.
 #[cfg(test)]
 pub(super) fn with_checksum(body: &str) -> String {
     let crc = checksum(body.as_bytes());

@@ -1,9 +1,10 @@
-//! The root key, what is derived from it, and the sealing of single values.
+//! The root key, the keys derived from it, and the encryption ("sealing") of single values in the
+//! store.
 //!
-//! [`RootKey`] is loaded by `boot`; the sealing itself is for the implementations of the
-//! store alone. A sealed value is one byte of format version, then XAES-256-GCM's output.
-//! Its associated data names the installation, the table, the tenant, the row, the column
-//! and the format version, so that a value moved elsewhere does not open there.
+//! `boot` loads the [`RootKey`]; only implementations of the store seal and open values. A sealed
+//! value is one byte of format version and the output of XAES-256-GCM. The associated data contains
+//! installation, table, tenant, row, column and format version, so a value that was copied to another
+//! place does not open there.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -18,21 +19,21 @@ use claviger_provider::xaes::{XaesError, XaesKey};
 use claviger_provider::{Id, InstallationId, Secret, TenantId};
 use zeroize::Zeroizing;
 
-/// Bytes of the root key.
+/// Length of the root key in bytes.
 const ROOT_KEY_LEN: usize = 32;
-/// What a root key's text begins with.
+/// Prefix of a root key's text.
 const PREFIX: &str = "clvroot1:";
-/// The longest text read: the prefix, 43 characters, a line end of either kind.
+/// Maximum length of a root key file in bytes: prefix, 43 characters, LF or CRLF.
 const MAX_TEXT: usize = PREFIX.len() + 43 + 2;
-/// The credential's file name under `$CREDENTIALS_DIRECTORY` (systemd.exec(5)).
+/// File name of the systemd credential in `$CREDENTIALS_DIRECTORY` (systemd.exec(5)).
 const CREDENTIAL: &str = "claviger-root-key";
-/// The only format of sealed values that this release writes or reads.
+/// Format version of sealed values. This release reads and writes no other.
 const FORMAT: u8 = 1;
 
-/// Why there is no root key.
+/// Why the root key could not be loaded or created.
 #[derive(Debug, thiserror::Error)]
 pub enum RootKeyError {
-    /// Others than the owner could read it.
+    /// Users other than the owner can read the file.
     #[error("the root key file {path} has mode {mode:04o}: others than its owner can reach it; run `chmod 600 {path}`")]
     TooWide {
         /// The file.
@@ -40,18 +41,18 @@ pub enum RootKeyError {
         /// Its permission bits.
         mode: u32,
     },
-    /// It belongs to another user.
+    /// The file belongs to another user.
     #[error("the root key file {path} belongs to user {owner}, not to the user {user} that the gateway runs as")]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// User id of the file's owner.
         owner: u32,
-        /// Who we are.
+        /// Effective user id of this process.
         user: u32,
     },
-    /// A device, a pipe or a folder.
-    #[error("the root key file {0} is no regular file")]
+    /// The path is a device, a pipe or a directory.
+    #[error("the root key file {0} is not a regular file")]
     NotAFile(PathBuf),
     /// Not `clvroot1:` and 43 characters of base64url.
     #[error("the root key is not of the form `{PREFIX}` and 43 characters of base64url")]
@@ -61,13 +62,13 @@ pub enum RootKeyError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file system.
         source: std::io::Error,
     },
 }
 
-/// The 32 bytes that everything sealed in the store hangs on. They are used only to
-/// derive keys (HKDF-SHA-256, RFC 5869), one for each purpose.
+/// The key of 32 bytes that protects all sealed values in the store. It only derives other keys
+/// (HKDF-SHA-256, RFC 5869), one for each purpose.
 pub struct RootKey(Secret);
 
 impl fmt::Debug for RootKey {
@@ -77,10 +78,11 @@ impl fmt::Debug for RootKey {
 }
 
 impl RootKey {
-    /// Reads a file that belongs to us and that nobody else can reach (0600 or stricter).
+    /// Reads the root key from a file that this process's user owns and that nobody else can access
+    /// (mode 0600 or stricter).
     ///
     /// # Errors
-    /// Every [`RootKeyError`]; nothing of the file's content stands in one.
+    /// Every [`RootKeyError`]. None contains any of the file's content.
     pub fn from_file(path: &Path) -> Result<Self, RootKeyError> {
         let (file, metadata) = open_regular(path)?;
         let mode = metadata.mode() & 0o7777;
@@ -102,7 +104,7 @@ impl RootKey {
     }
 
     /// Reads the systemd credential `claviger-root-key` from `$CREDENTIALS_DIRECTORY`;
-    /// `None` when the service manager handed none over.
+    /// `None` if systemd passed no credential.
     ///
     /// # Errors
     /// As [`RootKey::from_credentials`].
@@ -113,13 +115,13 @@ impl RootKey {
         }
     }
 
-    /// Reads the credential from this folder; `None` when it is not there.
+    /// Reads the credential from this directory; `None` if it does not exist.
     ///
-    /// systemd grants an unprivileged service access by an ACL on a file of root's, whose
-    /// mask shows as group bits: so only access by everyone is refused here.
+    /// systemd gives an unprivileged service access through an ACL on a file that root owns. The ACL's
+    /// mask appears as group permissions, so only permissions for all users are refused.
     ///
     /// # Errors
-    /// Every [`RootKeyError`] but `Foreign`.
+    /// Every [`RootKeyError`] except `Foreign`.
     pub fn from_credentials(directory: &Path) -> Result<Option<Self>, RootKeyError> {
         let path = directory.join(CREDENTIAL);
         let (file, metadata) = match open_regular(&path) {
@@ -134,14 +136,14 @@ impl RootKey {
         Self::read(&path, file).map(Some)
     }
 
-    /// Draws a new root key.
+    /// Generates a new root key.
     pub fn draw() -> Self {
         Self(Secret::random(ROOT_KEY_LEN))
     }
 
-    /// Takes a root key's text, one line end behind it or none. Where it comes from is the
-    /// caller's business: an environment is readable to every process of the same user and
-    /// is inherited, so only `claviger dev` takes it from there.
+    /// Parses a root key's text, with at most one line break at its end. Only `claviger dev` may pass
+    /// a text from an environment variable: child processes inherit the environment, and every process
+    /// of the same user can read it.
     ///
     /// # Errors
     /// [`RootKeyError::Malformed`].
@@ -162,11 +164,11 @@ impl RootKey {
         Ok(Self(bytes))
     }
 
-    /// Draws a new root key and writes it to a new file of mode 0600. The file appears
-    /// whole or not at all, and is on stable storage when this returns.
+    /// Generates a new root key and writes it to a new file of mode 0600, atomically. The file is on
+    /// stable storage when this returns.
     ///
     /// # Errors
-    /// [`RootKeyError::Io`], also when the file exists.
+    /// [`RootKeyError::Io`], also if the file exists already.
     pub fn generate_to_file(path: &Path) -> Result<Self, RootKeyError> {
         let failed = |source| RootKeyError::Io {
             path: path.to_owned(),
@@ -178,7 +180,7 @@ impl RootKey {
         Ok(root)
     }
 
-    /// The root key's text, as [`RootKey::from_text`] takes it.
+    /// The text that [`RootKey::from_text`] parses.
     pub fn to_text(&self) -> Secret {
         let mut text = String::with_capacity(MAX_TEXT);
         text.push_str(PREFIX);
@@ -186,14 +188,14 @@ impl RootKey {
         Secret::new(text.into_bytes())
     }
 
-    /// The key under which request bodies are compared for `Idempotency-Key`.
+    /// The HMAC key that authenticates the stored fingerprints of request bodies, for `Idempotency-Key`.
     pub fn idempotency_key(&self) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, self.derive("claviger/idempotency/v1").expose())
     }
 
     fn read(path: &Path, file: File) -> Result<Self, RootKeyError> {
-        // One byte more than the longest text, so that a longer file is seen as such; the
-        // capacity is fixed beforehand, so that no copy stays behind in a smaller buffer.
+        // Read one byte more than allowed, to detect a longer file. Reserve the capacity first: a
+        // buffer that grows would leave a copy of the key behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_TEXT + 64));
         file.take(MAX_TEXT as u64 + 1)
             .read_to_end(&mut bytes)
@@ -218,7 +220,8 @@ impl RootKey {
     }
 }
 
-/// Opens without waiting for a pipe's writer and looks at what was opened, not at the name.
+/// Opens a regular file. Does not block on a pipe without a writer, and checks the opened file
+/// instead of the path, which could change in between.
 fn open_regular(path: &Path) -> Result<(File, std::fs::Metadata), RootKeyError> {
     let failed = |source| RootKeyError::Io {
         path: path.to_owned(),
@@ -233,8 +236,8 @@ fn open_regular(path: &Path) -> Result<(File, std::fs::Metadata), RootKeyError> 
     Ok((file, metadata))
 }
 
-/// A value was not sealed, or does not open: another key, another place, or damage. It
-/// does not say which.
+/// A value could not be sealed or opened: another key, another place, or damage. The error does not
+/// tell which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the sealed value does not open")]
 pub(super) struct SealError;
@@ -245,14 +248,14 @@ impl From<XaesError> for SealError {
     }
 }
 
-/// The place of a sealed value, which its encryption is bound to.
+/// The place of a sealed value in the store. Its encryption is bound to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     /// The table.
     pub table: &'static str,
     /// The row's tenant.
     pub tenant: TenantId,
-    /// The row.
+    /// The row's id.
     pub row: &'a str,
     /// The column.
     pub column: &'a str,
@@ -265,7 +268,10 @@ pub(super) struct Sealer {
 }
 
 impl Sealer {
-    /// Derives the sealing key from the root key.
+    /// A sealer with the sealing key that the root key derives.
+    ///
+    /// # Errors
+    /// [`SealError`] if the cipher refuses the derived key.
     pub(super) fn new(root: &RootKey, installation: InstallationId) -> Result<Self, SealError> {
         let key = XaesKey::new(&root.derive("claviger/store/sealing/v1"))?;
         Ok(Self { key, installation })
@@ -278,7 +284,7 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for this place.
+    /// Opens a value that was sealed for this place.
     pub(super) fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Secret, SealError> {
         match sealed {
             [FORMAT, sealed @ ..] => Ok(self.key.open(&self.associated_data(place)?, sealed)?),
@@ -286,7 +292,8 @@ impl Sealer {
         }
     }
 
-    /// Each part with its length before it (u32, big-endian), so that no two places read alike.
+    /// The parts of the place, each after its length (u32, big-endian): no two places have the same
+    /// encoding.
     fn associated_data(&self, place: Place<'_>) -> Result<Vec<u8>, SealError> {
         let parts: [&[u8]; 6] = [
             self.installation.bytes(),
