@@ -1,5 +1,5 @@
-//! `/v1/batch/*`: up to 1000 operations in one request. Each item has its own decision and
-//! record; one sync makes all of them durable.
+//! `/v1/batch/*`: up to 1000 operations in one request. Each item is authorized and
+//! recorded separately; one sync makes all records durable.
 
 use http::Method;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use super::route::Route;
 use crate::access::Action;
 use crate::broker::{Failure, Guarded};
 
-/// Data keys to be generated.
+/// The body of a batch of data keys to generate.
 pub type BatchGenerateDataKeysRequest = BatchRequest<GenerateDataKeyRequest>;
-/// Bytes to be wrapped.
+/// The body of a batch of bytes to wrap.
 pub type BatchWrapRequest = BatchRequest<WrapRequest>;
-/// Wrapped keys to be opened.
+/// The body of a batch of wrapped keys to unwrap.
 pub type BatchUnwrapRequest = BatchRequest<UnwrapRequest>;
-/// Wrapped keys to be wrapped anew.
+/// The body of a batch of wrapped keys to rewrap.
 pub type BatchRewrapRequest = BatchRequest<RewrapRequest>;
 
 /// Runs the operation for each item.
@@ -48,7 +48,7 @@ pub const GENERATE: Route = Route::new(
 )
 .batch()
 .body::<BatchGenerateDataKeysRequest>()
-.answers::<BatchGenerateDataKeysResponse>(200, "One answer for each item, in order.");
+.answers::<BatchGenerateDataKeysResponse>(200, "One result per item, in the order of the request.");
 
 pub async fn generate(request: ApiRequest, body: BatchGenerateDataKeysRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
@@ -65,7 +65,7 @@ pub const WRAP: Route = Route::new(
 )
 .batch()
 .body::<BatchWrapRequest>()
-.answers::<BatchWrapResponse>(200, "One answer for each item, in order.");
+.answers::<BatchWrapResponse>(200, "One result per item, in the order of the request.");
 
 pub async fn wrap(request: ApiRequest, body: BatchWrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
@@ -77,12 +77,12 @@ pub const UNWRAP: Route = Route::new(
     "/v1/batch/unwrap",
     "batchUnwrap",
     "batch",
-    "Open up to 1000 wrapped keys.",
+    "Unwrap up to 1000 wrapped keys.",
     &[Action::Unwrap],
 )
 .batch()
 .body::<BatchUnwrapRequest>()
-.answers::<BatchUnwrapResponse>(200, "One answer for each item, in order.");
+.answers::<BatchUnwrapResponse>(200, "One result per item, in the order of the request.");
 
 pub async fn unwrap(request: ApiRequest, body: BatchUnwrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
@@ -94,12 +94,12 @@ pub const REWRAP: Route = Route::new(
     "/v1/batch/rewrap",
     "batchRewrap",
     "batch",
-    "Wrap up to 1000 wrapped keys anew.",
+    "Rewrap up to 1000 wrapped keys.",
     &[Action::Rewrap, Action::RewrapFrom],
 )
 .batch()
 .body::<BatchRewrapRequest>()
-.answers::<BatchRewrapResponse>(200, "One answer for each item, in order.");
+.answers::<BatchRewrapResponse>(200, "One result per item, in the order of the request.");
 
 pub async fn rewrap(request: ApiRequest, body: BatchRewrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await

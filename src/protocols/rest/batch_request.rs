@@ -1,4 +1,4 @@
-//! The body of a batch: items, each the body of the single operation with the key's name beside it.
+//! The body of a batch. Each item has the members of the single operation's body and the key's name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,12 +13,12 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::types::Name;
 
-/// The member of an item that names its key.
+/// Name of the member that contains the key's name.
 const KEY: &str = "key";
 
-/// The name of an item's key, which must be given or may be left out.
+/// The name of an item's key: a required member ([`Name`]) or an optional one (`Option<Name>`).
 pub trait ItemKey: DeserializeOwned + Send + 'static {
-    /// What it is where it is left out; `None` where it must be given.
+    /// The value of an absent member; `None` if the member is required.
     fn left_out() -> Option<Self>;
 
     /// The schema of an item's member `key`.
@@ -46,28 +46,28 @@ impl ItemKey for Option<Name> {
     }
 
     fn member() -> RefOr<Schema> {
-        let name = reference_to_name("The key's name; the one that the wrapped key names where left out.");
+        let name = reference_to_name("The key's name. Left out: the key that the wrapped key names.");
         let null = Object::builder().schema_type(Type::Null);
         OneOf::builder().item(name).item(null).into()
     }
 }
 
-/// A body that a batch has many of, and what the document calls them.
+/// The body of a single operation that also exists as a batch, with the names of the batch's schemas.
 pub trait ItemBody: DeserializeOwned + ToSchema + Send + 'static {
-    /// How an item names its key.
+    /// The type of the member `key`.
     type Key: ItemKey;
-    /// The name of the schema of one item, such as `WrapItem`.
+    /// Name of an item's schema, such as `WrapItem`.
     const ITEM: &'static str;
-    /// What an item is, such as `One item to be wrapped.`
+    /// Description of an item, such as `One wrapped key to unwrap.`
     const ITEM_DESCRIPTION: &'static str;
-    /// The name of the schema of a batch, such as `BatchWrapRequest`.
+    /// Name of the batch's schema, such as `BatchWrapRequest`.
     const BATCH: &'static str;
-    /// What a batch is, such as `Bytes to be wrapped.`
+    /// Description of the batch, such as `Wrapped keys to unwrap.`
     const BATCH_DESCRIPTION: &'static str;
 }
 
-/// An item. serde's `flatten` cannot refuse unknown members, so the member `key` is taken out here
-/// and the others are handed to the body as if they came alone.
+/// One item. Its decoder takes out the member `key` and passes the other members to the decoder of the
+/// body. serde's `flatten` would do the same, but cannot refuse unknown members.
 pub struct Item<B: ItemBody> {
     /// The key's name.
     pub key: B::Key,
@@ -98,7 +98,7 @@ impl<'de, B: ItemBody> Visitor<'de> for ItemVisitor<B> {
     }
 }
 
-/// The members of an item without its key, which goes to `key`.
+/// Passes on the members of an item except `key`, whose value it stores.
 struct WithoutKey<'k, A, K> {
     map: A,
     key: &'k mut Option<K>,
@@ -126,7 +126,7 @@ impl<'de, A: MapAccess<'de>, K: Deserialize<'de>> MapAccess<'de> for WithoutKey<
     }
 }
 
-/// Reads a member's name with its seed, or gives the seed back for the name `key`.
+/// Decodes a member's name with a seed, or returns the seed unused if the name is `key`.
 struct NotKey<S>(S);
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for NotKey<S> {

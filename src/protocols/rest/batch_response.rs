@@ -1,4 +1,4 @@
-//! What the document says of the answers of batches.
+//! The schemas of batch responses in the OpenAPI document.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -10,35 +10,38 @@ use utoipa::{PartialSchema, ToSchema};
 use super::data_responses::{DataKeyResponse, DataResponse, RewrapResponse, UnwrapResponse, WrapResponse};
 use super::errors::Problem;
 
-/// What the document says of a batch's answer, a [`super::response::BatchResponse`].
+/// The schema of a [`super::response::BatchResponse`] whose items are `R` or an error.
 pub struct BatchAnswers<R>(PhantomData<R>);
 
-/// The answers of a batch of data keys.
+/// The response to a batch of generated data keys.
 pub type BatchGenerateDataKeysResponse = BatchAnswers<DataKeyResponse>;
-/// The answers of a batch of wraps.
+/// The response to a batch of wraps.
 pub type BatchWrapResponse = BatchAnswers<WrapResponse>;
-/// The answers of a batch of unwraps.
+/// The response to a batch of unwraps.
 pub type BatchUnwrapResponse = BatchAnswers<UnwrapResponse>;
-/// The answers of a batch of rewraps.
+/// The response to a batch of rewraps.
 pub type BatchRewrapResponse = BatchAnswers<RewrapResponse>;
 
-/// The schema of an item that failed.
+/// Name of the schema of a failed item.
 const FAILED: &str = "FailedItem";
 
 fn audit_index() -> Object {
     let index = Object::builder().schema_type(Type::String);
-    let said = "The place of the item's record, as `Claviger-Audit-Index` has it for a single call.";
+    let said = "The place of the item's record in the audit log, in the form of the header `Claviger-Audit-Index`.";
     index.description(Some(said)).build()
 }
 
-/// An item that succeeded: the members of the single call's answer, and the place of its record.
+/// The schema of an item's result: the members of the single operation's response and the place of the
+/// record, or the error.
 fn item_result<R: DataResponse>() -> Schema {
     let succeeded = AllOf::builder()
         .item(Ref::from_schema_name(R::name()))
         .item(Object::builder().property("audit_index", audit_index()));
     let result = OneOf::builder().item(succeeded).item(Ref::from_schema_name(FAILED));
     result
-        .description(Some("The members of the single call's answer and `audit_index`, or `error`."))
+        .description(Some(
+            "The members of the single operation's response and `audit_index`, or `error`.",
+        ))
         .build()
         .into()
 }
@@ -48,18 +51,16 @@ fn failed_item() -> Schema {
         .property("error", Ref::from_schema_name(Problem::name()))
         .required("error")
         .property("audit_index", audit_index());
-    failed.description(Some("An item that failed, and why.")).build().into()
+    failed.description(Some("The error of a failed item.")).build().into()
 }
 
 impl<R: DataResponse> PartialSchema for BatchAnswers<R> {
     fn schema() -> RefOr<Schema> {
         let items = Array::builder()
             .items(Ref::from_schema_name(R::ITEM))
-            .description(Some("One for each item, in order."));
+            .description(Some("One result per item, in the order of the request."));
         let answers = Object::builder().property("items", items).required("items");
-        answers
-            .description(Some("The answers of a batch, in the order of its items."))
-            .into()
+        answers.description(Some("The response to a batch.")).into()
     }
 }
 

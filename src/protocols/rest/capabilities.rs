@@ -1,4 +1,4 @@
-//! `/v1/connections/{connection}/capabilities`: what can be done through a connection.
+//! `/v1/connections/{connection}/capabilities`: the operations that a connection's provider supports.
 
 use claviger_provider::{Capabilities, ContextBinding, How, KeyCapabilities, ProviderKind, Rotation};
 use http::{Method, StatusCode};
@@ -14,15 +14,15 @@ use super::route::Route;
 use crate::access::Action;
 use crate::broker::{Failure, op};
 
-/// Where an operation takes place.
+/// Whether an operation is supported, and where the data key is in plaintext during it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationSupport {
-    /// Inside the provider.
+    /// The data key stays inside the provider.
     InsideProvider,
-    /// Through the gateway's memory.
+    /// The data key is in the gateway's memory.
     ThroughMemory,
-    /// Not at all.
+    /// Not supported.
     No,
 }
 
@@ -36,15 +36,15 @@ impl From<How> for OperationSupport {
     }
 }
 
-/// What binds the context.
+/// How the encryption context is bound to a wrapped key.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ContextBindingKind {
-    /// The provider, as name-value pairs.
+    /// The provider binds it, as name-value pairs.
     Pairs,
-    /// The provider, as associated data.
+    /// The provider binds it, as associated data.
     AssociatedData,
-    /// The wrapped key's commitment alone.
+    /// Only the gateway binds it, with the commitment in the wrapped key.
     CommitmentOnly,
 }
 
@@ -52,45 +52,45 @@ pub enum ContextBindingKind {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RotationMethod {
-    /// The provider's key gets one.
+    /// The provider key gets a new version.
     InPlace,
-    /// The provider's key gets new material, which wrapped keys do not name.
+    /// The provider key gets new material under the same id, so wrapped keys do not name a version.
     InPlaceUnnamed,
-    /// A new provider key becomes one.
+    /// The gateway creates a new provider key.
     NewKey,
 }
 
-/// What can be done with keys of one specification, and where.
+/// The supported operations of keys of one specification.
 #[derive(Serialize, ToSchema)]
 pub struct SpecCapabilities {
     /// The specification.
     pub spec: Spec,
     /// Wrap and unwrap.
     pub wrap: OperationSupport,
-    /// Where data keys are generated.
+    /// Generate data keys.
     pub generate_data_key: OperationSupport,
-    /// Rewrap under the same key.
+    /// Rewrap with the same key.
     pub rewrap: OperationSupport,
-    /// What binds the encryption context.
+    /// How the encryption context is bound.
     pub context: ContextBindingKind,
-    /// How keys are rotated; null where they are not.
+    /// How keys get new versions; null if they cannot be rotated.
     pub rotation: Option<RotationMethod>,
-    /// The most bytes that the provider wraps at once.
+    /// Maximum number of bytes that the provider wraps in one call.
     pub max_plaintext: usize,
 }
 
-/// What a connection's provider can do.
+/// The operations that a connection's provider supports.
 #[derive(Serialize, ToSchema)]
 pub struct ConnectionCapabilities {
-    /// The specifications of keys, and what can be done with each.
+    /// The supported specifications of keys.
     pub keys: Vec<SpecCapabilities>,
-    /// Whether it makes keys; otherwise they are adopted only.
+    /// Whether the gateway can create keys at the provider. If not, it can only adopt existing ones.
     pub create_key: bool,
-    /// Whether keys can be enabled and disabled at the provider.
+    /// Whether the gateway can enable and disable keys at the provider.
     pub set_state: bool,
-    /// Whether deletion can be scheduled.
+    /// Whether the provider can schedule the deletion of keys.
     pub schedule_deletion: bool,
-    /// Whether key material can be imported.
+    /// Whether the provider can import key material.
     pub import: bool,
 }
 
@@ -128,7 +128,7 @@ impl From<Capabilities> for ConnectionCapabilities {
     }
 }
 
-/// What a provider family can do as the API shows it, a row for each specification of keys.
+/// The capabilities of a kind of provider in the form of the API, one row per specification of keys.
 pub fn rows(kind: ProviderKind, can: Capabilities) -> Vec<Value> {
     let shown = ConnectionCapabilities::from(can);
     let row = |keys: &SpecCapabilities| {
@@ -148,10 +148,10 @@ pub const GET: Route = Route::new(
     "/v1/connections/{connection}/capabilities",
     "getConnectionCapabilities",
     "connections",
-    "What a connection's provider can do: inside itself, through memory, or not at all.",
+    "Get the operations that a connection's provider supports. This does not call the provider.",
     &[Action::ReadConnection],
 )
-.answers::<ConnectionCapabilities>(200, "What it can do.");
+.answers::<ConnectionCapabilities>(200, "The capabilities.");
 
 pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadConnection>(request.name("connection")?.as_str()).await?;

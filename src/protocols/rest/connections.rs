@@ -1,4 +1,4 @@
-//! `/v1/connections`: how providers are reached.
+//! `/v1/connections`: connections to providers.
 
 use claviger_provider::{Finding, ProviderKind, RightReport, Secret};
 use http::{Method, StatusCode};
@@ -21,7 +21,7 @@ use crate::access::Action;
 use crate::broker::{CheckReport, ConnectionChange, Failure, NewConnection, op};
 use crate::store::model;
 
-/// A provider's family.
+/// A kind of provider.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "each is a provider's name")]
@@ -72,84 +72,84 @@ impl From<ProviderKind> for ProviderName {
 pub struct CreateConnection {
     /// The connection's name, unique in the tenant.
     pub name: Name,
-    /// The provider's family.
+    /// The kind of provider.
     #[schema(schema_with = built_providers)]
     pub provider: ProviderName,
-    /// The provider's own settings, secrets included; secrets are never shown again.
+    /// The provider's settings, including secrets. No response contains the secrets.
     #[schema(value_type = Object)]
     pub settings: Box<RawValue>,
-    /// The user's labels.
+    /// Labels.
     #[serde(default)]
     pub labels: Option<LabelMap>,
-    /// Its own times.
+    /// Timeouts.
     #[serde(default, deserialize_with = "json::optional_object")]
     pub timeouts: Option<TimeoutRules>,
 }
 
-/// The providers that this release includes. The document names no other; a request for another
-/// one is answered `unsupported`.
+/// The schema of `provider`, with only the providers that this release includes. A request with another
+/// one gets `unsupported`.
 fn built_providers() -> Object {
     let object = Object::builder()
         .schema_type(Type::String)
         .enum_values(Some(["local", "aws", "azure", "gcp", "vault"]));
-    object.description(Some("The provider's family.")).build()
+    object.description(Some("The kind of provider.")).build()
 }
 
-/// What a connection's PATCH may change; what is left out stays.
+/// The members of a connection to change. Members that are left out stay as they are.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateConnection {
-    /// New labels, all of them.
+    /// Replaces all labels.
     #[serde(default)]
     pub labels: Option<LabelMap>,
-    /// New times, all of them.
+    /// Replaces all timeouts.
     #[serde(default, deserialize_with = "json::optional_object")]
     pub timeouts: Option<TimeoutRules>,
-    /// New secrets in place of the kept ones, in the provider's own form; never shown again.
+    /// Replaces the stored secrets, in the form of the provider's settings. No response contains them.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub secrets: Option<Box<RawValue>>,
 }
 
-/// Whether calls pass.
+/// Whether calls to the provider are allowed.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionState {
-    /// Calls pass.
+    /// Calls are allowed.
     Active,
-    /// No call passes.
+    /// No calls are allowed until the connection is restored.
     Severed,
 }
 
-/// A connection.
+/// A connection to a provider.
 #[derive(Serialize, ToSchema)]
 pub struct Connection {
     /// Immutable: 32 lower-case hex digits.
     pub id: String,
-    /// The name.
+    /// Unique in the tenant.
     pub name: String,
     /// The tenant's id.
     pub tenant: String,
-    /// The provider's family.
+    /// The kind of provider.
     pub provider: ProviderName,
-    /// The settings without their secrets.
+    /// The provider's settings without secrets.
     #[schema(value_type = Object)]
     pub settings: Box<RawValue>,
-    /// Whether calls pass.
+    /// Whether calls to the provider are allowed.
     pub state: ConnectionState,
-    /// 128 random bits of ours, for a provider's trust policy.
+    /// 128 random bits in hex that the gateway chose, for the trust policy of an AWS role (`sts:ExternalId`).
     pub external_id: String,
-    /// The user's labels.
+    /// Labels.
     pub labels: model::Labels,
-    /// Its own times.
+    /// Timeouts.
     pub timeouts: TimeoutRules,
-    /// `config` when it comes from the operator's file.
+    /// `config` if the operator's configuration declares it; null otherwise.
     pub managed_by: Option<String>,
-    /// When it was made.
+    /// Creation time.
     pub created: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated: Timestamp,
-    /// For `If-Match`.
+    /// The current revision, for `If-Match`.
     pub etag: String,
 }
 
@@ -162,46 +162,46 @@ impl Listed for Connection {
     const ITEMS: &'static str = "The connections, by name.";
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Serialize, ToSchema)]
 pub struct CheckResponse {
-    /// Whether the provider answered.
+    /// Whether the provider responded.
     pub reachable: bool,
-    /// What answered, or why nothing did.
+    /// The provider's version or identity, or why it did not respond.
     pub detail: String,
-    /// Each right, and how it was tried.
+    /// The permissions at the provider, each with the result of its test.
     pub rights: Vec<CheckedRight>,
-    /// The least-privilege policy to paste at the provider; null where there is no such thing.
+    /// The least-privilege policy for this connection, to set at the provider; null if the provider has none.
     pub policy: Option<String>,
-    /// What can be done where the provider did not answer as it should; null otherwise.
+    /// How to correct an unexpected response; null otherwise.
     pub what_to_do: Option<&'static str>,
 }
 
-/// One right.
+/// A permission at the provider.
 #[derive(Serialize, ToSchema)]
 pub struct CheckedRight {
     /// The operation that needs it.
     pub operation: String,
-    /// What was found.
+    /// The result of the test.
     pub finding: RightStatus,
-    /// How it was tried, or why it cannot be.
+    /// How it was tested, or why it cannot be tested.
     pub how: String,
-    /// What to grant or take away.
+    /// The permission to grant or to remove.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub what_to_do: Option<String>,
 }
 
-/// Whether a right is there.
+/// Whether the connection has a permission.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RightStatus {
-    /// It is.
+    /// It has it.
     Granted,
-    /// It is not.
+    /// It lacks it.
     Denied,
-    /// It is, and there is no use for it.
+    /// It has it but does not need it.
     Excessive,
-    /// It cannot be tried without acting.
+    /// A test would change something at the provider.
     NotTestable,
 }
 
@@ -227,7 +227,7 @@ fn response(connection: &model::Connection) -> Connection {
         name: connection.name.clone(),
         tenant: connection.tenant.to_string(),
         provider: connection.provider.into(),
-        // The store holds what the provider's own parser wrote as JSON.
+        // The provider's settings parser wrote it as JSON.
         settings: RawValue::from_string(connection.settings.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         state: if connection.severed {
             ConnectionState::Severed
@@ -244,7 +244,7 @@ fn response(connection: &model::Connection) -> Connection {
     }
 }
 
-/// The text of a JSON object. An array is refused: serde would read it as a struct's members.
+/// Copies the text of a JSON object. Refuses an array, which serde would decode as a struct, too.
 fn object(value: &RawValue, pointer: &str) -> Result<Secret, Failure> {
     if value.get().starts_with('{') {
         Ok(Secret::copy_from(value.get().as_bytes()))
@@ -259,7 +259,7 @@ pub const CREATE: Route = Route::new(
     "/v1/connections",
     "createConnection",
     "connections",
-    "Make a connection. Nothing is reached: that is what its check is for.",
+    "Create a connection. This does not call the provider; use `checkConnection` to test it.",
     &[Action::CreateConnection],
 )
 .repeatable()
@@ -288,7 +288,7 @@ pub const LIST: Route = Route::new(
     "/v1/connections",
     "listConnections",
     "connections",
-    "List connections, by name.",
+    "List connections, ordered by name.",
     &[Action::ReadConnection],
 )
 .query(&[PAGE_SIZE, PAGE_TOKEN])
@@ -306,7 +306,7 @@ pub const GET: Route = Route::new(
     "/v1/connections/{connection}",
     "getConnection",
     "connections",
-    "Read a connection.",
+    "Get a connection.",
     &[Action::ReadConnection],
 )
 .answers::<Connection>(200, "The connection.");
@@ -322,7 +322,7 @@ pub const UPDATE: Route = Route::new(
     "/v1/connections/{connection}",
     "updateConnection",
     "connections",
-    "Change a connection's labels, times and secrets. Where it leads never changes: that is another connection.",
+    "Change a connection's labels, timeouts and secrets. Its other settings cannot change; create another connection instead.",
     &[Action::UpdateConnection],
 )
 .body::<UpdateConnection>()
@@ -362,10 +362,10 @@ pub const CHECK: Route = Route::new(
     "/v1/connections/{connection}/check",
     "checkConnection",
     "connections",
-    "Try each right of a connection, without acting on any key.",
+    "Test a connection and its permissions, without using any key.",
     &[Action::CheckConnection],
 )
-.answers::<CheckResponse>(200, "What was found.");
+.answers::<CheckResponse>(200, "The result of the check.");
 
 pub async fn check(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::CheckConnection>(request.name("connection")?.as_str()).await?;
@@ -395,7 +395,7 @@ pub const SEVER: Route = Route::new(
     "/v1/connections/{connection}/sever",
     "severConnection",
     "connections",
-    "Cut a connection off: no call passes from the next request on, cached data keys included.",
+    "Sever a connection: from the next request on, no call passes through it and no cached data key of its keys is returned.",
     &[Action::Sever],
 )
 .repeatable()
@@ -413,7 +413,7 @@ pub const RESTORE: Route = Route::new(
     "/v1/connections/{connection}/restore",
     "restoreConnection",
     "connections",
-    "Undo a sever.",
+    "Restore a severed connection.",
     &[Action::Restore],
 )
 .repeatable()

@@ -19,11 +19,11 @@ use crate::access::Action;
 use crate::broker::{Failure, Generates, Guarded, KeyNamed, PairNamed, op, scope_unsupported};
 use crate::envelope::DataKeyLength;
 
-/// A data key to be generated.
+/// Parameters of a new data key.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenerateDataKeyRequest {
-    /// Its length in bytes: 16, 24, 32, 48 or 64; 32 where left out.
+    /// Length in bytes: 16, 24, 32, 48 or 64. Default: 32.
     #[serde(default)]
     pub bytes: Option<u16>,
     /// The encryption context, which unwrap must name again.
@@ -33,12 +33,12 @@ pub struct GenerateDataKeyRequest {
     #[serde(default)]
     #[schema(ignore)]
     pub scope: Option<String>,
-    /// Whether the plaintext is answered too; true where left out.
+    /// Whether the response contains the plaintext too. Default: true.
     #[serde(default)]
     pub plaintext: Option<bool>,
 }
 
-/// Bytes to be wrapped.
+/// Bytes to wrap.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WrapRequest {
@@ -54,34 +54,34 @@ pub struct WrapRequest {
     pub scope: Option<String>,
 }
 
-/// A wrapped key to be opened.
+/// A wrapped key to unwrap.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnwrapRequest {
     /// The wrapped key.
     pub wrapped: String,
-    /// The encryption context that it was wrapped under.
+    /// The encryption context that it was wrapped with.
     #[serde(default)]
     pub context: Option<ContextPairs>,
 }
 
-/// A wrapped key to be wrapped anew.
+/// A wrapped key to rewrap.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RewrapRequest {
     /// The wrapped key.
     pub wrapped: String,
-    /// The encryption context that it was wrapped under; it stays.
+    /// The encryption context that it was wrapped with. It stays the same.
     #[serde(default)]
     pub context: Option<ContextPairs>,
-    /// The name of another key to wrap it under; the same key where left out.
+    /// The name of another key that is to wrap it. Default: the same key.
     #[serde(default)]
     pub to: Option<Name>,
 }
 
-/// A data operation: its body is this type. A batch runs it for each of its items.
+/// A data operation, implemented for the type of its body. A batch runs it for each item.
 pub trait DataOperation: ItemBody {
-    /// The answer.
+    /// The response.
     type Response: DataResponse;
 
     /// Admits the operation and runs its use case.
@@ -91,9 +91,9 @@ pub trait DataOperation: ItemBody {
 impl ItemBody for GenerateDataKeyRequest {
     type Key = Name;
     const ITEM: &'static str = "GenerateItem";
-    const ITEM_DESCRIPTION: &'static str = "One data key to be generated.";
+    const ITEM_DESCRIPTION: &'static str = "Parameters of one new data key.";
     const BATCH: &'static str = "BatchGenerateDataKeysRequest";
-    const BATCH_DESCRIPTION: &'static str = "Data keys to be generated.";
+    const BATCH_DESCRIPTION: &'static str = "Parameters of new data keys.";
 }
 
 impl DataOperation for GenerateDataKeyRequest {
@@ -125,9 +125,9 @@ async fn generate_as<O: Generates>(
 impl ItemBody for WrapRequest {
     type Key = Name;
     const ITEM: &'static str = "WrapItem";
-    const ITEM_DESCRIPTION: &'static str = "One item to be wrapped.";
+    const ITEM_DESCRIPTION: &'static str = "Bytes to wrap, and the key.";
     const BATCH: &'static str = "BatchWrapRequest";
-    const BATCH_DESCRIPTION: &'static str = "Bytes to be wrapped.";
+    const BATCH_DESCRIPTION: &'static str = "Items to wrap.";
 }
 
 impl DataOperation for WrapRequest {
@@ -145,9 +145,9 @@ impl DataOperation for WrapRequest {
 impl ItemBody for UnwrapRequest {
     type Key = Option<Name>;
     const ITEM: &'static str = "UnwrapItem";
-    const ITEM_DESCRIPTION: &'static str = "One wrapped key to be opened.";
+    const ITEM_DESCRIPTION: &'static str = "One wrapped key to unwrap.";
     const BATCH: &'static str = "BatchUnwrapRequest";
-    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to be opened.";
+    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to unwrap.";
 }
 
 impl DataOperation for UnwrapRequest {
@@ -173,9 +173,9 @@ impl DataOperation for UnwrapRequest {
 impl ItemBody for RewrapRequest {
     type Key = Name;
     const ITEM: &'static str = "RewrapItem";
-    const ITEM_DESCRIPTION: &'static str = "One wrapped key to be wrapped anew.";
+    const ITEM_DESCRIPTION: &'static str = "One wrapped key to rewrap.";
     const BATCH: &'static str = "BatchRewrapRequest";
-    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to be wrapped anew.";
+    const BATCH_DESCRIPTION: &'static str = "Wrapped keys to rewrap.";
 }
 
 impl DataOperation for RewrapRequest {
@@ -209,7 +209,7 @@ fn no_scope(scope: Option<&String>) -> Result<(), Failure> {
     }
 }
 
-/// Runs one operation under the key that the path names.
+/// Runs one operation with the key in the path.
 async fn under_named_key<B: DataOperation>(request: ApiRequest, body: B) -> Result<ApiResponse, Failure>
 where
     Name: Into<B::Key>,
@@ -224,7 +224,7 @@ pub const GENERATE: Route = Route::new(
     "/v1/keys/{key}/data-keys",
     "generateDataKey",
     "data keys",
-    "Generate a data key, in clear and wrapped.",
+    "Generate a data key. The response contains it in plaintext and wrapped.",
     &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
 )
 .body::<GenerateDataKeyRequest>()
@@ -240,7 +240,7 @@ pub const WRAP: Route = Route::new(
     "/v1/keys/{key}/wrap",
     "wrap",
     "data keys",
-    "Wrap 1 to 4096 bytes of the caller's.",
+    "Wrap 1 to 4096 bytes, such as a data key of the caller.",
     &[Action::Wrap],
 )
 .body::<WrapRequest>()
@@ -256,11 +256,11 @@ pub const UNWRAP: Route = Route::new(
     "/v1/keys/{key}/unwrap",
     "unwrapWithKey",
     "data keys",
-    "Open a wrapped key of the named key.",
+    "Unwrap a wrapped key that belongs to the key in the path.",
     &[Action::Unwrap],
 )
 .body::<UnwrapRequest>()
-.answers::<UnwrapResponse>(200, "The bytes.")
+.answers::<UnwrapResponse>(200, "The unwrapped bytes.")
 .opens_wrapped_keys();
 
 pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
@@ -273,11 +273,11 @@ pub const UNWRAP_ANY: Route = Route::new(
     "/v1/unwrap",
     "unwrap",
     "data keys",
-    "Open a wrapped key; it names its key itself.",
+    "Unwrap a wrapped key. Its header names the key that wrapped it.",
     &[Action::Unwrap],
 )
 .body::<UnwrapRequest>()
-.answers::<UnwrapResponse>(200, "The bytes.")
+.answers::<UnwrapResponse>(200, "The unwrapped bytes.")
 .opens_wrapped_keys();
 
 pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
@@ -290,7 +290,7 @@ pub const REWRAP: Route = Route::new(
     "/v1/keys/{key}/rewrap",
     "rewrap",
     "data keys",
-    "Wrap a wrapped key anew, under the key's primary version or under another key.",
+    "Rewrap a wrapped key with the primary version of the same key or of another one.",
     &[Action::Rewrap, Action::RewrapFrom],
 )
 .body::<RewrapRequest>()

@@ -1,4 +1,4 @@
-//! The answers of data operations, alone and as items of a batch.
+//! The responses of data operations, single and as items of a batch.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,7 +9,7 @@ use crate::broker::{DataKey, Rewrapped, Unwrapped, Wrapped};
 /// A generated data key.
 #[derive(Serialize, ToSchema)]
 pub struct DataKeyResponse {
-    /// The key in clear, standard base64; absent if it was not asked for.
+    /// The data key, standard base64; absent if the request did not ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = Byte)]
     pub plaintext: Option<String>,
@@ -56,14 +56,14 @@ impl From<Wrapped> for WrapResponse {
 /// An unwrapped key.
 #[derive(Serialize, ToSchema)]
 pub struct UnwrapResponse {
-    /// The bytes, standard base64.
+    /// The unwrapped bytes, standard base64.
     #[schema(format = Byte)]
     pub plaintext: String,
     /// The key's name.
     pub key: String,
     /// The version that opened it.
     pub version: u32,
-    /// Whether it came from the cache.
+    /// Whether the data key came from the cache, without a call to the provider.
     pub cached: bool,
 }
 
@@ -83,13 +83,13 @@ impl From<Unwrapped> for UnwrapResponse {
 pub struct RewrapResponse {
     /// The wrapped key.
     pub wrapped: String,
-    /// The name of the key that it stands under now.
+    /// The name of the key that wraps it now.
     pub key: String,
     /// The version that wrapped.
     pub version: u32,
-    /// Whether it differs from what came in.
+    /// Whether it differs from the wrapped key in the request.
     pub changed: bool,
-    /// Whether the data key stayed inside the provider.
+    /// Whether the provider rewrapped it internally, so that the gateway never had the data key.
     pub inside_provider: bool,
 }
 
@@ -105,25 +105,25 @@ impl From<Rewrapped> for RewrapResponse {
     }
 }
 
-/// The answer of one data operation.
+/// The response of one data operation.
 pub trait DataResponse: Serialize + ToSchema + Into<ItemResponse> + Send {
-    /// The name of the schema of a batch's answer, such as `BatchWrapResponse`.
+    /// Name of the schema of the batch's response, such as `BatchWrapResponse`.
     const BATCH: &'static str;
-    /// The name of the schema of one item of it, such as `WrapItemResult`.
+    /// Name of the schema of one item's result, such as `WrapItemResult`.
     const ITEM: &'static str;
 }
 
-/// The answer of an item that succeeded.
+/// The response of a successful item.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum ItemResponse {
-    /// Of generating a data key.
+    /// A generated data key.
     DataKey(DataKeyResponse),
-    /// Of wrapping.
+    /// A wrapped key.
     Wrap(WrapResponse),
-    /// Of unwrapping.
+    /// An unwrapped key.
     Unwrap(UnwrapResponse),
-    /// Of rewrapping.
+    /// A rewrapped key.
     Rewrap(RewrapResponse),
 }
 

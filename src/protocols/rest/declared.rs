@@ -1,5 +1,5 @@
-//! `/v1/declared`: what the operator's configuration declares, looked at and applied while the
-//! gateway serves. For platform operators only.
+//! `/v1/declared`: compares and creates the objects that the configuration declares, while the gateway
+//! serves. For platform operators only.
 
 use http::{Method, StatusCode};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use super::route::Route;
 use crate::access::Action;
 use crate::broker::{DeclaredKind, Failure, Found, Steps, op};
 
-/// What a declared thing is.
+/// The kind of a declared object.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeclaredObjectKind {
@@ -24,51 +24,51 @@ pub enum DeclaredObjectKind {
     Key,
 }
 
-/// What became, or would become, of a declared thing.
+/// The difference between a declared object and the existing one, or what apply did about it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepResult {
-    /// It is missing, and apply makes it.
+    /// It does not exist; apply creates it.
     Missing,
-    /// It was missing and was made.
+    /// Apply created it.
     Made,
-    /// Its secrets are others, and apply takes them.
+    /// The configuration has other secrets; apply stores them.
     NewSecrets,
-    /// Its secrets were replaced.
+    /// Apply stored new secrets.
     SecretsReplaced,
-    /// It is there and differs; nothing is changed.
+    /// It exists and differs. Apply does not change it.
     Differs,
-    /// It cannot be looked at, or not be made.
+    /// It could not be compared or created.
     Failed,
 }
 
-/// One declared thing that is not, or was not, as declared.
+/// A declared object that differs from the existing one, or did before an apply.
 #[derive(Serialize, ToSchema)]
 pub struct DeclaredItem {
-    /// What it is.
+    /// Its kind.
     pub kind: DeclaredObjectKind,
-    /// Whose, by name; null for a tenant.
+    /// The name of its tenant; null if it is a tenant itself.
     pub tenant: Option<String>,
     /// Its name.
     pub name: String,
-    /// What became, or would become, of it.
+    /// The difference, or what apply did about it.
     pub result: StepResult,
-    /// Where it differs, or why it failed.
+    /// The member that differs, or the error; null otherwise.
     pub detail: Option<String>,
 }
 
-/// What was found of everything that is declared.
+/// The result of a plan or an apply.
 #[derive(Serialize, ToSchema)]
 pub struct DeclaredReport {
-    /// What is not, or was not, as declared: tenants, then connections, then keys.
+    /// The objects that differ: tenants, then connections, then keys.
     pub steps: Vec<DeclaredItem>,
-    /// How many things are as declared.
+    /// Number of objects that are as declared.
     pub as_declared: u32,
-    /// How many things there was no time for: request again.
+    /// Number of objects that were not reached before the deadline. If it is not 0, repeat the request.
     pub not_reached: u32,
 }
 
-/// The words of a plan, or of what was applied.
+/// Converts the steps of a plan, or of an apply.
 fn response(steps: Steps, applied: bool) -> DeclaredReport {
     let mut as_declared = 0;
     let mut told = Vec::new();
@@ -115,11 +115,11 @@ pub const PLAN: Route = Route::new(
     "/v1/declared/plan",
     "planDeclared",
     "service",
-    "Read the configuration anew and tell what of its tenants, connections and keys is missing\nor differs. Nothing is changed, and no provider is asked.",
+    "Read the configuration again and compare its tenants, connections and keys with the existing ones. This changes nothing and calls no provider.",
     &[Action::ManageTenants],
 )
 .long()
-.answers::<DeclaredReport>(200, "What apply would do.");
+.answers::<DeclaredReport>(200, "The differences.");
 
 pub async fn plan(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::PlanDeclared>(()).await?;
@@ -133,11 +133,11 @@ pub const APPLY: Route = Route::new(
     "/v1/declared/apply",
     "applyDeclared",
     "service",
-    "Read the configuration anew, make what is missing and take new secrets. What differs stays\nas it is; no state is changed and nothing is deleted.",
+    "Read the configuration again, create missing objects and store new secrets. Objects that differ are not changed, and nothing is deleted.",
     &[Action::ManageTenants],
 )
 .long()
-.answers::<DeclaredReport>(200, "What was done.");
+.answers::<DeclaredReport>(200, "The objects that differed, and what was done.");
 
 pub async fn apply(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ApplyDeclared>(()).await?;

@@ -8,43 +8,43 @@ use crate::broker::{Code, Failure};
 use crate::listener::Body;
 use crate::protocols::response::new_response;
 
-/// What a failed request is answered with (RFC 9457).
+/// The body of a failed request's response (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// A stable name of the kind of problem: `urn:claviger:error:` and the code.
+    /// Identifies the kind of problem: `urn:claviger:error:` and the code.
     #[serde(rename = "type")]
     #[schema(example = "urn:claviger:error:not_found")]
     pub kind: String,
-    /// The kind of problem in words.
+    /// Short name of the kind of problem.
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// What happened, in one sentence.
+    /// Description of what happened, in one sentence.
     pub detail: String,
-    /// One of the closed list of codes.
+    /// The error code. The API's documentation lists all codes.
     #[schema(example = "not_found")]
     pub code: &'static str,
-    /// The id under which the gateway recorded the request.
+    /// The request's id, as in the header `X-Request-Id` and in the audit record.
     pub request_id: String,
-    /// Whether the same request can succeed later without a change.
+    /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// Places in the request that cannot be used.
+    /// The places in the request with unusable values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemPlace>,
-    /// The provider that answered.
+    /// The kind of provider that refused the call or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// What can be done about it.
+    /// How to correct the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub what_to_do: Option<&'static str>,
 }
 
-/// One place in the request.
+/// A place in the request with an unusable value.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemPlace {
     /// A JSON pointer (RFC 6901) into the body, or `header:`, `query:` or `path:` and a name.
     pub pointer: String,
-    /// What is expected there.
+    /// Description of the expected value.
     pub expected: String,
 }
 

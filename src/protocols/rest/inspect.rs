@@ -1,4 +1,4 @@
-//! `/v1/inspect`: what a wrapped key says of itself, and how to open it without us.
+//! `/v1/inspect`: the content of a wrapped key's header, and how to open the key without the gateway.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +19,7 @@ use crate::access::Action;
 use crate::broker::{Failure, Inspected, KeyNamed, op};
 use crate::envelope::{Envelope, Role, Suite};
 
-/// A wrapped key, looked at.
+/// The header of a wrapped key, and how to open it elsewhere.
 #[derive(Serialize, ToSchema)]
 pub struct InspectResponse {
     /// The data key's id.
@@ -30,73 +30,73 @@ pub struct InspectResponse {
     pub key_id: String,
     /// The key's name.
     pub key: String,
-    /// How the plaintext is held: `direct`, it is the data key itself; `sealed`, it is sealed under one.
+    /// `direct`: the plaintext is the data key itself. `sealed`: the plaintext is encrypted under a data key.
     pub suite: EnvelopeSuite,
     /// The plaintext's length in bytes.
     pub plaintext_length: usize,
     /// When it was wrapped.
     pub created: Timestamp,
-    /// The scope, if it has one.
+    /// The scope; null if it has none.
     pub scope: Option<String>,
-    /// Whether this installation's seal holds. If not, nothing here is authenticated.
+    /// Whether the seal is valid and from this installation. If false, none of these values are authenticated.
     pub sealed: bool,
-    /// The context as pairs, with those that the gateway adds.
+    /// The context as pairs, including those that the gateway adds.
     pub context: BTreeMap<String, String>,
-    /// The context as bytes, standard base64: what providers take as associated data.
+    /// The context as bytes in standard base64, as providers get it as associated data.
     #[schema(format = Byte)]
     pub context_bytes: String,
-    /// Who can open it.
+    /// The provider keys that can open it.
     pub recipients: Vec<Recipient>,
-    /// How to open it without this gateway: lines for a POSIX shell, from the first recipient that the
-    /// provider's own command line can open. Comments alone where none can.
+    /// How to open it without this gateway: a POSIX shell script for the first recipient that its
+    /// provider's command line can open. Only comments if there is none.
     pub without_claviger: Vec<String>,
-    /// What the operator of another installation makes there, so that it opens this key's blobs: lines for
-    /// a POSIX shell. Comments alone where the key can't be made again.
+    /// A POSIX shell script that creates this key on another installation, so that it opens the key's
+    /// wrapped keys. Only comments if the key cannot be created again.
     pub on_another_installation: Vec<String>,
 }
 
-/// How the plaintext is held.
+/// How the plaintext is protected.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EnvelopeSuite {
-    /// It is the data key itself.
+    /// The plaintext is the data key itself.
     Direct,
-    /// It is sealed under a data key.
+    /// The plaintext is encrypted under a data key.
     Sealed,
 }
 
-/// A recipient's role.
+/// The purpose of a recipient.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecipientRole {
-    /// An ordinary one.
+    /// A version of the tenant's key.
     Member,
-    /// For recovery.
+    /// A key for recovery.
     Recovery,
 }
 
-/// One recipient.
+/// One provider key that can open the wrapped key.
 #[derive(Serialize, ToSchema)]
 pub struct Recipient {
-    /// Its role.
+    /// Its purpose.
     pub role: RecipientRole,
-    /// The provider's family; null if this release does not know it.
+    /// The kind of provider; null if this release does not know it.
     pub provider: Option<String>,
-    /// The provider's name of the key.
+    /// The key's id at the provider.
     pub provider_key: String,
-    /// The provider's version id; null where it tells none.
+    /// The key version's id at the provider; null if the provider reports none.
     pub provider_version: Option<String>,
-    /// Our number of the version; null if it has no row here.
+    /// The key version's number in this gateway; null if there is no such version here.
     pub version: Option<u32>,
-    /// The algorithm's number in the format.
+    /// The algorithm's number in the format of wrapped keys.
     pub algorithm: u64,
     /// The ciphertext, standard base64.
     #[schema(format = Byte)]
     pub ciphertext: String,
-    /// What the provider itself sees of the context: `pairs`, `associated_data`, or `nothing`.
+    /// How the provider gets the context: as `pairs`, as `associated_data`, or not at all (`nothing`).
     pub provider_sees: String,
-    /// The commands of the provider's own tool for a POSIX shell, the last of which prints in base64 what the
-    /// provider unwraps: the data key, or in a sealed blob the key of its payload. Empty where there is no such tool.
+    /// POSIX shell commands with the provider's own tool. The last one prints the decrypted key in base64: the
+    /// data key, or for suite `sealed` the key of the payload. Empty if the provider has no such tool.
     pub commands: Vec<String>,
 }
 

@@ -1,8 +1,8 @@
-//! JSON bodies in: strict, bounded, and without an echo.
+//! Decodes JSON request bodies.
 //!
-//! Unknown fields, duplicate names and trailing bytes are refused. What a caller is told is
-//! the place and what belongs there, taken from the schema that the OpenAPI document
-//! shows: neither a parser's message nor a value of the body ever comes back.
+//! Unknown members, duplicate names and trailing bytes are refused. The error contains the place and
+//! the expected value, both from the schema in the OpenAPI document. It contains neither the parser's
+//! message nor any value of the body, which may be a secret.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
-/// One place in a body that cannot be used.
+/// A place in a body with an unusable value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
     /// JSON pointer (RFC 6901); empty for the body itself.
     pub pointer: String,
-    /// What belongs there.
+    /// Description of the expected value.
     pub expected: String,
 }
 
 impl FieldError {
-    /// A place and what belongs there.
+    /// An unusable value at this place, and the description of the expected one.
     pub fn new(pointer: impl Into<String>, expected: impl Into<String>) -> Self {
         Self {
             pointer: pointer.into(),
@@ -34,8 +34,8 @@ impl FieldError {
 /// Decodes a body.
 ///
 /// # Errors
-/// The first place that does not fit. serde_json stops at a depth of 128; every body type
-/// is flatter, so a deeper value is refused where the type ends.
+/// The first place whose value does not match the type. Deeply nested bodies are refused: every body
+/// type is flatter than serde_json's limit of 128 levels.
 pub fn decode<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, FieldError> {
     let mut parser = serde_json::Deserializer::from_slice(body);
     match T::deserialize(AsObject(&mut parser)) {
@@ -47,27 +47,27 @@ pub fn decode<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, FieldErr
     }
 }
 
-/// Reads a body that does not fit once more, to find the place. Following the path costs more
-/// than the reading itself, and nearly every body fits.
+/// Decodes an unusable body a second time to find the place. Tracking the path costs more than the
+/// decoding itself, so it is not done for the usual, valid body.
 fn locate<T: DeserializeOwned + ToSchema>(body: &[u8]) -> FieldError {
     let mut parser = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
     match T::deserialize(AsObject(serde_path_to_error::Deserializer::new(&mut parser, &mut track))) {
         Err(error) => explain::<T>(&track.path(), &error),
-        // The same bytes read the same way: it cannot fit now.
+        // Unreachable: the same bytes were refused before.
         Ok(_) => FieldError::new("", describe(&Schemas::of::<T>().root)),
     }
 }
 
-/// A struct that only a JSON object can be, or null: for serde's `deserialize_with`.
+/// Decodes an optional struct from an object or null only. For serde's `deserialize_with`.
 ///
-/// serde by itself takes an array for a struct, too, and gives its items to the members in
-/// order. A body itself is decoded as an object; a struct within it goes through this function.
+/// By default serde also decodes a struct from an array, member by member. [`decode`] prevents that for
+/// the body itself; each struct within a body needs this function.
 pub fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(d)?.map(|object| object.0))
 }
 
-/// A struct that only a JSON object can be.
+/// A struct that is decoded from an object only.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -76,7 +76,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Whatever is asked for, only an object is given.
+/// A deserializer that accepts only an object, whatever type is requested.
 struct AsObject<D>(D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for AsObject<D> {
@@ -107,7 +107,7 @@ fn explain<T: ToSchema>(path: &serde_path_to_error::Path, error: &serde_json::Er
     }
 }
 
-/// The schema of a body and of what it refers to.
+/// The schema of a body, and the schemas that it refers to by name.
 struct Schemas {
     root: Value,
     others: BTreeMap<String, Value>,
@@ -124,8 +124,8 @@ impl Schemas {
         }
     }
 
-    /// Follows the path as far as the schema knows it: a name that is not in the schema
-    /// came from the caller and is not repeated.
+    /// Follows the path as far as the schema has its names. A name that is not in the schema comes from
+    /// the caller, so it is not returned.
     fn walk(&self, path: &serde_path_to_error::Path) -> (String, &Value) {
         use serde_path_to_error::Segment;
         let mut pointer = String::new();

@@ -1,4 +1,4 @@
-//! The one form of every list's page.
+//! Pages of lists.
 
 use std::borrow::Cow;
 
@@ -13,17 +13,17 @@ use super::page::encode;
 use super::response::ApiResponse;
 use crate::broker::{Failure, Guarded, Page};
 
-/// A page of a list as answers show it. The document has one schema for each type of items.
+/// A page of a list. The OpenAPI document has a separate schema for each type of items.
 #[derive(Serialize)]
 pub struct List<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
-    /// For the next page, absent on the last one.
+    /// Pass it as `page_token` to get the next page. Absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
 }
 
-/// What lists hold, with the words of the list's schema.
+/// An item of a list, with name and descriptions of the list's schema.
 pub trait Listed: ToSchema {
     /// The schema's name, such as `KeyList`.
     const LIST: &'static str;
@@ -38,7 +38,7 @@ impl<T: Listed> PartialSchema for List<T> {
         let items = Array::builder().items(Ref::from_schema_name(T::name())).description(Some(T::ITEMS));
         let token = Object::builder()
             .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-            .description(Some("For the next page, absent on the last one."));
+            .description(Some("Pass it as `page_token` to get the next page. Absent on the last page."));
         let list = Object::builder().property("items", items).required("items");
         list.property("next_page_token", token).description(Some(T::DESCRIPTION)).into()
     }
@@ -55,7 +55,7 @@ impl<T: Listed> ToSchema for List<T> {
     }
 }
 
-/// The answer that shows a page; `response` is the form of an item.
+/// The response with a page. `response` converts an item.
 pub fn list_reply<T, W: Serialize>(page: Guarded<Page<T>>, response: fn(&T) -> W) -> Result<ApiResponse, Failure> {
     json_reply(page, StatusCode::OK, |Page { items, next }| List {
         items: items.iter().map(response).collect(),

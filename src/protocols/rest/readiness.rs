@@ -1,4 +1,4 @@
-//! What `/readyz` answers.
+//! The response of `/readyz`.
 
 use std::sync::atomic::Ordering;
 
@@ -11,26 +11,26 @@ use crate::audit::Health;
 use crate::broker::Broker;
 use crate::telemetry::jobs::JobState;
 
-/// Whether the gateway serves, and each part's state.
+/// Whether the gateway serves requests, and the state of its parts.
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
-    /// Whether requests are served.
+    /// Whether the gateway serves requests.
     pub ready: bool,
-    /// The parts.
+    /// The gateway's parts. It is ready when all of them are.
     pub parts: Vec<ComponentStatus>,
-    /// The background jobs; none during the start. A failing job does not make the gateway unready.
+    /// The background jobs; empty during the start. A failing job does not make the gateway unready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobStatus>,
 }
 
-/// One part's state.
+/// The state of one part of the gateway.
 #[derive(Serialize, ToSchema)]
 pub struct ComponentStatus {
     /// Its name.
     pub name: &'static str,
     /// Whether it works.
     pub ready: bool,
-    /// Its state in a word or two.
+    /// A short description of its state.
     pub state: String,
 }
 
@@ -85,14 +85,14 @@ impl Readiness {
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
             part("store", store, if store { "ok" } else { "failing" }.to_owned()),
             part("audit_log", log == Health::Sound, log.as_str().to_owned()),
-            // Providers that are away do not make the gateway itself unready.
+            // An unavailable provider does not make the gateway unready: other connections still work.
             part(
                 "providers",
                 true,
                 format!("{connections} connections in use, {open} with an open circuit"),
             ),
         ];
-        // Whether a certificate is still good enough is its reader's to say.
+        // Always ready: an expiring certificate must not take the gateway out of service.
         parts.extend(service.certificates.iter().map(|tls| part("certificate", true, tls.state())));
         Self {
             ready: parts.iter().all(|part| part.ready),

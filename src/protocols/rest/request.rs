@@ -1,5 +1,4 @@
-//! One authenticated request as a handler sees it: typed access to its path, query and headers,
-//! and the way to admission.
+//! One authenticated request, for a handler: typed access to path, query and headers, and admission.
 
 use std::sync::Arc;
 
@@ -16,23 +15,23 @@ use crate::envelope::{Envelope, ParseError};
 use crate::protocols::exchange::Received;
 use crate::store::model::Page;
 
-/// The most items on one page.
+/// Maximum of `page_size`.
 const MAX_PAGE: u32 = 1000;
-/// A page's size where none is asked for.
+/// Default of `page_size`.
 const PAGE: u32 = 100;
 
-/// What was read from a head.
+/// Path parameters and query of a request, decoded.
 pub struct RestHead {
     pub(super) params: DecodedParams,
     pub(super) query: Arc<[(String, String)]>,
 }
 
-/// A request.
+/// An authenticated request.
 #[derive(Clone)]
 pub struct ApiRequest {
     /// The use cases.
     pub broker: Arc<Broker>,
-    /// Who asks for what.
+    /// The caller, the operation and the deadline.
     pub cx: RequestContext,
     route: &'static Route,
     pub(super) head: Arc<Parts>,
@@ -42,7 +41,7 @@ pub struct ApiRequest {
 }
 
 impl ApiRequest {
-    /// The request that the exchange received.
+    /// Wraps the request that the exchange received for this route.
     pub(super) fn new(received: Received<RestHead>, route: &'static Route) -> Self {
         Self {
             route,
@@ -55,20 +54,20 @@ impl ApiRequest {
         }
     }
 
-    /// A name in the path.
+    /// A path parameter that is a name.
     ///
     /// # Errors
-    /// `invalid_request` when it is no name.
+    /// `invalid_request` if it is not a valid name.
     pub fn name(&self, parameter: &str) -> Result<Name, Failure> {
         Name::parse(self.raw(parameter)).ok_or_else(|| Failure::invalid(format!("path:{parameter}"), "a name: [a-z0-9][a-z0-9._-]{0,62}"))
     }
 
-    /// A path parameter as it stands, for ids.
+    /// A path parameter without any check.
     pub fn raw(&self, parameter: &str) -> &str {
         self.params.get(parameter)
     }
 
-    /// Method and path as they were called, for idempotency.
+    /// Method and path as received, to which an idempotency key is bound.
     pub fn route(&self) -> String {
         format!("{} {}", self.head.method, self.head.uri.path())
     }
@@ -81,10 +80,10 @@ impl ApiRequest {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Refuses query parameters that the route does not take, and any that comes twice.
+    /// Refuses query parameters that the route does not have, and repeated ones.
     ///
     /// # Errors
-    /// `invalid_request`, naming what the route takes.
+    /// `invalid_request` with the route's parameters.
     pub(super) fn check_query(&self) -> Result<(), Failure> {
         for (at, (name, _)) in self.query.iter().enumerate() {
             let known = self.route.query.iter().any(|param| param.name == name);
@@ -100,10 +99,10 @@ impl ApiRequest {
         Ok(())
     }
 
-    /// The page that a list is asked for.
+    /// The page that `page_size` and `page_token` request.
     ///
     /// # Errors
-    /// `invalid_request` when size or token cannot be used.
+    /// `invalid_request` if one of them is not valid.
     pub fn page(&self) -> Result<Page, Failure> {
         let size = match self.query("page_size") {
             None => PAGE,
@@ -125,8 +124,8 @@ impl ApiRequest {
     /// The revision in `If-Match`; `None` for `*`.
     ///
     /// # Errors
-    /// `invalid_request` when the header is missing, `precondition_failed` when it is no
-    /// etag of ours.
+    /// `invalid_request` if the header is missing or repeated; `precondition_failed` if it does not have
+    /// the form of this API's etags.
     pub fn if_match(&self) -> Result<Option<u64>, Failure> {
         let Ok(Some(text)) = single(&self.head.headers, header::IF_MATCH) else {
             return Err(Failure::invalid("header:If-Match", "the object's etag, or *, once"));
@@ -151,14 +150,14 @@ impl ApiRequest {
         self.broker.admit(&self.cx, named).await
     }
 
-    /// The same request, for an item of its batch.
+    /// The request of one item of a batch, with the item's context.
     #[must_use]
     pub fn for_item(&self, cx: RequestContext) -> Self {
         Self { cx, ..self.clone() }
     }
 }
 
-/// Reads a wrapped key.
+/// Parses a wrapped key.
 ///
 /// # Errors
 /// `invalid_envelope`, `envelope_version_unsupported`, `too_large`.

@@ -1,4 +1,4 @@
-//! The successful response of a handler, before it is recorded: one, or a batch.
+//! The successful response of a handler before it is recorded: a single one or a batch.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -10,12 +10,12 @@ use crate::listener::Body;
 use crate::protocols::exchange::Handled;
 use crate::protocols::response::new_response;
 
-/// The record's place in the log.
+/// Header with the place of the request's record in the audit log.
 pub const AUDIT_INDEX: HeaderName = HeaderName::from_static("claviger-audit-index");
-/// The id of the request, always ours.
+/// Header with the request's id. The gateway always generates it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What a handler answers when all went well.
+/// A successful response: status, JSON body and etag.
 pub struct Payload {
     status: StatusCode,
     body: Vec<u8>,
@@ -26,13 +26,13 @@ impl Payload {
     /// A JSON body.
     ///
     /// # Errors
-    /// `internal` when it cannot be written as JSON, which our types never cause.
+    /// `internal` if serialising fails, which no type of this API causes.
     pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Self, Failure> {
         let body = serde_json::to_vec(value).map_err(|error| Failure::internal(&error))?;
         Ok(Self { status, body, etag: None })
     }
 
-    /// No body: 204.
+    /// Status 204 without a body.
     pub const fn nothing() -> Self {
         Self {
             status: StatusCode::NO_CONTENT,
@@ -41,7 +41,7 @@ impl Payload {
         }
     }
 
-    /// A kept answer of an earlier request.
+    /// The stored response to an earlier request with the same idempotency key.
     pub fn kept(status: u16, body: String, etag: Option<u64>) -> Self {
         Self {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::OK),
@@ -50,7 +50,7 @@ impl Payload {
         }
     }
 
-    /// With the object's revision as etag.
+    /// Adds the object's revision as etag.
     #[must_use]
     pub const fn etag(mut self, revision: u64) -> Self {
         self.etag = Some(revision);
@@ -79,22 +79,22 @@ pub fn etag(revision: u64) -> String {
     format!("\"{revision}\"")
 }
 
-/// What a handler gives to the exchange, which records it.
+/// A handler's result for the exchange, which records it.
 pub type ApiResponse = Handled<Payload, BatchItem>;
 
-/// The answers of a batch, in the order of its items.
+/// The response to a batch.
 #[derive(Serialize)]
 pub struct BatchResponse {
-    /// One for each item.
+    /// One result per item, in the order of the request.
     pub items: Vec<BatchItem>,
 }
 
-/// What became of one item: the members of the single call's answer, or `error`.
+/// The result of one item: the members of the single operation's response, or `error`.
 #[derive(Serialize)]
 pub struct BatchItem {
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     response: Option<ItemResponse>,
-    /// The place of the item's record, as `Claviger-Audit-Index` has it for a single call.
+    /// The place of the item's record in the audit log, in the form of the header `Claviger-Audit-Index`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_index: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! One route of the API: all that the exchange and the OpenAPI document know of it.
+//! One route of the API, for the exchange, the router and the OpenAPI document.
 
 use std::time::Duration;
 
@@ -8,37 +8,37 @@ use utoipa::ToSchema;
 
 use crate::access::Action;
 
-/// The longest body of one operation, in bytes.
+/// Maximum body of a single operation, in bytes.
 pub const DATA: usize = 64 << 10;
-/// The longest body of a batch, in bytes.
+/// Maximum body of a batch, in bytes.
 pub const BATCH: usize = 16 << 20;
-/// How long one operation may take, at most; the configuration may shorten it.
+/// Deadline of a single operation. The configuration can set a shorter one.
 pub const REQUEST: Duration = Duration::from_secs(10);
-/// How long a batch may take, at most.
+/// Deadline of a batch.
 pub const BATCH_TIME: Duration = Duration::from_secs(30);
 
-/// One route of the API. Each handler's file has the entry beside the handler.
+/// One route of the API. It is defined next to its handler.
 pub struct Route {
     /// The method.
     pub method: Method,
     /// The path, in the form of the OpenAPI document.
     pub path: &'static str,
-    /// The name of the operation, which SDKs make a method of: never changed.
+    /// The operationId. SDKs name their methods after it, so it never changes.
     pub operation_id: &'static str,
-    /// The group of the operation in the document.
+    /// The operation's tag in the OpenAPI document.
     pub tag: &'static str,
-    /// What the operation does.
+    /// One sentence about the operation, for the OpenAPI document.
     pub summary: &'static str,
-    /// The credential must allow one of these actions; admission decides which one is needed. The
-    /// first is recorded unless admission names another.
+    /// The credential must allow at least one of these actions. Admission decides which one the request
+    /// needs. The first one is recorded if the request fails before admission.
     pub needs: &'static [Action],
-    /// The longest body, in bytes.
+    /// Maximum body, in bytes.
     pub body: usize,
-    /// The longest time.
+    /// Deadline.
     pub time: Duration,
-    /// Whether a caller can repeat it under an idempotency key.
+    /// Whether the header `Idempotency-Key` is accepted.
     pub repeatable: bool,
-    /// The query parameters. Any other one is refused.
+    /// The query parameters. All others are refused.
     pub query: &'static [QueryParam],
     pub(super) request: Option<RequestDoc>,
     pub(super) responses: [Option<ResponseDoc>; 2],
@@ -46,7 +46,7 @@ pub struct Route {
     pub(super) opens_wrapped_keys: bool,
 }
 
-/// The body that an operation takes.
+/// The body of an operation's requests.
 #[derive(Clone, Copy)]
 pub struct RequestDoc {
     pub(super) schema: SchemaOf,
@@ -61,7 +61,7 @@ pub struct ResponseDoc {
     pub(super) schema: Option<SchemaOf>,
 }
 
-/// A query parameter; each comes at most once.
+/// A query parameter. Repeated ones are refused.
 pub struct QueryParam {
     /// Its name.
     pub name: &'static str,
@@ -72,13 +72,13 @@ pub struct QueryParam {
 /// The size of a page.
 pub(super) const PAGE_SIZE: QueryParam = QueryParam {
     name: "page_size",
-    description: "1 to 1000; 100 where left out.",
+    description: "Maximum number of items on the page, 1 to 1000. Default: 100.",
     schema: || json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 1000}),
 };
 /// The token of a page.
 pub(super) const PAGE_TOKEN: QueryParam = QueryParam {
     name: "page_token",
-    description: "The next_page_token of the page before.",
+    description: "The `next_page_token` of the previous page.",
     schema: || json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{2,84}$"}),
 };
 /// The token of a page of key versions.
@@ -87,7 +87,7 @@ pub(super) const VERSION_TOKEN: QueryParam = QueryParam {
     ..PAGE_TOKEN
 };
 
-/// Adds the schemas of a type to the document's, and refers to the type's own.
+/// Adds the schemas of a type to the document and returns a reference to the type's own schema.
 pub(super) type SchemaOf = fn(&mut Map<String, Value>) -> Value;
 
 /// A reference to a schema of the document.
@@ -99,7 +99,7 @@ fn schema_of<T: ToSchema>(schemas: &mut Map<String, Value>) -> Value {
     let mut all = vec![(T::name().into_owned(), T::schema())];
     T::schemas(&mut all);
     for (name, schema) in all {
-        // Schemas can always be written.
+        // Serialising a schema cannot fail.
         schemas.insert(name, serde_json::to_value(schema).unwrap_or_default());
     }
     reference(&T::name())

@@ -1,5 +1,5 @@
-//! The service endpoints: alive, ready, metrics, the document and its page. They need no
-//! credential and tell no secret and no tenant's name.
+//! The service endpoints: health, readiness, metrics, and the OpenAPI document with its page. They
+//! require no credential, so they return no secret and no tenant's name.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl ServicePage {
         }
     }
 
-    /// Answers a GET: counted, never recorded one by one.
+    /// Responds to a GET. The audit log counts these requests and has no record for each.
     pub(super) async fn answer(self, exchange: &Exchange<Rest>, params: Params, path: &str) -> AuditedResponse {
         let service = &exchange.protocol().service;
         let response = match self {
@@ -84,10 +84,9 @@ impl ServicePage {
     }
 }
 
-/// The documentation page: Swagger UI from this binary, nothing from the internet.
+/// A file of Swagger UI, which is part of the binary.
 fn docs(file: &str) -> Response<Body> {
-    // Relative names in the page resolve under /docs/ only with a trailing slash, which
-    // the base address below stands in for.
+    // The page's relative links need a URL with a trailing slash. The base address replaces it.
     match utoipa_swagger_ui::serve(file, Arc::new(Config::from("/openapi.json"))) {
         Ok(Some(asset)) => {
             let bytes = if file == "index.html" {
@@ -107,13 +106,13 @@ fn no_such_file() -> Response<Body> {
     json(StatusCode::NOT_FOUND, &serde_json::json!({"detail": "no such file"}))
 }
 
-/// What `/healthz` says.
+/// The response of `/healthz`.
 pub(super) fn alive() -> Response<Body> {
     json(StatusCode::OK, &serde_json::json!({"alive": true}))
 }
 
 pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
-    // Our own types, which always can be written.
+    // Serialising the types of this module cannot fail.
     content(status, "application/json", serde_json::to_vec(value).unwrap_or_default())
 }
 

@@ -21,8 +21,8 @@ use crate::store::model;
 pub struct CreateTenant {
     /// The tenant's name, unique in the installation.
     pub name: Name,
-    /// The id to take (32 lower-case hex digits, not all zero), so that a rebuilt installation
-    /// opens the tenant's old blobs.
+    /// A fixed id (32 lower-case hex digits, not all zero), so that a rebuilt installation opens the
+    /// tenant's old wrapped keys. Left out, the gateway chooses one.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
     pub id: Option<TenantId>,

@@ -1,5 +1,5 @@
-//! The small types that several resources share on the wire. Each can only hold what the
-//! contract allows, so a handler never checks a form again.
+//! Small types that the bodies of several resources share. Decoding them checks the API's rules, so
+//! handlers need no further checks of form.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,7 +25,7 @@ use crate::store::model::{CacheSettings, Labels, Timeouts};
 pub struct Name(String);
 
 impl Name {
-    /// Takes a text that is a name.
+    /// The text as a name; `None` if it is not a valid one.
     pub fn parse(text: &str) -> Option<Self> {
         is_name(text).then(|| Self(text.to_owned()))
     }
@@ -35,7 +35,7 @@ impl Name {
         &self.0
     }
 
-    /// The text itself.
+    /// Converts to the text.
     pub fn into_string(self) -> String {
         self.0
     }
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Base64Secret {
     }
 }
 
-/// The answer's side of [`Base64Secret`].
+/// Encodes a secret for a response, as standard base64 with padding.
 pub fn base64(secret: &Secret) -> String {
     STANDARD.encode(secret.expose())
 }
@@ -82,10 +82,10 @@ pub fn base64(secret: &Secret) -> String {
 pub struct ContextPairs(Vec<(String, String)>);
 
 impl ContextPairs {
-    /// Holds the pairs against the limits.
+    /// Checks the pairs against the limits.
     ///
     /// # Errors
-    /// `invalid_request` at the context; no name or value comes back.
+    /// `invalid_request` at `/context`. The error contains no name or value of the context.
     pub fn check(self) -> Result<Context, Failure> {
         Context::from_pairs(self.0).map_err(|error| {
             let expected = match error {
@@ -107,8 +107,8 @@ impl<'de> Deserialize<'de> for ContextPairs {
     }
 }
 
-/// Pairs as they come, duplicates included: who checks them must see those. Stops early at
-/// more than any of our limits.
+/// Decodes an object of strings as pairs, duplicate names included, so that the caller can refuse
+/// them. Fails above 64 pairs, the largest limit of any caller.
 fn pairs<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(String, String)>, D::Error> {
     struct Pairs;
     impl<'de> Visitor<'de> for Pairs {
@@ -130,7 +130,7 @@ fn pairs<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(String, String)>, D::Er
     d.deserialize_map(Pairs)
 }
 
-/// Labels: at most 64; names after the rule for names, values of at most 256 bytes.
+/// Labels: at most 64. Their names follow the rule for names; their values have at most 256 bytes.
 #[derive(Debug, Clone, Default, ToSchema)]
 #[schema(value_type = BTreeMap<String, String>, example = json!({"env": "prod"}))]
 pub struct LabelMap(pub Labels);
@@ -147,7 +147,7 @@ impl<'de> Deserialize<'de> for LabelMap {
     }
 }
 
-/// A duration: a whole number and one of ms, s, m, h, d, such as `60s`.
+/// A duration: a whole number and a unit (ms, s, m, h or d), such as `60s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String, pattern = "^[0-9]+(ms|s|m|h|d)$", max_length = 20, example = "60s")]
 pub struct DurationText(pub Duration);
@@ -165,7 +165,7 @@ impl Serialize for DurationText {
     }
 }
 
-/// A moment, RFC 3339 in UTC.
+/// A time, RFC 3339 in UTC.
 #[derive(Debug, Clone, Copy, ToSchema)]
 #[schema(value_type = String, format = DateTime, example = "2026-11-23T15:04:05.000000Z")]
 pub struct Timestamp(pub i64);
@@ -176,28 +176,28 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Rules for this key's entries in the cache of unwrapped data keys. What is left out
-/// follows the installation's defaults.
+/// Rules for the key's entries in the data-key cache. The installation's defaults apply to rules that are
+/// left out.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CacheRules {
-    /// Whether unwrapped data keys are kept at all.
+    /// Whether unwrapped data keys are cached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Absolute age: whole seconds, 1 s to 300 s.
+    /// Lifetime of an entry: whole seconds, 1 s to 300 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<DurationText>,
-    /// An entry that nobody used for so long is dropped: whole seconds, 1 s to 300 s.
+    /// Time after the last use at which an entry is dropped: whole seconds, 1 s to 300 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_idle: Option<DurationText>,
-    /// How often an entry may be used.
+    /// Maximum number of uses of an entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub max_uses: Option<u32>,
 }
 
 impl CacheRules {
-    /// Holds the rules against their bounds.
+    /// Checks the rules against their bounds.
     ///
     /// # Errors
     /// `invalid_request` at the member that is out of bounds.
@@ -237,17 +237,17 @@ impl From<CacheSettings> for CacheRules {
     }
 }
 
-/// A connection's own times; what is absent follows the installation's defaults.
+/// Timeouts of a connection. The installation's defaults apply to timeouts that are left out.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeoutRules {
-    /// One attempt of a call to the provider: 100 ms to 10 s.
+    /// Timeout of one attempt of a call to the provider: 100 ms to 10 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<DurationText>,
 }
 
 impl TimeoutRules {
-    /// Holds the times against their bounds.
+    /// Checks the timeouts against their bounds.
     ///
     /// # Errors
     /// `invalid_request` at the member that is out of bounds.
@@ -274,7 +274,7 @@ impl From<Timeouts> for TimeoutRules {
     }
 }
 
-/// The body of calls that take none: empty, or an empty object.
+/// The body of a request without parameters: no bytes, or an empty object.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
