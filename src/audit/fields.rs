@@ -13,7 +13,7 @@ use claviger_provider::{DekId, KeyId};
 use super::scalar::{Digest, Number, Text, Timestamp};
 use super::string_enum::string_enum;
 
-/// Where a request came from.
+/// The network origin of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// One address, in outcomes and intents.
@@ -235,7 +235,7 @@ impl<'de> Deserialize<'de> for VisibleContext {
 pub struct RewrapEnd {
     /// The data key's id in the envelope.
     pub dek_id: DekId,
-    /// The key.
+    /// Id of the key.
     pub key: KeyId,
     /// The key's version.
     pub key_version: Number,

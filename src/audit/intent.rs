@@ -119,8 +119,8 @@ impl Intent {
         Ok(Recorded::new(value, receipt))
     }
 
-    /// Closes an intent whose caller was told `Err` before the intent was durable, and so did
-    /// not begin the effect.
+    /// Closes an intent whose caller got `Err` before the intent was durable, and therefore did not begin
+    /// the effect.
     fn abandon(mut self) {
         self.resolved = true;
         self.log

@@ -258,7 +258,7 @@ impl Pending {
 struct Unsent<'a> {
     shared: &'a Shared,
     stamped: Vec<Stamped>,
-    /// How many to count.
+    /// Number of lost records.
     lost: u64,
     reason: Reason,
 }

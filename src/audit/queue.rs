@@ -50,7 +50,7 @@ pub(super) struct Job {
     /// Allocated by the caller, for the reason given at [`Written`].
     pub(super) positions: Vec<LogPosition>,
     pub(super) class: Class,
-    /// Where the result goes, if anybody waits for it.
+    /// Receives the result, if somebody waits for it.
     pub(super) result: Option<oneshot::Sender<JobResult>>,
     /// The job's share of the queue, released when the job is done.
     pub(super) permit: Option<OwnedSemaphorePermit>,

@@ -75,7 +75,7 @@ pub struct Record {
     /// The caller's justification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub justification: Option<Text>,
-    /// The key.
+    /// Id of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyId>,
     /// The key's version.
@@ -115,7 +115,7 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrap: Option<Rewrap>,
     pub(super) sequence: Number,
-    /// Where the request came from.
+    /// The network origin of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     pub(super) tenant: TenantId,

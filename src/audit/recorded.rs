@@ -139,7 +139,7 @@ impl<T> Recorded<T> {
         }
     }
 
-    /// The value.
+    /// The recorded value.
     pub fn value(&self) -> &T {
         &self.value
     }

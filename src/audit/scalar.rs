@@ -35,7 +35,7 @@ impl From<u32> for Number {
 }
 
 impl From<Duration> for Number {
-    /// Whole microseconds.
+    /// Rounds down to whole microseconds.
     fn from(duration: Duration) -> Self {
         Self::saturating(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
     }

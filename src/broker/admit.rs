@@ -98,7 +98,7 @@ pub struct Authorized<O: Operation> {
 }
 
 impl<O: Operation> Authorized<O> {
-    /// Who asked.
+    /// The authenticated caller.
     pub const fn caller(&self) -> &Arc<Caller> {
         self.cx.caller()
     }

@@ -21,17 +21,17 @@ pub enum DeclaredKind {
 /// One declared object and what was found of it.
 #[derive(Debug)]
 pub struct Step {
-    /// What it is.
+    /// The object's kind.
     pub kind: DeclaredKind,
     /// Its tenant's name; `None` for a tenant.
     pub tenant: Option<String>,
-    /// Its name.
+    /// The object's name.
     pub name: String,
-    /// What was found; after an apply, what was found before.
+    /// The result of the comparison; after an apply, of the one before it.
     pub found: Result<Found, Failure>,
 }
 
-/// What was found of all declared objects.
+/// The results for all declared objects.
 #[derive(Debug, Default)]
 pub struct Steps {
     /// Each object that there was time for: tenants, then connections, then keys.

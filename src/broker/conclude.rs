@@ -1,5 +1,5 @@
-//! The order of an answer: record the outcome, take the gates, compare the epochs once more,
-//! hand over. There is no other way from a use case to a response.
+//! The last steps of every operation, in a fixed order: record the outcome, take the gates, compare the
+//! epochs again, hand over the response. No use case can respond without them.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Data keys: a fresh key, wrapped (suite 1), and in plaintext if asked for.
+//! Generates a data key, wraps it (suite 1), and returns it in plaintext if the request asks for that.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::keys::KeyEntry;
 /// A generated data key.
 #[derive(Debug)]
 pub struct DataKey {
-    /// The plaintext, if it was asked for.
+    /// The plaintext, if the request asked for it.
     pub plaintext: Option<Secret>,
-    /// The envelope's text.
+    /// The wrapped key: the text form of its envelope.
     pub wrapped: String,
     /// The key's name.
     pub key: String,
@@ -22,7 +22,7 @@ pub struct DataKey {
     pub version: u32,
 }
 
-/// The operations that generate a data key: with and without the plaintext in the answer.
+/// The operations that generate a data key, with or without the plaintext in the response.
 pub trait Generates: Operation<Object = Arc<KeyEntry>> {
     /// Whether the plaintext is answered.
     const PLAINTEXT: bool;

@@ -24,7 +24,7 @@ pub trait Declarations: Send + Sync + 'static {
     /// Reads the declaration.
     ///
     /// # Errors
-    /// What is wrong with it, as text for the operator; it contains no value of the configuration.
+    /// Why the configuration is invalid, as text for the operator without any of its values.
     async fn read(&self) -> Result<Declaration, String>;
 }
 

@@ -33,7 +33,7 @@ pub enum How {
     CarryOut,
 }
 
-/// What was found of one declared object; with [`How::CarryOut`], before it was created or changed.
+/// The result of comparing a declared object; with [`How::CarryOut`], before it was created or changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// It does not exist.
@@ -105,7 +105,7 @@ impl Broker {
     /// What a plan reports of a connection that does not exist.
     ///
     /// # Errors
-    /// What is wrong with its settings.
+    /// Why its settings are invalid.
     pub(super) fn could_be_made(&self, declared: &DeclaredConnection) -> Result<Found, Failure> {
         parse(
             self.family(declared.provider)?.as_ref(),

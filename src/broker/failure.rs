@@ -140,7 +140,7 @@ impl Code {
 pub struct Place {
     /// A JSON pointer into the body, or `header:Name`, `query:name`, `path:name`.
     pub pointer: String,
-    /// What is expected there.
+    /// Description of a valid value.
     pub expected: String,
 }
 

@@ -21,7 +21,7 @@ pub enum Completion {
 /// A control-plane operation that succeeded.
 #[derive(Debug)]
 pub struct Completed<T> {
-    /// How it ended.
+    /// How the first request ended.
     pub completion: Completion,
     /// The object as the operation left it; of a repeated request, its JSON text.
     pub object: T,
@@ -29,7 +29,7 @@ pub struct Completed<T> {
     pub revision: Option<u64>,
 }
 
-/// What is kept of the first request with an idempotency key. It holds no secret.
+/// The stored outcome of the first request with an idempotency key. Contains no secret.
 #[derive(Debug)]
 enum StoredOutcome {
     /// It succeeded; with the object's JSON text.

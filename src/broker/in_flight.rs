@@ -1,4 +1,4 @@
-//! The idempotency keys whose first request is under way.
+//! The idempotency keys with a request under way. A second request with one of them is refused.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use dashmap::DashSet;
 
 use crate::store::model::IdempotencyKey;
 
-/// The keys of requests that are under way.
+/// The idempotency keys of requests under way.
 #[derive(Debug, Default)]
 pub(super) struct InFlight(DashSet<IdempotencyKey>);
 
-/// A key whose request is under way until this is dropped.
+/// A request under way. Dropping it releases its idempotency key.
 pub(super) struct UnderWay {
     in_flight: Arc<InFlight>,
     key: IdempotencyKey,
 }
 
 impl InFlight {
-    /// Begins a request; `None` while another one with the key is under way.
+    /// Begins a request; `None` if another request with the same idempotency key is under way.
     pub fn begin(self: &Arc<Self>, key: IdempotencyKey) -> Option<UnderWay> {
         self.0.insert(key.clone()).then(|| UnderWay {
             in_flight: Arc::clone(self),
@@ -27,7 +27,7 @@ impl InFlight {
 }
 
 impl UnderWay {
-    /// The key.
+    /// The idempotency key.
     pub const fn key(&self) -> &IdempotencyKey {
         &self.key
     }

@@ -7,7 +7,7 @@ use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::Digest;
 use crate::envelope::{Context, Envelope, SealStatus, Suite};
 
-/// What an envelope says of itself.
+/// The content of an envelope's header, and what the store knows about its key.
 #[derive(Debug)]
 pub struct Inspected {
     /// The key's name.
@@ -18,15 +18,16 @@ pub struct Inspected {
     pub connection: String,
     /// The kind of provider.
     pub provider: ProviderKind,
-    /// What the key is made of.
+    /// Algorithm and length of the key.
     pub spec: KeySpec,
-    /// The provider's name of the primary version's key; empty if there is none.
+    /// The provider key of the primary version, by its id at the provider; empty if there is none.
     pub provider_key: String,
-    /// How the plaintext is held: directly, or sealed under a data key.
+    /// Whether the plaintext is the data key itself, or is encrypted under a data key.
     pub suite: Suite,
-    /// Whether the seal is this installation's. If not, nothing here is authenticated.
+    /// Whether the seal is valid and from this installation. If not, none of these values are
+    /// authenticated.
     pub sealed: bool,
-    /// The context as it is given to providers.
+    /// The context in the form that providers get.
     pub context: BoundContext,
     /// The recipients, in the envelope's order.
     pub recipients: Vec<InspectedRecipient>,

@@ -178,7 +178,7 @@ impl<T> Guarded<T> {
     /// Converts the value.
     ///
     /// # Errors
-    /// Those of `form`.
+    /// The error of `form`.
     pub fn try_map<U>(self, form: impl FnOnce(T) -> Result<U, Failure>) -> Result<Guarded<U>, Failure> {
         Ok(Guarded {
             value: form(self.value)?,

@@ -51,7 +51,7 @@ pub struct Problem {
 pub struct Place {
     /// A JSON pointer, or the kind of place (header, query) and a name.
     pub pointer: String,
-    /// What is expected there.
+    /// Description of a valid value.
     pub expected: String,
 }
 

@@ -26,9 +26,9 @@ pub enum Place {
 pub struct Mistake {
     /// Its place.
     pub place: Place,
-    /// What is wrong, as a clause.
+    /// The mistake, as a clause.
     pub wrong: String,
-    /// What is expected instead, as a noun phrase.
+    /// The expected value, as a noun phrase.
     pub expected: String,
 }
 

@@ -46,7 +46,7 @@ pub struct Config {
     pub audit: audit::Audit,
     /// The data-key cache.
     pub cache: cache::Cache,
-    /// How much stays in memory.
+    /// Numbers of entries that stay in memory.
     pub memory: memory::Memory,
     /// Defaults of the provider pipeline.
     pub providers: providers::Providers,

@@ -23,11 +23,11 @@ pub(super) enum Wrong {
     Range,
 }
 
-/// A kind of value.
+/// A kind of setting's value, such as a count or a duration.
 pub(super) trait Kind {
-    /// The checked type.
+    /// The Rust type of a valid value.
     type Value;
-    /// What is expected, for messages.
+    /// Description of a valid value, for error messages.
     fn expected(&self) -> String;
     /// Converts a node. The text of a variable can be an integer, a boolean or a list, too.
     fn read(&self, node: &Node) -> Result<Self::Value, Wrong>;
@@ -40,7 +40,8 @@ fn text(node: &Node) -> Result<&str, Wrong> {
     }
 }
 
-/// The text, if the node comes from a variable: variables have no other type.
+/// The text of a node from an environment variable, which can have no other type; `None` for a node from
+/// the file.
 fn variable(node: &Node) -> Option<&str> {
     match (&node.place, &node.value) {
         (Place::Variable(_), Value::Text(text)) => Some(text),

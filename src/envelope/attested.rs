@@ -58,7 +58,7 @@ impl<'e> Attested<'e> {
         Self { envelope }
     }
 
-    /// The envelope with this wrapping of the same K as its only recipient, sealed anew.
+    /// Replaces all recipients with this wrapping of the same data key, and seals the envelope again.
     ///
     /// # Errors
     /// See [`BuildError`].

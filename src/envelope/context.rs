@@ -117,8 +117,8 @@ impl fmt::Debug for Context {
     }
 }
 
-/// Deterministic CBOR. RFC 8949 orders a map by its encoded keys: for texts that is by
-/// length first, since the length stands in front, and then by bytes.
+/// Deterministic CBOR. RFC 8949 (4.2.1) orders a map by its encoded keys. An encoded text begins with its
+/// length, so texts are ordered by length, then by bytes.
 fn encode(pairs: &BTreeMap<String, String>) -> Vec<u8> {
     let mut ordered: Vec<(&String, &String)> = pairs.iter().collect();
     ordered.sort_by_key(|(name, _)| (name.len(), name.as_bytes()));

@@ -47,10 +47,10 @@ impl Pending {
         self.header.dek_id
     }
 
-    /// Commits to the data key, wherever it was generated.
+    /// Adds the commitment to the data key, which the gateway or the provider generated.
     ///
     /// # Errors
-    /// [`LengthError`] when it is not as long as was asked for.
+    /// [`LengthError`] if the data key does not have the requested length.
     pub fn commit(self, k: Secret) -> Result<Draft, LengthError> {
         if k.len() != self.header.plaintext_len {
             return Err(LengthError);

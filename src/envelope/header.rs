@@ -119,7 +119,7 @@ pub struct Header {
     pub(super) scope: Option<Scope>,
 }
 
-/// For whom and when an envelope is created.
+/// Tenant, key and time of a new envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The tenant of the key that wraps.

@@ -54,17 +54,17 @@ impl Opened<'_> {
         self.payload.as_ref().unwrap_or(&self.k)
     }
 
-    /// What the caller wrapped; everything else is zeroed.
+    /// Returns the bytes that the caller wrapped. Zeroes all other secrets.
     pub fn into_plaintext(self) -> Secret {
         self.payload.unwrap_or(self.k)
     }
 
-    /// K, for a provider to wrap again. In suite 2 it is not the caller's plaintext.
+    /// The data key, for a provider to wrap again. In suite 2 it differs from the caller's plaintext.
     pub fn data_key(&self) -> &Secret {
         &self.k
     }
 
-    /// The envelope with this wrapping of [`Opened::data_key`] as its only recipient, sealed anew.
+    /// Replaces all recipients with this wrapping of [`Opened::data_key`], and seals the envelope again.
     ///
     /// # Errors
     /// See [`BuildError`].

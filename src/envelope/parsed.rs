@@ -80,28 +80,28 @@ impl Envelope {
         &self.header
     }
 
-    /// The recipients, 1 to 8, in the order in which they stand.
+    /// The 1 to 8 recipients, in their order in the envelope.
     pub fn recipients(&self) -> &[Recipient] {
         &self.recipients
     }
 
-    /// The header as it is authenticated.
+    /// The encoded header, over which commitment and seal are computed.
     pub fn header_bytes(&self) -> &[u8] {
         &self.binary[self.header_at.clone()]
     }
 
-    /// The array of recipients as it is sealed.
+    /// The encoded array of recipients, over which the seal is computed.
     pub(super) fn recipients_bytes(&self) -> &[u8] {
         &self.binary[self.recipients_at.clone()]
     }
 
-    /// What is sealed under K in suite 2, its tag at the end.
+    /// Suite 2: the plaintext encrypted under the data key, with the tag at its end. Suite 1: `None`.
     pub fn payload(&self) -> Option<&[u8]> {
         self.payload_at.clone().map(|at| &self.binary[at])
     }
 
-    /// The strict decoder: reads, then encodes anew and compares every byte, because
-    /// `minicbor` by itself takes integers that are not in their shortest form.
+    /// Decodes strictly: encodes the decoded envelope again and compares all bytes. `minicbor` alone
+    /// accepts integers that are not in their shortest form.
     fn read(binary: Vec<u8>, text: Box<str>) -> Result<Self, ParseError> {
         if !binary.starts_with(&MAGIC) {
             return Err(ParseError::VersionUnsupported);

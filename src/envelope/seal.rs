@@ -54,7 +54,7 @@ impl SealKey {
         Secret::new(bytes)
     }
 
-    /// The name that stands in every seal made with this key; no secret.
+    /// The key's name, which every seal of this key contains. Not secret.
     pub fn name(&self) -> [u8; NAME_LEN] {
         self.name
     }
@@ -64,7 +64,7 @@ impl SealKey {
         Self { name, key, mac }
     }
 
-    /// The seal over these parts; `recipients` is their array as encoded.
+    /// Computes the seal over these parts. `recipients` is the encoded array.
     pub(super) fn seal(&self, header: &[u8], commitment: &[u8; 32], recipients: &[u8], payload: Option<&[u8]>) -> Seal {
         let parts = [header, commitment.as_slice(), recipients, payload.unwrap_or_default()];
         Seal {
@@ -80,7 +80,7 @@ impl fmt::Debug for SealKey {
     }
 }
 
-/// A seal as it stands in an envelope: the key's name, then the HMAC.
+/// The encoded seal of an envelope: the key's name and the HMAC.
 pub(super) struct Seal {
     pub(super) name: [u8; NAME_LEN],
     pub(super) tag: [u8; 32],

@@ -82,7 +82,7 @@ impl Listener<UnixSocket> {
 }
 
 impl<S: Socket> Listener<S> {
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn local_addr(&self) -> S::Address {
         self.address.clone()
     }
@@ -117,7 +117,7 @@ pub enum Drained {
 }
 
 impl<A: Clone> Running<A> {
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn local_addr(&self) -> A {
         self.address.clone()
     }

@@ -12,7 +12,7 @@ use super::service::PeerAddress;
 
 /// A bound socket.
 pub trait Socket: Send + Sync + 'static {
-    /// The type of its own address.
+    /// The type of the socket's own address.
     type Address: Clone + Send + std::fmt::Debug;
     /// An accepted connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;

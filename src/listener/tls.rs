@@ -25,7 +25,7 @@ pub enum TlsError {
     /// The file cannot be read.
     #[error("{}: cannot be read ({kind})", path.display())]
     Unreadable {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// Why.
         kind: io::ErrorKind,
@@ -33,7 +33,7 @@ pub enum TlsError {
     /// The file holds no PEM block of the expected kind, or a damaged one.
     #[error("{}: holds no usable {expected} as PEM", path.display())]
     Empty {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// The kind.
         expected: &'static str,
@@ -44,7 +44,7 @@ pub enum TlsError {
     /// The authorities of client certificates are of a kind that TLS cannot use.
     #[error("{}: cannot be used to verify client certificates", path.display())]
     Authorities {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
     },
 }

@@ -119,7 +119,7 @@ pub struct Description {
 
 /// What every request needs, whatever its protocol.
 pub struct AppState {
-    /// The use cases.
+    /// The broker, which has all use cases.
     pub broker: Arc<Broker>,
     /// Counts what is not recorded one by one.
     pub counters: Arc<Counters>,
@@ -166,9 +166,9 @@ pub const fn peer_ip(peer: &Peer) -> IpAddr {
 
 /// An authenticated request with its body, as a protocol's use case gets it.
 pub struct Received<C> {
-    /// The use cases.
+    /// The broker, which has all use cases.
     pub broker: Arc<Broker>,
-    /// Who asks for what.
+    /// The caller, the operation and the deadline.
     pub cx: RequestContext,
     /// The head.
     pub head: Parts,

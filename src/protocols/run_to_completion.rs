@@ -1,4 +1,4 @@
-//! Work that goes on when the client disconnects.
+//! Work that continues after the client disconnects.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -8,13 +8,13 @@ use tokio::runtime::Handle;
 
 use crate::telemetry::request::RequestLabel;
 
-/// The work panicked; the payload can hold anything and is dropped.
+/// The work panicked. The panic's payload may contain a secret, so it is dropped.
 pub struct Panicked;
 
-/// Work that is polled in place, without a task of its own. If this is dropped before the work has
-/// ended (hyper drops the future of a request whose connection closed), a new task runs the rest.
+/// Work that is polled in place. If this is dropped before the work has ended, a new task runs the rest:
+/// hyper drops a request's future when its connection closes.
 ///
-/// That is why the work is boxed: a future that has begun can move to a task only in a box.
+/// The work is boxed because a future that has been polled can move to a task only in a box.
 pub struct RunToCompletion<T: Send + 'static> {
     /// `None` once it has ended.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,

@@ -35,7 +35,7 @@ impl Default for ArenaConfig {
     }
 }
 
-/// Why a value was not stored. The caller goes on without: an arena is for caches.
+/// Why a value was not stored. Callers continue without storing it: an arena is for caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArenaError {
     /// The value is empty or over [`MAX_LEN`].
@@ -80,7 +80,7 @@ struct Pool {
 }
 
 impl Arena {
-    /// Maps the first region, so that [`Arena::hardening`] tells at start what holds.
+    /// Maps the first region already, so that [`Arena::hardening`] reports at startup which measures apply.
     pub fn new(config: ArenaConfig) -> Self {
         let mut pool = Pool {
             regions_left: (config.max_bytes / REGION_LEN).max(1),
@@ -115,8 +115,8 @@ impl Arena {
         })))
     }
 
-    /// What the system granted for the memory mapped so far: each measure holds for all of
-    /// it, or the first refusal is told. To be asked at start, and again by readiness.
+    /// Which protections apply to all memory mapped so far; for each other one, the system's first
+    /// refusal. Call it at startup and for `/readyz`.
     pub fn hardening(&self) -> Vec<Hardening> {
         let measures = self.0.lock().measures;
         MEASURES

@@ -1,12 +1,12 @@
-//! A global allocator that leaves no bytes behind.
+//! A global allocator that zeroes memory when it is freed.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
 
-/// Zeroes every block before it goes back to `A`.
+/// Zeroes every block before `A` frees it.
 ///
-/// Installed with `#[global_allocator]` in the binary, it covers what the buffers of HTTP,
-/// TLS and SDK libraries leave behind. It does not cover the stack, registers, memory that
+/// The binary installs it with `#[global_allocator]`, so it also zeroes the buffers of HTTP, TLS and
+/// SDK libraries. It does not cover the stack, registers, memory that
 /// C code takes from `malloc` by itself (aws-lc cleans its own), or blocks still in use.
 ///
 /// Growing and shrinking always move the block: within `A` the old block, or the tail that
@@ -85,7 +85,7 @@ mod tests {
 
     use super::ZeroOnFree;
 
-    /// Looks at every block as it comes back.
+    /// Checks every block when it is freed.
     #[derive(Default)]
     struct Inspector {
         freed: RefCell<Vec<(usize, bool)>>,

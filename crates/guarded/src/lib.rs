@@ -25,7 +25,7 @@ pub use process::harden_process;
 /// One measure and whether the system took it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hardening {
-    /// What was tried: a stable word for logs and readiness.
+    /// Name of the measure, for logs and readiness. It never changes.
     pub name: &'static str,
     /// Whether it holds.
     pub result: Result<(), NotHardened>,

@@ -6,8 +6,7 @@ use crate::{Hardening, NotHardened};
 /// one or reads its memory. Called once, first thing in `main`. Each measure is reported;
 /// none is fatal.
 ///
-/// Child processes inherit the limit on core dumps; what is executed anew becomes dumpable
-/// again by itself.
+/// Child processes inherit the limit on core dumps. A process that calls `exec` becomes dumpable again.
 pub fn harden_process() -> Vec<Hardening> {
     vec![
         Hardening {

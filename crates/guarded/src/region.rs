@@ -17,7 +17,7 @@ unsafe impl Send for Region {}
 // SAFETY: as above; no method changes anything through `&self`.
 unsafe impl Sync for Region {}
 
-/// What is tried for each region, in the order of the results of [`Region::map`].
+/// Names of the measures for each region, in the order of the results of [`Region::map`].
 pub(crate) const MEASURES: [&str; 3] = ["memory_locked", "not_in_core_dumps", "not_in_child_processes"];
 
 impl Region {

@@ -23,8 +23,8 @@ use crate::errors::{CallError, credentials_refused, fault, of_sdk};
 use crate::names::{KeyArn, Region};
 use crate::session::Session;
 
-/// What all clients of a connection have in common. Nothing of it comes from the environment or
-/// from files: the SDK's own loader is not used.
+/// The SDK configuration that all clients of a connection share. The SDK's own loader is not used, so no
+/// setting comes from environment variables or files.
 pub(crate) fn base(http: SharedHttpClient, region: &Region, fips: bool, endpoint: Option<&str>) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -77,7 +77,7 @@ impl Kms {
     /// Makes a call; `operation` is AWS's name of it.
     ///
     /// # Errors
-    /// The call's.
+    /// The error of the call.
     pub(crate) async fn call<T, E, F>(&self, cx: &OpContext, operation: &'static str, send: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -91,7 +91,7 @@ impl Kms {
     /// As [`Self::call`], for a caller that looks at the error.
     ///
     /// # Errors
-    /// The call's.
+    /// The error of the call.
     pub(crate) async fn try_call<T, E, F>(&self, cx: &OpContext, operation: &'static str, send: impl Fn() -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,

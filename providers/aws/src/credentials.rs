@@ -62,7 +62,7 @@ impl Role {
 }
 
 /// The provider of a connection's credentials, and the role where it assumes one. `secret` is the
-/// connection's access key, if it has one. Reaches nothing yet.
+/// connection's access key, if it has one. This sends no request.
 ///
 /// # Errors
 /// `Misconfigured` for an access key that is missing.

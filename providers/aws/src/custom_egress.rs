@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::settings::Settings;
 
-/// How such a connection goes out.
+/// The HTTP settings of such a connection.
 pub(crate) struct CustomEgress {
     egress: Egress,
     options: Options,

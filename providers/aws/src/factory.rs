@@ -52,7 +52,7 @@ impl AwsFactory {
         }
     }
 
-    /// The provider of stored settings. Reaches nothing yet.
+    /// Creates the provider of a connection from its stored settings and secrets. This sends no request.
     ///
     /// # Errors
     /// `Misconfigured` when the settings or secrets cannot be used.

@@ -54,7 +54,7 @@ fn trial<T>(result: &Result<T, CallError>) -> Trial {
     }
 }
 
-/// What was found on one key.
+/// The results of the trials on one key.
 struct KeyTrials<'k> {
     kek: &'k Kek,
     trials: Vec<(Right, Trial)>,
@@ -212,7 +212,7 @@ fn over_keys(right: Right, operation: &'static str, action: &str, how: &str, by_
     })
 }
 
-/// Whether the role requires the connection's external id. Without it, whoever learns the role's
+/// Whether the role requires the connection's external id. Without it, anybody who knows the role's
 /// name could use it through a connection of another tenant.
 async fn external_id(role: Option<&Role>) -> Option<RightReport> {
     let report = |finding, outcome| RightReport::new("external_id", finding, format!("AssumeRole without the external id: {outcome}"));

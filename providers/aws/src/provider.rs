@@ -67,7 +67,7 @@ pub struct AwsProvider {
     pub(crate) role: Option<Role>,
 }
 
-/// The encryption context as the SDK takes it: exactly the pairs of the envelope.
+/// The encryption context in the SDK's form. It has exactly the pairs of the envelope's context.
 fn pairs(context: &BoundContext) -> HashMap<String, String> {
     context.pairs().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -80,7 +80,7 @@ struct WrappedKey {
 }
 
 impl WrappedKey {
-    /// As what a recipient of the envelope is made of.
+    /// Converts to the parts of an envelope's recipient.
     fn under(self, arn: &KeyArn) -> Result<Wrapped, CallError> {
         Ok(Wrapped {
             key: key_ref(arn),

@@ -37,7 +37,7 @@ const ENDPOINT: &str = "nothing: only the operator's configuration may name an e
 /// its connections to endpoints of its own; `egress` checks a proxy's address.
 ///
 /// # Errors
-/// Every mistake in them.
+/// Every invalid setting.
 pub(crate) fn parse(
     text: &str,
     origin: SettingsOrigin,
@@ -100,7 +100,7 @@ fn endpoint(fields: &mut Fields<'_>, name: &'static str, origin: SettingsOrigin)
 /// has in the settings.
 ///
 /// # Errors
-/// Every mistake in them.
+/// Every invalid secret.
 pub(crate) fn replace(public: &str, given: &str) -> Result<Secrets, Vec<SettingsError>> {
     let stored: Settings = serde_json::from_str(public).map_err(|_| whole("a connection of this provider"))?;
     match stored.auth.base() {

@@ -17,7 +17,7 @@ pub(crate) struct ChallengeGuard {
     pub(crate) directory: Option<String>,
 }
 
-/// How a challenge differs.
+/// How a challenge differs from the expected one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mismatch {
     /// It asks for tokens for another resource.

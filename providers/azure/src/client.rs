@@ -79,7 +79,7 @@ async fn call<T>(cx: &OpContext, operation: &'static str, call: impl Future<Outp
 }
 
 impl KeyApi {
-    /// A client of the vault at this URL. Reaches nothing yet.
+    /// Creates a client of the vault at this URL. This sends no request.
     ///
     /// # Errors
     /// For a URL that the SDK does not accept.

@@ -148,7 +148,7 @@ impl Credentials {
         }
     }
 
-    /// What it means that no token came in time.
+    /// The error for a credential source that returned no token in time.
     pub(crate) fn timed_out(&self) -> CallError {
         match self {
             Self::ManagedIdentity { .. } => CallError::NoSource {

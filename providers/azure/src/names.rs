@@ -35,7 +35,7 @@ impl Vault {
     /// Parses the URL in a connection's settings.
     ///
     /// # Errors
-    /// What is expected instead.
+    /// Description of a valid URL.
     pub(crate) fn parse(text: &str, installation: &Installation, egress: &Egress) -> Result<Self, String> {
         for (service, address) in installation.vaults() {
             if address.trim_end_matches('/') == text.trim_end_matches('/') {
@@ -121,7 +121,7 @@ impl Vault {
     /// The key to adopt, by its name or by its URL in this vault.
     ///
     /// # Errors
-    /// What is expected instead.
+    /// Description of a valid name.
     pub(crate) fn adoptable(&self, text: &str) -> Result<KeyName, Hint> {
         if let Some(name) = KeyName::parse(text) {
             return Ok(name);

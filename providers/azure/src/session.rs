@@ -43,7 +43,7 @@ impl TokenSource {
         }
     }
 
-    /// The session of a connection with these tokens. Reaches nothing yet.
+    /// Creates the session of a connection with these tokens. This sends no request.
     pub(crate) fn session(self) -> Session {
         Session::new(
             self,

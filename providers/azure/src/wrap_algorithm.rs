@@ -100,7 +100,7 @@ impl WrapAlgorithm {
         }
     }
 
-    /// How an envelope names it.
+    /// The algorithm's name in an envelope.
     pub(crate) const fn algorithm(self) -> Algorithm {
         match self {
             Self::RsaOaep256 => Algorithm::RsaOaep256,
@@ -109,7 +109,7 @@ impl WrapAlgorithm {
         }
     }
 
-    /// How the SDK names it.
+    /// The algorithm in the SDK's type.
     pub(crate) const fn azure(self) -> EncryptionAlgorithm {
         match self {
             Self::RsaOaep256 => EncryptionAlgorithm::RsaOaep256,

@@ -76,7 +76,7 @@ impl ProviderCall {
 pub struct TracedCalls {
     /// The first [`MAX_TRACED_CALLS`], in the order in which they ended; retries included.
     pub calls: Vec<ProviderCall>,
-    /// How many more there were.
+    /// Number of further calls that are not listed.
     pub omitted: u32,
 }
 
@@ -143,12 +143,12 @@ impl std::fmt::Debug for BackgroundTrace {
     }
 }
 
-/// Where a call is reported.
+/// Receives the reports of calls.
 #[derive(Debug, Clone, Copy)]
 pub enum CallSink<'a> {
-    /// To the operation that it serves.
+    /// The operation that the calls serve.
     Operation(&'a CallTrace),
-    /// To the connection's observer: it serves no single operation.
+    /// The connection's observer, for calls that serve no single operation.
     Background(&'a BackgroundTrace),
 }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where an operation takes place.
+/// Whether an operation is supported, and where the data key is in plaintext during it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
@@ -82,15 +82,15 @@ pub struct KeyCapabilities {
     pub spec: KeySpec,
     /// Where data keys are wrapped and unwrapped.
     pub wrap: How,
-    /// Where data keys are generated.
+    /// Support for generating data keys.
     pub generate_data_key: How,
-    /// Where a data key is rewrapped under the same key.
+    /// Support for rewrapping with the same key.
     pub rewrap: How,
-    /// What is authenticated together with the data key.
+    /// How the encryption context is bound to a wrapped data key.
     pub context: ContextBinding,
-    /// How keys rotate; `None` when they cannot.
+    /// How keys get new versions; `None` if they cannot be rotated.
     pub rotation: Option<Rotation>,
-    /// The longest data key of one wrap, in bytes.
+    /// Maximum length of a data key to wrap, in bytes.
     pub max_plaintext: usize,
 }
 

@@ -89,7 +89,7 @@ pub struct Error {
     pub provider: Option<ProviderKind>,
     /// The provider's own error code, if its response has one.
     pub upstream_code: Option<String>,
-    /// What was attempted, without any secret; for the log.
+    /// The attempted operation, without any secret, for the log.
     pub context: String,
     /// What the caller can do about it: our own text, never a provider's.
     pub advice: Option<&'static str>,

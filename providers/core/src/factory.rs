@@ -14,7 +14,7 @@ use crate::{
 pub struct SettingsError {
     /// JSON pointer (RFC 6901) within `settings`; empty for the object itself.
     pub pointer: String,
-    /// What is expected there.
+    /// Description of a valid value.
     pub expected: String,
     /// Whether the setting is reserved for the operator's configuration.
     pub operator_only: bool,
@@ -34,7 +34,7 @@ impl SettingsError {
 /// Parsed settings, split into a part that may be shown and the secrets.
 #[derive(Debug)]
 pub struct ParsedSettings {
-    /// JSON text of everything that is no secret; stored in clear and shown.
+    /// The settings that are not secret, as JSON text. Stored in plaintext and shown in responses.
     pub public: String,
     /// Secrets by name; stored sealed.
     pub secrets: Vec<(String, Secret)>,
@@ -80,13 +80,13 @@ pub trait Factory: Send + Sync + 'static {
     /// The kind of provider.
     fn kind(&self) -> ProviderKind;
 
-    /// What a connection to this kind of provider can do at most. Reaches nothing.
+    /// All operations that connections to this kind of provider can support. Sends no request.
     fn capabilities(&self) -> Capabilities;
 
     /// Parses the `settings` of a new connection, JSON text of at most 64 KiB.
     ///
     /// # Errors
-    /// Every mistake in them.
+    /// Every invalid setting.
     fn parse(&self, settings: &str, origin: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>>;
 
     /// Parses new secrets for an existing connection: `given` is the part of `settings` with the

@@ -100,8 +100,8 @@ impl<'e> Fields<'e> {
         })
     }
 
-    /// A member that is an object with exactly one of several alternatives. `read` returns those that
-    /// it finds; `None` in its list stands for one with a mistake that it has reported.
+    /// A member that is an object with exactly one of several alternatives. `read` returns the
+    /// alternatives that it finds, with `None` for one whose mistake it has reported.
     pub fn one_of<T>(&mut self, name: &'static str, expected: &str, read: impl FnOnce(&mut Fields<'_>) -> Vec<Option<T>>) -> Option<T> {
         let given = self.object(name, read).unwrap_or_default();
         if given.len() != 1 {

@@ -108,7 +108,7 @@ pub trait Call: Send + Sync + 'static {
     /// The kind of provider.
     fn kind(&self) -> ProviderKind;
 
-    /// What it can do.
+    /// The capabilities of the provider.
     fn capabilities(&self) -> Capabilities;
 
     /// Performs one operation.

@@ -17,7 +17,7 @@ pub struct Probe {
 pub struct RightReport {
     /// The gateway's operation that needs the right.
     pub operation: &'static str,
-    /// What was found.
+    /// The result of the test.
     pub finding: Finding,
     /// How the right was tried, or why it cannot be.
     pub how: String,

@@ -179,7 +179,7 @@ pub trait Provider: Send + Sync + 'static {
     /// The kind of provider.
     fn kind(&self) -> ProviderKind;
 
-    /// What it can do. Constant for the life of the value.
+    /// The supported operations and kinds of keys. Never changes for one provider.
     fn capabilities(&self) -> Capabilities;
 
     /// Wraps a data key (1 to `max_plaintext` bytes) under the version that `kek` names, or under the

@@ -12,7 +12,7 @@ use zeroize::Zeroize;
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// Takes ownership of bytes. A vector without spare capacity is used as it is; otherwise the bytes
+    /// Takes ownership of bytes. A vector without spare capacity is not copied; otherwise the bytes
     /// move into a buffer of their exact length and the vector is zeroed.
     pub fn new(mut bytes: Vec<u8>) -> Self {
         if bytes.len() == bytes.capacity() {

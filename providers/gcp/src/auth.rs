@@ -23,7 +23,7 @@ pub(crate) enum Auth {
     Plain(Base),
 }
 
-/// An identity with credentials of its own.
+/// An identity with its own credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Base {

@@ -67,7 +67,7 @@ impl Client {
 }
 
 impl KmsApi {
-    /// Reaches nothing yet.
+    /// Sends no request.
     ///
     /// # Errors
     /// When the endpoint's URL or this system's TLS cannot be used.
@@ -90,7 +90,7 @@ impl KmsApi {
         })
     }
 
-    /// The one place that sends a call.
+    /// Sends a call. All calls to Google Cloud KMS go through this function.
     async fn call<T, F>(
         &self,
         cx: &OpContext,

@@ -72,7 +72,7 @@ impl Credentials {
     /// A new access token.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why no token could be fetched.
     pub(crate) async fn token(&self, background: &BackgroundTrace) -> Result<BearerToken, CallError> {
         match self {
             Self::Token(secret) => Ok(BearerToken {

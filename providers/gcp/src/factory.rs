@@ -63,7 +63,7 @@ impl GcpFactory {
         }
     }
 
-    /// The provider of a connection. Reaches nothing yet.
+    /// Creates the provider of a connection from its stored settings and secrets. This sends no request.
     ///
     /// # Errors
     /// `Misconfigured` when the stored settings or secrets cannot be used.

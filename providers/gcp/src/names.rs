@@ -35,7 +35,7 @@ impl KeyRing {
     /// Parses a key ring's name.
     ///
     /// # Errors
-    /// What is expected instead.
+    /// Description of a valid name.
     pub(crate) fn parse(text: &str) -> Result<Self, Hint> {
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
@@ -85,7 +85,7 @@ impl KeyRing {
     /// The key to adopt, by its id or its full name.
     ///
     /// # Errors
-    /// What is expected instead.
+    /// Description of a valid name.
     pub(crate) fn adoptable(&self, text: &str) -> Result<KeyName, Hint> {
         if let Some(key) = self.key(text).or_else(|| self.key_of_id(text)) {
             return Ok(key);

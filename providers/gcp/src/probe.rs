@@ -1,5 +1,5 @@
-//! The check of a connection, which changes no key: Google reports the granted permissions, and a
-//! canary goes through each of the connection's keys.
+//! The check of a connection, which changes no key: Google reports the granted permissions, and
+//! each of the connection's keys wraps and unwraps a canary (a random test value).
 
 use claviger_provider::kit::probe::{NO_KEY_YET, Trial, worst};
 use claviger_provider::{Error, ErrorKind, Finding, Kek, OpContext, Probe, RightReport};

@@ -49,7 +49,7 @@ impl CredentialSource for TokenSource {
 pub(crate) struct Session(Arc<session::Session<TokenSource>>);
 
 impl Session {
-    /// A session without a token yet. Reaches nothing.
+    /// Creates a session without a token. This sends no request.
     pub(crate) fn new(source: TokenSource) -> Self {
         let pauses = Pauses {
             fetch: PAUSE,

@@ -29,7 +29,7 @@ pub enum Request {
     /// The requests that follow on this connection are for the named server
     /// ([`FakeServer::named`]).
     Server {
-        /// Its name.
+        /// Name of the server.
         name: String,
     },
     /// Plans a fault.

@@ -64,7 +64,7 @@ pub(crate) async fn probe(transit: &Transit, cx: &OpContext, keks: &[Kek]) -> Re
     })
 }
 
-/// What is wrong with the credential itself; `None` if it only may not ask for its rights.
+/// The error if the credential itself is invalid; `None` if it only lacks the right to read its rights.
 async fn credential_fault(transit: &Transit, cx: &OpContext, error: CallError) -> Result<Option<Error>, Error> {
     if !denied(&error) {
         return Err(error.into_error(CAPABILITIES));

@@ -29,7 +29,7 @@ pub(crate) struct Settings {
 /// Parses the settings of a new connection.
 ///
 /// # Errors
-/// Every mistake in them.
+/// Every invalid setting.
 pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<SettingsError>> {
     settings::parse(text, "an object with address and auth", |fields| read(fields, egress))
 }
@@ -72,7 +72,7 @@ fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)>
 /// Parses the secrets that replace those of a connection with these settings.
 ///
 /// # Errors
-/// Every mistake in them.
+/// Every invalid secret.
 pub(crate) fn replace(stored: &Settings, given: &str) -> Result<Secrets, Vec<SettingsError>> {
     let expected = "an object with the secrets of the connection's login";
     settings::parse_secrets(given, expected, |fields| auth::replacement(&stored.auth, fields))

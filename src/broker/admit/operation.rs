@@ -12,7 +12,7 @@ use crate::store::model::{Principal, Tenant};
 pub trait Operation: Send + Sync + 'static {
     /// The action, as grants and records name it.
     const ACTION: Action;
-    /// What it acts on.
+    /// The type of object that it acts on.
     type Object: Send + Sync + 'static;
 }
 

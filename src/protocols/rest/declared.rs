@@ -49,7 +49,7 @@ pub struct DeclaredItem {
     pub kind: DeclaredObjectKind,
     /// The name of its tenant; null if it is a tenant itself.
     pub tenant: Option<String>,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
     /// The difference, or what apply did about it.
     pub result: StepResult,

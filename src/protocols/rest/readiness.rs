@@ -26,7 +26,7 @@ pub struct Readiness {
 /// The state of one part of the gateway.
 #[derive(Serialize, ToSchema)]
 pub struct ComponentStatus {
-    /// Its name.
+    /// Name of the part.
     pub name: &'static str,
     /// Whether it works.
     pub ready: bool,
@@ -37,7 +37,7 @@ pub struct ComponentStatus {
 /// One background job.
 #[derive(Serialize, ToSchema)]
 pub struct JobStatus {
-    /// Its name.
+    /// Name of the job.
     pub name: &'static str,
     /// Time between two runs.
     pub period: DurationText,

@@ -29,7 +29,7 @@ pub struct RestHead {
 /// An authenticated request.
 #[derive(Clone)]
 pub struct ApiRequest {
-    /// The use cases.
+    /// The broker, which has all use cases.
     pub broker: Arc<Broker>,
     /// The caller, the operation and the deadline.
     pub cx: RequestContext,

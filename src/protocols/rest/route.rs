@@ -19,7 +19,7 @@ pub const BATCH_TIME: Duration = Duration::from_secs(30);
 
 /// One route of the API. It is defined next to its handler.
 pub struct Route {
-    /// The method.
+    /// The HTTP method.
     pub method: Method,
     /// The path, in the form of the OpenAPI document.
     pub path: &'static str,
@@ -63,7 +63,7 @@ pub struct ResponseDoc {
 
 /// A query parameter. Repeated ones are refused.
 pub struct QueryParam {
-    /// Its name.
+    /// The parameter's name.
     pub name: &'static str,
     pub(super) description: &'static str,
     pub(super) schema: fn() -> Value,

@@ -74,13 +74,13 @@ fn ms(micros: f64) -> String {
     format!("{:.2}", micros / 1000.0)
 }
 
-/// What stands before the tables.
+/// Prints the text before the tables.
 pub fn begin(rounds: u32, seconds: u64) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("{cores} cores; each figure is the median of {rounds} rounds of {seconds} s, taken in turn.");
 }
 
-/// What is under way, beside the tables.
+/// Reports the progress on standard error.
 pub fn progress(round: u32, name: &str, connections: usize) {
     eprintln!("round {}: {name}, {connections} connections", round + 1);
 }
@@ -108,7 +108,7 @@ fn details(rows: &[Row]) {
     let (others, all) = rows.iter().flat_map(|row| &row.samples).fold((0, 0), |(others, all), sample| {
         (others + sample.others, all + sample.latencies.len())
     });
-    println!("\nOf {all} answers {others} were not those of a warm server (loads of the cache after an entry's age or uses).");
+    println!("\n{others} of {all} responses were not the expected ones (the cache loads an entry again after its maximum age or uses).");
 }
 
 /// The rows of one number of connections.
@@ -126,9 +126,9 @@ fn ratio(ours: &Row, group: &[Row], name: &str, of: impl Fn(&Sample) -> f64) -> 
 
 /// The cached unwrap.
 pub fn cached(rows: &[Row], ours: &str, bare: &str, peers: &[&str], request: usize, answer: usize) {
-    println!("\n### Cached unwrap\n\nA request's body of {request} bytes, an answer's of {answer} (bare endpoint: the same).");
+    println!("\n### Cached unwrap\n\nA request has a body of {request} bytes, a response one of {answer} (the same for the bare endpoint).");
     details(rows);
-    println!("\nThroughput of {ours} as a multiple of the others', its p99 and its CPU time per request as a multiple of theirs:\n");
+    println!("\n{ours}'s throughput, p99 and CPU time per request, divided by those of each other server:\n");
     let names: Vec<&str> = std::iter::once(bare).chain(peers.iter().copied()).collect();
     let heads = ["throughput", "p99", "CPU/request"].map(|what| names.iter().map(|name| format!(" {what} / {name} |")).collect::<String>());
     println!("| connections |{}", heads.concat());
@@ -149,7 +149,7 @@ pub fn cached(rows: &[Row], ours: &str, bare: &str, peers: &[&str], request: usi
 pub fn syncs(before: Syncs, after: Syncs) {
     let count = after.count - before.count;
     println!(
-        "\nThe gateway's log meanwhile: {count:.0} syncs of {:.0} µs in the mean, {:.1} records in each.",
+        "\nDuring these runs the audit log made {count:.0} syncs, of {:.0} µs and {:.1} records on average.",
         (after.seconds - before.seconds) / count * 1e6,
         (after.records - before.records) / count,
     );
@@ -159,8 +159,8 @@ pub fn syncs(before: Syncs, after: Syncs) {
 pub fn misses(rows: &[Row], direct: &str, synced: &str, unsynced: &str) {
     println!("\n### Uncached unwrap\n\nThe provider is OpenBao's Transit over TLS, on the same machine.");
     details(rows);
-    println!("\nWhat the gateway adds to the call, in ms; net of the sync: with its log in memory, where a sync takes no time.\n");
-    println!("| connections | p50 | p99 | p50 net of the sync | p99 net of the sync |\n|---|---|---|---|---|");
+    println!("\nLatency that the gateway adds to the provider call, in ms. Without the sync: measured with the audit log in memory.\n");
+    println!("| connections | p50 | p99 | p50 without the sync | p99 without the sync |\n|---|---|---|---|---|");
     for group in groups(rows) {
         let (Some(direct), Some(synced), Some(unsynced)) = (find(group, direct), find(group, synced), find(group, unsynced)) else {
             continue;
@@ -182,7 +182,7 @@ pub fn misses(rows: &[Row], direct: &str, synced: &str, unsynced: &str) {
 
 /// Batches against single calls.
 pub fn batch(rows: &[Row], single: &str, batched: &str, items: usize) {
-    println!("\n### Batch\n\nCached unwraps of {items} wrapped keys, one by one and all in one request.");
+    println!("\n### Batch\n\nCached unwraps of {items} wrapped keys, in single requests and in batches of {items}.");
     details(rows);
     println!("\n| connections | items/s, single | items/s, batched | ratio |\n|---|---|---|---|");
     for group in groups(rows) {

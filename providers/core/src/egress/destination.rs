@@ -60,7 +60,7 @@ impl Destination {
     /// are permitted.
     ///
     /// # Errors
-    /// What is wrong with its form.
+    /// See [`DestinationError`].
     pub fn of_operator(address: &str) -> Result<Self, DestinationError> {
         Self::server(address, &EgressPolicy::everywhere())
     }

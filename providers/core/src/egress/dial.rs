@@ -1,5 +1,5 @@
-//! Host names to permitted IP addresses, and raw TCP connections to them. Knows no protocol: the
-//! HTTP client resolves through it, and an adapter of a protocol of its own connects through it.
+//! Resolves host names to IP addresses that the egress policy permits, and opens TCP connections to
+//! them. The HTTP client uses it to resolve; an adapter with another protocol uses it to connect.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

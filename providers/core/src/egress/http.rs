@@ -15,7 +15,7 @@ use super::dial::{Dialer, ResolveError};
 use super::send_error::SendError;
 use super::tls::{Authorities, ClientCertificate};
 
-/// How a client behaves.
+/// Options of a client.
 #[derive(Clone)]
 pub struct Options {
     /// The authorities that the server's certificate may come from.
@@ -39,7 +39,7 @@ pub struct ClientError(#[source] reqwest::Error);
 
 /// One request to a path of the destination.
 pub struct Request<'a> {
-    /// The method.
+    /// The HTTP method.
     pub method: Method,
     /// The path below the destination's own, one segment each.
     pub path: &'a [&'a str],
@@ -53,7 +53,7 @@ pub struct Request<'a> {
 
 /// A request that a vendor's own client built: a complete URL, and bytes of any kind.
 pub struct RawRequest<'a> {
-    /// The method.
+    /// The HTTP method.
     pub method: Method,
     /// The URL. It must have the destination's scheme, host and port.
     pub address: &'a Url,

@@ -52,7 +52,7 @@ impl Egress {
     /// Parses the address of a server.
     ///
     /// # Errors
-    /// What is wrong with it; see [`Destination`].
+    /// See [`DestinationError`].
     pub fn destination(&self, address: &str) -> Result<Destination, DestinationError> {
         Destination::server(address, &self.policy)
     }
@@ -61,7 +61,7 @@ impl Egress {
     /// encrypted for the destination is encrypted end to end.
     ///
     /// # Errors
-    /// What is wrong with it; see [`Destination`].
+    /// See [`DestinationError`].
     pub fn proxy(&self, address: &str) -> Result<Destination, DestinationError> {
         Destination::proxy(address, &self.policy)
     }

@@ -9,17 +9,17 @@ use crate::ids::ProviderKind;
 
 /// A refusal in the words of one provider. An adapter implements it over its code tables.
 pub trait Refusal: fmt::Debug + Send + Sync {
-    /// Who refuses.
+    /// The provider.
     const PROVIDER: ProviderKind;
     /// What the adapter does to get a credential, for the log: `log in`.
     const LOGIN: &'static str;
     /// What to do about a host that cannot be reached, where the adapter knows more than that.
     const UNREACHABLE: Option<&'static str> = None;
 
-    /// What it means.
+    /// The meaning of the refusal: kind of error, retry and advice.
     fn meaning(&self) -> Meaning;
 
-    /// What it means as the response to a login.
+    /// The meaning of the refusal if it is the response to a login.
     fn login_meaning(&self) -> Meaning {
         self.meaning()
     }

@@ -1,5 +1,5 @@
-//! The HTTP client of a connection: its own authority (`ca`) and proxy, and the limits that hold for
-//! every adapter.
+//! The options of a connection's HTTP client: its CA certificates (`ca`) and proxy, and limits that are
+//! the same for every adapter.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use crate::egress::{Authorities, ClientCertificate, Egress, Options};
 use crate::error::{Error, ErrorKind};
 use crate::ids::ProviderKind;
 
-/// The longest time until a connection is open. The pipeline's attempts are shorter; this applies
-/// once nobody waits any more.
+/// Timeout for opening a connection. The pipeline's attempt timeout is usually shorter; this one ends
+/// calls whose caller has stopped waiting.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest time of a call, for the same reason.
+/// Timeout of a whole call, for the same reason.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest response, in bytes: a key with 10,000 versions takes under 300 KiB.
+/// Maximum response, in bytes. The longest expected one, a key with 10,000 versions, has under 300 KiB.
 pub const MAX_RESPONSE: usize = 1 << 20;
 
-/// The settings of a connection that decide how it goes out.
+/// The network settings of a connection.
 #[derive(Default)]
 pub struct ConnectionHttp<'a> {
     /// The setting `ca`: certificates as PEM text, trusted instead of the system's.

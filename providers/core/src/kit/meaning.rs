@@ -69,24 +69,24 @@ impl Meaning {
     }
 }
 
-/// A service's codes, each row with the codes that share a meaning. A code stands in one row;
-/// [`CodeTable::repeated`] lets a test show that.
+/// A service's error codes. Each row contains the codes with one meaning. A code must not be repeated;
+/// a test checks that with [`CodeTable::repeated`].
 #[derive(Debug, Clone, Copy)]
 pub struct CodeTable(&'static [(&'static [&'static str], Meaning)]);
 
 impl CodeTable {
-    /// A table of these rows.
+    /// Creates a table.
     pub const fn new(rows: &'static [(&'static [&'static str], Meaning)]) -> Self {
         Self(rows)
     }
 
-    /// What a code means; `None` for one that the table does not have.
+    /// The meaning of a code; `None` for a code that is not in the table.
     pub fn meaning(&self, code: &str) -> Option<Meaning> {
         let row = self.0.iter().find(|(codes, _)| codes.contains(&code));
         row.map(|(_, meaning)| *meaning)
     }
 
-    /// The first code that stands in two rows, or twice in one.
+    /// The first repeated code; `None` if there is none.
     pub fn repeated(&self) -> Option<&'static str> {
         let codes: Vec<&'static str> = self.0.iter().flat_map(|(codes, _)| codes.iter().copied()).collect();
         let (_, repeated) = codes.iter().enumerate().find(|(at, code)| codes[..*at].contains(code))?;

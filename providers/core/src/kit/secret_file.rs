@@ -19,16 +19,16 @@ pub enum SecretFileError {
     /// It is longer than the secret can be.
     #[error("the file is longer than {0} bytes")]
     TooLong(usize),
-    /// It is empty, or holds something else than one word of printable ASCII.
+    /// The file is empty, or does not contain exactly one word of printable ASCII.
     #[error("the file does not hold one word of printable ASCII")]
     NotAWord,
 }
 
-/// Reads a token or password: one word of printable ASCII, at most `max` bytes with the white
-/// space around it, which is dropped. Read anew at each call, since such files are rotated.
+/// Reads a token or password from a file: one word of printable ASCII, without the white space around
+/// it. The file may have at most `max` bytes. Not cached, because such files are rotated.
 ///
 /// # Errors
-/// Why there is none.
+/// See [`SecretFileError`].
 pub async fn read_word(path: &Path, max: usize) -> Result<Secret, SecretFileError> {
     let unreadable = |error: io::Error| SecretFileError::Unreadable(error.kind());
     // Opening a pipe would wait for a writer.

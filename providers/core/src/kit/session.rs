@@ -1,9 +1,9 @@
 //! The credential of one connection: fetched when it is first needed, replaced before it ends, and
 //! replaced once when the provider refuses it.
 //!
-//! One caller at a time fetches; the others wait for its result. While a fetch fails, the old
-//! credential stays in use until it ends. After a refusal of a brand-new credential no refusal
-//! leads to another fetch for a while: then the credential is not what is refused.
+//! One caller at a time fetches a credential; the others wait for its result. If a fetch fails, the old
+//! credential stays in use until it ends. If the provider refuses even a new credential, something else
+//! is the cause, so further refusals fetch no credential for a while ([`Pauses::refusal`]).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -98,14 +98,14 @@ impl BearerToken {
 pub trait CredentialSource: Send + Sync {
     /// The credential. It is shared by calls that run at the same time.
     type Credential: Lifetime;
-    /// Why there is none.
+    /// Why no credential could be fetched.
     type Error: Send;
 
     /// Fetches a credential. `previous` is the one that is due or has ended, for a source that can
     /// renew it; it is `None` for the first one and after a refusal.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why no credential could be fetched.
     fn fetch(&self, previous: Option<&Self::Credential>) -> impl Future<Output = Result<Self::Credential, Self::Error>> + Send;
 
     /// Whether another credential may be accepted where the provider refused this one. `false`
@@ -121,7 +121,7 @@ pub trait CredentialSource: Send + Sync {
 pub struct Pauses {
     /// After a fetch that failed while the old credential has not ended, until the next one.
     pub fetch: Duration,
-    /// After a brand-new credential was refused too, until a refusal leads to a fetch again.
+    /// After a new credential was refused too: the time without fetches after refusals.
     pub refusal: Duration,
 }
 
@@ -129,7 +129,7 @@ struct State<C> {
     current: Option<Arc<C>>,
     /// No fetch before this time while `current` has not ended.
     fetch_after: Option<Instant>,
-    /// No refusal leads to a fetch before this time.
+    /// Refusals fetch no other credential before this time.
     hold_off_until: Option<Instant>,
 }
 
@@ -141,7 +141,7 @@ pub struct Session<S: CredentialSource> {
 }
 
 impl<S: CredentialSource> Session<S> {
-    /// A session without a credential yet. Reaches nothing.
+    /// Creates a session without a credential. This sends no request.
     pub fn new(source: S, pauses: Pauses) -> Self {
         let state = Mutex::new(State {
             current: None,
@@ -151,7 +151,7 @@ impl<S: CredentialSource> Session<S> {
         Self { source, pauses, state }
     }
 
-    /// Where its credentials come from.
+    /// The source of its credentials.
     pub const fn source(&self) -> &S {
         &self.source
     }
@@ -159,7 +159,7 @@ impl<S: CredentialSource> Session<S> {
     /// The credential to use now; fetches one where there is none or it is due.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why no credential could be fetched.
     pub async fn current(&self) -> Result<Arc<S::Credential>, S::Error> {
         self.current_or_fetched(&mut *self.state.lock().await).await
     }

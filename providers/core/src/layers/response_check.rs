@@ -37,7 +37,7 @@ impl ResponseCheck {
         }
     }
 
-    /// What is wrong with an output, if anything.
+    /// What is wrong with an output; `None` for a valid one.
     fn check(&self, op: Op<'_>, output: &Output) -> Result<(), &'static str> {
         match output {
             Output::Wrapped(wrapped) => self::wrapped(op, wrapped),

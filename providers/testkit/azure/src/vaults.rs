@@ -1,4 +1,4 @@
-//! The vaults and their keys. Each host name is a vault of its own.
+//! The vaults and their keys. Each host name is a separate vault.
 
 use std::collections::{BTreeMap, HashMap};
 

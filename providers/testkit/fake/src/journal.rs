@@ -14,7 +14,7 @@ const MAX_REQUESTS: usize = 10_000;
 pub struct RecordedRequest {
     /// Its number, from 1 at the start of the fake.
     pub number: u64,
-    /// The method.
+    /// The HTTP method.
     pub method: String,
     /// The `Host` header, or the authority of HTTP/2.
     pub host: String,

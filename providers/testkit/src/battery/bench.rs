@@ -73,7 +73,7 @@ pub(super) fn primary(key: &KeyDescription, id: KeyId) -> Result<Kek, Failure> {
     key.kek(id).ok_or(Failure("the primary version is not in the list".into()))
 }
 
-/// An encryption context. Its bytes are not the real encoding, which providers cannot tell.
+/// An encryption context. Its bytes are arbitrary, not its real encoding: providers treat them as opaque.
 pub(super) fn context(purpose: &str) -> BoundContext {
     let pairs = BTreeMap::from([
         ("claviger:tenant".to_owned(), "00".repeat(16)),

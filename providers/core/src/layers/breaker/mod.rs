@@ -99,8 +99,8 @@ impl Breaker {
     }
 }
 
-/// An attempt that the breaker admitted. Its drop records the verdict, so that a half-open circuit
-/// does not stay half open for ever when the caller of its single attempt goes away.
+/// An attempt that the breaker admitted. Dropping it records the result. So a half-open circuit does not
+/// stay half open if its single attempt is cancelled.
 struct Attempt<'a> {
     breaker: &'a Breaker,
     generation: u64,

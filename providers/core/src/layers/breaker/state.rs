@@ -63,19 +63,19 @@ impl BreakerState {
 /// What one attempt says about the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It responds.
+    /// The provider responds.
     Available,
-    /// It does not respond, or its response makes no sense.
+    /// The provider does not respond, or its response is malformed.
     Unavailable,
-    /// Nothing follows.
+    /// The result says nothing about the provider's health.
     Unknown,
 }
 
 /// Whether a call is admitted.
 pub(super) enum Admission {
-    /// It is; `generation` goes back to [`Machine::record`].
+    /// It is admitted. Pass `generation` to [`Machine::record`].
     Pass { generation: u64, entered: Option<BreakerState> },
-    /// It is not; another call makes sense after this long.
+    /// It is rejected. The caller may try again after this time.
     Refuse { wait: Duration },
 }
 
