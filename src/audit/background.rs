@@ -107,7 +107,7 @@ impl Unrecorded {
     }
 }
 
-/// One series in memory.
+/// A series of equal calls that are not recorded yet.
 #[derive(Debug, Default)]
 struct Entry {
     /// When the series last had a record.

@@ -16,7 +16,7 @@ use super::string_enum::string_enum;
 /// The network origin of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
-    /// One address, in outcomes and intents.
+    /// A single address, in outcomes and intents.
     Address(IpAddr),
     /// A network, in aggregates: /24 for IPv4, /64 for IPv6.
     Network(IpNet),
@@ -100,7 +100,7 @@ string_enum! {
     Decision {
         /// Permitted.
         Allow = "allow",
-        /// Not permitted.
+        /// Permission denied.
         Deny = "deny",
     }
 }
@@ -112,7 +112,7 @@ string_enum! {
         Success = "success",
         /// Access control denied it.
         Denied = "denied",
-        /// It failed and changed nothing.
+        /// The operation failed and changed nothing.
         Failed = "failed",
         /// The result is unknown: the request stopped between intent and outcome.
         Interrupted = "interrupted",
@@ -120,7 +120,7 @@ string_enum! {
 }
 
 string_enum! {
-    /// What interrupted the log.
+    /// The cause of an interruption of the log.
     Cause {
         /// The process ended without closing the log.
         UncleanStop = "unclean_stop",
@@ -230,7 +230,7 @@ impl<'de> Deserialize<'de> for VisibleContext {
     }
 }
 
-/// One wrapped key of a rewrap.
+/// The source or the target of a rewrap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RewrapEnd {
     /// The data key's id in the envelope.

@@ -28,7 +28,7 @@ const MAGIC: &str = "claviger-audit-log/1 ";
 /// The greatest length of a header line, in bytes.
 const MAX_HEADER: usize = 160;
 
-/// How many bytes are read at once.
+/// Number of bytes of one read.
 const CHUNK: usize = 1 << 20;
 
 /// The header line of a log.

@@ -48,7 +48,7 @@ pub(super) struct GroupCommit {
     batch: Batch,
 }
 
-/// What recovery hands to the group commit.
+/// The arguments of [`GroupCommit::new`].
 pub(super) struct Parts {
     pub(super) file: DurableFile,
     pub(super) origin: Origin,

@@ -74,7 +74,7 @@ pub enum Reason {
     DiskFull,
     /// A write or a sync failed.
     WriteFailed,
-    /// Too many records wait to be written.
+    /// Too many records are queued.
     Overload,
     /// The record is longer than [`super::MAX_JSON`].
     TooLarge,

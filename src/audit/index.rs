@@ -53,7 +53,7 @@ pub(super) enum Found {
     /// A damaged file, or one of another log. It is never trusted: the log is read from its
     /// beginning.
     Unusable,
-    /// There is no file.
+    /// The file does not exist.
     Missing,
 }
 

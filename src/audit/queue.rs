@@ -22,7 +22,7 @@ pub(super) enum Refusal {
 pub(super) struct Class {
     /// Whether the disk reserve may be used for it.
     pub(super) reserve: bool,
-    /// What a refusal means.
+    /// What happens to the record if the log refuses it.
     pub(super) refusal: Refusal,
 }
 

@@ -42,9 +42,9 @@ pub struct Recovered {
     /// Whether the last run closed the log with every record written. If not, a `restarted`
     /// record is the first one of this run.
     pub was_clean: bool,
-    /// For the service endpoints.
+    /// The right to count requests to the service endpoints.
     pub counted: CountedRight,
-    /// For authentication and the limiter.
+    /// Counts events of authentication and of the limiter.
     pub counters: Arc<Counters>,
     /// For calls to providers that serve no request.
     pub background: Arc<BackgroundLog>,

@@ -13,7 +13,7 @@ use super::state_change::StateChange;
 /// What a record means for the open intents and for the last effective change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Nothing.
+    /// It concerns neither.
     Plain,
     /// It opens an intent.
     Opens,

@@ -17,7 +17,7 @@ pub enum OpenError {
     Io {
         /// The operation that failed.
         what: &'static str,
-        /// Its error.
+        /// The error of the file system.
         #[source]
         source: io::Error,
     },
@@ -36,9 +36,9 @@ pub enum OpenError {
          Restore the newer copy, or start once with --accept-rollback to go on without the lost records"
     )]
     Lost {
-        /// How many bytes were durable.
+        /// Number of bytes that were durable.
         expected: u64,
-        /// How many bytes the file has.
+        /// Number of bytes in the file.
         found: u64,
     },
     /// An acknowledged record is damaged.

@@ -36,7 +36,7 @@ string_enum! {
 }
 
 string_enum! {
-    /// What happens to an object.
+    /// The kind of change.
     Verb {
         /// Adopt a key that the provider already has.
         Adopt = "adopt",

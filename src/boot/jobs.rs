@@ -41,7 +41,7 @@ pub(super) struct Job {
     run: Box<dyn Fn() -> Run + Send + Sync>,
 }
 
-/// What the jobs work on.
+/// The parts of the gateway that jobs use.
 pub(super) struct Subjects {
     pub(super) broker: Arc<Broker>,
     pub(super) counters: Arc<Counters>,
@@ -144,7 +144,7 @@ impl Job {
         }
     }
 
-    /// Its state, for `/readyz`.
+    /// The job's state, for `/readyz`.
     pub(super) fn state(&self) -> Arc<JobState> {
         Arc::clone(&self.state)
     }

@@ -103,7 +103,7 @@ impl<O: Operation> Authorized<O> {
         self.cx.caller()
     }
 
-    /// What may be acted on.
+    /// The object that the operation may use.
     pub const fn object(&self) -> &O::Object {
         &self.object
     }

@@ -23,7 +23,7 @@ pub enum DeclaredKind {
 pub struct Step {
     /// The object's kind.
     pub kind: DeclaredKind,
-    /// Its tenant's name; `None` for a tenant.
+    /// Name of the tenant; `None` for a tenant.
     pub tenant: Option<String>,
     /// The object's name.
     pub name: String,

@@ -27,7 +27,7 @@ pub struct NewConnection {
     pub labels: Labels,
     /// Whether the operator's configuration declares it.
     pub declared: bool,
-    /// Its own timeouts.
+    /// Timeouts of the connection.
     pub timeouts: Timeouts,
 }
 
@@ -62,14 +62,14 @@ pub(super) fn parse(factory: &dyn Factory, settings: &Secret, origin: SettingsOr
         .map_err(|errors| unusable("/settings", errors))
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Clone)]
 pub struct CheckReport {
-    /// Whether the provider answered.
+    /// Whether the provider responded.
     pub reachable: bool,
-    /// What answered, or why nothing did.
+    /// The provider's version or identity, or why it did not respond.
     pub detail: String,
-    /// Each right, and how it was tried.
+    /// The permissions at the provider, each with the result of its test.
     pub rights: Vec<claviger_provider::RightReport>,
     /// The least-privilege policy to set at the provider, if the provider has policies.
     pub policy: Option<String>,
@@ -278,7 +278,7 @@ impl Broker {
         Ok(Guarded::free(report))
     }
 
-    /// What a connection's provider can do.
+    /// The operations that the connection's provider supports.
     pub fn capabilities(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Capabilities> {
         Guarded::free(authorized.object().pipeline().capabilities().clone())
     }

@@ -7,7 +7,7 @@ use claviger_provider::{ProviderKind, Secret};
 
 use crate::config::declared::{Key, Tenant};
 
-/// Everything that is declared.
+/// All declared objects.
 #[derive(Debug, Clone, Default)]
 pub struct Declaration {
     /// Tenants.

@@ -232,7 +232,7 @@ impl Broker {
     }
 }
 
-/// One operation that the configuration asks for.
+/// The context of one operation for the configuration.
 fn carrying_out<O: Operation>(tenant: TenantId) -> RequestContext {
     let now = Instant::now();
     let mut id = [0; 16];

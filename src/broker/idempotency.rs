@@ -32,7 +32,7 @@ pub struct Completed<T> {
 /// The stored outcome of the first request with an idempotency key. Contains no secret.
 #[derive(Debug)]
 enum StoredOutcome {
-    /// It succeeded; with the object's JSON text.
+    /// The request succeeded, with this object as JSON text.
     Completed(Completed<String>),
     /// It created an object with a secret, which was in that answer alone; with the object's id.
     SecretGone(String),

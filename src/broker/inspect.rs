@@ -45,7 +45,7 @@ pub struct InspectedRecipient {
     /// The commands of the provider's own tool that print the data key in base64, in order. Empty
     /// if there is no such tool, or the recipient belongs to no version of the key.
     pub commands: Vec<String>,
-    /// Its index in the envelope.
+    /// The recipient's index in the envelope.
     pub index: usize,
 }
 

@@ -12,7 +12,7 @@ use crate::store::model::{self, Connection, IdempotencyRecord, Key, KeyFilter, K
 /// A page of a list.
 #[derive(Debug)]
 pub struct Page<T> {
-    /// Its items, in the list's order.
+    /// The items, in the list's order.
     pub items: Vec<T>,
     /// The name of its last item, after which the next page begins; `None` on the last page.
     pub next: Option<String>,
@@ -35,9 +35,9 @@ impl<T> Page<T> {
 /// Which keys of those that were authorized a list shows.
 #[derive(Debug, Default)]
 pub struct KeyQuery {
-    /// Only disabled, or only enabled ones.
+    /// `true` for disabled keys only, `false` for enabled ones only.
     pub disabled: Option<bool>,
-    /// Only those with this label and value.
+    /// Only keys with this label and value.
     pub label: Option<(String, String)>,
 }
 
@@ -46,7 +46,7 @@ pub struct KeyQuery {
 pub struct NamedKey {
     /// The key.
     pub key: Key,
-    /// Its connection's name.
+    /// Name of the key's connection.
     pub connection: String,
 }
 

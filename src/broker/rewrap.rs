@@ -120,7 +120,7 @@ impl Broker {
     }
 }
 
-/// Notes source and target for the record.
+/// Adds source and target to the record.
 fn note_rewrap(cx: &RequestContext, source: (&Envelope, u32), target: Option<(&Envelope, u32)>, inside_provider: bool) {
     let end = |(envelope, version): (&Envelope, u32)| RewrapEnd {
         dek_id: envelope.header().dek_id(),

@@ -17,7 +17,7 @@ use crate::store::model::Key;
 /// The most keys that one round checks, and how many of them at once.
 const ROUND: u32 = 1000;
 const AT_ONCE: usize = 8;
-/// How long one check may take.
+/// Timeout of one check.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a rotation is waited for. AWS, the only provider that does not finish at once, names
 /// minutes.

@@ -39,7 +39,7 @@ pub struct Broker {
 /// Counts as one operation under way until it is dropped.
 pub type Accepted = TaskTrackerToken;
 
-/// What [`Broker::new`] is made of.
+/// The arguments of [`Broker::new`].
 pub struct Parts {
     /// The store.
     pub store: Arc<dyn Store>,
@@ -51,7 +51,7 @@ pub struct Parts {
     pub kill_file: KillFile,
     /// Keys and connections in memory.
     pub directory: Directory,
-    /// How many API tokens stay in memory.
+    /// Maximum number of API tokens in memory.
     pub tokens: usize,
     /// Decides what callers may do.
     pub authorizer: Arc<dyn Authorizer>,

@@ -28,9 +28,9 @@ use flight::{Flights, Turn};
 pub use key::CacheKey;
 pub use rules::{Limits, MAX_AGE, Rules};
 
-/// How long an authenticated refusal is remembered.
+/// Time for which an authenticated refusal is cached.
 const REFUSAL_AGE: Duration = Duration::from_secs(5);
-/// How many refusals are remembered.
+/// Maximum number of cached refusals.
 const REFUSALS: u64 = 10_000;
 
 /// One lookup.

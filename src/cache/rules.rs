@@ -14,7 +14,7 @@ pub struct Limits {
     pub bytes: u64,
     /// Entries of one tenant.
     pub entries_per_tenant: usize,
-    /// Bytes of one tenant.
+    /// Maximum size of one tenant's entries, in bytes.
     pub bytes_per_tenant: usize,
 }
 
@@ -31,7 +31,7 @@ pub struct Rules {
     pub max_age: Duration,
     /// An entry without a use for this long is dropped.
     pub max_idle: Duration,
-    /// How often an entry may be used.
+    /// Maximum number of uses of an entry.
     pub max_uses: u32,
 }
 

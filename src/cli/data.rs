@@ -18,7 +18,7 @@ use crate::client::{Call, Client, Failure};
 /// Maximum length of a plaintext, in bytes.
 const MAX_PLAINTEXT: u64 = 4096;
 
-/// Where the plaintext key is written.
+/// Options for the destination of the plaintext key.
 #[derive(Debug, Args)]
 struct KeyOut {
     /// File for the key (mode 0600) [default: standard output]
@@ -32,7 +32,7 @@ struct KeyOut {
     force: bool,
 }
 
-/// Where the wrapped key is written.
+/// Options for the destination of the wrapped key.
 #[derive(Debug, Args)]
 struct WrappedOut {
     /// File for the wrapped key [default: standard output]

@@ -7,7 +7,7 @@ use super::print::plain_lines;
 use super::terminal::{Output, Terminal};
 use crate::client::{Call, Client, Failure};
 
-/// The two commands.
+/// The subcommands `plan` and `apply`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum DeclaredCommand {
     Plan,

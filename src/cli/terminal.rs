@@ -69,7 +69,7 @@ impl Terminal<'_> {
     }
 }
 
-/// For output that failed.
+/// The failure to write output.
 pub(super) fn cannot_write(error: &io::Error) -> Failure {
     Failure::Local(format!("the output cannot be written ({})", error.kind()))
 }

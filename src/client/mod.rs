@@ -181,7 +181,7 @@ fn check_address(address: &Url, plain_is_refused: bool) -> Result<(), Failure> {
     }
 }
 
-/// For a call without a complete response.
+/// The failure of a call without a complete response.
 fn unreachable(error: reqwest::Error, address: &Url) -> Failure {
     let place = address.host_str().unwrap_or_default();
     let port = address.port_or_known_default().unwrap_or_default();

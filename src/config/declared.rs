@@ -83,7 +83,7 @@ pub enum SettingsFileError {
     /// The file cannot be read.
     #[error("the file {} cannot be read ({kind})", path.display())]
     Unreadable {
-        /// Its path.
+        /// Path of the file.
         path: PathBuf,
         /// The error of the file system.
         kind: std::io::ErrorKind,

@@ -24,7 +24,7 @@ pub enum Place {
 /// be a misplaced secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
-    /// Its place.
+    /// Where the mistake is.
     pub place: Place,
     /// The mistake, as a clause.
     pub wrong: String,

@@ -18,11 +18,11 @@ pub struct Providers {
     pub concurrency: u32,
     /// The circuit breaker.
     pub breaker: Breaker,
-    /// For all AWS connections.
+    /// Settings for all AWS connections.
     pub aws: Aws,
-    /// For all Azure connections.
+    /// Settings for all Azure connections.
     pub azure: Azure,
-    /// For all Google connections.
+    /// Settings for all Google connections.
     pub gcp: Gcp,
 }
 
@@ -42,7 +42,7 @@ pub struct Azure {
 /// A multi-tenant application of Microsoft Entra ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AzureApplication {
-    /// Its client id.
+    /// The application's client id.
     pub client_id: String,
     /// File with its client secret.
     pub secret_file: PathBuf,

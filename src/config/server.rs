@@ -33,7 +33,7 @@ pub struct Server {
 /// The separate listener for the service endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Its address.
+    /// Address to listen on.
     pub listen: SocketAddr,
     /// Plain HTTP or TLS.
     pub transport: Transport,

@@ -19,7 +19,7 @@ pub(super) enum Wrong {
     Type,
     /// Wrong format of the text.
     Form,
-    /// Too small or too large.
+    /// Value too small or too large.
     Range,
 }
 

@@ -9,7 +9,7 @@ use super::errors::BuildError;
 use super::parsed::Envelope;
 use super::seal::SealKey;
 
-/// What the seal says about an envelope.
+/// The result of checking an envelope's seal.
 #[derive(Debug)]
 pub enum SealStatus<'e> {
     /// Made here, and not changed since.

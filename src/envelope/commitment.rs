@@ -1,4 +1,4 @@
-//! The keys derived from K: for the commitment, and in suite 2 for the payload.
+//! The keys derived from the data key (*K* in `docs/format.md`): for the commitment, and in suite 2 for the payload.
 
 use aws_lc_rs::hkdf::Prk;
 use claviger_provider::{BoundContext, DekId, Id, Secret};
@@ -19,7 +19,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Derives the keys of this K.
+    /// Derives the keys from this data key.
     pub(super) fn new(k: &Secret, dek_id: DekId) -> Self {
         Self {
             prk: crypto::extract(SALT, k.expose()),
@@ -31,13 +31,13 @@ impl Schedule {
         crypto::expand_key(&self.prk, &[label, self.dek_id.bytes()])
     }
 
-    /// The commitment of K to the header's bytes and the context.
+    /// The commitment of the data key to the encoded header and the context.
     pub(super) fn commit(&self, header: &[u8], context: &BoundContext) -> [u8; LEN] {
         let key = crypto::mac_key(self.key(b"commit").as_slice());
         crypto::framed_mac(&key, b"", &[header, context.bytes()])
     }
 
-    /// Whether `commitment` is that of K, header and context, in constant time.
+    /// Whether `commitment` is the one of data key, header and context. Compares in constant time.
     pub(super) fn holds(&self, commitment: &[u8; LEN], header: &[u8], context: &BoundContext) -> bool {
         crypto::same(&self.commit(header, context), commitment)
     }

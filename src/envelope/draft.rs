@@ -1,5 +1,5 @@
-//! Making an envelope, in the order that the format forces: the ids first, because the
-//! context binds them; then K; then the commitment; then the provider's wrapping.
+//! Creates an envelope, in the order that the format requires: the ids first, because the context
+//! contains them; then the data key; then the commitment; then the provider's wrapping.
 
 use claviger_provider::{BoundContext, DekId, ProviderKind, Secret, Wrapped};
 
@@ -12,7 +12,7 @@ use super::parsed::{Envelope, Item};
 use super::recipient::{self, Recipient};
 use super::seal::SealKey;
 
-/// The length of K, or of the bytes to wrap, is not one that a header can state.
+/// The length of the data key, or of the bytes to wrap, is not one that the format allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a length that was asked for")]
 pub struct LengthError;
@@ -59,7 +59,7 @@ impl Pending {
     }
 }
 
-/// An envelope with its K and commitment, before a provider has wrapped K.
+/// An envelope with its data key and commitment, before a provider has wrapped the data key.
 pub struct Draft {
     dek_id: DekId,
     header: Vec<u8>,
@@ -70,7 +70,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Suite 2: draws a `dek_id` and a K of 32 bytes and seals `plaintext` with it.
+    /// Suite 2: generates a `dek_id` and a data key of 32 bytes, and encrypts `plaintext` with it.
     ///
     /// # Errors
     /// [`LengthError`] when there are not 1 to 4096 bytes.
@@ -112,12 +112,12 @@ impl Draft {
         self.dek_id
     }
 
-    /// K, for a provider to wrap.
+    /// The data key, for a provider to wrap.
     pub fn data_key(&self) -> &Secret {
         &self.k
     }
 
-    /// K itself, once the envelope is finished.
+    /// Returns the data key, after the envelope was finished.
     pub fn into_data_key(self) -> Secret {
         self.k
     }

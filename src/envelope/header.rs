@@ -11,7 +11,7 @@ use super::errors::ParseError;
 
 /// The longest plaintext of suite 2, in bytes.
 const MAX_SEALED_PLAINTEXT: usize = 4096;
-/// The length of K in suite 2, in bytes.
+/// Length of the data key in suite 2, in bytes.
 pub(super) const SEALED_KEY_LEN: usize = 32;
 /// The length of an AES-GCM tag, in bytes.
 const TAG_LEN: usize = 16;
@@ -19,13 +19,13 @@ const TAG_LEN: usize = 16;
 const MAX_CREATED: u64 = 253_402_300_799;
 const MAX_SCOPE: usize = 1024;
 
-/// What K, the key that the recipients wrap, is used for.
+/// What the data key, which the recipients wrap, is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Suite {
-    /// Suite 1: K is the data key itself.
+    /// Suite 1: the data key is the caller's plaintext.
     Direct = 1,
-    /// Suite 2: K opens the payload, which holds the caller's bytes.
+    /// Suite 2: the data key encrypts the payload, which contains the caller's bytes.
     Sealed = 2,
 }
 
@@ -133,7 +133,7 @@ pub struct Origin {
 }
 
 impl Header {
-    /// What K is to the caller.
+    /// What the data key is used for.
     pub fn suite(&self) -> Suite {
         self.suite
     }
@@ -168,7 +168,7 @@ impl Header {
         self.scope.as_ref()
     }
 
-    /// The length of K, in bytes.
+    /// Length of the data key, in bytes.
     pub(super) fn data_key_len(&self) -> usize {
         match self.suite {
             Suite::Direct => self.plaintext_len,

@@ -1,4 +1,4 @@
-//! Opening: from the K that a provider unwrapped to the plaintext, and rewrapping.
+//! Opens an envelope: from the data key that a provider unwrapped to the plaintext. And rewraps.
 
 use std::fmt;
 
@@ -10,18 +10,18 @@ use super::header::Suite;
 use super::parsed::Envelope;
 use super::seal::SealKey;
 
-/// K, context, header or payload do not belong together. It does not say which: that would be an
-/// oracle.
+/// Data key, context, header and payload do not match. The error does not tell which one differs: that
+/// would give an attacker an oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the wrapped key does not open")]
 pub struct Rejected;
 
 impl Envelope {
-    /// Verifies the K that a provider unwrapped from one of the recipients: first the commitment,
-    /// in constant time, then the length or the payload.
+    /// Verifies the data key that a provider unwrapped from one of the recipients: first the commitment, in
+    /// constant time, then the length or the payload.
     ///
     /// # Errors
-    /// [`Rejected`] when one of the checks fails; K is zeroed.
+    /// [`Rejected`] if one of the checks fails. The data key is zeroed then.
     pub fn open(&self, k: Secret, context: &BoundContext) -> Result<Opened<'_>, Rejected> {
         let schedule = Schedule::new(&k, self.header.dek_id);
         if !schedule.holds(&self.commitment, self.header_bytes(), context) || k.len() != self.header.data_key_len() {

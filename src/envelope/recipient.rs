@@ -1,4 +1,4 @@
-//! A recipient: K as one provider key wrapped it (`docs/format.md`, Recipients).
+//! A recipient: the data key, wrapped by one provider key (`docs/format.md`, Recipients).
 
 use claviger_provider::{Algorithm, ProviderKeyRef, ProviderKind, Wrapped};
 use minicbor::encode::Write;
@@ -52,7 +52,7 @@ pub struct Recipient {
 }
 
 impl Recipient {
-    /// A member from a provider's wrapping. `data_key_len` is the length of K in bytes.
+    /// A member recipient from a provider's wrapping. `data_key_len` is the length of the data key in bytes.
     ///
     /// # Errors
     /// [`BuildError::Recipient`] when the ciphertext does not have the algorithm's shape.
@@ -80,7 +80,7 @@ impl Recipient {
         }
     }
 
-    /// Its role.
+    /// Member or recovery.
     pub fn role(&self) -> Role {
         self.role
     }
@@ -111,7 +111,7 @@ impl Recipient {
         Algorithm::from_code(self.algorithm)
     }
 
-    /// The wrapped K, at most 6,144 bytes.
+    /// The wrapped data key, at most 6,144 bytes.
     pub fn ciphertext(&self) -> &[u8] {
         &self.ciphertext
     }
@@ -202,14 +202,14 @@ pub(super) fn encode_all<W: Write>(recipients: &[Recipient], e: &mut Encoder<W>)
     recipients.iter().try_for_each(|recipient| recipient.encode(e))
 }
 
-/// Whether a ciphertext of K can be the algorithm's (`docs/format.md`, Algorithms).
+/// Whether a ciphertext has the length that the algorithm gives it (`docs/format.md`, Recipients).
 fn has_shape(algorithm: Algorithm, ciphertext: &[u8], data_key_len: usize) -> bool {
     let len = ciphertext.len();
     match algorithm {
         Algorithm::ProviderOpaque => len > 0,
         // One modulus of 2048 to 8192 bits.
         Algorithm::RsaOaep256 | Algorithm::RsaOaep1 => (256..=1024).contains(&len),
-        // Every length of K is a multiple of 8, so that padding adds nothing.
+        // Every length of a data key is a multiple of 8, so there is no padding.
         Algorithm::A256Kw | Algorithm::A256Kwp => len == data_key_len + 8,
         Algorithm::Aes256Gcm => len == 12 + data_key_len + 16,
         Algorithm::Xaes256Gcm => len == 24 + data_key_len + 16,

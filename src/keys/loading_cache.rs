@@ -51,7 +51,7 @@ pub(super) struct Full;
 /// What an insert does when requests hold every entry that there is room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WhenFull {
-    /// It fails with [`Full`].
+    /// The insert fails with [`Full`].
     Refuse,
     /// It exceeds the capacity: a revocation must not wait for the requests that it may be meant
     /// to stop.
@@ -159,7 +159,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         }
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()

@@ -28,7 +28,7 @@ use crate::telemetry::metrics::{OpenConnection, connection_ended};
 const HEAD_BYTES: u32 = 80 << 10;
 /// Headers of one request.
 const HEADERS: usize = 100;
-/// How often an HTTP/2 peer is pinged.
+/// Interval of pings to an HTTP/2 peer.
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long it may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ enum End {
     Idle,
     /// A response's deadline passed before it was written.
     Expired,
-    /// By the drain.
+    /// The drain closed it.
     Drained,
 }
 
@@ -71,7 +71,7 @@ impl End {
     }
 }
 
-/// What all connections of one listener share.
+/// The state that all connections of a listener share.
 pub(super) struct Serving<S> {
     router: SwappableRouter<S>,
     tls: Option<Arc<Tls>>,

@@ -34,7 +34,7 @@ struct State {
     /// The peer speaks HTTP/2: bytes between requests are frames of the connection (pings,
     /// window updates), not the start of a head.
     multiplexed: bool,
-    /// Since when no request is under way.
+    /// Since when the connection has no request under way.
     quiet_since: Instant,
     /// When the first byte after that arrived.
     first_byte: Option<Instant>,
@@ -64,7 +64,7 @@ impl ConnectionDeadlines {
         UnderWay(Arc::clone(self))
     }
 
-    /// Bytes arrived.
+    /// Notes that bytes arrived.
     pub(super) fn received(&self) {
         let mut state = self.state.lock();
         if state.requests == 0 && state.first_byte.is_none() {

@@ -107,7 +107,7 @@ pub struct Running<A = SocketAddr> {
     accepting: JoinHandle<JoinSet<()>>,
 }
 
-/// How a drain ended.
+/// The result of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
     /// Every accepted request was answered and every connection closed.

@@ -17,7 +17,7 @@ pub trait Service: Send + Sync + 'static {
 /// The other end of a connection. Behind a proxy it is the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its address.
+    /// Address of the peer.
     pub address: PeerAddress,
     /// Whether the connection is TLS.
     pub tls: bool,
@@ -33,9 +33,9 @@ pub enum PeerAddress {
     Ip(SocketAddr),
     /// Over a Unix socket: the process at the other end, as the kernel reports it.
     Unix {
-        /// Its effective user.
+        /// Effective user id of the peer.
         uid: u32,
-        /// Its effective group.
+        /// Effective group id of the peer.
         gid: u32,
     },
 }

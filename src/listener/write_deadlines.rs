@@ -56,7 +56,7 @@ impl WriteDeadlines {
         self.responses.lock().open.iter().any(|response| response.deadline <= now)
     }
 
-    /// Everything that was buffered has been written.
+    /// Notes that all buffered bytes were written.
     pub(super) fn flushed(&self) {
         if self.any.load(Ordering::Acquire) {
             let mut responses = self.responses.lock();

@@ -28,28 +28,28 @@ use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo,
 use crate::listener::{Body, Peer, PeerAddress};
 use crate::telemetry::request::RequestLabel;
 
-/// What a protocol says of itself. Methods without another comment are called once for a request,
-/// in the order in which they stand here.
+/// A protocol, such as the REST API. Unless a method's comment says otherwise, the exchange calls each
+/// method once for a request, in the order of this trait.
 pub trait Protocol: Send + Sync + 'static {
-    /// What the request calls, with all that was found out while it was looked up.
+    /// The route of a request, with everything that looking it up found.
     type Route: Copy + Send + Sync + 'static;
-    /// What [`Protocol::check`] read from the head.
+    /// The result of [`Protocol::check`].
     type Checked: Send + 'static;
     /// The successful outcome of one operation.
     type Payload: Send + 'static;
     /// The outcome of one item of a batch.
     type Item: Send + 'static;
 
-    /// What a request to this route must keep to.
+    /// The permissions and limits of the route.
     fn terms(&self, route: Self::Route) -> Terms;
 
-    /// Who calls. The body has not been read.
+    /// Authenticates the caller. The body has not been read yet.
     ///
     /// # Errors
     /// The failure is counted, not recorded.
     fn authenticate(&self, app: &AppState, meta: &RequestMeta, head: &Parts) -> impl Future<Output = Result<Caller, Failure>> + Send;
 
-    /// What the head says of the request.
+    /// Reads deadline, ids and justification from the request's head.
     fn describe(&self, route: Self::Route, head: &Parts) -> Description;
 
     /// Reads what the use case needs from the head, before the body is read.
@@ -86,7 +86,7 @@ pub type HandledOf<P> = Handled<<P as Protocol>::Payload, <P as Protocol>::Item>
 
 /// What a use case gives to the exchange, which records it.
 pub enum Handled<T, I> {
-    /// One outcome, one record.
+    /// A single operation, with one outcome and one record.
     One(Guarded<T>),
     /// A batch: for each item its operation and its own outcome.
     Batch(Vec<(RequestContext, Result<Guarded<I>, Failure>)>),
@@ -105,9 +105,9 @@ pub struct Terms {
     pub body: usize,
 }
 
-/// What a request's head says of it.
+/// Deadline, ids and justification of a request.
 pub struct Description {
-    /// The time from the request's head to its answer, at most.
+    /// Maximum time from the request's head to its response.
     pub time: Duration,
     /// The caller's own id of the request, if it is well-formed.
     pub client_request_id: Option<String>,
@@ -117,7 +117,7 @@ pub struct Description {
     pub usable: Result<(), Failure>,
 }
 
-/// What every request needs, whatever its protocol.
+/// The parts of the gateway that every protocol needs.
 pub struct AppState {
     /// The broker, which has all use cases.
     pub broker: Arc<Broker>,
@@ -172,7 +172,7 @@ pub struct Received<C> {
     pub cx: RequestContext,
     /// The head.
     pub head: Parts,
-    /// What the protocol read from the head.
+    /// The result of [`Protocol::check`].
     pub checked: C,
     /// The whole body.
     pub body: Bytes,
@@ -195,7 +195,7 @@ impl<P: Protocol> Exchange<P> {
         &self.protocol
     }
 
-    /// What every request needs.
+    /// The parts of the gateway that every protocol needs.
     pub const fn app(&self) -> &AppState {
         &self.app
     }

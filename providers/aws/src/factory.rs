@@ -27,9 +27,9 @@ use crate::settings::{self, Settings};
 /// emulator. Only the operator's configuration names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
-    /// For KMS.
+    /// Endpoint of KMS; `None` for the region's own.
     pub kms: Option<String>,
-    /// For STS.
+    /// Endpoint of STS; `None` for the region's own.
     pub sts: Option<String>,
 }
 

@@ -102,8 +102,8 @@ pub(crate) async fn probe(kms: &Kms, proof: Proof, role: Option<&Role>, cx: &OpC
     })
 }
 
-/// The ARN of the identity, which nobody can be denied. `None` where STS is out of reach, while
-/// KMS may not be.
+/// The ARN of the connection's identity. AWS allows every identity to read its own ARN, so a denial is not
+/// expected. `None` if STS cannot be reached, while KMS may be.
 async fn caller(kms: &Kms, cx: &OpContext) -> Result<Option<String>, Error> {
     let operation = "GetCallerIdentity";
     let request = kms.sts.get_caller_identity();

@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
 use crate::errors::CallError;
 
-/// What a vault's challenge must match.
+/// The expected resource, authority and directory of a vault's challenge.
 pub(crate) struct ChallengeGuard {
     /// The resource that tokens are issued for, without a trailing slash.
     pub(crate) resource: String,
@@ -20,11 +20,11 @@ pub(crate) struct ChallengeGuard {
 /// How a challenge differs from the expected one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mismatch {
-    /// It asks for tokens for another resource.
+    /// It requests tokens for another resource.
     Resource,
-    /// It asks for tokens of another authority.
+    /// It requests tokens of another authority.
     Authority,
-    /// It asks for tokens of another directory.
+    /// It requests tokens of another directory.
     Directory,
 }
 

@@ -14,7 +14,7 @@ pub(crate) enum Service {
 impl Service {
     pub(crate) const ALL: [Self; 2] = [Self::KeyVault, Self::ManagedHsm];
 
-    /// Its product name.
+    /// The product's name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::KeyVault => "Azure Key Vault",

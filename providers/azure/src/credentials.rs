@@ -16,7 +16,7 @@ use claviger_provider::Secret;
 use crate::assertion::{Assertion, Signer, operator_file};
 use crate::errors::{CallError, call_error};
 
-/// Where tokens are requested, and for what.
+/// The authority and the scope of tokens.
 pub(crate) struct TokenEndpoint {
     pub(crate) transport: Arc<dyn HttpClient>,
     /// The authority's URL, with a trailing slash.

@@ -75,7 +75,7 @@ fn retry_after(headers: &Headers) -> Option<Duration> {
 }
 
 impl Refusal {
-    /// From the parts of a response.
+    /// Reads the refusal from the parts of a response.
     pub(crate) fn of(status: u16, headers: &Headers, body: &[u8]) -> Self {
         let (code, message) = match serde_json::from_slice::<VaultBody>(body) {
             Ok(VaultBody { error }) => {

@@ -44,7 +44,7 @@ struct Stored {
     vault: Vault,
 }
 
-/// What a connection authenticates with.
+/// The credential of a connection.
 enum Identity {
     /// A token that the settings contain.
     Token(Secret),
@@ -62,7 +62,7 @@ fn http_client(egress: &Egress, destination: Destination, options: Options) -> R
 }
 
 impl AzureFactory {
-    /// With the operator's configuration and egress policy.
+    /// Creates a factory with the operator's configuration and egress policy.
     pub fn new(installation: Installation, egress: Egress) -> Self {
         Self { installation, egress }
     }

@@ -20,7 +20,7 @@ pub struct Installation {
 /// A multi-tenant application of the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Application {
-    /// Its client id, a UUID.
+    /// The application's client id, a UUID.
     pub client_id: String,
     /// A file with its client secret, read each time a token is requested.
     pub secret_file: PathBuf,

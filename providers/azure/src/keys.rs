@@ -15,7 +15,7 @@ use crate::wrap_algorithm::{AesAlgorithm, key_operations};
 pub(crate) struct KeyVersion {
     pub(crate) version: Version,
     pub(crate) enabled: bool,
-    /// In Unix seconds.
+    /// Creation time in Unix seconds.
     pub(crate) created: Option<i64>,
     pub(crate) tags: HashMap<String, String>,
 }
@@ -48,7 +48,7 @@ impl KeyVersion {
 /// A key with its current version.
 #[derive(Debug)]
 pub(crate) struct Key {
-    /// As the vault spells it.
+    /// The name, with the vault's own upper and lower case.
     pub(crate) name: KeyName,
     pub(crate) spec: KeySpec,
     pub(crate) current: KeyVersion,

@@ -18,7 +18,7 @@ pub(crate) struct Hint(pub(crate) &'static str);
 /// A vault that a connection may use.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Vault {
-    /// Its normalized URL: `https://host/`.
+    /// The vault's normalized URL: `https://host/`.
     pub(crate) destination: Destination,
     pub(crate) service: Service,
     /// The cloud whose directories authenticate its callers.
@@ -93,7 +93,7 @@ impl Vault {
         Err(FORM)
     }
 
-    /// Its URL, with a trailing slash.
+    /// The vault's URL, with a trailing slash.
     pub(crate) fn base(&self) -> &str {
         self.destination.as_str()
     }

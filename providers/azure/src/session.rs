@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 /// The token of one connection.
 pub(crate) type Session = session::Session<TokenSource>;
 
-/// Where a connection's tokens come from.
+/// The source of a connection's tokens.
 pub(crate) enum TokenSource {
     /// The settings contain the token. Only the vault knows when it expires.
     Static(Secret),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 const MAX_AES: usize = 64;
 /// AES key wrap works on blocks of this many bytes, at least two (RFC 3394, section 2).
 const KEY_WRAP_UNIT: usize = 8;
-/// How many bytes AES key wrap adds.
+/// Number of bytes that AES key wrap adds.
 pub(crate) const KEY_WRAP_OVERHEAD: usize = 8;
 /// The length of AES-GCM's nonce, in bytes.
 pub(crate) const GCM_IV: usize = 12;
@@ -24,7 +24,7 @@ pub(crate) const fn max_plaintext(spec: KeySpec) -> usize {
     lengths::max_plaintext(spec, MAX_AES)
 }
 
-/// How keys of the specification `aes-256` wrap.
+/// The wrap algorithm of keys with the specification `aes-256`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) enum AesAlgorithm {
     /// AES key wrap (RFC 3394). It has no nonce that could repeat, and needs the permissions to

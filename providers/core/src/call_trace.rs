@@ -16,7 +16,7 @@ pub const MAX_TRACED_CALLS: usize = 8;
 /// The longest provider request id, in bytes. A longer one is dropped.
 pub const MAX_REQUEST_ID: usize = 256;
 
-/// What came of one call.
+/// The result of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallResult {
     /// The provider did what was asked.
@@ -54,7 +54,7 @@ pub struct ProviderCall {
     /// The provider's own id of the call, where its response carries one: at most
     /// [`MAX_REQUEST_ID`] bytes of printable ASCII.
     pub request_id: Option<String>,
-    /// What came of it.
+    /// The result.
     pub result: CallResult,
 }
 
@@ -108,7 +108,7 @@ pub trait BackgroundCalls: Send + Sync + 'static {
     fn called(&self, tenant: TenantId, connection: ConnectionId, call: ProviderCall);
 }
 
-/// Where one connection reports its background calls.
+/// Reports the background calls of one connection.
 #[derive(Clone)]
 pub struct BackgroundTrace {
     tenant: TenantId,

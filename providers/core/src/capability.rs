@@ -80,7 +80,7 @@ impl std::str::FromStr for KeySpec {
 pub struct KeyCapabilities {
     /// The specification.
     pub spec: KeySpec,
-    /// Where data keys are wrapped and unwrapped.
+    /// Support for wrapping and unwrapping.
     pub wrap: How,
     /// Support for generating data keys.
     pub generate_data_key: How,

@@ -70,18 +70,18 @@ impl ErrorKind {
 /// Whether another attempt can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// It cannot.
+    /// It cannot succeed.
     Never,
-    /// It can, after a jittered pause.
+    /// It can succeed, after a jittered pause.
     Backoff,
-    /// It can, after at least this time.
+    /// It can succeed, after at least this time.
     After(Duration),
 }
 
 /// An error with what the operator needs to find its cause. `context` and `source` are for the log;
 /// no protocol shows them to a caller.
 pub struct Error {
-    /// What went wrong.
+    /// The kind of error.
     pub kind: ErrorKind,
     /// Whether another attempt can help.
     pub retry: Retry,

@@ -40,7 +40,7 @@ pub struct ParsedSettings {
     pub secrets: Vec<(String, Secret)>,
 }
 
-/// Who wrote a connection's settings.
+/// The author of a connection's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingsOrigin {
     /// A tenant, over the API. Settings that name a file, an environment variable, a profile, a

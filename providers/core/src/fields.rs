@@ -120,7 +120,7 @@ impl<'e> Fields<'e> {
         checked.map_err(|expected| self.report(name, expected)).ok()
     }
 
-    /// As [`Fields::optional`], but absence is a mistake.
+    /// As [`Fields::optional`], but a missing member is a mistake.
     pub fn required<T>(&mut self, name: &'static str, expected: &str, check: impl FnOnce(String) -> Result<T, String>) -> Option<T> {
         if !self.has(name) {
             self.known.push(name);

@@ -28,12 +28,12 @@ pub struct RightReport {
 /// Whether a right is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
-    /// It is granted.
+    /// The permission is granted.
     Granted,
-    /// It is missing.
+    /// The permission is missing.
     Denied,
     /// It is granted and the gateway does not use it: revoke it.
     Excessive,
-    /// It cannot be found out without acting.
+    /// A test would change something at the provider.
     NotTestable,
 }

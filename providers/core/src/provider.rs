@@ -122,11 +122,11 @@ pub enum KeyState {
     Enabled,
     /// Disabled; it can be enabled again.
     Disabled,
-    /// Its key material is not imported yet.
+    /// The key's material is not imported yet.
     PendingImport,
     /// Scheduled for deletion.
     PendingDeletion,
-    /// Its key material is destroyed.
+    /// The key's material is destroyed.
     Destroyed,
 }
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::Secret;
 use crate::secret::fill_random;
 
-/// Bytes of a key.
+/// Length of a key, in bytes.
 pub const KEY_LEN: usize = 32;
 
 /// Bytes of the nonce, which precedes the ciphertext.

@@ -128,7 +128,7 @@ impl KeyName {
         &self.0
     }
 
-    /// Its id within the key ring.
+    /// The key's id within the key ring.
     pub(crate) fn id(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }

@@ -17,7 +17,7 @@ const EXCESSIVE: [&str; 3] = [
     "cloudkms.cryptoKeyVersions.restore",
 ];
 
-/// How permissions are tried.
+/// The API method that reports granted permissions.
 const HOW: &str = "testIamPermissions";
 
 /// Checks a connection.

@@ -17,7 +17,7 @@ use crate::errors::CallError;
 /// token.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Where a connection's tokens come from.
+/// The source of a connection's tokens.
 pub(crate) struct TokenSource {
     pub(crate) credentials: Credentials,
     pub(crate) impersonation: Option<Impersonation>,

@@ -7,7 +7,7 @@ use claviger_provider::{Capabilities, ContextBinding, How, KeyCapabilities, KeyS
 pub struct FakeConfig {
     /// The provider family that it reports.
     pub kind: ProviderKind,
-    /// Its capabilities; undeclared operations fail with `Unsupported`.
+    /// The declared capabilities. Other operations fail with `Unsupported`.
     pub capabilities: Capabilities,
 }
 

@@ -41,7 +41,7 @@ impl FakeServer {
         Arc::clone(self.named.lock().entry(name.to_owned()).or_default())
     }
 
-    /// Its faults and its journal.
+    /// The server's faults and its journal.
     pub fn faults(&self) -> &Arc<Faults> {
         &self.faults
     }

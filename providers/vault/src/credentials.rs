@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use crate::names::Path;
 
-/// How a connection gets its token.
+/// The source of a connection's token.
 pub(crate) enum Credential {
-    /// A given token; there is no other when it ends.
+    /// A token in the settings. When it ends, nothing replaces it.
     Token(Secret),
     /// A login at an auth method's mount.
     Login { mount: Path, body: LoginBody },

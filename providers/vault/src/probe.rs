@@ -105,7 +105,7 @@ async fn canary(transit: &Transit, cx: &OpContext, kek: &Kek) -> Result<RightRep
     RightReport::canary(kek, round_trip.await)
 }
 
-/// One line about the server.
+/// Describes the server in one line.
 async fn health(transit: &Transit, cx: &OpContext) -> Result<String, Error> {
     let operation = "sys/health";
     let request = Request::get(operation, &["sys", "health"]).query(&[("standbyok", "true"), ("perfstandbyok", "true")]);

@@ -22,7 +22,7 @@ use crate::session::Session;
 /// costs one more call.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// One Transit engine as one credential.
+/// A Transit engine, called with one credential.
 pub(crate) struct Transit {
     pub(crate) session: Arc<Session>,
     pub(crate) engine: Engine,

@@ -26,7 +26,7 @@ pub trait Names<T>: Send {
 /// How a request names a key.
 #[derive(Debug, Clone, Copy)]
 pub enum KeyNamed<'a> {
-    /// By its name.
+    /// By the key's name.
     Name(&'a str),
     /// By a wrapped key, whose header holds the key's id.
     Envelope(&'a Envelope),

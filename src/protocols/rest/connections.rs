@@ -195,9 +195,9 @@ pub struct CheckedRight {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RightStatus {
-    /// It has it.
+    /// The connection has the permission.
     Granted,
-    /// It lacks it.
+    /// The connection lacks the permission.
     Denied,
     /// It has it but does not need it.
     Excessive,

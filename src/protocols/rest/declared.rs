@@ -45,7 +45,7 @@ pub enum StepResult {
 /// A declared object that differs from the existing one, or did before an apply.
 #[derive(Serialize, ToSchema)]
 pub struct DeclaredItem {
-    /// Its kind.
+    /// Kind of the object.
     pub kind: DeclaredObjectKind,
     /// The name of its tenant; null if it is a tenant itself.
     pub tenant: Option<String>,

@@ -25,7 +25,7 @@ macro_rules! endpoints {
             /// All of them, in the order of `docs/api.md`.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// Its route.
+            /// The route of this endpoint.
             pub fn route(self) -> &'static Route {
                 match self {
                     $(Self::$name => {

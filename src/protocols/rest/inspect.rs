@@ -78,7 +78,7 @@ pub enum RecipientRole {
 /// One provider key that can open the wrapped key.
 #[derive(Serialize, ToSchema)]
 pub struct Recipient {
-    /// Its purpose.
+    /// Member or recovery.
     pub role: RecipientRole,
     /// The kind of provider; null if this release does not know it.
     pub provider: Option<String>,

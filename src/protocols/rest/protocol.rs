@@ -36,17 +36,17 @@ const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The REST API.
 pub struct Rest {
-    /// What the service endpoints need.
+    /// The state of the service endpoints.
     pub(super) service: ServiceState,
     /// The configured deadline of a request, if it is shorter than the contract's.
     request_deadline: Duration,
     /// Proxies whose `X-Forwarded-For` is believed.
     trusted_proxies: Vec<IpNet>,
-    /// By endpoint.
+    /// The counts of each endpoint.
     counts: Vec<RouteCounts>,
 }
 
-/// What a request calls.
+/// The endpoint of a request.
 #[derive(Clone, Copy)]
 pub struct RestRoute {
     pub(super) endpoint: Endpoint,

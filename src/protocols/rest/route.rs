@@ -133,32 +133,32 @@ impl Route {
         }
     }
 
-    /// It is a batch.
+    /// Applies the limits of a batch.
     pub(super) const fn batch(mut self) -> Self {
         self.body = BATCH;
         self.time = BATCH_TIME;
         self
     }
 
-    /// It may take as long as a batch.
+    /// Applies the deadline of a batch.
     pub(super) const fn long(mut self) -> Self {
         self.time = BATCH_TIME;
         self
     }
 
-    /// A caller can repeat it under an idempotency key.
+    /// Accepts the header `Idempotency-Key`.
     pub(super) const fn repeatable(mut self) -> Self {
         self.repeatable = true;
         self
     }
 
-    /// It takes these query parameters.
+    /// Adds query parameters.
     pub(super) const fn query(mut self, query: &'static [QueryParam]) -> Self {
         self.query = query;
         self
     }
 
-    /// It takes a body.
+    /// Adds a required body.
     pub(super) const fn body<T: ToSchema>(mut self) -> Self {
         self.request = Some(RequestDoc {
             schema: schema_of::<T>,
@@ -167,7 +167,7 @@ impl Route {
         self
     }
 
-    /// It takes a body, which may be left out.
+    /// Adds an optional body.
     pub(super) const fn optional_body<T: ToSchema>(mut self) -> Self {
         self.request = Some(RequestDoc {
             schema: schema_of::<T>,
@@ -176,18 +176,18 @@ impl Route {
         self
     }
 
-    /// It needs the header `If-Match`.
+    /// Requires the header `If-Match`.
     pub(super) const fn if_match(mut self, description: &'static str) -> Self {
         self.if_match = Some(description);
         self
     }
 
-    /// It answers a success with this status and body. Call it once for each.
+    /// Adds a successful response with a body. An operation can have two.
     pub(super) const fn answers<T: ToSchema>(self, status: u16, description: &'static str) -> Self {
         self.answer(status, description, Some(schema_of::<T>))
     }
 
-    /// It answers a success with this status and no body.
+    /// Adds a successful response without a body.
     pub(super) const fn answers_nothing(self, status: u16, description: &'static str) -> Self {
         self.answer(status, description, None)
     }
@@ -202,13 +202,13 @@ impl Route {
         self
     }
 
-    /// It opens a wrapped key, which may be rejected (422).
+    /// Adds the failure 422 of operations that open a wrapped key.
     pub(super) const fn opens_wrapped_keys(mut self) -> Self {
         self.opens_wrapped_keys = true;
         self
     }
 
-    /// Whether its method has a body, which must be JSON.
+    /// Whether requests have a body, which must be JSON.
     pub(super) fn takes_body(&self) -> bool {
         [Method::POST, Method::PATCH].contains(&self.method)
     }

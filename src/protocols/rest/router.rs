@@ -19,7 +19,7 @@ use crate::protocols::response::AuditedResponse;
 pub struct RestService(Serves);
 
 enum Serves {
-    /// There is no gateway yet.
+    /// The gateway is still starting.
     Starting(Starting),
     /// The routes of this listener.
     Ready {
@@ -28,7 +28,7 @@ enum Serves {
     },
 }
 
-/// What a path leads to.
+/// The destination of a request, by its path.
 #[derive(Clone, Copy)]
 enum Target {
     Endpoint(Endpoint),

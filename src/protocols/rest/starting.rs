@@ -25,7 +25,7 @@ pub enum Step {
     Open,
     /// Store and audit log are brought to agree.
     Reconcile,
-    /// What the configuration declares is made.
+    /// Declared objects are created.
     Declare,
 }
 

@@ -8,7 +8,7 @@ use crate::listener::Tls;
 use crate::telemetry::jobs::JobState;
 use crate::telemetry::metrics::Metrics;
 
-/// What the service endpoints need.
+/// The state of the service endpoints.
 pub struct ServiceState {
     pub(super) counted: CountedRight,
     pub(super) metrics: Option<Metrics>,

@@ -22,7 +22,7 @@ pub struct Destination(Url);
 /// Why an address is refused. The text says what is expected, and nothing of what was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DestinationError {
-    /// It is not an address.
+    /// The text is not an address.
     #[error("an address such as \"https://host.example:8200\", of at most 1024 bytes of printable ASCII")]
     Form,
     /// The scheme is not HTTPS, or plain HTTP that the operator does not allow.

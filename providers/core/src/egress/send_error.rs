@@ -39,10 +39,10 @@ pub enum SendError {
 /// Why a server's certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
-    /// None of the trusted authorities issued it.
+    /// No trusted authority issued it.
     #[error("no trusted authority issued it")]
     Authority,
-    /// It is for another name.
+    /// It was issued for another name.
     #[error("it is for another host")]
     Name,
     /// It is not valid yet, or has expired.
@@ -110,7 +110,7 @@ impl SendError {
         error.source(self)
     }
 
-    /// What the HTTP client's error means.
+    /// Converts the HTTP client's error.
     pub(super) fn of(error: reqwest::Error) -> Self {
         let error = error.without_url();
         let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);

@@ -1,4 +1,4 @@
-//! The two sides of TLS: the authorities that a client trusts, and the certificate that it shows.
+//! TLS of a client: the authorities that it trusts, and the certificate that it presents.
 
 use reqwest::Identity;
 use reqwest::tls::Certificate;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// The authorities that a server's certificate may come from.
 #[derive(Clone, Default)]
 pub enum Authorities {
-    /// Those that this system trusts.
+    /// The authorities that this system trusts.
     #[default]
     System,
     /// These alone.

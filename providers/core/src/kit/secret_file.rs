@@ -10,7 +10,7 @@ use crate::Secret;
 /// Why a file gives no secret. It names neither the file nor what is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
     Unreadable(io::ErrorKind),
     /// It is a folder, a socket or a device.

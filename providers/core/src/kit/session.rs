@@ -64,7 +64,7 @@ impl Lifetime for Expiry {
 pub struct Expiring<C> {
     /// The credential.
     pub credential: C,
-    /// Its end.
+    /// When the credential ends.
     pub expiry: Expiry,
 }
 

@@ -101,7 +101,7 @@ impl Pipeline {
         self.outermost.kind()
     }
 
-    /// What the provider can do.
+    /// The supported operations and kinds of keys.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }

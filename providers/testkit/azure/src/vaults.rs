@@ -67,7 +67,7 @@ impl Version {
         entry
     }
 
-    /// Its full description, without private material.
+    /// The key's full description, without private material.
     pub(crate) fn bundle(&self, kid: String) -> Value {
         let mut key = json!({"kid": kid, "kty": self.kind, "key_ops": self.operations});
         match &self.material {

@@ -16,7 +16,7 @@ pub struct Fault {
     /// A part of the path as sent, such as `:decrypt`; any, if empty.
     #[serde(default)]
     pub path: String,
-    /// How many matching requests pass first.
+    /// Number of matching requests that pass first.
     #[serde(default)]
     pub after: u32,
     /// How many requests then get the fault; all, if absent.

@@ -28,7 +28,7 @@ pub struct Program<D> {
     pub variable: &'static str,
     /// Additional names in the server's certificate.
     pub names: &'static [&'static str],
-    /// The service.
+    /// The routes of the service.
     pub service: Router,
     /// The vendor's format of throttling and outages.
     pub dialect: D,

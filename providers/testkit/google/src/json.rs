@@ -13,7 +13,7 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_pa
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// How a response writes enums.
+/// The form of enum values in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EnumStyle {
     Names,
@@ -94,7 +94,7 @@ enumeration! {
 }
 
 enumeration! {
-    /// How imported material is wrapped.
+    /// The algorithm that wraps imported material.
     ImportMethod {
         Oaep3072Sha256Aes256 = 3 "RSA_OAEP_3072_SHA256_AES_256", Oaep4096Sha256Aes256 = 4 "RSA_OAEP_4096_SHA256_AES_256",
         Oaep3072Sha256 = 5 "RSA_OAEP_3072_SHA256", Oaep4096Sha256 = 6 "RSA_OAEP_4096_SHA256",
@@ -106,7 +106,7 @@ enumeration! {
     JobState { Active = 2 "ACTIVE", Expired = 3 "EXPIRED" }
 }
 
-/// Bytes in a response.
+/// Encodes bytes for a response.
 pub(crate) fn base64(bytes: &[u8]) -> Value {
     STANDARD.encode(bytes).into()
 }

@@ -26,7 +26,7 @@ pub type Factory = Arc<dyn Fn() -> BoxFuture<'static, Arc<dyn Provider>> + Send 
 /// A test case.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// Its stable name.
+    /// Name of the case. It never changes.
     pub name: &'static str,
     run: fn(Bench) -> BoxFuture<'static, Outcome>,
 }
