@@ -4,10 +4,7 @@ use claviger_provider::{Finding, KeySpec, Probe, Provider, RightReport};
 use serde_json::{Value, json};
 use wiremock::{MockServer, Request, ResponseTemplate};
 
-use crate::fixture::{
-    ARN, EXTERNAL_ID, ROLE, TENANT, access_key, aes, answer, calls, connect, cx, kek, kms, metadata, refusal, role, session, sts,
-    sts_refusal,
-};
+use crate::fixture::{ARN, EXTERNAL_ID, ROLE, TENANT, access_key, aes, answer, calls, connect, cx, describe_key, kek, kms, refusal, role, session, sts, sts_refusal};
 
 async fn identity(server: &MockServer) {
     let body = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::111122223333:user/claviger</Arn>\
@@ -38,10 +35,7 @@ async fn real(denied: &[&str]) -> MockServer {
     };
     kms("GenerateDataKey").respond_with(dry).mount(&server).await;
     kms("ReEncrypt").respond_with(dry).mount(&server).await;
-    kms("DescribeKey")
-        .respond_with(answer(metadata(ARN, &json!({}))))
-        .mount(&server)
-        .await;
+    describe_key(&server).await;
     kms("ListKeyRotations")
         .respond_with(answer(json!({"Rotations": [], "Truncated": false})))
         .mount(&server)
@@ -126,10 +120,7 @@ async fn what_is_refused_is_named_with_the_key() {
 async fn an_rsa_key_is_tried_in_its_own_way() {
     let server = MockServer::start().await;
     identity(&server).await;
-    kms("DescribeKey")
-        .respond_with(answer(metadata(ARN, &json!({}))))
-        .mount(&server)
-        .await;
+    describe_key(&server).await;
     kms("GetPublicKey")
         .respond_with(refusal("AccessDeniedException"))
         .mount(&server)

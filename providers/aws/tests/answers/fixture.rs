@@ -137,6 +137,12 @@ pub fn metadata(arn: &str, changes: &Value) -> Value {
     json!({"KeyMetadata": key})
 }
 
+/// Answers DescribeKey with the metadata of the key [`ARN`].
+pub async fn describe_key(server: &MockServer) {
+    let response = answer(metadata(ARN, &json!({})));
+    kms("DescribeKey").respond_with(response).mount(server).await;
+}
+
 /// A mock of one KMS operation.
 pub fn kms(operation: &str) -> wiremock::MockBuilder {
     Mock::given(header("x-amz-target", format!("TrentService.{operation}").as_str()))

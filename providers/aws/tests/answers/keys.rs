@@ -4,7 +4,7 @@ use claviger_provider::{ErrorKind, KeyId, KeyRequest, KeySpec, KeyState, Provide
 use serde_json::{Value, json};
 use wiremock::MockServer;
 
-use crate::fixture::{ARN, OTHER, TENANT, access_key, aes, always, answer, b64, calls, connect, cx, kms, metadata, refusal};
+use crate::fixture::{ARN, OTHER, TENANT, access_key, aes, always, answer, b64, calls, connect, cx, describe_key, kms, metadata, refusal};
 
 fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     KeyRequest {
@@ -208,7 +208,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
         .with_priority(1)
         .mount(&own)
         .await;
-    kms("DescribeKey").respond_with(answer(metadata(ARN, &json!({})))).mount(&own).await;
+    describe_key(&own).await;
     kms("ListKeyRotations")
         .respond_with(answer(json!({"Rotations": [], "Truncated": false})))
         .mount(&own)
@@ -251,10 +251,7 @@ fn rotated(at: &[f64]) -> Value {
 #[tokio::test]
 async fn a_description_has_a_version_for_each_rotation() {
     let server = MockServer::start().await;
-    kms("DescribeKey")
-        .respond_with(answer(metadata(ARN, &json!({}))))
-        .mount(&server)
-        .await;
+    describe_key(&server).await;
     // Two pages, newest rotation first.
     let mut first = rotated(&[1_700_000_300.0]);
     first["Truncated"] = json!(true);
@@ -285,10 +282,7 @@ async fn a_history_without_an_end_is_none() {
     endless["Truncated"] = json!(true);
     endless["NextMarker"] = json!("more");
     let server = MockServer::start().await;
-    kms("DescribeKey")
-        .respond_with(answer(metadata(ARN, &json!({}))))
-        .mount(&server)
-        .await;
+    describe_key(&server).await;
     kms("ListKeyRotations").respond_with(answer(endless)).mount(&server).await;
     let error = connect(&server, access_key()).await.describe(&cx(), &aes()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::UpstreamProtocol);
@@ -299,10 +293,7 @@ async fn a_history_without_an_end_is_none() {
 async fn nothing_is_rotated_whose_history_may_not_be_seen() {
     for code in ["AccessDeniedException", "UnsupportedOperationException"] {
         let server = MockServer::start().await;
-        kms("DescribeKey")
-            .respond_with(answer(metadata(ARN, &json!({}))))
-            .mount(&server)
-            .await;
+        describe_key(&server).await;
         kms("ListKeyRotations").respond_with(refusal(code)).mount(&server).await;
         connect(&server, access_key()).await.rotate(&cx(), &aes()).await.unwrap_err();
         assert!(calls(&server, "RotateKeyOnDemand").await.is_empty(), "{code}");
@@ -312,10 +303,7 @@ async fn nothing_is_rotated_whose_history_may_not_be_seen() {
 #[tokio::test]
 async fn a_rotation_is_waited_for_and_told_when_it_is_seen() {
     let server = MockServer::start().await;
-    kms("DescribeKey")
-        .respond_with(answer(metadata(ARN, &json!({}))))
-        .mount(&server)
-        .await;
+    describe_key(&server).await;
     kms("RotateKeyOnDemand")
         .respond_with(answer(json!({"KeyId": ARN})))
         .expect(1)
@@ -337,10 +325,7 @@ async fn a_rotation_is_waited_for_and_told_when_it_is_seen() {
 #[tokio::test]
 async fn a_rotation_that_takes_its_time_shows_no_new_version() {
     let server = MockServer::start().await;
-    kms("DescribeKey")
-        .respond_with(answer(metadata(ARN, &json!({}))))
-        .mount(&server)
-        .await;
+    describe_key(&server).await;
     kms("RotateKeyOnDemand")
         .respond_with(answer(json!({"KeyId": ARN})))
         .expect(1)
@@ -360,10 +345,7 @@ async fn a_rotation_that_aws_refuses_says_why() {
         ("KMSInvalidStateException", ErrorKind::KeyState),
     ] {
         let server = MockServer::start().await;
-        kms("DescribeKey")
-            .respond_with(answer(metadata(ARN, &json!({}))))
-            .mount(&server)
-            .await;
+        describe_key(&server).await;
         kms("ListKeyRotations").respond_with(answer(rotated(&[]))).mount(&server).await;
         kms("RotateKeyOnDemand").respond_with(refusal(code)).mount(&server).await;
         let error = connect(&server, access_key()).await.rotate(&cx(), &aes()).await.unwrap_err();

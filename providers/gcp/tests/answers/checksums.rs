@@ -1,6 +1,6 @@
 //! CRC32C in both directions, and incomplete responses.
 
-use claviger_provider::{Algorithm, ErrorKind, KeySpec, Provider, Retry, Secret};
+use claviger_provider::{Algorithm, Error, ErrorKind, KeySpec, Provider, Retry, Secret};
 use serde_json::{Value, json};
 use wiremock::MockServer;
 
@@ -39,6 +39,17 @@ async fn what_is_sent_carries_its_checksums() {
     assert_eq!(body, expected);
 }
 
+/// The error of a wrap whose response has this member changed.
+async fn wrap_error(member: &str, value: Value) -> Error {
+    let server = MockServer::start().await;
+    on(&server, ":encrypt", changed(encrypted(), member, value)).await;
+    let provider = connect(&server).await;
+    let result = provider
+        .wrap_key(&cx(), &kek(KeySpec::Aes256), &Secret::random(32), &context())
+        .await;
+    result.unwrap_err()
+}
+
 #[tokio::test]
 async fn an_encryption_whose_checksums_do_not_hold_is_none() {
     for (name, value) in [
@@ -50,13 +61,7 @@ async fn an_encryption_whose_checksums_do_not_hold_is_none() {
         ("verifiedPlaintextCrc32c", Value::Null),
         ("verifiedAdditionalAuthenticatedDataCrc32c", Value::Null),
     ] {
-        let server = MockServer::start().await;
-        on(&server, ":encrypt", changed(encrypted(), name, value.clone())).await;
-        let result = connect(&server)
-            .await
-            .wrap_key(&cx(), &kek(KeySpec::Aes256), &Secret::random(32), &context())
-            .await;
-        let error = result.unwrap_err();
+        let error = wrap_error(name, value.clone()).await;
         assert_eq!(
             (error.kind, error.retry),
             (ErrorKind::UpstreamProtocol, Retry::Backoff),
@@ -69,13 +74,7 @@ async fn an_encryption_whose_checksums_do_not_hold_is_none() {
         format!("{KEY}2/cryptoKeyVersions/1"),
         String::new(),
     ] {
-        let server = MockServer::start().await;
-        on(&server, ":encrypt", changed(encrypted(), "name", json!(name))).await;
-        let result = connect(&server)
-            .await
-            .wrap_key(&cx(), &kek(KeySpec::Aes256), &Secret::random(32), &context())
-            .await;
-        let error = result.unwrap_err();
+        let error = wrap_error("name", json!(name)).await;
         assert_eq!(
             (error.kind, error.retry),
             (ErrorKind::UpstreamProtocol, Retry::Never),
