@@ -19,7 +19,7 @@ pub(super) struct Encoded {
     pub(super) role: Role,
     pub(super) time: Timestamp,
     pub(super) at: LogPosition,
-    /// Where its JSON is in the batch's bytes.
+    /// The range of its JSON within the batch's bytes.
     pub(super) json: Range<usize>,
 }
 

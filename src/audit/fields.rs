@@ -167,7 +167,7 @@ impl Outcome {
 /// A call to a provider, in the order of RFC 8785.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderCall {
-    /// The provider's name of the operation, such as `Decrypt`.
+    /// Name of the operation at the provider, such as `Decrypt`.
     pub operation: Text,
     /// The provider's request id, if its response had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -47,7 +47,7 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// Makes one and counts it.
+    /// Creates an error and counts it.
     pub(super) fn counted(reason: Reason, deferred: bool) -> Self {
         count_refusal(reason);
         Self { reason, deferred }

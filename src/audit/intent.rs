@@ -70,7 +70,7 @@ impl Log {
 #[must_use = "an intent needs its outcome"]
 pub struct Intent {
     log: Log,
-    /// The outcome so far: what the intent said.
+    /// The outcome so far, with the members of the intent.
     outcome: Record,
     receipt: Receipt,
     /// Whether the outcome was handed to the log.
@@ -94,7 +94,7 @@ impl Intent {
         self.receipt.position
     }
 
-    /// The revocation that it announces, if it announces one.
+    /// The announced revocation; `None` for other changes.
     pub fn revocation(&self) -> Option<EmergencyRevocation> {
         self.outcome.change().and_then(|change| change.revocation())
     }

@@ -18,7 +18,7 @@ pub enum DeclaredKind {
     Key,
 }
 
-/// One declared object and what was found of it.
+/// A declared object and the result of its comparison.
 #[derive(Debug)]
 pub struct Step {
     /// The object's kind.

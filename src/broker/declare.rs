@@ -21,7 +21,7 @@ use crate::keys::Factories;
 use crate::store::StoreError;
 use crate::store::model::{Connection, Labels, Timeouts};
 
-/// How long one object may take, with its provider.
+/// Timeout for one object, including its provider calls.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether to create what is missing.
@@ -40,7 +40,7 @@ pub enum Found {
     Missing,
     /// It is as declared.
     AsDeclared,
-    /// It is as declared, with other secrets.
+    /// It is as declared, but the secrets differ.
     NewSecrets,
     /// It exists and differs in this; nothing was changed.
     Differs(&'static str),

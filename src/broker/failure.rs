@@ -150,7 +150,7 @@ pub struct Place {
 pub struct Failure {
     /// The code.
     pub code: Code,
-    /// What happened, in one sentence of the gateway's own.
+    /// Description of what happened, in one sentence without text of the caller or provider.
     pub detail: std::borrow::Cow<'static, str>,
     /// The invalid parts of the request.
     pub places: Vec<Place>,

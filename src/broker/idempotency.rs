@@ -12,7 +12,7 @@ use crate::store::model::{IdempotencyKey, IdempotencyRecord};
 pub enum Completion {
     /// The object was created.
     Created,
-    /// The object is as it was asked to be.
+    /// The change is complete.
     Done,
     /// The provider has accepted the request and has not finished it.
     Accepted,

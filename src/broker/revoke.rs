@@ -11,7 +11,7 @@ use crate::audit::EmergencyRevocation;
 use crate::store::model::{Connection, Key, Token};
 use crate::store::{Change, StoreError};
 
-/// A revocation with the row that it leaves.
+/// A revocation, with the object's row after it.
 #[derive(Debug, Clone)]
 pub enum Revoked {
     /// A disabled key.

@@ -17,7 +17,7 @@ use super::declaration::Declarations;
 use super::failure::Failure;
 use super::in_flight::InFlight;
 
-/// The use cases, and what they need.
+/// All use cases, and the parts of the gateway that they use.
 pub struct Broker {
     pub(super) store: Arc<dyn Store>,
     pub(super) log: Log,

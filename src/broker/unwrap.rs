@@ -14,7 +14,7 @@ pub struct Unwrapped {
     pub plaintext: Secret,
     /// The key's name.
     pub key: String,
-    /// The number of the key's version that opened it.
+    /// Number of the key version that unwrapped it.
     pub version: u32,
     /// Whether the plaintext came from the cache.
     pub cached: bool,

@@ -194,7 +194,7 @@ fn unreachable(error: reqwest::Error, address: &Url) -> Failure {
     Failure::Unreachable(format!("{place}:{port}: {what} ({})", causes(&error.without_url())))
 }
 
-/// The innermost cause, which says what happened.
+/// The innermost cause of an error, which describes it best.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(cause) = last.source() {

@@ -7,7 +7,7 @@ use crate::audit::{ContextHash, Digest, Text};
 use crate::envelope::SealKey;
 use crate::store::{Store, StoreError};
 
-/// The row that they are sealed under.
+/// Name of the sealed row.
 const ROW: &str = "tenant";
 /// The prefix of the columns of seal keys; an ordinal follows. The key with the highest ordinal
 /// seals. The store returns columns in byte order, so it is the last one.

@@ -36,7 +36,7 @@ struct State {
     multiplexed: bool,
     /// Since when the connection has no request under way.
     quiet_since: Instant,
-    /// When the first byte after that arrived.
+    /// When the first byte of the next request arrived.
     first_byte: Option<Instant>,
 }
 

@@ -121,7 +121,7 @@ pub struct Description {
 pub struct AppState {
     /// The broker, which has all use cases.
     pub broker: Arc<Broker>,
-    /// Counts what is not recorded one by one.
+    /// Counts events without records of their own.
     pub counters: Arc<Counters>,
     /// Requests under way at once.
     pub in_flight: Arc<Semaphore>,
@@ -135,7 +135,7 @@ pub struct RequestMeta<'p> {
     pub peer: &'p Peer,
     /// The client's address for limits and records; unspecified for a Unix socket.
     pub source: IpAddr,
-    /// When its head had arrived.
+    /// When the request's head had arrived.
     pub started: Instant,
 }
 

@@ -104,7 +104,7 @@ impl DataDir {
         }
     }
 
-    /// The folder.
+    /// Path of the locked folder.
     pub fn path(&self) -> &Path {
         &self.path
     }

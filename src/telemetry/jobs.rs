@@ -39,7 +39,7 @@ impl JobState {
         }
     }
 
-    /// Its name, also the label of its metrics.
+    /// Name of the job, also in the labels of metrics.
     pub const fn name(&self) -> &'static str {
         self.name
     }

@@ -22,7 +22,7 @@ pub use arena::{Arena, ArenaConfig, ArenaError, LockedBytes, MAX_LEN};
 pub use heap::ZeroOnFree;
 pub use process::harden_process;
 
-/// One measure and whether the system took it.
+/// One measure and whether the system granted it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hardening {
     /// Name of the measure, for logs and readiness. It never changes.

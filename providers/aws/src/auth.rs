@@ -11,7 +11,7 @@ use crate::names::role_arn;
 /// The longest session token, in bytes. AWS states no limit; none above 2 KiB is known.
 const MAX_TOKEN: usize = 8192;
 
-/// The identity that signs, without its secrets.
+/// The identity that signs requests, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Auth {
@@ -70,7 +70,7 @@ pub(crate) fn access_key(secret: &Secret) -> Option<Credentials> {
     Some(Credentials::new(id, key, token, None, "connection"))
 }
 
-/// The forms of `auth`, for a mistake in it.
+/// Description of the forms of `auth`, for error messages.
 pub(crate) const FORMS: &str = "one of {\"static\": {\"access_key_id\", \"secret_access_key\", \"session_token\"?}}, \
                     {\"assume_role\": {\"role_arn\", \"base\": {\"static\": ...}}}";
 const BASE: &str = "the identity that assumes the role: {\"static\": ...}, or one of the operator's";

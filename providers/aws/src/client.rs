@@ -115,7 +115,7 @@ impl Kms {
     }
 }
 
-/// Bytes that a response must have; `part` names them.
+/// The bytes of a required member of a response; `part` is its name for the error.
 pub(crate) fn bytes(blob: Option<Blob>, part: &'static str) -> Result<Vec<u8>, CallError> {
     let bytes = blob.map(Blob::into_inner).filter(|bytes| !bytes.is_empty());
     bytes.ok_or(CallError::MalformedResponse(part))

@@ -270,7 +270,7 @@ pub(crate) const CODES: CodeTable = CodeTable::new(&[
     ),
 ]);
 
-/// What a status means where no code says more.
+/// The meaning of an HTTP status, for responses without a known error code.
 pub(crate) const fn of_status(status: u16) -> Meaning {
     match status {
         // Emulators and proxies use it for a call that they do not implement.

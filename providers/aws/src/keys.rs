@@ -21,7 +21,7 @@ fn our_spec(spec: &KmsSpec) -> Option<KeySpec> {
     KeySpec::ALL.into_iter().find(|ours| kms_spec(*ours) == *spec)
 }
 
-/// A key that can serve as a logical key's.
+/// A KMS key that a logical key can use.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) arn: KeyArn,

@@ -12,7 +12,7 @@ use crate::errors::{CallError, denied, fault};
 use crate::keys::Key;
 use crate::names::{AdoptedName, KeyArn};
 
-/// What proves that a key is the tenant's.
+/// Evidence that a key belongs to the tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proof {
     /// The connection's identity is the tenant's own, or a role of the tenant's that requires the

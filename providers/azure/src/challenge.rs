@@ -13,7 +13,7 @@ pub(crate) struct ChallengeGuard {
     pub(crate) resource: String,
     /// URLs of the authority, each with a trailing slash.
     pub(crate) authorities: Vec<String>,
-    /// The directory, where the connection's settings name one.
+    /// The directory, if the connection's settings contain one.
     pub(crate) directory: Option<String>,
 }
 

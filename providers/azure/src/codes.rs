@@ -118,7 +118,7 @@ pub(crate) fn of_vault(status: u16, code: &str) -> Meaning {
     }
 }
 
-/// Entra's error codes that say what to do.
+/// Entra's error codes with their own advice.
 const ENTRA: CodeTable = CodeTable::new(&[
     (
         &["AADSTS7000215", "AADSTS7000222", "AADSTS7000216"],

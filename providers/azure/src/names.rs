@@ -98,7 +98,7 @@ impl Vault {
         self.destination.as_str()
     }
 
-    /// The provider key id of one of its keys.
+    /// The provider key id of a key in this vault.
     pub(crate) fn id(&self, name: &KeyName) -> String {
         format!("{}keys/{name}", self.base())
     }

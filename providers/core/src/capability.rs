@@ -75,7 +75,7 @@ impl std::str::FromStr for KeySpec {
     }
 }
 
-/// What can be done with keys of one specification.
+/// The supported operations of keys of one specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct KeyCapabilities {
     /// The specification.

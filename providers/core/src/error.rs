@@ -85,7 +85,7 @@ pub struct Error {
     pub kind: ErrorKind,
     /// Whether another attempt can help.
     pub retry: Retry,
-    /// The provider that responded, if one did.
+    /// The provider that refused or failed, if a provider was called.
     pub provider: Option<ProviderKind>,
     /// The provider's own error code, if its response has one.
     pub upstream_code: Option<String>,

@@ -61,7 +61,7 @@ pub struct ConnectionParts<'a> {
     pub external_id: &'a str,
     /// The public settings that [`Factory::parse`] returned.
     pub settings: &'a str,
-    /// The secrets by the names that [`Factory::parse`] gave them.
+    /// The secrets, by the names from [`Factory::parse`].
     pub secrets: Vec<(String, Secret)>,
     /// Receives the connection's calls that serve no single operation; `None` drops them.
     pub background: Option<Arc<dyn BackgroundCalls>>,

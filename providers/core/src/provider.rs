@@ -107,7 +107,7 @@ pub struct Rewrapped {
 /// A request to create a key at the provider, or to adopt one that exists there.
 #[derive(Debug, Clone)]
 pub struct KeyRequest {
-    /// The logical key that it is for.
+    /// The logical key that will use the provider key.
     pub key_id: KeyId,
     /// The specification to create, or that the adopted key must have.
     pub spec: KeySpec,
@@ -133,7 +133,7 @@ pub enum KeyState {
 /// One version of a provider's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionDescription {
-    /// The provider's key and version, as envelopes carry them.
+    /// The provider's key and version, as in an envelope.
     pub key: ProviderKeyRef,
     /// The version's state at the provider.
     pub state: KeyState,
@@ -141,10 +141,10 @@ pub struct VersionDescription {
     pub created: Option<i64>,
 }
 
-/// A key as the provider describes it.
+/// The provider's description of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyDescription {
-    /// The provider key id, as envelopes carry it.
+    /// The provider key id, as in an envelope.
     pub id: String,
     /// The key's specification.
     pub spec: KeySpec,

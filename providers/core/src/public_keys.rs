@@ -13,7 +13,7 @@ use crate::oaep::OaepPublic;
 /// How long a public key is used before it is fetched again. For this long a key that its owner
 /// disabled at the provider still wraps, although it no longer unwraps.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// The most public keys that one connection caches.
+/// Maximum number of public keys in a connection's cache.
 const CAPACITY: usize = 1024;
 
 /// A cache of public keys: each for a minute, at most 1,024 at once. For adapters.

@@ -3,7 +3,7 @@
 
 use crate::errors::{CallError, Refusal};
 
-/// The checksum of bytes, as requests carry it.
+/// The CRC32C of bytes, in the type of the API.
 pub(crate) fn crc32c(bytes: &[u8]) -> i64 {
     i64::from(crc32c::crc32c(bytes))
 }

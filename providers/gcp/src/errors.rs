@@ -25,7 +25,7 @@ pub(crate) enum Refusal {
     Service(ServiceError),
     /// An error response of another server, such as a proxy, with this HTTP status.
     Foreign(u16),
-    /// Data that does not match its checksum.
+    /// The response's data does not match its checksum.
     Corrupt(&'static str),
 }
 

@@ -145,7 +145,7 @@ impl Key {
     }
 }
 
-/// A version as envelopes carry it.
+/// The key and version in the form of an envelope.
 pub(crate) fn version_ref(key: &KeyName, number: VersionNumber) -> ProviderKeyRef {
     ProviderKeyRef {
         id: key.as_str().to_owned(),

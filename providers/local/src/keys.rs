@@ -33,7 +33,7 @@ pub(crate) struct StoredKey {
 }
 
 impl StoredKey {
-    /// The newest version, which wraps unless another is named.
+    /// The newest version, which wraps by default.
     pub(crate) fn newest(&self) -> u32 {
         self.versions.last().copied().unwrap_or(FIRST_VERSION)
     }
@@ -89,7 +89,7 @@ impl StoredKeys {
         self.read(name(tenant, key, material(spec), version)).await
     }
 
-    /// Adds a version; `Conflict` when it exists.
+    /// Adds a version. Fails with `Conflict` if it exists.
     pub(crate) async fn add(&self, tenant: TenantId, key: KeyId, (spec, version): (KeySpec, u32), kek: Secret) -> Result<(), Error> {
         let value = (name(tenant, key, material(spec), version), kek);
         self.store.insert(vec![value]).await.map_err(of_local)

@@ -5,7 +5,7 @@ use claviger_provider::{Capabilities, ContextBinding, How, KeyCapabilities, KeyS
 /// The service that a fake imitates.
 #[derive(Debug, Clone)]
 pub struct FakeConfig {
-    /// The provider family that it reports.
+    /// The reported kind of provider.
     pub kind: ProviderKind,
     /// The declared capabilities. Other operations fail with `Unsupported`.
     pub capabilities: Capabilities,

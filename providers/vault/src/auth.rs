@@ -54,7 +54,7 @@ enum Method {
     Cert,
 }
 
-/// The forms of `auth`, for a mistake in it.
+/// Description of the forms of `auth`, for error messages.
 pub(crate) const FORMS: &str = "one of {\"token\": \"...\"}, {\"approle\": {\"role_id\", \"secret_id\", \"mount\"?}}, \
                      {\"jwt\": {\"role\", \"jwt\", \"mount\"?}}, {\"kubernetes\": {\"role\", \"jwt\", \"mount\"?}}, \
                      {\"cert\": {\"certificate\", \"key\", \"name\"?, \"mount\"?}}";

@@ -59,7 +59,7 @@ impl KeyName {
     }
 }
 
-/// One Transit engine on its server.
+/// A Transit engine on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Engine {
     /// The namespace, absent for the root one.

@@ -16,7 +16,7 @@ const fn max_plaintext(spec: KeySpec) -> usize {
     lengths::max_plaintext(spec, MAX_DATA_KEY)
 }
 
-/// What can be done with keys of one specification.
+/// The supported operations of keys of one specification.
 const fn of(spec: KeySpec) -> KeyCapabilities {
     KeyCapabilities {
         spec,

@@ -181,7 +181,7 @@ pub(in crate::broker) enum Through {
     Any,
     /// This one.
     Connection(ConnectionId),
-    /// One that does not exist: the list is empty.
+    /// A connection that does not exist, so the list is empty.
     Missing,
 }
 

@@ -10,7 +10,7 @@ use crate::store::model::{Principal, Tenant};
 /// An operation: the action that is decided and recorded, and the object that it acts on.
 /// A use case names its operation in its signature, and so cannot be reached with another.
 pub trait Operation: Send + Sync + 'static {
-    /// The action, as grants and records name it.
+    /// The action, by its name in grants and records.
     const ACTION: Action;
     /// The type of object that it acts on.
     type Object: Send + Sync + 'static;

@@ -180,7 +180,7 @@ pub struct CheckResponse {
 /// A permission at the provider.
 #[derive(Serialize, ToSchema)]
 pub struct CheckedRight {
-    /// The operation that needs it.
+    /// The operation that requires the permission.
     pub operation: String,
     /// The result of the test.
     pub finding: RightStatus,
@@ -199,7 +199,7 @@ pub enum RightStatus {
     Granted,
     /// The connection lacks the permission.
     Denied,
-    /// It has it but does not need it.
+    /// The connection has the permission but does not need it.
     Excessive,
     /// A test would change something at the provider.
     NotTestable,

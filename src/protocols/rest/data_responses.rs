@@ -61,7 +61,7 @@ pub struct UnwrapResponse {
     pub plaintext: String,
     /// The key's name.
     pub key: String,
-    /// The version that opened it.
+    /// The version that unwrapped it.
     pub version: u32,
     /// Whether the data key came from the cache, without a call to the provider.
     pub cached: bool,

@@ -26,61 +26,63 @@ use crate::store::model;
 pub struct CreateKey {
     /// The key's name, unique in the tenant.
     pub name: Name,
-    /// The name of the connection through which it is reached.
+    /// The name of the connection to the key's provider.
     pub connection: Name,
-    /// What to make; `aes-256` where left out.
+    /// Algorithm and length. Default: `aes-256`.
     #[serde(default)]
     #[schema(schema_with = built_specs)]
     pub spec: Option<Spec>,
-    /// A key that exists at the provider, to adopt instead of making one: for `vault` the
-    /// Transit key's name. The embedded provider has none but its own.
+    /// The id of an existing key at the provider. The gateway uses it instead of creating a new one. For
+    /// `vault`: the Transit key's name. Not for the embedded provider.
     #[serde(default)]
     #[schema(min_length = 1, max_length = 512)]
     pub provider_key: Option<String>,
-    /// The user's labels.
+    /// Labels.
     #[serde(default)]
     pub labels: Option<LabelMap>,
-    /// Cache rules of this key.
+    /// Cache rules.
     #[serde(default, deserialize_with = "json::optional_object")]
     pub cache: Option<CacheRules>,
-    /// The id to take (32 lower-case hex digits); platform operators only.
+    /// A fixed id (32 lower-case hex digits), so that another installation opens this key's wrapped keys. For
+    /// platform operators only.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
     pub id: Option<KeyId>,
 }
 
-/// The specifications that the included providers have; another one is answered `unsupported`.
+/// The schema of `spec`, with the specifications that the included providers support. A request with
+/// another one gets `unsupported`.
 fn built_specs() -> Object {
     let object = Object::builder()
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
         .enum_values(Some([json!("aes-256"), json!("rsa-3072"), json!("rsa-4096"), Value::Null]));
-    object.description(Some("What to make; `aes-256` where left out.")).build()
+    object.description(Some("Algorithm and length. Default: `aes-256`.")).build()
 }
 
-/// What a key's PATCH may change; what is left out stays.
+/// The members of a key to change. Members that are left out stay as they are.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateKey {
     /// A new name.
     #[serde(default)]
     pub name: Option<Name>,
-    /// New labels, all of them.
+    /// Replaces all labels.
     #[serde(default)]
     pub labels: Option<LabelMap>,
-    /// New cache rules, all of them.
+    /// Replaces all cache rules.
     #[serde(default, deserialize_with = "json::optional_object")]
     pub cache: Option<CacheRules>,
-    /// Whether a rewrap may lead from this key out of external custody. To allow it takes a
-    /// reason: the header `Claviger-Justification`.
+    /// Whether a rewrap may move data keys from external custody to another key. Setting it requires a reason
+    /// in the header `Claviger-Justification`.
     #[serde(default)]
     pub allow_export: Option<bool>,
 }
 
-/// Whether the provider's key is switched as well.
+/// Where to enable or disable the key.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetKeyState {
-    /// Also at the provider; here alone where left out.
+    /// Whether to change the provider key's state, too. Default: false.
     #[serde(default)]
     pub at_provider: bool,
 }
@@ -92,12 +94,12 @@ const CONNECTION_FILTER: QueryParam = QueryParam {
 };
 const STATE_FILTER: QueryParam = QueryParam {
     name: "state",
-    description: "Only `enabled` or only `disabled` ones.",
+    description: "Only keys in this state.",
     schema: || reference("KeyState"),
 };
 const LABEL_FILTER: QueryParam = QueryParam {
     name: "label",
-    description: "Only keys with this label, `name=value`.",
+    description: "Only keys with this label, in the form `name=value`.",
     schema: || json!({"type": "string", "pattern": "^[^=]*="}),
 };
 
@@ -107,7 +109,7 @@ pub const CREATE: Route = Route::new(
     "/v1/keys",
     "createKey",
     "keys",
-    "Make a key at the provider, or adopt one that exists there.",
+    "Create a key at the provider, or adopt an existing one.",
     &[Action::CreateKey],
 )
 .repeatable()
@@ -137,7 +139,7 @@ pub const LIST: Route = Route::new(
     "/v1/keys",
     "listKeys",
     "keys",
-    "List keys, by name. A page can hold fewer keys than asked for where the credential\nreaches only some of them.",
+    "List keys, ordered by name. A page has fewer than `page_size` keys if the credential does not allow all of them.",
     &[Action::ReadKey],
 )
 .query(&[PAGE_SIZE, PAGE_TOKEN, CONNECTION_FILTER, STATE_FILTER, LABEL_FILTER])
@@ -169,7 +171,7 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
 
 /// `GET /v1/keys/{key}`
 pub const GET: Route =
-    Route::new(Method::GET, "/v1/keys/{key}", "getKey", "keys", "Read a key.", &[Action::ReadKey]).answers::<Key>(200, "The key.");
+    Route::new(Method::GET, "/v1/keys/{key}", "getKey", "keys", "Get a key.", &[Action::ReadKey]).answers::<Key>(200, "The key.");
 
 pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
@@ -182,7 +184,7 @@ pub const UPDATE: Route = Route::new(
     "/v1/keys/{key}",
     "updateKey",
     "keys",
-    "Change a key's name, labels or cache rules.",
+    "Change a key's name, labels, cache rules or export.",
     &[Action::UpdateKey],
 )
 .body::<UpdateKey>()
@@ -216,7 +218,7 @@ pub const DELETE: Route = Route::new(
     "/v1/keys/{key}",
     "deleteKey",
     "keys",
-    "Detach a key: nothing happens at the provider, and the id is kept.",
+    "Detach a key. The key at the provider does not change, and the id stays reserved.",
     &[Action::DeleteKey],
 )
 .answers_nothing(204, "Detached.");
@@ -243,7 +245,7 @@ pub const VERSIONS: Route = Route::new(
 pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadKey>(KeyNamed::Name(request.name("key")?.as_str())).await?;
     let page = request.page()?;
-    // The page token of a list of versions holds a version's number.
+    // The page token of a list of versions contains a version's number.
     let after: u32 = match &page.after {
         None => 0,
         Some(number) => number
@@ -260,14 +262,14 @@ pub const ROTATE: Route = Route::new(
     "/v1/keys/{key}/rotate",
     "rotateKey",
     "keys",
-    "Make a new primary version; the old ones still unwrap.",
+    "Rotate a key: create a new primary version. Older versions still unwrap.",
     &[Action::Rotate],
 )
 .repeatable()
 .answers::<Key>(200, "The key with its new primary version.")
 .answers::<Key>(
     202,
-    "The provider has not finished: the key, whose `rotation.state` turns `idle` with the new primary version.",
+    "The provider has not finished. `rotation.state` of the key is `in_progress` until the new primary version exists.",
 );
 
 pub async fn rotate(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -284,7 +286,7 @@ pub const ENABLE: Route = Route::new(
     "/v1/keys/{key}/enable",
     "enableKey",
     "keys",
-    "Undo a disable.",
+    "Enable a disabled key.",
     &[Action::Enable],
 )
 .repeatable()
@@ -305,7 +307,7 @@ pub const DISABLE: Route = Route::new(
     "/v1/keys/{key}/disable",
     "disableKey",
     "keys",
-    "Stop every use of a key at the next request, cache included. With `at_provider` the key\nis disabled at the provider too; if that fails, the disable here stands.",
+    "Disable a key: from the next request on, no operation uses it, and no cached data key is returned. With `at_provider`, the provider key is disabled, too; if that fails, the key stays disabled here.",
     &[Action::Disable],
 )
 .repeatable()

@@ -25,7 +25,7 @@ pub(super) fn integer(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Damaged("a number beyond 2^63"))
 }
 
-/// A provider's number.
+/// The provider's code for a column.
 pub(super) fn provider(kind: ProviderKind) -> i64 {
     // At most 8: the discriminants of a u8.
     i64::from(kind as u8)

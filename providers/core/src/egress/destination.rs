@@ -95,7 +95,7 @@ impl Destination {
         }
     }
 
-    /// The host, where it is an IP address.
+    /// The host, if it is an IP address.
     fn ip(&self) -> Option<IpAddr> {
         let host = self.0.host_str()?;
         host.trim_start_matches('[').trim_end_matches(']').parse().ok()

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::policy::EgressPolicy;
 
-/// The most addresses of one name that are tried.
+/// Maximum number of addresses of one name to try.
 const MAX_ADDRESSES: usize = 16;
 
 /// Looks up the addresses of a name.

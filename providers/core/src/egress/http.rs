@@ -20,7 +20,7 @@ use super::tls::{Authorities, ClientCertificate};
 pub struct Options {
     /// The authorities that the server's certificate may come from.
     pub authorities: Authorities,
-    /// The certificate that a server gets which requests one.
+    /// The certificate for servers that request one.
     pub client_certificate: Option<ClientCertificate>,
     /// A proxy in front of the destination; none is taken from the environment.
     pub proxy: Option<Destination>,

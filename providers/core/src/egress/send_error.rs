@@ -82,7 +82,7 @@ impl Distrust {
 }
 
 impl SendError {
-    /// The kind of error that it becomes.
+    /// The error kind of a call that failed with it.
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(_) | Self::Untrusted(_) | Self::ClientCertificateRejected => ErrorKind::Misconfigured,

@@ -90,7 +90,7 @@ impl<R: Refusal> CallError<R> {
         }
     }
 
-    /// The kind of error that it becomes.
+    /// The error kind of an operation that failed with it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(refusal) => refusal.meaning().kind,

@@ -12,7 +12,7 @@ pub struct Meaning {
     pub kind: ErrorKind,
     /// Whether another attempt can help.
     pub retry: Retry,
-    /// What the caller can do about it.
+    /// How the caller can correct the error.
     pub advice: Option<&'static str>,
 }
 

@@ -60,7 +60,7 @@ impl BreakerState {
     }
 }
 
-/// What one attempt says about the provider.
+/// The conclusion about the provider's health from one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The provider responds.
