@@ -28,7 +28,7 @@ impl KeyVersion {
     }
 }
 
-/// OpenedKey versions of keys that are enabled.
+/// The opened versions of enabled keys.
 pub(crate) struct KeyCache(RwLock<Entries>);
 
 struct Entries {

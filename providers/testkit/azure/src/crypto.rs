@@ -61,7 +61,7 @@ pub(crate) enum Material {
 /// The result of an encryption.
 pub(crate) struct Encrypted {
     pub(crate) value: Vec<u8>,
-    /// AES-GCM only.
+    /// The nonce and tag; `None` for algorithms other than AES-GCM.
     pub(crate) sealed: Option<Sealed>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Sealed {
     pub(crate) tag: Vec<u8>,
 }
 
-/// The inputs of AES-GCM aeads the ciphertext.
+/// The inputs of AES-GCM beside the ciphertext.
 pub(crate) struct AeadInput<'a> {
     pub(crate) iv: &'a [u8],
     pub(crate) tag: &'a [u8],
