@@ -199,7 +199,10 @@ impl<B: Backend> Store for B {
             }
             None => transaction.insert_key(&key).await?,
         }
-        add_versions(&mut *transaction, &key, versions).await?;
+        let (all, _) = add_versions(&mut *transaction, &key, versions).await?;
+        // One that the key had before stays as it was.
+        let primary = all.into_iter().find(|version| version.number == key.primary.number);
+        key.primary = primary.ok_or(StoreError::NotFound)?;
         transaction.replace_labels(&key).await?;
         transaction.commit().await?;
         Ok(key)

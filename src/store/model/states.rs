@@ -60,6 +60,11 @@ impl KeyState {
         matches!(self, Self::Enabled | Self::DecryptOnly)
     }
 
+    /// Whether it is disabled.
+    pub const fn is_disabled(self) -> bool {
+        matches!(self, Self::Disabled)
+    }
+
     /// Whether the state permits to wrap.
     pub const fn wraps(self) -> bool {
         matches!(self, Self::Enabled)

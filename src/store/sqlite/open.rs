@@ -177,10 +177,11 @@ async fn fill(path: &Path, root: &RootKey) -> Result<(), Failure> {
 /// its own without foreign keys, which a migration needs to make a table anew; the migration
 /// itself checks that every reference still has its row.
 async fn migrate(options: &SqliteConnectOptions) -> Result<(), Failure> {
-    let mut connection = options.clone().foreign_keys(false).connect().await?;
-    MIGRATIONS.run(&mut connection).await.map_err(Failure::Migrate)?;
-    connection.close().await?;
-    Ok(())
+    let options = options.clone().foreign_keys(false);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+    let migrated = MIGRATIONS.run(&pool).await.map_err(Failure::Migrate);
+    pool.close().await;
+    migrated
 }
 
 async fn connect(path: &Path, root: &RootKey) -> Result<SqliteStore, Failure> {
