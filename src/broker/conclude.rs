@@ -268,7 +268,7 @@ fn stale(epoch_guards: &[EpochGuard]) -> Failure {
         let (key, connection) = epoch_guard.now();
         match key {
             Err(gone) => return gone.into(),
-            Ok(view) if view.key.disabled => {
+            Ok(view) if !view.key.state.unwraps() => {
                 return Failure::new(
                     Code::KeyDisabled,
                     "The key was disabled before the response was sent, so nothing was returned.",

@@ -11,7 +11,7 @@ use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, K
 use crate::audit::{self, Object, Verb};
 use crate::keys::Factories;
 use crate::store::StoreError;
-use crate::store::model::{Connection, ConnectionPatch, Key, KeyFilter, Labels, Page, Timeouts};
+use crate::store::model::{Connection, ConnectionPatch, KeyFilter, Labels, Page, Timeouts};
 
 /// The most keys that a check tries, in the order of their names.
 const PROBED_KEYS: u32 = 16;
@@ -118,6 +118,7 @@ impl Broker {
             timeouts: new.timeouts,
             severed: false,
             epoch: 1,
+            lifts: 0,
             managed_by: new.declared.then(|| MANAGED_BY.to_owned()),
             external_id: hex::encode(external_id),
             revision: 1,
@@ -255,7 +256,7 @@ impl Broker {
             size: PROBED_KEYS,
         };
         let keys = self.store.keys(cx.tenant(), &filter, &page).await?;
-        let keks: Vec<Kek> = keys.iter().map(Key::kek).collect();
+        let keks: Vec<Kek> = keys.iter().map(|key| key.primary.whole_kek(key.id)).collect();
         let report = match connection.pipeline().probe(&cx.op_context(), &keks).await {
             Ok(probe) => CheckReport {
                 reachable: true,

@@ -1,13 +1,13 @@
 //! Create: makes a key at the provider, or adopts one that exists there.
 
-use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, ProviderKind};
+use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind};
 
 use super::connections::MANAGED_BY;
-use super::read::NamedKey;
+use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
 use crate::store::StoreError;
-use crate::store::model::{CacheSettings, Key, KeyVersion, Labels};
+use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Material};
 
 /// The longest name of a provider key that is adopted, in bytes.
 const MAX_PROVIDER_KEY: usize = 512;
@@ -41,8 +41,8 @@ impl Broker {
         &self,
         authorized: Authorized<op::CreateKey>,
         new: NewKey,
-        keep: Keep<NamedKey>,
-    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        keep: Keep<Key>,
+    ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, connection) = (authorized.cx(), &authorized.object().connection);
         if new.id.is_some() && !cx.caller().is_operator() {
             return Err(Failure::new(Code::OperatorOnlySetting, "Only a platform operator chooses a key's id.").at("/id", "left out"));
@@ -96,7 +96,7 @@ impl Broker {
                 Failure::new(Code::KeyState, "The provider's key is of another specification.").at("/spec", "that of the provider's key")
             );
         }
-        if described.state != KeyState::Enabled {
+        if described.state != claviger_provider::KeyState::Enabled {
             return Err(
                 Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable the key at the provider, then retry.")
             );
@@ -104,38 +104,46 @@ impl Broker {
         self.not_detached_under_another_id(cx, view.provider, &described.id, id).await?;
         let now = self.now();
         // A key that is adopted again continues the numbers of its old versions.
-        let mut versions = self.versions_of(cx, id).await?;
-        let (new_versions, primary) = number_versions(&versions, &described, now)?;
-        versions.extend(new_versions);
+        let old = self.versions_of(cx, id).await?;
+        let (mut versions, primary) = number_versions(&old, &described, &view, now)?;
+        let primary = match versions.iter().find(|version| version.number == primary) {
+            Some(version) => version.clone(),
+            None => {
+                let version = old.into_iter().find(|version| version.number == primary);
+                let version = version.ok_or_else(|| Failure::internal(&"a primary version without a row"))?;
+                // It comes back through this connection, and so do those that the store lets follow it.
+                let version = KeyVersion {
+                    connection: Some(view.as_ref().into()),
+                    ..version
+                };
+                versions.push(version.clone());
+                version
+            }
+        };
+        cx.note(|fields| fields.key_version = Some(primary.number));
         let key = Key {
             id,
             tenant: cx.tenant(),
             name: new.name,
-            connection: view.id,
-            provider: view.provider,
-            provider_key: described.id.clone(),
-            spec: new.spec,
-            disabled: false,
+            state: KeyState::Enabled,
+            compromised_since: None,
+            needs_restore: false,
             allow_export: false,
-            primary_version: primary,
+            primary,
             rotating: None,
             cache: new.cache,
             labels: new.labels,
             managed_by: new.declared.then(|| MANAGED_BY.to_owned()),
             epoch: 1,
+            lifts: 0,
             revision: 1,
             created: now,
             updated: now,
         };
-        cx.note(|fields| fields.key_version = Some(primary));
-        let key = NamedKey {
-            key,
-            connection: view.name.clone(),
-        };
-        let change = change.keeping(key.kept(&keep, Completion::Created)?);
-        let row = self.store.create_key(&key.key, &versions, &change).await?;
+        let change = change.keeping(keep.row(Completion::Created, &key, Some(key.revision))?);
+        let row = self.store.create_key(&key, &versions, &change).await?;
         self.directory().readopted(id);
-        Ok(Guarded::free(NamedKey { key: row, ..key }.completed(Completion::Created)))
+        Ok(Guarded::free(changed(Completion::Created, row)))
     }
 
     /// The id that the key gets. A provider key that this tenant detached before gets its old id, so
@@ -194,12 +202,17 @@ fn taken_name() -> Failure {
     Failure::new(Code::AlreadyExists, "A key of that name exists in this tenant.")
 }
 
-/// Numbers the versions that a provider describes: known ones keep their numbers, new ones get the
-/// next. Returns the new rows and the number of the primary version.
+/// Numbers the versions that a provider describes through a connection: known ones keep their
+/// numbers, new ones get the next. Returns the new rows and the number of the primary version.
 ///
 /// # Errors
 /// `provider_protocol` when the description names no version, or no primary.
-pub(super) fn number_versions(known: &[KeyVersion], described: &KeyDescription, now: i64) -> Result<(Vec<KeyVersion>, u32), Failure> {
+pub(super) fn number_versions(
+    known: &[KeyVersion],
+    described: &KeyDescription,
+    through: &Connection,
+    now: i64,
+) -> Result<(Vec<KeyVersion>, u32), Failure> {
     let nonsense = || {
         claviger_provider::Error::new(
             claviger_provider::ErrorKind::UpstreamProtocol,
@@ -212,7 +225,7 @@ pub(super) fn number_versions(known: &[KeyVersion], described: &KeyDescription, 
     // Versions without a name are matched by their order.
     let mut unclaimed: Vec<&KeyVersion> = known.iter().collect();
     for (at, version) in described.versions.iter().enumerate() {
-        let same = |row: &&KeyVersion| row.provider_key == version.key.id && row.provider_version == version.key.version;
+        let same = |row: &&KeyVersion| row.is(through.provider, &version.key.id, &version.key.version);
         let there = unclaimed.iter().position(same).map(|at| unclaimed.remove(at).number);
         let number = match there {
             Some(number) => number,
@@ -220,9 +233,17 @@ pub(super) fn number_versions(known: &[KeyVersion], described: &KeyDescription, 
                 next += 1;
                 new.push(KeyVersion {
                     number: next,
+                    connection: Some(through.into()),
+                    provider: through.provider,
                     provider_key: version.key.id.clone(),
                     provider_version: version.key.version.clone(),
-                    enabled: version.state == KeyState::Enabled,
+                    spec: described.spec,
+                    custody: Custody::of(through.provider),
+                    state: KeyState::Enabled,
+                    provider_state: version.state.into(),
+                    material: Material::of(through.provider),
+                    expires: None,
+                    compromised_since: None,
                     created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
                 });
                 next

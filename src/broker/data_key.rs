@@ -57,7 +57,7 @@ impl Broker {
         let (draft, wrapped_key) = if inside {
             let made = ready
                 .pipeline
-                .generate_data_key(&cx.op_context(), &ready.primary()?, length.bytes(), pending.context())
+                .generate_data_key(&cx.op_context(), &ready.primary(), length.bytes(), pending.context())
                 .await?;
             let draft = pending.commit(made.plaintext).map_err(wrong_length)?;
             let wrapped_key = ready.finish(cx, self, &draft, &made.wrapped).await?;

@@ -167,9 +167,9 @@ impl Broker {
             Ok(there) => {
                 let differs = if there.managed_by.as_deref() != Some(MANAGED_BY) {
                     Some("managed_by: it was made over the API")
-                } else if there.connection != connection.id {
+                } else if there.primary.connection_id() != Some(connection.id) {
                     Some("connection")
-                } else if there.spec != declared.spec {
+                } else if there.primary.spec != declared.spec {
                     Some("spec")
                 } else if declared.id.is_some_and(|id| id != there.id) {
                     Some("id")

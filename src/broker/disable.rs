@@ -1,7 +1,7 @@
 //! Disable: stops every use of a key from the next request on, cached data keys included.
 
 use super::at_provider::{not_severed, turn_at_provider};
-use super::read::NamedKey;
+use super::read::changed;
 use super::revoke::Revoked;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
@@ -21,44 +21,43 @@ impl Broker {
         &self,
         authorized: Authorized<op::Disable>,
         at_provider: bool,
-        keep: Keep<NamedKey>,
-    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        keep: Keep<Key>,
+    ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
         if !at_provider {
             let row = self.disable_here(cx, key, &keep).await?;
-            return Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)));
+            return Ok(Guarded::free(changed(Completion::Done, row)));
         }
         // A repetition gets the answer to both parts, so the first part keeps none.
         self.disable_here(cx, key, &Keep::nothing()).await?;
         let recorded = self.conclude(cx, Ok(Guarded::free(())), &|_, _| ()).await;
         recorded.map_err(|unrecorded| unrecorded.failure().clone())?.into_value();
         let row = self.disable_at_provider(cx, key, &keep).await?;
-        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
+        Ok(Guarded::free(changed(Completion::Done, row)))
     }
 
-    async fn disable_here(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<NamedKey>) -> Result<Key, Failure> {
+    async fn disable_here(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<Key>) -> Result<Key, Failure> {
         let _one_at_a_time = key.change().lock().await;
         let mut after = Key::clone(&key.view()?.key);
         rules::set_disabled(&mut after, true, self.now());
-        let after = NamedKey::of(after, key);
         let change = self
             .announce_revocation(cx, EmergencyRevocation::Disable(key.id()))
             .await
-            .keeping(after.kept(keep, Completion::Done)?);
-        match self.revoke(cx, Revoked::Key(after.key), &change).await? {
+            .keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
+        match self.revoke(cx, Revoked::Key(after), &change).await? {
             Revoked::Key(row) => Ok(row),
             Revoked::Connection(_) | Revoked::Token(_) | Revoked::Tenant(_) => Err(Failure::internal(&"a disable left no key")),
         }
     }
 
-    async fn disable_at_provider(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<NamedKey>) -> Result<Key, Failure> {
+    async fn disable_at_provider(&self, cx: &RequestContext, key: &KeyEntry, keep: &Keep<Key>) -> Result<Key, Failure> {
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         not_severed(key)?;
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Update, Object::Key, &key.id()).at_provider())
             .await?;
         let row = self.switch_at_provider(cx, key, false).await?;
-        let kept = NamedKey::of(row.clone(), key).kept(keep, Completion::Done)?;
+        let kept = keep.row(Completion::Done, &row, Some(row.revision))?;
         self.store.mark_applied(key.tenant(), &change.keeping(kept)).await?;
         Ok(row)
     }

@@ -1,7 +1,7 @@
 //! Enable: undoes a disable.
 
 use super::at_provider::{not_severed, turn_at_provider};
-use super::read::NamedKey;
+use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::store::model::Key;
@@ -17,8 +17,8 @@ impl Broker {
         &self,
         authorized: Authorized<op::Enable>,
         at_provider: bool,
-        keep: Keep<NamedKey>,
-    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+        keep: Keep<Key>,
+    ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
         let revocations = key.revocations().seen();
         let change = audit::StateChange::new(Verb::Enable, Object::Key, &key.id());
@@ -39,13 +39,12 @@ impl Broker {
         let mut after = Key::clone(&key.view()?.key);
         self.lift_from_kill_file(EmergencyRevocation::Disable(key.id())).await?;
         rules::set_disabled(&mut after, false, self.now());
-        let after = NamedKey::of(after, key);
-        let change = change.keeping(after.kept(&keep, Completion::Done)?);
+        let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
         let row = self
             .store
-            .set_key_disabled(key.tenant(), key.id(), false, after.key.updated, &change)
+            .set_key_disabled(key.tenant(), key.id(), false, after.updated, &change)
             .await?;
         key.put(row.clone(), None);
-        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
+        Ok(Guarded::free(changed(Completion::Done, row)))
     }
 }

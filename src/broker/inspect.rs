@@ -86,7 +86,7 @@ impl Broker {
                 // The key's connection reaches the key's own versions only.
                 let commands = match (factory, version, recipient.wrapped()) {
                     (Some(factory), Some(_), Some((_, wrapped))) => {
-                        factory.offline_decrypt(&connection.settings, view.key.spec, &wrapped, &bound)
+                        factory.offline_decrypt(&connection.settings, view.key.primary.spec, &wrapped, &bound)
                     }
                     (_, _, _) => Vec::new(),
                 };
@@ -99,9 +99,9 @@ impl Broker {
                             .connection()
                             .pipeline()
                             .capabilities()
-                            .of(view.key.spec)
+                            .of(view.key.primary.spec)
                             .map(|keys| keys.context),
-                        None => factory.and_then(|factory| factory.capabilities().of(view.key.spec).map(|keys| keys.context)),
+                        None => factory.and_then(|factory| factory.capabilities().of(view.key.primary.spec).map(|keys| keys.context)),
                     },
                     commands,
                     index,
@@ -113,8 +113,8 @@ impl Broker {
             tenant: tenant.name,
             connection: connection.name.clone(),
             provider: connection.provider,
-            spec: view.key.spec,
-            provider_key: view.primary().map(|version| version.provider_key.clone()).unwrap_or_default(),
+            spec: view.key.primary.spec,
+            provider_key: view.primary().provider_key.clone(),
             suite: envelope.header().suite(),
             sealed,
             context: bound,

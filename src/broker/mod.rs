@@ -55,7 +55,7 @@ pub use failure::{Code, Failure, Place};
 pub use idempotency::{Completed, Completion, Keep, Once, Repeat};
 pub use inspect::{Inspected, InspectedRecipient};
 pub use principals::NewPrincipal;
-pub use read::{KeyQuery, NamedKey, Page};
+pub use read::{KeyQuery, Page};
 pub use recover::{Circumstances, RecoverError, Recovery};
 pub use revoke::Revoked;
 pub use rewrap::{Rewrapped, scope_unsupported};

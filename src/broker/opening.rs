@@ -60,7 +60,7 @@ pub(super) fn usable(view: &KeyView, envelope: &Envelope) -> Option<(Wrapped, u3
 fn recipients(view: &KeyView, envelope: &Envelope) -> impl Iterator<Item = (Wrapped, u32)> {
     envelope.recipients().iter().filter_map(|recipient| {
         let (provider, wrapped) = recipient.wrapped()?;
-        let version = view.matching(provider, &wrapped.key).filter(|version| version.enabled)?;
+        let version = view.matching(provider, &wrapped.key).filter(|version| version.unwraps())?;
         Some((wrapped, version.number))
     })
 }

@@ -5,9 +5,9 @@ use claviger_provider::ConnectionId;
 use super::admit::Through;
 use super::sever::completed;
 use super::tokens::GrantedToken;
-use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, op};
-use crate::keys::{KeyEntry, KeyView};
-use crate::store::model::{self, Connection, IdempotencyRecord, Key, KeyFilter, KeyVersion, Principal, Tenant};
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, op};
+use crate::keys::KeyView;
+use crate::store::model::{self, Connection, Key, KeyFilter, KeyState, KeyVersion, Principal, Tenant};
 
 /// A page of a list.
 #[derive(Debug)]
@@ -35,42 +35,18 @@ impl<T> Page<T> {
 /// Which keys of those that were authorized a list shows.
 #[derive(Debug, Default)]
 pub struct KeyQuery {
-    /// `true` for disabled keys only, `false` for enabled ones only.
-    pub disabled: Option<bool>,
-    /// Only keys with this label and value.
+    /// Only those in this state.
+    pub state: Option<KeyState>,
+    /// Only those with this label and value.
     pub label: Option<(String, String)>,
 }
 
-/// A key and the name of its connection.
-#[derive(Debug)]
-pub struct NamedKey {
-    /// The key.
-    pub key: Key,
-    /// Name of the key's connection.
-    pub connection: String,
-}
-
-impl NamedKey {
-    /// The row `key` of the key `entry`.
-    pub(super) fn of(key: Key, entry: &KeyEntry) -> Self {
-        Self {
-            key,
-            connection: entry.connection().view().name.clone(),
-        }
-    }
-
-    /// A change of the key that succeeded.
-    pub(super) const fn completed(self, completion: Completion) -> Completed<Self> {
-        Completed {
-            completion,
-            revision: Some(self.key.revision),
-            object: self,
-        }
-    }
-
-    /// The row that is kept of such a change for a repeated request.
-    pub(super) fn kept(&self, keep: &Keep<Self>, completion: Completion) -> Result<Option<IdempotencyRecord>, Failure> {
-        keep.row(completion, self, Some(self.key.revision))
+/// A change of a key that succeeded.
+pub(super) const fn changed(completion: Completion, key: Key) -> Completed<Key> {
+    Completed {
+        completion,
+        revision: Some(key.revision),
+        object: key,
     }
 }
 
@@ -84,7 +60,7 @@ impl Broker {
         authorized: Authorized<op::ListKeys>,
         query: KeyQuery,
         page: &model::Page,
-    ) -> Result<Guarded<Page<NamedKey>>, Failure> {
+    ) -> Result<Guarded<Page<Key>>, Failure> {
         let connection: Option<ConnectionId> = match authorized.object().through {
             Through::Any => None,
             Through::Connection(id) => Some(id),
@@ -92,7 +68,7 @@ impl Broker {
         };
         let filter = KeyFilter {
             connection,
-            disabled: query.disabled,
+            state: query.state,
             label: query.label,
         };
         let tenant = authorized.caller().tenant();
@@ -100,9 +76,7 @@ impl Broker {
         let mut items = Vec::with_capacity(rows.items.len());
         for key in rows.items {
             if self.shows(&authorized, &key).await {
-                let connection = self.directory().connection(key.tenant, key.connection).await?;
-                let connection = connection.map_or_else(String::new, |entry| entry.view().name.clone());
-                items.push(NamedKey { key, connection });
+                items.push(key);
             }
         }
         Ok(Guarded::free(Page { items, next: rows.next }))
@@ -112,10 +86,9 @@ impl Broker {
     ///
     /// # Errors
     /// `not_found` when it was detached meanwhile.
-    pub fn read_key(&self, authorized: &Authorized<op::ReadKey>) -> Result<Guarded<Completed<NamedKey>>, Failure> {
-        let key = authorized.object();
-        let row = Key::clone(&key.view()?.key);
-        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
+    pub fn read_key(&self, authorized: &Authorized<op::ReadKey>) -> Result<Guarded<Completed<Key>>, Failure> {
+        let row = Key::clone(&authorized.object().view()?.key);
+        Ok(Guarded::free(changed(Completion::Done, row)))
     }
 
     /// A key's versions after this number, oldest first.

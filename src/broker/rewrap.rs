@@ -39,7 +39,7 @@ impl Broker {
         let _turn = authorized.turn().await?;
         let ready = ready(authorized.object())?;
         let accepted = self.accept(cx, &ready, envelope, context).await?;
-        let primary = ready.primary()?;
+        let primary = ready.primary();
         let secrets = self.directory().secrets(ready.entry.tenant()).await?;
         let pipeline = &ready.pipeline;
         let seal = secrets.seal_key();
@@ -58,7 +58,7 @@ impl Broker {
         }
 
         let (opened, from) = opening::open(cx, &ready.view, pipeline, envelope, &accepted.bound).await?;
-        let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == ready.view.key.primary_version;
+        let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == ready.view.key.primary.number;
         if current && !primary.key.version.is_empty() {
             note_rewrap(cx, (envelope, from), Some((envelope, from)), false);
             return Ok(answer(ready, envelope, from, false, false));

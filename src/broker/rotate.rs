@@ -7,7 +7,7 @@ use futures::StreamExt;
 
 use super::at_provider::turn_at_provider;
 use super::create_key::number_versions;
-use super::read::NamedKey;
+use super::read::changed;
 use super::wrapping::ready;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
@@ -31,7 +31,7 @@ impl Broker {
     /// # Errors
     /// `unsupported` where keys cannot be rotated, `in_progress` while a rotation is under
     /// way, and what the provider reports.
-    pub async fn rotate(&self, authorized: Authorized<op::Rotate>, keep: Keep<NamedKey>) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+    pub async fn rotate(&self, authorized: Authorized<op::Rotate>, keep: Keep<Key>) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         let ready = ready(key)?;
@@ -47,14 +47,15 @@ impl Broker {
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;
-        let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()?).await?;
+        let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()).await?;
         let _row = key.change().lock().await;
         // Read the row again: a disable may have come during the provider call.
         let view = key.view()?;
         let now = self.now();
-        let (new, primary) = number_versions(&view.versions, &described, now)?;
+        let through = key.connection().view();
+        let (new, primary) = number_versions(&view.versions, &described, &through, now)?;
         // The answer kept for a repetition must be the row that the transaction will leave.
-        let under_way = new.is_empty() && primary == view.key.primary_version;
+        let under_way = new.is_empty() && primary == view.key.primary.number;
         match rotation {
             Rotation::InPlace | Rotation::InPlaceUnnamed => {}
             // A new provider key that the answer does not name would be lost.
@@ -63,12 +64,13 @@ impl Broker {
         }
         let mut after = Key::clone(&view.key);
         after.rotating = under_way.then_some(now);
-        after.primary_version = primary;
-        after.provider_key.clone_from(&described.id);
+        if let Some(version) = new.iter().chain(view.versions.iter()).find(|version| version.number == primary) {
+            after.primary.clone_from(version);
+        }
         after.revision += 1;
         after.updated = now;
         let completion = if under_way { Completion::Accepted } else { Completion::Done };
-        let change = change.keeping(NamedKey::of(after, key).kept(&keep, completion)?);
+        let change = change.keeping(keep.row(completion, &after, Some(after.revision))?);
         let (tenant, id) = (key.tenant(), key.id());
         let row = if under_way {
             self.store.set_key_rotating(tenant, id, Some(now), now, &change).await?
@@ -78,7 +80,7 @@ impl Broker {
         };
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row.clone(), Some(versions));
-        Ok(Guarded::free(NamedKey::of(row, key).completed(completion)))
+        Ok(Guarded::free(changed(completion, row)))
     }
 
     /// Asks the providers once about each rotation that they have not finished, and adds the new
@@ -138,12 +140,16 @@ impl Broker {
     /// What the provider or the store reports.
     pub(super) async fn take_versions(&self, cx: &OpContext, key: &KeyEntry, change: &crate::store::Change) -> Result<bool, Failure> {
         let Ok(view) = key.view() else { return Ok(false) };
-        let described = key.connection().pipeline().describe(cx, &view.key.kek()).await?;
+        let described = key
+            .connection()
+            .pipeline()
+            .describe(cx, &view.key.primary.whole_kek(view.key.id))
+            .await?;
         let _row = key.change().lock().await;
         let Ok(view) = key.view() else { return Ok(false) };
         let now = self.now();
-        let (new, primary) = number_versions(&view.versions, &described, now)?;
-        if new.is_empty() && primary == view.key.primary_version {
+        let (new, primary) = number_versions(&view.versions, &described, &key.connection().view(), now)?;
+        if new.is_empty() && primary == view.key.primary.number {
             return Ok(false);
         }
         let row = self

@@ -1,10 +1,10 @@
 //! Update: labels, cache rules and name of a key.
 
 use super::connections::not_declared;
-use super::read::NamedKey;
+use super::read::changed;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, op};
 use crate::audit::{self, Object, Verb};
-use crate::store::model::KeyPatch;
+use crate::store::model::{Key, KeyPatch};
 
 impl Broker {
     /// Changes what may be changed. `expected` is the revision the caller saw, `None` for any.
@@ -16,7 +16,7 @@ impl Broker {
         authorized: Authorized<op::UpdateKey>,
         expected: Option<u64>,
         mut patch: KeyPatch,
-    ) -> Result<Guarded<Completed<NamedKey>>, Failure> {
+    ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
         let before = key.view()?.key;
         not_declared(before.managed_by.as_ref())?;
@@ -38,6 +38,6 @@ impl Broker {
         if patch.cache.is_some() {
             self.cache().drop_key(key.id());
         }
-        Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
+        Ok(Guarded::free(changed(Completion::Done, row)))
     }
 }

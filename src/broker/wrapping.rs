@@ -9,7 +9,7 @@ use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
 use crate::keys::{EpochGuard, KeyEntry, KeyView};
-use crate::store;
+use crate::store::{self, model::KeyState};
 
 /// A key that is ready to be used: enabled, its connection not severed.
 pub struct ReadyKey {
@@ -32,7 +32,7 @@ pub fn ready(entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
     let epoch_guard = entry.epoch_guard()?;
     let view = entry.view()?;
     let connection = entry.connection().view();
-    if view.key.disabled {
+    if view.key.state != KeyState::Enabled {
         return Err(Failure::new(Code::KeyDisabled, "The key is disabled.").advice("Enable the key, or use another one."));
     }
     if connection.severed {
@@ -68,15 +68,13 @@ impl ReadyKey {
     }
 
     /// The provider's key and version of the primary version.
-    pub fn primary(&self) -> Result<Kek, Failure> {
-        self.view
-            .kek()
-            .ok_or_else(|| Failure::internal(&"a key's primary version is missing"))
+    pub fn primary(&self) -> Kek {
+        self.view.kek()
     }
 
     /// What the provider can do with keys of this one's specification.
     pub fn can(&self) -> Result<&KeyCapabilities, Failure> {
-        let declared = self.pipeline.capabilities().of(self.view.key.spec);
+        let declared = self.pipeline.capabilities().of(self.view.key.primary.spec);
         declared.ok_or_else(|| Failure::new(Code::Unsupported, "The connection's provider has no keys of this specification."))
     }
 
@@ -84,7 +82,7 @@ impl ReadyKey {
     pub async fn wrap(&self, cx: &RequestContext, broker: &Broker, draft: &Draft) -> Result<WrappedKey, Failure> {
         let wrapped = self
             .pipeline
-            .wrap_key(&cx.op_context(), &self.primary()?, draft.data_key(), draft.context())
+            .wrap_key(&cx.op_context(), &self.primary(), draft.data_key(), draft.context())
             .await?;
         self.finish(cx, broker, draft, &wrapped).await
     }

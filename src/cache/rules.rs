@@ -53,7 +53,7 @@ impl Rules {
     /// meet turn the cache off.
     pub fn of(key: &Key, defaults: Rules) -> Self {
         let own = key.cache;
-        let external = key.provider.external_custody();
+        let external = key.primary.custody.is_external();
         let seconds = |own: Option<u32>, default: Duration| own.map_or(default, |s| Duration::from_secs(u64::from(s)));
         let max_age = seconds(own.max_age_s, defaults.max_age).min(MAX_AGE);
         let max_idle = seconds(own.max_idle_s, defaults.max_idle).min(max_age);

@@ -138,10 +138,10 @@ impl Directory {
 
     /// A key that is in memory, with its connection. `None` when it has been detached.
     async fn with_connection(&self, gate: Arc<KeyGate>, when_full: WhenFull) -> Result<Option<Arc<KeyEntry>>, LoadError> {
-        if gate.is_closed() {
+        let Some(connection) = gate.connection() else {
             return Ok(None);
-        }
-        match self.connected(gate.tenant(), gate.connection(), when_full).await? {
+        };
+        match self.connected(gate.tenant(), connection, when_full).await? {
             Some(connection) => Ok((!gate.is_closed()).then(|| Arc::new(KeyEntry::new(gate, connection)))),
             None => {
                 // Only a detached key has no connection, so the store is ahead of memory.
@@ -163,13 +163,13 @@ impl Directory {
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            let connection_id = snapshot.key.connection;
+            // An attached key's primary version has a connection: the store refuses to delete it.
+            let missing = || StoreError::Damaged("a key's connection is missing");
+            let connection_id = snapshot.key.primary.connection_id().ok_or_else(missing)?;
             let Some(connection) = self.connected(tenant, connection_id, when_full).await? else {
                 // Detached since its row was read, and its connection deleted; or damage.
                 match self.store.key_snapshot(tenant, selector).await {
-                    Ok(again) if again.key.connection == connection_id => {
-                        return Err(StoreError::Damaged("a key's connection is missing").into());
-                    }
+                    Ok(again) if again.key.primary.connection_id() == Some(connection_id) => return Err(missing().into()),
                     Ok(_) => continue,
                     Err(StoreError::NotFound) => return Ok(None),
                     Err(error) => return Err(error.into()),
@@ -184,7 +184,7 @@ impl Directory {
             let Some(gate) = self.keys.insert(id, gate, &load, when_full)? else {
                 continue;
             };
-            if gate.connection() == connection.id() {
+            if gate.connection() == Some(connection.id()) {
                 return Ok((!gate.is_closed()).then(|| Arc::new(KeyEntry::new(gate, connection))));
             }
             // The gate in memory is of another attachment of the key; its connection decides.

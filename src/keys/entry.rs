@@ -130,7 +130,6 @@ impl ConnectionEntry {
 pub(super) struct KeyGate {
     id: KeyId,
     tenant: TenantId,
-    connection: ConnectionId,
     /// `None` once the key was detached: the gate is closed.
     rows: RwLock<Option<KeyView>>,
     change: Mutex<()>,
@@ -148,7 +147,6 @@ impl KeyGate {
         Self {
             id: view.key.id,
             tenant: view.key.tenant,
-            connection: view.key.connection,
             rows: RwLock::new(Some(view)),
             change: Mutex::new(()),
             at_provider: Mutex::new(()),
@@ -165,9 +163,9 @@ impl KeyGate {
         self.tenant
     }
 
-    /// The key's connection, which never changes while the key is attached.
-    pub(super) const fn connection(&self) -> ConnectionId {
-        self.connection
+    /// The connection of the key's primary version; `None` once the key was detached.
+    pub(super) fn connection(&self) -> Option<ConnectionId> {
+        self.rows.read().as_ref()?.key.primary.connection_id()
     }
 
     pub(super) const fn rows(&self) -> &RwLock<Option<KeyView>> {

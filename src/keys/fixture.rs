@@ -14,7 +14,9 @@ use claviger_provider::{
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
 use super::{Capacity, Directory, EpochGuard, Factories, KeyEntry, TenantSecrets};
-use crate::store::model::{CacheSettings, Connection, Key, KeyVersion, Labels, Tenant, Timeouts};
+use crate::store::model::{
+    CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Material, ProviderState, Tenant, Timeouts,
+};
 use crate::store::sealing::RootKey;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, Store};
@@ -93,6 +95,7 @@ pub(crate) fn connection(tenant: TenantId, name: &str) -> Connection {
         timeouts: Timeouts::default(),
         severed: false,
         epoch: 1,
+        lifts: 0,
         managed_by: None,
         external_id: "0".repeat(32),
         revision: 1,
@@ -110,32 +113,39 @@ pub(crate) async fn new_connection(store: &dyn Store, tenant: TenantId, name: &s
 /// A key's row with one version, not stored yet.
 pub(crate) fn row(connection: &Connection, name: &str) -> (Key, KeyVersion) {
     let id = KeyId::random();
+    let version = KeyVersion {
+        number: 1,
+        connection: Some(connection.into()),
+        provider: connection.provider,
+        provider_key: format!("provider/{id}"),
+        provider_version: "1".to_owned(),
+        spec: KeySpec::Aes256,
+        custody: Custody::of(connection.provider),
+        state: KeyState::Enabled,
+        provider_state: ProviderState::Enabled,
+        material: Material::of(connection.provider),
+        expires: None,
+        compromised_since: None,
+        created: 1,
+    };
     let key = Key {
         id,
         tenant: connection.tenant,
         name: name.to_owned(),
-        connection: connection.id,
-        provider: connection.provider,
-        provider_key: format!("provider/{id}"),
-        spec: KeySpec::Aes256,
-        disabled: false,
+        state: KeyState::Enabled,
+        compromised_since: None,
+        needs_restore: false,
         allow_export: false,
-        primary_version: 1,
+        primary: version.clone(),
         rotating: None,
         cache: CacheSettings::default(),
         labels: BTreeMap::new(),
         managed_by: None,
         epoch: 1,
+        lifts: 0,
         revision: 1,
         created: 1,
         updated: 1,
-    };
-    let version = KeyVersion {
-        number: 1,
-        provider_key: key.provider_key.clone(),
-        provider_version: "1".to_owned(),
-        enabled: true,
-        created: 1,
     };
     (key, version)
 }

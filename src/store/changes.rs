@@ -43,7 +43,7 @@ async fn add_versions(
 ) -> Result<(Vec<KeyVersion>, bool), StoreError> {
     let mut all = transaction.versions(key.tenant, key.id).await?;
     for version in versions {
-        if !transaction.claim_provider_key(key.provider, &version.provider_key, key).await? {
+        if !transaction.claim_provider_key(version.provider, &version.provider_key, key).await? {
             return Err(StoreError::ProviderKeyTaken);
         }
     }
@@ -190,12 +190,19 @@ impl<B: Backend> Store for B {
         let mut transaction = begin(self, key.tenant, change).await?;
         match transaction.holder(key.tenant, key.id).await? {
             Some(before) => {
-                rules::adopt(&mut key, &before)?;
+                let old = transaction.versions(key.tenant, key.id).await?;
+                rules::adopt(&mut key, &before, &old)?;
                 transaction.take_over_key(&key).await?;
+                for version in rules::follow(&key, &old, versions) {
+                    transaction.update_version(&key, &version).await?;
+                }
             }
             None => transaction.insert_key(&key).await?,
         }
-        add_versions(&mut *transaction, &key, versions).await?;
+        let (all, _) = add_versions(&mut *transaction, &key, versions).await?;
+        // One that the key had before stays as it was.
+        let primary = all.into_iter().find(|version| version.number == key.primary.number);
+        key.primary = primary.ok_or(StoreError::NotFound)?;
         transaction.replace_labels(&key).await?;
         transaction.commit().await?;
         Ok(key)

@@ -236,13 +236,13 @@ pub trait Store: Reads + SealedStore {
 
     /// Creates a key with its first versions and claims their provider keys for it.
     ///
-    /// A key with the id of a detached key of the same provider takes over its row
-    /// ([`rules::adopt`]): the old versions and claims stay, and those given are added as in
-    /// [`Store::add_key_versions`].
+    /// A key with the id of a detached key takes over its row ([`rules::adopt`]): the old versions
+    /// and claims stay, some of them under the new connection ([`rules::follow`]), and those given
+    /// are added as in [`Store::add_key_versions`].
     ///
     /// Errors: `ProviderKeyTaken` when another key holds a provider key, also a detached one.
     /// `AlreadyExists` when the name or the id is taken. `NotFound` without the connection, or
-    /// when no version given is the primary one on the key's `provider_key`.
+    /// when the primary version is not among those given.
     async fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
     /// Changes name, labels, cache rules or export ([`rules::patch_key`]).
     async fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;

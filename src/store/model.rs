@@ -1,9 +1,15 @@
 //! The rows of the store as the rest of the gateway uses them. Times are in Unix microseconds.
 
+mod keys;
+mod states;
+
 use std::collections::BTreeMap;
 
-use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, PrincipalId, ProviderKeyRef, ProviderKind, Secret, TenantId, TokenId};
+use claviger_provider::{ConnectionId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
+
+pub use keys::{CacheSettings, ConnectionRef, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion};
+pub use states::{Custody, KeyState, Material, ProviderState};
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
 pub type Labels = BTreeMap<String, String>;
@@ -123,6 +129,8 @@ pub struct Connection {
     pub severed: bool,
     /// Grows with each sever and restore; part of the DEK cache's keys.
     pub epoch: u64,
+    /// Grows with each restore, so that a sever recorded before it is not applied again after it.
+    pub lifts: u64,
     /// `config` when it comes from the operator's file.
     pub managed_by: Option<String>,
     /// 128 random bits, ours, for a provider's trust policy.
@@ -157,147 +165,12 @@ pub struct Timeouts {
     pub attempt_ms: Option<u32>,
 }
 
-/// The key's part of the DEK cache rules; `None` means the installation's default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CacheSettings {
-    /// Whether unwrapped data keys are kept at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub enabled: Option<bool>,
-    /// Absolute age in seconds, at most 300.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_age_s: Option<u32>,
-    /// Idle time in seconds, at most the age.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_idle_s: Option<u32>,
-    /// How often one entry may be used, at least 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_uses: Option<u32>,
-}
-
-/// One logical key (KEK).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    /// Immutable; every wrapped key names it.
-    pub id: KeyId,
-    /// Its tenant.
-    pub tenant: TenantId,
-    /// Unique in the tenant among those that are not detached.
-    pub name: String,
-    /// The connection to its provider.
-    pub connection: ConnectionId,
-    /// The connection's family.
-    pub provider: ProviderKind,
-    /// The provider key id of the primary version.
-    pub provider_key: String,
-    /// The algorithm and size.
-    pub spec: KeySpec,
-    /// A disabled key can be read and enabled, and not be used.
-    pub disabled: bool,
-    /// Whether a rewrap may move data keys out of external custody.
-    pub allow_export: bool,
-    /// The version that wraps.
-    pub primary_version: u32,
-    /// The start of a rotation that the provider has not finished; `None` when there is none.
-    pub rotating: Option<i64>,
-    /// Cache rules.
-    pub cache: CacheSettings,
-    /// The user's labels.
-    pub labels: Labels,
-    /// `config` when it comes from the operator's file.
-    pub managed_by: Option<String>,
-    /// Grows with each enable, disable, detach and change of cache rules; part of the DEK cache's keys.
-    pub epoch: u64,
-    /// Grows with each change; the etag.
-    pub revision: u64,
-    /// The time of creation.
-    pub created: i64,
-    /// The time of the last change.
-    pub updated: i64,
-}
-
-impl Key {
-    /// The key without a version, as calls to its provider name it.
-    pub fn kek(&self) -> Kek {
-        let key = ProviderKeyRef {
-            id: self.provider_key.clone(),
-            version: String::new(),
-        };
-        Kek {
-            key,
-            spec: self.spec,
-            id: self.id,
-        }
-    }
-}
-
-/// The changes of a PATCH; `None` leaves a value as it is.
-#[derive(Debug, Clone, Default)]
-pub struct KeyPatch {
-    /// The revision that the caller saw.
-    pub expected_revision: u64,
-    /// A new name.
-    pub name: Option<String>,
-    /// The new labels; they replace all old ones.
-    pub labels: Option<Labels>,
-    /// The new cache rules; they replace all old ones.
-    pub cache: Option<CacheSettings>,
-    /// Whether a rewrap may move data keys out of external custody.
-    pub allow_export: Option<bool>,
-    /// The time of the change.
-    pub at: i64,
-}
-
-/// One version of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyVersion {
-    /// Our number, from 1.
-    pub number: u32,
-    /// The provider key id that envelopes carry.
-    pub provider_key: String,
-    /// The provider's version id; empty where it names none.
-    pub provider_version: String,
-    /// Whether it can still unwrap.
-    pub enabled: bool,
-    /// The time of creation.
-    pub created: i64,
-}
-
-/// How a key is looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeySelector<'a> {
-    /// By its id.
-    Id(KeyId),
-    /// By its name in the tenant.
-    Name(&'a str),
-}
-
-/// A key and all of its versions, read together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeySnapshot {
-    /// The key's row.
-    pub key: Key,
-    /// Every version, oldest first.
-    pub versions: Vec<KeyVersion>,
-}
-
 /// A connection and its opened secrets, read together.
 pub struct ConnectionSnapshot {
     /// The connection's row.
     pub connection: Connection,
     /// The secrets by the column that they are sealed under, in byte order.
     pub secrets: Vec<(String, Secret)>,
-}
-
-/// Which keys a list contains; a key must match every filter that is set.
-#[derive(Debug, Clone, Default)]
-pub struct KeyFilter {
-    /// Only keys of this connection.
-    pub connection: Option<ConnectionId>,
-    /// Only disabled (`true`) or only enabled keys.
-    pub disabled: Option<bool>,
-    /// Only keys with this label and value.
-    pub label: Option<(String, String)>,
 }
 
 /// A page of a list that is ordered by name (tokens: by id in hex).

@@ -6,10 +6,9 @@
 //! cache entries must not be found. Both only grow, also when a key is adopted again.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_provider::ProviderKind;
 
 use super::StoreError;
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Token};
+use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, Token};
 
 /// How long an answer is kept for its idempotency key.
 const ANSWER_LIFE: TimeDelta = TimeDelta::hours(24);
@@ -19,12 +18,17 @@ pub fn answers_expired_at(now: DateTime<Utc>) -> i64 {
     (now - ANSWER_LIFE).timestamp_micros()
 }
 
-/// Disables or enables a key. `false` when it is in that state already; nothing changes then.
+/// Disables or enables a key. `false` when there is nothing to do: it is in that state already,
+/// or in one that only its own operation ends.
 pub fn set_disabled(key: &mut Key, disabled: bool, at: i64) -> bool {
-    if key.disabled == disabled {
-        return false;
+    match (key.state, disabled) {
+        (KeyState::Enabled | KeyState::DecryptOnly, true) => key.state = KeyState::Disabled,
+        (KeyState::Disabled, false) => {
+            key.state = KeyState::Enabled;
+            key.lifts += 1;
+        }
+        (_, _) => return false,
     }
-    key.disabled = disabled;
     key.epoch += 1;
     key_changed(key, at);
     true
@@ -57,17 +61,20 @@ pub fn patch_key(key: &mut Key, patch: &KeyPatch) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// `AlreadyExists` when a number belongs to another version, or when a version that the provider
-/// names has another number.
+/// names has another number. `ProviderKeyTaken` when a version through another connection is the
+/// same by the provider's ids: envelopes name these ids alone, and would reach the wrong custodian.
 pub fn new_versions<'v>(existing: &[KeyVersion], given: &'v [KeyVersion]) -> Result<Vec<&'v KeyVersion>, StoreError> {
     let mut new: Vec<&KeyVersion> = Vec::new();
     for version in given {
-        let names_the_same =
-            |other: &KeyVersion| other.provider_key == version.provider_key && other.provider_version == version.provider_version;
+        let is_same = |other: &KeyVersion| other.is(version.provider, &version.provider_key, &version.provider_version);
         let known = || existing.iter().chain(new.iter().copied());
+        if known().any(|other| is_same(other) && other.connection_id() != version.connection_id()) {
+            return Err(StoreError::ProviderKeyTaken);
+        }
         match known().find(|other| other.number == version.number) {
-            Some(same) if names_the_same(same) => {}
+            Some(same) if is_same(same) => {}
             Some(_) => return Err(StoreError::AlreadyExists),
-            None if !version.provider_version.is_empty() && known().any(names_the_same) => return Err(StoreError::AlreadyExists),
+            None if !version.provider_version.is_empty() && known().any(is_same) => return Err(StoreError::AlreadyExists),
             None => new.push(version),
         }
     }
@@ -80,12 +87,11 @@ pub fn new_versions<'v>(existing: &[KeyVersion], given: &'v [KeyVersion]) -> Res
 /// # Errors
 /// `NotFound` when `versions` has no version of that number.
 pub fn set_primary(key: &mut Key, versions: &[KeyVersion], primary: u32, added: bool, at: i64) -> Result<bool, StoreError> {
-    if !added && key.primary_version == primary {
+    if !added && key.primary.number == primary {
         return Ok(false);
     }
     let version = versions.iter().find(|version| version.number == primary);
-    key.provider_key.clone_from(&version.ok_or(StoreError::NotFound)?.provider_key);
-    key.primary_version = primary;
+    key.primary.clone_from(version.ok_or(StoreError::NotFound)?);
     key.rotating = None;
     key_changed(key, at);
     Ok(true)
@@ -108,10 +114,10 @@ pub fn detach(key: &mut Key, at: i64) {
 pub struct Holder {
     /// Whether the key of this row was detached.
     pub detached: bool,
-    /// The provider of its provider keys.
-    pub provider: ProviderKind,
     /// Its epoch.
     pub epoch: u64,
+    /// How often it was enabled.
+    pub lifts: u64,
     /// Its revision.
     pub revision: u64,
 }
@@ -119,26 +125,51 @@ pub struct Holder {
 /// Checks a new key and the versions that it begins with.
 ///
 /// # Errors
-/// `NotFound` when no version is the primary one on the key's provider key.
+/// `NotFound` when its primary version is not among them.
 pub fn check_new_key(key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
-    match versions.iter().find(|version| version.number == key.primary_version) {
-        Some(primary) if primary.provider_key == key.provider_key => Ok(()),
-        Some(_) | None => Err(StoreError::NotFound),
+    if versions.contains(&key.primary) {
+        Ok(())
+    } else {
+        Err(StoreError::NotFound)
     }
 }
 
-/// Lets a new key take over the row of a detached one. Epoch and revision grow on from the old
-/// ones, so nothing that was kept under those can be found.
+/// Lets a new key take over the row of a detached one, which has the versions `old`. Epoch, lifts
+/// and revision grow on from the old ones, so nothing that was kept under those can be found.
 ///
 /// # Errors
-/// `AlreadyExists` when the row's key is attached, or is a key of another provider.
-pub fn adopt(key: &mut Key, before: &Holder) -> Result<(), StoreError> {
-    if !before.detached || before.provider != key.provider {
+/// `AlreadyExists` when the row's key is attached, or has no version at the new one's provider.
+pub fn adopt(key: &mut Key, before: &Holder, old: &[KeyVersion]) -> Result<(), StoreError> {
+    if !before.detached || old.iter().all(|version| version.provider != key.primary.provider) {
         return Err(StoreError::AlreadyExists);
     }
     key.epoch = key.epoch.max(before.epoch + 1);
+    key.lifts = key.lifts.max(before.lifts);
     key.revision = key.revision.max(before.revision + 1);
     Ok(())
+}
+
+/// The versions among `old`, those of a detached key, that follow the key to the connection that
+/// it comes back through with the versions `given`, as they are then. A version follows if it was
+/// reached through the same connection as a provider key that comes back, or that one is gone.
+pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVersion> {
+    let of_provider = |version: &&KeyVersion| version.provider == key.primary.provider;
+    let comes_back = |version: &&KeyVersion| given.iter().any(|new| new.provider_key == version.provider_key);
+    let left: Vec<_> = old
+        .iter()
+        .filter(of_provider)
+        .filter(comes_back)
+        .map(KeyVersion::connection_id)
+        .collect();
+    old.iter()
+        .filter(of_provider)
+        .filter(|version| version.connection.is_none() || left.contains(&version.connection_id()))
+        .filter(|version| version.connection != key.primary.connection)
+        .map(|version| KeyVersion {
+            connection: key.primary.connection.clone(),
+            ..version.clone()
+        })
+        .collect()
 }
 
 fn key_changed(key: &mut Key, at: i64) {
@@ -153,6 +184,7 @@ pub fn set_severed(connection: &mut Connection, severed: bool, at: i64) -> bool 
         return false;
     }
     connection.severed = severed;
+    connection.lifts += u64::from(!severed);
     connection.epoch += 1;
     connection_changed(connection, at);
     true

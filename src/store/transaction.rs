@@ -74,7 +74,7 @@ pub trait Transaction: Send {
     async fn connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
     /// Writes what can change of a connection.
     async fn update_connection(&mut self, connection: &Connection) -> Result<(), StoreError>;
-    /// Whether an attached key uses the connection.
+    /// Whether a version of an attached key uses the connection.
     async fn is_connection_used(&mut self, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError>;
     /// Deletes a connection; detached keys lose their reference to it.
     async fn delete_connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<(), StoreError>;
@@ -89,7 +89,7 @@ pub trait Transaction: Send {
     async fn insert_key(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Writes a key over the row of a detached one, without its labels and versions.
     async fn take_over_key(&mut self, key: &Key) -> Result<(), StoreError>;
-    /// Writes what can change of an attached key, without its labels.
+    /// Writes an attached key, without its labels and versions.
     async fn update_key(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Writes a key as detached: its name becomes free, its labels are deleted.
     async fn detach_key(&mut self, key: &Key) -> Result<(), StoreError>;
@@ -97,6 +97,8 @@ pub trait Transaction: Send {
     async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Writes a new version.
     async fn insert_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
+    /// Writes what can change of a version: its connection, its states and its times.
+    async fn update_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
     /// Claims a provider key for this key. `false` when another key of the installation has it.
     async fn claim_provider_key(&mut self, provider: ProviderKind, provider_key: &str, key: &Key) -> Result<bool, StoreError>;
 }

@@ -36,7 +36,7 @@ async fn write(store: &SqliteStore, key: &Key, intent: u64) -> Result<(), StoreE
     }
     let before = u32::try_from(store.key_versions(tenant, key.id).await?.len()).unwrap();
     let versions: Vec<_> = (1..=ADDED)
-        .map(|n| version(before + n, &format!("provider/{}", before + n), ""))
+        .map(|n| version(key, before + n, &format!("provider/{}", before + n), ""))
         .collect();
     let change = Change {
         intent: Some(intent),
@@ -147,14 +147,10 @@ async fn check(folder: &Folder, acknowledged: u64, round: usize) {
     let versions = store.key_versions(key.tenant, key.id).await.unwrap();
     assert_eq!(versions.len(), 1 + rotations * ADDED as usize, "round {round}");
     let primary = versions.last().unwrap();
-    assert_eq!(
-        (key.primary_version, &key.provider_key),
-        (primary.number, &primary.provider_key),
-        "round {round}"
-    );
+    assert_eq!(&key.primary, primary, "round {round}");
     assert_eq!(key.revision, 1 + rotations as u64, "round {round}");
     let held = store
-        .provider_key_holder(key.tenant, key.provider, &primary.provider_key)
+        .provider_key_holder(key.tenant, key.primary.provider, &primary.provider_key)
         .await
         .unwrap();
     assert_eq!(held, Some((key.id, false)), "round {round}");

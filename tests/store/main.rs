@@ -16,6 +16,7 @@
 
 mod contract;
 mod kill;
+mod migration;
 mod model;
 mod root_key;
 mod sqlite;
@@ -76,6 +77,9 @@ fn main() -> ExitCode {
     if let Some(folder) = std::env::var_os(kill::CHILD) {
         return kill::child(folder.into());
     }
+    if let Some(at) = std::env::var_os(migration::CHILD) {
+        return migration::child(&at);
+    }
     let mut trials = Vec::new();
     for implementation in IMPLEMENTATIONS {
         for (module, cases) in contract::MODULES.iter().chain([&("model", model::CASES)]) {
@@ -90,7 +94,12 @@ fn main() -> ExitCode {
             }
         }
     }
-    for (module, tests) in [("sqlite", sqlite::TESTS), ("kill", kill::TESTS), ("root_key", root_key::TESTS)] {
+    for (module, tests) in [
+        ("sqlite", sqlite::TESTS),
+        ("kill", kill::TESTS),
+        ("migration", migration::TESTS),
+        ("root_key", root_key::TESTS),
+    ] {
         for (name, test) in tests {
             trials.push(Trial::test(format!("{module}::{name}"), move || run(test())));
         }

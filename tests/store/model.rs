@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use claviger::store::model::{CacheSettings, Connection, Key, KeyFilter, KeyPatch, Labels};
+use claviger::store::model::{CacheSettings, Connection, Key, KeyFilter, KeyPatch, KeyVersion, Labels};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{KeyId, TenantId};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::support::{NONE, cases, first, key, labels, new_connection, new_tenant, refused, version};
+use crate::support::{NONE, cases, first, key, labels, new_connection, new_tenant, refused, through};
 
 /// Sequences tried, and operations in each at most.
 const SEQUENCES: u32 = 48;
@@ -80,7 +80,6 @@ fn op() -> impl Strategy<Value = Op> {
 #[derive(Debug, Clone)]
 struct Modelled {
     name: u8,
-    connection: usize,
     label: u8,
     disabled: bool,
     detached: bool,
@@ -88,7 +87,8 @@ struct Modelled {
     epoch: u64,
     revision: u64,
     primary: u32,
-    versions: BTreeMap<u32, (u8, u8)>,
+    /// Provider key, version and connection of each.
+    versions: BTreeMap<u32, (u8, u8, usize)>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,14 +118,18 @@ impl Model {
     }
 
     /// Adds versions to a key, or says all that is wrong with them.
-    fn add(&mut self, at: (usize, u8), versions: &[(u32, u8, u8)], primary: u32, wrong: &mut BTreeSet<Refusal>) -> bool {
+    fn add(&mut self, at: (usize, u8), versions: &[(u32, u8, u8)], connection: usize, primary: u32, wrong: &mut BTreeSet<Refusal>) -> bool {
         let mut all = self.keys[&at].versions.clone();
         let before = all.len();
         for (number, provider_key, name) in versions {
             if *self.holders.entry(*provider_key).or_insert(at) != at {
                 wrong.insert(Refusal::ProviderKeyTaken);
             }
-            let version = (*provider_key, *name);
+            let version = (*provider_key, *name, connection);
+            let diverted = |is: &(u8, u8, usize)| (is.0, is.1) == (*provider_key, *name) && is.2 != connection;
+            if all.values().any(diverted) {
+                wrong.insert(Refusal::ProviderKeyTaken);
+            }
             let named_elsewhere = *name != 0 && all.iter().any(|(other, is)| other != number && *is == version);
             if named_elsewhere || *all.entry(*number).or_insert(version) != version {
                 wrong.insert(Refusal::AlreadyExists);
@@ -165,9 +169,14 @@ impl Model {
                 if old.is_some_and(|key| !key.detached) || self.name_taken(*tenant, *id, *name) {
                     return Err([Refusal::AlreadyExists].into());
                 }
+                let mut old_versions = old.map(|key| key.versions.clone()).unwrap_or_default();
+                let comes_back = |provider_key: u8| versions.iter().any(|version| version.1 == provider_key);
+                let left: BTreeSet<usize> = old_versions.values().filter(|is| comes_back(is.0)).map(|is| is.2).collect();
+                for is in old_versions.values_mut().filter(|is| left.contains(&is.2)) {
+                    is.2 = *connection;
+                }
                 let key = Modelled {
                     name: *name,
-                    connection: *connection,
                     label: *label,
                     disabled: false,
                     detached: false,
@@ -175,10 +184,10 @@ impl Model {
                     epoch: old.map_or(1, |key| key.epoch + 1),
                     revision: old.map_or(1, |key| key.revision + 1),
                     primary: *primary,
-                    versions: old.map(|key| key.versions.clone()).unwrap_or_default(),
+                    versions: old_versions,
                 };
                 next.keys.insert(at, key);
-                next.add(at, versions, *primary, &mut wrong);
+                next.add(at, versions, *connection, *primary, &mut wrong);
             }
             Op::Update {
                 tenant,
@@ -217,8 +226,9 @@ impl Model {
                 versions,
                 primary,
             } => {
-                next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
-                if next.add((*tenant, *id), versions, *primary, &mut wrong) {
+                let key = next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
+                let connection = key.versions[&key.primary].2;
+                if next.add((*tenant, *id), versions, connection, *primary, &mut wrong) {
                     next.keys.get_mut(&(*tenant, *id)).unwrap().revision += 1;
                 }
             }
@@ -263,9 +273,9 @@ impl World {
         format!("s{}/{provider_key}", self.number)
     }
 
-    fn version(&self, (number, provider_key, name): (u32, u8, u8)) -> claviger::store::model::KeyVersion {
+    fn version(&self, connection: &Connection, (number, provider_key, name): (u32, u8, u8)) -> KeyVersion {
         let name = if name == 0 { String::new() } else { format!("v{name}") };
-        version(number, &self.provider_key(provider_key), &name)
+        through(connection, number, &self.provider_key(provider_key), &name)
     }
 
     async fn apply(&self, op: &Op) -> Result<(), StoreError> {
@@ -280,12 +290,15 @@ impl World {
                 versions,
                 primary,
             } => {
-                let on = versions.iter().find(|version| version.0 == *primary).map_or(0, |version| version.1);
-                let mut new = key(&self.tenants[*tenant].1[*connection], &name_of(*name), &self.provider_key(on));
+                let connection = &self.tenants[*tenant].1[*connection];
+                let versions: Vec<_> = versions.iter().map(|version| self.version(connection, *version)).collect();
+                let mut new = key(connection, &name_of(*name), "none");
                 new.id = id_of(*id);
                 new.labels = label_of(*label);
-                new.primary_version = *primary;
-                let versions: Vec<_> = versions.iter().map(|version| self.version(*version)).collect();
+                new.primary.number = *primary;
+                if let Some(version) = versions.iter().find(|version| version.number == *primary) {
+                    new.primary.clone_from(version);
+                }
                 store.create_key(&new, &versions, &NONE).await.map(drop)
             }
             Op::Update {
@@ -321,7 +334,15 @@ impl World {
                 versions,
                 primary,
             } => {
-                let versions: Vec<_> = versions.iter().map(|version| self.version(*version)).collect();
+                let (id_in_store, connections) = &self.tenants[*tenant];
+                let through = store
+                    .key(*id_in_store, id_of(*id))
+                    .await
+                    .ok()
+                    .and_then(|key| key.primary.connection_id());
+                let connection = connections.iter().find(|connection| Some(connection.id) == through);
+                let connection = connection.unwrap_or(&connections[0]);
+                let versions: Vec<_> = versions.iter().map(|version| self.version(connection, *version)).collect();
                 store
                     .add_key_versions(self.tenants[*tenant].0, id_of(*id), &versions, *primary, 0, &NONE)
                     .await
@@ -362,13 +383,13 @@ impl World {
                     .iter()
                     .filter(|(at, key)| at.0 == number && !key.detached)
                     .filter(|(_, key)| label.is_none_or(|label| key.label == label))
-                    .filter(|(_, key)| connection.is_none_or(|connection| key.connection == connection))
+                    .filter(|(_, key)| connection.is_none_or(|connection| key.versions[&key.primary].2 == connection))
                     .map(|(_, key)| name_of(key.name))
                     .collect();
                 expected.sort();
                 let filter = KeyFilter {
                     connection: connection.map(|connection| connections[connection].id),
-                    disabled: None,
+                    state: None,
                     label: label.map(|label| label_of(label).pop_first().unwrap()),
                 };
                 let found = self.store.keys(*tenant, &filter, &first(100)).await.unwrap();
@@ -389,13 +410,23 @@ impl World {
         let told: BTreeMap<_, _> = versions
             .unwrap()
             .into_iter()
-            .map(|v| (v.number, (v.provider_key, v.provider_version)))
+            .map(|v| {
+                (
+                    v.number,
+                    (v.connection.map(|connection| connection.id), v.provider_key, v.provider_version),
+                )
+            })
             .collect();
         let versions: BTreeMap<_, _> = expected
             .versions
             .iter()
-            .map(|(number, (provider_key, name))| self.version((*number, *provider_key, *name)))
-            .map(|v| (v.number, (v.provider_key, v.provider_version)))
+            .map(|(number, (provider_key, name, connection))| self.version(&connections[*connection], (*number, *provider_key, *name)))
+            .map(|v| {
+                (
+                    v.number,
+                    (v.connection.map(|connection| connection.id), v.provider_key, v.provider_version),
+                )
+            })
             .collect();
         assert_eq!(told, versions);
         if expected.detached {
@@ -406,17 +437,15 @@ impl World {
         assert_eq!(
             (
                 key.name,
-                key.connection,
                 key.labels,
-                key.disabled,
+                key.state.is_disabled(),
                 key.cache.enabled,
                 key.epoch,
                 key.revision,
-                key.primary_version
+                key.primary.number
             ),
             (
                 name_of(expected.name),
-                connections[expected.connection].id,
                 label_of(expected.label),
                 expected.disabled,
                 expected.cached,
@@ -425,7 +454,13 @@ impl World {
                 expected.primary
             )
         );
-        assert_eq!(key.provider_key, versions[&expected.primary].0);
+        let primary = key.primary;
+        let named = (
+            primary.connection.map(|connection| connection.id),
+            primary.provider_key,
+            primary.provider_version,
+        );
+        assert_eq!(named, versions[&expected.primary]);
     }
 }
 

@@ -164,8 +164,8 @@ async fn a_damaged_value_is_told_as_damage() {
     let tenant = new_tenant(&store, "acme").await;
     let made = new_key(&store, &new_connection(&store, tenant, "main").await, "k").await;
     let damages = [
-        ("keys", "spec", "'aes-512'"),
-        ("keys", "provider", "99"),
+        ("key_versions", "spec", "'aes-512'"),
+        ("key_versions", "provider", "99"),
         ("keys", "epoch", "-1"),
         ("keys", "cache", "'{\"surprise\":1}'"),
         ("keys", "cache", "'not json'"),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use chrono::Utc;
 use claviger::store::model::{
-    CacheSettings, Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Labels, Page, Principal, PrincipalKind, Tenant,
-    Timeouts, Token,
+    CacheSettings, Connection, Custody, IdempotencyKey, IdempotencyRecord, Key, KeyState, KeyVersion, Labels, Material, Page, Principal,
+    PrincipalKind, ProviderState, Tenant, Timeouts, Token,
 };
 use claviger::store::sealing::RootKey;
 use claviger::store::{Change, Store};
@@ -140,6 +140,7 @@ pub fn connection(tenant: TenantId, name: &str) -> Connection {
         timeouts: Timeouts::default(),
         severed: false,
         epoch: 1,
+        lifts: 0,
         managed_by: None,
         external_id: "0123456789abcdef0123456789abcdef".to_owned(),
         revision: 1,
@@ -160,38 +161,57 @@ pub fn key(connection: &Connection, name: &str, provider_key: &str) -> Key {
         id: KeyId::random(),
         tenant: connection.tenant,
         name: name.to_owned(),
-        connection: connection.id,
-        provider: connection.provider,
-        provider_key: provider_key.to_owned(),
-        spec: KeySpec::Aes256,
-        disabled: false,
+        state: KeyState::Enabled,
+        compromised_since: None,
+        needs_restore: false,
         allow_export: false,
-        primary_version: 1,
+        primary: through(connection, 1, provider_key, ""),
         rotating: None,
         cache: CacheSettings::default(),
         labels: BTreeMap::new(),
         managed_by: None,
         epoch: 1,
+        lifts: 0,
         revision: 1,
         created: now(),
         updated: now(),
     }
 }
 
-pub fn version(number: u32, provider_key: &str, provider_version: &str) -> KeyVersion {
+/// A version through this connection.
+pub fn through(connection: &Connection, number: u32, provider_key: &str, provider_version: &str) -> KeyVersion {
+    KeyVersion {
+        number,
+        connection: Some(connection.into()),
+        provider: connection.provider,
+        provider_key: provider_key.to_owned(),
+        provider_version: provider_version.to_owned(),
+        spec: KeySpec::Aes256,
+        custody: Custody::of(connection.provider),
+        state: KeyState::Enabled,
+        provider_state: ProviderState::Enabled,
+        material: Material::of(connection.provider),
+        expires: None,
+        compromised_since: None,
+        created: now(),
+    }
+}
+
+/// A version through the connection of this key's primary one.
+pub fn version(key: &Key, number: u32, provider_key: &str, provider_version: &str) -> KeyVersion {
     KeyVersion {
         number,
         provider_key: provider_key.to_owned(),
         provider_version: provider_version.to_owned(),
-        enabled: true,
         created: now(),
+        ..key.primary.clone()
     }
 }
 
 /// A key with one version, on a provider key that is called after it.
 pub async fn new_key(store: &dyn Store, connection: &Connection, name: &str) -> Key {
     let key = key(connection, name, &format!("provider/{name}/{}", connection.tenant));
-    store.create_key(&key, &[version(1, &key.provider_key, "")], &NONE).await.unwrap()
+    store.create_key(&key, std::slice::from_ref(&key.primary), &NONE).await.unwrap()
 }
 
 pub fn idempotency(tenant: TenantId, header: &str, created: i64) -> IdempotencyRecord {

@@ -48,8 +48,8 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
         let key = found.as_ref().and_then(|entry| entry.view().ok()).map(|view| view.key);
         cx.subject(|subject| {
             subject.key = key.as_ref().map(|key| key.id);
-            subject.connection = key.as_ref().map(|key| key.connection);
-            subject.provider = key.as_ref().map(|key| key.provider);
+            subject.connection = key.as_ref().and_then(|key| key.primary.connection_id());
+            subject.provider = key.as_ref().map(|key| key.primary.provider);
         });
         let policy = decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
         match (found, key) {

@@ -132,7 +132,7 @@ async fn an_authorizer_can_decide_by_the_justification() {
             Action::Wrap,
             Some(key.id),
             Some(world.connection.id),
-            Some(key.provider),
+            Some(key.primary.provider),
             Some(POLICY)
         )
     );

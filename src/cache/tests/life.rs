@@ -11,7 +11,7 @@ use super::{Bench, Fail, LONG, at, is_wiped, lasting, loaded, roomy, until};
 use crate::cache::entry::{Entry, TenantBounds};
 use crate::cache::{MAX_AGE, Rules};
 use crate::keys::fixture::{connection, row};
-use crate::store::model::CacheSettings;
+use crate::store::model::{CacheSettings, Custody};
 
 /// An entry on its own, under these rules, whose load began now.
 async fn entry(bench: &Bench, rules: Rules) -> (Entry, Instant) {
@@ -200,7 +200,7 @@ async fn external_custody_is_cached_only_where_its_owner_wants_it_and_never_coal
     let bench = Bench::new().await;
     let (mut key, _) = row(&bench.world.connection, "k");
     for provider in ProviderKind::ALL {
-        key.provider = provider;
+        key.primary.custody = Custody::of(provider);
         let external = provider.external_custody();
         key.cache.enabled = None;
         assert_eq!(Rules::of(&key, Rules::default()).enabled, !external, "{provider}");

@@ -116,7 +116,7 @@ async fn a_put_keeps_the_versions_it_does_not_name() {
     entry.put(Key::clone(&view.key), None);
     assert_eq!(entry.view().unwrap().versions.len(), 1);
     entry.put(Key::clone(&view.key), Some(Vec::new()));
-    assert!(entry.view().unwrap().primary().is_none());
+    assert_eq!(entry.view().unwrap().versions.len(), 0);
 }
 
 /// Runs `threads` to their end, or fails when they do not come to one.

@@ -7,7 +7,6 @@ use utoipa::ToSchema;
 use super::list::{List, Listed};
 use super::response::etag;
 use super::types::{CacheRules, Timestamp};
-use crate::broker::NamedKey;
 use crate::store::model;
 
 /// What a key is made of.
@@ -45,14 +44,104 @@ impl From<KeySpec> for Spec {
     }
 }
 
-/// Whether a key is usable.
+/// The gateway's own state of a key or version. Treat a word that you do not know as unusable.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyState {
-    /// Usable.
+    /// It wraps and unwraps.
     Enabled,
+    /// It unwraps only.
+    DecryptOnly,
     /// Nothing but reading it is possible.
     Disabled,
+    /// It is kept for later and not usable.
+    Archived,
+    /// Its deletion is scheduled.
+    PendingDeletion,
+    /// Its deletion has begun.
+    Destroying,
+    /// Its material is gone.
+    Destroyed,
+    /// A newer release wrote a state that this one does not know; not usable.
+    Unrecognized,
+}
+
+impl From<model::KeyState> for KeyState {
+    fn from(state: model::KeyState) -> Self {
+        match state {
+            model::KeyState::Enabled => Self::Enabled,
+            model::KeyState::DecryptOnly => Self::DecryptOnly,
+            model::KeyState::Disabled => Self::Disabled,
+            model::KeyState::Archived => Self::Archived,
+            model::KeyState::PendingDeletion => Self::PendingDeletion,
+            model::KeyState::Destroying => Self::Destroying,
+            model::KeyState::Destroyed => Self::Destroyed,
+            model::KeyState::Unrecognized => Self::Unrecognized,
+        }
+    }
+}
+
+/// A version's state at its provider, as the provider last described it. A version is usable if
+/// this is `enabled` or `unknown`, and its own state permits it.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderState {
+    /// Usable.
+    Enabled,
+    /// Disabled; it can be enabled again.
+    Disabled,
+    /// Its material is not imported yet.
+    PendingImport,
+    /// Scheduled for deletion.
+    PendingDeletion,
+    /// Its material is destroyed.
+    Destroyed,
+    /// The provider could not make it.
+    Failed,
+    /// The provider did not describe it.
+    Unknown,
+    /// A newer release wrote a state that this one does not know; not usable.
+    Unrecognized,
+}
+
+impl From<model::ProviderState> for ProviderState {
+    fn from(state: model::ProviderState) -> Self {
+        match state {
+            model::ProviderState::Enabled => Self::Enabled,
+            model::ProviderState::Disabled => Self::Disabled,
+            model::ProviderState::PendingImport => Self::PendingImport,
+            model::ProviderState::PendingDeletion => Self::PendingDeletion,
+            model::ProviderState::Destroyed => Self::Destroyed,
+            model::ProviderState::Failed => Self::Failed,
+            model::ProviderState::Unknown => Self::Unknown,
+            model::ProviderState::Unrecognized => Self::Unrecognized,
+        }
+    }
+}
+
+/// Who made the key material.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Material {
+    /// The provider.
+    Provider,
+    /// The customer, who imported it.
+    Imported,
+    /// An external key manager, which holds it.
+    External,
+    /// A newer release wrote another one.
+    Unrecognized,
+}
+
+impl From<model::Material> for Material {
+    fn from(material: model::Material) -> Self {
+        match material {
+            model::Material::Provider => Self::Provider,
+            model::Material::Imported => Self::Imported,
+            model::Material::External => Self::External,
+            model::Material::Unrecognized => Self::Unrecognized,
+        }
+    }
 }
 
 /// Who holds the key material.
@@ -63,6 +152,18 @@ pub enum Custody {
     Provider,
     /// An external key manager.
     External,
+    /// A newer release wrote another one; the rules of external custody apply.
+    Unrecognized,
+}
+
+impl From<model::Custody> for Custody {
+    fn from(custody: model::Custody) -> Self {
+        match custody {
+            model::Custody::Provider => Self::Provider,
+            model::Custody::External => Self::External,
+            model::Custody::Unrecognized => Self::Unrecognized,
+        }
+    }
 }
 
 /// How far a rotation is.
@@ -133,17 +234,31 @@ impl Listed for Key {
     const ITEMS: &'static str = "The keys, by name.";
 }
 
-/// One version of a key.
+/// One version of a key, with a custodian of its own.
 #[derive(Serialize, ToSchema)]
 pub struct KeyVersion {
     /// Ours, from 1.
     pub number: u32,
+    /// The connection's name; null when it was deleted.
+    pub connection: Option<String>,
+    /// The provider's family.
+    pub provider: String,
     /// The provider's name of the key behind this version.
     pub provider_key: String,
-    /// The provider's version id; null when it tells none.
+    /// The provider's version id; null when it names none.
     pub provider_version: Option<String>,
-    /// Whether it still unwraps.
+    /// What it is made of.
+    pub spec: Spec,
+    /// Who holds the material.
+    pub custody: Custody,
+    /// The gateway's own state of it.
     pub state: KeyState,
+    /// Its state at the provider.
+    pub provider_state: ProviderState,
+    /// Who made the material.
+    pub material: Material,
+    /// When the material expires; null if it does not.
+    pub expires: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
 }
@@ -157,25 +272,21 @@ impl Listed for KeyVersion {
     const ITEMS: &'static str = "Oldest first.";
 }
 
-/// A key as answers show it.
-pub fn response(named: &NamedKey) -> Key {
-    let NamedKey { key, connection } = named;
+/// A key as answers show it: what belongs to its primary version beside its own.
+pub fn response(key: &model::Key) -> Key {
+    let primary = &key.primary;
     Key {
         id: key.id.to_string(),
         name: key.name.clone(),
         tenant: key.tenant.to_string(),
-        connection: connection.clone(),
-        provider: key.provider.to_string(),
-        provider_key: key.provider_key.clone(),
-        spec: key.spec.into(),
-        state: if key.disabled { KeyState::Disabled } else { KeyState::Enabled },
-        custody: if key.provider.external_custody() {
-            Custody::External
-        } else {
-            Custody::Provider
-        },
+        connection: connection_name(primary).unwrap_or_default(),
+        provider: primary.provider.to_string(),
+        provider_key: primary.provider_key.clone(),
+        spec: primary.spec.into(),
+        state: key.state.into(),
+        custody: primary.custody.into(),
         allow_export: key.allow_export,
-        primary_version: key.primary_version,
+        primary_version: primary.number,
         rotation: RotationStatus {
             state: match key.rotating {
                 None => RotationState::Idle,
@@ -195,9 +306,20 @@ pub fn response(named: &NamedKey) -> Key {
 pub fn version_response(version: &model::KeyVersion) -> KeyVersion {
     KeyVersion {
         number: version.number,
+        connection: connection_name(version),
+        provider: version.provider.to_string(),
         provider_key: version.provider_key.clone(),
         provider_version: (!version.provider_version.is_empty()).then(|| version.provider_version.clone()),
-        state: if version.enabled { KeyState::Enabled } else { KeyState::Disabled },
+        spec: version.spec.into(),
+        custody: version.custody.into(),
+        state: version.state.into(),
+        provider_state: version.provider_state.into(),
+        material: version.material.into(),
+        expires: version.expires.map(Timestamp),
         created: Timestamp(version.created),
     }
+}
+
+fn connection_name(version: &model::KeyVersion) -> Option<String> {
+    version.connection.as_ref().map(|connection| connection.name.clone())
 }

@@ -152,10 +152,10 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     };
     let authorized = request.admit::<op::ListKeys>(connection.as_ref().map(Name::as_str)).await?;
     let page = request.page()?;
-    let disabled = match request.query("state") {
+    let state = match request.query("state") {
         None => None,
-        Some("enabled") => Some(false),
-        Some("disabled") => Some(true),
+        Some("enabled") => Some(model::KeyState::Enabled),
+        Some("disabled") => Some(model::KeyState::Disabled),
         Some(_) => return Err(Failure::invalid("query:state", "enabled or disabled")),
     };
     let label = match request.query("label") {
@@ -165,7 +165,7 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
             Some((name.to_owned(), value.to_owned()))
         }
     };
-    let listed = request.broker.list_keys(authorized, KeyQuery { disabled, label }, &page).await?;
+    let listed = request.broker.list_keys(authorized, KeyQuery { state, label }, &page).await?;
     list_reply(listed, response)
 }
 

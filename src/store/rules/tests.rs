@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::keys::fixture::{connection, row};
-use crate::store::model::CacheSettings;
+use crate::store::model::{CacheSettings, KeyState};
 
 fn key() -> (Key, KeyVersion) {
     row(&connection(TenantId::random(), "c"), "k")
@@ -19,7 +19,10 @@ fn a_state_that_is_there_already_changes_nothing() {
     assert!(!set_disabled(&mut key, false, 9));
     assert_eq!(key, before);
     assert!(set_disabled(&mut key, true, 9));
-    assert_eq!((key.disabled, key.epoch, key.revision, key.updated), (true, 2, 2, 9));
+    assert_eq!(
+        (key.state, key.epoch, key.lifts, key.revision, key.updated),
+        (KeyState::Disabled, 2, 0, 2, 9)
+    );
 
     let mut there = connection(TenantId::random(), "c");
     let before = there.clone();
@@ -89,6 +92,16 @@ fn versions_are_new_the_same_or_refused() {
         new_versions(std::slice::from_ref(&first), &[other]),
         Err(StoreError::AlreadyExists)
     ));
+    // The same by the provider's ids through another connection would divert old envelopes.
+    let diverted = KeyVersion {
+        number: 2,
+        connection: Some((&connection(TenantId::random(), "other")).into()),
+        ..first.clone()
+    };
+    assert!(matches!(
+        new_versions(std::slice::from_ref(&first), &[diverted]),
+        Err(StoreError::ProviderKeyTaken)
+    ));
     // A provider that names no versions may have several on one provider key.
     let unnamed = |number| KeyVersion {
         number,
@@ -118,8 +131,8 @@ fn a_new_primary_version_ends_the_rotation() {
     assert_eq!(
         (
             key.rotating,
-            key.primary_version,
-            key.provider_key.as_str(),
+            key.primary.number,
+            key.primary.provider_key.as_str(),
             key.epoch,
             key.revision
         ),
@@ -128,26 +141,81 @@ fn a_new_primary_version_ends_the_rotation() {
 }
 
 #[test]
-fn a_row_is_taken_over_from_a_detached_key_of_the_same_provider_alone() {
-    let (key, _) = key();
+fn a_row_is_taken_over_from_a_detached_key_with_a_version_at_the_same_provider_alone() {
+    let (key, version) = key();
     let before = Holder {
         detached: true,
-        provider: key.provider,
         epoch: 7,
+        lifts: 5,
         revision: 9,
     };
+    let elsewhere = KeyVersion {
+        provider: ProviderKind::Gcp,
+        ..version.clone()
+    };
     let mut adopted = key.clone();
-    adopt(&mut adopted, &before).unwrap();
-    assert_eq!((adopted.epoch, adopted.revision), (8, 10));
-    for refused in [
-        Holder { detached: false, ..before },
-        Holder {
-            provider: ProviderKind::Gcp,
-            ..before
-        },
-    ] {
-        assert!(matches!(adopt(&mut key.clone(), &refused), Err(StoreError::AlreadyExists)));
+    adopt(&mut adopted, &before, &[elsewhere.clone(), version.clone()]).unwrap();
+    assert_eq!((adopted.epoch, adopted.lifts, adopted.revision), (8, 5, 10));
+    let attached = Holder { detached: false, ..before };
+    for (holder, old) in [(attached, version), (before, elsewhere)] {
+        assert!(matches!(adopt(&mut key.clone(), &holder, &[old]), Err(StoreError::AlreadyExists)));
     }
+}
+
+#[test]
+fn old_versions_follow_a_key_that_comes_back_through_another_connection() {
+    let (key, here) = key();
+    let at = |number, provider_key: &str, connection: Option<&Connection>| KeyVersion {
+        number,
+        provider_key: provider_key.to_owned(),
+        connection: connection.map(Into::into),
+        ..here.clone()
+    };
+    let (before, apart) = (connection(key.tenant, "before"), connection(key.tenant, "apart"));
+    let elsewhere = KeyVersion {
+        provider: ProviderKind::Gcp,
+        ..at(5, "a", None)
+    };
+    let old = [
+        at(1, "predecessor", Some(&before)),
+        at(2, &here.provider_key, Some(&before)),
+        at(3, "another", Some(&apart)),
+        at(4, "lost", None),
+        elsewhere,
+    ];
+    let following = follow(&key, &old, std::slice::from_ref(&here));
+    assert_eq!(following.iter().map(|version| version.number).collect::<Vec<_>>(), [1, 2, 4]);
+    assert!(following.iter().all(|version| version.connection == here.connection));
+}
+
+#[test]
+fn enabling_and_restoring_are_counted() {
+    let (mut key, _) = key();
+    let mut there = connection(TenantId::random(), "c");
+    for lifts in 1..4 {
+        set_disabled(&mut key, true, 1);
+        set_severed(&mut there, true, 1);
+        assert_eq!((key.lifts, there.lifts), (lifts - 1, lifts - 1));
+        assert!(set_disabled(&mut key, false, 2) && set_severed(&mut there, false, 2));
+        assert!(!set_disabled(&mut key, false, 2) && !set_severed(&mut there, false, 2));
+        assert_eq!((key.lifts, there.lifts), (lifts, lifts));
+    }
+}
+
+#[test]
+fn a_state_that_has_an_operation_of_its_own_is_neither_disabled_nor_enabled() {
+    for state in ["archived", "pending_deletion", "destroying", "destroyed", "of a newer release"] {
+        let (mut key, _) = key();
+        key.state = KeyState::parse(state);
+        let before = key.clone();
+        assert!(!set_disabled(&mut key, true, 9) && !set_disabled(&mut key, false, 9), "{state}");
+        assert_eq!(key, before);
+        assert!(!key.state.wraps() && !key.state.unwraps(), "{state}");
+    }
+    let (mut key, _) = key();
+    key.state = KeyState::DecryptOnly;
+    assert!(set_disabled(&mut key, true, 9));
+    assert_eq!(key.state, KeyState::Disabled);
 }
 
 #[test]
@@ -179,10 +247,10 @@ proptest! {
             let (before, at) = (key.clone(), i64::try_from(at).unwrap());
             let moves = match act {
                 _ if detached => {
-                    let holder = Holder { detached, provider: key.provider, epoch: key.epoch, revision: key.revision };
+                    let holder = Holder { detached, epoch: key.epoch, lifts: key.lifts, revision: key.revision };
                     key.epoch = 1;
                     key.revision = 1;
-                    adopt(&mut key, &holder).unwrap();
+                    adopt(&mut key, &holder, std::slice::from_ref(&version)).unwrap();
                     detached = false;
                     true
                 }

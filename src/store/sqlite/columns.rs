@@ -20,3 +20,12 @@ macro_rules! token_columns {
          t.created AS token_created, t.expires, t.revoked"
     };
 }
+
+/// A version `v`, with the name of its connection `c`.
+macro_rules! version_columns {
+    () => {
+        "v.number, v.connection, c.name AS connection_name, v.provider, v.provider_key, v.provider_version, v.spec, v.custody, \
+         v.state AS version_state, v.provider_state, v.material, v.expires, v.compromised_since AS version_compromised_since, \
+         v.created AS version_created"
+    };
+}

@@ -7,83 +7,82 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
 use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, versions};
 use crate::store::StoreError;
-use crate::store::model::{Key, KeyFilter, KeySelector, KeySnapshot, Page};
+use crate::store::model::{Key, KeyFilter, KeySelector, KeySnapshot, KeyState, Page};
 use crate::store::rules::Holder;
 
-/// The columns of a key, and the tables that they are read from. `$from` names `keys k`; the
-/// primary version's provider key is read from its own row.
-macro_rules! select {
-    ($from:literal, $rest:literal) => {
-        select!($from, "", "", $rest)
-    };
-    ($from:literal, $columns:literal, $joined:literal, $rest:literal) => {
+/// The columns of a key with those of a version, and the tables that they are read from. `$from`
+/// names `keys k`, and `$version` restricts the versions.
+macro_rules! select_with {
+    ($from:literal, $version:literal, $rest:literal) => {
         concat!(
-            "SELECT k.tenant, k.id, k.name, k.connection, k.provider, v.provider_key, k.spec, k.disabled, k.allow_export, \
-             k.primary_version, k.rotating, k.cache, k.managed_by, k.epoch, k.revision, k.created, k.updated, \
-             (SELECT json_group_object(l.label, l.value) FROM key_labels l WHERE l.tenant = k.tenant AND l.key = k.id) AS labels",
-            $columns,
+            "SELECT k.tenant, k.id, k.name, k.state, k.compromised_since, k.needs_restore, k.allow_export, k.primary_version, k.rotating, \
+             k.cache, k.managed_by, k.epoch, k.lifts, k.revision, k.created, k.updated, \
+             (SELECT json_group_object(l.label, l.value) FROM key_labels l WHERE l.tenant = k.tenant AND l.key = k.id) AS labels, ",
+            version_columns!(),
             " FROM ",
             $from,
-            " CROSS JOIN key_versions v ON v.tenant = k.tenant AND v.key = k.id AND v.number = k.primary_version ",
-            $joined,
+            " CROSS JOIN key_versions v ON v.tenant = k.tenant AND v.key = k.id ",
+            $version,
+            " LEFT JOIN connections c ON c.tenant = v.tenant AND c.id = v.connection ",
             $rest
         )
     };
 }
 
-/// A key with all of its versions, one row for each.
+/// Keys, each with its primary version.
+macro_rules! select {
+    ($from:literal, $rest:literal) => {
+        select_with!($from, "AND v.number = k.primary_version", $rest)
+    };
+}
+
+/// A key, one row for each of its versions.
 macro_rules! select_snapshot {
     ($rest:literal) => {
-        select!(
-            "keys k",
-            ", a.number AS version_number, a.provider_key AS version_provider_key, a.provider_version AS version_provider_version, \
-             a.enabled AS version_enabled, a.created AS version_created",
-            "CROSS JOIN key_versions a ON a.tenant = k.tenant AND a.key = k.id ",
-            $rest
-        )
+        select_with!("keys k", "", $rest)
     };
 }
 
+/// A key, from its row with the primary version.
 fn read(row: &SqliteRow) -> Result<Key, StoreError> {
     Ok(Key {
         id: row.id("id")?,
         tenant: row.id("tenant")?,
         name: row.value("name")?,
-        connection: row.id("connection")?,
-        provider: row.provider("provider")?,
-        provider_key: row.value("provider_key")?,
-        spec: row.word("spec")?,
-        disabled: row.value("disabled")?,
+        state: KeyState::parse(row.value("state")?),
+        compromised_since: row.value("compromised_since")?,
+        needs_restore: row.value("needs_restore")?,
         allow_export: row.value("allow_export")?,
-        primary_version: row.number("primary_version")?,
+        primary: versions::read(row)?,
         rotating: row.value("rotating")?,
         cache: row.json("cache")?,
         labels: row.json("labels")?,
         managed_by: row.value("managed_by")?,
         epoch: row.number("epoch")?,
+        lifts: row.number("lifts")?,
         revision: row.number("revision")?,
         created: row.value("created")?,
         updated: row.value("updated")?,
     })
 }
 
-pub(super) async fn by_name(store: &SqliteStore, tenant: TenantId, name: &str) -> Result<Key, StoreError> {
-    let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached = 0"));
-    read(&statement.bind(bytes(&tenant)).bind(name).fetch_one(&store.readers).await?)
+pub(super) async fn by_name(executor: impl SqliteExecutor<'_>, tenant: TenantId, name: &str) -> Result<Key, StoreError> {
+    let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL"));
+    read(&statement.bind(bytes(&tenant)).bind(name).fetch_one(executor).await?)
 }
 
 pub(super) async fn by_id(executor: impl SqliteExecutor<'_>, tenant: TenantId, id: KeyId) -> Result<Key, StoreError> {
-    let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached = 0"));
+    let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL"));
     read(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(executor).await?)
 }
 
 pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError> {
     let statement = match key {
         KeySelector::Id(_) => query(select_snapshot!(
-            "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached = 0 ORDER BY a.number"
+            "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL ORDER BY v.number"
         )),
         KeySelector::Name(_) => query(select_snapshot!(
-            "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached = 0 ORDER BY a.number"
+            "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL ORDER BY v.number"
         )),
     };
     let statement = statement.bind(bytes(&tenant));
@@ -92,23 +91,32 @@ pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, key: KeySele
         KeySelector::Name(name) => statement.bind(*name),
     };
     let rows = statement.fetch_all(&store.readers).await?;
+    let primary: i64 = rows.first().ok_or(StoreError::NotFound)?.value("primary_version")?;
+    let mut key = None;
+    let mut versions = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if row.value::<i64>("number")? == primary {
+            key = Some(read(row)?);
+        }
+        versions.push(versions::read(row)?);
+    }
     Ok(KeySnapshot {
-        key: read(rows.first().ok_or(StoreError::NotFound)?)?,
-        versions: rows.iter().map(versions::read_joined).collect::<Result<_, _>>()?,
+        key: key.ok_or(StoreError::Damaged("a key without its primary version"))?,
+        versions,
     })
 }
 
 pub(super) async fn holder(connection: &mut SqliteConnection, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
-    let row = query("SELECT detached, provider, epoch, revision FROM keys WHERE tenant = ?1 AND id = ?2")
+    let row = query("SELECT detached, epoch, lifts, revision FROM keys WHERE tenant = ?1 AND id = ?2")
         .bind(bytes(&tenant))
         .bind(bytes(&id))
         .fetch_optional(connection)
         .await?;
     row.map(|row| {
         Ok(Holder {
-            detached: row.value("detached")?,
-            provider: row.provider("provider")?,
+            detached: row.value::<Option<i64>>("detached")?.is_some(),
             epoch: row.number("epoch")?,
+            lifts: row.number("lifts")?,
             revision: row.number("revision")?,
         })
     })
@@ -119,7 +127,7 @@ pub(super) async fn holder(connection: &mut SqliteConnection, tenant: TenantId, 
 /// page costs the same wherever it stands; a statement that cannot use it fails. A label's
 /// keys are one range, of which other filters show a part.
 fn list_statement(tenant: &TenantId, filter: &KeyFilter, page: &Page) -> QueryBuilder<Sqlite> {
-    let select = match (&filter.label, filter.connection, filter.disabled) {
+    let select = match (&filter.label, filter.connection, filter.state) {
         (Some(_), _, _) => select!(
             "key_labels f INDEXED BY key_labels_by_value CROSS JOIN keys k ON k.tenant = f.tenant AND k.id = f.key",
             ""
@@ -131,7 +139,7 @@ fn list_statement(tenant: &TenantId, filter: &KeyFilter, page: &Page) -> QueryBu
     };
     let mut statement = QueryBuilder::<Sqlite>::new(select);
     let after = page.after.as_deref().unwrap_or_default();
-    statement.push("WHERE k.detached = 0");
+    statement.push("WHERE k.detached IS NULL");
     let order = match &filter.label {
         Some((label, value)) => {
             statement.push(" AND f.tenant = ").push_bind(bytes(tenant));
@@ -148,10 +156,10 @@ fn list_statement(tenant: &TenantId, filter: &KeyFilter, page: &Page) -> QueryBu
         }
     };
     if let Some(connection) = &filter.connection {
-        statement.push(" AND k.connection = ").push_bind(bytes(connection));
+        statement.push(" AND k.primary_connection = ").push_bind(bytes(connection));
     }
-    if let Some(disabled) = filter.disabled {
-        statement.push(" AND k.disabled = ").push_bind(disabled);
+    if let Some(state) = filter.state {
+        statement.push(" AND k.state = ").push_bind(state.as_str());
     }
     statement.push(" AND ").push(order).push(" > ").push_bind(after);
     statement.push(" ORDER BY ").push(order).push(" LIMIT ").push_bind(page.size);
@@ -170,20 +178,22 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, filter: &KeyFilt
 
 /// Writes every column of an attached key.
 async fn write(connection: &mut SqliteConnection, statement: &'static str, key: &Key) -> Result<(), StoreError> {
+    let primary_connection = key.primary.connection_id();
     let written = query(statement)
         .bind(bytes(&key.tenant))
         .bind(bytes(&key.id))
         .bind(&key.name)
-        .bind(bytes(&key.connection))
-        .bind(row::provider(key.provider))
-        .bind(key.spec.as_str())
-        .bind(key.disabled)
+        .bind(key.state.as_str())
+        .bind(key.compromised_since)
+        .bind(key.needs_restore)
         .bind(key.allow_export)
-        .bind(key.primary_version)
+        .bind(key.primary.number)
+        .bind(primary_connection.as_ref().map(bytes))
         .bind(key.rotating)
         .bind(row::json(&key.cache)?)
         .bind(&key.managed_by)
         .bind(integer(key.epoch)?)
+        .bind(integer(key.lifts)?)
         .bind(integer(key.revision)?)
         .bind(key.created)
         .bind(key.updated)
@@ -195,9 +205,9 @@ async fn write(connection: &mut SqliteConnection, statement: &'static str, key: 
 pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
     write(
         connection,
-        "INSERT INTO keys (tenant, id, name, connection, provider, spec, disabled, detached, allow_export, primary_version, rotating, \
-         cache, managed_by, epoch, revision, created, updated) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        "INSERT INTO keys (tenant, id, name, state, compromised_since, needs_restore, allow_export, primary_version, primary_connection, \
+         rotating, cache, managed_by, epoch, lifts, revision, created, updated) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         key,
     )
     .await
@@ -206,35 +216,24 @@ pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key) -> Resu
 pub(super) async fn take_over(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
     write(
         connection,
-        "UPDATE keys SET name = ?3, connection = ?4, provider = ?5, spec = ?6, disabled = ?7, detached = 0, allow_export = ?8, \
-         primary_version = ?9, rotating = ?10, cache = ?11, managed_by = ?12, epoch = ?13, revision = ?14, created = ?15, updated = ?16 \
-         WHERE tenant = ?1 AND id = ?2 AND detached = 1",
+        "UPDATE keys SET name = ?3, state = ?4, compromised_since = ?5, needs_restore = ?6, allow_export = ?7, primary_version = ?8, \
+         primary_connection = ?9, rotating = ?10, cache = ?11, managed_by = ?12, epoch = ?13, lifts = ?14, revision = ?15, \
+         created = ?16, updated = ?17, detached = NULL WHERE tenant = ?1 AND id = ?2 AND detached IS NOT NULL",
         key,
     )
     .await
 }
 
-/// Writes what can change of an attached key, without its labels.
+/// Writes every column of an attached key, without its labels.
 pub(super) async fn update(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
-    let updated = query(
-        "UPDATE keys SET name = ?3, disabled = ?4, primary_version = ?5, cache = ?6, epoch = ?7, revision = ?8, updated = ?9, rotating = ?10, \
-         allow_export = ?11 \
-         WHERE tenant = ?1 AND id = ?2 AND detached = 0",
+    write(
+        connection,
+        "UPDATE keys SET name = ?3, state = ?4, compromised_since = ?5, needs_restore = ?6, allow_export = ?7, primary_version = ?8, \
+         primary_connection = ?9, rotating = ?10, cache = ?11, managed_by = ?12, epoch = ?13, lifts = ?14, revision = ?15, \
+         created = ?16, updated = ?17 WHERE tenant = ?1 AND id = ?2 AND detached IS NULL",
+        key,
     )
-    .bind(bytes(&key.tenant))
-    .bind(bytes(&key.id))
-    .bind(&key.name)
-    .bind(key.disabled)
-    .bind(key.primary_version)
-    .bind(row::json(&key.cache)?)
-    .bind(integer(key.epoch)?)
-    .bind(integer(key.revision)?)
-    .bind(key.updated)
-    .bind(key.rotating)
-    .bind(key.allow_export)
-    .execute(connection)
-    .await?;
-    one_row(&updated)
+    .await
 }
 
 async fn clear_labels(connection: &mut SqliteConnection, tenant: TenantId, id: KeyId) -> Result<(), StoreError> {
@@ -265,7 +264,7 @@ pub(super) async fn replace_labels(connection: &mut SqliteConnection, key: &Key)
 pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
     query(
         "SELECT tenant, id FROM keys INDEXED BY keys_rotating \
-         WHERE rotating IS NOT NULL AND detached = 0 ORDER BY rotating LIMIT ?1",
+         WHERE rotating IS NOT NULL AND detached IS NULL ORDER BY rotating LIMIT ?1",
     )
     .bind(most)
     .fetch_all(&store.readers)
@@ -277,7 +276,7 @@ pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(Tena
 
 pub(super) async fn detach(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
     let detached =
-        query("UPDATE keys SET detached = 1, epoch = ?3, revision = ?4, updated = ?5 WHERE tenant = ?1 AND id = ?2 AND detached = 0")
+        query("UPDATE keys SET detached = ?5, epoch = ?3, revision = ?4, updated = ?5 WHERE tenant = ?1 AND id = ?2 AND detached IS NULL")
             .bind(bytes(&key.tenant))
             .bind(bytes(&key.id))
             .bind(integer(key.epoch)?)
@@ -314,18 +313,18 @@ mod tests {
         let root = RootKey::generate_to_file(&folder.path().join("root-key")).unwrap();
         let store = SqliteStore::create(&folder.path().join("claviger.db"), root).await.unwrap();
         let mut statements = vec![
-            select!("keys k", "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached = 0").to_owned(),
-            select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached = 0").to_owned(),
-            select_snapshot!("WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached = 0 ORDER BY a.number").to_owned(),
-            select_snapshot!("WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached = 0 ORDER BY a.number").to_owned(),
+            select!("keys k", "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL").to_owned(),
+            select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL").to_owned(),
+            select_snapshot!("WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL ORDER BY v.number").to_owned(),
+            select_snapshot!("WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL ORDER BY v.number").to_owned(),
         ];
         let page = Page { after: None, size: 10 };
         for label in [None, Some(("a".to_owned(), "b".to_owned()))] {
             for connection in [None, Some(ConnectionId::random())] {
-                for disabled in [None, Some(true)] {
+                for state in [None, Some(KeyState::Disabled)] {
                     let filter = KeyFilter {
                         connection,
-                        disabled,
+                        state,
                         label: label.clone(),
                     };
                     statements.push(list_statement(&TenantId::random(), &filter, &page).sql().as_str().to_owned());

@@ -142,11 +142,11 @@ impl<E: Into<StoreError>> From<E> for Failure {
 async fn fill(path: &Path, root: &RootKey) -> Result<(), Failure> {
     // One file without a log beside it, for it is renamed when whole.
     let options = options(path).journal_mode(SqliteJournalMode::Delete);
+    migrate(&options).await?;
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
     query(sqlx::AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}")))
         .execute(&pool)
         .await?;
-    MIGRATIONS.run(&pool).await.map_err(Failure::Migrate)?;
 
     let installation = Installation {
         id: InstallationId::random(),
@@ -173,9 +173,21 @@ async fn fill(path: &Path, root: &RootKey) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Brings the schema to this release's, each step whole or not at all. It has a connection of
+/// its own without foreign keys, which a migration needs to make a table anew; the migration
+/// itself checks that every reference still has its row.
+async fn migrate(options: &SqliteConnectOptions) -> Result<(), Failure> {
+    let options = options.clone().foreign_keys(false);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+    let migrated = MIGRATIONS.run(&pool).await.map_err(Failure::Migrate);
+    pool.close().await;
+    migrated
+}
+
 async fn connect(path: &Path, root: &RootKey) -> Result<SqliteStore, Failure> {
     refuse_foreign(path).await?;
     let options = options(path).journal_mode(SqliteJournalMode::Wal);
+    migrate(&options).await?;
     // Both pools keep their connections: closing the last one would remove the log beside
     // the file, and the statements prepared on it would be lost.
     let pool = || {
@@ -186,7 +198,6 @@ async fn connect(path: &Path, root: &RootKey) -> Result<SqliteStore, Failure> {
             .test_before_acquire(false)
     };
     let writer = pool().max_connections(1).connect_with(options.clone()).await?;
-    MIGRATIONS.run(&writer).await.map_err(Failure::Migrate)?;
     let (installation, sealer) = unlock(&writer, root).await?;
     let readers = pool().max_connections(READERS).connect_lazy_with(options.read_only(true));
     Ok(SqliteStore {

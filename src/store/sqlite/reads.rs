@@ -85,7 +85,7 @@ impl Reads for SqliteStore {
     }
 
     async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError> {
-        keys::by_name(self, tenant, name).await
+        keys::by_name(&self.readers, tenant, name).await
     }
 
     async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError> {

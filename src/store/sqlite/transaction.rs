@@ -189,6 +189,10 @@ impl Transaction for SqliteTransaction {
         versions::insert(&mut self.transaction, key, version).await
     }
 
+    async fn update_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {
+        versions::update(&mut self.transaction, key, version).await
+    }
+
     async fn claim_provider_key(&mut self, provider: ProviderKind, provider_key: &str, key: &Key) -> Result<bool, StoreError> {
         versions::claim(&mut self.transaction, provider, provider_key, key).await
     }

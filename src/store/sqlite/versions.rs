@@ -5,35 +5,43 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query};
 
 use super::SqliteStore;
-use super::row::{self, Columns, bytes};
+use super::row::{self, Columns, bytes, one_row};
 use crate::store::StoreError;
-use crate::store::model::{Key, KeyVersion};
+use crate::store::model::{ConnectionRef, Custody, Key, KeyState, KeyVersion, Material, ProviderState};
 
-fn read(row: &SqliteRow) -> Result<KeyVersion, StoreError> {
+/// A version as `version_columns!` selects it.
+pub(super) fn read(row: &SqliteRow) -> Result<KeyVersion, StoreError> {
+    let connection = match row.value::<Option<String>>("connection_name")? {
+        Some(name) => Some(ConnectionRef {
+            id: row.id("connection")?,
+            name,
+        }),
+        None => None,
+    };
     Ok(KeyVersion {
         number: row.number("number")?,
+        connection,
+        provider: row.provider("provider")?,
         provider_key: row.value("provider_key")?,
         provider_version: row.value("provider_version")?,
-        enabled: row.value("enabled")?,
-        created: row.value("created")?,
-    })
-}
-
-/// A version as the snapshot of its key selects it.
-pub(super) fn read_joined(row: &SqliteRow) -> Result<KeyVersion, StoreError> {
-    Ok(KeyVersion {
-        number: row.number("version_number")?,
-        provider_key: row.value("version_provider_key")?,
-        provider_version: row.value("version_provider_version")?,
-        enabled: row.value("version_enabled")?,
+        spec: row.word("spec")?,
+        custody: Custody::parse(row.value("custody")?),
+        state: KeyState::parse(row.value("version_state")?),
+        provider_state: ProviderState::parse(row.value("provider_state")?),
+        material: Material::parse(row.value("material")?),
+        expires: row.value("expires")?,
+        compromised_since: row.value("version_compromised_since")?,
         created: row.value("version_created")?,
     })
 }
 
 pub(super) async fn list(executor: impl SqliteExecutor<'_>, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {
-    query(
-        "SELECT number, provider_key, provider_version, enabled, created FROM key_versions WHERE tenant = ?1 AND key = ?2 ORDER BY number",
-    )
+    query(concat!(
+        "SELECT ",
+        version_columns!(),
+        " FROM key_versions v LEFT JOIN connections c ON c.tenant = v.tenant AND c.id = v.connection \
+         WHERE v.tenant = ?1 AND v.key = ?2 ORDER BY v.number"
+    ))
     .bind(bytes(&tenant))
     .bind(bytes(&key))
     .fetch_all(executor)
@@ -44,23 +52,54 @@ pub(super) async fn list(executor: impl SqliteExecutor<'_>, tenant: TenantId, ke
 }
 
 pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {
+    let through = version.connection_id();
     query(
-        "INSERT INTO key_versions (tenant, key, number, provider_key, provider_version, enabled, created) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO key_versions (tenant, key, number, connection, provider, provider_key, provider_version, spec, custody, state, \
+         provider_state, material, expires, compromised_since, created) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )
     .bind(bytes(&key.tenant))
     .bind(bytes(&key.id))
     .bind(version.number)
+    .bind(through.as_ref().map(bytes))
+    .bind(row::provider(version.provider))
     .bind(&version.provider_key)
     .bind(&version.provider_version)
-    .bind(version.enabled)
+    .bind(version.spec.as_str())
+    .bind(version.custody.as_str())
+    .bind(version.state.as_str())
+    .bind(version.provider_state.as_str())
+    .bind(version.material.as_str())
+    .bind(version.expires)
+    .bind(version.compromised_since)
     .bind(version.created)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Writes nothing when another key has the provider key.
+/// Writes what can change of a version: its connection, its states and its times.
+pub(super) async fn update(connection: &mut SqliteConnection, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {
+    let through = version.connection_id();
+    let updated = query(
+        "UPDATE key_versions SET connection = ?4, state = ?5, provider_state = ?6, expires = ?7, compromised_since = ?8 \
+         WHERE tenant = ?1 AND key = ?2 AND number = ?3",
+    )
+    .bind(bytes(&key.tenant))
+    .bind(bytes(&key.id))
+    .bind(version.number)
+    .bind(through.as_ref().map(bytes))
+    .bind(version.state.as_str())
+    .bind(version.provider_state.as_str())
+    .bind(version.expires)
+    .bind(version.compromised_since)
+    .execute(connection)
+    .await?;
+    one_row(&updated)
+}
+
+/// Claims a provider key for this key in the span of the installation. Writes nothing when
+/// another key has it.
 pub(super) async fn claim(
     connection: &mut SqliteConnection,
     provider: ProviderKind,
@@ -68,14 +107,15 @@ pub(super) async fn claim(
     key: &Key,
 ) -> Result<bool, StoreError> {
     let claimed = query(
-        "INSERT INTO provider_keys (provider, provider_key, tenant, key) VALUES (?1, ?2, ?3, ?4) \
-         ON CONFLICT (provider, provider_key) DO UPDATE SET key = excluded.key \
+        "INSERT INTO claims (provider, provider_key, span, tenant, key) VALUES (?1, ?2, ?5, ?3, ?4) \
+         ON CONFLICT (provider, provider_key, span) DO UPDATE SET key = excluded.key \
          WHERE tenant = excluded.tenant AND key = excluded.key",
     )
     .bind(row::provider(provider))
     .bind(provider_key)
     .bind(bytes(&key.tenant))
     .bind(bytes(&key.id))
+    .bind(bytes(&TenantId::INSTALLATION))
     .execute(connection)
     .await?;
     Ok(claimed.rows_affected() > 0)
@@ -88,12 +128,13 @@ pub(super) async fn provider_key_holder(
     provider_key: &str,
 ) -> Result<Option<(KeyId, bool)>, StoreError> {
     let row = query(
-        "SELECT k.id, k.detached FROM provider_keys p JOIN keys k ON k.tenant = p.tenant AND k.id = p.key \
-         WHERE p.provider = ?1 AND p.provider_key = ?2 AND p.tenant = ?3",
+        "SELECT k.id, k.detached IS NOT NULL AS detached FROM claims c JOIN keys k ON k.tenant = c.tenant AND k.id = c.key \
+         WHERE c.provider = ?1 AND c.provider_key = ?2 AND c.span = ?4 AND c.tenant = ?3",
     )
     .bind(row::provider(provider))
     .bind(provider_key)
     .bind(bytes(&tenant))
+    .bind(bytes(&TenantId::INSTALLATION))
     .fetch_optional(&store.readers)
     .await?;
     row.map(|row| Ok((row.id("id")?, row.value("detached")?))).transpose()

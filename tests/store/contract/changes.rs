@@ -72,7 +72,7 @@ async fn every_kind_of_change_marks_its_intent(store: Arc<dyn Store>) {
     store.update_connection(ours.id, on.id, &patch, Vec::new(), &next()).await.unwrap();
     store.set_connection_severed(ours.id, on.id, true, 0, &next()).await.unwrap();
     let made = key(&on, "k", "arn");
-    store.create_key(&made, &[version(1, "arn", "")], &next()).await.unwrap();
+    store.create_key(&made, std::slice::from_ref(&made.primary), &next()).await.unwrap();
     let patch = KeyPatch {
         expected_revision: 1,
         ..KeyPatch::default()
@@ -80,7 +80,7 @@ async fn every_kind_of_change_marks_its_intent(store: Arc<dyn Store>) {
     store.update_key(ours.id, made.id, &patch, &next()).await.unwrap();
     store.set_key_disabled(ours.id, made.id, true, 0, &next()).await.unwrap();
     store
-        .add_key_versions(ours.id, made.id, &[version(2, "arn", "")], 2, 0, &next())
+        .add_key_versions(ours.id, made.id, &[version(&made, 2, "arn", "")], 2, 0, &next())
         .await
         .unwrap();
     store.detach_key(ours.id, made.id, 0, &next()).await.unwrap();
@@ -105,18 +105,23 @@ async fn an_intent_without_effect_is_not_applied(store: Arc<dyn Store>) {
         store.create_tenant(&tenant("ours"), Vec::new(), &intent(1)).await,
         StoreError::AlreadyExists
     );
-    refused!(store.delete_connection(ours, key.connection, &intent(2)).await, StoreError::InUse);
+    refused!(
+        store
+            .delete_connection(ours, key.primary.connection_id().unwrap(), &intent(2))
+            .await,
+        StoreError::InUse
+    );
     refused!(
         store.delete_principal(ours, PrincipalId::random(), &intent(3)).await,
         StoreError::NotFound
     );
     let missing_primary = store
-        .add_key_versions(ours, key.id, &[version(2, "new", "")], 3, 0, &intent(4))
+        .add_key_versions(ours, key.id, &[version(&key, 2, "new", "")], 3, 0, &intent(4))
         .await;
     refused!(missing_primary, StoreError::NotFound);
     assert_eq!(store.last_applied().await.unwrap(), None);
     assert_eq!(store.key_versions(ours, key.id).await.unwrap().len(), 1);
-    assert_eq!(store.provider_key_holder(ours, key.provider, "new").await.unwrap(), None);
+    assert_eq!(store.provider_key_holder(ours, key.primary.provider, "new").await.unwrap(), None);
 }
 
 async fn a_change_that_changes_nothing_is_applied(store: Arc<dyn Store>) {

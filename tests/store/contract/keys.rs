@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{CacheSettings, KeyPatch};
+use claviger::store::model::{CacheSettings, ConnectionRef, Custody, KeyPatch, KeyState, Material, ProviderState};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{ConnectionId, KeyId, KeySpec, ProviderKind};
 
@@ -32,12 +32,18 @@ cases! { contract:
 async fn a_key_comes_back_as_it_was_made(store: Arc<dyn Store>) {
     let ours = new_tenant(&*store, "ours").await;
     let connection = new_connection(&*store, ours, "main").await;
+    let mut elsewhere = crate::support::connection(ours, "hsm");
+    elsewhere.provider = ProviderKind::Pkcs11;
+    store.create_connection(&elsewhere, Vec::new(), &NONE).await.unwrap();
     for spec in [KeySpec::Aes256, KeySpec::Rsa3072, KeySpec::Rsa4096] {
         let mut made = key(&connection, spec.as_str(), &format!("arn/{}", spec.as_str()));
-        made.spec = spec;
-        made.disabled = true;
+        made.state = KeyState::Disabled;
+        made.compromised_since = Some(8);
+        made.needs_restore = true;
         made.allow_export = true;
-        made.primary_version = 2;
+        made.primary.number = 2;
+        made.primary.spec = spec;
+        made.primary.expires = Some(9);
         made.cache = CacheSettings {
             enabled: Some(false),
             max_age_s: Some(60),
@@ -47,10 +53,18 @@ async fn a_key_comes_back_as_it_was_made(store: Arc<dyn Store>) {
         made.labels = labels([("team", "storage"), ("stage", "")]);
         made.managed_by = Some("config".to_owned());
         made.epoch = 4;
-        let mut old = version(1, "arn/old", &format!("v/{}", spec.as_str()));
+        made.lifts = 3;
+        let mut old = version(&made, 1, "arn/old", &format!("v/{}", spec.as_str()));
         old.provider_key.push_str(spec.as_str());
-        old.enabled = false;
-        let versions = [old, version(2, &made.provider_key, "")];
+        old.connection = Some((&elsewhere).into());
+        old.provider = elsewhere.provider;
+        old.spec = KeySpec::Rsa4096;
+        old.custody = Custody::External;
+        old.state = KeyState::Archived;
+        old.provider_state = ProviderState::PendingDeletion;
+        old.material = Material::Imported;
+        old.compromised_since = Some(7);
+        let versions = [old, made.primary.clone()];
         assert_eq!(store.create_key(&made, &versions, &NONE).await.unwrap(), made);
         assert_eq!(store.key(ours, made.id).await.unwrap(), made);
         assert_eq!(store.key_by_name(ours, spec.as_str()).await.unwrap(), made);
@@ -71,7 +85,9 @@ async fn another_tenant_s_key_is_absent(store: Arc<dyn Store>) {
     refused!(store.update_key(theirs, made.id, &patch, &NONE).await, StoreError::NotFound);
     refused!(store.set_key_disabled(theirs, made.id, true, 0, &NONE).await, StoreError::NotFound);
     refused!(
-        store.add_key_versions(theirs, made.id, &[version(2, "x", "")], 2, 0, &NONE).await,
+        store
+            .add_key_versions(theirs, made.id, &[version(&made, 2, "x", "")], 2, 0, &NONE)
+            .await,
         StoreError::NotFound
     );
     refused!(store.detach_key(theirs, made.id, 0, &NONE).await, StoreError::NotFound);
@@ -84,16 +100,16 @@ async fn names_and_ids_are_taken_once(store: Arc<dyn Store>) {
     let made = new_key(&*store, &connection, "k").await;
     let same_name = key(&connection, "k", "other");
     refused!(
-        store.create_key(&same_name, &[version(1, "other", "")], &NONE).await,
+        store.create_key(&same_name, std::slice::from_ref(&same_name.primary), &NONE).await,
         StoreError::AlreadyExists
     );
     let mut same_id = key(&connection, "l", "other");
     same_id.id = made.id;
     refused!(
-        store.create_key(&same_id, &[version(1, "other", "")], &NONE).await,
+        store.create_key(&same_id, std::slice::from_ref(&same_id.primary), &NONE).await,
         StoreError::AlreadyExists
     );
-    assert_eq!(store.provider_key_holder(ours, made.provider, "other").await.unwrap(), None);
+    assert_eq!(store.provider_key_holder(ours, connection.provider, "other").await.unwrap(), None);
     assert_eq!(store.key(ours, made.id).await.unwrap(), made);
     new_key(&*store, &new_connection(&*store, theirs, "main").await, "k").await;
 }
@@ -103,10 +119,10 @@ async fn the_same_id_may_stand_in_two_tenants(store: Arc<dyn Store>) {
     let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
     let mut other = key(&new_connection(&*store, theirs, "main").await, "k", "other");
     other.id = made.id;
-    store.create_key(&other, &[version(1, "other", "")], &NONE).await.unwrap();
+    store.create_key(&other, std::slice::from_ref(&other.primary), &NONE).await.unwrap();
     assert_eq!(store.key(ours, made.id).await.unwrap(), made);
     assert_eq!(store.key(theirs, made.id).await.unwrap(), other);
-    assert_eq!(store.key_versions(theirs, made.id).await.unwrap()[0].provider_key, "other");
+    assert_eq!(store.key_versions(theirs, made.id).await.unwrap(), [other.primary]);
 }
 
 async fn a_key_needs_its_connection_and_its_primary_version(store: Arc<dyn Store>) {
@@ -116,16 +132,22 @@ async fn a_key_needs_its_connection_and_its_primary_version(store: Arc<dyn Store
     let made = key(&connection, "k", "arn");
     for id in [foreign.id, ConnectionId::random()] {
         let mut elsewhere = made.clone();
-        elsewhere.connection = id;
+        elsewhere.primary.connection = Some(ConnectionRef {
+            id,
+            name: "main".to_owned(),
+        });
         refused!(
-            store.create_key(&elsewhere, &[version(1, "arn", "")], &NONE).await,
+            store.create_key(&elsewhere, std::slice::from_ref(&elsewhere.primary), &NONE).await,
             StoreError::NotFound
         );
     }
     refused!(store.create_key(&made, &[], &NONE).await, StoreError::NotFound);
-    refused!(store.create_key(&made, &[version(2, "arn", "")], &NONE).await, StoreError::NotFound);
     refused!(
-        store.create_key(&made, &[version(1, "other", "")], &NONE).await,
+        store.create_key(&made, &[version(&made, 2, "arn", "")], &NONE).await,
+        StoreError::NotFound
+    );
+    refused!(
+        store.create_key(&made, &[version(&made, 1, "other", "")], &NONE).await,
         StoreError::NotFound
     );
     refused!(store.key(ours, made.id).await, StoreError::NotFound);
@@ -137,19 +159,25 @@ async fn a_provider_key_belongs_to_one_key_of_the_installation(store: Arc<dyn St
     let made = new_key(&*store, &connection, "k").await;
     for other in [&connection, &new_connection(&*store, theirs, "main").await] {
         let taken = key(other, "l", "fresh");
-        let versions = [version(1, "fresh", ""), version(2, &made.provider_key, "")];
+        let versions = [taken.primary.clone(), version(&taken, 2, &made.primary.provider_key, "")];
         refused!(store.create_key(&taken, &versions, &NONE).await, StoreError::ProviderKeyTaken);
         // Nothing of it stays, not even the claim that came first.
         refused!(store.key_by_name(other.tenant, "l").await, StoreError::NotFound);
-        assert_eq!(store.provider_key_holder(other.tenant, made.provider, "fresh").await.unwrap(), None);
+        assert_eq!(
+            store
+                .provider_key_holder(other.tenant, made.primary.provider, "fresh")
+                .await
+                .unwrap(),
+            None
+        );
     }
     // Another provider's key may have the same text.
     let mut elsewhere = crate::support::connection(ours, "vault");
     elsewhere.provider = ProviderKind::Vault;
     store.create_connection(&elsewhere, Vec::new(), &NONE).await.unwrap();
-    let same_text = key(&elsewhere, "v", &made.provider_key);
+    let same_text = key(&elsewhere, "v", &made.primary.provider_key);
     store
-        .create_key(&same_text, &[version(1, &made.provider_key, "")], &NONE)
+        .create_key(&same_text, std::slice::from_ref(&same_text.primary), &NONE)
         .await
         .unwrap();
 }
@@ -158,15 +186,15 @@ async fn the_holder_is_told_to_its_tenant_only(store: Arc<dyn Store>) {
     let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
     let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
     let holder = |tenant, provider| {
-        let (store, provider_key) = (Arc::clone(&store), made.provider_key.clone());
+        let (store, provider_key) = (Arc::clone(&store), made.primary.provider_key.clone());
         async move { store.provider_key_holder(tenant, provider, &provider_key).await.unwrap() }
     };
-    assert_eq!(holder(ours, made.provider).await, Some((made.id, false)));
-    assert_eq!(holder(theirs, made.provider).await, None);
+    assert_eq!(holder(ours, made.primary.provider).await, Some((made.id, false)));
+    assert_eq!(holder(theirs, made.primary.provider).await, None);
     assert_eq!(holder(ours, ProviderKind::Gcp).await, None);
     store.detach_key(ours, made.id, 0, &NONE).await.unwrap();
-    assert_eq!(holder(ours, made.provider).await, Some((made.id, true)));
-    assert_eq!(holder(theirs, made.provider).await, None);
+    assert_eq!(holder(ours, made.primary.provider).await, Some((made.id, true)));
+    assert_eq!(holder(theirs, made.primary.provider).await, None);
 }
 
 async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
@@ -251,7 +279,7 @@ async fn disabling_and_enabling_move_the_epoch_once_each(store: Arc<dyn Store>) 
     for (disabled, at, epoch, updated) in [(true, 5, 2, 5), (true, 6, 2, 5), (false, 7, 3, 7), (false, 8, 3, 7)] {
         let changed = store.set_key_disabled(ours, made.id, disabled, at, &NONE).await.unwrap();
         assert_eq!(
-            (changed.disabled, changed.epoch, changed.revision, changed.updated),
+            (changed.state.is_disabled(), changed.epoch, changed.revision, changed.updated),
             (disabled, epoch, epoch, updated)
         );
         assert_eq!(store.key(ours, made.id).await.unwrap(), changed);
@@ -265,26 +293,32 @@ async fn disabling_and_enabling_move_the_epoch_once_each(store: Arc<dyn Store>) 
 async fn versions_are_added_with_their_claims(store: Arc<dyn Store>) {
     let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
     let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
-    let added = [version(2, &made.provider_key, "b"), version(3, "successor", "")];
+    let added = [
+        version(&made, 2, &made.primary.provider_key, "b"),
+        version(&made, 3, "successor", ""),
+    ];
     let changed = store.add_key_versions(ours, made.id, &added, 3, 9, &NONE).await.unwrap();
-    assert_eq!((changed.primary_version, changed.provider_key.as_str()), (3, "successor"));
+    assert_eq!(&changed.primary, &added[1]);
     assert_eq!((changed.epoch, changed.revision, changed.updated), (1, 2, 9));
     assert_eq!(store.key(ours, made.id).await.unwrap(), changed);
     let numbers: Vec<_> = store.key_versions(ours, made.id).await.unwrap().iter().map(|v| v.number).collect();
     assert_eq!(numbers, [1, 2, 3]);
     assert_eq!(
-        store.provider_key_holder(ours, made.provider, "successor").await.unwrap(),
+        store.provider_key_holder(ours, made.primary.provider, "successor").await.unwrap(),
         Some((made.id, false))
     );
 
     let other = new_key(&*store, &new_connection(&*store, theirs, "main").await, "k").await;
-    let stolen = [version(2, "fresh", ""), version(3, "successor", "")];
+    let stolen = [version(&other, 2, "fresh", ""), version(&other, 3, "successor", "")];
     refused!(
         store.add_key_versions(theirs, other.id, &stolen, 2, 0, &NONE).await,
         StoreError::ProviderKeyTaken
     );
     assert_eq!(store.key_versions(theirs, other.id).await.unwrap().len(), 1);
-    assert_eq!(store.provider_key_holder(theirs, made.provider, "fresh").await.unwrap(), None);
+    assert_eq!(
+        store.provider_key_holder(theirs, made.primary.provider, "fresh").await.unwrap(),
+        None
+    );
 }
 
 async fn versions_that_are_there_stay(store: Arc<dyn Store>) {
@@ -292,18 +326,18 @@ async fn versions_that_are_there_stay(store: Arc<dyn Store>) {
     let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
     let before = store.key_versions(ours, made.id).await.unwrap();
     let mut again = before[0].clone();
-    again.enabled = false;
+    again.provider_state = ProviderState::Disabled;
     again.created = 0;
     let same = store.add_key_versions(ours, made.id, &[again], 1, 5, &NONE).await.unwrap();
     assert_eq!(same, made);
     assert_eq!(store.key_versions(ours, made.id).await.unwrap(), before);
     // Only the primary version moves.
     store
-        .add_key_versions(ours, made.id, &[version(2, &made.provider_key, "b")], 2, 6, &NONE)
+        .add_key_versions(ours, made.id, &[version(&made, 2, &made.primary.provider_key, "b")], 2, 6, &NONE)
         .await
         .unwrap();
     let back = store.add_key_versions(ours, made.id, &[], 1, 7, &NONE).await.unwrap();
-    assert_eq!((back.primary_version, back.revision, back.updated), (1, 3, 7));
+    assert_eq!((back.primary.number, back.revision, back.updated), (1, 3, 7));
     refused!(store.add_key_versions(ours, made.id, &[], 9, 8, &NONE).await, StoreError::NotFound);
     assert_eq!(store.key(ours, made.id).await.unwrap(), back);
 }
@@ -311,7 +345,7 @@ async fn versions_that_are_there_stay(store: Arc<dyn Store>) {
 async fn another_rotation_came_first(store: Arc<dyn Store>) {
     let ours = new_tenant(&*store, "ours").await;
     let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
-    let rotate = |number, name: &str| [version(number, &made.provider_key, name)];
+    let rotate = |number, name: &str| [version(&made, number, &made.primary.provider_key, name)];
     let first = store.add_key_versions(ours, made.id, &rotate(2, "b"), 2, 5, &NONE).await.unwrap();
     // The number stands for another version; the provider's version has another number.
     refused!(
@@ -341,9 +375,9 @@ async fn a_rotation_under_way_is_noted_until_its_version_is_there(store: Arc<dyn
     assert_eq!(store.rotating_keys(10).await.unwrap(), [(theirs, other.id), (ours, made.id)]);
     assert_eq!(store.rotating_keys(1).await.unwrap(), [(theirs, other.id)]);
 
-    let versions = [version(2, &made.provider_key, "b")];
+    let versions = [version(&made, 2, &made.primary.provider_key, "b")];
     let finished = store.add_key_versions(ours, made.id, &versions, 2, 9, &NONE).await.unwrap();
-    assert_eq!((finished.rotating, finished.primary_version), (None, 2));
+    assert_eq!((finished.rotating, finished.primary.number), (None, 2));
     let given_up = store.set_key_rotating(theirs, other.id, None, 9, &NONE).await.unwrap();
     assert_eq!(given_up.rotating, None);
     assert_eq!(store.rotating_keys(10).await.unwrap(), []);
@@ -374,12 +408,12 @@ async fn a_detached_key_is_gone_and_its_name_free(store: Arc<dyn Store>) {
     // The name goes to another key, twice over; the provider key does not.
     for provider_key in ["second", "third"] {
         let next = key(&connection, "k", provider_key);
-        store.create_key(&next, &[version(1, provider_key, "")], &NONE).await.unwrap();
+        store.create_key(&next, std::slice::from_ref(&next.primary), &NONE).await.unwrap();
         store.detach_key(ours, next.id, 7, &NONE).await.unwrap();
     }
-    let thief = key(&connection, "k", &made.provider_key);
+    let thief = key(&connection, "k", &made.primary.provider_key);
     refused!(
-        store.create_key(&thief, &[version(1, &made.provider_key, "")], &NONE).await,
+        store.create_key(&thief, std::slice::from_ref(&thief.primary), &NONE).await,
         StoreError::ProviderKeyTaken
     );
 }
@@ -389,7 +423,7 @@ async fn a_detached_key_is_adopted_again_under_its_id(store: Arc<dyn Store>) {
     let connection = new_connection(&*store, ours, "main").await;
     let made = new_key(&*store, &connection, "k").await;
     store
-        .add_key_versions(ours, made.id, &[version(2, "successor", "b")], 2, 5, &NONE)
+        .add_key_versions(ours, made.id, &[version(&made, 2, "successor", "b")], 2, 5, &NONE)
         .await
         .unwrap();
     store.detach_key(ours, made.id, 5, &NONE).await.unwrap();
@@ -398,25 +432,32 @@ async fn a_detached_key_is_adopted_again_under_its_id(store: Arc<dyn Store>) {
     let second = new_connection(&*store, ours, "second").await;
     let mut again = key(&second, "renamed", "successor");
     again.id = made.id;
-    again.primary_version = 2;
+    again.primary = version(&again, 2, "successor", "b");
     again.labels = labels([("a", "b")]);
-    let versions = [version(2, "successor", "b"), version(3, "successor", "c")];
+    let versions = [again.primary.clone(), version(&again, 3, "successor", "c")];
     // Another tenant's detached key of the same id is none.
     let mut foreign = again.clone();
     foreign.tenant = theirs;
-    foreign.connection = new_connection(&*store, theirs, "main").await.id;
-    refused!(store.create_key(&foreign, &versions, &NONE).await, StoreError::ProviderKeyTaken);
+    foreign.primary.connection = Some((&new_connection(&*store, theirs, "main").await).into());
+    refused!(
+        store.create_key(&foreign, std::slice::from_ref(&foreign.primary), &NONE).await,
+        StoreError::ProviderKeyTaken
+    );
     // A number that stood for another version is refused, and the key stays detached.
-    let clash = [version(2, "successor", "other")];
-    refused!(store.create_key(&again, &clash, &NONE).await, StoreError::AlreadyExists);
+    let mut clash = again.clone();
+    clash.primary.provider_version = "other".to_owned();
+    refused!(
+        store.create_key(&clash, std::slice::from_ref(&clash.primary), &NONE).await,
+        StoreError::AlreadyExists
+    );
     refused!(store.key(ours, made.id).await, StoreError::NotFound);
 
     let adopted = store.create_key(&again, &versions, &NONE).await.unwrap();
     // Grown on from the rotation and the detachment, so that nothing kept under an old epoch fits.
     assert_eq!((adopted.epoch, adopted.revision), (3, 4));
     assert_eq!(
-        (adopted.connection, adopted.name.as_str(), adopted.primary_version),
-        (second.id, "renamed", 2)
+        (adopted.primary.connection_id(), adopted.name.as_str(), adopted.primary.number),
+        (Some(second.id), "renamed", 2)
     );
     assert_eq!(store.key_by_name(ours, "renamed").await.unwrap(), adopted);
     let kept: Vec<_> = store
@@ -424,11 +465,15 @@ async fn a_detached_key_is_adopted_again_under_its_id(store: Arc<dyn Store>) {
         .await
         .unwrap()
         .into_iter()
-        .map(|v| (v.number, v.provider_key))
+        .map(|v| (v.number, v.connection.map(|connection| connection.id), v.provider_key))
         .collect();
     assert_eq!(
         kept,
-        [(1, made.provider_key), (2, "successor".to_owned()), (3, "successor".to_owned())]
+        [
+            (1, Some(second.id), made.primary.provider_key),
+            (2, Some(second.id), "successor".to_owned()),
+            (3, Some(second.id), "successor".to_owned())
+        ]
     );
     refused!(store.create_key(&again, &versions, &NONE).await, StoreError::AlreadyExists);
 }
@@ -443,7 +488,7 @@ async fn a_detached_key_changes_no_provider(store: Arc<dyn Store>) {
     let mut again = key(&elsewhere, "k", "transit/k");
     again.id = made.id;
     refused!(
-        store.create_key(&again, &[version(1, "transit/k", "")], &NONE).await,
+        store.create_key(&again, std::slice::from_ref(&again.primary), &NONE).await,
         StoreError::AlreadyExists
     );
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use claviger::store::Store;
-use claviger::store::model::{Key, KeyFilter, KeyPatch, Page};
+use claviger::store::model::{Key, KeyFilter, KeyPatch, KeyState, Page};
 use claviger_provider::TenantId;
 
-use crate::support::{NONE, cases, first, key, labels, new_connection, new_key, new_tenant, version};
+use crate::support::{NONE, cases, first, key, labels, new_connection, new_key, new_tenant};
 
 cases! { contract:
     filters_show_what_matches_all_of_them,
@@ -33,17 +33,17 @@ async fn filters_show_what_matches_all_of_them(store: Arc<dyn Store>) {
     for number in 0..8 {
         let connection = &connections[number & 1];
         let mut new = key(connection, &format!("k{number}"), &format!("arn/{number}"));
-        new.disabled = number & 2 != 0;
+        new.state = if number & 2 == 0 { KeyState::Enabled } else { KeyState::Disabled };
         new.labels = labels([("stage", if number & 4 == 0 { "test" } else { "live" }), ("all", "yes")]);
-        made.push(store.create_key(&new, &[version(1, &new.provider_key, "")], &NONE).await.unwrap());
+        made.push(store.create_key(&new, std::slice::from_ref(&new.primary), &NONE).await.unwrap());
     }
     let foreign = new_connection(&*store, theirs, "c0").await;
     let mut new = key(&foreign, "k0", "arn/foreign");
     new.labels = labels([("all", "yes")]);
-    store.create_key(&new, &[version(1, "arn/foreign", "")], &NONE).await.unwrap();
+    store.create_key(&new, std::slice::from_ref(&new.primary), &NONE).await.unwrap();
 
     for connection in [None, Some(connections[0].id), Some(connections[1].id), Some(foreign.id)] {
-        for disabled in [None, Some(true), Some(false)] {
+        for state in [None, Some(KeyState::Disabled), Some(KeyState::Enabled)] {
             for label in [
                 None,
                 Some(("stage", "test")),
@@ -54,16 +54,12 @@ async fn filters_show_what_matches_all_of_them(store: Arc<dyn Store>) {
                 let label = label.map(|(name, value)| (name.to_owned(), value.to_owned()));
                 let expected: Vec<_> = made
                     .iter()
-                    .filter(|key| connection.is_none_or(|id| key.connection == id))
-                    .filter(|key| disabled.is_none_or(|disabled| key.disabled == disabled))
+                    .filter(|key| connection.is_none_or(|id| key.primary.connection_id() == Some(id)))
+                    .filter(|key| state.is_none_or(|state| key.state == state))
                     .filter(|key| label.as_ref().is_none_or(|(name, value)| key.labels.get(name) == Some(value)))
                     .cloned()
                     .collect();
-                let filter = KeyFilter {
-                    connection,
-                    disabled,
-                    label,
-                };
+                let filter = KeyFilter { connection, state, label };
                 assert_eq!(store.keys(ours, &filter, &first(100)).await.unwrap(), expected, "{filter:?}");
                 let rest = store
                     .keys(
@@ -88,7 +84,7 @@ async fn a_label_follows_renaming_relabelling_and_detaching(store: Arc<dyn Store
     let connection = new_connection(&*store, ours, "main").await;
     let mut made = key(&connection, "b", "arn");
     made.labels = labels([("stage", "test")]);
-    store.create_key(&made, &[version(1, "arn", "")], &NONE).await.unwrap();
+    store.create_key(&made, std::slice::from_ref(&made.primary), &NONE).await.unwrap();
     let rename = KeyPatch {
         expected_revision: 1,
         name: Some("d".to_owned()),
@@ -117,12 +113,12 @@ async fn a_label_follows_renaming_relabelling_and_detaching(store: Arc<dyn Store
             ..KeyFilter::default()
         },
         KeyFilter {
-            disabled: Some(false),
+            state: Some(KeyState::Enabled),
             ..KeyFilter::default()
         },
         KeyFilter {
             connection: Some(connection.id),
-            disabled: Some(false),
+            state: Some(KeyState::Enabled),
             label: None,
         },
     ] {

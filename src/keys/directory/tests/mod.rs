@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{Capacity, Directory};
 use crate::keys::KeyEntry;
 use crate::keys::LoadError;
-use crate::keys::fixture::{PLAIN, World, factories, new_connection, new_tenant, row};
+use crate::keys::fixture::{PLAIN, World, factories, new_connection, new_tenant};
 use crate::store::model::{Key, KeyPatch};
 use crate::store::pausing::PausingStore;
 use crate::store::{Store, StoreError};
@@ -120,7 +120,13 @@ async fn another_tenants_key_is_not_there() {
     race.entry(&key).await;
     assert!(race.directory.key(other, key.id).await.unwrap().is_none(), "from memory");
     assert!(race.named(other, "mine").await.is_none());
-    assert!(race.directory.connection(other, key.connection).await.unwrap().is_none());
+    assert!(
+        race.directory
+            .connection(other, key.primary.connection_id().unwrap())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -134,7 +140,7 @@ async fn a_lookup_that_read_before_a_disable_finds_the_key_disabled() {
         race.disable(&key).await;
         reached.resume();
         let found = lookup.await.unwrap().unwrap();
-        assert!(found.view().unwrap().key.disabled, "{method}");
+        assert!(found.view().unwrap().key.state.is_disabled(), "{method}");
         assert!(found.is_same_gate(race.entry(&key).await.as_ref()), "{method}");
     }
 }
@@ -156,7 +162,7 @@ async fn nor_does_it_bring_the_old_row_back_once_the_entry_was_dropped_for_room(
         assert!(gate.upgrade().is_none(), "the disabled key's entry was to be dropped");
         reached.resume();
         let found = lookup.await.unwrap().unwrap();
-        assert!(found.view().unwrap().key.disabled, "{method}");
+        assert!(found.view().unwrap().key.state.is_disabled(), "{method}");
     }
 }
 
@@ -183,16 +189,15 @@ async fn a_lookup_that_read_before_a_key_was_adopted_again_finds_the_new_row() {
     let lookup = race.lookup(&key);
     let reached = pause.reached().await;
     race.detach(&key).await;
-    let (_, version) = row(&race.world.connection, "k");
     let again = Key {
         name: "again".to_owned(),
         ..key.clone()
     };
-    let version = crate::store::model::KeyVersion {
-        provider_key: key.provider_key.clone(),
-        ..version
-    };
-    let stored = race.store.create_key(&again, &[version], &PLAIN).await.unwrap();
+    let stored = race
+        .store
+        .create_key(&again, std::slice::from_ref(&key.primary), &PLAIN)
+        .await
+        .unwrap();
     race.directory.readopted(key.id);
     reached.resume();
     let found = lookup.await.unwrap().unwrap();
@@ -260,7 +265,7 @@ async fn a_lookup_of_a_key_that_goes_with_its_connection_meanwhile_finds_nothing
     race.world.store.detach_key(key.tenant, key.id, 2, &PLAIN).await.unwrap();
     race.world
         .store
-        .delete_connection(key.tenant, key.connection, &PLAIN)
+        .delete_connection(key.tenant, key.primary.connection_id().unwrap(), &PLAIN)
         .await
         .unwrap();
     reached.resume();

@@ -66,7 +66,7 @@ async fn a_connection_at_rest_leaves_though_keys_in_memory_use_it() {
     }
     for _ in 0..2 {
         for key in &keys {
-            assert_eq!(race.entry(key).await.connection().id(), key.connection);
+            assert_eq!(race.entry(key).await.connection().id(), key.primary.connection_id().unwrap());
         }
     }
     assert_eq!((race.directory.keys.len(), race.directory.breakers().0), (5, 2));
@@ -111,7 +111,7 @@ async fn a_change_that_another_node_made_is_seen_by_a_load_under_way() {
         let row = race.store.set_key_disabled(key.tenant, key.id, true, 2, &PLAIN).await.unwrap();
         race.directory.key_revoked(&row);
         reached.resume();
-        assert!(lookup.await.unwrap().unwrap().view().unwrap().key.disabled, "{method}");
+        assert!(lookup.await.unwrap().unwrap().view().unwrap().key.state.is_disabled(), "{method}");
     }
 }
 
@@ -124,7 +124,7 @@ async fn a_revocation_ends_answers_under_way_and_counts_though_it_comes_late() {
     let (seen, severs) = (entry.revocations().seen(), entry.connection().revocations().seen());
     let disabled = race.store.set_key_disabled(key.tenant, key.id, true, 2, &PLAIN).await.unwrap();
     race.directory.key_revoked(&disabled);
-    assert!(!guard.holds() && entry.view().unwrap().key.disabled);
+    assert!(!guard.holds() && entry.view().unwrap().key.state.is_disabled());
     // Enabled again since; the feed repeats the disable.
     let enabled = race.store.set_key_disabled(key.tenant, key.id, false, 3, &PLAIN).await.unwrap();
     entry.put(enabled.clone(), None);
@@ -135,7 +135,7 @@ async fn a_revocation_ends_answers_under_way_and_counts_though_it_comes_late() {
     let guard = entry.epoch_guard().unwrap();
     let severed = race
         .store
-        .set_connection_severed(key.tenant, key.connection, true, 2, &PLAIN)
+        .set_connection_severed(key.tenant, key.primary.connection_id().unwrap(), true, 2, &PLAIN)
         .await
         .unwrap();
     race.directory.connection_revoked(&severed);
@@ -152,7 +152,7 @@ async fn a_sever_that_another_node_made_is_seen_by_a_load_under_way() {
     let reached = pause.reached().await;
     let row = race
         .store
-        .set_connection_severed(key.tenant, key.connection, true, 2, &PLAIN)
+        .set_connection_severed(key.tenant, key.primary.connection_id().unwrap(), true, 2, &PLAIN)
         .await
         .unwrap();
     race.directory.connection_revoked(&row);
@@ -236,7 +236,7 @@ async fn no_answer_passes_a_disable_while_keys_come_and_go() {
         let before = entry.view().unwrap().key;
         let row = race
             .store
-            .set_key_disabled(key.tenant, key.id, !before.disabled, 2, &PLAIN)
+            .set_key_disabled(key.tenant, key.id, !before.state.is_disabled(), 2, &PLAIN)
             .await
             .unwrap();
         assert_eq!(row.epoch, before.epoch + 1);

@@ -1,0 +1,101 @@
+-- Runs on a connection without foreign keys: SQLite makes a table anew to drop a column that a
+-- key or a CHECK names, and dropping the old table would count as deleting its rows.
+
+-- keys, versions, claims
+
+-- Custody is a version's: connection, provider and specification move from keys to key_versions.
+-- primary_connection repeats the primary version's connection, so that a page of one
+-- connection's keys is one range of an index. The store writes both in one transaction.
+CREATE TABLE keys_anew (
+    tenant             BLOB    NOT NULL REFERENCES tenants (id),
+    id                 BLOB    NOT NULL CHECK (length(id) = 16),
+    name               TEXT    NOT NULL,
+    state              TEXT    NOT NULL,
+    compromised_since  INTEGER,
+    detached           INTEGER,
+    needs_restore      INTEGER NOT NULL CHECK (needs_restore IN (0, 1)),
+    allow_export       INTEGER NOT NULL CHECK (allow_export IN (0, 1)),
+    primary_version    INTEGER NOT NULL,
+    primary_connection BLOB,
+    rotating           INTEGER,
+    cache              TEXT    NOT NULL,
+    managed_by         TEXT,
+    epoch              INTEGER NOT NULL,
+    lifts              INTEGER NOT NULL,
+    revision           INTEGER NOT NULL,
+    created            INTEGER NOT NULL,
+    updated            INTEGER NOT NULL,
+    PRIMARY KEY (tenant, id),
+    CHECK (detached IS NOT NULL OR primary_connection IS NOT NULL)
+) STRICT;
+INSERT INTO keys_anew
+    SELECT tenant, id, name, CASE disabled WHEN 0 THEN 'enabled' ELSE 'disabled' END, NULL,
+        CASE detached WHEN 0 THEN NULL ELSE updated END, 0, allow_export, primary_version, connection, rotating, cache, managed_by,
+        epoch, 0, revision, created, updated
+    FROM keys;
+
+-- A detached key outlives its connections: only then is `connection` null. What was stored as
+-- disabled was the provider's state when it described the version. Providers 6 to 8 are
+-- external key managers.
+CREATE TABLE key_versions_anew (
+    tenant            BLOB    NOT NULL,
+    key               BLOB    NOT NULL,
+    number            INTEGER NOT NULL CHECK (number >= 1),
+    connection        BLOB,
+    provider          INTEGER NOT NULL,
+    provider_key      TEXT    NOT NULL,
+    provider_version  TEXT    NOT NULL,
+    spec              TEXT    NOT NULL,
+    custody           TEXT    NOT NULL,
+    state             TEXT    NOT NULL,
+    provider_state    TEXT    NOT NULL,
+    material          TEXT    NOT NULL,
+    expires           INTEGER,
+    compromised_since INTEGER,
+    created           INTEGER NOT NULL,
+    PRIMARY KEY (tenant, key, number),
+    FOREIGN KEY (tenant, key) REFERENCES keys (tenant, id),
+    FOREIGN KEY (tenant, connection) REFERENCES connections (tenant, id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO key_versions_anew
+    SELECT v.tenant, v.key, v.number, k.connection, k.provider, v.provider_key, v.provider_version, k.spec,
+        CASE WHEN k.provider BETWEEN 6 AND 8 THEN 'external' ELSE 'provider' END, 'enabled',
+        CASE v.enabled WHEN 0 THEN 'disabled' ELSE 'enabled' END,
+        CASE WHEN k.provider BETWEEN 6 AND 8 THEN 'external' ELSE 'provider' END, NULL, NULL, v.created
+    FROM key_versions v JOIN keys k ON k.tenant = v.tenant AND k.id = v.key;
+
+-- Which key is based on a provider key, once in a span: a tenant, or (16 zero bytes) the installation.
+CREATE TABLE claims (
+    provider     INTEGER NOT NULL,
+    provider_key TEXT    NOT NULL,
+    span         BLOB    NOT NULL CHECK (length(span) = 16),
+    tenant       BLOB    NOT NULL,
+    key          BLOB    NOT NULL,
+    PRIMARY KEY (provider, provider_key, span),
+    FOREIGN KEY (tenant, key) REFERENCES keys (tenant, id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO claims SELECT provider, provider_key, zeroblob(16), tenant, key FROM provider_keys;
+
+DROP TABLE provider_keys;
+DROP TABLE key_versions;
+DROP TABLE keys;
+ALTER TABLE keys_anew RENAME TO keys;
+ALTER TABLE key_versions_anew RENAME TO key_versions;
+
+-- One index for each combination of filters, each ending in the order of the list.
+CREATE UNIQUE INDEX keys_by_name ON keys (tenant, name) WHERE detached IS NULL;
+CREATE INDEX keys_by_state ON keys (tenant, state, name) WHERE detached IS NULL;
+CREATE INDEX keys_by_connection ON keys (tenant, primary_connection, name) WHERE detached IS NULL;
+CREATE INDEX keys_by_connection_and_state ON keys (tenant, primary_connection, state, name) WHERE detached IS NULL;
+CREATE INDEX keys_rotating ON keys (rotating) WHERE rotating IS NOT NULL AND detached IS NULL;
+CREATE INDEX key_versions_by_connection ON key_versions (tenant, connection);
+-- A provider's version is one version of ours, where the provider names it.
+CREATE UNIQUE INDEX key_versions_by_provider ON key_versions (tenant, key, provider, provider_key, provider_version)
+    WHERE provider_version <> '';
+
+ALTER TABLE connections ADD COLUMN lifts INTEGER NOT NULL DEFAULT 0;
+
+-- end: a reference without its row fails the migration, which then changes nothing.
+CREATE TEMP TABLE dangling_references (number INTEGER NOT NULL CHECK (number = 0));
+INSERT INTO dangling_references SELECT count(*) FROM pragma_foreign_key_check;
+DROP TABLE dangling_references;

@@ -1,0 +1,199 @@
+//! Logical keys and their versions.
+
+use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, ProviderKeyRef, ProviderKind, TenantId};
+use serde::{Deserialize, Serialize};
+
+use super::states::{Custody, KeyState, Material, ProviderState};
+use super::{Connection, Labels};
+
+/// The key's part of the DEK cache rules; `None` means the installation's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSettings {
+    /// Whether unwrapped data keys are kept at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Absolute age in seconds, at most 300.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age_s: Option<u32>,
+    /// Idle time in seconds, at most the age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_idle_s: Option<u32>,
+    /// How often one entry may be used, at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_uses: Option<u32>,
+}
+
+/// One logical key (KEK).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Immutable; every wrapped key names it.
+    pub id: KeyId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Unique in the tenant among those that are not detached.
+    pub name: String,
+    /// Only an enabled key is used; a disabled one can be read and enabled.
+    pub state: KeyState,
+    /// The time since which the material counts as compromised; `None` while it does not.
+    pub compromised_since: Option<i64>,
+    /// Whether enabling it needs the permission `Restore` as well: it was detached while its
+    /// connection was severed.
+    pub needs_restore: bool,
+    /// Whether a rewrap may move data keys out of external custody.
+    pub allow_export: bool,
+    /// The version that wraps. What is shown of the key (connection, provider, provider key,
+    /// specification, custody) is what is stored of this version.
+    pub primary: KeyVersion,
+    /// The start of a rotation that the provider has not finished; `None` when there is none.
+    pub rotating: Option<i64>,
+    /// Cache rules.
+    pub cache: CacheSettings,
+    /// The user's labels.
+    pub labels: Labels,
+    /// `config` when it comes from the operator's file.
+    pub managed_by: Option<String>,
+    /// Grows with each enable, disable, detach and change of cache rules; part of the DEK cache's keys.
+    pub epoch: u64,
+    /// Grows with each enable, so that a revocation recorded before it is not applied again after it.
+    pub lifts: u64,
+    /// Grows with each change; the etag.
+    pub revision: u64,
+    /// The time of creation.
+    pub created: i64,
+    /// The time of the last change.
+    pub updated: i64,
+}
+
+/// The changes of a PATCH; `None` leaves a value as it is.
+#[derive(Debug, Clone, Default)]
+pub struct KeyPatch {
+    /// The revision that the caller saw.
+    pub expected_revision: u64,
+    /// A new name.
+    pub name: Option<String>,
+    /// The new labels; they replace all old ones.
+    pub labels: Option<Labels>,
+    /// The new cache rules; they replace all old ones.
+    pub cache: Option<CacheSettings>,
+    /// Whether a rewrap may move data keys out of external custody.
+    pub allow_export: Option<bool>,
+    /// The time of the change.
+    pub at: i64,
+}
+
+/// A version's connection: its id, and its name, which never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionRef {
+    /// The connection's id.
+    pub id: ConnectionId,
+    /// The connection's name.
+    pub name: String,
+}
+
+impl From<&Connection> for ConnectionRef {
+    fn from(connection: &Connection) -> Self {
+        Self {
+            id: connection.id,
+            name: connection.name.clone(),
+        }
+    }
+}
+
+/// One version of a key. Each has a custodian of its own: a key moves to another provider by a
+/// new version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyVersion {
+    /// Our number, from 1.
+    pub number: u32,
+    /// The connection to its provider; `None` once that was deleted, which only a detached key
+    /// survives.
+    pub connection: Option<ConnectionRef>,
+    /// The connection's provider family.
+    pub provider: ProviderKind,
+    /// The provider key id that envelopes carry.
+    pub provider_key: String,
+    /// The provider's version id; empty where it names none.
+    pub provider_version: String,
+    /// The algorithm and size.
+    pub spec: KeySpec,
+    /// Who holds the material.
+    pub custody: Custody,
+    /// The gateway's own state of it.
+    pub state: KeyState,
+    /// Its state at the provider. Both states must permit a use.
+    pub provider_state: ProviderState,
+    /// Who made the material.
+    pub material: Material,
+    /// The time at which the material expires; `None` if it does not.
+    pub expires: Option<i64>,
+    /// The time since which the material counts as compromised; `None` while it does not.
+    pub compromised_since: Option<i64>,
+    /// The time of creation.
+    pub created: i64,
+}
+
+impl KeyVersion {
+    /// Whether it may unwrap, as far as states decide.
+    pub const fn unwraps(&self) -> bool {
+        self.state.unwraps() && self.provider_state.permits()
+    }
+
+    /// Whether it is this version of a provider's key.
+    pub fn is(&self, provider: ProviderKind, provider_key: &str, provider_version: &str) -> bool {
+        self.provider == provider && self.provider_key == provider_key && self.provider_version == provider_version
+    }
+
+    /// The connection's id, if there is one.
+    pub fn connection_id(&self) -> Option<ConnectionId> {
+        self.connection.as_ref().map(|connection| connection.id)
+    }
+
+    /// This version of the key `key`, as calls to its provider name it.
+    pub fn kek(&self, key: KeyId) -> Kek {
+        Kek {
+            key: ProviderKeyRef {
+                id: self.provider_key.clone(),
+                version: self.provider_version.clone(),
+            },
+            spec: self.spec,
+            id: key,
+        }
+    }
+
+    /// The provider's key as a whole, without a version, as calls to its provider name it.
+    pub fn whole_kek(&self, key: KeyId) -> Kek {
+        let mut kek = self.kek(key);
+        kek.key.version.clear();
+        kek
+    }
+}
+
+/// How a key is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySelector<'a> {
+    /// By its id.
+    Id(KeyId),
+    /// By its name in the tenant.
+    Name(&'a str),
+}
+
+/// A key and all of its versions, read together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySnapshot {
+    /// The key's row.
+    pub key: Key,
+    /// Every version, oldest first.
+    pub versions: Vec<KeyVersion>,
+}
+
+/// Which keys a list contains; a key must match every filter that is set.
+#[derive(Debug, Clone, Default)]
+pub struct KeyFilter {
+    /// Only keys whose primary version is reached through this connection.
+    pub connection: Option<ConnectionId>,
+    /// Only keys in this state.
+    pub state: Option<KeyState>,
+    /// Only keys with this label and value.
+    pub label: Option<(String, String)>,
+}
