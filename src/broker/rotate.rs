@@ -140,7 +140,11 @@ impl Broker {
     /// What the provider or the store reports.
     pub(super) async fn take_versions(&self, cx: &OpContext, key: &KeyEntry, change: &crate::store::Change) -> Result<bool, Failure> {
         let Ok(view) = key.view() else { return Ok(false) };
-        let described = key.connection().pipeline().describe(cx, &view.key.primary.whole_kek(view.key.id)).await?;
+        let described = key
+            .connection()
+            .pipeline()
+            .describe(cx, &view.key.primary.whole_kek(view.key.id))
+            .await?;
         let _row = key.change().lock().await;
         let Ok(view) = key.view() else { return Ok(false) };
         let now = self.now();

@@ -155,7 +155,12 @@ pub fn adopt(key: &mut Key, before: &Holder, old: &[KeyVersion]) -> Result<(), S
 pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVersion> {
     let of_provider = |version: &&KeyVersion| version.provider == key.primary.provider;
     let comes_back = |version: &&KeyVersion| given.iter().any(|new| new.provider_key == version.provider_key);
-    let left: Vec<_> = old.iter().filter(of_provider).filter(comes_back).map(KeyVersion::connection_id).collect();
+    let left: Vec<_> = old
+        .iter()
+        .filter(of_provider)
+        .filter(comes_back)
+        .map(KeyVersion::connection_id)
+        .collect();
     old.iter()
         .filter(of_provider)
         .filter(|version| version.connection.is_none() || left.contains(&version.connection_id()))

@@ -137,7 +137,11 @@ async fn what_was_a_key_s_is_its_versions_() {
             let row = connections.iter().find(|row| row.id == connection.id).unwrap();
             assert_eq!((&row.name, row.provider), (&connection.name, version.provider));
             let disabled = key.name == "k0" && version.number == 1;
-            let at_provider = if disabled { ProviderState::Disabled } else { ProviderState::Enabled };
+            let at_provider = if disabled {
+                ProviderState::Disabled
+            } else {
+                ProviderState::Enabled
+            };
             assert_eq!((version.state, version.provider_state), (KeyState::Enabled, at_provider));
         }
         assert!(versions.contains(&key.primary));

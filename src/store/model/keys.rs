@@ -197,4 +197,3 @@ pub struct KeyFilter {
     /// Only keys with this label and value.
     pub label: Option<(String, String)>,
 }
-

@@ -85,7 +85,9 @@ async fn another_tenant_s_key_is_absent(store: Arc<dyn Store>) {
     refused!(store.update_key(theirs, made.id, &patch, &NONE).await, StoreError::NotFound);
     refused!(store.set_key_disabled(theirs, made.id, true, 0, &NONE).await, StoreError::NotFound);
     refused!(
-        store.add_key_versions(theirs, made.id, &[version(&made, 2, "x", "")], 2, 0, &NONE).await,
+        store
+            .add_key_versions(theirs, made.id, &[version(&made, 2, "x", "")], 2, 0, &NONE)
+            .await,
         StoreError::NotFound
     );
     refused!(store.detach_key(theirs, made.id, 0, &NONE).await, StoreError::NotFound);
@@ -140,7 +142,10 @@ async fn a_key_needs_its_connection_and_its_primary_version(store: Arc<dyn Store
         );
     }
     refused!(store.create_key(&made, &[], &NONE).await, StoreError::NotFound);
-    refused!(store.create_key(&made, &[version(&made, 2, "arn", "")], &NONE).await, StoreError::NotFound);
+    refused!(
+        store.create_key(&made, &[version(&made, 2, "arn", "")], &NONE).await,
+        StoreError::NotFound
+    );
     refused!(
         store.create_key(&made, &[version(&made, 1, "other", "")], &NONE).await,
         StoreError::NotFound
@@ -158,7 +163,13 @@ async fn a_provider_key_belongs_to_one_key_of_the_installation(store: Arc<dyn St
         refused!(store.create_key(&taken, &versions, &NONE).await, StoreError::ProviderKeyTaken);
         // Nothing of it stays, not even the claim that came first.
         refused!(store.key_by_name(other.tenant, "l").await, StoreError::NotFound);
-        assert_eq!(store.provider_key_holder(other.tenant, made.primary.provider, "fresh").await.unwrap(), None);
+        assert_eq!(
+            store
+                .provider_key_holder(other.tenant, made.primary.provider, "fresh")
+                .await
+                .unwrap(),
+            None
+        );
     }
     // Another provider's key may have the same text.
     let mut elsewhere = crate::support::connection(ours, "vault");
@@ -304,7 +315,10 @@ async fn versions_are_added_with_their_claims(store: Arc<dyn Store>) {
         StoreError::ProviderKeyTaken
     );
     assert_eq!(store.key_versions(theirs, other.id).await.unwrap().len(), 1);
-    assert_eq!(store.provider_key_holder(theirs, made.primary.provider, "fresh").await.unwrap(), None);
+    assert_eq!(
+        store.provider_key_holder(theirs, made.primary.provider, "fresh").await.unwrap(),
+        None
+    );
 }
 
 async fn versions_that_are_there_stay(store: Arc<dyn Store>) {
@@ -425,7 +439,10 @@ async fn a_detached_key_is_adopted_again_under_its_id(store: Arc<dyn Store>) {
     let mut foreign = again.clone();
     foreign.tenant = theirs;
     foreign.primary.connection = Some((&new_connection(&*store, theirs, "main").await).into());
-    refused!(store.create_key(&foreign, std::slice::from_ref(&foreign.primary), &NONE).await, StoreError::ProviderKeyTaken);
+    refused!(
+        store.create_key(&foreign, std::slice::from_ref(&foreign.primary), &NONE).await,
+        StoreError::ProviderKeyTaken
+    );
     // A number that stood for another version is refused, and the key stays detached.
     let mut clash = again.clone();
     clash.primary.provider_version = "other".to_owned();
