@@ -95,7 +95,7 @@ const CONNECTION_FILTER: QueryParam = QueryParam {
 const STATE_FILTER: QueryParam = QueryParam {
     name: "state",
     description: "Only keys in this state.",
-    schema: || reference("KeyState"),
+    schema: || json!({"type": "string", "enum": ["enabled", "disabled"]}),
 };
 const LABEL_FILTER: QueryParam = QueryParam {
     name: "label",
