@@ -284,7 +284,7 @@ pub const ENABLE: Route = Route::new(
     "/v1/keys/{key}/enable",
     "enableKey",
     "keys",
-    "Undo a disable.",
+    "Undo a disable. A repetition under its idempotency key changes nothing and answers with the\nkey as it is now.",
     &[Action::Enable],
 )
 .repeatable()
@@ -294,8 +294,9 @@ pub const ENABLE: Route = Route::new(
 pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
+    let repeated = |authorized: &_| request.broker.enable_repeated(authorized);
     request
-        .once::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable)
+        .lift::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable, repeated)
         .await
 }
 
@@ -305,17 +306,14 @@ pub const DISABLE: Route = Route::new(
     "/v1/keys/{key}/disable",
     "disableKey",
     "keys",
-    "Stop every use of a key at the next request, cache included. With `at_provider` the key\nis disabled at the provider too; if that fails, the disable here stands.",
+    "Stop every use of a key at the next request, cache included. With `at_provider` the key\nis disabled at the provider too; if that fails, the disable here stands. Carried out each\ntime: an idempotency key is ignored.",
     &[Action::Disable],
 )
-.repeatable()
 .optional_body::<SetKeyState>()
 .answers::<Key>(200, "The key.");
 
 pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
-    let disable = |authorized, keep| request.broker.disable(authorized, body.at_provider, keep);
-    request
-        .once::<op::Disable, _, _, _>(KeyNamed::Name(key.as_str()), response, disable)
-        .await
+    let authorized = request.admit::<op::Disable>(KeyNamed::Name(key.as_str())).await?;
+    completed_reply(request.broker.disable(authorized, body.at_provider).await?, response)
 }
