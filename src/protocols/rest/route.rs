@@ -32,6 +32,8 @@ pub struct Route {
     /// The credential must allow one of these actions; admission decides which one is needed. The
     /// first is recorded unless admission names another.
     pub needs: &'static [Action],
+    /// Whether every credential may call it on its own token, whatever that allows.
+    pub own_token: bool,
     /// The longest body, in bytes.
     pub body: usize,
     /// The longest time.
@@ -122,6 +124,7 @@ impl Route {
             tag,
             summary,
             needs,
+            own_token: false,
             body: DATA,
             time: REQUEST,
             repeatable: false,
@@ -149,6 +152,12 @@ impl Route {
     /// A caller can repeat it under an idempotency key.
     pub(super) const fn repeatable(mut self) -> Self {
         self.repeatable = true;
+        self
+    }
+
+    /// Every credential may call it on its own token, whatever that allows.
+    pub(super) const fn own_token(mut self) -> Self {
+        self.own_token = true;
         self
     }
 
