@@ -2,17 +2,17 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use claviger_provider::TenantId;
+use claviger_provider::{PrincipalId, TenantId, TokenId};
 use dashmap::DashSet;
 use moka::sync::Cache;
 use parking_lot::RwLock;
 
-use super::caller::{Caller, Credential};
+use super::caller::{Ancestry, Caller, Credential};
 use super::{ApiToken, Grants};
-use crate::store::model::Token;
-use crate::store::{Store, StoreError};
+use crate::store::model::{Token, TokenSnapshot};
+use crate::store::{Store, StoreError, rules};
 
 /// The most tenant names in memory.
 const TENANTS: u64 = 100_000;
@@ -35,11 +35,24 @@ pub enum Unauthenticated {
     Store(#[source] StoreError),
 }
 
+/// What is refused until this process ends, whatever the store says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// A token, and all that descend from it.
+    Token(TokenId),
+    /// A principal's tokens, and all that descend from them.
+    Principal(PrincipalId),
+}
+
 /// What the store says of a token.
 struct Known {
     token: Token,
     grants: Arc<Grants>,
     tenant_suspended: bool,
+    /// When it ends, as its ancestors were when it was loaded; `None` when it is not in force.
+    ends: Option<i64>,
+    /// The tokens above it with their principals.
+    above: Box<[(TokenId, PrincipalId)]>,
 }
 
 /// A value in memory.
@@ -58,7 +71,7 @@ struct LoadBegan {
 }
 
 /// Turns credentials into callers. Known tokens and the names of tenants are kept in memory. A
-/// revocation or suspension must be reported through [`Authenticator::forget_token`] or
+/// revocation or suspension must be reported through [`Authenticator::forget_tokens`] or
 /// [`Authenticator::forget_all`] before it is answered.
 pub struct Authenticator {
     store: Arc<dyn Store>,
@@ -71,8 +84,10 @@ pub struct Authenticator {
     forgotten: RwLock<u64>,
     /// Grows when everything is forgotten. (moka's own invalidation compares clock readings.)
     era: AtomicU64,
-    /// Tokens revoked while the store could not record it.
-    refused: DashSet<String>,
+    /// What was revoked while the store could not record it.
+    refused: DashSet<Refused>,
+    /// Whether anything is in `refused`: nearly always false, and cheaper to ask than the set.
+    refuses: AtomicBool,
 }
 
 impl Authenticator {
@@ -85,6 +100,7 @@ impl Authenticator {
             forgotten: RwLock::new(0),
             era: AtomicU64::new(0),
             refused: DashSet::new(),
+            refuses: AtomicBool::new(false),
         }
     }
 
@@ -107,11 +123,9 @@ impl Authenticator {
 
     /// The presented token, if it is in force and its secret is right.
     async fn valid(&self, presented: &ApiToken, now: i64) -> Result<Arc<Known>, Unauthenticated> {
-        if self.refused.contains(presented.public_id()) {
-            return Err(Unauthenticated::Invalid);
-        }
         let known = self.known(presented.public_id()).await?;
-        if !presented.matches(&known.token.secret_sha256) || known.token.revoked.is_some() || known.token.expires <= now {
+        let in_force = known.ends.is_some_and(|ends| now < ends) && !self.is_refused(&known);
+        if !presented.matches(&known.token.secret_sha256) || !in_force {
             return Err(Unauthenticated::Invalid);
         }
         if known.tenant_suspended {
@@ -120,22 +134,35 @@ impl Authenticator {
         Ok(known)
     }
 
-    /// Refuses a token until this process ends, whatever the store says: for a revocation that the
+    /// Refuses tokens until this process ends, whatever the store says: for a revocation that the
     /// store could not record. The kill file keeps it for the next start.
-    pub fn refuse(&self, public_id: &str) {
-        self.refused.insert(public_id.to_owned());
+    pub fn refuse(&self, refused: Refused) {
+        self.refused.insert(refused);
+        self.refuses.store(true, Ordering::SeqCst);
     }
 
-    /// Forgets one token, after its revocation was committed. Once this has returned, no request is
-    /// authenticated by what the store said before.
-    pub fn forget_token(&self, public_id: &str) {
+    /// Whether the token, or one above it, is refused.
+    fn is_refused(&self, known: &Known) -> bool {
+        let own = (known.token.id, known.token.principal);
+        self.refuses.load(Ordering::SeqCst)
+            && std::iter::once(&own).chain(&known.above).any(|(token, principal)| {
+                self.refused.contains(&Refused::Token(*token)) || self.refused.contains(&Refused::Principal(*principal))
+            })
+    }
+
+    /// Forgets tokens by their public ids, after their revocation was committed. Once this has
+    /// returned, no request is authenticated by what the store said before. A revocation ends the
+    /// token's descendants, too: name them all.
+    pub fn forget_tokens<'a>(&self, public_ids: impl IntoIterator<Item = &'a str>) {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
-        self.tokens.invalidate(public_id);
+        for public_id in public_ids {
+            self.tokens.invalidate(public_id);
+        }
     }
 
-    /// Forgets every token and tenant, after a principal was deleted or a tenant suspended; as
-    /// [`Authenticator::forget_token`].
+    /// Forgets every token and tenant, after a tenant was suspended or resumed; as
+    /// [`Authenticator::forget_tokens`].
     pub fn forget_all(&self) {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
@@ -207,13 +234,18 @@ impl Authenticator {
     }
 
     async fn load(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
-        let (token, _principal, tenant) = match self.store.token_by_public_id(public_id).await {
+        let found = match self.store.token_by_public_id(public_id).await {
             Ok(found) => found,
             Err(StoreError::NotFound) => return Err(Unauthenticated::Invalid),
             Err(error) => return Err(Unauthenticated::Store(error)),
         };
+        let TokenSnapshot {
+            token, tenant, ancestors, ..
+        } = found;
         let grants = Grants::from_kept(&token.grants).ok_or(Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
         Ok(Arc::new(Known {
+            ends: rules::token_ends(&token, &ancestors),
+            above: ancestors.iter().map(|above| (above.id, above.principal)).collect(),
             token,
             grants: Arc::new(grants),
             tenant_suspended: tenant.suspended,
@@ -230,6 +262,11 @@ impl Known {
             acting,
             credential: Credential::Token(self.token.id),
             grants: Arc::clone(&self.grants),
+            ancestry: Ancestry {
+                kind: self.token.kind,
+                depth: self.token.depth,
+                ends: self.ends,
+            },
             source,
         }
     }

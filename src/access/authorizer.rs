@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::{Caller, Grants};
 use crate::audit::Action;
-use crate::store::model::{Connection, Key};
+use crate::store::model::{Connection, Key, TokenKind};
 
 /// Which policy decided, for the audit record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,12 @@ pub struct PolicyRef {
 pub enum Resource<'a> {
     /// The installation, which holds the tenants.
     Installation,
-    /// The tenant as a whole: to list or create its objects.
+    /// The tenant's keys and connections as a whole: to list them.
     Tenant,
+    /// The tenant's principals and their tokens.
+    Principals,
+    /// The token that authenticated the caller: its holder may read and revoke it.
+    OwnToken,
     /// A connection that does not exist yet.
     NewConnection {
         /// The kind of provider that it reaches.
@@ -85,6 +89,16 @@ impl Deciding<'_> {
     }
 }
 
+/// What a token that is to be issued would give. Its expiry is not here: whoever may issue a
+/// delegated token is bound by the end of the caller's own.
+#[derive(Debug, Clone, Copy)]
+pub struct NewGrant<'a> {
+    /// The operations and keys.
+    pub grants: &'a Grants,
+    /// Whether it would survive the caller's own token.
+    pub kind: TokenKind,
+}
+
 /// Decides what a caller may do. Nothing else in the gateway looks at grants.
 ///
 /// An implementation answers [`Decision::Deny`] when it cannot decide.
@@ -96,6 +110,11 @@ pub trait Authorizer: Send + Sync + 'static {
     /// Decides one request.
     fn decide<'a>(&'a self, request: AccessRequest<'a>) -> Deciding<'a>;
 
-    /// Whether the caller may issue a token with these grants: nobody hands out what they lack.
-    fn may_issue(&self, caller: &Caller, grants: &Grants) -> bool;
+    /// Whether the caller may issue this token: nobody hands out what they lack.
+    fn may_issue(&self, caller: &Caller, new: NewGrant<'_>) -> bool;
+
+    /// Whether the caller may end a token with these grants, by revoking it or by deleting its
+    /// principal: nobody takes away what they lack. Neither expiry nor ancestry counts, so that a
+    /// short-lived credential can end a lasting one in an emergency.
+    fn may_end(&self, caller: &Caller, grants: &Grants) -> bool;
 }

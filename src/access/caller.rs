@@ -6,6 +6,7 @@ use std::sync::Arc;
 use claviger_provider::{PrincipalId, TenantId, TokenId};
 
 use super::Grants;
+use crate::store::model::TokenKind;
 
 /// How a caller authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,17 @@ pub enum Credential {
     Token(TokenId),
     /// None: the gateway itself creates what the operator's configuration declares.
     Configuration,
+}
+
+/// Where a credential stands among tokens: what it issues inherits from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ancestry {
+    /// Whether it has a life of its own.
+    pub kind: TokenKind,
+    /// The number of tokens above it.
+    pub depth: u8,
+    /// When it ends, in Unix microseconds; `None` for never.
+    pub ends: Option<i64>,
 }
 
 /// An authenticated caller. Only [`super::Authenticator`] makes one from a credential;
@@ -25,6 +37,7 @@ pub struct Caller {
     pub(super) acting: TenantId,
     pub(super) credential: Credential,
     pub(super) grants: Arc<Grants>,
+    pub(super) ancestry: Ancestry,
     pub(super) source: Option<IpAddr>,
 }
 
@@ -38,6 +51,11 @@ impl Caller {
             acting,
             credential: Credential::Configuration,
             grants: Arc::new(Grants::everything()),
+            ancestry: Ancestry {
+                kind: TokenKind::Standing,
+                depth: 0,
+                ends: None,
+            },
             source: None,
         }
     }
@@ -53,6 +71,11 @@ impl Caller {
         self.acting
     }
 
+    /// The tenant that the credential belongs to; [`TenantId::INSTALLATION`] for a platform operator.
+    pub const fn home(&self) -> TenantId {
+        self.home
+    }
+
     /// Whether this is a platform operator's credential.
     pub fn is_operator(&self) -> bool {
         self.home == TenantId::INSTALLATION
@@ -61,6 +84,11 @@ impl Caller {
     /// How the caller authenticated.
     pub const fn credential(&self) -> Credential {
         self.credential
+    }
+
+    /// Where the credential stands among tokens.
+    pub const fn ancestry(&self) -> Ancestry {
+        self.ancestry
     }
 
     /// The client's address.

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use claviger_provider::TenantId;
 
-use super::{AccessRequest, Authorizer, Caller, Credential, Deciding, Decision, Grants, PolicyRef, Resource};
+use super::{AccessRequest, Authorizer, Caller, Credential, Deciding, Decision, Grants, NewGrant, PolicyRef, Resource};
 use crate::audit::Action;
+use crate::store::model::TokenKind;
 
 /// The policy that decides until a tenant writes its own: the token's grants.
 const TOKEN_GRANTS: PolicyRef = PolicyRef {
@@ -19,7 +20,13 @@ const CONFIGURATION: PolicyRef = PolicyRef {
     version: 1,
 };
 
-/// Allows what the caller's grants name, and nothing else.
+/// The policy under which every token's holder may read and revoke it.
+const OWN_TOKEN: PolicyRef = PolicyRef {
+    id: Cow::Borrowed("builtin/own-token"),
+    version: 1,
+};
+
+/// Allows what the caller's grants name, and nothing else but reading and revoking one's own token.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GrantsAuthorizer;
 
@@ -32,9 +39,12 @@ impl GrantsAuthorizer {
         let acts_for_tenant = caller.acting != TenantId::INSTALLATION;
         let keys = caller.grants.keys();
         match resource {
-            Resource::Installation => caller.is_operator(),
-            Resource::Tenant => true,
-            Resource::NewConnection { .. } | Resource::Connection(_) => acts_for_tenant,
+            Resource::Installation => caller.is_operator() && keys.is_all(),
+            Resource::Tenant | Resource::OwnToken => true,
+            // What concerns the whole tenant is no part of a set of named keys.
+            Resource::Principals => keys.is_all(),
+            Resource::NewConnection { .. } => acts_for_tenant && keys.is_all(),
+            Resource::Connection(_) => acts_for_tenant && (keys.is_all() || action == Action::ReadConnection),
             // A set of named keys contains no key that does not exist.
             Resource::NewKey { .. } | Resource::Key(None) => acts_for_tenant && keys.is_all(),
             Resource::Key(Some(key)) => acts_for_tenant && keys.contains(key.id),
@@ -51,17 +61,29 @@ impl Authorizer for GrantsAuthorizer {
         let AccessRequest {
             caller, action, resource, ..
         } = request;
-        Deciding::Now(if Self::allows(caller, action, resource) {
-            Decision::Allow(match caller.credential {
-                Credential::Token(_) => TOKEN_GRANTS,
-                Credential::Configuration => CONFIGURATION,
-            })
-        } else {
-            Decision::Deny
+        Deciding::Now(match caller.credential {
+            _ if !Self::allows(caller, action, resource) => match (resource, action) {
+                (Resource::OwnToken, Action::ManageTokens) => Decision::Allow(OWN_TOKEN),
+                _ => Decision::Deny,
+            },
+            Credential::Token(_) => Decision::Allow(TOKEN_GRANTS),
+            Credential::Configuration => Decision::Allow(CONFIGURATION),
         })
     }
 
-    fn may_issue(&self, caller: &Caller, grants: &Grants) -> bool {
+    fn may_issue(&self, caller: &Caller, new: NewGrant<'_>) -> bool {
+        let own = &caller.grants;
+        let lasting = match new.kind {
+            // Its parent is the caller's token.
+            TokenKind::Delegated => matches!(caller.credential, Credential::Token(_)),
+            TokenKind::Standing => {
+                caller.ancestry.kind == TokenKind::Standing && own.keys().is_all() && own.operations().contains(Action::ManageTokens)
+            }
+        };
+        lasting && own.covers(new.grants)
+    }
+
+    fn may_end(&self, caller: &Caller, grants: &Grants) -> bool {
         caller.grants.covers(grants)
     }
 }

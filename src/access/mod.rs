@@ -14,9 +14,9 @@ mod grants_authorizer;
 mod token;
 
 pub use crate::audit::Action;
-pub use authenticate::{Authenticator, Unauthenticated};
-pub use authorizer::{AccessRequest, Authorizer, Deciding, Decision, PolicyRef, Resource};
-pub use caller::{Caller, Credential};
+pub use authenticate::{Authenticator, Refused, Unauthenticated};
+pub use authorizer::{AccessRequest, Authorizer, Deciding, Decision, NewGrant, PolicyRef, Resource};
+pub use caller::{Ancestry, Caller, Credential};
 pub use grants::{ActionSet, Grants, GrantsError, KeySet};
 pub use grants_authorizer::GrantsAuthorizer;
 pub use token::{ApiToken, NewToken, TokenFormatError};

@@ -12,7 +12,7 @@ use super::root_key::root_key;
 use crate::access::{Action, Grants, NewToken};
 use crate::audit::{Log, Object, Outcome, StateChange, Verb};
 use crate::config::Config;
-use crate::store::model::{Principal, PrincipalKind, Token};
+use crate::store::model::{Principal, PrincipalKind, Token, TokenKind};
 use crate::store::{self, Store, StoreError};
 
 /// Name of the administrator.
@@ -91,6 +91,10 @@ async fn administrator(store: &dyn Store, log: &Log) -> Result<Secret, BootError
         public_id: new.public_id,
         secret_sha256: new.secret_sha256,
         grants: Grants::everything().to_kept(),
+        kind: TokenKind::Standing,
+        parent: None,
+        depth: 0,
+        lifts: 0,
         created: now,
         expires: now.saturating_add(i64::try_from(LIFETIME.as_micros()).unwrap_or(i64::MAX)),
         revoked: None,

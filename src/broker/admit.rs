@@ -8,6 +8,7 @@ mod decide;
 mod objects;
 mod operation;
 mod subject;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -20,9 +21,10 @@ use crate::keys::KeyEntry;
 use crate::store::model::Key;
 
 pub(super) use objects::Through;
-pub use objects::{KeyNamed, Names, NewTokenNamed, PairNamed, TokenNamed};
+pub use objects::{KeyNamed, Names, PairNamed};
 pub use operation::{Operation, op};
 pub(super) use subject::Subject;
+pub use tokens::{NewTokenNamed, TokenNamed};
 
 /// One operation that was allowed on one object, for one caller. Only [`Broker::admit`] makes
 /// it; it cannot be copied, and a use case consumes it.

@@ -1,5 +1,7 @@
 //! Repeated control-plane requests: the same idempotency key and body get the same answer, and
-//! have one effect.
+//! have one effect. Revocations take no part: each is carried out, so that no kept answer can claim
+//! a revocation that was undone since. What undoes them is carried out once, and answers a
+//! repetition with the present state.
 
 use aws_lc_rs::hmac;
 

@@ -61,6 +61,6 @@ pub use revoke::Revoked;
 pub use rewrap::{Rewrapped, scope_unsupported};
 pub use shared::{Accepted, Broker, Guarded, Parts};
 pub use tenants::NewTenant;
-pub use tokens::{GrantedToken, IssuedToken};
+pub use tokens::{GrantedToken, IssuedToken, WhoAmI};
 pub use unwrap::Unwrapped;
 pub use wrap::Wrapped;

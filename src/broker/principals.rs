@@ -57,16 +57,18 @@ impl Broker {
     /// # Errors
     /// `not_found`; `in_use` for the caller's own principal.
     pub async fn delete_principal(&self, authorized: Authorized<op::DeletePrincipal>) -> Result<Guarded<()>, Failure> {
-        let (cx, principal) = (authorized.cx(), authorized.object());
+        let (cx, principal) = (authorized.cx(), &authorized.object().principal);
         if principal.id == cx.caller().principal() {
             return Err(Failure::new(Code::InUse, "A principal cannot delete itself."));
         }
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Delete, Object::Principal, &principal.id))
             .await?;
-        for token in self.store.delete_principal(principal.tenant, principal.id, &change).await? {
-            self.authenticator().forget_token(&token.public_id);
-        }
+        let ended = self
+            .store
+            .delete_principal(principal.tenant, principal.id, self.now(), &change)
+            .await?;
+        self.authenticator().forget_tokens(ended.iter().map(String::as_str));
         Ok(Guarded::free(()))
     }
 }

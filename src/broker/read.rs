@@ -177,7 +177,11 @@ impl Broker {
         let rows = self.store.tokens(principal.tenant, principal.id, page).await?;
         let rows = Page::of(rows, page, |row| row.id.to_string());
         Ok(Guarded::free(Page {
-            items: rows.items.into_iter().map(GrantedToken::of).collect::<Result<_, _>>()?,
+            items: rows
+                .items
+                .into_iter()
+                .map(|row| GrantedToken::of(row, principal.name.clone()))
+                .collect::<Result<_, _>>()?,
             next: rows.next,
         }))
     }

@@ -7,6 +7,7 @@
 use claviger_provider::TenantId;
 
 use super::{Broker, Failure, RequestContext};
+use crate::access::Refused;
 use crate::audit::EmergencyRevocation;
 use crate::store::model::{Connection, Key, Token};
 use crate::store::{Change, StoreError};
@@ -19,7 +20,12 @@ pub enum Revoked {
     /// A severed connection.
     Connection(Connection),
     /// A revoked token.
-    Token(Token),
+    Token {
+        /// Its row.
+        row: Token,
+        /// The public ids of all tokens that ended: it and its descendants.
+        ended: Vec<String>,
+    },
     /// A suspended tenant.
     Tenant(TenantId),
 }
@@ -30,7 +36,7 @@ impl Revoked {
         match self {
             Self::Key(key) => key.updated,
             Self::Connection(connection) => connection.updated,
-            Self::Token(token) => match token.revoked {
+            Self::Token { row, .. } => match row.revoked {
                 Some(at) => at,
                 None => 0,
             },
@@ -43,7 +49,7 @@ impl Revoked {
         match self {
             Self::Key(key) => EmergencyRevocation::Disable(key.id),
             Self::Connection(connection) => EmergencyRevocation::Sever(connection.id),
-            Self::Token(token) => EmergencyRevocation::Revoke(token.id),
+            Self::Token { row, .. } => EmergencyRevocation::Revoke(row.id),
             Self::Tenant(tenant) => EmergencyRevocation::Suspend(*tenant),
         }
     }
@@ -52,7 +58,7 @@ impl Revoked {
         match self {
             Self::Key(key) => key.tenant,
             Self::Connection(connection) => connection.tenant,
-            Self::Token(token) => token.tenant,
+            Self::Token { row, .. } => row.tenant,
             Self::Tenant(tenant) => *tenant,
         }
     }
@@ -71,10 +77,10 @@ impl Broker {
         let revoked = match self.revocation_committed(cx, revocation, committed).await? {
             Some(revoked) => revoked,
             None => {
-                // The token's row does not say that it is revoked, so memory has to, until the
-                // next start reads the kill file.
-                if let Revoked::Token(token) = &expected {
-                    self.authenticator().refuse(&token.public_id);
+                // No row says that the token is revoked, so memory has to, until the next start
+                // reads the kill file.
+                if let Revoked::Token { row, .. } = &expected {
+                    self.authenticator().refuse(Refused::Token(row.id));
                 }
                 expected
             }
@@ -99,7 +105,11 @@ impl Broker {
             EmergencyRevocation::Sever(connection) => {
                 Revoked::Connection(self.store.set_connection_severed(tenant, connection, true, at, change).await?)
             }
-            EmergencyRevocation::Revoke(token) => Revoked::Token(self.store.revoke_token(tenant, token, at, change).await?),
+            EmergencyRevocation::Revoke(token) => {
+                let (row, mut ended) = self.store.revoke_token(tenant, token, at, change).await?;
+                ended.push(row.public_id.clone());
+                Revoked::Token { row, ended }
+            }
             // This release suspends nobody, so there is no row to write.
             EmergencyRevocation::Suspend(suspended) => {
                 self.store.mark_applied(tenant, change).await?;
@@ -124,7 +134,7 @@ impl Broker {
                 self.directory().connection_revoked(connection);
                 self.cache().drop_connection(connection.id);
             }
-            Revoked::Token(token) => self.authenticator().forget_token(&token.public_id),
+            Revoked::Token { ended, .. } => self.authenticator().forget_tokens(ended.iter().map(String::as_str)),
             // Every token of the tenant says in memory whether it is suspended.
             Revoked::Tenant(_) => self.authenticator().forget_all(),
         }

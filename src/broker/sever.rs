@@ -8,27 +8,27 @@ use crate::store::rules;
 
 impl Broker {
     /// Severs a connection. After this returns, no call passes and no answer that was made through it
-    /// is handed over.
+    /// is handed over. A repeated request is carried out again, whatever its idempotency key.
     ///
     /// # Errors
     /// `not_found` when it was deleted meanwhile.
-    pub async fn sever(
-        &self,
-        authorized: Authorized<op::Sever>,
-        keep: Keep<Connection>,
-    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+    pub async fn sever(&self, authorized: Authorized<op::Sever>) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
         let _one_at_a_time = connection.change().lock().await;
         let mut after = Connection::clone(&connection.view());
         rules::set_severed(&mut after, true, self.now());
-        let change = self
-            .announce_revocation(cx, EmergencyRevocation::Sever(connection.id()))
-            .await
-            .keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
+        let change = self.announce_revocation(cx, EmergencyRevocation::Sever(connection.id())).await;
         match self.revoke(cx, Revoked::Connection(after), &change).await? {
             Revoked::Connection(row) => Ok(Guarded::free(completed(Completion::Done, row))),
-            Revoked::Key(_) | Revoked::Token(_) | Revoked::Tenant(_) => Err(Failure::internal(&"a sever left no connection")),
+            Revoked::Key(_) | Revoked::Token { .. } | Revoked::Tenant(_) => Err(Failure::internal(&"a sever left no connection")),
         }
+    }
+
+    /// The answer to a repeated restore, which is never carried out again: the connection as it is
+    /// now. A sever that came after the first request stays in force.
+    pub fn restore_repeated(&self, authorized: &Authorized<op::Restore>) -> Guarded<Completed<Connection>> {
+        let row = Connection::clone(&authorized.object().view());
+        Guarded::free(completed(Completion::Done, row))
     }
 
     /// Undoes a sever.

@@ -48,6 +48,7 @@ impl Broker {
             id: new.id.unwrap_or_else(TenantId::random),
             name: new.name,
             suspended: false,
+            lifts: 0,
             created: self.now(),
         };
         let change = self

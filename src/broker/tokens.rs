@@ -6,9 +6,9 @@ use claviger_provider::{Secret, TokenId};
 
 use super::revoke::Revoked;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, op};
-use crate::access::{Grants, NewToken};
+use crate::access::{Caller, Credential, Grants, NewToken};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
-use crate::store::model::Token;
+use crate::store::model::{Token, TokenKind};
 use crate::store::rules;
 
 /// The longest life of a token.
@@ -22,6 +22,8 @@ const DEFAULT_LIFE: Duration = Duration::from_secs(90 * 86_400);
 pub struct GrantedToken {
     /// The row.
     pub row: Token,
+    /// The name of its principal.
+    pub principal: String,
     /// What it allows.
     pub grants: Grants,
 }
@@ -31,10 +33,56 @@ impl GrantedToken {
     ///
     /// # Errors
     /// `internal` when the row's grants cannot be read.
-    pub(super) fn of(row: Token) -> Result<Self, Failure> {
+    pub(super) fn of(row: Token, principal: String) -> Result<Self, Failure> {
         let grants = Grants::from_kept(&row.grants).ok_or_else(|| Failure::internal(&"a token's grants are damaged"))?;
-        Ok(Self { row, grants })
+        Ok(Self { row, principal, grants })
     }
+}
+
+/// What a new token inherits from the one that issues it.
+struct Inherited {
+    parent: Option<TokenId>,
+    depth: u8,
+    /// The latest time at which it may end.
+    ends: Option<i64>,
+}
+
+impl Inherited {
+    /// # Errors
+    /// `invalid_request` below [`rules::MAX_DEPTH`] tokens.
+    fn from(caller: &Caller, kind: TokenKind) -> Result<Self, Failure> {
+        match (kind, caller.credential()) {
+            (TokenKind::Standing, _) => Ok(Self {
+                parent: None,
+                depth: 0,
+                ends: None,
+            }),
+            (TokenKind::Delegated, Credential::Token(parent)) => {
+                let ancestry = caller.ancestry();
+                if ancestry.depth >= rules::MAX_DEPTH {
+                    return Err(Failure::invalid(
+                        "/kind",
+                        "standing, or a token that stands no more than 8 below a standing one",
+                    ));
+                }
+                Ok(Self {
+                    parent: Some(parent),
+                    depth: ancestry.depth + 1,
+                    ends: ancestry.ends,
+                })
+            }
+            (TokenKind::Delegated, Credential::Configuration) => Err(Failure::internal(&"the configuration has no token to delegate from")),
+        }
+    }
+}
+
+/// The caller's own token, with what it inherits.
+#[derive(Debug)]
+pub struct WhoAmI {
+    /// The token.
+    pub token: GrantedToken,
+    /// The tenant that the request acts for; the installation for an operator who named none.
+    pub tenant: claviger_provider::TenantId,
 }
 
 /// A new token with its text, for the one answer that returns it.
@@ -47,10 +95,13 @@ pub struct IssuedToken {
 }
 
 impl Broker {
-    /// Issues a token with the authorized grants. It lives for `life`, or 90 days.
+    /// Issues a token with the authorized grants. It lives for `life`; without one for 90 days, or
+    /// as long as the token that issues it, where that is shorter and the new one is delegated.
     ///
     /// # Errors
-    /// `invalid_request` for a life of zero or of more than 366 days.
+    /// `invalid_request` for a life of zero or of more than 366 days, and for a delegated token
+    /// that would outlive its parent or stand too far below a standing one; `not_found` when the
+    /// principal was deleted, or the parent revoked, meanwhile.
     pub async fn issue_token(
         &self,
         authorized: Authorized<op::IssueToken>,
@@ -58,13 +109,25 @@ impl Broker {
         keep: Keep<IssuedToken>,
     ) -> Result<Guarded<Completed<IssuedToken>>, Failure> {
         let (cx, asked) = (authorized.cx(), authorized.object());
+        let named = life.is_some();
         let life = life.unwrap_or(DEFAULT_LIFE);
         if life.is_zero() || life > MAX_LIFE {
             return Err(Failure::invalid("/expires_in", "a duration of up to 366d"));
         }
         let now = self.now();
         let drawn = NewToken::draw();
-        let life = i64::try_from(life.as_micros()).map_err(|_| Failure::invalid("/expires_in", "a duration of up to 366d"))?;
+        let inherited = Inherited::from(cx.caller(), asked.kind)?;
+        let micros = i64::try_from(life.as_micros()).map_err(|_| Failure::invalid("/expires_in", "a duration of up to 366d"))?;
+        let expires = match (now.saturating_add(micros), inherited.ends) {
+            (expires, Some(ends)) if ends < expires && named => {
+                return Err(Failure::invalid(
+                    "/expires_in",
+                    "a duration that ends no later than the token that issues it, or the kind standing",
+                ));
+            }
+            (expires, Some(ends)) => expires.min(ends),
+            (expires, None) => expires,
+        };
         let row = Token {
             id: TokenId::random(),
             tenant: asked.principal.tenant,
@@ -72,8 +135,12 @@ impl Broker {
             public_id: drawn.public_id,
             secret_sha256: drawn.secret_sha256,
             grants: asked.grants.to_kept(),
+            kind: asked.kind,
+            parent: inherited.parent,
+            depth: inherited.depth,
+            lifts: 0,
             created: now,
-            expires: now.saturating_add(life),
+            expires,
             revoked: None,
         };
         let change = self
@@ -83,6 +150,7 @@ impl Broker {
         self.store.create_token(&row, &change.keeping(kept)).await?;
         let token = GrantedToken {
             row,
+            principal: asked.principal.name.clone(),
             grants: asked.grants.clone(),
         };
         Ok(Guarded::free(Completed {
@@ -92,7 +160,18 @@ impl Broker {
         }))
     }
 
-    /// Revokes a token: the next request with it is refused.
+    /// The caller's own token.
+    ///
+    /// # Errors
+    /// `internal` when its row is damaged.
+    pub fn who_am_i(&self, authorized: &Authorized<op::ReadOwnToken>) -> Result<Guarded<WhoAmI>, Failure> {
+        let tenant = authorized.caller().tenant();
+        let own = authorized.object();
+        let token = GrantedToken::of(own.token.clone(), own.principal.name.clone())?;
+        Ok(Guarded::free(WhoAmI { token, tenant }))
+    }
+
+    /// Revokes a token with all its descendants: the next request with one of them is refused.
     ///
     /// # Errors
     /// `not_found`.
@@ -101,7 +180,8 @@ impl Broker {
         let change = self.announce_revocation(cx, EmergencyRevocation::Revoke(token.id)).await;
         let mut revoked = token.clone();
         rules::revoke(&mut revoked, self.now());
-        self.revoke(cx, Revoked::Token(revoked), &change).await?;
+        let ended = vec![revoked.public_id.clone()];
+        self.revoke(cx, Revoked::Token { row: revoked, ended }, &change).await?;
         Ok(Guarded::free(()))
     }
 }

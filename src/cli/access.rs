@@ -16,8 +16,9 @@ use super::terminal::Terminal;
 use crate::client::{Call, Client, Failure};
 use crate::duration;
 
-const TOKENS: [Column; 5] = [
+const TOKENS: [Column; 6] = [
     ("ID", "/id"),
+    ("KIND", "/kind"),
     ("CREATED", "/created"),
     ("EXPIRES", "/expires"),
     ("REVOKED", "/revoked"),
@@ -33,7 +34,7 @@ pub enum Tokens {
     Create(CreateToken),
     /// List a principal's tokens
     List(ListTokens),
-    /// Revoke a token, effective at the next request
+    /// Revoke a token with all tokens below it, effective at the next request
     Revoke(RevokeToken),
 }
 
@@ -45,6 +46,9 @@ pub struct CreateToken {
     /// How long the token is valid, such as 90d
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     expires_in: Duration,
+    /// standing: survives the token that issues it. delegated: ends with it, and no later
+    #[arg(long, default_value = "delegated", value_parser = PossibleValuesParser::new(["standing", "delegated"]))]
+    kind: String,
     /// Operation that the token allows, such as Unwrap; repeatable
     #[arg(long = "operation", value_name = "ACTION", required = true)]
     operations: Vec<String>,
@@ -104,6 +108,7 @@ impl CreateToken {
         let delivery = Delivery::open(&[token], self.force, terminal)?;
         let mut body = Map::new();
         body.insert("expires_in".to_owned(), duration::text(self.expires_in).into());
+        body.insert("kind".to_owned(), self.kind.into());
         body.insert("operations".to_owned(), self.operations.into());
         if !self.keys.is_empty() {
             body.insert("keys".to_owned(), self.keys.into());
@@ -122,7 +127,7 @@ pub enum Principals {
     List(Paging),
     /// Show a principal
     Get(OnePrincipal),
-    /// Delete a principal and revoke its tokens, effective at the next request
+    /// Delete a principal; its tokens and all tokens below them end at the next request
     Delete(OnePrincipal),
 }
 

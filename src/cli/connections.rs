@@ -44,9 +44,9 @@ pub enum Command {
     /// Show what the provider supports, and how
     Capabilities(One),
     /// Block every key of the connection, effective at the next request
-    Sever(Switch),
+    Sever(One),
     /// Undo a sever
-    Restore(Switch),
+    Restore(Restore),
 }
 
 /// Arguments of `connections create`.
@@ -110,11 +110,11 @@ pub struct One {
     connection: String,
 }
 
-/// Arguments of `connections sever` and `restore`.
+/// Arguments of `connections restore`.
 #[derive(Debug, Args)]
-pub struct Switch {
-    /// Name of the connection
-    connection: String,
+pub struct Restore {
+    #[command(flatten)]
+    one: One,
     #[command(flatten)]
     once: Once,
 }
@@ -129,8 +129,9 @@ impl Command {
             Self::Delete(one) => Call::new(Method::DELETE, &["connections", &one.connection]),
             Self::Check(one) => Call::new(Method::POST, &["connections", &one.connection, "check"]),
             Self::Capabilities(one) => Call::new(Method::GET, &["connections", &one.connection, "capabilities"]),
-            Self::Sever(switch) => switch.call("sever")?,
-            Self::Restore(switch) => switch.call("restore")?,
+            // A revocation is carried out each time, so it takes no idempotency key.
+            Self::Sever(one) => Call::new(Method::POST, &["connections", &one.connection, "sever"]),
+            Self::Restore(Restore { one, once }) => once.apply(Call::new(Method::POST, &["connections", &one.connection, "restore"]))?,
         };
         terminal.show(&client.send(call).await?.body)
     }
@@ -164,11 +165,5 @@ impl Update {
         let path = ["connections", self.connection.as_str()];
         let options = "--label, --no-labels, --attempt-timeout, --no-timeouts or --secrets";
         self.update.call(client, &path, body, options).await
-    }
-}
-
-impl Switch {
-    fn call(&self, action: &str) -> Result<Call, Failure> {
-        self.once.apply(Call::new(Method::POST, &["connections", &self.connection, action]))
     }
 }

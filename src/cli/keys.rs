@@ -48,7 +48,7 @@ pub enum Command {
     /// Create a new primary version; older versions still unwrap
     Rotate(Rotate),
     /// Enable a key
-    Enable(Switch),
+    Enable(Enable),
     /// Disable a key, effective at the next request
     Disable(Switch),
 }
@@ -141,7 +141,7 @@ pub struct Rotate {
     once: Once,
 }
 
-/// Arguments of `keys enable` and `disable`.
+/// Arguments of `keys disable`, and with [`Once`] of `keys enable`.
 #[derive(Debug, Args)]
 pub struct Switch {
     /// Name of the key
@@ -149,6 +149,13 @@ pub struct Switch {
     /// At the provider, too
     #[arg(long)]
     at_provider: bool,
+}
+
+/// Arguments of `keys enable`.
+#[derive(Debug, Args)]
+pub struct Enable {
+    #[command(flatten)]
+    switch: Switch,
     #[command(flatten)]
     once: Once,
 }
@@ -165,8 +172,9 @@ impl Command {
             Self::Update(update) => update.call(client).await?,
             Self::Delete(one) => Call::new(Method::DELETE, &["keys", &one.key]),
             Self::Rotate(rotate) => rotate.once.apply(Call::new(Method::POST, &["keys", &rotate.key, "rotate"]))?,
-            Self::Enable(switch) => switch.call("enable")?,
-            Self::Disable(switch) => switch.call("disable")?,
+            Self::Enable(enable) => enable.once.apply(enable.switch.call("enable"))?,
+            // A revocation is carried out each time, so it takes no idempotency key.
+            Self::Disable(switch) => switch.call("disable"),
         };
         terminal.show(&client.send(call).await?.body)
     }
@@ -223,13 +231,12 @@ impl Update {
 }
 
 impl Switch {
-    fn call(&self, action: &str) -> Result<Call, Failure> {
+    fn call(&self, action: &str) -> Call {
         let call = Call::new(Method::POST, &["keys", &self.key, action]);
-        let call = if self.at_provider {
+        if self.at_provider {
             call.json(json!({"at_provider": true}))
         } else {
             call
-        };
-        self.once.apply(call)
+        }
     }
 }

@@ -33,8 +33,9 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use reqwest::Method;
 
-use crate::client::{Client, Failure};
+use crate::client::{Call, Client, Failure};
 use connect::Connect;
 use terminal::{Terminal, cannot_write};
 
@@ -102,6 +103,8 @@ pub enum Command {
     /// Manage the API tokens of a principal
     #[command(subcommand)]
     Tokens(access::Tokens),
+    /// Show the credential: who it is, what it allows, when it ends
+    Whoami,
     /// Manage principals: service accounts, workloads, people
     #[command(subcommand)]
     Principals(access::Principals),
@@ -160,6 +163,7 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Rewrap(args) => args.run(&client()?, terminal).await,
         Command::Inspect(args) => args.run(&client()?, terminal).await,
         Command::Tokens(command) => command.run(&client()?, terminal).await,
+        Command::Whoami => terminal.show(&client()?.send(Call::new(Method::GET, &["whoami"])).await?.body),
         Command::Principals(command) => command.run(&client()?, terminal).await,
         Command::Tenants(command) => command.run(&client()?, terminal).await,
     }

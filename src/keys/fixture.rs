@@ -77,6 +77,7 @@ pub(crate) async fn new_tenant(store: &dyn Store, name: &str, suspended: bool) -
         id: TenantId::random(),
         name: name.to_owned(),
         suspended,
+        lifts: 0,
         created: 1,
     };
     store.create_tenant(&tenant, TenantSecrets::draw(tenant.id), &PLAIN).await.unwrap();

@@ -101,6 +101,8 @@ pub struct Terms {
     /// The credential must allow one of these actions; which one an operation needs is decided when
     /// its object is known. The first is recorded unless the use case names another.
     pub needs: &'static [Action],
+    /// Whether it is open to every credential on its own token, whatever that allows.
+    pub own_token: bool,
     /// The longest body, in bytes.
     pub body: usize,
 }
@@ -239,7 +241,8 @@ impl<P: Protocol> Exchange<P> {
         let cx = RequestContext::new(caller, terms.needs[0], Arc::new(info));
         let received = async {
             described.usable?;
-            if !terms.needs.iter().any(|action| self.app.broker.could_allow(cx.caller(), *action)) {
+            let permitted = |action: &Action| self.app.broker.could_allow(cx.caller(), *action);
+            if !terms.own_token && !terms.needs.iter().any(permitted) {
                 return Err(Failure::denied());
             }
             let checked = self.protocol.check(route, &head)?;

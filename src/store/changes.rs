@@ -6,7 +6,7 @@ use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
 use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Principal, Tenant, Token};
-use super::transaction::{Backend, Existing, Transaction};
+use super::transaction::{Backend, Existing, TokenRoots, Transaction};
 use super::{Change, Store, StoreError, rules};
 
 /// Begins a change: takes the transaction, marks the intent as applied and keeps the answer.
@@ -99,28 +99,32 @@ impl<B: Backend> Store for B {
         transaction.commit().await
     }
 
-    async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<Vec<Token>, StoreError> {
+    async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, at: i64, change: &Change) -> Result<Vec<String>, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
-        let tokens = transaction.tokens_of(tenant, id).await?;
+        let ended = transaction.revoke_tokens(TokenRoots::Of(tenant, id), at).await?;
         transaction.delete_principal(tenant, id).await?;
         transaction.commit().await?;
-        Ok(tokens)
+        Ok(ended)
     }
 
     async fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError> {
         let mut transaction = begin(self, token.tenant, change).await?;
+        let parent = match token.parent {
+            Some(id) => Some(transaction.parent_token(token.tenant, id).await?),
+            None => None,
+        };
+        rules::check_new_token(token, parent.as_ref())?;
         transaction.insert_token(token).await?;
         transaction.commit().await
     }
 
-    async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<Token, StoreError> {
+    async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(Token, Vec<String>), StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let mut token = transaction.token(tenant, id).await?;
-        if rules::revoke(&mut token, at) {
-            transaction.update_token(&token).await?;
-        }
+        rules::revoke(&mut token, at);
+        let ended = transaction.revoke_tokens(TokenRoots::One(tenant, id), at).await?;
         transaction.commit().await?;
-        Ok(token)
+        Ok((token, ended))
     }
 
     async fn create_connection(

@@ -28,7 +28,7 @@ use claviger_provider::{
 
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token,
+    KeyVersion, Page, Principal, Tenant, Token, TokenSnapshot,
 };
 
 /// Why a read or a change failed.
@@ -134,9 +134,9 @@ pub trait Reads: Send + Sync {
     /// A tenant's principals.
     async fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
 
-    /// A token by the public id in its text, of any tenant, with its principal and tenant: this
-    /// is how a caller is authenticated.
-    async fn token_by_public_id(&self, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError>;
+    /// A token by the public id in its text, of any tenant, with its principal, its tenant and the
+    /// tokens above it: this is how a caller is authenticated.
+    async fn token_by_public_id(&self, public_id: &str) -> Result<TokenSnapshot, StoreError>;
     /// A principal's tokens, ordered by id.
     async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
     /// A token by id.
@@ -197,13 +197,16 @@ pub trait Store: Reads + SealedStore {
 
     /// Creates a principal.
     async fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;
-    /// Deletes a principal and its tokens; returns the tokens.
-    async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<Vec<Token>, StoreError>;
+    /// Deletes a principal and its tokens, and marks their descendants as revoked, whoever's they
+    /// are. Returns the public ids of all tokens that ended.
+    async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, at: i64, change: &Change) -> Result<Vec<String>, StoreError>;
 
-    /// Creates a token.
+    /// Creates a token. `NotFound` when its principal, or the parent of a delegated one, does not
+    /// exist, or the parent is revoked ([`rules::check_new_token`]).
     async fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError>;
-    /// Marks a token as revoked. Repeating it changes nothing and is no error.
-    async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<Token, StoreError>;
+    /// Marks a token and all its descendants as revoked. Repeating it changes nothing and is no
+    /// error. Returns the token, and the public ids of all tokens that ended.
+    async fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(Token, Vec<String>), StoreError>;
 
     /// Creates a connection with its sealed secrets, whose row is its id in hex.
     async fn create_connection(

@@ -23,6 +23,8 @@ pub struct Tenant {
     pub name: String,
     /// Requests of a suspended tenant are refused.
     pub suspended: bool,
+    /// Grows with each resume.
+    pub lifts: u64,
     /// The time of creation.
     pub created: i64,
 }
@@ -75,6 +77,36 @@ pub struct Principal {
     pub created: i64,
 }
 
+/// Whether a token has a life of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// It survives the token that issued it.
+    Standing,
+    /// It ends with its parent, the token that issued it.
+    Delegated,
+}
+
+impl TokenKind {
+    /// The name in the API and the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standing => "standing",
+            Self::Delegated => "delegated",
+        }
+    }
+}
+
+impl std::str::FromStr for TokenKind {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Standing, Self::Delegated]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or(())
+    }
+}
+
 /// An API token as it is stored: without its text and its secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
@@ -90,12 +122,34 @@ pub struct Token {
     pub secret_sha256: [u8; 32],
     /// What it may do, as JSON that `access` writes and reads.
     pub grants: String,
+    /// Whether it has a life of its own.
+    pub kind: TokenKind,
+    /// The token that issued a delegated one: of the same tenant, or of the installation.
+    pub parent: Option<TokenId>,
+    /// The number of tokens above it, up to the standing one: 0 for that one,
+    /// [`rules::MAX_DEPTH`](super::rules::MAX_DEPTH) at most.
+    pub depth: u8,
+    /// Grows with whatever undoes its revocation. Nothing does yet.
+    pub lifts: u64,
     /// The time of creation.
     pub created: i64,
-    /// The time of expiry: refused from then on.
+    /// The time of expiry: refused from then on. Never later than the parent's.
     pub expires: i64,
-    /// The time of revocation; `None` while it is valid.
+    /// The time of revocation, its own or an ancestor's; `None` while it is valid.
     pub revoked: Option<i64>,
+}
+
+/// What decides on a presented token, read together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSnapshot {
+    /// The token.
+    pub token: Token,
+    /// Its principal.
+    pub principal: Principal,
+    /// Its tenant.
+    pub tenant: Tenant,
+    /// The tokens above it, its parent first. Rows that are gone are left out.
+    pub ancestors: Vec<Token>,
 }
 
 impl std::fmt::Debug for Token {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::model::{
     Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token,
+    KeyVersion, Page, Principal, Tenant, Token, TokenSnapshot,
 };
 use super::{Change, Installation, Reads, Store, StoreError};
 
@@ -120,7 +120,7 @@ forward! {
     fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;
     fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;
     fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
-    fn token_by_public_id(&self, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError>;
+    fn token_by_public_id(&self, public_id: &str) -> Result<TokenSnapshot, StoreError>;
     fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
     fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
     fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError>;
@@ -145,9 +145,9 @@ forward! {
     fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
     fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;
-    fn delete_principal(&self, tenant: TenantId, id: PrincipalId, change: &Change) -> Result<Vec<Token>, StoreError>;
+    fn delete_principal(&self, tenant: TenantId, id: PrincipalId, at: i64, change: &Change) -> Result<Vec<String>, StoreError>;
     fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError>;
-    fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<Token, StoreError>;
+    fn revoke_token(&self, tenant: TenantId, id: TokenId, at: i64, change: &Change) -> Result<(Token, Vec<String>), StoreError>;
     fn create_connection(&self, connection: &Connection, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     fn update_connection(&self, tenant: TenantId, id: ConnectionId, patch: &ConnectionPatch, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<Connection, StoreError>;
     fn set_connection_severed(&self, tenant: TenantId, id: ConnectionId, severed: bool, at: i64, change: &Change) -> Result<Connection, StoreError>;

@@ -8,7 +8,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::StoreError;
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, Token};
+use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, Token, TokenKind};
+
+/// The most tokens above a token: the standing one, and the delegated ones between.
+pub const MAX_DEPTH: u8 = 8;
 
 /// How long an answer is kept for its idempotency key.
 const ANSWER_LIFE: TimeDelta = TimeDelta::hours(24);
@@ -218,6 +221,47 @@ pub fn revoke(token: &mut Token, at: i64) -> bool {
     let first = token.revoked.is_none();
     token.revoked.get_or_insert(at);
     first
+}
+
+/// Checks a new token against its parent's row, which a delegated one needs.
+///
+/// # Errors
+/// `NotFound` without the parent, when it is revoked, and when the token is not one that it may
+/// have issued: one step below it, and ending no later.
+pub fn check_new_token(token: &Token, parent: Option<&Token>) -> Result<(), StoreError> {
+    let sound = match parent {
+        None => is_root(token),
+        Some(parent) => is_below(token, parent),
+    };
+    if sound { Ok(()) } else { Err(StoreError::NotFound) }
+}
+
+/// When a token ends, in Unix microseconds. `None` when it is not in force whatever the time: it or
+/// a token above it is revoked, or the line up to a standing one is not complete.
+pub fn token_ends(token: &Token, ancestors: &[Token]) -> Option<i64> {
+    let mut last = token;
+    for parent in ancestors {
+        if !is_below(last, parent) {
+            return None;
+        }
+        last = parent;
+    }
+    // No token ends after its parent, so the first one ends first.
+    (token.revoked.is_none() && is_root(last)).then_some(token.expires)
+}
+
+fn is_root(token: &Token) -> bool {
+    matches!((token.kind, token.parent, token.depth), (TokenKind::Standing, None, 0))
+}
+
+/// Whether this parent, which is not revoked, may have issued the token.
+fn is_below(token: &Token, parent: &Token) -> bool {
+    matches!(token.kind, TokenKind::Delegated)
+        && token.parent == Some(parent.id)
+        && token.depth <= MAX_DEPTH
+        && parent.depth.checked_add(1) == Some(token.depth)
+        && token.expires <= parent.expires
+        && parent.revoked.is_none()
 }
 
 #[cfg(test)]

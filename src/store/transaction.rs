@@ -31,6 +31,15 @@ pub enum Existing {
     Replace,
 }
 
+/// The tokens that a revocation begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenRoots {
+    /// This token.
+    One(TenantId, TokenId),
+    /// Every token of this principal.
+    Of(TenantId, PrincipalId),
+}
+
 /// An open transaction. Dropped without [`Transaction::commit`], it changes nothing.
 ///
 /// Each method is one row or one statement. Errors: `NotFound` for a row that does not exist or
@@ -59,14 +68,15 @@ pub trait Transaction: Send {
     async fn insert_principal(&mut self, principal: &Principal) -> Result<(), StoreError>;
     /// Deletes a principal and its tokens.
     async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId) -> Result<(), StoreError>;
-    /// Every token of a principal.
-    async fn tokens_of(&mut self, tenant: TenantId, principal: PrincipalId) -> Result<Vec<Token>, StoreError>;
     /// Writes a new token.
     async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError>;
     /// Reads a token.
     async fn token(&mut self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
-    /// Writes what can change of a token: when it was revoked.
-    async fn update_token(&mut self, token: &Token) -> Result<(), StoreError>;
+    /// Reads the parent of a token of this tenant: of the same tenant, or of the installation.
+    async fn parent_token(&mut self, tenant: TenantId, parent: TokenId) -> Result<Token, StoreError>;
+    /// Marks these tokens and all their descendants, of whatever tenant, as revoked at this time.
+    /// Those that are revoked already keep their time. Returns the public ids of the others.
+    async fn revoke_tokens(&mut self, roots: TokenRoots, at: i64) -> Result<Vec<String>, StoreError>;
 
     /// Writes a new connection.
     async fn insert_connection(&mut self, connection: &Connection) -> Result<(), StoreError>;

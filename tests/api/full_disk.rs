@@ -120,9 +120,17 @@ async fn a_cut_takes_effect_all_the_same_and_outlives_the_process() {
     full.client.post("/v1/principals", &json!({"name": "ci"})).await.expect_status(201);
     let issued = full
         .client
+        .post("/v1/principals/ci/tokens", &json!({"operations": ["ReadKey", "ManageTokens"]}))
+        .await
+        .expect_status(201);
+    let token = issued["token"].as_str().unwrap();
+    let of_it = full.client.with_token(token);
+    let below = of_it
         .post("/v1/principals/ci/tokens", &json!({"operations": ["ReadKey"]}))
         .await
         .expect_status(201);
+    let below = below["token"].as_str().unwrap();
+    full.client.with_token(below).get("/v1/keys").await.expect_status(200);
     full.fill();
     let revoke = format!("/v1/principals/ci/tokens/{}", issued["id"].as_str().unwrap());
     for answer in [
@@ -131,12 +139,10 @@ async fn a_cut_takes_effect_all_the_same_and_outlives_the_process() {
     ] {
         answer.expect_problem(503, "effective_not_recorded");
     }
-    let token = issued["token"].as_str().unwrap();
-    full.client
-        .with_token(token)
-        .get("/v1/keys")
-        .await
-        .expect_problem(401, "unauthenticated");
+    for token in [token, below] {
+        let used = full.client.with_token(token).get("/v1/keys").await;
+        used.expect_problem(401, "unauthenticated");
+    }
     full.empty();
     let FullDisk {
         gateway, started, made, ..
@@ -146,11 +152,10 @@ async fn a_cut_takes_effect_all_the_same_and_outlives_the_process() {
     let client = again.tenant("acme");
     let wrapped = json!({"wrapped": made["wrapped"]});
     client.post("/v1/unwrap", &wrapped).await.expect_problem(409, "key_disabled");
-    client
-        .with_token(token)
-        .get("/v1/keys")
-        .await
-        .expect_problem(401, "unauthenticated");
+    for token in [token, below] {
+        let used = client.with_token(token).get("/v1/keys").await;
+        used.expect_problem(401, "unauthenticated");
+    }
     client.post_empty("/v1/keys/orders/enable").await.expect_status(200);
     assert_eq!(
         client.post("/v1/unwrap", &wrapped).await.expect_status(200)["plaintext"],

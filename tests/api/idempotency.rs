@@ -3,6 +3,7 @@
 use claviger_test_support::{Answer, Client, Tune};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{ConnectOptions, Connection};
 
 use crate::support::Api;
 
@@ -20,9 +21,7 @@ async fn every_control_plane_post_answers_a_repetition_alike() {
         ("/v1/connections", json!({"name": "second", "provider": "local", "settings": {}})),
         ("/v1/keys", json!({"name": "sales", "connection": "embedded"})),
         ("/v1/keys/orders/rotate", json!({})),
-        ("/v1/keys/orders/disable", json!({})),
         ("/v1/keys/orders/enable", json!({})),
-        ("/v1/connections/second/sever", json!({})),
         ("/v1/connections/second/restore", json!({})),
         ("/v1/principals", json!({"name": "indexer"})),
         ("/v1/tenants", json!({"name": "globex"})),
@@ -51,6 +50,84 @@ async fn every_control_plane_post_answers_a_repetition_alike() {
     }
     // One effect each.
     assert_eq!(api.client.get("/v1/keys/orders").await.body["primary_version"], 2);
+}
+
+/// The two revocations that are POSTs, and what undoes them: (object, revoke, undo, states).
+const REVOCATIONS: [(&str, &str, &str, [&str; 2]); 2] = [
+    ("/v1/keys/orders", "disable", "enable", ["disabled", "enabled"]),
+    ("/v1/connections/embedded", "sever", "restore", ["severed", "active"]),
+];
+
+#[tokio::test]
+async fn a_revocation_is_carried_out_each_time() {
+    let api = Api::with_key().await;
+    let wrapped = json!({"wrapped": api.data_key("orders").await["wrapped"]});
+    for (object, revoke, undo, [revoked, active]) in REVOCATIONS {
+        let path = format!("{object}/{revoke}");
+        let first = post(&api.client, &path, "once", &json!({})).await.expect_status(200);
+        assert_eq!(first["state"], revoked, "{path}");
+        let undone = api.client.post_empty(&format!("{object}/{undo}")).await.expect_status(200);
+        assert_eq!(undone["state"], active, "{path}");
+        let again = post(&api.client, &path, "once", &json!({})).await;
+        assert_eq!(again.expect_status(200)["state"], revoked, "{path}");
+        assert_eq!(api.client.get(object).await.expect_status(200)["state"], revoked, "{path}");
+        let refused = api.client.post("/v1/unwrap", &wrapped).await;
+        assert_eq!(refused.status, 409, "{path}: {}", refused.text);
+        api.client.post_empty(&format!("{object}/{undo}")).await.expect_status(200);
+    }
+    // A key that cannot be used elsewhere, or that another body was sent with, stops none either.
+    for key in ["once", "two words", &"k".repeat(300)] {
+        let body = json!({"at_provider": false});
+        post(&api.client, "/v1/keys/orders/disable", key, &body).await.expect_status(200);
+    }
+}
+
+#[tokio::test]
+async fn what_undoes_a_revocation_is_never_carried_out_again() {
+    let api = Api::with_key().await;
+    let wrapped = json!({"wrapped": api.data_key("orders").await["wrapped"]});
+    for (object, revoke, undo, [revoked, active]) in REVOCATIONS {
+        let (revoke, undo) = (format!("{object}/{revoke}"), format!("{object}/{undo}"));
+        api.client.post_empty(&revoke).await.expect_status(200);
+        let first = post(&api.client, &undo, "once", &json!({})).await.expect_status(200);
+        assert_eq!(first["state"], active, "{undo}");
+        api.client.post_empty(&revoke).await.expect_status(200);
+        // The late repetition changes nothing and tells what is, not what was.
+        let again = post(&api.client, &undo, "once", &json!({})).await;
+        api.outcome(&again);
+        let present = api.client.get(object).await;
+        assert_eq!(again.header("etag"), present.header("etag"), "{undo}");
+        let present = present.expect_status(200);
+        assert_eq!(present["state"], revoked, "{undo}");
+        assert_eq!(again.expect_status(200), present, "{undo}");
+        let refused = api.client.post("/v1/unwrap", &wrapped).await;
+        assert_eq!(refused.status, 409, "{undo}: {}", refused.text);
+        post(&api.client, &undo, "twice", &json!({})).await.expect_status(200);
+        assert_eq!(api.client.get(object).await.expect_status(200)["state"], active, "{undo}");
+    }
+}
+
+/// The release before kept the answers of revocations.
+#[tokio::test]
+async fn a_kept_answer_of_a_revocation_is_ignored() {
+    let Api { gateway, started, client } = Api::with_key().await;
+    post(&client, "/v1/keys/orders/rotate", "once", &json!({})).await.expect_status(200);
+    assert!(started.terminate());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(gateway.data().join("claviger.db"));
+    let mut database = options.connect().await.unwrap();
+    let kept = "UPDATE idempotency SET route = 'POST /v1/keys/orders/disable', body = '{\"state\":\"disabled\"}'";
+    assert_eq!(sqlx::query(kept).execute(&mut database).await.unwrap().rows_affected(), 1);
+    database.close().await.unwrap();
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    let disabled = post(&client, "/v1/keys/orders/disable", "once", &json!({}))
+        .await
+        .expect_status(200);
+    assert_eq!((&disabled["name"], &disabled["state"]), (&json!("orders"), &json!("disabled")));
+    client
+        .post("/v1/keys/orders/data-keys", &json!({}))
+        .await
+        .expect_problem(409, "key_disabled");
 }
 
 #[tokio::test]

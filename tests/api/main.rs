@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod ancestry;
 mod bad_blobs;
 mod bad_bodies;
 mod bad_credentials;

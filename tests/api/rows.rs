@@ -83,7 +83,8 @@ fn calls(wrapped: &Value) -> Vec<Call> {
             201,
             "ManageTokens",
         ),
-        (get, "/v1/principals/{principal}/tokens", none(), 200, "ManageTokens"),
+        (get.clone(), "/v1/principals/{principal}/tokens", none(), 200, "ManageTokens"),
+        (get, "/v1/whoami", none(), 200, "ManageTokens"),
         (
             delete.clone(),
             "/v1/principals/{principal}/tokens/{token}",

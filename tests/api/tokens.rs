@@ -92,6 +92,15 @@ async fn nobody_hands_out_more_than_they_have() {
         refused.expect_problem(403, "permission_denied");
     }
     assert_eq!(api.client.get(PATH).await.expect_status(200)["items"], json!([]));
+    // Whom nothing is left of the tenant as a whole issues nothing, not even less than it has.
+    let less = issuer.post(PATH, &json!({"operations": ["Unwrap"], "keys": ["orders"]})).await;
+    less.expect_problem(403, "permission_denied");
+    let (_, issuer) = api.token("issuer", &["ManageTokens", "Unwrap", "ReadKey"], None).await;
+    for operations in [json!(["Wrap"]), json!(["Unwrap", "Wrap"])] {
+        let refused = issuer.post(PATH, &json!({"operations": operations, "keys": ["orders"]})).await;
+        api.recorded(&refused, "ManageTokens", "denied");
+        refused.expect_problem(403, "permission_denied");
+    }
     issuer
         .post(PATH, &json!({"operations": ["Unwrap", "ManageTokens"], "keys": ["orders"]}))
         .await
@@ -128,7 +137,7 @@ async fn a_token_needs_operations_keys_and_a_life_that_can_be() {
     let all: Vec<&str> = Action::ALL.iter().map(|action| action.as_str()).collect();
     let issued = api
         .client
-        .post(PATH, &json!({"operations": all, "expires_in": "366d"}))
+        .post(PATH, &json!({"operations": all, "expires_in": "366d", "kind": "standing"}))
         .await
         .expect_status(201);
     assert_eq!(issued["operations"], json!(all));

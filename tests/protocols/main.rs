@@ -39,6 +39,7 @@ impl Protocol for Shout {
             label: "shout",
             method: "POST",
             needs: &[Action::Inspect],
+            own_token: false,
             body: 16,
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use chrono::Utc;
 use claviger::store::model::{
     CacheSettings, Connection, Custody, IdempotencyKey, IdempotencyRecord, Key, KeyState, KeyVersion, Labels, Material, Page, Principal,
-    PrincipalKind, ProviderState, Tenant, Timeouts, Token,
+    PrincipalKind, ProviderState, Tenant, Timeouts, Token, TokenKind,
 };
 use claviger::store::sealing::RootKey;
 use claviger::store::{Change, Store};
@@ -95,6 +95,7 @@ pub fn tenant(name: &str) -> Tenant {
         id: TenantId::random(),
         name: name.to_owned(),
         suspended: false,
+        lifts: 0,
         created: now(),
     }
 }
@@ -123,6 +124,10 @@ pub fn token(principal: &Principal, public_id: &str) -> Token {
         public_id: public_id.to_owned(),
         secret_sha256: [3; 32],
         grants: "{}".to_owned(),
+        kind: TokenKind::Standing,
+        parent: None,
+        depth: 0,
+        lifts: 0,
         created: now(),
         expires: now() + 1_000_000,
         revoked: None,

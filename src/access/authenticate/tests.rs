@@ -8,10 +8,10 @@ use claviger_provider::{PrincipalId, TenantId, TokenId};
 
 use super::{Authenticator, Caller, Unauthenticated};
 use crate::access::token::with_checksum;
-use crate::access::{Action, ApiToken, Credential, Grants, KeySet, NewToken};
+use crate::access::{Action, ApiToken, Credential, Grants, KeySet, NewToken, Refused};
 use crate::keys::fixture::{PLAIN, World, new_tenant};
 use crate::store::Store;
-use crate::store::model::{Principal, PrincipalKind, Token};
+use crate::store::model::{Principal, PrincipalKind, Token, TokenKind};
 use crate::store::pausing::PausingStore;
 
 /// From then on the tokens of these tests are refused.
@@ -42,6 +42,11 @@ impl SwappableRouter {
     }
 
     async fn issue_with(&self, tenant: TenantId, grants: &str) -> Issued {
+        self.issue_below(tenant, grants, None).await
+    }
+
+    /// A token that another one issued, or a standing one.
+    async fn issue_below(&self, tenant: TenantId, grants: &str, parent: Option<&Token>) -> Issued {
         let principal = Principal {
             id: PrincipalId::random(),
             tenant,
@@ -58,6 +63,10 @@ impl SwappableRouter {
             public_id: drawn.public_id,
             secret_sha256: drawn.secret_sha256,
             grants: grants.to_owned(),
+            kind: parent.map_or(TokenKind::Standing, |_| TokenKind::Delegated),
+            parent: parent.map(|parent| parent.id),
+            depth: parent.map_or(0, |parent| parent.depth + 1),
+            lifts: 0,
             created: 1,
             expires: EXPIRES,
             revoked: None,
@@ -73,8 +82,8 @@ impl SwappableRouter {
 
     /// Revokes as the broker does.
     async fn revoke(&self, token: &Token) {
-        self.world.store.revoke_token(token.tenant, token.id, 5, &PLAIN).await.unwrap();
-        self.authenticator.forget_token(&token.public_id);
+        let (_, ended) = self.world.store.revoke_token(token.tenant, token.id, 5, &PLAIN).await.unwrap();
+        self.authenticator.forget_tokens(ended.iter().map(String::as_str));
     }
 
     async fn enter(&self, text: &str, tenant: Option<&str>, now: i64) -> Result<Caller, Unauthenticated> {
@@ -218,8 +227,50 @@ async fn a_token_that_the_store_could_not_revoke_is_refused_too() {
     let door = SwappableRouter::new().await;
     let issued = door.issue(door.world.tenant).await;
     door.enter(&issued.text, None, 1).await.unwrap();
-    door.authenticator.refuse(&issued.row.public_id);
+    door.authenticator.refuse(Refused::Token(issued.row.id));
     assert!(door.is_invalid(&issued.text).await);
+}
+
+#[tokio::test]
+async fn what_the_store_could_not_revoke_ends_its_descendants_too() {
+    let door = SwappableRouter::new().await;
+    const GRANTS: &str = r#"{"operations":["Unwrap"],"keys":"all"}"#;
+    for by_principal in [false, true] {
+        let operator = door.issue(TenantId::INSTALLATION).await;
+        let child = door.issue_below(door.world.tenant, GRANTS, Some(&operator.row)).await;
+        let known = door.issue_below(door.world.tenant, GRANTS, Some(&child.row)).await;
+        let unknown = door.issue_below(door.world.tenant, GRANTS, Some(&child.row)).await;
+        door.enter(&known.text, None, 1).await.unwrap();
+        door.authenticator.refuse(if by_principal {
+            Refused::Principal(operator.row.principal)
+        } else {
+            Refused::Token(operator.row.id)
+        });
+        for token in [&operator, &child, &known, &unknown] {
+            assert!(door.is_invalid(&token.text).await);
+        }
+        let other = door.issue(door.world.tenant).await;
+        door.enter(&other.text, None, 1).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_read_before_an_ancestor_s_revocation_lets_nobody_in() {
+    let door = SwappableRouter::new().await;
+    let parent = door.issue(door.world.tenant).await;
+    let child = door
+        .issue_below(door.world.tenant, r#"{"operations":["Unwrap"],"keys":"all"}"#, Some(&parent.row))
+        .await;
+    let pause = door.store.pause_next("token_by_public_id");
+    let late = tokio::spawn({
+        let (authenticator, text) = (Arc::clone(&door.authenticator), child.text.clone());
+        async move { authenticator.bearer(&text, None, None, 1).await }
+    });
+    let reached = pause.reached().await;
+    door.revoke(&parent.row).await;
+    reached.resume();
+    assert!(matches!(late.await.unwrap(), Err(Unauthenticated::Invalid)));
+    assert!(door.is_invalid(&child.text).await);
 }
 
 #[tokio::test]
@@ -229,7 +280,7 @@ async fn a_deleted_principals_token_is_refused_at_the_next_request() {
     door.enter(&issued.text, None, 1).await.unwrap();
     door.world
         .store
-        .delete_principal(issued.row.tenant, issued.row.principal, &PLAIN)
+        .delete_principal(issued.row.tenant, issued.row.principal, 5, &PLAIN)
         .await
         .unwrap();
     door.authenticator.forget_all();
@@ -248,7 +299,7 @@ async fn a_load_that_read_before_everything_was_forgotten_is_made_again() {
     let reached = pause.reached().await;
     door.world
         .store
-        .delete_principal(issued.row.tenant, issued.row.principal, &PLAIN)
+        .delete_principal(issued.row.tenant, issued.row.principal, 5, &PLAIN)
         .await
         .unwrap();
     door.authenticator.forget_all();

@@ -1,18 +1,17 @@
 //! The objects of operations: how a request names each, how it is found, and what is decided on it.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use claviger_provider::{ConnectionId, KeyId, ProviderKind, TenantId, TokenId};
+use claviger_provider::{ConnectionId, ProviderKind, TenantId};
 
 use super::decide;
-use crate::access::{Action, ActionSet, Grants, KeySet, PolicyRef, Resource};
+use crate::access::{Action, PolicyRef, Resource};
 use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::envelope::Envelope;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
-use crate::store::model::{Principal, Tenant, Token};
+use crate::store::model::Tenant;
 
 /// How a request names an object of type `T`.
 pub trait Names<T>: Send {
@@ -216,112 +215,13 @@ impl Names<Tenant> for &str {
     }
 }
 
-/// The principals of the caller's tenant, or, for an operator who names no tenant, those of
-/// the installation.
-pub struct PrincipalScope(());
-
-impl Names<PrincipalScope> for () {
-    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(PrincipalScope, PolicyRef), Failure> {
-        let policy = decide::allowed(broker, cx, action, Resource::Tenant).await?;
-        Ok((PrincipalScope(()), policy))
-    }
-}
-
-impl Names<Principal> for &str {
-    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Principal, PolicyRef), Failure> {
-        let policy = decided(broker, cx, action, Resource::Tenant).await?;
-        Ok((broker.store.principal_by_name(cx.tenant(), self).await?, policy))
-    }
-}
-
 /// Decides before the object is looked up: the record names the policy also when there is no
 /// such object.
 ///
 /// # Errors
 /// `permission_denied`.
-async fn decided(broker: &Broker, cx: &RequestContext, action: Action, resource: Resource<'_>) -> Result<PolicyRef, Failure> {
+pub(super) async fn decided(broker: &Broker, cx: &RequestContext, action: Action, resource: Resource<'_>) -> Result<PolicyRef, Failure> {
     let policy = decide::allowed(broker, cx, action, resource).await?;
     cx.subject(|subject| subject.policy = Some(policy.clone()));
     Ok(policy)
-}
-
-/// A token to be issued to a principal, with what it is to allow.
-pub struct NewTokenFor {
-    pub(in crate::broker) principal: Principal,
-    pub(in crate::broker) grants: Grants,
-}
-
-/// How a request names a token to be issued.
-#[derive(Debug, Clone, Copy)]
-pub struct NewTokenNamed<'a> {
-    /// The principal, by name.
-    pub principal: &'a str,
-    /// The operations that the token is to allow.
-    pub operations: ActionSet,
-    /// The keys that it is to reach, by name; `None` for every key.
-    pub keys: Option<&'a [&'a str]>,
-}
-
-impl Names<NewTokenFor> for NewTokenNamed<'_> {
-    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewTokenFor, PolicyRef), Failure> {
-        // Which policy decided is known once the grants are compared too.
-        let policy = decide::allowed(broker, cx, action, Resource::Tenant).await?;
-        let principal = broker.store.principal_by_name(cx.tenant(), self.principal).await?;
-        let keys = match self.keys {
-            None => KeySet::All,
-            Some(names) => named_keys(broker, cx, action, names).await?,
-        };
-        let grants = Grants::new(self.operations, keys)
-            .map_err(|_| Failure::invalid("", "at least one operation, and 1 to 256 keys or none named"))?;
-        if !broker.authorizer.may_issue(cx.caller(), &grants) {
-            return Err(Failure::new(
-                Code::PermissionDenied,
-                "A token cannot allow more than the credential that issues it.",
-            )
-            .at("/operations", "operations that the caller's own credential names")
-            .at("/keys", "keys that the caller's own credential reaches"));
-        }
-        Ok((NewTokenFor { principal, grants }, policy))
-    }
-}
-
-/// The ids of the keys that a new token names: each must be one that the caller reaches.
-async fn named_keys(broker: &Broker, cx: &RequestContext, action: Action, names: &[&str]) -> Result<KeySet, Failure> {
-    cx.require_tenant()?;
-    if names.is_empty() || names.len() > Grants::MAX_KEYS {
-        return Err(Failure::invalid("/keys", "1 to 256 names, or left out for every key"));
-    }
-    let mut ids = BTreeSet::<KeyId>::new();
-    for name in names {
-        let found = broker.directory.key_by_name(cx.tenant(), name).await?;
-        let key = found.and_then(|entry| entry.view().ok()).map(|view| view.key);
-        decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
-        ids.insert(key.ok_or_else(Failure::not_found)?.id);
-    }
-    Ok(KeySet::Only(ids))
-}
-
-/// A token of a principal.
-pub struct TokenOf {
-    pub(in crate::broker) token: Token,
-}
-
-/// How a request names a token.
-#[derive(Debug, Clone, Copy)]
-pub struct TokenNamed<'a> {
-    /// The principal, by name.
-    pub principal: &'a str,
-    /// The token's id.
-    pub token: TokenId,
-}
-
-impl Names<TokenOf> for TokenNamed<'_> {
-    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(TokenOf, PolicyRef), Failure> {
-        let (principal, policy) = Names::<Principal>::admit(self.principal, broker, cx, action).await?;
-        let token = broker.store.token(principal.tenant, self.token).await?;
-        if token.principal != principal.id {
-            return Err(Failure::not_found());
-        }
-        Ok((TokenOf { token }, policy))
-    }
 }

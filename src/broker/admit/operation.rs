@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::objects::{Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, NewTokenFor, PrincipalScope, TenantScope, TokenOf};
+use super::objects::{Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, TenantScope};
+use super::tokens::{EndingPrincipal, NewTokenFor, OwnToken, PrincipalScope, TokenOf};
 use crate::access::Action;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::model::{Principal, Tenant};
@@ -70,8 +71,9 @@ operations! {
     CreatePrincipal: ManagePrincipals on PrincipalScope,
     ListPrincipals: ManagePrincipals on PrincipalScope,
     ReadPrincipal: ManagePrincipals on Principal,
-    DeletePrincipal: ManagePrincipals on Principal,
+    DeletePrincipal: ManagePrincipals on EndingPrincipal,
     IssueToken: ManageTokens on NewTokenFor,
     ListTokens: ManageTokens on Principal,
     RevokeToken: ManageTokens on TokenOf,
+    ReadOwnToken: ManageTokens on OwnToken,
 }

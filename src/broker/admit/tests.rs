@@ -10,7 +10,7 @@ use claviger_guarded::{Arena, ArenaConfig};
 use claviger_provider::{InstallationId, KeyId};
 
 use super::{KeyNamed, Operation, PairNamed, op};
-use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, PolicyRef, Resource};
+use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, NewGrant, PolicyRef, Resource};
 use crate::audit::{self, KillFile, Node, Options, Origin};
 use crate::broker::{Broker, Code, Declaration, Declarations, Parts, RequestContext, RequestInfo};
 use crate::cache::{DekCache, Limits, Rules};
@@ -45,7 +45,11 @@ impl Authorizer for ByJustification {
         }))
     }
 
-    fn may_issue(&self, _: &Caller, _: &Grants) -> bool {
+    fn may_issue(&self, _: &Caller, _: NewGrant<'_>) -> bool {
+        false
+    }
+
+    fn may_end(&self, _: &Caller, _: &Grants) -> bool {
         false
     }
 }

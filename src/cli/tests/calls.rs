@@ -100,6 +100,7 @@ async fn every_command_makes_its_call() {
             json!({"at_provider": true}),
         ),
         (&["tokens", "list", "p"], "GET /v1/principals/p/tokens?page_size=1000", Value::Null),
+        (&["whoami"], "GET /v1/whoami", Value::Null),
         (&["tokens", "revoke", "p", "t"], "DELETE /v1/principals/p/tokens/t", Value::Null),
         (
             &["principals", "create", "p"],

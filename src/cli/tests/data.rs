@@ -147,7 +147,7 @@ async fn a_new_token_is_the_only_thing_written() {
     assert_eq!(out, "clv_new\n");
     assert_eq!(
         server.last().body,
-        json!({"expires_in": "90d", "operations": ["Unwrap"], "keys": ["k"]})
+        json!({"expires_in": "90d", "kind": "delegated", "operations": ["Unwrap"], "keys": ["k"]})
     );
 }
 

@@ -395,16 +395,15 @@ pub const SEVER: Route = Route::new(
     "/v1/connections/{connection}/sever",
     "severConnection",
     "connections",
-    "Sever a connection: from the next request on, no call passes through it and no cached data key of its keys is returned.",
+    "Sever a connection: from the next request on, no call passes through it and no cached data key of its keys is returned. Each request is carried out: an idempotency key is ignored.",
     &[Action::Sever],
 )
-.repeatable()
 .answers::<Connection>(200, "The connection.");
 
 pub async fn sever(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let connection = request.name("connection")?;
-    let sever = |authorized, keep| request.broker.sever(authorized, keep);
-    request.once::<op::Sever, _, _, _>(connection.as_str(), response, sever).await
+    let authorized = request.admit::<op::Sever>(connection.as_str()).await?;
+    completed_reply(request.broker.sever(authorized).await?, response)
 }
 
 /// `POST /v1/connections/{connection}/restore`
@@ -413,7 +412,7 @@ pub const RESTORE: Route = Route::new(
     "/v1/connections/{connection}/restore",
     "restoreConnection",
     "connections",
-    "Restore a severed connection.",
+    "Restore a severed connection. Repeated with its idempotency key, the request changes nothing and returns the connection as it is now.",
     &[Action::Restore],
 )
 .repeatable()
@@ -422,5 +421,8 @@ pub const RESTORE: Route = Route::new(
 pub async fn restore(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let connection = request.name("connection")?;
     let restore = |authorized, keep| request.broker.restore(authorized, keep);
-    request.once::<op::Restore, _, _, _>(connection.as_str(), response, restore).await
+    let repeated = |authorized: &_| Ok(request.broker.restore_repeated(authorized));
+    request
+        .lift::<op::Restore, _, _, _>(connection.as_str(), response, restore, repeated)
+        .await
 }

@@ -90,6 +90,7 @@ endpoints! {
     CreateToken:            tokens::CREATE, with_body(tokens::create);
     ListTokens:             tokens::LIST, without_body(tokens::list);
     DeleteToken:            tokens::DELETE, without_body(tokens::delete);
+    WhoAmI:                 tokens::WHOAMI, without_body(tokens::whoami);
 }
 
 /// Every route, in the order of `docs/api.md`.

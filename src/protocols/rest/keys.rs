@@ -286,7 +286,7 @@ pub const ENABLE: Route = Route::new(
     "/v1/keys/{key}/enable",
     "enableKey",
     "keys",
-    "Enable a disabled key.",
+    "Enable a disabled key. Repeated with its idempotency key, the request changes nothing and returns the key as it is now.",
     &[Action::Enable],
 )
 .repeatable()
@@ -296,8 +296,9 @@ pub const ENABLE: Route = Route::new(
 pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
+    let repeated = |authorized: &_| request.broker.enable_repeated(authorized);
     request
-        .once::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable)
+        .lift::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable, repeated)
         .await
 }
 
@@ -307,17 +308,14 @@ pub const DISABLE: Route = Route::new(
     "/v1/keys/{key}/disable",
     "disableKey",
     "keys",
-    "Disable a key: from the next request on, no operation uses it, and no cached data key is returned. With `at_provider`, the provider key is disabled, too; if that fails, the key stays disabled here.",
+    "Disable a key: from the next request on, no operation uses it, and no cached data key is returned. With `at_provider`, the provider key is disabled, too; if that fails, the key stays disabled here. Each request is carried out: an idempotency key is ignored.",
     &[Action::Disable],
 )
-.repeatable()
 .optional_body::<SetKeyState>()
 .answers::<Key>(200, "The key.");
 
 pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
-    let disable = |authorized, keep| request.broker.disable(authorized, body.at_provider, keep);
-    request
-        .once::<op::Disable, _, _, _>(KeyNamed::Name(key.as_str()), response, disable)
-        .await
+    let authorized = request.admit::<op::Disable>(KeyNamed::Name(key.as_str())).await?;
+    completed_reply(request.broker.disable(authorized, body.at_provider).await?, response)
 }

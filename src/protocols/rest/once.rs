@@ -9,7 +9,7 @@ use super::header::{Unusable, single};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::response::Payload;
-use crate::broker::{Authorized, Completed, Completion, Failure, Guarded, Keep, Names, Operation, Repeat};
+use crate::broker::{Authorized, Completed, Completion, Failure, Guarded, Keep, Names, Once, Operation, Repeat};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -34,16 +34,42 @@ impl ApiRequest {
         Fut: Future<Output = Result<Guarded<Completed<T>>, Failure>> + Send,
     {
         let authorized = self.admit::<O>(named).await?;
-        let once = match self
-            .broker
-            .once(&authorized, &self.route(), self.idempotency_key()?, &self.body)
-            .await?
-        {
-            Repeat::First(once) => once,
-            Repeat::Answered(before) => return Ok(ApiResponse::One(Guarded::free(repeated(before)))),
-        };
-        let keep = once.keep(move |object| serde_json::to_string(&response(object)).map_err(|error| Failure::internal(&error)));
-        completed_reply(run(authorized, keep).await?, response)
+        match self.repeat(&authorized).await? {
+            Repeat::First(once) => completed_reply(run(authorized, keeping(once, response)).await?, response),
+            Repeat::Answered(before) => Ok(ApiResponse::One(Guarded::free(repeated(before)))),
+        }
+    }
+
+    /// As [`ApiRequest::once`], for what undoes a revocation: enable, restore, resume. A repetition
+    /// is never carried out, since another revocation may have come in between; it is answered with
+    /// the object as it is now, which `present` reads. (A revocation itself is carried out each
+    /// time, so it goes through neither.)
+    ///
+    /// # Errors
+    /// As [`ApiRequest::once`].
+    pub async fn lift<O, T, W, Fut>(
+        &self,
+        named: impl Names<O::Object>,
+        response: fn(&T) -> W,
+        run: impl FnOnce(Authorized<O>, Keep<T>) -> Fut + Send,
+        present: impl FnOnce(&Authorized<O>) -> Result<Guarded<Completed<T>>, Failure> + Send,
+    ) -> Result<ApiResponse, Failure>
+    where
+        O: Operation,
+        T: Send + 'static,
+        W: Serialize + 'static,
+        Fut: Future<Output = Result<Guarded<Completed<T>>, Failure>> + Send,
+    {
+        let authorized = self.admit::<O>(named).await?;
+        match self.repeat(&authorized).await? {
+            Repeat::First(once) => completed_reply(run(authorized, keeping(once, response)).await?, response),
+            Repeat::Answered(_) => completed_reply(present(&authorized)?, response),
+        }
+    }
+
+    async fn repeat<O: Operation>(&self, authorized: &Authorized<O>) -> Result<Repeat, Failure> {
+        let key = self.idempotency_key()?;
+        self.broker.once(authorized, &self.route(), key, &self.body).await
     }
 
     fn idempotency_key(&self) -> Result<Option<&str>, Failure> {
@@ -56,6 +82,11 @@ impl ApiRequest {
             )),
         }
     }
+}
+
+/// Keeps the body that shows the operation's object.
+fn keeping<T: 'static, W: Serialize + 'static>(once: Once, response: fn(&T) -> W) -> Keep<T> {
+    once.keep(move |object| serde_json::to_string(&response(object)).map_err(|error| Failure::internal(&error)))
 }
 
 /// The answer of an operation that succeeded, with the object's etag if it has one.

@@ -109,6 +109,7 @@ impl Protocol for Rest {
             label: route.path,
             method: route.method.as_str(),
             needs: route.needs,
+            own_token: route.own_token,
             body: route.body,
         }
     }

@@ -32,6 +32,8 @@ pub struct Route {
     /// The credential must allow at least one of these actions. Admission decides which one the request
     /// needs. The first one is recorded if the request fails before admission.
     pub needs: &'static [Action],
+    /// Whether every credential may call it on its own token, whatever that allows.
+    pub own_token: bool,
     /// Maximum body, in bytes.
     pub body: usize,
     /// Deadline.
@@ -122,6 +124,7 @@ impl Route {
             tag,
             summary,
             needs,
+            own_token: false,
             body: DATA,
             time: REQUEST,
             repeatable: false,
@@ -149,6 +152,12 @@ impl Route {
     /// Accepts the header `Idempotency-Key`.
     pub(super) const fn repeatable(mut self) -> Self {
         self.repeatable = true;
+        self
+    }
+
+    /// Every credential may call it on its own token, whatever that allows.
+    pub(super) const fn own_token(mut self) -> Self {
+        self.own_token = true;
         self
     }
 

@@ -1,6 +1,6 @@
 //! `/v1/principals/{principal}/tokens`: API tokens. A token's text stands in one answer only.
 
-use http::Method;
+use http::{Method, StatusCode};
 use std::str::FromStr;
 
 use claviger_provider::{KeyId, TokenId};
@@ -9,14 +9,44 @@ use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, Object, Type};
 
-use super::handler::empty_reply;
+use super::handler::{empty_reply, json_reply};
 use super::list::{List, Listed, list_reply};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{DurationText, Name, Timestamp};
 use crate::access::{Action, KeySet};
-use crate::broker::{Failure, GrantedToken, IssuedToken, NewTokenNamed, TokenNamed, op};
+use crate::broker::{Failure, GrantedToken, IssuedToken, NewTokenNamed, TokenNamed, WhoAmI, op};
+use crate::store::model;
+
+/// Whether a token has a life of its own.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// It ends with the token that issued it.
+    #[default]
+    Delegated,
+    /// It survives the token that issued it.
+    Standing,
+}
+
+impl From<TokenKind> for model::TokenKind {
+    fn from(kind: TokenKind) -> Self {
+        match kind {
+            TokenKind::Delegated => Self::Delegated,
+            TokenKind::Standing => Self::Standing,
+        }
+    }
+}
+
+impl From<model::TokenKind> for TokenKind {
+    fn from(kind: model::TokenKind) -> Self {
+        match kind {
+            model::TokenKind::Delegated => Self::Delegated,
+            model::TokenKind::Standing => Self::Standing,
+        }
+    }
+}
 
 /// A new token.
 #[derive(Deserialize, ToSchema)]
@@ -29,9 +59,14 @@ pub struct CreateToken {
     #[serde(default)]
     #[schema(min_items = 1, max_items = 256)]
     pub keys: Option<Vec<Name>>,
-    /// How long it lives, at most 366d; 90d where left out.
+    /// How long it lives, at most 366d. A delegated token ends no later than the one that issues
+    /// it. Where left out 90d, or as long as the issuing token.
     #[serde(default)]
     pub expires_in: Option<DurationText>,
+    /// `delegated` where left out. A standing token is issued by a standing one that may manage
+    /// tokens and reaches every key.
+    #[serde(default)]
+    pub kind: Option<TokenKind>,
 }
 
 /// The closed list.
@@ -50,6 +85,12 @@ pub struct Token {
     pub id: String,
     /// The first characters of its text, which name it.
     pub prefix: String,
+    /// Whether it survives the token that issued it.
+    pub kind: TokenKind,
+    /// The id of the token that issued it and that it ends with; null for a standing one.
+    pub parent: Option<String>,
+    /// The name of its principal.
+    pub principal: String,
     /// The operations that it allows.
     pub operations: Vec<String>,
     /// The ids of the keys that it reaches; null for all.
@@ -58,7 +99,7 @@ pub struct Token {
     pub created: Timestamp,
     /// From then on it is refused.
     pub expires: Timestamp,
-    /// When it was revoked, if it was.
+    /// When it, or a token above it, was revoked, if one was.
     pub revoked: Option<Timestamp>,
 }
 
@@ -82,10 +123,17 @@ impl Listed for Token {
 }
 
 fn response(granted: &GrantedToken) -> Token {
-    let GrantedToken { row: token, grants } = granted;
+    let GrantedToken {
+        row: token,
+        principal,
+        grants,
+    } = granted;
     Token {
         id: token.id.to_string(),
         prefix: format!("clv_{}", token.public_id),
+        kind: token.kind.into(),
+        parent: token.parent.map(|parent| parent.to_string()),
+        principal: principal.clone(),
         operations: grants.operations().iter().map(|action| action.as_str().to_owned()).collect(),
         keys: match grants.keys() {
             KeySet::All => None,
@@ -110,7 +158,7 @@ pub const CREATE: Route = Route::new(
     "/v1/principals/{principal}/tokens",
     "createToken",
     "access",
-    "Issue a token. It can allow no more than the credential that issues it.",
+    "Issue a token. It can allow no more than the credential that issues it. A delegated one\nends with that credential, a standing one has a life of its own.",
     &[Action::ManageTokens],
 )
 .repeatable()
@@ -124,6 +172,7 @@ pub async fn create(request: ApiRequest, body: CreateToken) -> Result<ApiRespons
         principal: principal.as_str(),
         operations: body.operations.into_iter().collect(),
         keys: keys.as_deref(),
+        kind: body.kind.unwrap_or_default().into(),
     };
     let life = body.expires_in.map(|life| life.0);
     let issue = |authorized, keep| request.broker.issue_token(authorized, life, keep);
@@ -154,9 +203,10 @@ pub const DELETE: Route = Route::new(
     "/v1/principals/{principal}/tokens/{token}",
     "deleteToken",
     "access",
-    "Revoke a token: refused at the next request.",
+    "Revoke a token with all tokens below it: refused at the next request. The caller must be\nallowed everything that the token allows; every token may revoke itself.",
     &[Action::ManageTokens],
 )
+.own_token()
 .answers_nothing(204, "Revoked.");
 
 pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -169,4 +219,41 @@ pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {
     };
     let authorized = request.admit::<op::RevokeToken>(named).await?;
     empty_reply(request.broker.revoke_token(authorized).await?)
+}
+
+/// The caller: its own token, and the tenant that the request acts for.
+#[derive(Serialize, ToSchema)]
+pub struct Caller {
+    /// The id of the tenant that the request acts for; zeros for an operator who names none.
+    pub tenant: String,
+    /// Whether the credential is a platform operator's.
+    pub operator: bool,
+    /// The token.
+    #[serde(flatten)]
+    pub token: Token,
+}
+
+fn caller(who: &WhoAmI) -> Caller {
+    Caller {
+        tenant: who.tenant.to_string(),
+        operator: who.token.row.tenant == claviger_provider::TenantId::INSTALLATION,
+        token: response(&who.token),
+    }
+}
+
+/// `GET /v1/whoami`
+pub const WHOAMI: Route = Route::new(
+    Method::GET,
+    "/v1/whoami",
+    "whoAmI",
+    "access",
+    "Read the credential that the request carries: who it is, what it allows, when it ends.",
+    &[Action::ManageTokens],
+)
+.own_token()
+.answers::<Caller>(200, "The caller.");
+
+pub async fn whoami(request: ApiRequest) -> Result<ApiResponse, Failure> {
+    let authorized = request.admit::<op::ReadOwnToken>(()).await?;
+    json_reply(request.broker.who_am_i(&authorized)?, StatusCode::OK, |who| caller(&who))
 }

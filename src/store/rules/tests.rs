@@ -220,20 +220,132 @@ fn a_state_that_has_an_operation_of_its_own_is_neither_disabled_nor_enabled() {
 
 #[test]
 fn a_repeated_revocation_keeps_the_first_time() {
-    let mut token = Token {
+    let mut token = standing();
+    revoke(&mut token, 3);
+    revoke(&mut token, 4);
+    assert_eq!(token.revoked, Some(3));
+}
+
+fn standing() -> Token {
+    Token {
         id: claviger_provider::TokenId::random(),
         tenant: TenantId::random(),
         principal: claviger_provider::PrincipalId::random(),
         public_id: "abcdefghijkl".to_owned(),
         secret_sha256: [0; 32],
         grants: String::new(),
+        kind: TokenKind::Standing,
+        parent: None,
+        depth: 0,
+        lifts: 0,
         created: 1,
         expires: 9,
         revoked: None,
+    }
+}
+
+/// A token that this one issued, with a shorter life.
+fn below(parent: &Token) -> Token {
+    Token {
+        id: claviger_provider::TokenId::random(),
+        kind: TokenKind::Delegated,
+        parent: Some(parent.id),
+        depth: parent.depth + 1,
+        expires: parent.expires - 1,
+        ..parent.clone()
+    }
+}
+
+#[test]
+fn a_token_is_in_force_with_its_whole_line_or_not_at_all() {
+    let root = standing();
+    let child = below(&root);
+    let grandchild = below(&child);
+    assert_eq!(token_ends(&root, &[]), Some(9));
+    assert_eq!(token_ends(&child, std::slice::from_ref(&root)), Some(8));
+    let line = [child.clone(), root.clone()];
+    assert_eq!(token_ends(&grandchild, &line), Some(7));
+    // A row that is missing, at either end of the line or at both.
+    for part in [&[][..], &line[..1], &line[1..]] {
+        assert_eq!(token_ends(&grandchild, part), None);
+    }
+    let changes: [fn(&mut Token); 7] = [
+        |token| token.revoked = Some(5),
+        |token| token.expires = 1,
+        |token| token.id = claviger_provider::TokenId::random(),
+        |token| token.depth += 1,
+        |token| token.parent = Some(claviger_provider::TokenId::random()),
+        |token| token.kind = TokenKind::Delegated,
+        |token| token.depth = u8::MAX,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        for at in 0..2 {
+            let mut line = line.clone();
+            let before = line[at].clone();
+            change(&mut line[at]);
+            if line[at] != before {
+                assert_eq!(token_ends(&grandchild, &line), None, "change {number} of ancestor {at}");
+            }
+        }
+    }
+    let revoked = Token {
+        revoked: Some(5),
+        ..grandchild
     };
-    assert!(revoke(&mut token, 3));
-    assert!(!revoke(&mut token, 4));
-    assert_eq!(token.revoked, Some(3));
+    assert_eq!(token_ends(&revoked, &line), None);
+}
+
+#[test]
+fn a_new_token_fits_its_parent() {
+    let root = standing();
+    assert!(check_new_token(&root, None).is_ok());
+    let child = below(&root);
+    assert!(check_new_token(&child, Some(&root)).is_ok());
+    for (token, parent) in [
+        (child.clone(), None),
+        (root.clone(), Some(&child)),
+        (
+            Token {
+                kind: TokenKind::Standing,
+                ..child.clone()
+            },
+            Some(&root),
+        ),
+        (Token { depth: 2, ..child.clone() }, Some(&root)),
+        (
+            Token {
+                expires: 10,
+                ..child.clone()
+            },
+            Some(&root),
+        ),
+        (
+            Token {
+                parent: Some(child.id),
+                ..child.clone()
+            },
+            Some(&root),
+        ),
+        (
+            below(&child),
+            Some(&Token {
+                revoked: Some(1),
+                ..child.clone()
+            }),
+        ),
+        (
+            Token {
+                depth: MAX_DEPTH + 1,
+                ..child.clone()
+            },
+            Some(&Token {
+                depth: MAX_DEPTH,
+                ..root.clone()
+            }),
+        ),
+    ] {
+        assert!(matches!(check_new_token(&token, parent), Err(StoreError::NotFound)), "{token:?}");
+    }
 }
 
 proptest! {

@@ -3,7 +3,8 @@
 
 macro_rules! tenant_columns {
     () => {
-        "n.id AS tenant_id, n.name AS tenant_name, n.suspended AS tenant_suspended, n.created AS tenant_created"
+        "n.id AS tenant_id, n.name AS tenant_name, n.suspended AS tenant_suspended, n.created AS tenant_created, \
+         n.lifts AS tenant_lifts"
     };
 }
 
@@ -17,6 +18,7 @@ macro_rules! principal_columns {
 macro_rules! token_columns {
     () => {
         "t.tenant AS token_tenant, t.id AS token_id, t.principal AS token_principal, t.public_id, t.secret_sha256, t.grants, \
+         t.kind AS token_kind, t.parent AS token_parent, t.depth AS token_depth, t.lifts AS token_lifts, \
          t.created AS token_created, t.expires, t.revoked"
     };
 }

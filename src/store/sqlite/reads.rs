@@ -6,7 +6,7 @@ use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, 
 use super::{SqliteStore, connections, keys, principals, sealed, tenants, tokens, transaction, versions};
 use crate::store::model::{
     Connection, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot, KeyVersion, Page,
-    Principal, Tenant, Token,
+    Principal, Tenant, Token, TokenSnapshot,
 };
 use crate::store::{Installation, Reads, StoreError};
 
@@ -56,7 +56,7 @@ impl Reads for SqliteStore {
         principals::list(self, tenant, page).await
     }
 
-    async fn token_by_public_id(&self, public_id: &str) -> Result<(Token, Principal, Tenant), StoreError> {
+    async fn token_by_public_id(&self, public_id: &str) -> Result<TokenSnapshot, StoreError> {
         tokens::by_public_id(self, public_id).await
     }
 

@@ -44,6 +44,13 @@ pub(super) trait Columns {
         T::try_from(self.value::<&[u8]>(column)?).map_err(|_| StoreError::Damaged("an id"))
     }
 
+    fn optional_id<T: for<'a> TryFrom<&'a [u8]>>(&self, column: &str) -> Result<Option<T>, StoreError> {
+        let bytes = self.value::<Option<&[u8]>>(column)?;
+        bytes
+            .map(|bytes| T::try_from(bytes).map_err(|_| StoreError::Damaged("an id")))
+            .transpose()
+    }
+
     fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, StoreError> {
         T::try_from(self.value(column)?).map_err(|_| StoreError::Damaged("a number"))
     }

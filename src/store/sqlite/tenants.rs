@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, query};
 
 use super::SqliteStore;
-use super::row::{Columns, bytes};
+use super::row::{Columns, bytes, integer};
 use crate::store::StoreError;
 use crate::store::model::{Page, Tenant};
 
@@ -14,16 +14,18 @@ pub(super) fn read(row: &SqliteRow) -> Result<Tenant, StoreError> {
         id: row.id("tenant_id")?,
         name: row.value("tenant_name")?,
         suspended: row.value("tenant_suspended")?,
+        lifts: row.number("tenant_lifts")?,
         created: row.value("tenant_created")?,
     })
 }
 
 pub(super) async fn insert(connection: &mut SqliteConnection, tenant: &Tenant) -> Result<(), StoreError> {
-    query("INSERT INTO tenants (id, name, suspended, created) VALUES (?1, ?2, ?3, ?4)")
+    query("INSERT INTO tenants (id, name, suspended, created, lifts) VALUES (?1, ?2, ?3, ?4, ?5)")
         .bind(bytes(&tenant.id))
         .bind(&tenant.name)
         .bind(tenant.suspended)
         .bind(tenant.created)
+        .bind(integer(tenant.lifts)?)
         .execute(connection)
         .await?;
     Ok(())

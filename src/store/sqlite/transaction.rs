@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use crate::store::model::{Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
 use crate::store::rules::{self, Holder};
 use crate::store::sealing::Sealer;
-use crate::store::transaction::{Backend, Existing, Transaction};
+use crate::store::transaction::{Backend, Existing, TokenRoots, Transaction};
 
 /// A transaction of the one writer.
 struct SqliteTransaction {
@@ -117,10 +117,6 @@ impl Transaction for SqliteTransaction {
         principals::delete(&mut self.transaction, tenant, id).await
     }
 
-    async fn tokens_of(&mut self, tenant: TenantId, principal: PrincipalId) -> Result<Vec<Token>, StoreError> {
-        tokens::of_principal(&mut self.transaction, tenant, principal).await
-    }
-
     async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError> {
         tokens::insert(&mut self.transaction, token).await
     }
@@ -129,8 +125,12 @@ impl Transaction for SqliteTransaction {
         tokens::by_id(&mut *self.transaction, tenant, id).await
     }
 
-    async fn update_token(&mut self, token: &Token) -> Result<(), StoreError> {
-        tokens::update(&mut self.transaction, token).await
+    async fn parent_token(&mut self, tenant: TenantId, parent: TokenId) -> Result<Token, StoreError> {
+        tokens::parent(&mut self.transaction, tenant, parent).await
+    }
+
+    async fn revoke_tokens(&mut self, roots: TokenRoots, at: i64) -> Result<Vec<String>, StoreError> {
+        tokens::revoke(&mut self.transaction, roots, at).await
     }
 
     async fn insert_connection(&mut self, connection: &Connection) -> Result<(), StoreError> {

@@ -62,7 +62,7 @@ async fn every_kind_of_change_marks_its_intent(store: Arc<dyn Store>) {
     let its_token = token(&owner, "abcdefghijkl");
     store.create_token(&its_token, &next()).await.unwrap();
     store.revoke_token(ours.id, its_token.id, 0, &next()).await.unwrap();
-    store.delete_principal(ours.id, owner.id, &next()).await.unwrap();
+    store.delete_principal(ours.id, owner.id, 1, &next()).await.unwrap();
     let on = connection(ours.id, "main");
     store.create_connection(&on, Vec::new(), &next()).await.unwrap();
     let patch = ConnectionPatch {
@@ -112,7 +112,7 @@ async fn an_intent_without_effect_is_not_applied(store: Arc<dyn Store>) {
         StoreError::InUse
     );
     refused!(
-        store.delete_principal(ours, PrincipalId::random(), &intent(3)).await,
+        store.delete_principal(ours, PrincipalId::random(), 1, &intent(3)).await,
         StoreError::NotFound
     );
     let missing_primary = store

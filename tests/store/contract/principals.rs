@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{Page, PrincipalKind};
+use claviger::store::model::{Page, Principal, PrincipalKind, Token, TokenKind};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{PrincipalId, TenantId, TokenId};
 
@@ -20,6 +20,10 @@ cases! { contract:
     revoking_reaches_no_other_tenant,
     tokens_are_listed_by_id,
     deleting_a_principal_ends_its_tokens,
+    a_token_comes_with_those_above_it,
+    a_delegated_token_needs_a_parent_that_may_issue_it,
+    a_revocation_reaches_every_token_below,
+    deleting_a_principal_ends_every_token_below_its_own,
 }
 
 async fn a_principal_is_found_in_its_tenant_only(store: Arc<dyn Store>) {
@@ -32,7 +36,7 @@ async fn a_principal_is_found_in_its_tenant_only(store: Arc<dyn Store>) {
         assert_eq!(store.principal_by_name(ours, kind.as_str()).await.unwrap(), made);
         refused!(store.principal(theirs, made.id).await, StoreError::NotFound);
         refused!(store.principal_by_name(theirs, kind.as_str()).await, StoreError::NotFound);
-        refused!(store.delete_principal(theirs, made.id, &NONE).await, StoreError::NotFound);
+        refused!(store.delete_principal(theirs, made.id, 1, &NONE).await, StoreError::NotFound);
         store.principal(ours, made.id).await.unwrap();
     }
 }
@@ -85,8 +89,9 @@ async fn a_token_is_found_with_its_principal_and_tenant(store: Arc<dyn Store>) {
     let mut made = token(&owner, "abcdefghijkl");
     made.revoked = Some(7);
     store.create_token(&made, &NONE).await.unwrap();
-    let (found, its_owner, its_tenant) = store.token_by_public_id("abcdefghijkl").await.unwrap();
-    assert_eq!((found, its_owner, its_tenant.id), (made, owner, ours));
+    let found = store.token_by_public_id("abcdefghijkl").await.unwrap();
+    assert_eq!((found.token, found.principal, found.tenant.id), (made, owner, ours));
+    assert!(found.ancestors.is_empty());
     refused!(store.token_by_public_id("abcdefghijkL").await, StoreError::NotFound);
 }
 
@@ -122,7 +127,7 @@ async fn a_revocation_stays_at_its_first_time(store: Arc<dyn Store>) {
     store.create_token(&made, &NONE).await.unwrap();
     for at in [5, 6] {
         store.revoke_token(ours, made.id, at, &NONE).await.unwrap();
-        assert_eq!(store.token_by_public_id("a").await.unwrap().0.revoked, Some(5));
+        assert_eq!(store.token_by_public_id("a").await.unwrap().token.revoked, Some(5));
     }
     refused!(store.revoke_token(ours, TokenId::random(), 7, &NONE).await, StoreError::NotFound);
 }
@@ -134,7 +139,7 @@ async fn revoking_reaches_no_other_tenant(store: Arc<dyn Store>) {
     let made = token(&owner, "a");
     store.create_token(&made, &NONE).await.unwrap();
     refused!(store.revoke_token(theirs, made.id, now(), &NONE).await, StoreError::NotFound);
-    assert_eq!(store.token_by_public_id("a").await.unwrap().0.revoked, None);
+    assert_eq!(store.token_by_public_id("a").await.unwrap().token.revoked, None);
     assert!(store.tokens(theirs, owner.id, &first(5)).await.unwrap().is_empty());
 }
 
@@ -184,13 +189,138 @@ async fn deleting_a_principal_ends_its_tokens(store: Arc<dyn Store>) {
     let owner = principal(ours, "p");
     store.create_principal(&owner, &NONE).await.unwrap();
     store.create_token(&token(&owner, "a"), &NONE).await.unwrap();
-    store.delete_principal(ours, owner.id, &NONE).await.unwrap();
+    store.delete_principal(ours, owner.id, 1, &NONE).await.unwrap();
     refused!(store.token_by_public_id("a").await, StoreError::NotFound);
     refused!(store.principal(ours, owner.id).await, StoreError::NotFound);
-    refused!(store.delete_principal(ours, owner.id, &NONE).await, StoreError::NotFound);
+    refused!(store.delete_principal(ours, owner.id, 1, &NONE).await, StoreError::NotFound);
     refused!(
-        store.delete_principal(ours, PrincipalId::random(), &NONE).await,
+        store.delete_principal(ours, PrincipalId::random(), 1, &NONE).await,
         StoreError::NotFound
     );
     store.create_principal(&principal(ours, "p"), &NONE).await.unwrap();
+}
+
+/// A token of this principal that another one issued.
+fn below(owner: &Principal, parent: &Token, public_id: &str) -> Token {
+    Token {
+        kind: TokenKind::Delegated,
+        parent: Some(parent.id),
+        depth: parent.depth + 1,
+        expires: parent.expires - 1,
+        ..token(owner, public_id)
+    }
+}
+
+/// A line of tokens: an operator's `a`, and below it `b` to `d` of two principals of the tenant,
+/// with `e` beside `d`.
+async fn line(store: &dyn Store) -> (Principal, Vec<Token>) {
+    let ours = new_tenant(store, "ours").await;
+    let operator = principal(TenantId::INSTALLATION, "operator");
+    let (p, q) = (principal(ours, "p"), principal(ours, "q"));
+    for owner in [&operator, &p, &q] {
+        store.create_principal(owner, &NONE).await.unwrap();
+    }
+    let a = token(&operator, "a");
+    let b = below(&p, &a, "b");
+    let c = below(&q, &b, "c");
+    let d = below(&p, &c, "d");
+    let e = below(&q, &c, "e");
+    let all = vec![a, b, c, d, e];
+    for made in &all {
+        store.create_token(made, &NONE).await.unwrap();
+    }
+    (q, all)
+}
+
+async fn a_token_comes_with_those_above_it(store: Arc<dyn Store>) {
+    let (_, all) = line(&*store).await;
+    let [a, b, c, d, _] = &all[..] else { panic!("five") };
+    let found = store.token_by_public_id("d").await.unwrap();
+    assert_eq!(&found.token, d);
+    assert_eq!(found.ancestors, [c.clone(), b.clone(), a.clone()]);
+    assert_eq!(store.token(c.tenant, c.id).await.unwrap(), *c);
+}
+
+async fn a_delegated_token_needs_a_parent_that_may_issue_it(store: Arc<dyn Store>) {
+    let (q, all) = line(&*store).await;
+    let theirs = new_tenant(&*store, "theirs").await;
+    let foreign = principal(theirs, "p");
+    store.create_principal(&foreign, &NONE).await.unwrap();
+    let parent = &all[2];
+    for wrong in [
+        // Of another tenant, unknown, too long a life, too deep, and a standing one with a parent.
+        below(&foreign, parent, "x"),
+        Token {
+            parent: Some(TokenId::random()),
+            ..below(&q, parent, "x")
+        },
+        Token {
+            expires: parent.expires + 1,
+            ..below(&q, parent, "x")
+        },
+        Token {
+            depth: parent.depth + 2,
+            ..below(&q, parent, "x")
+        },
+        Token {
+            kind: TokenKind::Standing,
+            depth: 0,
+            ..below(&q, parent, "x")
+        },
+        Token {
+            parent: None,
+            ..below(&q, parent, "x")
+        },
+    ] {
+        refused!(store.create_token(&wrong, &NONE).await, StoreError::NotFound);
+    }
+    store.create_token(&below(&q, parent, "x"), &NONE).await.unwrap();
+    store.revoke_token(parent.tenant, parent.id, 1, &NONE).await.unwrap();
+    refused!(store.create_token(&below(&q, parent, "y"), &NONE).await, StoreError::NotFound);
+}
+
+/// The times of revocation, by public id.
+async fn revoked(store: &dyn Store, all: &[Token]) -> Vec<(String, Option<i64>)> {
+    let mut times = Vec::new();
+    for made in all {
+        if let Ok(found) = store.token(made.tenant, made.id).await {
+            times.push((found.public_id, found.revoked));
+        }
+    }
+    times
+}
+
+fn times<const N: usize>(expected: [(&str, Option<i64>); N]) -> Vec<(String, Option<i64>)> {
+    expected.into_iter().map(|(name, at)| (name.to_owned(), at)).collect()
+}
+
+async fn a_revocation_reaches_every_token_below(store: Arc<dyn Store>) {
+    let (_, all) = line(&*store).await;
+    let (_, ended) = store.revoke_token(all[3].tenant, all[3].id, 5, &NONE).await.unwrap();
+    assert_eq!(ended, ["d"]);
+    let (row, mut ended) = store.revoke_token(all[1].tenant, all[1].id, 6, &NONE).await.unwrap();
+    ended.sort();
+    assert_eq!(
+        (row.revoked, ended),
+        (Some(6), vec!["b".to_owned(), "c".to_owned(), "e".to_owned()])
+    );
+    let expected = times([("a", None), ("b", Some(6)), ("c", Some(6)), ("d", Some(5)), ("e", Some(6))]);
+    assert_eq!(revoked(&*store, &all).await, expected);
+    // From the installation into the tenant.
+    let (row, ended) = store.revoke_token(TenantId::INSTALLATION, all[0].id, 7, &NONE).await.unwrap();
+    assert_eq!((row.revoked, ended), (Some(7), vec!["a".to_owned()]));
+    let (row, ended) = store.revoke_token(TenantId::INSTALLATION, all[0].id, 8, &NONE).await.unwrap();
+    assert_eq!((row.revoked, ended.len()), (Some(7), 0));
+}
+
+async fn deleting_a_principal_ends_every_token_below_its_own(store: Arc<dyn Store>) {
+    let (q, all) = line(&*store).await;
+    let mut ended = store.delete_principal(q.tenant, q.id, 6, &NONE).await.unwrap();
+    ended.sort();
+    assert_eq!(ended, ["c", "d", "e"]);
+    assert_eq!(revoked(&*store, &all).await, times([("a", None), ("b", None), ("d", Some(6))]));
+    // Its parent's row is gone, too.
+    let found = store.token_by_public_id("d").await.unwrap();
+    assert!(found.ancestors.is_empty());
+    assert_eq!(claviger::store::rules::token_ends(&found.token, &found.ancestors), None);
 }

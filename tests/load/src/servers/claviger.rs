@@ -180,7 +180,7 @@ impl Claviger {
         self.call("", "/v1/tenants", &json!({"name": name})).await;
         self.call(name, "/v1/connections", connection).await;
         self.call(name, "/v1/principals", &json!({"name": "load"})).await;
-        let body = json!({"operations": ["Unwrap"], "expires_in": "24h"});
+        let body = json!({"operations": ["Unwrap"], "expires_in": "24h", "kind": "standing"});
         let made = self.call(name, "/v1/principals/load/tokens", &body).await;
         made["token"].as_str().expect("a token").to_owned()
     }
