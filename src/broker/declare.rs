@@ -204,10 +204,8 @@ impl Broker {
     async fn declared_tenant(&self, name: &str) -> Result<TenantId, Failure> {
         match self.store.tenant_by_name(name).await {
             Ok(tenant) => Ok(tenant.id),
-            Err(StoreError::NotFound) => {
-                Err(Failure::new(Code::NotFound, "The tenant does not exist.")
-                    .advice("Declare it with [[tenants]], or create it over the API."))
-            }
+            Err(StoreError::NotFound) => Err(Failure::new(Code::NotFound, "The tenant does not exist.")
+                .advice("Declare it with [[tenants]], or create it over the API.")),
             Err(error) => Err(error.into()),
         }
     }
