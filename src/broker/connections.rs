@@ -296,7 +296,7 @@ fn unusable(pointer: &str, errors: Vec<SettingsError>) -> Failure {
     } else {
         Code::InvalidRequest
     };
-    let mut failure = Failure::new(code, "The connection's settings cannot be used as they are.");
+    let mut failure = Failure::new(code, "The connection's settings are invalid.");
     for error in errors {
         failure = failure.at(format!("{pointer}{}", error.pointer), error.expected);
     }

@@ -79,5 +79,5 @@ impl Broker {
 
 /// The failure for a provider's data key of another length than requested.
 fn wrong_length(_: crate::envelope::LengthError) -> Failure {
-    Error::new(ErrorKind::UpstreamProtocol, "a data key of another length than asked for").into()
+    Error::new(ErrorKind::UpstreamProtocol, "a data key of another length than requested").into()
 }

@@ -122,14 +122,14 @@ impl Broker {
 
     async fn compare_connection(&self, row: &Connection, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         if row.managed_by.as_deref() != Some(MANAGED_BY) {
-            return Ok(Found::Differs("managed_by: it was made over the API"));
+            return Ok(Found::Differs("managed_by: it was created over the API"));
         }
         if row.provider != declared.provider {
             return Ok(Found::Differs("provider"));
         }
         let parsed = parse(self.family(row.provider)?.as_ref(), &declared.settings, SettingsOrigin::Operator)?;
         if parsed.public != row.settings {
-            return Ok(Found::Differs("settings: where a connection leads never changes; make another one"));
+            return Ok(Found::Differs("settings: they cannot change; create another connection"));
         }
         let mut fresh = Vec::new();
         for (name, value) in parsed.secrets {
@@ -166,8 +166,13 @@ impl Broker {
         match self.store.key_by_name(tenant, &declared.name).await {
             Ok(there) => {
                 let differs = if there.managed_by.as_deref() != Some(MANAGED_BY) {
+<<<<<<< HEAD
                     Some("managed_by: it was made over the API")
                 } else if there.primary.connection_id() != Some(connection.id) {
+=======
+                    Some("managed_by: it was created over the API")
+                } else if there.connection != connection.id {
+>>>>>>> words
                     Some("connection")
                 } else if there.primary.spec != declared.spec {
                     Some("spec")
@@ -204,10 +209,8 @@ impl Broker {
     async fn declared_tenant(&self, name: &str) -> Result<TenantId, Failure> {
         match self.store.tenant_by_name(name).await {
             Ok(tenant) => Ok(tenant.id),
-            Err(StoreError::NotFound) => {
-                Err(Failure::new(Code::NotFound, "The tenant does not exist.")
-                    .advice("Declare it with [[tenants]], or make it over the API."))
-            }
+            Err(StoreError::NotFound) => Err(Failure::new(Code::NotFound, "The tenant does not exist.")
+                .advice("Declare it with [[tenants]], or create it over the API.")),
             Err(error) => Err(error.into()),
         }
     }

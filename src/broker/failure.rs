@@ -188,7 +188,7 @@ impl Failure {
 
     /// `invalid_request` for one part of the request.
     pub fn invalid(pointer: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self::new(Code::InvalidRequest, "The request cannot be used as it is.").at(pointer, expected)
+        Self::new(Code::InvalidRequest, "The request has an invalid value.").at(pointer, expected)
     }
 
     /// Adds an invalid part of the request.
@@ -228,7 +228,7 @@ impl Failure {
             Code::PermissionDenied,
             "The credential does not permit this operation on this object.",
         )
-        .advice("Ask whoever issued the credential for one that names this operation and this object.")
+        .advice("Ask the issuer of the credential for one that allows this operation on this object.")
     }
 
     /// There is no such object. For callers who would be allowed, had it existed.

@@ -14,7 +14,7 @@ use super::seal::SealKey;
 
 /// The length of the data key, or of the bytes to wrap, is not one that the format allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a length that was asked for")]
+#[error("the data key or plaintext has a length that the format does not allow")]
 pub struct LengthError;
 
 /// A suite 1 envelope without its data key. It has all that a provider needs to generate the key

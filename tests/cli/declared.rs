@@ -166,7 +166,7 @@ async fn what_differs_is_told_and_left_alone() {
     assert!(text.contains("claviger_declared_drift 2"), "{text}");
     let said = started.output();
     assert!(
-        said.contains("\"differs_in\":\"spec\"") && said.contains("made over the API"),
+        said.contains("\"differs_in\":\"spec\"") && said.contains("created over the API"),
         "{said}"
     );
     assert_eq!(key(&started, "orders").await["spec"], "aes-256");

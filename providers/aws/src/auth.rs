@@ -128,7 +128,7 @@ pub(crate) fn secrets(fields: &mut Fields<'_>) -> Option<Secrets> {
         let fits = (16..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         fits.then_some(text).ok_or_else(|| expected.to_owned())
     });
-    let expected = "the access key's secret, as AWS showed it when the key was made";
+    let expected = "the access key's secret, as AWS showed it when the key was created";
     let key = fields.secret("secret_access_key", expected, 128, u8::is_ascii_graphic);
     let expected = "the token of a session, as STS returned it with the access key";
     let (has_token, token) = match fields.has("session_token") {

@@ -1,4 +1,4 @@
-//! From a response of KMS or STS, or what the SDK says about it, to the one error.
+//! Converts responses of KMS and STS, and errors of the SDK, to the gateway's error type.
 
 use std::error::Error as StdError;
 

@@ -131,7 +131,7 @@ impl StoredKeys {
             .map_err(of_local)
     }
 
-    /// A value whose column was listed. Nothing removes values, so it exists.
+    /// Reads a value that a listing named. Values are never removed, so a missing one is an internal error.
     async fn read(&self, name: SealedName) -> Result<Secret, Error> {
         self.store
             .get(&name)

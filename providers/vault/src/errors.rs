@@ -1,4 +1,4 @@
-//! From a server's response to the one error.
+//! Converts a server's response to the gateway's error type.
 
 use std::time::Duration;
 

@@ -147,7 +147,7 @@ impl Key {
             return state("The Transit key was imported without allow_rotation: import a new version of it (keys/NAME/import_version).");
         }
         if self.latest_version >= MAX_VERSIONS {
-            return state("The Transit key has the most versions that Claviger supports: make another key.");
+            return state("The Transit key has the maximum number of versions that Claviger supports. Create another key.");
         }
         Ok(())
     }

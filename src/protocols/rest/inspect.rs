@@ -158,11 +158,11 @@ pub const INSPECT: Route = Route::new(
     "/v1/inspect",
     "inspect",
     "data keys",
-    "Look at a wrapped key: no provider is called and no secret is told.",
+    "Inspect a wrapped key. This calls no provider, and the response contains no secret.",
     &[Action::Inspect],
 )
 .body::<UnwrapRequest>()
-.answers::<InspectResponse>(200, "What the wrapped key says of itself.")
+.answers::<InspectResponse>(200, "The header of the wrapped key, and how to open it elsewhere.")
 .opens_wrapped_keys();
 
 pub async fn inspect(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {

@@ -126,7 +126,9 @@ fn ratio(ours: &Row, group: &[Row], name: &str, of: impl Fn(&Sample) -> f64) -> 
 
 /// The cached unwrap.
 pub fn cached(rows: &[Row], ours: &str, bare: &str, peers: &[&str], request: usize, answer: usize) {
-    println!("\n### Cached unwrap\n\nA request has a body of {request} bytes, a response one of {answer} (the same for the bare endpoint).");
+    println!(
+        "\n### Cached unwrap\n\nA request has a body of {request} bytes, a response one of {answer} (the same for the bare endpoint)."
+    );
     details(rows);
     println!("\n{ours}'s throughput, p99 and CPU time per request, divided by those of each other server:\n");
     let names: Vec<&str> = std::iter::once(bare).chain(peers.iter().copied()).collect();

@@ -4,7 +4,10 @@ use claviger_provider::{Finding, KeySpec, Probe, Provider, RightReport};
 use serde_json::{Value, json};
 use wiremock::{MockServer, Request, ResponseTemplate};
 
-use crate::fixture::{ARN, EXTERNAL_ID, ROLE, TENANT, access_key, aes, answer, calls, connect, cx, describe_key, kek, kms, refusal, role, session, sts, sts_refusal};
+use crate::fixture::{
+    ARN, EXTERNAL_ID, ROLE, TENANT, access_key, aes, answer, calls, connect, cx, describe_key, kek, kms, refusal, role, session, sts,
+    sts_refusal,
+};
 
 async fn identity(server: &MockServer) {
     let body = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::111122223333:user/claviger</Arn>\

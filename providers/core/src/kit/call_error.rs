@@ -1,4 +1,4 @@
-//! Why a call to a provider failed, from the adapter's client up to the one [`Error`].
+//! Why a call to a provider failed: from the response that an adapter reads to the common [`Error`].
 
 use std::fmt;
 

@@ -136,7 +136,10 @@ pub async fn keys_of_every_protection_level_are_taken() {
     let key = provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
     let described = server.owner("GET", &key.id, json!({})).await;
     assert_eq!(described["versionTemplate"]["protectionLevel"], "HSM");
-    assert_eq!(described["labels"]["claviger-tenant"], crate::server::tenant().to_string());
+    assert_eq!(
+        described["labels"]["claviger-tenant"],
+        claviger_testkit::connection::TENANT.to_string()
+    );
 }
 
 pub async fn a_rotation_at_google_is_seen() {
