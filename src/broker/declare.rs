@@ -166,13 +166,8 @@ impl Broker {
         match self.store.key_by_name(tenant, &declared.name).await {
             Ok(there) => {
                 let differs = if there.managed_by.as_deref() != Some(MANAGED_BY) {
-<<<<<<< HEAD
-                    Some("managed_by: it was made over the API")
-                } else if there.primary.connection_id() != Some(connection.id) {
-=======
                     Some("managed_by: it was created over the API")
-                } else if there.connection != connection.id {
->>>>>>> words
+                } else if there.primary.connection_id() != Some(connection.id) {
                     Some("connection")
                 } else if there.primary.spec != declared.spec {
                     Some("spec")
