@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::objects::{Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, NewTokenFor, PrincipalScope, TenantScope, TokenOf};
+use super::objects::{Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, NewTokenFor, PrincipalScope, RotateOf, TenantScope, TokenOf};
 use crate::access::Action;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::model::{Principal, Tenant};
@@ -50,7 +50,7 @@ operations! {
     ReadKey: ReadKey on Arc<KeyEntry>,
     UpdateKey: UpdateKey on Arc<KeyEntry>,
     DeleteKey: DeleteKey on Arc<KeyEntry>,
-    Rotate: Rotate on Arc<KeyEntry>,
+    Rotate: Rotate on RotateOf,
     Enable: Enable on Arc<KeyEntry>,
     Disable: Disable on Arc<KeyEntry>,
 

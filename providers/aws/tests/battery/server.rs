@@ -108,6 +108,7 @@ pub fn context() -> BoundContext {
 pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     KeyRequest {
         key_id: KeyId::random(),
+        made_as: KeyId::random(),
         spec,
         adopt: adopt.map(str::to_owned),
     }

@@ -146,6 +146,7 @@ pub fn context() -> BoundContext {
 pub fn new_key(adopt: Option<&str>) -> KeyRequest {
     KeyRequest {
         key_id: KeyId::random(),
+        made_as: KeyId::random(),
         spec: KeySpec::Aes256,
         adopt: adopt.map(str::to_owned),
     }
