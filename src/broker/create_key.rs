@@ -50,9 +50,8 @@ impl Broker {
         if new.id.is_some() && !cx.caller().is_operator() {
             return Err(Failure::new(Code::OperatorOnlySetting, "Only a platform operator chooses a key's id.").at("/id", "left out"));
         }
-        let reach = Reach::through(Arc::clone(connection)).map_err(|_| {
-            Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection.")
-        })?;
+        let reach = Reach::through(Arc::clone(connection))
+            .map_err(|_| Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."))?;
         let (view, pipeline) = (&reach.row, &reach.pipeline);
         can_be_made(&reach, new.spec, new.adopt.as_deref())?;
         // Two requests for one name: the second must not leave a key behind at the provider.
@@ -202,10 +201,14 @@ pub(super) fn can_be_made(reach: &Reach, spec: KeySpec, adopt: Option<&str>) -> 
 /// `key_state` when it is of another specification, or not enabled.
 pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescription, Failure> {
     if described.spec != spec {
-        return Err(Failure::new(Code::KeyState, "The provider's key is of another specification.").at("/spec", "that of the provider's key"));
+        return Err(
+            Failure::new(Code::KeyState, "The provider's key is of another specification.").at("/spec", "that of the provider's key")
+        );
     }
     if described.state != claviger_provider::KeyState::Enabled {
-        return Err(Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable the key at the provider, then retry."));
+        return Err(
+            Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable the key at the provider, then retry.")
+        );
     }
     Ok(described)
 }

@@ -107,7 +107,11 @@ impl Broker {
         let answer = Inspected {
             key: view.key.name.clone(),
             tenant: tenant.name,
-            connection: primary.connection.as_ref().map(|connection| connection.name.clone()).unwrap_or_default(),
+            connection: primary
+                .connection
+                .as_ref()
+                .map(|connection| connection.name.clone())
+                .unwrap_or_default(),
             provider: primary.provider,
             spec: primary.spec,
             provider_key: primary.provider_key.clone(),

@@ -24,6 +24,7 @@ mod full_disk;
 mod headers;
 mod idempotency;
 mod keys;
+mod moves;
 mod names;
 mod paging;
 mod principals;

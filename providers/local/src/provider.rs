@@ -163,8 +163,7 @@ impl Provider for LocalProvider {
             // Only a key of this tenant that was created here can be adopted: one that was detached.
             // Whose it is now, the gateway decides.
             let unknown = || {
-                error(ErrorKind::InvalidInput, "no such key to adopt")
-                    .advice("Omit provider_key, or name a key that this tenant detached.")
+                error(ErrorKind::InvalidInput, "no such key to adopt").advice("Omit provider_key, or name a key that this tenant detached.")
             };
             let id: KeyId = adopt.parse().map_err(|_| unknown())?;
             let stored = match self.keys.key(cx.tenant, id).await {

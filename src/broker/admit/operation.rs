@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::objects::{Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, NewTokenFor, PrincipalScope, RotateOf, TenantScope, TokenOf};
+use super::objects::{
+    Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, NewTokenFor, PrincipalScope, RotateOf, TenantScope, TokenOf,
+};
 use crate::access::Action;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::model::{Principal, Tenant};

@@ -203,7 +203,11 @@ async fn external_custody_is_cached_only_where_its_owner_wants_it_and_never_coal
         key.primary.custody = Custody::of(provider);
         let external = provider.external_custody();
         key.cache.enabled = None;
-        assert_eq!(Rules::of(key.cache, key.primary.custody, Rules::default()).enabled, !external, "{provider}");
+        assert_eq!(
+            Rules::of(key.cache, key.primary.custody, Rules::default()).enabled,
+            !external,
+            "{provider}"
+        );
         key.cache.enabled = Some(true);
         let wanted = Rules::of(key.cache, key.primary.custody, Rules::default());
         assert_eq!((wanted.enabled, wanted.coalesce), (true, !external), "{provider}");

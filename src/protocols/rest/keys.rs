@@ -295,10 +295,7 @@ pub async fn rotate(request: ApiRequest, body: RotateKey) -> Result<ApiResponse,
         provider_key: body.provider_key.as_deref(),
         spec: body.spec.map(Into::into),
     };
-    let named = RotateNamed {
-        key: key.as_str(),
-        new,
-    };
+    let named = RotateNamed { key: key.as_str(), new };
     let rotate = |authorized, keep| request.broker.rotate(authorized, new, keep);
     request.once::<op::Rotate, _, _, _>(named, response, rotate).await
 }

@@ -44,10 +44,7 @@ async fn with_every_entry_held_there_is_no_room_for_one_more() {
         assert!(matches!(refused, Err(LoadError::Full)));
         assert!(matches!(race.directory.key_by_name(third.tenant, "c").await, Err(LoadError::Full)));
     }
-    assert!(
-        held[0].is_same_gate(&race.entry(&first).await),
-        "what is in memory is still found"
-    );
+    assert!(held[0].is_same_gate(&race.entry(&first).await), "what is in memory is still found");
     held.pop();
     assert_eq!(race.named(third.tenant, "c").await.unwrap().id(), third.id);
 }
