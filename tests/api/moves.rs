@@ -45,7 +45,11 @@ async fn opens(api: &Api, made: &Value, version: u32) {
 }
 
 async fn names(api: &Api, connection: &str) -> Vec<Value> {
-    let page = api.client.get(&format!("/v1/keys?connection={connection}")).await.expect_status(200);
+    let page = api
+        .client
+        .get(&format!("/v1/keys?connection={connection}"))
+        .await
+        .expect_status(200);
     page["items"].as_array().unwrap().iter().map(|key| key["name"].clone()).collect()
 }
 

@@ -10,9 +10,7 @@ use crate::run;
 
 pub fn trials() -> Vec<Trial> {
     let absent = !cfg!(feature = "testkit");
-    vec![
-        Trial::test("moved::a_kill_leaves_the_key_where_it_was_and_its_end_untold", || run(killed())).with_ignored_flag(absent),
-    ]
+    vec![Trial::test("moved::a_kill_leaves_the_key_where_it_was_and_its_end_untold", || run(killed())).with_ignored_flag(absent)]
 }
 
 async fn killed() {
@@ -29,7 +27,9 @@ async fn killed() {
     let made = client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
 
     let address = std::fs::read_to_string(&file).expect("the control port's address");
-    let mut control = Control::connect(address.parse().expect("an address")).await.expect("the control port");
+    let mut control = Control::connect(address.parse().expect("an address"))
+        .await
+        .expect("the control port");
     let plan = Plan {
         op: Some("create_key".to_owned()),
         fault: Fault::Slow,

@@ -58,7 +58,11 @@ async fn moves() {
     let mut all = vec![made(world, "orders").await];
     for step in order.windows(2) {
         let (from, to) = (&ends[step[0]], &ends[step[1]]);
-        let there = if here == to.name { format!("{}-too", to.name) } else { to.name.to_owned() };
+        let there = if here == to.name {
+            format!("{}-too", to.name)
+        } else {
+            to.name.to_owned()
+        };
         let way = format!("from {here} to {there}");
         let number = all.len() + 1;
         let body = json!({"connection": there, "spec": to.spec});

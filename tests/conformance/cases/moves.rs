@@ -99,7 +99,11 @@ async fn lost_answer(bench: Bench) {
     let lost = go(&bench).await;
     let records = bench.records_of(&lost);
     lost.expect_problem(503, "provider_unavailable");
-    assert!(records.iter().any(|record| record["kind"] == "intent" && record["change"]["verb"] == "move"));
+    assert!(
+        records
+            .iter()
+            .any(|record| record["kind"] == "intent" && record["change"]["verb"] == "move")
+    );
     assert_eq!(bench.client.list("/v1/keys/orders/versions").await.len(), 1);
     opens(&bench, &old, 1).await;
     let moved = go(&bench).await.expect_status(200);

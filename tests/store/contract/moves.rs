@@ -32,7 +32,10 @@ async fn a_key_moves_by_a_version_through_another_connection(store: Arc<dyn Stor
     store.set_key_rotating(ours, made.id, Some(3), 4, &NONE).await.unwrap();
     let there = vault(&*store, ours, "vault").await;
     let next = through(&there, 2, "transit/k", "1");
-    let moved = store.move_key(ours, made.id, std::slice::from_ref(&next), 2, 9, &NONE).await.unwrap();
+    let moved = store
+        .move_key(ours, made.id, std::slice::from_ref(&next), 2, 9, &NONE)
+        .await
+        .unwrap();
     assert_eq!(
         (&moved.primary, moved.rotating, moved.epoch, moved.revision, moved.updated),
         (&next, None, 1, 3, 9)
@@ -48,7 +51,10 @@ async fn a_key_moves_by_a_version_through_another_connection(store: Arc<dyn Stor
 
 async fn a_move_repeats_no_version_of_the_key(store: Arc<dyn Store>) {
     let ours = new_tenant(&*store, "ours").await;
-    let (here, there) = (new_connection(&*store, ours, "here").await, new_connection(&*store, ours, "there").await);
+    let (here, there) = (
+        new_connection(&*store, ours, "here").await,
+        new_connection(&*store, ours, "there").await,
+    );
     let unnamed = new_key(&*store, &here, "k").await;
     let mut named = key(&here, "l", "arn/l");
     named.primary.provider_version = "a".to_owned();
@@ -78,7 +84,10 @@ async fn a_move_repeats_no_version_of_the_key(store: Arc<dyn Store>) {
 
 async fn a_rotation_in_place_repeats_one_only_where_it_is(store: Arc<dyn Store>) {
     let ours = new_tenant(&*store, "ours").await;
-    let (here, there) = (new_connection(&*store, ours, "here").await, new_connection(&*store, ours, "there").await);
+    let (here, there) = (
+        new_connection(&*store, ours, "here").await,
+        new_connection(&*store, ours, "there").await,
+    );
     let made = new_key(&*store, &here, "k").await;
     let provider_key = made.primary.provider_key.clone();
     let again = [version(&made, 2, &provider_key, "")];
@@ -103,7 +112,10 @@ async fn a_move_claims_its_provider_key(store: Arc<dyn Store>) {
     );
     let next = [through(&there, 2, "transit/k", "1")];
     store.move_key(ours, made.id, &next, 2, 5, &NONE).await.unwrap();
-    for (provider, provider_key) in [(ProviderKind::Vault, "transit/k"), (made.primary.provider, &made.primary.provider_key)] {
+    for (provider, provider_key) in [
+        (ProviderKind::Vault, "transit/k"),
+        (made.primary.provider, &made.primary.provider_key),
+    ] {
         let holder = store.provider_key_holder(ours, provider, provider_key).await.unwrap();
         assert_eq!(holder, Some((made.id, false)));
     }
