@@ -54,6 +54,8 @@ string_enum! {
         Enable = "enable",
         /// Import a customer's key material.
         Import = "import",
+        /// Move a key to another provider key by a new primary version.
+        Move = "move",
         /// Restore a severed connection.
         Restore = "restore",
         /// Resume a suspended tenant.

@@ -215,6 +215,7 @@ impl<'c> Unsealer<'c> {
         };
         let request = KeyRequest {
             key_id: origin.key,
+            made_as: origin.key,
             spec: self.source.spec,
             adopt: Some(self.source.key.clone()),
         };

@@ -17,11 +17,10 @@ use claviger_provider::{ConnectionId, KeyId};
 use super::turns::Turn;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::access::{Action, Caller, Resource};
-use crate::keys::KeyEntry;
-use crate::store::model::Key;
+use crate::store::model::{Key, KeyVersion};
 
 pub(super) use objects::Through;
-pub use objects::{KeyNamed, Names, PairNamed};
+pub use objects::{KeyNamed, Names, PairNamed, RotateNamed};
 pub use operation::{Operation, op};
 pub(super) use subject::Subject;
 pub use tokens::{NewTokenNamed, TokenNamed};
@@ -116,13 +115,26 @@ impl<O: Operation> Authorized<O> {
     }
 }
 
-impl<O: Operation<Object = Arc<KeyEntry>>> Authorized<O> {
-    /// Waits for the key's turn in a batch, as [`RequestContext::turn`].
+impl<O: Operation> Authorized<O> {
+    /// Waits for the turn of a version's connection in a batch, as [`RequestContext::turn`]. An
+    /// operation on two connections takes the turn of its source alone: two items that held one
+    /// turn each and waited for the other's would never go on.
     ///
     /// # Errors
     /// `deadline_exceeded`.
-    pub(super) async fn turn(&self) -> Result<Turn, Failure> {
-        self.cx.turn(self.object.connection().id()).await
+    pub(super) async fn turn(&self, version: &KeyVersion) -> Result<Turn, Failure> {
+        match version.connection_id() {
+            Some(connection) => self.cx.turn(connection).await,
+            None => Ok(Turn::default()),
+        }
+    }
+
+    /// The record names this version's connection from here on.
+    pub(super) fn names(&self, version: &KeyVersion) {
+        self.cx.subject(|subject| {
+            subject.connection = version.connection_id();
+            subject.provider = Some(version.provider);
+        });
     }
 }
 
@@ -141,24 +153,13 @@ impl Authorized<op::CreateConnection> {
 }
 
 impl Authorized<op::RewrapToOther> {
-    /// Waits for the source's turn in a batch, as [`RequestContext::turn`]. Two items that held
-    /// one turn each and waited for the other's would never go on, so the target has none.
-    ///
-    /// # Errors
-    /// `deadline_exceeded`.
-    pub(super) async fn turn(&self) -> Result<Turn, Failure> {
-        self.cx.turn(self.object.source.connection().id()).await
-    }
-
     /// The record names the target instead of the source from here on.
     pub(super) fn turn_to_target(&self) {
         let target = &self.object.target;
-        let connection = target.connection().view();
-        self.cx.subject(|subject| {
-            subject.key = Some(target.id());
-            subject.connection = Some(connection.id);
-            subject.provider = Some(connection.provider);
-        });
+        self.cx.subject(|subject| subject.key = Some(target.id()));
+        if let Ok(view) = target.view() {
+            self.names(&view.key.primary);
+        }
     }
 }
 

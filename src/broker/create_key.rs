@@ -1,8 +1,11 @@
 //! Create: makes a key at the provider, or adopts one that exists there.
 
+use std::sync::Arc;
+
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind};
 
 use super::connections::MANAGED_BY;
+use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
@@ -47,30 +50,10 @@ impl Broker {
         if new.id.is_some() && !cx.caller().is_operator() {
             return Err(Failure::new(Code::OperatorOnlySetting, "Only a platform operator chooses a key's id.").at("/id", "left out"));
         }
-        if new
-            .adopt
-            .as_ref()
-            .is_some_and(|name| name.is_empty() || name.len() > MAX_PROVIDER_KEY)
-        {
-            return Err(Failure::invalid("/provider_key", "1 to 512 bytes"));
-        }
-        let view = connection.view();
-        if view.severed {
-            return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
-        }
-        let pipeline = connection.pipeline();
-        let capabilities = pipeline.capabilities();
-        if capabilities.of(new.spec).is_none() {
-            let mut failure = Failure::new(Code::Unsupported, "The connection's provider has no keys of this specification.");
-            failure.provider = Some(view.provider);
-            return Err(failure.at("/spec", "one that the connection's capabilities name"));
-        }
-        if new.adopt.is_none() && !capabilities.create_key {
-            return Err(
-                Failure::new(Code::Unsupported, "The connection's provider makes no keys; it adopts them.")
-                    .at("/provider_key", "an existing key"),
-            );
-        }
+        let reach = Reach::through(Arc::clone(connection))
+            .map_err(|_| Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."))?;
+        let (view, pipeline) = (&reach.row, &reach.pipeline);
+        can_be_made(&reach, new.spec, new.adopt.as_deref())?;
         // Two requests for one name: the second must not leave a key behind at the provider.
         let _reserved = self.directory().reserve_name(cx.tenant(), &new.name).ok_or_else(taken_name)?;
         match self.store.key_by_name(cx.tenant(), &new.name).await {
@@ -87,25 +70,16 @@ impl Broker {
             .await?;
         let request = KeyRequest {
             key_id: id,
+            made_as: id,
             spec: new.spec,
             adopt: new.adopt.clone(),
         };
-        let described = pipeline.create_key(&cx.op_context(), &request).await?;
-        if described.spec != new.spec {
-            return Err(
-                Failure::new(Code::KeyState, "The provider's key is of another specification.").at("/spec", "that of the provider's key")
-            );
-        }
-        if described.state != claviger_provider::KeyState::Enabled {
-            return Err(
-                Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable the key at the provider, then retry.")
-            );
-        }
+        let described = made(pipeline.create_key(&cx.op_context(), &request).await?, new.spec)?;
         self.not_detached_under_another_id(cx, view.provider, &described.id, id).await?;
         let now = self.now();
         // A key that is adopted again continues the numbers of its old versions.
         let old = self.versions_of(cx, id).await?;
-        let (mut versions, primary) = number_versions(&old, &described, &view, now)?;
+        let (mut versions, primary) = number_versions(&old, |_| true, &described, view, now)?;
         let primary = match versions.iter().find(|version| version.number == primary) {
             Some(version) => version.clone(),
             None => {
@@ -113,7 +87,7 @@ impl Broker {
                 let version = version.ok_or_else(|| Failure::internal(&"a primary version without a row"))?;
                 // It comes back through this connection, and so do those that the store lets follow it.
                 let version = KeyVersion {
-                    connection: Some(view.as_ref().into()),
+                    connection: Some((&**view).into()),
                     ..version
                 };
                 versions.push(version.clone());
@@ -198,17 +172,60 @@ impl Broker {
     }
 }
 
+/// Refuses what the provider of a connection cannot make, or adopt as `adopt`.
+///
+/// # Errors
+/// `invalid_request`, `unsupported`.
+pub(super) fn can_be_made(reach: &Reach, spec: KeySpec, adopt: Option<&str>) -> Result<(), Failure> {
+    if adopt.is_some_and(|name| name.is_empty() || name.len() > MAX_PROVIDER_KEY) {
+        return Err(Failure::invalid("/provider_key", "1 to 512 bytes"));
+    }
+    let capabilities = reach.pipeline.capabilities();
+    if capabilities.of(spec).is_none() {
+        let mut failure = Failure::new(Code::Unsupported, "The connection's provider has no keys of this specification.");
+        failure.provider = Some(reach.row.provider);
+        return Err(failure.at("/spec", "one that the connection's capabilities name"));
+    }
+    if adopt.is_none() && !capabilities.create_key {
+        return Err(
+            Failure::new(Code::Unsupported, "The connection's provider makes no keys; it adopts them.")
+                .at("/provider_key", "an existing key"),
+        );
+    }
+    Ok(())
+}
+
+/// A key that the provider made or adopted as it was asked to.
+///
+/// # Errors
+/// `key_state` when it is of another specification, or not enabled.
+pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescription, Failure> {
+    if described.spec != spec {
+        return Err(
+            Failure::new(Code::KeyState, "The provider's key is of another specification.").at("/spec", "that of the provider's key")
+        );
+    }
+    if described.state != claviger_provider::KeyState::Enabled {
+        return Err(
+            Failure::new(Code::KeyState, "The provider's key is not enabled.").advice("Enable the key at the provider, then retry.")
+        );
+    }
+    Ok(described)
+}
+
 fn taken_name() -> Failure {
     Failure::new(Code::AlreadyExists, "A key of that name exists in this tenant.")
 }
 
-/// Numbers the versions that a provider describes through a connection: known ones keep their
-/// numbers, new ones get the next. Returns the new rows and the number of the primary version.
+/// Numbers the versions that a provider describes through a connection: those of `known` that
+/// `can_be` named keep their numbers, new ones get the next. Returns the new rows and the number of
+/// the primary version.
 ///
 /// # Errors
 /// `provider_protocol` when the description names no version, or no primary.
 pub(super) fn number_versions(
     known: &[KeyVersion],
+    can_be: impl Fn(&KeyVersion) -> bool,
     described: &KeyDescription,
     through: &Connection,
     now: i64,
@@ -223,7 +240,7 @@ pub(super) fn number_versions(
     let mut new = Vec::new();
     let mut primary = None;
     // Versions without a name are matched by their order.
-    let mut unclaimed: Vec<&KeyVersion> = known.iter().collect();
+    let mut unclaimed: Vec<&KeyVersion> = known.iter().filter(|version| can_be(version)).collect();
     for (at, version) in described.versions.iter().enumerate() {
         let same = |row: &&KeyVersion| row.is(through.provider, &version.key.id, &version.key.version);
         let there = unclaimed.iter().position(same).map(|at| unclaimed.remove(at).number);

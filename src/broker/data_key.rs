@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, How, Secret};
 
-use super::wrapping::ready;
 use super::{Authorized, Broker, Failure, Guarded, Operation, op};
 use crate::envelope::{Context, DataKeyLength, Pending};
 use crate::keys::KeyEntry;
@@ -49,8 +48,8 @@ impl Broker {
         context: &Context,
     ) -> Result<Guarded<DataKey>, Failure> {
         let cx = authorized.cx();
-        let _turn = authorized.turn().await?;
-        let ready = ready(authorized.object())?;
+        let _turn = authorized.turn(&authorized.object().view()?.key.primary).await?;
+        let ready = self.ready(authorized.object()).await?;
         let pending = Pending::new(ready.origin(None, self.now()), length, context);
         let inside = ready.can()?.generate_data_key == How::InsideProvider;
         cx.note(|fields| fields.inside_provider = Some(inside));

@@ -1,9 +1,11 @@
 //! Disable: stops every use of a key from the next request on, cached data keys included.
 
-use super::at_provider::{not_severed, turn_at_provider};
+use std::sync::Arc;
+
+use super::at_provider::turn_at_provider;
 use super::read::changed;
 use super::revoke::Revoked;
-use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, RequestContext, op};
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
@@ -41,31 +43,15 @@ impl Broker {
         }
     }
 
-    async fn disable_at_provider(&self, cx: &RequestContext, key: &KeyEntry) -> Result<Key, Failure> {
+    async fn disable_at_provider(&self, cx: &RequestContext, key: &Arc<KeyEntry>) -> Result<Key, Failure> {
         let _one_at_a_time = turn_at_provider(cx, key).await?;
-        not_severed(key)?;
+        let switches = self.switches(key).await?;
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Update, Object::Key, &key.id()).at_provider())
             .await?;
-        let row = self.switch_at_provider(cx, key, false).await?;
+        self.switch(cx, &switches, false).await?;
+        let row = Key::clone(&key.view()?.key);
         self.store.mark_applied(key.tenant(), &change).await?;
         Ok(row)
-    }
-
-    /// Enables or disables all provider keys of a key's versions, and returns the key's row. Stops at
-    /// the first failure; the call can be repeated.
-    pub(super) async fn switch_at_provider(&self, cx: &RequestContext, key: &KeyEntry, enabled: bool) -> Result<Key, Failure> {
-        let view = key.view()?;
-        let pipeline = key.connection().pipeline();
-        if !pipeline.capabilities().set_state {
-            return Err(
-                Failure::new(Code::Unsupported, "The connection's provider does not enable or disable keys.")
-                    .at("/at_provider", "false, or left out"),
-            );
-        }
-        for kek in view.provider_keys() {
-            pipeline.set_state(&cx.op_context(), &kek, enabled).await?;
-        }
-        Ok(Key::clone(&view.key))
     }
 }

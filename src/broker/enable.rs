@@ -1,6 +1,6 @@
 //! Enable: undoes a disable.
 
-use super::at_provider::{not_severed, turn_at_provider};
+use super::at_provider::turn_at_provider;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
@@ -35,9 +35,9 @@ impl Broker {
         let change = audit::StateChange::new(Verb::Enable, Object::Key, &key.id());
         let (_turn, change) = if at_provider {
             let turn = turn_at_provider(cx, key).await?;
-            not_severed(key)?;
+            let switches = self.switches(key).await?;
             let change = self.announce(cx, change.at_provider()).await?;
-            self.switch_at_provider(cx, key, true).await?;
+            self.switch(cx, &switches, true).await?;
             (Some(turn), change)
         } else {
             (None, self.announce(cx, change).await?)

@@ -14,13 +14,13 @@ pub struct Inspected {
     pub key: String,
     /// The tenant's name.
     pub tenant: String,
-    /// The name of the key's connection.
+    /// The name of the connection of the key's primary version.
     pub connection: String,
-    /// The kind of provider.
+    /// The primary version's kind of provider.
     pub provider: ProviderKind,
-    /// Algorithm and length of the key.
+    /// Algorithm and length of the primary version's key.
     pub spec: KeySpec,
-    /// The provider key of the primary version, by its id at the provider; empty if there is none.
+    /// The provider key of the primary version, by its id at the provider.
     pub provider_key: String,
     /// Whether the plaintext is the data key itself, or is encrypted under a data key.
     pub suite: Suite,
@@ -74,47 +74,48 @@ impl Broker {
             SealStatus::Forged => return Err(Failure::ciphertext_rejected()),
         };
         let view = key.view().map_err(|_| Failure::ciphertext_rejected())?;
-        let connection = key.connection().view();
         let tenant = self.store.tenant(key.tenant()).await?;
-        let recipients = envelope
-            .recipients()
-            .iter()
-            .enumerate()
-            .map(|(index, recipient)| {
-                let factory = recipient.provider().and_then(|provider| self.directory().factories().get(provider));
-                let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
-                // The key's connection reaches the key's own versions only.
-                let commands = match (factory, version, recipient.wrapped()) {
-                    (Some(factory), Some(_), Some((_, wrapped))) => {
-                        factory.offline_decrypt(&connection.settings, view.key.primary.spec, &wrapped, &bound)
-                    }
-                    (_, _, _) => Vec::new(),
-                };
-                InspectedRecipient {
-                    provider: recipient.provider(),
-                    version: version.map(|version| version.number),
-                    // Two connections to one kind of provider can bind the context differently.
-                    binding: match version {
-                        Some(_) => key
-                            .connection()
-                            .pipeline()
-                            .capabilities()
-                            .of(view.key.primary.spec)
-                            .map(|keys| keys.context),
-                        None => factory.and_then(|factory| factory.capabilities().of(view.key.primary.spec).map(|keys| keys.context)),
-                    },
-                    commands,
-                    index,
+        let mut recipients = Vec::with_capacity(envelope.recipients().len());
+        for (index, recipient) in envelope.recipients().iter().enumerate() {
+            let factory = recipient.provider().and_then(|provider| self.directory().factories().get(provider));
+            let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
+            // A connection that cannot be used tells nothing of its version, and nothing fails.
+            let connection = match version {
+                Some(version) => self.directory().reach(key, version).await.ok().flatten(),
+                None => None,
+            };
+            let spec = version.map_or(view.key.primary.spec, |version| version.spec);
+            // A version's connection reaches its own provider keys only.
+            let commands = match (factory, &connection, recipient.wrapped()) {
+                (Some(factory), Some(connection), Some((_, wrapped))) => {
+                    factory.offline_decrypt(&connection.view().settings, spec, &wrapped, &bound)
                 }
-            })
-            .collect();
+                (_, _, _) => Vec::new(),
+            };
+            recipients.push(InspectedRecipient {
+                provider: recipient.provider(),
+                version: version.map(|version| version.number),
+                // Two connections to one kind of provider can bind the context differently.
+                binding: match &connection {
+                    Some(connection) => connection.pipeline().capabilities().of(spec).map(|keys| keys.context),
+                    None => factory.and_then(|factory| factory.capabilities().of(spec).map(|keys| keys.context)),
+                },
+                commands,
+                index,
+            });
+        }
+        let primary = view.primary();
         let answer = Inspected {
             key: view.key.name.clone(),
             tenant: tenant.name,
-            connection: connection.name.clone(),
-            provider: connection.provider,
-            spec: view.key.primary.spec,
-            provider_key: view.primary().provider_key.clone(),
+            connection: primary
+                .connection
+                .as_ref()
+                .map(|connection| connection.name.clone())
+                .unwrap_or_default(),
+            provider: primary.provider,
+            spec: primary.spec,
+            provider_key: primary.provider_key.clone(),
             suite: envelope.header().suite(),
             sealed,
             context: bound,

@@ -1,13 +1,15 @@
 //! Opening an envelope: whether it belongs to the key, whether its seal is valid, and which
 //! recipient's wrapping the provider opens.
 
-use claviger_provider::{BoundContext, Pipeline, Wrapped};
+use std::sync::Arc;
 
-use super::wrapping::ReadyKey;
+use claviger_provider::{BoundContext, Pipeline};
+
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
-use crate::envelope::{Attested, Context, Envelope, Opened, SealStatus};
-use crate::keys::KeyView;
+use crate::envelope::{Attested, Context, Envelope, Opened, Recipient, SealStatus};
+use crate::keys::{EpochGuard, KeyEntry, KeyView};
+use crate::store::model::{Key, KeyVersion};
 
 /// An envelope that may be used.
 pub struct Accepted<'e> {
@@ -23,15 +25,15 @@ impl Broker {
     pub(super) async fn accept<'e>(
         &self,
         cx: &RequestContext,
-        ready: &ReadyKey,
+        key: &Key,
         envelope: &'e Envelope,
         context: &Context,
     ) -> Result<Accepted<'e>, Failure> {
         let header = envelope.header();
-        if header.tenant() != ready.entry.tenant() || header.key() != ready.entry.id() {
+        if header.tenant() != key.tenant || header.key() != key.id {
             return Err(Failure::ciphertext_rejected());
         }
-        let secrets = self.directory().secrets(ready.entry.tenant()).await?;
+        let secrets = self.directory().secrets(key.tenant).await?;
         let bound = context.bind(header);
         cx.note(|fields| {
             fields.dek_id = Some(header.dek_id());
@@ -42,7 +44,7 @@ impl Broker {
             SealStatus::Sealed(attested) => Some(attested),
             SealStatus::Forged => return Err(Failure::ciphertext_rejected()),
             SealStatus::Unsealed => {
-                self.admit_unsealed(cx, &ready.view.key).await?;
+                self.admit_unsealed(cx, key).await?;
                 None
             }
         };
@@ -50,48 +52,97 @@ impl Broker {
     }
 }
 
-/// The first recipient of a known version of the key, with the version's number.
-pub(super) fn usable(view: &KeyView, envelope: &Envelope) -> Option<(Wrapped, u32)> {
-    recipients(view, envelope).next()
-}
-
+/// The recipients that may be opened, in the envelope's order, each with the version that it names.
+///
 /// An envelope never decides which provider is called: a recipient counts only if the store has
-/// its provider key and version for this key.
-fn recipients(view: &KeyView, envelope: &Envelope) -> impl Iterator<Item = (Wrapped, u32)> {
+/// its provider key and version for this key, and the version's states permit it.
+pub(super) fn usable<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iterator<Item = (&'v Recipient, &'v KeyVersion)> {
     envelope.recipients().iter().filter_map(|recipient| {
-        let (provider, wrapped) = recipient.wrapped()?;
-        let version = view.matching(provider, &wrapped.key).filter(|version| version.unwraps())?;
-        Some((wrapped, version.number))
+        let version = view.matching(recipient.provider()?, recipient.key())?;
+        version.unwraps().then_some((recipient, version))
     })
 }
 
-/// Tries the usable recipients, each once, until one opens the envelope.
+/// Opens one recipient's wrapping at the provider of its version.
 ///
 /// # Errors
-/// If none opens it: the first failure that is not a rejection, else `ciphertext_rejected`.
-pub(super) async fn open<'e>(
+/// What the provider reports, and `ciphertext_rejected`.
+pub(super) async fn open_one<'e>(
     cx: &RequestContext,
-    view: &KeyView,
     pipeline: &Pipeline,
+    recipient: &Recipient,
     envelope: &'e Envelope,
     bound: &BoundContext,
-) -> Result<(Opened<'e>, u32), Failure> {
-    let mut first: Option<Failure> = None;
-    for (wrapped, version) in recipients(view, envelope) {
-        let opened = match pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await {
-            // A data key of the wrong length, or another one: the same answer as for any other fault.
-            Ok(k) => envelope.open(k, bound).map_err(|_| Failure::ciphertext_rejected()),
-            Err(error) => Err(error.into()),
-        };
-        match opened {
-            Ok(opened) => return Ok((opened, version)),
-            // That another recipient could not be tried says more than that this one was rejected.
-            Err(failure) => {
-                if first.as_ref().is_none_or(|first| first.code == Code::CiphertextRejected) {
-                    first = Some(failure);
-                }
-            }
+) -> Result<Opened<'e>, Failure> {
+    // An algorithm that this release does not know, or a malformed ciphertext.
+    let (_, wrapped) = recipient.wrapped().ok_or_else(Failure::ciphertext_rejected)?;
+    let k = pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await?;
+    // A data key of the wrong length, or another one: the same answer as for any other fault.
+    envelope.open(k, bound).map_err(|_| Failure::ciphertext_rejected())
+}
+
+/// The failure of an envelope none of whose recipients opened.
+#[derive(Default)]
+pub(super) struct Refusals(Option<Failure>);
+
+impl Refusals {
+    /// Notes why one recipient did not open. That another one could not be tried says more than
+    /// that this one was rejected.
+    pub(super) fn note(&mut self, failure: Failure) {
+        if self.0.as_ref().is_none_or(|first| first.code == Code::CiphertextRejected) {
+            self.0 = Some(failure);
         }
     }
-    Err(first.unwrap_or_else(Failure::ciphertext_rejected))
+
+    /// The first failure that is not a rejection, else `ciphertext_rejected`.
+    pub(super) fn into_failure(self) -> Failure {
+        self.0.unwrap_or_else(Failure::ciphertext_rejected)
+    }
+}
+
+/// An opened envelope.
+pub(super) struct OpenedThrough<'e> {
+    /// Its data key.
+    pub opened: Opened<'e>,
+    /// The number of the version that opened it.
+    pub version: u32,
+    /// The epochs of the key, and of the connection that it was opened through.
+    pub epoch_guard: EpochGuard,
+}
+
+impl Broker {
+    /// Tries the usable recipients, each once and through its own connection, until one opens the
+    /// envelope. `admits` decides on each version before its provider is called.
+    ///
+    /// # Errors
+    /// If none opens it, see [`Refusals::into_failure`].
+    pub(super) async fn open<'e>(
+        &self,
+        cx: &RequestContext,
+        (entry, view): (&Arc<KeyEntry>, &KeyView),
+        envelope: &'e Envelope,
+        bound: &BoundContext,
+        admits: impl Fn(&KeyVersion) -> Result<(), Failure> + Send,
+    ) -> Result<OpenedThrough<'e>, Failure> {
+        let mut refusals = Refusals::default();
+        for (recipient, version) in usable(view, envelope) {
+            let tried = async {
+                admits(version)?;
+                let reach = self.reach(entry, version).await?;
+                let opened = open_one(cx, &reach.pipeline, recipient, envelope, bound).await?;
+                Ok((opened, reach.epoch_guard(entry, view)))
+            };
+            match tried.await {
+                Ok((opened, epoch_guard)) => {
+                    return Ok(OpenedThrough {
+                        opened,
+                        version: version.number,
+                        epoch_guard,
+                    });
+                }
+                Err(failure) => refusals.note(failure),
+            }
+        }
+        Err(refusals.into_failure())
+    }
 }

@@ -2,10 +2,13 @@
 
 use claviger_provider::How;
 
-use super::wrapping::{ReadyKey, ready, unfit};
+use super::export::{Destination, may_leave};
+use super::reach::permitted;
+use super::wrapping::{ReadyKey, unfit};
 use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op, opening};
 use crate::audit::{Digest, Number, Rewrap, RewrapEnd};
 use crate::envelope::{Context, DataKeyLength, Draft, Envelope, Pending, Suite};
+use crate::store::model::{KeyState, KeyVersion};
 
 /// A rewrapped key.
 #[derive(Debug)]
@@ -35,17 +38,22 @@ impl Broker {
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        let cx = authorized.cx();
-        let _turn = authorized.turn().await?;
-        let ready = ready(authorized.object())?;
-        let accepted = self.accept(cx, &ready, envelope, context).await?;
+        let (cx, entry) = (authorized.cx(), authorized.object());
+        let view = entry.view()?;
+        let source = opening::usable(&view, envelope).next();
+        let _turn = authorized.turn(source.map_or(&view.key.primary, |(_, version)| version)).await?;
+        let ready = self.ready(entry).await?;
+        let accepted = self.accept(cx, &ready.view.key, envelope, context).await?;
+        let (key, to) = (&ready.view.key, &ready.view.key.primary);
         let primary = ready.primary();
-        let secrets = self.directory().secrets(ready.entry.tenant()).await?;
+        let secrets = self.directory().secrets(entry.tenant()).await?;
         let pipeline = &ready.pipeline;
         let seal = secrets.seal_key();
 
-        if let (How::InsideProvider, Some(attested), Some((wrapped, from))) =
-            (ready.can()?.rewrap, accepted.attested, opening::usable(&ready.view, envelope))
+        // A provider rewraps only what it can open itself, with one connection's rights.
+        let at_primary = opening::usable(&ready.view, envelope).find(|(_, version)| version.connection == to.connection);
+        if let (How::InsideProvider, Some(attested), Some((recipient, from))) = (ready.can()?.rewrap, accepted.attested, at_primary)
+            && let Some((_, wrapped)) = recipient.wrapped()
         {
             let made = pipeline
                 .rewrap_key(&cx.op_context(), &wrapped, &primary, &accepted.bound)
@@ -53,23 +61,30 @@ impl Broker {
                 .wrapped;
             let new = attested.rewrap(pipeline.kind(), &made, seal).map_err(unfit)?;
             let version = ready.version_of(cx, self, &made).await?;
-            note_rewrap(cx, (envelope, from), Some((&new, version)), true);
-            return Ok(answer(ready, &new, version, true, true));
+            note_rewrap(cx, (envelope, from.number), Some((&new, version)), true);
+            return Ok(answer(&ready, &new, version, true, true).and_guard(ready.epoch_guard));
         }
 
-        let (opened, from) = opening::open(cx, &ready.view, pipeline, envelope, &accepted.bound).await?;
-        let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == ready.view.key.primary.number;
+        let admits = |from: &KeyVersion| {
+            authorized.names(from);
+            may_leave(key, from, Destination::SameKey(to.custody))
+        };
+        let source = self.open(cx, (entry, &ready.view), envelope, &accepted.bound, admits).await?;
+        authorized.names(to);
+        let from = source.version;
+        let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == to.number;
         if current && !primary.key.version.is_empty() {
             note_rewrap(cx, (envelope, from), Some((envelope, from)), false);
-            return Ok(answer(ready, envelope, from, false, false));
+            return Ok(answer(&ready, envelope, from, false, false).and_guard(source.epoch_guard));
         }
         let made = pipeline
-            .wrap_key(&cx.op_context(), &primary, opened.data_key(), &accepted.bound)
+            .wrap_key(&cx.op_context(), &primary, source.opened.data_key(), &accepted.bound)
             .await?;
-        let new = opened.rewrap(pipeline.kind(), &made, seal).map_err(unfit)?;
+        let new = source.opened.rewrap(pipeline.kind(), &made, seal).map_err(unfit)?;
         let version = ready.version_of(cx, self, &made).await?;
         note_rewrap(cx, (envelope, from), Some((&new, version)), false);
-        Ok(answer(ready, &new, version, true, false))
+        let answer = answer(&ready, &new, version, true, false);
+        Ok(answer.and_guard(source.epoch_guard).and_guard(ready.epoch_guard))
     }
 
     /// Rewraps under another key of the tenant, always through the gateway's memory. Always makes a
@@ -84,23 +99,24 @@ impl Broker {
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Rewrapped>, Failure> {
-        let cx = authorized.cx();
-        let _turn = authorized.turn().await?;
-        let target = ready(&authorized.object().target).inspect_err(|_| authorized.turn_to_target())?;
-        let from = ready(&authorized.object().source)?;
-        let leaves = from.pipeline.kind().external_custody() && !target.pipeline.kind().external_custody();
-        if leaves && !from.view.key.allow_export {
-            return Err(Failure::new(
-                Code::PermissionDenied,
-                "The source key's custody is external and export is not allowed.",
-            )
-            .advice("The tenant's administrator can set allow_export on the source key, with a justification."));
-        }
+        let (cx, from) = (authorized.cx(), &authorized.object().source);
+        let view = from.view()?;
+        let source = opening::usable(&view, envelope).next();
+        let _turn = authorized.turn(source.map_or(&view.key.primary, |(_, version)| version)).await?;
+        let target = self.ready(&authorized.object().target).await;
+        let target = target.inspect_err(|_| authorized.turn_to_target())?;
+        let view = from.view()?;
+        permitted(&view, KeyState::unwraps)?;
         if envelope.header().scope().is_some() {
             return Err(scope_unsupported());
         }
-        let accepted = self.accept(cx, &from, envelope, context).await?;
-        let (opened, version) = opening::open(cx, &from.view, &from.pipeline, envelope, &accepted.bound).await?;
+        let accepted = self.accept(cx, &view.key, envelope, context).await?;
+        let admits = |from: &KeyVersion| {
+            authorized.names(from);
+            may_leave(&view.key, from, Destination::AnotherKey)
+        };
+        let source = self.open(cx, (from, &view), envelope, &accepted.bound, admits).await?;
+        let (opened, version) = (source.opened, source.version);
         note_rewrap(cx, (envelope, version), None, false);
 
         let origin = target.origin(None, self.now());
@@ -116,7 +132,8 @@ impl Broker {
         let wrapped_key = target.wrap(cx, self, &draft).await?;
         note_rewrap(cx, (envelope, version), Some((&wrapped_key.envelope, wrapped_key.version)), false);
         authorized.turn_to_target();
-        Ok(answer(target, &wrapped_key.envelope, wrapped_key.version, true, false).and_guard(from.epoch_guard))
+        let answer = answer(&target, &wrapped_key.envelope, wrapped_key.version, true, false);
+        Ok(answer.and_guard(source.epoch_guard).and_guard(target.epoch_guard))
     }
 }
 
@@ -138,7 +155,8 @@ fn note_rewrap(cx: &RequestContext, source: (&Envelope, u32), target: Option<(&E
     });
 }
 
-fn answer(ready: ReadyKey, envelope: &Envelope, version: u32, changed: bool, inside_provider: bool) -> Guarded<Rewrapped> {
+/// The answer, which the caller guards by each connection that it depends on.
+fn answer(ready: &ReadyKey, envelope: &Envelope, version: u32, changed: bool, inside_provider: bool) -> Guarded<Rewrapped> {
     let answer = Rewrapped {
         wrapped: envelope.as_text().to_owned(),
         key: ready.view.key.name.clone(),
@@ -146,7 +164,7 @@ fn answer(ready: ReadyKey, envelope: &Envelope, version: u32, changed: bool, ins
         changed,
         inside_provider,
     };
-    Guarded::new(answer, vec![ready.epoch_guard])
+    Guarded::free(answer)
 }
 
 /// The failure for a scope: scopes are reserved until they can be bound to keys.

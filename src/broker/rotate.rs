@@ -1,5 +1,6 @@
 //! Rotate: makes a new primary version; the old versions still unwrap.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
@@ -8,11 +9,10 @@ use futures::StreamExt;
 use super::at_provider::turn_at_provider;
 use super::create_key::number_versions;
 use super::read::changed;
-use super::wrapping::ready;
-use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::KeyEntry;
-use crate::store::model::Key;
+use crate::keys::{KeyEntry, KeyView};
+use crate::store::model::{Key, KeyVersion};
 
 /// The most keys that one round checks, and how many of them at once.
 const ROUND: u32 = 1000;
@@ -24,26 +24,45 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
 
 impl Broker {
-    /// Makes a new primary version at the provider and stores it. If the provider has not finished
-    /// when it answers, [`Key::rotating`] holds the time of the request, and
-    /// [`Broker::finish_rotations`] stores the version later.
+    /// Makes a new primary version. Where `new` names nothing, or what the primary version has
+    /// already, the provider rotates its key in place. Otherwise the key moves
+    /// ([`Broker::move_key`]).
     ///
     /// # Errors
     /// `unsupported` where keys cannot be rotated, `in_progress` while a rotation is under
     /// way, and what the provider reports.
-    pub async fn rotate(&self, authorized: Authorized<op::Rotate>, keep: Keep<Key>) -> Result<Guarded<Completed<Key>>, Failure> {
-        let (cx, key) = (authorized.cx(), authorized.object());
-        let _one_at_a_time = turn_at_provider(cx, key).await?;
-        let ready = ready(key)?;
+    pub async fn rotate(
+        &self,
+        authorized: Authorized<op::Rotate>,
+        new: NewPrimary<'_>,
+        keep: Keep<Key>,
+    ) -> Result<Guarded<Completed<Key>>, Failure> {
+        let _one_at_a_time = turn_at_provider(authorized.cx(), &authorized.object().key).await?;
+        match &authorized.object().to {
+            None => self.rotate_in_place(&authorized, new, &keep).await,
+            Some(to) => self.move_key(&authorized, to, new, &keep).await,
+        }
+    }
+
+    /// Makes a new version of the primary version's provider key. If the provider has not finished
+    /// when it answers, [`Key::rotating`] holds the time of the request, and
+    /// [`Broker::finish_rotations`] stores the version later.
+    async fn rotate_in_place(
+        &self,
+        authorized: &Authorized<op::Rotate>,
+        new: NewPrimary<'_>,
+        keep: &Keep<Key>,
+    ) -> Result<Guarded<Completed<Key>>, Failure> {
+        let (cx, key) = (authorized.cx(), &authorized.object().key);
+        let ready = self.ready(key).await?;
+        if new.differs_from(&ready.view.key.primary) {
+            // It was decided as a rotation in place, which needs fewer permissions than a move.
+            return Err(Failure::new(Code::InProgress, "The key was moved meanwhile.").advice("Repeat the request."));
+        }
         let Some(rotation) = ready.can()?.rotation else {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         };
-        if ready.view.key.rotating.is_some() {
-            return Err(
-                Failure::new(Code::InProgress, "The provider has not finished the last rotation of this key.")
-                    .advice("Wait until the key's rotation.state is idle."),
-            );
-        }
+        not_rotating(&ready.view.key)?;
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;
@@ -52,8 +71,7 @@ impl Broker {
         // Read the row again: a disable may have come during the provider call.
         let view = key.view()?;
         let now = self.now();
-        let through = key.connection().view();
-        let (new, primary) = number_versions(&view.versions, &described, &through, now)?;
+        let (new, primary) = number_versions(&view.versions, in_place(&view), &described, &ready.connection, now)?;
         // The answer kept for a repetition must be the row that the transaction will leave.
         let under_way = new.is_empty() && primary == view.key.primary.number;
         match rotation {
@@ -112,13 +130,8 @@ impl Broker {
         let _one_at_a_time = key.at_provider().lock().await;
         let view = key.view()?;
         let Some(since) = view.key.rotating else { return Ok(()) };
-        if key.connection().view().severed {
-            return Ok(());
-        }
-        let connection = key.connection().view().id;
-        let cx = self.background.operation("rotation", tenant, connection, PATIENCE);
         let change = crate::store::Change::unannounced();
-        if self.take_versions(&cx, &key, &change).await? {
+        if self.take_versions_in_background("rotation", &key, PATIENCE, &change).await? {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
             return Ok(());
         }
@@ -132,23 +145,39 @@ impl Broker {
         Ok(())
     }
 
-    /// Stores versions that the provider has and the store lacks: after an interrupted rotate, or a
-    /// rotation at the provider itself. Returns whether there were any. The caller holds the turn at
-    /// the provider.
+    /// As [`Broker::take_versions`], for no request. A key whose primary version's connection is
+    /// severed has none.
+    pub(super) async fn take_versions_in_background(
+        &self,
+        name: &str,
+        key: &Arc<KeyEntry>,
+        patience: Duration,
+        change: &crate::store::Change,
+    ) -> Result<bool, Failure> {
+        let Ok(view) = key.view() else { return Ok(false) };
+        let reach = match self.reach(key, &view.key.primary).await {
+            Ok(reach) => reach,
+            Err(failure) if failure.code == Code::ConnectionSevered => return Ok(false),
+            Err(failure) => return Err(failure),
+        };
+        let cx = self.background.operation(name, key.tenant(), reach.connection.id(), patience);
+        self.take_versions(&cx, key, change).await
+    }
+
+    /// Stores versions that the provider of the primary version has and the store lacks: after an
+    /// interrupted rotate, or a rotation at the provider itself. Returns whether there were any. The
+    /// caller holds the turn at the provider, so that the key does not move meanwhile.
     ///
     /// # Errors
     /// What the provider or the store reports.
-    pub(super) async fn take_versions(&self, cx: &OpContext, key: &KeyEntry, change: &crate::store::Change) -> Result<bool, Failure> {
+    pub(super) async fn take_versions(&self, cx: &OpContext, key: &Arc<KeyEntry>, change: &crate::store::Change) -> Result<bool, Failure> {
         let Ok(view) = key.view() else { return Ok(false) };
-        let described = key
-            .connection()
-            .pipeline()
-            .describe(cx, &view.key.primary.whole_kek(view.key.id))
-            .await?;
+        let reach = self.reach(key, &view.key.primary).await?;
+        let described = reach.pipeline.describe(cx, &view.key.primary.whole_kek(key.id())).await?;
         let _row = key.change().lock().await;
         let Ok(view) = key.view() else { return Ok(false) };
         let now = self.now();
-        let (new, primary) = number_versions(&view.versions, &described, &key.connection().view(), now)?;
+        let (new, primary) = number_versions(&view.versions, in_place(&view), &described, &reach.row, now)?;
         if new.is_empty() && primary == view.key.primary.number {
             return Ok(false);
         }
@@ -159,5 +188,25 @@ impl Broker {
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row, Some(versions));
         Ok(true)
+    }
+}
+
+/// The versions that a rotation in place can name again: those through the primary's connection.
+fn in_place(view: &KeyView) -> impl Fn(&KeyVersion) -> bool {
+    let connection = view.key.primary.connection_id();
+    move |version| version.connection_id() == connection
+}
+
+/// Refuses a key while its provider carries out a rotation.
+///
+/// # Errors
+/// `in_progress`.
+pub(super) fn not_rotating(key: &Key) -> Result<(), Failure> {
+    match key.rotating {
+        None => Ok(()),
+        Some(_) => Err(
+            Failure::new(Code::InProgress, "The provider has not finished the last rotation of this key.")
+                .advice("Wait until the key's rotation.state is idle."),
+        ),
     }
 }

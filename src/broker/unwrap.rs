@@ -2,10 +2,13 @@
 
 use claviger_provider::Secret;
 
-use super::wrapping::ready;
-use super::{Authorized, Broker, Failure, Guarded, op, opening};
+use super::opening::Refusals;
+use super::reach::permitted;
+use super::{Authorized, Broker, Failure, Guarded, RequestContext, op, opening};
 use crate::cache::{CacheKey, Found, Load, Rules};
 use crate::envelope::{Context, Envelope};
+use crate::keys::EpochGuard;
+use crate::store::model::KeyState;
 
 /// An unwrapped key.
 #[derive(Debug)]
@@ -32,47 +35,62 @@ impl Broker {
         envelope: &Envelope,
         context: &Context,
     ) -> Result<Guarded<Unwrapped>, Failure> {
-        let cx = authorized.cx();
-        let _turn = authorized.turn().await?;
-        let ready = ready(authorized.object())?;
-        let accepted = self.accept(cx, &ready, envelope, context).await?;
-
-        let load = Load {
-            key: CacheKey::new(&ready.epoch_guard, envelope, &accepted.bound),
-            rules: Rules::of(&ready.view.key, self.cache_defaults()),
-            epoch_guard: &ready.epoch_guard,
-            request_id: &cx.info().request_id,
-            deadline: cx.info().deadline,
-        };
-        let found = self
-            .cache()
-            .get_or_load(load, async || {
-                let opened = opening::open(cx, &ready.view, &ready.pipeline, envelope, &accepted.bound).await;
-                let (opened, version) = opened.map_err(|mut failure| {
-                    // Nothing vouches for an unsealed envelope, so its rejection is not cached.
-                    failure.rejected_by_provider &= accepted.attested.is_some();
-                    failure
-                })?;
-                Ok((opened.into_plaintext(), version))
-            })
-            .await?;
-        let Found {
-            plaintext,
-            version,
-            cached,
-            coalesced_with,
-        } = found;
-        cx.note(|fields| {
-            fields.key_version = Some(version);
-            fields.cached = Some(cached);
-            fields.coalesced_with = coalesced_with;
-        });
-        let answer = Unwrapped {
-            plaintext,
-            key: ready.view.key.name.clone(),
-            version,
-            cached,
-        };
-        Ok(Guarded::new(answer, vec![ready.epoch_guard]))
+        let (cx, entry) = (authorized.cx(), authorized.object());
+        let view = entry.view()?;
+        permitted(&view, KeyState::unwraps)?;
+        let accepted = self.accept(cx, &view.key, envelope, context).await?;
+        let mut refusals = Refusals::default();
+        for (recipient, version) in opening::usable(&view, envelope) {
+            authorized.names(version);
+            let tried = async {
+                let _turn = authorized.turn(version).await?;
+                let reach = self.reach(entry, version).await?;
+                let epoch_guard = reach.epoch_guard(entry, &view);
+                let load = Load {
+                    key: CacheKey::new(&epoch_guard, envelope, &accepted.bound),
+                    rules: Rules::of(view.key.cache, version.custody, self.cache_defaults()),
+                    epoch_guard: &epoch_guard,
+                    request_id: &cx.info().request_id,
+                    deadline: cx.info().deadline,
+                };
+                let load_one = async || {
+                    let opened = opening::open_one(cx, &reach.pipeline, recipient, envelope, &accepted.bound).await;
+                    let opened = opened.map_err(|mut failure| {
+                        // Nothing vouches for an unsealed envelope, so its rejection is not cached.
+                        failure.rejected_by_provider &= accepted.attested.is_some();
+                        failure
+                    })?;
+                    Ok((opened.into_plaintext(), version.number))
+                };
+                let found = self.cache().get_or_load(load, load_one).await?;
+                Ok((found, epoch_guard))
+            };
+            match tried.await {
+                Ok((found, epoch_guard)) => return Ok(answer(cx, found, view.key.name.clone(), epoch_guard)),
+                Err(failure) => refusals.note(failure),
+            }
+        }
+        Err(refusals.into_failure())
     }
+}
+
+fn answer(cx: &RequestContext, found: Found, key: String, epoch_guard: EpochGuard) -> Guarded<Unwrapped> {
+    let Found {
+        plaintext,
+        version,
+        cached,
+        coalesced_with,
+    } = found;
+    cx.note(|fields| {
+        fields.key_version = Some(version);
+        fields.cached = Some(cached);
+        fields.coalesced_with = coalesced_with;
+    });
+    let answer = Unwrapped {
+        plaintext,
+        key,
+        version,
+        cached,
+    };
+    Guarded::new(answer, vec![epoch_guard])
 }

@@ -2,7 +2,7 @@
 
 use super::connections::not_declared;
 use super::read::changed;
-use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, op};
 use crate::audit::{self, Object, Verb};
 use crate::store::model::{Key, KeyPatch};
 
@@ -18,6 +18,14 @@ impl Broker {
         mut patch: KeyPatch,
     ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
+        // Who runs the gateway must not be able to take keys out of their owner's custody.
+        if patch.allow_export == Some(true) && cx.caller().is_operator() {
+            return Err(Failure::new(
+                Code::PermissionDenied,
+                "Only the tenant's own administrator allows export, never an operator.",
+            )
+            .at("/allow_export", "left out, or a credential of the tenant"));
+        }
         let before = key.view()?.key;
         not_declared(before.managed_by.as_ref())?;
         let revision = before.revision;

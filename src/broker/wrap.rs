@@ -2,7 +2,6 @@
 
 use claviger_provider::Secret;
 
-use super::wrapping::ready;
 use super::{Authorized, Broker, Code, Failure, Guarded, op};
 use crate::envelope::{Context, Draft};
 
@@ -30,8 +29,8 @@ impl Broker {
         if plaintext.is_empty() || plaintext.len() > MAX_PLAINTEXT {
             return Err(Failure::invalid("/plaintext", "base64 of 1 to 4096 bytes"));
         }
-        let _turn = authorized.turn().await?;
-        let ready = ready(authorized.object())?;
+        let _turn = authorized.turn(&authorized.object().view()?.key.primary).await?;
+        let ready = self.ready(authorized.object()).await?;
         let draft = Draft::sealed(ready.origin(None, self.now()), plaintext, context)
             .map_err(|_| Failure::new(Code::InvalidRequest, "The plaintext is empty or too long."))?;
         let wrapped_key = ready.wrap(cx, self, &draft).await?;

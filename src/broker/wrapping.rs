@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, Kek, KeyCapabilities, Pipeline, Wrapped};
 
-use super::at_provider::{severed, turn_at_provider};
+use super::at_provider::turn_at_provider;
+use super::reach::permitted;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
-use crate::keys::{EpochGuard, KeyEntry, KeyView};
+use crate::keys::{ConnectionView, EpochGuard, KeyEntry, KeyView};
 use crate::store::{self, model::KeyState};
 
-/// A key that is ready to be used: enabled, its connection not severed.
+/// A key that is ready to wrap: enabled, the connection of its primary version not severed.
 pub struct ReadyKey {
     /// The key's entry.
     pub entry: Arc<KeyEntry>,
@@ -19,31 +20,29 @@ pub struct ReadyKey {
     pub view: KeyView,
     /// The epochs of key and connection when it was taken.
     pub epoch_guard: EpochGuard,
-    /// The calls to the provider.
+    /// The row of the primary version's connection.
+    pub connection: ConnectionView,
+    /// The calls to the primary version's provider.
     pub pipeline: Pipeline,
 }
 
-/// Takes a key for use.
-///
-/// # Errors
-/// `not_found`, `key_disabled`, `connection_severed`.
-pub fn ready(entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
-    // Read the epochs first: the gate then finds every change after this line.
-    let epoch_guard = entry.epoch_guard()?;
-    let view = entry.view()?;
-    let connection = entry.connection().view();
-    if view.key.state != KeyState::Enabled {
-        return Err(Failure::new(Code::KeyDisabled, "The key is disabled.").advice("Enable the key, or use another one."));
+impl Broker {
+    /// Takes a key for use with its primary version.
+    ///
+    /// # Errors
+    /// `not_found`, `key_disabled`, `key_state`, `connection_severed`.
+    pub(super) async fn ready(&self, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
+        let view = entry.view()?;
+        permitted(&view, KeyState::wraps)?;
+        let reach = self.reach(entry, &view.key.primary).await?;
+        Ok(ReadyKey {
+            entry: Arc::clone(entry),
+            epoch_guard: reach.epoch_guard(entry, &view),
+            view,
+            connection: reach.row,
+            pipeline: reach.pipeline,
+        })
     }
-    if connection.severed {
-        return Err(severed());
-    }
-    Ok(ReadyKey {
-        entry: Arc::clone(entry),
-        view,
-        epoch_guard,
-        pipeline: entry.connection().pipeline(),
-    })
 }
 
 /// A wrapped key and the version that wrapped it.
@@ -69,7 +68,7 @@ impl ReadyKey {
 
     /// The provider's key and version of the primary version.
     pub fn primary(&self) -> Kek {
-        self.view.kek()
+        self.view.key.primary.kek(self.entry.id())
     }
 
     /// What the provider can do with keys of this one's specification.
@@ -106,13 +105,15 @@ impl ReadyKey {
     /// The number of the version that the provider used. A version without a row here (the key was
     /// rotated at the provider itself) gets one before the answer.
     pub async fn version_of(&self, cx: &RequestContext, broker: &Broker, wrapped: &Wrapped) -> Result<u32, Failure> {
-        if let Some(version) = self.view.matching(self.pipeline.kind(), &wrapped.key) {
-            return Ok(version.number);
-        }
-        let number = || {
-            let now = self.entry.view().ok()?;
-            now.matching(self.pipeline.kind(), &wrapped.key).map(|version| version.number)
+        let (connection, provider) = (self.epoch_guard.connection(), self.pipeline.kind());
+        let number_in = |view: &KeyView| {
+            view.matching_through(connection, provider, &wrapped.key)
+                .map(|version| version.number)
         };
+        if let Some(number) = number_in(&self.view) {
+            return Ok(number);
+        }
+        let number = || number_in(&self.entry.view().ok()?);
         let _one_at_a_time = turn_at_provider(cx, &self.entry).await?;
         // Another request may have stored it meanwhile.
         if let Some(number) = number() {

@@ -6,8 +6,8 @@ use claviger_provider::{BoundContext, Id};
 use crate::envelope::Envelope;
 use crate::keys::EpochGuard;
 
-/// Identifies an entry: SHA-256 over the length-prefixed tenant, key, epochs, wrapped key and
-/// context. So another context or tenant never hits.
+/// Identifies an entry: SHA-256 over the length-prefixed tenant, key, connection, epochs,
+/// wrapped key and context. So another context or tenant never hits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CacheKey(pub(super) [u8; 32]);
 
@@ -18,7 +18,15 @@ impl CacheKey {
         let mut hash = digest::Context::new(&digest::SHA256);
         let epochs = [epoch_guard.key_epoch().to_be_bytes(), epoch_guard.connection_epoch().to_be_bytes()].concat();
         let (tenant, key) = (epoch_guard.tenant(), epoch_guard.key());
-        let parts: [&[u8]; 5] = [tenant.bytes(), key.bytes(), &epochs, envelope.as_text().as_bytes(), context.bytes()];
+        let connection = epoch_guard.connection();
+        let parts: [&[u8]; 6] = [
+            tenant.bytes(),
+            key.bytes(),
+            connection.bytes(),
+            &epochs,
+            envelope.as_text().as_bytes(),
+            context.bytes(),
+        ];
         for part in parts {
             hash.update(&(part.len() as u64).to_be_bytes());
             hash.update(part);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::store::model::Key;
+use crate::store::model::{CacheSettings, Custody};
 
 /// The hard cap on an entry's age.
 pub const MAX_AGE: Duration = Duration::from_secs(300);
@@ -48,12 +48,11 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// The rules of a key: its own settings, and the installation's where it has none. Keys under
-    /// external custody are cached only if the key's owner turned it on. Rules that no entry could
+    /// The rules for what a version of a key opens: the key's own settings, and the installation's
+    /// where it has none. Under external custody it is cached only if the key's owner turned it on. Rules that no entry could
     /// meet turn the cache off.
-    pub fn of(key: &Key, defaults: Rules) -> Self {
-        let own = key.cache;
-        let external = key.primary.custody.is_external();
+    pub fn of(own: CacheSettings, custody: Custody, defaults: Rules) -> Self {
+        let external = custody.is_external();
         let seconds = |own: Option<u32>, default: Duration| own.map_or(default, |s| Duration::from_secs(u64::from(s)));
         let max_age = seconds(own.max_age_s, defaults.max_age).min(MAX_AGE);
         let max_idle = seconds(own.max_idle_s, defaults.max_idle).min(max_age);

@@ -13,6 +13,7 @@ use super::terminal::Terminal;
 use super::update::{Labels, UpdateArgs};
 use crate::client::{Call, Client, Failure};
 
+const SPECS: [&str; 3] = ["aes-256", "rsa-3072", "rsa-4096"];
 const COLUMNS: [Column; 7] = [
     ("NAME", "/name"),
     ("PROVIDER", "/provider"),
@@ -22,9 +23,12 @@ const COLUMNS: [Column; 7] = [
     ("VERSION", "/primary_version"),
     ("ID", "/id"),
 ];
-const VERSIONS: [Column; 5] = [
+const VERSIONS: [Column; 8] = [
     ("VERSION", "/number"),
+    ("PROVIDER", "/provider"),
+    ("CONNECTION", "/connection"),
     ("STATE", "/state"),
+    ("AT PROVIDER", "/provider_state"),
     ("CREATED", "/created"),
     ("PROVIDER KEY", "/provider_key"),
     ("PROVIDER VERSION", "/provider_version"),
@@ -62,7 +66,7 @@ pub struct Create {
     #[arg(long)]
     connection: String,
     /// Algorithm and length [default: the provider's]
-    #[arg(long, value_parser = PossibleValuesParser::new(["aes-256", "rsa-3072", "rsa-4096"]))]
+    #[arg(long, value_parser = PossibleValuesParser::new(SPECS))]
     spec: Option<String>,
     /// Adopt this key of the provider instead of creating one
     #[arg(long, value_name = "ID")]
@@ -137,6 +141,15 @@ pub struct Versions {
 pub struct Rotate {
     /// Name of the key
     key: String,
+    /// Connection of the new primary version: another one moves the key
+    #[arg(long)]
+    connection: Option<String>,
+    /// Algorithm and length of the new primary version
+    #[arg(long, value_parser = PossibleValuesParser::new(SPECS))]
+    spec: Option<String>,
+    /// Adopt this key of the provider instead of creating one
+    #[arg(long, value_name = "ID")]
+    provider_key: Option<String>,
     #[command(flatten)]
     once: Once,
 }
@@ -171,7 +184,7 @@ impl Command {
             Self::Get(one) => Call::new(Method::GET, &["keys", &one.key]),
             Self::Update(update) => update.call(client).await?,
             Self::Delete(one) => Call::new(Method::DELETE, &["keys", &one.key]),
-            Self::Rotate(rotate) => rotate.once.apply(Call::new(Method::POST, &["keys", &rotate.key, "rotate"]))?,
+            Self::Rotate(rotate) => rotate.call()?,
             Self::Enable(enable) => enable.once.apply(enable.switch.call("enable"))?,
             // A revocation is carried out each time, so it takes no idempotency key.
             Self::Disable(switch) => switch.call("disable"),
@@ -202,6 +215,23 @@ impl Create {
         }
         self.properties.add_to(&mut body)?;
         self.once.apply(Call::new(Method::POST, &["keys"]).json(body.into()))
+    }
+}
+
+impl Rotate {
+    fn call(&self) -> Result<Call, Failure> {
+        let mut body = Map::new();
+        for (member, value) in [
+            ("connection", &self.connection),
+            ("provider_key", &self.provider_key),
+            ("spec", &self.spec),
+        ] {
+            if let Some(value) = value {
+                body.insert(member.to_owned(), value.as_str().into());
+            }
+        }
+        let call = Call::new(Method::POST, &["keys", &self.key, "rotate"]);
+        self.once.apply(if body.is_empty() { call } else { call.json(body.into()) })
     }
 }
 

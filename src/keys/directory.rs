@@ -6,13 +6,13 @@ use claviger_provider::layers::BreakerState;
 use claviger_provider::{ConnectionId, KeyId, Pipeline, SealedName, Secret, TenantId};
 use dashmap::DashSet;
 
-use super::entry::{ConnectionEntry, KeyEntry, KeyGate};
+use super::entry::{ConnectionEntry, KeyEntry};
 use super::errors::LoadError;
 use super::loading_cache::{LoadingCache, WhenFull};
 use super::names::Names;
 use super::view::KeyView;
 use super::{Factories, TenantSecrets};
-use crate::store::model::{Connection, Key, KeySelector};
+use crate::store::model::{Connection, Key, KeySelector, KeyVersion};
 use crate::store::{Store, StoreError};
 
 /// How many entries of each kind stay in memory. Entries that a request holds count.
@@ -40,8 +40,7 @@ impl Default for Capacity {
 }
 
 /// The keys and connections in memory. A lookup that finds its entry does no I/O; one that does
-/// not is one read of the store for the key, and one for its connection if that is not in
-/// memory either.
+/// not is one read of the store.
 ///
 /// There is at most one open gate for a key or connection, whatever leaves memory for room:
 /// [`LoadingCache`] keeps what somebody holds. A change therefore takes three steps: look the
@@ -50,7 +49,7 @@ impl Default for Capacity {
 pub struct Directory {
     store: Arc<dyn Store>,
     factories: Factories,
-    keys: LoadingCache<KeyId, Arc<KeyGate>>,
+    keys: LoadingCache<KeyId, Arc<KeyEntry>>,
     names: Names,
     connections: LoadingCache<ConnectionId, Arc<ConnectionEntry>>,
     secrets: LoadingCache<TenantId, Arc<TenantSecrets>>,
@@ -75,7 +74,7 @@ impl Directory {
         Self {
             store,
             factories,
-            keys: LoadingCache::new("keys", capacity.keys, |gate| Arc::strong_count(gate) == 1),
+            keys: LoadingCache::new("keys", capacity.keys, |entry| Arc::strong_count(entry) == 1),
             names: Names::new(capacity.names),
             connections: LoadingCache::new("connections", capacity.connections, |entry| Arc::strong_count(entry) == 1),
             secrets: LoadingCache::new("tenants", capacity.tenants, |_| true),
@@ -91,7 +90,7 @@ impl Directory {
     /// A key by name; `None` when the tenant has no key of that name.
     ///
     /// # Errors
-    /// When the store or the connection's settings fail, or memory has no room.
+    /// When the store fails, or memory has no room.
     pub async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         self.named(tenant, name, WhenFull::Refuse).await
     }
@@ -99,17 +98,16 @@ impl Directory {
     /// As [`Directory::key_by_name`], for a disable: there is always room.
     ///
     /// # Errors
-    /// When the store or the connection's settings fail.
+    /// When the store fails.
     pub async fn key_to_disable(&self, tenant: TenantId, name: &str) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         self.named(tenant, name, WhenFull::Exceed).await
     }
 
     async fn named(&self, tenant: TenantId, name: &str, when_full: WhenFull) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         if let Some(id) = self.names.get(tenant, name)
-            && let Some(gate) = self.keys.get(&id)
-            && gate.tenant() == tenant
-            && gate.is_named(name)
-            && let Some(entry) = self.with_connection(gate, when_full).await?
+            && let Some(entry) = self.keys.get(&id)
+            && entry.tenant() == tenant
+            && entry.is_named(name)
         {
             return Ok(Some(entry));
         }
@@ -118,37 +116,35 @@ impl Directory {
             self.names.put(tenant, name, entry.id());
         }
         // Renamed while it was loaded: the key of this name is another one, or none.
-        Ok(found.filter(|entry| entry.gate().is_named(name)))
+        Ok(found.filter(|entry| entry.is_named(name)))
     }
 
     /// A key by id; `None` when the tenant has no key of that id.
     ///
     /// # Errors
-    /// When the store or the connection's settings fail, or memory has no room.
+    /// When the store fails, or memory has no room.
     pub async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         match self.keys.get(&id) {
-            Some(gate) if gate.tenant() != tenant => Ok(None),
-            Some(gate) => match self.with_connection(gate, WhenFull::Refuse).await? {
-                Some(entry) => Ok(Some(entry)),
-                None => self.load(tenant, KeySelector::Id(id), WhenFull::Refuse).await,
-            },
-            None => self.load(tenant, KeySelector::Id(id), WhenFull::Refuse).await,
+            Some(entry) if entry.tenant() != tenant => Ok(None),
+            Some(entry) if !entry.is_closed() => Ok(Some(entry)),
+            Some(_) | None => self.load(tenant, KeySelector::Id(id), WhenFull::Refuse).await,
         }
     }
 
-    /// A key that is in memory, with its connection. `None` when it has been detached.
-    async fn with_connection(&self, gate: Arc<KeyGate>, when_full: WhenFull) -> Result<Option<Arc<KeyEntry>>, LoadError> {
-        let Some(connection) = gate.connection() else {
-            return Ok(None);
-        };
-        match self.connected(gate.tenant(), connection, when_full).await? {
-            Some(connection) => Ok((!gate.is_closed()).then(|| Arc::new(KeyEntry::new(gate, connection)))),
-            None => {
-                // Only a detached key has no connection, so the store is ahead of memory.
-                self.forget_key(&gate);
-                Ok(None)
-            }
+    /// The connection that one of the key's versions is reached through; `None` when it does not
+    /// exist any more.
+    ///
+    /// # Errors
+    /// When the store or the connection's settings fail, or memory has no room.
+    pub async fn reach(&self, entry: &Arc<KeyEntry>, version: &KeyVersion) -> Result<Option<Arc<ConnectionEntry>>, LoadError> {
+        let Some(id) = version.connection_id() else { return Ok(None) };
+        let found = self.connection(entry.tenant(), id).await?;
+        if found.is_none() {
+            // The store deletes no connection that an attached key has a version on: it is ahead
+            // of memory, and the key was detached.
+            self.forget_key(entry);
         }
+        Ok(found)
     }
 
     /// Reads a key from the store and puts it into memory.
@@ -163,33 +159,14 @@ impl Directory {
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            // An attached key's primary version has a connection: the store refuses to delete it.
-            let missing = || StoreError::Damaged("a key's connection is missing");
-            let connection_id = snapshot.key.primary.connection_id().ok_or_else(missing)?;
-            let Some(connection) = self.connected(tenant, connection_id, when_full).await? else {
-                // Detached since its row was read, and its connection deleted; or damage.
-                match self.store.key_snapshot(tenant, selector).await {
-                    Ok(again) if again.key.primary.connection_id() == Some(connection_id) => return Err(missing().into()),
-                    Ok(_) => continue,
-                    Err(StoreError::NotFound) => return Ok(None),
-                    Err(error) => return Err(error.into()),
-                }
-            };
             let id = snapshot.key.id;
             let view = KeyView {
                 key: Arc::new(snapshot.key),
                 versions: snapshot.versions.into(),
             };
-            let gate = Arc::new(KeyGate::new(view, Arc::clone(self.keys.loads())));
-            let Some(gate) = self.keys.insert(id, gate, &load, when_full)? else {
-                continue;
-            };
-            if gate.connection() == Some(connection.id()) {
-                return Ok((!gate.is_closed()).then(|| Arc::new(KeyEntry::new(gate, connection))));
-            }
-            // The gate in memory is of another attachment of the key; its connection decides.
-            if let Some(entry) = self.with_connection(gate, when_full).await? {
-                return Ok(Some(entry));
+            let loaded = Arc::new(KeyEntry::new(view, Arc::clone(self.keys.loads())));
+            if let Some(entry) = self.keys.insert(id, loaded, &load, when_full)? {
+                return Ok((!entry.is_closed()).then_some(entry));
             }
         }
     }
@@ -205,16 +182,16 @@ impl Directory {
 
     /// Closes a detached key's gate and forgets it. Call it after the commit, with the key's
     /// `change` lock held.
-    pub fn detached(&self, entry: &KeyEntry) {
-        self.forget_key(entry.gate());
+    pub fn detached(&self, entry: &Arc<KeyEntry>) {
+        self.forget_key(entry);
     }
 
     /// Applies a committed disable: the row goes into the gate, if the key is in memory, and loads
     /// under way read again in any case. An older row than the one in memory changes nothing.
     pub fn key_revoked(&self, row: &Key) {
         self.keys.loads().note_change(&row.id);
-        if let Some(gate) = self.keys.peek(&row.id) {
-            gate.put_revoked(row);
+        if let Some(entry) = self.keys.peek(&row.id) {
+            entry.put_revoked(row);
         }
     }
 
@@ -229,14 +206,14 @@ impl Directory {
     /// Notes that a key was adopted again under the id of a detached one; after the commit.
     pub fn readopted(&self, id: KeyId) {
         self.keys.loads().note_change(&id);
-        self.keys.remove_if(&id, |gate| gate.is_closed());
+        self.keys.remove_if(&id, |entry| entry.is_closed());
     }
 
-    /// Closes a gate, so that whoever holds it hands nothing over any more, and makes room for
-    /// the next gate of its id.
-    fn forget_key(&self, gate: &Arc<KeyGate>) {
-        gate.close();
-        self.keys.remove_if(&gate.id(), |there| Arc::ptr_eq(there, gate));
+    /// Closes an entry, so that nothing made with it is handed over any more, and makes room for
+    /// the next entry of its id.
+    fn forget_key(&self, entry: &Arc<KeyEntry>) {
+        entry.close();
+        self.keys.remove_if(&entry.id(), |there| Arc::ptr_eq(there, entry));
     }
 
     /// A connection by id; `None` when the tenant has no connection of that id.

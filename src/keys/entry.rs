@@ -125,9 +125,12 @@ impl ConnectionEntry {
     }
 }
 
-/// The gate of a key: its rows, and the locks that its changes take. There is at most one open
-/// gate for a key; a closed one lets no answer through.
-pub(super) struct KeyGate {
+/// A key in memory: its rows, and the locks that its changes take. There is at most one open entry
+/// for a key; a closed one lets no answer through.
+///
+/// It knows no connection: each version has its own, which [`super::Directory::reach`] finds, so
+/// that one connection that cannot be used leaves the versions on others usable.
+pub struct KeyEntry {
     id: KeyId,
     tenant: TenantId,
     /// `None` once the key was detached: the gate is closed.
@@ -142,7 +145,7 @@ pub(super) struct KeyGate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-impl KeyGate {
+impl KeyEntry {
     pub(super) fn new(view: KeyView, loads: Arc<Loads<KeyId>>) -> Self {
         Self {
             id: view.key.id,
@@ -155,24 +158,25 @@ impl KeyGate {
         }
     }
 
-    pub(super) const fn id(&self) -> KeyId {
+    /// The key's id.
+    pub const fn id(&self) -> KeyId {
         self.id
     }
 
-    pub(super) const fn tenant(&self) -> TenantId {
+    /// The key's tenant.
+    pub const fn tenant(&self) -> TenantId {
         self.tenant
-    }
-
-    /// The connection of the key's primary version; `None` once the key was detached.
-    pub(super) fn connection(&self) -> Option<ConnectionId> {
-        self.rows.read().as_ref()?.key.primary.connection_id()
     }
 
     pub(super) const fn rows(&self) -> &RwLock<Option<KeyView>> {
         &self.rows
     }
 
-    pub(super) fn view(&self) -> Result<KeyView, Gone> {
+    /// The rows as they are now.
+    ///
+    /// # Errors
+    /// When the key was detached.
+    pub fn view(&self) -> Result<KeyView, Gone> {
         self.rows.read().clone().ok_or(Gone)
     }
 
@@ -182,6 +186,35 @@ impl KeyGate {
 
     pub(super) fn is_named(&self, name: &str) -> bool {
         self.rows.read().as_ref().is_some_and(|view| view.key.name == name)
+    }
+
+    /// Serialises the changes of this key's row. Hold it while the store commits, and never
+    /// while waiting for the log or a provider: a disable waits for it.
+    pub const fn change(&self) -> &Mutex<()> {
+        &self.change
+    }
+
+    /// Serialises the changes of this key at its providers. Taken before [`KeyEntry::change`].
+    pub const fn at_provider(&self) -> &Mutex<()> {
+        &self.at_provider
+    }
+
+    /// Counts the disables.
+    pub const fn revocations(&self) -> &RevocationCounter {
+        &self.revocations
+    }
+
+    /// Puts committed rows in place, with the gate held exclusively: once this returns, no
+    /// answer made under another epoch is handed over. Loads under way read the row again.
+    /// A detached key stays detached. `versions` is `None` when none was added.
+    pub fn put(&self, key: Key, versions: Option<Vec<KeyVersion>>) {
+        if let Some(view) = self.rows.write().as_mut() {
+            view.key = Arc::new(key);
+            if let Some(versions) = versions {
+                view.versions = versions.into();
+            }
+        }
+        self.loads.note_change(&self.id);
     }
 
     /// Puts a row in place that a disable left, unless the row here is newer, and counts the
@@ -200,81 +233,6 @@ impl KeyGate {
     pub(super) fn close(&self) {
         *self.rows.write() = None;
         self.loads.note_change(&self.id);
-    }
-}
-
-/// A key in use: its gate and its connection, both kept in memory until this is dropped.
-#[derive(Clone)]
-pub struct KeyEntry {
-    gate: Arc<KeyGate>,
-    connection: Arc<ConnectionEntry>,
-}
-
-impl KeyEntry {
-    pub(super) const fn new(gate: Arc<KeyGate>, connection: Arc<ConnectionEntry>) -> Self {
-        Self { gate, connection }
-    }
-
-    /// The key's id.
-    pub fn id(&self) -> KeyId {
-        self.gate.id
-    }
-
-    /// The key's tenant.
-    pub fn tenant(&self) -> TenantId {
-        self.gate.tenant
-    }
-
-    /// The connection to the key's provider.
-    pub const fn connection(&self) -> &Arc<ConnectionEntry> {
-        &self.connection
-    }
-
-    pub(super) const fn gate(&self) -> &Arc<KeyGate> {
-        &self.gate
-    }
-
-    /// The rows as they are now.
-    ///
-    /// # Errors
-    /// When the key was detached.
-    pub fn view(&self) -> Result<KeyView, Gone> {
-        self.gate.view()
-    }
-
-    /// Serialises the changes of this key's row. Hold it while the store commits, and never
-    /// while waiting for the log or a provider: a disable waits for it.
-    pub fn change(&self) -> &Mutex<()> {
-        &self.gate.change
-    }
-
-    /// Serialises the changes of this key at its provider. Taken before [`KeyEntry::change`].
-    pub fn at_provider(&self) -> &Mutex<()> {
-        &self.gate.at_provider
-    }
-
-    /// Counts the disables.
-    pub fn revocations(&self) -> &RevocationCounter {
-        &self.gate.revocations
-    }
-
-    /// Puts committed rows in place, with the gate held exclusively: once this returns, no
-    /// answer made under another epoch is handed over. Loads under way read the row again.
-    /// A detached key stays detached. `versions` is `None` when none was added.
-    pub fn put(&self, key: Key, versions: Option<Vec<KeyVersion>>) {
-        if let Some(view) = self.gate.rows.write().as_mut() {
-            view.key = Arc::new(key);
-            if let Some(versions) = versions {
-                view.versions = versions.into();
-            }
-        }
-        self.gate.loads.note_change(&self.gate.id);
-    }
-
-    /// Whether both are the same gate, not only the same key.
-    #[cfg(test)]
-    pub(crate) fn is_same_gate(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.gate, &other.gate)
     }
 }
 

@@ -13,7 +13,7 @@ use claviger_provider::{
 };
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
-use super::{Capacity, Directory, EpochGuard, Factories, KeyEntry, TenantSecrets};
+use super::{Capacity, ConnectionEntry, Directory, EpochGuard, Factories, Gone, KeyEntry, TenantSecrets};
 use crate::store::model::{
     CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Material, ProviderState, Tenant, Timeouts,
 };
@@ -61,15 +61,59 @@ impl World {
     }
 
     /// An entry that is in no directory.
-    pub(crate) async fn loaded(&self, name: &str) -> Arc<KeyEntry> {
+    pub(crate) async fn loaded(&self, name: &str) -> Reached {
         let key = self.key(name).await;
-        self.directory().key(self.tenant, key.id).await.unwrap().unwrap()
+        reached(&self.directory(), self.tenant, key.id).await.unwrap()
     }
 
     /// An epoch guard on a new key.
     pub(crate) async fn epoch_guard(&self, name: &str) -> EpochGuard {
         self.loaded(name).await.epoch_guard().unwrap()
     }
+}
+
+/// A key with the connection of its primary version.
+#[derive(Clone)]
+pub(crate) struct Reached {
+    pub(crate) entry: Arc<KeyEntry>,
+    pub(crate) connection: Arc<ConnectionEntry>,
+}
+
+impl Reached {
+    pub(crate) const fn connection(&self) -> &Arc<ConnectionEntry> {
+        &self.connection
+    }
+
+    /// For an answer that is made now.
+    pub(crate) fn epoch_guard(&self) -> Result<EpochGuard, Gone> {
+        let (view, row) = (self.entry.view()?, self.connection.view());
+        Ok(EpochGuard::new(&self.entry, &view, &self.connection, &row))
+    }
+
+    /// Whether both are the same entry, not only the same key.
+    pub(crate) fn is_same_gate(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.entry, &other.entry)
+    }
+}
+
+impl std::ops::Deref for Reached {
+    type Target = KeyEntry;
+    fn deref(&self) -> &KeyEntry {
+        &self.entry
+    }
+}
+
+/// A key and its primary version's connection; `None` if the key is detached.
+pub(crate) async fn reached(directory: &Directory, tenant: TenantId, id: KeyId) -> Option<Reached> {
+    connected(directory, directory.key(tenant, id).await.unwrap()?).await
+}
+
+/// As [`reached`], of an entry that was looked up.
+pub(crate) async fn connected(directory: &Directory, entry: Arc<KeyEntry>) -> Option<Reached> {
+    let version = entry.view().ok()?.key.primary.clone();
+    let connection = directory.reach(&entry, &version).await.unwrap()?;
+    entry.view().ok()?;
+    Some(Reached { entry, connection })
 }
 
 pub(crate) async fn new_tenant(store: &dyn Store, name: &str, suspended: bool) -> TenantId {

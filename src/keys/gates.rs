@@ -4,45 +4,42 @@ use std::sync::Arc;
 
 use claviger_provider::{ConnectionId, KeyId, TenantId};
 
-use super::entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry, KeyGate, Reach};
+use super::entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry, Reach};
 use super::view::KeyView;
+use crate::store::model::Connection;
 
-/// The epochs of a key and its connection when the making of an answer began. It keeps both in
-/// memory.
+/// The epochs of a key, and of the connection of one of its versions, when the making of an answer
+/// began. It keeps both in memory.
 pub struct EpochGuard {
-    gate: Arc<KeyGate>,
+    key: Arc<KeyEntry>,
     connection: Arc<ConnectionEntry>,
     key_epoch: u64,
     connection_epoch: u64,
 }
 
-impl KeyEntry {
-    /// Notes the epochs under which an answer is being made.
-    ///
-    /// # Errors
-    /// When the key was detached.
-    pub fn epoch_guard(&self) -> Result<EpochGuard, Gone> {
-        Ok(EpochGuard {
-            key_epoch: self.view()?.key.epoch,
-            connection_epoch: self.connection().view().epoch,
-            gate: Arc::clone(self.gate()),
-            connection: Arc::clone(self.connection()),
-        })
-    }
-}
-
 impl EpochGuard {
+    /// For an answer that is made from these rows of a key and a connection. What changed since
+    /// they were read is found, too.
+    pub fn new(key: &Arc<KeyEntry>, view: &KeyView, connection: &Arc<ConnectionEntry>, row: &Connection) -> Self {
+        Self {
+            key: Arc::clone(key),
+            connection: Arc::clone(connection),
+            key_epoch: view.key.epoch,
+            connection_epoch: row.epoch,
+        }
+    }
+
     /// The key.
     pub fn key(&self) -> KeyId {
-        self.gate.id()
+        self.key.id()
     }
 
     /// The key's tenant.
     pub fn tenant(&self) -> TenantId {
-        self.gate.tenant()
+        self.key.tenant()
     }
 
-    /// The key's connection.
+    /// The connection.
     pub fn connection(&self) -> ConnectionId {
         self.connection.id()
     }
@@ -69,7 +66,7 @@ impl EpochGuard {
 
     /// The key and the connection as they are now.
     pub fn now(&self) -> (Result<KeyView, Gone>, ConnectionView) {
-        (self.gate.view(), self.connection.view())
+        (self.key.view(), self.connection.view())
     }
 }
 
@@ -84,7 +81,7 @@ impl EpochGuard {
 pub fn with_gates_held<R>(guards: &[EpochGuard], hand_over: impl FnOnce() -> R) -> Result<R, Vec<usize>> {
     // Nearly every answer is about one key, which needs no sorted lists.
     if let [guard] = guards {
-        let key = guard.gate.rows().read();
+        let key = guard.key.rows().read();
         let connection = guard.connection.reach().read();
         return if guard.is_at(key.as_ref(), &connection) {
             Ok(hand_over())
@@ -92,20 +89,20 @@ pub fn with_gates_held<R>(guards: &[EpochGuard], hand_over: impl FnOnce() -> R) 
             Err(vec![0])
         };
     }
-    let mut keys: Vec<&Arc<KeyGate>> = guards.iter().map(|guard| &guard.gate).collect();
-    keys.sort_unstable_by_key(|gate| place(gate.id(), gate));
+    let mut keys: Vec<&Arc<KeyEntry>> = guards.iter().map(|guard| &guard.key).collect();
+    keys.sort_unstable_by_key(|entry| place(entry.id(), entry));
     keys.dedup_by(|a, b| Arc::ptr_eq(a, b));
     let mut connections: Vec<&Arc<ConnectionEntry>> = guards.iter().map(|guard| &guard.connection).collect();
     connections.sort_unstable_by_key(|entry| place(entry.id(), entry));
     connections.dedup_by(|a, b| Arc::ptr_eq(a, b));
 
-    let keys: Vec<_> = keys.iter().map(|gate| (place(gate.id(), gate), gate.rows().read())).collect();
+    let keys: Vec<_> = keys.iter().map(|entry| (place(entry.id(), entry), entry.rows().read())).collect();
     let connections: Vec<_> = connections
         .iter()
         .map(|entry| (place(entry.id(), entry), entry.reach().read()))
         .collect();
     let unchanged = |guard: &EpochGuard| {
-        let key = place(guard.gate.id(), &guard.gate);
+        let key = place(guard.key.id(), &guard.key);
         let connection = place(guard.connection.id(), &guard.connection);
         let key = keys.binary_search_by_key(&key, |(at, _)| *at).map(|at| &keys[at].1);
         let connection = connections
@@ -122,8 +119,8 @@ pub fn with_gates_held<R>(guards: &[EpochGuard], hand_over: impl FnOnce() -> R) 
     if changed.is_empty() { Ok(hand_over()) } else { Err(changed) }
 }
 
-/// Where a gate stands in the order in which gates are taken. The address is part of it: a key
-/// that was detached and adopted again has two gates of one id while somebody holds the first,
+/// The place of an entry in the order in which gates are taken. The address is part of it: a key
+/// that was detached and adopted again has two entries of one id while somebody holds the first,
 /// which is closed.
 fn place<I, E>(id: I, entry: &Arc<E>) -> (I, usize) {
     (id, Arc::as_ptr(entry).addr())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{Kek, ProviderKeyRef, ProviderKind};
+use claviger_provider::{ConnectionId, ProviderKeyRef, ProviderKind};
 
 use crate::store::model::{Key, KeyVersion};
 
@@ -21,21 +21,17 @@ impl KeyView {
         &self.key.primary
     }
 
-    /// The version that wraps, as calls to the provider name it.
-    pub fn kek(&self) -> Kek {
-        self.key.primary.kek(self.key.id)
-    }
-
-    /// Every provider key that one of the versions uses, the newest first. There are several
-    /// where a rotation makes a new provider key.
-    pub fn provider_keys(&self) -> Vec<Kek> {
-        let mut keks: Vec<Kek> = Vec::new();
+    /// The newest version on each provider key that the versions use, the newest first. There are
+    /// several where a rotation makes a new provider key, and after a move.
+    pub fn provider_keys(&self) -> Vec<&KeyVersion> {
+        let mut newest: Vec<&KeyVersion> = Vec::new();
         for version in self.versions.iter().rev() {
-            if keks.iter().all(|kek| kek.key.id != version.provider_key) {
-                keks.push(version.whole_kek(self.key.id));
+            let is_same = |other: &&KeyVersion| other.connection == version.connection && other.provider_key == version.provider_key;
+            if !newest.iter().any(is_same) {
+                newest.push(version);
             }
         }
-        keks
+        newest
     }
 
     /// The version that a recipient of an envelope names by the provider's own ids. A version
@@ -47,5 +43,12 @@ impl KeyView {
                 && version.provider_key == key.id
                 && (version.provider_version.is_empty() || version.provider_version == key.version)
         })
+    }
+
+    /// As [`KeyView::matching`], of the versions that are reached through this connection: what
+    /// its provider names in an answer.
+    pub fn matching_through(&self, connection: ConnectionId, provider: ProviderKind, key: &ProviderKeyRef) -> Option<&KeyVersion> {
+        self.matching(provider, key)
+            .filter(|version| version.connection_id() == Some(connection))
     }
 }

@@ -251,6 +251,26 @@ impl<B: Backend> Store for B {
         Ok(key)
     }
 
+    async fn move_key(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        versions: &[KeyVersion],
+        primary: u32,
+        at: i64,
+        change: &Change,
+    ) -> Result<Key, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut key = transaction.key(tenant, id).await?;
+        rules::check_moved(&transaction.versions(tenant, id).await?, versions)?;
+        let (all, added) = add_versions(&mut *transaction, &key, versions).await?;
+        if rules::set_primary(&mut key, &all, primary, added, at)? {
+            transaction.update_key(&key).await?;
+        }
+        transaction.commit().await?;
+        Ok(key)
+    }
+
     async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let mut key = transaction.key(tenant, id).await?;

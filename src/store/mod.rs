@@ -266,6 +266,20 @@ pub trait Store: Reads + SealedStore {
         at: i64,
         change: &Change,
     ) -> Result<Key, StoreError>;
+    /// As [`Store::add_key_versions`], for versions on another provider key, mostly through another
+    /// connection: each must be new ([`rules::check_moved`]).
+    ///
+    /// Errors: `ProviderKeyTaken` also when a version of this key is the same by the provider's
+    /// ids; `NotFound` without the connection.
+    async fn move_key(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        versions: &[KeyVersion],
+        primary: u32,
+        at: i64,
+        change: &Change,
+    ) -> Result<Key, StoreError>;
     /// Notes since when a rotation is under way at the provider, or that none is
     /// ([`rules::set_rotating`]).
     async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;

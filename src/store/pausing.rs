@@ -155,6 +155,7 @@ forward! {
     fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
     fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
     fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
+    fn move_key(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn add_key_versions(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;

@@ -84,6 +84,25 @@ pub fn new_versions<'v>(existing: &[KeyVersion], given: &'v [KeyVersion]) -> Res
     Ok(new)
 }
 
+/// Checks the versions that a key which has `existing` ones moves to.
+///
+/// # Errors
+/// `ProviderKeyTaken` when one is the same by the provider's ids as a version that the key has,
+/// through whatever connection, also where the provider names no versions: what was wrapped under
+/// the old one would be opened as the new one.
+pub fn check_moved(existing: &[KeyVersion], given: &[KeyVersion]) -> Result<(), StoreError> {
+    let repeats = |version: &KeyVersion| {
+        existing
+            .iter()
+            .any(|other| other.is(version.provider, &version.provider_key, &version.provider_version))
+    };
+    if given.iter().any(repeats) {
+        Err(StoreError::ProviderKeyTaken)
+    } else {
+        Ok(())
+    }
+}
+
 /// Makes another version the one that wraps, and ends a rotation that is under way. `false` when
 /// nothing changes: `added` says whether the key got a version.
 ///

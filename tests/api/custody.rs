@@ -11,6 +11,14 @@ async fn moved(client: &Client, from: &str, wrapped: &Value, to: &str) -> Answer
     client.post(&format!("/v1/keys/{from}/rewrap"), &body).await
 }
 
+/// One of the tenant's own who may change keys.
+async fn owner(client: &Client) -> Client {
+    client.post("/v1/principals", &json!({"name": "owner"})).await.expect_status(201);
+    let body = json!({"operations": ["UpdateKey"], "expires_in": "1h"});
+    let issued = client.post("/v1/principals/owner/tokens", &body).await.expect_status(201);
+    client.with_token(issued["token"].as_str().unwrap())
+}
+
 #[tokio::test]
 #[cfg_attr(not(feature = "testkit"), ignore = "the fake needs the feature testkit")]
 async fn keys_leave_external_custody_only_where_that_was_allowed_with_a_reason() {
@@ -36,6 +44,8 @@ async fn keys_leave_external_custody_only_where_that_was_allowed_with_a_reason()
     let silent = client.patch(KEY, "*", &allow).await.expect_problem(400, "invalid_request");
     assert_eq!(silent["errors"][0]["pointer"], "header:Claviger-Justification");
     let with_reason = client.clone().with_header("claviger-justification", "move to the new vendor");
+    with_reason.patch(KEY, "*", &allow).await.expect_problem(403, "permission_denied");
+    let with_reason = owner(&client).await.with_header("claviger-justification", "move to the new vendor");
     let changed = with_reason.patch(KEY, "*", &allow).await;
     let id = changed.header("x-request-id").to_owned();
     assert_eq!(changed.expect_status(200)["allow_export"], true);

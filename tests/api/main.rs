@@ -26,6 +26,7 @@ mod headers;
 mod idempotency;
 mod keys;
 mod memory;
+mod moves;
 mod names;
 mod paging;
 mod principals;

@@ -123,6 +123,11 @@ async fn a_state_is_never_changed_and_the_api_leaves_the_rest_alone() {
     let started = bench.serve(DECLARED);
     key(&started, "orders").await;
     let client = started.tenant("acme");
+    let move_it = json!({"spec": "rsa-3072"});
+    client
+        .post("/v1/keys/orders/rotate", &move_it)
+        .await
+        .expect_problem(409, "managed_by_config");
     for path in ["/v1/keys/orders", "/v1/connections/embedded"] {
         client.delete(path).await.expect_problem(409, "managed_by_config");
     }

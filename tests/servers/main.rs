@@ -16,6 +16,7 @@ mod audited;
 mod check;
 mod leaving;
 mod matrix;
+mod moves;
 mod openbao;
 mod root_key;
 mod secrets;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         check::cases(),
         leaving::cases(),
         matrix::cases(),
+        moves::cases(),
         root_key::cases(),
         secrets::cases(),
     ];

@@ -15,7 +15,8 @@ use crate::leaving::{APPLICATION, DIRECTORY, aws_settings};
 use crate::openbao::Server;
 use crate::world::{World, variable};
 
-const NEEDS: &[&str] = &[
+/// What the five need.
+pub const NEEDS: &[&str] = &[
     "CLAVIGER_TEST_MOTO_ADDRESS",
     "CLAVIGER_TEST_OPENBAO_ADDRESS",
     "CLAVIGER_TEST_OPENBAO_TOKEN",
@@ -27,12 +28,13 @@ pub fn cases() -> Vec<Case> {
 }
 
 const RING: &str = "projects/claviger-test/locations/europe-west3/keyRings/matrix";
-const CONTEXT: &str = "the matrix";
+/// The purpose of what is wrapped.
+pub const CONTEXT: &str = "the matrix";
 
 /// One provider, its connection and key, all of one name.
-struct End<'f> {
-    name: &'static str,
-    spec: &'static str,
+pub struct End<'f> {
+    pub name: &'static str,
+    pub spec: &'static str,
     settings: Value,
     /// A fake that writes down what it was asked, and the two calls.
     journal: Option<(&'f Switches, &'static str, &'static str)>,
@@ -49,66 +51,90 @@ impl End<'_> {
     }
 }
 
-async fn matrix() {
-    let google = FakeGoogle::start().await.unwrap();
-    google.make_ring(RING).unwrap();
-    let azure = FakeAzure::start().await.unwrap();
-    let aws = variable("CLAVIGER_TEST_MOTO_ADDRESS");
-    let mut tune = Tune::default()
-        .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", azure.url())
-        .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", azure.url());
-    for (provider, services, address) in [("AWS", &["KMS", "STS"][..], &aws), ("GCP", &["KMS", "STS", "IAM"], &google.url())] {
-        for service in services {
-            tune = tune.set(&format!("CLAVIGER_PROVIDERS__{provider}__{service}_ENDPOINT"), address);
+/// A gateway that reaches all five, and the fakes among them.
+pub struct Five {
+    pub world: World,
+    google: FakeGoogle,
+    azure: FakeAzure,
+}
+
+impl Five {
+    pub async fn start() -> Self {
+        let google = FakeGoogle::start().await.unwrap();
+        google.make_ring(RING).unwrap();
+        let azure = FakeAzure::start().await.unwrap();
+        let aws = variable("CLAVIGER_TEST_MOTO_ADDRESS");
+        let mut tune = Tune::default()
+            .set("CLAVIGER_PROVIDERS__AZURE__VAULTS", azure.url())
+            .set("CLAVIGER_PROVIDERS__AZURE__AUTHORITY", azure.url());
+        for (provider, services, address) in [("AWS", &["KMS", "STS"][..], &aws), ("GCP", &["KMS", "STS", "IAM"], &google.url())] {
+            for service in services {
+                tune = tune.set(&format!("CLAVIGER_PROVIDERS__{provider}__{service}_ENDPOINT"), address);
+            }
         }
+        let world = World::new(tune).await;
+        Self { world, google, azure }
     }
-    let world = World::new(tune).await;
-    let application = json!({"directory": DIRECTORY, "client_id": APPLICATION, "secret": "any"});
-    let end = |name, spec, settings, journal| End {
-        name,
-        spec,
-        settings,
-        journal,
-    };
-    let ends = [
-        end("local", "aes-256", json!({}), None),
-        end("aws", "aes-256", aws_settings(), None),
-        end(
-            "vault",
-            "aes-256",
-            Server::Dev.settings(&json!({"token": Server::Dev.token()})),
-            None,
-        ),
-        end(
-            "gcp",
-            "aes-256",
-            json!({"key_ring": RING, "auth": {"token": "ya29.of-nobody"}}),
-            Some((google.switches(), ":encrypt", ":decrypt")),
-        ),
-        end(
-            "azure",
-            "rsa-3072",
-            json!({"vault": azure.url(), "ca": azure.ca_pem(), "auth": {"client_secret": application}}),
-            Some((azure.switches(), "/wrapkey", "/unwrapkey")),
-        ),
-    ];
-    for end in &ends {
+
+    pub fn ends(&self) -> [End<'_>; 5] {
+        let application = json!({"directory": DIRECTORY, "client_id": APPLICATION, "secret": "any"});
+        let end = |name, spec, settings, journal| End {
+            name,
+            spec,
+            settings,
+            journal,
+        };
+        let (google, azure) = (&self.google, &self.azure);
+        [
+            end("local", "aes-256", json!({}), None),
+            end("aws", "aes-256", aws_settings(), None),
+            end(
+                "vault",
+                "aes-256",
+                Server::Dev.settings(&json!({"token": Server::Dev.token()})),
+                None,
+            ),
+            end(
+                "gcp",
+                "aes-256",
+                json!({"key_ring": RING, "auth": {"token": "ya29.of-nobody"}}),
+                Some((google.switches(), ":encrypt", ":decrypt")),
+            ),
+            end(
+                "azure",
+                "rsa-3072",
+                json!({"vault": azure.url(), "ca": azure.ca_pem(), "auth": {"client_secret": application}}),
+                Some((azure.switches(), "/wrapkey", "/unwrapkey")),
+            ),
+        ]
+    }
+
+    /// Makes a connection to one of them.
+    pub async fn connect(&self, end: &End<'_>, name: &str) {
         let connection = json!({
-            "name": end.name, "provider": end.name, "settings": end.settings,
+            "name": name, "provider": end.name, "settings": end.settings,
             // The fake of Azure draws its RSA key while it is asked for it.
             "timeouts": {"attempt": "9s"},
         });
-        world.client.post("/v1/connections", &connection).await.expect_status(201);
+        self.world.client.post("/v1/connections", &connection).await.expect_status(201);
+    }
+}
+
+async fn matrix() {
+    let five = Five::start().await;
+    let (world, ends) = (&five.world, five.ends());
+    for end in &ends {
+        five.connect(end, end.name).await;
         let key = json!({"name": end.name, "connection": end.name, "spec": end.spec});
         world.client.post("/v1/keys", &key).await.expect_status(201);
     }
     for from in &ends {
         for to in &ends {
-            for blob in made(&world, from).await {
+            for blob in made(world, from.name).await {
                 for end in &ends {
                     end.asked();
                 }
-                rewrapped(&world, from, to, &blob).await;
+                rewrapped(world, from, to, &blob).await;
                 for end in &ends {
                     let Some(asked) = end.asked() else { continue };
                     // What stands under the primary version already is opened, and stays.
@@ -123,8 +149,8 @@ async fn matrix() {
 }
 
 /// A data key and a caller's bytes, wrapped: the answer, its plaintext put in where it lacks.
-async fn made(world: &World, from: &End<'_>) -> [Value; 2] {
-    let path = format!("/v1/keys/{}", from.name);
+pub async fn made(world: &World, key: &str) -> [Value; 2] {
+    let path = format!("/v1/keys/{key}");
     let context = json!({"purpose": CONTEXT});
     let data_key = world.client.post(&format!("{path}/data-keys"), &json!({"context": context})).await;
     let plaintext = STANDARD.encode(b"a caller's own bytes");

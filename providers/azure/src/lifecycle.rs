@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use azure_security_keyvault_keys::models::{CreateKeyParameters, Key as AzureKey, KeyType};
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeySpec, OpContext, TenantId, oaep};
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, TenantId, oaep};
 
 use crate::client::{Client, enabled_attributes};
 use crate::cloud::Service;
@@ -69,8 +69,8 @@ impl Client {
     }
 
     /// Creates a key for a logical key.
-    pub(crate) async fn create(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<KeyDescription, Error> {
-        let operation = "create a key";
+    pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
+        let (operation, spec) = ("create a key", request.spec);
         if !self.vault.service.has(spec) {
             return Err(fault(ErrorKind::Unsupported, "a Key Vault has no AES keys")
                 .advice("A Key Vault has RSA keys only: use rsa-3072 or rsa-4096, or a connection to a Managed HSM."));
@@ -81,7 +81,7 @@ impl Client {
                  owner create one with the tag `claviger-tenant`, as the connection's check prints, and adopt it.",
             ));
         }
-        let name = KeyName::of_logical_key(id);
+        let name = KeyName::of_made_key(request.made_as);
         // Creating a key that exists would rotate it.
         match self.api.get_key(cx, &name, None).await {
             Ok(_) => return Err(fault(ErrorKind::Conflict, operation)),
@@ -94,7 +94,7 @@ impl Client {
             key_size: i32::try_from(bits).ok(),
             key_ops: Some(key_operations(spec, self.aes).into()),
             key_attributes: Some(enabled_attributes(true)),
-            tags: Some(tags(cx.tenant, id)),
+            tags: Some(tags(cx.tenant, request.key_id)),
             ..CreateKeyParameters::default()
         };
         let created = self.api.create_key(cx, &name, parameters).await;

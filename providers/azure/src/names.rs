@@ -184,8 +184,8 @@ impl KeyName {
         ((1..=MAX_NAME).contains(&text.len()) && text.bytes().all(fits)).then(|| Self(text.to_owned()))
     }
 
-    /// The name of the key that is created for a logical key.
-    pub(crate) fn of_logical_key(id: KeyId) -> Self {
+    /// The name of a key that is created.
+    pub(crate) fn of_made_key(id: KeyId) -> Self {
         Self(format!("claviger-{id}"))
     }
 

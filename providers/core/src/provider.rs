@@ -109,6 +109,9 @@ pub struct Rewrapped {
 pub struct KeyRequest {
     /// The logical key that will use the provider key.
     pub key_id: KeyId,
+    /// The id that names a key that is created: `key_id` for the key's first one, a fresh one for a
+    /// key that moves, since the provider may have a key of the first name still.
+    pub made_as: KeyId,
     /// The specification to create, or that the adopted key must have.
     pub spec: KeySpec,
     /// The provider's name of the key to adopt; `None` to create one.

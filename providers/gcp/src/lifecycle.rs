@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger_provider::{Error, ErrorKind, Kek, KeyDescription, KeyId, KeySpec, KeyState, OpContext, TenantId};
+use claviger_provider::{Error, ErrorKind, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, OpContext, TenantId};
 use google_cloud_kms_v1::model::crypto_key_version::CryptoKeyVersionState as State;
 use google_cloud_kms_v1::model::{CryptoKey, CryptoKeyVersion, CryptoKeyVersionTemplate};
 use tokio::time::{Instant, sleep};
@@ -15,8 +15,8 @@ use crate::names::{KeyName, VersionNumber};
 /// The pause between two polls for the material of a new version.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The id of the key that is created for a logical key. Google refuses a second key with it.
-fn id_of_logical_key(key: KeyId) -> String {
+/// The id at Google of a key that is created. Google refuses a second key with it.
+fn id_of_made_key(key: KeyId) -> String {
     format!("claviger-{key}")
 }
 
@@ -52,10 +52,11 @@ impl Client {
     }
 
     /// Creates a key for a logical key, and waits for its material for a while.
-    pub(crate) async fn create(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<KeyDescription, Error> {
+    pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
+        let spec = request.spec;
         let operation = "create a key";
         let until = self.patience(cx);
-        let id_at_google = id_of_logical_key(id);
+        let id_at_google = id_of_made_key(request.made_as);
         let name = self
             .ring
             .key(&id_at_google)
@@ -67,7 +68,7 @@ impl Client {
         let key = CryptoKey::new()
             .set_purpose(purpose)
             .set_version_template(template)
-            .set_labels(labels(cx.tenant, id));
+            .set_labels(labels(cx.tenant, request.key_id));
         let created = self.api.create_key(cx, &self.ring, &id_at_google, &key).await;
         let created = Key::of(&created.map_err(|error| error.into_error(operation))?, &name)?;
         if created.spec != spec {

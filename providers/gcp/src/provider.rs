@@ -96,7 +96,7 @@ impl Provider for GcpProvider {
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         match &request.adopt {
             Some(name) => self.0.adopt(cx, name).await,
-            None => self.0.create(cx, request.key_id, request.spec).await,
+            None => self.0.create(cx, request).await,
         }
     }
 

@@ -160,21 +160,25 @@ impl Provider for LocalProvider {
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         if let Some(adopt) = &request.adopt {
-            // Only a key that was created here and detached can be adopted, under its own id.
-            if *adopt != request.key_id.to_string() {
-                return Err(error(ErrorKind::InvalidInput, "no such key to adopt")
-                    .advice("Omit provider_key, or name a key that this tenant detached."));
-            }
-            let stored = self.keys.key(cx.tenant, request.key_id).await?;
-            let enabled = self.keys.enabled(cx.tenant, request.key_id, &stored).await?;
-            return Ok(Self::description(request.key_id, &stored, enabled));
+            // Only a key of this tenant that was created here can be adopted: one that was detached.
+            // Whose it is now, the gateway decides.
+            let unknown = || {
+                error(ErrorKind::InvalidInput, "no such key to adopt").advice("Omit provider_key, or name a key that this tenant detached.")
+            };
+            let id: KeyId = adopt.parse().map_err(|_| unknown())?;
+            let stored = match self.keys.key(cx.tenant, id).await {
+                Err(error) if error.kind == ErrorKind::KeyNotFound => return Err(unknown()),
+                stored => stored?,
+            };
+            let enabled = self.keys.enabled(cx.tenant, id, &stored).await?;
+            return Ok(Self::description(id, &stored, enabled));
         }
         let material = OpenedKey::generate(request.spec).await?;
         self.keys
-            .add(cx.tenant, request.key_id, (request.spec, FIRST_VERSION), material)
+            .add(cx.tenant, request.made_as, (request.spec, FIRST_VERSION), material)
             .await?;
-        let stored = self.keys.key(cx.tenant, request.key_id).await?;
-        Ok(Self::description(request.key_id, &stored, true))
+        let stored = self.keys.key(cx.tenant, request.made_as).await?;
+        Ok(Self::description(request.made_as, &stored, true))
     }
 
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {

@@ -23,6 +23,7 @@ fn context() -> BoundContext {
 fn request(key_id: KeyId) -> KeyRequest {
     KeyRequest {
         key_id,
+        made_as: key_id,
         spec: KeySpec::Aes256,
         adopt: None,
     }
@@ -235,12 +236,14 @@ async fn a_store_that_makes_no_sense_is_a_fault_and_not_a_key() {
 #[tokio::test]
 async fn nothing_outside_can_be_adopted() {
     let bench = Bench::new().await;
-    let request = KeyRequest {
-        adopt: Some(bench.kek.key.id.clone()),
-        ..request(KeyId::random())
-    };
-    let error = bench.provider.create_key(&bench.cx, &request).await.unwrap_err();
-    assert_eq!((error.kind, error.advice.is_some()), (ErrorKind::InvalidInput, true));
+    for name in [KeyId::random().to_string(), "orders".to_owned()] {
+        let request = KeyRequest {
+            adopt: Some(name),
+            ..request(bench.id)
+        };
+        let error = bench.provider.create_key(&bench.cx, &request).await.unwrap_err();
+        assert_eq!((error.kind, error.advice.is_some()), (ErrorKind::InvalidInput, true));
+    }
 }
 
 #[tokio::test]
@@ -254,7 +257,7 @@ async fn a_key_that_was_let_go_of_is_adopted_again_by_its_tenant_alone() {
     assert_eq!(described.versions[described.primary].key, bench.kek.key);
 
     let error = bench.provider.create_key(&cx(TenantId::random()), &again).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::KeyNotFound);
+    assert_eq!(error.kind, ErrorKind::InvalidInput);
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub fn parts(settings: &str, secrets: Vec<(String, Secret)>) -> ConnectionParts<
 pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     KeyRequest {
         key_id: KeyId::random(),
+        made_as: KeyId::random(),
         spec,
         adopt: adopt.map(str::to_owned),
     }

@@ -348,7 +348,7 @@ impl Provider for FakeProvider {
             Some(id) => self.description(id),
             None => {
                 self.declared(self.config.capabilities.create_key)?;
-                let id = format!("fake/{}", request.key_id);
+                let id = format!("fake/{}", request.made_as);
                 {
                     let mut keys = self.server.keys.lock();
                     if keys.contains_key(&id) {

@@ -44,6 +44,7 @@ impl Bench {
         let pipeline = Pipeline::new(Arc::new(provider) as Arc<dyn Call>, &PipelineConfig::default());
         let request = KeyRequest {
             key_id: KeyId::random(),
+            made_as: KeyId::random(),
             spec: KeySpec::Aes256,
             adopt: None,
         };
@@ -200,6 +201,7 @@ async fn keys_of_the_server_can_be_adopted_and_vanish() {
     bench.server.make_key("theirs");
     let request = KeyRequest {
         key_id: KeyId::random(),
+        made_as: KeyId::random(),
         spec: KeySpec::Aes256,
         adopt: Some("theirs".into()),
     };

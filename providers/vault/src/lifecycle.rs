@@ -17,7 +17,7 @@ impl Transit {
         key.describe(&self.engine, name, kind)
     }
 
-    /// Creates the key of a logical key.
+    /// Creates the key of a logical key, named after this id.
     pub(crate) async fn create(&self, cx: &OpContext, id: KeyId, kind: KeyType) -> Result<KeyDescription, Error> {
         let operation = "transit/keys";
         let name = KeyName::made(id);

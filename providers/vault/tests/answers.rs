@@ -333,6 +333,7 @@ async fn a_key_that_another_made_meanwhile_is_a_conflict() {
     let server = MockServer::start().await;
     let request = KeyRequest {
         key_id: KeyId::random(),
+        made_as: KeyId::random(),
         spec: KeySpec::Aes256,
         adopt: None,
     };

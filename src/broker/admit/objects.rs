@@ -7,7 +7,7 @@ use claviger_provider::{ConnectionId, ProviderKind, TenantId};
 
 use super::decide;
 use crate::access::{Action, PolicyRef, Resource};
-use crate::broker::{Broker, Code, Failure, RequestContext};
+use crate::broker::{Broker, Code, Failure, NewPrimary, RequestContext};
 use crate::envelope::Envelope;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
@@ -154,6 +154,45 @@ impl Names<NewKeyIn> for &str {
             Failure::new(Code::NotFound, "There is no such connection in this tenant.").at("/connection", "a connection's name")
         })?;
         Ok((NewKeyIn { connection }, policy))
+    }
+}
+
+/// A key to be rotated. Where it moves, with the connection that it moves to. The record names the
+/// key's connection, or the other one once the operation is denied on it or has succeeded.
+pub struct RotateOf {
+    pub(in crate::broker) key: Arc<KeyEntry>,
+    pub(in crate::broker) to: Option<Arc<ConnectionEntry>>,
+}
+
+/// How a request names a key to be rotated.
+#[derive(Debug, Clone, Copy)]
+pub struct RotateNamed<'a> {
+    /// The key, by name.
+    pub key: &'a str,
+    /// What its new primary version is to be.
+    pub new: NewPrimary<'a>,
+}
+
+impl Names<RotateOf> for RotateNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(RotateOf, PolicyRef), Failure> {
+        let (key, policy) = KeyNamed::Name(self.key).admit(broker, cx, action).await?;
+        let primary = key.view()?.key;
+        let primary = &primary.primary;
+        if !self.new.differs_from(primary) {
+            return Ok((RotateOf { key, to: None }, policy));
+        }
+        // A move takes a provider key into use as a creation does. A denial from here on is
+        // recorded as one of that.
+        let of_key = cx.subject(|subject| {
+            let of_key = subject.clone();
+            subject.action = Action::CreateKey;
+            of_key
+        });
+        let there = primary.connection.as_ref().map_or("", |connection| connection.name.as_str());
+        let (to, _) = Names::<NewKeyIn>::admit(self.new.connection.unwrap_or(there), broker, cx, Action::CreateKey).await?;
+        cx.subject(|subject| *subject = of_key);
+        let to = Some(to.connection);
+        Ok((RotateOf { key, to }, policy))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::objects::{Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, TenantScope};
+use super::objects::{Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, RotateOf, TenantScope};
 use super::tokens::{EndingPrincipal, NewTokenFor, OwnToken, PrincipalScope, TokenOf};
 use crate::access::Action;
 use crate::keys::{ConnectionEntry, KeyEntry};
@@ -51,7 +51,7 @@ operations! {
     ReadKey: ReadKey on Arc<KeyEntry>,
     UpdateKey: UpdateKey on Arc<KeyEntry>,
     DeleteKey: DeleteKey on Arc<KeyEntry>,
-    Rotate: Rotate on Arc<KeyEntry>,
+    Rotate: Rotate on RotateOf,
     Enable: Enable on Arc<KeyEntry>,
     Disable: Disable on Arc<KeyEntry>,
 

@@ -8,7 +8,7 @@ use claviger_guarded::{ArenaConfig, LockedBytes};
 use super::{Bench, Fail, LONG, at, is_wiped, loaded, move_connection_on, move_on, race, roomy};
 use crate::cache::Limits;
 use crate::keys::EpochGuard;
-use crate::keys::fixture::{new_connection, new_key, new_tenant};
+use crate::keys::fixture::{new_connection, new_key, new_tenant, reached};
 
 /// Puts entries from..to in place and gives their locked bytes.
 async fn fill(bench: &Bench, epoch_guard: &EpochGuard, from: usize, to: usize) -> Vec<LockedBytes> {
@@ -27,7 +27,7 @@ async fn stranger(bench: &Bench) -> EpochGuard {
     let tenant = new_tenant(store, "stranger", false).await;
     let connection = new_connection(store, tenant, "c").await;
     let key = new_key(store, &connection, "k").await;
-    let entry = bench.world.directory().key(tenant, key.id).await.unwrap().unwrap();
+    let entry = reached(&bench.world.directory(), tenant, key.id).await.unwrap();
     entry.epoch_guard().unwrap()
 }
 

@@ -203,12 +203,16 @@ async fn external_custody_is_cached_only_where_its_owner_wants_it_and_never_coal
         key.primary.custody = Custody::of(provider);
         let external = provider.external_custody();
         key.cache.enabled = None;
-        assert_eq!(Rules::of(&key, Rules::default()).enabled, !external, "{provider}");
+        assert_eq!(
+            Rules::of(key.cache, key.primary.custody, Rules::default()).enabled,
+            !external,
+            "{provider}"
+        );
         key.cache.enabled = Some(true);
-        let wanted = Rules::of(&key, Rules::default());
+        let wanted = Rules::of(key.cache, key.primary.custody, Rules::default());
         assert_eq!((wanted.enabled, wanted.coalesce), (true, !external), "{provider}");
         key.cache.enabled = Some(false);
-        assert!(!Rules::of(&key, Rules::default()).enabled);
+        assert!(!Rules::of(key.cache, key.primary.custody, Rules::default()).enabled);
     }
 }
 
@@ -223,7 +227,7 @@ proptest! {
         let (mut key, _) = row(&connection(TenantId::random(), "c"), "k");
         key.cache = CacheSettings { enabled, max_age_s, max_idle_s, max_uses };
         let defaults = Rules { max_age: secs(age), max_idle: secs(idle), ..Rules::default() };
-        let rules = Rules::of(&key, defaults);
+        let rules = Rules::of(key.cache, key.primary.custody, defaults);
         prop_assert!(rules.max_age <= MAX_AGE && rules.max_idle <= rules.max_age);
         if rules.enabled {
             prop_assert!(enabled != Some(false) && rules.max_uses > 0);

@@ -8,7 +8,6 @@ mod key;
 mod life;
 
 use std::future::ready;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,8 +15,8 @@ use claviger_guarded::{Arena, ArenaConfig, LockedBytes};
 use claviger_provider::Secret;
 
 use super::{CacheKey, DekCache, Fault, Found, Limits, Load, Rules};
-use crate::keys::fixture::World;
-use crate::keys::{EpochGuard, KeyEntry};
+use crate::keys::EpochGuard;
+use crate::keys::fixture::{Reached, World};
 use crate::store::model::{Connection, Key};
 
 /// The broker's failures, as few as the cache tells apart.
@@ -170,7 +169,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Moves the key's epoch on, as a disable does.
-fn move_on(entry: &Arc<KeyEntry>) {
+fn move_on(entry: &Reached) {
     let key = entry.view().unwrap().key;
     let moved = Key {
         epoch: key.epoch + 1,
@@ -180,7 +179,7 @@ fn move_on(entry: &Arc<KeyEntry>) {
 }
 
 /// Moves the connection's epoch on, as a sever does.
-fn move_connection_on(entry: &Arc<KeyEntry>) {
+fn move_connection_on(entry: &Reached) {
     let connection = entry.connection().view();
     let moved = Connection {
         epoch: connection.epoch + 1,

@@ -93,6 +93,21 @@ async fn every_command_makes_its_call() {
         (&["keys", "delete", "k"], "DELETE /v1/keys/k", Value::Null),
         (&["keys", "versions", "k"], "GET /v1/keys/k/versions?page_size=1000", Value::Null),
         (&["keys", "rotate", "k"], "POST /v1/keys/k/rotate", Value::Null),
+        (
+            &[
+                "keys",
+                "rotate",
+                "k",
+                "--connection",
+                "c",
+                "--spec",
+                "rsa-3072",
+                "--provider-key",
+                "p",
+            ],
+            "POST /v1/keys/k/rotate",
+            json!({"connection": "c", "provider_key": "p", "spec": "rsa-3072"}),
+        ),
         (&["keys", "enable", "k"], "POST /v1/keys/k/enable", Value::Null),
         (
             &["keys", "disable", "k", "--at-provider"],

@@ -11,8 +11,8 @@ use claviger_provider::Pipeline;
 use claviger_provider::layers::PipelineConfig;
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
-use super::{ConnectionEntry, Gone, KeyEntry, KeyGate, Loads};
-use crate::keys::fixture::{World, row};
+use super::{ConnectionEntry, Gone, KeyEntry, Loads};
+use crate::keys::fixture::{Reached, World, row};
 use crate::keys::{EpochGuard, KeyView, with_gates_held};
 use crate::store::model::{Connection, Key};
 
@@ -25,7 +25,7 @@ fn connection_entry(connection: Connection) -> Arc<ConnectionEntry> {
     ))
 }
 
-fn key_entry(connection: &Arc<ConnectionEntry>, name: &str) -> Arc<KeyEntry> {
+fn key_entry(connection: &Arc<ConnectionEntry>, name: &str) -> Reached {
     let (key, version) = row(&connection.view(), name);
     let view = KeyView {
         key: Arc::new(key),
@@ -34,9 +34,11 @@ fn key_entry(connection: &Arc<ConnectionEntry>, name: &str) -> Arc<KeyEntry> {
     entry_of(view, connection)
 }
 
-fn entry_of(view: KeyView, connection: &Arc<ConnectionEntry>) -> Arc<KeyEntry> {
-    let gate = Arc::new(KeyGate::new(view, Arc::new(Loads::new())));
-    Arc::new(KeyEntry::new(gate, Arc::clone(connection)))
+fn entry_of(view: KeyView, connection: &Arc<ConnectionEntry>) -> Reached {
+    Reached {
+        entry: Arc::new(KeyEntry::new(view, Arc::new(Loads::new()))),
+        connection: Arc::clone(connection),
+    }
 }
 
 /// Puts the key's row with its epoch moved on.
@@ -75,7 +77,7 @@ async fn those_that_moved_on_are_told() {
     assert_eq!(with_gates_held(&epoch_guards(), || 3), Ok(3));
 
     let before = epoch_guards();
-    a.gate().close();
+    a.close();
     assert_eq!(with_gates_held(&before, || ()), Err(vec![0, 3]));
 
     let before = [b.epoch_guard().unwrap(), c.epoch_guard().unwrap()];
@@ -91,7 +93,7 @@ async fn two_entries_of_one_id_are_two() {
     let adopted = entry_of(detached.view().unwrap(), &connection);
     let epoch_guards = [detached.epoch_guard().unwrap(), adopted.epoch_guard().unwrap()];
     assert_eq!(with_gates_held(&epoch_guards, || 1), Ok(1));
-    detached.gate().close();
+    detached.close();
     assert_eq!(with_gates_held(&epoch_guards, || ()), Err(vec![0]));
 }
 
@@ -100,7 +102,7 @@ async fn a_detached_key_stays_detached() {
     let world = World::new().await;
     let entry = key_entry(&connection_entry(world.connection.clone()), "k");
     let view = entry.view().unwrap();
-    entry.gate().close();
+    entry.close();
     entry.put(Key::clone(&view.key), None);
     assert!(entry.view().is_err());
     entry.put(Key::clone(&view.key), Some(view.versions.to_vec()));
@@ -189,7 +191,7 @@ async fn nothing_is_handed_over_under_an_epoch_whose_end_returned() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut threads = Vec::new();
     for _ in 0..4 {
-        let (entry, ended, stop) = (Arc::clone(&entry), Arc::clone(&ended), Arc::clone(&stop));
+        let (entry, ended, stop) = (entry.clone(), Arc::clone(&ended), Arc::clone(&stop));
         threads.push(std::thread::spawn(move || {
             while !stop.load(Ordering::SeqCst) {
                 let epoch_guard = entry.epoch_guard().unwrap();
@@ -202,7 +204,7 @@ async fn nothing_is_handed_over_under_an_epoch_whose_end_returned() {
         }));
     }
     {
-        let (entry, stop) = (Arc::clone(&entry), Arc::clone(&stop));
+        let (entry, stop) = (entry.clone(), Arc::clone(&stop));
         threads.push(std::thread::spawn(move || {
             for _ in 0..5_000 {
                 let epoch = entry.view().unwrap().key.epoch;

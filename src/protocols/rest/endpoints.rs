@@ -63,7 +63,7 @@ endpoints! {
     UpdateKey:              keys::UPDATE, with_body(keys::update);
     DeleteKey:              keys::DELETE, without_body(keys::delete);
     ListKeyVersions:        keys::VERSIONS, without_body(keys::versions);
-    RotateKey:              keys::ROTATE, without_body(keys::rotate);
+    RotateKey:              keys::ROTATE, with_optional_body(keys::rotate);
     EnableKey:              keys::ENABLE, with_optional_body(keys::enable);
     DisableKey:             keys::DISABLE, with_optional_body(keys::disable);
 

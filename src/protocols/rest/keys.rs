@@ -17,7 +17,7 @@ use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, VERSION_TOKEN, reference};
 use super::types::{CacheRules, LabelMap, Name};
 use crate::access::Action;
-use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, op};
+use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, NewPrimary, RotateNamed, op};
 use crate::store::model;
 
 /// A new key.
@@ -85,6 +85,23 @@ pub struct SetKeyState {
     /// Whether to change the provider key's state, too. Default: false.
     #[serde(default)]
     pub at_provider: bool,
+}
+
+/// The new primary version's provider key; what is left out stays as it is.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateKey {
+    /// The name of the connection to reach it through. Another one moves the key.
+    #[serde(default)]
+    pub connection: Option<Name>,
+    /// A key that exists at the provider, to adopt instead of making one.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 512)]
+    pub provider_key: Option<String>,
+    /// What it is made of.
+    #[serde(default)]
+    #[schema(schema_with = built_specs)]
+    pub spec: Option<Spec>,
 }
 
 const CONNECTION_FILTER: QueryParam = QueryParam {
@@ -262,22 +279,27 @@ pub const ROTATE: Route = Route::new(
     "/v1/keys/{key}/rotate",
     "rotateKey",
     "keys",
-    "Rotate a key: create a new primary version. Older versions still unwrap.",
+    "Rotate a key: create a new primary version. Older versions still unwrap. With another connection, a provider key or another specification the key moves: that needs `CreateKey` as well.",
     &[Action::Rotate],
 )
 .repeatable()
+.optional_body::<RotateKey>()
 .answers::<Key>(200, "The key with its new primary version.")
 .answers::<Key>(
     202,
     "The provider has not finished. `rotation.state` of the key is `in_progress` until the new primary version exists.",
 );
 
-pub async fn rotate(request: ApiRequest) -> Result<ApiResponse, Failure> {
+pub async fn rotate(request: ApiRequest, body: RotateKey) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
-    let rotate = |authorized, keep| request.broker.rotate(authorized, keep);
-    request
-        .once::<op::Rotate, _, _, _>(KeyNamed::Name(key.as_str()), response, rotate)
-        .await
+    let new = NewPrimary {
+        connection: body.connection.as_ref().map(Name::as_str),
+        provider_key: body.provider_key.as_deref(),
+        spec: body.spec.map(Into::into),
+    };
+    let named = RotateNamed { key: key.as_str(), new };
+    let rotate = |authorized, keep| request.broker.rotate(authorized, new, keep);
+    request.once::<op::Rotate, _, _, _>(named, response, rotate).await
 }
 
 /// `POST /v1/keys/{key}/enable`

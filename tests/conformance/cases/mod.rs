@@ -7,6 +7,7 @@ mod concurrency;
 mod context;
 mod faults;
 mod forged;
+mod moves;
 mod outage;
 mod provider_calls;
 mod rewrap;
@@ -25,6 +26,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("forged", forged::CASES),
     ("rotate", rotate::CASES),
     ("rewrap", rewrap::CASES),
+    ("moves", moves::CASES),
     ("states", states::CASES),
     ("adopt", adopt::CASES),
     ("capabilities", capabilities::CASES),

@@ -91,14 +91,19 @@ async fn target(gateway: &Arc<Claviger>, keys: usize) -> Target {
 async fn seed(database: &Path, keys: usize) {
     const STATEMENTS: [&str; 3] = [
         "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?1) \
-         INSERT INTO keys (tenant, id, name, connection, provider, spec, disabled, detached, allow_export, primary_version, cache, \
-         epoch, revision, created, updated) \
-         SELECT tenant, randomblob(16), 'unused-' || n, connection, provider, spec, 0, 0, 0, 1, cache, 1, 1, created, updated \
+         INSERT INTO keys (tenant, id, name, state, needs_restore, allow_export, primary_version, primary_connection, cache, epoch, \
+         lifts, revision, created, updated) \
+         SELECT tenant, randomblob(16), 'unused-' || n, 'enabled', 0, 0, 1, primary_connection, cache, 1, 0, 1, created, updated \
          FROM number CROSS JOIN keys WHERE name = 'used-0' AND n <= ?1",
-        "INSERT INTO key_versions (tenant, key, number, provider_key, provider_version, enabled, created) \
-         SELECT tenant, id, 1, 'unused/' || hex(id), '', 1, created FROM keys WHERE name LIKE 'unused-%' AND ?1 > 0",
-        "INSERT INTO provider_keys (provider, provider_key, tenant, key) \
-         SELECT provider, 'unused/' || hex(id), tenant, id FROM keys WHERE name LIKE 'unused-%' AND ?1 > 0",
+        "INSERT INTO key_versions (tenant, key, number, connection, provider, provider_key, provider_version, spec, custody, state, \
+         provider_state, material, created) \
+         SELECT k.tenant, k.id, 1, v.connection, v.provider, 'unused/' || hex(k.id), '', v.spec, v.custody, v.state, v.provider_state, \
+         v.material, k.created FROM keys k CROSS JOIN key_versions v \
+         WHERE v.number = 1 AND v.tenant = k.tenant AND v.key = (SELECT id FROM keys WHERE tenant = k.tenant AND name = 'used-0') \
+         AND k.name LIKE 'unused-%' AND ?1 > 0",
+        "INSERT INTO claims (provider, provider_key, span, tenant, key) \
+         SELECT v.provider, v.provider_key, zeroblob(16), k.tenant, k.id FROM keys k JOIN key_versions v ON v.tenant = k.tenant AND v.key = k.id \
+         WHERE k.name LIKE 'unused-%' AND ?1 > 0",
     ];
     if keys == 0 {
         return;

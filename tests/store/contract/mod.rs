@@ -4,6 +4,7 @@ mod changes;
 mod connections;
 mod keys;
 mod lists;
+mod moves;
 mod principals;
 mod sealed;
 mod tenants;
@@ -17,6 +18,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("connections", connections::CASES),
     ("keys", keys::CASES),
     ("lists", lists::CASES),
+    ("moves", moves::CASES),
     ("changes", changes::CASES),
     ("sealed", sealed::CASES),
 ];

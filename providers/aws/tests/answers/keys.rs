@@ -9,6 +9,7 @@ use crate::fixture::{ARN, OTHER, TENANT, access_key, aes, always, answer, b64, c
 fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     KeyRequest {
         key_id: KeyId::from_bytes([5; 16]),
+        made_as: KeyId::from_bytes([5; 16]),
         spec,
         adopt: adopt.map(str::to_owned),
     }

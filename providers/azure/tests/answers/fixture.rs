@@ -22,6 +22,7 @@ pub fn context() -> BoundContext {
 pub fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     KeyRequest {
         key_id: KeyId::random(),
+        made_as: KeyId::random(),
         spec,
         adopt: adopt.map(str::to_owned),
     }

@@ -228,6 +228,7 @@ mod tests {
         ] {
             let request = KeyRequest {
                 key_id: KeyId::random(),
+                made_as: KeyId::random(),
                 spec,
                 adopt,
             };

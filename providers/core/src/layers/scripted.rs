@@ -260,6 +260,7 @@ pub(super) fn all_ops() -> Vec<OwnedOp> {
             wrapped: wrapped(),
             request: KeyRequest {
                 key_id: KeyId::random(),
+                made_as: KeyId::random(),
                 spec: KeySpec::Aes256,
                 adopt: None,
             },

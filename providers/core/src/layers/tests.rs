@@ -25,6 +25,7 @@ async fn every_operation_passes_all_layers() {
     let (cx, kek, context, secret) = (cx(Duration::from_secs(10)), kek(), context(), Secret::random(32));
     let request = KeyRequest {
         key_id: KeyId::random(),
+        made_as: KeyId::random(),
         spec: KeySpec::Aes256,
         adopt: None,
     };

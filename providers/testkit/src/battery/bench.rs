@@ -55,6 +55,7 @@ impl Bench {
     pub(super) fn request(&self) -> KeyRequest {
         KeyRequest {
             key_id: KeyId::random(),
+            made_as: KeyId::random(),
             spec: self.can.spec,
             adopt: None,
         }

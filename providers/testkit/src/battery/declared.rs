@@ -58,6 +58,7 @@ pub(super) async fn what_is_not_declared_is_unsupported(bench: Bench) -> Outcome
         if can.of(spec).is_none() {
             let request = KeyRequest {
                 key_id: KeyId::random(),
+                made_as: KeyId::random(),
                 spec,
                 adopt: None,
             };

@@ -9,9 +9,8 @@ use claviger_provider::TenantId;
 use tokio::task::JoinSet;
 
 use super::{Capacity, Directory};
-use crate::keys::KeyEntry;
 use crate::keys::LoadError;
-use crate::keys::fixture::{PLAIN, World, factories, new_connection, new_tenant};
+use crate::keys::fixture::{PLAIN, Reached, World, connected, factories, new_connection, new_tenant, reached};
 use crate::store::model::{Key, KeyPatch};
 use crate::store::pausing::PausingStore;
 use crate::store::{Store, StoreError};
@@ -49,17 +48,18 @@ impl Race {
     }
 
     /// A lookup that runs on its own.
-    fn lookup(&self, key: &Key) -> tokio::task::JoinHandle<Option<Arc<KeyEntry>>> {
+    fn lookup(&self, key: &Key) -> tokio::task::JoinHandle<Option<Reached>> {
         let (directory, tenant, id) = (Arc::clone(&self.directory), key.tenant, key.id);
-        tokio::spawn(async move { directory.key(tenant, id).await.unwrap() })
+        tokio::spawn(async move { reached(&directory, tenant, id).await })
     }
 
-    async fn entry(&self, key: &Key) -> Arc<KeyEntry> {
-        self.directory.key(key.tenant, key.id).await.unwrap().unwrap()
+    async fn entry(&self, key: &Key) -> Reached {
+        reached(&self.directory, key.tenant, key.id).await.unwrap()
     }
 
-    async fn named(&self, tenant: TenantId, name: &str) -> Option<Arc<KeyEntry>> {
-        self.directory.key_by_name(tenant, name).await.unwrap()
+    async fn named(&self, tenant: TenantId, name: &str) -> Option<Reached> {
+        let found = self.directory.key_by_name(tenant, name).await.unwrap()?;
+        connected(&self.directory, found).await
     }
 
     /// Disables a key as the broker does.
@@ -88,7 +88,7 @@ impl Race {
         let entry = self.entry(key).await;
         let _one_at_a_time = entry.change().lock().await;
         self.store.detach_key(key.tenant, key.id, 2, &PLAIN).await.unwrap();
-        self.directory.detached(&entry);
+        self.directory.detached(&entry.entry);
     }
 }
 
@@ -101,8 +101,11 @@ async fn concurrent_loads_make_one_entry() {
         let (directory, tenant, id) = (Arc::clone(&race.directory), key.tenant, key.id);
         lookups.spawn(async move {
             match at % 2 {
-                0 => directory.key(tenant, id).await.unwrap().unwrap(),
-                _ => directory.key_by_name(tenant, "one").await.unwrap().unwrap(),
+                0 => reached(&directory, tenant, id).await.unwrap(),
+                _ => {
+                    let found = directory.key_by_name(tenant, "one").await.unwrap().unwrap();
+                    connected(&directory, found).await.unwrap()
+                }
             }
         });
     }
@@ -141,7 +144,7 @@ async fn a_lookup_that_read_before_a_disable_finds_the_key_disabled() {
         reached.resume();
         let found = lookup.await.unwrap().unwrap();
         assert!(found.view().unwrap().key.state.is_disabled(), "{method}");
-        assert!(found.is_same_gate(race.entry(&key).await.as_ref()), "{method}");
+        assert!(found.is_same_gate(&race.entry(&key).await), "{method}");
     }
 }
 
@@ -154,7 +157,7 @@ async fn nor_does_it_bring_the_old_row_back_once_the_entry_was_dropped_for_room(
         let lookup = race.lookup(&key);
         let reached = pause.reached().await;
         race.disable(&key).await;
-        let gate = Arc::downgrade(race.entry(&key).await.gate());
+        let gate = Arc::downgrade(&race.entry(&key).await.entry);
         for other in 0..4 {
             let other = race.world.key(&format!("other-{other}")).await;
             race.entry(&other).await;
@@ -185,7 +188,7 @@ async fn a_lookup_that_read_before_a_detach_finds_nothing() {
 async fn a_lookup_that_read_before_a_key_was_adopted_again_finds_the_new_row() {
     let race = Race::new().await;
     let key = race.world.key("k").await;
-    let pause = race.store.pause_next("connection_snapshot");
+    let pause = race.store.pause_next("key_snapshot");
     let lookup = race.lookup(&key);
     let reached = pause.reached().await;
     race.detach(&key).await;
@@ -214,7 +217,7 @@ async fn making_room_for_an_adopted_key_drops_no_open_entry() {
     let key = race.world.key("k").await;
     let entry = race.entry(&key).await;
     race.directory.readopted(key.id);
-    assert!(entry.is_same_gate(race.entry(&key).await.as_ref()));
+    assert!(entry.is_same_gate(&race.entry(&key).await));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::task::JoinSet;
 
 use super::{READS, Race};
-use crate::keys::fixture::{PLAIN, factories, new_connection, new_key};
+use crate::keys::fixture::{PLAIN, connected, factories, new_connection, new_key, reached};
 use crate::keys::{Capacity, Directory, LoadError, with_gates_held};
 use crate::store::Store;
 use crate::store::model::Connection;
@@ -25,7 +25,7 @@ async fn a_held_entry_is_never_dropped_for_room() {
         race.entry(&other).await;
     }
     for entry in &held {
-        let there = race.directory.key(entry.tenant(), entry.id()).await.unwrap().unwrap();
+        let there = reached(&race.directory, entry.tenant(), entry.id()).await.unwrap();
         assert!(entry.is_same_gate(&there));
         assert!(Arc::ptr_eq(entry.connection(), there.connection()));
     }
@@ -44,10 +44,7 @@ async fn with_every_entry_held_there_is_no_room_for_one_more() {
         assert!(matches!(refused, Err(LoadError::Full)));
         assert!(matches!(race.directory.key_by_name(third.tenant, "c").await, Err(LoadError::Full)));
     }
-    assert!(
-        held[0].is_same_gate(race.entry(&first).await.as_ref()),
-        "what is in memory is still found"
-    );
+    assert!(held[0].is_same_gate(&race.entry(&first).await), "what is in memory is still found");
     held.pop();
     assert_eq!(race.named(third.tenant, "c").await.unwrap().id(), third.id);
 }
@@ -184,7 +181,7 @@ async fn a_miss_is_one_read() {
     race.named(key.tenant, "k").await.unwrap();
     assert_eq!(race.store.reads(), Vec::<&str>::new());
     let fresh = Directory::new(race.store.clone(), factories(), Capacity::default());
-    fresh.key(key.tenant, key.id).await.unwrap().unwrap();
+    reached(&fresh, key.tenant, key.id).await.unwrap();
     assert_eq!(race.store.reads(), ["key_snapshot", "connection_snapshot"]);
     fresh.secrets(key.tenant).await.unwrap();
     assert_eq!(race.store.reads(), ["sealed_row"]);
@@ -217,7 +214,9 @@ async fn no_answer_passes_a_disable_while_keys_come_and_go() {
                     _ => race.directory.key_by_name(key.tenant, &key.name).await,
                 };
                 // Four readers and a writer hold five of six places at most.
-                let guard = found.unwrap().unwrap().epoch_guard().unwrap();
+                let found = connected(&race.directory, found.unwrap().unwrap()).await.unwrap();
+                let guard = found.epoch_guard().unwrap();
+                drop(found);
                 let epoch = guard.key_epoch();
                 tokio::task::yield_now().await;
                 let passed = with_gates_held(&[guard], || {

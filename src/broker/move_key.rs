@@ -1,0 +1,119 @@
+//! Move: a new primary version on another provider key, mostly through another connection. Old
+//! wrapped keys open through the old versions' connections.
+
+use std::sync::Arc;
+
+use claviger_provider::{KeyId, KeyRequest, KeySpec};
+
+use super::connections::not_declared;
+use super::create_key::{can_be_made, made, number_versions};
+use super::export::{Destination, may_leave};
+use super::reach::{Reach, permitted, severed};
+use super::read::changed;
+use super::rotate::not_rotating;
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, op};
+use crate::audit::{self, Object, Verb};
+use crate::keys::{ConnectionEntry, KeyEntry};
+use crate::store::StoreError;
+use crate::store::model::{Custody, Key, KeyState, KeyVersion};
+
+/// What a new primary version is to be; what is `None` stays as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewPrimary<'a> {
+    /// The name of the connection to reach it through.
+    pub connection: Option<&'a str>,
+    /// The provider key to adopt.
+    pub provider_key: Option<&'a str>,
+    /// The specification.
+    pub spec: Option<KeySpec>,
+}
+
+impl NewPrimary<'_> {
+    /// Whether it is on another provider key than this version: then the key moves. A provider key
+    /// that is named is another one, or it is refused.
+    pub fn differs_from(&self, primary: &KeyVersion) -> bool {
+        let there = primary.connection.as_ref().map(|connection| connection.name.as_str());
+        self.provider_key.is_some()
+            || self.connection.is_some_and(|connection| Some(connection) != there)
+            || self.spec.is_some_and(|spec| spec != primary.spec)
+    }
+}
+
+impl Broker {
+    /// Moves a key. The caller holds the turn at the provider.
+    ///
+    /// # Errors
+    /// `connection_severed` for the old connection and the new one, `managed_by_config` for a key
+    /// that the configuration declares, `permission_denied` when it leaves external custody without
+    /// leave, `provider_key_taken` when a key has the provider key already, this one included, and
+    /// as [`Broker::create_key`].
+    pub(super) async fn move_key(
+        &self,
+        authorized: &Authorized<op::Rotate>,
+        to: &Arc<ConnectionEntry>,
+        new: NewPrimary<'_>,
+        keep: &Keep<Key>,
+    ) -> Result<Guarded<Completed<Key>>, Failure> {
+        let (cx, key) = (authorized.cx(), &authorized.object().key);
+        let view = key.view()?;
+        let from = &view.key.primary;
+        permitted(&view, KeyState::wraps)?;
+        not_declared(view.key.managed_by.as_ref())?;
+        not_rotating(&view.key)?;
+        self.not_severed(key, from).await?;
+        let reach = Reach::through(Arc::clone(to))?;
+        may_leave(&view.key, from, Destination::SameKey(Custody::of(reach.row.provider)))?;
+        let spec = new.spec.unwrap_or(from.spec);
+        can_be_made(&reach, spec, new.provider_key)?;
+        if let Some(name) = new.provider_key
+            && let Some(_holder) = self.store.provider_key_holder(key.tenant(), reach.row.provider, name).await?
+        {
+            return Err(StoreError::ProviderKeyTaken.into());
+        }
+
+        // Not `rotate`: after a crash, only a rotation can be finished from what the provider says.
+        let change = self
+            .announce(cx, audit::StateChange::new(Verb::Move, Object::Key, &key.id()).at_provider())
+            .await?;
+        let request = KeyRequest {
+            key_id: key.id(),
+            // A key that was made for this one before may be there under its id.
+            made_as: KeyId::random(),
+            spec,
+            adopt: new.provider_key.map(str::to_owned),
+        };
+        let described = made(reach.pipeline.create_key(&cx.op_context(), &request).await?, spec)?;
+        let _row = key.change().lock().await;
+        let view = key.view()?;
+        self.not_severed(key, &view.key.primary).await?;
+        let now = self.now();
+        // None can be one of its own: the store refuses a provider's version that it has.
+        let (versions, primary) = number_versions(&view.versions, |_| false, &described, &reach.row, now)?;
+        let mut after = Key::clone(&view.key);
+        if let Some(version) = versions.iter().find(|version| version.number == primary) {
+            authorized.names(version);
+            after.primary.clone_from(version);
+        }
+        after.revision += 1;
+        after.updated = now;
+        cx.note(|fields| fields.key_version = Some(primary));
+        let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
+        let row = self
+            .store
+            .move_key(key.tenant(), key.id(), &versions, primary, now, &change)
+            .await?;
+        key.put(row.clone(), Some(view.versions.iter().cloned().chain(versions).collect()));
+        Ok(Guarded::free(changed(Completion::Done, row)))
+    }
+
+    /// Refuses to move away from a severed connection: its owner ended the use of what is behind it.
+    /// The row decides, so that a key can move away from a connection that cannot be used.
+    async fn not_severed(&self, key: &Arc<KeyEntry>, from: &KeyVersion) -> Result<(), Failure> {
+        let is_severed = match (self.directory().reach(key, from).await, from.connection_id()) {
+            (Ok(Some(connection)), _) => connection.view().severed,
+            (Ok(None), _) | (Err(_), None) => false,
+            (Err(_), Some(id)) => self.store.connection(key.tenant(), id).await?.severed,
+        };
+        if is_severed { Err(severed()) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,82 @@
+//! The way to the provider of a key's version: its connection, which must not be severed.
+
+use std::sync::Arc;
+
+use claviger_provider::Pipeline;
+
+use super::{Broker, Code, Failure};
+use crate::keys::{ConnectionEntry, ConnectionView, EpochGuard, KeyEntry, KeyView};
+use crate::store::model::{KeyState, KeyVersion};
+
+/// A connection that is not severed, with its row and its pipeline as they were at one moment.
+pub struct Reach {
+    /// The connection.
+    pub connection: Arc<ConnectionEntry>,
+    /// Its row.
+    pub row: ConnectionView,
+    /// The calls to the provider.
+    pub pipeline: Pipeline,
+}
+
+impl Reach {
+    /// The way through a connection.
+    ///
+    /// # Errors
+    /// `connection_severed`.
+    pub fn through(connection: Arc<ConnectionEntry>) -> Result<Self, Failure> {
+        let row = connection.view();
+        if row.severed {
+            return Err(severed());
+        }
+        Ok(Self {
+            pipeline: connection.pipeline(),
+            row,
+            connection,
+        })
+    }
+
+    /// The guard of an answer that is made through this connection from these rows of a key.
+    pub fn epoch_guard(&self, key: &Arc<KeyEntry>, view: &KeyView) -> EpochGuard {
+        EpochGuard::new(key, view, &self.connection, &self.row)
+    }
+}
+
+impl Broker {
+    /// The way to a version of a key.
+    ///
+    /// # Errors
+    /// `connection_severed`; `key_state` where the connection was deleted, `not_found` if the key
+    /// was detached with it; and what a connection that cannot be used fails with.
+    pub(super) async fn reach(&self, key: &Arc<KeyEntry>, version: &KeyVersion) -> Result<Reach, Failure> {
+        match self.directory().reach(key, version).await? {
+            Some(connection) => Reach::through(connection),
+            None => {
+                key.view()?;
+                Err(
+                    Failure::new(Code::KeyState, "The connection of this version of the key was deleted.")
+                        .advice("Make a connection to its provider, and detach and adopt the key through it."),
+                )
+            }
+        }
+    }
+}
+
+/// The failure for a connection that is severed.
+pub fn severed() -> Failure {
+    Failure::new(Code::ConnectionSevered, "The key's connection is severed.").advice("Restore the connection.")
+}
+
+/// Refuses a key whose state does not permit the use that `permits` asks about.
+///
+/// # Errors
+/// `key_disabled`, and `key_state` for every other state.
+pub fn permitted(view: &KeyView, permits: impl Fn(KeyState) -> bool) -> Result<(), Failure> {
+    match view.key.state {
+        state if permits(state) => Ok(()),
+        KeyState::Disabled => Err(Failure::new(Code::KeyDisabled, "The key is disabled.").advice("Enable the key, or use another one.")),
+        state => Err(Failure::new(
+            Code::KeyState,
+            format!("The key's state is {}, which does not permit this.", state.as_str()),
+        )),
+    }
+}

@@ -1,0 +1,165 @@
+//! A key that moves to another connection: what was wrapped before opens through the old one, and
+//! no side answers after its owner ended it.
+
+use claviger_test_support::Answer;
+use claviger_testkit::Fault;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, CONNECTION, data_key, unwrap};
+use crate::{Case, Needs};
+
+pub const CASES: &[Case] = &[
+    ("both_sides_open", Needs::Keys, |bench| Box::pin(both_sides(bench))),
+    ("a_rotation_under_way_comes_first", Needs::Faults, |bench| Box::pin(rotating(bench))),
+    ("a_move_whose_answer_was_lost_changes_nothing_here", Needs::Faults, |bench| {
+        Box::pin(lost_answer(bench))
+    }),
+    ("a_hanging_move_does_not_hold_up_a_disable", Needs::Faults, |bench| {
+        Box::pin(not_held_up(bench))
+    }),
+    ("a_sever_of_the_old_connection_ends_a_move_under_way", Needs::Faults, |bench| {
+        Box::pin(source_severed(bench))
+    }),
+    ("a_rewrap_depends_on_both_connections", Needs::Faults, |bench| {
+        Box::pin(rewrap_under_way(bench))
+    }),
+];
+
+const ROTATE: &str = "/v1/keys/orders/rotate";
+const SECOND: &str = "second";
+
+/// With key `orders`, and a second connection.
+async fn begin(bench: &Bench) {
+    bench.key("orders").await;
+    bench.connection(SECOND).await;
+}
+
+async fn go(bench: &Bench) -> Answer {
+    bench.client.post(ROTATE, &json!({"connection": SECOND})).await
+}
+
+async fn opens(bench: &Bench, made: &Value, version: u32) {
+    let opened = unwrap(&bench.client, &made["wrapped"]).await.expect_status(200);
+    assert_eq!((&opened["plaintext"], &opened["version"]), (&made["plaintext"], &json!(version)));
+}
+
+async fn switch(bench: &Bench, connection: &str, verb: &str) {
+    let path = format!("/v1/connections/{connection}/{verb}");
+    bench.client.post_empty(&path).await.expect_status(200);
+}
+
+async fn both_sides(bench: Bench) {
+    begin(&bench).await;
+    let old = data_key(&bench.client, "orders").await;
+    let moved = go(&bench).await.expect_status(200);
+    assert_eq!((&moved["connection"], &moved["primary_version"]), (&json!(SECOND), &json!(2)));
+    let new = data_key(&bench.client, "orders").await;
+    for (made, version) in [(&old, 1), (&new, 2)] {
+        opens(&bench, made, version).await;
+    }
+    let body = json!({"wrapped": old["wrapped"]});
+    let rewrapped = bench.client.post("/v1/keys/orders/rewrap", &body).await.expect_status(200);
+    assert_eq!(
+        (&rewrapped["version"], &rewrapped["changed"], &rewrapped["inside_provider"]),
+        (&json!(2), &json!(true), &json!(false))
+    );
+    switch(&bench, CONNECTION, "sever").await;
+    let refused = unwrap(&bench.client, &old["wrapped"]).await;
+    refused.expect_problem(409, "connection_severed");
+    opens(&bench, &new, 2).await;
+    let opened = unwrap(&bench.client, &rewrapped["wrapped"]).await.expect_status(200);
+    assert_eq!(opened["plaintext"], old["plaintext"]);
+    // A rotation from here on is one at the new connection.
+    if !bench.capabilities().await["rotation"].is_null() {
+        let rotated = bench.client.post_empty(ROTATE).await.expect_status(200);
+        assert_eq!((&rotated["connection"], &rotated["primary_version"]), (&json!(SECOND), &json!(3)));
+        opens(&bench, &new, 2).await;
+    }
+    let again = json!({"connection": SECOND, "provider_key": moved["provider_key"]});
+    bench.client.post(ROTATE, &again).await.expect_problem(409, "provider_key_taken");
+}
+
+async fn rotating(bench: Bench) {
+    if bench.capabilities().await["rotation"] == "new_key" {
+        return;
+    }
+    begin(&bench).await;
+    bench.plan("rotate", Fault::Later, 1).await;
+    // Enough that no question of the gateway's is answered before the end.
+    bench.plan("describe", Fault::Denied, 100_000).await;
+    bench.client.post_empty(ROTATE).await.expect_status(202);
+    go(&bench).await.expect_problem(409, "in_progress");
+    assert_eq!(bench.calls().await.of("create_key"), 1, "that of the key itself");
+}
+
+async fn lost_answer(bench: Bench) {
+    begin(&bench).await;
+    let old = data_key(&bench.client, "orders").await;
+    bench.plan("create_key", Fault::Reset, 1).await;
+    let lost = go(&bench).await;
+    let records = bench.records_of(&lost);
+    lost.expect_problem(503, "provider_unavailable");
+    assert!(
+        records
+            .iter()
+            .any(|record| record["kind"] == "intent" && record["change"]["verb"] == "move")
+    );
+    assert_eq!(bench.client.list("/v1/keys/orders/versions").await.len(), 1);
+    opens(&bench, &old, 1).await;
+    let moved = go(&bench).await.expect_status(200);
+    assert_eq!(moved["primary_version"], 2);
+    opens(&bench, &old, 1).await;
+}
+
+async fn not_held_up(bench: Bench) {
+    begin(&bench).await;
+    let old = data_key(&bench.client, "orders").await;
+    bench.plan("create_key", Fault::Slow, 1).await;
+    let disable = async {
+        bench.at_gate(1).await;
+        let disabled = bench.client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+        assert_eq!(disabled["state"], "disabled");
+        bench.clear().await;
+    };
+    let (moved, ()) = tokio::join!(go(&bench), disable);
+    // The provider key is there; the disable stands.
+    let moved = moved.expect_status(200);
+    assert_eq!((&moved["state"], &moved["primary_version"]), (&json!("disabled"), &json!(2)));
+    unwrap(&bench.client, &old["wrapped"]).await.expect_problem(409, "key_disabled");
+}
+
+async fn source_severed(bench: Bench) {
+    begin(&bench).await;
+    bench.plan("create_key", Fault::Slow, 1).await;
+    let sever = async {
+        bench.at_gate(1).await;
+        switch(&bench, CONNECTION, "sever").await;
+        bench.clear().await;
+    };
+    let (refused, ()) = tokio::join!(go(&bench), sever);
+    refused.expect_problem(409, "connection_severed");
+    let key = bench.client.get("/v1/keys/orders").await.expect_status(200);
+    assert_eq!((&key["connection"], &key["primary_version"]), (&json!(CONNECTION), &json!(1)));
+}
+
+async fn rewrap_under_way(bench: Bench) {
+    begin(&bench).await;
+    let old = data_key(&bench.client, "orders").await;
+    go(&bench).await.expect_status(200);
+    let body = json!({"wrapped": old["wrapped"]});
+    // While it is opened at the one, and while it is wrapped at the other.
+    for op in ["unwrap_key", "wrap_key"] {
+        for connection in [CONNECTION, SECOND] {
+            bench.plan(op, Fault::Slow, 1).await;
+            let sever = async {
+                bench.at_gate(1).await;
+                switch(&bench, connection, "sever").await;
+                bench.clear().await;
+            };
+            let (answer, ()) = tokio::join!(bench.client.post("/v1/keys/orders/rewrap", &body), sever);
+            answer.expect_problem(409, "connection_severed");
+            switch(&bench, connection, "restore").await;
+        }
+    }
+    bench.client.post("/v1/keys/orders/rewrap", &body).await.expect_status(200);
+}
