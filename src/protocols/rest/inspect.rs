@@ -144,7 +144,7 @@ fn response(envelope: &Envelope, inspected: Inspected) -> InspectResponse {
         created: Timestamp(i64::try_from(header.created()).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
         scope: header.scope().map(|scope| scope.as_str().to_owned()),
         sealed: inspected.sealed,
-        context: inspected.context.pairs().clone(),
+        context: inspected.context.pairs(),
         context_bytes,
         recipients,
         without_claviger,
