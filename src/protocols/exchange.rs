@@ -33,7 +33,7 @@ use crate::telemetry::request::RequestLabel;
 pub trait Protocol: Send + Sync + 'static {
     /// What the request calls, with all that was found out while it was looked up.
     type Route: Copy + Send + Sync + 'static;
-    /// What [`Protocol::check`] read from the head.
+    /// What the use case needs from the head.
     type Checked: Send + 'static;
     /// The successful outcome of one operation.
     type Payload: Send + 'static;
@@ -49,14 +49,8 @@ pub trait Protocol: Send + Sync + 'static {
     /// The failure is counted, not recorded.
     fn authenticate(&self, app: &AppState, meta: &RequestMeta, head: &Parts) -> impl Future<Output = Result<Caller, Failure>> + Send;
 
-    /// What the head says of the request.
-    fn describe(&self, route: Self::Route, head: &Parts) -> Description;
-
-    /// Reads what the use case needs from the head, before the body is read.
-    ///
-    /// # Errors
-    /// The failure is recorded.
-    fn check(&self, route: Self::Route, head: &Parts) -> Result<Self::Checked, Failure>;
+    /// What the head says of the request. The body has not been read.
+    fn describe(&self, route: Self::Route, head: &Parts) -> Description<Self::Checked>;
 
     /// Calls the use case.
     fn handle(
@@ -106,15 +100,15 @@ pub struct Terms {
 }
 
 /// What a request's head says of it.
-pub struct Description {
+pub struct Description<C> {
     /// The time from the request's head to its answer, at most.
     pub time: Duration,
     /// The caller's own id of the request, if it is well-formed.
     pub client_request_id: Option<String>,
     /// The caller's reason; at most 256 printable ASCII characters.
     pub justification: Option<String>,
-    /// Whether the head can be used. The failure is recorded once the caller is known.
-    pub usable: Result<(), Failure>,
+    /// What the use case needs, if the head can be used. The failure is recorded.
+    pub checked: Result<C, Failure>,
 }
 
 /// What every request needs, whatever its protocol.
@@ -238,11 +232,10 @@ impl<P: Protocol> Exchange<P> {
         let request_id = meta.request_id;
         let cx = RequestContext::new(caller, terms.needs[0], Arc::new(info));
         let received = async {
-            described.usable?;
+            let checked = described.checked?;
             if !terms.needs.iter().any(|action| self.app.broker.could_allow(cx.caller(), *action)) {
                 return Err(Failure::denied());
             }
-            let checked = self.protocol.check(route, &head)?;
             Ok((checked, body::read(body, terms.body, deadline).await?))
         };
         let (checked, body) = match received.await {

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -132,34 +131,30 @@ impl Protocol for Rest {
         })
     }
 
-    fn describe(&self, route: RestRoute, head: &Parts) -> Description {
+    fn describe(&self, route: RestRoute, head: &Parts) -> Description<RestHead> {
         // Of several faults the last one found is answered.
-        let mut usable = route.params.decoded(head.uri.path()).map(drop);
+        let mut checked = route.params.of(&head.uri).and_then(|params| {
+            let query = query(head.uri.query())?;
+            Ok(RestHead { params, query })
+        });
         let longest = match route.endpoint.route().time {
             batch if batch > route::REQUEST => batch,
             time => time.min(self.request_deadline),
         };
         let time = timeout(&head.headers, longest).unwrap_or_else(|failure| {
-            usable = Err(failure);
+            checked = Err(failure);
             longest
         });
         let justification = justification(&head.headers).unwrap_or_else(|failure| {
-            usable = Err(failure);
+            checked = Err(failure);
             None
         });
         Description {
             time,
             client_request_id: client_request_id(&head.headers),
             justification,
-            usable,
+            checked,
         }
-    }
-
-    fn check(&self, route: RestRoute, head: &Parts) -> Result<RestHead, Failure> {
-        Ok(RestHead {
-            params: route.params.decoded(head.uri.path())?,
-            query: query(head.uri.query())?,
-        })
     }
 
     async fn handle(&self, route: RestRoute, received: Received<RestHead>) -> Result<ApiResponse, Failure> {
@@ -237,11 +232,9 @@ fn client_request_id(headers: &HeaderMap) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn query(text: Option<&str>) -> Result<Arc<[(String, String)]>, Failure> {
-    let Some(text) = text else { return Ok(Arc::default()) };
-    let pairs: Vec<(String, String)> =
-        serde_urlencoded::from_str(text).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))?;
-    Ok(pairs.into())
+fn query(text: Option<&str>) -> Result<Vec<(String, String)>, Failure> {
+    let text = text.unwrap_or_default();
+    serde_urlencoded::from_str(text).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

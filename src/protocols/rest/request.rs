@@ -1,17 +1,16 @@
 //! One authenticated request as a handler sees it: typed access to its path, query and headers,
 //! and the way to admission.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::ops::Deref;
 
-use bytes::Bytes;
 use http::header;
-use http::request::Parts;
 
 use super::header::single;
 use super::route::Route;
-use super::route_table::DecodedParams;
+use super::route_table::PathParams;
 use super::types::Name;
-use crate::broker::{Authorized, Broker, Code, Failure, Names, Operation, RequestContext};
+use crate::broker::{Authorized, Code, Failure, Names, Operation};
 use crate::envelope::{Envelope, ParseError};
 use crate::protocols::exchange::Received;
 use crate::store::model::Page;
@@ -23,35 +22,31 @@ const PAGE: u32 = 100;
 
 /// What was read from a head.
 pub struct RestHead {
-    pub(super) params: DecodedParams,
-    pub(super) query: Arc<[(String, String)]>,
+    pub(super) params: PathParams,
+    pub(super) query: Vec<(String, String)>,
 }
 
-/// A request.
-#[derive(Clone)]
+/// A request: what the exchange received, and its route.
 pub struct ApiRequest {
-    /// The use cases.
-    pub broker: Arc<Broker>,
-    /// Who asks for what.
-    pub cx: RequestContext,
+    /// Boxed: handlers move it several times, and each place for it is part of every request's future.
+    received: Box<Received<RestHead>>,
     route: &'static Route,
-    pub(super) head: Arc<Parts>,
-    pub(super) params: DecodedParams,
-    pub(super) query: Arc<[(String, String)]>,
-    pub(super) body: Bytes,
+}
+
+impl Deref for ApiRequest {
+    type Target = Received<RestHead>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.received
+    }
 }
 
 impl ApiRequest {
     /// The request that the exchange received.
     pub(super) fn new(received: Received<RestHead>, route: &'static Route) -> Self {
         Self {
+            received: Box::new(received),
             route,
-            broker: received.broker,
-            cx: received.cx,
-            head: Arc::new(received.head),
-            params: received.checked.params,
-            query: received.checked.query,
-            body: received.body,
         }
     }
 
@@ -60,12 +55,12 @@ impl ApiRequest {
     /// # Errors
     /// `invalid_request` when it is no name.
     pub fn name(&self, parameter: &str) -> Result<Name, Failure> {
-        Name::parse(self.raw(parameter)).ok_or_else(|| Failure::invalid(format!("path:{parameter}"), "a name: [a-z0-9][a-z0-9._-]{0,62}"))
+        Name::parse(&self.raw(parameter)).ok_or_else(|| Failure::invalid(format!("path:{parameter}"), "a name: [a-z0-9][a-z0-9._-]{0,62}"))
     }
 
     /// A path parameter as it stands, for ids.
-    pub fn raw(&self, parameter: &str) -> &str {
-        self.params.get(parameter)
+    pub fn raw(&self, parameter: &str) -> Cow<'_, str> {
+        self.checked.params.get(parameter)
     }
 
     /// Method and path as they were called, for idempotency.
@@ -75,7 +70,8 @@ impl ApiRequest {
 
     /// A query parameter.
     pub fn query(&self, parameter: &str) -> Option<&str> {
-        self.query
+        self.checked
+            .query
             .iter()
             .find(|(name, _)| name == parameter)
             .map(|(_, value)| value.as_str())
@@ -86,9 +82,10 @@ impl ApiRequest {
     /// # Errors
     /// `invalid_request`, naming what the route takes.
     pub(super) fn check_query(&self) -> Result<(), Failure> {
-        for (at, (name, _)) in self.query.iter().enumerate() {
+        let query = &self.checked.query;
+        for (at, (name, _)) in query.iter().enumerate() {
             let known = self.route.query.iter().any(|param| param.name == name);
-            if !known || self.query[..at].iter().any(|(before, _)| before == name) {
+            if !known || query[..at].iter().any(|(before, _)| before == name) {
                 let names: Vec<&str> = self.route.query.iter().map(|param| param.name).collect();
                 let expected = match names.as_slice() {
                     [] => "no query parameters".to_owned(),
@@ -149,12 +146,6 @@ impl ApiRequest {
     /// As [`Broker::admit`].
     pub async fn admit<O: Operation>(&self, named: impl Names<O::Object>) -> Result<Authorized<O>, Failure> {
         self.broker.admit(&self.cx, named).await
-    }
-
-    /// The same request, for an item of its batch.
-    #[must_use]
-    pub fn for_item(&self, cx: RequestContext) -> Self {
-        Self { cx, ..self.clone() }
     }
 }
 
