@@ -163,10 +163,10 @@ impl DataOperation for UnwrapRequest {
         let (authorized, envelope) = match key {
             Some(name) => {
                 let authorized = broker.admit::<op::Unwrap>(cx, KeyNamed::Name(name.as_str())).await?;
-                (authorized, envelope(&self.wrapped)?)
+                (authorized, envelope(self.wrapped)?)
             }
             None => {
-                let envelope = envelope(&self.wrapped)?;
+                let envelope = envelope(self.wrapped)?;
                 (broker.admit::<op::Unwrap>(cx, KeyNamed::Envelope(&envelope)).await?, envelope)
             }
         };
@@ -191,7 +191,7 @@ impl DataOperation for RewrapRequest {
         let made = match self.to.filter(|to| *to != key) {
             None => {
                 let authorized = broker.admit::<op::Rewrap>(cx, KeyNamed::Name(key.as_str())).await?;
-                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
+                let (envelope, context) = (envelope(self.wrapped)?, self.context.unwrap_or_default().check()?);
                 broker.rewrap(authorized, &envelope, &context).await?
             }
             Some(to) => {
@@ -200,7 +200,7 @@ impl DataOperation for RewrapRequest {
                     target: to.as_str(),
                 };
                 let authorized = broker.admit::<op::RewrapToOther>(cx, named).await?;
-                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
+                let (envelope, context) = (envelope(self.wrapped)?, self.context.unwrap_or_default().check()?);
                 broker.rewrap_to(authorized, &envelope, &context).await?
             }
         };

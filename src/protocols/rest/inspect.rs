@@ -166,7 +166,7 @@ pub const INSPECT: Route = Route::new(
 .opens_wrapped_keys();
 
 pub async fn inspect(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
-    let envelope = envelope(&body.wrapped)?;
+    let envelope = envelope(body.wrapped)?;
     let authorized = request.admit::<op::Inspect>(KeyNamed::Envelope(&envelope)).await?;
     let context = body.context.unwrap_or_default().check()?;
     let inspected = request.broker.inspect(authorized, &envelope, &context).await?;

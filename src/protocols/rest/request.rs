@@ -153,7 +153,7 @@ impl ApiRequest {
 ///
 /// # Errors
 /// `invalid_envelope`, `envelope_version_unsupported`, `too_large`.
-pub fn envelope(text: &str) -> Result<Envelope, Failure> {
+pub fn envelope(text: String) -> Result<Envelope, Failure> {
     Envelope::parse(text).map_err(|error| match error {
         ParseError::Invalid => {
             Failure::new(Code::InvalidEnvelope, "The wrapped key is damaged or incomplete.").at("/wrapped", "clv1. and base64url")
