@@ -99,7 +99,7 @@ pub struct Authorized<O: Operation> {
 
 impl<O: Operation> Authorized<O> {
     /// Who asked.
-    pub const fn caller(&self) -> &Arc<Caller> {
+    pub fn caller(&self) -> &Caller {
         self.cx.caller()
     }
 

@@ -41,7 +41,7 @@ impl Broker {
             key: CacheKey::new(&ready.epoch_guard, envelope, &accepted.bound),
             rules: Rules::of(&ready.view.key, self.cache_defaults()),
             epoch_guard: &ready.epoch_guard,
-            request_id: &cx.info().request_id,
+            request_id: cx.info().request_id.as_str(),
             deadline: cx.info().deadline,
         };
         let found = self

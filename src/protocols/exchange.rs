@@ -23,7 +23,7 @@ use super::request_id::RequestId;
 use super::response::AuditedResponse;
 use super::run_to_completion::{Panicked, RunToCompletion};
 use crate::access::{Action, Caller};
-use crate::audit::{Counters, Receipt, Recorded};
+use crate::audit::{Counters, Receipt, Recorded, Text};
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
 use crate::listener::{Body, Peer, PeerAddress};
 use crate::telemetry::request::RequestLabel;
@@ -104,9 +104,9 @@ pub struct Description<C> {
     /// The time from the request's head to its answer, at most.
     pub time: Duration,
     /// The caller's own id of the request, if it is well-formed.
-    pub client_request_id: Option<String>,
+    pub client_request_id: Option<Text>,
     /// The caller's reason; at most 256 printable ASCII characters.
-    pub justification: Option<String>,
+    pub justification: Option<Text>,
     /// What the use case needs, if the head can be used. The failure is recorded.
     pub checked: Result<C, Failure>,
 }
@@ -217,20 +217,20 @@ impl<P: Protocol> Exchange<P> {
         };
         let (head, body) = request.into_parts();
         let caller = match self.protocol.authenticate(&self.app, &meta, &head).await {
-            Ok(caller) => Arc::new(caller),
+            Ok(caller) => caller,
             Err(failure) => return self.refuse(&meta, failure),
         };
         let described = self.protocol.describe(route, &head);
         let deadline = meta.started + described.time;
         let info = RequestInfo {
-            request_id: meta.request_id.as_str().to_owned(),
+            request_id: meta.request_id.recorded(),
             client_request_id: described.client_request_id,
             justification: described.justification,
             started: meta.started,
             deadline,
         };
         let request_id = meta.request_id;
-        let cx = RequestContext::new(caller, terms.needs[0], Arc::new(info));
+        let cx = RequestContext::new(caller, terms.needs[0], info);
         let received = async {
             let checked = described.checked?;
             if !terms.needs.iter().any(|action| self.app.broker.could_allow(cx.caller(), *action)) {

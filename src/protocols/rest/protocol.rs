@@ -17,7 +17,7 @@ use super::route;
 use super::route_table::Params;
 use super::state::ServiceState;
 use crate::access::{Caller, Unauthenticated};
-use crate::audit::Receipt;
+use crate::audit::{Receipt, Text};
 use crate::broker::{Code, Failure};
 use crate::duration;
 use crate::listener::{Body, Peer};
@@ -214,10 +214,10 @@ fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Failure> 
     }
 }
 
-fn justification(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+fn justification(headers: &HeaderMap) -> Result<Option<Text>, Failure> {
     match single(headers, JUSTIFICATION) {
         Ok(None) => Ok(None),
-        Ok(Some(text)) if text.len() <= 256 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Ok(Some(text.to_owned())),
+        Ok(Some(text)) if text.len() <= 256 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Ok(Some(Text::new(text.to_owned()))),
         Ok(Some(_)) | Err(Unusable) => Err(Failure::invalid(
             "header:Claviger-Justification",
             "at most 256 printable ASCII characters",
@@ -225,11 +225,11 @@ fn justification(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     }
 }
 
-fn client_request_id(headers: &HeaderMap) -> Option<String> {
+fn client_request_id(headers: &HeaderMap) -> Option<Text> {
     single(headers, REQUEST_ID)
         .unwrap_or(None)
         .filter(|text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)))
-        .map(str::to_owned)
+        .map(|text| Text::new(text.to_owned()))
 }
 
 fn query(text: Option<&str>) -> Result<Vec<(String, String)>, Failure> {
