@@ -178,7 +178,7 @@ impl Protocol for Rest {
 
     fn item(&self, item: Result<BatchItem, &Failure>, request_id: &RequestId, receipt: Option<&Receipt>) -> BatchItem {
         let mut item = item.unwrap_or_else(|failure| BatchItem::failed(errors::problem(failure, request_id.as_str())));
-        item.audit_index = receipt.map(ToString::to_string);
+        item.audit_index = receipt.map(Receipt::index);
         item
     }
 
@@ -190,7 +190,7 @@ impl Protocol for Rest {
     }
 
     fn finish(&self, headers: &mut HeaderMap, request_id: &RequestId, receipt: Option<&Receipt>) {
-        if let Some(index) = receipt.and_then(|receipt| HeaderValue::try_from(receipt.to_string()).ok()) {
+        if let Some(index) = receipt.and_then(|receipt| HeaderValue::try_from(receipt.index()).ok()) {
             headers.insert(AUDIT_INDEX, index);
         }
         finish(headers, request_id);
