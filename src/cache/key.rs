@@ -16,9 +16,15 @@ impl CacheKey {
     /// authorized for, not those that the wrapped key names.
     pub fn new(epoch_guard: &EpochGuard, envelope: &Envelope, context: &BoundContext) -> Self {
         let mut hash = digest::Context::new(&digest::SHA256);
-        let epochs = [epoch_guard.key_epoch().to_be_bytes(), epoch_guard.connection_epoch().to_be_bytes()].concat();
+        let epochs = [epoch_guard.key_epoch().to_be_bytes(), epoch_guard.connection_epoch().to_be_bytes()];
         let (tenant, key) = (epoch_guard.tenant(), epoch_guard.key());
-        let parts: [&[u8]; 5] = [tenant.bytes(), key.bytes(), &epochs, envelope.as_text().as_bytes(), context.bytes()];
+        let parts: [&[u8]; 5] = [
+            tenant.bytes(),
+            key.bytes(),
+            epochs.as_flattened(),
+            envelope.as_text().as_bytes(),
+            context.bytes(),
+        ];
         for part in parts {
             hash.update(&(part.len() as u64).to_be_bytes());
             hash.update(part);
