@@ -43,6 +43,8 @@ pub(super) struct DurableFile {
     reserve: u64,
     /// The size that the reserve has, in bytes.
     held: u64,
+    /// Looked up in the registry once: every request waits for a sync.
+    sync_seconds: metrics::Histogram,
 }
 
 impl DurableFile {
@@ -73,6 +75,7 @@ impl DurableFile {
             retry_after,
             reserve,
             held,
+            sync_seconds: metrics::histogram!("claviger_audit_sync_seconds"),
         })
     }
 
@@ -97,7 +100,7 @@ impl DurableFile {
         if let Err(error) = self.file.sync() {
             return Err(self.fail("sync", &error));
         }
-        metrics::histogram!("claviger_audit_sync_seconds").record(begun.elapsed());
+        self.sync_seconds.record(begun.elapsed());
         self.length += bytes.len() as u64;
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(PAGE as usize)..]);
         let keep = (self.length % PAGE) as usize;

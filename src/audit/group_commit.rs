@@ -45,6 +45,8 @@ pub(super) struct GroupCommit {
     index: IndexWriter,
     observers: Vec<Box<dyn CommitObserver>>,
     deferred: VecDeque<Deferred>,
+    /// Empty between commits; it and the batch keep their memory.
+    jobs: Vec<Job>,
     batch: Batch,
 }
 
@@ -85,6 +87,7 @@ impl GroupCommit {
             index,
             observers,
             deferred,
+            jobs: Vec::new(),
             batch: Batch::default(),
         }
     }
@@ -114,7 +117,7 @@ impl GroupCommit {
     }
 
     fn process(&mut self, taken: &mut Vec<Message>, closing: &mut Vec<oneshot::Sender<()>>) {
-        let mut jobs = Vec::with_capacity(taken.len());
+        let mut jobs = std::mem::take(&mut self.jobs);
         for message in taken.drain(..) {
             match message {
                 Message::Append(job) => jobs.push(job),
@@ -123,28 +126,29 @@ impl GroupCommit {
             }
         }
         self.shared.set_busy(true);
-        self.commit(jobs);
+        self.commit(&mut jobs);
         self.shared.set_busy(false);
+        self.jobs = jobs;
         self.index.update(&self.origin, &self.state, self.file.length());
     }
 
-    /// Writes the jobs, or refuses those that cannot be written.
-    fn commit(&mut self, mut jobs: Vec<Job>) {
+    /// Writes the jobs, or refuses those that cannot be written. None is left.
+    fn commit(&mut self, jobs: &mut Vec<Job>) {
         if self.file.repair().is_err() {
-            return self.refuse(jobs, Reason::WriteFailed);
+            return self.refuse(jobs.drain(..), Reason::WriteFailed);
         }
         // After the disk was full, wait for twice the floor: otherwise the condition would flap.
         let floors = if self.shared.condition() == Condition::DiskFull { 2 } else { 1 };
-        let need = self.bytes(&jobs, false) + floors * self.floor_bytes;
+        let need = self.bytes(jobs, false) + floors * self.floor_bytes;
         if self.file.has_room(need) {
-            match self.write(&mut jobs, false) {
+            match self.write(jobs, false) {
                 Ok(()) => return self.set_condition(Condition::Sound),
-                Err(AppendError::Failed) => return self.fail(jobs),
+                Err(AppendError::Failed) => return self.fail(jobs.drain(..)),
                 Err(AppendError::NoSpace) => {}
             }
         }
         self.set_condition(Condition::DiskFull);
-        let (mut urgent, rest): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.class.reserve);
+        let (mut urgent, rest): (Vec<_>, Vec<_>) = jobs.drain(..).partition(|job| job.class.reserve);
         self.refuse(rest, Reason::DiskFull);
         loop {
             match self.write(&mut urgent, true) {
@@ -241,12 +245,12 @@ impl GroupCommit {
     }
 
     /// A write or sync failed: refuses the jobs.
-    fn fail(&mut self, jobs: Vec<Job>) {
+    fn fail(&mut self, jobs: impl IntoIterator<Item = Job>) {
         self.set_condition(Condition::WriteFailed);
         self.refuse(jobs, Reason::WriteFailed);
     }
 
-    fn refuse(&mut self, jobs: Vec<Job>, reason: Reason) {
+    fn refuse(&mut self, jobs: impl IntoIterator<Item = Job>, reason: Reason) {
         for job in jobs {
             match job.class.refusal {
                 Refusal::Lost => self.shared.add_gap(job.records.len() as u64, reason),

@@ -131,7 +131,7 @@ impl Intent {
 impl Drop for Intent {
     fn drop(&mut self) {
         if !self.resolved {
-            tracing::error!(intent = %self.receipt, "an intent was dropped without its outcome");
+            tracing::error!(intent = self.receipt.index(), "an intent was dropped without its outcome");
             metrics::counter!("claviger_audit_intents_dropped_total").increment(1);
             self.log
                 .close_intent_unheard(self.outcome.clone().with_outcome(Outcome::Interrupted));

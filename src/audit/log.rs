@@ -101,9 +101,10 @@ impl Log {
 
     /// Makes bytes of records. Until they are queued, dropping them counts them as lost.
     fn stamp(&self, records: impl IntoIterator<Item = Record>, class: Class) -> Result<Unsent<'_>, Unavailable> {
+        let records = records.into_iter();
         let mut unsent = Unsent {
             shared: &self.inner.shared,
-            stamped: Vec::new(),
+            stamped: Vec::with_capacity(records.size_hint().0),
             lost: 0,
             reason: Reason::Deadline,
         };
@@ -225,7 +226,20 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Waits until the records are durable.
     async fn receipts(self) -> Result<Vec<Receipt>, Unavailable> {
+        self.written(|receipts| receipts.collect()).await
+    }
+
+    /// Waits until the one record is durable.
+    pub(super) async fn receipt(self) -> Result<Receipt, Unavailable> {
+        // One record gives one receipt; without it the log's thread must have ended.
+        let receipt = self.written(|receipts| receipts.next()).await?;
+        receipt.ok_or_else(|| Unavailable::counted(Reason::Closed, false))
+    }
+
+    /// Waits until the records are durable, and hands their receipts to `take`.
+    async fn written<T>(self, take: impl FnOnce(&mut dyn Iterator<Item = Receipt>) -> T) -> Result<T, Unavailable> {
         let deferred = self.deferred;
         let written = match self.result.await {
             Ok(Ok(written)) => written,
@@ -239,17 +253,7 @@ impl Pending {
             sequence: at.sequence,
             position: at.position,
         };
-        Ok(written.records.iter().zip(&written.positions).map(receipt).collect())
-    }
-
-    /// Waits until the one record is durable.
-    pub(super) async fn receipt(self) -> Result<Receipt, Unavailable> {
-        // One record gives one receipt; without it the log's thread must have ended.
-        let receipts = self.receipts().await?;
-        receipts
-            .into_iter()
-            .next()
-            .ok_or_else(|| Unavailable::counted(Reason::Closed, false))
+        Ok(take(&mut written.records.iter().zip(&written.positions).map(receipt)))
     }
 }
 

@@ -56,15 +56,36 @@ impl<'a> Commit<'a> {
     }
 }
 
-/// Counts commits, records and bytes for `/metrics`.
-#[derive(Debug, Clone, Copy)]
-pub struct CommitMetrics;
+/// Counts commits, records and bytes for `/metrics`. Each is looked up in the registry once: every
+/// request has a commit.
+pub struct CommitMetrics {
+    commit_records: metrics::Histogram,
+    records: metrics::Counter,
+    bytes: metrics::Counter,
+}
+
+impl CommitMetrics {
+    /// Counts with the recorder that is installed now.
+    pub fn new() -> Self {
+        Self {
+            commit_records: metrics::histogram!("claviger_audit_commit_records"),
+            records: metrics::counter!("claviger_audit_records_total"),
+            bytes: metrics::counter!("claviger_audit_bytes_total"),
+        }
+    }
+}
+
+impl Default for CommitMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl CommitObserver for CommitMetrics {
     fn committed(&mut self, commit: &Commit<'_>) {
         let records = commit.frames().len();
-        metrics::histogram!("claviger_audit_commit_records").record(records as f64);
-        metrics::counter!("claviger_audit_records_total").increment(records as u64);
-        metrics::counter!("claviger_audit_bytes_total").increment(commit.bytes() as u64);
+        self.commit_records.record(records as f64);
+        self.records.increment(records as u64);
+        self.bytes.increment(commit.bytes() as u64);
     }
 }

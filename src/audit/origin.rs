@@ -1,13 +1,13 @@
 //! Where a record is stored: the node's log, the tenant's sequence, the place in the file.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use claviger_provider::{InstallationId, TenantId};
+use claviger_provider::{Id, InstallationId, TenantId};
 
 /// The text is not a valid node name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,10 +71,16 @@ pub struct Receipt {
     pub position: Position,
 }
 
-impl fmt::Display for Receipt {
+impl Receipt {
     /// The value of `Claviger-Audit-Index`: `<installation>/<node>/<tenant id>#<n>`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub fn index(&self) -> String {
         let Origin { installation, node } = &self.origin;
-        write!(f, "{installation}/{}/{}#{}", node.as_str(), self.tenant, self.sequence)
+        let (installation, tenant) = (installation.text(), self.tenant.text());
+        let digits = self.sequence.checked_ilog10().unwrap_or(0) as usize + 1;
+        // Of its exact length, so that a header takes it over without a copy.
+        let mut text = String::with_capacity(installation.len() + node.as_str().len() + tenant.len() + digits + 3);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}/{}/{}#{}", &*installation, node.as_str(), &*tenant, self.sequence);
+        text
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -52,10 +53,14 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 /// A text of at most 256 bytes. A longer one is truncated at a character boundary, so that
-/// text from callers and providers cannot make a record too large to write.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct Text(Cow<'static, str>);
+/// text from callers and providers cannot make a record too large to write. Clones share it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Text(Bytes);
+
+/// The bytes are not UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not UTF-8")]
+pub struct NotUtf8;
 
 impl Text {
     /// The greatest length, in bytes.
@@ -63,17 +68,44 @@ impl Text {
 
     /// The text, truncated to [`Text::MAX`] bytes.
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
-        let mut text = text.into();
-        if text.len() > Self::MAX {
-            let end = text.floor_char_boundary(Self::MAX);
-            text.to_mut().truncate(end);
-        }
-        Self(text)
+        let text = text.into();
+        let end = text.floor_char_boundary(Self::MAX);
+        let mut bytes = match text {
+            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+            Cow::Owned(text) => text.into(),
+        };
+        bytes.truncate(end);
+        Self(bytes)
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        // Made of UTF-8 alone.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl TryFrom<Bytes> for Text {
+    type Error = NotUtf8;
+
+    /// The text that these bytes are, truncated as in [`Text::new`]. It shares their memory.
+    fn try_from(mut bytes: Bytes) -> Result<Self, NotUtf8> {
+        let text = std::str::from_utf8(&bytes).map_err(|_| NotUtf8)?;
+        let end = text.floor_char_boundary(Self::MAX);
+        bytes.truncate(end);
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.as_str())
     }
 }
 
@@ -174,5 +206,23 @@ impl<'de> Deserialize<'de> for Version1 {
             1 => Ok(Self),
             _ => Err(de::Error::custom("a record of version 1 was expected")),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{NotUtf8, Text};
+
+    #[test]
+    fn a_long_text_ends_after_a_whole_character() {
+        for (given, bytes) in [("é".repeat(200), 256), (format!("x{}", "é".repeat(200)), 255), ("y".repeat(9), 9)] {
+            let shared = Text::try_from(Bytes::from(given.clone())).unwrap();
+            assert_eq!(shared.as_str(), &given[..bytes]);
+            assert_eq!(Text::new(given), shared);
+        }
+        assert_eq!(Text::try_from(Bytes::from_static(b"\xff")), Err(NotUtf8));
     }
 }

@@ -89,7 +89,10 @@ pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder,
     };
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
         let kill_file = KillFile::open(&path, origin.installation)?;
-        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options, vec![Box::new(CommitMetrics)])?))
+        Ok::<_, BootError>((
+            kill_file,
+            audit::open(&path, &origin, log_options, vec![Box::new(CommitMetrics::new())])?,
+        ))
     })
     .await??;
     Ok(Opened {

@@ -10,8 +10,6 @@ mod operation;
 mod subject;
 mod tokens;
 
-use std::sync::Arc;
-
 use claviger_provider::{ConnectionId, KeyId};
 
 use super::turns::Turn;
@@ -100,7 +98,7 @@ pub struct Authorized<O: Operation> {
 
 impl<O: Operation> Authorized<O> {
     /// The authenticated caller.
-    pub const fn caller(&self) -> &Arc<Caller> {
+    pub fn caller(&self) -> &Caller {
         self.cx.caller()
     }
 

@@ -304,9 +304,9 @@ fn fill(record: &mut Record, cx: &RequestContext, noted: Noted) {
         Credential::Configuration => Authn::Configuration,
     });
     record.source = caller.source().map(Source::address);
-    record.request_id = Some(Text::new(info.request_id.clone()));
-    record.client_request_id = info.client_request_id.clone().map(Text::new);
-    record.justification = info.justification.clone().map(Text::new);
+    record.request_id = Some(info.request_id.clone());
+    record.client_request_id.clone_from(&info.client_request_id);
+    record.justification.clone_from(&info.justification);
     record.latency_us = Some(Number::from(cx.elapsed()));
     record.key_version = fields.key_version.map(Number::from);
     record.dek_id = fields.dek_id;

@@ -10,17 +10,17 @@ use super::Failure;
 use super::admit::Subject;
 use super::turns::{Turn, Turns};
 use crate::access::{Action, Caller};
-use crate::audit::{ContextHash, Digest, EmergencyRevocation, Intent, Rewrap};
+use crate::audit::{ContextHash, Digest, EmergencyRevocation, Intent, Rewrap, Text};
 
 /// What all records of one request have in common: the items of a batch share it.
 #[derive(Debug)]
 pub struct RequestInfo {
     /// The gateway's id of the request: 32 hex digits.
-    pub request_id: String,
+    pub request_id: Text,
     /// The caller's own id of the request, if it was well-formed.
-    pub client_request_id: Option<String>,
+    pub client_request_id: Option<Text>,
     /// The reason that the caller stated; at most 256 printable ASCII characters.
-    pub justification: Option<String>,
+    pub justification: Option<Text>,
     /// When the request's head arrived.
     pub started: Instant,
     /// The caller waits until then, at most.
@@ -63,11 +63,23 @@ pub(super) struct Noted {
 /// One operation under way: who asks for what, and what its record will say. Clones share it.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    caller: Arc<Caller>,
+    request: Arc<Request>,
+    operation: Arc<OperationState>,
+}
+
+/// What all operations of a request have in common.
+#[derive(Debug)]
+struct Request {
+    caller: Caller,
     action: Action,
-    info: Arc<RequestInfo>,
-    noted: Arc<Mutex<Noted>>,
-    effect: Arc<Mutex<Option<Effect>>>,
+    info: RequestInfo,
+}
+
+/// What one operation has of its own.
+#[derive(Debug)]
+struct OperationState {
+    noted: Mutex<Noted>,
+    effect: Mutex<Option<Effect>>,
     turns: Option<Arc<Turns>>,
 }
 
@@ -82,39 +94,41 @@ pub enum Effect {
 
 impl RequestContext {
     /// An operation of a request. `action` is recorded unless admission names another one.
-    pub fn new(caller: Arc<Caller>, action: Action, info: Arc<RequestInfo>) -> Self {
-        let noted = Noted {
-            subject: Subject::undecided(action),
-            fields: AuditFields::default(),
-        };
-        Self {
-            caller,
-            action,
-            info,
-            noted: Arc::new(Mutex::new(noted)),
-            effect: Arc::default(),
-            turns: None,
-        }
+    pub fn new(caller: Caller, action: Action, info: RequestInfo) -> Self {
+        let request = Arc::new(Request { caller, action, info });
+        Self::of(request, AuditFields::default(), None)
     }
 
     /// An item of a batch: an operation of the same request with a record of its own.
     pub(super) fn item(&self, place: u32, turns: Arc<Turns>) -> Self {
-        let item = Self::new(Arc::clone(&self.caller), self.action, Arc::clone(&self.info));
-        item.note(|fields| fields.item = Some(place));
+        let fields = AuditFields {
+            item: Some(place),
+            ..AuditFields::default()
+        };
+        Self::of(Arc::clone(&self.request), fields, Some(turns))
+    }
+
+    fn of(request: Arc<Request>, fields: AuditFields, turns: Option<Arc<Turns>>) -> Self {
+        let subject = Subject::undecided(request.action);
+        let operation = OperationState {
+            noted: Mutex::new(Noted { subject, fields }),
+            effect: Mutex::new(None),
+            turns,
+        };
         Self {
-            turns: Some(turns),
-            ..item
+            request,
+            operation: Arc::new(operation),
         }
     }
 
     /// Who asks.
-    pub const fn caller(&self) -> &Arc<Caller> {
-        &self.caller
+    pub fn caller(&self) -> &Caller {
+        &self.request.caller
     }
 
     /// The tenant that the request acts for.
     pub fn tenant(&self) -> TenantId {
-        self.caller.tenant()
+        self.caller().tenant()
     }
 
     /// Refuses a request that acts for no tenant: only tenants have keys and connections.
@@ -129,31 +143,31 @@ impl RequestContext {
     }
 
     pub(super) fn set_effect(&self, effect: Effect) {
-        *self.effect.lock() = Some(effect);
+        *self.operation.effect.lock() = Some(effect);
     }
 
     pub(super) fn take_effect(&self) -> Option<Effect> {
-        self.effect.lock().take()
+        self.operation.effect.lock().take()
     }
 
     /// The request.
-    pub const fn info(&self) -> &Arc<RequestInfo> {
-        &self.info
+    pub fn info(&self) -> &RequestInfo {
+        &self.request.info
     }
 
     /// Adds to what the record will say of how the operation went.
     pub(super) fn note(&self, add: impl FnOnce(&mut AuditFields)) {
-        add(&mut self.noted.lock().fields);
+        add(&mut self.operation.noted.lock().fields);
     }
 
     /// Looks at the record's subject. Only admission can change it.
     pub(super) fn subject<R>(&self, look: impl FnOnce(&mut Subject) -> R) -> R {
-        look(&mut self.noted.lock().subject)
+        look(&mut self.operation.noted.lock().subject)
     }
 
     /// What the record says so far.
     pub(super) fn noted(&self) -> Noted {
-        self.noted.lock().clone()
+        self.operation.noted.lock().clone()
     }
 
     /// Waits, in a batch, until fewer than the allowed number of its items use this connection.
@@ -162,28 +176,28 @@ impl RequestContext {
     /// # Errors
     /// `deadline_exceeded`.
     pub(super) async fn turn(&self, connection: ConnectionId) -> Result<Turn, Failure> {
-        match &self.turns {
+        match &self.operation.turns {
             None => Ok(Turn::default()),
-            Some(turns) => turns.take(connection, self.info.deadline).await,
+            Some(turns) => turns.take(connection, self.info().deadline).await,
         }
     }
 
     /// What a provider call needs to know of the request. The calls of all its operations are in
     /// one record.
     pub fn op_context(&self) -> OpContext {
-        let actor = self.caller.principal().to_string();
-        let trace = Arc::clone(self.noted.lock().fields.provider_calls.get_or_insert_default());
-        OpContext::new(self.info.request_id.clone(), self.tenant(), actor, self.info.deadline).with_trace(trace)
+        let (info, actor) = (self.info(), self.caller().principal().to_string());
+        let trace = Arc::clone(self.operation.noted.lock().fields.provider_calls.get_or_insert_default());
+        OpContext::new(info.request_id.as_str().to_owned(), self.tenant(), actor, info.deadline).with_trace(trace)
     }
 
     /// Takes the calls to providers so far, for the record.
     pub(super) fn take_calls(&self) -> TracedCalls {
-        let trace = self.noted.lock().fields.provider_calls.clone();
+        let trace = self.operation.noted.lock().fields.provider_calls.clone();
         trace.map(|trace| trace.take()).unwrap_or_default()
     }
 
     /// The time since the request's head arrived.
     pub fn elapsed(&self) -> Duration {
-        self.info.started.elapsed()
+        self.info().started.elapsed()
     }
 }

@@ -236,11 +236,11 @@ fn carrying_out<O: Operation>(tenant: TenantId) -> RequestContext {
     let mut id = [0; 16];
     claviger_provider::fill_random(&mut id);
     let info = RequestInfo {
-        request_id: hex::encode(id),
+        request_id: audit::Text::new(hex::encode(id)),
         client_request_id: None,
         justification: None,
         started: now,
         deadline: now + PATIENCE,
     };
-    RequestContext::new(Arc::new(Caller::configuration(tenant)), O::ACTION, Arc::new(info))
+    RequestContext::new(Caller::configuration(tenant), O::ACTION, info)
 }

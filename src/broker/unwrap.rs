@@ -50,7 +50,7 @@ impl Broker {
                     key: CacheKey::new(&epoch_guard, envelope, &accepted.bound),
                     rules: Rules::of(view.key.cache, version.custody, self.cache_defaults()),
                     epoch_guard: &epoch_guard,
-                    request_id: &cx.info().request_id,
+                    request_id: cx.info().request_id.as_str(),
                     deadline: cx.info().deadline,
                 };
                 let load_one = async || {

@@ -16,14 +16,14 @@ impl CacheKey {
     /// authorized for, not those that the wrapped key names.
     pub fn new(epoch_guard: &EpochGuard, envelope: &Envelope, context: &BoundContext) -> Self {
         let mut hash = digest::Context::new(&digest::SHA256);
-        let epochs = [epoch_guard.key_epoch().to_be_bytes(), epoch_guard.connection_epoch().to_be_bytes()].concat();
+        let epochs = [epoch_guard.key_epoch().to_be_bytes(), epoch_guard.connection_epoch().to_be_bytes()];
         let (tenant, key) = (epoch_guard.tenant(), epoch_guard.key());
         let connection = epoch_guard.connection();
         let parts: [&[u8]; 6] = [
             tenant.bytes(),
             key.bytes(),
             connection.bytes(),
-            &epochs,
+            epochs.as_flattened(),
             envelope.as_text().as_bytes(),
             context.bytes(),
         ];

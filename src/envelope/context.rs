@@ -1,9 +1,9 @@
 //! The encryption context: the caller's pairs, and the gateway's own pairs.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use claviger_provider::BoundContext;
+use claviger_provider::{AddedPairs, BoundContext};
 
 use super::cbor;
 use super::header::Header;
@@ -14,8 +14,6 @@ const MAX_NAME: usize = 128;
 const MAX_VALUE: usize = 1024;
 /// The most bytes of a caller's names and values together.
 const MAX_TOTAL: usize = 2048;
-/// The prefix of the gateway's own names.
-const RESERVED: &str = "claviger:";
 
 /// Which limit a caller's pairs break. A position counts the pairs from 0, in the order in
 /// which they were given; no name or value is kept.
@@ -55,7 +53,8 @@ impl ContextError {
 /// values of 1 to 1024. They are taken as they are, without Unicode normalisation.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Context {
-    pairs: BTreeMap<String, String>,
+    /// In the order of their encoding.
+    pairs: Arc<[(String, String)]>,
 }
 
 impl Context {
@@ -64,9 +63,9 @@ impl Context {
     /// # Errors
     /// The first limit that is broken.
     pub fn from_pairs(given: impl IntoIterator<Item = (String, String)>) -> Result<Self, ContextError> {
-        let mut pairs = BTreeMap::new();
+        let mut pairs: Vec<(String, String)> = given.into_iter().take(MAX_PAIRS + 1).collect();
         let mut total = 0;
-        for (position, (name, value)) in given.into_iter().enumerate() {
+        for (position, (name, value)) in pairs.iter().enumerate() {
             if position == MAX_PAIRS {
                 return Err(ContextError::TooManyPairs);
             }
@@ -76,55 +75,60 @@ impl Context {
             if value.is_empty() || value.len() > MAX_VALUE {
                 return Err(ContextError::ValueLength(position));
             }
-            if name.starts_with(RESERVED) {
+            if name.starts_with(AddedPairs::PREFIX) {
                 return Err(ContextError::NameReserved(position));
             }
             total += name.len() + value.len();
-            if pairs.insert(name, value).is_some() {
+            if pairs[..position].iter().any(|(before, _)| before == name) {
                 return Err(ContextError::NameTwice(position));
             }
         }
         if total > MAX_TOTAL {
             return Err(ContextError::TooLong);
         }
-        Ok(Self { pairs })
-    }
-
-    /// The caller's pairs.
-    pub fn pairs(&self) -> &BTreeMap<String, String> {
-        &self.pairs
+        pairs.sort_unstable_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
+        Ok(Self { pairs: pairs.into() })
     }
 
     /// Joins the pairs with the ids and the scope of the envelope that they protect.
     pub fn bind(&self, header: &Header) -> BoundContext {
-        let mut pairs = self.pairs.clone();
-        let mut add = |name: &str, value: String| pairs.insert([RESERVED, name].concat(), value);
-        add("tenant", header.tenant().to_string());
-        add("key", header.key().to_string());
-        add("dek", header.dek_id().to_string());
-        if let Some(scope) = header.scope() {
-            add("scope", scope.as_str().to_owned());
-        }
-        let bytes = encode(&pairs);
-        BoundContext::new(pairs, bytes)
+        let added = AddedPairs {
+            tenant: header.tenant(),
+            key: header.key(),
+            dek: header.dek_id(),
+            scope: header.scope().map(|scope| scope.as_str().to_owned()),
+        };
+        let bytes = encode(&self.pairs, &added);
+        BoundContext::with_added(Arc::clone(&self.pairs), added, bytes)
     }
 }
 
 impl fmt::Debug for Context {
     /// Values may name customers' data, so only the names are shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.pairs.keys()).finish()
+        f.debug_set().entries(self.pairs.iter().map(|(name, _)| name)).finish()
     }
 }
 
-/// Deterministic CBOR. RFC 8949 (4.2.1) orders a map by its encoded keys. An encoded text begins with its
-/// length, so texts are ordered by length, then by bytes.
-fn encode(pairs: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut ordered: Vec<(&String, &String)> = pairs.iter().collect();
-    ordered.sort_by_key(|(name, _)| (name.len(), name.as_bytes()));
+/// The place of a name in the encoding. RFC 8949 (4.2.1) orders a map by its encoded keys. An encoded text
+/// begins with its length, so texts are ordered by length, then by bytes.
+fn order(name: &str) -> (usize, &[u8]) {
+    (name.len(), name.as_bytes())
+}
+
+/// Deterministic CBOR. Both the given and the added pairs are in order, so they are merged.
+fn encode(given: &[(String, String)], added: &AddedPairs) -> Vec<u8> {
     cbor::to_vec(|e| {
-        e.map(ordered.len() as u64)?;
-        for (name, value) in ordered {
+        e.map((given.len() + added.count()) as u64)?;
+        let mut given = given.iter().peekable();
+        added.each(|name, value| {
+            while let Some((before, value)) = given.next_if(|(given, _)| order(given) < order(name)) {
+                e.str(before)?.str(value)?;
+            }
+            e.str(name)?.str(value)?;
+            Ok(())
+        })?;
+        for (name, value) in given {
             e.str(name)?.str(value)?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! A well-formed envelope: the strict parser, and the encoder that is its inverse.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use aws_lc_rs::digest;
@@ -25,7 +26,7 @@ const MAGIC: [u8; 4] = *b"CLV\x01";
 /// [`Envelope::seal_status`] and [`Envelope::open`].
 pub struct Envelope {
     text: Box<str>,
-    binary: Box<[u8]>,
+    binary: Vec<u8>,
     pub(super) header: Header,
     header_at: Range<usize>,
     pub(super) commitment: [u8; commitment::LEN],
@@ -40,11 +41,12 @@ impl Envelope {
     ///
     /// # Errors
     /// See [`ParseError`]; the page's order of checks decides which one.
-    pub fn parse(text: &str) -> Result<Self, ParseError> {
+    pub fn parse<'t>(text: impl Into<Cow<'t, str>>) -> Result<Self, ParseError> {
+        let text = text.into();
         if text.len() > MAX_TEXT {
             return Err(ParseError::TooLarge);
         }
-        Self::read(text::decode(text)?, text.into())
+        Self::read(text::decode(&text)?, text.into())
     }
 
     /// Reads the binary form.
@@ -153,7 +155,7 @@ impl Envelope {
             recipients_at,
             payload_at,
             seal,
-            binary: binary.into_boxed_slice(),
+            binary,
         })
     }
 

@@ -19,7 +19,7 @@ const CONTEXT_HASH: &str = "context-hash";
 pub struct TenantSecrets {
     seal_keys: Vec<SealKey>,
     context_hash: aws_lc_rs::hmac::Key,
-    context_hash_id: String,
+    context_hash_id: Text,
 }
 
 impl TenantSecrets {
@@ -54,7 +54,7 @@ impl TenantSecrets {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, context_hash.expose());
         Ok(Self {
             seal_keys,
-            context_hash_id: hex::encode(&digest.as_ref()[..8]),
+            context_hash_id: Text::new(hex::encode(&digest.as_ref()[..8])),
             context_hash: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, context_hash.expose()),
         })
     }
@@ -75,7 +75,7 @@ impl TenantSecrets {
         hash.copy_from_slice(aws_lc_rs::hmac::sign(&self.context_hash, bytes).as_ref());
         ContextHash {
             hash: Digest(hash),
-            key_id: Text::new(self.context_hash_id.clone()),
+            key_id: self.context_hash_id.clone(),
         }
     }
 }

@@ -23,7 +23,7 @@ use super::request_id::RequestId;
 use super::response::AuditedResponse;
 use super::run_to_completion::{Panicked, RunToCompletion};
 use crate::access::{Action, Caller};
-use crate::audit::{Counters, Receipt, Recorded};
+use crate::audit::{Counters, Receipt, Recorded, Text};
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
 use crate::listener::{Body, Peer, PeerAddress};
 use crate::telemetry::request::RequestLabel;
@@ -33,7 +33,7 @@ use crate::telemetry::request::RequestLabel;
 pub trait Protocol: Send + Sync + 'static {
     /// The route of a request, with everything that looking it up found.
     type Route: Copy + Send + Sync + 'static;
-    /// The result of [`Protocol::check`].
+    /// What the use case needs from the head.
     type Checked: Send + 'static;
     /// The successful outcome of one operation.
     type Payload: Send + 'static;
@@ -49,14 +49,9 @@ pub trait Protocol: Send + Sync + 'static {
     /// The failure is counted, not recorded.
     fn authenticate(&self, app: &AppState, meta: &RequestMeta, head: &Parts) -> impl Future<Output = Result<Caller, Failure>> + Send;
 
-    /// Reads deadline, ids and justification from the request's head.
-    fn describe(&self, route: Self::Route, head: &Parts) -> Description;
-
-    /// Reads what the use case needs from the head, before the body is read.
-    ///
-    /// # Errors
-    /// The failure is recorded.
-    fn check(&self, route: Self::Route, head: &Parts) -> Result<Self::Checked, Failure>;
+    /// Reads deadline, ids and justification from the request's head, and what the use case needs of it.
+    /// The body has not been read.
+    fn describe(&self, route: Self::Route, head: &Parts) -> Description<Self::Checked>;
 
     /// Calls the use case.
     fn handle(
@@ -107,16 +102,16 @@ pub struct Terms {
     pub body: usize,
 }
 
-/// Deadline, ids and justification of a request.
-pub struct Description {
+/// Deadline, ids and justification of a request, and what the use case needs of its head.
+pub struct Description<C> {
     /// Maximum time from the request's head to its response.
     pub time: Duration,
     /// The caller's own id of the request, if it is well-formed.
-    pub client_request_id: Option<String>,
+    pub client_request_id: Option<Text>,
     /// The caller's reason; at most 256 printable ASCII characters.
-    pub justification: Option<String>,
-    /// Whether the head can be used. The failure is recorded once the caller is known.
-    pub usable: Result<(), Failure>,
+    pub justification: Option<Text>,
+    /// What the use case needs, if the head can be used. The failure is recorded.
+    pub checked: Result<C, Failure>,
 }
 
 /// The parts of the gateway that every protocol needs.
@@ -225,27 +220,26 @@ impl<P: Protocol> Exchange<P> {
         };
         let (head, body) = request.into_parts();
         let caller = match self.protocol.authenticate(&self.app, &meta, &head).await {
-            Ok(caller) => Arc::new(caller),
+            Ok(caller) => caller,
             Err(failure) => return self.refuse(&meta, failure),
         };
         let described = self.protocol.describe(route, &head);
         let deadline = meta.started + described.time;
         let info = RequestInfo {
-            request_id: meta.request_id.as_str().to_owned(),
+            request_id: meta.request_id.recorded(),
             client_request_id: described.client_request_id,
             justification: described.justification,
             started: meta.started,
             deadline,
         };
         let request_id = meta.request_id;
-        let cx = RequestContext::new(caller, terms.needs[0], Arc::new(info));
+        let cx = RequestContext::new(caller, terms.needs[0], info);
         let received = async {
-            described.usable?;
+            let checked = described.checked?;
             let permitted = |action: &Action| self.app.broker.could_allow(cx.caller(), *action);
             if !terms.own_token && !terms.needs.iter().any(permitted) {
                 return Err(Failure::denied());
             }
-            let checked = self.protocol.check(route, &head)?;
             Ok((checked, body::read(body, terms.body, deadline).await?))
         };
         let (checked, body) = match received.await {

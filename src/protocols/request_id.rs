@@ -7,6 +7,8 @@ use bytes::Bytes;
 use claviger_provider::fill_random;
 use http::HeaderValue;
 
+use crate::audit::Text;
+
 /// 16 random bytes as 32 hex digits. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestId(Bytes);
@@ -36,6 +38,12 @@ impl RequestId {
     pub fn as_str(&self) -> &str {
         // Hex digits are always UTF-8.
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The text as a record has it, which shares its memory.
+    pub fn recorded(&self) -> Text {
+        // Hex digits are always UTF-8.
+        Text::try_from(self.0.clone()).unwrap_or_default()
     }
 
     /// The text as a header's value, which shares its memory.
@@ -72,6 +80,7 @@ mod tests {
                 "{id}"
             );
             assert_eq!(id.header(), id.as_str());
+            assert_eq!(id.recorded().as_str(), id.as_str());
         }
     }
 }

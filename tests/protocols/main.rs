@@ -50,16 +50,13 @@ impl Protocol for Shout {
         let caller = app.broker.authenticator().bearer(token, None, None, app.broker.now()).await;
         caller.map_err(|_| Failure::new(Code::Unauthenticated, "Who are you?"))
     }
-    fn describe(&self, (): (), _: &Parts) -> Description {
+    fn describe(&self, (): (), _: &Parts) -> Description<()> {
         Description {
             time: Duration::from_secs(5),
             client_request_id: None,
             justification: None,
-            usable: Ok(()),
+            checked: Ok(()),
         }
-    }
-    fn check(&self, (): (), _: &Parts) -> Result<(), Failure> {
-        Ok(())
     }
     async fn handle(&self, (): (), received: Received<()>) -> Result<Handled<Vec<u8>, ()>, Failure> {
         Ok(Handled::One(Guarded::free(received.body.to_ascii_uppercase())))

@@ -18,7 +18,7 @@ pub(crate) fn commands(settings: &str, wrapped: &Wrapped, context: &BoundContext
     };
     let option = match wrapped.algorithm {
         Algorithm::ProviderOpaque => {
-            let pairs = serde_json::to_string(context.pairs()).unwrap_or_default();
+            let pairs = serde_json::to_string(&context.pairs()).unwrap_or_default();
             match shlex::try_quote(&pairs) {
                 Ok(word) => format!("--encryption-context {word}"),
                 Err(_) => return Vec::new(),

@@ -69,7 +69,7 @@ pub struct AwsProvider {
 
 /// The encryption context in the SDK's form. It has exactly the pairs of the envelope's context.
 fn pairs(context: &BoundContext) -> HashMap<String, String> {
-    context.pairs().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    context.pairs().into_iter().collect()
 }
 
 /// The parts of a response that wrapped a data key.

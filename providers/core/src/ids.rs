@@ -2,6 +2,7 @@
 //! context, file names).
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 /// A text that is no identifier. The error contains nothing of the text.
@@ -13,6 +14,27 @@ pub struct IdError;
 pub trait Id: Copy + Eq + fmt::Display {
     /// The 16 bytes.
     fn bytes(&self) -> &[u8; 16];
+
+    /// The text, without an allocation.
+    fn text(&self) -> IdText {
+        let mut digits = [0; 32];
+        // 32 is exactly twice 16, so encoding cannot fail.
+        let _ = hex::encode_to_slice(self.bytes(), &mut digits);
+        IdText(digits)
+    }
+}
+
+/// The text of an identifier: 32 lower-case hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdText([u8; 32]);
+
+impl Deref for IdText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // Hex digits are always UTF-8.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 macro_rules! ids {
@@ -43,10 +65,7 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut text = [0; 32];
-                // 32 is exactly twice 16, so encoding cannot fail; on error nothing is written.
-                hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
-                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+                f.write_str(&self.text())
             }
         }
 
@@ -77,10 +96,8 @@ macro_rules! ids {
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                // The same text as `Display`, without a formatter: every audit record has seven ids.
-                let mut text = [0; 32];
-                hex::encode_to_slice(self.0, &mut text).map_err(serde::ser::Error::custom)?;
-                s.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
+                // Without a formatter: every audit record has seven ids.
+                s.serialize_str(&self.text())
             }
         }
 

@@ -30,11 +30,11 @@ pub use call_trace::{
     Attempt, BackgroundCalls, BackgroundTrace, CallResult, CallSink, CallTrace, MAX_REQUEST_ID, MAX_TRACED_CALLS, ProviderCall, TracedCalls,
 };
 pub use capability::{Capabilities, ContextBinding, How, KeyCapabilities, KeySpec, Rotation};
-pub use context::BoundContext;
+pub use context::{AddedPairs, BoundContext};
 pub use error::{Error, ErrorKind, Retry, UpstreamMessage, innermost};
 pub use factory::{ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin, take_secret};
 pub use fields::{Fields, only, only_member};
-pub use ids::{ConnectionId, DekId, Id, IdError, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
+pub use ids::{ConnectionId, DekId, Id, IdError, IdText, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
 pub use op::{Call, Op, Output};
 pub use op_context::OpContext;

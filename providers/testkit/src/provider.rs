@@ -150,7 +150,7 @@ impl FakeProvider {
         match self.can(KeySpec::Aes256)?.context {
             ContextBinding::AssociatedData => Ok(context.bytes().to_vec()),
             ContextBinding::Pairs => {
-                serde_json::to_vec(context.pairs()).map_err(|error| self.error(ErrorKind::Internal, "context").source(error))
+                serde_json::to_vec(&context.pairs()).map_err(|error| self.error(ErrorKind::Internal, "context").source(error))
             }
             ContextBinding::CommitmentOnly => Ok(Vec::new()),
         }

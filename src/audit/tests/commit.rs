@@ -18,7 +18,7 @@ async fn numbers_run_from_zero_for_each_tenant_across_a_reopen() {
     }
     let receipt = unwrap_once(&log, tenant(3)).await.unwrap();
     assert_eq!(
-        receipt.to_string(),
+        receipt.index(),
         "11111111111111111111111111111111/n1/03030303030303030303030303030303#0"
     );
     log.close().await;

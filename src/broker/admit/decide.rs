@@ -1,6 +1,7 @@
 //! The questions that the broker puts to the authorizer.
 
 use crate::access::{AccessRequest, Action, Decision, PolicyRef, Resource};
+use crate::audit::Text;
 use crate::broker::{Broker, Failure, RequestContext};
 
 /// Denies, before anything is looked up, a caller who could not be allowed the action on any object.
@@ -24,7 +25,7 @@ pub async fn allowed(broker: &Broker, cx: &RequestContext, action: Action, resou
         caller: cx.caller(),
         action,
         resource,
-        justification: cx.info().justification.as_deref(),
+        justification: cx.info().justification.as_ref().map(Text::as_str),
     };
     match broker.authorizer.decide(request).decision().await {
         Decision::Allow(policy) => Ok(policy),

@@ -11,7 +11,7 @@ use claviger_provider::{InstallationId, KeyId};
 
 use super::{KeyNamed, Operation, PairNamed, op};
 use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, NewGrant, PolicyRef, Resource};
-use crate::audit::{self, KillFile, Node, Options, Origin};
+use crate::audit::{self, KillFile, Node, Options, Origin, Text};
 use crate::broker::{Broker, Code, Declaration, Declarations, Parts, RequestContext, RequestInfo};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::keys::fixture::World;
@@ -100,13 +100,13 @@ fn broker(world: &World, authorizer: ByJustification) -> (Broker, tempfile::Temp
 fn request<O: Operation>(world: &World, justification: Option<&str>) -> RequestContext {
     let now = Instant::now();
     let info = RequestInfo {
-        request_id: "0".repeat(32),
+        request_id: Text::new("0".repeat(32)),
         client_request_id: None,
-        justification: justification.map(str::to_owned),
+        justification: justification.map(|text| Text::new(text.to_owned())),
         started: now,
         deadline: now + Duration::from_secs(60),
     };
-    RequestContext::new(Arc::new(Caller::configuration(world.tenant)), O::ACTION, Arc::new(info))
+    RequestContext::new(Caller::configuration(world.tenant), O::ACTION, info)
 }
 
 #[tokio::test]

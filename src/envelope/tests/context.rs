@@ -49,12 +49,13 @@ fn positions_and_messages_hold_no_value() {
 fn the_ids_and_the_scope_are_bound() {
     let header = Header::new(Suite::Direct, DekId::random(), 32, origin());
     let bound = pairs(&[("a", "1")]).unwrap().bind(&header);
-    let names: Vec<&str> = bound.pairs().keys().map(String::as_str).collect();
+    let pairs = bound.pairs();
+    let names: Vec<&str> = pairs.keys().map(String::as_str).collect();
     assert_eq!(names, ["a", "claviger:dek", "claviger:key", "claviger:scope", "claviger:tenant"]);
-    assert_eq!(bound.pairs()["claviger:dek"], header.dek_id().to_string());
-    assert_eq!(bound.pairs()["claviger:tenant"], header.tenant().to_string());
-    assert_eq!(bound.pairs()["claviger:key"], header.key().to_string());
-    assert_eq!(bound.pairs()["claviger:scope"], "orders");
+    assert_eq!(pairs["claviger:dek"], header.dek_id().to_string());
+    assert_eq!(pairs["claviger:tenant"], header.tenant().to_string());
+    assert_eq!(pairs["claviger:key"], header.key().to_string());
+    assert_eq!(pairs["claviger:scope"], "orders");
 }
 
 proptest! {
@@ -71,7 +72,7 @@ proptest! {
                 e.str(text).unwrap();
                 e.into_writer()
             };
-            encoded.insert(text(name), text(value));
+            encoded.insert(text(&name), text(&value));
         }
         let mut expected = Encoder::new(Vec::new());
         expected.map(encoded.len() as u64).unwrap();
@@ -84,6 +85,6 @@ proptest! {
 
         let mut d = Decoder::new(bound.bytes());
         let read: BTreeMap<String, String> = d.map_iter::<String, String>().unwrap().map(Result::unwrap).collect();
-        prop_assert_eq!(&read, bound.pairs());
+        prop_assert_eq!(read, bound.pairs());
     }
 }

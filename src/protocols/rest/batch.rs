@@ -2,7 +2,6 @@
 //! recorded separately; one sync makes all records durable.
 
 use http::Method;
-use std::sync::Arc;
 
 use super::batch_request::{BatchRequest, Item};
 use super::batch_response::{BatchGenerateDataKeysResponse, BatchRewrapResponse, BatchUnwrapResponse, BatchWrapResponse};
@@ -25,12 +24,9 @@ pub type BatchRewrapRequest = BatchRequest<RewrapRequest>;
 
 /// Runs the operation for each item.
 async fn run<B: DataOperation>(request: ApiRequest, batch: BatchRequest<B>) -> Result<ApiResponse, Failure> {
-    let (broker, cx) = (Arc::clone(&request.broker), request.cx.clone());
-    let each = move |cx, Item { key, body }: Item<B>| {
-        let request = request.for_item(cx);
-        async move { item(body.run(request, key).await?) }
-    };
-    Ok(ApiResponse::Batch(broker.batch(&cx, batch.items, each).await?))
+    let broker = &*request.broker;
+    let each = |cx, Item { key, body }: Item<B>| async move { item(body.run(broker, &cx, key).await?) };
+    Ok(ApiResponse::Batch(broker.batch(&request.cx, batch.items, each).await?))
 }
 
 fn item<R: DataResponse>(done: Guarded<R>) -> Result<Guarded<BatchItem>, Failure> {

@@ -16,7 +16,7 @@ use super::response::ApiResponse;
 use super::route::Route;
 use super::types::{Base64Secret, ContextPairs, Name};
 use crate::access::Action;
-use crate::broker::{Failure, Generates, Guarded, KeyNamed, PairNamed, op, scope_unsupported};
+use crate::broker::{Broker, Failure, Generates, Guarded, KeyNamed, PairNamed, RequestContext, op, scope_unsupported};
 use crate::envelope::DataKeyLength;
 
 /// Parameters of a new data key.
@@ -85,7 +85,12 @@ pub trait DataOperation: ItemBody {
     type Response: DataResponse;
 
     /// Admits the operation and runs its use case.
-    fn run(self, request: ApiRequest, key: Self::Key) -> impl Future<Output = Result<Guarded<Self::Response>, Failure>> + Send;
+    fn run(
+        self,
+        broker: &Broker,
+        cx: &RequestContext,
+        key: Self::Key,
+    ) -> impl Future<Output = Result<Guarded<Self::Response>, Failure>> + Send;
 }
 
 impl ItemBody for GenerateDataKeyRequest {
@@ -99,26 +104,27 @@ impl ItemBody for GenerateDataKeyRequest {
 impl DataOperation for GenerateDataKeyRequest {
     type Response = DataKeyResponse;
 
-    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<DataKeyResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<DataKeyResponse>, Failure> {
         if self.plaintext.unwrap_or(true) {
-            generate_as::<op::GenerateDataKey>(request, key, self).await
+            generate_as::<op::GenerateDataKey>(broker, cx, key, self).await
         } else {
-            generate_as::<op::GenerateDataKeyWithoutPlaintext>(request, key, self).await
+            generate_as::<op::GenerateDataKeyWithoutPlaintext>(broker, cx, key, self).await
         }
     }
 }
 
 async fn generate_as<O: Generates>(
-    request: ApiRequest,
+    broker: &Broker,
+    cx: &RequestContext,
     key: Name,
     body: GenerateDataKeyRequest,
 ) -> Result<Guarded<DataKeyResponse>, Failure> {
-    let authorized = request.admit::<O>(KeyNamed::Name(key.as_str())).await?;
+    let authorized = broker.admit::<O>(cx, KeyNamed::Name(key.as_str())).await?;
     no_scope(body.scope.as_ref())?;
     let length = DataKeyLength::from_bytes(usize::from(body.bytes.unwrap_or(32)))
         .ok_or_else(|| Failure::invalid("/bytes", "one of 16, 24, 32, 48, 64"))?;
     let context = body.context.unwrap_or_default().check()?;
-    let made = request.broker.generate_data_key(authorized, length, &context).await?;
+    let made = broker.generate_data_key(authorized, length, &context).await?;
     made.try_map(|made| Ok(made.into()))
 }
 
@@ -133,11 +139,11 @@ impl ItemBody for WrapRequest {
 impl DataOperation for WrapRequest {
     type Response = WrapResponse;
 
-    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<WrapResponse>, Failure> {
-        let authorized = request.admit::<op::Wrap>(KeyNamed::Name(key.as_str())).await?;
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<WrapResponse>, Failure> {
+        let authorized = broker.admit::<op::Wrap>(cx, KeyNamed::Name(key.as_str())).await?;
         no_scope(self.scope.as_ref())?;
         let context = self.context.unwrap_or_default().check()?;
-        let made = request.broker.wrap(authorized, &self.plaintext.0, &context).await?;
+        let made = broker.wrap(authorized, &self.plaintext.0, &context).await?;
         made.try_map(|made| Ok(made.into()))
     }
 }
@@ -153,19 +159,19 @@ impl ItemBody for UnwrapRequest {
 impl DataOperation for UnwrapRequest {
     type Response = UnwrapResponse;
 
-    async fn run(self, request: ApiRequest, key: Option<Name>) -> Result<Guarded<UnwrapResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Option<Name>) -> Result<Guarded<UnwrapResponse>, Failure> {
         let (authorized, envelope) = match key {
             Some(name) => {
-                let authorized = request.admit::<op::Unwrap>(KeyNamed::Name(name.as_str())).await?;
-                (authorized, envelope(&self.wrapped)?)
+                let authorized = broker.admit::<op::Unwrap>(cx, KeyNamed::Name(name.as_str())).await?;
+                (authorized, envelope(self.wrapped)?)
             }
             None => {
-                let envelope = envelope(&self.wrapped)?;
-                (request.admit::<op::Unwrap>(KeyNamed::Envelope(&envelope)).await?, envelope)
+                let envelope = envelope(self.wrapped)?;
+                (broker.admit::<op::Unwrap>(cx, KeyNamed::Envelope(&envelope)).await?, envelope)
             }
         };
         let context = self.context.unwrap_or_default().check()?;
-        let opened = request.broker.unwrap(authorized, &envelope, &context).await?;
+        let opened = broker.unwrap(authorized, &envelope, &context).await?;
         opened.try_map(|opened| Ok(opened.into()))
     }
 }
@@ -181,21 +187,21 @@ impl ItemBody for RewrapRequest {
 impl DataOperation for RewrapRequest {
     type Response = RewrapResponse;
 
-    async fn run(self, request: ApiRequest, key: Name) -> Result<Guarded<RewrapResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<RewrapResponse>, Failure> {
         let made = match self.to.filter(|to| *to != key) {
             None => {
-                let authorized = request.admit::<op::Rewrap>(KeyNamed::Name(key.as_str())).await?;
-                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
-                request.broker.rewrap(authorized, &envelope, &context).await?
+                let authorized = broker.admit::<op::Rewrap>(cx, KeyNamed::Name(key.as_str())).await?;
+                let (envelope, context) = (envelope(self.wrapped)?, self.context.unwrap_or_default().check()?);
+                broker.rewrap(authorized, &envelope, &context).await?
             }
             Some(to) => {
                 let named = PairNamed {
                     source: key.as_str(),
                     target: to.as_str(),
                 };
-                let authorized = request.admit::<op::RewrapToOther>(named).await?;
-                let (envelope, context) = (envelope(&self.wrapped)?, self.context.unwrap_or_default().check()?);
-                request.broker.rewrap_to(authorized, &envelope, &context).await?
+                let authorized = broker.admit::<op::RewrapToOther>(cx, named).await?;
+                let (envelope, context) = (envelope(self.wrapped)?, self.context.unwrap_or_default().check()?);
+                broker.rewrap_to(authorized, &envelope, &context).await?
             }
         };
         made.try_map(|made| Ok(made.into()))
@@ -215,7 +221,11 @@ where
     Name: Into<B::Key>,
 {
     let key = request.name("key")?;
-    json_reply(body.run(request, key.into()).await?, StatusCode::OK, |response| response)
+    json_reply(
+        body.run(&request.broker, &request.cx, key.into()).await?,
+        StatusCode::OK,
+        |response| response,
+    )
 }
 
 /// `POST /v1/keys/{key}/data-keys`
@@ -281,7 +291,9 @@ pub const UNWRAP_ANY: Route = Route::new(
 .opens_wrapped_keys();
 
 pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
-    json_reply(body.run(request, None).await?, StatusCode::OK, |response| response)
+    json_reply(body.run(&request.broker, &request.cx, None).await?, StatusCode::OK, |response| {
+        response
+    })
 }
 
 /// `POST /v1/keys/{key}/rewrap`

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::types::base64;
+use super::types::Base64Secret;
 use crate::broker::{DataKey, Rewrapped, Unwrapped, Wrapped};
 
 /// A generated data key.
@@ -11,8 +11,8 @@ use crate::broker::{DataKey, Rewrapped, Unwrapped, Wrapped};
 pub struct DataKeyResponse {
     /// The data key, standard base64; absent if the request did not ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(format = Byte)]
-    pub plaintext: Option<String>,
+    #[schema(value_type = Option<String>, format = Byte)]
+    pub plaintext: Option<Base64Secret>,
     /// The wrapped key, opaque text of at most 22 KiB.
     pub wrapped: String,
     /// The key's name.
@@ -24,7 +24,7 @@ pub struct DataKeyResponse {
 impl From<DataKey> for DataKeyResponse {
     fn from(made: DataKey) -> Self {
         Self {
-            plaintext: made.plaintext.as_ref().map(base64),
+            plaintext: made.plaintext.map(Base64Secret),
             wrapped: made.wrapped,
             key: made.key,
             version: made.version,
@@ -57,8 +57,8 @@ impl From<Wrapped> for WrapResponse {
 #[derive(Serialize, ToSchema)]
 pub struct UnwrapResponse {
     /// The unwrapped bytes, standard base64.
-    #[schema(format = Byte)]
-    pub plaintext: String,
+    #[schema(value_type = String, format = Byte)]
+    pub plaintext: Base64Secret,
     /// The key's name.
     pub key: String,
     /// The version that unwrapped it.
@@ -70,7 +70,7 @@ pub struct UnwrapResponse {
 impl From<Unwrapped> for UnwrapResponse {
     fn from(opened: Unwrapped) -> Self {
         Self {
-            plaintext: base64(&opened.plaintext),
+            plaintext: Base64Secret(opened.plaintext),
             key: opened.key,
             version: opened.version,
             cached: opened.cached,

@@ -144,7 +144,7 @@ fn response(envelope: &Envelope, inspected: Inspected) -> InspectResponse {
         created: Timestamp(i64::try_from(header.created()).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
         scope: header.scope().map(|scope| scope.as_str().to_owned()),
         sealed: inspected.sealed,
-        context: inspected.context.pairs().clone(),
+        context: inspected.context.pairs(),
         context_bytes,
         recipients,
         without_claviger,
@@ -166,7 +166,7 @@ pub const INSPECT: Route = Route::new(
 .opens_wrapped_keys();
 
 pub async fn inspect(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
-    let envelope = envelope(&body.wrapped)?;
+    let envelope = envelope(body.wrapped)?;
     let authorized = request.admit::<op::Inspect>(KeyNamed::Envelope(&envelope)).await?;
     let context = body.context.unwrap_or_default().check()?;
     let inspected = request.broker.inspect(authorized, &envelope, &context).await?;

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -18,7 +17,7 @@ use super::route;
 use super::route_table::Params;
 use super::state::ServiceState;
 use crate::access::{Caller, Unauthenticated};
-use crate::audit::Receipt;
+use crate::audit::{Receipt, Text};
 use crate::broker::{Code, Failure};
 use crate::duration;
 use crate::listener::{Body, Peer};
@@ -133,34 +132,30 @@ impl Protocol for Rest {
         })
     }
 
-    fn describe(&self, route: RestRoute, head: &Parts) -> Description {
+    fn describe(&self, route: RestRoute, head: &Parts) -> Description<RestHead> {
         // Of several faults the last one found is answered.
-        let mut usable = route.params.decoded(head.uri.path()).map(drop);
+        let mut checked = route.params.of(&head.uri).and_then(|params| {
+            let query = query(head.uri.query())?;
+            Ok(RestHead { params, query })
+        });
         let longest = match route.endpoint.route().time {
             batch if batch > route::REQUEST => batch,
             time => time.min(self.request_deadline),
         };
         let time = timeout(&head.headers, longest).unwrap_or_else(|failure| {
-            usable = Err(failure);
+            checked = Err(failure);
             longest
         });
         let justification = justification(&head.headers).unwrap_or_else(|failure| {
-            usable = Err(failure);
+            checked = Err(failure);
             None
         });
         Description {
             time,
             client_request_id: client_request_id(&head.headers),
             justification,
-            usable,
+            checked,
         }
-    }
-
-    fn check(&self, route: RestRoute, head: &Parts) -> Result<RestHead, Failure> {
-        Ok(RestHead {
-            params: route.params.decoded(head.uri.path())?,
-            query: query(head.uri.query())?,
-        })
     }
 
     async fn handle(&self, route: RestRoute, received: Received<RestHead>) -> Result<ApiResponse, Failure> {
@@ -184,7 +179,7 @@ impl Protocol for Rest {
 
     fn item(&self, item: Result<BatchItem, &Failure>, request_id: &RequestId, receipt: Option<&Receipt>) -> BatchItem {
         let mut item = item.unwrap_or_else(|failure| BatchItem::failed(errors::problem(failure, request_id.as_str())));
-        item.audit_index = receipt.map(ToString::to_string);
+        item.audit_index = receipt.map(Receipt::index);
         item
     }
 
@@ -196,7 +191,7 @@ impl Protocol for Rest {
     }
 
     fn finish(&self, headers: &mut HeaderMap, request_id: &RequestId, receipt: Option<&Receipt>) {
-        if let Some(index) = receipt.and_then(|receipt| HeaderValue::try_from(receipt.to_string()).ok()) {
+        if let Some(index) = receipt.and_then(|receipt| HeaderValue::try_from(receipt.index()).ok()) {
             headers.insert(AUDIT_INDEX, index);
         }
         finish(headers, request_id);
@@ -220,10 +215,10 @@ fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Failure> 
     }
 }
 
-fn justification(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+fn justification(headers: &HeaderMap) -> Result<Option<Text>, Failure> {
     match single(headers, JUSTIFICATION) {
         Ok(None) => Ok(None),
-        Ok(Some(text)) if text.len() <= 256 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Ok(Some(text.to_owned())),
+        Ok(Some(text)) if text.len() <= 256 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Ok(Some(Text::new(text.to_owned()))),
         Ok(Some(_)) | Err(Unusable) => Err(Failure::invalid(
             "header:Claviger-Justification",
             "at most 256 printable ASCII characters",
@@ -231,18 +226,16 @@ fn justification(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     }
 }
 
-fn client_request_id(headers: &HeaderMap) -> Option<String> {
+fn client_request_id(headers: &HeaderMap) -> Option<Text> {
     single(headers, REQUEST_ID)
         .unwrap_or(None)
         .filter(|text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)))
-        .map(str::to_owned)
+        .map(|text| Text::new(text.to_owned()))
 }
 
-fn query(text: Option<&str>) -> Result<Arc<[(String, String)]>, Failure> {
-    let Some(text) = text else { return Ok(Arc::default()) };
-    let pairs: Vec<(String, String)> =
-        serde_urlencoded::from_str(text).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))?;
-    Ok(pairs.into())
+fn query(text: Option<&str>) -> Result<Vec<(String, String)>, Failure> {
+    let text = text.unwrap_or_default();
+    serde_urlencoded::from_str(text).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

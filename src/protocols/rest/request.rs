@@ -1,16 +1,15 @@
 //! One authenticated request, for a handler: typed access to path, query and headers, and admission.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::ops::Deref;
 
-use bytes::Bytes;
 use http::header;
-use http::request::Parts;
 
 use super::header::single;
 use super::route::Route;
-use super::route_table::DecodedParams;
+use super::route_table::PathParams;
 use super::types::Name;
-use crate::broker::{Authorized, Broker, Code, Failure, Names, Operation, RequestContext};
+use crate::broker::{Authorized, Code, Failure, Names, Operation};
 use crate::envelope::{Envelope, ParseError};
 use crate::protocols::exchange::Received;
 use crate::store::model::Page;
@@ -22,35 +21,31 @@ const PAGE: u32 = 100;
 
 /// Path parameters and query of a request, decoded.
 pub struct RestHead {
-    pub(super) params: DecodedParams,
-    pub(super) query: Arc<[(String, String)]>,
+    pub(super) params: PathParams,
+    pub(super) query: Vec<(String, String)>,
 }
 
-/// An authenticated request.
-#[derive(Clone)]
+/// A request: what the exchange received, and its route.
 pub struct ApiRequest {
-    /// The broker, which has all use cases.
-    pub broker: Arc<Broker>,
-    /// The caller, the operation and the deadline.
-    pub cx: RequestContext,
+    /// Boxed: handlers move it several times, and each place for it is part of every request's future.
+    received: Box<Received<RestHead>>,
     route: &'static Route,
-    pub(super) head: Arc<Parts>,
-    pub(super) params: DecodedParams,
-    pub(super) query: Arc<[(String, String)]>,
-    pub(super) body: Bytes,
+}
+
+impl Deref for ApiRequest {
+    type Target = Received<RestHead>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.received
+    }
 }
 
 impl ApiRequest {
     /// Wraps the request that the exchange received for this route.
     pub(super) fn new(received: Received<RestHead>, route: &'static Route) -> Self {
         Self {
+            received: Box::new(received),
             route,
-            broker: received.broker,
-            cx: received.cx,
-            head: Arc::new(received.head),
-            params: received.checked.params,
-            query: received.checked.query,
-            body: received.body,
         }
     }
 
@@ -59,12 +54,12 @@ impl ApiRequest {
     /// # Errors
     /// `invalid_request` if it is not a valid name.
     pub fn name(&self, parameter: &str) -> Result<Name, Failure> {
-        Name::parse(self.raw(parameter)).ok_or_else(|| Failure::invalid(format!("path:{parameter}"), "a name: [a-z0-9][a-z0-9._-]{0,62}"))
+        Name::parse(&self.raw(parameter)).ok_or_else(|| Failure::invalid(format!("path:{parameter}"), "a name: [a-z0-9][a-z0-9._-]{0,62}"))
     }
 
-    /// A path parameter without any check.
-    pub fn raw(&self, parameter: &str) -> &str {
-        self.params.get(parameter)
+    /// A path parameter without any check, for ids.
+    pub fn raw(&self, parameter: &str) -> Cow<'_, str> {
+        self.checked.params.get(parameter)
     }
 
     /// Method and path as received, to which an idempotency key is bound.
@@ -74,7 +69,8 @@ impl ApiRequest {
 
     /// A query parameter.
     pub fn query(&self, parameter: &str) -> Option<&str> {
-        self.query
+        self.checked
+            .query
             .iter()
             .find(|(name, _)| name == parameter)
             .map(|(_, value)| value.as_str())
@@ -85,9 +81,10 @@ impl ApiRequest {
     /// # Errors
     /// `invalid_request` with the route's parameters.
     pub(super) fn check_query(&self) -> Result<(), Failure> {
-        for (at, (name, _)) in self.query.iter().enumerate() {
+        let query = &self.checked.query;
+        for (at, (name, _)) in query.iter().enumerate() {
             let known = self.route.query.iter().any(|param| param.name == name);
-            if !known || self.query[..at].iter().any(|(before, _)| before == name) {
+            if !known || query[..at].iter().any(|(before, _)| before == name) {
                 let names: Vec<&str> = self.route.query.iter().map(|param| param.name).collect();
                 let expected = match names.as_slice() {
                     [] => "no query parameters".to_owned(),
@@ -149,19 +146,13 @@ impl ApiRequest {
     pub async fn admit<O: Operation>(&self, named: impl Names<O::Object>) -> Result<Authorized<O>, Failure> {
         self.broker.admit(&self.cx, named).await
     }
-
-    /// The request of one item of a batch, with the item's context.
-    #[must_use]
-    pub fn for_item(&self, cx: RequestContext) -> Self {
-        Self { cx, ..self.clone() }
-    }
 }
 
 /// Parses a wrapped key.
 ///
 /// # Errors
 /// `invalid_envelope`, `envelope_version_unsupported`, `too_large`.
-pub fn envelope(text: &str) -> Result<Envelope, Failure> {
+pub fn envelope(text: String) -> Result<Envelope, Failure> {
     Envelope::parse(text).map_err(|error| match error {
         ParseError::Invalid => {
             Failure::new(Code::InvalidEnvelope, "The wrapped key is damaged or incomplete.").at("/wrapped", "clv1. and base64url")

@@ -1,6 +1,8 @@
 //! Finds the route of a path: a tree of the routes' segments.
 
-use http::Method;
+use std::borrow::Cow;
+
+use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::broker::Failure;
@@ -47,31 +49,43 @@ impl Params {
         }
     }
 
-    /// The parameters, percent-decoded.
+    /// The parameters of this URI's path, in which they were found.
     ///
     /// # Errors
     /// `invalid_request` when one is not UTF-8.
-    pub fn decoded(&self, path: &str) -> Result<DecodedParams, Failure> {
-        let mut decoded = DecodedParams::default();
-        for (param, slot) in self.0.iter().flatten().zip(&mut decoded.0) {
-            let raw = path.get(param.from..param.to).unwrap_or_default();
-            let text = percent_decode_str(raw).decode_utf8();
-            let text = text.map_err(|_| Failure::invalid("path", "UTF-8 after percent-decoding"))?;
-            *slot = Some((param.name, text.into()));
+    pub fn of(self, uri: &Uri) -> Result<PathParams, Failure> {
+        for param in self.0.iter().flatten() {
+            let text = percent_decode_str(param.segment(uri)).decode_utf8();
+            text.map_err(|_| Failure::invalid("path", "UTF-8 after percent-decoding"))?;
         }
-        Ok(decoded)
+        Ok(PathParams {
+            uri: uri.clone(),
+            params: self,
+        })
     }
 }
 
-/// The parameters of a path by name, percent-decoded.
-#[derive(Debug, Clone, Default)]
-pub struct DecodedParams([Option<(&'static str, Box<str>)>; MAX_PARAMS]);
+impl Param {
+    fn segment(self, uri: &Uri) -> &str {
+        uri.path().get(self.from..self.to).unwrap_or_default()
+    }
+}
 
-impl DecodedParams {
-    /// The parameter of this name; empty if the path has none.
-    pub fn get(&self, name: &str) -> &str {
-        let mut all = self.0.iter().flatten();
-        all.find(|(of, _)| *of == name).map_or("", |(_, text)| text)
+/// The parameters of a path by name.
+#[derive(Debug)]
+pub struct PathParams {
+    uri: Uri,
+    params: Params,
+}
+
+impl PathParams {
+    /// The parameter of this name, percent-decoded; empty if the path has none.
+    pub fn get(&self, name: &str) -> Cow<'_, str> {
+        let param = self.params.0.iter().flatten().find(|param| param.name == name);
+        // `Params::of` found that it is UTF-8.
+        param.map_or(Cow::Borrowed(""), |param| {
+            percent_decode_str(param.segment(&self.uri)).decode_utf8_lossy()
+        })
     }
 }
 
@@ -173,9 +187,12 @@ mod tests {
     #[test]
     fn parameters_are_decoded_segment_by_segment() {
         let table = table();
-        let params = |path: &str| table.find(path).unwrap().1.decoded(path);
+        let params = |path: &'static str| table.find(path).unwrap().1.of(&Uri::from_static(path));
         let both = params("/people/%6frders/tokens/a%2Fb").unwrap();
-        assert_eq!((both.get("person"), both.get("token"), both.get("key")), ("orders", "a/b", ""));
+        assert_eq!(
+            (&*both.get("person"), &*both.get("token"), &*both.get("key")),
+            ("orders", "a/b", "")
+        );
         assert_eq!(params("/keys/orders%zz").unwrap().get("key"), "orders%zz");
         assert!(params("/keys/%ff").is_err());
     }

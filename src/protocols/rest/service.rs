@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde::Serialize;
 use utoipa_swagger_ui::Config;
 
@@ -49,7 +49,7 @@ impl ServicePage {
     }
 
     /// Responds to a GET. The audit log counts these requests and has no record for each.
-    pub(super) async fn answer(self, exchange: &Exchange<Rest>, params: Params, path: &str) -> AuditedResponse {
+    pub(super) async fn answer(self, exchange: &Exchange<Rest>, params: Params, uri: &Uri) -> AuditedResponse {
         let service = &exchange.protocol().service;
         let response = match self {
             Self::Health => alive(),
@@ -75,8 +75,8 @@ impl ServicePage {
             },
             Self::Document => content(StatusCode::OK, "application/json", document().as_bytes()),
             Self::Docs => docs("index.html"),
-            Self::DocsFile => match params.decoded(path) {
-                Ok(params) => docs(params.get("file")),
+            Self::DocsFile => match params.of(uri) {
+                Ok(params) => docs(&params.get("file")),
                 Err(_) => no_such_file(),
             },
         };

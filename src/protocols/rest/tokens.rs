@@ -211,7 +211,7 @@ pub const DELETE: Route = Route::new(
 
 pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let token =
-        TokenId::from_str(request.raw("token")).map_err(|_| Failure::invalid("path:token", "a token's id: 32 lower-case hex digits"))?;
+        TokenId::from_str(&request.raw("token")).map_err(|_| Failure::invalid("path:token", "a token's id: 32 lower-case hex digits"))?;
     let principal = request.name("principal")?;
     let named = TokenNamed {
         principal: principal.as_str(),

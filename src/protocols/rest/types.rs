@@ -11,6 +11,7 @@ use claviger_provider::Secret;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 use crate::broker::Failure;
 use crate::duration;
@@ -70,9 +71,28 @@ impl<'de> Deserialize<'de> for Base64Secret {
     }
 }
 
-/// Encodes a secret for a response, as standard base64 with padding.
-pub fn base64(secret: &Secret) -> String {
-    STANDARD.encode(secret.expose())
+impl Serialize for Base64Secret {
+    /// Writes straight into the response, a piece at a time: no text of the whole secret is made.
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&Base64(self.0.expose()))
+    }
+}
+
+/// The bytes that [`Base64`] encodes at once: a multiple of 3, so that no piece but the last is padded.
+const PIECE: usize = 48;
+
+/// Bytes, written as standard base64 with padding.
+struct Base64<'b>(&'b [u8]);
+
+impl fmt::Display for Base64<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Zeroizing::new([0; PIECE / 3 * 4]);
+        for piece in self.0.chunks(PIECE) {
+            let len = STANDARD.encode_slice(piece, text.as_mut_slice()).map_err(|_| fmt::Error)?;
+            f.write_str(std::str::from_utf8(&text[..len]).map_err(|_| fmt::Error)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// The encryption context: at most 16 pairs of text and 2 KiB; names of 1 to 128 bytes that

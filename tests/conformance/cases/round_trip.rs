@@ -41,7 +41,7 @@ async fn data_keys(bench: Bench) {
 
 async fn wrapped(bench: Bench) {
     bench.key("orders").await;
-    for size in [1, 31, 32, 4096] {
+    for size in [1, 31, 32, 48, 49, 4096] {
         let plaintext: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
         let body = json!({"plaintext": base64(&plaintext), "context": {"size": size.to_string()}});
         let made = bench.client.post("/v1/keys/orders/wrap", &body).await.expect_status(200);
