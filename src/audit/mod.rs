@@ -65,7 +65,7 @@ pub use kill_file::{KillEntry, KillFile, KillFileError, SLOTS};
 pub use log::Log;
 pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};
 pub use options::Options;
-pub use origin::{Node, NodeError, Origin, Position, Receipt};
+pub use origin::{Origin, Position, Receipt};
 pub use record::Record;
 pub use recorded::{CountedRight, Item, Recorded};
 pub use recovery::{Recovered, open};

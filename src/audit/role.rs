@@ -3,10 +3,9 @@
 
 use serde::Deserialize;
 
-use claviger_provider::{InstallationId, TenantId};
+use claviger_provider::{InstallationId, Node, TenantId};
 
 use super::fields::{Ending, Kind};
-use super::origin::Node;
 use super::scalar::{Number, Timestamp};
 use super::state_change::StateChange;
 

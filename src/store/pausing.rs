@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use claviger_provider::{ConnectionId, Error, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId};
+use claviger_provider::{
+    ConnectionId, Error, InstallationId, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
+};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -14,7 +16,7 @@ use super::model::{
     Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
     KeyVersion, Page, Principal, Tenant, Token,
 };
-use super::{Change, Installation, Reads, Store, StoreError};
+use super::{Change, Reads, Store, StoreError};
 
 /// The store; see the module.
 pub(crate) struct PausingStore {
@@ -109,7 +111,7 @@ forward! {
 
 forward! {
     Reads:
-    fn installation(&self) -> Result<Installation, StoreError>;
+    fn installation(&self) -> Result<InstallationId, StoreError>;
     fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
     fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;

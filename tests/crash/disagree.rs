@@ -63,7 +63,7 @@ impl Copy {
     }
 }
 
-fn accepting() -> Tune {
+pub fn accepting() -> Tune {
     Tune {
         arguments: vec!["--accept-rollback".to_owned()],
         ..Tune::default()
@@ -71,14 +71,15 @@ fn accepting() -> Tune {
 }
 
 /// Starts the gateway, which must fail. Returns its messages.
-fn refused(gateway: &Gateway, tune: &Tune) -> String {
+pub fn refused(gateway: &Gateway, tune: &Tune) -> String {
     match gateway.try_serve(tune) {
         Ok(_) => panic!("it started"),
         Err(said) => said,
     }
 }
 
-fn starts_plainly(gateway: &Gateway) {
+/// Starts the gateway, stops it, and checks that no intent is open.
+pub fn starts_plainly(gateway: &Gateway) {
     let started = gateway.serve(&Tune::default());
     assert!(started.terminate(), "an end in order");
     let mut record = Record::default();

@@ -15,6 +15,7 @@ mod footprint;
 mod full;
 mod kill;
 mod load;
+mod node;
 mod random;
 mod rotate;
 mod shutdown;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         }),
     ];
     trials.extend(disagree::trials());
+    trials.extend(node::trials());
     trials.extend(start::trials());
     trials.extend(full::trials());
     trials.extend(footprint::trials());

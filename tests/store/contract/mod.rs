@@ -4,11 +4,12 @@ mod changes;
 mod connections;
 mod keys;
 mod lists;
+mod nodes;
 mod principals;
 mod sealed;
 mod tenants;
 
-use crate::Case;
+use crate::{Case, PairCase};
 
 /// The cases by module.
 pub const MODULES: &[(&str, &[Case])] = &[
@@ -20,3 +21,6 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("changes", changes::CASES),
     ("sealed", sealed::CASES),
 ];
+
+/// The cases with two nodes on one database, by module.
+pub const PAIRS: &[(&str, &[PairCase])] = &[("nodes", nodes::CASES)];
