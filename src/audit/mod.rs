@@ -72,5 +72,5 @@ pub use recovery::{Recovered, open};
 pub use scalar::{Digest, Number, Text, Timestamp};
 pub use scan::OpenError;
 pub use stamp::MAX_JSON;
-pub use state_change::{EmergencyRevocation, Object, ObjectId, StateChange, Verb};
+pub use state_change::{EmergencyRevocation, JournaledRevocation, Object, ObjectId, StateChange, Verb};
 pub use string_enum::UnknownWord;

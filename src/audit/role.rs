@@ -44,7 +44,7 @@ impl Role {
 pub(super) fn took_effect(result: Option<Ending>) -> bool {
     match result {
         Some(Ending::Success | Ending::Interrupted) => true,
-        Some(Ending::Denied | Ending::Failed) | None => false,
+        Some(Ending::Denied | Ending::Failed | Ending::Superseded) | None => false,
     }
 }
 

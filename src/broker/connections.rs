@@ -118,6 +118,7 @@ impl Broker {
             timeouts: new.timeouts,
             severed: false,
             epoch: 1,
+            lifts: 0,
             managed_by: new.declared.then(|| MANAGED_BY.to_owned()),
             external_id: hex::encode(external_id),
             revision: 1,

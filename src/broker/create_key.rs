@@ -123,6 +123,7 @@ impl Broker {
             labels: new.labels,
             managed_by: new.declared.then(|| MANAGED_BY.to_owned()),
             epoch: 1,
+            lifts: 0,
             revision: 1,
             created: now,
             updated: now,

@@ -42,7 +42,7 @@ impl Broker {
         rules::set_disabled(&mut after, true, self.now());
         let after = NamedKey::of(after, key);
         let change = self
-            .announce_revocation(cx, EmergencyRevocation::Disable(key.id()))
+            .announce_revocation(cx, EmergencyRevocation::Disable(key.id()).at_lifts(after.key.lifts))
             .await
             .keeping(after.kept(keep, Completion::Done)?);
         match self.revoke(cx, Revoked::Key(after.key), &change).await? {

@@ -4,7 +4,7 @@ use super::at_provider::{not_severed, turn_at_provider};
 use super::read::NamedKey;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
-use crate::store::model::Key;
+use crate::store::model::{Key, Liftable};
 use crate::store::rules;
 
 impl Broker {
@@ -36,9 +36,19 @@ impl Broker {
         if key.revocations().seen() != revocations {
             return Err(Failure::new(Code::KeyDisabled, "The key was disabled while it was being enabled."));
         }
-        let mut after = Key::clone(&key.view()?.key);
-        self.lift_from_kill_file(EmergencyRevocation::Disable(key.id())).await?;
+        let before = Key::clone(&key.view()?.key);
+        let mut after = before.clone();
         rules::set_disabled(&mut after, false, self.now());
+        // A commit that fails may be found after a crash all the same. A disable from here on
+        // counts it, so that it never looks older; and an enable outdoes what was counted.
+        self.store.raise_lifts(key.tenant(), Liftable::Key(key.id()), before.lifts).await?;
+        key.put(
+            Key {
+                lifts: after.lifts,
+                ..before
+            },
+            None,
+        );
         let after = NamedKey::of(after, key);
         let change = change.keeping(after.kept(&keep, Completion::Done)?);
         let row = self
@@ -46,6 +56,7 @@ impl Broker {
             .set_key_disabled(key.tenant(), key.id(), false, after.key.updated, &change)
             .await?;
         key.put(row.clone(), None);
+        self.clear_from_kill_file(EmergencyRevocation::Disable(key.id())).await;
         Ok(Guarded::free(NamedKey::of(row, key).completed(Completion::Done)))
     }
 }

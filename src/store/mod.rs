@@ -31,7 +31,7 @@ use claviger_provider::{
 
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token,
+    KeyVersion, Liftable, Page, Principal, Tenant, Token,
 };
 
 /// Why a read or a change failed.
@@ -121,6 +121,13 @@ pub trait Reads: Send + Sync {
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
     /// The largest position of this node's log that was applied.
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
+    /// How often this object's revocation was lifted.
+    async fn lifts(&self, tenant: TenantId, object: Liftable) -> Result<u64, StoreError> {
+        Ok(match object {
+            Liftable::Key(id) => self.key(tenant, id).await?.lifts,
+            Liftable::Connection(id) => self.connection(tenant, id).await?.lifts,
+        })
+    }
     /// The answer kept for this idempotency key, if it is younger than 24 hours.
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
     /// The opened values of a row by their columns, in byte order. Empty when the row has none.
@@ -194,6 +201,8 @@ pub trait Store: Reads + SealedStore {
     /// Makes `last` the largest position applied of this node, or deletes all of its positions. For a log that was
     /// restored from an older copy: the positions after its end will be other intents'.
     async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
+    /// Lets this object count its lifts on from the journal's number ([`rules::raise_lifts`]).
+    async fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError>;
     /// Deletes idempotency records made before this time (Unix microseconds); returns how many.
     async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
 

@@ -123,6 +123,8 @@ pub struct Connection {
     pub severed: bool,
     /// Grows with each sever and restore; part of the DEK cache's keys.
     pub epoch: u64,
+    /// Grows with each restore: a sever that the journal has under a smaller number is lifted.
+    pub lifts: u64,
     /// `config` when it comes from the operator's file.
     pub managed_by: Option<String>,
     /// 128 random bits, ours, for a provider's trust policy.
@@ -208,6 +210,8 @@ pub struct Key {
     pub managed_by: Option<String>,
     /// Grows with each enable, disable, detach and change of cache rules; part of the DEK cache's keys.
     pub epoch: u64,
+    /// Grows with each enable: a disable that the journal has under a smaller number is lifted.
+    pub lifts: u64,
     /// Grows with each change; the etag.
     pub revision: u64,
     /// The time of creation.
@@ -261,6 +265,15 @@ pub struct KeyVersion {
     pub enabled: bool,
     /// The time of creation.
     pub created: i64,
+}
+
+/// An object whose revocation can be lifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liftable {
+    /// A key, which is enabled.
+    Key(KeyId),
+    /// A connection, which is restored.
+    Connection(ConnectionId),
 }
 
 /// How a key is looked up.

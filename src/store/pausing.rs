@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::model::{
     Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token,
+    KeyVersion, Liftable, Page, Principal, Tenant, Token,
 };
 use super::{Change, Reads, Store, StoreError};
 
@@ -144,6 +144,7 @@ forward! {
     fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
     fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
+    fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError>;
     fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
     fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;

@@ -4,6 +4,10 @@
 //! Two numbers matter. The **revision** grows with every change of a row and is its etag. The
 //! **epoch** grows with every change after which older answers must not be handed over and older
 //! cache entries must not be found. Both only grow, also when a key is adopted again.
+//!
+//! A third one, **lifts**, grows with every enable and restore. The journal (write-ahead log and kill
+//! file) has a revocation under the number of that moment, so a start can tell a revocation that
+//! the store lacks from one that was lifted since.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_provider::ProviderKind;
@@ -19,10 +23,14 @@ pub fn answers_expired_at(now: DateTime<Utc>) -> i64 {
     (now - ANSWER_LIFE).timestamp_micros()
 }
 
-/// Disables or enables a key. `false` when it is in that state already; nothing changes then.
+/// Disables or enables a key. `false` when nothing changes: it is disabled already.
+///
+/// An enable counts even if the key is enabled here: a disable that the store could not take may
+/// stand in the journal. Epoch and revision stay then.
 pub fn set_disabled(key: &mut Key, disabled: bool, at: i64) -> bool {
+    key.lifts += u64::from(!disabled);
     if key.disabled == disabled {
-        return false;
+        return !disabled;
     }
     key.disabled = disabled;
     key.epoch += 1;
@@ -112,6 +120,8 @@ pub struct Holder {
     pub provider: ProviderKind,
     /// Its epoch.
     pub epoch: u64,
+    /// How often it was enabled.
+    pub lifts: u64,
     /// Its revision.
     pub revision: u64,
 }
@@ -127,8 +137,8 @@ pub fn check_new_key(key: &Key, versions: &[KeyVersion]) -> Result<(), StoreErro
     }
 }
 
-/// Lets a new key take over the row of a detached one. Epoch and revision grow on from the old
-/// ones, so nothing that was kept under those can be found.
+/// Lets a new key take over the row of a detached one. Epoch, lifts and revision grow on from the
+/// old ones, so nothing that was kept under those can be found.
 ///
 /// # Errors
 /// `AlreadyExists` when the row's key is attached, or is a key of another provider.
@@ -137,6 +147,7 @@ pub fn adopt(key: &mut Key, before: &Holder) -> Result<(), StoreError> {
         return Err(StoreError::AlreadyExists);
     }
     key.epoch = key.epoch.max(before.epoch + 1);
+    key.lifts = key.lifts.max(before.lifts);
     key.revision = key.revision.max(before.revision + 1);
     Ok(())
 }
@@ -146,11 +157,11 @@ fn key_changed(key: &mut Key, at: i64) {
     key.updated = at;
 }
 
-/// Severs or restores a connection. `false` when it is in that state already; nothing changes
-/// then.
+/// Severs or restores a connection, as [`set_disabled`] does a key.
 pub fn set_severed(connection: &mut Connection, severed: bool, at: i64) -> bool {
+    connection.lifts += u64::from(!severed);
     if connection.severed == severed {
-        return false;
+        return !severed;
     }
     connection.severed = severed;
     connection.epoch += 1;
@@ -179,6 +190,14 @@ pub fn patch_connection(connection: &mut Connection, patch: &ConnectionPatch) ->
 fn connection_changed(connection: &mut Connection, at: i64) {
     connection.revision += 1;
     connection.updated = at;
+}
+
+/// Lets an object that the journal knows under a greater number count on from there: the store is
+/// an older copy then, and must not give a number twice. `false` when nothing changes.
+pub fn raise_lifts(lifts: &mut u64, journal: u64) -> bool {
+    let grows = *lifts < journal;
+    *lifts = journal.max(*lifts);
+    grows
 }
 
 /// Revokes a token. A repeated revocation keeps the time of the first one; `false` then.

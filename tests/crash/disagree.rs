@@ -14,7 +14,8 @@ use crate::load::text;
 use crate::run;
 use crate::verify::Record;
 
-const DATABASE: [&str; 3] = ["claviger.db", "claviger.db-wal", "claviger.db-shm"];
+/// The files of the store.
+pub const DATABASE: [&str; 3] = ["claviger.db", "claviger.db-wal", "claviger.db-shm"];
 const LOG: [&str; 1] = ["audit.log"];
 const LOG_AND_INDEX: [&str; 2] = ["audit.log", "audit.index"];
 
@@ -46,14 +47,14 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Copies of some files of the data folder.
-struct Copy(Vec<(&'static str, Option<Vec<u8>>)>);
+pub struct Copy(Vec<(&'static str, Option<Vec<u8>>)>);
 
 impl Copy {
-    fn of(data: &Path, names: &[&'static str]) -> Self {
+    pub fn of(data: &Path, names: &[&'static str]) -> Self {
         Self(names.iter().map(|name| (*name, fs::read(data.join(name)).ok())).collect())
     }
 
-    fn restore(&self, data: &Path) {
+    pub fn restore(&self, data: &Path) {
         for (name, bytes) in &self.0 {
             match bytes {
                 Some(bytes) => fs::write(data.join(name), bytes).expect("the copy is written"),

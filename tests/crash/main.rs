@@ -14,6 +14,7 @@ mod disagree;
 mod footprint;
 mod full;
 mod kill;
+mod lifted;
 mod load;
 mod node;
 mod random;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
     ];
     trials.extend(disagree::trials());
     trials.extend(node::trials());
+    trials.extend(lifted::trials());
     trials.extend(start::trials());
     trials.extend(full::trials());
     trials.extend(footprint::trials());

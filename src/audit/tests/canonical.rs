@@ -27,7 +27,7 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     record.approval = text("a");
     record.authn = Some(Authn::ApiToken);
     record.cached = Some(false);
-    record.change = Some(StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16])).at_provider());
+    record.change = Some(StateChange::from(EmergencyRevocation::Disable(KeyId::from_bytes([4; 16])).at_lifts(7)).at_provider());
     record.client_request_id = text("");
     record.coalesced_with = text("c");
     record.connection = Some(ConnectionId::from_bytes([6; 16]));

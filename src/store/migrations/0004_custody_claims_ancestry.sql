@@ -24,3 +24,7 @@ DROP TABLE applied;
 ALTER TABLE applied_by_node RENAME TO applied;
 
 ALTER TABLE installation DROP COLUMN node;
+
+-- merged with the other sections
+ALTER TABLE keys ADD COLUMN lifts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE connections ADD COLUMN lifts INTEGER NOT NULL DEFAULT 0;

@@ -13,20 +13,39 @@ fn key() -> (Key, KeyVersion) {
 }
 
 #[test]
-fn a_state_that_is_there_already_changes_nothing() {
+fn a_state_that_is_there_already_changes_nothing_but_the_number_of_lifts() {
     let (mut key, _) = key();
     let before = key.clone();
-    assert!(!set_disabled(&mut key, false, 9));
-    assert_eq!(key, before);
+    assert!(set_disabled(&mut key, false, 9));
+    assert_eq!(key, Key { lifts: 1, ..before });
     assert!(set_disabled(&mut key, true, 9));
     assert_eq!((key.disabled, key.epoch, key.revision, key.updated), (true, 2, 2, 9));
+    let before = key.clone();
+    assert!(!set_disabled(&mut key, true, 10));
+    assert_eq!(key, before);
+    assert!(set_disabled(&mut key, false, 11));
+    assert_eq!((key.lifts, key.epoch), (2, 3));
 
     let mut there = connection(TenantId::random(), "c");
     let before = there.clone();
-    assert!(!set_severed(&mut there, false, 9));
-    assert_eq!(there, before);
+    assert!(set_severed(&mut there, false, 9));
+    assert_eq!(there, Connection { lifts: 1, ..before });
     assert!(set_severed(&mut there, true, 9));
     assert_eq!((there.severed, there.epoch, there.revision, there.updated), (true, 2, 2, 9));
+    let before = there.clone();
+    assert!(!set_severed(&mut there, true, 10));
+    assert_eq!(there, before);
+    assert!(set_severed(&mut there, false, 11));
+    assert_eq!((there.lifts, there.epoch), (2, 3));
+}
+
+#[test]
+fn the_journal_s_number_is_never_given_again() {
+    let mut lifts = 2;
+    assert!(!raise_lifts(&mut lifts, 1) && !raise_lifts(&mut lifts, 2));
+    assert_eq!(lifts, 2);
+    assert!(raise_lifts(&mut lifts, 5));
+    assert_eq!(lifts, 5);
 }
 
 #[test]
@@ -134,11 +153,12 @@ fn a_row_is_taken_over_from_a_detached_key_of_the_same_provider_alone() {
         detached: true,
         provider: key.provider,
         epoch: 7,
+        lifts: 3,
         revision: 9,
     };
     let mut adopted = key.clone();
     adopt(&mut adopted, &before).unwrap();
-    assert_eq!((adopted.epoch, adopted.revision), (8, 10));
+    assert_eq!((adopted.epoch, adopted.lifts, adopted.revision), (8, 3, 10));
     for refused in [
         Holder { detached: false, ..before },
         Holder {
@@ -179,14 +199,19 @@ proptest! {
             let (before, at) = (key.clone(), i64::try_from(at).unwrap());
             let moves = match act {
                 _ if detached => {
-                    let holder = Holder { detached, provider: key.provider, epoch: key.epoch, revision: key.revision };
+                    let holder = Holder { detached, provider: key.provider, epoch: key.epoch, lifts: key.lifts, revision: key.revision };
                     key.epoch = 1;
+                    key.lifts = 0;
                     key.revision = 1;
                     adopt(&mut key, &holder).unwrap();
                     detached = false;
                     true
                 }
-                0 => set_disabled(&mut key, flag, at),
+                0 => {
+                    let moves = key.disabled != flag;
+                    prop_assert_eq!(set_disabled(&mut key, flag, at), moves || !flag);
+                    moves
+                }
                 1 => {
                     let cache = CacheSettings { enabled: Some(flag), ..CacheSettings::default() };
                     let moves = cache != key.cache;
@@ -199,7 +224,8 @@ proptest! {
             };
             prop_assert_eq!(key.epoch > before.epoch, moves);
             prop_assert!(key.revision >= before.revision);
-            prop_assert!(key.revision > before.revision || key == before);
+            prop_assert!(key.lifts >= before.lifts);
+            prop_assert!(key.revision > before.revision || key == Key { lifts: key.lifts, ..before });
         }
     }
 }

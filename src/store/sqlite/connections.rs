@@ -12,8 +12,8 @@ use crate::store::model::{Connection, ConnectionSnapshot, Page};
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT tenant, id, name, provider, settings, labels, timeouts, severed, epoch, managed_by, external_id, revision, created, \
-             updated \
+            "SELECT tenant, id, name, provider, settings, labels, timeouts, severed, epoch, lifts, managed_by, external_id, revision, \
+             created, updated \
              FROM connections ",
             $rest
         )
@@ -31,6 +31,7 @@ fn read(row: &SqliteRow) -> Result<Connection, StoreError> {
         timeouts: row.json("timeouts")?,
         severed: row.value("severed")?,
         epoch: row.number("epoch")?,
+        lifts: row.number("lifts")?,
         managed_by: row.value("managed_by")?,
         external_id: row.value("external_id")?,
         revision: row.number("revision")?,
@@ -42,7 +43,7 @@ fn read(row: &SqliteRow) -> Result<Connection, StoreError> {
 pub(super) async fn insert(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
     query(
         "INSERT INTO connections (tenant, id, name, provider, settings, labels, severed, epoch, managed_by, external_id, revision, \
-         created, updated, timeouts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         created, updated, timeouts, lifts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )
     .bind(bytes(&connection.tenant))
     .bind(bytes(&connection.id))
@@ -58,6 +59,7 @@ pub(super) async fn insert(executor: &mut SqliteConnection, connection: &Connect
     .bind(connection.created)
     .bind(connection.updated)
     .bind(row::json(&connection.timeouts)?)
+    .bind(integer(connection.lifts)?)
     .execute(executor)
     .await?;
     Ok(())
@@ -87,7 +89,7 @@ pub(super) async fn by_id(executor: impl SqliteExecutor<'_>, tenant: TenantId, i
 pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError> {
     let row_id = id.to_string();
     let rows = query(
-        "SELECT c.tenant, c.id, c.name, c.provider, c.settings, c.labels, c.timeouts, c.severed, c.epoch, c.managed_by, c.external_id, \
+        "SELECT c.tenant, c.id, c.name, c.provider, c.settings, c.labels, c.timeouts, c.severed, c.epoch, c.lifts, c.managed_by, c.external_id, \
          c.revision, c.created, c.updated, s.column_name, s.value FROM connections c \
          LEFT JOIN sealed_values s ON s.tenant = c.tenant AND s.row_id = ?3 WHERE c.tenant = ?1 AND c.id = ?2 ORDER BY s.column_name",
     )
@@ -123,7 +125,7 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
 /// Writes what can change of a connection.
 pub(super) async fn update(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
     let updated = query(
-        "UPDATE connections SET labels = ?3, severed = ?4, epoch = ?5, revision = ?6, updated = ?7, timeouts = ?8 \
+        "UPDATE connections SET labels = ?3, severed = ?4, epoch = ?5, revision = ?6, updated = ?7, timeouts = ?8, lifts = ?9 \
          WHERE tenant = ?1 AND id = ?2",
     )
     .bind(bytes(&connection.tenant))
@@ -134,6 +136,7 @@ pub(super) async fn update(executor: &mut SqliteConnection, connection: &Connect
     .bind(integer(connection.revision)?)
     .bind(connection.updated)
     .bind(row::json(&connection.timeouts)?)
+    .bind(integer(connection.lifts)?)
     .execute(executor)
     .await?;
     one_row(&updated)

@@ -19,7 +19,7 @@ macro_rules! select {
     ($from:literal, $columns:literal, $joined:literal, $rest:literal) => {
         concat!(
             "SELECT k.tenant, k.id, k.name, k.connection, k.provider, v.provider_key, k.spec, k.disabled, k.allow_export, \
-             k.primary_version, k.rotating, k.cache, k.managed_by, k.epoch, k.revision, k.created, k.updated, \
+             k.primary_version, k.rotating, k.cache, k.managed_by, k.epoch, k.lifts, k.revision, k.created, k.updated, \
              (SELECT json_group_object(l.label, l.value) FROM key_labels l WHERE l.tenant = k.tenant AND l.key = k.id) AS labels",
             $columns,
             " FROM ",
@@ -61,6 +61,7 @@ fn read(row: &SqliteRow) -> Result<Key, StoreError> {
         labels: row.json("labels")?,
         managed_by: row.value("managed_by")?,
         epoch: row.number("epoch")?,
+        lifts: row.number("lifts")?,
         revision: row.number("revision")?,
         created: row.value("created")?,
         updated: row.value("updated")?,
@@ -99,7 +100,7 @@ pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, key: KeySele
 }
 
 pub(super) async fn holder(connection: &mut SqliteConnection, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
-    let row = query("SELECT detached, provider, epoch, revision FROM keys WHERE tenant = ?1 AND id = ?2")
+    let row = query("SELECT detached, provider, epoch, lifts, revision FROM keys WHERE tenant = ?1 AND id = ?2")
         .bind(bytes(&tenant))
         .bind(bytes(&id))
         .fetch_optional(connection)
@@ -109,6 +110,7 @@ pub(super) async fn holder(connection: &mut SqliteConnection, tenant: TenantId, 
             detached: row.value("detached")?,
             provider: row.provider("provider")?,
             epoch: row.number("epoch")?,
+            lifts: row.number("lifts")?,
             revision: row.number("revision")?,
         })
     })
@@ -187,6 +189,7 @@ async fn write(connection: &mut SqliteConnection, statement: &'static str, key: 
         .bind(integer(key.revision)?)
         .bind(key.created)
         .bind(key.updated)
+        .bind(integer(key.lifts)?)
         .execute(connection)
         .await?;
     one_row(&written)
@@ -196,8 +199,8 @@ pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key) -> Resu
     write(
         connection,
         "INSERT INTO keys (tenant, id, name, connection, provider, spec, disabled, detached, allow_export, primary_version, rotating, \
-         cache, managed_by, epoch, revision, created, updated) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+         cache, managed_by, epoch, revision, created, updated, lifts) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         key,
     )
     .await
@@ -207,7 +210,7 @@ pub(super) async fn take_over(connection: &mut SqliteConnection, key: &Key) -> R
     write(
         connection,
         "UPDATE keys SET name = ?3, connection = ?4, provider = ?5, spec = ?6, disabled = ?7, detached = 0, allow_export = ?8, \
-         primary_version = ?9, rotating = ?10, cache = ?11, managed_by = ?12, epoch = ?13, revision = ?14, created = ?15, updated = ?16 \
+         primary_version = ?9, rotating = ?10, cache = ?11, managed_by = ?12, epoch = ?13, revision = ?14, created = ?15, updated = ?16, lifts = ?17 \
          WHERE tenant = ?1 AND id = ?2 AND detached = 1",
         key,
     )
@@ -218,7 +221,7 @@ pub(super) async fn take_over(connection: &mut SqliteConnection, key: &Key) -> R
 pub(super) async fn update(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
     let updated = query(
         "UPDATE keys SET name = ?3, disabled = ?4, primary_version = ?5, cache = ?6, epoch = ?7, revision = ?8, updated = ?9, rotating = ?10, \
-         allow_export = ?11 \
+         allow_export = ?11, lifts = ?12 \
          WHERE tenant = ?1 AND id = ?2 AND detached = 0",
     )
     .bind(bytes(&key.tenant))
@@ -232,6 +235,7 @@ pub(super) async fn update(connection: &mut SqliteConnection, key: &Key) -> Resu
     .bind(key.updated)
     .bind(key.rotating)
     .bind(key.allow_export)
+    .bind(integer(key.lifts)?)
     .execute(connection)
     .await?;
     one_row(&updated)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::{Reads, Store};
+use claviger::store::Store;
 use claviger_provider::TenantId;
 
 use crate::support::{cases, intent, new_tenant, tenant};
