@@ -118,7 +118,10 @@ impl Broker {
         }
         let file = Arc::clone(&self.kill_file);
         if !matches!(tokio::task::spawn_blocking(move || file.clear(&standing)).await, Ok(Ok(()))) {
-            tracing::warn!(?lifted, "the kill file keeps a revocation that was lifted; the next start removes it");
+            tracing::warn!(
+                ?lifted,
+                "the kill file keeps a revocation that was lifted; the next start removes it"
+            );
         }
     }
 }

@@ -74,7 +74,9 @@ async fn state(started: &Started) -> String {
 /// The last record of this operation that has a change.
 fn record_of(gateway: &Gateway, operation: &str, kind: &str) -> Value {
     let all = records(&gateway.data());
-    let found = all.into_iter().rfind(|record| record["operation"] == operation && record["kind"] == kind);
+    let found = all
+        .into_iter()
+        .rfind(|record| record["operation"] == operation && record["kind"] == kind);
     found.expect("the record")
 }
 
@@ -95,7 +97,10 @@ fn write_slot(gateway: &Gateway, slot: u64, kind: u8, record: &Value, lifts: u64
     bytes[48..56].copy_from_slice(&lifts.to_be_bytes());
     let check = crc32c::crc32c(&bytes[..60]);
     bytes[60..].copy_from_slice(&check.to_be_bytes());
-    let file = File::options().write(true).open(gateway.data().join("cuts.kill")).expect("the kill file");
+    let file = File::options()
+        .write(true)
+        .open(gateway.data().join("cuts.kill"))
+        .expect("the kill file");
     file.write_all_at(&bytes, 64 * (1 + slot)).expect("written");
 }
 
@@ -117,7 +122,10 @@ async fn older_kill_file() {
         assert!(started.terminate());
         assert!(kill_file_is_empty(&gateway));
         let told = superseded(&gateway);
-        let changes: Vec<_> = told.iter().map(|record| (text(&record["change"]["verb"]), record["change"]["lifts"].clone())).collect();
+        let changes: Vec<_> = told
+            .iter()
+            .map(|record| (text(&record["change"]["verb"]), record["change"]["lifts"].clone()))
+            .collect();
         assert_eq!(changes, [("disable".to_owned(), json!(0)), ("sever".to_owned(), json!(0))]);
         starts_plainly(&gateway);
         assert_eq!(superseded(&gateway).len(), 2, "each is told once");
@@ -176,7 +184,10 @@ async fn older_store() {
 
 /// Appends the record to the log as a commit of its own; returns its number.
 fn append(gateway: &Gateway, mut record: Value) -> usize {
-    let number = records(&gateway.data()).iter().filter(|other| other["tenant"] == record["tenant"]).count();
+    let number = records(&gateway.data())
+        .iter()
+        .filter(|other| other["tenant"] == record["tenant"])
+        .count();
     record["sequence"] = json!(number);
     let body = serde_json::to_vec(&record).expect("JSON");
     let path = gateway.data().join("audit.log");
@@ -213,7 +224,9 @@ async fn late_intent() {
             assert_eq!(state(&started).await, expected);
             assert!(started.terminate());
             let all = records(&gateway.data());
-            let outcome = all.iter().find(|record| record["tenant"] == intent["tenant"] && record["intent"] == number);
+            let outcome = all
+                .iter()
+                .find(|record| record["tenant"] == intent["tenant"] && record["intent"] == number);
             assert_eq!(outcome.expect("an outcome")["result"], result);
             starts_plainly(&gateway);
             let started = gateway.serve(&Tune::default());

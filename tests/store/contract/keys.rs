@@ -254,7 +254,10 @@ async fn disabling_and_enabling_move_the_epoch_once_each(store: Arc<dyn Store>) 
             (changed.disabled, changed.epoch, changed.revision, changed.updated),
             (disabled, epoch, epoch, updated)
         );
-        assert_eq!((changed.lifts, store.lifts(ours, Liftable::Key(made.id)).await.unwrap()), (lifts, lifts));
+        assert_eq!(
+            (changed.lifts, store.lifts(ours, Liftable::Key(made.id)).await.unwrap()),
+            (lifts, lifts)
+        );
         assert_eq!(store.key(ours, made.id).await.unwrap(), changed);
     }
     refused!(
