@@ -116,6 +116,9 @@ string_enum! {
         Failed = "failed",
         /// The result is unknown: the request stopped between intent and outcome.
         Interrupted = "interrupted",
+        /// A start found a revocation whose object was enabled, restored or resumed since, and
+        /// changed nothing.
+        Superseded = "superseded",
     }
 }
 
@@ -144,6 +147,8 @@ pub enum Outcome {
     Failed(&'static str),
     /// The result is unknown.
     Interrupted,
+    /// A revocation that was lifted since; nothing was changed.
+    Superseded,
 }
 
 impl Outcome {
@@ -153,13 +158,14 @@ impl Outcome {
             Self::Denied(_) => Ending::Denied,
             Self::Failed(_) => Ending::Failed,
             Self::Interrupted => Ending::Interrupted,
+            Self::Superseded => Ending::Superseded,
         }
     }
 
     pub(super) fn code(self) -> Option<Text> {
         match self {
             Self::Denied(code) | Self::Failed(code) => Some(Text::new(code)),
-            Self::Success | Self::Interrupted => None,
+            Self::Success | Self::Interrupted | Self::Superseded => None,
         }
     }
 }

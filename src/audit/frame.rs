@@ -12,8 +12,10 @@
 
 use std::io::{self, Write};
 
+use claviger_provider::Node;
+
 use super::file::LogFile;
-use super::origin::{Node, Origin, Position};
+use super::origin::{Origin, Position};
 use super::stamp::{MAX_JSON, Stamped};
 
 /// Marks the first frame of a commit.

@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use claviger_provider::{InstallationId, TenantId};
+use claviger_provider::{InstallationId, Node, TenantId};
 
 use super::file::{replace, sync_folder};
-use super::origin::{Node, Origin, Position};
+use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
 use super::state::State;
 

@@ -14,7 +14,7 @@ use super::queue::{Class, Refusal};
 use super::record::{Placed, Record};
 use super::recorded::Recorded;
 use super::scalar::Number;
-use super::state_change::{EmergencyRevocation, StateChange};
+use super::state_change::{JournaledRevocation, StateChange};
 
 impl Log {
     /// Makes an intent durable. The effect may be caused once this returns `Ok`, never before.
@@ -95,7 +95,7 @@ impl Intent {
     }
 
     /// The announced revocation; `None` for other changes.
-    pub fn revocation(&self) -> Option<EmergencyRevocation> {
+    pub fn revocation(&self) -> Option<JournaledRevocation> {
         self.outcome.change().and_then(|change| change.revocation())
     }
 

@@ -7,8 +7,12 @@
 //!
 //! ```text
 //! file = header(64) 4096 * slot(64)
-//! slot = kind(1) zero(7) tenant id(16) object id(16) i64be microseconds(8) zero(12) u32be CRC-32C of the 60 bytes(4)
+//! slot = kind(1) zero(7) tenant id(16) object id(16) i64be microseconds(8) u64be lifts(8) zero(4)
+//!        u32be CRC-32C of the 60 bytes(4)
 //! ```
+//!
+//! `lifts` is how often the object had been enabled, restored or resumed. Slots of earlier builds
+//! have 0 there. An entry whose object was lifted since is void: nothing depends on its removal.
 
 use std::fs::File;
 use std::io;
@@ -20,8 +24,8 @@ use parking_lot::Mutex;
 use claviger_provider::{ConnectionId, Id, InstallationId, KeyId, TenantId, TokenId};
 
 use super::file::{private, replace};
-use super::scalar::Timestamp;
-use super::state_change::{EmergencyRevocation, ObjectId};
+use super::scalar::{Number, Timestamp};
+use super::state_change::{EmergencyRevocation, JournaledRevocation, ObjectId};
 
 /// The most revocations in the file.
 pub const SLOTS: usize = 4096;
@@ -52,7 +56,7 @@ pub struct KillEntry {
     /// The tenant of the revoked object.
     pub tenant: TenantId,
     /// The revocation.
-    pub revocation: EmergencyRevocation,
+    pub revocation: JournaledRevocation,
     /// The time of the revocation.
     pub time: Timestamp,
 }
@@ -109,20 +113,25 @@ impl KillFile {
         Ok(file)
     }
 
-    /// Makes a revocation durable. Does nothing if the file already has it.
+    /// Makes a revocation durable. Does nothing if the file already has it. It takes the slot of
+    /// one of the same object that was lifted since.
     ///
     /// # Errors
     /// [`KillFileError::Io`], [`KillFileError::Full`]: the revocation is not durable.
     pub fn push(&self, entry: KillEntry) -> Result<(), KillFileError> {
         let mut inner = self.inner.lock();
-        let same = |slot: &Slot| match slot {
-            Slot::Taken(taken) => taken.tenant == entry.tenant && taken.revocation == entry.revocation,
-            Slot::Free | Slot::Damaged => false,
+        let JournaledRevocation { revocation, lifts } = entry.revocation;
+        let same = inner.slots.iter().enumerate().find_map(|(at, slot)| match slot {
+            Slot::Taken(taken) if taken.tenant == entry.tenant && taken.revocation.revocation == revocation => {
+                Some((at, taken.revocation.lifts))
+            }
+            Slot::Taken(_) | Slot::Free | Slot::Damaged => None,
+        });
+        let at = match same {
+            Some((_, taken)) if taken >= lifts => return Ok(()),
+            Some((at, _)) => at,
+            None => inner.slots.iter().position(|slot| *slot == Slot::Free).ok_or(KillFileError::Full)?,
         };
-        if inner.slots.iter().any(same) {
-            return Ok(());
-        }
-        let at = inner.slots.iter().position(|slot| *slot == Slot::Free).ok_or(KillFileError::Full)?;
         // After an error the content of the slot is unknown: do not reuse it until cleared.
         inner.slots[at] = Slot::Damaged;
         inner.file.write_all_at(&encode(&entry), offset(at))?;
@@ -147,11 +156,10 @@ impl KillFile {
     }
 
     /// Removes these revocations, which store and log now have, and damaged slots. Those that
-    /// were pushed meanwhile stay. An enable, restore or resume clears its revocation before it
-    /// takes effect: otherwise the next start would revoke again.
+    /// were pushed meanwhile stay.
     ///
     /// # Errors
-    /// [`KillFileError::Io`]: some may be left, and the next start applies them again.
+    /// [`KillFileError::Io`]: some may be left, and the next start looks at them again.
     pub fn clear(&self, folded: &[KillEntry]) -> Result<(), KillFileError> {
         let mut inner = self.inner.lock();
         let goes = |slot: &Slot| match slot {
@@ -194,7 +202,7 @@ fn header(installation: InstallationId) -> [u8; SLOT] {
 }
 
 fn encode(entry: &KillEntry) -> [u8; SLOT] {
-    let (kind, ObjectId(object)) = match &entry.revocation {
+    let (kind, ObjectId(object)) = match &entry.revocation.revocation {
         EmergencyRevocation::Disable(id) => (1, ObjectId::of(id)),
         EmergencyRevocation::Sever(id) => (2, ObjectId::of(id)),
         EmergencyRevocation::Revoke(id) => (3, ObjectId::of(id)),
@@ -205,6 +213,7 @@ fn encode(entry: &KillEntry) -> [u8; SLOT] {
     slot[8..24].copy_from_slice(entry.tenant.bytes());
     slot[24..40].copy_from_slice(&object);
     slot[40..48].copy_from_slice(&entry.time.micros().to_be_bytes());
+    slot[48..56].copy_from_slice(&entry.revocation.lifts.to_be_bytes());
     checked(slot)
 }
 
@@ -224,9 +233,14 @@ fn decode(slot: &[u8]) -> Slot {
             _ => return None,
         };
         let time = Timestamp::from_micros(i64::from_be_bytes(slot[40..48].try_into().ok()?));
-        let entry = KillEntry { tenant, revocation, time };
+        let lifts = u64::from_be_bytes(slot[48..56].try_into().ok()?);
+        let entry = KillEntry {
+            tenant,
+            revocation: revocation.at_lifts(lifts),
+            time,
+        };
         // Compare with what would be written: only a complete slot is valid.
-        (encode(&entry) == slot).then_some(entry)
+        (lifts <= Number::MAX.get() && encode(&entry) == slot).then_some(entry)
     };
     entry().map_or(Slot::Damaged, Slot::Taken)
 }
@@ -245,7 +259,11 @@ mod tests {
             EmergencyRevocation::Revoke(TokenId::random()),
             EmergencyRevocation::Suspend(tenant),
         ]
-        .map(|revocation| KillEntry { tenant, revocation, time })
+        .map(|revocation| KillEntry {
+            tenant,
+            revocation: revocation.at_lifts(2),
+            time,
+        })
     }
 
     #[test]
@@ -326,6 +344,48 @@ mod tests {
         let path = folder.path().join(NAME);
         File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
         assert!(matches!(KillFile::open(folder.path(), installation), Err(KillFileError::Damaged)));
+    }
+
+    #[test]
+    fn a_slot_of_an_earlier_build_has_no_lifts() {
+        let folder = tempfile::tempdir().unwrap();
+        let installation = InstallationId::random();
+        let [entry, ..] = entries();
+        KillFile::open(folder.path(), installation).unwrap().push(entry).unwrap();
+        let path = folder.path().join(NAME);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let mut slot: [u8; SLOT] = bytes[SLOT..2 * SLOT].try_into().unwrap();
+        slot[48..60].fill(0);
+        bytes[SLOT..2 * SLOT].copy_from_slice(&checked(slot));
+        std::fs::write(&path, &bytes).unwrap();
+        let [read] = <[KillEntry; 1]>::try_from(KillFile::open(folder.path(), installation).unwrap().entries()).unwrap();
+        assert_eq!(read.revocation, entry.revocation.revocation.at_lifts(0));
+        // More than a record can hold is damage.
+        slot[48..56].fill(0xff);
+        bytes[SLOT..2 * SLOT].copy_from_slice(&checked(slot));
+        std::fs::write(&path, &bytes).unwrap();
+        let file = KillFile::open(folder.path(), installation).unwrap();
+        assert_eq!((file.entries(), file.damaged()), (Vec::new(), 1));
+    }
+
+    #[test]
+    fn a_revocation_takes_the_slot_of_one_that_was_lifted() {
+        let folder = tempfile::tempdir().unwrap();
+        let installation = InstallationId::random();
+        let [old, other, ..] = entries();
+        let file = KillFile::open(folder.path(), installation).unwrap();
+        file.push(old).unwrap();
+        file.push(other).unwrap();
+        let again = |lifts| KillEntry {
+            revocation: old.revocation.revocation.at_lifts(lifts),
+            ..old
+        };
+        for (pushed, kept) in [(1, 2), (2, 2), (3, 3), (2, 3)] {
+            file.push(again(pushed)).unwrap();
+            assert_eq!(file.entries(), [again(kept), other], "pushed {pushed}");
+            let reopened = KillFile::open(folder.path(), installation).unwrap();
+            assert_eq!(reopened.entries(), [again(kept), other], "pushed {pushed}");
+        }
     }
 
     #[test]

@@ -1,48 +1,8 @@
 //! Where a record is stored: the node's log, the tenant's sequence, the place in the file.
 
-use std::borrow::Cow;
 use std::fmt::Write;
-use std::str::FromStr;
-use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
-
-use claviger_provider::{Id, InstallationId, TenantId};
-
-/// The text is not a valid node name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a node's name is 1 to 63 of a-z, 0-9, '.', '_', '-' and begins with a letter or digit")]
-pub struct NodeError;
-
-/// The name of one node of an installation: `[a-z0-9][a-z0-9._-]{0,62}`. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Node(Arc<str>);
-
-impl Node {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Node {
-    type Err = NodeError;
-    fn from_str(text: &str) -> Result<Self, NodeError> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let starts_well = text.bytes().next().is_some_and(plain);
-        if !starts_well || text.len() > 63 || !text.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-')) {
-            return Err(NodeError);
-        }
-        Ok(Self(text.into()))
-    }
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        <Cow<'de, str>>::deserialize(d)?.parse().map_err(de::Error::custom)
-    }
-}
+use claviger_provider::{Id, InstallationId, Node, TenantId};
 
 /// The owner of a log file: one node of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]

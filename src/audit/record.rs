@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, MAX_TRACED_CALLS, PrincipalId, ProviderKind, TenantId, TokenId};
+use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, MAX_TRACED_CALLS, Node, PrincipalId, ProviderKind, TenantId, TokenId};
 
 use super::action::{Internal, Operation};
 use super::fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, ProviderCall, Rewrap, Source, VisibleContext, Window,
 };
-use super::origin::{Node, Origin, Position};
+use super::origin::{Origin, Position};
 use super::role::took_effect;
 use super::scalar::{Digest, Number, Text, Timestamp, Version1};
 use super::state_change::StateChange;

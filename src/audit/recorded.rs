@@ -9,7 +9,7 @@ use super::origin::Receipt;
 use super::queue::{Class, Refusal};
 use super::record::Record;
 use super::scalar::Number;
-use super::state_change::EmergencyRevocation;
+use super::state_change::JournaledRevocation;
 
 /// The class of an ordinary outcome.
 const OUTCOME: Class = Class {
@@ -51,7 +51,7 @@ impl Log {
     }
 
     /// Records a revocation that took effect without an intent, because no revocation waits
-    /// for a healthy log. The record may use the disk reserve. If it cannot be written now, it
+    /// for a healthy log, or one that the start found to be superseded. The record may use the disk reserve. If it cannot be written now, it
     /// is deferred.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Log {
     pub async fn record_revocation<T>(
         &self,
         mut record: Record,
-        revocation: EmergencyRevocation,
+        revocation: JournaledRevocation,
         outcome: Outcome,
         value: T,
         deadline: Instant,

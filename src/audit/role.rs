@@ -3,10 +3,9 @@
 
 use serde::Deserialize;
 
-use claviger_provider::{InstallationId, TenantId};
+use claviger_provider::{InstallationId, Node, TenantId};
 
 use super::fields::{Ending, Kind};
-use super::origin::Node;
 use super::scalar::{Number, Timestamp};
 use super::state_change::StateChange;
 
@@ -45,7 +44,7 @@ impl Role {
 pub(super) fn took_effect(result: Option<Ending>) -> bool {
     match result {
         Some(Ending::Success | Ending::Interrupted) => true,
-        Some(Ending::Denied | Ending::Failed) | None => false,
+        Some(Ending::Denied | Ending::Failed | Ending::Superseded) | None => false,
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use claviger_provider::{ConnectionId, Id, IdError, KeyId, TenantId, TokenId};
 
+use super::scalar::Number;
 use super::string_enum::string_enum;
 
 string_enum! {
@@ -107,6 +108,10 @@ pub struct StateChange {
     pub at_provider: bool,
     /// The object's id.
     pub id: ObjectId,
+    /// Of a revocation: how often the object's revocations had been lifted before it. Absent in
+    /// records of earlier builds, where it counts as 0, and of other changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifts: Option<Number>,
     /// The kind of object.
     pub object: Object,
     /// The change.
@@ -119,6 +124,7 @@ impl StateChange {
         Self {
             at_provider: false,
             id: ObjectId::of(id),
+            lifts: None,
             object,
             verb,
         }
@@ -132,7 +138,12 @@ impl StateChange {
     }
 
     /// The revocation, if the change is one of the four that never wait for a healthy log.
-    pub fn revocation(&self) -> Option<EmergencyRevocation> {
+    pub fn revocation(&self) -> Option<JournaledRevocation> {
+        let lifts = self.lifts.map_or(0, Number::get);
+        self.emergency().map(|revocation| revocation.at_lifts(lifts))
+    }
+
+    fn emergency(&self) -> Option<EmergencyRevocation> {
         let id = self.id.0;
         let revocations = [
             EmergencyRevocation::Disable(KeyId::from_bytes(id)),
@@ -141,7 +152,7 @@ impl StateChange {
             EmergencyRevocation::Suspend(TenantId::from_bytes(id)),
         ];
         revocations.into_iter().find(|revocation| {
-            let change = Self::from(*revocation);
+            let change = Self::from(revocation.at_lifts(0));
             (change.verb, change.object) == (self.verb, self.object)
         })
     }
@@ -161,13 +172,34 @@ pub enum EmergencyRevocation {
     Suspend(TenantId),
 }
 
-impl From<EmergencyRevocation> for StateChange {
-    fn from(revocation: EmergencyRevocation) -> Self {
-        match revocation {
+impl EmergencyRevocation {
+    /// The revocation as the journal has it, of an object that was lifted so often.
+    pub const fn at_lifts(self, lifts: u64) -> JournaledRevocation {
+        JournaledRevocation { revocation: self, lifts }
+    }
+}
+
+/// A revocation as log and kill file have it. A start applies it again only if its object was not
+/// enabled, restored or resumed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournaledRevocation {
+    /// The revocation.
+    pub revocation: EmergencyRevocation,
+    /// How often revocations of the object had been lifted before this one.
+    pub lifts: u64,
+}
+
+impl From<JournaledRevocation> for StateChange {
+    fn from(journaled: JournaledRevocation) -> Self {
+        let change = match journaled.revocation {
             EmergencyRevocation::Disable(id) => Self::new(Verb::Disable, Object::Key, &id),
             EmergencyRevocation::Sever(id) => Self::new(Verb::Sever, Object::Connection, &id),
             EmergencyRevocation::Revoke(id) => Self::new(Verb::Revoke, Object::Token, &id),
             EmergencyRevocation::Suspend(id) => Self::new(Verb::Suspend, Object::Tenant, &id),
+        };
+        Self {
+            lifts: Some(Number::saturating(journaled.lifts)),
+            ..change
         }
     }
 }
@@ -197,10 +229,16 @@ mod tests {
             EmergencyRevocation::Suspend(TenantId::random()),
         ];
         for revocation in revocations {
+            let revocation = revocation.at_lifts(3);
             let change = StateChange::from(revocation).at_provider();
             let json = serde_json::to_string(&change).unwrap();
             assert_eq!(serde_json::from_str::<StateChange>(&json).unwrap(), change);
             assert_eq!(change.revocation(), Some(revocation));
+            // As earlier builds wrote it.
+            let before = json.replace("\"lifts\":3,", "");
+            assert_ne!(before, json);
+            let before: StateChange = serde_json::from_str(&before).unwrap();
+            assert_eq!(before.revocation(), Some(revocation.revocation.at_lifts(0)));
         }
         let id = KeyId::random();
         let all = Verb::ALL.iter().flat_map(|verb| Object::ALL.iter().map(|object| (*verb, *object)));

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+use super::node::NodeNameError;
 use super::registry::StoreOpenError;
 use super::unseal::UnsealError;
 use crate::audit;
@@ -63,8 +64,8 @@ pub enum BootError {
     },
     #[error(transparent)]
     DeclaredSettings(#[from] DeclaredSettingsError),
-    #[error("the store's node name is damaged")]
-    Node,
+    #[error(transparent)]
+    Node(#[from] NodeNameError),
 }
 
 /// A declared connection whose settings cannot be read.

@@ -9,6 +9,7 @@ mod declared;
 mod errors;
 mod jobs;
 mod listeners;
+mod node;
 mod open;
 mod options;
 mod registry;

@@ -9,10 +9,11 @@ use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 
 use super::declared::FromConfig;
 use super::errors::BootError;
+use super::node::{first_name, known_name};
 use super::options::ConfigSource;
 use super::registry;
 use crate::access::GrantsAuthorizer;
-use crate::audit::{self, CommitMetrics, KillFile, Node, Origin, Recovered};
+use crate::audit::{self, CommitMetrics, KillFile, Origin, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::Config;
@@ -74,14 +75,17 @@ pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder,
         initialised,
     } = folder;
     let idempotency_key = root.idempotency_key();
-    let store = registry::open_store(&database, root, !initialised).await?;
-    let installation = store.installation().await?;
-    let node: Node = installation.node.parse().map_err(|_| BootError::Node)?;
+    let path = folder.path().to_owned();
+    let node = if initialised {
+        known_name(&path, &registry::known_nodes(&database).await?, accept_rollback)?
+    } else {
+        first_name(&path)?
+    };
+    let store = registry::open_store(&database, root, &node, !initialised).await?;
     let origin = Origin {
-        installation: installation.id,
+        installation: store.installation().await?,
         node,
     };
-    let path = folder.path().to_owned();
     let log_options = audit::Options {
         reserve_bytes: config.audit.disk_reserve,
         accept_rollback,

@@ -10,13 +10,13 @@ use std::sync::Arc;
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 use claviger_provider::egress::Egress;
 use claviger_provider::egress::EgressPolicy;
-use claviger_provider::{Capabilities, Factory, ProviderKind, SealedStore};
+use claviger_provider::{Capabilities, Factory, Node, ProviderKind, SealedStore};
 
 use crate::config::Config;
 use crate::config::providers::Providers;
-use crate::store::Store;
 use crate::store::sealing::RootKey;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{KnownNode, Store};
 
 pub use crate::store::sqlite::OpenError as StoreOpenError;
 
@@ -124,15 +124,23 @@ pub(super) fn store_exists(database: &Path) -> io::Result<bool> {
     SqliteStore::exists(database)
 }
 
-/// Opens the store, or creates it.
+/// The nodes that have used the store.
 ///
 /// # Errors
 /// See [`StoreOpenError`].
-pub(super) async fn open_store(database: &Path, root: RootKey, create: bool) -> Result<Arc<dyn Store>, StoreOpenError> {
+pub(super) async fn known_nodes(database: &Path) -> Result<Vec<KnownNode>, StoreOpenError> {
+    SqliteStore::nodes(database).await
+}
+
+/// Opens the store for this node, or creates it.
+///
+/// # Errors
+/// See [`StoreOpenError`].
+pub(super) async fn open_store(database: &Path, root: RootKey, node: &Node, create: bool) -> Result<Arc<dyn Store>, StoreOpenError> {
     let store = if create {
-        SqliteStore::create(database, root).await?
+        SqliteStore::create(database, root, node).await?
     } else {
-        SqliteStore::open(database, root).await?
+        SqliteStore::open(database, root, node).await?
     };
     Ok(Arc::new(store))
 }

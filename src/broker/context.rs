@@ -10,7 +10,7 @@ use super::Failure;
 use super::admit::Subject;
 use super::turns::{Turn, Turns};
 use crate::access::{Action, Caller};
-use crate::audit::{ContextHash, Digest, EmergencyRevocation, Intent, Rewrap, Text};
+use crate::audit::{ContextHash, Digest, Intent, JournaledRevocation, Rewrap, Text};
 
 /// What all records of one request have in common: the items of a batch share it.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub enum Effect {
     /// Announced in the log.
     Announced(Box<Intent>),
     /// A revocation that took effect although the log could not take its intent.
-    Unannounced(EmergencyRevocation),
+    Unannounced(JournaledRevocation),
 }
 
 impl RequestContext {

@@ -36,7 +36,9 @@ impl Broker {
         let _one_at_a_time = key.change().lock().await;
         let mut after = Key::clone(&key.view()?.key);
         rules::set_disabled(&mut after, true, self.now());
-        let change = self.announce_revocation(cx, EmergencyRevocation::Disable(key.id())).await;
+        let change = self
+            .announce_revocation(cx, EmergencyRevocation::Disable(key.id()).at_lifts(after.lifts))
+            .await;
         match self.revoke(cx, Revoked::Key(after), &change).await? {
             Revoked::Key(row) => Ok(row),
             Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Tenant(_) => Err(Failure::internal(&"a disable left no key")),

@@ -4,7 +4,7 @@ use super::at_provider::turn_at_provider;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
-use crate::store::model::Key;
+use crate::store::model::{Key, Liftable};
 use crate::store::rules;
 
 impl Broker {
@@ -47,15 +47,26 @@ impl Broker {
         if key.revocations().seen() != revocations {
             return Err(Failure::new(Code::KeyDisabled, "The key was disabled while it was being enabled."));
         }
-        let mut after = Key::clone(&key.view()?.key);
-        self.lift_from_kill_file(EmergencyRevocation::Disable(key.id())).await?;
+        let before = Key::clone(&key.view()?.key);
+        let mut after = before.clone();
         rules::set_disabled(&mut after, false, self.now());
+        // A commit that fails may be found after a crash all the same. A disable from here on
+        // counts it, so that it never looks older; and an enable outdoes what was counted.
+        self.store.raise_lifts(key.tenant(), Liftable::Key(key.id()), before.lifts).await?;
+        key.put(
+            Key {
+                lifts: after.lifts,
+                ..before
+            },
+            None,
+        );
         let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
         let row = self
             .store
             .set_key_disabled(key.tenant(), key.id(), false, after.updated, &change)
             .await?;
         key.put(row.clone(), None);
+        self.clear_from_kill_file(EmergencyRevocation::Disable(key.id())).await;
         Ok(Guarded::free(changed(Completion::Done, row)))
     }
 }

@@ -8,9 +8,10 @@ use claviger_provider::{KeyId, TenantId};
 use super::{Broker, Code, Failure};
 use crate::access::Action;
 use crate::audit::{
-    self, ChangeHistory, EffectiveChange, EmergencyRevocation, Ending, KillEntry, Object, OpenError, OpenIntent, Outcome, Position,
-    Unavailable, Verb,
+    self, ChangeHistory, EffectiveChange, EmergencyRevocation, Ending, JournaledRevocation, KillEntry, Object, OpenError, OpenIntent,
+    Outcome, Position, Unavailable, Verb,
 };
+use crate::store::model::Liftable;
 use crate::store::{Change, StoreError};
 
 /// How long one record or one look at a provider may take here.
@@ -57,6 +58,8 @@ pub struct Recovery {
     pub resolved: usize,
     /// Revocations that were applied again.
     pub revocations: usize,
+    /// Revocations that were not applied, because their object was lifted since.
+    pub superseded: usize,
     /// Changes that were given up under `--accept-rollback`.
     pub given_up: usize,
     /// Intents whose outcome is written when the log is able to.
@@ -75,8 +78,8 @@ pub struct Circumstances {
 /// What is to be done about a change that the log has and the store lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It is applied again.
-    EmergencyRevocation(EmergencyRevocation),
+    /// It is applied again, unless it was lifted since.
+    Revocation(JournaledRevocation),
     /// Its end was unknown when it was recorded; the store tells it now.
     Unknown,
     /// It is gone, which only the operator can accept.
@@ -85,9 +88,28 @@ enum Fate {
 
 fn fate(change: &EffectiveChange) -> Fate {
     match change.intent.change().and_then(|change| change.revocation()) {
-        Some(revocation) => Fate::EmergencyRevocation(revocation),
+        Some(revocation) => Fate::Revocation(revocation),
         None if change.outcome.ending() == Some(Ending::Interrupted) => Fate::Unknown,
         None => Fate::Lost,
+    }
+}
+
+/// What became of a revocation of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replayed {
+    /// It is in force.
+    Applied,
+    /// Its object was enabled, restored or resumed since. Nothing was changed.
+    Superseded,
+}
+
+/// What enable, restore and resume act on; `None` where a revocation is for good.
+const fn liftable(revocation: EmergencyRevocation) -> Option<Liftable> {
+    match revocation {
+        EmergencyRevocation::Disable(key) => Some(Liftable::Key(key)),
+        EmergencyRevocation::Sever(connection) => Some(Liftable::Connection(connection)),
+        // This release resumes no tenant.
+        EmergencyRevocation::Revoke(_) | EmergencyRevocation::Suspend(_) => None,
     }
 }
 
@@ -139,17 +161,14 @@ impl Broker {
         for entry in entries {
             let KillEntry { tenant, revocation, .. } = entry;
             // Without a position: it must not look as if the store held what comes before it.
-            self.revoke_again(tenant, revocation, None).await?;
-            done.revocations += 1;
-            let recorded = if was_clean {
-                Ok(())
-            } else {
-                let record = self.log.entry(tenant, action_of(revocation));
-                let recorded = self
-                    .log
-                    .record_revocation(record, revocation, Outcome::Success, (), Instant::now() + PATIENCE)
-                    .await;
-                recorded.map(audit::Recorded::into_value)
+            let outcome = match self.replay(tenant, revocation, None, done).await? {
+                Replayed::Applied if was_clean => None,
+                Replayed::Applied => Some(Outcome::Success),
+                Replayed::Superseded => Some(Outcome::Superseded),
+            };
+            let recorded = match outcome {
+                Some(outcome) => self.record_replayed(tenant, revocation, outcome).await,
+                None => Ok(()),
             };
             match recorded {
                 Ok(()) => folded.push(entry),
@@ -159,7 +178,7 @@ impl Broker {
             }
         }
         if let Err(error) = self.kill_file.clear(&folded) {
-            tracing::warn!(%error, "the kill file could not be cleared; its revocations are applied again at the next start");
+            tracing::warn!(%error, "the kill file could not be cleared; its revocations are looked at again at the next start");
         }
         Ok(())
     }
@@ -199,10 +218,17 @@ impl Broker {
         }
         for (fate, change) in missing {
             match fate {
-                Fate::EmergencyRevocation(revocation) => {
-                    self.revoke_again(change.intent.tenant(), revocation, Some(change.position.0))
-                        .await?;
-                    done.revocations += 1;
+                Fate::Revocation(revocation) => {
+                    let tenant = change.intent.tenant();
+                    match self.replay(tenant, revocation, Some(change.position.0), done).await? {
+                        Replayed::Applied => {}
+                        Replayed::Superseded => match self.record_replayed(tenant, revocation, Outcome::Superseded).await {
+                            Ok(()) => self.mark(&change).await?,
+                            Err(error) => {
+                                tracing::warn!(%error, ?revocation, "a superseded revocation is recorded when the log has room")
+                            }
+                        },
+                    }
                 }
                 Fate::Unknown => self.mark(&change).await?,
                 Fate::Lost => {
@@ -228,11 +254,10 @@ impl Broker {
         } else {
             match intent.record().change() {
                 Some(change) => match (change.revocation(), change.object, change.verb) {
-                    (Some(revocation), _, _) => {
-                        self.revoke_again(intent.tenant(), revocation, Some(position)).await?;
-                        done.revocations += 1;
-                        Outcome::Success
-                    }
+                    (Some(revocation), _, _) => match self.replay(intent.tenant(), revocation, Some(position), done).await? {
+                        Replayed::Applied => Outcome::Success,
+                        Replayed::Superseded => Outcome::Superseded,
+                    },
                     (None, Object::Key, Verb::Rotate) => {
                         self.finish_rotate(intent.tenant(), KeyId::from_bytes(change.id.0), position).await
                     }
@@ -273,17 +298,45 @@ impl Broker {
         }
     }
 
-    async fn revoke_again(&self, tenant: TenantId, revocation: EmergencyRevocation, intent: Option<u64>) -> Result<(), StoreError> {
-        let change = Change { intent, idempotency: None };
-        let now = self.now();
-        match self.commit_revocation(tenant, revocation, now, &change).await {
-            Ok(revoked) => {
-                self.apply_revocation(&revoked);
-                Ok(())
+    /// Applies a revocation of the journal again, unless it was lifted since.
+    async fn replay(
+        &self,
+        tenant: TenantId,
+        journaled: JournaledRevocation,
+        intent: Option<u64>,
+        done: &mut Recovery,
+    ) -> Result<Replayed, StoreError> {
+        let JournaledRevocation { revocation, lifts } = journaled;
+        if let Some(object) = liftable(revocation) {
+            match self.store.lifts(tenant, object).await {
+                Ok(now) if now > lifts => {
+                    done.superseded += 1;
+                    return Ok(Replayed::Superseded);
+                }
+                // Before the revocation, so that a kill in between leaves both to be done.
+                Ok(_) => self.store.raise_lifts(tenant, object, lifts).await?,
+                Err(StoreError::NotFound) => {}
+                Err(error) => return Err(error),
             }
-            // What does not exist cannot be used either.
-            Err(StoreError::NotFound) => self.store.mark_applied(tenant, &change).await,
-            Err(error) => Err(error),
         }
+        let change = Change { intent, idempotency: None };
+        match self.commit_revocation(tenant, revocation, self.now(), &change).await {
+            Ok(revoked) => self.apply_revocation(&revoked),
+            // What does not exist cannot be used either.
+            Err(StoreError::NotFound) => self.store.mark_applied(tenant, &change).await?,
+            Err(error) => return Err(error),
+        }
+        done.revocations += 1;
+        Ok(Replayed::Applied)
+    }
+
+    /// Records what became of a revocation whose request nobody knows any more.
+    async fn record_replayed(&self, tenant: TenantId, revocation: JournaledRevocation, outcome: Outcome) -> Result<(), Unavailable> {
+        let record = self.log.entry(tenant, action_of(revocation.revocation));
+        let recorded = self
+            .log
+            .record_revocation(record, revocation, outcome, (), Instant::now() + PATIENCE)
+            .await;
+        recorded.map(audit::Recorded::into_value)
     }
 }

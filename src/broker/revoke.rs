@@ -8,7 +8,7 @@ use claviger_provider::TenantId;
 
 use super::{Broker, Failure, RequestContext};
 use crate::access::Refused;
-use crate::audit::EmergencyRevocation;
+use crate::audit::{EmergencyRevocation, JournaledRevocation};
 use crate::store::model::{Connection, Key, Token};
 use crate::store::{Change, StoreError};
 
@@ -45,12 +45,13 @@ impl Revoked {
     }
 
     /// How log and kill file name the revocation.
-    pub(super) const fn emergency(&self) -> EmergencyRevocation {
+    pub(super) const fn journaled(&self) -> JournaledRevocation {
         match self {
-            Self::Key(key) => EmergencyRevocation::Disable(key.id),
-            Self::Connection(connection) => EmergencyRevocation::Sever(connection.id),
-            Self::Token { row, .. } => EmergencyRevocation::Revoke(row.id),
-            Self::Tenant(tenant) => EmergencyRevocation::Suspend(*tenant),
+            Self::Key(key) => EmergencyRevocation::Disable(key.id).at_lifts(key.lifts),
+            Self::Connection(connection) => EmergencyRevocation::Sever(connection.id).at_lifts(connection.lifts),
+            // A revoked token is never valid again, and this release resumes no tenant.
+            Self::Token { row, .. } => EmergencyRevocation::Revoke(row.id).at_lifts(0),
+            Self::Tenant(tenant) => EmergencyRevocation::Suspend(*tenant).at_lifts(0),
         }
     }
 
@@ -72,8 +73,10 @@ impl Broker {
     /// # Errors
     /// `not_found` when the store has no such object any more.
     pub(super) async fn revoke(&self, cx: &RequestContext, expected: Revoked, change: &Change) -> Result<Revoked, Failure> {
-        let revocation = expected.emergency();
-        let committed = self.commit_revocation(expected.tenant(), revocation, expected.at(), change).await;
+        let revocation = expected.journaled();
+        let committed = self
+            .commit_revocation(expected.tenant(), revocation.revocation, expected.at(), change)
+            .await;
         let revoked = match self.revocation_committed(cx, revocation, committed).await? {
             Some(revoked) => revoked,
             None => {

@@ -3,7 +3,7 @@
 use super::revoke::Revoked;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
-use crate::store::model::Connection;
+use crate::store::model::{Connection, Liftable};
 use crate::store::rules;
 
 impl Broker {
@@ -17,7 +17,9 @@ impl Broker {
         let _one_at_a_time = connection.change().lock().await;
         let mut after = Connection::clone(&connection.view());
         rules::set_severed(&mut after, true, self.now());
-        let change = self.announce_revocation(cx, EmergencyRevocation::Sever(connection.id())).await;
+        let change = self
+            .announce_revocation(cx, EmergencyRevocation::Sever(connection.id()).at_lifts(after.lifts))
+            .await;
         match self.revoke(cx, Revoked::Connection(after), &change).await? {
             Revoked::Connection(row) => Ok(Guarded::free(completed(Completion::Done, row))),
             Revoked::Key(_) | Revoked::Token { .. } | Revoked::Tenant(_) => Err(Failure::internal(&"a sever left no connection")),
@@ -53,15 +55,23 @@ impl Broker {
                 "The connection was severed while it was being restored.",
             ));
         }
-        self.lift_from_kill_file(EmergencyRevocation::Sever(connection.id())).await?;
-        let mut after = Connection::clone(&connection.view());
+        let before = Connection::clone(&connection.view());
+        let mut after = before.clone();
         rules::set_severed(&mut after, false, self.now());
+        // As in `Broker::enable`: a failed commit counts for the severs that follow.
+        let object = Liftable::Connection(connection.id());
+        self.store.raise_lifts(connection.tenant(), object, before.lifts).await?;
+        connection.put(Connection {
+            lifts: after.lifts,
+            ..before
+        });
         let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
         let row = self
             .store
             .set_connection_severed(connection.tenant(), connection.id(), false, after.updated, &change)
             .await?;
         connection.put(row.clone());
+        self.clear_from_kill_file(EmergencyRevocation::Sever(connection.id())).await;
         Ok(Guarded::free(completed(Completion::Done, row)))
     }
 }

@@ -7,7 +7,7 @@ use claviger_provider::{Secret, TokenId};
 use super::revoke::Revoked;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::access::{Caller, Credential, Grants, NewToken};
-use crate::audit::{self, EmergencyRevocation, Object, Verb};
+use crate::audit::{self, Object, Verb};
 use crate::store::model::{Token, TokenKind};
 use crate::store::rules;
 
@@ -177,11 +177,12 @@ impl Broker {
     /// `not_found`.
     pub async fn revoke_token(&self, authorized: Authorized<op::RevokeToken>) -> Result<Guarded<()>, Failure> {
         let (cx, token) = (authorized.cx(), &authorized.object().token);
-        let change = self.announce_revocation(cx, EmergencyRevocation::Revoke(token.id)).await;
         let mut revoked = token.clone();
         rules::revoke(&mut revoked, self.now());
         let ended = vec![revoked.public_id.clone()];
-        self.revoke(cx, Revoked::Token { row: revoked, ended }, &change).await?;
+        let revoked = Revoked::Token { row: revoked, ended };
+        let change = self.announce_revocation(cx, revoked.journaled()).await;
+        self.revoke(cx, revoked, &change).await?;
         Ok(Guarded::free(()))
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::context::Effect;
 use super::{Broker, Code, Failure, RequestContext};
-use crate::audit::{self, EmergencyRevocation, Intent, KillEntry, Outcome, Reason, Timestamp, Unavailable};
+use crate::audit::{self, EmergencyRevocation, Intent, JournaledRevocation, KillEntry, Outcome, Reason, Timestamp, Unavailable};
 use crate::store::{self, StoreError};
 
 /// How long a revocation waits for the log before it takes effect without it.
@@ -37,7 +37,7 @@ impl Broker {
 
     /// Announces a revocation. Where the log cannot take the intent soon, the revocation stands in the
     /// kill file instead, and goes on.
-    pub(super) async fn announce_revocation(&self, cx: &RequestContext, revocation: EmergencyRevocation) -> store::Change {
+    pub(super) async fn announce_revocation(&self, cx: &RequestContext, revocation: JournaledRevocation) -> store::Change {
         let (log, entry) = (self.log.clone(), self.entry(cx));
         let mut announcing = tokio::spawn(async move { log.intent(entry, revocation.into(), Instant::now() + LATE_INTENT).await });
         let announced = tokio::time::timeout(CUT_PATIENCE, &mut announcing).await;
@@ -55,8 +55,8 @@ impl Broker {
         store::Change::unannounced()
     }
 
-    /// An intent that becomes durable after its revocation went on without it must not stay open:
-    /// the next start would revocation again what was enabled since.
+    /// An intent that becomes durable after its revocation went on without it is closed here.
+    /// Left open, the next start would look at it again.
     fn follow_late_intent(&self, tenant: TenantId, announcing: JoinHandle<Result<Intent, Unavailable>>) {
         let store = Arc::clone(&self.store);
         tokio::spawn(async move {
@@ -78,7 +78,7 @@ impl Broker {
     pub(super) async fn revocation_committed<T>(
         &self,
         cx: &RequestContext,
-        revocation: EmergencyRevocation,
+        revocation: JournaledRevocation,
         committed: Result<T, StoreError>,
     ) -> Result<Option<T>, Failure> {
         match committed {
@@ -92,7 +92,7 @@ impl Broker {
         }
     }
 
-    async fn push_to_kill_file(&self, cx: &RequestContext, revocation: EmergencyRevocation) {
+    async fn push_to_kill_file(&self, cx: &RequestContext, revocation: JournaledRevocation) {
         let entry = KillEntry {
             tenant: cx.tenant(),
             revocation,
@@ -108,28 +108,20 @@ impl Broker {
         }
     }
 
-    /// Takes a revocation out of the kill file before what undoes it takes effect: the next start
-    /// would revocation again otherwise.
-    ///
-    /// # Errors
-    /// `audit_unavailable` when the file cannot be written: nothing may be undone then.
-    pub(super) async fn lift_from_kill_file(&self, revocation: EmergencyRevocation) -> Result<(), Failure> {
-        let standing: Vec<KillEntry> = self
-            .kill_file
-            .entries()
-            .into_iter()
-            .filter(|entry| entry.revocation == revocation)
-            .collect();
+    /// Takes a revocation that was lifted out of the kill file. Nothing depends on it: the number of
+    /// lifts, which the commit raised, keeps the next start from revoking again.
+    pub(super) async fn clear_from_kill_file(&self, lifted: EmergencyRevocation) {
+        let entries = self.kill_file.entries().into_iter();
+        let standing: Vec<KillEntry> = entries.filter(|entry| entry.revocation.revocation == lifted).collect();
         if standing.is_empty() {
-            return Ok(());
+            return;
         }
         let file = Arc::clone(&self.kill_file);
-        match tokio::task::spawn_blocking(move || file.clear(&standing)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Failure::new(
-                Code::AuditUnavailable,
-                "The kill file still holds the revocation and cannot be written; nothing was undone.",
-            )),
+        if !matches!(tokio::task::spawn_blocking(move || file.clear(&standing)).await, Ok(Ok(()))) {
+            tracing::warn!(
+                ?lifted,
+                "the kill file keeps a revocation that was lifted; the next start removes it"
+            );
         }
     }
 }

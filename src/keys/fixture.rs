@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    Call, Capabilities, ConnectionId, ConnectionParts, Error, Factory, KeyId, KeySpec, ParsedSettings, ProviderKind, SettingsError,
+    Call, Capabilities, ConnectionId, ConnectionParts, Error, Factory, KeyId, KeySpec, Node, ParsedSettings, ProviderKind, SettingsError,
     SettingsOrigin, TenantId,
 };
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
@@ -39,7 +39,11 @@ impl World {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = RootKey::generate_to_file(&folder.path().join("root-key")).unwrap();
-        let store = Arc::new(SqliteStore::create(&folder.path().join("claviger.db"), root).await.unwrap());
+        let store = Arc::new(
+            SqliteStore::create(&folder.path().join("claviger.db"), root, &Node::random())
+                .await
+                .unwrap(),
+        );
         let tenant = new_tenant(store.as_ref(), "acme", false).await;
         let connection = new_connection(store.as_ref(), tenant, "main").await;
         Self {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Principal, Tenant, Token};
+use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, Tenant, Token};
 use super::transaction::{Backend, Existing, TokenRoots, Transaction};
 use super::{Change, Store, StoreError, rules};
 
@@ -77,6 +77,25 @@ impl<B: Backend> Store for B {
         };
         let mut transaction = begin(self, TenantId::INSTALLATION, &change).await?;
         transaction.delete_applied_after(last).await?;
+        transaction.commit().await
+    }
+
+    async fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError> {
+        let mut transaction = begin(self, tenant, &Change::unannounced()).await?;
+        match object {
+            Liftable::Key(id) => {
+                let mut key = transaction.key(tenant, id).await?;
+                if rules::raise_lifts(&mut key.lifts, journal) {
+                    transaction.update_key(&key).await?;
+                }
+            }
+            Liftable::Connection(id) => {
+                let mut connection = transaction.connection(tenant, id).await?;
+                if rules::raise_lifts(&mut connection.lifts, journal) {
+                    transaction.update_connection(&connection).await?;
+                }
+            }
+        }
         transaction.commit().await
     }
 

@@ -10,6 +10,9 @@
 //! Every change is one transaction, and is on stable storage when it returns. The transaction
 //! also marks the intent of the write-ahead log as applied ([`Change`]), so that a restart knows
 //! which effects happened.
+//!
+//! A store is opened for one node, whose log the positions belong to. Several nodes can use one
+//! database: each marks and reads its own positions only.
 
 mod changes;
 pub mod lock;
@@ -23,12 +26,12 @@ pub mod transaction;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    ConnectionId, InstallationId, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
+    ConnectionId, InstallationId, KeyId, Node, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
 };
 
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token, TokenSnapshot,
+    KeyVersion, Liftable, Page, Principal, Tenant, Token, TokenSnapshot,
 };
 
 /// Why a read or a change failed.
@@ -63,7 +66,7 @@ pub enum StoreError {
 /// What every change writes in its transaction beside its effect.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// Position of the intent in the write-ahead log; `None` for a change without an intent
+    /// Position of the intent in this node's write-ahead log; `None` for a change without an intent
     /// (at the first start of an installation). Several changes may belong to one intent.
     pub intent: Option<u64>,
     /// The answer to keep for a repeated request.
@@ -95,26 +98,36 @@ impl Change {
     }
 }
 
-/// The identity of the installation and of this node.
+/// A node that has used the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Installation {
-    /// Drawn once, at the first start.
-    pub id: InstallationId,
-    /// The node's name in the log: 32 hex digits, drawn at the first start.
-    pub node: String,
+pub struct KnownNode {
+    /// Its name.
+    pub name: Node,
+    /// The largest position of its log that was applied; `None` if none ever was.
+    pub last: Option<u64>,
+    /// Whether the name was handed to its data folder. `false` only between the migration that
+    /// moves the name out of the store, and the first start after it.
+    pub named: bool,
 }
 
 /// Reads. Each is one query, so its result is a state that the store had at one moment. A row of
 /// another tenant behaves as one that does not exist. Lists are ordered by name.
 #[async_trait]
 pub trait Reads: Send + Sync {
-    /// The installation's identity.
-    async fn installation(&self) -> Result<Installation, StoreError>;
+    /// The installation's identity, drawn at its first start.
+    async fn installation(&self) -> Result<InstallationId, StoreError>;
 
-    /// Whether this intent's effect was committed.
+    /// Whether the effect of this node's intent at this position was committed.
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
-    /// The largest intent position ever applied.
+    /// The largest position of this node's log that was applied.
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
+    /// How often this object's revocation was lifted.
+    async fn lifts(&self, tenant: TenantId, object: Liftable) -> Result<u64, StoreError> {
+        Ok(match object {
+            Liftable::Key(id) => self.key(tenant, id).await?.lifts,
+            Liftable::Connection(id) => self.connection(tenant, id).await?.lifts,
+        })
+    }
     /// The answer kept for this idempotency key, if it is younger than 24 hours.
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
     /// The opened values of a row by their columns, in byte order. Empty when the row has none.
@@ -183,11 +196,13 @@ pub trait Store: Reads + SealedStore {
 
     /// Marks an intent as applied whose effect is at the provider alone.
     async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
-    /// Deletes applied positions below `before`, except the largest of all.
+    /// Deletes this node's applied positions below `before`, except the last one.
     async fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
-    /// Makes `last` the largest position applied, or deletes them all. For a log that was
+    /// Makes `last` the largest position applied of this node, or deletes all of its positions. For a log that was
     /// restored from an older copy: the positions after its end will be other intents'.
     async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
+    /// Lets this object count its lifts on from the journal's number ([`rules::raise_lifts`]).
+    async fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError>;
     /// Deletes idempotency records made before this time (Unix microseconds); returns how many.
     async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
 

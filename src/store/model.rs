@@ -5,7 +5,7 @@ mod states;
 
 use std::collections::BTreeMap;
 
-use claviger_provider::{ConnectionId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
+use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
 pub use keys::{CacheSettings, ConnectionRef, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion};
@@ -183,7 +183,7 @@ pub struct Connection {
     pub severed: bool,
     /// Grows with each sever and restore; part of the DEK cache's keys.
     pub epoch: u64,
-    /// Grows with each restore, so that a sever recorded before it is not applied again after it.
+    /// Grows with each restore: a sever that the journal has under a smaller number is lifted.
     pub lifts: u64,
     /// `config` when it comes from the operator's file.
     pub managed_by: Option<String>,
@@ -217,6 +217,15 @@ pub struct Timeouts {
     /// One attempt of a call, in milliseconds: 100 to 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_ms: Option<u32>,
+}
+
+/// An object whose revocation can be lifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liftable {
+    /// A key, which is enabled.
+    Key(KeyId),
+    /// A connection, which is restored.
+    Connection(ConnectionId),
 }
 
 /// A connection and its opened secrets, read together.

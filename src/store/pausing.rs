@@ -6,15 +6,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use claviger_provider::{ConnectionId, Error, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId};
+use claviger_provider::{
+    ConnectionId, Error, InstallationId, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
+};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::model::{
     Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token, TokenSnapshot,
+    KeyVersion, Liftable, Page, Principal, Tenant, Token, TokenSnapshot,
 };
-use super::{Change, Installation, Reads, Store, StoreError};
+use super::{Change, Reads, Store, StoreError};
 
 /// The store; see the module.
 pub(crate) struct PausingStore {
@@ -109,7 +111,7 @@ forward! {
 
 forward! {
     Reads:
-    fn installation(&self) -> Result<Installation, StoreError>;
+    fn installation(&self) -> Result<InstallationId, StoreError>;
     fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
     fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
@@ -142,6 +144,7 @@ forward! {
     fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
     fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
+    fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError>;
     fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
     fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;

@@ -4,6 +4,10 @@
 //! Two numbers matter. The **revision** grows with every change of a row and is its etag. The
 //! **epoch** grows with every change after which older answers must not be handed over and older
 //! cache entries must not be found. Both only grow, also when a key is adopted again.
+//!
+//! A third one, **lifts**, grows with every enable and restore. The journal (write-ahead log and kill
+//! file) has a revocation under the number of that moment, so a start can tell a revocation that
+//! the store lacks from one that was lifted since.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -21,14 +25,21 @@ pub fn answers_expired_at(now: DateTime<Utc>) -> i64 {
     (now - ANSWER_LIFE).timestamp_micros()
 }
 
-/// Disables or enables a key. `false` when there is nothing to do: it is in that state already,
-/// or in one that only its own operation ends.
+/// Disables or enables a key. `false` when nothing changes: it is disabled already, or in a state
+/// that only its own operation ends.
+///
+/// An enable counts even if the key is enabled here: a disable that the store could not take may
+/// stand in the journal. Epoch and revision stay then.
 pub fn set_disabled(key: &mut Key, disabled: bool, at: i64) -> bool {
     match (key.state, disabled) {
         (KeyState::Enabled | KeyState::DecryptOnly, true) => key.state = KeyState::Disabled,
         (KeyState::Disabled, false) => {
             key.state = KeyState::Enabled;
             key.lifts += 1;
+        }
+        (KeyState::Enabled | KeyState::DecryptOnly, false) => {
+            key.lifts += 1;
+            return true;
         }
         (_, _) => return false,
     }
@@ -199,14 +210,13 @@ fn key_changed(key: &mut Key, at: i64) {
     key.updated = at;
 }
 
-/// Severs or restores a connection. `false` when it is in that state already; nothing changes
-/// then.
+/// Severs or restores a connection, as [`set_disabled`] does a key.
 pub fn set_severed(connection: &mut Connection, severed: bool, at: i64) -> bool {
+    connection.lifts += u64::from(!severed);
     if connection.severed == severed {
-        return false;
+        return !severed;
     }
     connection.severed = severed;
-    connection.lifts += u64::from(!severed);
     connection.epoch += 1;
     connection_changed(connection, at);
     true
@@ -233,6 +243,14 @@ pub fn patch_connection(connection: &mut Connection, patch: &ConnectionPatch) ->
 fn connection_changed(connection: &mut Connection, at: i64) {
     connection.revision += 1;
     connection.updated = at;
+}
+
+/// Lets an object that the journal knows under a greater number count on from there: the store is
+/// an older copy then, and must not give a number twice. `false` when nothing changes.
+pub fn raise_lifts(lifts: &mut u64, journal: u64) -> bool {
+    let grows = *lifts < journal;
+    *lifts = journal.max(*lifts);
+    grows
 }
 
 /// Revokes a token. A repeated revocation keeps the time of the first one; `false` then.

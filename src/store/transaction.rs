@@ -16,7 +16,7 @@ pub trait Backend: Reads + SealedStore {
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
     /// Deletes answers made before this time (Unix microseconds); returns how many.
     async fn delete_answers(&self, before: i64) -> Result<u64, StoreError>;
-    /// Deletes applied positions below `before`, except the largest of all.
+    /// Deletes this node's applied positions below `before`, except the last one.
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError>;
     /// Finishes what is under way and closes the database. Later calls fail.
     async fn close(&self);
@@ -49,9 +49,10 @@ pub trait Transaction: Send {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
 
-    /// Marks an intent's position as applied. Repeating it is no error.
+    /// Marks the position of this node's intent as applied, and keeps the largest as the node's
+    /// last one. Repeating it is no error.
     async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError>;
-    /// Deletes the applied positions after this one, or all of them.
+    /// Makes this position the node's last one and deletes those after it, or all of them.
     async fn delete_applied_after(&mut self, position: Option<u64>) -> Result<(), StoreError>;
     /// Keeps an answer in place of one made at `expired` or before. `false` when a younger one
     /// is kept under the same key; nothing is written then.

@@ -234,7 +234,9 @@ impl Bench {
         vacuum.execute(&mut database).await.expect("a copy");
         database.close().await.expect("the database is closed");
         let root = RootKey::from_file(&gateway.root_key()).expect("the root key");
-        let store = SqliteStore::open(&copy, root).await.expect("the store");
+        let name = std::fs::read_to_string(gateway.data().join("node")).expect("the node's name");
+        let node = name.trim_end().parse().expect("the node's name");
+        let store = SqliteStore::open(&copy, root, &node).await.expect("the store");
         let tenant = store.tenant_by_name(&self.tenant).await.expect("the tenant").id;
         let name = SealedName {
             tenant,

@@ -14,7 +14,8 @@ use crate::load::text;
 use crate::run;
 use crate::verify::Record;
 
-const DATABASE: [&str; 3] = ["claviger.db", "claviger.db-wal", "claviger.db-shm"];
+/// The files of the store.
+pub const DATABASE: [&str; 3] = ["claviger.db", "claviger.db-wal", "claviger.db-shm"];
 const LOG: [&str; 1] = ["audit.log"];
 const LOG_AND_INDEX: [&str; 2] = ["audit.log", "audit.index"];
 
@@ -46,14 +47,14 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Copies of some files of the data folder.
-struct Copy(Vec<(&'static str, Option<Vec<u8>>)>);
+pub struct Copy(Vec<(&'static str, Option<Vec<u8>>)>);
 
 impl Copy {
-    fn of(data: &Path, names: &[&'static str]) -> Self {
+    pub fn of(data: &Path, names: &[&'static str]) -> Self {
         Self(names.iter().map(|name| (*name, fs::read(data.join(name)).ok())).collect())
     }
 
-    fn restore(&self, data: &Path) {
+    pub fn restore(&self, data: &Path) {
         for (name, bytes) in &self.0 {
             match bytes {
                 Some(bytes) => fs::write(data.join(name), bytes).expect("the copy is written"),
@@ -63,7 +64,7 @@ impl Copy {
     }
 }
 
-fn accepting() -> Tune {
+pub fn accepting() -> Tune {
     Tune {
         arguments: vec!["--accept-rollback".to_owned()],
         ..Tune::default()
@@ -71,14 +72,15 @@ fn accepting() -> Tune {
 }
 
 /// Starts the gateway, which must fail. Returns its messages.
-fn refused(gateway: &Gateway, tune: &Tune) -> String {
+pub fn refused(gateway: &Gateway, tune: &Tune) -> String {
     match gateway.try_serve(tune) {
         Ok(_) => panic!("it started"),
         Err(said) => said,
     }
 }
 
-fn starts_plainly(gateway: &Gateway) {
+/// Starts the gateway, stops it, and checks that no intent is open.
+pub fn starts_plainly(gateway: &Gateway) {
     let started = gateway.serve(&Tune::default());
     assert!(started.terminate(), "an end in order");
     let mut record = Record::default();

@@ -28,6 +28,9 @@ pub fn trials() -> Vec<Trial> {
             run(stops_and_goes_on())
         }),
         trial("full::revocations_take_effect_and_survive_a_kill", || run(revocations_survive())),
+        trial("full::an_enable_holds_although_the_kill_file_keeps_its_revocation", || {
+            run(enable_outlives_the_kill_file())
+        }),
     ]
 }
 
@@ -278,6 +281,45 @@ async fn revocations_survive() {
     let mut record = Record::default();
     record.read_on(&gateway.data());
     record.assert_nothing_open();
+}
+
+/// A disable that only memory and kill file have is enabled by the same process. A kill file that
+/// could not be written then, as on a dying disk, must not disable the key at the next start.
+async fn enable_outlives_the_kill_file() {
+    let small = Small::mount().expect("it was mounted before");
+    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
+    let started = gateway.serve(&tune());
+    let client = started.with_tenant("acme").await;
+    let furnished = Furnished::new(&client, 24).await;
+    let kill_file = gateway.data().join("cuts.kill");
+    let empty = fs::read(&kill_file).expect("the kill file");
+    let mut revoked = Vec::new();
+    for key in &furnished.keys {
+        small.fill();
+        let answer = client.post_empty(&format!("/v1/keys/{key}/disable")).await;
+        if said(&answer) == (503, "effective_not_recorded") && fs::read(&kill_file).expect("the kill file") != empty {
+            revoked.push(key);
+        }
+        if revoked.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(revoked.len(), 2, "the reserve never came to its end");
+    let kept = fs::read(&kill_file).expect("the kill file");
+    small.make_room();
+    until_sound(&started).await;
+    let [enabled, disabled] = [revoked[0], revoked[1]];
+    client.post_empty(&format!("/v1/keys/{enabled}/enable")).await.expect_status(200);
+    started.kill();
+    fs::write(&kill_file, kept).expect("written");
+
+    let started = gateway.serve(&tune());
+    let client = started.tenant("acme");
+    for (key, state) in [(enabled, "enabled"), (disabled, "disabled")] {
+        assert_eq!(client.get(&format!("/v1/keys/{key}")).await.expect_status(200)["state"], state);
+    }
+    assert!(started.terminate());
+    assert!(records(&gateway.data()).iter().any(|record| record["result"] == "superseded"));
 }
 
 async fn hold(furnished: &Furnished, client: &Client) {

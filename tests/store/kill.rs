@@ -14,7 +14,7 @@ use claviger_provider::{SealedName, SealedStore, Secret, TenantId};
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-use crate::support::{Folder, cases, idempotency, new_connection, new_key, new_tenant, now, sealed, version};
+use crate::support::{Folder, cases, idempotency, new_connection, new_key, new_tenant, node, now, sealed, version};
 
 /// Set in the writer's environment: the folder to write in.
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_WRITER";
@@ -53,7 +53,7 @@ async fn write(store: &SqliteStore, key: &Key, intent: u64) -> Result<(), StoreE
 pub fn child(folder: PathBuf) -> ExitCode {
     let work = async {
         let root = RootKey::from_file(&folder.join("root-key")).unwrap();
-        let store = SqliteStore::open(&folder.join("claviger.db"), root).await.unwrap();
+        let store = SqliteStore::open(&folder.join("claviger.db"), root, &node()).await.unwrap();
         let key = the_key(&store).await;
         let mut intent = next(&store, key.tenant).await;
         loop {
@@ -82,7 +82,9 @@ async fn next(store: &SqliteStore, tenant: TenantId) -> u64 {
 
 async fn every_acknowledged_write_survives_and_no_half_one() {
     let folder = Folder::new();
-    let store = SqliteStore::create(&folder.database(), folder.new_root_key()).await.unwrap();
+    let store = SqliteStore::create(&folder.database(), folder.new_root_key(), &node())
+        .await
+        .unwrap();
     let tenant = new_tenant(&store, "acme").await;
     new_key(&store, &new_connection(&store, tenant, "main").await, "k").await;
     store.close().await;
@@ -118,7 +120,7 @@ fn write_and_kill(folder: &Folder, random: &mut TestRng) -> u64 {
 }
 
 async fn check(folder: &Folder, acknowledged: u64, round: usize) {
-    let store = SqliteStore::open(&folder.database(), folder.root_key()).await.unwrap();
+    let store = SqliteStore::open(&folder.database(), folder.root_key(), &node()).await.unwrap();
     let key = the_key(&store).await;
     let done = next(&store, key.tenant).await - 1;
     // The last one may have been committed without being told.

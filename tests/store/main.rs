@@ -35,12 +35,16 @@ use libtest_mimic::{Arguments, Failed, Trial};
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// One case of the contract.
 type Case = (&'static str, fn(Arc<dyn Store>) -> Boxed<()>);
+/// One case of the contract with two nodes on one database.
+type PairCase = (&'static str, fn(Arc<dyn Store>, Arc<dyn Store>) -> Boxed<()>);
 /// One test outside the contract.
 type Test = (&'static str, fn() -> Boxed<()>);
 
 /// An empty store, with what has to outlive it.
 struct Fixture {
     store: Arc<dyn Store>,
+    /// The same store as another node has it.
+    second: Arc<dyn Store>,
     _keep: Box<dyn Any + Send>,
 }
 
@@ -57,9 +61,12 @@ const IMPLEMENTATIONS: &[Implementation] = &[Implementation {
 
 async fn sqlite() -> Fixture {
     let folder = support::Folder::new();
-    let store = SqliteStore::create(&folder.database(), folder.new_root_key()).await.unwrap();
+    let (path, root) = (folder.database(), folder.new_root_key());
+    let store = SqliteStore::create(&path, root, &support::node()).await.unwrap();
+    let second = SqliteStore::open(&path, folder.root_key(), &"n2".parse().unwrap()).await.unwrap();
     Fixture {
         store: Arc::new(store),
+        second: Arc::new(second),
         _keep: Box::new(folder),
     }
 }
@@ -89,6 +96,19 @@ fn main() -> ExitCode {
                     run(async {
                         let fixture = make().await;
                         case(Arc::clone(&fixture.store)).await;
+                    })
+                }));
+            }
+        }
+    }
+    for implementation in IMPLEMENTATIONS {
+        for (module, cases) in contract::PAIRS {
+            for (name, case) in *cases {
+                let make = implementation.make;
+                trials.push(Trial::test(format!("{}::{module}::{name}", implementation.name), move || {
+                    run(async {
+                        let fixture = make().await;
+                        case(Arc::clone(&fixture.store), Arc::clone(&fixture.second)).await;
                     })
                 }));
             }

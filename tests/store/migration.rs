@@ -14,7 +14,7 @@ use claviger::store::sqlite::SqliteStore;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, query, query_scalar};
 
-use crate::support::{cases, first};
+use crate::support::{cases, first, node};
 
 /// Set in the environment of the process that migrates: how many statements, and the database.
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_MIGRATION";
@@ -76,7 +76,7 @@ pub fn child(at: &OsStr) -> ExitCode {
 type Content = BTreeMap<String, (Vec<Connection>, Vec<(Key, Vec<KeyVersion>)>)>;
 
 async fn content(database: &Path, root: RootKey) -> Content {
-    let store = SqliteStore::open(database, root).await.unwrap();
+    let store = SqliteStore::open(database, root, &node()).await.unwrap();
     let store: &dyn Store = &store;
     let mut content = Content::new();
     for tenant in store.tenants(&first(100)).await.unwrap() {
@@ -173,7 +173,7 @@ async fn a_reference_without_its_row_ends_the_migration() {
     let mut raw = options.connect().await.unwrap();
     assert_eq!(query(damage).execute(&mut raw).await.unwrap().rows_affected(), 1);
     raw.close().await.unwrap();
-    let Err(error) = SqliteStore::open(&database, root_key(folder.path())).await else {
+    let Err(error) = SqliteStore::open(&database, root_key(folder.path()), &node()).await else {
         panic!("opened")
     };
     assert!(error.to_string().contains("cannot be brought to this release's schema"), "{error}");

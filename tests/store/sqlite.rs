@@ -7,12 +7,12 @@ use std::path::Path;
 
 use claviger::store::sealing::RootKey;
 use claviger::store::sqlite::{OpenError, SqliteStore};
-use claviger::store::{Reads, Store, StoreError};
+use claviger::store::{KnownNode, Reads, Store, StoreError};
 use claviger_provider::{ErrorKind, Id, SealedName, SealedStore, TenantId};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, query, query_scalar};
 
-use crate::support::{Folder, NONE, cases, connection, new_connection, new_key, new_tenant, refused, sealed};
+use crate::support::{Folder, NONE, cases, connection, intent, new_connection, new_key, new_tenant, node, refused, sealed, tenant};
 
 cases! { alone:
     a_store_is_made_once_and_opened_again,
@@ -27,6 +27,7 @@ cases! { alone:
     another_installation_s_value_does_not_open,
     no_secret_stands_in_the_file,
     every_table_carries_the_tenant,
+    a_store_knows_its_nodes,
 }
 
 async fn raw(path: &Path) -> SqliteConnection {
@@ -43,7 +44,7 @@ async fn a_store_is_made_once_and_opened_again() {
     let folder = Folder::new();
     let path = folder.database();
     assert!(!SqliteStore::exists(&path).unwrap());
-    let store = SqliteStore::create(&path, folder.new_root_key()).await.unwrap();
+    let store = SqliteStore::create(&path, folder.new_root_key(), &node()).await.unwrap();
     assert!(SqliteStore::exists(&path).unwrap());
     let installation = store.installation().await.unwrap();
     let tenant = new_tenant(&store, "acme").await;
@@ -51,8 +52,8 @@ async fn a_store_is_made_once_and_opened_again() {
     store.close().await;
     refused!(store.tenant(tenant).await, StoreError::Database(_));
 
-    refused!(SqliteStore::create(&path, folder.root_key()).await, OpenError::Exists(_));
-    let store = SqliteStore::open(&path, folder.root_key()).await.unwrap();
+    refused!(SqliteStore::create(&path, folder.root_key(), &node()).await, OpenError::Exists(_));
+    let store = SqliteStore::open(&path, folder.root_key(), &node()).await.unwrap();
     assert_eq!(store.installation().await.unwrap(), installation);
     assert_eq!(store.tenant_by_name("acme").await.unwrap().id, tenant);
     let name = SealedName {
@@ -63,18 +64,20 @@ async fn a_store_is_made_once_and_opened_again() {
     assert_eq!(store.get(&name).await.unwrap().unwrap().expose(), b"1");
 
     let other = Folder::new();
-    let another = SqliteStore::create(&other.database(), other.new_root_key())
+    let another = SqliteStore::create(&other.database(), other.new_root_key(), &node())
         .await
         .unwrap()
         .installation()
         .await
         .unwrap();
-    assert!(another.id != installation.id && another.node != installation.node);
+    assert!(another != installation);
 }
 
 async fn the_files_are_private() {
     let folder = Folder::new();
-    let store = SqliteStore::create(&folder.database(), folder.new_root_key()).await.unwrap();
+    let store = SqliteStore::create(&folder.database(), folder.new_root_key(), &node())
+        .await
+        .unwrap();
     new_tenant(&store, "acme").await;
     let mut names = Vec::new();
     for entry in folder.path().read_dir().unwrap().map(Result::unwrap) {
@@ -88,11 +91,11 @@ async fn the_files_are_private() {
 async fn a_first_start_that_failed_leaves_nothing() {
     let folder = Folder::new();
     let path = folder.path().join("absent/claviger.db");
-    refused!(SqliteStore::create(&path, folder.new_root_key()).await, OpenError::Io(..));
+    refused!(SqliteStore::create(&path, folder.new_root_key(), &node()).await, OpenError::Io(..));
     assert!(!SqliteStore::exists(&path).unwrap());
     write(folder.database(), "something").unwrap();
     refused!(
-        SqliteStore::create(&folder.database(), folder.root_key()).await,
+        SqliteStore::create(&folder.database(), folder.root_key(), &node()).await,
         OpenError::Exists(_)
     );
     assert_eq!(read(folder.database()).unwrap(), b"something");
@@ -101,7 +104,7 @@ async fn a_first_start_that_failed_leaves_nothing() {
 async fn a_store_that_is_absent_is_not_made_by_opening() {
     let folder = Folder::new();
     refused!(
-        SqliteStore::open(&folder.database(), folder.new_root_key()).await,
+        SqliteStore::open(&folder.database(), folder.new_root_key(), &node()).await,
         OpenError::Missing(_)
     );
     assert!(!SqliteStore::exists(&folder.database()).unwrap());
@@ -109,18 +112,18 @@ async fn a_store_that_is_absent_is_not_made_by_opening() {
 
 async fn another_root_key_is_refused() {
     let folder = Folder::new();
-    SqliteStore::create(&folder.database(), folder.new_root_key())
+    SqliteStore::create(&folder.database(), folder.new_root_key(), &node())
         .await
         .unwrap()
         .close()
         .await;
     let other = RootKey::generate_to_file(&folder.path().join("other")).unwrap();
-    let Err(error) = SqliteStore::open(&folder.database(), other).await else {
+    let Err(error) = SqliteStore::open(&folder.database(), other, &node()).await else {
         panic!("opened")
     };
     assert!(matches!(error, OpenError::WrongRootKey(_)), "{error}");
     assert!(error.to_string().contains("this root key does not open this store"), "{error}");
-    SqliteStore::open(&folder.database(), folder.root_key()).await.unwrap();
+    SqliteStore::open(&folder.database(), folder.root_key(), &node()).await.unwrap();
 }
 
 async fn a_foreign_file_is_refused_and_left_alone() {
@@ -132,26 +135,26 @@ async fn a_foreign_file_is_refused_and_left_alone() {
         b"no database, but long enough to be taken for one if nobody looks at its first bytes at all",
     ] {
         write(&path, content).unwrap();
-        refused!(SqliteStore::open(&path, folder.root_key()).await, OpenError::NotAStore(_));
+        refused!(SqliteStore::open(&path, folder.root_key(), &node()).await, OpenError::NotAStore(_));
         assert_eq!(read(&path).unwrap(), content);
     }
     write(&path, "").unwrap();
     statement(&path, "CREATE TABLE notes (text TEXT)".to_owned()).await;
     let before = read(&path).unwrap();
-    refused!(SqliteStore::open(&path, folder.root_key()).await, OpenError::NotAStore(_));
+    refused!(SqliteStore::open(&path, folder.root_key(), &node()).await, OpenError::NotAStore(_));
     assert_eq!(read(&path).unwrap(), before);
 }
 
 async fn a_newer_store_is_refused_and_left_alone() {
     let folder = Folder::new();
-    SqliteStore::create(&folder.database(), folder.new_root_key())
+    SqliteStore::create(&folder.database(), folder.new_root_key(), &node())
         .await
         .unwrap()
         .close()
         .await;
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'x', 1, x'00', 0)";
     statement(&folder.database(), newer.to_owned()).await;
-    let Err(error) = SqliteStore::open(&folder.database(), folder.root_key()).await else {
+    let Err(error) = SqliteStore::open(&folder.database(), folder.root_key(), &node()).await else {
         panic!("opened")
     };
     assert!(matches!(error, OpenError::Newer(_, 9999)), "{error}");
@@ -160,7 +163,9 @@ async fn a_newer_store_is_refused_and_left_alone() {
 
 async fn a_damaged_value_is_told_as_damage() {
     let folder = Folder::new();
-    let store = SqliteStore::create(&folder.database(), folder.new_root_key()).await.unwrap();
+    let store = SqliteStore::create(&folder.database(), folder.new_root_key(), &node())
+        .await
+        .unwrap();
     let tenant = new_tenant(&store, "acme").await;
     let made = new_key(&store, &new_connection(&store, tenant, "main").await, "k").await;
     let damages = [
@@ -203,7 +208,9 @@ async fn overwrite(path: &Path, to: &SealedName, from: &SealedName) {
 
 async fn a_moved_value_does_not_open() {
     let folder = Folder::new();
-    let store = SqliteStore::create(&folder.database(), folder.new_root_key()).await.unwrap();
+    let store = SqliteStore::create(&folder.database(), folder.new_root_key(), &node())
+        .await
+        .unwrap();
     let (ours, theirs) = (new_tenant(&store, "ours").await, new_tenant(&store, "theirs").await);
     let secret = sealed(ours, "r", "material/1", b"ours");
     let source = secret.0.clone();
@@ -224,8 +231,12 @@ async fn another_installation_s_value_does_not_open() {
     let folder = Folder::new();
     let elsewhere = Folder::new();
     // Both under the same root key, as after a careless copy of a host.
-    let store = SqliteStore::create(&folder.database(), folder.new_root_key()).await.unwrap();
-    let other = SqliteStore::create(&elsewhere.database(), folder.root_key()).await.unwrap();
+    let store = SqliteStore::create(&folder.database(), folder.new_root_key(), &node())
+        .await
+        .unwrap();
+    let other = SqliteStore::create(&elsewhere.database(), folder.root_key(), &node())
+        .await
+        .unwrap();
     let tenant = TenantId::INSTALLATION;
     let name = sealed(tenant, "r", "a", b"").0;
     store.insert(vec![sealed(tenant, "r", "a", b"ours")]).await.unwrap();
@@ -247,7 +258,9 @@ async fn another_installation_s_value_does_not_open() {
 async fn no_secret_stands_in_the_file() {
     const CANARY: &[u8] = b"canary-4f1c9be2-material";
     let folder = Folder::new();
-    let store = SqliteStore::create(&folder.database(), folder.new_root_key()).await.unwrap();
+    let store = SqliteStore::create(&folder.database(), folder.new_root_key(), &node())
+        .await
+        .unwrap();
     let tenant = new_tenant(&store, "acme").await;
     let made = connection(tenant, "main");
     store
@@ -266,7 +279,7 @@ async fn no_secret_stands_in_the_file() {
 
 async fn every_table_carries_the_tenant() {
     let folder = Folder::new();
-    SqliteStore::create(&folder.database(), folder.new_root_key())
+    SqliteStore::create(&folder.database(), folder.new_root_key(), &node())
         .await
         .unwrap()
         .close()
@@ -282,4 +295,27 @@ async fn every_table_carries_the_tenant() {
     connection.close().await.unwrap();
     // sqlx's own list of applied migrations, and the tenants, whose id it is.
     assert_eq!(without, ["_sqlx_migrations", "tenants"]);
+}
+
+async fn a_store_knows_its_nodes() {
+    let folder = Folder::new();
+    let path = folder.database();
+    refused!(SqliteStore::nodes(&path).await, OpenError::Missing(_));
+    let store = SqliteStore::create(&path, folder.new_root_key(), &node()).await.unwrap();
+    let known = |last| KnownNode {
+        name: node(),
+        last,
+        named: true,
+    };
+    assert_eq!(SqliteStore::nodes(&path).await.unwrap(), [known(None)]);
+    store.create_tenant(&tenant("a"), Vec::new(), &intent(7)).await.unwrap();
+    store.close().await;
+    // Another root key opens nothing and adds no node.
+    let other = RootKey::generate_to_file(&folder.path().join("other")).unwrap();
+    let elsewhere = "n2".parse().unwrap();
+    refused!(SqliteStore::open(&path, other, &elsewhere).await, OpenError::WrongRootKey(_));
+    assert_eq!(SqliteStore::nodes(&path).await.unwrap(), [known(Some(7))]);
+    SqliteStore::open(&path, folder.root_key(), &elsewhere).await.unwrap();
+    let names = SqliteStore::nodes(&path).await.unwrap();
+    assert_eq!(names.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["n1", "n2"]);
 }

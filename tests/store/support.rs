@@ -10,10 +10,15 @@ use claviger::store::model::{
 };
 use claviger::store::sealing::RootKey;
 use claviger::store::{Change, Store};
-use claviger_provider::{ConnectionId, KeyId, KeySpec, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
+use claviger_provider::{ConnectionId, KeyId, KeySpec, Node, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
 
-/// A module's cases, each under its own name: of every implementation, or on their own.
+/// A module's cases, each under its own name: of every implementation with one node or with two,
+/// or on their own.
 macro_rules! cases {
+    (pair: $($name:ident),* $(,)?) => {
+        /// The cases of this module.
+        pub const CASES: &[crate::PairCase] = &[$((stringify!($name), |one, two| Box::pin($name(one, two)))),*];
+    };
     (contract: $($name:ident),* $(,)?) => {
         /// The cases of this module.
         pub const CASES: &[crate::Case] = &[$((stringify!($name), |store| Box::pin($name(store)))),*];
@@ -76,6 +81,11 @@ pub fn intent(position: u64) -> Change {
         intent: Some(position),
         idempotency: None,
     }
+}
+
+/// The node of a store.
+pub fn node() -> Node {
+    "n1".parse().unwrap()
 }
 
 pub fn now() -> i64 {

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use claviger::store::sqlite::SqliteStore;
 use claviger_test_support::{Gateway, Tune, records};
 use serde_json::{Value, json};
 
@@ -20,7 +21,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// A copy of a fixture as a gateway's folder. The kill file is stored without its empty slots.
-fn open(name: &str) -> (Gateway, Value) {
+fn copied(name: &str) -> Gateway {
     let gateway = Gateway::empty(BINARY);
     let (from, data) = (fixture(name), gateway.data());
     std::fs::create_dir(&data).unwrap();
@@ -32,6 +33,11 @@ fn open(name: &str) -> (Gateway, Value) {
     kill_file.set_len(KILL_FILE).unwrap();
     std::fs::copy(from.join("root.key"), gateway.root_key()).unwrap();
     restrict(&gateway.root_key());
+    gateway
+}
+
+/// Starts this build on the folder for the first time.
+fn open(gateway: &Gateway, name: &str) -> Value {
     // The tokens of the fixture expire; the root key's holder issues another one.
     let output = gateway
         .command(&Tune::default())
@@ -40,8 +46,35 @@ fn open(name: &str) -> (Gateway, Value) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let expected = std::fs::read_to_string(from.join("expected.json")).unwrap();
-    (gateway, serde_json::from_str(&expected).unwrap())
+    let expected = std::fs::read_to_string(fixture(name).join("expected.json")).unwrap();
+    serde_json::from_str(&expected).unwrap()
+}
+
+/// The node in the first line of the log.
+fn node_of_log(gateway: &Gateway) -> String {
+    let log = std::fs::read(gateway.data().join("audit.log")).unwrap();
+    let line = log.split(|byte| *byte == b'\n').next().unwrap();
+    std::str::from_utf8(line).unwrap().rsplit_once(' ').unwrap().1.to_owned()
+}
+
+fn name_file(gateway: &Gateway) -> PathBuf {
+    gateway.data().join("node")
+}
+
+/// Every envelope of a key that is in use opens, and the folder has its node's name.
+async fn is_whole(gateway: &Gateway, expected: &Value) {
+    let name = std::fs::read_to_string(name_file(gateway)).unwrap();
+    assert_eq!(name, format!("{}\n", node_of_log(gateway)));
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    let usable = |wrapped: &&Value| !["k1", "k3"].contains(&wrapped["key"].as_str().unwrap());
+    for wrapped in expected["wrapped"].as_array().unwrap().iter().filter(usable) {
+        let body = json!({"wrapped": wrapped["wrapped"], "context": wrapped["context"]});
+        let answer = client.post("/v1/unwrap", &body).await;
+        assert_eq!(answer.header("claviger-audit-index").split('/').nth(1), Some(name.trim_end()));
+        assert_eq!(answer.expect_status(200)["plaintext"], wrapped["plaintext"]);
+    }
+    assert!(started.terminate());
 }
 
 /// A root key that others can read is refused; a checkout does not keep modes.
@@ -54,7 +87,8 @@ fn restrict(file: &Path) {
 /// keys of the embedded provider in use, `k1` disabled, `k3` detached, `kc` on a severed connection.
 #[tokio::test]
 async fn folder_1_opens_with_every_envelope_state_and_record() {
-    let (gateway, expected) = open("folder-1");
+    let gateway = copied("folder-1");
+    let expected = open(&gateway, "folder-1");
     let records_before = records(&gateway.data()).len();
     let started = gateway.serve(&Tune::default());
     let client = started.tenant("acme");
@@ -99,4 +133,47 @@ async fn folder_1_opens_with_every_envelope_state_and_record() {
 
     // The log goes on where it ended, and what this build adds is read with it.
     assert!(records(&gateway.data()).len() > records_before);
+}
+
+/// The migration moves the node's name to the store's list of nodes; the first start after it
+/// writes the name into the folder and notes that. A kill after each of these steps.
+#[tokio::test]
+async fn the_node_s_name_reaches_the_folder_whatever_step_a_kill_follows() {
+    for written in [false, true] {
+        let gateway = copied("folder-1");
+        let database = gateway.data().join("claviger.db");
+        let [node] = <[_; 1]>::try_from(SqliteStore::nodes(&database).await.unwrap()).unwrap();
+        assert_eq!((node.name.as_str(), node.named), (node_of_log(&gateway).as_str(), false));
+        assert!(node.last.is_some(), "the last position moves with it");
+        assert!(!name_file(&gateway).exists());
+        if written {
+            std::fs::write(name_file(&gateway), format!("{}\n", node.name)).unwrap();
+        }
+        let expected = open(&gateway, "folder-1");
+        is_whole(&gateway, &expected).await;
+        let [node] = <[_; 1]>::try_from(SqliteStore::nodes(&database).await.unwrap()).unwrap();
+        assert!(node.named);
+        // From now on the file must be there: with it a log can get lost.
+        std::fs::remove_file(name_file(&gateway)).unwrap();
+        let said = gateway.try_serve(&Tune::default()).err().unwrap();
+        assert!(said.contains("does not exist") && said.contains(node.name.as_str()), "{said}");
+    }
+}
+
+/// Kills the first start at many moments, from before the migration to after its end.
+#[tokio::test]
+async fn a_first_start_that_is_killed_leaves_a_folder_that_opens() {
+    let gateway = copied("folder-1");
+    let whole = std::time::Instant::now();
+    open(&gateway, "folder-1");
+    let whole = whole.elapsed();
+    for step in 0..20 {
+        let gateway = copied("folder-1");
+        let mut start = gateway.command(&Tune::default()).arg("serve").spawn().unwrap();
+        std::thread::sleep(whole * step / 20);
+        start.kill().unwrap();
+        start.wait().unwrap();
+        let expected = open(&gateway, "folder-1");
+        is_whole(&gateway, &expected).await;
+    }
 }

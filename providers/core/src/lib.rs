@@ -16,6 +16,7 @@ mod fields;
 mod ids;
 pub mod kit;
 pub mod layers;
+mod node;
 pub mod oaep;
 mod op;
 mod op_context;
@@ -36,6 +37,7 @@ pub use factory::{ConnectionParts, Factory, ParsedSettings, SettingsError, Setti
 pub use fields::{Fields, only, only_member};
 pub use ids::{ConnectionId, DekId, Id, IdError, IdText, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
+pub use node::{Node, NodeError};
 pub use op::{Call, Op, Output};
 pub use op_context::OpContext;
 pub use probe::{Finding, Probe, RightReport};

@@ -26,7 +26,7 @@ async fn revoke(log: &Log) -> Result<Recorded<()>, Unavailable> {
     let record = log.entry(tenant(1), Action::Disable);
     log.record_revocation(
         record,
-        EmergencyRevocation::Disable(KeyId::from_bytes([4; 16])),
+        EmergencyRevocation::Disable(KeyId::from_bytes([4; 16])).at_lifts(1),
         Outcome::Success,
         (),
         soon(),
@@ -129,7 +129,7 @@ async fn a_full_disk_stops_everything_but_revocations_before_the_reserve_is_used
     assert_eq!(revoke(&log).await.unwrap().receipt().unwrap().sequence, 1);
     let held = bench.disk.get(|disk| disk.reserve);
     assert!(held < whole && held > 0, "{held} bytes are held");
-    let sever = StateChange::from(EmergencyRevocation::Sever(ConnectionId::from_bytes([6; 16])));
+    let sever = StateChange::from(EmergencyRevocation::Sever(ConnectionId::from_bytes([6; 16])).at_lifts(0));
     let intent = log.intent(log.entry(tenant(1), Action::Sever), sever, soon()).await.unwrap();
     intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap().into_value();
     assert!(
@@ -176,7 +176,7 @@ async fn without_any_room_the_record_of_a_revocation_is_deferred() {
     );
     assert_eq!(
         bench.records()[0].1.change().and_then(|change| change.revocation()),
-        Some(EmergencyRevocation::Disable(KeyId::from_bytes([4; 16])))
+        Some(EmergencyRevocation::Disable(KeyId::from_bytes([4; 16])).at_lifts(1))
     );
 }
 

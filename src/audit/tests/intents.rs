@@ -169,7 +169,7 @@ async fn history_has_the_changes_that_an_older_store_has_missed() {
         intent.resolve(outcome, |_| {}, (), soon()).await.unwrap().into_value();
         unwrap_once(&log, tenant(2)).await.unwrap();
     }
-    let revoke = EmergencyRevocation::Revoke(TokenId::from_bytes([5; 16]));
+    let revoke = EmergencyRevocation::Revoke(TokenId::from_bytes([5; 16])).at_lifts(0);
     let record = log.entry(tenant(1), Action::ManageTokens);
     let revoked = log.record_revocation(record, revoke, Outcome::Success, (), soon()).await.unwrap();
     positions.push(revoked.receipt().unwrap().position);

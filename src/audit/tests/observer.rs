@@ -95,7 +95,7 @@ async fn a_deferred_frame_is_seen_when_it_is_written_and_one_commit_is_seen_at_o
     let (bench, seen) = (Bench::new(), Seen::default());
     let Recovered { log, .. } = bench.open_with(Bench::options(), seen.observer()).unwrap();
     bench.disk.set(|disk| disk.capacity = Some(0));
-    let revocation = EmergencyRevocation::Suspend(tenant(4));
+    let revocation = EmergencyRevocation::Suspend(tenant(4)).at_lifts(0);
     let record = log.entry(tenant(4), Action::ManageTenants);
     let deferred = log.record_revocation(record, revocation, Outcome::Success, (), soon()).await;
     assert!(deferred.unwrap_err().deferred());

@@ -11,7 +11,7 @@ use claviger_provider::{InstallationId, KeyId};
 
 use super::{KeyNamed, Operation, PairNamed, op};
 use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, NewGrant, PolicyRef, Resource};
-use crate::audit::{self, KillFile, Node, Options, Origin, Text};
+use crate::audit::{self, KillFile, Options, Origin, Text};
 use crate::broker::{Broker, Code, Declaration, Declarations, Parts, RequestContext, RequestInfo};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::keys::fixture::World;
@@ -69,7 +69,7 @@ fn broker(world: &World, authorizer: ByJustification) -> (Broker, tempfile::Temp
     let installation = InstallationId::random();
     let origin = Origin {
         installation,
-        node: "node-1".parse::<Node>().unwrap(),
+        node: "node-1".parse().unwrap(),
     };
     let options = Options {
         reserve_bytes: 4 << 20,

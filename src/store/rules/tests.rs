@@ -13,23 +13,39 @@ fn key() -> (Key, KeyVersion) {
 }
 
 #[test]
-fn a_state_that_is_there_already_changes_nothing() {
+fn a_state_that_is_there_already_changes_nothing_but_the_number_of_lifts() {
     let (mut key, _) = key();
     let before = key.clone();
-    assert!(!set_disabled(&mut key, false, 9));
-    assert_eq!(key, before);
+    assert!(set_disabled(&mut key, false, 9));
+    assert_eq!(key, Key { lifts: 1, ..before });
     assert!(set_disabled(&mut key, true, 9));
-    assert_eq!(
-        (key.state, key.epoch, key.lifts, key.revision, key.updated),
-        (KeyState::Disabled, 2, 0, 2, 9)
-    );
+    assert_eq!((key.state, key.epoch, key.revision, key.updated), (KeyState::Disabled, 2, 2, 9));
+    let before = key.clone();
+    assert!(!set_disabled(&mut key, true, 10));
+    assert_eq!(key, before);
+    assert!(set_disabled(&mut key, false, 11));
+    assert_eq!((key.lifts, key.epoch), (2, 3));
 
     let mut there = connection(TenantId::random(), "c");
     let before = there.clone();
-    assert!(!set_severed(&mut there, false, 9));
-    assert_eq!(there, before);
+    assert!(set_severed(&mut there, false, 9));
+    assert_eq!(there, Connection { lifts: 1, ..before });
     assert!(set_severed(&mut there, true, 9));
     assert_eq!((there.severed, there.epoch, there.revision, there.updated), (true, 2, 2, 9));
+    let before = there.clone();
+    assert!(!set_severed(&mut there, true, 10));
+    assert_eq!(there, before);
+    assert!(set_severed(&mut there, false, 11));
+    assert_eq!((there.lifts, there.epoch), (2, 3));
+}
+
+#[test]
+fn the_journal_s_number_is_never_given_again() {
+    let mut lifts = 2;
+    assert!(!raise_lifts(&mut lifts, 1) && !raise_lifts(&mut lifts, 2));
+    assert_eq!(lifts, 2);
+    assert!(raise_lifts(&mut lifts, 5));
+    assert_eq!(lifts, 5);
 }
 
 #[test]
@@ -186,20 +202,6 @@ fn old_versions_follow_a_key_that_comes_back_through_another_connection() {
     let following = follow(&key, &old, std::slice::from_ref(&here));
     assert_eq!(following.iter().map(|version| version.number).collect::<Vec<_>>(), [1, 2, 4]);
     assert!(following.iter().all(|version| version.connection == here.connection));
-}
-
-#[test]
-fn enabling_and_restoring_are_counted() {
-    let (mut key, _) = key();
-    let mut there = connection(TenantId::random(), "c");
-    for lifts in 1..4 {
-        set_disabled(&mut key, true, 1);
-        set_severed(&mut there, true, 1);
-        assert_eq!((key.lifts, there.lifts), (lifts - 1, lifts - 1));
-        assert!(set_disabled(&mut key, false, 2) && set_severed(&mut there, false, 2));
-        assert!(!set_disabled(&mut key, false, 2) && !set_severed(&mut there, false, 2));
-        assert_eq!((key.lifts, there.lifts), (lifts, lifts));
-    }
 }
 
 #[test]
@@ -361,12 +363,17 @@ proptest! {
                 _ if detached => {
                     let holder = Holder { detached, epoch: key.epoch, lifts: key.lifts, revision: key.revision };
                     key.epoch = 1;
+                    key.lifts = 0;
                     key.revision = 1;
                     adopt(&mut key, &holder, std::slice::from_ref(&version)).unwrap();
                     detached = false;
                     true
                 }
-                0 => set_disabled(&mut key, flag, at),
+                0 => {
+                    let moves = key.state.is_disabled() != flag;
+                    prop_assert_eq!(set_disabled(&mut key, flag, at), moves || !flag);
+                    moves
+                }
                 1 => {
                     let cache = CacheSettings { enabled: Some(flag), ..CacheSettings::default() };
                     let moves = cache != key.cache;
@@ -379,7 +386,9 @@ proptest! {
             };
             prop_assert_eq!(key.epoch > before.epoch, moves);
             prop_assert!(key.revision >= before.revision);
-            prop_assert!(key.revision > before.revision || key == before);
+            prop_assert!(key.lifts >= before.lifts);
+            let lifted = Key { lifts: key.lifts, ..before.clone() };
+            prop_assert!(key.revision > before.revision || key == lifted);
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use claviger_provider::{InstallationId, Node};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
+use crate::store::StoreError;
 use crate::store::sealing::Sealer;
-use crate::store::{Installation, StoreError};
 
 /// SQLite's write lock is taken at once, not at the first write.
 const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -17,7 +18,9 @@ pub struct SqliteStore {
     /// Connections that cannot write.
     pub(super) readers: SqlitePool,
     pub(super) sealer: Arc<Sealer>,
-    pub(super) installation: Installation,
+    pub(super) installation: InstallationId,
+    /// Whose positions it marks and reads.
+    pub(super) node: Node,
 }
 
 impl SqliteStore {

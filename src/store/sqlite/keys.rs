@@ -197,6 +197,7 @@ async fn write(connection: &mut SqliteConnection, statement: &'static str, key: 
         .bind(integer(key.revision)?)
         .bind(key.created)
         .bind(key.updated)
+        .bind(integer(key.lifts)?)
         .execute(connection)
         .await?;
     one_row(&written)
@@ -291,7 +292,7 @@ pub(super) async fn detach(connection: &mut SqliteConnection, key: &Key) -> Resu
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
-    use claviger_provider::ConnectionId;
+    use claviger_provider::{ConnectionId, Node};
 
     use super::*;
     use crate::store::sealing::RootKey;
@@ -311,7 +312,9 @@ mod tests {
     async fn every_read_is_a_range_of_an_index() {
         let folder = tempfile::tempdir().unwrap();
         let root = RootKey::generate_to_file(&folder.path().join("root-key")).unwrap();
-        let store = SqliteStore::create(&folder.path().join("claviger.db"), root).await.unwrap();
+        let store = SqliteStore::create(&folder.path().join("claviger.db"), root, &Node::random())
+            .await
+            .unwrap();
         let mut statements = vec![
             select!("keys k", "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL").to_owned(),
             select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL").to_owned(),

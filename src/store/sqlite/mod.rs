@@ -11,6 +11,7 @@ mod connections;
 mod database;
 mod keys;
 mod open;
+mod positions;
 mod principals;
 mod reads;
 mod row;

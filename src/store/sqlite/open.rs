@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use claviger_provider::{InstallationId, Secret, TenantId};
+use claviger_provider::{InstallationId, Node, Secret, TenantId};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqlitePool, query, query_scalar};
 
-use super::SqliteStore;
 use super::row::{Columns, bytes};
+use super::{SqliteStore, positions};
 use crate::store::sealing::{Place, RootKey, Sealer};
-use crate::store::{Installation, StoreError, parent};
+use crate::store::{KnownNode, StoreError, parent};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -71,23 +71,23 @@ impl SqliteStore {
         path.try_exists()
     }
 
-    /// Makes a store at the first start and opens it: draws the installation id and the
-    /// node's name, and binds the store to this root key. The file (mode 0600) appears
-    /// whole or not at all. It holds the installation's own tenant,
-    /// [`TenantId::INSTALLATION`], and nothing else.
+    /// Makes a store at the first start and opens it for this node: draws the installation id,
+    /// and binds the store to this root key. The file (mode 0600) appears whole or not at all.
+    /// It holds the installation's own tenant, [`TenantId::INSTALLATION`], the node, and nothing
+    /// else.
     ///
     /// The caller holds the folder's lock.
     ///
     /// # Errors
     /// [`OpenError`]; `Exists` when something has the name.
-    pub async fn create(path: &Path, root: RootKey) -> Result<Self, OpenError> {
+    pub async fn create(path: &Path, root: RootKey, node: &Node) -> Result<Self, OpenError> {
         if Self::exists(path).map_err(|e| OpenError::Io(path.to_owned(), e))? {
             return Err(OpenError::Exists(path.to_owned()));
         }
         let directory = parent(path);
         let io = |e| OpenError::Io(path.to_owned(), e);
         let unfinished = tempfile::Builder::new().prefix(".claviger-").tempfile_in(directory).map_err(io)?;
-        fill(unfinished.path(), &root).await.map_err(|e| e.at(path))?;
+        fill(unfinished.path(), &root, node).await.map_err(|e| e.at(path))?;
         let whole = unfinished.persist_noclobber(path).map_err(|e| match e.error.kind() {
             io::ErrorKind::AlreadyExists => OpenError::Exists(path.to_owned()),
             _ => io(e.error),
@@ -95,20 +95,44 @@ impl SqliteStore {
         whole.sync_all().and_then(|()| File::open(directory)?.sync_all()).map_err(io)?;
         // Closing it later would end the locks that SQLite then holds on the file (fcntl(2)).
         drop(whole);
-        Self::open(path, root).await
+        Self::open(path, root, node).await
     }
 
-    /// Opens a store, after bringing it to this release's schema.
+    /// The nodes that have used a store, by name. Brings it to this release's schema first.
     ///
     /// The caller holds the folder's lock.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub async fn open(path: &Path, root: RootKey) -> Result<Self, OpenError> {
-        if !Self::exists(path).map_err(|e| OpenError::Io(path.to_owned(), e))? {
-            return Err(OpenError::Missing(path.to_owned()));
+    pub async fn nodes(path: &Path) -> Result<Vec<KnownNode>, OpenError> {
+        let nodes = async {
+            let pool = migrated(path).await?;
+            let nodes = positions::nodes(&pool).await?;
+            pool.close().await;
+            Ok::<_, Failure>(nodes)
+        };
+        Self::require(path)?;
+        nodes.await.map_err(|e| e.at(path))
+    }
+
+    /// Opens a store for this node, after bringing it to this release's schema.
+    ///
+    /// The caller holds the folder's lock, and has made sure that the name is this node's: its
+    /// data folder has it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(path: &Path, root: RootKey, node: &Node) -> Result<Self, OpenError> {
+        Self::require(path)?;
+        connect(path, &root, node).await.map_err(|e| e.at(path))
+    }
+
+    fn require(path: &Path) -> Result<(), OpenError> {
+        match Self::exists(path) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(OpenError::Missing(path.to_owned())),
+            Err(error) => Err(OpenError::Io(path.to_owned(), error)),
         }
-        connect(path, &root).await.map_err(|e| e.at(path))
     }
 }
 
@@ -139,7 +163,7 @@ impl<E: Into<StoreError>> From<E> for Failure {
     }
 }
 
-async fn fill(path: &Path, root: &RootKey) -> Result<(), Failure> {
+async fn fill(path: &Path, root: &RootKey, node: &Node) -> Result<(), Failure> {
     // One file without a log beside it, for it is renamed when whole.
     let options = options(path).journal_mode(SqliteJournalMode::Delete);
     migrate(&options).await?;
@@ -148,12 +172,9 @@ async fn fill(path: &Path, root: &RootKey) -> Result<(), Failure> {
         .execute(&pool)
         .await?;
 
-    let installation = Installation {
-        id: InstallationId::random(),
-        node: hex::encode(Secret::random(16).expose()),
-    };
-    let sealer = Sealer::new(root, installation.id)?;
-    let check = sealer.seal(check_place(&installation.id.to_string()), &Secret::copy_from(ROOT_CHECK))?;
+    let installation = InstallationId::random();
+    let sealer = Sealer::new(root, installation)?;
+    let check = sealer.seal(check_place(&installation.to_string()), &Secret::copy_from(ROOT_CHECK))?;
     let mut transaction = pool.begin().await?;
     query("INSERT INTO tenants (id, name, suspended, created) VALUES (?1, ?2, 0, ?3)")
         .bind(bytes(&TenantId::INSTALLATION))
@@ -161,13 +182,13 @@ async fn fill(path: &Path, root: &RootKey) -> Result<(), Failure> {
         .bind(Utc::now().timestamp_micros())
         .execute(&mut *transaction)
         .await?;
-    query("INSERT INTO installation (tenant, id, node, root_check) VALUES (?1, ?2, ?3, ?4)")
+    query("INSERT INTO installation (tenant, id, root_check) VALUES (?1, ?2, ?3)")
         .bind(bytes(&TenantId::INSTALLATION))
-        .bind(bytes(&installation.id))
-        .bind(&installation.node)
+        .bind(bytes(&installation))
         .bind(&check)
         .execute(&mut *transaction)
         .await?;
+    positions::join(&mut *transaction, node).await?;
     transaction.commit().await?;
     pool.close().await;
     Ok(())
@@ -184,10 +205,20 @@ async fn migrate(options: &SqliteConnectOptions) -> Result<(), Failure> {
     migrated
 }
 
-async fn connect(path: &Path, root: &RootKey) -> Result<SqliteStore, Failure> {
+/// One connection to a store, which it has brought to this release's schema.
+async fn migrated(path: &Path) -> Result<SqlitePool, Failure> {
     refuse_foreign(path).await?;
     let options = options(path).journal_mode(SqliteJournalMode::Wal);
     migrate(&options).await?;
+    Ok(SqlitePoolOptions::new().max_connections(1).connect_with(options).await?)
+}
+
+async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore, Failure> {
+    let first = migrated(path).await?;
+    let (installation, sealer) = unlock(&first, root).await?;
+    positions::join(&first, node).await?;
+    first.close().await;
+    let options = options(path).journal_mode(SqliteJournalMode::Wal);
     // Both pools keep their connections: closing the last one would remove the log beside
     // the file, and the statements prepared on it would be lost.
     let pool = || {
@@ -198,13 +229,13 @@ async fn connect(path: &Path, root: &RootKey) -> Result<SqliteStore, Failure> {
             .test_before_acquire(false)
     };
     let writer = pool().max_connections(1).connect_with(options.clone()).await?;
-    let (installation, sealer) = unlock(&writer, root).await?;
     let readers = pool().max_connections(READERS).connect_lazy_with(options.read_only(true));
     Ok(SqliteStore {
         writer,
         readers,
         sealer: Arc::new(sealer),
         installation,
+        node: node.clone(),
     })
 }
 
@@ -226,17 +257,14 @@ async fn refuse_foreign(path: &Path) -> Result<(), Failure> {
     }
 }
 
-async fn unlock(pool: &SqlitePool, root: &RootKey) -> Result<(Installation, Sealer), Failure> {
-    let row = query("SELECT id, node, root_check FROM installation")
+async fn unlock(pool: &SqlitePool, root: &RootKey) -> Result<(InstallationId, Sealer), Failure> {
+    let row = query("SELECT id, root_check FROM installation")
         .fetch_optional(pool)
         .await?
         .ok_or(StoreError::Damaged("a store without an installation"))?;
-    let installation = Installation {
-        id: row.id("id")?,
-        node: row.value("node")?,
-    };
-    let sealer = Sealer::new(root, installation.id)?;
-    let place = installation.id.to_string();
+    let installation: InstallationId = row.id("id")?;
+    let sealer = Sealer::new(root, installation)?;
+    let place = installation.to_string();
     match sealer.open(check_place(&place), row.value("root_check")?) {
         Ok(check) if check.expose() == ROOT_CHECK => Ok((installation, sealer)),
         Ok(_) | Err(_) => Err(Failure::WrongRootKey),

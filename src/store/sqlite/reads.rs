@@ -1,27 +1,27 @@
 //! The reads, each forwarded to the statements of its table.
 
 use async_trait::async_trait;
-use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
+use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 
-use super::{SqliteStore, connections, keys, principals, sealed, tenants, tokens, transaction, versions};
+use super::{SqliteStore, connections, keys, positions, principals, sealed, tenants, tokens, transaction, versions};
 use crate::store::model::{
     Connection, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot, KeyVersion, Page,
     Principal, Tenant, Token, TokenSnapshot,
 };
-use crate::store::{Installation, Reads, StoreError};
+use crate::store::{Reads, StoreError};
 
 #[async_trait]
 impl Reads for SqliteStore {
-    async fn installation(&self) -> Result<Installation, StoreError> {
-        Ok(self.installation.clone())
+    async fn installation(&self) -> Result<InstallationId, StoreError> {
+        Ok(self.installation)
     }
 
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError> {
-        transaction::is_applied(self, intent).await
+        positions::is_applied(self, intent).await
     }
 
     async fn last_applied(&self) -> Result<Option<u64>, StoreError> {
-        transaction::last_applied(self).await
+        positions::last_applied(self).await
     }
 
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {

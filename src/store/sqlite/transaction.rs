@@ -1,14 +1,14 @@
-//! The transaction of a change, and what every change writes: applied positions and answers.
+//! The transaction of a change, and the answers that it keeps.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::Utc;
-use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
-use sqlx::{Sqlite, query, query_scalar};
+use claviger_provider::{ConnectionId, KeyId, Node, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
+use sqlx::{Sqlite, query};
 
-use super::row::{Columns, bytes, integer};
-use super::{SqliteStore, connections, keys, principals, sealed, tenants, tokens, versions};
+use super::row::{Columns, bytes};
+use super::{SqliteStore, connections, keys, positions, principals, sealed, tenants, tokens, versions};
 use crate::store::StoreError;
 use crate::store::model::{Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
 use crate::store::rules::{self, Holder};
@@ -19,6 +19,7 @@ use crate::store::transaction::{Backend, Existing, TokenRoots, Transaction};
 struct SqliteTransaction {
     transaction: sqlx::Transaction<'static, Sqlite>,
     sealer: Arc<Sealer>,
+    node: Node,
 }
 
 #[async_trait]
@@ -27,6 +28,7 @@ impl Backend for SqliteStore {
         Ok(Box::new(SqliteTransaction {
             transaction: self.begin_writing().await?,
             sealer: Arc::clone(&self.sealer),
+            node: self.node.clone(),
         }))
     }
 
@@ -39,11 +41,7 @@ impl Backend for SqliteStore {
     }
 
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError> {
-        query("DELETE FROM applied WHERE position < ?1 AND position < (SELECT max(position) FROM applied)")
-            .bind(integer(before)?)
-            .execute(&self.writer)
-            .await?;
-        Ok(())
+        positions::prune(self, before).await
     }
 
     async fn close(&self) {
@@ -59,20 +57,11 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError> {
-        query("INSERT INTO applied (position, tenant) VALUES (?1, ?2) ON CONFLICT (position) DO NOTHING")
-            .bind(integer(position)?)
-            .bind(bytes(&tenant))
-            .execute(&mut *self.transaction)
-            .await?;
-        Ok(())
+        positions::insert(&mut self.transaction, &self.node, tenant, position).await
     }
 
     async fn delete_applied_after(&mut self, position: Option<u64>) -> Result<(), StoreError> {
-        query("DELETE FROM applied WHERE position > ?1")
-            .bind(position.map(integer).transpose()?.unwrap_or(-1))
-            .execute(&mut *self.transaction)
-            .await?;
-        Ok(())
+        positions::delete_after(&mut self.transaction, &self.node, position).await
     }
 
     async fn claim_answer(&mut self, record: &IdempotencyRecord, expired: i64) -> Result<bool, StoreError> {
@@ -221,18 +210,4 @@ pub(super) async fn idempotent(store: &SqliteStore, key: &IdempotencyKey) -> Res
         })
     })
     .transpose()
-}
-
-pub(super) async fn is_applied(store: &SqliteStore, intent: u64) -> Result<bool, StoreError> {
-    Ok(query_scalar("SELECT EXISTS (SELECT 1 FROM applied WHERE position = ?1)")
-        .bind(integer(intent)?)
-        .fetch_one(&store.readers)
-        .await?)
-}
-
-pub(super) async fn last_applied(store: &SqliteStore) -> Result<Option<u64>, StoreError> {
-    let row = query("SELECT position FROM applied ORDER BY position DESC LIMIT 1")
-        .fetch_optional(&store.readers)
-        .await?;
-    row.map(|row| row.number("position")).transpose()
 }

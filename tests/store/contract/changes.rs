@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{ConnectionPatch, IdempotencyKey, IdempotencyRecord, KeyPatch};
+use claviger::store::model::{ConnectionPatch, IdempotencyKey, IdempotencyRecord, Key, KeyPatch, Liftable};
 use claviger::store::{Change, Store, StoreError};
 use claviger_provider::PrincipalId;
 
@@ -27,6 +27,7 @@ cases! { contract:
     an_effect_that_fails_keeps_no_answer,
     an_answer_is_gone_after_a_day,
     old_answers_are_pruned,
+    the_number_of_lifts_goes_on_from_the_journal_s,
     one_of_two_at_once_wins,
 }
 
@@ -268,6 +269,29 @@ async fn old_answers_are_pruned(store: Arc<dyn Store>) {
     assert_eq!(store.prune_idempotency(time - HOUR).await.unwrap(), 0);
     assert_eq!(store.idempotent(&idempotency(ours, "k2", 0).key).await.unwrap(), None);
     assert!(store.idempotent(&idempotency(ours, "k1", 0).key).await.unwrap().is_some());
+}
+
+async fn the_number_of_lifts_goes_on_from_the_journal_s(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let connection = new_connection(&*store, ours, "main").await;
+    let key = new_key(&*store, &connection, "k").await;
+    for object in [Liftable::Key(key.id), Liftable::Connection(connection.id)] {
+        refused!(store.lifts(theirs, object).await, StoreError::NotFound);
+        refused!(store.raise_lifts(theirs, object, 5).await, StoreError::NotFound);
+        assert_eq!(store.lifts(ours, object).await.unwrap(), 0);
+        for (journal, lifts) in [(0, 0), (5, 5), (3, 5)] {
+            store.raise_lifts(ours, object, journal).await.unwrap();
+            assert_eq!(store.lifts(ours, object).await.unwrap(), lifts);
+        }
+    }
+    // Nothing else of the rows changes.
+    assert_eq!(store.key(ours, key.id).await.unwrap(), Key { lifts: 5, ..key.clone() });
+    assert_eq!(store.connection(ours, connection.id).await.unwrap().revision, connection.revision);
+    // Nor is a number given again by an adoption.
+    store.detach_key(ours, key.id, 0, &NONE).await.unwrap();
+    let versions = [version(&key, 1, &key.primary.provider_key, "")];
+    let adopted = store.create_key(&Key { lifts: 0, ..key }, &versions, &NONE).await.unwrap();
+    assert_eq!(adopted.lifts, 5);
 }
 
 async fn one_of_two_at_once_wins(store: Arc<dyn Store>) {

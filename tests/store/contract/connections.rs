@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{ConnectionPatch, Page, Timeouts};
+use claviger::store::model::{ConnectionPatch, Liftable, Page, Timeouts};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{ConnectionId, ProviderKind};
 
@@ -164,12 +164,14 @@ async fn secrets_stand_under_the_connection(store: Arc<dyn Store>) {
 async fn severing_and_restoring_move_the_epoch_once_each(store: Arc<dyn Store>) {
     let ours = new_tenant(&*store, "ours").await;
     let made = new_connection(&*store, ours, "main").await;
-    for (severed, at, epoch, updated) in [(true, 5, 2, 5), (true, 6, 2, 5), (false, 7, 3, 7), (false, 8, 3, 7)] {
+    for (severed, at, epoch, updated, lifts) in [(true, 5, 2, 5, 0), (true, 6, 2, 5, 0), (false, 7, 3, 7, 1), (false, 8, 3, 7, 2)] {
         let changed = store.set_connection_severed(ours, made.id, severed, at, &NONE).await.unwrap();
         assert_eq!(
             (changed.severed, changed.epoch, changed.revision, changed.updated),
             (severed, epoch, epoch, updated)
         );
+        let object = Liftable::Connection(made.id);
+        assert_eq!((changed.lifts, store.lifts(ours, object).await.unwrap()), (lifts, lifts));
         assert_eq!(store.connection(ours, made.id).await.unwrap(), changed);
     }
     refused!(

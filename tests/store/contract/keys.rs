@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{CacheSettings, ConnectionRef, Custody, KeyPatch, KeyState, Material, ProviderState};
+use claviger::store::model::{CacheSettings, ConnectionRef, Custody, KeyPatch, KeyState, Liftable, Material, ProviderState};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{ConnectionId, KeyId, KeySpec, ProviderKind};
 
@@ -276,11 +276,15 @@ async fn a_name_that_is_taken_is_refused_to_a_change(store: Arc<dyn Store>) {
 async fn disabling_and_enabling_move_the_epoch_once_each(store: Arc<dyn Store>) {
     let ours = new_tenant(&*store, "ours").await;
     let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
-    for (disabled, at, epoch, updated) in [(true, 5, 2, 5), (true, 6, 2, 5), (false, 7, 3, 7), (false, 8, 3, 7)] {
+    for (disabled, at, epoch, updated, lifts) in [(true, 5, 2, 5, 0), (true, 6, 2, 5, 0), (false, 7, 3, 7, 1), (false, 8, 3, 7, 2)] {
         let changed = store.set_key_disabled(ours, made.id, disabled, at, &NONE).await.unwrap();
         assert_eq!(
             (changed.state.is_disabled(), changed.epoch, changed.revision, changed.updated),
             (disabled, epoch, epoch, updated)
+        );
+        assert_eq!(
+            (changed.lifts, store.lifts(ours, Liftable::Key(made.id)).await.unwrap()),
+            (lifts, lifts)
         );
         assert_eq!(store.key(ours, made.id).await.unwrap(), changed);
     }

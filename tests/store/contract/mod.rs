@@ -5,11 +5,12 @@ mod connections;
 mod keys;
 mod lists;
 mod moves;
+mod nodes;
 mod principals;
 mod sealed;
 mod tenants;
 
-use crate::Case;
+use crate::{Case, PairCase};
 
 /// The cases by module.
 pub const MODULES: &[(&str, &[Case])] = &[
@@ -22,3 +23,6 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("changes", changes::CASES),
     ("sealed", sealed::CASES),
 ];
+
+/// The cases with two nodes on one database, by module.
+pub const PAIRS: &[(&str, &[PairCase])] = &[("nodes", nodes::CASES)];

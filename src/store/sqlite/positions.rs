@@ -1,0 +1,94 @@
+//! The nodes, and the positions of their logs whose effects were committed.
+
+use claviger_provider::{Node, TenantId};
+use sqlx::{SqliteConnection, SqliteExecutor, SqlitePool, query, query_scalar};
+
+use super::SqliteStore;
+use super::row::{Columns, bytes, integer};
+use crate::store::{KnownNode, StoreError};
+
+/// Adds a node that is new here, and notes that its data folder has its name.
+pub(super) async fn join(executor: impl SqliteExecutor<'_>, node: &Node) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO nodes (tenant, name, named) VALUES (?1, ?2, 1) \
+         ON CONFLICT (name) DO UPDATE SET named = 1 WHERE named = 0",
+    )
+    .bind(bytes(&TenantId::INSTALLATION))
+    .bind(node.as_str())
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn nodes(pool: &SqlitePool) -> Result<Vec<KnownNode>, StoreError> {
+    query("SELECT name, last, named FROM nodes ORDER BY name")
+        .fetch_all(pool)
+        .await?
+        .iter()
+        .map(|row| {
+            let last = row.value::<Option<i64>>("last")?;
+            Ok(KnownNode {
+                name: row.word("name")?,
+                last: last.map(u64::try_from).transpose().map_err(|_| StoreError::Damaged("a position"))?,
+                named: row.value("named")?,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn insert(connection: &mut SqliteConnection, node: &Node, tenant: TenantId, position: u64) -> Result<(), StoreError> {
+    query("INSERT INTO applied (node, position, tenant) VALUES (?1, ?2, ?3) ON CONFLICT (node, position) DO NOTHING")
+        .bind(node.as_str())
+        .bind(integer(position)?)
+        .bind(bytes(&tenant))
+        .execute(&mut *connection)
+        .await?;
+    query("UPDATE nodes SET last = ?2 WHERE name = ?1 AND (last IS NULL OR last < ?2)")
+        .bind(node.as_str())
+        .bind(integer(position)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn delete_after(connection: &mut SqliteConnection, node: &Node, position: Option<u64>) -> Result<(), StoreError> {
+    let last = position.map(integer).transpose()?;
+    query("DELETE FROM applied WHERE node = ?1 AND position > ?2")
+        .bind(node.as_str())
+        .bind(last.unwrap_or(-1))
+        .execute(&mut *connection)
+        .await?;
+    query("UPDATE nodes SET last = ?2 WHERE name = ?1")
+        .bind(node.as_str())
+        .bind(last)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn prune(store: &SqliteStore, before: u64) -> Result<(), StoreError> {
+    query("DELETE FROM applied WHERE node = ?1 AND position < ?2 AND position < (SELECT last FROM nodes WHERE name = ?1)")
+        .bind(store.node.as_str())
+        .bind(integer(before)?)
+        .execute(&store.writer)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn is_applied(store: &SqliteStore, intent: u64) -> Result<bool, StoreError> {
+    Ok(
+        query_scalar("SELECT EXISTS (SELECT 1 FROM applied WHERE node = ?1 AND position = ?2)")
+            .bind(store.node.as_str())
+            .bind(integer(intent)?)
+            .fetch_one(&store.readers)
+            .await?,
+    )
+}
+
+pub(super) async fn last_applied(store: &SqliteStore) -> Result<Option<u64>, StoreError> {
+    let row = query("SELECT last FROM nodes WHERE name = ?1 AND last IS NOT NULL")
+        .bind(store.node.as_str())
+        .fetch_optional(&store.readers)
+        .await?;
+    row.map(|row| row.number("last")).transpose()
+}
