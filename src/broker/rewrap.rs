@@ -50,8 +50,10 @@ impl Broker {
         let pipeline = &ready.pipeline;
         let seal = secrets.seal_key();
 
-        // A provider rewraps only what it can open itself, with one connection's rights.
-        let at_primary = opening::usable(&ready.view, envelope).find(|(_, version)| version.connection == to.connection);
+        // A provider rewraps only what it can open itself, with one connection's rights, and in one
+        // algorithm.
+        let at_primary =
+            opening::usable(&ready.view, envelope).find(|(_, version)| version.connection == to.connection && version.spec == to.spec);
         if let (How::InsideProvider, Some(attested), Some((recipient, from))) = (ready.can()?.rewrap, accepted.attested, at_primary)
             && let Some((_, wrapped)) = recipient.wrapped()
         {

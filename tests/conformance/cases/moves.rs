@@ -3,6 +3,7 @@
 
 use claviger_test_support::Answer;
 use claviger_testkit::Fault;
+use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, CONNECTION, data_key, unwrap};
@@ -10,6 +11,9 @@ use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
     ("both_sides_open", Needs::Keys, |bench| Box::pin(both_sides(bench))),
+    ("a_key_made_at_the_provider_becomes_a_version", Needs::Faults, |bench| {
+        Box::pin(adopted(bench))
+    }),
     ("a_rotation_under_way_comes_first", Needs::Faults, |bench| Box::pin(rotating(bench))),
     ("a_move_whose_answer_was_lost_changes_nothing_here", Needs::Faults, |bench| {
         Box::pin(lost_answer(bench))
@@ -77,6 +81,54 @@ async fn both_sides(bench: Bench) {
     }
     let again = json!({"connection": SECOND, "provider_key": moved["provider_key"]});
     bench.client.post(ROTATE, &again).await.expect_problem(409, "provider_key_taken");
+}
+
+async fn adopted(bench: Bench) {
+    begin(&bench).await;
+    let mut made = vec![data_key(&bench.client, "orders").await];
+    for id in ["theirs", "others", "held"] {
+        bench.at_provider(&Request::MakeKey { id: id.to_owned() }).await;
+    }
+    // At its own connection, and at another one.
+    for body in [
+        json!({"provider_key": "theirs"}),
+        json!({"provider_key": "others", "connection": SECOND}),
+    ] {
+        let key = bench.client.post(ROTATE, &body).await.expect_status(200);
+        assert_eq!(
+            (&key["provider_key"], &key["primary_version"]),
+            (&body["provider_key"], &json!(made.len() + 1))
+        );
+        made.push(data_key(&bench.client, "orders").await);
+    }
+    for (number, made) in (1..).zip(&made) {
+        opens(&bench, made, number).await;
+    }
+    let holder = bench.new_key_with("holder", json!({"provider_key": "held"}));
+    bench.client.post("/v1/keys", &holder).await.expect_status(201);
+    let absent = bench.client.post(ROTATE, &json!({"provider_key": "absent"})).await;
+    absent.expect_problem(409, "key_state");
+    // One that it had before, its own, and another key's.
+    for taken in ["theirs", "others", "held"] {
+        for connection in [CONNECTION, SECOND] {
+            let body = json!({"provider_key": taken, "connection": connection});
+            bench.client.post(ROTATE, &body).await.expect_problem(409, "provider_key_taken");
+        }
+    }
+    let body = json!({"name": "thief", "connection": CONNECTION, "provider_key": "theirs"});
+    bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
+    let disabled = Request::ChangeState {
+        id: "late".to_owned(),
+        enabled: false,
+    };
+    bench.at_provider(&Request::MakeKey { id: "late".to_owned() }).await;
+    bench.at_provider(&disabled).await;
+    bench
+        .client
+        .post(ROTATE, &json!({"provider_key": "late"}))
+        .await
+        .expect_problem(409, "key_state");
+    assert_eq!(bench.client.list("/v1/keys/orders/versions").await.len(), 3);
 }
 
 async fn rotating(bench: Bench) {
