@@ -32,6 +32,8 @@ mod rewrap;
 mod rotate;
 mod sever;
 mod shared;
+mod suspend;
+mod suspensions;
 mod tenants;
 mod tokens;
 mod turns;

@@ -98,6 +98,7 @@ const fn action_of(revocation: EmergencyRevocation) -> Action {
         EmergencyRevocation::Sever(_) => Action::Sever,
         EmergencyRevocation::Revoke(_) => Action::ManageTokens,
         EmergencyRevocation::Suspend(_) => Action::ManageTenants,
+        EmergencyRevocation::DeletePrincipal(_) => Action::ManagePrincipals,
     }
 }
 

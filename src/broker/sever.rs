@@ -20,7 +20,9 @@ impl Broker {
         let change = self.announce_revocation(cx, EmergencyRevocation::Sever(connection.id())).await;
         match self.revoke(cx, Revoked::Connection(after), &change).await? {
             Revoked::Connection(row) => Ok(Guarded::free(completed(Completion::Done, row))),
-            Revoked::Key(_) | Revoked::Token { .. } | Revoked::Tenant(_) => Err(Failure::internal(&"a sever left no connection")),
+            Revoked::Key(_) | Revoked::Token { .. } | Revoked::Tenant(_) | Revoked::Principal { .. } => {
+                Err(Failure::internal(&"a sever left no connection"))
+            }
         }
     }
 

@@ -84,6 +84,10 @@ impl<B: Backend> Store for B {
         self.delete_answers(before).await
     }
 
+    async fn prune_deleted_principals(&self, before: i64) -> Result<(), StoreError> {
+        self.forget_deleted_principals(before).await
+    }
+
     async fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError> {
         check_names(&sealed, tenant.id, None)?;
         // The change belongs to the operator: the tenant does not exist yet.
@@ -91,6 +95,16 @@ impl<B: Backend> Store for B {
         transaction.insert_tenant(tenant).await?;
         transaction.put_sealed(&sealed, Existing::Refuse).await?;
         transaction.commit().await
+    }
+
+    async fn set_tenant_suspended(&self, id: TenantId, suspended: bool, change: &Change) -> Result<Tenant, StoreError> {
+        // The change belongs to the operator.
+        let mut transaction = begin(self, TenantId::INSTALLATION, change).await?;
+        let mut tenant = transaction.tenant(id).await?;
+        rules::set_suspended(&mut tenant, suspended);
+        transaction.update_tenant(&tenant).await?;
+        transaction.commit().await?;
+        Ok(tenant)
     }
 
     async fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError> {
@@ -102,7 +116,7 @@ impl<B: Backend> Store for B {
     async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, at: i64, change: &Change) -> Result<Vec<String>, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let ended = transaction.revoke_tokens(TokenRoots::Of(tenant, id), at).await?;
-        transaction.delete_principal(tenant, id).await?;
+        transaction.delete_principal(tenant, id, at).await?;
         transaction.commit().await?;
         Ok(ended)
     }
