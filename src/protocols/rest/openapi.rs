@@ -182,6 +182,9 @@ fn failures(route: &Route) -> Vec<(u16, &'static str)> {
     if *method == Method::PATCH {
         statuses.push((412, "The object changed since the given etag."));
     }
+    if route.can_lose {
+        statuses.push((412, "A change that arrived meanwhile stands."));
+    }
     if route.opens_wrapped_keys {
         statuses.push((422, "The wrapped key does not open here under this key and context."));
     }

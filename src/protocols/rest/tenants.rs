@@ -156,6 +156,7 @@ pub const RESUME: Route = Route::new(
     &[Action::ManageTenants],
 )
 .repeatable()
+.can_lose()
 .answers::<Tenant>(200, "The tenant.");
 
 pub async fn resume(request: ApiRequest) -> Result<ApiResponse, Failure> {
