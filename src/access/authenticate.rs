@@ -26,10 +26,12 @@ pub enum Unauthenticated {
     /// Unknown, wrong, expired or revoked.
     #[error("the credential is not valid")]
     Invalid,
-    /// A tenant's credential named a tenant, the tenant that an operator named does not exist, or
-    /// the tenant is suspended.
+    /// A tenant's credential named a tenant, or the tenant that an operator named does not exist.
     #[error("the tenant is not the credential's to act for")]
     Tenant,
+    /// The credential is valid, and its tenant is suspended.
+    #[error("the tenant is suspended")]
+    Suspended,
     /// The store failed.
     #[error("the store could not be asked")]
     Store(#[source] StoreError),
@@ -42,6 +44,8 @@ pub enum Refused {
     Token(TokenId),
     /// A principal's tokens, and all that descend from them.
     Principal(PrincipalId),
+    /// A suspended tenant's tokens, and what an operator asks for in it.
+    Tenant(TenantId),
 }
 
 /// What the store says of a token.
@@ -76,8 +80,9 @@ struct LoadBegan {
 pub struct Authenticator {
     store: Arc<dyn Store>,
     tokens: Cache<String, Remembered<Arc<Known>>>,
-    /// Active tenants by name. What was refused is not kept, so a new tenant needs no report.
-    tenants: Cache<String, Remembered<TenantId>>,
+    /// Tenants by name, with whether they are suspended. What was refused is not kept, so a new
+    /// tenant needs no report.
+    tenants: Cache<String, Remembered<(TenantId, bool)>>,
     /// Grows with each report, so that a load that began before keeps nothing. Held shared while a
     /// load is kept and exclusively during a report: a value kept before the report is forgotten,
     /// one that comes after it is not kept.
@@ -113,12 +118,13 @@ impl Authenticator {
         let presented = ApiToken::parse(text).map_err(|_| Unauthenticated::Invalid)?;
         let known = self.valid(&presented, now).await?;
         let home = known.token.tenant;
-        let acting = match tenant {
-            None => home,
+        let (acting, suspended) = match tenant {
+            None => (home, false),
             Some(_) if home != TenantId::INSTALLATION => return Err(Unauthenticated::Tenant),
             Some(name) => self.named_tenant(name).await?,
         };
-        Ok(known.caller(acting, source))
+        let suspended = suspended || self.refuses_tenant(acting);
+        Ok(known.caller(acting, suspended, source))
     }
 
     /// The presented token, if it is in force and its secret is right.
@@ -128,8 +134,8 @@ impl Authenticator {
         if !presented.matches(&known.token.secret_sha256) || !in_force {
             return Err(Unauthenticated::Invalid);
         }
-        if known.tenant_suspended {
-            return Err(Unauthenticated::Tenant);
+        if known.tenant_suspended || self.refuses_tenant(known.token.tenant) {
+            return Err(Unauthenticated::Suspended);
         }
         Ok(known)
     }
@@ -148,6 +154,15 @@ impl Authenticator {
             && std::iter::once(&own).chain(&known.above).any(|(token, principal)| {
                 self.refused.contains(&Refused::Token(*token)) || self.refused.contains(&Refused::Principal(*principal))
             })
+    }
+
+    fn refuses_tenant(&self, tenant: TenantId) -> bool {
+        self.refuses.load(Ordering::SeqCst) && self.refused.contains(&Refused::Tenant(tenant))
+    }
+
+    /// Ends a refusal: for a resume that the store has recorded.
+    pub fn readmit(&self, refused: Refused) {
+        self.refused.remove(&refused);
     }
 
     /// Forgets tokens by their public ids, after their revocation was committed. Once this has
@@ -184,15 +199,15 @@ impl Authenticator {
         }
     }
 
-    async fn named_tenant(&self, name: &str) -> Result<TenantId, Unauthenticated> {
+    async fn named_tenant(&self, name: &str) -> Result<(TenantId, bool), Unauthenticated> {
         loop {
             if let Some(tenant) = self.recall(&self.tenants, name) {
                 return Ok(tenant);
             }
             let began = self.load_begins();
             let tenant = match self.store.tenant_by_name(name).await {
-                Ok(tenant) if !tenant.suspended => tenant.id,
-                Ok(_) | Err(StoreError::NotFound) => return Err(Unauthenticated::Tenant),
+                Ok(tenant) => (tenant.id, tenant.suspended),
+                Err(StoreError::NotFound) => return Err(Unauthenticated::Tenant),
                 Err(error) => return Err(Unauthenticated::Store(error)),
             };
             if self.keep(&self.tenants, name, &tenant, began) {
@@ -254,12 +269,13 @@ impl Authenticator {
 }
 
 impl Known {
-    /// A caller with this token, acting for this tenant.
-    fn caller(&self, acting: TenantId, source: Option<IpAddr>) -> Caller {
+    /// A caller with this token, acting for this tenant, which may be suspended.
+    fn caller(&self, acting: TenantId, suspended: bool, source: Option<IpAddr>) -> Caller {
         Caller {
             principal: self.token.principal,
             home: self.token.tenant,
             acting,
+            suspended,
             credential: Credential::Token(self.token.id),
             grants: Arc::clone(&self.grants),
             ancestry: Ancestry {

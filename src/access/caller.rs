@@ -35,6 +35,7 @@ pub struct Caller {
     pub(super) principal: PrincipalId,
     pub(super) home: TenantId,
     pub(super) acting: TenantId,
+    pub(super) suspended: bool,
     pub(super) credential: Credential,
     pub(super) grants: Arc<Grants>,
     pub(super) ancestry: Ancestry,
@@ -49,6 +50,7 @@ impl Caller {
             principal: PrincipalId::from_bytes([0; 16]),
             home: TenantId::INSTALLATION,
             acting,
+            suspended: false,
             credential: Credential::Configuration,
             grants: Arc::new(Grants::everything()),
             ancestry: Ancestry {
@@ -69,6 +71,12 @@ impl Caller {
     /// operator named. [`TenantId::INSTALLATION`] for an operator who named none.
     pub const fn tenant(&self) -> TenantId {
         self.acting
+    }
+
+    /// Whether the tenant that the request acts for is suspended. Only a platform operator's
+    /// request gets so far.
+    pub const fn tenant_suspended(&self) -> bool {
+        self.suspended
     }
 
     /// The tenant that the credential belongs to; [`TenantId::INSTALLATION`] for a platform operator.

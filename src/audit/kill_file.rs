@@ -21,7 +21,7 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use claviger_provider::{ConnectionId, Id, InstallationId, KeyId, TenantId, TokenId};
+use claviger_provider::{ConnectionId, Id, InstallationId, KeyId, PrincipalId, TenantId, TokenId};
 
 use super::file::{private, replace};
 use super::scalar::{Number, Timestamp};
@@ -207,6 +207,7 @@ fn encode(entry: &KillEntry) -> [u8; SLOT] {
         EmergencyRevocation::Sever(id) => (2, ObjectId::of(id)),
         EmergencyRevocation::Revoke(id) => (3, ObjectId::of(id)),
         EmergencyRevocation::Suspend(id) => (4, ObjectId::of(id)),
+        EmergencyRevocation::DeletePrincipal(id) => (5, ObjectId::of(id)),
     };
     let mut slot = [0; SLOT];
     slot[0] = kind;
@@ -230,6 +231,7 @@ fn decode(slot: &[u8]) -> Slot {
             2 => EmergencyRevocation::Sever(ConnectionId::from_bytes(object)),
             3 => EmergencyRevocation::Revoke(TokenId::from_bytes(object)),
             4 => EmergencyRevocation::Suspend(TenantId::from_bytes(object)),
+            5 => EmergencyRevocation::DeletePrincipal(PrincipalId::from_bytes(object)),
             _ => return None,
         };
         let time = Timestamp::from_micros(i64::from_be_bytes(slot[40..48].try_into().ok()?));
@@ -250,7 +252,7 @@ fn decode(slot: &[u8]) -> Slot {
 mod tests {
     use super::*;
 
-    fn entries() -> [KillEntry; 4] {
+    fn entries() -> [KillEntry; 5] {
         let tenant = TenantId::random();
         let time = Timestamp::now();
         [
@@ -258,6 +260,7 @@ mod tests {
             EmergencyRevocation::Sever(ConnectionId::random()),
             EmergencyRevocation::Revoke(TokenId::random()),
             EmergencyRevocation::Suspend(tenant),
+            EmergencyRevocation::DeletePrincipal(PrincipalId::random()),
         ]
         .map(|revocation| KillEntry {
             tenant,
@@ -270,19 +273,19 @@ mod tests {
     fn pushed_revocations_survive_a_reopen_until_they_are_cleared() {
         let folder = tempfile::tempdir().unwrap();
         let installation = InstallationId::random();
-        let [a, b, c, d] = entries();
+        let [a, b, c, d, e] = entries();
         let file = KillFile::open(folder.path(), installation).unwrap();
         let size = || std::fs::metadata(folder.path().join(NAME)).unwrap().len();
         let before = size();
-        for entry in [a, b, c, d, b] {
+        for entry in [a, b, c, d, e, b] {
             file.push(entry).unwrap();
         }
         assert_eq!(size(), before, "a push must not need disk space");
         let file = KillFile::open(folder.path(), installation).unwrap();
-        assert_eq!(file.entries(), [a, b, c, d]);
+        assert_eq!(file.entries(), [a, b, c, d, e]);
         file.clear(&[a, c]).unwrap();
         let file = KillFile::open(folder.path(), installation).unwrap();
-        assert_eq!(file.entries(), [b, d]);
+        assert_eq!(file.entries(), [b, d, e]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How the log uses disk, memory and time.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The disk reserve, in bytes: room for revocations (disable, sever, revoke, suspend) when
+    /// The disk reserve, in bytes: room for revocations (disable, sever, revoke, suspend, delete a principal) when
     /// the disk is full.
     pub reserve_bytes: u64,
     /// Ordinary records are refused when the file system has fewer free bytes than this beside

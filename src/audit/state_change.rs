@@ -1,11 +1,11 @@
-//! Changes of state: what an intent announces, and the four revocations that never wait.
+//! Changes of state: what an intent announces, and the five revocations that never wait.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use claviger_provider::{ConnectionId, Id, IdError, KeyId, TenantId, TokenId};
+use claviger_provider::{ConnectionId, Id, IdError, KeyId, PrincipalId, TenantId, TokenId};
 
 use super::scalar::Number;
 use super::string_enum::string_enum;
@@ -137,7 +137,7 @@ impl StateChange {
         self
     }
 
-    /// The revocation, if the change is one of the four that never wait for a healthy log.
+    /// The revocation, if the change is one of the five that never wait for a healthy log.
     pub fn revocation(&self) -> Option<JournaledRevocation> {
         let lifts = self.lifts.map_or(0, Number::get);
         self.emergency().map(|revocation| revocation.at_lifts(lifts))
@@ -150,6 +150,7 @@ impl StateChange {
             EmergencyRevocation::Sever(ConnectionId::from_bytes(id)),
             EmergencyRevocation::Revoke(TokenId::from_bytes(id)),
             EmergencyRevocation::Suspend(TenantId::from_bytes(id)),
+            EmergencyRevocation::DeletePrincipal(PrincipalId::from_bytes(id)),
         ];
         revocations.into_iter().find(|revocation| {
             let change = Self::from(revocation.at_lifts(0));
@@ -158,7 +159,7 @@ impl StateChange {
     }
 }
 
-/// The four changes that take a right away. They never wait for a healthy log, may use the disk
+/// The five changes that take a right away. They never wait for a healthy log, may use the disk
 /// reserve, and are applied again at start if the store has lost them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EmergencyRevocation {
@@ -170,6 +171,8 @@ pub enum EmergencyRevocation {
     Revoke(TokenId),
     /// Suspend a tenant.
     Suspend(TenantId),
+    /// Delete a principal, which ends its tokens.
+    DeletePrincipal(PrincipalId),
 }
 
 impl EmergencyRevocation {
@@ -196,6 +199,7 @@ impl From<JournaledRevocation> for StateChange {
             EmergencyRevocation::Sever(id) => Self::new(Verb::Sever, Object::Connection, &id),
             EmergencyRevocation::Revoke(id) => Self::new(Verb::Revoke, Object::Token, &id),
             EmergencyRevocation::Suspend(id) => Self::new(Verb::Suspend, Object::Tenant, &id),
+            EmergencyRevocation::DeletePrincipal(id) => Self::new(Verb::Delete, Object::Principal, &id),
         };
         Self {
             lifts: Some(Number::saturating(journaled.lifts)),
@@ -211,6 +215,7 @@ impl fmt::Debug for EmergencyRevocation {
             Self::Sever(id) => write!(f, "sever {id:?}"),
             Self::Revoke(id) => write!(f, "revoke {id:?}"),
             Self::Suspend(id) => write!(f, "suspend {id:?}"),
+            Self::DeletePrincipal(id) => write!(f, "delete {id:?}"),
         }
     }
 }
@@ -227,6 +232,7 @@ mod tests {
             EmergencyRevocation::Sever(ConnectionId::random()),
             EmergencyRevocation::Revoke(TokenId::random()),
             EmergencyRevocation::Suspend(TenantId::random()),
+            EmergencyRevocation::DeletePrincipal(PrincipalId::random()),
         ];
         for revocation in revocations {
             let revocation = revocation.at_lifts(3);
@@ -243,6 +249,6 @@ mod tests {
         let id = KeyId::random();
         let all = Verb::ALL.iter().flat_map(|verb| Object::ALL.iter().map(|object| (*verb, *object)));
         let revoking = all.filter(|(verb, object)| StateChange::new(*verb, *object, &id).revocation().is_some());
-        assert_eq!(revoking.count(), 4);
+        assert_eq!(revoking.count(), 5);
     }
 }

@@ -73,10 +73,9 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
             broker.sweep_cache();
             Ok(())
         }),
-        // Deletes stored responses of idempotent requests.
+        // Deletes stored responses of idempotent requests, and names of deleted principals.
         Job::new("idempotency_prune", seconds(3600), Finish, &on.broker, async |broker| {
-            let pruned = broker.prune_kept_answers().await;
-            pruned.map(drop).map_err(|failure| failure.code.as_str())
+            broker.prune_kept().await.map_err(|failure| failure.code.as_str())
         }),
         // Asks providers about rotations that they have not finished.
         Job::new("rotations", seconds(2), Abort, &on.broker, async |broker| {

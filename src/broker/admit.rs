@@ -21,7 +21,7 @@ pub(super) use objects::Through;
 pub use objects::{KeyNamed, Names, PairNamed, RotateNamed};
 pub use operation::{Operation, op};
 pub(super) use subject::Subject;
-pub use tokens::{NewTokenNamed, TokenNamed};
+pub use tokens::{EndingPrincipal, NewTokenNamed, TokenNamed};
 
 /// One operation that was allowed on one object, for one caller. Only [`Broker::admit`] makes
 /// it; it cannot be copied, and a use case consumes it.
@@ -177,6 +177,14 @@ impl Broker {
         if again {
             // Its record could name one object only.
             return Err(Failure::internal(&"an operation was admitted twice"));
+        }
+        // Whatever an authorizer says: it stands above every policy.
+        if cx.caller().tenant_suspended() && !O::WHILE_SUSPENDED {
+            return Err(Failure::new(
+                Code::PermissionDenied,
+                "The tenant is suspended: an operator can read and revoke in it, and nothing else.",
+            )
+            .advice("Resume the tenant first: POST /v1/tenants/{tenant}/resume."));
         }
         let (object, policy) = named.admit(self, cx, O::ACTION).await?;
         cx.subject(|subject| subject.policy = Some(policy));

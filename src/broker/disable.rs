@@ -41,7 +41,9 @@ impl Broker {
             .await;
         match self.revoke(cx, Revoked::Key(after), &change).await? {
             Revoked::Key(row) => Ok(row),
-            Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Tenant(_) => Err(Failure::internal(&"a disable left no key")),
+            Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Tenant(_) | Revoked::Principal { .. } => {
+                Err(Failure::internal(&"a disable left no key"))
+            }
         }
     }
 

@@ -35,6 +35,8 @@ mod rewrap;
 mod rotate;
 mod sever;
 mod shared;
+mod suspend;
+mod suspensions;
 mod tenants;
 mod tokens;
 mod turns;

@@ -2,6 +2,8 @@
 
 use claviger_provider::PrincipalId;
 
+use super::admit::EndingPrincipal;
+use super::revoke::Revoked;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
 use crate::store::StoreError;
@@ -52,23 +54,26 @@ impl Broker {
         }))
     }
 
-    /// Deletes a principal with its tokens.
+    /// Deletes a principal: a revocation of its tokens and of all tokens below them. One that was
+    /// deleted before is deleted still.
     ///
     /// # Errors
-    /// `not_found`; `in_use` for the caller's own principal.
+    /// `in_use` for the caller's own principal.
     pub async fn delete_principal(&self, authorized: Authorized<op::DeletePrincipal>) -> Result<Guarded<()>, Failure> {
-        let (cx, principal) = (authorized.cx(), &authorized.object().principal);
+        let (cx, EndingPrincipal::Present(principal)) = (authorized.cx(), authorized.object()) else {
+            return Ok(Guarded::free(()));
+        };
         if principal.id == cx.caller().principal() {
             return Err(Failure::new(Code::InUse, "A principal cannot delete itself."));
         }
-        let change = self
-            .announce(cx, audit::StateChange::new(Verb::Delete, Object::Principal, &principal.id))
-            .await?;
-        let ended = self
-            .store
-            .delete_principal(principal.tenant, principal.id, self.now(), &change)
-            .await?;
-        self.authenticator().forget_tokens(ended.iter().map(String::as_str));
+        let deleted = Revoked::Principal {
+            tenant: principal.tenant,
+            id: principal.id,
+            at: self.now(),
+            ended: Vec::new(),
+        };
+        let change = self.announce_revocation(cx, deleted.journaled()).await;
+        self.revoke(cx, deleted, &change).await?;
         Ok(Guarded::free(()))
     }
 }

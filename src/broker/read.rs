@@ -191,14 +191,18 @@ impl Broker {
         self.store.last_applied().await.is_ok()
     }
 
-    /// Deletes answers that were kept long enough.
+    /// Deletes answers and names of deleted principals that were kept long enough.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn prune_kept_answers(&self) -> Result<u64, Failure> {
-        Ok(self.store.prune_idempotency(self.now() - KEPT).await?)
+    pub async fn prune_kept(&self) -> Result<(), Failure> {
+        self.store.prune_idempotency(self.now() - KEPT).await?;
+        Ok(self.store.prune_deleted_principals(self.now() - NAMES_KEPT).await?)
     }
 }
 
 /// How long an answer is kept for its idempotency key, in microseconds.
 const KEPT: i64 = 24 * 3600 * 1_000_000;
+
+/// How long the name of a deleted principal is kept, in microseconds: it may be a person's.
+const NAMES_KEPT: i64 = 30 * KEPT;

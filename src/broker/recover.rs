@@ -108,8 +108,8 @@ const fn liftable(revocation: EmergencyRevocation) -> Option<Liftable> {
     match revocation {
         EmergencyRevocation::Disable(key) => Some(Liftable::Key(key)),
         EmergencyRevocation::Sever(connection) => Some(Liftable::Connection(connection)),
-        // This release resumes no tenant.
-        EmergencyRevocation::Revoke(_) | EmergencyRevocation::Suspend(_) => None,
+        EmergencyRevocation::Suspend(tenant) => Some(Liftable::Tenant(tenant)),
+        EmergencyRevocation::Revoke(_) | EmergencyRevocation::DeletePrincipal(_) => None,
     }
 }
 
@@ -120,6 +120,7 @@ const fn action_of(revocation: EmergencyRevocation) -> Action {
         EmergencyRevocation::Sever(_) => Action::Sever,
         EmergencyRevocation::Revoke(_) => Action::ManageTokens,
         EmergencyRevocation::Suspend(_) => Action::ManageTenants,
+        EmergencyRevocation::DeletePrincipal(_) => Action::ManagePrincipals,
     }
 }
 

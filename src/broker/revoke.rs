@@ -1,15 +1,16 @@
-//! Revocations: disable, sever, revoke and suspend, all committed and applied the same way.
+//! Revocations: disable, sever, revoke, suspend and the deletion of a principal, all committed and
+//! applied the same way.
 //!
 //! A revocation has two halves. [`Broker::revoke`] commits it; where log or store cannot take it,
 //! the kill file does. [`Broker::apply_revocation`] then makes this node's memory follow, whoever
 //! committed it: a use case here, the recovery at a start, or another node.
 
-use claviger_provider::TenantId;
+use claviger_provider::{PrincipalId, TenantId};
 
 use super::{Broker, Failure, RequestContext};
 use crate::access::Refused;
 use crate::audit::{EmergencyRevocation, JournaledRevocation};
-use crate::store::model::{Connection, Key, Token};
+use crate::store::model::{Connection, Key, Tenant, Token};
 use crate::store::{Change, StoreError};
 
 /// A revocation, with the object's row after it.
@@ -27,7 +28,18 @@ pub enum Revoked {
         ended: Vec<String>,
     },
     /// A suspended tenant.
-    Tenant(TenantId),
+    Tenant(Tenant),
+    /// A deleted principal.
+    Principal {
+        /// Its tenant.
+        tenant: TenantId,
+        /// Its id.
+        id: PrincipalId,
+        /// When it was deleted, in Unix microseconds.
+        at: i64,
+        /// The public ids of all tokens that ended: its own and their descendants.
+        ended: Vec<String>,
+    },
 }
 
 impl Revoked {
@@ -41,6 +53,7 @@ impl Revoked {
                 None => 0,
             },
             Self::Tenant(_) => 0,
+            Self::Principal { at, .. } => *at,
         }
     }
 
@@ -49,9 +62,10 @@ impl Revoked {
         match self {
             Self::Key(key) => EmergencyRevocation::Disable(key.id).at_lifts(key.lifts),
             Self::Connection(connection) => EmergencyRevocation::Sever(connection.id).at_lifts(connection.lifts),
-            // A revoked token is never valid again, and this release resumes no tenant.
+            // A revoked token is never valid again, and neither is a deleted principal.
             Self::Token { row, .. } => EmergencyRevocation::Revoke(row.id).at_lifts(0),
-            Self::Tenant(tenant) => EmergencyRevocation::Suspend(*tenant).at_lifts(0),
+            Self::Principal { id, .. } => EmergencyRevocation::DeletePrincipal(*id).at_lifts(0),
+            Self::Tenant(tenant) => EmergencyRevocation::Suspend(tenant.id).at_lifts(tenant.lifts),
         }
     }
 
@@ -60,7 +74,8 @@ impl Revoked {
             Self::Key(key) => key.tenant,
             Self::Connection(connection) => connection.tenant,
             Self::Token { row, .. } => row.tenant,
-            Self::Tenant(tenant) => *tenant,
+            Self::Tenant(tenant) => tenant.id,
+            Self::Principal { tenant, .. } => *tenant,
         }
     }
 }
@@ -80,10 +95,12 @@ impl Broker {
         let revoked = match self.revocation_committed(cx, revocation, committed).await? {
             Some(revoked) => revoked,
             None => {
-                // No row says that the token is revoked, so memory has to, until the next start
-                // reads the kill file.
-                if let Revoked::Token { row, .. } = &expected {
-                    self.authenticator().refuse(Refused::Token(row.id));
+                // No row says it, so memory has to, until the next start reads the kill file.
+                match &expected {
+                    Revoked::Token { row, .. } => self.authenticator().refuse(Refused::Token(row.id)),
+                    Revoked::Principal { id, .. } => self.authenticator().refuse(Refused::Principal(*id)),
+                    Revoked::Tenant(tenant) => self.authenticator().refuse(Refused::Tenant(tenant.id)),
+                    Revoked::Key(_) | Revoked::Connection(_) => {}
                 }
                 expected
             }
@@ -113,10 +130,17 @@ impl Broker {
                 ended.push(row.public_id.clone());
                 Revoked::Token { row, ended }
             }
-            // This release suspends nobody, so there is no row to write.
-            EmergencyRevocation::Suspend(suspended) => {
-                self.store.mark_applied(tenant, change).await?;
-                Revoked::Tenant(suspended)
+            EmergencyRevocation::Suspend(suspended) => Revoked::Tenant(self.store.set_tenant_suspended(suspended, true, change).await?),
+            EmergencyRevocation::DeletePrincipal(id) => {
+                let ended = match self.store.delete_principal(tenant, id, at, change).await {
+                    // It was deleted before, which is as good.
+                    Err(StoreError::NotFound) => {
+                        self.store.mark_applied(tenant, change).await?;
+                        Vec::new()
+                    }
+                    ended => ended?,
+                };
+                Revoked::Principal { tenant, id, at, ended }
             }
         })
     }
@@ -137,7 +161,9 @@ impl Broker {
                 self.directory().connection_revoked(connection);
                 self.cache().drop_connection(connection.id);
             }
-            Revoked::Token { ended, .. } => self.authenticator().forget_tokens(ended.iter().map(String::as_str)),
+            Revoked::Token { ended, .. } | Revoked::Principal { ended, .. } => {
+                self.authenticator().forget_tokens(ended.iter().map(String::as_str))
+            }
             // Every token of the tenant says in memory whether it is suspended.
             Revoked::Tenant(_) => self.authenticator().forget_all(),
         }

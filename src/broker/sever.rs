@@ -22,7 +22,9 @@ impl Broker {
             .await;
         match self.revoke(cx, Revoked::Connection(after), &change).await? {
             Revoked::Connection(row) => Ok(Guarded::free(completed(Completion::Done, row))),
-            Revoked::Key(_) | Revoked::Token { .. } | Revoked::Tenant(_) => Err(Failure::internal(&"a sever left no connection")),
+            Revoked::Key(_) | Revoked::Token { .. } | Revoked::Tenant(_) | Revoked::Principal { .. } => {
+                Err(Failure::internal(&"a sever left no connection"))
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::store::Store;
 use super::declaration::Declarations;
 use super::failure::Failure;
 use super::in_flight::InFlight;
+use super::suspensions::Suspensions;
 
 /// All use cases, and the parts of the gateway that they use.
 pub struct Broker {
@@ -32,6 +33,7 @@ pub struct Broker {
     pub(super) idempotency_key: aws_lc_rs::hmac::Key,
     pub(super) accepted: TaskTracker,
     pub(super) declarations: Arc<dyn Declarations>,
+    pub(super) suspensions: Suspensions,
     /// Held while the declarations are applied: one apply at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
 }
@@ -82,6 +84,7 @@ impl Broker {
             idempotency_key: parts.idempotency_key,
             accepted: TaskTracker::new(),
             declarations: parts.declarations,
+            suspensions: Suspensions::default(),
             applying: tokio::sync::Mutex::new(()),
         }
     }

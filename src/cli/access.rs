@@ -171,6 +171,28 @@ pub enum Tenants {
     Create(CreateTenant),
     /// List tenants
     List(Paging),
+    /// Show a tenant
+    Get(OneTenant),
+    /// Refuse every request of a tenant, effective at the next request
+    Suspend(OneTenant),
+    /// Undo a suspend
+    Resume(ResumeTenant),
+}
+
+/// The argument of commands on one tenant.
+#[derive(Debug, Args)]
+pub struct OneTenant {
+    /// Name of the tenant
+    tenant: String,
+}
+
+/// Arguments of `tenants resume`.
+#[derive(Debug, Args)]
+pub struct ResumeTenant {
+    #[command(flatten)]
+    one: OneTenant,
+    #[command(flatten)]
+    once: Once,
 }
 
 /// Arguments of `tenants create`.
@@ -189,6 +211,10 @@ impl Tenants {
     pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let call = match self {
             Self::List(paging) => return terminal.list(&paging.fetch(client, &["tenants"], &[]).await?, &TENANTS),
+            Self::Get(OneTenant { tenant }) => Call::new(Method::GET, &["tenants", &tenant]),
+            // A revocation is carried out each time, so it takes no idempotency key.
+            Self::Suspend(OneTenant { tenant }) => Call::new(Method::POST, &["tenants", &tenant, "suspend"]),
+            Self::Resume(ResumeTenant { one, once }) => once.apply(Call::new(Method::POST, &["tenants", &one.tenant, "resume"]))?,
             Self::Create(CreateTenant { name, id, once }) => {
                 let mut body = Map::from_iter([("name".to_owned(), Value::from(name))]);
                 if let Some(id) = id {

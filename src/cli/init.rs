@@ -50,7 +50,10 @@ pub(super) async fn run(args: &InitArgs, terminal: &mut Terminal<'_>) -> Result<
             )?;
         }
     }
-    say(terminal.out, "Next: claviger serve, then claviger tenants create NAME.\n")
+    say(
+        terminal.out,
+        "Next: claviger serve, then claviger tenants create NAME. Tokens that outlive this one: claviger tokens create --kind standing.\n",
+    )
 }
 
 /// Creates a new file that only its owner may read.

@@ -6,7 +6,7 @@ use super::values::Size;
 /// Settings of `[audit]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// Disk space, in bytes, that only disable, sever, revoke and suspend may still use. While no
+    /// Disk space, in bytes, that only revocations may still use. While no
     /// more than this is free, all other requests get 503 `audit_unavailable`.
     pub disk_reserve: u64,
 }

@@ -95,12 +95,22 @@ impl<B: Backend> Store for B {
                     transaction.update_connection(&connection).await?;
                 }
             }
+            Liftable::Tenant(id) => {
+                let mut tenant = transaction.tenant(id).await?;
+                if rules::raise_lifts(&mut tenant.lifts, journal) {
+                    transaction.update_tenant(&tenant).await?;
+                }
+            }
         }
         transaction.commit().await
     }
 
     async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError> {
         self.delete_answers(before).await
+    }
+
+    async fn prune_deleted_principals(&self, before: i64) -> Result<(), StoreError> {
+        self.forget_deleted_principals(before).await
     }
 
     async fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError> {
@@ -112,6 +122,16 @@ impl<B: Backend> Store for B {
         transaction.commit().await
     }
 
+    async fn set_tenant_suspended(&self, id: TenantId, suspended: bool, change: &Change) -> Result<Tenant, StoreError> {
+        // The change belongs to the operator.
+        let mut transaction = begin(self, TenantId::INSTALLATION, change).await?;
+        let mut tenant = transaction.tenant(id).await?;
+        rules::set_suspended(&mut tenant, suspended);
+        transaction.update_tenant(&tenant).await?;
+        transaction.commit().await?;
+        Ok(tenant)
+    }
+
     async fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError> {
         let mut transaction = begin(self, principal.tenant, change).await?;
         transaction.insert_principal(principal).await?;
@@ -121,7 +141,7 @@ impl<B: Backend> Store for B {
     async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, at: i64, change: &Change) -> Result<Vec<String>, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let ended = transaction.revoke_tokens(TokenRoots::Of(tenant, id), at).await?;
-        transaction.delete_principal(tenant, id).await?;
+        transaction.delete_principal(tenant, id, at).await?;
         transaction.commit().await?;
         Ok(ended)
     }

@@ -126,6 +126,7 @@ pub trait Reads: Send + Sync {
         Ok(match object {
             Liftable::Key(id) => self.key(tenant, id).await?.lifts,
             Liftable::Connection(id) => self.connection(tenant, id).await?.lifts,
+            Liftable::Tenant(id) => self.tenant(id).await?.lifts,
         })
     }
     /// The answer kept for this idempotency key, if it is younger than 24 hours.
@@ -144,6 +145,8 @@ pub trait Reads: Send + Sync {
     async fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;
     /// A principal by id.
     async fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;
+    /// Whether a principal of this name was deleted lately.
+    async fn was_principal_deleted(&self, tenant: TenantId, name: &str) -> Result<bool, StoreError>;
     /// A tenant's principals.
     async fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
 
@@ -205,15 +208,20 @@ pub trait Store: Reads + SealedStore {
     async fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError>;
     /// Deletes idempotency records made before this time (Unix microseconds); returns how many.
     async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
+    /// Forgets the names of principals that were deleted before this time (Unix microseconds).
+    async fn prune_deleted_principals(&self, before: i64) -> Result<(), StoreError>;
 
     /// Creates a tenant with its sealed values (seal key, context-hash key). The installation's
     /// own tenant exists from the start.
     async fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
 
+    /// Suspends or resumes a tenant ([`rules::set_suspended`]).
+    async fn set_tenant_suspended(&self, id: TenantId, suspended: bool, change: &Change) -> Result<Tenant, StoreError>;
+
     /// Creates a principal.
     async fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;
     /// Deletes a principal and its tokens, and marks their descendants as revoked, whoever's they
-    /// are. Returns the public ids of all tokens that ended.
+    /// are. Its name is remembered as deleted. Returns the public ids of all tokens that ended.
     async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, at: i64, change: &Change) -> Result<Vec<String>, StoreError>;
 
     /// Creates a token. `NotFound` when its principal, or the parent of a delegated one, does not

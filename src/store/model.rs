@@ -226,6 +226,8 @@ pub enum Liftable {
     Key(KeyId),
     /// A connection, which is restored.
     Connection(ConnectionId),
+    /// A tenant, which is resumed.
+    Tenant(TenantId),
 }
 
 /// A connection and its opened secrets, read together.

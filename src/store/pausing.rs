@@ -121,6 +121,7 @@ forward! {
     fn sealed_row(&self, tenant: TenantId, row: &str) -> Result<Vec<(String, Secret)>, StoreError>;
     fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;
     fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;
+    fn was_principal_deleted(&self, tenant: TenantId, name: &str) -> Result<bool, StoreError>;
     fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
     fn token_by_public_id(&self, public_id: &str) -> Result<TokenSnapshot, StoreError>;
     fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
@@ -146,7 +147,9 @@ forward! {
     fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
     fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError>;
     fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
+    fn prune_deleted_principals(&self, before: i64) -> Result<(), StoreError>;
     fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
+    fn set_tenant_suspended(&self, id: TenantId, suspended: bool, change: &Change) -> Result<Tenant, StoreError>;
     fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;
     fn delete_principal(&self, tenant: TenantId, id: PrincipalId, at: i64, change: &Change) -> Result<Vec<String>, StoreError>;
     fn create_token(&self, token: &Token, change: &Change) -> Result<(), StoreError>;

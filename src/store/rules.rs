@@ -12,7 +12,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::StoreError;
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, Token, TokenKind};
+use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, Tenant, Token, TokenKind};
 
 /// The most tokens above a token: the standing one, and the delegated ones between.
 pub const MAX_DEPTH: u8 = 8;
@@ -258,6 +258,13 @@ pub fn revoke(token: &mut Token, at: i64) -> bool {
     let first = token.revoked.is_none();
     token.revoked.get_or_insert(at);
     first
+}
+
+/// Suspends or resumes a tenant. A resume raises `lifts` also when the row is not suspended: a
+/// suspend that never reached the row may be in the log, and must not be applied after it.
+pub fn set_suspended(tenant: &mut Tenant, suspended: bool) {
+    tenant.suspended = suspended;
+    tenant.lifts += u64::from(!suspended);
 }
 
 /// Checks a new token against its parent's row, which a delegated one needs.

@@ -16,6 +16,8 @@ pub trait Backend: Reads + SealedStore {
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
     /// Deletes answers made before this time (Unix microseconds); returns how many.
     async fn delete_answers(&self, before: i64) -> Result<u64, StoreError>;
+    /// Forgets the names of principals that were deleted before this time (Unix microseconds).
+    async fn forget_deleted_principals(&self, before: i64) -> Result<(), StoreError>;
     /// Deletes this node's applied positions below `before`, except the last one.
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError>;
     /// Finishes what is under way and closes the database. Later calls fail.
@@ -65,10 +67,14 @@ pub trait Transaction: Send {
 
     /// Writes a new tenant.
     async fn insert_tenant(&mut self, tenant: &Tenant) -> Result<(), StoreError>;
+    /// Reads a tenant.
+    async fn tenant(&mut self, id: TenantId) -> Result<Tenant, StoreError>;
+    /// Writes what can change of a tenant: whether it is suspended.
+    async fn update_tenant(&mut self, tenant: &Tenant) -> Result<(), StoreError>;
     /// Writes a new principal.
     async fn insert_principal(&mut self, principal: &Principal) -> Result<(), StoreError>;
-    /// Deletes a principal and its tokens.
-    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId) -> Result<(), StoreError>;
+    /// Deletes a principal and its tokens, and remembers its name as deleted at this time.
+    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId, at: i64) -> Result<(), StoreError>;
     /// Writes a new token.
     async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError>;
     /// Reads a token.

@@ -115,6 +115,63 @@ async fn without_a_record_nothing_is_answered_and_nothing_done() {
 }
 
 #[tokio::test]
+async fn a_suspend_and_a_deletion_take_effect_all_the_same_and_outlive_the_process() {
+    let full = FullDisk::new().await;
+    full.started.with_tenant("globex").await;
+    let mut tokens = Vec::new();
+    for tenant in ["acme", "globex"] {
+        let client = full.started.tenant(tenant);
+        client.post("/v1/principals", &json!({"name": "ci"})).await.expect_status(201);
+        let body = json!({"operations": ["ReadKey"], "kind": "standing"});
+        let issued = client.post("/v1/principals/ci/tokens", &body).await.expect_status(201);
+        let token = issued["token"].as_str().unwrap().to_owned();
+        client.with_token(&token).get("/v1/keys").await.expect_status(200);
+        tokens.push(token);
+    }
+    full.fill();
+    for answer in [
+        full.client.delete("/v1/principals/ci").await,
+        full.started.operator().post_empty("/v1/tenants/globex/suspend").await,
+    ] {
+        answer.expect_problem(503, "effective_not_recorded");
+    }
+    async fn refused(client: &Client, tokens: &[String]) {
+        let deleted = client.with_token(&tokens[0]).get("/v1/keys").await;
+        deleted.expect_problem(401, "unauthenticated");
+        let suspended = client.with_token(&tokens[1]).get("/v1/keys").await;
+        suspended.expect_problem(403, "permission_denied");
+    }
+    refused(&full.client, &tokens).await;
+    full.empty();
+    let FullDisk { gateway, started, .. } = full;
+    started.kill();
+    let again = gateway.serve(&Tune::default());
+    let client = again.tenant("acme");
+    refused(&client, &tokens).await;
+    client.get("/v1/principals/ci").await.expect_problem(404, "not_found");
+    let records = claviger_test_support::records(&gateway.data());
+    for (verb, object) in [("delete", "principal"), ("suspend", "tenant")] {
+        let recorded = records
+            .iter()
+            .any(|record| record["change"]["verb"] == verb && record["change"]["object"] == object && record["result"] == "success");
+        assert!(recorded, "{verb} {object} has its record");
+    }
+    // The suspend can be undone, durably.
+    let resumed = again.operator().post_empty("/v1/tenants/globex/resume").await;
+    assert_eq!(resumed.expect_status(200)["state"], "active");
+    client.with_token(&tokens[1]).get("/v1/keys").await.expect_status(200);
+    assert!(again.terminate());
+    let again = gateway.serve(&Tune::default());
+    let client = again.tenant("acme");
+    client.with_token(&tokens[1]).get("/v1/keys").await.expect_status(200);
+    client
+        .with_token(&tokens[0])
+        .get("/v1/keys")
+        .await
+        .expect_problem(401, "unauthenticated");
+}
+
+#[tokio::test]
 async fn a_cut_takes_effect_all_the_same_and_outlives_the_process() {
     let full = FullDisk::new().await;
     full.client.post("/v1/principals", &json!({"name": "ci"})).await.expect_status(201);

@@ -35,6 +35,7 @@ mod service;
 mod service_apart;
 mod starting;
 mod support;
+mod suspension;
 mod tokens;
 mod way;
 

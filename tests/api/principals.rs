@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use claviger_test_support::Tune;
+
 use crate::support::Api;
 
 fn names(list: &Value) -> Vec<&str> {
@@ -111,7 +113,31 @@ async fn principals_are_made_read_listed_and_deleted_with_their_tokens() {
     assert_eq!(deleted.status, 204);
     indexer.get("/v1/keys").await.expect_problem(401, "unauthenticated");
     api.client.get("/v1/principals/indexer").await.expect_problem(404, "not_found");
-    api.client.delete("/v1/principals/indexer").await.expect_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn deleting_a_principal_again_is_no_error_and_a_wrong_name_is_one() {
+    let api = Api::start().await;
+    let path = "/v1/principals/indexer";
+    api.client.delete(path).await.expect_problem(404, "not_found");
+    for _ in ["the first", "another of the name"] {
+        let (_, indexer) = api.token("indexer", &["ReadKey"], None).await;
+        indexer.get("/v1/keys").await.expect_status(200);
+        for _ in ["deleted", "again"] {
+            let deleted = api.client.delete(path).await;
+            api.recorded(&deleted, "ManagePrincipals", "success");
+            assert_eq!(deleted.status, 204);
+            indexer.get("/v1/keys").await.expect_problem(401, "unauthenticated");
+        }
+    }
+    api.client.delete("/v1/principals/indexes").await.expect_problem(404, "not_found");
+    // A name is one tenant's own.
+    let other = api.started.with_tenant("globex").await;
+    other.delete(path).await.expect_problem(404, "not_found");
+    let Api { gateway, started, .. } = api;
+    started.kill();
+    let again = gateway.serve(&Tune::default());
+    assert_eq!(again.tenant("acme").delete(path).await.status, 204);
 }
 
 #[tokio::test]

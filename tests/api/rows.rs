@@ -26,6 +26,8 @@ fn calls(wrapped: &Value) -> Vec<Call> {
         (post.clone(), "/v1/tenants", json!({"name": "globex"}), 201, "ManageTenants"),
         (get.clone(), "/v1/tenants", none(), 200, "ManageTenants"),
         (get.clone(), "/v1/tenants/{tenant}", none(), 200, "ManageTenants"),
+        (post.clone(), "/v1/tenants/{tenant}/suspend", none(), 200, "ManageTenants"),
+        (post.clone(), "/v1/tenants/{tenant}/resume", none(), 200, "ManageTenants"),
         (post.clone(), "/v1/connections", connection, 201, "CreateConnection"),
         (get.clone(), "/v1/connections", none(), 200, "ReadConnection"),
         (get.clone(), "/v1/connections/{connection}", none(), 200, "ReadConnection"),

@@ -61,7 +61,24 @@ fn tenants_principals_and_tokens() {
     assert_eq!(keys(), 0);
     cli.good(&["principals", "delete", "gone"]);
     assert_eq!(keys(), 3, "the token ends with its principal");
-    cli.bad(&["principals", "delete", "gone"], 4);
+    cli.good(&["principals", "delete", "gone"]);
+    cli.bad(&["principals", "delete", "never"], 4);
+    let create = [
+        "tokens",
+        "create",
+        "ci",
+        "--expires-in",
+        "1h",
+        "--kind",
+        "standing",
+        "--operation",
+        "ReadKey",
+    ];
+    assert_eq!(cli.json(&create)["kind"], "standing");
+    assert_eq!(cli.json(&["whoami"])["principal"], "administrator");
+    assert_eq!(cli.json(&["tenants", "suspend", "globex"])["state"], "suspended");
+    assert_eq!(cli.json(&["tenants", "get", "globex"])["state"], "suspended");
+    assert_eq!(cli.json(&["tenants", "resume", "globex"])["state"], "active");
     let table = cli.good(&["principals", "list"]);
     let heads: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(heads, ["NAME", "KIND", "CREATED", "ID"]);

@@ -168,11 +168,21 @@ async fn revocations_again() {
         .post("/v1/connections", &json!({"name": "other", "provider": "local", "settings": {}}))
         .await
         .expect_status(201);
+    client.post("/v1/principals", &json!({"name": "leaver"})).await.expect_status(201);
+    let tokens_of_leaver = "/v1/principals/leaver/tokens";
+    let of_leaver = client
+        .post(tokens_of_leaver, &json!({"operations": ["ReadKey"]}))
+        .await
+        .expect_status(201);
+    started.with_tenant("globex").await;
     assert!(started.terminate());
     let copy = Copy::of(&gateway.data(), &DATABASE);
 
     let started = gateway.serve(&Tune::default());
     let client = started.tenant("acme");
+    client.delete("/v1/principals/leaver").await.expect_status(204);
+    let suspended = started.operator().post_empty("/v1/tenants/globex/suspend").await;
+    suspended.expect_status(200);
     client.post_empty("/v1/keys/first/disable").await.expect_status(200);
     client.post_empty("/v1/connections/other/sever").await.expect_status(200);
     client.delete(&format!("{tokens}/{}", text(&token["id"]))).await.expect_status(204);
@@ -187,15 +197,27 @@ async fn revocations_again() {
         key.expect_problem(409, "connection_severed");
         let read = client.with_token(token["token"].as_str().expect("a token")).get("/v1/keys").await;
         read.expect_problem(401, "unauthenticated");
+        let read = client
+            .with_token(of_leaver["token"].as_str().expect("a token"))
+            .get("/v1/keys")
+            .await;
+        read.expect_problem(401, "unauthenticated");
+        client.get("/v1/principals/leaver").await.expect_problem(404, "not_found");
+        let globex = started.operator().get("/v1/tenants/globex").await.expect_status(200);
+        assert_eq!(globex["state"], "suspended");
         assert!(started.terminate());
     }
     // The revocations can be undone as usual.
     let started = gateway.serve(&Tune::default());
+    let resumed = started.operator().post_empty("/v1/tenants/globex/resume").await;
+    assert_eq!(resumed.expect_status(200)["state"], "active");
     started.tenant("acme").post_empty("/v1/keys/first/enable").await.expect_status(200);
     assert!(started.terminate());
     let started = gateway.serve(&Tune::default());
     let first = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
     assert_eq!(first["state"], "enabled", "an enable after the revocation survives");
+    let globex = started.operator().get("/v1/tenants/globex").await.expect_status(200);
+    assert_eq!(globex["state"], "active", "a resume after the revocation survives");
 }
 
 async fn older_log(files: &[&'static str]) {

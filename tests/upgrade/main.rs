@@ -131,6 +131,13 @@ async fn folder_1_opens_with_every_envelope_state_and_record() {
     let revoked = client.with_token(expected["revoked"].as_str().unwrap());
     assert_eq!(revoked.get("/v1/keys").await.status, 401);
 
+    // Tokens of before have a life of their own.
+    let tokens = client.list("/v1/principals/svc/tokens").await;
+    assert_eq!(tokens.len(), 2);
+    for token in tokens {
+        assert_eq!((&token["kind"], &token["parent"]), (&json!("standing"), &Value::Null));
+    }
+
     // The log goes on where it ended, and what this build adds is read with it.
     assert!(records(&gateway.data()).len() > records_before);
 }

@@ -324,7 +324,6 @@ async fn only_an_operator_names_a_tenant() {
     for (text, tenant) in [
         (&operator.text, "nobody"),
         (&operator.text, ""),
-        (&operator.text, "asleep"),
         (&tenants_own.text, "acme"),
         (&tenants_own.text, "nobody"),
         (&tenants_own.text, ""),
@@ -332,6 +331,9 @@ async fn only_an_operator_names_a_tenant() {
         let refused = door.enter(text, Some(tenant), 1).await;
         assert!(matches!(refused, Err(Unauthenticated::Tenant)), "{tenant:?}");
     }
+    // A suspended one is told apart, for the broker to decide what an operator may do in it.
+    assert!(!named.tenant_suspended());
+    assert!(door.enter(&operator.text, Some("asleep"), 1).await.unwrap().tenant_suspended());
     // Who is not authenticated learns nothing of tenants.
     let unknown = NewToken::draw();
     let unknown = std::str::from_utf8(unknown.text.expose()).unwrap();
@@ -371,12 +373,29 @@ async fn a_suspended_tenants_token_is_refused_only_as_such_to_who_holds_it() {
     let door = SwappableRouter::new().await;
     let tenant = new_tenant(door.world.store.as_ref(), "asleep", true).await;
     let issued = door.issue(tenant).await;
-    assert!(matches!(door.enter(&issued.text, None, 1).await, Err(Unauthenticated::Tenant)));
+    assert!(matches!(door.enter(&issued.text, None, 1).await, Err(Unauthenticated::Suspended)));
     // Expiry comes first: the credential is worth nothing, whoever's it was.
     assert!(matches!(
         door.enter(&issued.text, None, EXPIRES).await,
         Err(Unauthenticated::Invalid)
     ));
+}
+
+#[tokio::test]
+async fn a_tenant_that_the_store_could_not_suspend_is_refused_until_it_is_readmitted() {
+    let door = SwappableRouter::new().await;
+    let issued = door.issue(door.world.tenant).await;
+    let operator = door.issue(TenantId::INSTALLATION).await;
+    door.enter(&issued.text, None, 1).await.unwrap();
+    let suspended = async || {
+        let own = matches!(door.enter(&issued.text, None, 1).await, Err(Unauthenticated::Suspended));
+        (own, door.enter(&operator.text, Some("acme"), 1).await.unwrap().tenant_suspended())
+    };
+    assert_eq!(suspended().await, (false, false));
+    door.authenticator.refuse(Refused::Tenant(door.world.tenant));
+    assert_eq!(suspended().await, (true, true));
+    door.authenticator.readmit(Refused::Tenant(door.world.tenant));
+    assert_eq!(suspended().await, (false, false));
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ fn caller(home: TenantId, acting: TenantId, operations: ActionSet, keys: KeySet)
         principal: PrincipalId::random(),
         home,
         acting,
+        suspended: false,
         credential: Credential::Token(TokenId::random()),
         grants: Grants::new(operations, keys).unwrap().into(),
         ancestry: Ancestry {

@@ -13,12 +13,16 @@ use crate::store::model::{Principal, Tenant};
 pub trait Operation: Send + Sync + 'static {
     /// The action, by its name in grants and records.
     const ACTION: Action;
+    /// Whether an operator may do it in a suspended tenant: what reads, and what revokes.
+    const WHILE_SUSPENDED: bool;
     /// The type of object that it acts on.
     type Object: Send + Sync + 'static;
 }
 
 macro_rules! operations {
-    ($($name:ident: $action:ident on $object:ty),* $(,)?) => {
+    (@ while_suspended) => { true };
+    (@) => { false };
+    ($($name:ident: $action:ident on $object:ty $(=> $suspended:ident)?),* $(,)?) => {
         /// The operations.
         pub mod op {
             use super::*;
@@ -29,6 +33,7 @@ macro_rules! operations {
 
                 impl Operation for $name {
                     const ACTION: Action = Action::$action;
+                    const WHILE_SUSPENDED: bool = operations!(@ $($suspended)?);
                     type Object = $object;
                 }
             )*
@@ -38,22 +43,22 @@ macro_rules! operations {
 
 operations! {
     CreateConnection: CreateConnection on NewConnectionIn,
-    ListConnections: ReadConnection on TenantScope,
-    ReadConnection: ReadConnection on Arc<ConnectionEntry>,
+    ListConnections: ReadConnection on TenantScope => while_suspended,
+    ReadConnection: ReadConnection on Arc<ConnectionEntry> => while_suspended,
     UpdateConnection: UpdateConnection on Arc<ConnectionEntry>,
     DeleteConnection: DeleteConnection on Arc<ConnectionEntry>,
     CheckConnection: CheckConnection on Arc<ConnectionEntry>,
-    Sever: Sever on Arc<ConnectionEntry>,
+    Sever: Sever on Arc<ConnectionEntry> => while_suspended,
     Restore: Restore on Arc<ConnectionEntry>,
 
     CreateKey: CreateKey on NewKeyIn,
-    ListKeys: ReadKey on ListedKeys,
-    ReadKey: ReadKey on Arc<KeyEntry>,
+    ListKeys: ReadKey on ListedKeys => while_suspended,
+    ReadKey: ReadKey on Arc<KeyEntry> => while_suspended,
     UpdateKey: UpdateKey on Arc<KeyEntry>,
     DeleteKey: DeleteKey on Arc<KeyEntry>,
     Rotate: Rotate on RotateOf,
     Enable: Enable on Arc<KeyEntry>,
-    Disable: Disable on Arc<KeyEntry>,
+    Disable: Disable on Arc<KeyEntry> => while_suspended,
 
     GenerateDataKey: GenerateDataKey on Arc<KeyEntry>,
     GenerateDataKeyWithoutPlaintext: GenerateDataKeyWithoutPlaintext on Arc<KeyEntry>,
@@ -63,17 +68,19 @@ operations! {
     RewrapToOther: RewrapFrom on KeyPair,
     Inspect: Inspect on Arc<KeyEntry>,
 
-    CreateTenant: ManageTenants on Installation,
-    ListTenants: ManageTenants on Installation,
-    ReadTenant: ManageTenants on Tenant,
-    PlanDeclared: ManageTenants on Installation,
-    ApplyDeclared: ManageTenants on Installation,
+    CreateTenant: ManageTenants on Installation => while_suspended,
+    ListTenants: ManageTenants on Installation => while_suspended,
+    ReadTenant: ManageTenants on Tenant => while_suspended,
+    SuspendTenant: ManageTenants on Tenant => while_suspended,
+    ResumeTenant: ManageTenants on Tenant => while_suspended,
+    PlanDeclared: ManageTenants on Installation => while_suspended,
+    ApplyDeclared: ManageTenants on Installation => while_suspended,
     CreatePrincipal: ManagePrincipals on PrincipalScope,
-    ListPrincipals: ManagePrincipals on PrincipalScope,
-    ReadPrincipal: ManagePrincipals on Principal,
-    DeletePrincipal: ManagePrincipals on EndingPrincipal,
+    ListPrincipals: ManagePrincipals on PrincipalScope => while_suspended,
+    ReadPrincipal: ManagePrincipals on Principal => while_suspended,
+    DeletePrincipal: ManagePrincipals on EndingPrincipal => while_suspended,
     IssueToken: ManageTokens on NewTokenFor,
-    ListTokens: ManageTokens on Principal,
-    RevokeToken: ManageTokens on TokenOf,
-    ReadOwnToken: ManageTokens on OwnToken,
+    ListTokens: ManageTokens on Principal => while_suspended,
+    RevokeToken: ManageTokens on TokenOf => while_suspended,
+    ReadOwnToken: ManageTokens on OwnToken => while_suspended,
 }

@@ -9,6 +9,7 @@ use super::decide;
 use super::objects::{Names, decided};
 use crate::access::{Action, ActionSet, Credential, Grants, KeySet, NewGrant, PolicyRef, Resource};
 use crate::broker::{Broker, Code, Failure, RequestContext};
+use crate::store::StoreError;
 use crate::store::model::{Page, Principal, Token, TokenKind};
 
 /// The principals of the caller's tenant, or, for an operator who names no tenant, those of
@@ -30,13 +31,23 @@ impl Names<Principal> for &str {
 }
 
 /// A principal that is to be deleted, whose tokens end with it.
-pub struct EndingPrincipal {
-    pub(in crate::broker) principal: Principal,
+pub enum EndingPrincipal {
+    /// It exists.
+    Present(Principal),
+    /// One of this name was deleted lately.
+    Deleted,
 }
 
 impl Names<EndingPrincipal> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(EndingPrincipal, PolicyRef), Failure> {
-        let (principal, policy) = Names::<Principal>::admit(self, broker, cx, action).await?;
+        let policy = decided(broker, cx, action, Resource::Principals).await?;
+        let principal = match broker.store.principal_by_name(cx.tenant(), self).await {
+            Ok(principal) => principal,
+            Err(StoreError::NotFound) if broker.store.was_principal_deleted(cx.tenant(), self).await? => {
+                return Ok((EndingPrincipal::Deleted, policy));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let now = broker.now();
         let mut page = Page { after: None, size: 1000 };
         loop {
@@ -46,7 +57,7 @@ impl Names<EndingPrincipal> for &str {
             }
             match tokens.last() {
                 Some(last) => page.after = Some(last.id.to_string()),
-                None => return Ok((EndingPrincipal { principal }, policy)),
+                None => return Ok((EndingPrincipal::Present(principal), policy)),
             }
         }
     }

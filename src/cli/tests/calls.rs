@@ -129,6 +129,9 @@ async fn every_command_makes_its_call() {
             "POST /v1/tenants",
             json!({"name": "t", "id": "00"}),
         ),
+        (&["tenants", "get", "t"], "GET /v1/tenants/t", Value::Null),
+        (&["tenants", "suspend", "t"], "POST /v1/tenants/t/suspend", Value::Null),
+        (&["tenants", "resume", "t"], "POST /v1/tenants/t/resume", Value::Null),
         (&["tenants", "list"], "GET /v1/tenants?page_size=1000", Value::Null),
     ];
     for (line, expected, body) in lines {

@@ -81,6 +81,8 @@ endpoints! {
     CreateTenant:           tenants::CREATE, with_body(tenants::create);
     ListTenants:            tenants::LIST, without_body(tenants::list);
     GetTenant:              tenants::GET, without_body(tenants::get);
+    SuspendTenant:          tenants::SUSPEND, without_body(tenants::suspend);
+    ResumeTenant:           tenants::RESUME, without_body(tenants::resume);
     PlanDeclared:           declared::PLAN, without_body(declared::plan);
     ApplyDeclared:          declared::APPLY, without_body(declared::apply);
     CreatePrincipal:        principals::CREATE, with_body(principals::create);

@@ -182,6 +182,9 @@ fn failures(route: &Route) -> Vec<(u16, &'static str)> {
     if *method == Method::PATCH {
         statuses.push((412, "The object has changed since the etag in `If-Match`."));
     }
+    if route.can_lose {
+        statuses.push((412, "A change that arrived meanwhile stands."));
+    }
     if route.opens_wrapped_keys {
         statuses.push((422, "The wrapped key does not open with this key and context."));
     }

@@ -156,7 +156,7 @@ pub const DELETE: Route = Route::new(
     "/v1/principals/{principal}",
     "deletePrincipal",
     "access",
-    "Delete a principal; its tokens are refused from then on.",
+    "Delete a principal; its tokens, and all tokens below them, are refused from the next request\non. The caller must be allowed everything that its tokens in force allow. Deleting it again is no\nerror, for 30 days.",
     &[Action::ManagePrincipals],
 )
 .answers_nothing(204, "Deleted, with its tokens.");

@@ -128,6 +128,9 @@ impl Protocol for Rest {
         caller.map_err(|error| match error {
             Unauthenticated::Missing | Unauthenticated::Invalid => unauthenticated(),
             Unauthenticated::Tenant => Failure::new(Code::PermissionDenied, "The credential does not act for that tenant."),
+            Unauthenticated::Suspended => {
+                Failure::new(Code::PermissionDenied, "The tenant is suspended.").advice("Ask the operator of the gateway to resume it.")
+            }
             Unauthenticated::Store(error) => Failure::from(error),
         })
     }

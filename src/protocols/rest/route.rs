@@ -46,6 +46,7 @@ pub struct Route {
     pub(super) responses: [Option<ResponseDoc>; 2],
     pub(super) if_match: Option<&'static str>,
     pub(super) opens_wrapped_keys: bool,
+    pub(super) can_lose: bool,
 }
 
 /// The body of an operation's requests.
@@ -133,6 +134,7 @@ impl Route {
             responses: [None; 2],
             if_match: None,
             opens_wrapped_keys: false,
+            can_lose: false,
         }
     }
 
@@ -214,6 +216,12 @@ impl Route {
     /// Adds the failure 422 of operations that open a wrapped key.
     pub(super) const fn opens_wrapped_keys(mut self) -> Self {
         self.opens_wrapped_keys = true;
+        self
+    }
+
+    /// It can lose against a change that arrives meanwhile (412).
+    pub(super) const fn can_lose(mut self) -> Self {
+        self.can_lose = true;
         self
     }
 

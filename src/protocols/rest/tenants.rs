@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::handler::json_reply;
 use super::list::{List, Listed, list_reply};
+use super::once::completed_reply;
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
@@ -127,4 +128,42 @@ pub const GET: Route = Route::new(
 pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadTenant>(request.name("tenant")?.as_str()).await?;
     json_reply(request.broker.read_tenant(&authorized), StatusCode::OK, |tenant| response(&tenant))
+}
+
+/// `POST /v1/tenants/{tenant}/suspend`
+pub const SUSPEND: Route = Route::new(
+    Method::POST,
+    "/v1/tenants/{tenant}/suspend",
+    "suspendTenant",
+    "access",
+    "Refuse every request of a tenant's credentials from the next one on. An operator can still read\nand revoke in it. Carried out each time: an idempotency key is ignored.",
+    &[Action::ManageTenants],
+)
+.answers::<Tenant>(200, "The tenant.");
+
+pub async fn suspend(request: ApiRequest) -> Result<ApiResponse, Failure> {
+    let authorized = request.admit::<op::SuspendTenant>(request.name("tenant")?.as_str()).await?;
+    completed_reply(request.broker.suspend_tenant(authorized).await?, response)
+}
+
+/// `POST /v1/tenants/{tenant}/resume`
+pub const RESUME: Route = Route::new(
+    Method::POST,
+    "/v1/tenants/{tenant}/resume",
+    "resumeTenant",
+    "access",
+    "Undo a suspend. A repetition under its idempotency key changes nothing and answers with the\ntenant as it is now.",
+    &[Action::ManageTenants],
+)
+.repeatable()
+.can_lose()
+.answers::<Tenant>(200, "The tenant.");
+
+pub async fn resume(request: ApiRequest) -> Result<ApiResponse, Failure> {
+    let tenant = request.name("tenant")?;
+    let resume = |authorized, keep| request.broker.resume_tenant(authorized, keep);
+    let repeated = |authorized: &_| Ok(request.broker.resume_repeated(authorized));
+    request
+        .lift::<op::ResumeTenant, _, _, _>(tenant.as_str(), response, resume, repeated)
+        .await
 }

@@ -114,6 +114,16 @@ CREATE INDEX tokens_by_parent ON tokens (parent) WHERE parent IS NOT NULL;
 -- Raised by each resume.
 ALTER TABLE tenants ADD COLUMN lifts INTEGER NOT NULL DEFAULT 0;
 
+-- The names of deleted principals, for a while: deleting one again is no error, while a name that
+-- never existed is one.
+CREATE TABLE deleted_principals (
+    tenant  BLOB    NOT NULL REFERENCES tenants (id),
+    name    TEXT    NOT NULL,
+    deleted INTEGER NOT NULL,
+    PRIMARY KEY (tenant, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deleted_principals_by_age ON deleted_principals (deleted);
+
 -- positions
 
 -- A node is one process with an audit log of its own; `last` is the largest position of that log

@@ -2,7 +2,7 @@
 
 use claviger_provider::{PrincipalId, TenantId};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, query};
+use sqlx::{SqliteConnection, query, query_scalar};
 
 use super::SqliteStore;
 use super::row::{Columns, bytes, one_row};
@@ -66,11 +66,39 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
 }
 
 /// The foreign key of its tokens deletes them, too.
-pub(super) async fn delete(connection: &mut SqliteConnection, tenant: TenantId, id: PrincipalId) -> Result<(), StoreError> {
+pub(super) async fn delete(connection: &mut SqliteConnection, tenant: TenantId, id: PrincipalId, at: i64) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO deleted_principals (tenant, name, deleted) \
+         SELECT tenant, name, ?3 FROM principals WHERE tenant = ?1 AND id = ?2 \
+         ON CONFLICT (tenant, name) DO UPDATE SET deleted = excluded.deleted",
+    )
+    .bind(bytes(&tenant))
+    .bind(bytes(&id))
+    .bind(at)
+    .execute(&mut *connection)
+    .await?;
     let deleted = query("DELETE FROM principals WHERE tenant = ?1 AND id = ?2")
         .bind(bytes(&tenant))
         .bind(bytes(&id))
         .execute(connection)
         .await?;
     one_row(&deleted)
+}
+
+pub(super) async fn was_deleted(store: &SqliteStore, tenant: TenantId, name: &str) -> Result<bool, StoreError> {
+    Ok(
+        query_scalar("SELECT EXISTS (SELECT 1 FROM deleted_principals WHERE tenant = ?1 AND name = ?2)")
+            .bind(bytes(&tenant))
+            .bind(name)
+            .fetch_one(&store.readers)
+            .await?,
+    )
+}
+
+pub(super) async fn forget_deleted(store: &SqliteStore, before: i64) -> Result<(), StoreError> {
+    query("DELETE FROM deleted_principals WHERE deleted < ?1")
+        .bind(before)
+        .execute(&store.writer)
+        .await?;
+    Ok(())
 }

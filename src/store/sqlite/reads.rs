@@ -33,7 +33,7 @@ impl Reads for SqliteStore {
     }
 
     async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError> {
-        tenants::by_id(self, id).await
+        tenants::by_id(&self.readers, id).await
     }
 
     async fn tenant_by_name(&self, name: &str) -> Result<Tenant, StoreError> {
@@ -50,6 +50,10 @@ impl Reads for SqliteStore {
 
     async fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError> {
         principals::by_id(self, tenant, id).await
+    }
+
+    async fn was_principal_deleted(&self, tenant: TenantId, name: &str) -> Result<bool, StoreError> {
+        principals::was_deleted(self, tenant, name).await
     }
 
     async fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError> {

@@ -2,10 +2,10 @@
 
 use claviger_provider::TenantId;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, query};
+use sqlx::{SqliteConnection, SqliteExecutor, query};
 
 use super::SqliteStore;
-use super::row::{Columns, bytes, integer};
+use super::row::{Columns, bytes, integer, one_row};
 use crate::store::StoreError;
 use crate::store::model::{Page, Tenant};
 
@@ -31,9 +31,19 @@ pub(super) async fn insert(connection: &mut SqliteConnection, tenant: &Tenant) -
     Ok(())
 }
 
-pub(super) async fn by_id(store: &SqliteStore, id: TenantId) -> Result<Tenant, StoreError> {
+pub(super) async fn update(connection: &mut SqliteConnection, tenant: &Tenant) -> Result<(), StoreError> {
+    let updated = query("UPDATE tenants SET suspended = ?2, lifts = ?3 WHERE id = ?1")
+        .bind(bytes(&tenant.id))
+        .bind(tenant.suspended)
+        .bind(integer(tenant.lifts)?)
+        .execute(connection)
+        .await?;
+    one_row(&updated)
+}
+
+pub(super) async fn by_id(executor: impl SqliteExecutor<'_>, id: TenantId) -> Result<Tenant, StoreError> {
     let statement = query(concat!("SELECT ", tenant_columns!(), " FROM tenants n WHERE n.id = ?1"));
-    read(&statement.bind(bytes(&id)).fetch_one(&store.readers).await?)
+    read(&statement.bind(bytes(&id)).fetch_one(executor).await?)
 }
 
 pub(super) async fn by_name(store: &SqliteStore, name: &str) -> Result<Tenant, StoreError> {

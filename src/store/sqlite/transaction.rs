@@ -40,6 +40,10 @@ impl Backend for SqliteStore {
         Ok(deleted.rows_affected())
     }
 
+    async fn forget_deleted_principals(&self, before: i64) -> Result<(), StoreError> {
+        principals::forget_deleted(self, before).await
+    }
+
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError> {
         positions::prune(self, before).await
     }
@@ -98,12 +102,20 @@ impl Transaction for SqliteTransaction {
         tenants::insert(&mut self.transaction, tenant).await
     }
 
+    async fn tenant(&mut self, id: TenantId) -> Result<Tenant, StoreError> {
+        tenants::by_id(&mut *self.transaction, id).await
+    }
+
+    async fn update_tenant(&mut self, tenant: &Tenant) -> Result<(), StoreError> {
+        tenants::update(&mut self.transaction, tenant).await
+    }
+
     async fn insert_principal(&mut self, principal: &Principal) -> Result<(), StoreError> {
         principals::insert(&mut self.transaction, principal).await
     }
 
-    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId) -> Result<(), StoreError> {
-        principals::delete(&mut self.transaction, tenant, id).await
+    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId, at: i64) -> Result<(), StoreError> {
+        principals::delete(&mut self.transaction, tenant, id, at).await
     }
 
     async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError> {

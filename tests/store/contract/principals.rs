@@ -24,6 +24,7 @@ cases! { contract:
     a_delegated_token_needs_a_parent_that_may_issue_it,
     a_revocation_reaches_every_token_below,
     deleting_a_principal_ends_every_token_below_its_own,
+    a_deleted_principal_s_name_is_remembered_for_a_while,
 }
 
 async fn a_principal_is_found_in_its_tenant_only(store: Arc<dyn Store>) {
@@ -323,4 +324,19 @@ async fn deleting_a_principal_ends_every_token_below_its_own(store: Arc<dyn Stor
     let found = store.token_by_public_id("d").await.unwrap();
     assert!(found.ancestors.is_empty());
     assert_eq!(claviger::store::rules::token_ends(&found.token, &found.ancestors), None);
+}
+
+async fn a_deleted_principal_s_name_is_remembered_for_a_while(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    for at in [5, 9] {
+        let made = principal(ours, "p");
+        store.create_principal(&made, &NONE).await.unwrap();
+        store.delete_principal(ours, made.id, at, &NONE).await.unwrap();
+    }
+    let known = async |tenant, name| store.was_principal_deleted(tenant, name).await.unwrap();
+    assert!(known(ours, "p").await && !known(ours, "q").await && !known(theirs, "p").await);
+    store.prune_deleted_principals(9).await.unwrap();
+    assert!(known(ours, "p").await);
+    store.prune_deleted_principals(10).await.unwrap();
+    assert!(!known(ours, "p").await);
 }

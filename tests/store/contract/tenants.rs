@@ -15,6 +15,7 @@ cases! { contract:
     names_and_ids_are_taken_once,
     sealed_values_come_with_the_tenant_or_not_at_all,
     lists_go_by_name,
+    a_tenant_is_suspended_and_resumed,
 }
 
 async fn the_installation_has_an_identity(store: Arc<dyn Store>) {
@@ -88,5 +89,20 @@ async fn lists_go_by_name(store: Arc<dyn Store>) {
                 .unwrap()
         ),
         ["c"]
+    );
+}
+
+async fn a_tenant_is_suspended_and_resumed(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    for (suspended, lifts) in [(true, 0), (true, 0), (false, 1), (true, 1), (false, 2), (false, 3)] {
+        let row = store.set_tenant_suspended(ours, suspended, &NONE).await.unwrap();
+        assert_eq!((row.suspended, row.lifts), (suspended, lifts));
+        assert_eq!(store.tenant(ours).await.unwrap(), row);
+        assert_eq!(store.tenant_by_name("ours").await.unwrap(), row);
+    }
+    assert!(!store.tenant(theirs).await.unwrap().suspended);
+    refused!(
+        store.set_tenant_suspended(TenantId::random(), true, &NONE).await,
+        StoreError::NotFound
     );
 }

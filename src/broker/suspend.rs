@@ -1,0 +1,86 @@
+//! Suspend and resume: stop every request of a tenant, and serve it again. For platform operators.
+
+use claviger_provider::TenantId;
+
+use super::revoke::Revoked;
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
+use crate::access::Refused;
+use crate::audit::{self, EmergencyRevocation, Object, Verb};
+use crate::store::model::{Liftable, Tenant};
+use crate::store::rules;
+
+impl Broker {
+    /// Suspends a tenant: every request of its credentials is refused from the next one on. A
+    /// repeated request is carried out again.
+    ///
+    /// # Errors
+    /// None of its own: it takes effect without a healthy log.
+    pub async fn suspend_tenant(&self, authorized: Authorized<op::SuspendTenant>) -> Result<Guarded<Completed<Tenant>>, Failure> {
+        let (cx, tenant) = (authorized.cx(), authorized.object());
+        self.suspensions.count(tenant.id);
+        let _one_at_a_time = self.suspensions.turn().await;
+        let mut after = tenant.clone();
+        rules::set_suspended(&mut after, true);
+        after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
+        let suspended = Revoked::Tenant(after);
+        let change = self.announce_revocation(cx, suspended.journaled()).await;
+        match self.revoke(cx, suspended, &change).await? {
+            Revoked::Tenant(row) => Ok(Guarded::free(completed(row))),
+            Revoked::Key(_) | Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Principal { .. } => {
+                Err(Failure::internal(&"a suspend left no tenant"))
+            }
+        }
+    }
+
+    /// Resumes a suspended tenant.
+    ///
+    /// # Errors
+    /// `precondition_failed` when a suspend arrived meanwhile.
+    pub async fn resume_tenant(
+        &self,
+        authorized: Authorized<op::ResumeTenant>,
+        keep: Keep<Tenant>,
+    ) -> Result<Guarded<Completed<Tenant>>, Failure> {
+        let (cx, tenant) = (authorized.cx(), authorized.object());
+        let suspends = self.suspensions.seen(tenant.id);
+        let change = self
+            .announce(cx, audit::StateChange::new(Verb::Resume, Object::Tenant, &tenant.id))
+            .await?;
+        let _one_at_a_time = self.suspensions.turn().await;
+        // A suspend that came after this request began wins. The code is one that no client retries.
+        if self.suspensions.seen(tenant.id) != suspends {
+            return Err(Failure::new(
+                Code::PreconditionFailed,
+                "The tenant was suspended while it was being resumed.",
+            ));
+        }
+        // As in `Broker::enable`: a failed commit counts for the suspends that follow.
+        let mut after = tenant.clone();
+        after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
+        self.store
+            .raise_lifts(TenantId::INSTALLATION, Liftable::Tenant(tenant.id), after.lifts)
+            .await?;
+        rules::set_suspended(&mut after, false);
+        self.suspensions.note_lift(tenant.id, after.lifts);
+        let change = change.keeping(keep.row(Completion::Done, &after, None)?);
+        let row = self.store.set_tenant_suspended(tenant.id, false, &change).await?;
+        self.authenticator().readmit(Refused::Tenant(tenant.id));
+        self.authenticator().forget_all();
+        self.clear_from_kill_file(EmergencyRevocation::Suspend(tenant.id)).await;
+        Ok(Guarded::free(completed(row)))
+    }
+
+    /// The answer to a repeated resume, which is never carried out again: the tenant as it is now. A
+    /// suspend that came after the first request stays in force.
+    pub fn resume_repeated(&self, authorized: &Authorized<op::ResumeTenant>) -> Guarded<Completed<Tenant>> {
+        Guarded::free(completed(authorized.object().clone()))
+    }
+}
+
+const fn completed(tenant: Tenant) -> Completed<Tenant> {
+    Completed {
+        completion: Completion::Done,
+        object: tenant,
+        revision: None,
+    }
+}
