@@ -19,7 +19,7 @@ use crate::access::{Action, Caller, Resource};
 use crate::store::model::{Key, KeyVersion};
 
 pub(super) use objects::Through;
-pub use objects::{KeyNamed, Names, NewTokenNamed, PairNamed, RotateNamed, TokenNamed};
+pub use objects::{KeyNamed, Names, NewPrimary, NewTokenNamed, PairNamed, RotateNamed, TokenNamed};
 pub use operation::{Operation, op};
 pub(super) use subject::Subject;
 

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use claviger_provider::{ConnectionId, KeyId, ProviderKind, TenantId, TokenId};
+use claviger_provider::{ConnectionId, KeyId, KeySpec, ProviderKind, TenantId, TokenId};
 
 use super::decide;
 use crate::access::{Action, ActionSet, Grants, KeySet, PolicyRef, Resource};
-use crate::broker::{Broker, Code, Failure, NewPrimary, RequestContext};
+use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::envelope::Envelope;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
-use crate::store::model::{Principal, Tenant, Token};
+use crate::store::model::{KeyVersion, Principal, Tenant, Token};
 
 /// How a request names an object of type `T`.
 pub trait Names<T>: Send {
@@ -153,6 +153,28 @@ impl Names<NewKeyIn> for &str {
             Failure::new(Code::NotFound, "There is no such connection in this tenant.").at("/connection", "a connection's name")
         })?;
         Ok((NewKeyIn { connection }, policy))
+    }
+}
+
+/// What a new primary version is to be; what is `None` stays as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewPrimary<'a> {
+    /// The name of the connection to reach it through.
+    pub connection: Option<&'a str>,
+    /// The provider key to adopt.
+    pub provider_key: Option<&'a str>,
+    /// The specification.
+    pub spec: Option<KeySpec>,
+}
+
+impl NewPrimary<'_> {
+    /// Whether it is on another provider key than this version: then the key moves. A provider key
+    /// that is named is another one, or it is refused.
+    pub fn differs_from(&self, primary: &KeyVersion) -> bool {
+        let there = primary.connection.as_ref().map(|connection| connection.name.as_str());
+        self.provider_key.is_some()
+            || self.connection.is_some_and(|connection| Some(connection) != there)
+            || self.spec.is_some_and(|spec| spec != primary.spec)
     }
 }
 
