@@ -18,7 +18,7 @@ use crate::access::{Action, Caller, Resource};
 use crate::store::model::{Key, KeyVersion};
 
 pub(super) use objects::Through;
-pub use objects::{KeyNamed, Names, PairNamed, RotateNamed};
+pub use objects::{KeyNamed, Names, NewPrimary, PairNamed, RotateNamed};
 pub use operation::{Operation, op};
 pub(super) use subject::Subject;
 pub use tokens::{EndingPrincipal, NewTokenNamed, TokenNamed};

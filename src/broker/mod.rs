@@ -46,7 +46,7 @@ mod wrap;
 mod wrapping;
 mod write_ahead;
 
-pub use admit::{Authorized, KeyNamed, Names, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed, op};
+pub use admit::{Authorized, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed, op};
 pub use apply::{DeclaredKind, Step, Steps};
 pub use batch::BatchOutcome;
 pub use conclude::Unrecorded;
@@ -59,7 +59,6 @@ pub use declare::{Found, How};
 pub use failure::{Code, Failure, Place};
 pub use idempotency::{Completed, Completion, Keep, Once, Repeat};
 pub use inspect::{Inspected, InspectedRecipient};
-pub use move_key::NewPrimary;
 pub use principals::NewPrincipal;
 pub use read::{KeyQuery, Page};
 pub use recover::{Circumstances, RecoverError, Recovery};

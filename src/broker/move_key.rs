@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{KeyId, KeyRequest, KeySpec};
+use claviger_provider::{KeyId, KeyRequest};
 
 use super::connections::not_declared;
 use super::create_key::{can_be_made, made, number_versions};
@@ -11,33 +11,11 @@ use super::export::{Destination, may_leave};
 use super::reach::{Reach, permitted, severed};
 use super::read::changed;
 use super::rotate::not_rotating;
-use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, op};
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
 use crate::store::model::{Custody, Key, KeyState, KeyVersion};
-
-/// What a new primary version is to be; what is `None` stays as it is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NewPrimary<'a> {
-    /// The name of the connection to reach it through.
-    pub connection: Option<&'a str>,
-    /// The provider key to adopt.
-    pub provider_key: Option<&'a str>,
-    /// The specification.
-    pub spec: Option<KeySpec>,
-}
-
-impl NewPrimary<'_> {
-    /// Whether it is on another provider key than this version: then the key moves. A provider key
-    /// that is named is another one, or it is refused.
-    pub fn differs_from(&self, primary: &KeyVersion) -> bool {
-        let there = primary.connection.as_ref().map(|connection| connection.name.as_str());
-        self.provider_key.is_some()
-            || self.connection.is_some_and(|connection| Some(connection) != there)
-            || self.spec.is_some_and(|spec| spec != primary.spec)
-    }
-}
 
 impl Broker {
     /// Moves a key. The caller holds the turn at the provider.

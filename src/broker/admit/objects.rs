@@ -3,15 +3,15 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use claviger_provider::{ConnectionId, ProviderKind, TenantId};
+use claviger_provider::{ConnectionId, KeySpec, ProviderKind, TenantId};
 
 use super::decide;
 use crate::access::{Action, PolicyRef, Resource};
-use crate::broker::{Broker, Code, Failure, NewPrimary, RequestContext};
+use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::envelope::Envelope;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
-use crate::store::model::Tenant;
+use crate::store::model::{KeyVersion, Tenant};
 
 /// How a request names an object of type `T`.
 pub trait Names<T>: Send {
@@ -154,6 +154,28 @@ impl Names<NewKeyIn> for &str {
             Failure::new(Code::NotFound, "There is no such connection in this tenant.").at("/connection", "a connection's name")
         })?;
         Ok((NewKeyIn { connection }, policy))
+    }
+}
+
+/// What a new primary version is to be; what is `None` stays as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewPrimary<'a> {
+    /// The name of the connection to reach it through.
+    pub connection: Option<&'a str>,
+    /// The provider key to adopt.
+    pub provider_key: Option<&'a str>,
+    /// The specification.
+    pub spec: Option<KeySpec>,
+}
+
+impl NewPrimary<'_> {
+    /// Whether it is on another provider key than this version: then the key moves. A provider key
+    /// that is named is another one, or it is refused.
+    pub fn differs_from(&self, primary: &KeyVersion) -> bool {
+        let there = primary.connection.as_ref().map(|connection| connection.name.as_str());
+        self.provider_key.is_some()
+            || self.connection.is_some_and(|connection| Some(connection) != there)
+            || self.spec.is_some_and(|spec| spec != primary.spec)
     }
 }
 

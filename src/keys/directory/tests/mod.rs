@@ -150,23 +150,22 @@ async fn a_lookup_that_read_before_a_disable_finds_the_key_disabled() {
 
 #[tokio::test]
 async fn nor_does_it_bring_the_old_row_back_once_the_entry_was_dropped_for_room() {
-    for method in READS {
-        let race = Race::with_room(1).await;
-        let key = race.world.key("k").await;
-        let pause = race.store.pause_next(method);
-        let lookup = race.lookup(&key);
-        let reached = pause.reached().await;
-        race.disable(&key).await;
-        let gate = Arc::downgrade(&race.entry(&key).await.entry);
-        for other in 0..4 {
-            let other = race.world.key(&format!("other-{other}")).await;
-            race.entry(&other).await;
-        }
-        assert!(gate.upgrade().is_none(), "the disabled key's entry was to be dropped");
-        reached.resume();
-        let found = lookup.await.unwrap().unwrap();
-        assert!(found.view().unwrap().key.state.is_disabled(), "{method}");
+    let race = Race::with_room(1).await;
+    let key = race.world.key("k").await;
+    // A lookup of its connection holds the key's entry, which is never dropped for room.
+    let pause = race.store.pause_next("key_snapshot");
+    let lookup = race.lookup(&key);
+    let reached = pause.reached().await;
+    race.disable(&key).await;
+    let gate = Arc::downgrade(&race.entry(&key).await.entry);
+    for other in 0..4 {
+        let other = race.world.key(&format!("other-{other}")).await;
+        race.entry(&other).await;
     }
+    assert!(gate.upgrade().is_none(), "the disabled key's entry was to be dropped");
+    reached.resume();
+    let found = lookup.await.unwrap().unwrap();
+    assert!(found.view().unwrap().key.state.is_disabled());
 }
 
 #[tokio::test]
