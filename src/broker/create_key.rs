@@ -1,13 +1,14 @@
 //! Create: makes a key at the provider, or adopts one that exists there.
 
-use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind};
+use claviger_provider::{KeyId, KeyRequest, KeySpec, ProviderKind};
 
 use super::connections::MANAGED_BY;
+use super::learn::number_versions;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
 use crate::store::StoreError;
-use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Material};
+use crate::store::model::{CacheSettings, Key, KeyState, KeyVersion, Labels};
 
 /// The longest name of a provider key that is adopted, in bytes.
 const MAX_PROVIDER_KEY: usize = 512;
@@ -200,58 +201,4 @@ impl Broker {
 
 fn taken_name() -> Failure {
     Failure::new(Code::AlreadyExists, "A key of that name exists in this tenant.")
-}
-
-/// Numbers the versions that a provider describes through a connection: known ones keep their
-/// numbers, new ones get the next. Returns the new rows and the number of the primary version.
-///
-/// # Errors
-/// `provider_protocol` when the description names no version, or no primary.
-pub(super) fn number_versions(
-    known: &[KeyVersion],
-    described: &KeyDescription,
-    through: &Connection,
-    now: i64,
-) -> Result<(Vec<KeyVersion>, u32), Failure> {
-    let nonsense = || {
-        claviger_provider::Error::new(
-            claviger_provider::ErrorKind::UpstreamProtocol,
-            "a key description without a primary version",
-        )
-    };
-    let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
-    let mut new = Vec::new();
-    let mut primary = None;
-    // Versions without a name are matched by their order.
-    let mut unclaimed: Vec<&KeyVersion> = known.iter().collect();
-    for (at, version) in described.versions.iter().enumerate() {
-        let same = |row: &&KeyVersion| row.is(through.provider, &version.key.id, &version.key.version);
-        let there = unclaimed.iter().position(same).map(|at| unclaimed.remove(at).number);
-        let number = match there {
-            Some(number) => number,
-            None => {
-                next += 1;
-                new.push(KeyVersion {
-                    number: next,
-                    connection: Some(through.into()),
-                    provider: through.provider,
-                    provider_key: version.key.id.clone(),
-                    provider_version: version.key.version.clone(),
-                    spec: described.spec,
-                    custody: Custody::of(through.provider),
-                    state: KeyState::Enabled,
-                    provider_state: version.state.into(),
-                    material: Material::of(through.provider),
-                    expires: None,
-                    compromised_since: None,
-                    created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
-                });
-                next
-            }
-        };
-        if at == described.primary {
-            primary = Some(number);
-        }
-    }
-    Ok((new, primary.ok_or_else(nonsense)?))
 }

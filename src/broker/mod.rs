@@ -23,6 +23,7 @@ mod failure;
 mod idempotency;
 mod in_flight;
 mod inspect;
+mod learn;
 mod opening;
 mod principals;
 mod read;

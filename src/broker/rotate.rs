@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
+use claviger_provider::{Error, ErrorKind, KeyId, Rotation, TenantId};
 use futures::StreamExt;
 
 use super::at_provider::turn_at_provider;
-use super::create_key::number_versions;
+use super::learn::number_versions;
 use super::read::changed;
 use super::wrapping::ready;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
@@ -130,30 +130,5 @@ impl Broker {
             key.put(row, None);
         }
         Ok(())
-    }
-
-    /// Stores versions that the provider has and the store lacks: after an interrupted rotate, or a
-    /// rotation at the provider itself. Returns whether there were any. The caller holds the turn at
-    /// the provider.
-    ///
-    /// # Errors
-    /// What the provider or the store reports.
-    pub(super) async fn take_versions(&self, cx: &OpContext, key: &KeyEntry, change: &crate::store::Change) -> Result<bool, Failure> {
-        let Ok(view) = key.view() else { return Ok(false) };
-        let described = key.connection().pipeline().describe(cx, &view.key.primary.whole_kek(view.key.id)).await?;
-        let _row = key.change().lock().await;
-        let Ok(view) = key.view() else { return Ok(false) };
-        let now = self.now();
-        let (new, primary) = number_versions(&view.versions, &described, &key.connection().view(), now)?;
-        if new.is_empty() && primary == view.key.primary.number {
-            return Ok(false);
-        }
-        let row = self
-            .store
-            .add_key_versions(key.tenant(), key.id(), &new, primary, now, change)
-            .await?;
-        let versions = view.versions.iter().cloned().chain(new).collect();
-        key.put(row, Some(versions));
-        Ok(true)
     }
 }
