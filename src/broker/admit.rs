@@ -19,7 +19,7 @@ use crate::access::{Action, Caller, Resource};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
 
-pub(super) use objects::Through;
+pub(super) use objects::{InspectedKey, Through};
 pub use objects::{KeyNamed, Names, NewTokenNamed, PairNamed, TokenNamed};
 pub use operation::{Operation, op};
 pub(super) use subject::Subject;

@@ -105,6 +105,7 @@ impl Broker {
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
+        let claims = factory.claims(&parsed.public, origin);
         let now = self.now();
         let mut external_id = [0; 16];
         fill_random(&mut external_id);
@@ -116,6 +117,7 @@ impl Broker {
             settings: parsed.public,
             labels: new.labels,
             timeouts: new.timeouts,
+            claims,
             severed: false,
             epoch: 1,
             lifts: 0,

@@ -8,7 +8,7 @@ use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
 use crate::store::StoreError;
-use crate::store::model::{CacheSettings, Key, KeyState, KeyVersion, Labels};
+use crate::store::model::{CacheSettings, Connection, Key, KeyState, KeyVersion, Labels};
 
 /// The longest name of a provider key that is adopted, in bytes.
 const MAX_PROVIDER_KEY: usize = 512;
@@ -36,7 +36,8 @@ impl Broker {
     /// Creates or adopts a key through a connection.
     ///
     /// # Errors
-    /// `already_exists`, `provider_key_taken`, `unsupported` for a specification that the provider
+    /// `already_exists`, `provider_key_taken` within the tenant, `provider_denied` where the owner is not
+    /// proven or another tenant has claimed the provider key, `unsupported` for a specification that the provider
     /// lacks, `operator_only_setting` for an id that is not an operator's, and what the provider reports.
     pub async fn create_key(
         &self,
@@ -142,9 +143,20 @@ impl Broker {
             updated: now,
         };
         let change = change.keeping(keep.row(Completion::Created, &key, Some(key.revision))?);
-        let row = self.store.create_key(&key, &versions, &change).await?;
+        let created = self.store.create_key(&key, &versions, &change).await;
+        let row = created.map_err(|error| self.refused_claim(&view, error))?;
         self.directory().readopted(id);
         Ok(Guarded::free(changed(Completion::Created, row)))
+    }
+
+    /// The failure of a change that claims provider keys through a connection. Where another tenant has
+    /// claimed one for the installation, it is the provider's own of a proof that fails, so that the
+    /// answer does not tell.
+    pub(super) fn refused_claim(&self, through: &Connection, error: StoreError) -> Failure {
+        match (&error, self.directory().factories().get(through.provider)) {
+            (StoreError::ClaimedElsewhere, Some(factory)) => factory.unproven(&through.settings).into(),
+            (_, _) => error.into(),
+        }
     }
 
     /// The id that the key gets. A provider key that this tenant detached before gets its old id, so

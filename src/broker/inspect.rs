@@ -1,11 +1,16 @@
 //! Inspect: what an envelope says of itself, and how to open it without the gateway. No provider is
 //! called and no secret is returned.
 
+use std::sync::Arc;
+
 use claviger_provider::{BoundContext, ContextBinding, KeySpec, ProviderKind};
 
+use super::admit::InspectedKey;
 use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::Digest;
 use crate::envelope::{Context, Envelope, SealStatus, Suite};
+use crate::keys::KeyView;
+use crate::store::model::DetachedKey;
 
 /// What an envelope says of itself.
 #[derive(Debug)]
@@ -14,8 +19,8 @@ pub struct Inspected {
     pub key: String,
     /// The tenant's name.
     pub tenant: String,
-    /// The name of the key's connection.
-    pub connection: String,
+    /// The name of the key's connection; `None` if the key is detached and the connection was deleted.
+    pub connection: Option<String>,
     /// The kind of provider.
     pub provider: ProviderKind,
     /// What the key is made of.
@@ -30,6 +35,8 @@ pub struct Inspected {
     pub context: BoundContext,
     /// The recipients, in the envelope's order.
     pub recipients: Vec<InspectedRecipient>,
+    /// The key's row, if it is detached: nothing opens the envelope here until it comes back.
+    pub detached: Option<DetachedKey>,
 }
 
 /// One recipient: a provider key that can open the envelope.
@@ -60,7 +67,8 @@ impl Broker {
         context: &Context,
     ) -> Result<Guarded<Inspected>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
-        let secrets = self.directory().secrets(key.tenant()).await?;
+        let tenant = cx.tenant();
+        let secrets = self.directory().secrets(tenant).await?;
         let bound = context.bind(envelope.header());
         cx.note(|fields| {
             fields.dek_id = Some(envelope.header().dek_id());
@@ -72,9 +80,27 @@ impl Broker {
             SealStatus::Unsealed => false,
             SealStatus::Forged => return Err(Failure::ciphertext_rejected()),
         };
-        let view = key.view().map_err(|_| Failure::ciphertext_rejected())?;
-        let connection = key.connection().view();
-        let tenant = self.store.tenant(key.tenant()).await?;
+        // Without an entry the key is detached, and its connection may be gone.
+        let (view, connection, capabilities) = match key {
+            InspectedKey::Attached(entry) => {
+                let view = entry.view().map_err(|_| Failure::ciphertext_rejected())?;
+                let capabilities = entry.connection().pipeline().capabilities().clone();
+                (view, Some(entry.connection().view()), Some(capabilities))
+            }
+            InspectedKey::Detached(detached) => {
+                let view = KeyView {
+                    key: Arc::new(detached.key.clone()),
+                    versions: self.store.key_versions(tenant, detached.key.id).await?.into(),
+                };
+                let connection = match detached.key.primary.connection_id() {
+                    Some(id) => Some(Arc::new(self.store.connection(tenant, id).await?)),
+                    None => None,
+                };
+                (view, connection, None)
+            }
+        };
+        let settings = connection.as_ref().map(|connection| connection.settings.as_str());
+        let tenant = self.store.tenant(tenant).await?;
         let recipients = envelope
             .recipients()
             .iter()
@@ -83,24 +109,19 @@ impl Broker {
                 let factory = recipient.provider().and_then(|provider| self.directory().factories().get(provider));
                 let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
                 // The key's connection reaches the key's own versions only.
-                let commands = match (factory, version, recipient.wrapped()) {
-                    (Some(factory), Some(_), Some((_, wrapped))) => {
-                        factory.offline_decrypt(&connection.settings, view.key.primary.spec, &wrapped, &bound)
+                let commands = match (factory, version, recipient.wrapped(), settings) {
+                    (Some(factory), Some(_), Some((_, wrapped)), Some(settings)) => {
+                        factory.offline_decrypt(settings, view.key.primary.spec, &wrapped, &bound)
                     }
-                    (_, _, _) => Vec::new(),
+                    (_, _, _, _) => Vec::new(),
                 };
                 InspectedRecipient {
                     provider: recipient.provider(),
                     version: version.map(|version| version.number),
                     // Two connections to one kind of provider can bind the context differently.
-                    binding: match version {
-                        Some(_) => key
-                            .connection()
-                            .pipeline()
-                            .capabilities()
-                            .of(view.key.primary.spec)
-                            .map(|keys| keys.context),
-                        None => factory.and_then(|factory| factory.capabilities().of(view.key.primary.spec).map(|keys| keys.context)),
+                    binding: match (version, &capabilities) {
+                        (Some(_), Some(capabilities)) => capabilities.of(view.key.primary.spec).map(|keys| keys.context),
+                        (_, _) => factory.and_then(|factory| factory.capabilities().of(view.key.primary.spec).map(|keys| keys.context)),
                     },
                     commands,
                     index,
@@ -110,14 +131,18 @@ impl Broker {
         let answer = Inspected {
             key: view.key.name.clone(),
             tenant: tenant.name,
-            connection: connection.name.clone(),
-            provider: connection.provider,
+            connection: connection.as_ref().map(|connection| connection.name.clone()),
+            provider: view.key.primary.provider,
             spec: view.key.primary.spec,
             provider_key: view.primary().provider_key.clone(),
             suite: envelope.header().suite(),
             sealed,
             context: bound,
             recipients,
+            detached: match key {
+                InspectedKey::Attached(_) => None,
+                InspectedKey::Detached(detached) => Some(DetachedKey::clone(detached)),
+            },
         };
         Ok(Guarded::free(answer))
     }

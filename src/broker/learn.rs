@@ -23,10 +23,8 @@ impl Broker {
         if new.is_empty() && primary == view.key.primary.number {
             return Ok(false);
         }
-        let row = self
-            .store
-            .add_key_versions(key.tenant(), key.id(), &new, primary, now, change)
-            .await?;
+        let added = self.store.add_key_versions(key.tenant(), key.id(), &new, primary, now, change).await;
+        let row = added.map_err(|error| self.refused_claim(&key.connection().view(), error))?;
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row, Some(versions));
         Ok(true)

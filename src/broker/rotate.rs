@@ -11,7 +11,6 @@ use super::read::changed;
 use super::wrapping::ready;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::KeyEntry;
 use crate::store::model::Key;
 
 /// The most keys that one round checks, and how many of them at once.

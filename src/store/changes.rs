@@ -34,26 +34,46 @@ fn check_names(values: &[(SealedName, Secret)], tenant: TenantId, row: Option<&s
     }
 }
 
-/// Claims the provider keys of `versions` and writes those that are new. Returns all versions,
-/// and whether one was new.
+/// Writes those of `versions` that are new to a key, and claims the provider keys of all that it has
+/// then. Returns all versions, and whether one was new.
 async fn add_versions(
     transaction: &mut dyn Transaction,
     key: &Key,
     versions: &[KeyVersion],
 ) -> Result<(Vec<KeyVersion>, bool), StoreError> {
     let mut all = transaction.versions(key.tenant, key.id).await?;
-    for version in versions {
-        if !transaction.claim_provider_key(version.provider, &version.provider_key, key).await? {
-            return Err(StoreError::ProviderKeyTaken);
-        }
-    }
     let new: Vec<KeyVersion> = rules::new_versions(&all, versions)?.into_iter().cloned().collect();
     for version in &new {
         transaction.insert_version(key, version).await?;
     }
     let added = !new.is_empty();
     all.extend(new);
+    claim(transaction, key, &all).await?;
     Ok((all, added))
+}
+
+/// Claims the provider keys of a key's versions.
+async fn claim(transaction: &mut dyn Transaction, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
+    let mut connections: Vec<Connection> = Vec::new();
+    for version in versions {
+        if let Some(id) = version.connection_id()
+            && connections.iter().all(|connection| connection.id != id)
+        {
+            connections.push(transaction.connection(key.tenant, id).await?);
+        }
+    }
+    for claim in rules::claims(key.tenant, versions, &connections) {
+        match transaction.claim(&claim, key).await? {
+            Some(other) if other == key.tenant => return Err(StoreError::ProviderKeyTaken),
+            Some(_) => return Err(StoreError::ClaimedElsewhere),
+            None => {}
+        }
+        // A key that the tenant detached keeps its provider keys for the day when it comes back.
+        if claim.span == key.tenant && transaction.is_remembered(&claim, key).await? {
+            return Err(StoreError::ProviderKeyTaken);
+        }
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -261,6 +281,7 @@ impl<B: Backend> Store for B {
         let mut key = transaction.key(tenant, id).await?;
         rules::detach(&mut key, at);
         transaction.detach_key(&key).await?;
+        transaction.drop_claims(&key).await?;
         transaction.commit().await?;
         Ok(key)
     }

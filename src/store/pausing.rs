@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
+    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
     KeyVersion, Page, Principal, Tenant, Token,
 };
 use super::{Change, Installation, Reads, Store, StoreError};
@@ -133,6 +133,8 @@ forward! {
     fn provider_key_holder(&self, tenant: TenantId, provider: ProviderKind, provider_key: &str) -> Result<Option<(KeyId, bool)>, StoreError>;
     fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
     fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
+    fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError>;
+    fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
     fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
 }
 

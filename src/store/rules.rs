@@ -6,9 +6,10 @@
 //! cache entries must not be found. Both only grow, also when a key is adopted again.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use claviger_provider::{ClaimSpan, TenantId};
 
 use super::StoreError;
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, Token};
+use super::model::{Claim, Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, Token};
 
 /// How long an answer is kept for its idempotency key.
 const ANSWER_LIFE: TimeDelta = TimeDelta::hours(24);
@@ -79,6 +80,33 @@ pub fn new_versions<'v>(existing: &[KeyVersion], given: &'v [KeyVersion]) -> Res
         }
     }
     Ok(new)
+}
+
+/// What an attached key with these versions claims: each provider key within the tenant, and those
+/// through a connection of a wider span for the installation. `connections` are the versions'. The
+/// claims within the tenant come first, so that a conflict there hides one with another tenant.
+pub fn claims(tenant: TenantId, versions: &[KeyVersion], connections: &[Connection]) -> Vec<Claim> {
+    let claim = |version: &KeyVersion, span, service: &str| Claim {
+        provider: version.provider,
+        provider_key: version.provider_key.clone(),
+        span,
+        service: service.to_owned(),
+    };
+    let within_tenant = versions.iter().map(|version| claim(version, tenant, ""));
+    let within_installation = versions.iter().filter_map(|version| {
+        let connection = connections.iter().find(|connection| version.connection_id() == Some(connection.id))?;
+        match &connection.claims {
+            ClaimSpan::Tenant => None,
+            ClaimSpan::Installation { service } => Some(claim(version, TenantId::INSTALLATION, service)),
+        }
+    });
+    let mut claims: Vec<Claim> = Vec::new();
+    for claim in within_tenant.chain(within_installation) {
+        if !claims.contains(&claim) {
+            claims.push(claim);
+        }
+    }
+    claims
 }
 
 /// Makes another version the one that wraps, and ends a rotation that is under way. `false` when

@@ -2,9 +2,9 @@
 //! rules of a change are above ([`super::changes`]); a backend is SQL alone.
 
 use async_trait::async_trait;
-use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId};
+use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
 
-use super::model::{Connection, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
+use super::model::{Claim, Connection, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
 use super::rules::Holder;
 use super::{Reads, StoreError};
 
@@ -99,6 +99,11 @@ pub trait Transaction: Send {
     async fn insert_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
     /// Writes what can change of a version: its connection, its states and its times.
     async fn update_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
-    /// Claims a provider key for this key. `false` when another key of the installation has it.
-    async fn claim_provider_key(&mut self, provider: ProviderKind, provider_key: &str, key: &Key) -> Result<bool, StoreError>;
+    /// Makes a claim for this key, which may have it already. Writes nothing when another key has
+    /// it; returns that key's tenant then.
+    async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError>;
+    /// Whether another key of this key's tenant, a detached one, is based on the claimed provider key.
+    async fn is_remembered(&mut self, claim: &Claim, key: &Key) -> Result<bool, StoreError>;
+    /// Deletes the claims of a key.
+    async fn drop_claims(&mut self, key: &Key) -> Result<(), StoreError>;
 }

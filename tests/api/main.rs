@@ -13,6 +13,8 @@ mod bad_credentials;
 mod bad_names;
 mod bad_wire;
 mod batch;
+#[cfg(feature = "testkit")]
+mod claims;
 mod codes;
 mod connections;
 mod connections_changed;
@@ -20,6 +22,8 @@ mod custody;
 mod data_keys;
 mod document;
 mod echo;
+#[cfg(feature = "testkit")]
+mod fake_world;
 mod full_disk;
 mod headers;
 mod idempotency;

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use claviger::store::model::{CacheSettings, Connection, Key, KeyFilter, KeyPatch, KeyVersion, Labels};
 use claviger::store::{Store, StoreError};
-use claviger_provider::{KeyId, TenantId};
+use claviger_provider::{ClaimSpan, KeyId, TenantId};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::support::{NONE, cases, first, key, labels, new_connection, new_tenant, refused, through};
+use crate::support::{NONE, cases, first, key, labels, new_tenant, refused, through};
 
 /// Sequences tried, and operations in each at most.
 const SEQUENCES: u32 = 48;
 const LENGTH: usize = 40;
-/// So few of each that they meet often.
+/// So few of each that they meet often. The last connection's keys are claimed for the installation.
 const TENANTS: usize = 2;
 const CONNECTIONS: usize = 2;
 const IDS: u8 = 3;
@@ -96,14 +96,14 @@ enum Refusal {
     NotFound,
     AlreadyExists,
     ProviderKeyTaken,
+    ClaimedElsewhere,
     Precondition,
 }
 
-/// The model: by tenant and id; and who holds each provider key.
+/// The model: by tenant and id.
 #[derive(Debug, Default, Clone)]
 struct Model {
     keys: BTreeMap<(usize, u8), Modelled>,
-    holders: BTreeMap<u8, (usize, u8)>,
 }
 
 impl Model {
@@ -115,6 +115,29 @@ impl Model {
         self.keys
             .iter()
             .any(|(at, key)| at.0 == tenant && at.1 != id && key.name == name && !key.detached)
+    }
+
+    /// The key of a tenant that is based on a provider key, or was.
+    fn holder(&self, tenant: usize, provider_key: u8) -> Option<(u8, bool)> {
+        let based = |key: &Modelled| key.versions.values().any(|is| is.0 == provider_key);
+        let mut of_tenant = self.keys.iter().filter(|(at, key)| at.0 == tenant && based(key));
+        of_tenant.next().map(|(at, key)| (at.1, key.detached))
+    }
+
+    /// What keeps a key from its claims.
+    fn check_claims(&self, at: (usize, u8), wrong: &mut BTreeSet<Refusal>) {
+        let lent = |key: &Modelled, provider_key| key.versions.values().any(|is| (is.0, is.2) == (provider_key, CONNECTIONS - 1));
+        let key = &self.keys[&at];
+        for (provider_key, _, _) in key.versions.values() {
+            for (other, is) in self.keys.iter().filter(|(other, _)| **other != at) {
+                if other.0 == at.0 && is.versions.values().any(|is| is.0 == *provider_key) {
+                    wrong.insert(Refusal::ProviderKeyTaken);
+                }
+                if other.0 != at.0 && !is.detached && lent(key, *provider_key) && lent(is, *provider_key) {
+                    wrong.insert(Refusal::ClaimedElsewhere);
+                }
+            }
+        }
     }
 
     /// Adds versions to a key, or says all that is wrong with them.
@@ -129,9 +152,6 @@ impl Model {
         let mut all = self.keys[&at].versions.clone();
         let before = all.len();
         for (number, provider_key, name) in versions {
-            if *self.holders.entry(*provider_key).or_insert(at) != at {
-                wrong.insert(Refusal::ProviderKeyTaken);
-            }
             let version = (*provider_key, *name, connection);
             let diverted = |is: &(u8, u8, usize)| (is.0, is.1) == (*provider_key, *name) && is.2 != connection;
             if all.values().any(diverted) {
@@ -150,6 +170,7 @@ impl Model {
         let moved = key.primary != primary;
         key.versions = all;
         key.primary = primary;
+        self.check_claims(at, wrong);
         added || moved
     }
 
@@ -269,7 +290,12 @@ impl World {
             let id = new_tenant(&*store, &format!("s{number}-{tenant}")).await;
             let mut connections = Vec::new();
             for connection in 0..CONNECTIONS {
-                connections.push(new_connection(&*store, id, &format!("c{connection}")).await);
+                let mut row = crate::support::connection(id, &format!("c{connection}"));
+                if connection == CONNECTIONS - 1 {
+                    row.claims = ClaimSpan::INSTALLATION;
+                }
+                store.create_connection(&row, Vec::new(), &NONE).await.unwrap();
+                connections.push(row);
             }
             tenants.push((id, connections));
         }
@@ -370,8 +396,7 @@ impl World {
                 assert_eq!(found, expected.map(|(at, _)| id_of(at.1)));
             }
             for provider_key in 0..PROVIDER_KEYS {
-                let expected = model.holders.get(&provider_key).filter(|at| at.0 == number);
-                let expected = expected.map(|at| (id_of(at.1), model.keys[at].detached));
+                let expected = model.holder(number, provider_key).map(|(id, detached)| (id_of(id), detached));
                 let kind = connections[0].provider;
                 let holder = self
                     .store
@@ -473,6 +498,7 @@ async fn follow(world: World, ops: Vec<Op>) {
             StoreError::NotFound => Refusal::NotFound,
             StoreError::AlreadyExists => Refusal::AlreadyExists,
             StoreError::ProviderKeyTaken => Refusal::ProviderKeyTaken,
+            StoreError::ClaimedElsewhere => Refusal::ClaimedElsewhere,
             StoreError::Precondition => Refusal::Precondition,
             StoreError::InUse | StoreError::IdempotencyTaken | StoreError::Damaged(_) | StoreError::Database(_) => panic!("{error:?}"),
         });

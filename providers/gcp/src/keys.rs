@@ -84,15 +84,12 @@ impl Key {
     /// Fails unless the key has the label with this tenant.
     ///
     /// # Errors
-    /// `InvalidInput`; it does not reveal whether the label is missing or names another tenant.
+    /// `ProviderDenied`; it does not reveal whether the label is missing or names another tenant.
     pub(crate) fn belongs_to(&self, tenant: TenantId) -> Result<(), Error> {
         if self.tenant.as_deref() == Some(tenant.to_string().as_str()) {
             return Ok(());
         }
-        Err(fault(ErrorKind::InvalidInput, "a key without the tenant's label").advice(
-            "The key must carry the label claviger-tenant with the tenant's id (32 hex digits): `gcloud kms keys update KEY --keyring \
-             KEYRING --location LOCATION --update-labels=claviger-tenant=ID`. The connection's check prints the command with the id.",
-        ))
+        Err(unproven())
     }
 
     /// The gateway's description of the key. Versions without material are omitted, except for the
@@ -143,6 +140,14 @@ impl Key {
                 .collect(),
         })
     }
+}
+
+/// The error of an adoption whose owner is not proven by the key's label.
+pub(crate) fn unproven() -> Error {
+    fault(ErrorKind::ProviderDenied, "a key without the tenant's label").advice(
+        "The key must carry the label claviger-tenant with the tenant's id (32 hex digits): `gcloud kms keys update KEY --keyring KEYRING \
+         --location LOCATION --update-labels=claviger-tenant=ID`. The connection's check prints the command with the id.",
+    )
 }
 
 /// A version as envelopes carry it.

@@ -12,7 +12,7 @@ use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::envelope::Envelope;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
-use crate::store::model::{Principal, Tenant, Token};
+use crate::store::model::{DetachedKey, Principal, Tenant, Token};
 
 /// How a request names an object of type `T`.
 pub trait Names<T>: Send {
@@ -62,6 +62,49 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
     }
 }
 
+/// The key of an envelope that is inspected.
+pub enum InspectedKey {
+    /// One in use.
+    Attached(Arc<KeyEntry>),
+    /// A detached one, whose row remembers what it was based on.
+    Detached(Box<DetachedKey>),
+}
+
+impl Names<InspectedKey> for KeyNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(InspectedKey, PolicyRef), Failure> {
+        let refused = match Names::<Arc<KeyEntry>>::admit(self, broker, cx, action).await {
+            Ok((entry, policy)) => return Ok((InspectedKey::Attached(entry), policy)),
+            Err(failure) if matches!(failure.code, Code::CiphertextRejected | Code::PermissionDenied) => failure,
+            Err(failure) => return Err(failure),
+        };
+        let detached = match self {
+            KeyNamed::Envelope(envelope) if envelope.header().tenant() == cx.tenant() => {
+                broker.store.detached_key(cx.tenant(), envelope.header().key()).await
+            }
+            KeyNamed::Envelope(_) | KeyNamed::Name(_) => return Err(refused),
+        };
+        let detached = match detached {
+            Ok(detached) => detached,
+            Err(StoreError::NotFound) => return Err(refused),
+            Err(error) => return Err(error.into()),
+        };
+        // Only one who may list detached keys learns that this is one.
+        let resource = Resource::Key(Some(&detached.key));
+        let (Ok(policy), Ok(_)) = (
+            decide::allowed(broker, cx, action, resource).await,
+            decide::allowed(broker, cx, Action::ReadKey, resource).await,
+        ) else {
+            return Err(refused);
+        };
+        cx.subject(|subject| {
+            subject.key = Some(detached.key.id);
+            subject.connection = detached.key.primary.connection_id();
+            subject.provider = Some(detached.key.primary.provider);
+        });
+        Ok((InspectedKey::Detached(Box::new(detached)), policy))
+    }
+}
+
 /// The two keys of a rewrap to another key. The record names the source, or the target once
 /// the operation fails on it or has succeeded.
 pub struct KeyPair {
@@ -80,14 +123,14 @@ pub struct PairNamed<'a> {
 
 impl Names<KeyPair> for PairNamed<'_> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(KeyPair, PolicyRef), Failure> {
-        let (source, policy) = KeyNamed::Name(self.source).admit(broker, cx, action).await?;
+        let (source, policy) = Names::<Arc<KeyEntry>>::admit(KeyNamed::Name(self.source), broker, cx, action).await?;
         // A denial from here on is recorded as one of the target.
         let of_source = cx.subject(|subject| {
             let of_source = subject.clone();
             subject.action = Action::RewrapTo;
             of_source
         });
-        let (target, _) = KeyNamed::Name(self.target).admit(broker, cx, Action::RewrapTo).await?;
+        let (target, _) = Names::<Arc<KeyEntry>>::admit(KeyNamed::Name(self.target), broker, cx, Action::RewrapTo).await?;
         cx.subject(|subject| *subject = of_source);
         Ok((KeyPair { source, target }, policy))
     }

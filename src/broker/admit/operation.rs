@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::objects::{Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, NewTokenFor, PrincipalScope, TenantScope, TokenOf};
+use super::objects::{InspectedKey, Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, NewTokenFor, PrincipalScope, TenantScope, TokenOf};
 use crate::access::Action;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::model::{Principal, Tenant};
@@ -60,7 +60,7 @@ operations! {
     Unwrap: Unwrap on Arc<KeyEntry>,
     Rewrap: Rewrap on Arc<KeyEntry>,
     RewrapToOther: RewrapFrom on KeyPair,
-    Inspect: Inspect on Arc<KeyEntry>,
+    Inspect: Inspect on InspectedKey,
 
     CreateTenant: ManageTenants on Installation,
     ListTenants: ManageTenants on Installation,

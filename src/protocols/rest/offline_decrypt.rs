@@ -74,6 +74,7 @@ pub(super) fn on_another_installation(envelope: &Envelope, inspected: &Inspected
         ..
     } = inspected;
     let header = envelope.header();
+    let connection = connection.as_deref().unwrap_or("CONNECTION");
     match provider {
         ProviderKind::Local => vec![
             "# A key of the embedded provider cannot be made again: its material is in the store of the installation that made it,"

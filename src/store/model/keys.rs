@@ -169,6 +169,28 @@ impl KeyVersion {
     }
 }
 
+/// A claim on a provider key: within its span, no other attached key is based on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The provider family.
+    pub provider: ProviderKind,
+    /// The provider key id.
+    pub provider_key: String,
+    /// The span: a tenant, or [`TenantId::INSTALLATION`].
+    pub span: TenantId,
+    /// For the installation, the service within which provider key ids are unique; else empty.
+    pub service: String,
+}
+
+/// A detached key: the memory of the provider keys that it was based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetachedKey {
+    /// Its row. The primary version's connection is `None` if it was deleted since.
+    pub key: Key,
+    /// When it was detached.
+    pub at: i64,
+}
+
 /// How a key is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeySelector<'a> {

@@ -1,13 +1,13 @@
 //! Logical keys and their labels. Their versions are in [`super::versions`].
 
-use claviger_provider::{KeyId, TenantId};
+use claviger_provider::{ConnectionId, KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
 
 use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, versions};
 use crate::store::StoreError;
-use crate::store::model::{Key, KeyFilter, KeySelector, KeySnapshot, KeyState, Page};
+use crate::store::model::{DetachedKey, Key, KeyFilter, KeySelector, KeySnapshot, KeyState, Page};
 use crate::store::rules::Holder;
 
 /// The columns of a key with those of a version, and the tables that they are read from. `$from`
@@ -16,7 +16,7 @@ macro_rules! select_with {
     ($from:literal, $version:literal, $rest:literal) => {
         concat!(
             "SELECT k.tenant, k.id, k.name, k.state, k.compromised_since, k.needs_restore, k.allow_export, k.primary_version, k.rotating, \
-             k.cache, k.managed_by, k.epoch, k.lifts, k.revision, k.created, k.updated, \
+             k.cache, k.managed_by, k.detached, k.epoch, k.lifts, k.revision, k.created, k.updated, \
              (SELECT json_group_object(l.label, l.value) FROM key_labels l WHERE l.tenant = k.tenant AND l.key = k.id) AS labels, ",
             version_columns!(),
             " FROM ",
@@ -176,6 +176,43 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, filter: &KeyFilt
         .collect()
 }
 
+fn read_detached(row: &SqliteRow) -> Result<DetachedKey, StoreError> {
+    Ok(DetachedKey {
+        key: read(row)?,
+        at: row.value("detached")?,
+    })
+}
+
+pub(super) async fn detached_by_id(store: &SqliteStore, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
+    let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NOT NULL"));
+    read_detached(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(&store.readers).await?)
+}
+
+const DETACHED: &str = select!(
+    "keys k INDEXED BY keys_detached",
+    "WHERE k.tenant = ?1 AND k.detached IS NOT NULL AND k.id > ?2 AND (?4 IS NULL OR k.primary_connection = ?4) ORDER BY k.id LIMIT ?3"
+);
+
+pub(super) async fn detached(
+    store: &SqliteStore,
+    tenant: TenantId,
+    connection: Option<ConnectionId>,
+    page: &Page,
+) -> Result<Vec<DetachedKey>, StoreError> {
+    // An id that does not parse is before every other.
+    let after = page.after.as_deref().and_then(|after| after.parse::<KeyId>().ok());
+    query(DETACHED)
+        .bind(bytes(&tenant))
+        .bind(after.as_ref().map(bytes).unwrap_or_default())
+        .bind(page.size)
+        .bind(connection.as_ref().map(bytes))
+        .fetch_all(&store.readers)
+        .await?
+        .iter()
+        .map(read_detached)
+        .collect()
+}
+
 /// Writes every column of an attached key.
 async fn write(connection: &mut SqliteConnection, statement: &'static str, key: &Key) -> Result<(), StoreError> {
     let primary_connection = key.primary.connection_id();
@@ -317,6 +354,8 @@ mod tests {
             select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL").to_owned(),
             select_snapshot!("WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL ORDER BY v.number").to_owned(),
             select_snapshot!("WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL ORDER BY v.number").to_owned(),
+            select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NOT NULL").to_owned(),
+            DETACHED.to_owned(),
         ];
         let page = Page { after: None, size: 10 };
         for label in [None, Some(("a".to_owned(), "b".to_owned()))] {

@@ -144,7 +144,7 @@ fn provider_error(error: StoreError) -> Error {
     let kind = match &error {
         StoreError::AlreadyExists => ErrorKind::Conflict,
         StoreError::NotFound
-        | StoreError::ProviderKeyTaken
+        | StoreError::ProviderKeyTaken | StoreError::ClaimedElsewhere
         | StoreError::InUse
         | StoreError::Precondition
         | StoreError::IdempotencyTaken

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::Utc;
-use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
+use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 use sqlx::{Sqlite, query, query_scalar};
 
 use super::row::{Columns, bytes, integer};
-use super::{SqliteStore, connections, keys, principals, sealed, tenants, tokens, versions};
+use super::{SqliteStore, claims, connections, keys, principals, sealed, tenants, tokens, versions};
 use crate::store::StoreError;
-use crate::store::model::{Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
+use crate::store::model::{Claim, Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
 use crate::store::rules::{self, Holder};
 use crate::store::sealing::Sealer;
 use crate::store::transaction::{Backend, Existing, Transaction};
@@ -193,8 +193,16 @@ impl Transaction for SqliteTransaction {
         versions::update(&mut self.transaction, key, version).await
     }
 
-    async fn claim_provider_key(&mut self, provider: ProviderKind, provider_key: &str, key: &Key) -> Result<bool, StoreError> {
-        versions::claim(&mut self.transaction, provider, provider_key, key).await
+    async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError> {
+        claims::insert(&mut self.transaction, claim, key).await
+    }
+
+    async fn is_remembered(&mut self, claim: &Claim, key: &Key) -> Result<bool, StoreError> {
+        claims::is_remembered(&mut self.transaction, claim, key).await
+    }
+
+    async fn drop_claims(&mut self, key: &Key) -> Result<(), StoreError> {
+        claims::delete(&mut self.transaction, key).await
     }
 }
 
