@@ -224,7 +224,8 @@ impl Broker {
             .collect())
     }
 
-    /// Deletes a connection that no key uses.
+    /// Deletes a connection that no key uses. If it is severed, the detached keys that were reached
+    /// through it come back disabled.
     ///
     /// # Errors
     /// `in_use`.
@@ -235,6 +236,7 @@ impl Broker {
             .announce(cx, audit::StateChange::new(Verb::Delete, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
+        self.store_sever(connection).await?;
         self.store.delete_connection(connection.tenant(), connection.id(), &change).await?;
         self.directory().forget_connection(connection.id());
         Ok(Guarded::free(()))

@@ -7,8 +7,8 @@ use super::learn::number_versions;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
-use crate::store::StoreError;
 use crate::store::model::{CacheSettings, Connection, Key, KeyState, KeyVersion, Labels};
+use crate::store::{StoreError, rules};
 
 /// The longest name of a provider key that is adopted, in bytes.
 const MAX_PROVIDER_KEY: usize = 512;
@@ -33,7 +33,8 @@ pub struct NewKey {
 }
 
 impl Broker {
-    /// Creates or adopts a key through a connection.
+    /// Creates or adopts a key through a connection. A key that this tenant detached comes back under its
+    /// id, and disabled if it was, or if a connection of it was severed then or is now.
     ///
     /// # Errors
     /// `already_exists`, `provider_key_taken` within the tenant, `provider_denied` where the owner is not
@@ -111,19 +112,19 @@ impl Broker {
         let primary = match versions.iter().find(|version| version.number == primary) {
             Some(version) => version.clone(),
             None => {
-                let version = old.into_iter().find(|version| version.number == primary);
+                let version = old.iter().find(|version| version.number == primary);
                 let version = version.ok_or_else(|| Failure::internal(&"a primary version without a row"))?;
                 // It comes back through this connection, and so do those that the store lets follow it.
                 let version = KeyVersion {
                     connection: Some(view.as_ref().into()),
-                    ..version
+                    ..version.clone()
                 };
                 versions.push(version.clone());
                 version
             }
         };
         cx.note(|fields| fields.key_version = Some(primary.number));
-        let key = Key {
+        let mut key = Key {
             id,
             tenant: cx.tenant(),
             name: new.name,
@@ -142,6 +143,10 @@ impl Broker {
             created: now,
             updated: now,
         };
+        // The answer kept for a repetition must be the row that the transaction will leave.
+        if let Some(before) = self.store.holder(cx.tenant(), id).await? {
+            rules::adopt(&mut key, &before, &old)?;
+        }
         let change = change.keeping(keep.row(Completion::Created, &key, Some(key.revision))?);
         let created = self.store.create_key(&key, &versions, &change).await;
         let row = created.map_err(|error| self.refused_claim(&view, error))?;

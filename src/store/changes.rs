@@ -196,6 +196,13 @@ impl<B: Backend> Store for B {
         if transaction.is_connection_used(tenant, id).await? {
             return Err(StoreError::InUse);
         }
+        if transaction.connection(tenant, id).await?.severed {
+            for mut key in transaction.detached_through(tenant, id).await? {
+                if rules::sever_detached(&mut key) {
+                    transaction.update_detached(&key).await?;
+                }
+            }
+        }
         transaction.delete_connection(tenant, id).await?;
         transaction.delete_sealed(tenant, &id.to_string()).await?;
         transaction.commit().await
@@ -279,7 +286,8 @@ impl<B: Backend> Store for B {
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let mut key = transaction.key(tenant, id).await?;
-        rules::detach(&mut key, at);
+        let severed = transaction.holder(tenant, id).await?.is_some_and(|holder| holder.severed);
+        rules::detach(&mut key, severed, at);
         transaction.detach_key(&key).await?;
         transaction.drop_claims(&key).await?;
         transaction.commit().await?;

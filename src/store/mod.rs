@@ -173,6 +173,8 @@ pub trait Reads: Send + Sync {
     /// A tenant's detached keys, by id, since names may repeat; the page begins after an id in hex.
     /// With `connection` only those whose primary version was reached through it.
     async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError>;
+    /// What an adoption needs of the row with this id, attached or detached.
+    async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<rules::Holder>, StoreError>;
     /// A detached key by id.
     async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
     /// Every version of a key, oldest first. Also of a detached one: an adoption numbers on.
@@ -239,7 +241,9 @@ pub trait Store: Reads + SealedStore {
         at: i64,
         change: &Change,
     ) -> Result<Connection, StoreError>;
-    /// Deletes a connection and its sealed values. `InUse` while an attached key uses it.
+    /// Deletes a connection and its sealed values. If it is severed, the detached keys that were
+    /// reached through it come back disabled ([`rules::sever_detached`]). `InUse` while an attached
+    /// key uses it.
     async fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError>;
 
     /// Creates a key with its first versions and claims their provider keys for it ([`rules::claims`]).

@@ -26,6 +26,7 @@ pub fn set_disabled(key: &mut Key, disabled: bool, at: i64) -> bool {
         (KeyState::Enabled | KeyState::DecryptOnly, true) => key.state = KeyState::Disabled,
         (KeyState::Disabled, false) => {
             key.state = KeyState::Enabled;
+            key.needs_restore = false;
             key.lifts += 1;
         }
         (_, _) => return false,
@@ -132,9 +133,38 @@ pub fn set_rotating(key: &mut Key, since: Option<i64>, at: i64) {
 }
 
 /// Detaches a key: no answer of it is handed over, and no cache entry of it is found, any more.
-pub fn detach(key: &mut Key, at: i64) {
+/// `severed` says that one of its versions' connections is severed: then it comes back disabled.
+pub fn detach(key: &mut Key, severed: bool, at: i64) {
+    if severed {
+        outlive_sever(key);
+    }
     key.epoch += 1;
     key_changed(key, at);
+}
+
+/// Keeps a sever in force for a detached key, whose connection may be deleted or be another one when
+/// it comes back. `false` when it is kept already.
+pub fn sever_detached(key: &mut Key) -> bool {
+    let before = (key.state, key.needs_restore);
+    outlive_sever(key);
+    let changed = before != (key.state, key.needs_restore);
+    key.revision += u64::from(changed);
+    changed
+}
+
+/// Without a connection a sever cannot stop a key: the key's own state does, until it is enabled by
+/// one who may restore as well.
+fn outlive_sever(key: &mut Key) {
+    key.needs_restore = true;
+    match key.state {
+        KeyState::Enabled | KeyState::DecryptOnly => key.state = KeyState::Disabled,
+        KeyState::Disabled
+        | KeyState::Archived
+        | KeyState::PendingDeletion
+        | KeyState::Destroying
+        | KeyState::Destroyed
+        | KeyState::Unrecognized => {}
+    }
 }
 
 /// What a store knows of the row that has a new key's id.
@@ -142,6 +172,14 @@ pub fn detach(key: &mut Key, at: i64) {
 pub struct Holder {
     /// Whether the key of this row was detached.
     pub detached: bool,
+    /// Its state.
+    pub state: KeyState,
+    /// The time since which its material counts as compromised.
+    pub compromised_since: Option<i64>,
+    /// Whether enabling it needs the permission `Restore` as well.
+    pub needs_restore: bool,
+    /// Whether a connection of one of its versions is severed now.
+    pub severed: bool,
     /// Its epoch.
     pub epoch: u64,
     /// How often it was enabled.
@@ -163,7 +201,8 @@ pub fn check_new_key(key: &Key, versions: &[KeyVersion]) -> Result<(), StoreErro
 }
 
 /// Lets a new key take over the row of a detached one, which has the versions `old`. Epoch, lifts
-/// and revision grow on from the old ones, so nothing that was kept under those can be found.
+/// and revision grow on from the old ones, so nothing that was kept under those can be found. What
+/// restricted the old key restricts the new one: its state, and a sever of any of its connections.
 ///
 /// # Errors
 /// `AlreadyExists` when the row's key is attached, or has no version at the new one's provider.
@@ -174,6 +213,12 @@ pub fn adopt(key: &mut Key, before: &Holder, old: &[KeyVersion]) -> Result<(), S
     key.epoch = key.epoch.max(before.epoch + 1);
     key.lifts = key.lifts.max(before.lifts);
     key.revision = key.revision.max(before.revision + 1);
+    key.state = before.state;
+    key.compromised_since = before.compromised_since;
+    key.needs_restore = before.needs_restore;
+    if before.severed {
+        outlive_sever(key);
+    }
     Ok(())
 }
 

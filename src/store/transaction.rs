@@ -91,8 +91,12 @@ pub trait Transaction: Send {
     async fn take_over_key(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Writes an attached key, without its labels and versions.
     async fn update_key(&mut self, key: &Key) -> Result<(), StoreError>;
-    /// Writes a key as detached: its name becomes free, its labels are deleted.
+    /// Writes a key as detached, with its state: its name becomes free, its labels are deleted.
     async fn detach_key(&mut self, key: &Key) -> Result<(), StoreError>;
+    /// The detached keys with a version that was reached through this connection.
+    async fn detached_through(&mut self, tenant: TenantId, connection: ConnectionId) -> Result<Vec<Key>, StoreError>;
+    /// Writes what can change of a detached key: its state, and what enabling it needs.
+    async fn update_detached(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Replaces a key's labels.
     async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Writes a new version.

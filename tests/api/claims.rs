@@ -48,7 +48,7 @@ async fn where_the_operator_lends_the_identity_another_s_key_is_a_failed_proof()
     let orders = adopt(&world.bank, "orders", "cloud", "orders").await.expect_status(201);
     world.fault("cloud", "create_key", Fault::Denied).await;
     let unproven = adopt(&world.evil, "orders", "cloud", "denied").await;
-    unproven.expect_problem(424, "provider_denied");
+    unproven.clone().expect_problem(424, "provider_denied");
     let refused = adopt(&world.evil, "orders", "cloud", "orders").await;
     assert_eq!(problem(&refused), problem(&unproven));
     world.evil.get("/v1/keys/orders").await.expect_problem(404, "not_found");

@@ -31,6 +31,8 @@ mod keys;
 mod names;
 mod paging;
 mod principals;
+#[cfg(feature = "testkit")]
+mod restrictive;
 mod rows;
 mod service;
 mod service_apart;

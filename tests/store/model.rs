@@ -206,7 +206,8 @@ impl Model {
                 let key = Modelled {
                     name: *name,
                     label: *label,
-                    disabled: false,
+                    // A disable outlives the detach.
+                    disabled: old.is_some_and(|key| key.disabled),
                     detached: false,
                     cached: None,
                     epoch: old.map_or(1, |key| key.epoch + 1),

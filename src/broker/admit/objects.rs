@@ -51,6 +51,9 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
             subject.provider = key.as_ref().map(|key| key.primary.provider);
         });
         let policy = decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
+        if action == Action::Enable && key.as_ref().is_some_and(|key| key.needs_restore) {
+            allowed_to_restore(broker, cx).await?;
+        }
         match (found, key) {
             (Some(entry), Some(_)) => Ok((entry, policy)),
             (Some(_) | None, _) => Err(match self {
@@ -60,6 +63,23 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
             }),
         }
     }
+}
+
+/// Decides whether the caller may enable a key that came back from a severed connection: that undoes a
+/// sever. A denial is recorded as one of `Restore`.
+async fn allowed_to_restore(broker: &Broker, cx: &RequestContext) -> Result<(), Failure> {
+    let of_enable = cx.subject(|subject| {
+        let of_enable = subject.clone();
+        subject.action = Action::Restore;
+        of_enable
+    });
+    // On any of the tenant's connections: that one may be deleted.
+    let decided = decide::allowed(broker, cx, Action::Restore, Resource::Connection(None)).await;
+    decided.map_err(|denied| {
+        denied.advice("The key was detached while a connection of it was severed. Enabling it needs the permission Restore as well.")
+    })?;
+    cx.subject(|subject| *subject = of_enable);
+    Ok(())
 }
 
 /// The key of an envelope that is inspected.

@@ -106,15 +106,24 @@ pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, key: KeySele
     })
 }
 
-pub(super) async fn holder(connection: &mut SqliteConnection, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
-    let row = query("SELECT detached, epoch, lifts, revision FROM keys WHERE tenant = ?1 AND id = ?2")
-        .bind(bytes(&tenant))
-        .bind(bytes(&id))
-        .fetch_optional(connection)
-        .await?;
+pub(super) async fn holder(executor: impl SqliteExecutor<'_>, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
+    let row = query(
+        "SELECT k.detached, k.state, k.compromised_since, k.needs_restore, k.epoch, k.lifts, k.revision, \
+         EXISTS (SELECT 1 FROM key_versions v JOIN connections c ON c.tenant = v.tenant AND c.id = v.connection \
+         WHERE v.tenant = k.tenant AND v.key = k.id AND c.severed) AS severed \
+         FROM keys k WHERE k.tenant = ?1 AND k.id = ?2",
+    )
+    .bind(bytes(&tenant))
+    .bind(bytes(&id))
+    .fetch_optional(executor)
+    .await?;
     row.map(|row| {
         Ok(Holder {
             detached: row.value::<Option<i64>>("detached")?.is_some(),
+            state: KeyState::parse(row.value("state")?),
+            compromised_since: row.value("compromised_since")?,
+            needs_restore: row.value("needs_restore")?,
+            severed: row.value("severed")?,
             epoch: row.number("epoch")?,
             lifts: row.number("lifts")?,
             revision: row.number("revision")?,
@@ -313,16 +322,52 @@ pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(Tena
 
 pub(super) async fn detach(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
     let detached =
-        query("UPDATE keys SET detached = ?5, epoch = ?3, revision = ?4, updated = ?5 WHERE tenant = ?1 AND id = ?2 AND detached IS NULL")
+        query(
+            "UPDATE keys SET detached = ?5, epoch = ?3, revision = ?4, updated = ?5, state = ?6, needs_restore = ?7 \
+             WHERE tenant = ?1 AND id = ?2 AND detached IS NULL",
+        )
             .bind(bytes(&key.tenant))
             .bind(bytes(&key.id))
             .bind(integer(key.epoch)?)
             .bind(integer(key.revision)?)
             .bind(key.updated)
+            .bind(key.state.as_str())
+            .bind(key.needs_restore)
             .execute(&mut *connection)
             .await?;
     one_row(&detached)?;
     clear_labels(connection, key.tenant, key.id).await
+}
+
+pub(super) async fn detached_through(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    through: ConnectionId,
+) -> Result<Vec<Key>, StoreError> {
+    query(select!(
+        "(SELECT DISTINCT key FROM key_versions WHERE tenant = ?1 AND connection = ?2) d CROSS JOIN keys k ON k.tenant = ?1 AND k.id = d.key",
+        "WHERE k.detached IS NOT NULL"
+    ))
+    .bind(bytes(&tenant))
+    .bind(bytes(&through))
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+pub(super) async fn update_detached(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
+    let updated =
+        query("UPDATE keys SET state = ?3, needs_restore = ?4, revision = ?5 WHERE tenant = ?1 AND id = ?2 AND detached IS NOT NULL")
+            .bind(bytes(&key.tenant))
+            .bind(bytes(&key.id))
+            .bind(key.state.as_str())
+            .bind(key.needs_restore)
+            .bind(integer(key.revision)?)
+            .execute(connection)
+            .await?;
+    one_row(&updated)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::store::model::{
     Connection, ConnectionSnapshot, DetachedKey, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot, KeyVersion, Page,
     Principal, Tenant, Token,
 };
+use crate::store::rules::Holder;
 use crate::store::{Installation, Reads, StoreError};
 
 #[async_trait]
@@ -111,6 +112,10 @@ impl Reads for SqliteStore {
 
     async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError> {
         keys::detached(self, tenant, connection, page).await
+    }
+
+    async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
+        keys::holder(&self.readers, tenant, id).await
     }
 
     async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {

@@ -158,7 +158,7 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn holder(&mut self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
-        keys::holder(&mut self.transaction, tenant, id).await
+        keys::holder(&mut *self.transaction, tenant, id).await
     }
 
     async fn versions(&mut self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {
@@ -179,6 +179,14 @@ impl Transaction for SqliteTransaction {
 
     async fn detach_key(&mut self, key: &Key) -> Result<(), StoreError> {
         keys::detach(&mut self.transaction, key).await
+    }
+
+    async fn detached_through(&mut self, tenant: TenantId, connection: ConnectionId) -> Result<Vec<Key>, StoreError> {
+        keys::detached_through(&mut self.transaction, tenant, connection).await
+    }
+
+    async fn update_detached(&mut self, key: &Key) -> Result<(), StoreError> {
+        keys::update_detached(&mut self.transaction, key).await
     }
 
     async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{Connection, Key};
+use claviger::store::model::{Connection, Key, KeyState};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{ClaimSpan, ProviderKind, TenantId};
 
@@ -18,6 +18,8 @@ cases! { contract:
     a_key_claims_all_its_versions_again_when_it_comes_back,
     detached_keys_are_listed_by_id,
     the_holder_is_told_to_its_tenant_only,
+    a_restrictive_state_outlives_the_detach,
+    a_severed_connection_that_is_deleted_leaves_its_detached_keys_disabled,
 }
 
 /// A connection whose keys are claimed for the installation, in this service.
@@ -209,4 +211,70 @@ async fn the_holder_is_told_to_its_tenant_only(store: Arc<dyn Store>) {
     store.detach_key(ours, made.id, 0, &NONE).await.unwrap();
     assert_eq!(holder(ours, made.primary.provider).await, Some((made.id, true)));
     assert_eq!(holder(theirs, made.primary.provider).await, None);
+}
+
+/// The key that comes back under its id through a connection, and its state and needs.
+async fn comes_back(store: &dyn Store, made: &Key, connection: &Connection) -> (Key, KeyState, bool) {
+    let mut back = key(connection, "renamed", &made.primary.provider_key);
+    back.id = made.id;
+    let back = store.create_key(&back, std::slice::from_ref(&back.primary), &NONE).await.unwrap();
+    assert_eq!(store.key(made.tenant, made.id).await.unwrap(), back);
+    (back.clone(), back.state, back.needs_restore)
+}
+
+async fn a_restrictive_state_outlives_the_detach(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let (main, other) = (new_connection(&*store, ours, "main").await, new_connection(&*store, ours, "other").await);
+    let made = new_key(&*store, &main, "k").await;
+    let through_other = version(&made, 2, "second", "");
+    let through_other = claviger::store::model::KeyVersion {
+        connection: Some((&other).into()),
+        ..through_other
+    };
+    store.add_key_versions(ours, made.id, &[through_other], 1, 4, &NONE).await.unwrap();
+    // Disabled when it was detached.
+    store.set_key_disabled(ours, made.id, true, 5, &NONE).await.unwrap();
+    store.detach_key(ours, made.id, 5, &NONE).await.unwrap();
+    let (_, state, needs_restore) = comes_back(&*store, &made, &main).await;
+    assert_eq!((state, needs_restore), (KeyState::Disabled, false));
+    // Detached while the connection of any version was severed, and restored since.
+    store.set_key_disabled(ours, made.id, false, 6, &NONE).await.unwrap();
+    store.set_connection_severed(ours, other.id, true, 7, &NONE).await.unwrap();
+    let detached = store.detach_key(ours, made.id, 8, &NONE).await.unwrap();
+    assert_eq!((detached.state, detached.needs_restore), (KeyState::Disabled, true));
+    store.set_connection_severed(ours, other.id, false, 9, &NONE).await.unwrap();
+    let (back, state, needs_restore) = comes_back(&*store, &made, &main).await;
+    assert_eq!((state, needs_restore), (KeyState::Disabled, true));
+    let enabled = store.set_key_disabled(ours, made.id, false, 10, &NONE).await.unwrap();
+    assert_eq!((enabled.state, enabled.needs_restore, enabled.lifts), (KeyState::Enabled, false, back.lifts + 1));
+    // Severed after the detach.
+    store.detach_key(ours, made.id, 11, &NONE).await.unwrap();
+    assert!(!store.detached_key(ours, made.id).await.unwrap().key.needs_restore);
+    store.set_connection_severed(ours, other.id, true, 12, &NONE).await.unwrap();
+    let (_, state, needs_restore) = comes_back(&*store, &made, &main).await;
+    assert_eq!((state, needs_restore), (KeyState::Disabled, true));
+}
+
+async fn a_severed_connection_that_is_deleted_leaves_its_detached_keys_disabled(store: Arc<dyn Store>) {
+    let (ours, theirs) = tenants(&*store).await;
+    let other = new_connection(&*store, ours, "other").await;
+    for (name, severed) in [("kept", false), ("severed", true)] {
+        let connection = new_connection(&*store, ours, name).await;
+        let made = new_key(&*store, &connection, name).await;
+        store.detach_key(ours, made.id, 5, &NONE).await.unwrap();
+        if severed {
+            store.set_connection_severed(ours, connection.id, true, 6, &NONE).await.unwrap();
+        }
+        store.delete_connection(ours, connection.id, &NONE).await.unwrap();
+        let kept = store.detached_key(ours, made.id).await.unwrap().key;
+        assert_eq!((kept.state.is_disabled(), kept.needs_restore), (severed, severed));
+        let (back, state, needs_restore) = comes_back(&*store, &made, &other).await;
+        assert_eq!((state.is_disabled(), needs_restore), (severed, severed));
+        store.detach_key(ours, back.id, 8, &NONE).await.unwrap();
+    }
+    // Another tenant's is nothing to this one.
+    let foreign = new_connection(&*store, theirs, "severed").await;
+    store.set_connection_severed(theirs, foreign.id, true, 9, &NONE).await.unwrap();
+    store.delete_connection(theirs, foreign.id, &NONE).await.unwrap();
+    assert_eq!(store.detached_keys(ours, None, &first(10)).await.unwrap().len(), 2);
 }
