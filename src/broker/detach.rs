@@ -31,7 +31,9 @@ impl Broker {
     async fn store_revocations(&self, key: &KeyEntry) -> Result<(), Failure> {
         if key.view()?.key.state.is_disabled() {
             let change = Change::unannounced();
-            self.store.set_key_disabled(key.tenant(), key.id(), true, self.now(), &change).await?;
+            self.store
+                .set_key_disabled(key.tenant(), key.id(), true, self.now(), &change)
+                .await?;
         }
         self.store_sever(key.connection()).await
     }

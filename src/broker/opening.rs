@@ -1,13 +1,14 @@
 //! Opening an envelope: whether it belongs to the key, whether its seal is valid, and which
 //! recipient's wrapping the provider opens.
 
-use claviger_provider::{BoundContext, Pipeline, Wrapped};
+use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline, Wrapped};
 
 use super::wrapping::ReadyKey;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{Attested, Context, Envelope, Opened, SealStatus};
 use crate::keys::KeyView;
+use crate::store::model::KeyVersion;
 
 /// An envelope that may be used.
 pub struct Accepted<'e> {
@@ -48,6 +49,45 @@ impl Broker {
         };
         Ok(Accepted { bound, attested })
     }
+
+    /// Opens an accepted envelope as [`open`]. If all its versions are stored as unusable at their provider,
+    /// the provider is asked anew first, since their owner may have enabled them.
+    ///
+    /// # Errors
+    /// Those of [`open`]; `key_state` while the provider's state forbids it, and what asking fails with.
+    pub(super) async fn open<'e>(
+        &self,
+        cx: &RequestContext,
+        ready: &ReadyKey,
+        envelope: &'e Envelope,
+        bound: &BoundContext,
+    ) -> Result<(Opened<'e>, u32), Failure> {
+        let refused = match usable(&ready.view, envelope) {
+            Some(_) => None,
+            None => refused_at_provider(&ready.view, envelope),
+        };
+        let Some(refused) = refused else {
+            return open(cx, &ready.view, &ready.pipeline, envelope, bound).await;
+        };
+        self.ask_anew(cx, &ready.entry, refused).await?;
+        let view = ready.entry.view()?;
+        if usable(&view, envelope).is_none() {
+            let error = Error::new(ErrorKind::KeyState, "the version's stored state at the provider forbids it");
+            return Err(error.provider(refused.provider).into());
+        }
+        open(cx, &view, &ready.pipeline, envelope, bound).await
+    }
+}
+
+/// A version that could open the envelope if its provider permitted it.
+fn refused_at_provider<'v>(view: &'v KeyView, envelope: &Envelope) -> Option<&'v KeyVersion> {
+    let matching = envelope.recipients().iter().filter_map(|recipient| {
+        let (provider, wrapped) = recipient.wrapped()?;
+        view.matching(provider, &wrapped.key)
+    });
+    matching
+        .into_iter()
+        .find(|version| version.state.unwraps() && !version.provider_state.permits())
 }
 
 /// The first recipient of a known version of the key, with the version's number.
@@ -69,7 +109,7 @@ fn recipients(view: &KeyView, envelope: &Envelope) -> impl Iterator<Item = (Wrap
 ///
 /// # Errors
 /// If none opens it: the first failure that is not a rejection, else `ciphertext_rejected`.
-pub(super) async fn open<'e>(
+async fn open<'e>(
     cx: &RequestContext,
     view: &KeyView,
     pipeline: &Pipeline,

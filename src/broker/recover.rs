@@ -265,7 +265,7 @@ impl Broker {
             Ok(Some(entry)) => {
                 let connection = entry.connection().view().id;
                 let cx = self.background.operation("recovery", tenant, connection, PATIENCE);
-                self.take_versions(&cx, &entry, &change).await
+                self.take_versions(&cx, &entry, Some(&change)).await
             }
             Ok(None) => Ok(false),
             Err(error) => Err(error.into()),

@@ -57,7 +57,7 @@ impl Broker {
             return Ok(answer(ready, &new, version, true, true));
         }
 
-        let (opened, from) = opening::open(cx, &ready.view, pipeline, envelope, &accepted.bound).await?;
+        let (opened, from) = self.open(cx, &ready, envelope, &accepted.bound).await?;
         let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == ready.view.key.primary.number;
         if current && !primary.key.version.is_empty() {
             note_rewrap(cx, (envelope, from), Some((envelope, from)), false);
@@ -100,7 +100,7 @@ impl Broker {
             return Err(scope_unsupported());
         }
         let accepted = self.accept(cx, &from, envelope, context).await?;
-        let (opened, version) = opening::open(cx, &from.view, &from.pipeline, envelope, &accepted.bound).await?;
+        let (opened, version) = self.open(cx, &from, envelope, &accepted.bound).await?;
         note_rewrap(cx, (envelope, version), None, false);
 
         let origin = target.origin(None, self.now());

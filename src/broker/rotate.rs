@@ -117,7 +117,7 @@ impl Broker {
         let connection = key.connection().view().id;
         let cx = self.background.operation("rotation", tenant, connection, PATIENCE);
         let change = crate::store::Change::unannounced();
-        if self.take_versions(&cx, &key, &change).await? {
+        if self.take_versions(&cx, &key, None).await? {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use claviger_provider::Secret;
 
 use super::wrapping::ready;
-use super::{Authorized, Broker, Failure, Guarded, op, opening};
+use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::cache::{CacheKey, Found, Load, Rules};
 use crate::envelope::{Context, Envelope};
 
@@ -47,7 +47,7 @@ impl Broker {
         let found = self
             .cache()
             .get_or_load(load, async || {
-                let opened = opening::open(cx, &ready.view, &ready.pipeline, envelope, &accepted.bound).await;
+                let opened = self.open(cx, &ready, envelope, &accepted.bound).await;
                 let (opened, version) = opened.map_err(|mut failure| {
                     // Nothing vouches for an unsealed envelope, so its rejection is not cached.
                     failure.rejected_by_provider &= accepted.attested.is_some();

@@ -166,7 +166,11 @@ impl Command {
     pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let call = match self {
             Self::List(list) => {
-                let columns: &[Column] = if list.state.as_deref() == Some("detached") { &DETACHED } else { &COLUMNS };
+                let columns: &[Column] = if list.state.as_deref() == Some("detached") {
+                    &DETACHED
+                } else {
+                    &COLUMNS
+                };
                 return terminal.list(&list.fetch(client).await?, columns);
             }
             Self::Versions(Versions { key, paging }) => {

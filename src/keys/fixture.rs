@@ -8,8 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    ClaimSpan,     Call, Capabilities, ConnectionId, ConnectionParts, Error, Factory, KeyId, KeySpec, ParsedSettings, ProviderKind, SettingsError,
-    SettingsOrigin, TenantId,
+    Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, Factory, KeyId, KeySpec, ParsedSettings, ProviderKind,
+    SettingsError, SettingsOrigin, TenantId,
 };
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 

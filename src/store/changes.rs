@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Principal, Tenant, Token};
+use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Principal, ProviderState, Tenant, Token};
 use super::transaction::{Backend, Existing, Transaction};
 use super::{Change, Store, StoreError, rules};
 
@@ -268,6 +268,30 @@ impl<B: Backend> Store for B {
         let mut key = transaction.key(tenant, id).await?;
         let (all, added) = add_versions(&mut *transaction, &key, versions).await?;
         if rules::set_primary(&mut key, &all, primary, added, at)? {
+            transaction.update_key(&key).await?;
+        }
+        transaction.commit().await?;
+        Ok(key)
+    }
+
+    async fn set_provider_states(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        states: &[(u32, ProviderState)],
+        at: i64,
+        change: &Change,
+    ) -> Result<Key, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut key = transaction.key(tenant, id).await?;
+        let mut versions = transaction.versions(tenant, id).await?;
+        let changed = rules::set_provider_states(&mut versions, states);
+        for version in &changed {
+            transaction.update_version(&key, version).await?;
+        }
+        if !changed.is_empty() {
+            rules::set_provider_states(std::slice::from_mut(&mut key.primary), states);
+            rules::key_changed(&mut key, at);
             transaction.update_key(&key).await?;
         }
         transaction.commit().await?;

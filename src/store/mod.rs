@@ -27,8 +27,8 @@ use claviger_provider::{
 };
 
 use model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token,
+    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector,
+    KeySnapshot, KeyVersion, Page, Principal, ProviderState, Tenant, Token,
 };
 
 /// Why a read or a change failed.
@@ -273,6 +273,16 @@ pub trait Store: Reads + SealedStore {
         id: KeyId,
         versions: &[KeyVersion],
         primary: u32,
+        at: i64,
+        change: &Change,
+    ) -> Result<Key, StoreError>;
+    /// Stores what the provider says of versions, by number ([`rules::set_provider_states`]). A number
+    /// without a version changes nothing.
+    async fn set_provider_states(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        states: &[(u32, ProviderState)],
         at: i64,
         change: &Change,
     ) -> Result<Key, StoreError>;

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token,
+    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector,
+    KeySnapshot, KeyVersion, Page, Principal, ProviderState, Tenant, Token,
 };
 use super::rules::Holder;
 use super::{Change, Installation, Reads, Store, StoreError};
@@ -160,6 +160,7 @@ forward! {
     fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
     fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn add_key_versions(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
+    fn set_provider_states(&self, tenant: TenantId, id: KeyId, states: &[(u32, ProviderState)], at: i64, change: &Change) -> Result<Key, StoreError>;
     fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use claviger_provider::{ClaimSpan, TenantId};
 
 use super::StoreError;
-use super::model::{Claim, Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, Token};
+use super::model::{Claim, Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Token};
 
 /// How long an answer is kept for its idempotency key.
 const ANSWER_LIFE: TimeDelta = TimeDelta::hours(24);
@@ -95,7 +95,9 @@ pub fn claims(tenant: TenantId, versions: &[KeyVersion], connections: &[Connecti
     };
     let within_tenant = versions.iter().map(|version| claim(version, tenant, ""));
     let within_installation = versions.iter().filter_map(|version| {
-        let connection = connections.iter().find(|connection| version.connection_id() == Some(connection.id))?;
+        let connection = connections
+            .iter()
+            .find(|connection| version.connection_id() == Some(connection.id))?;
         match &connection.claims {
             ClaimSpan::Tenant => None,
             ClaimSpan::Installation { service } => Some(claim(version, TenantId::INSTALLATION, service)),
@@ -124,6 +126,19 @@ pub fn set_primary(key: &mut Key, versions: &[KeyVersion], primary: u32, added: 
     key.rotating = None;
     key_changed(key, at);
     Ok(true)
+}
+
+/// Sets the states at the provider of versions, by number. Returns those that changed.
+pub fn set_provider_states(versions: &mut [KeyVersion], states: &[(u32, ProviderState)]) -> Vec<KeyVersion> {
+    let mut changed = Vec::new();
+    for version in versions {
+        let told = states.iter().find(|(number, _)| *number == version.number);
+        if let Some((_, state)) = told.filter(|(_, state)| *state != version.provider_state) {
+            version.provider_state = *state;
+            changed.push(version.clone());
+        }
+    }
+    changed
 }
 
 /// Notes since when a rotation is under way at the provider, or that none is.
@@ -228,7 +243,12 @@ pub fn adopt(key: &mut Key, before: &Holder, old: &[KeyVersion]) -> Result<(), S
 pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVersion> {
     let of_provider = |version: &&KeyVersion| version.provider == key.primary.provider;
     let comes_back = |version: &&KeyVersion| given.iter().any(|new| new.provider_key == version.provider_key);
-    let left: Vec<_> = old.iter().filter(of_provider).filter(comes_back).map(KeyVersion::connection_id).collect();
+    let left: Vec<_> = old
+        .iter()
+        .filter(of_provider)
+        .filter(comes_back)
+        .map(KeyVersion::connection_id)
+        .collect();
     old.iter()
         .filter(of_provider)
         .filter(|version| version.connection.is_none() || left.contains(&version.connection_id()))
@@ -240,7 +260,8 @@ pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVer
         .collect()
 }
 
-fn key_changed(key: &mut Key, at: i64) {
+/// Counts a change of a key's row or of its versions.
+pub fn key_changed(key: &mut Key, at: i64) {
     key.revision += 1;
     key.updated = at;
 }

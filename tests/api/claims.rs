@@ -46,7 +46,7 @@ async fn where_the_operator_lends_the_identity_another_s_key_is_a_failed_proof()
     world.made("cloud", "orders").await;
     world.made("cloud", "denied").await;
     let orders = adopt(&world.bank, "orders", "cloud", "orders").await.expect_status(201);
-    world.fault("cloud", "create_key", Fault::Denied).await;
+    world.fault("cloud", "create_key", Fault::Denied, 1).await;
     let unproven = adopt(&world.evil, "orders", "cloud", "denied").await;
     unproven.clone().expect_problem(424, "provider_denied");
     let refused = adopt(&world.evil, "orders", "cloud", "orders").await;
@@ -59,7 +59,11 @@ async fn where_the_operator_lends_the_identity_another_s_key_is_a_failed_proof()
     assert_ne!(theirs["id"], orders["id"]);
     assert_eq!(problem(&adopt(&world.bank, "orders", "cloud", "orders").await), problem(&unproven));
     // Both remember it: each comes back under its own id.
-    for (client, id) in [(&world.bank, &orders["id"]), (&world.evil, &theirs["id"]), (&world.bank, &orders["id"])] {
+    for (client, id) in [
+        (&world.bank, &orders["id"]),
+        (&world.evil, &theirs["id"]),
+        (&world.bank, &orders["id"]),
+    ] {
         for tenant in [&world.bank, &world.evil] {
             tenant.delete("/v1/keys/orders").await;
         }
@@ -92,7 +96,11 @@ async fn a_detached_key_is_listed_with_what_brings_it_back() {
     let (mut listed, mut token): (Vec<Value>, Option<String>) = (Vec::new(), None);
     loop {
         let page = token.map(|token| format!("&page_token={token}")).unwrap_or_default();
-        let page = world.bank.get(&format!("/v1/keys?state=detached&page_size=2{page}")).await.expect_status(200);
+        let page = world
+            .bank
+            .get(&format!("/v1/keys?state=detached&page_size=2{page}"))
+            .await
+            .expect_status(200);
         listed.extend(page["items"].as_array().unwrap().iter().cloned());
         token = page["next_page_token"].as_str().map(str::to_owned);
         if token.is_none() {
@@ -103,12 +111,19 @@ async fn a_detached_key_is_listed_with_what_brings_it_back() {
     named.sort_unstable();
     assert_eq!(named, ["a", "b", "c"]);
     assert_eq!(world.bank.get("/v1/keys").await.expect_status(200)["items"], json!([]));
-    assert_eq!(world.evil.get("/v1/keys?state=detached").await.expect_status(200)["items"], json!([]));
+    assert_eq!(
+        world.evil.get("/v1/keys?state=detached").await.expect_status(200)["items"],
+        json!([])
+    );
     let through = |name: &str| format!("/v1/keys?state=detached&connection={name}");
     let all = world.bank.get(&through("own")).await.expect_status(200);
     assert_eq!(all["items"].as_array().unwrap().len(), 3);
     assert_eq!(world.bank.get(&through("embedded")).await.expect_status(200)["items"], json!([]));
-    world.bank.get("/v1/keys?state=detached&label=a=b").await.expect_problem(400, "invalid_request");
+    world
+        .bank
+        .get("/v1/keys?state=detached&label=a=b")
+        .await
+        .expect_problem(400, "invalid_request");
 
     let key = &listed[0];
     assert!(key["detached_at"].as_str().unwrap().ends_with('Z'), "{key}");
@@ -150,10 +165,17 @@ async fn inspect_tells_one_who_may_read_the_key_what_brings_it_back() {
         found["reattach"],
         json!({"name": "orders", "connection": "embedded", "provider_key": key["provider_key"]})
     );
-    assert_eq!((&found["key_id"], &found["key"], &found["sealed"]), (&key["id"], &json!("orders"), &json!(true)));
+    assert_eq!(
+        (&found["key_id"], &found["key"], &found["sealed"]),
+        (&key["id"], &json!("orders"), &json!(true))
+    );
     assert_eq!(found["recipients"][0]["version"], 1);
     blind.post("/v1/inspect", &blob).await.expect_problem(422, "ciphertext_rejected");
-    world.evil.post("/v1/inspect", &blob).await.expect_problem(422, "ciphertext_rejected");
+    world
+        .evil
+        .post("/v1/inspect", &blob)
+        .await
+        .expect_problem(422, "ciphertext_rejected");
     world.bank.post("/v1/keys", &found["reattach"]).await.expect_status(201);
     world.bank.post("/v1/keys/orders/unwrap", &blob).await.expect_status(200);
 }

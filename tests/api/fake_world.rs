@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 pub struct FakeWorld {
     pub gateway: Gateway,
-    pub started: Started,
+    /// Ends with the value.
+    _started: Started,
     /// The operator acting for each tenant.
     pub bank: Client,
     pub evil: Client,
@@ -23,7 +24,7 @@ impl FakeWorld {
         let control = std::fs::read_to_string(&file).unwrap().parse().unwrap();
         Self {
             gateway,
-            started,
+            _started: started,
             bank,
             evil,
             control,
@@ -47,9 +48,9 @@ impl FakeWorld {
         journal.calls.get(op).copied().unwrap_or_default()
     }
 
-    /// Plans one fault.
-    pub async fn fault(&self, server: &str, op: &str, fault: Fault) {
-        let plan = serde_json::from_value(json!({"do": "plan", "op": op, "fault": fault, "times": 1})).unwrap();
+    /// Plans a fault for the next calls.
+    pub async fn fault(&self, server: &str, op: &str, fault: Fault, times: u32) {
+        let plan = serde_json::from_value(json!({"do": "plan", "op": op, "fault": fault, "times": times})).unwrap();
         self.at(server, plan).await;
     }
 

@@ -32,6 +32,8 @@ mod names;
 mod paging;
 mod principals;
 #[cfg(feature = "testkit")]
+mod provider_states;
+#[cfg(feature = "testkit")]
 mod restrictive;
 mod rows;
 mod service;

@@ -46,9 +46,14 @@ async fn a_key_that_was_detached_while_disabled_comes_back_disabled() {
     let again = repeating.post("/v1/keys", &body).await;
     assert_eq!((back.status, &back.body["state"]), (201, &json!("disabled")), "{}", back.text);
     assert_eq!((&again.body, again.header("etag")), (&back.body, back.header("etag")));
-    bank.post("/v1/keys/renamed/unwrap", &blob).await.expect_problem(409, "key_disabled");
+    bank.post("/v1/keys/renamed/unwrap", &blob)
+        .await
+        .expect_problem(409, "key_disabled");
     let enabler = with(&world, &["Enable"]).await;
-    assert_eq!(act(&enabler, "/v1/keys/renamed/enable").await.expect_status(200)["state"], "enabled");
+    assert_eq!(
+        act(&enabler, "/v1/keys/renamed/enable").await.expect_status(200)["state"],
+        "enabled"
+    );
     bank.post("/v1/keys/renamed/unwrap", &blob).await.expect_status(200);
 }
 
@@ -56,7 +61,11 @@ async fn a_key_that_was_detached_while_disabled_comes_back_disabled() {
 async fn needs_restore(world: &FakeWorld, blob: &Value) {
     let key = world.bank.get(ORDERS).await.expect_status(200);
     assert_eq!(key["state"], "disabled", "{key}");
-    world.bank.post(&format!("{ORDERS}/unwrap"), blob).await.expect_problem(409, "key_disabled");
+    world
+        .bank
+        .post(&format!("{ORDERS}/unwrap"), blob)
+        .await
+        .expect_problem(409, "key_disabled");
     let enable = format!("{ORDERS}/enable");
     let refused = act(&with(world, &["Enable"]).await, &enable).await;
     let id = refused.header("x-request-id").to_owned();
@@ -64,10 +73,14 @@ async fn needs_restore(world: &FakeWorld, blob: &Value) {
     assert!(problem["what_to_do"].as_str().unwrap().contains("Restore"), "{problem}");
     let records = claviger_test_support::records_of(&world.gateway.data(), &id);
     assert!(
-        records.iter().any(|record| record["operation"] == "Restore" && record["key"] == key["id"]),
+        records
+            .iter()
+            .any(|record| record["operation"] == "Restore" && record["key"] == key["id"]),
         "{records:#?}"
     );
-    act(&with(world, &["Restore"]).await, &enable).await.expect_problem(403, "permission_denied");
+    act(&with(world, &["Restore"]).await, &enable)
+        .await
+        .expect_problem(403, "permission_denied");
     let both = with(world, &["Enable", "Restore"]).await;
     assert_eq!(act(&both, &enable).await.expect_status(200)["state"], "enabled");
     world.bank.post(&format!("{ORDERS}/unwrap"), blob).await.expect_status(200);
@@ -83,7 +96,9 @@ async fn a_key_that_was_detached_from_a_severed_connection_needs_restore() {
     world.bank.delete(ORDERS).await.expect_status(204);
     let listed = world.bank.get("/v1/keys?state=detached").await.expect_status(200);
     assert_eq!(listed["items"][0]["state"], "disabled");
-    adopt(&world.bank, "orders", "main", "orders").await.expect_problem(409, "connection_severed");
+    adopt(&world.bank, "orders", "main", "orders")
+        .await
+        .expect_problem(409, "connection_severed");
     adopt(&world.bank, "orders", "other", "orders").await.expect_status(201);
     needs_restore(&world, &blob).await;
 }

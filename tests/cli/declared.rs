@@ -272,7 +272,8 @@ fn planned_as_made() -> String {
 #[tokio::test]
 async fn a_declared_key_comes_back_as_it_was_detached() {
     let bench = Bench::new();
-    let started = bench.serve("[[tenants]]\nname = \"acme\"\n[[connections]]\ntenants = [\"acme\"]\nname = \"embedded\"\nprovider = \"local\"\n");
+    let started =
+        bench.serve("[[tenants]]\nname = \"acme\"\n[[connections]]\ntenants = [\"acme\"]\nname = \"embedded\"\nprovider = \"local\"\n");
     let client = started.tenant("acme");
     let body = json!({"name": "orders", "connection": "embedded"});
     let made = client.post("/v1/keys", &body).await.expect_status(201);
@@ -280,7 +281,10 @@ async fn a_declared_key_comes_back_as_it_was_detached() {
     client.delete("/v1/keys/orders").await.expect_status(204);
     let (code, listed) = command(&bench, &started, &["--tenant", "acme", "keys", "list", "--state", "detached"]);
     let provider_key = made["provider_key"].as_str().unwrap();
-    assert!(code == 0 && listed.contains(provider_key) && listed.contains("PROVIDER KEY"), "{listed}");
+    assert!(
+        code == 0 && listed.contains(provider_key) && listed.contains("PROVIDER KEY"),
+        "{listed}"
+    );
 
     bench.tune(&format!(
         "[[tenants]]\nname = \"acme\"\n[[connections]]\ntenants = [\"acme\"]\nname = \"embedded\"\nprovider = \"local\"\n\

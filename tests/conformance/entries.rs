@@ -211,13 +211,11 @@ fn google_settings() -> Value {
     json!({"key_ring": RING, "auth": {"token": "ya29.of-nobody"}})
 }
 
-const GOOGLE: &[Difference] = &[
-    Difference {
-        case: "forged::a_forged_recipient_does_not_open",
-        says: "another version, sealed anew",
-        reason: "as Google: Decrypt takes no version and tells none, so under a symmetric key another version's name opens as well",
-    },
-];
+const GOOGLE: &[Difference] = &[Difference {
+    case: "forged::a_forged_recipient_does_not_open",
+    says: "another version, sealed anew",
+    reason: "as Google: Decrypt takes no version and tells none, so under a symmetric key another version's name opens as well",
+}];
 
 // Why the stand-ins for AWS, and AWS itself, end a case otherwise.
 const UNNAMED: &str = "as AWS: a ciphertext names no version of its key, so the newest one is told, and no other can be forged";

@@ -147,10 +147,7 @@ async fn check(folder: &Folder, acknowledged: u64, round: usize) {
     let versions = store.key_versions(key.tenant, key.id).await.unwrap();
     assert_eq!(versions.len(), 1 + rotations * ADDED as usize, "round {round}");
     let primary = versions.last().unwrap();
-    assert_eq!(
-        &key.primary, primary,
-        "round {round}"
-    );
+    assert_eq!(&key.primary, primary, "round {round}");
     assert_eq!(key.revision, 1 + rotations as u64, "round {round}");
     let held = store
         .provider_key_holder(key.tenant, key.primary.provider, &primary.provider_key)

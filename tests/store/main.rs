@@ -94,7 +94,12 @@ fn main() -> ExitCode {
             }
         }
     }
-    for (module, tests) in [("sqlite", sqlite::TESTS), ("kill", kill::TESTS), ("migration", migration::TESTS), ("root_key", root_key::TESTS)] {
+    for (module, tests) in [
+        ("sqlite", sqlite::TESTS),
+        ("kill", kill::TESTS),
+        ("migration", migration::TESTS),
+        ("root_key", root_key::TESTS),
+    ] {
         for (name, test) in tests {
             trials.push(Trial::test(format!("{module}::{name}"), move || run(test())));
         }

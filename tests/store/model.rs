@@ -141,14 +141,7 @@ impl Model {
     }
 
     /// Adds versions to a key, or says all that is wrong with them.
-    fn add(
-        &mut self,
-        at: (usize, u8),
-        versions: &[(u32, u8, u8)],
-        connection: usize,
-        primary: u32,
-        wrong: &mut BTreeSet<Refusal>,
-    ) -> bool {
+    fn add(&mut self, at: (usize, u8), versions: &[(u32, u8, u8)], connection: usize, primary: u32, wrong: &mut BTreeSet<Refusal>) -> bool {
         let mut all = self.keys[&at].versions.clone();
         let before = all.len();
         for (number, provider_key, name) in versions {
@@ -369,7 +362,11 @@ impl World {
                 primary,
             } => {
                 let (id_in_store, connections) = &self.tenants[*tenant];
-                let through = store.key(*id_in_store, id_of(*id)).await.ok().and_then(|key| key.primary.connection_id());
+                let through = store
+                    .key(*id_in_store, id_of(*id))
+                    .await
+                    .ok()
+                    .and_then(|key| key.primary.connection_id());
                 let connection = connections.iter().find(|connection| Some(connection.id) == through);
                 let connection = connection.unwrap_or(&connections[0]);
                 let versions: Vec<_> = versions.iter().map(|version| self.version(connection, *version)).collect();
@@ -439,13 +436,23 @@ impl World {
         let told: BTreeMap<_, _> = versions
             .unwrap()
             .into_iter()
-            .map(|v| (v.number, (v.connection.map(|connection| connection.id), v.provider_key, v.provider_version)))
+            .map(|v| {
+                (
+                    v.number,
+                    (v.connection.map(|connection| connection.id), v.provider_key, v.provider_version),
+                )
+            })
             .collect();
         let versions: BTreeMap<_, _> = expected
             .versions
             .iter()
             .map(|(number, (provider_key, name, connection))| self.version(&connections[*connection], (*number, *provider_key, *name)))
-            .map(|v| (v.number, (v.connection.map(|connection| connection.id), v.provider_key, v.provider_version)))
+            .map(|v| {
+                (
+                    v.number,
+                    (v.connection.map(|connection| connection.id), v.provider_key, v.provider_version),
+                )
+            })
             .collect();
         assert_eq!(told, versions);
         if expected.detached {
@@ -474,7 +481,11 @@ impl World {
             )
         );
         let primary = key.primary;
-        let named = (primary.connection.map(|connection| connection.id), primary.provider_key, primary.provider_version);
+        let named = (
+            primary.connection.map(|connection| connection.id),
+            primary.provider_key,
+            primary.provider_version,
+        );
         assert_eq!(named, versions[&expected.primary]);
     }
 }

@@ -46,10 +46,7 @@ pub(crate) const CODES: CodeTable = CodeTable::new(&[
              in the region.",
         ),
     ),
-    (
-        &DENIED,
-        Meaning::of(ErrorKind::ProviderDenied).advice(ACCESS_DENIED),
-    ),
+    (&DENIED, Meaning::of(ErrorKind::ProviderDenied).advice(ACCESS_DENIED)),
     (
         &["ExpiredTokenException", "ExpiredToken"],
         Meaning::of(ErrorKind::ProviderDenied).advice(

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use claviger_provider::egress::Egress;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
-    Secret, SettingsError, SettingsOrigin, Wrapped, take_secret,
+    BoundContext, Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings,
+    ProviderKind, Secret, SettingsError, SettingsOrigin, Wrapped, take_secret,
 };
 
 use crate::auth::ACCESS_KEY;

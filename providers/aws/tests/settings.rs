@@ -271,7 +271,10 @@ fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity()
 fn a_key_that_another_has_claimed_reads_as_one_that_aws_denies() {
     let lent = json!({"region": "eu-central-1", "auth": {"ambient": {}}}).to_string();
     let role = json!({"region": "eu-central-1", "auth": {"assume_role": {"role_arn": ROLE, "base": {"ambient": {}}}}}).to_string();
-    for (settings, says) in [(lent, "kms:EncryptionContext:claviger:tenant"), (role, "AWS denies this identity the call")] {
+    for (settings, says) in [
+        (lent, "kms:EncryptionContext:claviger:tenant"),
+        (role, "AWS denies this identity the call"),
+    ] {
         let error = factory().unproven(&settings);
         assert_eq!(error.kind, ErrorKind::ProviderDenied);
         assert!(error.advice.unwrap().contains(says), "{settings}");

@@ -286,7 +286,10 @@ fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity()
     let mut shared = base(json!({"application": {"directory": DIRECTORY}}));
     assert_eq!(span(&shared, Tenant), ClaimSpan::INSTALLATION);
     shared["proxy"] = json!("http://proxy.example:3128");
-    assert_eq!((span(&shared, Tenant), span(&shared, Operator)), (ClaimSpan::Tenant, ClaimSpan::INSTALLATION));
+    assert_eq!(
+        (span(&shared, Tenant), span(&shared, Operator)),
+        (ClaimSpan::Tenant, ClaimSpan::INSTALLATION)
+    );
     let unproven = lending.unproven("{}");
     assert_eq!(unproven.kind, ErrorKind::ProviderDenied);
     assert!(unproven.advice.unwrap().contains("claviger-tenant"));

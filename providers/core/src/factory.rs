@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, KeySpec, ProviderKind, Secret, TenantId,
-    Wrapped,
+    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, KeySpec, ProviderKind, Secret,
+    TenantId, Wrapped,
 };
 
 /// A mistake in settings: the place and what is expected there, never the value.

@@ -128,6 +128,11 @@ pub enum KeyState {
     PendingDeletion,
     /// Its key material is destroyed.
     Destroyed,
+    /// The provider could not make or import its key material.
+    Failed,
+    /// The provider reports a state that the adapter does not know. Only a call can tell whether it
+    /// is usable.
+    Unknown,
 }
 
 /// One version of a provider's key.

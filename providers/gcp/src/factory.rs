@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use claviger_provider::egress::{self, Authorities, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::kit::http::CONNECT_TIMEOUT;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, PublicKeys,
-    Secret, SettingsError, SettingsOrigin, UpstreamMessage, Wrapped, innermost,
+    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
+    PublicKeys, Secret, SettingsError, SettingsOrigin, UpstreamMessage, Wrapped, innermost,
 };
 use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder as AmbientBuilder};

@@ -92,8 +92,8 @@ impl Key {
         Err(unproven())
     }
 
-    /// The gateway's description of the key. Versions without material are omitted, except for the
-    /// only version of a new key: an operation with it fails until its material is ready.
+    /// The gateway's description of the key. Versions whose material is still generated are omitted,
+    /// except for the only version of a new key: an operation with it fails until its material is ready.
     ///
     /// # Errors
     /// `KeyState`, with advice, where no version is left; `UpstreamProtocol` for malformed versions.
@@ -158,7 +158,7 @@ pub(crate) fn version_ref(key: &KeyName, number: VersionNumber) -> ProviderKeyRe
     }
 }
 
-/// The gateway's state of a version; `None` for one whose material is pending or failed.
+/// The gateway's state of a version; `None` for one whose material is still generated.
 fn state(state: &State) -> Option<KeyState> {
     match state {
         State::Enabled => Some(KeyState::Enabled),
@@ -166,8 +166,10 @@ fn state(state: &State) -> Option<KeyState> {
         State::DestroyScheduled | State::PendingExternalDestruction => Some(KeyState::PendingDeletion),
         State::Destroyed | State::ExternalDestructionFailed => Some(KeyState::Destroyed),
         State::PendingImport => Some(KeyState::PendingImport),
-        // Generation is pending or has failed. Google's enum is non-exhaustive.
-        _ => None,
+        State::GenerationFailed | State::ImportFailed => Some(KeyState::Failed),
+        State::PendingGeneration => None,
+        // Google's enum is non-exhaustive.
+        _ => Some(KeyState::Unknown),
     }
 }
 

@@ -233,7 +233,11 @@ fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity()
     };
     let impersonated = |base: &Value| json!({"impersonate": {"service_account": ACCOUNT, "base": base}});
     let workload = |member: &str| json!({"workload_identity": {"audience": AUDIENCE, member: "/token"}});
-    for own in [json!({"token": "ya29.t"}), json!({"service_account_key": key()}), workload("subject_token")] {
+    for own in [
+        json!({"token": "ya29.t"}),
+        json!({"service_account_key": key()}),
+        workload("subject_token"),
+    ] {
         for origin in [SettingsOrigin::Tenant, SettingsOrigin::Operator] {
             assert_eq!(span(&own, origin), ClaimSpan::Tenant, "{own}");
             assert_eq!(span(&impersonated(&own), origin), ClaimSpan::Tenant, "{own}");
@@ -241,7 +245,11 @@ fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity()
     }
     for lent in [json!({"ambient": {}}), workload("token_file")] {
         assert_eq!(span(&lent, SettingsOrigin::Operator), ClaimSpan::INSTALLATION, "{lent}");
-        assert_eq!(span(&impersonated(&lent), SettingsOrigin::Operator), ClaimSpan::INSTALLATION, "{lent}");
+        assert_eq!(
+            span(&impersonated(&lent), SettingsOrigin::Operator),
+            ClaimSpan::INSTALLATION,
+            "{lent}"
+        );
     }
     let unproven = factory().unproven("{}");
     assert_eq!(unproven.kind, ErrorKind::ProviderDenied);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, Provider, ProviderKind, Rotation, SettingsError,
-    SettingsOrigin,
+    Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, Provider, ProviderKind, Rotation,
+    SettingsError, SettingsOrigin,
 };
 use serde::Deserialize;
 

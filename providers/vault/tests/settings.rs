@@ -279,7 +279,10 @@ fn keys_are_claimed_for_the_installation_where_all_is_the_operator_s() {
     let public = parse(&settings).unwrap().public;
     assert_eq!(factory().claims(&public, SettingsOrigin::Tenant), ClaimSpan::Tenant);
     // In the operator's Vault, and in no other: a key's id does not name it.
-    let service = serde_json::from_str::<Value>(&public).unwrap()["address"].as_str().unwrap().to_owned();
+    let service = serde_json::from_str::<Value>(&public).unwrap()["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(
         factory().claims(&public, SettingsOrigin::Operator),
         ClaimSpan::Installation { service }

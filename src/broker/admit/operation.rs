@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::objects::{InspectedKey, Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, NewTokenFor, PrincipalScope, TenantScope, TokenOf};
+use super::objects::{
+    InspectedKey, Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, NewTokenFor, PrincipalScope, TenantScope, TokenOf,
+};
 use crate::access::Action;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::model::{Principal, Tenant};

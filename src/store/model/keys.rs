@@ -219,4 +219,3 @@ pub struct KeyFilter {
     /// Only keys with this label and value.
     pub label: Option<(String, String)>,
 }
-

@@ -19,7 +19,10 @@ fn a_state_that_is_there_already_changes_nothing() {
     assert!(!set_disabled(&mut key, false, 9));
     assert_eq!(key, before);
     assert!(set_disabled(&mut key, true, 9));
-    assert_eq!((key.state, key.epoch, key.lifts, key.revision, key.updated), (KeyState::Disabled, 2, 0, 2, 9));
+    assert_eq!(
+        (key.state, key.epoch, key.lifts, key.revision, key.updated),
+        (KeyState::Disabled, 2, 0, 2, 9)
+    );
 
     let mut there = connection(TenantId::random(), "c");
     let before = there.clone();

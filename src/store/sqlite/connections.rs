@@ -29,7 +29,8 @@ fn read(row: &SqliteRow) -> Result<Connection, StoreError> {
         settings: row.value("settings")?,
         labels: row.json("labels")?,
         timeouts: row.json("timeouts")?,
-        claims: row.value::<Option<String>>("claimed_in")?
+        claims: row
+            .value::<Option<String>>("claimed_in")?
             .map_or(ClaimSpan::Tenant, |service| ClaimSpan::Installation { service }),
         severed: row.value("severed")?,
         epoch: row.number("epoch")?,

@@ -321,20 +321,19 @@ pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(Tena
 }
 
 pub(super) async fn detach(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
-    let detached =
-        query(
-            "UPDATE keys SET detached = ?5, epoch = ?3, revision = ?4, updated = ?5, state = ?6, needs_restore = ?7 \
+    let detached = query(
+        "UPDATE keys SET detached = ?5, epoch = ?3, revision = ?4, updated = ?5, state = ?6, needs_restore = ?7 \
              WHERE tenant = ?1 AND id = ?2 AND detached IS NULL",
-        )
-            .bind(bytes(&key.tenant))
-            .bind(bytes(&key.id))
-            .bind(integer(key.epoch)?)
-            .bind(integer(key.revision)?)
-            .bind(key.updated)
-            .bind(key.state.as_str())
-            .bind(key.needs_restore)
-            .execute(&mut *connection)
-            .await?;
+    )
+    .bind(bytes(&key.tenant))
+    .bind(bytes(&key.id))
+    .bind(integer(key.epoch)?)
+    .bind(integer(key.revision)?)
+    .bind(key.updated)
+    .bind(key.state.as_str())
+    .bind(key.needs_restore)
+    .execute(&mut *connection)
+    .await?;
     one_row(&detached)?;
     clear_labels(connection, key.tenant, key.id).await
 }

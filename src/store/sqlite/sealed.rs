@@ -144,7 +144,8 @@ fn provider_error(error: StoreError) -> Error {
     let kind = match &error {
         StoreError::AlreadyExists => ErrorKind::Conflict,
         StoreError::NotFound
-        | StoreError::ProviderKeyTaken | StoreError::ClaimedElsewhere
+        | StoreError::ProviderKeyTaken
+        | StoreError::ClaimedElsewhere
         | StoreError::InUse
         | StoreError::Precondition
         | StoreError::IdempotencyTaken

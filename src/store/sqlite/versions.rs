@@ -41,13 +41,13 @@ pub(super) async fn list(executor: impl SqliteExecutor<'_>, tenant: TenantId, ke
         " FROM key_versions v LEFT JOIN connections c ON c.tenant = v.tenant AND c.id = v.connection \
          WHERE v.tenant = ?1 AND v.key = ?2 ORDER BY v.number"
     ))
-        .bind(bytes(&tenant))
-        .bind(bytes(&key))
-        .fetch_all(executor)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    .bind(bytes(&tenant))
+    .bind(bytes(&key))
+    .fetch_all(executor)
+    .await?
+    .iter()
+    .map(read)
+    .collect()
 }
 
 pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {

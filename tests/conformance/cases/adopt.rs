@@ -88,7 +88,12 @@ async fn held_elsewhere(bench: Bench) {
             unwrap(&other, &made["wrapped"]).await.expect_problem(422, "ciphertext_rejected");
             other.delete("/v1/keys/copy").await.expect_status(204);
         }
-        answers.push((answer.status, answer.body["code"].clone(), answer.body["detail"].clone(), answer.body["what_to_do"].clone()));
+        answers.push((
+            answer.status,
+            answer.body["code"].clone(),
+            answer.body["detail"].clone(),
+            answer.body["what_to_do"].clone(),
+        ));
         bench.client.delete("/v1/keys/orders").await;
     }
     assert_eq!(answers[0], answers[1]);

@@ -105,7 +105,12 @@ async fn an_intent_without_effect_is_not_applied(store: Arc<dyn Store>) {
         store.create_tenant(&tenant("ours"), Vec::new(), &intent(1)).await,
         StoreError::AlreadyExists
     );
-    refused!(store.delete_connection(ours, key.primary.connection_id().unwrap(), &intent(2)).await, StoreError::InUse);
+    refused!(
+        store
+            .delete_connection(ours, key.primary.connection_id().unwrap(), &intent(2))
+            .await,
+        StoreError::InUse
+    );
     refused!(
         store.delete_principal(ours, PrincipalId::random(), &intent(3)).await,
         StoreError::NotFound

@@ -119,7 +119,9 @@ async fn a_conflict_within_the_tenant_hides_one_with_another(store: Arc<dyn Stor
     let (ours, theirs) = tenants(&*store).await;
     let (here, there) = (lent(&*store, ours, "c", "").await, lent(&*store, theirs, "c", "").await);
     adopt(&*store, &here, "k", "orders").await.unwrap();
-    adopt(&*store, &new_connection(&*store, theirs, "own").await, "k", "orders").await.unwrap();
+    adopt(&*store, &new_connection(&*store, theirs, "own").await, "k", "orders")
+        .await
+        .unwrap();
     refused!(adopt(&*store, &there, "l", "orders").await, StoreError::ProviderKeyTaken);
 }
 
@@ -132,7 +134,10 @@ async fn a_detach_ends_the_claims_and_not_the_memory(store: Arc<dyn Store>) {
         store.detach_key(tenant, made.id, 5, &NONE).await.unwrap();
         ids.push(made.id);
         let provider = made.primary.provider;
-        assert_eq!(store.provider_key_holder(tenant, provider, "orders").await.unwrap(), Some((made.id, true)));
+        assert_eq!(
+            store.provider_key_holder(tenant, provider, "orders").await.unwrap(),
+            Some((made.id, true))
+        );
         // Under no other id, neither as a first version nor as a later one.
         refused!(adopt(&*store, connection, "l", "orders").await, StoreError::ProviderKeyTaken);
         let other = new_key(&*store, connection, "other").await;
@@ -173,7 +178,10 @@ async fn a_key_claims_all_its_versions_again_when_it_comes_back(store: Arc<dyn S
 
 async fn detached_keys_are_listed_by_id(store: Arc<dyn Store>) {
     let (ours, theirs) = tenants(&*store).await;
-    let (main, other) = (new_connection(&*store, ours, "main").await, new_connection(&*store, ours, "other").await);
+    let (main, other) = (
+        new_connection(&*store, ours, "main").await,
+        new_connection(&*store, ours, "other").await,
+    );
     let mut expected = Vec::new();
     for (connection, number) in [(&main, 1), (&other, 2), (&main, 3)] {
         let made = adopt(&*store, connection, "k", &format!("orders/{number}")).await.unwrap();
@@ -224,7 +232,10 @@ async fn comes_back(store: &dyn Store, made: &Key, connection: &Connection) -> (
 
 async fn a_restrictive_state_outlives_the_detach(store: Arc<dyn Store>) {
     let ours = new_tenant(&*store, "ours").await;
-    let (main, other) = (new_connection(&*store, ours, "main").await, new_connection(&*store, ours, "other").await);
+    let (main, other) = (
+        new_connection(&*store, ours, "main").await,
+        new_connection(&*store, ours, "other").await,
+    );
     let made = new_key(&*store, &main, "k").await;
     let through_other = version(&made, 2, "second", "");
     let through_other = claviger::store::model::KeyVersion {
@@ -246,7 +257,10 @@ async fn a_restrictive_state_outlives_the_detach(store: Arc<dyn Store>) {
     let (back, state, needs_restore) = comes_back(&*store, &made, &main).await;
     assert_eq!((state, needs_restore), (KeyState::Disabled, true));
     let enabled = store.set_key_disabled(ours, made.id, false, 10, &NONE).await.unwrap();
-    assert_eq!((enabled.state, enabled.needs_restore, enabled.lifts), (KeyState::Enabled, false, back.lifts + 1));
+    assert_eq!(
+        (enabled.state, enabled.needs_restore, enabled.lifts),
+        (KeyState::Enabled, false, back.lifts + 1)
+    );
     // Severed after the detach.
     store.detach_key(ours, made.id, 11, &NONE).await.unwrap();
     assert!(!store.detached_key(ours, made.id).await.unwrap().key.needs_restore);

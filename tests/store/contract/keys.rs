@@ -20,6 +20,7 @@ cases! { contract:
     disabling_and_enabling_move_the_epoch_once_each,
     versions_are_added_with_their_claims,
     versions_that_are_there_stay,
+    states_at_the_provider_are_stored_beside_ours,
     another_rotation_came_first,
     a_rotation_under_way_is_noted_until_its_version_is_there,
     a_detached_key_is_gone_and_its_name_free,
@@ -83,7 +84,9 @@ async fn another_tenant_s_key_is_absent(store: Arc<dyn Store>) {
     refused!(store.update_key(theirs, made.id, &patch, &NONE).await, StoreError::NotFound);
     refused!(store.set_key_disabled(theirs, made.id, true, 0, &NONE).await, StoreError::NotFound);
     refused!(
-        store.add_key_versions(theirs, made.id, &[version(&made, 2, "x", "")], 2, 0, &NONE).await,
+        store
+            .add_key_versions(theirs, made.id, &[version(&made, 2, "x", "")], 2, 0, &NONE)
+            .await,
         StoreError::NotFound
     );
     refused!(store.detach_key(theirs, made.id, 0, &NONE).await, StoreError::NotFound);
@@ -138,7 +141,10 @@ async fn a_key_needs_its_connection_and_its_primary_version(store: Arc<dyn Store
         );
     }
     refused!(store.create_key(&made, &[], &NONE).await, StoreError::NotFound);
-    refused!(store.create_key(&made, &[version(&made, 2, "arn", "")], &NONE).await, StoreError::NotFound);
+    refused!(
+        store.create_key(&made, &[version(&made, 2, "arn", "")], &NONE).await,
+        StoreError::NotFound
+    );
     refused!(
         store.create_key(&made, &[version(&made, 1, "other", "")], &NONE).await,
         StoreError::NotFound
@@ -286,6 +292,46 @@ async fn versions_that_are_there_stay(store: Arc<dyn Store>) {
     assert_eq!((back.primary.number, back.revision, back.updated), (1, 3, 7));
     refused!(store.add_key_versions(ours, made.id, &[], 9, 8, &NONE).await, StoreError::NotFound);
     assert_eq!(store.key(ours, made.id).await.unwrap(), back);
+}
+
+async fn states_at_the_provider_are_stored_beside_ours(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let second = version(&made, 2, &made.primary.provider_key, "b");
+    store.add_key_versions(ours, made.id, &[second], 1, 5, &NONE).await.unwrap();
+    let states = [
+        (1, ProviderState::Disabled),
+        (2, ProviderState::Unknown),
+        (9, ProviderState::Failed),
+    ];
+    let changed = store.set_provider_states(ours, made.id, &states, 6, &NONE).await.unwrap();
+    assert_eq!(
+        (changed.primary.provider_state, changed.state),
+        (ProviderState::Disabled, KeyState::Enabled)
+    );
+    assert_eq!((changed.revision, changed.epoch, changed.updated), (3, 1, 6));
+    assert_eq!(store.key(ours, made.id).await.unwrap(), changed);
+    let told: Vec<_> = store
+        .key_versions(ours, made.id)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|v| (v.number, v.state, v.provider_state))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, KeyState::Enabled, ProviderState::Disabled),
+            (2, KeyState::Enabled, ProviderState::Unknown)
+        ]
+    );
+    // What is so already is no change.
+    let same = store.set_provider_states(ours, made.id, &states, 7, &NONE).await.unwrap();
+    assert_eq!(same, changed);
+    refused!(
+        store.set_provider_states(ours, KeyId::random(), &states, 7, &NONE).await,
+        StoreError::NotFound
+    );
 }
 
 async fn another_rotation_came_first(store: Arc<dyn Store>) {

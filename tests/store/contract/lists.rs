@@ -59,11 +59,7 @@ async fn filters_show_what_matches_all_of_them(store: Arc<dyn Store>) {
                     .filter(|key| label.as_ref().is_none_or(|(name, value)| key.labels.get(name) == Some(value)))
                     .cloned()
                     .collect();
-                let filter = KeyFilter {
-                    connection,
-                    state,
-                    label,
-                };
+                let filter = KeyFilter { connection, state, label };
                 assert_eq!(store.keys(ours, &filter, &first(100)).await.unwrap(), expected, "{filter:?}");
                 let rest = store
                     .keys(

@@ -120,7 +120,13 @@ async fn another_tenants_key_is_not_there() {
     race.entry(&key).await;
     assert!(race.directory.key(other, key.id).await.unwrap().is_none(), "from memory");
     assert!(race.named(other, "mine").await.is_none());
-    assert!(race.directory.connection(other, key.primary.connection_id().unwrap()).await.unwrap().is_none());
+    assert!(
+        race.directory
+            .connection(other, key.primary.connection_id().unwrap())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
