@@ -27,8 +27,8 @@ use claviger_provider::{
 };
 
 use model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector,
-    KeySnapshot, KeyVersion, Page, Principal, ProviderState, Tenant, Token,
+    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch,
+    KeySelector, KeySnapshot, KeyVersion, Page, Principal, ProviderState, Tenant, Token,
 };
 
 /// Why a read or a change failed.
@@ -174,7 +174,7 @@ pub trait Reads: Send + Sync {
     /// With `connection` only those whose primary version was reached through it.
     async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError>;
     /// What an adoption needs of the row with this id, attached or detached.
-    async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<rules::Holder>, StoreError>;
+    async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
     /// A detached key by id.
     async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
     /// Every version of a key, oldest first. Also of a detached one: an adoption numbers on.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use claviger_provider::{ClaimSpan, ConnectionId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
-pub use keys::{CacheSettings, Claim, ConnectionRef, DetachedKey, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion};
+pub use keys::{CacheSettings, Claim, ConnectionRef, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion};
 pub use states::{Custody, KeyState, Material, ProviderState};
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.

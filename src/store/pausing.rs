@@ -11,10 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector,
-    KeySnapshot, KeyVersion, Page, Principal, ProviderState, Tenant, Token,
+    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch,
+    KeySelector, KeySnapshot, KeyVersion, Page, Principal, ProviderState, Tenant, Token,
 };
-use super::rules::Holder;
 use super::{Change, Installation, Reads, Store, StoreError};
 
 /// The store; see the module.

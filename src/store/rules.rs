@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use claviger_provider::{ClaimSpan, TenantId};
 
 use super::StoreError;
-use super::model::{Claim, Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Token};
+use super::model::{Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Token};
 
 /// How long an answer is kept for its idempotency key.
 const ANSWER_LIFE: TimeDelta = TimeDelta::hours(24);
@@ -180,27 +180,6 @@ fn outlive_sever(key: &mut Key) {
         | KeyState::Destroyed
         | KeyState::Unrecognized => {}
     }
-}
-
-/// What a store knows of the row that has a new key's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holder {
-    /// Whether the key of this row was detached.
-    pub detached: bool,
-    /// Its state.
-    pub state: KeyState,
-    /// The time since which its material counts as compromised.
-    pub compromised_since: Option<i64>,
-    /// Whether enabling it needs the permission `Restore` as well.
-    pub needs_restore: bool,
-    /// Whether a connection of one of its versions is severed now.
-    pub severed: bool,
-    /// Its epoch.
-    pub epoch: u64,
-    /// How often it was enabled.
-    pub lifts: u64,
-    /// Its revision.
-    pub revision: u64,
 }
 
 /// Checks a new key and the versions that it begins with.

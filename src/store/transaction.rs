@@ -4,8 +4,7 @@
 use async_trait::async_trait;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
 
-use super::model::{Claim, Connection, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
-use super::rules::Holder;
+use super::model::{Claim, Connection, Holder, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
 use super::{Reads, StoreError};
 
 /// A database that a store runs on.

@@ -60,9 +60,9 @@ impl FakeWorld {
     }
 }
 
-/// Makes a connection to a server of the fake's; `lent` says that the identity is the operator's.
-pub async fn connect(client: &Client, name: &str, server: &str, lent: bool) {
-    let settings = json!({"server": server, "lent": lent});
+/// Makes a connection to a server of the fake's; `shared` says that the identity is the operator's.
+pub async fn connect(client: &Client, name: &str, server: &str, shared: bool) {
+    let settings = json!({"server": server, "shared": shared});
     let body = json!({"name": name, "provider": "vault", "settings": settings});
     client.post("/v1/connections", &body).await.expect_status(201);
 }

@@ -46,7 +46,7 @@ impl Auth {
     }
 
     /// Whether the operator lends the identity, or the one that assumes the tenant's role.
-    pub(crate) const fn lent(&self) -> bool {
+    pub(crate) const fn operator_lends(&self) -> bool {
         match self.base() {
             Base::Static {} => false,
             Base::Profile { .. } | Base::WebIdentity { .. } | Base::Ambient {} => true,

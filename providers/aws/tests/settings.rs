@@ -255,8 +255,8 @@ fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity()
         }
     }
     let web_identity = json!({"web_identity": {"role_arn": ROLE, "token_file": "/token"}});
-    for lent in [json!({"ambient": {}}), json!({"profile": {"name": "p"}}), web_identity] {
-        for auth in [lent.clone(), role(lent)] {
+    for operators in [json!({"ambient": {}}), json!({"profile": {"name": "p"}}), web_identity] {
+        for auth in [operators.clone(), role(operators)] {
             assert_eq!(claims(&with(&auth), Operator), ClaimSpan::INSTALLATION, "{auth}");
             // The proxy that the operator wrote is the operator's.
             assert_eq!(claims(&proxied(with(&auth)), Operator), ClaimSpan::INSTALLATION, "{auth}");
@@ -269,10 +269,10 @@ fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity()
 
 #[test]
 fn a_key_that_another_has_claimed_reads_as_one_that_aws_denies() {
-    let lent = json!({"region": "eu-central-1", "auth": {"ambient": {}}}).to_string();
+    let operators = json!({"region": "eu-central-1", "auth": {"ambient": {}}}).to_string();
     let role = json!({"region": "eu-central-1", "auth": {"assume_role": {"role_arn": ROLE, "base": {"ambient": {}}}}}).to_string();
     for (settings, says) in [
-        (lent, "kms:EncryptionContext:claviger:tenant"),
+        (operators, "kms:EncryptionContext:claviger:tenant"),
         (role, "AWS denies this identity the call"),
     ] {
         let error = factory().unproven(&settings);

@@ -53,7 +53,7 @@ impl Auth {
     }
 
     /// Whether the operator lends the identity.
-    pub(crate) const fn lent(&self) -> bool {
+    pub(crate) const fn operator_lends(&self) -> bool {
         match self {
             Self::Application { .. } | Self::ManagedIdentity { .. } => true,
             Self::WorkloadIdentity { token_file, .. } => token_file.is_some(),

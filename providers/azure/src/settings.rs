@@ -35,7 +35,7 @@ impl Settings {
     /// the operator's, and part of its keys' ids.
     pub(crate) fn claims(&self, origin: SettingsOrigin) -> ClaimSpan {
         let tenant_s_way = origin == SettingsOrigin::Tenant && (self.ca.is_some() || self.proxy.is_some());
-        match self.auth.lent() && !tenant_s_way {
+        match self.auth.operator_lends() && !tenant_s_way {
             true => ClaimSpan::INSTALLATION,
             false => ClaimSpan::Tenant,
         }

@@ -279,8 +279,8 @@ fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity()
             assert_eq!(span(&base(own.clone()), origin), ClaimSpan::Tenant, "{own}");
         }
     }
-    for lent in [json!({"managed_identity": {}}), workload("token_file")] {
-        assert_eq!(span(&base(lent.clone()), Operator), ClaimSpan::INSTALLATION, "{lent}");
+    for operators in [json!({"managed_identity": {}}), workload("token_file")] {
+        assert_eq!(span(&base(operators.clone()), Operator), ClaimSpan::INSTALLATION, "{operators}");
     }
     // A tenant names the operator's application itself, and perhaps a way of its own.
     let mut shared = base(json!({"application": {"directory": DIRECTORY}}));

@@ -45,7 +45,7 @@ pub(crate) enum Base {
 
 impl Auth {
     /// Whether the operator lends the identity, or the one that impersonates the service account.
-    pub(crate) const fn lent(&self) -> bool {
+    pub(crate) const fn operator_lends(&self) -> bool {
         let (Self::Impersonate { base, .. } | Self::Plain(base)) = self;
         match base {
             Base::Token {} | Base::ServiceAccountKey { .. } => false,

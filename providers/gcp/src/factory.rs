@@ -189,7 +189,7 @@ impl Factory for GcpFactory {
     /// Names of keys are unique everywhere, and no tenant names a CA, a proxy or an endpoint.
     fn claims(&self, settings: &str, _: SettingsOrigin) -> ClaimSpan {
         match serde_json::from_str(settings) {
-            Ok(Settings { auth, .. }) if auth.lent() => ClaimSpan::INSTALLATION,
+            Ok(Settings { auth, .. }) if auth.operator_lends() => ClaimSpan::INSTALLATION,
             Ok(_) | Err(_) => ClaimSpan::Tenant,
         }
     }

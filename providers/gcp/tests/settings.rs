@@ -243,12 +243,12 @@ fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity()
             assert_eq!(span(&impersonated(&own), origin), ClaimSpan::Tenant, "{own}");
         }
     }
-    for lent in [json!({"ambient": {}}), workload("token_file")] {
-        assert_eq!(span(&lent, SettingsOrigin::Operator), ClaimSpan::INSTALLATION, "{lent}");
+    for operators in [json!({"ambient": {}}), workload("token_file")] {
+        assert_eq!(span(&operators, SettingsOrigin::Operator), ClaimSpan::INSTALLATION, "{operators}");
         assert_eq!(
-            span(&impersonated(&lent), SettingsOrigin::Operator),
+            span(&impersonated(&operators), SettingsOrigin::Operator),
             ClaimSpan::INSTALLATION,
-            "{lent}"
+            "{operators}"
         );
     }
     let unproven = factory().unproven("{}");

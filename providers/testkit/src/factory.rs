@@ -26,7 +26,7 @@ struct Settings {
     server: Option<String>,
     /// Whether the operator lends the identity, as at a cloud: tenants then share the server.
     #[serde(default)]
-    lent: bool,
+    shared: bool,
 }
 
 impl FakeFactory {
@@ -57,7 +57,7 @@ impl Factory for FakeFactory {
                 secrets: Vec::new(),
             });
         }
-        let expected = "an object with no other members than \"server\", a fake server's name, and \"lent\"".to_owned();
+        let expected = "an object with no other members than \"server\", a fake server's name, and \"shared\"".to_owned();
         Err(vec![SettingsError {
             pointer: String::new(),
             expected,
@@ -67,10 +67,10 @@ impl Factory for FakeFactory {
 
     fn claims(&self, settings: &str, _: SettingsOrigin) -> ClaimSpan {
         match serde_json::from_str(settings) {
-            Ok(Settings { server, lent: true }) => ClaimSpan::Installation {
+            Ok(Settings { server, shared: true }) => ClaimSpan::Installation {
                 service: server.unwrap_or_default(),
             },
-            Ok(Settings { lent: false, .. }) | Err(_) => ClaimSpan::Tenant,
+            Ok(Settings { shared: false, .. }) | Err(_) => ClaimSpan::Tenant,
         }
     }
 

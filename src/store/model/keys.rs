@@ -191,6 +191,27 @@ pub struct DetachedKey {
     pub at: i64,
 }
 
+/// What a store knows of the row that has a new key's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Whether the key of this row was detached.
+    pub detached: bool,
+    /// Its state.
+    pub state: KeyState,
+    /// The time since which its material counts as compromised.
+    pub compromised_since: Option<i64>,
+    /// Whether enabling it needs the permission `Restore` as well.
+    pub needs_restore: bool,
+    /// Whether a connection of one of its versions is severed now.
+    pub severed: bool,
+    /// Its epoch.
+    pub epoch: u64,
+    /// How often it was enabled.
+    pub lifts: u64,
+    /// Its revision.
+    pub revision: u64,
+}
+
 /// How a key is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeySelector<'a> {

@@ -7,8 +7,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
 use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, versions};
 use crate::store::StoreError;
-use crate::store::model::{DetachedKey, Key, KeyFilter, KeySelector, KeySnapshot, KeyState, Page};
-use crate::store::rules::Holder;
+use crate::store::model::{DetachedKey, Holder, Key, KeyFilter, KeySelector, KeySnapshot, KeyState, Page};
 
 /// The columns of a key with those of a version, and the tables that they are read from. `$from`
 /// names `keys k`, and `$version` restricts the versions.

@@ -5,10 +5,9 @@ use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, 
 
 use super::{SqliteStore, claims, connections, keys, principals, sealed, tenants, tokens, transaction, versions};
 use crate::store::model::{
-    Connection, ConnectionSnapshot, DetachedKey, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot, KeyVersion,
-    Page, Principal, Tenant, Token,
+    Connection, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot,
+    KeyVersion, Page, Principal, Tenant, Token,
 };
-use crate::store::rules::Holder;
 use crate::store::{Installation, Reads, StoreError};
 
 #[async_trait]

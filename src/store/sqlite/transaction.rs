@@ -10,8 +10,8 @@ use sqlx::{Sqlite, query, query_scalar};
 use super::row::{Columns, bytes, integer};
 use super::{SqliteStore, claims, connections, keys, principals, sealed, tenants, tokens, versions};
 use crate::store::StoreError;
-use crate::store::model::{Claim, Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
-use crate::store::rules::{self, Holder};
+use crate::store::model::{Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
+use crate::store::rules;
 use crate::store::sealing::Sealer;
 use crate::store::transaction::{Backend, Existing, Transaction};
 

@@ -11,7 +11,7 @@ pub const CASES: &[Case] = &[
         Box::pin(readopted(bench))
     }),
     ("a_provider_key_that_is_held_is_taken", Needs::Keys, |bench| Box::pin(held(bench))),
-    ("nobody_learns_that_another_tenant_has_a_provider_key", Needs::Keys, |bench| {
+    ("another_tenant_s_provider_key_is_not_told", Needs::Keys, |bench| {
         Box::pin(held_elsewhere(bench))
     }),
     ("a_key_made_at_the_provider_is_adopted", Needs::Faults, |bench| {
