@@ -17,7 +17,7 @@ use super::{Broker, Code, Failure, RequestContext};
 use crate::access::{Action, Caller, Resource};
 use crate::store::model::{Key, KeyVersion};
 
-pub(super) use objects::Through;
+pub(super) use objects::{InspectedKey, Through};
 pub use objects::{KeyNamed, Names, NewPrimary, PairNamed, RotateNamed};
 pub use operation::{Operation, op};
 pub(super) use subject::Subject;

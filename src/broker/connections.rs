@@ -105,6 +105,7 @@ impl Broker {
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
+        let claims = factory.claims(&parsed.public, origin);
         let now = self.now();
         let mut external_id = [0; 16];
         fill_random(&mut external_id);
@@ -116,6 +117,7 @@ impl Broker {
             settings: parsed.public,
             labels: new.labels,
             timeouts: new.timeouts,
+            claims,
             severed: false,
             epoch: 1,
             lifts: 0,
@@ -222,7 +224,8 @@ impl Broker {
             .collect())
     }
 
-    /// Deletes a connection that no key uses.
+    /// Deletes a connection that no key uses. If it is severed, the detached keys that were reached
+    /// through it come back disabled.
     ///
     /// # Errors
     /// `in_use`.
@@ -233,6 +236,7 @@ impl Broker {
             .announce(cx, audit::StateChange::new(Verb::Delete, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
+        self.store_sever(connection).await?;
         self.store.delete_connection(connection.tenant(), connection.id(), &change).await?;
         self.directory().forget_connection(connection.id());
         Ok(Guarded::free(()))

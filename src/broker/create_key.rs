@@ -5,12 +5,13 @@ use std::sync::Arc;
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind};
 
 use super::connections::MANAGED_BY;
+use super::learn::number_versions;
 use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
-use crate::store::StoreError;
-use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Material};
+use crate::store::model::{CacheSettings, Connection, Key, KeyState, KeyVersion, Labels};
+use crate::store::{StoreError, rules};
 
 /// The longest name of a provider key that is adopted, in bytes.
 const MAX_PROVIDER_KEY: usize = 512;
@@ -35,10 +36,12 @@ pub struct NewKey {
 }
 
 impl Broker {
-    /// Creates or adopts a key through a connection.
+    /// Creates or adopts a key through a connection. A key that this tenant detached comes back under its
+    /// id, and disabled if it was, or if a connection of it was severed then or is now.
     ///
     /// # Errors
-    /// `already_exists`, `provider_key_taken`, `unsupported` for a specification that the provider
+    /// `already_exists`, `provider_key_taken` within the tenant, `provider_denied` where the owner is not
+    /// proven or another tenant has claimed the provider key, `unsupported` for a specification that the provider
     /// lacks, `operator_only_setting` for an id that is not an operator's, and what the provider reports.
     pub async fn create_key(
         &self,
@@ -83,19 +86,19 @@ impl Broker {
         let primary = match versions.iter().find(|version| version.number == primary) {
             Some(version) => version.clone(),
             None => {
-                let version = old.into_iter().find(|version| version.number == primary);
+                let version = old.iter().find(|version| version.number == primary);
                 let version = version.ok_or_else(|| Failure::internal(&"a primary version without a row"))?;
                 // It comes back through this connection, and so do those that the store lets follow it.
                 let version = KeyVersion {
                     connection: Some((&**view).into()),
-                    ..version
+                    ..version.clone()
                 };
                 versions.push(version.clone());
                 version
             }
         };
         cx.note(|fields| fields.key_version = Some(primary.number));
-        let key = Key {
+        let mut key = Key {
             id,
             tenant: cx.tenant(),
             name: new.name,
@@ -114,10 +117,25 @@ impl Broker {
             created: now,
             updated: now,
         };
+        // The answer kept for a repetition must be the row that the transaction will leave.
+        if let Some(before) = self.store.holder(cx.tenant(), id).await? {
+            rules::adopt(&mut key, &before, &old)?;
+        }
         let change = change.keeping(keep.row(Completion::Created, &key, Some(key.revision))?);
-        let row = self.store.create_key(&key, &versions, &change).await?;
+        let created = self.store.create_key(&key, &versions, &change).await;
+        let row = created.map_err(|error| self.refused_claim(&view, error))?;
         self.directory().readopted(id);
         Ok(Guarded::free(changed(Completion::Created, row)))
+    }
+
+    /// The failure of a change that claims provider keys through a connection. Where another tenant has
+    /// claimed one for the installation, it is the provider's own of a proof that fails, so that the
+    /// answer does not tell.
+    pub(super) fn refused_claim(&self, through: &Connection, error: StoreError) -> Failure {
+        match (&error, self.directory().factories().get(through.provider)) {
+            (StoreError::ClaimedElsewhere, Some(factory)) => factory.unproven(&through.settings).into(),
+            (_, _) => error.into(),
+        }
     }
 
     /// The id that the key gets. A provider key that this tenant detached before gets its old id, so
@@ -215,60 +233,4 @@ pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescri
 
 fn taken_name() -> Failure {
     Failure::new(Code::AlreadyExists, "A key of that name exists in this tenant.")
-}
-
-/// Numbers the versions that a provider describes through a connection: those of `known` that
-/// `can_be` named keep their numbers, new ones get the next. Returns the new rows and the number of
-/// the primary version.
-///
-/// # Errors
-/// `provider_protocol` when the description names no version, or no primary.
-pub(super) fn number_versions(
-    known: &[KeyVersion],
-    can_be: impl Fn(&KeyVersion) -> bool,
-    described: &KeyDescription,
-    through: &Connection,
-    now: i64,
-) -> Result<(Vec<KeyVersion>, u32), Failure> {
-    let nonsense = || {
-        claviger_provider::Error::new(
-            claviger_provider::ErrorKind::UpstreamProtocol,
-            "a key description without a primary version",
-        )
-    };
-    let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
-    let mut new = Vec::new();
-    let mut primary = None;
-    // Versions without a name are matched by their order.
-    let mut unclaimed: Vec<&KeyVersion> = known.iter().filter(|version| can_be(version)).collect();
-    for (at, version) in described.versions.iter().enumerate() {
-        let same = |row: &&KeyVersion| row.is(through.provider, &version.key.id, &version.key.version);
-        let there = unclaimed.iter().position(same).map(|at| unclaimed.remove(at).number);
-        let number = match there {
-            Some(number) => number,
-            None => {
-                next += 1;
-                new.push(KeyVersion {
-                    number: next,
-                    connection: Some(through.into()),
-                    provider: through.provider,
-                    provider_key: version.key.id.clone(),
-                    provider_version: version.key.version.clone(),
-                    spec: described.spec,
-                    custody: Custody::of(through.provider),
-                    state: KeyState::Enabled,
-                    provider_state: version.state.into(),
-                    material: Material::of(through.provider),
-                    expires: None,
-                    compromised_since: None,
-                    created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
-                });
-                next
-            }
-        };
-        if at == described.primary {
-            primary = Some(number);
-        }
-    }
-    Ok((new, primary.ok_or_else(nonsense)?))
 }

@@ -3,9 +3,12 @@
 use super::connections::not_declared;
 use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::{self, Object, Verb};
+use crate::keys::{ConnectionEntry, KeyEntry};
+use crate::store::Change;
 
 impl Broker {
-    /// Detaches a key. Its id stays reserved, so that the provider key can be adopted again under it.
+    /// Detaches a key. Its id stays reserved, so that the provider key can be adopted again under it. What
+    /// restricts the key outlives the detach.
     ///
     /// # Errors
     /// `not_found` when it was detached meanwhile.
@@ -16,9 +19,32 @@ impl Broker {
             .announce(cx, audit::StateChange::new(Verb::Detach, Object::Key, &key.id()))
             .await?;
         let _one_at_a_time = key.change().lock().await;
+        self.store_revocations(key).await?;
         self.store.detach_key(key.tenant(), key.id(), self.now(), &change).await?;
         self.directory().detached(key);
         self.cache().drop_key(key.id());
         Ok(Guarded::free(()))
+    }
+
+    /// Stores a disable of a key and a sever of its connection that only memory and the kill file have,
+    /// because the store could not take them. Once the key is detached it would lose them.
+    async fn store_revocations(&self, key: &KeyEntry) -> Result<(), Failure> {
+        if key.view()?.key.state.is_disabled() {
+            let change = Change::unannounced();
+            self.store
+                .set_key_disabled(key.tenant(), key.id(), true, self.now(), &change)
+                .await?;
+        }
+        self.store_sever(key.connection()).await
+    }
+
+    /// Stores a sever that only memory and the kill file have. The sever has its record.
+    pub(super) async fn store_sever(&self, connection: &ConnectionEntry) -> Result<(), Failure> {
+        if connection.view().severed {
+            let change = Change::unannounced();
+            let (tenant, id) = (connection.tenant(), connection.id());
+            self.store.set_connection_severed(tenant, id, true, self.now(), &change).await?;
+        }
+        Ok(())
     }
 }

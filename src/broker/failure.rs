@@ -286,7 +286,15 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::NotFound => Self::not_found(),
             StoreError::AlreadyExists => Self::new(Code::AlreadyExists, "An object of that name exists."),
-            StoreError::ProviderKeyTaken => Self::new(Code::ProviderKeyTaken, "Another key of this installation uses that provider key."),
+            StoreError::ProviderKeyTaken => Self::new(
+                Code::ProviderKeyTaken,
+                "Another key of this tenant is based on that provider key, or was when it was detached.",
+            )
+            .advice(
+                "`claviger keys list` shows the tenant's keys, and `claviger keys list --state detached` what brings a detached one back.",
+            ),
+            // The answer to a failed proof of ownership: that another tenant has the key is nobody's to learn.
+            StoreError::ClaimedElsewhere => Error::new(ErrorKind::ProviderDenied, "another tenant has claimed the provider key").into(),
             StoreError::InUse => Self::new(Code::InUse, "Another object still uses this one."),
             StoreError::Precondition => Self::new(Code::PreconditionFailed, "The object changed since the given etag.")
                 .advice("Read the object again and repeat the change with its new etag."),

@@ -1,11 +1,16 @@
 //! Inspect: what an envelope says of itself, and how to open it without the gateway. No provider is
 //! called and no secret is returned.
 
+use std::sync::Arc;
+
 use claviger_provider::{BoundContext, ContextBinding, KeySpec, ProviderKind};
 
+use super::admit::InspectedKey;
 use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::Digest;
 use crate::envelope::{Context, Envelope, SealStatus, Suite};
+use crate::keys::KeyView;
+use crate::store::model::DetachedKey;
 
 /// The content of an envelope's header, and what the store knows about its key.
 #[derive(Debug)]
@@ -14,8 +19,9 @@ pub struct Inspected {
     pub key: String,
     /// The tenant's name.
     pub tenant: String,
-    /// The name of the connection of the key's primary version.
-    pub connection: String,
+    /// The name of the connection of the key's primary version; `None` if the key is detached and the
+    /// connection was deleted.
+    pub connection: Option<String>,
     /// The primary version's kind of provider.
     pub provider: ProviderKind,
     /// Algorithm and length of the primary version's key.
@@ -31,6 +37,8 @@ pub struct Inspected {
     pub context: BoundContext,
     /// The recipients, in the envelope's order.
     pub recipients: Vec<InspectedRecipient>,
+    /// The key's row, if it is detached: nothing opens the envelope here until it comes back.
+    pub detached: Option<DetachedKey>,
 }
 
 /// One recipient: a provider key that can open the envelope.
@@ -61,7 +69,8 @@ impl Broker {
         context: &Context,
     ) -> Result<Guarded<Inspected>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
-        let secrets = self.directory().secrets(key.tenant()).await?;
+        let tenant = cx.tenant();
+        let secrets = self.directory().secrets(tenant).await?;
         let bound = context.bind(envelope.header());
         cx.note(|fields| {
             fields.dek_id = Some(envelope.header().dek_id());
@@ -73,16 +82,30 @@ impl Broker {
             SealStatus::Unsealed => false,
             SealStatus::Forged => return Err(Failure::ciphertext_rejected()),
         };
-        let view = key.view().map_err(|_| Failure::ciphertext_rejected())?;
-        let tenant = self.store.tenant(key.tenant()).await?;
+        // Without an entry the key is detached, and its connections may be gone.
+        let (entry, view) = match key {
+            InspectedKey::Attached(entry) => (Some(entry), entry.view().map_err(|_| Failure::ciphertext_rejected())?),
+            InspectedKey::Detached(detached) => {
+                let view = KeyView {
+                    key: Arc::new(detached.key.clone()),
+                    versions: self.store.key_versions(tenant, detached.key.id).await?.into(),
+                };
+                (None, view)
+            }
+        };
+        let tenant_row = self.store.tenant(tenant).await?;
         let mut recipients = Vec::with_capacity(envelope.recipients().len());
         for (index, recipient) in envelope.recipients().iter().enumerate() {
             let factory = recipient.provider().and_then(|provider| self.directory().factories().get(provider));
             let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
             // A connection that cannot be used tells nothing of its version, and nothing fails.
-            let connection = match version {
-                Some(version) => self.directory().reach(key, version).await.ok().flatten(),
-                None => None,
+            let connection = match (version, entry) {
+                (Some(version), Some(entry)) => self.directory().reach(entry, version).await.ok().flatten(),
+                (Some(version), None) => match version.connection_id() {
+                    Some(id) => self.directory().connection(tenant, id).await.ok().flatten(),
+                    None => None,
+                },
+                (None, _) => None,
             };
             let spec = version.map_or(view.key.primary.spec, |version| version.spec);
             // A version's connection reaches its own provider keys only.
@@ -107,12 +130,8 @@ impl Broker {
         let primary = view.primary();
         let answer = Inspected {
             key: view.key.name.clone(),
-            tenant: tenant.name,
-            connection: primary
-                .connection
-                .as_ref()
-                .map(|connection| connection.name.clone())
-                .unwrap_or_default(),
+            tenant: tenant_row.name,
+            connection: primary.connection.as_ref().map(|connection| connection.name.clone()),
             provider: primary.provider,
             spec: primary.spec,
             provider_key: primary.provider_key.clone(),
@@ -120,6 +139,10 @@ impl Broker {
             sealed,
             context: bound,
             recipients,
+            detached: match key {
+                InspectedKey::Attached(_) => None,
+                InspectedKey::Detached(detached) => Some(DetachedKey::clone(detached)),
+            },
         };
         Ok(Guarded::free(answer))
     }

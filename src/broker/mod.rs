@@ -24,6 +24,7 @@ mod failure;
 mod idempotency;
 mod in_flight;
 mod inspect;
+mod learn;
 mod move_key;
 mod opening;
 mod principals;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use claviger_provider::{KeyId, KeyRequest};
 
 use super::connections::not_declared;
-use super::create_key::{can_be_made, made, number_versions};
+use super::create_key::{can_be_made, made};
 use super::export::{Destination, may_leave};
+use super::learn::number_versions;
 use super::reach::{Reach, permitted, severed};
 use super::read::changed;
 use super::rotate::not_rotating;
@@ -79,7 +80,8 @@ impl Broker {
         let row = self
             .store
             .move_key(key.tenant(), key.id(), &versions, primary, now, &change)
-            .await?;
+            .await
+            .map_err(|error| self.refused_claim(&reach.row, error))?;
         key.put(row.clone(), Some(view.versions.iter().cloned().chain(versions).collect()));
         Ok(Guarded::free(changed(Completion::Done, row)))
     }

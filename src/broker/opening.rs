@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{BoundContext, Pipeline};
+use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline};
 
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
@@ -63,6 +63,13 @@ pub(super) fn usable<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iter
     })
 }
 
+/// A version that could open the envelope if its provider permitted it.
+fn refused_at_provider<'v>(view: &'v KeyView, envelope: &Envelope) -> Option<&'v KeyVersion> {
+    let named = |recipient: &Recipient| view.matching(recipient.provider()?, recipient.key());
+    let mut matching = envelope.recipients().iter().filter_map(named);
+    matching.find(|version| version.state.unwraps() && !version.provider_state.permits())
+}
+
 /// Opens one recipient's wrapping at the provider of its version.
 ///
 /// # Errors
@@ -111,6 +118,32 @@ pub(super) struct OpenedThrough<'e> {
 }
 
 impl Broker {
+    /// The key's rows, with a version that may open the envelope. If all that could are stored as
+    /// unusable at their provider, the provider is asked anew, since their owner may have enabled them.
+    ///
+    /// # Errors
+    /// `key_state` while the provider's state forbids it, and what asking fails with.
+    pub(super) async fn openable(
+        &self,
+        cx: &RequestContext,
+        entry: &Arc<KeyEntry>,
+        view: KeyView,
+        envelope: &Envelope,
+    ) -> Result<KeyView, Failure> {
+        if usable(&view, envelope).next().is_some() {
+            return Ok(view);
+        }
+        let Some(refused) = refused_at_provider(&view, envelope) else {
+            return Ok(view);
+        };
+        self.ask_anew(cx, entry, refused).await?;
+        let now = entry.view()?;
+        if usable(&now, envelope).next().is_none() {
+            return Err(forbidden_at_provider(refused));
+        }
+        Ok(now)
+    }
+
     /// Tries the usable recipients, each once and through its own connection, until one opens the
     /// envelope. `admits` decides on each version before its provider is called.
     ///
@@ -145,4 +178,10 @@ impl Broker {
         }
         Err(refusals.into_failure())
     }
+}
+
+/// The failure for a version that its provider does not permit to be used.
+pub(super) fn forbidden_at_provider(version: &KeyVersion) -> Failure {
+    let error = Error::new(ErrorKind::KeyState, "the version's stored state at the provider forbids it");
+    error.provider(version.provider).into()
 }

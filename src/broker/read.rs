@@ -7,7 +7,7 @@ use super::sever::completed;
 use super::tokens::GrantedToken;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, op};
 use crate::keys::KeyView;
-use crate::store::model::{self, Connection, Key, KeyFilter, KeyState, KeyVersion, Principal, Tenant};
+use crate::store::model::{self, Connection, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Tenant};
 
 /// A page of a list.
 #[derive(Debug)]
@@ -19,10 +19,12 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    const EMPTY: Self = Self {
-        items: Vec::new(),
-        next: None,
-    };
+    const fn empty() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+        }
+    }
 
     /// Of rows that the store found for the request `asked`; `name` is what the list is ordered by.
     fn of(items: Vec<T>, asked: &model::Page, name: impl Fn(&T) -> String) -> Self {
@@ -64,7 +66,7 @@ impl Broker {
         let connection: Option<ConnectionId> = match authorized.object().through {
             Through::Any => None,
             Through::Connection(id) => Some(id),
-            Through::Missing => return Ok(Guarded::free(Page::EMPTY)),
+            Through::Missing => return Ok(Guarded::free(Page::empty())),
         };
         let filter = KeyFilter {
             connection,
@@ -77,6 +79,31 @@ impl Broker {
         for key in rows.items {
             if self.shows(&authorized, &key).await {
                 items.push(key);
+            }
+        }
+        Ok(Guarded::free(Page { items, next: rows.next }))
+    }
+
+    /// Detached keys by id, of those that the caller may read: a page may hold fewer than asked for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_detached_keys(
+        &self,
+        authorized: Authorized<op::ListKeys>,
+        page: &model::Page,
+    ) -> Result<Guarded<Page<DetachedKey>>, Failure> {
+        let connection = match authorized.object().through {
+            Through::Any => None,
+            Through::Connection(id) => Some(id),
+            Through::Missing => return Ok(Guarded::free(Page::empty())),
+        };
+        let rows = self.store.detached_keys(authorized.caller().tenant(), connection, page).await?;
+        let rows = Page::of(rows, page, |detached| detached.key.id.to_string());
+        let mut items = Vec::with_capacity(rows.items.len());
+        for detached in rows.items {
+            if self.shows(&authorized, &detached.key).await {
+                items.push(detached);
             }
         }
         Ok(Guarded::free(Page { items, next: rows.next }))

@@ -288,7 +288,7 @@ impl Broker {
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
         let change = Change::announced(position);
         let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {
-            Ok(Some(entry)) => self.take_versions_in_background("recovery", &entry, PATIENCE, &change).await,
+            Ok(Some(entry)) => self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await,
             Ok(None) => Ok(false),
             Err(error) => Err(error.into()),
         };

@@ -44,6 +44,7 @@ impl Broker {
         let _turn = authorized.turn(source.map_or(&view.key.primary, |(_, version)| version)).await?;
         let ready = self.ready(entry).await?;
         let accepted = self.accept(cx, &ready.view.key, envelope, context).await?;
+        let openable = self.openable(cx, entry, ready.view.clone(), envelope).await?;
         let (key, to) = (&ready.view.key, &ready.view.key.primary);
         let primary = ready.primary();
         let secrets = self.directory().secrets(entry.tenant()).await?;
@@ -53,7 +54,7 @@ impl Broker {
         // A provider rewraps only what it can open itself, with one connection's rights, and in one
         // algorithm.
         let at_primary =
-            opening::usable(&ready.view, envelope).find(|(_, version)| version.connection == to.connection && version.spec == to.spec);
+            opening::usable(&openable, envelope).find(|(_, version)| version.connection == to.connection && version.spec == to.spec);
         if let (How::InsideProvider, Some(attested), Some((recipient, from))) = (ready.can()?.rewrap, accepted.attested, at_primary)
             && let Some((_, wrapped)) = recipient.wrapped()
         {
@@ -71,7 +72,7 @@ impl Broker {
             authorized.names(from);
             may_leave(key, from, Destination::SameKey(to.custody))
         };
-        let source = self.open(cx, (entry, &ready.view), envelope, &accepted.bound, admits).await?;
+        let source = self.open(cx, (entry, &openable), envelope, &accepted.bound, admits).await?;
         authorized.names(to);
         let from = source.version;
         let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == to.number;
@@ -113,6 +114,7 @@ impl Broker {
             return Err(scope_unsupported());
         }
         let accepted = self.accept(cx, &view.key, envelope, context).await?;
+        let view = self.openable(cx, from, view, envelope).await?;
         let admits = |from: &KeyVersion| {
             authorized.names(from);
             may_leave(&view.key, from, Destination::AnotherKey)

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::{Error, ErrorKind, KeyId, OpContext, Rotation, TenantId};
+use claviger_provider::{Error, ErrorKind, KeyId, Rotation, TenantId};
 use futures::StreamExt;
 
 use super::at_provider::turn_at_provider;
-use super::create_key::number_versions;
+use super::learn::{in_place, number_versions};
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::{KeyEntry, KeyView};
-use crate::store::model::{Key, KeyVersion};
+use crate::store::model::Key;
 
 /// The most keys that one round checks, and how many of them at once.
 const ROUND: u32 = 1000;
@@ -131,7 +130,7 @@ impl Broker {
         let view = key.view()?;
         let Some(since) = view.key.rotating else { return Ok(()) };
         let change = crate::store::Change::unannounced();
-        if self.take_versions_in_background("rotation", &key, PATIENCE, &change).await? {
+        if self.take_versions_in_background("rotation", &key, PATIENCE, None).await? {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
             return Ok(());
         }
@@ -144,57 +143,6 @@ impl Broker {
         }
         Ok(())
     }
-
-    /// As [`Broker::take_versions`], for no request. A key whose primary version's connection is
-    /// severed has none.
-    pub(super) async fn take_versions_in_background(
-        &self,
-        name: &str,
-        key: &Arc<KeyEntry>,
-        patience: Duration,
-        change: &crate::store::Change,
-    ) -> Result<bool, Failure> {
-        let Ok(view) = key.view() else { return Ok(false) };
-        let reach = match self.reach(key, &view.key.primary).await {
-            Ok(reach) => reach,
-            Err(failure) if failure.code == Code::ConnectionSevered => return Ok(false),
-            Err(failure) => return Err(failure),
-        };
-        let cx = self.background.operation(name, key.tenant(), reach.connection.id(), patience);
-        self.take_versions(&cx, key, change).await
-    }
-
-    /// Stores versions that the provider of the primary version has and the store lacks: after an
-    /// interrupted rotate, or a rotation at the provider itself. Returns whether there were any. The
-    /// caller holds the turn at the provider, so that the key does not move meanwhile.
-    ///
-    /// # Errors
-    /// What the provider or the store reports.
-    pub(super) async fn take_versions(&self, cx: &OpContext, key: &Arc<KeyEntry>, change: &crate::store::Change) -> Result<bool, Failure> {
-        let Ok(view) = key.view() else { return Ok(false) };
-        let reach = self.reach(key, &view.key.primary).await?;
-        let described = reach.pipeline.describe(cx, &view.key.primary.whole_kek(key.id())).await?;
-        let _row = key.change().lock().await;
-        let Ok(view) = key.view() else { return Ok(false) };
-        let now = self.now();
-        let (new, primary) = number_versions(&view.versions, in_place(&view), &described, &reach.row, now)?;
-        if new.is_empty() && primary == view.key.primary.number {
-            return Ok(false);
-        }
-        let row = self
-            .store
-            .add_key_versions(key.tenant(), key.id(), &new, primary, now, change)
-            .await?;
-        let versions = view.versions.iter().cloned().chain(new).collect();
-        key.put(row, Some(versions));
-        Ok(true)
-    }
-}
-
-/// The versions that a rotation in place can name again: those through the primary's connection.
-fn in_place(view: &KeyView) -> impl Fn(&KeyVersion) -> bool {
-    let connection = view.key.primary.connection_id();
-    move |version| version.connection_id() == connection
 }
 
 /// Refuses a key while its provider carries out a rotation.

@@ -39,6 +39,7 @@ impl Broker {
         let view = entry.view()?;
         permitted(&view, KeyState::unwraps)?;
         let accepted = self.accept(cx, &view.key, envelope, context).await?;
+        let view = self.openable(cx, entry, view, envelope).await?;
         let mut refusals = Refusals::default();
         for (recipient, version) in opening::usable(&view, envelope) {
             authorized.names(version);

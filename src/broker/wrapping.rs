@@ -10,7 +10,7 @@ use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
 use crate::keys::{ConnectionView, EpochGuard, KeyEntry, KeyView};
-use crate::store::{self, model::KeyState};
+use crate::store::model::KeyState;
 
 /// A key that is ready to wrap: enabled, the connection of its primary version not severed.
 pub struct ReadyKey {
@@ -119,8 +119,7 @@ impl ReadyKey {
         if let Some(number) = number() {
             return Ok(number);
         }
-        let unannounced = store::Change::unannounced();
-        broker.take_versions(&cx.op_context(), &self.entry, &unannounced).await?;
+        broker.take_versions(&cx.op_context(), &self.entry, None).await?;
         number().ok_or_else(|| {
             Error::new(
                 ErrorKind::UpstreamProtocol,

@@ -23,6 +23,15 @@ const COLUMNS: [Column; 7] = [
     ("VERSION", "/primary_version"),
     ("ID", "/id"),
 ];
+/// Of a detached key: what `keys create` needs to bring it back comes last.
+const DETACHED: [Column; 6] = [
+    ("DETACHED", "/detached_at"),
+    ("STATE", "/state"),
+    ("ID", "/id"),
+    ("NAME", "/reattach/name"),
+    ("CONNECTION", "/reattach/connection"),
+    ("PROVIDER KEY", "/reattach/provider_key"),
+];
 const VERSIONS: [Column; 8] = [
     ("VERSION", "/number"),
     ("PROVIDER", "/provider"),
@@ -45,7 +54,7 @@ pub enum Command {
     Get(One),
     /// Change a key's name, labels or cache rules
     Update(Update),
-    /// Detach a key; nothing changes at the provider
+    /// Detach a key; nothing changes at the provider, and adopting its provider key brings it back
     Delete(One),
     /// List a key's versions
     Versions(Versions),
@@ -96,8 +105,8 @@ pub struct List {
     /// Only keys of this connection
     #[arg(long)]
     connection: Option<String>,
-    /// Only keys in this state
-    #[arg(long)]
+    /// Only keys in this state; `detached` lists the detached keys and what brings each one back
+    #[arg(long, value_parser = PossibleValuesParser::new(["enabled", "disabled", "detached"]))]
     state: Option<String>,
     /// Only keys with this label
     #[arg(long, value_name = "NAME=VALUE")]
@@ -176,7 +185,14 @@ pub struct Enable {
 impl Command {
     pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let call = match self {
-            Self::List(list) => return terminal.list(&list.fetch(client).await?, &COLUMNS),
+            Self::List(list) => {
+                let columns: &[Column] = if list.state.as_deref() == Some("detached") {
+                    &DETACHED
+                } else {
+                    &COLUMNS
+                };
+                return terminal.list(&list.fetch(client).await?, columns);
+            }
             Self::Versions(Versions { key, paging }) => {
                 return terminal.list(&paging.fetch(client, &["keys", &key, "versions"], &[]).await?, &VERSIONS);
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use claviger_provider::{ConnectionId, KeyId, Pipeline, TenantId};
 use parking_lot::RwLock;
@@ -137,6 +138,8 @@ pub struct KeyEntry {
     rows: RwLock<Option<KeyView>>,
     change: Mutex<()>,
     at_provider: Mutex<()>,
+    /// When the provider was last asked about the key's state, if it was.
+    asked: parking_lot::Mutex<Option<Instant>>,
     revocations: RevocationCounter,
     loads: Arc<Loads<KeyId>>,
 }
@@ -153,6 +156,7 @@ impl KeyEntry {
             rows: RwLock::new(Some(view)),
             change: Mutex::new(()),
             at_provider: Mutex::new(()),
+            asked: parking_lot::Mutex::default(),
             revocations: RevocationCounter::default(),
             loads,
         }
@@ -197,6 +201,16 @@ impl KeyEntry {
     /// Serialises the changes of this key at its providers. Taken before [`KeyEntry::change`].
     pub const fn at_provider(&self) -> &Mutex<()> {
         &self.at_provider
+    }
+
+    /// Whether the provider may be asked about the key's state now: once in `every`. Counts as asked then.
+    pub fn may_ask(&self, every: Duration) -> bool {
+        let mut asked = self.asked.lock();
+        let may = asked.is_none_or(|at| at.elapsed() >= every);
+        if may {
+            *asked = Some(Instant::now());
+        }
+        may
     }
 
     /// Counts the disables.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    Call, Capabilities, ConnectionId, ConnectionParts, Error, Factory, KeyId, KeySpec, Node, ParsedSettings, ProviderKind, SettingsError,
-    SettingsOrigin, TenantId,
+    Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, Factory, KeyId, KeySpec, Node, ParsedSettings, ProviderKind,
+    SettingsError, SettingsOrigin, TenantId,
 };
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
@@ -142,6 +142,7 @@ pub(crate) fn connection(tenant: TenantId, name: &str) -> Connection {
         settings: "{}".to_owned(),
         labels: Labels::new(),
         timeouts: Timeouts::default(),
+        claims: ClaimSpan::Tenant,
         severed: false,
         epoch: 1,
         lifts: 0,

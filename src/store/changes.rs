@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, Tenant, Token};
+use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Tenant, Token};
 use super::transaction::{Backend, Existing, TokenRoots, Transaction};
 use super::{Change, Store, StoreError, rules};
 
@@ -34,26 +34,46 @@ fn check_names(values: &[(SealedName, Secret)], tenant: TenantId, row: Option<&s
     }
 }
 
-/// Claims the provider keys of `versions` and writes those that are new. Returns all versions,
-/// and whether one was new.
+/// Writes those of `versions` that are new to a key, and claims the provider keys of all that it has
+/// then. Returns all versions, and whether one was new.
 async fn add_versions(
     transaction: &mut dyn Transaction,
     key: &Key,
     versions: &[KeyVersion],
 ) -> Result<(Vec<KeyVersion>, bool), StoreError> {
     let mut all = transaction.versions(key.tenant, key.id).await?;
-    for version in versions {
-        if !transaction.claim_provider_key(version.provider, &version.provider_key, key).await? {
-            return Err(StoreError::ProviderKeyTaken);
-        }
-    }
     let new: Vec<KeyVersion> = rules::new_versions(&all, versions)?.into_iter().cloned().collect();
     for version in &new {
         transaction.insert_version(key, version).await?;
     }
     let added = !new.is_empty();
     all.extend(new);
+    claim(transaction, key, &all).await?;
     Ok((all, added))
+}
+
+/// Claims the provider keys of a key's versions.
+async fn claim(transaction: &mut dyn Transaction, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
+    let mut connections: Vec<Connection> = Vec::new();
+    for version in versions {
+        if let Some(id) = version.connection_id()
+            && connections.iter().all(|connection| connection.id != id)
+        {
+            connections.push(transaction.connection(key.tenant, id).await?);
+        }
+    }
+    for claim in rules::claims(key.tenant, versions, &connections) {
+        match transaction.claim(&claim, key).await? {
+            Some(other) if other == key.tenant => return Err(StoreError::ProviderKeyTaken),
+            Some(_) => return Err(StoreError::ClaimedElsewhere),
+            None => {}
+        }
+        // A key that the tenant detached keeps its provider keys for the day when it comes back.
+        if claim.span == key.tenant && transaction.is_remembered(&claim, key).await? {
+            return Err(StoreError::ProviderKeyTaken);
+        }
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -219,6 +239,13 @@ impl<B: Backend> Store for B {
         if transaction.is_connection_used(tenant, id).await? {
             return Err(StoreError::InUse);
         }
+        if transaction.connection(tenant, id).await?.severed {
+            for mut key in transaction.detached_through(tenant, id).await? {
+                if rules::sever_detached(&mut key) {
+                    transaction.update_detached(&key).await?;
+                }
+            }
+        }
         transaction.delete_connection(tenant, id).await?;
         transaction.delete_sealed(tenant, &id.to_string()).await?;
         transaction.commit().await
@@ -310,6 +337,30 @@ impl<B: Backend> Store for B {
         Ok(key)
     }
 
+    async fn set_provider_states(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        states: &[(u32, ProviderState)],
+        at: i64,
+        change: &Change,
+    ) -> Result<Key, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut key = transaction.key(tenant, id).await?;
+        let mut versions = transaction.versions(tenant, id).await?;
+        let changed = rules::set_provider_states(&mut versions, states);
+        for version in &changed {
+            transaction.update_version(&key, version).await?;
+        }
+        if !changed.is_empty() {
+            rules::set_provider_states(std::slice::from_mut(&mut key.primary), states);
+            rules::key_changed(&mut key, at);
+            transaction.update_key(&key).await?;
+        }
+        transaction.commit().await?;
+        Ok(key)
+    }
+
     async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let mut key = transaction.key(tenant, id).await?;
@@ -322,8 +373,10 @@ impl<B: Backend> Store for B {
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let mut key = transaction.key(tenant, id).await?;
-        rules::detach(&mut key, at);
+        let severed = transaction.holder(tenant, id).await?.is_some_and(|holder| holder.severed);
+        rules::detach(&mut key, severed, at);
         transaction.detach_key(&key).await?;
+        transaction.drop_claims(&key).await?;
         transaction.commit().await?;
         Ok(key)
     }

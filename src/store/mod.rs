@@ -30,8 +30,8 @@ use claviger_provider::{
 };
 
 use model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, Liftable, Page, Principal, Tenant, Token, TokenSnapshot,
+    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch,
+    KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Tenant, Token, TokenSnapshot,
 };
 
 /// Why a read or a change failed.
@@ -43,9 +43,12 @@ pub enum StoreError {
     /// The name, or the id, is taken.
     #[error("the name is taken")]
     AlreadyExists,
-    /// Another logical key of the installation uses this provider key.
+    /// Another key of the tenant is based on this provider key, or was before it was detached.
     #[error("the provider key is taken")]
     ProviderKeyTaken,
+    /// A key of another tenant has claimed this provider key for the installation.
+    #[error("another tenant has claimed the provider key")]
+    ClaimedElsewhere,
     /// Another object still uses this one.
     #[error("still in use")]
     InUse,
@@ -173,8 +176,8 @@ pub trait Reads: Send + Sync {
     async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
     /// An attached key with all of its versions.
     async fn key_snapshot(&self, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError>;
-    /// The id of the key that holds this provider key, and whether it is detached; `None` if
-    /// no key of this tenant does.
+    /// The id of the tenant's key that is based on this provider key, and whether it is detached;
+    /// `None` if there is none.
     async fn provider_key_holder(
         &self,
         tenant: TenantId,
@@ -183,6 +186,13 @@ pub trait Reads: Send + Sync {
     ) -> Result<Option<(KeyId, bool)>, StoreError>;
     /// A tenant's attached keys.
     async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
+    /// A tenant's detached keys, by id, since names may repeat; the page begins after an id in hex.
+    /// With `connection` only those whose primary version was reached through it.
+    async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError>;
+    /// What an adoption needs of the row with this id, attached or detached.
+    async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
+    /// A detached key by id.
+    async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
     /// Every version of a key, oldest first. Also of a detached one: an adoption numbers on.
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
     /// The attached keys of all tenants whose rotation is under way, the longest-waiting first,
@@ -257,16 +267,19 @@ pub trait Store: Reads + SealedStore {
         at: i64,
         change: &Change,
     ) -> Result<Connection, StoreError>;
-    /// Deletes a connection and its sealed values. `InUse` while an attached key uses it.
+    /// Deletes a connection and its sealed values. If it is severed, the detached keys that were
+    /// reached through it come back disabled ([`rules::sever_detached`]). `InUse` while an attached
+    /// key uses it.
     async fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError>;
 
-    /// Creates a key with its first versions and claims their provider keys for it.
+    /// Creates a key with its first versions and claims their provider keys for it ([`rules::claims`]).
     ///
     /// A key with the id of a detached key takes over its row ([`rules::adopt`]): the old versions
-    /// and claims stay, some of them under the new connection ([`rules::follow`]), and those given
-    /// are added as in [`Store::add_key_versions`].
+    /// stay, some of them under the new connection ([`rules::follow`]), those given are added as in
+    /// [`Store::add_key_versions`], and the provider keys of all are claimed anew.
     ///
-    /// Errors: `ProviderKeyTaken` when another key holds a provider key, also a detached one.
+    /// Errors: `ProviderKeyTaken` when another key of the tenant is based on a provider key, also a
+    /// detached one. `ClaimedElsewhere` when another tenant's has claimed one for the installation.
     /// `AlreadyExists` when the name or the id is taken. `NotFound` without the connection, or
     /// when the primary version is not among those given.
     async fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
@@ -279,7 +292,7 @@ pub trait Store: Reads + SealedStore {
     ///
     /// Errors: `AlreadyExists` when a number belongs to another version (another rotation came
     /// first), or a version that the provider names has another number; `NotFound` when there
-    /// is no version `primary`; `ProviderKeyTaken` as in [`Store::create_key`].
+    /// is no version `primary`; `ProviderKeyTaken` and `ClaimedElsewhere` as in [`Store::create_key`].
     async fn add_key_versions(
         &self,
         tenant: TenantId,
@@ -303,10 +316,21 @@ pub trait Store: Reads + SealedStore {
         at: i64,
         change: &Change,
     ) -> Result<Key, StoreError>;
+    /// Stores what the provider says of versions, by number ([`rules::set_provider_states`]). A number
+    /// without a version changes nothing.
+    async fn set_provider_states(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        states: &[(u32, ProviderState)],
+        at: i64,
+        change: &Change,
+    ) -> Result<Key, StoreError>;
     /// Notes since when a rotation is under way at the provider, or that none is
     /// ([`rules::set_rotating`]).
     async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
-    /// Detaches a key: its row stays under its id, its name becomes free ([`rules::detach`]).
+    /// Detaches a key: its row stays under its id, its name becomes free ([`rules::detach`]), and its
+    /// claims end.
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;
 }
 

@@ -5,10 +5,10 @@ mod states;
 
 use std::collections::BTreeMap;
 
-use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
+use claviger_provider::{ClaimSpan, ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
-pub use keys::{CacheSettings, ConnectionRef, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion};
+pub use keys::{CacheSettings, Claim, ConnectionRef, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion};
 pub use states::{Custody, KeyState, Material, ProviderState};
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
@@ -179,6 +179,8 @@ pub struct Connection {
     pub labels: Labels,
     /// The timeouts of its calls.
     pub timeouts: Timeouts,
+    /// Within which span its provider keys are claimed; decided with the settings.
+    pub claims: ClaimSpan,
     /// Severed connections are not used for calls.
     pub severed: bool,
     /// Grows with each sever and restore; part of the DEK cache's keys.

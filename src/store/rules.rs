@@ -10,9 +10,12 @@
 //! the store lacks from one that was lifted since.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use claviger_provider::{ClaimSpan, TenantId};
 
 use super::StoreError;
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyState, KeyVersion, Tenant, Token, TokenKind};
+use super::model::{
+    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Tenant, Token, TokenKind,
+};
 
 /// The most tokens above a token: the standing one, and the delegated ones between.
 pub const MAX_DEPTH: u8 = 8;
@@ -35,6 +38,7 @@ pub fn set_disabled(key: &mut Key, disabled: bool, at: i64) -> bool {
         (KeyState::Enabled | KeyState::DecryptOnly, true) => key.state = KeyState::Disabled,
         (KeyState::Disabled, false) => {
             key.state = KeyState::Enabled;
+            key.needs_restore = false;
             key.lifts += 1;
         }
         (KeyState::Enabled | KeyState::DecryptOnly, false) => {
@@ -114,6 +118,35 @@ pub fn check_moved(existing: &[KeyVersion], given: &[KeyVersion]) -> Result<(), 
     }
 }
 
+/// What an attached key with these versions claims: each provider key within the tenant, and those
+/// through a connection of a wider span for the installation. `connections` are the versions'. The
+/// claims within the tenant come first, so that a conflict there hides one with another tenant.
+pub fn claims(tenant: TenantId, versions: &[KeyVersion], connections: &[Connection]) -> Vec<Claim> {
+    let claim = |version: &KeyVersion, span, service: &str| Claim {
+        provider: version.provider,
+        provider_key: version.provider_key.clone(),
+        span,
+        service: service.to_owned(),
+    };
+    let within_tenant = versions.iter().map(|version| claim(version, tenant, ""));
+    let within_installation = versions.iter().filter_map(|version| {
+        let connection = connections
+            .iter()
+            .find(|connection| version.connection_id() == Some(connection.id))?;
+        match &connection.claims {
+            ClaimSpan::Tenant => None,
+            ClaimSpan::Installation { service } => Some(claim(version, TenantId::INSTALLATION, service)),
+        }
+    });
+    let mut claims: Vec<Claim> = Vec::new();
+    for claim in within_tenant.chain(within_installation) {
+        if !claims.contains(&claim) {
+            claims.push(claim);
+        }
+    }
+    claims
+}
+
 /// Makes another version the one that wraps, and ends a rotation that is under way. `false` when
 /// nothing changes: `added` says whether the key got a version.
 ///
@@ -130,6 +163,19 @@ pub fn set_primary(key: &mut Key, versions: &[KeyVersion], primary: u32, added: 
     Ok(true)
 }
 
+/// Sets the states at the provider of versions, by number. Returns those that changed.
+pub fn set_provider_states(versions: &mut [KeyVersion], states: &[(u32, ProviderState)]) -> Vec<KeyVersion> {
+    let mut changed = Vec::new();
+    for version in versions {
+        let told = states.iter().find(|(number, _)| *number == version.number);
+        if let Some((_, state)) = told.filter(|(_, state)| *state != version.provider_state) {
+            version.provider_state = *state;
+            changed.push(version.clone());
+        }
+    }
+    changed
+}
+
 /// Notes since when a rotation is under way at the provider, or that none is.
 pub fn set_rotating(key: &mut Key, since: Option<i64>, at: i64) {
     key.rotating = since;
@@ -137,22 +183,38 @@ pub fn set_rotating(key: &mut Key, since: Option<i64>, at: i64) {
 }
 
 /// Detaches a key: no answer of it is handed over, and no cache entry of it is found, any more.
-pub fn detach(key: &mut Key, at: i64) {
+/// `severed` says that one of its versions' connections is severed: then it comes back disabled.
+pub fn detach(key: &mut Key, severed: bool, at: i64) {
+    if severed {
+        outlive_sever(key);
+    }
     key.epoch += 1;
     key_changed(key, at);
 }
 
-/// What a store knows of the row that has a new key's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holder {
-    /// Whether the key of this row was detached.
-    pub detached: bool,
-    /// Its epoch.
-    pub epoch: u64,
-    /// How often it was enabled.
-    pub lifts: u64,
-    /// Its revision.
-    pub revision: u64,
+/// Keeps a sever in force for a detached key, whose connection may be deleted or be another one when
+/// it comes back. `false` when it is kept already.
+pub fn sever_detached(key: &mut Key) -> bool {
+    let before = (key.state, key.needs_restore);
+    outlive_sever(key);
+    let changed = before != (key.state, key.needs_restore);
+    key.revision += u64::from(changed);
+    changed
+}
+
+/// Without a connection a sever cannot stop a key: the key's own state does, until it is enabled by
+/// one who may restore as well.
+fn outlive_sever(key: &mut Key) {
+    key.needs_restore = true;
+    match key.state {
+        KeyState::Enabled | KeyState::DecryptOnly => key.state = KeyState::Disabled,
+        KeyState::Disabled
+        | KeyState::Archived
+        | KeyState::PendingDeletion
+        | KeyState::Destroying
+        | KeyState::Destroyed
+        | KeyState::Unrecognized => {}
+    }
 }
 
 /// Checks a new key and the versions that it begins with.
@@ -168,7 +230,8 @@ pub fn check_new_key(key: &Key, versions: &[KeyVersion]) -> Result<(), StoreErro
 }
 
 /// Lets a new key take over the row of a detached one, which has the versions `old`. Epoch, lifts
-/// and revision grow on from the old ones, so nothing that was kept under those can be found.
+/// and revision grow on from the old ones, so nothing that was kept under those can be found. What
+/// restricted the old key restricts the new one: its state, and a sever of any of its connections.
 ///
 /// # Errors
 /// `AlreadyExists` when the row's key is attached, or has no version at the new one's provider.
@@ -179,6 +242,12 @@ pub fn adopt(key: &mut Key, before: &Holder, old: &[KeyVersion]) -> Result<(), S
     key.epoch = key.epoch.max(before.epoch + 1);
     key.lifts = key.lifts.max(before.lifts);
     key.revision = key.revision.max(before.revision + 1);
+    key.state = before.state;
+    key.compromised_since = before.compromised_since;
+    key.needs_restore = before.needs_restore;
+    if before.severed {
+        outlive_sever(key);
+    }
     Ok(())
 }
 
@@ -205,7 +274,8 @@ pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVer
         .collect()
 }
 
-fn key_changed(key: &mut Key, at: i64) {
+/// Counts a change of a key's row or of its versions.
+pub fn key_changed(key: &mut Key, at: i64) {
     key.revision += 1;
     key.updated = at;
 }

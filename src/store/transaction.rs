@@ -2,10 +2,9 @@
 //! rules of a change are above ([`super::changes`]); a backend is SQL alone.
 
 use async_trait::async_trait;
-use claviger_provider::{ConnectionId, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId};
+use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
 
-use super::model::{Connection, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
-use super::rules::Holder;
+use super::model::{Claim, Connection, Holder, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
 use super::{Reads, StoreError};
 
 /// A database that a store runs on.
@@ -108,14 +107,23 @@ pub trait Transaction: Send {
     async fn take_over_key(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Writes an attached key, without its labels and versions.
     async fn update_key(&mut self, key: &Key) -> Result<(), StoreError>;
-    /// Writes a key as detached: its name becomes free, its labels are deleted.
+    /// Writes a key as detached, with its state: its name becomes free, its labels are deleted.
     async fn detach_key(&mut self, key: &Key) -> Result<(), StoreError>;
+    /// The detached keys with a version that was reached through this connection.
+    async fn detached_through(&mut self, tenant: TenantId, connection: ConnectionId) -> Result<Vec<Key>, StoreError>;
+    /// Writes what can change of a detached key: its state, and what enabling it needs.
+    async fn update_detached(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Replaces a key's labels.
     async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Writes a new version.
     async fn insert_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
     /// Writes what can change of a version: its connection, its states and its times.
     async fn update_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
-    /// Claims a provider key for this key. `false` when another key of the installation has it.
-    async fn claim_provider_key(&mut self, provider: ProviderKind, provider_key: &str, key: &Key) -> Result<bool, StoreError>;
+    /// Makes a claim for this key, which may have it already. Writes nothing when another key has
+    /// it; returns that key's tenant then.
+    async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError>;
+    /// Whether another key of this key's tenant, a detached one, is based on the claimed provider key.
+    async fn is_remembered(&mut self, claim: &Claim, key: &Key) -> Result<bool, StoreError>;
+    /// Deletes the claims of a key.
+    async fn drop_claims(&mut self, key: &Key) -> Result<(), StoreError>;
 }

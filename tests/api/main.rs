@@ -14,6 +14,8 @@ mod bad_credentials;
 mod bad_names;
 mod bad_wire;
 mod batch;
+#[cfg(feature = "testkit")]
+mod claims;
 mod codes;
 mod connections;
 mod connections_changed;
@@ -21,6 +23,8 @@ mod custody;
 mod data_keys;
 mod document;
 mod echo;
+#[cfg(feature = "testkit")]
+mod fake_world;
 mod full_disk;
 mod headers;
 mod idempotency;
@@ -30,6 +34,10 @@ mod moves;
 mod names;
 mod paging;
 mod principals;
+#[cfg(feature = "testkit")]
+mod provider_states;
+#[cfg(feature = "testkit")]
+mod restrictive;
 mod rows;
 mod service;
 mod service_apart;

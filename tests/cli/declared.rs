@@ -273,3 +273,30 @@ fn planned_as_made() -> String {
      + key acme/orders: made\n0 as declared\n"
         .to_owned()
 }
+
+#[tokio::test]
+async fn a_declared_key_comes_back_as_it_was_detached() {
+    let bench = Bench::new();
+    let started =
+        bench.serve("[[tenants]]\nname = \"acme\"\n[[connections]]\ntenants = [\"acme\"]\nname = \"embedded\"\nprovider = \"local\"\n");
+    let client = started.tenant("acme");
+    let body = json!({"name": "orders", "connection": "embedded"});
+    let made = client.post("/v1/keys", &body).await.expect_status(201);
+    client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    client.delete("/v1/keys/orders").await.expect_status(204);
+    let (code, listed) = command(&bench, &started, &["--tenant", "acme", "keys", "list", "--state", "detached"]);
+    let provider_key = made["provider_key"].as_str().unwrap();
+    assert!(
+        code == 0 && listed.contains(provider_key) && listed.contains("PROVIDER KEY"),
+        "{listed}"
+    );
+
+    bench.tune(&format!(
+        "[[tenants]]\nname = \"acme\"\n[[connections]]\ntenants = [\"acme\"]\nname = \"embedded\"\nprovider = \"local\"\n\
+         [[keys]]\ntenant = \"acme\"\nname = \"declared\"\nconnection = \"embedded\"\nprovider_key = \"{provider_key}\"\n"
+    ));
+    let (code, said) = command(&bench, &started, &["apply"]);
+    assert!(code == 0 && said.contains("+ key acme/declared: made"), "{said}");
+    let back = key(&started, "declared").await;
+    assert_eq!((&back["id"], &back["state"]), (&made["id"], &json!("disabled")));
+}

@@ -1,23 +1,23 @@
 //! Random sequences of operations on keys, against a model in memory.
 
-mod expected;
-
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use claviger::store::model::{CacheSettings, Connection, Key, KeyFilter, KeyPatch, KeyVersion, Labels};
+use claviger::store::model::Labels;
 use claviger::store::{Store, StoreError};
-use claviger_provider::{KeyId, TenantId};
+use claviger_provider::KeyId;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use self::expected::{Model, Refusal};
-use crate::support::{NONE, cases, first, key, labels, new_connection, new_tenant, refused, through};
+use crate::support::{cases, labels};
+use world::World;
+
+mod world;
 
 /// Sequences tried, and operations in each at most.
 const SEQUENCES: u32 = 48;
 const LENGTH: usize = 40;
-/// So few of each that they meet often.
+/// So few of each that they meet often. The last connection's keys are claimed for the installation.
 const TENANTS: usize = 2;
 const CONNECTIONS: usize = 2;
 const IDS: u8 = 3;
@@ -79,39 +79,101 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Where a sequence takes place: tenants and connections of its own.
-struct World {
-    store: Arc<dyn Store>,
-    /// Provider keys are unique in the installation, so that each sequence has its own.
-    number: u32,
-    tenants: Vec<(TenantId, Vec<Connection>)>,
+/// A key as the model has it. Provider key and version are by number; version 0 is unnamed.
+#[derive(Debug, Clone)]
+struct Modelled {
+    name: u8,
+    label: u8,
+    disabled: bool,
+    detached: bool,
+    cached: Option<bool>,
+    epoch: u64,
+    revision: u64,
+    primary: u32,
+    /// Provider key, version and connection of each.
+    versions: BTreeMap<u32, (u8, u8, usize)>,
 }
 
-impl World {
-    async fn new(store: Arc<dyn Store>, number: u32) -> Self {
-        let mut tenants = Vec::new();
-        for tenant in 0..TENANTS {
-            let id = new_tenant(&*store, &format!("s{number}-{tenant}")).await;
-            let mut connections = Vec::new();
-            for connection in 0..CONNECTIONS {
-                connections.push(new_connection(&*store, id, &format!("c{connection}")).await);
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Refusal {
+    NotFound,
+    AlreadyExists,
+    ProviderKeyTaken,
+    ClaimedElsewhere,
+    Precondition,
+}
+
+/// The model: by tenant and id.
+#[derive(Debug, Default, Clone)]
+struct Model {
+    keys: BTreeMap<(usize, u8), Modelled>,
+}
+
+impl Model {
+    fn attached(&mut self, tenant: usize, id: u8) -> Option<&mut Modelled> {
+        self.keys.get_mut(&(tenant, id)).filter(|key| !key.detached)
+    }
+
+    fn name_taken(&self, tenant: usize, id: u8, name: u8) -> bool {
+        self.keys
+            .iter()
+            .any(|(at, key)| at.0 == tenant && at.1 != id && key.name == name && !key.detached)
+    }
+
+    /// The key of a tenant that is based on a provider key, or was.
+    fn holder(&self, tenant: usize, provider_key: u8) -> Option<(u8, bool)> {
+        let based = |key: &Modelled| key.versions.values().any(|is| is.0 == provider_key);
+        let mut of_tenant = self.keys.iter().filter(|(at, key)| at.0 == tenant && based(key));
+        of_tenant.next().map(|(at, key)| (at.1, key.detached))
+    }
+
+    /// What keeps a key from its claims.
+    fn check_claims(&self, at: (usize, u8), wrong: &mut BTreeSet<Refusal>) {
+        let lent = |key: &Modelled, provider_key| key.versions.values().any(|is| (is.0, is.2) == (provider_key, CONNECTIONS - 1));
+        let key = &self.keys[&at];
+        for (provider_key, _, _) in key.versions.values() {
+            for (other, is) in self.keys.iter().filter(|(other, _)| **other != at) {
+                if other.0 == at.0 && is.versions.values().any(|is| is.0 == *provider_key) {
+                    wrong.insert(Refusal::ProviderKeyTaken);
+                }
+                if other.0 != at.0 && !is.detached && lent(key, *provider_key) && lent(is, *provider_key) {
+                    wrong.insert(Refusal::ClaimedElsewhere);
+                }
             }
-            tenants.push((id, connections));
         }
-        Self { store, number, tenants }
     }
 
-    fn provider_key(&self, provider_key: u8) -> String {
-        format!("s{}/{provider_key}", self.number)
+    /// Adds versions to a key, or says all that is wrong with them.
+    fn add(&mut self, at: (usize, u8), versions: &[(u32, u8, u8)], connection: usize, primary: u32, wrong: &mut BTreeSet<Refusal>) -> bool {
+        let mut all = self.keys[&at].versions.clone();
+        let before = all.len();
+        for (number, provider_key, name) in versions {
+            let version = (*provider_key, *name, connection);
+            let diverted = |is: &(u8, u8, usize)| (is.0, is.1) == (*provider_key, *name) && is.2 != connection;
+            if all.values().any(diverted) {
+                wrong.insert(Refusal::ProviderKeyTaken);
+            }
+            let named_elsewhere = *name != 0 && all.iter().any(|(other, is)| other != number && *is == version);
+            if named_elsewhere || *all.entry(*number).or_insert(version) != version {
+                wrong.insert(Refusal::AlreadyExists);
+            }
+        }
+        if !all.contains_key(&primary) {
+            wrong.insert(Refusal::NotFound);
+        }
+        let added = all.len() > before;
+        let key = self.keys.get_mut(&at).unwrap();
+        let moved = key.primary != primary;
+        key.versions = all;
+        key.primary = primary;
+        self.check_claims(at, wrong);
+        added || moved
     }
 
-    fn version(&self, connection: &Connection, (number, provider_key, name): (u32, u8, u8)) -> KeyVersion {
-        let name = if name == 0 { String::new() } else { format!("v{name}") };
-        through(connection, number, &self.provider_key(provider_key), &name)
-    }
-
-    async fn apply(&self, op: &Op) -> Result<(), StoreError> {
-        let store = &self.store;
+    /// Does it, or tells every refusal that would be right and changes nothing.
+    fn apply(&mut self, op: &Op) -> Result<(), BTreeSet<Refusal>> {
+        let mut next = self.clone();
+        let mut wrong = BTreeSet::new();
         match op {
             Op::Create {
                 tenant,
@@ -122,16 +184,35 @@ impl World {
                 versions,
                 primary,
             } => {
-                let connection = &self.tenants[*tenant].1[*connection];
-                let versions: Vec<_> = versions.iter().map(|version| self.version(connection, *version)).collect();
-                let mut new = key(connection, &name_of(*name), "none");
-                new.id = id_of(*id);
-                new.labels = label_of(*label);
-                new.primary.number = *primary;
-                if let Some(version) = versions.iter().find(|version| version.number == *primary) {
-                    new.primary.clone_from(version);
+                let at = (*tenant, *id);
+                // The key names the provider key of the first version that is the primary one.
+                if !versions.iter().any(|version| version.0 == *primary) {
+                    return Err([Refusal::NotFound].into());
                 }
-                store.create_key(&new, &versions, &NONE).await.map(drop)
+                let old = next.keys.get(&at);
+                if old.is_some_and(|key| !key.detached) || self.name_taken(*tenant, *id, *name) {
+                    return Err([Refusal::AlreadyExists].into());
+                }
+                let mut old_versions = old.map(|key| key.versions.clone()).unwrap_or_default();
+                let comes_back = |provider_key: u8| versions.iter().any(|version| version.1 == provider_key);
+                let left: BTreeSet<usize> = old_versions.values().filter(|is| comes_back(is.0)).map(|is| is.2).collect();
+                for is in old_versions.values_mut().filter(|is| left.contains(&is.2)) {
+                    is.2 = *connection;
+                }
+                let key = Modelled {
+                    name: *name,
+                    label: *label,
+                    // A disable outlives the detach.
+                    disabled: old.is_some_and(|key| key.disabled),
+                    detached: false,
+                    cached: None,
+                    epoch: old.map_or(1, |key| key.epoch + 1),
+                    revision: old.map_or(1, |key| key.revision + 1),
+                    primary: *primary,
+                    versions: old_versions,
+                };
+                next.keys.insert(at, key);
+                next.add(at, versions, *connection, *primary, &mut wrong);
             }
             Op::Update {
                 tenant,
@@ -141,158 +222,53 @@ impl World {
                 label,
                 cached,
             } => {
-                let tenant = self.tenants[*tenant].0;
-                let revision = store.key(tenant, id_of(*id)).await.map_or(0, |key| key.revision);
-                let patch = KeyPatch {
-                    expected_revision: revision + u64::from(*stale),
-                    name: name.map(name_of),
-                    labels: label.map(label_of),
-                    cache: cached.map(|on| CacheSettings {
-                        enabled: Some(on),
-                        ..CacheSettings::default()
-                    }),
-                    allow_export: None,
-                    at: 0,
-                };
-                store.update_key(tenant, id_of(*id), &patch, &NONE).await.map(drop)
+                let taken = name.is_some_and(|name| self.name_taken(*tenant, *id, name));
+                let key = next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
+                if *stale {
+                    wrong.insert(Refusal::Precondition);
+                } else if taken {
+                    wrong.insert(Refusal::AlreadyExists);
+                }
+                key.name = name.unwrap_or(key.name);
+                key.label = label.unwrap_or(key.label);
+                if cached.is_some() && *cached != key.cached {
+                    key.cached = *cached;
+                    key.epoch += 1;
+                }
+                key.revision += 1;
             }
-            Op::Disable { tenant, id, disabled } => store
-                .set_key_disabled(self.tenants[*tenant].0, id_of(*id), *disabled, 0, &NONE)
-                .await
-                .map(drop),
+            Op::Disable { tenant, id, disabled } => {
+                let key = next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
+                if key.disabled != *disabled {
+                    key.disabled = *disabled;
+                    key.epoch += 1;
+                    key.revision += 1;
+                }
+            }
             Op::Add {
                 tenant,
                 id,
                 versions,
                 primary,
             } => {
-                let (id_in_store, connections) = &self.tenants[*tenant];
-                let through = store
-                    .key(*id_in_store, id_of(*id))
-                    .await
-                    .ok()
-                    .and_then(|key| key.primary.connection_id());
-                let connection = connections.iter().find(|connection| Some(connection.id) == through);
-                let connection = connection.unwrap_or(&connections[0]);
-                let versions: Vec<_> = versions.iter().map(|version| self.version(connection, *version)).collect();
-                store
-                    .add_key_versions(self.tenants[*tenant].0, id_of(*id), &versions, *primary, 0, &NONE)
-                    .await
-                    .map(drop)
+                let key = next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
+                let connection = key.versions[&key.primary].2;
+                if next.add((*tenant, *id), versions, connection, *primary, &mut wrong) {
+                    next.keys.get_mut(&(*tenant, *id)).unwrap().revision += 1;
+                }
             }
-            Op::Detach { tenant, id } => store.detach_key(self.tenants[*tenant].0, id_of(*id), 0, &NONE).await.map(drop),
-        }
-    }
-
-    /// Every read gives what the model has.
-    async fn compare(&self, model: &Model) {
-        for (number, (tenant, connections)) in self.tenants.iter().enumerate() {
-            for id in 0..IDS {
-                self.compare_key(model, number, id).await;
-            }
-            for name in 0..NAMES {
-                let expected = model
-                    .keys
-                    .iter()
-                    .find(|(at, key)| at.0 == number && !key.detached && key.name == name);
-                let found = self.store.key_by_name(*tenant, &name_of(name)).await.ok().map(|key| key.id);
-                assert_eq!(found, expected.map(|(at, _)| id_of(at.1)));
-            }
-            for provider_key in 0..PROVIDER_KEYS {
-                let expected = model.holders.get(&provider_key).filter(|at| at.0 == number);
-                let expected = expected.map(|at| (id_of(at.1), model.keys[at].detached));
-                let kind = connections[0].provider;
-                let holder = self
-                    .store
-                    .provider_key_holder(*tenant, kind, &self.provider_key(provider_key))
-                    .await
-                    .unwrap();
-                assert_eq!(holder, expected);
-            }
-            for (label, connection) in [(None, None), (Some(0), None), (Some(1), Some(0)), (None, Some(1))] {
-                let mut expected: Vec<_> = model
-                    .keys
-                    .iter()
-                    .filter(|(at, key)| at.0 == number && !key.detached)
-                    .filter(|(_, key)| label.is_none_or(|label| key.label == label))
-                    .filter(|(_, key)| connection.is_none_or(|connection| key.versions[&key.primary].2 == connection))
-                    .map(|(_, key)| name_of(key.name))
-                    .collect();
-                expected.sort();
-                let filter = KeyFilter {
-                    connection: connection.map(|connection| connections[connection].id),
-                    state: None,
-                    label: label.map(|label| label_of(label).pop_first().unwrap()),
-                };
-                let found = self.store.keys(*tenant, &filter, &first(100)).await.unwrap();
-                assert_eq!(found.into_iter().map(|key| key.name).collect::<Vec<_>>(), expected);
+            Op::Detach { tenant, id } => {
+                let key = next.attached(*tenant, *id).ok_or([Refusal::NotFound])?;
+                key.detached = true;
+                key.epoch += 1;
+                key.revision += 1;
             }
         }
-    }
-
-    async fn compare_key(&self, model: &Model, number: usize, id: u8) {
-        let (tenant, connections) = &self.tenants[number];
-        let found = self.store.key(*tenant, id_of(id)).await;
-        let versions = self.store.key_versions(*tenant, id_of(id)).await;
-        let Some(expected) = model.keys.get(&(number, id)) else {
-            refused!(found, StoreError::NotFound);
-            refused!(versions, StoreError::NotFound);
-            return;
-        };
-        let told: BTreeMap<_, _> = versions
-            .unwrap()
-            .into_iter()
-            .map(|v| {
-                (
-                    v.number,
-                    (v.connection.map(|connection| connection.id), v.provider_key, v.provider_version),
-                )
-            })
-            .collect();
-        let versions: BTreeMap<_, _> = expected
-            .versions
-            .iter()
-            .map(|(number, (provider_key, name, connection))| self.version(&connections[*connection], (*number, *provider_key, *name)))
-            .map(|v| {
-                (
-                    v.number,
-                    (v.connection.map(|connection| connection.id), v.provider_key, v.provider_version),
-                )
-            })
-            .collect();
-        assert_eq!(told, versions);
-        if expected.detached {
-            refused!(found, StoreError::NotFound);
-            return;
+        if !wrong.is_empty() {
+            return Err(wrong);
         }
-        let key: Key = found.unwrap();
-        assert_eq!(
-            (
-                key.name,
-                key.labels,
-                key.state.is_disabled(),
-                key.cache.enabled,
-                key.epoch,
-                key.revision,
-                key.primary.number
-            ),
-            (
-                name_of(expected.name),
-                label_of(expected.label),
-                expected.disabled,
-                expected.cached,
-                expected.epoch,
-                expected.revision,
-                expected.primary
-            )
-        );
-        let primary = key.primary;
-        let named = (
-            primary.connection.map(|connection| connection.id),
-            primary.provider_key,
-            primary.provider_version,
-        );
-        assert_eq!(named, versions[&expected.primary]);
+        *self = next;
+        Ok(())
     }
 }
 
@@ -316,6 +292,7 @@ async fn follow(world: World, ops: Vec<Op>) {
             StoreError::NotFound => Refusal::NotFound,
             StoreError::AlreadyExists => Refusal::AlreadyExists,
             StoreError::ProviderKeyTaken => Refusal::ProviderKeyTaken,
+            StoreError::ClaimedElsewhere => Refusal::ClaimedElsewhere,
             StoreError::Precondition => Refusal::Precondition,
             StoreError::InUse | StoreError::IdempotencyTaken | StoreError::Damaged(_) | StoreError::Database(_) => panic!("{error:?}"),
         });

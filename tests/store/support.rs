@@ -10,7 +10,7 @@ use claviger::store::model::{
 };
 use claviger::store::sealing::RootKey;
 use claviger::store::{Change, Store};
-use claviger_provider::{ConnectionId, KeyId, KeySpec, Node, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
+use claviger_provider::{ClaimSpan, ConnectionId, KeyId, KeySpec, Node, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
 
 /// A module's cases, each under its own name: of every implementation with one node or with two,
 /// or on their own.
@@ -153,6 +153,7 @@ pub fn connection(tenant: TenantId, name: &str) -> Connection {
         settings: r#"{"region":"eu-central-1"}"#.to_owned(),
         labels: labels([("team", "storage")]),
         timeouts: Timeouts::default(),
+        claims: ClaimSpan::Tenant,
         severed: false,
         epoch: 1,
         lifts: 0,

@@ -45,6 +45,14 @@ impl Auth {
         }
     }
 
+    /// Whether the operator lends the identity, or the one that assumes the tenant's role.
+    pub(crate) const fn operator_lends(&self) -> bool {
+        match self.base() {
+            Base::Static {} => false,
+            Base::Profile { .. } | Base::WebIdentity { .. } | Base::Ambient {} => true,
+        }
+    }
+
     /// Whether a refused session can be replaced: a given access key is the only one.
     pub(crate) fn renewable(&self) -> bool {
         *self != Self::Plain(Base::Static {})

@@ -10,6 +10,10 @@ pub(crate) const DRY_RUN: &str = "DryRunOperationException";
 /// The identity lacks a right.
 pub(crate) const DENIED: [&str; 3] = ["AccessDeniedException", "AccessDenied", "UnauthorizedOperation"];
 
+/// The advice for it.
+pub(crate) const ACCESS_DENIED: &str = "AWS denies this identity the call: by its own policy, the key's policy or a policy of the organisation. \
+     Run the connection's check: it names the missing rights and prints both policies.";
+
 /// The credentials are no longer accepted; a new session may be.
 pub(crate) const CREDENTIALS_REFUSED: [&str; 5] = [
     "ExpiredTokenException",
@@ -42,13 +46,7 @@ pub(crate) const CODES: CodeTable = CodeTable::new(&[
              in the region.",
         ),
     ),
-    (
-        &DENIED,
-        Meaning::of(ErrorKind::ProviderDenied).advice(
-            "AWS denies this identity the call: by its own policy, the key's policy or a policy of the \
-             organisation. Run the connection's check: it names the missing rights and prints both policies.",
-        ),
-    ),
+    (&DENIED, Meaning::of(ErrorKind::ProviderDenied).advice(ACCESS_DENIED)),
     (
         &["ExpiredTokenException", "ExpiredToken"],
         Meaning::of(ErrorKind::ProviderDenied).advice(

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use claviger_provider::egress::Egress;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
-    Secret, SettingsError, SettingsOrigin, Wrapped, take_secret,
+    BoundContext, Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings,
+    ProviderKind, Secret, SettingsError, SettingsOrigin, Wrapped, take_secret,
 };
 
 use crate::auth::ACCESS_KEY;
@@ -18,7 +18,7 @@ use crate::errors::fault;
 use crate::http::{client, traced};
 use crate::names::Region;
 use crate::offline_decrypt::commands;
-use crate::ownership::Proof;
+use crate::ownership::{Proof, unproven};
 use crate::provider::{AwsProvider, capabilities};
 use crate::session::Session;
 use crate::settings::{self, Settings};
@@ -77,10 +77,7 @@ impl AwsFactory {
             session_name: session_name(parts.connection),
         };
         let secret = take_secret(&mut parts.secrets, ACCESS_KEY);
-        let proof = match settings.auth.operator_owned() {
-            true => Proof::KeyPolicy,
-            false => Proof::Credential,
-        };
+        let proof = Proof::of(&settings);
         let renewable = settings.auth.renewable();
         let (credentials, role) = provider(settings.auth, secret, parts.external_id, access).await?;
         let kms = base(http(), &region, settings.fips, kms_endpoint.as_deref());
@@ -114,6 +111,14 @@ impl Factory for AwsFactory {
 
     fn replace_secrets(&self, public: &str, given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
         settings::replace(public, given)
+    }
+
+    fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
+        serde_json::from_str(settings).map_or(ClaimSpan::Tenant, |settings: Settings| settings.claims(origin))
+    }
+
+    fn unproven(&self, settings: &str) -> Error {
+        unproven(serde_json::from_str(settings).map_or(Proof::Credential, |settings| Proof::of(&settings)))
     }
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {

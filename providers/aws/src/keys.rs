@@ -68,7 +68,7 @@ impl Key {
         Ok(Self {
             arn,
             spec,
-            state: state(metadata.key_state().ok_or_else(|| malformed("key state"))?).ok_or_else(|| malformed("key state"))?,
+            state: state(metadata.key_state().ok_or_else(|| malformed("key state"))?),
             created: metadata.creation_date().map(aws_sdk_kms::primitives::DateTime::secs),
         })
     }
@@ -91,6 +91,9 @@ impl Key {
             KeyState::PendingImport => {
                 refused("The KMS key has no key material yet; its owner can import it (`aws kms import-key-material`).")
             }
+            KeyState::Failed | KeyState::Unknown => refused(
+                "AWS reports a state of the KMS key that this release does not know; its owner can see it (`aws kms describe-key`).",
+            ),
         }
     }
 
@@ -118,16 +121,16 @@ impl Key {
     }
 }
 
-/// The state in the gateway's terms; `None` for one that this release does not know.
-fn state(state: &KmsState) -> Option<KeyState> {
+/// The state in the gateway's terms. AWS may add states.
+fn state(state: &KmsState) -> KeyState {
     match state {
         // A multi-region key whose primary region changes can be used meanwhile.
-        KmsState::Enabled | KmsState::Updating => Some(KeyState::Enabled),
+        KmsState::Enabled | KmsState::Updating => KeyState::Enabled,
         // `Unavailable`: the custom key store is not connected.
-        KmsState::Disabled | KmsState::Unavailable | KmsState::Creating => Some(KeyState::Disabled),
-        KmsState::PendingImport => Some(KeyState::PendingImport),
-        KmsState::PendingDeletion | KmsState::PendingReplicaDeletion => Some(KeyState::PendingDeletion),
-        _ => None,
+        KmsState::Disabled | KmsState::Unavailable | KmsState::Creating => KeyState::Disabled,
+        KmsState::PendingImport => KeyState::PendingImport,
+        KmsState::PendingDeletion | KmsState::PendingReplicaDeletion => KeyState::PendingDeletion,
+        _ => KeyState::Unknown,
     }
 }
 

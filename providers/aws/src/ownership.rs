@@ -8,9 +8,11 @@ use aws_sdk_kms::types::EncryptionAlgorithmSpec;
 use claviger_provider::{DekId, Error, ErrorKind, KeyDescription, KeyId, KeySpec, OpContext, Secret, TenantId};
 
 use crate::client::{Kms, bytes, same_key};
+use crate::codes::ACCESS_DENIED;
 use crate::errors::{CallError, denied, fault};
 use crate::keys::Key;
 use crate::names::{AdoptedName, KeyArn};
+use crate::settings::Settings;
 
 /// Evidence that a key belongs to the tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,16 @@ pub(crate) enum Proof {
     /// Several tenants share the identity, which is the operator's, so the key's own policy must
     /// name the tenant.
     KeyPolicy,
+}
+
+impl Proof {
+    /// The proof that a connection with these settings needs.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        match settings.auth.operator_owned() {
+            true => Self::KeyPolicy,
+            false => Self::Credential,
+        }
+    }
 }
 
 const PROVE: &str = "prove the key's owner";
@@ -80,8 +92,8 @@ impl Kms {
 /// Adopts a key that exists at AWS.
 ///
 /// # Errors
-/// `InvalidInput` for a name of another form, a key that does not fit, or one whose owner is not
-/// proven, each with advice; `KeyState` for a key that cannot be used now; the calls' own.
+/// `InvalidInput` for a name of another form or a key that does not fit, and `ProviderDenied` for
+/// one whose owner is not proven, each with advice; `KeyState` for a key that cannot be used now; the calls' own.
 pub(crate) async fn adopt(kms: &Kms, proof: Proof, cx: &OpContext, name: &str, id: KeyId) -> Result<KeyDescription, Error> {
     let name = AdoptedName::parse(name, &kms.region).map_err(|hint| fault(ErrorKind::InvalidInput, "adopt a key").advice(hint.0))?;
     let key = kms.described(cx, name.as_str()).await.map_err(|error| match error.kind {
@@ -97,17 +109,25 @@ pub(crate) async fn adopt(kms: &Kms, proof: Proof, cx: &OpContext, name: &str, i
     Ok(key.describe(&rotations))
 }
 
+/// The error of a proof that fails, as AWS's own refusal reads.
+pub(crate) fn unproven(proof: Proof) -> Error {
+    let denied = fault(ErrorKind::ProviderDenied, PROVE);
+    match proof {
+        Proof::KeyPolicy => denied.advice(CONDITION),
+        Proof::Credential => denied.advice(ACCESS_DENIED),
+    }
+}
+
 /// Proves that the key is the tenant's.
 async fn prove(kms: &Kms, proof: Proof, cx: &OpContext, key: &Key, id: KeyId) -> Result<(), Error> {
-    let unproven = |advice| Err(fault(ErrorKind::InvalidInput, PROVE).advice(advice));
     match (proof, key.spec) {
         (Proof::Credential, _) => {}
         (Proof::KeyPolicy, _) if cx.claimant().is_none() => {}
-        (Proof::KeyPolicy, KeySpec::Rsa3072 | KeySpec::Rsa4096) => return unproven(NO_RSA),
+        (Proof::KeyPolicy, KeySpec::Rsa3072 | KeySpec::Rsa4096) => return Err(fault(ErrorKind::InvalidInput, PROVE).advice(NO_RSA)),
         (Proof::KeyPolicy, KeySpec::Aes256) => {
             let other_tenant = canary_context(TenantId::random(), id);
             match kms.canary_encrypt(cx, &key.arn, key.spec, other_tenant).await {
-                Ok(_) => return unproven(CONDITION),
+                Ok(_) => return Err(unproven(proof)),
                 Err(error) if denied(&error) => {}
                 Err(error) => return Err(error.into_error(PROVE)),
             }

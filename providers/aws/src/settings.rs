@@ -2,7 +2,7 @@
 
 use claviger_provider::egress::{Destination, Egress, authorities_setting};
 use claviger_provider::kit::settings::{self, Secrets, whole};
-use claviger_provider::{Fields, ParsedSettings, SettingsError, SettingsOrigin};
+use claviger_provider::{ClaimSpan, Fields, ParsedSettings, SettingsError, SettingsOrigin};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{self, Auth, Base, FORMS};
@@ -28,6 +28,18 @@ pub(crate) struct Settings {
     pub(crate) ca: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) proxy: Option<String>,
+}
+
+impl Settings {
+    /// Within which span the connection's keys are claimed. ARNs are unique everywhere; only the
+    /// operator names an endpoint.
+    pub(crate) fn claims(&self, origin: SettingsOrigin) -> ClaimSpan {
+        let tenant_s_way = origin == SettingsOrigin::Tenant && (self.ca.is_some() || self.proxy.is_some());
+        match self.auth.operator_lends() && !tenant_s_way {
+            true => ClaimSpan::INSTALLATION,
+            false => ClaimSpan::Tenant,
+        }
+    }
 }
 
 const WHOLE: &str = "an object with region and auth";

@@ -5,7 +5,7 @@ use std::sync::Once;
 
 use claviger_fake::Tls;
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{ErrorKind, Factory, SettingsError, SettingsOrigin};
+use claviger_provider::{ClaimSpan, ErrorKind, Factory, SettingsError, SettingsOrigin};
 use claviger_provider_aws::{AwsFactory, Endpoints};
 use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
@@ -224,5 +224,52 @@ fn an_authority_and_a_proxy_are_kept_or_refused_with_what_is_expected() {
             assert_eq!(pointers(&errors), ["/ca", "/proxy"], "{ca} {proxy}");
             assert!(!format!("{errors:?}").contains("SECRET"), "{errors:?}");
         }
+    }
+}
+
+/// The span that the keys of a connection with these settings are claimed in.
+fn claims(settings: &Value, origin: SettingsOrigin) -> ClaimSpan {
+    let parsed = factory().parse(&settings.to_string(), origin).unwrap();
+    factory().claims(&parsed.public, origin)
+}
+
+#[test]
+fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity() {
+    use SettingsOrigin::{Operator, Tenant};
+    let with = |auth: &Value| json!({"region": "eu-central-1", "auth": auth});
+    let role = |base: Value| json!({"assume_role": {"role_arn": ROLE, "base": base}});
+    let proxied = |mut settings: Value| {
+        settings["proxy"] = json!("http://proxy.example:3128");
+        settings
+    };
+    for own in [access_key(), role(access_key())] {
+        for origin in [Tenant, Operator] {
+            assert_eq!(claims(&with(&own), origin), ClaimSpan::Tenant, "{own}");
+        }
+    }
+    let web_identity = json!({"web_identity": {"role_arn": ROLE, "token_file": "/token"}});
+    for operators in [json!({"ambient": {}}), json!({"profile": {"name": "p"}}), web_identity] {
+        for auth in [operators.clone(), role(operators)] {
+            assert_eq!(claims(&with(&auth), Operator), ClaimSpan::INSTALLATION, "{auth}");
+            // The proxy that the operator wrote is the operator's.
+            assert_eq!(claims(&proxied(with(&auth)), Operator), ClaimSpan::INSTALLATION, "{auth}");
+            // Lent to a tenant who names a proxy.
+            let parsed = factory().parse(&proxied(with(&auth)).to_string(), Operator).unwrap();
+            assert_eq!(factory().claims(&parsed.public, Tenant), ClaimSpan::Tenant, "{auth}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_another_has_claimed_reads_as_one_that_aws_denies() {
+    let operators = json!({"region": "eu-central-1", "auth": {"ambient": {}}}).to_string();
+    let role = json!({"region": "eu-central-1", "auth": {"assume_role": {"role_arn": ROLE, "base": {"ambient": {}}}}}).to_string();
+    for (settings, says) in [
+        (operators, "kms:EncryptionContext:claviger:tenant"),
+        (role, "AWS denies this identity the call"),
+    ] {
+        let error = factory().unproven(&settings);
+        assert_eq!(error.kind, ErrorKind::ProviderDenied);
+        assert!(error.advice.unwrap().contains(says), "{settings}");
     }
 }

@@ -52,6 +52,15 @@ impl Auth {
         }
     }
 
+    /// Whether the operator lends the identity.
+    pub(crate) const fn operator_lends(&self) -> bool {
+        match self {
+            Self::Application { .. } | Self::ManagedIdentity { .. } => true,
+            Self::WorkloadIdentity { token_file, .. } => token_file.is_some(),
+            Self::Static {} | Self::ClientSecret { .. } | Self::ClientCertificate { .. } => false,
+        }
+    }
+
     /// Whether all tenants share the identity. It may then have access to vaults of other tenants
     /// than the one that names them.
     pub(crate) const fn shared(&self) -> bool {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use claviger_provider::egress::{self, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
+    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
     SettingsError, SettingsOrigin, Wrapped, take_secret,
 };
 use ipnet::{IpNet, Ipv4Net};
@@ -19,6 +19,7 @@ use crate::credentials::{Credentials, TokenEndpoint};
 use crate::errors::fault;
 use crate::http::TokenTransport;
 use crate::installation::{Application, Installation};
+use crate::lifecycle::unproven;
 use crate::names::Vault;
 use crate::offline_decrypt::offline_decrypt;
 use crate::provider::{AzureProvider, capabilities};
@@ -255,6 +256,14 @@ impl Factory for AzureFactory {
 
     fn replace_secrets(&self, public: &str, given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
         settings::replace(public, given)
+    }
+
+    fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
+        serde_json::from_str(settings).map_or(ClaimSpan::Tenant, |settings: Settings| settings.claims(origin))
+    }
+
+    fn unproven(&self, _: &str) -> Error {
+        unproven()
     }
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {

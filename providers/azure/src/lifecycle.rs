@@ -117,7 +117,6 @@ impl Client {
             .vault
             .adoptable(text)
             .map_err(|hint| fault(ErrorKind::InvalidInput, operation).advice(hint.0))?;
-        let unproven = || fault(ErrorKind::InvalidInput, operation).advice(UNPROVEN);
         let described = match self.api.get_key(cx, &name, None).await {
             Ok(described) => described,
             Err(error) => {
@@ -198,6 +197,11 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// The error of an adoption whose owner is not proven by the key's tag.
+pub(crate) fn unproven() -> Error {
+    fault(ErrorKind::ProviderDenied, "a key without the tenant's tag").advice(UNPROVEN)
 }
 
 fn tags(tenant: TenantId, id: KeyId) -> HashMap<String, String> {

@@ -2,7 +2,7 @@
 
 use claviger_provider::egress::{self, Egress};
 use claviger_provider::kit::settings::{self as kit, Secrets};
-use claviger_provider::{ParsedSettings, SettingsError, SettingsOrigin};
+use claviger_provider::{ClaimSpan, ParsedSettings, SettingsError, SettingsOrigin};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{self, Auth, FORMS, SECRET_FILES};
@@ -28,6 +28,18 @@ pub(crate) struct Settings {
     pub(crate) ca: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) proxy: Option<String>,
+}
+
+impl Settings {
+    /// Within which span the connection's keys are claimed. A vault's address is a name of Azure's or
+    /// the operator's, and part of its keys' ids.
+    pub(crate) fn claims(&self, origin: SettingsOrigin) -> ClaimSpan {
+        let tenant_s_way = origin == SettingsOrigin::Tenant && (self.ca.is_some() || self.proxy.is_some());
+        match self.auth.operator_lends() && !tenant_s_way {
+            true => ClaimSpan::INSTALLATION,
+            false => ClaimSpan::Tenant,
+        }
+    }
 }
 
 /// Parses the settings of a new connection.

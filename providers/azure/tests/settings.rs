@@ -7,7 +7,7 @@
 )]
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{ErrorKind, Factory, ParsedSettings, SettingsError, SettingsOrigin};
+use claviger_provider::{ClaimSpan, ErrorKind, Factory, ParsedSettings, SettingsError, SettingsOrigin};
 use claviger_provider_azure::{Application, AzureFactory, Installation};
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
@@ -247,4 +247,43 @@ fn the_operators_vaults_are_taken_and_go_through_the_policy() {
     let parts = claviger_testkit::connection::parts(&parsed.public, Vec::new());
     let error = refused.provider(parts).map(drop).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
+}
+
+#[test]
+fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity() {
+    use SettingsOrigin::{Operator, Tenant};
+    let lending = AzureFactory::new(
+        Installation {
+            application: Some(Application {
+                client_id: CLIENT.to_owned(),
+                secret_file: "/secret".into(),
+            }),
+            ..Installation::default()
+        },
+        Egress::new(EgressPolicy::default()),
+    );
+    let span = |settings: &Value, origin| {
+        let parsed = lending.parse(&settings.to_string(), origin).unwrap();
+        lending.claims(&parsed.public, origin)
+    };
+    let workload = |member: &str| json!({"workload_identity": {"directory": DIRECTORY, "client_id": CLIENT, member: "/token"}});
+    for own in [with_secret(), json!({"static": {"token": "t"}}), workload("token")] {
+        for origin in [Tenant, Operator] {
+            assert_eq!(span(&base(own.clone()), origin), ClaimSpan::Tenant, "{own}");
+        }
+    }
+    for operators in [json!({"managed_identity": {}}), workload("token_file")] {
+        assert_eq!(span(&base(operators.clone()), Operator), ClaimSpan::INSTALLATION, "{operators}");
+    }
+    // A tenant names the operator's application itself, and perhaps a way of its own.
+    let mut shared = base(json!({"application": {"directory": DIRECTORY}}));
+    assert_eq!(span(&shared, Tenant), ClaimSpan::INSTALLATION);
+    shared["proxy"] = json!("http://proxy.example:3128");
+    assert_eq!(
+        (span(&shared, Tenant), span(&shared, Operator)),
+        (ClaimSpan::Tenant, ClaimSpan::INSTALLATION)
+    );
+    let unproven = lending.unproven("{}");
+    assert_eq!(unproven.kind, ErrorKind::ProviderDenied);
+    assert!(unproven.advice.unwrap().contains("claviger-tenant"));
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, KeySpec, ProviderKind, Secret, TenantId,
-    Wrapped,
+    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, KeySpec, ProviderKind, Secret,
+    TenantId, Wrapped,
 };
 
 /// A mistake in settings: the place and what is expected there, never the value.
@@ -48,6 +48,27 @@ pub enum SettingsOrigin {
     Tenant,
     /// The operator, in the configuration file.
     Operator,
+}
+
+/// Within which span a provider key that is reached through a connection serves one logical key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ClaimSpan {
+    /// Within the connection's tenant. What the tenant's own credential, address or CA shows of a
+    /// provider key proves nothing to other tenants.
+    #[default]
+    Tenant,
+    /// Within the installation, too: several tenants use the operator's identity, and reach the
+    /// provider in the operator's way.
+    Installation {
+        /// The service within which provider key ids are unique; empty where they are unique
+        /// everywhere.
+        service: String,
+    },
+}
+
+impl ClaimSpan {
+    /// Within the installation, for provider key ids that are unique everywhere.
+    pub const INSTALLATION: Self = Self::Installation { service: String::new() };
 }
 
 /// The parts of a connection that a provider is made from.
@@ -101,6 +122,19 @@ pub trait Factory: Send + Sync + 'static {
             expected: "nothing: connections of this provider have no secrets".to_owned(),
             operator_only: false,
         }])
+    }
+
+    /// Within which span a provider key serves one logical key, by a connection's public settings and
+    /// by who wrote them. The span is wider than the tenant only where the operator lends the
+    /// identity, and neither CA, proxy nor address are the tenant's.
+    fn claims(&self, _settings: &str, _origin: SettingsOrigin) -> ClaimSpan {
+        ClaimSpan::Tenant
+    }
+
+    /// The error of an adoption that does not prove the key's owner, as the provider's own proof
+    /// reports it. `settings` are the connection's public settings.
+    fn unproven(&self, _settings: &str) -> Error {
+        Error::new(ErrorKind::ProviderDenied, "prove the key's owner").provider(self.kind())
     }
 
     /// Makes a provider from stored settings. It must not connect: an unreachable provider must not

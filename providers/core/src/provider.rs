@@ -131,6 +131,11 @@ pub enum KeyState {
     PendingDeletion,
     /// The key's material is destroyed.
     Destroyed,
+    /// The provider could not make or import its key material.
+    Failed,
+    /// The provider reports a state that the adapter does not know. Only a call can tell whether it
+    /// is usable.
+    Unknown,
 }
 
 /// One version of a provider's key.

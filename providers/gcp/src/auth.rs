@@ -43,6 +43,18 @@ pub(crate) enum Base {
     Ambient {},
 }
 
+impl Auth {
+    /// Whether the operator lends the identity, or the one that impersonates the service account.
+    pub(crate) const fn operator_lends(&self) -> bool {
+        let (Self::Impersonate { base, .. } | Self::Plain(base)) = self;
+        match base {
+            Base::Token {} | Base::ServiceAccountKey { .. } => false,
+            Base::WorkloadIdentity { token_file, .. } => token_file.is_some(),
+            Base::Ambient {} => true,
+        }
+    }
+}
+
 /// The name of a connection's only secret.
 pub(crate) const SECRET: &str = "credential";
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use claviger_provider::egress::{self, Authorities, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::kit::http::CONNECT_TIMEOUT;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, PublicKeys,
-    Secret, SettingsError, SettingsOrigin, UpstreamMessage, Wrapped, innermost,
+    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
+    PublicKeys, Secret, SettingsError, SettingsOrigin, UpstreamMessage, Wrapped, innermost,
 };
 use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder as AmbientBuilder};
@@ -17,6 +17,7 @@ use crate::auth::{Auth, Base, SECRET};
 use crate::client::{Client, KmsApi};
 use crate::credentials::{CLOUD_SCOPE, Credentials, Impersonation, KMS_SCOPE, Subject};
 use crate::errors::fault;
+use crate::keys::unproven;
 use crate::names::KeyRing;
 use crate::offline_decrypt::offline_decrypt;
 use crate::provider::{GcpProvider, capabilities};
@@ -183,6 +184,18 @@ impl Factory for GcpFactory {
 
     fn replace_secrets(&self, public: &str, given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
         settings::replace(public, given)
+    }
+
+    /// Names of keys are unique everywhere, and no tenant names a CA, a proxy or an endpoint.
+    fn claims(&self, settings: &str, _: SettingsOrigin) -> ClaimSpan {
+        match serde_json::from_str(settings) {
+            Ok(Settings { auth, .. }) if auth.operator_lends() => ClaimSpan::INSTALLATION,
+            Ok(_) | Err(_) => ClaimSpan::Tenant,
+        }
+    }
+
+    fn unproven(&self, _: &str) -> Error {
+        unproven()
     }
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {

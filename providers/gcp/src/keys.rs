@@ -84,19 +84,16 @@ impl Key {
     /// Fails unless the key has the label with this tenant.
     ///
     /// # Errors
-    /// `InvalidInput`; it does not reveal whether the label is missing or names another tenant.
+    /// `ProviderDenied`; it does not reveal whether the label is missing or names another tenant.
     pub(crate) fn belongs_to(&self, tenant: TenantId) -> Result<(), Error> {
         if self.tenant.as_deref() == Some(tenant.to_string().as_str()) {
             return Ok(());
         }
-        Err(fault(ErrorKind::InvalidInput, "a key without the tenant's label").advice(
-            "The key must carry the label claviger-tenant with the tenant's id (32 hex digits): `gcloud kms keys update KEY --keyring \
-             KEYRING --location LOCATION --update-labels=claviger-tenant=ID`. The connection's check prints the command with the id.",
-        ))
+        Err(unproven())
     }
 
-    /// The gateway's description of the key. Versions without material are omitted, except for the
-    /// only version of a new key: an operation with it fails until its material is ready.
+    /// The gateway's description of the key. Versions whose material is still generated are omitted,
+    /// except for the only version of a new key: an operation with it fails until its material is ready.
     ///
     /// # Errors
     /// `KeyState`, with advice, where no version is left; `UpstreamProtocol` for malformed versions.
@@ -145,6 +142,14 @@ impl Key {
     }
 }
 
+/// The error of an adoption whose owner is not proven by the key's label.
+pub(crate) fn unproven() -> Error {
+    fault(ErrorKind::ProviderDenied, "a key without the tenant's label").advice(
+        "The key must carry the label claviger-tenant with the tenant's id (32 hex digits): `gcloud kms keys update KEY --keyring KEYRING \
+         --location LOCATION --update-labels=claviger-tenant=ID`. The connection's check prints the command with the id.",
+    )
+}
+
 /// The key and version in the form of an envelope.
 pub(crate) fn version_ref(key: &KeyName, number: VersionNumber) -> ProviderKeyRef {
     ProviderKeyRef {
@@ -153,7 +158,7 @@ pub(crate) fn version_ref(key: &KeyName, number: VersionNumber) -> ProviderKeyRe
     }
 }
 
-/// The gateway's state of a version; `None` for one whose material is pending or failed.
+/// The gateway's state of a version; `None` for one whose material is still generated.
 fn state(state: &State) -> Option<KeyState> {
     match state {
         State::Enabled => Some(KeyState::Enabled),
@@ -161,8 +166,10 @@ fn state(state: &State) -> Option<KeyState> {
         State::DestroyScheduled | State::PendingExternalDestruction => Some(KeyState::PendingDeletion),
         State::Destroyed | State::ExternalDestructionFailed => Some(KeyState::Destroyed),
         State::PendingImport => Some(KeyState::PendingImport),
-        // Generation is pending or has failed. Google's enum is non-exhaustive.
-        _ => None,
+        State::GenerationFailed | State::ImportFailed => Some(KeyState::Failed),
+        State::PendingGeneration => None,
+        // Google's enum is non-exhaustive.
+        _ => Some(KeyState::Unknown),
     }
 }
 

@@ -171,5 +171,9 @@ fn usable(key: &KeyDescription) -> Result<(), Error> {
              or create a new one (`gcloud kms keys versions create --primary`).",
         ),
         KeyState::PendingImport => refused("The key version waits for its material; its owner can import it."),
+        KeyState::Failed => refused(
+            "Google could not make the key's primary version; its owner can create a new one (`gcloud kms keys versions create --primary`).",
+        ),
+        KeyState::Unknown => refused("Google reports a state of the key's primary version that this release does not know."),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use claviger_provider::{ErrorKind, Factory, SettingsOrigin};
+use claviger_provider::{ClaimSpan, ErrorKind, Factory, SettingsOrigin};
 use claviger_provider_gcp::{Endpoints, GcpFactory};
 use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
@@ -215,4 +215,36 @@ async fn what_was_kept_must_still_be_whole() {
             assert_eq!(error.kind, ErrorKind::Misconfigured, "{settings}");
         }
     }
+}
+
+#[test]
+fn keys_are_claimed_for_the_installation_where_the_operator_lends_the_identity() {
+    let span = |auth: &Value, origin| {
+        let settings = json!({"key_ring": RING, "auth": auth});
+        let parsed = factory().parse(&settings.to_string(), origin).unwrap();
+        factory().claims(&parsed.public, origin)
+    };
+    let impersonated = |base: &Value| json!({"impersonate": {"service_account": ACCOUNT, "base": base}});
+    let workload = |member: &str| json!({"workload_identity": {"audience": AUDIENCE, member: "/token"}});
+    for own in [
+        json!({"token": "ya29.t"}),
+        json!({"service_account_key": key()}),
+        workload("subject_token"),
+    ] {
+        for origin in [SettingsOrigin::Tenant, SettingsOrigin::Operator] {
+            assert_eq!(span(&own, origin), ClaimSpan::Tenant, "{own}");
+            assert_eq!(span(&impersonated(&own), origin), ClaimSpan::Tenant, "{own}");
+        }
+    }
+    for operators in [json!({"ambient": {}}), workload("token_file")] {
+        assert_eq!(span(&operators, SettingsOrigin::Operator), ClaimSpan::INSTALLATION, "{operators}");
+        assert_eq!(
+            span(&impersonated(&operators), SettingsOrigin::Operator),
+            ClaimSpan::INSTALLATION,
+            "{operators}"
+        );
+    }
+    let unproven = factory().unproven("{}");
+    assert_eq!(unproven.kind, ErrorKind::ProviderDenied);
+    assert!(unproven.advice.unwrap().contains("claviger-tenant"));
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, Provider, ProviderKind, Rotation, SettingsError,
-    SettingsOrigin,
+    Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, Provider, ProviderKind, Rotation,
+    SettingsError, SettingsOrigin,
 };
 use serde::Deserialize;
 
@@ -24,6 +24,9 @@ pub struct FakeFactory {
 struct Settings {
     /// A named server; without it the one whose faults a new control connection plans.
     server: Option<String>,
+    /// Whether the operator lends the identity, as at a cloud: tenants then share the server.
+    #[serde(default)]
+    shared: bool,
 }
 
 impl FakeFactory {
@@ -54,12 +57,21 @@ impl Factory for FakeFactory {
                 secrets: Vec::new(),
             });
         }
-        let expected = "an object with no other member than \"server\", a fake server's name".to_owned();
+        let expected = "an object with no other members than \"server\", a fake server's name, and \"shared\"".to_owned();
         Err(vec![SettingsError {
             pointer: String::new(),
             expected,
             operator_only: false,
         }])
+    }
+
+    fn claims(&self, settings: &str, _: SettingsOrigin) -> ClaimSpan {
+        match serde_json::from_str(settings) {
+            Ok(Settings { server, shared: true }) => ClaimSpan::Installation {
+                service: server.unwrap_or_default(),
+            },
+            Ok(Settings { shared: false, .. }) | Err(_) => ClaimSpan::Tenant,
+        }
     }
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {

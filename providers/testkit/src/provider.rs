@@ -138,7 +138,7 @@ impl FakeProvider {
         let key = keys.get(id).ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
         match key.state {
             KeyState::Enabled => Ok((key.versions.clone(), key.origin.clone())),
-            KeyState::Disabled | KeyState::PendingImport | KeyState::PendingDeletion => {
+            KeyState::Disabled | KeyState::PendingImport | KeyState::PendingDeletion | KeyState::Failed | KeyState::Unknown => {
                 Err(self.error(ErrorKind::KeyState, "the key is not enabled"))
             }
             KeyState::Destroyed => Err(self.error(ErrorKind::KeyNotFound, "the key is gone")),

@@ -7,7 +7,7 @@ use claviger_provider::egress::{ClientCertificate, Egress};
 use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::kit::settings::whole;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
+    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
     SettingsError, SettingsOrigin, Wrapped, take_secret,
 };
 
@@ -131,6 +131,15 @@ impl Factory for VaultFactory {
         match stored(public) {
             Some((settings, _)) => replace(&settings, given),
             None => Err(whole("a connection whose stored settings can be read")),
+        }
+    }
+
+    /// A key's id names no server. Only where the operator wrote the settings do address, CA and
+    /// credential vouch for it.
+    fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
+        match (origin, serde_json::from_str(settings)) {
+            (SettingsOrigin::Operator, Ok(Settings { address, .. })) => ClaimSpan::Installation { service: address },
+            (SettingsOrigin::Operator, Err(_)) | (SettingsOrigin::Tenant, _) => ClaimSpan::Tenant,
         }
     }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{ErrorKind, Factory, ParsedSettings, SettingsError, SettingsOrigin};
+use claviger_provider::{ClaimSpan, ErrorKind, Factory, ParsedSettings, SettingsError, SettingsOrigin};
 use claviger_provider_vault::VaultFactory;
 use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
@@ -269,4 +269,20 @@ fn special_addresses_are_refused_when_given_and_when_the_policy_has_changed() {
     let parsed = open.parse(&settings, SettingsOrigin::Tenant).unwrap();
     let error = factory().provider(parts(&parsed.public, parsed.secrets)).err().unwrap();
     assert_eq!(error.kind, ErrorKind::Misconfigured);
+}
+
+#[test]
+fn keys_are_claimed_for_the_installation_where_all_is_the_operator_s() {
+    let settings = json!({"address": "https://vault.example:8200", "namespace": "team/a", "auth": {"token": "hidden"}});
+    let public = parse(&settings).unwrap().public;
+    assert_eq!(factory().claims(&public, SettingsOrigin::Tenant), ClaimSpan::Tenant);
+    // In the operator's Vault, and in no other: a key's id does not name it.
+    let service = serde_json::from_str::<Value>(&public).unwrap()["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        factory().claims(&public, SettingsOrigin::Operator),
+        ClaimSpan::Installation { service }
+    );
 }

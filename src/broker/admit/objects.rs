@@ -11,7 +11,7 @@ use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::envelope::Envelope;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
-use crate::store::model::{KeyVersion, Tenant};
+use crate::store::model::{DetachedKey, KeyVersion, Tenant};
 
 /// How a request names an object of type `T`.
 pub trait Names<T>: Send {
@@ -51,6 +51,9 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
             subject.provider = key.as_ref().map(|key| key.primary.provider);
         });
         let policy = decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
+        if action == Action::Enable && key.as_ref().is_some_and(|key| key.needs_restore) {
+            allowed_to_restore(broker, cx).await?;
+        }
         match (found, key) {
             (Some(entry), Some(_)) => Ok((entry, policy)),
             (Some(_) | None, _) => Err(match self {
@@ -59,6 +62,66 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
                 KeyNamed::Envelope(_) => Failure::ciphertext_rejected(),
             }),
         }
+    }
+}
+
+/// Decides whether the caller may enable a key that came back from a severed connection: that undoes a
+/// sever. A denial is recorded as one of `Restore`.
+async fn allowed_to_restore(broker: &Broker, cx: &RequestContext) -> Result<(), Failure> {
+    let of_enable = cx.subject(|subject| {
+        let of_enable = subject.clone();
+        subject.action = Action::Restore;
+        of_enable
+    });
+    // On any of the tenant's connections: that one may be deleted.
+    let decided = decide::allowed(broker, cx, Action::Restore, Resource::Connection(None)).await;
+    decided.map_err(|denied| {
+        denied.advice("The key was detached while a connection of it was severed. Enabling it needs the permission Restore as well.")
+    })?;
+    cx.subject(|subject| *subject = of_enable);
+    Ok(())
+}
+
+/// The key of an envelope that is inspected.
+pub enum InspectedKey {
+    /// One in use.
+    Attached(Arc<KeyEntry>),
+    /// A detached one, whose row remembers what it was based on.
+    Detached(Box<DetachedKey>),
+}
+
+impl Names<InspectedKey> for KeyNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(InspectedKey, PolicyRef), Failure> {
+        let refused = match Names::<Arc<KeyEntry>>::admit(self, broker, cx, action).await {
+            Ok((entry, policy)) => return Ok((InspectedKey::Attached(entry), policy)),
+            Err(failure) if matches!(failure.code, Code::CiphertextRejected | Code::PermissionDenied) => failure,
+            Err(failure) => return Err(failure),
+        };
+        let detached = match self {
+            KeyNamed::Envelope(envelope) if envelope.header().tenant() == cx.tenant() => {
+                broker.store.detached_key(cx.tenant(), envelope.header().key()).await
+            }
+            KeyNamed::Envelope(_) | KeyNamed::Name(_) => return Err(refused),
+        };
+        let detached = match detached {
+            Ok(detached) => detached,
+            Err(StoreError::NotFound) => return Err(refused),
+            Err(error) => return Err(error.into()),
+        };
+        // Only one who may list detached keys learns that this is one.
+        let resource = Resource::Key(Some(&detached.key));
+        let (Ok(policy), Ok(_)) = (
+            decide::allowed(broker, cx, action, resource).await,
+            decide::allowed(broker, cx, Action::ReadKey, resource).await,
+        ) else {
+            return Err(refused);
+        };
+        cx.subject(|subject| {
+            subject.key = Some(detached.key.id);
+            subject.connection = detached.key.primary.connection_id();
+            subject.provider = Some(detached.key.primary.provider);
+        });
+        Ok((InspectedKey::Detached(Box::new(detached)), policy))
     }
 }
 
@@ -80,14 +143,14 @@ pub struct PairNamed<'a> {
 
 impl Names<KeyPair> for PairNamed<'_> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(KeyPair, PolicyRef), Failure> {
-        let (source, policy) = KeyNamed::Name(self.source).admit(broker, cx, action).await?;
+        let (source, policy) = Names::<Arc<KeyEntry>>::admit(KeyNamed::Name(self.source), broker, cx, action).await?;
         // A denial from here on is recorded as one of the target.
         let of_source = cx.subject(|subject| {
             let of_source = subject.clone();
             subject.action = Action::RewrapTo;
             of_source
         });
-        let (target, _) = KeyNamed::Name(self.target).admit(broker, cx, Action::RewrapTo).await?;
+        let (target, _) = Names::<Arc<KeyEntry>>::admit(KeyNamed::Name(self.target), broker, cx, Action::RewrapTo).await?;
         cx.subject(|subject| *subject = of_source);
         Ok((KeyPair { source, target }, policy))
     }

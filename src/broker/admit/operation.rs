@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::objects::{Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, RotateOf, TenantScope};
+use super::objects::{InspectedKey, Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, RotateOf, TenantScope};
 use super::tokens::{EndingPrincipal, NewTokenFor, OwnToken, PrincipalScope, TokenOf};
 use crate::access::Action;
 use crate::keys::{ConnectionEntry, KeyEntry};
@@ -66,7 +66,7 @@ operations! {
     Unwrap: Unwrap on Arc<KeyEntry>,
     Rewrap: Rewrap on Arc<KeyEntry>,
     RewrapToOther: RewrapFrom on KeyPair,
-    Inspect: Inspect on Arc<KeyEntry>,
+    Inspect: Inspect on InspectedKey,
 
     CreateTenant: ManageTenants on Installation => while_suspended,
     ListTenants: ManageTenants on Installation => while_suspended,

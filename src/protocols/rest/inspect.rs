@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::data_keys::UnwrapRequest;
 use super::handler::json_reply;
+use super::key_response::{Reattach, reattach};
 use super::offline_decrypt::{on_another_installation, without_claviger};
 use super::request::{ApiRequest, envelope};
 use super::response::ApiResponse;
@@ -53,6 +54,10 @@ pub struct InspectResponse {
     /// A POSIX shell script that creates this key on another installation, so that it opens the key's
     /// wrapped keys. Only comments if the key cannot be created again.
     pub on_another_installation: Vec<String>,
+    /// Only if the key is detached and the caller may read it: what to say to `POST /v1/keys` to bring it
+    /// back. Nothing opens the wrapped key here before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reattach: Option<Reattach>,
 }
 
 /// How the plaintext is protected.
@@ -149,6 +154,7 @@ fn response(envelope: &Envelope, inspected: Inspected) -> InspectResponse {
         recipients,
         without_claviger,
         on_another_installation,
+        reattach: inspected.detached.as_ref().map(|detached| reattach(&detached.key)),
     }
 }
 

@@ -193,7 +193,7 @@ pub struct Key {
     pub name: String,
     /// The tenant's id.
     pub tenant: String,
-    /// The connection's name.
+    /// The connection's name; empty if the key is detached and the connection was deleted.
     pub connection: String,
     /// The provider's family.
     pub provider: String,
@@ -223,6 +223,24 @@ pub struct Key {
     pub updated: Timestamp,
     /// For `If-Match`.
     pub etag: String,
+    /// When the key was detached; absent of an attached one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detached_at: Option<Timestamp>,
+    /// Of a detached key: what to say to `POST /v1/keys` to bring it back under its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reattach: Option<Reattach>,
+}
+
+/// What brings a detached key back under its id, so that its wrapped keys open again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Reattach {
+    /// The name that it had; another one will do.
+    pub name: String,
+    /// The connection that it was reached through; null if that was deleted. Another one to the
+    /// same provider will do.
+    pub connection: Option<String>,
+    /// The provider's own name of the key, by which the id is found.
+    pub provider_key: String,
 }
 
 /// A page of keys.
@@ -231,7 +249,7 @@ pub type KeyList = List<Key>;
 impl Listed for Key {
     const LIST: &'static str = "KeyList";
     const DESCRIPTION: &'static str = "A page of keys.";
-    const ITEMS: &'static str = "The keys, by name.";
+    const ITEMS: &'static str = "The keys, by name; detached ones by id.";
 }
 
 /// One version of a key, with a custodian of its own.
@@ -299,6 +317,26 @@ pub fn response(key: &model::Key) -> Key {
         created: Timestamp(key.created),
         updated: Timestamp(key.updated),
         etag: etag(key.revision),
+        detached_at: None,
+        reattach: None,
+    }
+}
+
+/// A detached key as lists show it: as it was, with what brings it back.
+pub fn detached_response(detached: &model::DetachedKey) -> Key {
+    Key {
+        detached_at: Some(Timestamp(detached.at)),
+        reattach: Some(reattach(&detached.key)),
+        ..response(&detached.key)
+    }
+}
+
+/// What brings a detached key back.
+pub fn reattach(key: &model::Key) -> Reattach {
+    Reattach {
+        name: key.name.clone(),
+        connection: connection_name(&key.primary),
+        provider_key: key.primary.provider_key.clone(),
     }
 }
 

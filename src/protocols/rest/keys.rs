@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{Object, SchemaType, Type};
 
 use super::handler::empty_reply;
 use super::json;
-use super::key_response::{Key, KeyList, Spec, VersionList, response, version_response};
+use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, version_response};
 use super::list::list_reply;
 use super::once::completed_reply;
 use super::request::ApiRequest;
@@ -111,8 +111,8 @@ const CONNECTION_FILTER: QueryParam = QueryParam {
 };
 const STATE_FILTER: QueryParam = QueryParam {
     name: "state",
-    description: "Only keys in this state.",
-    schema: || json!({"type": "string", "enum": ["enabled", "disabled"]}),
+    description: "Only `enabled` or only `disabled` keys, or instead the `detached` ones: each with the\ntime of its detach and what brings it back. Those have no labels, and come in the order of their ids.",
+    schema: || json!({"type": "string", "enum": ["enabled", "disabled", "detached"]}),
 };
 const LABEL_FILTER: QueryParam = QueryParam {
     name: "label",
@@ -156,7 +156,7 @@ pub const LIST: Route = Route::new(
     "/v1/keys",
     "listKeys",
     "keys",
-    "List keys, ordered by name. A page has fewer than `page_size` keys if the credential does not allow all of them.",
+    "List keys, ordered by name, or detached ones. A page has fewer than `page_size` keys if the credential does not allow all of them.",
     &[Action::ReadKey],
 )
 .query(&[PAGE_SIZE, PAGE_TOKEN, CONNECTION_FILTER, STATE_FILTER, LABEL_FILTER])
@@ -173,7 +173,11 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
         None => None,
         Some("enabled") => Some(model::KeyState::Enabled),
         Some("disabled") => Some(model::KeyState::Disabled),
-        Some(_) => return Err(Failure::invalid("query:state", "enabled or disabled")),
+        Some("detached") if request.query("label").is_some() => {
+            return Err(Failure::invalid("query:label", "nothing: detached keys have no labels"));
+        }
+        Some("detached") => return list_reply(request.broker.list_detached_keys(authorized, &page).await?, detached_response),
+        Some(_) => return Err(Failure::invalid("query:state", "enabled, disabled or detached")),
     };
     let label = match request.query("label") {
         None => None,
@@ -235,7 +239,7 @@ pub const DELETE: Route = Route::new(
     "/v1/keys/{key}",
     "deleteKey",
     "keys",
-    "Detach a key. The key at the provider does not change, and the id stays reserved.",
+    "Detach a key. The key at the provider does not change, and the id stays reserved. The tenant brings it back under that id by adopting its provider key (`listKeys` with `state=detached` shows them).",
     &[Action::DeleteKey],
 )
 .answers_nothing(204, "Detached.");

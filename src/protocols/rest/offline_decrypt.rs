@@ -70,6 +70,7 @@ pub(super) fn on_another_installation(envelope: &Envelope, inspected: &Inspected
         provider_key,
         ..
     } = inspected;
+    let connection = connection.as_deref().unwrap_or("CONNECTION");
     if *provider == ProviderKind::Local {
         return vec![
             "# A key of the embedded provider cannot be created again: its material is only in the store of the installation that"

@@ -64,17 +64,46 @@ INSERT INTO key_versions_anew
         CASE WHEN k.provider BETWEEN 6 AND 8 THEN 'external' ELSE 'provider' END, NULL, NULL, v.created
     FROM key_versions v JOIN keys k ON k.tenant = v.tenant AND k.id = v.key;
 
--- Which key is based on a provider key, once in a span: a tenant, or (16 zero bytes) the installation.
+-- Whether the keys of a connection are claimed for the installation as well, since the operator
+-- lends the identity: the service within which provider key ids are unique ('' where they are unique
+-- everywhere), or null. The providers decide it when a connection is made; this is what they would
+-- have decided: 2 aws, 3 gcp, 4 azure, 5 vault.
+ALTER TABLE connections ADD COLUMN claimed_in TEXT;
+UPDATE connections SET claimed_in = '' WHERE provider = 2 AND managed_by = 'config'
+    AND coalesce(json_type(settings, '$.auth.profile'), json_type(settings, '$.auth.web_identity'), json_type(settings, '$.auth.ambient'),
+        json_type(settings, '$.auth.assume_role.base.profile'), json_type(settings, '$.auth.assume_role.base.web_identity'),
+        json_type(settings, '$.auth.assume_role.base.ambient')) IS NOT NULL;
+UPDATE connections SET claimed_in = '' WHERE provider = 3
+    AND coalesce(json_type(settings, '$.auth.ambient'), json_type(settings, '$.auth.workload_identity.token_file'),
+        json_type(settings, '$.auth.impersonate.base.ambient'),
+        json_type(settings, '$.auth.impersonate.base.workload_identity.token_file')) IS NOT NULL;
+UPDATE connections SET claimed_in = '' WHERE provider = 4
+    AND (managed_by = 'config' OR coalesce(json_type(settings, '$.ca'), json_type(settings, '$.proxy')) IS NULL)
+    AND coalesce(json_type(settings, '$.auth.application'), json_type(settings, '$.auth.managed_identity'),
+        json_type(settings, '$.auth.workload_identity.token_file')) IS NOT NULL;
+UPDATE connections SET claimed_in = json_extract(settings, '$.address') WHERE provider = 5 AND managed_by = 'config';
+
+-- Which attached key is based on a provider key, once in a span: a tenant, or (16 zero bytes) the
+-- installation, there once in a service. A detached key has no claim; its versions remember it. Until
+-- now one table was both, for the installation, whoever came first.
 CREATE TABLE claims (
     provider     INTEGER NOT NULL,
     provider_key TEXT    NOT NULL,
     span         BLOB    NOT NULL CHECK (length(span) = 16),
+    service      TEXT    NOT NULL,
     tenant       BLOB    NOT NULL,
     key          BLOB    NOT NULL,
-    PRIMARY KEY (provider, provider_key, span),
+    PRIMARY KEY (provider, provider_key, span, service),
     FOREIGN KEY (tenant, key) REFERENCES keys (tenant, id)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO claims SELECT provider, provider_key, zeroblob(16), tenant, key FROM provider_keys;
+INSERT INTO claims
+    SELECT DISTINCT v.provider, v.provider_key, v.tenant, '', v.tenant, v.key
+    FROM key_versions_anew v JOIN keys_anew k ON k.tenant = v.tenant AND k.id = v.key WHERE k.detached IS NULL;
+INSERT INTO claims
+    SELECT DISTINCT v.provider, v.provider_key, zeroblob(16), c.claimed_in, v.tenant, v.key
+    FROM key_versions_anew v JOIN keys_anew k ON k.tenant = v.tenant AND k.id = v.key
+        JOIN connections c ON c.tenant = v.tenant AND c.id = v.connection
+    WHERE k.detached IS NULL AND c.claimed_in IS NOT NULL;
 
 DROP TABLE provider_keys;
 DROP TABLE key_versions;
@@ -88,7 +117,11 @@ CREATE INDEX keys_by_state ON keys (tenant, state, name) WHERE detached IS NULL;
 CREATE INDEX keys_by_connection ON keys (tenant, primary_connection, name) WHERE detached IS NULL;
 CREATE INDEX keys_by_connection_and_state ON keys (tenant, primary_connection, state, name) WHERE detached IS NULL;
 CREATE INDEX keys_rotating ON keys (rotating) WHERE rotating IS NOT NULL AND detached IS NULL;
+CREATE INDEX keys_detached ON keys (tenant, id) WHERE detached IS NOT NULL;
 CREATE INDEX key_versions_by_connection ON key_versions (tenant, connection);
+-- Of a detached key: which one was based on a provider key.
+CREATE INDEX key_versions_by_provider_key ON key_versions (tenant, provider, provider_key);
+CREATE INDEX claims_by_key ON claims (tenant, key);
 -- A provider's version is one version of ours, where the provider names it.
 CREATE UNIQUE INDEX key_versions_by_provider ON key_versions (tenant, key, provider, provider_key, provider_version)
     WHERE provider_version <> '';

@@ -169,6 +169,49 @@ impl KeyVersion {
     }
 }
 
+/// A claim on a provider key: within its span, no other attached key is based on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The provider family.
+    pub provider: ProviderKind,
+    /// The provider key id.
+    pub provider_key: String,
+    /// The span: a tenant, or [`TenantId::INSTALLATION`].
+    pub span: TenantId,
+    /// For the installation, the service within which provider key ids are unique; else empty.
+    pub service: String,
+}
+
+/// A detached key: the memory of the provider keys that it was based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetachedKey {
+    /// Its row. The primary version's connection is `None` if it was deleted since.
+    pub key: Key,
+    /// When it was detached.
+    pub at: i64,
+}
+
+/// What a store knows of the row that has a new key's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Whether the key of this row was detached.
+    pub detached: bool,
+    /// Its state.
+    pub state: KeyState,
+    /// The time since which its material counts as compromised.
+    pub compromised_since: Option<i64>,
+    /// Whether enabling it needs the permission `Restore` as well.
+    pub needs_restore: bool,
+    /// Whether a connection of one of its versions is severed now.
+    pub severed: bool,
+    /// Its epoch.
+    pub epoch: u64,
+    /// How often it was enabled.
+    pub lifts: u64,
+    /// Its revision.
+    pub revision: u64,
+}
+
 /// How a key is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeySelector<'a> {

@@ -106,6 +106,8 @@ impl From<AtProvider> for ProviderState {
             AtProvider::PendingImport => Self::PendingImport,
             AtProvider::PendingDeletion => Self::PendingDeletion,
             AtProvider::Destroyed => Self::Destroyed,
+            AtProvider::Failed => Self::Failed,
+            AtProvider::Unknown => Self::Unknown,
         }
     }
 }

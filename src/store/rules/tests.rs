@@ -161,6 +161,10 @@ fn a_row_is_taken_over_from_a_detached_key_with_a_version_at_the_same_provider_a
     let (key, version) = key();
     let before = Holder {
         detached: true,
+        state: KeyState::Enabled,
+        compromised_since: None,
+        needs_restore: false,
+        severed: false,
         epoch: 7,
         lifts: 5,
         revision: 9,
@@ -176,6 +180,49 @@ fn a_row_is_taken_over_from_a_detached_key_with_a_version_at_the_same_provider_a
     for (holder, old) in [(attached, version), (before, elsewhere)] {
         assert!(matches!(adopt(&mut key.clone(), &holder, &[old]), Err(StoreError::AlreadyExists)));
     }
+}
+
+#[test]
+fn what_restricted_a_detached_key_restricts_it_when_it_comes_back() {
+    let (there, version) = key();
+    for (state, needs_restore, severed, comes_back) in [
+        ("enabled", false, false, ("enabled", false)),
+        ("disabled", false, false, ("disabled", false)),
+        ("disabled", true, false, ("disabled", true)),
+        ("enabled", false, true, ("disabled", true)),
+        ("decrypt_only", false, true, ("disabled", true)),
+        ("archived", false, true, ("archived", true)),
+        ("of a newer release", false, false, ("unrecognized", false)),
+    ] {
+        let before = Holder {
+            detached: true,
+            state: KeyState::parse(state),
+            compromised_since: Some(4),
+            needs_restore,
+            severed,
+            epoch: 1,
+            lifts: 0,
+            revision: 1,
+        };
+        let mut adopted = there.clone();
+        adopt(&mut adopted, &before, std::slice::from_ref(&version)).unwrap();
+        assert_eq!((adopted.state.as_str(), adopted.needs_restore), comes_back);
+        assert_eq!(adopted.compromised_since, Some(4));
+        // The sever may also have come with the detach, or after it.
+        let mut detached = there.clone();
+        (detached.state, detached.needs_restore) = (before.state, needs_restore);
+        let mut later = detached.clone();
+        detach(&mut detached, severed, 9);
+        assert_eq!((detached.state.as_str(), detached.needs_restore), comes_back);
+        if severed {
+            assert!(sever_detached(&mut later) && later.revision == 2);
+            assert!(!sever_detached(&mut later) && later.revision == 2);
+            assert_eq!((later.state.as_str(), later.needs_restore), comes_back);
+        }
+    }
+    let mut enabled = there;
+    (enabled.state, enabled.needs_restore) = (KeyState::Disabled, true);
+    assert!(set_disabled(&mut enabled, false, 9) && !enabled.needs_restore);
 }
 
 #[test]
@@ -361,11 +408,19 @@ proptest! {
             let (before, at) = (key.clone(), i64::try_from(at).unwrap());
             let moves = match act {
                 _ if detached => {
-                    let holder = Holder { detached, epoch: key.epoch, lifts: key.lifts, revision: key.revision };
+                    let holder = Holder {
+                        detached, state: key.state, compromised_since: None, needs_restore: key.needs_restore, severed: flag,
+                        epoch: key.epoch, lifts: key.lifts, revision: key.revision,
+                    };
+                    let disabled = key.state == KeyState::Disabled || key.needs_restore || flag;
+                    key.state = KeyState::Enabled;
+                    key.needs_restore = false;
                     key.epoch = 1;
                     key.lifts = 0;
                     key.revision = 1;
                     adopt(&mut key, &holder, std::slice::from_ref(&version)).unwrap();
+                    prop_assert_eq!(key.state.is_disabled(), disabled);
+                    prop_assert_eq!(key.needs_restore, holder.needs_restore || flag);
                     detached = false;
                     true
                 }
@@ -382,7 +437,7 @@ proptest! {
                 }
                 2 => { set_rotating(&mut key, flag.then_some(at), at); false }
                 3 => { set_primary(&mut key, std::slice::from_ref(&version), 1, flag, at).unwrap(); false }
-                _ => { detach(&mut key, at); detached = true; true }
+                _ => { detach(&mut key, flag, at); detached = true; true }
             };
             prop_assert_eq!(key.epoch > before.epoch, moves);
             prop_assert!(key.revision >= before.revision);

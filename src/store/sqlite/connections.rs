@@ -1,6 +1,6 @@
 //! Connections.
 
-use claviger_provider::{ConnectionId, TenantId};
+use claviger_provider::{ClaimSpan, ConnectionId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
 
@@ -12,7 +12,7 @@ use crate::store::model::{Connection, ConnectionSnapshot, Page};
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT tenant, id, name, provider, settings, labels, timeouts, severed, epoch, lifts, managed_by, external_id, revision, \
+            "SELECT tenant, id, name, provider, settings, labels, timeouts, claimed_in, severed, epoch, lifts, managed_by, external_id, revision, \
              created, updated \
              FROM connections ",
             $rest
@@ -29,6 +29,9 @@ fn read(row: &SqliteRow) -> Result<Connection, StoreError> {
         settings: row.value("settings")?,
         labels: row.json("labels")?,
         timeouts: row.json("timeouts")?,
+        claims: row
+            .value::<Option<String>>("claimed_in")?
+            .map_or(ClaimSpan::Tenant, |service| ClaimSpan::Installation { service }),
         severed: row.value("severed")?,
         epoch: row.number("epoch")?,
         lifts: row.number("lifts")?,
@@ -43,7 +46,7 @@ fn read(row: &SqliteRow) -> Result<Connection, StoreError> {
 pub(super) async fn insert(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
     query(
         "INSERT INTO connections (tenant, id, name, provider, settings, labels, severed, epoch, managed_by, external_id, revision, \
-         created, updated, timeouts, lifts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+         created, updated, timeouts, lifts, claimed_in) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )
     .bind(bytes(&connection.tenant))
     .bind(bytes(&connection.id))
@@ -60,6 +63,10 @@ pub(super) async fn insert(executor: &mut SqliteConnection, connection: &Connect
     .bind(connection.updated)
     .bind(row::json(&connection.timeouts)?)
     .bind(integer(connection.lifts)?)
+    .bind(match &connection.claims {
+        ClaimSpan::Tenant => None,
+        ClaimSpan::Installation { service } => Some(service),
+    })
     .execute(executor)
     .await?;
     Ok(())
@@ -89,7 +96,7 @@ pub(super) async fn by_id(executor: impl SqliteExecutor<'_>, tenant: TenantId, i
 pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError> {
     let row_id = id.to_string();
     let rows = query(
-        "SELECT c.tenant, c.id, c.name, c.provider, c.settings, c.labels, c.timeouts, c.severed, c.epoch, c.lifts, c.managed_by, c.external_id, \
+        "SELECT c.tenant, c.id, c.name, c.provider, c.settings, c.labels, c.timeouts, c.claimed_in, c.severed, c.epoch, c.lifts, c.managed_by, c.external_id, \
          c.revision, c.created, c.updated, s.column_name, s.value FROM connections c \
          LEFT JOIN sealed_values s ON s.tenant = c.tenant AND s.row_id = ?3 WHERE c.tenant = ?1 AND c.id = ?2 ORDER BY s.column_name",
     )

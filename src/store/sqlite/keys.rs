@@ -1,14 +1,13 @@
 //! Logical keys and their labels. Their versions are in [`super::versions`].
 
-use claviger_provider::{KeyId, TenantId};
+use claviger_provider::{ConnectionId, KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
 
 use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, versions};
 use crate::store::StoreError;
-use crate::store::model::{Key, KeyFilter, KeySelector, KeySnapshot, KeyState, Page};
-use crate::store::rules::Holder;
+use crate::store::model::{DetachedKey, Holder, Key, KeyFilter, KeySelector, KeySnapshot, KeyState, Page};
 
 /// The columns of a key with those of a version, and the tables that they are read from. `$from`
 /// names `keys k`, and `$version` restricts the versions.
@@ -16,7 +15,7 @@ macro_rules! select_with {
     ($from:literal, $version:literal, $rest:literal) => {
         concat!(
             "SELECT k.tenant, k.id, k.name, k.state, k.compromised_since, k.needs_restore, k.allow_export, k.primary_version, k.rotating, \
-             k.cache, k.managed_by, k.epoch, k.lifts, k.revision, k.created, k.updated, \
+             k.cache, k.managed_by, k.detached, k.epoch, k.lifts, k.revision, k.created, k.updated, \
              (SELECT json_group_object(l.label, l.value) FROM key_labels l WHERE l.tenant = k.tenant AND l.key = k.id) AS labels, ",
             version_columns!(),
             " FROM ",
@@ -106,15 +105,24 @@ pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, key: KeySele
     })
 }
 
-pub(super) async fn holder(connection: &mut SqliteConnection, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
-    let row = query("SELECT detached, epoch, lifts, revision FROM keys WHERE tenant = ?1 AND id = ?2")
-        .bind(bytes(&tenant))
-        .bind(bytes(&id))
-        .fetch_optional(connection)
-        .await?;
+pub(super) async fn holder(executor: impl SqliteExecutor<'_>, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
+    let row = query(
+        "SELECT k.detached, k.state, k.compromised_since, k.needs_restore, k.epoch, k.lifts, k.revision, \
+         EXISTS (SELECT 1 FROM key_versions v JOIN connections c ON c.tenant = v.tenant AND c.id = v.connection \
+         WHERE v.tenant = k.tenant AND v.key = k.id AND c.severed) AS severed \
+         FROM keys k WHERE k.tenant = ?1 AND k.id = ?2",
+    )
+    .bind(bytes(&tenant))
+    .bind(bytes(&id))
+    .fetch_optional(executor)
+    .await?;
     row.map(|row| {
         Ok(Holder {
             detached: row.value::<Option<i64>>("detached")?.is_some(),
+            state: KeyState::parse(row.value("state")?),
+            compromised_since: row.value("compromised_since")?,
+            needs_restore: row.value("needs_restore")?,
+            severed: row.value("severed")?,
             epoch: row.number("epoch")?,
             lifts: row.number("lifts")?,
             revision: row.number("revision")?,
@@ -173,6 +181,43 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, filter: &KeyFilt
         .await?
         .iter()
         .map(read)
+        .collect()
+}
+
+fn read_detached(row: &SqliteRow) -> Result<DetachedKey, StoreError> {
+    Ok(DetachedKey {
+        key: read(row)?,
+        at: row.value("detached")?,
+    })
+}
+
+pub(super) async fn detached_by_id(store: &SqliteStore, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
+    let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NOT NULL"));
+    read_detached(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(&store.readers).await?)
+}
+
+const DETACHED: &str = select!(
+    "keys k INDEXED BY keys_detached",
+    "WHERE k.tenant = ?1 AND k.detached IS NOT NULL AND k.id > ?2 AND (?4 IS NULL OR k.primary_connection = ?4) ORDER BY k.id LIMIT ?3"
+);
+
+pub(super) async fn detached(
+    store: &SqliteStore,
+    tenant: TenantId,
+    connection: Option<ConnectionId>,
+    page: &Page,
+) -> Result<Vec<DetachedKey>, StoreError> {
+    // An id that does not parse is before every other.
+    let after = page.after.as_deref().and_then(|after| after.parse::<KeyId>().ok());
+    query(DETACHED)
+        .bind(bytes(&tenant))
+        .bind(after.as_ref().map(bytes).unwrap_or_default())
+        .bind(page.size)
+        .bind(connection.as_ref().map(bytes))
+        .fetch_all(&store.readers)
+        .await?
+        .iter()
+        .map(read_detached)
         .collect()
 }
 
@@ -276,17 +321,52 @@ pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(Tena
 }
 
 pub(super) async fn detach(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
-    let detached =
-        query("UPDATE keys SET detached = ?5, epoch = ?3, revision = ?4, updated = ?5 WHERE tenant = ?1 AND id = ?2 AND detached IS NULL")
-            .bind(bytes(&key.tenant))
-            .bind(bytes(&key.id))
-            .bind(integer(key.epoch)?)
-            .bind(integer(key.revision)?)
-            .bind(key.updated)
-            .execute(&mut *connection)
-            .await?;
+    let detached = query(
+        "UPDATE keys SET detached = ?5, epoch = ?3, revision = ?4, updated = ?5, state = ?6, needs_restore = ?7 \
+             WHERE tenant = ?1 AND id = ?2 AND detached IS NULL",
+    )
+    .bind(bytes(&key.tenant))
+    .bind(bytes(&key.id))
+    .bind(integer(key.epoch)?)
+    .bind(integer(key.revision)?)
+    .bind(key.updated)
+    .bind(key.state.as_str())
+    .bind(key.needs_restore)
+    .execute(&mut *connection)
+    .await?;
     one_row(&detached)?;
     clear_labels(connection, key.tenant, key.id).await
+}
+
+pub(super) async fn detached_through(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    through: ConnectionId,
+) -> Result<Vec<Key>, StoreError> {
+    query(select!(
+        "(SELECT DISTINCT key FROM key_versions WHERE tenant = ?1 AND connection = ?2) d CROSS JOIN keys k ON k.tenant = ?1 AND k.id = d.key",
+        "WHERE k.detached IS NOT NULL"
+    ))
+    .bind(bytes(&tenant))
+    .bind(bytes(&through))
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+pub(super) async fn update_detached(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
+    let updated =
+        query("UPDATE keys SET state = ?3, needs_restore = ?4, revision = ?5 WHERE tenant = ?1 AND id = ?2 AND detached IS NOT NULL")
+            .bind(bytes(&key.tenant))
+            .bind(bytes(&key.id))
+            .bind(key.state.as_str())
+            .bind(key.needs_restore)
+            .bind(integer(key.revision)?)
+            .execute(connection)
+            .await?;
+    one_row(&updated)
 }
 
 #[cfg(test)]
@@ -320,6 +400,8 @@ mod tests {
             select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL").to_owned(),
             select_snapshot!("WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL ORDER BY v.number").to_owned(),
             select_snapshot!("WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL ORDER BY v.number").to_owned(),
+            select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NOT NULL").to_owned(),
+            DETACHED.to_owned(),
         ];
         let page = Page { after: None, size: 10 };
         for label in [None, Some(("a".to_owned(), "b".to_owned()))] {

@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod columns;
+mod claims;
 mod connections;
 mod database;
 mod keys;

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 
-use super::{SqliteStore, connections, keys, positions, principals, sealed, tenants, tokens, transaction, versions};
+use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, transaction, versions};
 use crate::store::model::{
-    Connection, ConnectionSnapshot, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot, KeyVersion, Page,
-    Principal, Tenant, Token, TokenSnapshot,
+    Connection, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot,
+    KeyVersion, Page, Principal, Tenant, Token, TokenSnapshot,
 };
 use crate::store::{Reads, StoreError};
 
@@ -106,11 +106,23 @@ impl Reads for SqliteStore {
         provider: ProviderKind,
         provider_key: &str,
     ) -> Result<Option<(KeyId, bool)>, StoreError> {
-        versions::provider_key_holder(self, tenant, provider, provider_key).await
+        claims::holder(self, tenant, provider, provider_key).await
     }
 
     async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError> {
         keys::list(self, tenant, filter, page).await
+    }
+
+    async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError> {
+        keys::detached(self, tenant, connection, page).await
+    }
+
+    async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
+        keys::holder(&self.readers, tenant, id).await
+    }
+
+    async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
+        keys::detached_by_id(self, tenant, id).await
     }
 
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {

@@ -145,6 +145,7 @@ fn provider_error(error: StoreError) -> Error {
         StoreError::AlreadyExists => ErrorKind::Conflict,
         StoreError::NotFound
         | StoreError::ProviderKeyTaken
+        | StoreError::ClaimedElsewhere
         | StoreError::InUse
         | StoreError::Precondition
         | StoreError::IdempotencyTaken

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::Utc;
-use claviger_provider::{ConnectionId, KeyId, Node, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
-use sqlx::{Sqlite, query};
+use claviger_provider::{ConnectionId, KeyId, Node, PrincipalId, SealedName, Secret, TenantId, TokenId};
+use sqlx::{Sqlite, query, query_scalar};
 
-use super::row::{Columns, bytes};
-use super::{SqliteStore, connections, keys, positions, principals, sealed, tenants, tokens, versions};
+use super::row::{Columns, bytes, integer};
+use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, versions};
 use crate::store::StoreError;
-use crate::store::model::{Connection, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
-use crate::store::rules::{self, Holder};
+use crate::store::model::{Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
+use crate::store::rules;
 use crate::store::sealing::Sealer;
 use crate::store::transaction::{Backend, Existing, TokenRoots, Transaction};
 
@@ -159,7 +159,7 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn holder(&mut self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
-        keys::holder(&mut self.transaction, tenant, id).await
+        keys::holder(&mut *self.transaction, tenant, id).await
     }
 
     async fn versions(&mut self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {
@@ -182,6 +182,14 @@ impl Transaction for SqliteTransaction {
         keys::detach(&mut self.transaction, key).await
     }
 
+    async fn detached_through(&mut self, tenant: TenantId, connection: ConnectionId) -> Result<Vec<Key>, StoreError> {
+        keys::detached_through(&mut self.transaction, tenant, connection).await
+    }
+
+    async fn update_detached(&mut self, key: &Key) -> Result<(), StoreError> {
+        keys::update_detached(&mut self.transaction, key).await
+    }
+
     async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError> {
         keys::replace_labels(&mut self.transaction, key).await
     }
@@ -194,8 +202,16 @@ impl Transaction for SqliteTransaction {
         versions::update(&mut self.transaction, key, version).await
     }
 
-    async fn claim_provider_key(&mut self, provider: ProviderKind, provider_key: &str, key: &Key) -> Result<bool, StoreError> {
-        versions::claim(&mut self.transaction, provider, provider_key, key).await
+    async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError> {
+        claims::insert(&mut self.transaction, claim, key).await
+    }
+
+    async fn is_remembered(&mut self, claim: &Claim, key: &Key) -> Result<bool, StoreError> {
+        claims::is_remembered(&mut self.transaction, claim, key).await
+    }
+
+    async fn drop_claims(&mut self, key: &Key) -> Result<(), StoreError> {
+        claims::delete(&mut self.transaction, key).await
     }
 }
 

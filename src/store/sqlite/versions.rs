@@ -1,10 +1,9 @@
-//! A key's versions, and the provider keys that they claim for it.
+//! A key's versions.
 
-use claviger_provider::{KeyId, ProviderKind, TenantId};
+use claviger_provider::{KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query};
 
-use super::SqliteStore;
 use super::row::{self, Columns, bytes, one_row};
 use crate::store::StoreError;
 use crate::store::model::{ConnectionRef, Custody, Key, KeyState, KeyVersion, Material, ProviderState};
@@ -96,46 +95,4 @@ pub(super) async fn update(connection: &mut SqliteConnection, key: &Key, version
     .execute(connection)
     .await?;
     one_row(&updated)
-}
-
-/// Claims a provider key for this key in the span of the installation. Writes nothing when
-/// another key has it.
-pub(super) async fn claim(
-    connection: &mut SqliteConnection,
-    provider: ProviderKind,
-    provider_key: &str,
-    key: &Key,
-) -> Result<bool, StoreError> {
-    let claimed = query(
-        "INSERT INTO claims (provider, provider_key, span, tenant, key) VALUES (?1, ?2, ?5, ?3, ?4) \
-         ON CONFLICT (provider, provider_key, span) DO UPDATE SET key = excluded.key \
-         WHERE tenant = excluded.tenant AND key = excluded.key",
-    )
-    .bind(row::provider(provider))
-    .bind(provider_key)
-    .bind(bytes(&key.tenant))
-    .bind(bytes(&key.id))
-    .bind(bytes(&TenantId::INSTALLATION))
-    .execute(connection)
-    .await?;
-    Ok(claimed.rows_affected() > 0)
-}
-
-pub(super) async fn provider_key_holder(
-    store: &SqliteStore,
-    tenant: TenantId,
-    provider: ProviderKind,
-    provider_key: &str,
-) -> Result<Option<(KeyId, bool)>, StoreError> {
-    let row = query(
-        "SELECT k.id, k.detached IS NOT NULL AS detached FROM claims c JOIN keys k ON k.tenant = c.tenant AND k.id = c.key \
-         WHERE c.provider = ?1 AND c.provider_key = ?2 AND c.span = ?4 AND c.tenant = ?3",
-    )
-    .bind(row::provider(provider))
-    .bind(provider_key)
-    .bind(bytes(&tenant))
-    .bind(bytes(&TenantId::INSTALLATION))
-    .fetch_optional(&store.readers)
-    .await?;
-    row.map(|row| Ok((row.id("id")?, row.value("detached")?))).transpose()
 }

@@ -14,14 +14,13 @@ cases! { contract:
     names_and_ids_are_taken_once,
     the_same_id_may_stand_in_two_tenants,
     a_key_needs_its_connection_and_its_primary_version,
-    a_provider_key_belongs_to_one_key_of_the_installation,
-    the_holder_is_told_to_its_tenant_only,
     a_change_needs_the_revision_that_was_seen,
     the_epoch_follows_the_cache_rules,
     a_name_that_is_taken_is_refused_to_a_change,
     disabling_and_enabling_move_the_epoch_once_each,
     versions_are_added_with_their_claims,
     versions_that_are_there_stay,
+    states_at_the_provider_are_stored_beside_ours,
     another_rotation_came_first,
     a_rotation_under_way_is_noted_until_its_version_is_there,
     a_detached_key_is_gone_and_its_name_free,
@@ -153,50 +152,6 @@ async fn a_key_needs_its_connection_and_its_primary_version(store: Arc<dyn Store
     refused!(store.key(ours, made.id).await, StoreError::NotFound);
 }
 
-async fn a_provider_key_belongs_to_one_key_of_the_installation(store: Arc<dyn Store>) {
-    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
-    let connection = new_connection(&*store, ours, "main").await;
-    let made = new_key(&*store, &connection, "k").await;
-    for other in [&connection, &new_connection(&*store, theirs, "main").await] {
-        let taken = key(other, "l", "fresh");
-        let versions = [taken.primary.clone(), version(&taken, 2, &made.primary.provider_key, "")];
-        refused!(store.create_key(&taken, &versions, &NONE).await, StoreError::ProviderKeyTaken);
-        // Nothing of it stays, not even the claim that came first.
-        refused!(store.key_by_name(other.tenant, "l").await, StoreError::NotFound);
-        assert_eq!(
-            store
-                .provider_key_holder(other.tenant, made.primary.provider, "fresh")
-                .await
-                .unwrap(),
-            None
-        );
-    }
-    // Another provider's key may have the same text.
-    let mut elsewhere = crate::support::connection(ours, "vault");
-    elsewhere.provider = ProviderKind::Vault;
-    store.create_connection(&elsewhere, Vec::new(), &NONE).await.unwrap();
-    let same_text = key(&elsewhere, "v", &made.primary.provider_key);
-    store
-        .create_key(&same_text, std::slice::from_ref(&same_text.primary), &NONE)
-        .await
-        .unwrap();
-}
-
-async fn the_holder_is_told_to_its_tenant_only(store: Arc<dyn Store>) {
-    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
-    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
-    let holder = |tenant, provider| {
-        let (store, provider_key) = (Arc::clone(&store), made.primary.provider_key.clone());
-        async move { store.provider_key_holder(tenant, provider, &provider_key).await.unwrap() }
-    };
-    assert_eq!(holder(ours, made.primary.provider).await, Some((made.id, false)));
-    assert_eq!(holder(theirs, made.primary.provider).await, None);
-    assert_eq!(holder(ours, ProviderKind::Gcp).await, None);
-    store.detach_key(ours, made.id, 0, &NONE).await.unwrap();
-    assert_eq!(holder(ours, made.primary.provider).await, Some((made.id, true)));
-    assert_eq!(holder(theirs, made.primary.provider).await, None);
-}
-
 async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
     let ours = new_tenant(&*store, "ours").await;
     let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
@@ -295,7 +250,7 @@ async fn disabling_and_enabling_move_the_epoch_once_each(store: Arc<dyn Store>) 
 }
 
 async fn versions_are_added_with_their_claims(store: Arc<dyn Store>) {
-    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let ours = new_tenant(&*store, "ours").await;
     let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
     let added = [
         version(&made, 2, &made.primary.provider_key, "b"),
@@ -312,17 +267,14 @@ async fn versions_are_added_with_their_claims(store: Arc<dyn Store>) {
         Some((made.id, false))
     );
 
-    let other = new_key(&*store, &new_connection(&*store, theirs, "main").await, "k").await;
+    let other = new_key(&*store, &new_connection(&*store, ours, "other").await, "l").await;
     let stolen = [version(&other, 2, "fresh", ""), version(&other, 3, "successor", "")];
     refused!(
-        store.add_key_versions(theirs, other.id, &stolen, 2, 0, &NONE).await,
+        store.add_key_versions(ours, other.id, &stolen, 2, 0, &NONE).await,
         StoreError::ProviderKeyTaken
     );
-    assert_eq!(store.key_versions(theirs, other.id).await.unwrap().len(), 1);
-    assert_eq!(
-        store.provider_key_holder(theirs, made.primary.provider, "fresh").await.unwrap(),
-        None
-    );
+    assert_eq!(store.key_versions(ours, other.id).await.unwrap().len(), 1);
+    assert_eq!(store.provider_key_holder(ours, made.primary.provider, "fresh").await.unwrap(), None);
 }
 
 async fn versions_that_are_there_stay(store: Arc<dyn Store>) {
@@ -344,6 +296,46 @@ async fn versions_that_are_there_stay(store: Arc<dyn Store>) {
     assert_eq!((back.primary.number, back.revision, back.updated), (1, 3, 7));
     refused!(store.add_key_versions(ours, made.id, &[], 9, 8, &NONE).await, StoreError::NotFound);
     assert_eq!(store.key(ours, made.id).await.unwrap(), back);
+}
+
+async fn states_at_the_provider_are_stored_beside_ours(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let second = version(&made, 2, &made.primary.provider_key, "b");
+    store.add_key_versions(ours, made.id, &[second], 1, 5, &NONE).await.unwrap();
+    let states = [
+        (1, ProviderState::Disabled),
+        (2, ProviderState::Unknown),
+        (9, ProviderState::Failed),
+    ];
+    let changed = store.set_provider_states(ours, made.id, &states, 6, &NONE).await.unwrap();
+    assert_eq!(
+        (changed.primary.provider_state, changed.state),
+        (ProviderState::Disabled, KeyState::Enabled)
+    );
+    assert_eq!((changed.revision, changed.epoch, changed.updated), (3, 1, 6));
+    assert_eq!(store.key(ours, made.id).await.unwrap(), changed);
+    let told: Vec<_> = store
+        .key_versions(ours, made.id)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|v| (v.number, v.state, v.provider_state))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, KeyState::Enabled, ProviderState::Disabled),
+            (2, KeyState::Enabled, ProviderState::Unknown)
+        ]
+    );
+    // What is so already is no change.
+    let same = store.set_provider_states(ours, made.id, &states, 7, &NONE).await.unwrap();
+    assert_eq!(same, changed);
+    refused!(
+        store.set_provider_states(ours, KeyId::random(), &states, 7, &NONE).await,
+        StoreError::NotFound
+    );
 }
 
 async fn another_rotation_came_first(store: Arc<dyn Store>) {
@@ -423,7 +415,7 @@ async fn a_detached_key_is_gone_and_its_name_free(store: Arc<dyn Store>) {
 }
 
 async fn a_detached_key_is_adopted_again_under_its_id(store: Arc<dyn Store>) {
-    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let ours = new_tenant(&*store, "ours").await;
     let connection = new_connection(&*store, ours, "main").await;
     let made = new_key(&*store, &connection, "k").await;
     store
@@ -439,14 +431,6 @@ async fn a_detached_key_is_adopted_again_under_its_id(store: Arc<dyn Store>) {
     again.primary = version(&again, 2, "successor", "b");
     again.labels = labels([("a", "b")]);
     let versions = [again.primary.clone(), version(&again, 3, "successor", "c")];
-    // Another tenant's detached key of the same id is none.
-    let mut foreign = again.clone();
-    foreign.tenant = theirs;
-    foreign.primary.connection = Some((&new_connection(&*store, theirs, "main").await).into());
-    refused!(
-        store.create_key(&foreign, std::slice::from_ref(&foreign.primary), &NONE).await,
-        StoreError::ProviderKeyTaken
-    );
     // A number that stood for another version is refused, and the key stays detached.
     let mut clash = again.clone();
     clash.primary.provider_version = "other".to_owned();

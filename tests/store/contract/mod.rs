@@ -1,6 +1,7 @@
 //! What every implementation of the store has to keep.
 
 mod changes;
+mod claims;
 mod connections;
 mod keys;
 mod lists;
@@ -18,6 +19,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("principals", principals::CASES),
     ("connections", connections::CASES),
     ("keys", keys::CASES),
+    ("claims", claims::CASES),
     ("lists", lists::CASES),
     ("moves", moves::CASES),
     ("changes", changes::CASES),

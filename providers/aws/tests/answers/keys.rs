@@ -194,7 +194,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     let open = server(&json!({})).await;
     opens(&open).await;
     let error = operator_owned(&open).await.create_key(&cx(), &adopt).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::InvalidInput, "{error}");
+    assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
     assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
 
     // A key whose policy names this tenant.

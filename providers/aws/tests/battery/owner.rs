@@ -169,7 +169,7 @@ pub async fn a_lent_identity_adopts_no_key_without_a_policy(server: Server) {
     provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
     let arn = text(&server.owners_key(encrypting()).await["Arn"]);
     let error = provider.create_key(&cx(), &new_key(KeySpec::Aes256, Some(&arn))).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::InvalidInput, "{error}");
+    assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
     assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
 }
 

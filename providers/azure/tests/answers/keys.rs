@@ -105,10 +105,10 @@ async fn what_cannot_be_adopted_says_why() {
     )
     .unwrap();
     for (more, kind, says) in [
-        (json!({"tags": {}}), ErrorKind::InvalidInput, "claviger-tenant"),
+        (json!({"tags": {}}), ErrorKind::ProviderDenied, "claviger-tenant"),
         (
             json!({"tags": {"claviger-tenant": "0b".repeat(16)}}),
-            ErrorKind::InvalidInput,
+            ErrorKind::ProviderDenied,
             "claviger-tenant",
         ),
         (json!({"key_size": 2048}), ErrorKind::InvalidInput, "3072"),

@@ -32,7 +32,7 @@ pub async fn a_key_is_adopted_by_its_label_alone() {
     let mut errors = Vec::new();
     for name in ["bare", "theirs"] {
         let error = provider.create_key(&cx(), &new_key(KeySpec::Aes256, Some(name))).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::InvalidInput, "{name}");
+        assert_eq!(error.kind, ErrorKind::ProviderDenied, "{name}");
         errors.push((error.advice, error.context));
     }
     assert_eq!(errors[0], errors[1]);

@@ -1,0 +1,370 @@
+//! Learns of a key's versions, and of their states at the provider. Whatever the gateway learns by
+//! itself has an intent and an outcome in the tenant's log, as a change that a request asks for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use claviger_provider::{KeyDescription, OpContext, VersionDescription};
+
+use super::at_provider::turn_at_provider;
+use super::{Broker, Code, Failure, RequestContext};
+use crate::audit::{self, Authn, Intent, Internal, Object, Outcome, Verb};
+use crate::keys::{KeyEntry, KeyView};
+use crate::store::model::{Connection, Custody, KeyState, KeyVersion, Material, ProviderState};
+use crate::store::{Change, rules};
+
+/// The most versions that are taken from a description: the primary one and the newest others.
+const MAX_TAKEN: usize = 1000;
+/// The least time between two questions about the same key's state at its provider.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+/// The least time that a record may take, as in [`super::conclude`].
+const RECORD_TIME: Duration = Duration::from_secs(3);
+
+/// What a description says that the store lacks.
+struct News {
+    /// Versions without a row.
+    versions: Vec<KeyVersion>,
+    /// Other states of versions that have one, by number.
+    states: Vec<(u32, ProviderState)>,
+    /// The number of the primary version.
+    primary: u32,
+    /// Whether the primary version is another one.
+    moves: bool,
+}
+
+impl News {
+    fn of(view: &KeyView, described: &KeyDescription, through: &Connection, now: i64) -> Result<Self, Failure> {
+        let (versions, primary) = number_versions(&view.versions, in_place(view), described, through, now)?;
+        Ok(Self {
+            states: known_states(&view.versions, described, through),
+            moves: !versions.is_empty() || primary != view.key.primary.number,
+            versions,
+            primary,
+        })
+    }
+}
+
+impl Broker {
+    /// As [`Broker::take_versions`], for no request. A key whose primary version's connection is
+    /// severed has none.
+    pub(super) async fn take_versions_in_background(
+        &self,
+        name: &str,
+        key: &Arc<KeyEntry>,
+        patience: Duration,
+        announced: Option<&Change>,
+    ) -> Result<bool, Failure> {
+        let Ok(view) = key.view() else { return Ok(false) };
+        let reach = match self.reach(key, &view.key.primary).await {
+            Ok(reach) => reach,
+            Err(failure) if failure.code == Code::ConnectionSevered => return Ok(false),
+            Err(failure) => return Err(failure),
+        };
+        let cx = self.background.operation(name, key.tenant(), reach.connection.id(), patience);
+        self.take_versions(&cx, key, announced).await
+    }
+
+    /// Stores what the primary version's provider says of a key's versions and the store lacks: new versions after an
+    /// interrupted rotate or a rotation at the provider itself, and other states. Returns whether there
+    /// were versions. The caller holds the turn at the provider, so that the key does not move meanwhile. `announced` is the change that a
+    /// recovered intent announced; only new versions belong to it.
+    ///
+    /// # Errors
+    /// What the provider, the log or the store reports.
+    pub(super) async fn take_versions(&self, cx: &OpContext, key: &Arc<KeyEntry>, announced: Option<&Change>) -> Result<bool, Failure> {
+        let Ok(view) = key.view() else { return Ok(false) };
+        let reach = self.reach(key, &view.key.primary).await?;
+        let described = reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await?;
+        let through = &reach.row;
+        let news = News::of(&view, &described, through, self.now())?;
+        if !news.moves && (news.states.is_empty() || announced.is_some()) {
+            return Ok(false);
+        }
+        if let Some(change) = announced {
+            return self.store_news(key, through, &described, change).await;
+        }
+        let store = async |change: &Change| self.store_news(key, through, &described, change).await;
+        self.learn(key, through, cx.deadline, store).await
+    }
+
+    /// Asks the provider anew about a version that is stored as unusable there, and stores what it says.
+    /// A key's versions are asked about once in [`ASK_EVERY`] at most; callers that come meanwhile wait for
+    /// the one that asks.
+    ///
+    /// # Errors
+    /// `connection_severed`, `deadline_exceeded`, and what the provider, the log or the store reports.
+    pub(super) async fn ask_anew(&self, cx: &RequestContext, key: &Arc<KeyEntry>, version: &KeyVersion) -> Result<(), Failure> {
+        let _one_at_a_time = turn_at_provider(cx, key).await?;
+        let reach = self.reach(key, version).await?;
+        let through = &reach.row;
+        if !key.may_ask(ASK_EVERY) {
+            return Ok(());
+        }
+        let described = reach.pipeline.describe(&cx.op_context(), &version.whole_kek(key.id())).await?;
+        if known_states(&key.view()?.versions, &described, through).is_empty() {
+            return Ok(());
+        }
+        let store = async |change: &Change| {
+            let _row = key.change().lock().await;
+            let view = key.view()?;
+            self.store_states(
+                key,
+                &known_states(&view.versions, &described, through),
+                view.versions.to_vec(),
+                change,
+            )
+            .await
+        };
+        self.learn(key, through, cx.info().deadline, store).await
+    }
+
+    /// Stores what was learned, between an intent and an outcome of the gateway's own.
+    async fn learn<T>(
+        &self,
+        key: &KeyEntry,
+        through: &Connection,
+        deadline: Instant,
+        store: impl AsyncFnOnce(&Change) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let intent = self.announce_learned(key, through, deadline).await?;
+        let stored = store(&Change::announced(intent.position().0)).await;
+        let outcome = match &stored {
+            Ok(_) => Outcome::Success,
+            Err(failure) => Outcome::Failed(failure.code.as_str()),
+        };
+        if let Err(error) = intent.resolve(outcome, |_| (), (), Instant::now() + RECORD_TIME).await {
+            tracing::error!(%error, "the outcome of what was learned of a key could not be recorded yet");
+        }
+        stored
+    }
+
+    /// Announces that the gateway changes a key's rows by itself.
+    async fn announce_learned(&self, key: &KeyEntry, through: &Connection, deadline: Instant) -> Result<Intent, Failure> {
+        let mut record = self.log.entry(key.tenant(), audit::Operation::Internal(Internal::Background));
+        record.authn = Some(Authn::Gateway);
+        record.key = Some(key.id());
+        record.connection = Some(through.id);
+        record.provider = Some(through.provider);
+        let change = audit::StateChange::new(Verb::Update, Object::Key, &key.id());
+        self.log.intent(record, change, deadline).await.map_err(|error| {
+            tracing::error!(%error, "an intent could not be recorded");
+            Failure::new(Code::AuditUnavailable, "The audit log cannot record the intent; nothing was done.")
+        })
+    }
+
+    async fn store_news(&self, key: &KeyEntry, through: &Connection, described: &KeyDescription, change: &Change) -> Result<bool, Failure> {
+        let _row = key.change().lock().await;
+        let now = self.now();
+        let Ok(view) = key.view() else { return Ok(false) };
+        let news = News::of(&view, described, through, now)?;
+        let (tenant, id) = (key.tenant(), key.id());
+        let mut versions = view.versions.to_vec();
+        if news.moves {
+            let added = self
+                .store
+                .add_key_versions(tenant, id, &news.versions, news.primary, now, change)
+                .await;
+            let row = added.map_err(|error| self.refused_claim(through, error))?;
+            versions.extend(news.versions);
+            key.put(row, Some(versions.clone()));
+        }
+        self.store_states(key, &news.states, versions, change).await?;
+        Ok(news.moves)
+    }
+
+    /// Stores other states of a key's `versions`. The caller holds the key's `change` lock.
+    async fn store_states(
+        &self,
+        key: &KeyEntry,
+        states: &[(u32, ProviderState)],
+        mut versions: Vec<KeyVersion>,
+        change: &Change,
+    ) -> Result<(), Failure> {
+        if states.is_empty() {
+            return Ok(());
+        }
+        let row = self
+            .store
+            .set_provider_states(key.tenant(), key.id(), states, self.now(), change)
+            .await?;
+        rules::set_provider_states(&mut versions, states);
+        key.put(row, Some(versions));
+        Ok(())
+    }
+}
+
+/// The versions of a description that are taken, with their places in it.
+fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDescription)> {
+    let cut = described.versions.len().saturating_sub(MAX_TAKEN);
+    // One more is left out where the primary version is among the old ones.
+    let cut = cut + usize::from(described.primary < cut);
+    let numbered = described.versions.iter().enumerate();
+    numbered.filter(move |(at, _)| *at >= cut || *at == described.primary)
+}
+
+/// The states of known versions that a description tells otherwise, by number. A version that a whole
+/// description does not name may be usable: only a call can tell.
+fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<(u32, ProviderState)> {
+    let whole = described.versions.len() <= MAX_TAKEN;
+    // Versions without a name are matched by their order.
+    let mut unclaimed: Vec<&VersionDescription> = described.versions.iter().collect();
+    let described_key = |version: &&KeyVersion| version.connection_id() == Some(through.id) && version.provider_key == described.id;
+    let mut states = Vec::new();
+    for version in known.iter().filter(described_key) {
+        let same = |there: &&VersionDescription| version.is(through.provider, &there.key.id, &there.key.version);
+        let state = match unclaimed.iter().position(same) {
+            Some(at) => unclaimed.remove(at).state.into(),
+            None if whole => ProviderState::Unknown,
+            None => continue,
+        };
+        if state != version.provider_state {
+            states.push((version.number, state));
+        }
+    }
+    states
+}
+
+/// The versions that a rotation in place can name again: those through the primary's connection.
+pub(super) fn in_place(view: &KeyView) -> impl Fn(&KeyVersion) -> bool {
+    let connection = view.key.primary.connection_id();
+    move |version| version.connection_id() == connection
+}
+
+/// Numbers the versions that a provider describes through a connection, [`MAX_TAKEN`] at most: those
+/// of `known` that `can_be` named keep their numbers, new ones get the next. Returns the new rows and
+/// the number of the primary version.
+///
+/// # Errors
+/// `provider_protocol` when the description names no version, or no primary.
+pub(super) fn number_versions(
+    known: &[KeyVersion],
+    can_be: impl Fn(&KeyVersion) -> bool,
+    described: &KeyDescription,
+    through: &Connection,
+    now: i64,
+) -> Result<(Vec<KeyVersion>, u32), Failure> {
+    let nonsense = || {
+        claviger_provider::Error::new(
+            claviger_provider::ErrorKind::UpstreamProtocol,
+            "a key description without a primary version",
+        )
+    };
+    let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
+    let mut new = Vec::new();
+    let mut primary = None;
+    // Versions without a name are matched by their order.
+    let mut unclaimed: Vec<&KeyVersion> = known.iter().filter(|version| can_be(version)).collect();
+    for (at, version) in taken(described) {
+        let same = |row: &&KeyVersion| row.is(through.provider, &version.key.id, &version.key.version);
+        let there = unclaimed.iter().position(same).map(|at| unclaimed.remove(at).number);
+        let number = match there {
+            Some(number) => number,
+            None => {
+                next += 1;
+                new.push(KeyVersion {
+                    number: next,
+                    connection: Some(through.into()),
+                    provider: through.provider,
+                    provider_key: version.key.id.clone(),
+                    provider_version: version.key.version.clone(),
+                    spec: described.spec,
+                    custody: Custody::of(through.provider),
+                    state: KeyState::Enabled,
+                    provider_state: version.state.into(),
+                    material: Material::of(through.provider),
+                    expires: None,
+                    compromised_since: None,
+                    created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
+                });
+                next
+            }
+        };
+        if at == described.primary {
+            primary = Some(number);
+        }
+    }
+    Ok((new, primary.ok_or_else(nonsense)?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use claviger_provider::{KeySpec, KeyState as AtProvider, ProviderKeyRef, TenantId};
+
+    use super::*;
+    use crate::keys::fixture::{connection, row};
+
+    fn described(numbers: impl Iterator<Item = u32>, id: &str, primary: usize, state: AtProvider) -> KeyDescription {
+        let version = |number: u32| VersionDescription {
+            key: ProviderKeyRef {
+                id: id.to_owned(),
+                version: number.to_string(),
+            },
+            state,
+            created: None,
+        };
+        KeyDescription {
+            id: id.to_owned(),
+            spec: KeySpec::Aes256,
+            state,
+            versions: numbers.map(version).collect(),
+            primary,
+        }
+    }
+
+    /// A connection, and versions of a key through it, as the provider numbers them.
+    fn known(numbers: &[u32]) -> (Connection, Vec<KeyVersion>) {
+        let connection = connection(TenantId::random(), "c");
+        let (_, first) = row(&connection, "k");
+        let version = |number: &u32| KeyVersion {
+            number: *number,
+            provider_version: number.to_string(),
+            ..first.clone()
+        };
+        (connection, numbers.iter().map(version).collect())
+    }
+
+    #[test]
+    fn the_primary_version_and_the_newest_others_are_taken() {
+        let (connection, _) = known(&[]);
+        for (primary, oldest) in [(2999, 2001), (0, 1), (2000, 2001)] {
+            let description = described(1..=3000, "k", primary, AtProvider::Enabled);
+            let (new, number) = number_versions(&[], |_| true, &description, &connection, 0).unwrap();
+            assert_eq!(
+                (new.len(), new[0].provider_version.as_str()),
+                (MAX_TAKEN, oldest.to_string().as_str())
+            );
+            let taken = new.iter().find(|version| version.number == number).unwrap();
+            assert_eq!(taken.provider_version, (primary + 1).to_string());
+            assert_eq!(new[MAX_TAKEN - 1].provider_version, "3000");
+        }
+        let few = described(1..=3, "k", 2, AtProvider::Enabled);
+        assert_eq!(number_versions(&[], |_| true, &few, &connection, 0).unwrap().0.len(), 3);
+    }
+
+    #[test]
+    fn states_are_told_and_a_missing_version_is_unknown() {
+        let (through, known) = known(&[1, 2, 3]);
+        let id = known[0].provider_key.clone();
+        let same = described(1..=3, &id, 2, AtProvider::Enabled);
+        assert_eq!(known_states(&known, &same, &through), []);
+        let without_first = described(2..=3, &id, 1, AtProvider::Destroyed);
+        assert_eq!(
+            known_states(&known, &without_first, &through),
+            [
+                (1, ProviderState::Unknown),
+                (2, ProviderState::Destroyed),
+                (3, ProviderState::Destroyed)
+            ]
+        );
+        // A description that is cut, another provider key's and another connection's say nothing of it.
+        let long = described(2..=3000, &id, 2998, AtProvider::Enabled);
+        assert_eq!(known_states(&known, &long, &through), []);
+        assert_eq!(
+            known_states(&known, &described(9..=9, "other", 0, AtProvider::Disabled), &through),
+            []
+        );
+        let apart = connection(TenantId::random(), "apart");
+        assert_eq!(known_states(&known, &without_first, &apart), []);
+    }
+}

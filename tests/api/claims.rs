@@ -1,0 +1,181 @@
+//! A provider key serves one key: within a tenant always, for the installation where the operator
+//! lends the identity. Nobody learns what another tenant has claimed.
+
+use claviger_testkit::Fault;
+use serde_json::{Value, json};
+
+use crate::fake_world::{FakeWorld, adopt, connect, problem};
+
+#[tokio::test]
+async fn tenants_with_services_of_their_own_take_nothing_from_each_other() {
+    let world = FakeWorld::start().await;
+    for (client, server) in [(&world.bank, "bank"), (&world.evil, "evil")] {
+        connect(client, "own", server, false).await;
+        for id in ["orders", "payments"] {
+            world.made(server, id).await;
+        }
+    }
+    adopt(&world.bank, "orders", "own", "orders").await.expect_status(201);
+    adopt(&world.evil, "orders", "own", "orders").await.expect_status(201);
+    // The one who comes first keeps nothing from the other, neither while it has the key nor after.
+    adopt(&world.evil, "payments", "own", "payments").await.expect_status(201);
+    world.evil.delete("/v1/keys/payments").await.expect_status(204);
+    let payments = adopt(&world.bank, "payments", "own", "payments").await.expect_status(201);
+    assert_eq!(payments["provider_key"], "payments");
+}
+
+#[tokio::test]
+async fn within_a_tenant_a_provider_key_is_taken_once() {
+    let world = FakeWorld::start().await;
+    world.made("bank", "orders").await;
+    connect(&world.bank, "own", "bank", false).await;
+    connect(&world.bank, "lent", "bank", true).await;
+    adopt(&world.bank, "orders", "own", "orders").await.expect_status(201);
+    for connection in ["own", "lent"] {
+        let refused = adopt(&world.bank, "copy", connection, "orders").await;
+        refused.expect_problem(409, "provider_key_taken");
+    }
+}
+
+#[tokio::test]
+async fn where_the_operator_lends_the_identity_another_s_key_is_a_failed_proof() {
+    let world = FakeWorld::start().await;
+    for client in [&world.bank, &world.evil] {
+        connect(client, "cloud", "cloud", true).await;
+    }
+    world.made("cloud", "orders").await;
+    world.made("cloud", "denied").await;
+    let orders = adopt(&world.bank, "orders", "cloud", "orders").await.expect_status(201);
+    world.fault("cloud", "create_key", Fault::Denied, 1).await;
+    let unproven = adopt(&world.evil, "orders", "cloud", "denied").await;
+    unproven.clone().expect_problem(424, "provider_denied");
+    let refused = adopt(&world.evil, "orders", "cloud", "orders").await;
+    assert_eq!(problem(&refused), problem(&unproven));
+    world.evil.get("/v1/keys/orders").await.expect_problem(404, "not_found");
+
+    // Once bank lets go of it, evil may have it, since both may use it at the provider.
+    world.bank.delete("/v1/keys/orders").await.expect_status(204);
+    let theirs = adopt(&world.evil, "orders", "cloud", "orders").await.expect_status(201);
+    assert_ne!(theirs["id"], orders["id"]);
+    assert_eq!(problem(&adopt(&world.bank, "orders", "cloud", "orders").await), problem(&unproven));
+    // Both remember it: each comes back under its own id.
+    for (client, id) in [
+        (&world.bank, &orders["id"]),
+        (&world.evil, &theirs["id"]),
+        (&world.bank, &orders["id"]),
+    ] {
+        for tenant in [&world.bank, &world.evil] {
+            tenant.delete("/v1/keys/orders").await;
+        }
+        let back = adopt(client, "orders", "cloud", "orders").await.expect_status(201);
+        assert_eq!(&back["id"], id);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_the_tenant_s_own_claims_nothing_from_those_of_the_operator() {
+    let world = FakeWorld::start().await;
+    world.made("cloud", "orders").await;
+    connect(&world.evil, "own", "cloud", false).await;
+    connect(&world.bank, "cloud", "cloud", true).await;
+    adopt(&world.evil, "orders", "own", "orders").await.expect_status(201);
+    adopt(&world.bank, "orders", "cloud", "orders").await.expect_status(201);
+}
+
+#[tokio::test]
+async fn a_detached_key_is_listed_with_what_brings_it_back() {
+    let world = FakeWorld::start().await;
+    connect(&world.bank, "own", "bank", false).await;
+    for id in ["a", "b", "c"] {
+        world.made("bank", id).await;
+        // All under one name, one after another.
+        let key = adopt(&world.bank, "orders", "own", id).await.expect_status(201);
+        assert!(key.get("reattach").is_none() && key.get("detached_at").is_none(), "{key}");
+        world.bank.delete("/v1/keys/orders").await.expect_status(204);
+    }
+    let (mut listed, mut token): (Vec<Value>, Option<String>) = (Vec::new(), None);
+    loop {
+        let page = token.map(|token| format!("&page_token={token}")).unwrap_or_default();
+        let page = world
+            .bank
+            .get(&format!("/v1/keys?state=detached&page_size=2{page}"))
+            .await
+            .expect_status(200);
+        listed.extend(page["items"].as_array().unwrap().iter().cloned());
+        token = page["next_page_token"].as_str().map(str::to_owned);
+        if token.is_none() {
+            break;
+        }
+    }
+    let mut named: Vec<&str> = listed.iter().map(|key| key["reattach"]["provider_key"].as_str().unwrap()).collect();
+    named.sort_unstable();
+    assert_eq!(named, ["a", "b", "c"]);
+    assert_eq!(world.bank.get("/v1/keys").await.expect_status(200)["items"], json!([]));
+    assert_eq!(
+        world.evil.get("/v1/keys?state=detached").await.expect_status(200)["items"],
+        json!([])
+    );
+    let through = |name: &str| format!("/v1/keys?state=detached&connection={name}");
+    let all = world.bank.get(&through("own")).await.expect_status(200);
+    assert_eq!(all["items"].as_array().unwrap().len(), 3);
+    assert_eq!(world.bank.get(&through("embedded")).await.expect_status(200)["items"], json!([]));
+    world
+        .bank
+        .get("/v1/keys?state=detached&label=a=b")
+        .await
+        .expect_problem(400, "invalid_request");
+
+    let key = &listed[0];
+    assert!(key["detached_at"].as_str().unwrap().ends_with('Z'), "{key}");
+    assert_eq!(key["reattach"]["connection"], "own");
+    let back = world.bank.post("/v1/keys", &key["reattach"]).await.expect_status(201);
+    assert_eq!(back["id"], key["id"]);
+    // One whose connection was deleted says so, and comes back through another one.
+    world.bank.delete("/v1/keys/orders").await.expect_status(204);
+    world.bank.delete("/v1/connections/own").await.expect_status(204);
+    connect(&world.bank, "second", "bank", false).await;
+    let listed = world.bank.get("/v1/keys?state=detached").await.expect_status(200);
+    assert_eq!(listed["items"][0]["reattach"]["connection"], Value::Null);
+    let provider_key = listed["items"][0]["reattach"]["provider_key"].as_str().unwrap();
+    let back = adopt(&world.bank, "orders", "second", provider_key).await.expect_status(201);
+    assert_eq!(back["id"], listed["items"][0]["id"]);
+}
+
+#[tokio::test]
+async fn inspect_tells_one_who_may_read_the_key_what_brings_it_back() {
+    let world = FakeWorld::start().await;
+    let body = json!({"name": "orders", "connection": "embedded"});
+    let key = world.bank.post("/v1/keys", &body).await.expect_status(201);
+    let made = world.bank.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    world.bank.post("/v1/principals", &json!({"name": "ci"})).await.expect_status(201);
+    let issue = async |operations: &[&str]| {
+        let body = json!({"operations": operations, "expires_in": "1h"});
+        let issued = world.bank.post("/v1/principals/ci/tokens", &body).await.expect_status(201);
+        world.bank.with_token(issued["token"].as_str().unwrap())
+    };
+    let (reader, blind) = (issue(&["Inspect", "ReadKey"]).await, issue(&["Inspect"]).await);
+    let blob = json!({"wrapped": made["wrapped"]});
+    for client in [&reader, &blind] {
+        let there = client.post("/v1/inspect", &blob).await.expect_status(200);
+        assert!(there.get("reattach").is_none(), "{there}");
+    }
+    world.bank.delete("/v1/keys/orders").await.expect_status(204);
+    let found = reader.post("/v1/inspect", &blob).await.expect_status(200);
+    assert_eq!(
+        found["reattach"],
+        json!({"name": "orders", "connection": "embedded", "provider_key": key["provider_key"]})
+    );
+    assert_eq!(
+        (&found["key_id"], &found["key"], &found["sealed"]),
+        (&key["id"], &json!("orders"), &json!(true))
+    );
+    assert_eq!(found["recipients"][0]["version"], 1);
+    blind.post("/v1/inspect", &blob).await.expect_problem(422, "ciphertext_rejected");
+    world
+        .evil
+        .post("/v1/inspect", &blob)
+        .await
+        .expect_problem(422, "ciphertext_rejected");
+    world.bank.post("/v1/keys", &found["reattach"]).await.expect_status(201);
+    world.bank.post("/v1/keys/orders/unwrap", &blob).await.expect_status(200);
+}
