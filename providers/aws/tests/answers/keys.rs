@@ -101,7 +101,7 @@ async fn a_key_that_cannot_be_used_is_refused_with_what_to_do() {
         (json!({"KeySpec": "SM2"}), ErrorKind::InvalidInput, "RSA_3072"),
         (json!({"KeyManager": "AWS"}), ErrorKind::InvalidInput, "managed by AWS"),
         (json!({"EncryptionAlgorithms": []}), ErrorKind::InvalidInput, "SYMMETRIC_DEFAULT"),
-        (json!({"KeyState": "SomethingNew"}), ErrorKind::UpstreamProtocol, ""),
+        (json!({"KeyState": "SomethingNew"}), ErrorKind::KeyState, "does not know"),
         (json!({"Arn": "arn:aws:s3:::bucket"}), ErrorKind::UpstreamProtocol, ""),
         (
             json!({"Arn": "arn:aws:kms:us-east-1:111122223333:key/x"}),
