@@ -49,7 +49,7 @@ impl Broker {
     ) -> Result<Guarded<DataKey>, Failure> {
         let cx = authorized.cx();
         let _turn = authorized.turn(&authorized.object().view()?.key.primary).await?;
-        let ready = self.ready(authorized.object()).await?;
+        let ready = self.ready(cx, authorized.object()).await?;
         let pending = Pending::new(ready.origin(None, self.now()), length, context);
         let inside = ready.can()?.generate_data_key == How::InsideProvider;
         cx.note(|fields| fields.inside_provider = Some(inside));

@@ -1,5 +1,8 @@
 //! Detach: removes a key here; the provider key stays as it is.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::connections::not_declared;
 use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::{self, Object, Verb};
@@ -26,16 +29,24 @@ impl Broker {
         Ok(Guarded::free(()))
     }
 
-    /// Stores a disable of a key and a sever of its connection that only memory and the kill file have,
-    /// because the store could not take them. Once the key is detached it would lose them.
-    async fn store_revocations(&self, key: &KeyEntry) -> Result<(), Failure> {
-        if key.view()?.key.state.is_disabled() {
+    /// Stores a disable of a key and a sever of its versions' connections that only memory and the kill
+    /// file have, because the store could not take them. Once the key is detached it would lose them.
+    async fn store_revocations(&self, key: &Arc<KeyEntry>) -> Result<(), Failure> {
+        let view = key.view()?;
+        if view.key.state.is_disabled() {
             let change = Change::unannounced();
             self.store
                 .set_key_disabled(key.tenant(), key.id(), true, self.now(), &change)
                 .await?;
         }
-        self.store_sever(key.connection()).await
+        let mut seen = BTreeSet::new();
+        for version in view.versions.iter().filter(|version| seen.insert(version.connection_id())) {
+            // One that cannot be loaded is not in memory, so memory has no sever of it.
+            if let Ok(Some(connection)) = self.directory().reach(key, version).await {
+                self.store_sever(&connection).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Stores a sever that only memory and the kill file have. The sever has its record.

@@ -42,7 +42,7 @@ impl Broker {
         let view = entry.view()?;
         let source = opening::usable(&view, envelope).next();
         let _turn = authorized.turn(source.map_or(&view.key.primary, |(_, version)| version)).await?;
-        let ready = self.ready(entry).await?;
+        let ready = self.ready(cx, entry).await?;
         let accepted = self.accept(cx, &ready.view.key, envelope, context).await?;
         let openable = self.openable(cx, entry, ready.view.clone(), envelope).await?;
         let (key, to) = (&ready.view.key, &ready.view.key.primary);
@@ -106,7 +106,7 @@ impl Broker {
         let view = from.view()?;
         let source = opening::usable(&view, envelope).next();
         let _turn = authorized.turn(source.map_or(&view.key.primary, |(_, version)| version)).await?;
-        let target = self.ready(&authorized.object().target).await;
+        let target = self.ready(cx, &authorized.object().target).await;
         let target = target.inspect_err(|_| authorized.turn_to_target())?;
         let view = from.view()?;
         permitted(&view, KeyState::unwraps)?;

@@ -1,6 +1,5 @@
 //! Rotate: makes a new primary version; the old versions still unwrap.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::{Error, ErrorKind, KeyId, Rotation, TenantId};
@@ -53,7 +52,7 @@ impl Broker {
         keep: &Keep<Key>,
     ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), &authorized.object().key);
-        let ready = self.ready(key).await?;
+        let ready = self.ready(cx, key).await?;
         if new.differs_from(&ready.view.key.primary) {
             // It was decided as a rotation in place, which needs fewer permissions than a move.
             return Err(Failure::new(Code::InProgress, "The key was moved meanwhile.").advice("Repeat the request."));

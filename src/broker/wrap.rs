@@ -30,7 +30,7 @@ impl Broker {
             return Err(Failure::invalid("/plaintext", "base64 of 1 to 4096 bytes"));
         }
         let _turn = authorized.turn(&authorized.object().view()?.key.primary).await?;
-        let ready = self.ready(authorized.object()).await?;
+        let ready = self.ready(cx, authorized.object()).await?;
         let draft = Draft::sealed(ready.origin(None, self.now()), plaintext, context)
             .map_err(|_| Failure::new(Code::InvalidRequest, "The plaintext is empty or too long."))?;
         let wrapped_key = ready.wrap(cx, self, &draft).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use claviger_provider::{Error, ErrorKind, Kek, KeyCapabilities, Pipeline, Wrapped};
 
 use super::at_provider::turn_at_provider;
+use super::opening::forbidden_at_provider;
 use super::reach::permitted;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
@@ -31,9 +32,17 @@ impl Broker {
     ///
     /// # Errors
     /// `not_found`, `key_disabled`, `key_state`, `connection_severed`.
-    pub(super) async fn ready(&self, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
-        let view = entry.view()?;
+    pub(super) async fn ready(&self, cx: &RequestContext, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
+        let mut view = entry.view()?;
         permitted(&view, KeyState::wraps)?;
+        if !view.key.primary.provider_state.permits() {
+            self.ask_anew(cx, entry, &view.key.primary).await?;
+            view = entry.view()?;
+            permitted(&view, KeyState::wraps)?;
+            if !view.key.primary.provider_state.permits() {
+                return Err(forbidden_at_provider(&view.key.primary));
+            }
+        }
         let reach = self.reach(entry, &view.key.primary).await?;
         Ok(ReadyKey {
             entry: Arc::clone(entry),

@@ -354,7 +354,7 @@ async fn claims_are_for_the_installation_where_the_provider_says_so() {
             .unwrap();
         raw.close().await.unwrap();
 
-        let store = SqliteStore::open(&database, root_key(folder.path())).await.unwrap();
+        let store = SqliteStore::open(&database, root_key(folder.path()), &node()).await.unwrap();
         let mut found = Vec::new();
         for tenant in store.tenants(&first(100)).await.unwrap() {
             found.extend(store.connections(tenant.id, &first(100)).await.unwrap());

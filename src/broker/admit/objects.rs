@@ -260,7 +260,7 @@ pub struct RotateNamed<'a> {
 
 impl Names<RotateOf> for RotateNamed<'_> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(RotateOf, PolicyRef), Failure> {
-        let (key, policy) = KeyNamed::Name(self.key).admit(broker, cx, action).await?;
+        let (key, policy) = Names::<Arc<KeyEntry>>::admit(KeyNamed::Name(self.key), broker, cx, action).await?;
         let primary = key.view()?.key;
         let primary = &primary.primary;
         if !self.new.differs_from(primary) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, Node, PrincipalId, SealedName, Secret, TenantId, TokenId};
-use sqlx::{Sqlite, query, query_scalar};
+use sqlx::{Sqlite, query};
 
-use super::row::{Columns, bytes, integer};
+use super::row::{Columns, bytes};
 use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, versions};
 use crate::store::StoreError;
 use crate::store::model::{Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
