@@ -5,11 +5,11 @@ mod states;
 
 use std::collections::BTreeMap;
 
-use claviger_provider::{ClaimSpan, ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
+use claviger_provider::{ClaimSpan, ConnectionId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
 pub use keys::{CacheSettings, Claim, ConnectionRef, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion};
-pub use states::{Custody, KeyState, Material, ProviderState};
+pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
 pub type Labels = BTreeMap<String, String>;
@@ -219,17 +219,6 @@ pub struct Timeouts {
     /// One attempt of a call, in milliseconds: 100 to 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_ms: Option<u32>,
-}
-
-/// An object whose revocation can be lifted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Liftable {
-    /// A key, which is enabled.
-    Key(KeyId),
-    /// A connection, which is restored.
-    Connection(ConnectionId),
-    /// A tenant, which is resumed.
-    Tenant(TenantId),
 }
 
 /// A connection and its opened secrets, read together.

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Weak};
+use std::sync::{Arc, Barrier};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -224,8 +224,33 @@ struct Gate {
 struct Stress {
     cache: LoadingCache<u32, Arc<Gate>>,
     rows: Vec<Stored>,
-    /// The gate of each key that was met last.
-    met: Mutex<HashMap<u32, Weak<Gate>>>,
+    /// The gate of each key that threads use now, by its address, and how many use it.
+    used: Mutex<HashMap<u32, (usize, usize)>>,
+}
+
+/// A gate that a thread uses.
+struct Used<'s> {
+    stress: &'s Stress,
+    gate: Arc<Gate>,
+}
+
+impl std::ops::Deref for Used<'_> {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+impl Drop for Used<'_> {
+    fn drop(&mut self) {
+        let mut used = self.stress.used.lock();
+        let (_, users) = used.get_mut(&self.gate.key).unwrap();
+        *users -= 1;
+        if *users == 0 {
+            used.remove(&self.gate.key);
+        }
+    }
 }
 
 impl Stress {
@@ -233,7 +258,7 @@ impl Stress {
         Self {
             cache: LoadingCache::new("test", capacity, |gate| Arc::strong_count(gate) == 1),
             rows: (0..keys).map(|_| Stored::default()).collect(),
-            met: Mutex::default(),
+            used: Mutex::default(),
         }
     }
 
@@ -242,7 +267,7 @@ impl Stress {
     }
 
     /// A lookup, with a pause between read and insert.
-    fn gate(&self, key: u32, pause: usize) -> Option<Arc<Gate>> {
+    fn gate(&self, key: u32, pause: usize) -> Option<Used<'_>> {
         let gate = loop {
             if let Some(gate) = self.cache.get(&key) {
                 break gate;
@@ -267,13 +292,13 @@ impl Stress {
             }
         };
         assert_eq!(gate.key, key);
-        let mut met = self.met.lock();
-        if let Some(living) = met.get(&key).and_then(Weak::upgrade) {
-            assert!(Arc::ptr_eq(&living, &gate), "two living gates for one key");
-        }
-        met.insert(key, Arc::downgrade(&gate));
-        drop(met);
-        Some(gate)
+        // An evicted gate may live until it is dropped; what counts is that nobody can use it.
+        let mut used = self.used.lock();
+        let (address, users) = used.entry(key).or_insert((Arc::as_ptr(&gate).addr(), 0));
+        assert_eq!(*address, Arc::as_ptr(&gate).addr(), "two gates for one key in use");
+        *users += 1;
+        drop(used);
+        Some(Used { stress: self, gate })
     }
 
     /// An answer: made under an epoch, handed over only if it has not ended.

@@ -1,7 +1,7 @@
 //! The states of keys and versions, as words. A word that this release does not know is read as
 //! `Unrecognized`, which permits nothing: a newer release may have written a state that forbids.
 
-use claviger_provider::{KeyState as AtProvider, ProviderKind};
+use claviger_provider::{ConnectionId, KeyId, KeyState as AtProvider, ProviderKind, TenantId};
 
 /// Declares an enum of words, with `Unrecognized` for every other word.
 macro_rules! words {
@@ -160,4 +160,15 @@ impl Custody {
     pub const fn is_external(self) -> bool {
         !matches!(self, Self::Provider)
     }
+}
+
+/// An object whose revocation can be lifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liftable {
+    /// A key, which is enabled.
+    Key(KeyId),
+    /// A connection, which is restored.
+    Connection(ConnectionId),
+    /// A tenant, which is resumed.
+    Tenant(TenantId),
 }

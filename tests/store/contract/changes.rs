@@ -289,8 +289,8 @@ async fn the_number_of_lifts_goes_on_from_the_journal_s(store: Arc<dyn Store>) {
     assert_eq!(store.connection(ours, connection.id).await.unwrap().revision, connection.revision);
     // Nor is a number given again by an adoption.
     store.detach_key(ours, key.id, 0, &NONE).await.unwrap();
-    let versions = [version(&key, 1, &key.primary.provider_key, "")];
-    let adopted = store.create_key(&Key { lifts: 0, ..key }, &versions, &NONE).await.unwrap();
+    let again = Key { lifts: 0, ..key };
+    let adopted = store.create_key(&again, std::slice::from_ref(&again.primary), &NONE).await.unwrap();
     assert_eq!(adopted.lifts, 5);
 }
 
