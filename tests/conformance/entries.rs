@@ -377,6 +377,11 @@ pub const ENTRIES: &[Entry] = &[
                 reason: NO_HISTORY,
             },
             Difference {
+                case: "moves::both_sides_open",
+                says: "unsupported",
+                reason: NO_HISTORY,
+            },
+            Difference {
                 case: "capabilities::rotation",
                 says: "unsupported",
                 reason: NO_HISTORY,

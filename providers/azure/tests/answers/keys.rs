@@ -22,7 +22,7 @@ async fn a_key_is_made_with_what_it_needs_and_no_more() {
         let provider = bench.connect(place);
         let request = request(spec, None);
         let key = provider.create_key(&cx(), &request).await.unwrap();
-        assert!(key.id.ends_with(&format!("/keys/claviger-{}", request.key_id)), "{}", key.id);
+        assert!(key.id.ends_with(&format!("/keys/claviger-{}", request.made_as)), "{}", key.id);
         assert_eq!(key.versions[0].key.version.len(), 32);
         let described = owner(&bench, "GET", &key.id, Value::Null).await;
         assert_eq!(
