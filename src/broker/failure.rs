@@ -295,7 +295,8 @@ impl From<StoreError> for Failure {
             ),
             // The answer to a failed proof of ownership: that another tenant has the key is nobody's to learn.
             StoreError::ClaimedElsewhere => Error::new(ErrorKind::ProviderDenied, "another tenant has claimed the provider key").into(),
-            StoreError::InUse => Self::new(Code::InUse, "Another object still uses this one."),
+            StoreError::InUse => Self::new(Code::InUse, "A version of a key still uses the connection.")
+                .advice("Detach the keys that use it: their versions name their connections. To end its use at once, sever it."),
             StoreError::Precondition => Self::new(Code::PreconditionFailed, "The object changed since the given etag.")
                 .advice("Read the object again and repeat the change with its new etag."),
             StoreError::IdempotencyTaken => Self::new(Code::InProgress, "Another request with this idempotency key is under way."),

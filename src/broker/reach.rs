@@ -63,7 +63,8 @@ impl Broker {
 
 /// The failure for a connection that is severed.
 pub fn severed() -> Failure {
-    Failure::new(Code::ConnectionSevered, "The key's connection is severed.").advice("Restore the connection.")
+    Failure::new(Code::ConnectionSevered, "The connection of the key's version is severed.")
+        .advice("Restore the connection; the key's versions name theirs.")
 }
 
 /// Refuses a key whose state does not permit the use that `permits` asks about.

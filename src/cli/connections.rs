@@ -43,7 +43,7 @@ pub enum Command {
     Check(One),
     /// Show what the provider supports, and how
     Capabilities(One),
-    /// Block every key of the connection, effective at the next request
+    /// Block the versions of keys that use the connection, effective at the next request
     Sever(One),
     /// Undo a sever
     Restore(Restore),

@@ -102,7 +102,7 @@ pub struct Properties {
 /// Arguments of `keys list`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Only keys of this connection
+    /// Only keys whose primary version uses this connection
     #[arg(long)]
     connection: Option<String>,
     /// Only keys in this state; `detached` lists the detached keys and what brings each one back

@@ -231,7 +231,8 @@ pub fn check_new_key(key: &Key, versions: &[KeyVersion]) -> Result<(), StoreErro
 
 /// Lets a new key take over the row of a detached one, which has the versions `old`. Epoch, lifts
 /// and revision grow on from the old ones, so nothing that was kept under those can be found. What
-/// restricted the old key restricts the new one: its state, and a sever of any of its connections.
+/// restricted the old key restricts the new one: its state, a sever of any of its connections, and its
+/// cache rules where the new key has none.
 ///
 /// # Errors
 /// `AlreadyExists` when the row's key is attached, or has no version at the new one's provider.
@@ -245,6 +246,7 @@ pub fn adopt(key: &mut Key, before: &Holder, old: &[KeyVersion]) -> Result<(), S
     key.state = before.state;
     key.compromised_since = before.compromised_since;
     key.needs_restore = before.needs_restore;
+    key.cache = key.cache.or(before.cache);
     if before.severed {
         outlive_sever(key);
     }

@@ -57,6 +57,19 @@ async fn a_key_that_was_detached_while_disabled_comes_back_disabled() {
     bank.post("/v1/keys/renamed/unwrap", &blob).await.expect_status(200);
 }
 
+#[tokio::test]
+async fn a_key_whose_cache_was_off_comes_back_with_the_cache_off() {
+    let (world, _) = with_key().await;
+    let bank = &world.bank;
+    let etag = bank.get(ORDERS).await.header("etag").to_owned();
+    let off = json!({"cache": {"enabled": false}});
+    bank.patch(ORDERS, &etag, &off).await.expect_status(200);
+    bank.delete(ORDERS).await.expect_status(204);
+    let body = json!({"name": "orders", "connection": "main", "provider_key": "orders"});
+    let back = bank.post("/v1/keys", &body).await.expect_status(201);
+    assert_eq!(back["cache"]["enabled"], false, "{back}");
+}
+
 /// Stops the test unless the key is disabled, and only one who may restore enables it.
 async fn needs_restore(world: &FakeWorld, blob: &Value) {
     let key = world.bank.get(ORDERS).await.expect_status(200);

@@ -205,7 +205,7 @@ impl Model {
                     // A disable outlives the detach.
                     disabled: old.is_some_and(|key| key.disabled),
                     detached: false,
-                    cached: None,
+                    cached: old.and_then(|key| key.cached),
                     epoch: old.map_or(1, |key| key.epoch + 1),
                     revision: old.map_or(1, |key| key.revision + 1),
                     primary: *primary,

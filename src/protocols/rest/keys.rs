@@ -33,7 +33,8 @@ pub struct CreateKey {
     #[schema(schema_with = built_specs)]
     pub spec: Option<Spec>,
     /// The id of an existing key at the provider. The gateway uses it instead of creating a new one. For
-    /// `vault`: the Transit key's name. Not for the embedded provider.
+    /// `vault`: the Transit key's name. For the embedded provider: only
+    /// that of a key that the tenant detached.
     #[serde(default)]
     #[schema(min_length = 1, max_length = 512)]
     pub provider_key: Option<String>,
@@ -53,10 +54,19 @@ pub struct CreateKey {
 /// The schema of `spec`, with the specifications that the included providers support. A request with
 /// another one gets `unsupported`.
 fn built_specs() -> Object {
+    specs("Algorithm and length. Default: `aes-256`.")
+}
+
+/// The schema of `spec` where a key exists already.
+fn other_specs() -> Object {
+    specs("Algorithm and length. Default: those of the key's primary version.")
+}
+
+fn specs(description: &str) -> Object {
     let object = Object::builder()
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
         .enum_values(Some([json!("aes-256"), json!("rsa-3072"), json!("rsa-4096"), Value::Null]));
-    object.description(Some("Algorithm and length. Default: `aes-256`.")).build()
+    object.description(Some(description)).build()
 }
 
 /// The members of a key to change. Members that are left out stay as they are.
@@ -98,15 +108,15 @@ pub struct RotateKey {
     #[serde(default)]
     #[schema(min_length = 1, max_length = 512)]
     pub provider_key: Option<String>,
-    /// What it is made of.
+    /// Algorithm and length.
     #[serde(default)]
-    #[schema(schema_with = built_specs)]
+    #[schema(schema_with = other_specs)]
     pub spec: Option<Spec>,
 }
 
 const CONNECTION_FILTER: QueryParam = QueryParam {
     name: "connection",
-    description: "Only keys of this connection.",
+    description: "Only keys whose primary version uses this connection.",
     schema: || reference("Name"),
 };
 const STATE_FILTER: QueryParam = QueryParam {

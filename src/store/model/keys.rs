@@ -24,6 +24,19 @@ pub struct CacheSettings {
     pub max_uses: Option<u32>,
 }
 
+impl CacheSettings {
+    /// These rules, and where one is not set, that of `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            enabled: self.enabled.or(other.enabled),
+            max_age_s: self.max_age_s.or(other.max_age_s),
+            max_idle_s: self.max_idle_s.or(other.max_idle_s),
+            max_uses: self.max_uses.or(other.max_uses),
+        }
+    }
+}
+
 /// One logical key (KEK).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
@@ -202,6 +215,8 @@ pub struct Holder {
     pub compromised_since: Option<i64>,
     /// Whether enabling it needs the permission `Restore` as well.
     pub needs_restore: bool,
+    /// Its cache rules.
+    pub cache: CacheSettings,
     /// Whether a connection of one of its versions is severed now.
     pub severed: bool,
     /// Its epoch.

@@ -164,6 +164,10 @@ fn a_row_is_taken_over_from_a_detached_key_with_a_version_at_the_same_provider_a
         state: KeyState::Enabled,
         compromised_since: None,
         needs_restore: false,
+        cache: CacheSettings {
+            max_age_s: Some(9),
+            ..CacheSettings::default()
+        },
         severed: false,
         epoch: 7,
         lifts: 5,
@@ -176,6 +180,11 @@ fn a_row_is_taken_over_from_a_detached_key_with_a_version_at_the_same_provider_a
     let mut adopted = key.clone();
     adopt(&mut adopted, &before, &[elsewhere.clone(), version.clone()]).unwrap();
     assert_eq!((adopted.epoch, adopted.lifts, adopted.revision), (8, 5, 10));
+    assert_eq!(adopted.cache.max_age_s, Some(9), "cache rules outlive the detach");
+    let mut with_rules = key.clone();
+    with_rules.cache.max_age_s = Some(3);
+    adopt(&mut with_rules, &before, std::slice::from_ref(&version)).unwrap();
+    assert_eq!(with_rules.cache.max_age_s, Some(3), "unless the new key has its own");
     let attached = Holder { detached: false, ..before };
     for (holder, old) in [(attached, version), (before, elsewhere)] {
         assert!(matches!(adopt(&mut key.clone(), &holder, &[old]), Err(StoreError::AlreadyExists)));
@@ -199,6 +208,7 @@ fn what_restricted_a_detached_key_restricts_it_when_it_comes_back() {
             state: KeyState::parse(state),
             compromised_since: Some(4),
             needs_restore,
+            cache: CacheSettings::default(),
             severed,
             epoch: 1,
             lifts: 0,
@@ -409,7 +419,7 @@ proptest! {
             let moves = match act {
                 _ if detached => {
                     let holder = Holder {
-                        detached, state: key.state, compromised_since: None, needs_restore: key.needs_restore, severed: flag,
+                        detached, state: key.state, compromised_since: None, needs_restore: key.needs_restore, cache: key.cache, severed: flag,
                         epoch: key.epoch, lifts: key.lifts, revision: key.revision,
                     };
                     let disabled = key.state == KeyState::Disabled || key.needs_restore || flag;

@@ -107,7 +107,7 @@ pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, key: KeySele
 
 pub(super) async fn holder(executor: impl SqliteExecutor<'_>, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
     let row = query(
-        "SELECT k.detached, k.state, k.compromised_since, k.needs_restore, k.epoch, k.lifts, k.revision, \
+        "SELECT k.detached, k.state, k.compromised_since, k.needs_restore, k.cache, k.epoch, k.lifts, k.revision, \
          EXISTS (SELECT 1 FROM key_versions v JOIN connections c ON c.tenant = v.tenant AND c.id = v.connection \
          WHERE v.tenant = k.tenant AND v.key = k.id AND c.severed) AS severed \
          FROM keys k WHERE k.tenant = ?1 AND k.id = ?2",
@@ -122,6 +122,7 @@ pub(super) async fn holder(executor: impl SqliteExecutor<'_>, tenant: TenantId, 
             state: KeyState::parse(row.value("state")?),
             compromised_since: row.value("compromised_since")?,
             needs_restore: row.value("needs_restore")?,
+            cache: row.json("cache")?,
             severed: row.value("severed")?,
             epoch: row.number("epoch")?,
             lifts: row.number("lifts")?,
