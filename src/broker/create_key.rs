@@ -5,12 +5,13 @@ use std::sync::Arc;
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind};
 
 use super::connections::MANAGED_BY;
+use super::export::{Destination, may_leave};
 use super::learn::number_versions;
 use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
-use crate::store::model::{CacheSettings, Connection, Key, KeyState, KeyVersion, Labels};
+use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels};
 use crate::store::{StoreError, rules};
 
 /// The longest name of a provider key that is adopted, in bytes.
@@ -66,6 +67,12 @@ impl Broker {
         }
         let id = self.id_of(cx, view.provider, &new).await?;
         authorized.creates(id);
+        // A detach must not lead out of external custody either.
+        match self.store.detached_key(cx.tenant(), id).await {
+            Ok(before) => may_leave(&before.key, &before.key.primary, Destination::SameKey(Custody::of(view.provider)))?,
+            Err(StoreError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
 
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
         let change = self

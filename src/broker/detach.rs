@@ -43,18 +43,21 @@ impl Broker {
         for version in view.versions.iter().filter(|version| seen.insert(version.connection_id())) {
             // One that cannot be loaded is not in memory, so memory has no sever of it.
             if let Ok(Some(connection)) = self.directory().reach(key, version).await {
+                let _one_at_a_time = connection.change().lock().await;
                 self.store_sever(&connection).await?;
             }
         }
         Ok(())
     }
 
-    /// Stores a sever that only memory and the kill file have. The sever has its record.
+    /// Stores a sever that only memory and the kill file have. The sever has its record. The caller holds
+    /// the connection's `change` lock.
     pub(super) async fn store_sever(&self, connection: &ConnectionEntry) -> Result<(), Failure> {
         if connection.view().severed {
             let change = Change::unannounced();
             let (tenant, id) = (connection.tenant(), connection.id());
-            self.store.set_connection_severed(tenant, id, true, self.now(), &change).await?;
+            let row = self.store.set_connection_severed(tenant, id, true, self.now(), &change).await?;
+            connection.put(row);
         }
         Ok(())
     }

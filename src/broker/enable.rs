@@ -65,7 +65,7 @@ impl Broker {
             .store
             .set_key_disabled(key.tenant(), key.id(), false, after.updated, &change)
             .await?;
-        key.put(row.clone(), None);
+        key.put_enabled(row.clone());
         self.clear_from_kill_file(EmergencyRevocation::Disable(key.id())).await;
         Ok(Guarded::free(changed(Completion::Done, row)))
     }

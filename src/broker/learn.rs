@@ -97,7 +97,7 @@ impl Broker {
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         let reach = self.reach(key, version).await?;
         let through = &reach.row;
-        if !key.may_ask(ASK_EVERY) {
+        if !key.may_ask(through.id, &version.provider_key, ASK_EVERY) {
             return Ok(());
         }
         let described = reach.pipeline.describe(&cx.op_context(), &version.whole_kek(key.id())).await?;
@@ -127,7 +127,15 @@ impl Broker {
         store: impl AsyncFnOnce(&Change) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let intent = self.announce_learned(key, through, deadline).await?;
-        let stored = store(&Change::announced(intent.position().0)).await;
+        let change = Change::announced(intent.position().0);
+        let mut stored = store(&change).await;
+        // Where nothing was left to store, the intent is marked nevertheless: its outcome says success, and
+        // a start compares.
+        if stored.is_ok()
+            && let Err(error) = self.store.mark_applied(key.tenant(), &change).await
+        {
+            stored = Err(error.into());
+        }
         let outcome = match &stored {
             Ok(_) => Outcome::Success,
             Err(failure) => Outcome::Failed(failure.code.as_str()),

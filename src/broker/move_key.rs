@@ -63,8 +63,11 @@ impl Broker {
         };
         let described = made(reach.pipeline.create_key(&cx.op_context(), &request).await?, spec)?;
         let _row = key.change().lock().await;
+        // All of this may have changed while the provider made the key.
         let view = key.view()?;
         self.not_severed(key, &view.key.primary).await?;
+        let reach = Reach::through(Arc::clone(to))?;
+        may_leave(&view.key, &view.key.primary, Destination::SameKey(Custody::of(reach.row.provider)))?;
         let now = self.now();
         // None can be one of its own: the store refuses a provider's version that it has.
         let (versions, primary) = number_versions(&view.versions, |_| false, &described, &reach.row, now)?;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline};
 
+use super::reach::permitted;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{Attested, Context, Envelope, Opened, Recipient, SealStatus};
 use crate::keys::{EpochGuard, KeyEntry, KeyView};
-use crate::store::model::{Key, KeyVersion};
+use crate::store::model::{Key, KeyState, KeyVersion};
 
 /// An envelope that may be used.
 pub struct Accepted<'e> {
@@ -137,7 +138,9 @@ impl Broker {
             return Ok(view);
         };
         self.ask_anew(cx, entry, refused).await?;
+        // A disable may have come while the provider was asked.
         let now = entry.view()?;
+        permitted(&now, KeyState::unwraps)?;
         if usable(&now, envelope).next().is_none() {
             return Err(forbidden_at_provider(refused));
         }

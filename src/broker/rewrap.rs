@@ -42,8 +42,9 @@ impl Broker {
         let view = entry.view()?;
         let source = opening::usable(&view, envelope).next();
         let _turn = authorized.turn(source.map_or(&view.key.primary, |(_, version)| version)).await?;
+        // Before any call to a provider, the question about a version's state included.
+        let accepted = self.accept(cx, &view.key, envelope, context).await?;
         let ready = self.ready(cx, entry).await?;
-        let accepted = self.accept(cx, &ready.view.key, envelope, context).await?;
         let openable = self.openable(cx, entry, ready.view.clone(), envelope).await?;
         let (key, to) = (&ready.view.key, &ready.view.key.primary);
         let primary = ready.primary();
@@ -106,14 +107,16 @@ impl Broker {
         let view = from.view()?;
         let source = opening::usable(&view, envelope).next();
         let _turn = authorized.turn(source.map_or(&view.key.primary, |(_, version)| version)).await?;
-        let target = self.ready(cx, &authorized.object().target).await;
-        let target = target.inspect_err(|_| authorized.turn_to_target())?;
-        let view = from.view()?;
         permitted(&view, KeyState::unwraps)?;
         if envelope.header().scope().is_some() {
             return Err(scope_unsupported());
         }
+        // Before any call to a provider, the question about a version's state included.
         let accepted = self.accept(cx, &view.key, envelope, context).await?;
+        let target = self.ready(cx, &authorized.object().target).await;
+        let target = target.inspect_err(|_| authorized.turn_to_target())?;
+        let view = from.view()?;
+        permitted(&view, KeyState::unwraps)?;
         let view = self.openable(cx, from, view, envelope).await?;
         let admits = |from: &KeyVersion| {
             authorized.names(from);

@@ -52,7 +52,8 @@ impl Broker {
         keep: &Keep<Key>,
     ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), &authorized.object().key);
-        let ready = self.ready(cx, key).await?;
+        // As it is stored: the turn at the provider is taken, and the provider decides on a rotation.
+        let ready = self.ready_as_stored(key).await?;
         if new.differs_from(&ready.view.key.primary) {
             // It was decided as a rotation in place, which needs fewer permissions than a move.
             return Err(Failure::new(Code::InProgress, "The key was moved meanwhile.").advice("Repeat the request."));

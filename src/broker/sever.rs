@@ -72,7 +72,7 @@ impl Broker {
             .store
             .set_connection_severed(connection.tenant(), connection.id(), false, after.updated, &change)
             .await?;
-        connection.put(row.clone());
+        connection.put_restored(row.clone());
         self.clear_from_kill_file(EmergencyRevocation::Sever(connection.id())).await;
         Ok(Guarded::free(completed(Completion::Done, row)))
     }

@@ -33,16 +33,25 @@ impl Broker {
     /// # Errors
     /// `not_found`, `key_disabled`, `key_state`, `connection_severed`.
     pub(super) async fn ready(&self, cx: &RequestContext, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
-        let mut view = entry.view()?;
+        let view = entry.view()?;
         permitted(&view, KeyState::wraps)?;
         if !view.key.primary.provider_state.permits() {
             self.ask_anew(cx, entry, &view.key.primary).await?;
-            view = entry.view()?;
-            permitted(&view, KeyState::wraps)?;
-            if !view.key.primary.provider_state.permits() {
-                return Err(forbidden_at_provider(&view.key.primary));
+            let now = entry.view()?;
+            if !now.key.primary.provider_state.permits() {
+                return Err(forbidden_at_provider(&now.key.primary));
             }
         }
+        self.ready_as_stored(entry).await
+    }
+
+    /// As [`Broker::ready`], whatever is stored of the version's state at the provider.
+    ///
+    /// # Errors
+    /// As [`Broker::ready`].
+    pub(super) async fn ready_as_stored(&self, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
+        let view = entry.view()?;
+        permitted(&view, KeyState::wraps)?;
         let reach = self.reach(entry, &view.key.primary).await?;
         Ok(ReadyKey {
             entry: Arc::clone(entry),

@@ -1,5 +1,6 @@
 //! One key and one connection in memory, with the gates that answers pass.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -101,8 +102,12 @@ impl ConnectionEntry {
 
     /// Puts a committed row in place, with the gate held exclusively: once this returns, no
     /// answer made under another epoch is handed over. Loads under way read the row again.
+    ///
+    /// A severed connection stays severed, since memory may have a sever that the store could not take.
     pub fn put(&self, connection: Connection) {
-        self.gate.write().row = Arc::new(connection);
+        let mut reach = self.gate.write();
+        reach.row = Arc::new(keeping_a_sever(connection, &reach.row));
+        drop(reach);
         self.loads.note_change(&self.id);
     }
 
@@ -118,10 +123,22 @@ impl ConnectionEntry {
 
     /// As [`ConnectionEntry::put`], with a new pipeline, which the next call uses.
     pub fn put_with(&self, connection: Connection, pipeline: Pipeline) {
-        *self.gate.write() = Reach {
-            row: Arc::new(connection),
+        let mut reach = self.gate.write();
+        *reach = Reach {
+            row: Arc::new(keeping_a_sever(connection, &reach.row)),
             pipeline,
         };
+        drop(reach);
+        self.loads.note_change(&self.id);
+    }
+
+    /// As [`ConnectionEntry::put`], with the row that a restore left.
+    pub fn put_restored(&self, connection: Connection) {
+        let mut reach = self.gate.write();
+        // A sever that only memory had moved the epoch here alone.
+        let epoch = connection.epoch.max(reach.row.epoch + u64::from(reach.row.severed));
+        reach.row = Arc::new(Connection { epoch, ..connection });
+        drop(reach);
         self.loads.note_change(&self.id);
     }
 }
@@ -138,8 +155,8 @@ pub struct KeyEntry {
     rows: RwLock<Option<KeyView>>,
     change: Mutex<()>,
     at_provider: Mutex<()>,
-    /// When the provider was last asked about the key's state, if it was.
-    asked: parking_lot::Mutex<Option<Instant>>,
+    /// When a provider was last asked about the state of one of the key's provider keys, by connection.
+    asked: parking_lot::Mutex<HashMap<(ConnectionId, String), Instant>>,
     revocations: RevocationCounter,
     loads: Arc<Loads<KeyId>>,
 }
@@ -203,14 +220,18 @@ impl KeyEntry {
         &self.at_provider
     }
 
-    /// Whether the provider may be asked about the key's state now: once in `every`. Counts as asked then.
-    pub fn may_ask(&self, every: Duration) -> bool {
+    /// Whether a provider may be asked about the state of one of the key's provider keys now: once in
+    /// `every`. Counts as asked then.
+    pub fn may_ask(&self, connection: ConnectionId, provider_key: &str, every: Duration) -> bool {
         let mut asked = self.asked.lock();
-        let may = asked.is_none_or(|at| at.elapsed() >= every);
-        if may {
-            *asked = Some(Instant::now());
+        // So there are no more entries than provider keys that were asked about lately.
+        asked.retain(|_, at| at.elapsed() < every);
+        let of = (connection, provider_key.to_owned());
+        if asked.contains_key(&of) {
+            return false;
         }
-        may
+        asked.insert(of, Instant::now());
+        true
     }
 
     /// Counts the disables.
@@ -220,13 +241,24 @@ impl KeyEntry {
 
     /// Puts committed rows in place, with the gate held exclusively: once this returns, no
     /// answer made under another epoch is handed over. Loads under way read the row again.
-    /// A detached key stays detached. `versions` is `None` when none was added.
+    /// A detached key stays detached, and a disabled one disabled, since memory may have a disable that
+    /// the store could not take. `versions` is `None` when none was added.
     pub fn put(&self, key: Key, versions: Option<Vec<KeyVersion>>) {
         if let Some(view) = self.rows.write().as_mut() {
-            view.key = Arc::new(key);
+            view.key = Arc::new(keeping_a_disable(key, &view.key));
             if let Some(versions) = versions {
                 view.versions = versions.into();
             }
+        }
+        self.loads.note_change(&self.id);
+    }
+
+    /// As [`KeyEntry::put`], with the row that an enable left.
+    pub fn put_enabled(&self, key: Key) {
+        if let Some(view) = self.rows.write().as_mut() {
+            // A disable that only memory had moved the epoch here alone.
+            let epoch = key.epoch.max(view.key.epoch + u64::from(view.key.state.is_disabled()));
+            view.key = Arc::new(Key { epoch, ..key });
         }
         self.loads.note_change(&self.id);
     }
@@ -248,6 +280,30 @@ impl KeyEntry {
         *self.rows.write() = None;
         self.loads.note_change(&self.id);
     }
+}
+
+/// A committed row, disabled if the row in memory is: only an enable ends that.
+fn keeping_a_disable(key: Key, before: &Key) -> Key {
+    if before.state.is_disabled() && !key.state.is_disabled() {
+        return Key {
+            state: before.state,
+            epoch: key.epoch.max(before.epoch),
+            ..key
+        };
+    }
+    key
+}
+
+/// A committed row, severed if the row in memory is: only a restore ends that.
+fn keeping_a_sever(connection: Connection, before: &Connection) -> Connection {
+    if before.severed && !connection.severed {
+        return Connection {
+            severed: true,
+            epoch: connection.epoch.max(before.epoch),
+            ..connection
+        };
+    }
+    connection
 }
 
 #[cfg(test)]

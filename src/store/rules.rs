@@ -70,7 +70,11 @@ pub fn patch_key(key: &mut Key, patch: &KeyPatch) -> Result<(), StoreError> {
         key.cache = cache;
         key.epoch += 1;
     }
-    key.allow_export = patch.allow_export.unwrap_or(key.allow_export);
+    if let Some(allow_export) = patch.allow_export {
+        // What was begun while export was allowed must not be handed over.
+        key.epoch += u64::from(key.allow_export && !allow_export);
+        key.allow_export = allow_export;
+    }
     key_changed(key, patch.at);
     Ok(())
 }
@@ -254,20 +258,15 @@ pub fn adopt(key: &mut Key, before: &Holder, old: &[KeyVersion]) -> Result<(), S
 }
 
 /// The versions among `old`, those of a detached key, that follow the key to the connection that
-/// it comes back through with the versions `given`, as they are then. A version follows if it was
-/// reached through the same connection as a provider key that comes back, or that one is gone.
+/// it comes back through with the versions `given`, as they are then: those of a provider key that
+/// comes back. Nothing else was proven to the new connection's provider, so every other version keeps
+/// its connection, or has none if that was deleted.
 pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVersion> {
-    let of_provider = |version: &&KeyVersion| version.provider == key.primary.provider;
-    let comes_back = |version: &&KeyVersion| given.iter().any(|new| new.provider_key == version.provider_key);
-    let left: Vec<_> = old
-        .iter()
-        .filter(of_provider)
-        .filter(comes_back)
-        .map(KeyVersion::connection_id)
-        .collect();
+    let comes_back = |version: &&KeyVersion| {
+        version.provider == key.primary.provider && given.iter().any(|new| new.provider_key == version.provider_key)
+    };
     old.iter()
-        .filter(of_provider)
-        .filter(|version| version.connection.is_none() || left.contains(&version.connection_id()))
+        .filter(comes_back)
         .filter(|version| version.connection != key.primary.connection)
         .map(|version| KeyVersion {
             connection: key.primary.connection.clone(),

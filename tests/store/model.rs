@@ -195,8 +195,7 @@ impl Model {
                 }
                 let mut old_versions = old.map(|key| key.versions.clone()).unwrap_or_default();
                 let comes_back = |provider_key: u8| versions.iter().any(|version| version.1 == provider_key);
-                let left: BTreeSet<usize> = old_versions.values().filter(|is| comes_back(is.0)).map(|is| is.2).collect();
-                for is in old_versions.values_mut().filter(|is| left.contains(&is.2)) {
+                for is in old_versions.values_mut().filter(|is| comes_back(is.0)) {
                     is.2 = *connection;
                 }
                 let key = Modelled {

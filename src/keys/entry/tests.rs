@@ -216,3 +216,27 @@ async fn nothing_is_handed_over_under_an_epoch_whose_end_returned() {
     }
     all_end(threads);
 }
+
+#[tokio::test]
+async fn only_an_enable_ends_a_disable_that_the_store_lacks() {
+    let world = World::new().await;
+    let reached = key_entry(&connection_entry(world.connection.clone()), "k");
+    let entry = &reached.entry;
+    let stored = Key::clone(&entry.view().unwrap().key);
+    let mut cut = stored.clone();
+    crate::store::rules::set_disabled(&mut cut, true, 1);
+    entry.put_revoked(&cut);
+    // A rotation's row, from a store that could not take the disable.
+    entry.put(stored.clone(), None);
+    let now = entry.view().unwrap().key;
+    assert_eq!((now.state, now.epoch), (cut.state, cut.epoch));
+    let mut enabled = stored;
+    crate::store::rules::set_disabled(&mut enabled, false, 2);
+    entry.put_enabled(enabled);
+    let now = entry.view().unwrap().key;
+    assert!(!now.state.is_disabled());
+    assert!(
+        now.epoch > cut.epoch,
+        "answers from before the disable do not pass after the enable"
+    );
+}

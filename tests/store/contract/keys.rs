@@ -458,7 +458,8 @@ async fn a_detached_key_is_adopted_again_under_its_id(store: Arc<dyn Store>) {
     assert_eq!(
         kept,
         [
-            (1, Some(second.id), made.primary.provider_key),
+            // Its provider key did not come back, and its connection is gone.
+            (1, None, made.primary.provider_key),
             (2, Some(second.id), "successor".to_owned()),
             (3, Some(second.id), "successor".to_owned())
         ]

@@ -124,7 +124,7 @@ async fn a_revocation_ends_answers_under_way_and_counts_though_it_comes_late() {
     assert!(!guard.holds() && entry.view().unwrap().key.state.is_disabled());
     // Enabled again since; the feed repeats the disable.
     let enabled = race.store.set_key_disabled(key.tenant, key.id, false, 3, &PLAIN).await.unwrap();
-    entry.put(enabled.clone(), None);
+    entry.put_enabled(enabled.clone());
     race.directory.key_revoked(&disabled);
     assert_eq!(*entry.view().unwrap().key, enabled);
     assert_eq!(entry.revocations().seen(), seen + 2);
