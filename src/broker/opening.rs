@@ -137,7 +137,8 @@ impl Broker {
         let Some(refused) = refused_at_provider(&view, envelope) else {
             return Ok(view);
         };
-        self.ask_anew(cx, entry, refused).await?;
+        // Boxed, since it is rare and would be part of every unwrap's future.
+        Box::pin(self.ask_anew(cx, entry, refused)).await?;
         // A disable may have come while the provider was asked.
         let now = entry.view()?;
         permitted(&now, KeyState::unwraps)?;

@@ -36,7 +36,8 @@ impl Broker {
         let view = entry.view()?;
         permitted(&view, KeyState::wraps)?;
         if !view.key.primary.provider_state.permits() {
-            self.ask_anew(cx, entry, &view.key.primary).await?;
+            // Boxed, since it is rare and would be part of every wrap's future.
+            Box::pin(self.ask_anew(cx, entry, &view.key.primary)).await?;
             let now = entry.view()?;
             if !now.key.primary.provider_state.permits() {
                 return Err(forbidden_at_provider(&now.key.primary));
@@ -137,7 +138,7 @@ impl ReadyKey {
         if let Some(number) = number() {
             return Ok(number);
         }
-        broker.take_versions(&cx.op_context(), &self.entry, None).await?;
+        Box::pin(broker.take_versions(&cx.op_context(), &self.entry, None)).await?;
         number().ok_or_else(|| {
             Error::new(
                 ErrorKind::UpstreamProtocol,
