@@ -76,6 +76,22 @@ async fn claim(transaction: &mut dyn Transaction, key: &Key, versions: &[KeyVers
     Ok(())
 }
 
+/// Adds versions to a key, makes `primary` the one that wraps, and commits.
+async fn with_primary(
+    mut transaction: Box<dyn Transaction>,
+    mut key: Key,
+    versions: &[KeyVersion],
+    primary: u32,
+    at: i64,
+) -> Result<Key, StoreError> {
+    let (all, added) = add_versions(&mut *transaction, &key, versions).await?;
+    if rules::set_primary(&mut key, &all, primary, added, at)? {
+        transaction.update_key(&key).await?;
+    }
+    transaction.commit().await?;
+    Ok(key)
+}
+
 #[async_trait]
 impl<B: Backend> Store for B {
     async fn close(&self) {
@@ -308,13 +324,8 @@ impl<B: Backend> Store for B {
         change: &Change,
     ) -> Result<Key, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
-        let mut key = transaction.key(tenant, id).await?;
-        let (all, added) = add_versions(&mut *transaction, &key, versions).await?;
-        if rules::set_primary(&mut key, &all, primary, added, at)? {
-            transaction.update_key(&key).await?;
-        }
-        transaction.commit().await?;
-        Ok(key)
+        let key = transaction.key(tenant, id).await?;
+        with_primary(transaction, key, versions, primary, at).await
     }
 
     async fn move_key(
@@ -327,14 +338,9 @@ impl<B: Backend> Store for B {
         change: &Change,
     ) -> Result<Key, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
-        let mut key = transaction.key(tenant, id).await?;
+        let key = transaction.key(tenant, id).await?;
         rules::check_moved(&transaction.versions(tenant, id).await?, versions)?;
-        let (all, added) = add_versions(&mut *transaction, &key, versions).await?;
-        if rules::set_primary(&mut key, &all, primary, added, at)? {
-            transaction.update_key(&key).await?;
-        }
-        transaction.commit().await?;
-        Ok(key)
+        with_primary(transaction, key, versions, primary, at).await
     }
 
     async fn set_provider_states(

@@ -243,7 +243,6 @@ async fn write(connection: &mut SqliteConnection, statement: &'static str, key: 
         .bind(integer(key.revision)?)
         .bind(key.created)
         .bind(key.updated)
-        .bind(integer(key.lifts)?)
         .execute(connection)
         .await?;
     one_row(&written)
