@@ -1,0 +1,58 @@
+//! Bodies that were begun and never end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use claviger_test_support::records;
+use http::Method;
+
+use crate::honest::p99;
+use crate::raw::{Http1, Http2, answer_of};
+use crate::world::World;
+
+/// Requests left half-sent at once.
+const REQUESTS: usize = 64;
+/// Longer than an honest tenant's call takes on a busy machine, and shorter than a deadline.
+const LIMIT: Duration = Duration::from_secs(5);
+/// The most memory that the gateway may take, in bytes.
+const PEAK: u64 = 250_000_000;
+
+#[tokio::test]
+async fn bodies_that_never_end_keep_nobody_else_waiting() {
+    let world = World::start().await;
+    let issued = world.evil_token("attacker", &["Unwrap"], None).await;
+    let token = issued["token"].as_str().unwrap();
+    let honest = world.honest().await;
+
+    let mut over_http1 = Vec::new();
+    for _ in 0..REQUESTS {
+        let mut request = Http1::post(world.started.address(), token, "/v1/unwrap", 4096).await;
+        request.send(b"{\"wra").await;
+        over_http1.push(request);
+    }
+    let connection = Http2::connect(world.started.address(), 65_535).await;
+    let mut over_http2 = Vec::new();
+    for _ in 0..REQUESTS {
+        let (response, mut body) = connection.open(Method::POST, token, "/v1/unwrap").await;
+        body.send_data(Bytes::from_static(b"{\"wra"), false).unwrap();
+        over_http2.push((response, body));
+    }
+
+    // Each ends at its deadline; the honest tenants' calls go on meanwhile.
+    for request in over_http1 {
+        let (status, body) = request.answer().await;
+        assert_eq!((status, body["code"].as_str()), (504, Some("deadline_exceeded")), "{body}");
+    }
+    for (response, body) in over_http2 {
+        let (status, answer) = answer_of(response).await;
+        assert_eq!((status, answer["code"].as_str()), (504, Some("deadline_exceeded")), "{answer}");
+        drop(body);
+    }
+    let slowest = p99(honest.end().await);
+    assert!(slowest < LIMIT, "an honest tenant waited {slowest:?}");
+    let peak = world.peak_memory();
+    assert!(peak < PEAK, "{peak} bytes");
+    let ended = records(&world.gateway.data());
+    let ended = ended.iter().filter(|record| record["code"] == "deadline_exceeded");
+    assert_eq!(ended.count(), 2 * REQUESTS, "each has its record");
+}

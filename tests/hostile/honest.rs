@@ -1,0 +1,86 @@
+//! The honest tenants: each wraps and unwraps with a token of its own, one call after the other,
+//! while an attack lasts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use claviger_test_support::{Client, Started};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::world::{HONEST, PATIENCE, token};
+
+/// Time between two calls of a tenant.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Calls of each tenant that an attack has to see at least.
+const LEAST: usize = 20;
+
+/// The honest tenants at work.
+pub struct Honest {
+    stop: Arc<AtomicBool>,
+    answered: Vec<Arc<AtomicUsize>>,
+    tenants: JoinSet<Vec<Duration>>,
+}
+
+impl Honest {
+    pub async fn begin(started: &Started) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut answered = Vec::new();
+        let mut tenants = JoinSet::new();
+        for name in HONEST {
+            let tenant = started.tenant(name);
+            let issued = token(&tenant, "application", &["Wrap", "Unwrap"], Some(&["orders"])).await;
+            let client = tenant.with_token(issued["token"].as_str().unwrap());
+            let count = Arc::new(AtomicUsize::new(0));
+            answered.push(Arc::clone(&count));
+            tenants.spawn(work(client, Arc::clone(&stop), count));
+        }
+        Self { stop, answered, tenants }
+    }
+
+    /// Ends the work and gives back how long each call took.
+    ///
+    /// # Panics
+    /// If one of their calls was refused, or they did not get on.
+    pub async fn end(mut self) -> Vec<Duration> {
+        let before: Vec<usize> = self.answered.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let on = async {
+            for (count, before) in self.answered.iter().zip(&before) {
+                while count.load(Ordering::Relaxed) < (before + 1).max(LEAST) {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, on).await.expect("the honest tenants get on");
+        self.stop.store(true, Ordering::Relaxed);
+        let mut took = Vec::new();
+        while let Some(tenant) = self.tenants.join_next().await {
+            took.extend(tenant.expect("no call of an honest tenant is refused"));
+        }
+        took
+    }
+}
+
+async fn work(client: Client, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Vec<Duration> {
+    let mut took = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        let wrapped = client.post("/v1/keys/orders/wrap", &json!({"plaintext": "aG9uZXN0"})).await;
+        took.push(begun.elapsed());
+        let wrapped = wrapped.expect_status(200);
+        let begun = Instant::now();
+        let opened = client.post("/v1/unwrap", &json!({"wrapped": wrapped["wrapped"]})).await;
+        took.push(begun.elapsed());
+        assert_eq!(opened.expect_status(200)["plaintext"], "aG9uZXN0");
+        answered.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(PAUSE).await;
+    }
+    took
+}
+
+/// The 99th percentile.
+pub fn p99(mut took: Vec<Duration>) -> Duration {
+    took.sort();
+    took[(took.len() * 99).div_ceil(100) - 1]
+}

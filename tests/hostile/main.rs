@@ -1,0 +1,16 @@
+//! Attacks of a hostile tenant on the real binary, over HTTP. In each, two honest tenants work on:
+//! none of their calls may be refused. Each file is a kind of attack, each test an attack by name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where an expectation fails"
+)]
+
+mod half_sent;
+mod honest;
+mod raw;
+mod world;
+
+/// The binary under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");

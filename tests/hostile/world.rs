@@ -1,0 +1,76 @@
+//! What each attack begins with: a gateway, two honest tenants at work, and a hostile one.
+
+use std::time::Duration;
+
+use claviger_test_support::{Client, Gateway, Started, Tune};
+use serde_json::{Value, json};
+
+use crate::honest::Honest;
+
+/// Longer than anything here takes; a test that reaches it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The tenants that are attacked.
+pub const HONEST: [&str; 2] = ["bank", "clinic"];
+/// The tenant that attacks.
+pub const HOSTILE: &str = "evil";
+
+/// A gateway with its tenants; each has a connection `embedded` and a key `orders`.
+pub struct World {
+    pub gateway: Gateway,
+    pub started: Started,
+    /// The operator, acting for the hostile tenant: what the attack needs is set up with it.
+    pub evil: Client,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::tuned(&Tune::default()).await
+    }
+
+    pub async fn tuned(tune: &Tune) -> Self {
+        let gateway = Gateway::new(crate::BINARY);
+        let started = gateway.serve(tune);
+        for name in HONEST {
+            make_key(&started.with_tenant(name).await, "orders").await;
+        }
+        let evil = started.with_tenant(HOSTILE).await;
+        make_key(&evil, "orders").await;
+        Self { gateway, started, evil }
+    }
+
+    /// The honest tenants, at work until [`Honest::end`].
+    pub async fn honest(&self) -> Honest {
+        Honest::begin(&self.started).await
+    }
+
+    /// A token of the hostile tenant that allows these operations, for some keys or for all.
+    pub async fn evil_token(&self, principal: &str, operations: &[&str], keys: Option<&[&str]>) -> Value {
+        token(&self.evil, principal, operations, keys).await
+    }
+
+    /// The largest resident memory of the gateway's process so far, in bytes (VmHWM of proc(5)).
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.started.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kibibytes * 1024
+    }
+}
+
+/// Makes a key of the embedded provider.
+pub async fn make_key(client: &Client, name: &str) -> Value {
+    let body = json!({"name": name, "connection": "embedded"});
+    client.post("/v1/keys", &body).await.expect_status(201)
+}
+
+/// Issues a token to a principal that is made if it is missing.
+pub async fn token(client: &Client, principal: &str, operations: &[&str], keys: Option<&[&str]>) -> Value {
+    let made = client.post("/v1/principals", &json!({"name": principal})).await;
+    assert!(made.status == 201 || made.body["code"] == "already_exists", "{}", made.text);
+    let mut body = json!({"operations": operations, "expires_in": "1h"});
+    if let Some(keys) = keys {
+        body["keys"] = json!(keys);
+    }
+    let path = format!("/v1/principals/{principal}/tokens");
+    client.post(&path, &body).await.expect_status(201)
+}
