@@ -7,9 +7,12 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod every_route;
 mod half_sent;
 mod honest;
 mod raw;
+mod routes;
+mod table;
 mod world;
 
 /// The binary under test.

@@ -58,6 +58,14 @@ impl Http2 {
         Self(send)
     }
 
+    /// Sends a whole request; a null body is none.
+    pub async fn whole(&self, method: Method, token: &str, path: &str, body: &Value) -> ResponseFuture {
+        let (response, mut sending) = self.open(method, token, path).await;
+        let bytes = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        sending.send_data(bytes, true).unwrap();
+        response
+    }
+
     /// Sends the head of a request; `token` may be empty for none. The body is sent with the handle.
     pub async fn open(&self, method: Method, token: &str, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
         let mut ready = self.0.clone().ready().await.unwrap();

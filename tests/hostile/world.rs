@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use claviger_test_support::{Client, Gateway, Started, Tune};
+#[cfg(feature = "testkit")]
+use claviger_testkit::control::{Client as Control, Request};
 use serde_json::{Value, json};
 
 use crate::honest::Honest;
@@ -30,6 +32,42 @@ impl World {
     pub async fn tuned(tune: &Tune) -> Self {
         let gateway = Gateway::new(crate::BINARY);
         let started = gateway.serve(tune);
+        Self::of(gateway, started).await
+    }
+
+    /// On a disk that [`World::fill_disk`] fills.
+    pub async fn on_full_disk() -> Self {
+        let gateway = Gateway::with_limited_files(crate::BINARY);
+        let started = gateway.serve(&Tune::default());
+        Self::of(gateway, started).await
+    }
+
+    /// From now on no file grows beyond the log's present length.
+    pub fn fill_disk(&self) {
+        let length = std::fs::metadata(self.gateway.data().join("audit.log")).unwrap().len();
+        self.started.limit_files(Some(length));
+    }
+
+    /// With key services that the test controls, see [`World::hang`].
+    #[cfg(feature = "testkit")]
+    pub async fn with_fakes() -> Self {
+        let gateway = Gateway::empty(crate::BINARY);
+        let started = gateway.dev(&Tune::default(), &control_file(&gateway));
+        Self::of(gateway, started).await
+    }
+
+    /// From now on no call to this key service is answered.
+    #[cfg(feature = "testkit")]
+    pub async fn hang(&self, server: &str) {
+        let address = std::fs::read_to_string(control_file(&self.gateway)).unwrap().parse().unwrap();
+        let mut control = Control::connect(address).await.unwrap();
+        let name = server.to_owned();
+        control.tell(&Request::Server { name }).await.unwrap();
+        let plan = json!({"do": "plan", "fault": {"kind": "hang"}, "times": 10_000});
+        control.tell(&serde_json::from_value(plan).unwrap()).await.unwrap();
+    }
+
+    async fn of(gateway: Gateway, started: Started) -> Self {
         for name in HONEST {
             make_key(&started.with_tenant(name).await, "orders").await;
         }
@@ -55,6 +93,11 @@ impl World {
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kibibytes * 1024
     }
+}
+
+#[cfg(feature = "testkit")]
+fn control_file(gateway: &Gateway) -> std::path::PathBuf {
+    gateway.data().with_extension("control")
 }
 
 /// Makes a key of the embedded provider.
