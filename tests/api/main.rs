@@ -19,6 +19,7 @@ mod claims;
 mod codes;
 mod connections;
 mod connections_changed;
+mod cursors;
 mod custody;
 mod data_keys;
 mod document;

@@ -23,7 +23,6 @@ mod list;
 mod offline_decrypt;
 mod once;
 mod openapi;
-mod page;
 mod principals;
 mod protocol;
 mod readiness;
