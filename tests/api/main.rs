@@ -22,6 +22,7 @@ mod connections_changed;
 mod cursors;
 mod custody;
 mod data_keys;
+mod dev;
 mod document;
 mod echo;
 #[cfg(feature = "testkit")]

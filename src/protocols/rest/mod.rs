@@ -15,6 +15,7 @@ pub mod endpoints;
 mod errors;
 mod handler;
 mod header;
+mod host;
 mod inspect;
 mod json;
 mod key_response;
