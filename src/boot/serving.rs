@@ -41,7 +41,8 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Gives the listeners the gateway's routers and starts the background jobs.
+    /// Gives the listeners the gateway's routers and starts the background jobs. With `dev` they
+    /// answer requests for this machine only.
     pub(super) fn begin(
         config: &Config,
         listeners: Listeners,
@@ -49,6 +50,7 @@ impl Serving {
         remaining: Remaining,
         metrics: Option<Metrics>,
         declared_keys: DeclaredKeys,
+        dev: bool,
     ) -> Self {
         let Remaining { folder, store, recovered } = remaining;
         let Recovered { counted, counters, .. } = recovered;
@@ -69,6 +71,7 @@ impl Serving {
         );
         let server = &config.server;
         let rest = Rest::new(service, server.request_deadline, server.trusted_proxies.clone());
+        let rest = if dev { rest.for_loopback_only() } else { rest };
         let state = app_state(&broker, &counters, server.limits.max_in_flight as usize);
         let exchange = Arc::new(Exchange::new(rest, state));
         listeners.api.router.replace_with(api(&exchange, listeners.service.is_none()));

@@ -100,7 +100,15 @@ impl Starting {
         }
         progress.begin(Step::Declare);
         match declared::before_serving(&broker, &config.declared).await {
-            Ok(keys) => Ok(Serving::begin(config, listeners, broker, remaining, options.metrics, keys)),
+            Ok(keys) => Ok(Serving::begin(
+                config,
+                listeners,
+                broker,
+                remaining,
+                options.metrics,
+                keys,
+                options.dev,
+            )),
             Err(error) => {
                 close(&broker, remaining.store.as_ref()).await;
                 Err(error)

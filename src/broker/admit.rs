@@ -196,12 +196,6 @@ impl Broker {
         self.authorizer.could_allow(caller, action)
     }
 
-    /// Whether a list shows this key to the caller.
-    pub(super) async fn shows(&self, listed: &Authorized<op::ListKeys>, key: &Key) -> bool {
-        let action = <op::ListKeys as Operation>::ACTION;
-        decide::allowed(self, &listed.cx, action, Resource::Key(Some(key))).await.is_ok()
-    }
-
     /// Decides whether the operation under way may go on with an envelope whose seal this
     /// installation cannot check: one without a seal, or with another installation's. Recorded
     /// as `UnwrapUnsealed`, allowed or not.

@@ -260,7 +260,7 @@ impl Broker {
             size: PROBED_KEYS,
         };
         let keys = self.store.keys(cx.tenant(), &filter, &page).await?;
-        let keks: Vec<Kek> = keys.iter().map(|key| key.primary.whole_kek(key.id)).collect();
+        let keks: Vec<Kek> = keys.items.iter().map(|key| key.primary.whole_kek(key.id)).collect();
         let report = match connection.pipeline().probe(&cx.op_context(), &keks).await {
             Ok(probe) => CheckReport {
                 reachable: true,

@@ -1,21 +1,25 @@
 //! Reads: lists and single objects. They change nothing and call no provider.
 
-use claviger_provider::ConnectionId;
+use std::collections::BTreeSet;
+
+use claviger_provider::{ConnectionId, KeyId};
 
 use super::admit::Through;
+use super::cursor::Position;
 use super::sever::completed;
 use super::tokens::GrantedToken;
-use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, op};
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Operation, op};
+use crate::access::KeySet;
 use crate::keys::KeyView;
-use crate::store::model::{self, Connection, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Tenant};
+use crate::store::model::{self, Connection, DetachedFilter, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Rows, Tenant};
 
 /// A page of a list.
 #[derive(Debug)]
 pub struct Page<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
-    /// The name of its last item, after which the next page begins; `None` on the last page.
-    pub next: Option<String>,
+    /// Where the next page starts; `None` on the last page.
+    pub next: Option<Position>,
 }
 
 impl<T> Page<T> {
@@ -29,8 +33,16 @@ impl<T> Page<T> {
     /// Of rows that the store found for the request `asked`; `name` is what the list is ordered by.
     fn of(items: Vec<T>, asked: &model::Page, name: impl Fn(&T) -> String) -> Self {
         let full = usize::try_from(asked.size).is_ok_and(|size| items.len() >= size);
-        let next = items.last().filter(|_| full).map(name);
+        let next = items.last().filter(|_| full).map(|last| Position::after(name(last)));
         Self { items, next }
+    }
+
+    /// Of rows whose filters the store applied.
+    fn filtered(rows: Rows<T>) -> Self {
+        Self {
+            items: rows.items,
+            next: rows.next.map(Position::after),
+        }
     }
 }
 
@@ -53,7 +65,8 @@ pub(super) const fn changed(completion: Completion, key: Key) -> Completed<Key> 
 }
 
 impl Broker {
-    /// Keys by name, of those that the caller may read: a page may hold fewer than asked for.
+    /// Keys by name, of those that the caller may read. Where few keys match the filters, a page may
+    /// have fewer than asked for, or none, and a next one.
     ///
     /// # Errors
     /// When the store fails.
@@ -72,19 +85,13 @@ impl Broker {
             connection,
             state: query.state,
             label: query.label,
+            only: self.only(&authorized),
         };
-        let tenant = authorized.caller().tenant();
-        let rows = Page::of(self.store.keys(tenant, &filter, page).await?, page, |key| key.name.clone());
-        let mut items = Vec::with_capacity(rows.items.len());
-        for key in rows.items {
-            if self.shows(&authorized, &key).await {
-                items.push(key);
-            }
-        }
-        Ok(Guarded::free(Page { items, next: rows.next }))
+        let rows = self.store.keys(authorized.caller().tenant(), &filter, page).await?;
+        Ok(Guarded::free(Page::filtered(rows)))
     }
 
-    /// Detached keys by id, of those that the caller may read: a page may hold fewer than asked for.
+    /// Detached keys by id, of those that the caller may read. Pages as of [`Broker::list_keys`].
     ///
     /// # Errors
     /// When the store fails.
@@ -98,15 +105,21 @@ impl Broker {
             Through::Connection(id) => Some(id),
             Through::Missing => return Ok(Guarded::free(Page::empty())),
         };
-        let rows = self.store.detached_keys(authorized.caller().tenant(), connection, page).await?;
-        let rows = Page::of(rows, page, |detached| detached.key.id.to_string());
-        let mut items = Vec::with_capacity(rows.items.len());
-        for detached in rows.items {
-            if self.shows(&authorized, &detached.key).await {
-                items.push(detached);
-            }
+        let filter = DetachedFilter {
+            connection,
+            only: self.only(&authorized),
+        };
+        let rows = self.store.detached_keys(authorized.caller().tenant(), &filter, page).await?;
+        Ok(Guarded::free(Page::filtered(rows)))
+    }
+
+    /// The keys that a list may show to the caller; `None` for all. The store applies it, so that
+    /// neither a page's size nor its cursor depends on another key.
+    fn only(&self, listed: &Authorized<op::ListKeys>) -> Option<BTreeSet<KeyId>> {
+        match self.authorizer.keys(listed.caller(), <op::ListKeys as Operation>::ACTION) {
+            KeySet::All => None,
+            KeySet::Only(keys) => Some(keys.clone()),
         }
-        Ok(Guarded::free(Page { items, next: rows.next }))
     }
 
     /// A key as it is now.

@@ -30,8 +30,9 @@ use claviger_provider::{
 };
 
 use model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch,
-    KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Tenant, Token, TokenSnapshot,
+    Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
+    KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
+    TokenSnapshot,
 };
 
 /// Why a read or a change failed.
@@ -184,11 +185,12 @@ pub trait Reads: Send + Sync {
         provider: ProviderKind,
         provider_key: &str,
     ) -> Result<Option<(KeyId, bool)>, StoreError>;
-    /// A tenant's attached keys.
-    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
+    /// A tenant's attached keys. Reads at most [`Page::max_reads`] rows that do not match, so the
+    /// page may have fewer rows than match, or none, and a next page.
+    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Rows<Key>, StoreError>;
     /// A tenant's detached keys, by id, since names may repeat; the page begins after an id in hex.
-    /// With `connection` only those whose primary version was reached through it.
-    async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError>;
+    /// Bounded as [`Reads::keys`].
+    async fn detached_keys(&self, tenant: TenantId, filter: &DetachedFilter, page: &Page) -> Result<Rows<DetachedKey>, StoreError>;
     /// What an adoption needs of the row with this id, attached or detached.
     async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
     /// A detached key by id.

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use claviger_provider::{ClaimSpan, ConnectionId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
-pub use keys::{CacheSettings, Claim, ConnectionRef, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion};
+pub use keys::{
+    CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
+    KeyVersion,
+};
 pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
@@ -236,6 +239,23 @@ pub struct Page {
     pub after: Option<String>,
     /// The largest number of rows.
     pub size: u32,
+}
+
+impl Page {
+    /// The most rows that a list reads for this page while its filters pass over them. A filter that
+    /// few rows match then costs a bounded time, and a page that has fewer rows, or none, and a next one.
+    pub fn max_reads(&self) -> u32 {
+        self.size.saturating_mul(100).min(10_000)
+    }
+}
+
+/// The rows of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows<T> {
+    /// The rows, in the list's order; at most as many as the page's size.
+    pub items: Vec<T>,
+    /// Where the next page starts: after this name, or id in hex. `None` if there is no next page.
+    pub next: Option<String>,
 }
 
 /// The scope of an `Idempotency-Key`.

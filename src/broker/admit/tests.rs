@@ -10,7 +10,7 @@ use claviger_guarded::{Arena, ArenaConfig};
 use claviger_provider::{InstallationId, KeyId};
 
 use super::{KeyNamed, Operation, PairNamed, op};
-use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, NewGrant, PolicyRef, Resource};
+use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, KeySet, NewGrant, PolicyRef, Resource};
 use crate::audit::{self, KillFile, Options, Origin, Text};
 use crate::broker::{Broker, Code, Declaration, Declarations, Parts, RequestContext, RequestInfo};
 use crate::cache::{DekCache, Limits, Rules};
@@ -31,6 +31,10 @@ struct ByJustification {
 impl Authorizer for ByJustification {
     fn could_allow(&self, _: &Caller, _: Action) -> bool {
         true
+    }
+
+    fn keys<'a>(&self, _: &'a Caller, _: Action) -> &'a KeySet {
+        &KeySet::All
     }
 
     fn decide<'a>(&'a self, request: AccessRequest<'a>) -> Deciding<'a> {
@@ -92,6 +96,7 @@ fn broker(world: &World, authorizer: ByJustification) -> (Broker, tempfile::Temp
         cache: Arc::new(DekCache::new(&limits, Arena::new(ArenaConfig::default()))),
         cache_defaults: Rules::default(),
         idempotency_key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &[0; 32]),
+        cursor_key: claviger_provider::xaes::XaesKey::new(&claviger_provider::Secret::copy_from(&[0; 32])).unwrap(),
         declarations: Arc::new(NothingDeclared),
     });
     (broker, folder)

@@ -297,7 +297,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListConnections>(()).await?;
     let listed = request.broker.list_connections(authorized, &request.page()?).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `GET /v1/connections/{connection}`

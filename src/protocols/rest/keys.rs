@@ -12,9 +12,9 @@ use super::json;
 use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, version_response};
 use super::list::list_reply;
 use super::once::completed_reply;
-use super::request::ApiRequest;
+use super::request::{ApiRequest, wrong_token};
 use super::response::ApiResponse;
-use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, VERSION_TOKEN, reference};
+use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, reference};
 use super::types::{CacheRules, LabelMap, Name};
 use crate::access::Action;
 use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, NewPrimary, RotateNamed, op};
@@ -166,7 +166,7 @@ pub const LIST: Route = Route::new(
     "/v1/keys",
     "listKeys",
     "keys",
-    "List keys, ordered by name, or detached ones. A page has fewer than `page_size` keys if the credential does not allow all of them.",
+    "List the keys that the credential allows, ordered by name, or detached ones. Where few keys match several filters, a page can have fewer than `page_size` keys, or none, and a `next_page_token`: continue until there is none.",
     &[Action::ReadKey],
 )
 .query(&[PAGE_SIZE, PAGE_TOKEN, CONNECTION_FILTER, STATE_FILTER, LABEL_FILTER])
@@ -186,7 +186,10 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
         Some("detached") if request.query("label").is_some() => {
             return Err(Failure::invalid("query:label", "nothing: detached keys have no labels"));
         }
-        Some("detached") => return list_reply(request.broker.list_detached_keys(authorized, &page).await?, detached_response),
+        Some("detached") => {
+            let listed = request.broker.list_detached_keys(authorized, &page).await?;
+            return list_reply(&request, listed, detached_response);
+        }
         Some(_) => return Err(Failure::invalid("query:state", "enabled, disabled or detached")),
     };
     let label = match request.query("label") {
@@ -197,7 +200,7 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
         }
     };
     let listed = request.broker.list_keys(authorized, KeyQuery { state, label }, &page).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `GET /v1/keys/{key}`
@@ -270,7 +273,7 @@ pub const VERSIONS: Route = Route::new(
     "List a key's versions, oldest first.",
     &[Action::ReadKey],
 )
-.query(&[PAGE_SIZE, VERSION_TOKEN])
+.query(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<VersionList>(200, "A page of versions.");
 
 pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -279,12 +282,10 @@ pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
     // The page token of a list of versions contains a version's number.
     let after: u32 = match &page.after {
         None => 0,
-        Some(number) => number
-            .parse()
-            .map_err(|_| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
+        Some(number) => number.parse().map_err(|_| wrong_token())?,
     };
     let listed = request.broker.list_versions(&authorized, after, &page)?;
-    list_reply(listed, version_response)
+    list_reply(&request, listed, version_response)
 }
 
 /// `POST /v1/keys/{key}/rotate`

@@ -129,7 +129,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListPrincipals>(()).await?;
     let listed = request.broker.list_principals(authorized, &request.page()?).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `GET /v1/principals/{principal}`

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::endpoints::Endpoint;
 use super::errors;
 use super::header::{Unusable, finish, single};
+use super::host;
 use super::request::{ApiRequest, RestHead};
 use super::response::{AUDIT_INDEX, ApiResponse, BatchItem, BatchResponse, Payload, REQUEST_ID};
 use super::route;
@@ -41,6 +42,8 @@ pub struct Rest {
     request_deadline: Duration,
     /// Proxies whose `X-Forwarded-For` is believed.
     trusted_proxies: Vec<IpNet>,
+    /// Whether requests for other hosts than this machine are refused.
+    loopback_only: bool,
     /// The counts of each endpoint.
     counts: Vec<RouteCounts>,
 }
@@ -61,8 +64,46 @@ impl Rest {
             service,
             request_deadline,
             trusted_proxies,
+            loopback_only: false,
             counts: counts.map(|route| RouteCounts::new(route.path, &route.method)).collect(),
         }
+    }
+
+    /// Refuses requests whose `Host` does not name this machine, for `claviger dev`.
+    #[must_use]
+    pub const fn for_loopback_only(mut self) -> Self {
+        self.loopback_only = true;
+        self
+    }
+
+    /// Checks the host of a request, where it matters.
+    ///
+    /// # Errors
+    /// `permission_denied`.
+    pub(super) fn check_host(&self, head: &http::Request<impl Sized>) -> Result<(), Failure> {
+        if !self.loopback_only || host::is_loopback(head.uri(), head.headers()) {
+            return Ok(());
+        }
+        let failure = Failure::new(
+            Code::PermissionDenied,
+            "claviger dev serves requests for localhost and loopback addresses only.",
+        );
+        Err(failure.advice("Send Host: 127.0.0.1 or localhost, or run claviger serve."))
+    }
+
+    /// Checks that a platform operator sends the request.
+    ///
+    /// # Errors
+    /// `unauthenticated`, `permission_denied`.
+    pub(super) async fn check_operator(&self, app: &AppState, meta: &RequestMeta<'_>, head: &Parts) -> Result<(), Failure> {
+        if self.authenticate(app, meta, head).await?.is_operator() {
+            return Ok(());
+        }
+        let failure = Failure::new(
+            Code::PermissionDenied,
+            "Metrics cover all tenants: a tenant's credential does not read them.",
+        );
+        Err(failure.advice("Send a platform operator's token, or serve metrics on a listener of their own ([server.service])."))
     }
 
     pub(super) fn counts(&self, endpoint: Endpoint) -> &RouteCounts {

@@ -111,7 +111,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListTenants>(()).await?;
     let listed = request.broker.list_tenants(authorized, &request.page()?).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `GET /v1/tenants/{tenant}`

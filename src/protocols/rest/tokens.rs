@@ -194,7 +194,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListTokens>(request.name("principal")?.as_str()).await?;
     let listed = request.broker.list_tokens(authorized, &request.page()?).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `DELETE /v1/principals/{principal}/tokens/{token}`

@@ -1,5 +1,7 @@
 //! Logical keys and their versions.
 
+use std::collections::BTreeSet;
+
 use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, ProviderKeyRef, ProviderKind, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -254,4 +256,23 @@ pub struct KeyFilter {
     pub state: Option<KeyState>,
     /// Only keys with this label and value.
     pub label: Option<(String, String)>,
+    /// Only these keys; `None` for all. They are looked up by id, however many keys the tenant has.
+    pub only: Option<BTreeSet<KeyId>>,
+}
+
+impl KeyFilter {
+    /// Whether no index is in the order of the list for these filters together, so that a page may
+    /// pass over rows.
+    pub const fn passes_over_rows(&self) -> bool {
+        self.only.is_none() && self.label.is_some() && (self.connection.is_some() || self.state.is_some())
+    }
+}
+
+/// Which detached keys a list contains; a key must match every filter that is set.
+#[derive(Debug, Clone, Default)]
+pub struct DetachedFilter {
+    /// Only keys whose primary version was reached through this connection.
+    pub connection: Option<ConnectionId>,
+    /// Only these keys; `None` for all.
+    pub only: Option<BTreeSet<KeyId>>,
 }

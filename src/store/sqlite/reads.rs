@@ -5,8 +5,8 @@ use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, Provid
 
 use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, transaction, versions};
 use crate::store::model::{
-    Connection, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token, TokenSnapshot,
+    Connection, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector,
+    KeySnapshot, KeyVersion, Page, Principal, Rows, Tenant, Token, TokenSnapshot,
 };
 use crate::store::{Reads, StoreError};
 
@@ -109,12 +109,12 @@ impl Reads for SqliteStore {
         claims::holder(self, tenant, provider, provider_key).await
     }
 
-    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError> {
-        keys::list(self, tenant, filter, page).await
+    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Rows<Key>, StoreError> {
+        keys::lists::attached(self, tenant, filter, page).await
     }
 
-    async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError> {
-        keys::detached(self, tenant, connection, page).await
+    async fn detached_keys(&self, tenant: TenantId, filter: &DetachedFilter, page: &Page) -> Result<Rows<DetachedKey>, StoreError> {
+        keys::lists::detached(self, tenant, filter, page).await
     }
 
     async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
