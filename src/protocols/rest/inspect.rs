@@ -60,23 +60,27 @@ pub struct InspectResponse {
     pub reattach: Option<Reattach>,
 }
 
-/// How the plaintext is protected.
+/// What the provider's ciphertext contains.
+///
+/// - `direct`: the plaintext itself
+/// - `sealed`: a key that encrypts the plaintext
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum EnvelopeSuite {
-    /// The plaintext is the data key itself.
     Direct,
-    /// The plaintext is encrypted under a data key.
     Sealed,
 }
 
 /// The purpose of a recipient.
+///
+/// - `member`: a version of the tenant's key
+/// - `recovery`: a key for recovery
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum RecipientRole {
-    /// A version of the tenant's key.
     Member,
-    /// A key for recovery.
     Recovery,
 }
 

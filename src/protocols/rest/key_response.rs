@@ -44,25 +44,27 @@ impl From<KeySpec> for Spec {
     }
 }
 
-/// The gateway's own state of a key or version. Treat a word that you do not know as unusable.
+/// The gateway's own state of a key or of a version. Treat a word that you do not know as unusable.
+///
+/// - `enabled`: wraps and unwraps
+/// - `decrypt_only`: unwraps only
+/// - `disabled`: can be read only; it can be enabled again
+/// - `archived`: is kept for later and not usable
+/// - `pending_deletion`: its deletion is scheduled; not usable
+/// - `destroying`: its deletion has begun; not usable
+/// - `destroyed`: its material is gone
+/// - `unrecognized`: a newer release wrote a state that this release does not know; not usable
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum KeyState {
-    /// It wraps and unwraps.
     Enabled,
-    /// It unwraps only.
     DecryptOnly,
-    /// Nothing but reading it is possible.
     Disabled,
-    /// It is kept for later and not usable.
     Archived,
-    /// Its deletion is scheduled.
     PendingDeletion,
-    /// Its deletion has begun.
     Destroying,
-    /// Its material is gone.
     Destroyed,
-    /// A newer release wrote a state that this one does not know; not usable.
     Unrecognized,
 }
 
@@ -83,24 +85,26 @@ impl From<model::KeyState> for KeyState {
 
 /// A version's state at its provider, as the provider last described it. A version is usable if
 /// this is `enabled` or `unknown`, and its own state permits it.
+///
+/// - `enabled`: usable
+/// - `disabled`: disabled; it can be enabled again
+/// - `pending_import`: its material is not imported yet
+/// - `pending_deletion`: its deletion is scheduled
+/// - `destroyed`: its material is destroyed
+/// - `failed`: the provider could not create it
+/// - `unknown`: the provider did not describe it
+/// - `unrecognized`: a newer release wrote a state that this release does not know; not usable
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum ProviderState {
-    /// Usable.
     Enabled,
-    /// Disabled; it can be enabled again.
     Disabled,
-    /// Its material is not imported yet.
     PendingImport,
-    /// Scheduled for deletion.
     PendingDeletion,
-    /// Its material is destroyed.
     Destroyed,
-    /// The provider could not make it.
     Failed,
-    /// The provider did not describe it.
     Unknown,
-    /// A newer release wrote a state that this one does not know; not usable.
     Unrecognized,
 }
 
@@ -119,17 +123,19 @@ impl From<model::ProviderState> for ProviderState {
     }
 }
 
-/// Who made the key material.
+/// Where the key material was generated.
+///
+/// - `provider`: by the provider
+/// - `imported`: by the customer, who imported it into the provider
+/// - `external`: by an external key manager, where it stays
+/// - `unrecognized`: a newer release wrote a word that this release does not know
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum Material {
-    /// The provider.
     Provider,
-    /// The customer, who imported it.
     Imported,
-    /// An external key manager, which holds it.
     External,
-    /// A newer release wrote another one.
     Unrecognized,
 }
 
@@ -145,14 +151,16 @@ impl From<model::Material> for Material {
 }
 
 /// Who holds the key material.
+///
+/// - `provider`: the provider
+/// - `external`: an external key manager, outside the provider; without `allow_export` no data key leaves it
+/// - `unrecognized`: a newer release wrote a word that this release does not know; the rules of `external` apply
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum Custody {
-    /// The provider.
     Provider,
-    /// An external key manager.
     External,
-    /// A newer release wrote another one; the rules of external custody apply.
     Unrecognized,
 }
 
@@ -166,14 +174,15 @@ impl From<model::Custody> for Custody {
     }
 }
 
-/// How far a rotation is.
+/// How far the key's rotation is.
+///
+/// - `idle`: no rotation is under way
+/// - `in_progress`: the provider has accepted the request and not finished; the primary version is still the old one
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum RotationState {
-    /// No rotation is under way.
     Idle,
-    /// The provider has taken the request and has not finished; the primary version is still
-    /// the old one.
     InProgress,
 }
 

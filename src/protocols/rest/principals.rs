@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::handler::{empty_reply, json_reply};
 use super::list::{List, Listed, list_reply};
+use super::once::first_answer;
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
@@ -14,16 +15,18 @@ use crate::access::Action;
 use crate::broker::{Failure, NewPrincipal, op};
 use crate::store::model;
 
-/// What kind of caller a principal is.
+/// What a principal is. The kind is for people to read; it permits nothing.
+///
+/// - `service_account`: a program that authenticates with an API token
+/// - `workload`: a program that its platform authenticates
+/// - `person`: a human being
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum PrincipalKind {
-    /// A program with a token of its own.
     #[default]
     ServiceAccount,
-    /// A program known by its platform's identity.
     Workload,
-    /// A human being.
     Person,
 }
 
@@ -111,7 +114,7 @@ pub async fn create(request: ApiRequest, body: CreatePrincipal) -> Result<ApiRes
         kind: body.kind.unwrap_or_default().into(),
     };
     let create = |authorized, keep| request.broker.create_principal(authorized, new, keep);
-    request.once::<op::CreatePrincipal, _, _, _>((), response, create).await
+    request.once::<op::CreatePrincipal, _, _, _>((), response, create, first_answer).await
 }
 
 /// `GET /v1/principals`

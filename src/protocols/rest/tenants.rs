@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::handler::json_reply;
 use super::list::{List, Listed, list_reply};
-use super::once::completed_reply;
+use super::once::{completed_reply, first_answer};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
@@ -29,13 +29,15 @@ pub struct CreateTenant {
     pub id: Option<TenantId>,
 }
 
-/// Whether a tenant's requests are served.
+/// Whether requests with a tenant's credentials are served.
+///
+/// - `active`: they are served
+/// - `suspended`: each gets 403; an operator can read and revoke
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum TenantState {
-    /// They are.
     Active,
-    /// They are not.
     Suspended,
 }
 
@@ -93,7 +95,7 @@ pub async fn create(request: ApiRequest, body: CreateTenant) -> Result<ApiRespon
         id: body.id,
     };
     let create = |authorized, keep| request.broker.create_tenant(authorized, new, keep);
-    request.once::<op::CreateTenant, _, _, _>((), response, create).await
+    request.once::<op::CreateTenant, _, _, _>((), response, create, first_answer).await
 }
 
 /// `GET /v1/tenants`
@@ -162,8 +164,8 @@ pub const RESUME: Route = Route::new(
 pub async fn resume(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let tenant = request.name("tenant")?;
     let resume = |authorized, keep| request.broker.resume_tenant(authorized, keep);
-    let repeated = |authorized: &_| Ok(request.broker.resume_repeated(authorized));
+    let repeated = |authorized: &_, _| completed_reply(request.broker.resume_repeated(authorized), response);
     request
-        .lift::<op::ResumeTenant, _, _, _>(tenant.as_str(), response, resume, repeated)
+        .once::<op::ResumeTenant, _, _, _>(tenant.as_str(), response, resume, repeated)
         .await
 }

@@ -11,6 +11,7 @@ use utoipa::openapi::schema::{Array, Object, Type};
 
 use super::handler::{empty_reply, json_reply};
 use super::list::{List, Listed, list_reply};
+use super::once::first_answer;
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
@@ -19,14 +20,16 @@ use crate::access::{Action, KeySet};
 use crate::broker::{Failure, GrantedToken, IssuedToken, NewTokenNamed, TokenNamed, WhoAmI, op};
 use crate::store::model;
 
-/// Whether a token has a life of its own.
+/// Whether a token ends with the token that issued it.
+///
+/// - `delegated`: ends with the token that issued it, and with any token above that one
+/// - `standing`: ends only at its own expiry or revocation
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
 pub enum TokenKind {
-    /// It ends with the token that issued it.
     #[default]
     Delegated,
-    /// It survives the token that issued it.
     Standing,
 }
 
@@ -176,7 +179,7 @@ pub async fn create(request: ApiRequest, body: CreateToken) -> Result<ApiRespons
     };
     let life = body.expires_in.map(|life| life.0);
     let issue = |authorized, keep| request.broker.issue_token(authorized, life, keep);
-    request.once::<op::IssueToken, _, _, _>(named, created, issue).await
+    request.once::<op::IssueToken, _, _, _>(named, created, issue, first_answer).await
 }
 
 /// `GET /v1/principals/{principal}/tokens`
