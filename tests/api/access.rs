@@ -42,7 +42,7 @@ async fn a_token_limited_to_keys_cannot_tell_an_unknown_name_from_a_foreign_one(
         ("POST", "/rewrap", wrapped),
     ];
     for (method, end, body) in calls {
-        let call = |client: claviger_test_support::Client, name: &'static str| {
+        let call = |client: Client, name: &'static str| {
             let request = client.request(method.parse().unwrap(), &format!("/v1/keys/{name}{end}"));
             let request = if body.is_null() { request } else { request.json(&body) };
             async move { client.send(request).await }

@@ -80,6 +80,7 @@ pub struct SpecCapabilities {
     /// How the encryption context is bound.
     pub context: ContextBindingKind,
     /// How keys get new versions; null if they cannot be rotated.
+    #[schema(required)]
     pub rotation: Option<RotationMethod>,
     /// Maximum number of bytes that the provider wraps in one call.
     pub max_plaintext: usize,

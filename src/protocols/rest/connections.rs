@@ -146,6 +146,7 @@ pub struct Connection {
     /// Timeouts.
     pub timeouts: TimeoutRules,
     /// `config` if the operator's configuration declares it; null otherwise.
+    #[schema(required)]
     pub managed_by: Option<String>,
     /// Creation time.
     pub created: Timestamp,
@@ -174,8 +175,10 @@ pub struct CheckResponse {
     /// The permissions at the provider, each with the result of its test.
     pub rights: Vec<CheckedRight>,
     /// The least-privilege policy for this connection, to set at the provider; null if the provider has none.
+    #[schema(required)]
     pub policy: Option<String>,
     /// How to correct an unexpected response; null otherwise.
+    #[schema(required)]
     pub what_to_do: Option<&'static str>,
 }
 

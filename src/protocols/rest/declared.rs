@@ -50,12 +50,14 @@ pub struct DeclaredItem {
     /// Kind of the object.
     pub kind: DeclaredObjectKind,
     /// The name of its tenant; null if it is a tenant itself.
+    #[schema(required)]
     pub tenant: Option<String>,
     /// Name of the object.
     pub name: String,
     /// The difference, or what apply did about it.
     pub result: StepResult,
     /// The member that differs, or the error; null otherwise.
+    #[schema(required)]
     pub detail: Option<String>,
 }
 

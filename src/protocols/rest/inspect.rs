@@ -38,6 +38,7 @@ pub struct InspectResponse {
     /// When it was wrapped.
     pub created: Timestamp,
     /// The scope; null if it has none.
+    #[schema(required)]
     pub scope: Option<String>,
     /// Whether the seal is valid and from this installation. If false, none of these values are authenticated.
     pub sealed: bool,
@@ -90,12 +91,15 @@ pub struct Recipient {
     /// Member or recovery.
     pub role: RecipientRole,
     /// The kind of provider; null if this release does not know it.
+    #[schema(required)]
     pub provider: Option<String>,
     /// The key's id at the provider.
     pub provider_key: String,
     /// The key version's id at the provider; null if the provider reports none.
+    #[schema(required)]
     pub provider_version: Option<String>,
     /// The key version's number in this gateway; null if there is no such version here.
+    #[schema(required)]
     pub version: Option<u32>,
     /// The algorithm's number in the format of wrapped keys.
     pub algorithm: u64,

@@ -1,4 +1,4 @@
-//! `/v1/principals`: the holders of credentials.
+//! `/v1/principals`: the programs and people that hold credentials.
 
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ impl From<model::PrincipalKind> for PrincipalKind {
 pub struct CreatePrincipal {
     /// The principal's name, unique in the tenant.
     pub name: Name,
-    /// What kind; `service_account` where left out.
+    /// What the principal is. Default: `service_account`.
     #[serde(default)]
     pub kind: Option<PrincipalKind>,
 }
@@ -66,13 +66,13 @@ pub struct CreatePrincipal {
 pub struct Principal {
     /// Immutable: 32 lower-case hex digits.
     pub id: String,
-    /// The name.
+    /// Unique in the tenant.
     pub name: String,
     /// The tenant's id; zeros for a platform operator.
     pub tenant: String,
-    /// What kind.
+    /// What the principal is.
     pub kind: PrincipalKind,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
 }
 
@@ -82,7 +82,7 @@ pub type PrincipalList = List<Principal>;
 impl Listed for Principal {
     const LIST: &'static str = "PrincipalList";
     const DESCRIPTION: &'static str = "A page of principals.";
-    const ITEMS: &'static str = "The principals, by name.";
+    const ITEMS: &'static str = "The principals, ordered by name.";
 }
 
 fn response(principal: &model::Principal) -> Principal {
@@ -101,7 +101,7 @@ pub const CREATE: Route = Route::new(
     "/v1/principals",
     "createPrincipal",
     "access",
-    "Make a principal.",
+    "Create a principal.",
     &[Action::ManagePrincipals],
 )
 .repeatable()
@@ -123,7 +123,7 @@ pub const LIST: Route = Route::new(
     "/v1/principals",
     "listPrincipals",
     "access",
-    "List principals, by name.",
+    "List principals, ordered by name.",
     &[Action::ManagePrincipals],
 )
 .query(&[PAGE_SIZE, PAGE_TOKEN])
@@ -141,7 +141,7 @@ pub const GET: Route = Route::new(
     "/v1/principals/{principal}",
     "getPrincipal",
     "access",
-    "Read a principal.",
+    "Get a principal.",
     &[Action::ManagePrincipals],
 )
 .answers::<Principal>(200, "The principal.");
@@ -159,7 +159,7 @@ pub const DELETE: Route = Route::new(
     "/v1/principals/{principal}",
     "deletePrincipal",
     "access",
-    "Delete a principal; its tokens, and all tokens below them, are refused from the next request\non. The caller must be allowed everything that its tokens in force allow. Deleting it again is no\nerror, for 30 days.",
+    "Delete a principal. Its tokens, and all tokens below them, are refused from the next request on. The caller's own token must allow everything that the principal's tokens in force allow. Deleting it again returns 204, too, for 30 days.",
     &[Action::ManagePrincipals],
 )
 .answers_nothing(204, "Deleted, with its tokens.");

@@ -209,7 +209,9 @@ impl Protocol for Rest {
 
 fn unauthenticated() -> Failure {
     Failure::new(Code::Unauthenticated, "The request carries no valid credential.")
-        .advice("Send Authorization: Bearer and a token that has not expired or been revoked.")
+        .advice(
+            "Send Authorization: Bearer and a token that has not expired or been revoked (in the CLI: --token-file, CLAVIGER_TOKEN_FILE or CLAVIGER_TOKEN).",
+        )
 }
 
 /// The time that the caller allows, at most the longest.

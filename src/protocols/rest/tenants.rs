@@ -23,7 +23,7 @@ pub struct CreateTenant {
     /// The tenant's name, unique in the installation.
     pub name: Name,
     /// A fixed id (32 lower-case hex digits, not all zero), so that a rebuilt installation opens the
-    /// tenant's old wrapped keys. Left out, the gateway chooses one.
+    /// tenant's old wrapped keys. Default: the gateway chooses one.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
     pub id: Option<TenantId>,
@@ -46,11 +46,11 @@ pub enum TenantState {
 pub struct Tenant {
     /// Immutable: 32 lower-case hex digits.
     pub id: String,
-    /// The name.
+    /// Unique in the installation.
     pub name: String,
-    /// Whether its requests are served.
+    /// Whether requests with the tenant's credentials are served.
     pub state: TenantState,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
 }
 
@@ -60,7 +60,7 @@ pub type TenantList = List<Tenant>;
 impl Listed for Tenant {
     const LIST: &'static str = "TenantList";
     const DESCRIPTION: &'static str = "A page of tenants.";
-    const ITEMS: &'static str = "The tenants, by name.";
+    const ITEMS: &'static str = "The tenants, ordered by name.";
 }
 
 fn response(tenant: &model::Tenant) -> Tenant {
@@ -82,7 +82,7 @@ pub const CREATE: Route = Route::new(
     "/v1/tenants",
     "createTenant",
     "access",
-    "Make a tenant.",
+    "Create a tenant.",
     &[Action::ManageTenants],
 )
 .repeatable()
@@ -104,7 +104,7 @@ pub const LIST: Route = Route::new(
     "/v1/tenants",
     "listTenants",
     "access",
-    "List tenants, by name.",
+    "List tenants, ordered by name.",
     &[Action::ManageTenants],
 )
 .query(&[PAGE_SIZE, PAGE_TOKEN])
@@ -122,7 +122,7 @@ pub const GET: Route = Route::new(
     "/v1/tenants/{tenant}",
     "getTenant",
     "access",
-    "Read a tenant.",
+    "Get a tenant.",
     &[Action::ManageTenants],
 )
 .answers::<Tenant>(200, "The tenant.");
@@ -138,7 +138,7 @@ pub const SUSPEND: Route = Route::new(
     "/v1/tenants/{tenant}/suspend",
     "suspendTenant",
     "access",
-    "Refuse every request of a tenant's credentials from the next one on. An operator can still read\nand revoke in it. Carried out each time: an idempotency key is ignored.",
+    "Suspend a tenant: from the next request on, its credentials get 403. An operator can still read and revoke in it. Each request is carried out: an idempotency key is ignored.",
     &[Action::ManageTenants],
 )
 .answers::<Tenant>(200, "The tenant.");
@@ -154,7 +154,7 @@ pub const RESUME: Route = Route::new(
     "/v1/tenants/{tenant}/resume",
     "resumeTenant",
     "access",
-    "Undo a suspend. A repetition under its idempotency key changes nothing and answers with the\ntenant as it is now.",
+    "Resume a suspended tenant. Repeated with its idempotency key, the request changes nothing and returns the tenant as it is now.",
     &[Action::ManageTenants],
 )
 .repeatable()
