@@ -186,7 +186,9 @@ pub enum Tenants {
 #[derive(Debug, Args)]
 pub struct OneTenant {
     /// Name of the tenant
-    tenant: String,
+    // Not `tenant`, which is the global option: clap would send this name as the tenant to act for.
+    #[arg(value_name = "TENANT")]
+    name: String,
 }
 
 /// Arguments of `tenants resume`.
@@ -214,10 +216,10 @@ impl Tenants {
     pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let call = match self {
             Self::List(paging) => return terminal.list(&paging.fetch(client, &["tenants"], &[]).await?, &TENANTS),
-            Self::Get(OneTenant { tenant }) => Call::new(Method::GET, &["tenants", &tenant]),
+            Self::Get(OneTenant { name }) => Call::new(Method::GET, &["tenants", &name]),
             // A revocation is carried out each time, so it takes no idempotency key.
-            Self::Suspend(OneTenant { tenant }) => Call::new(Method::POST, &["tenants", &tenant, "suspend"]),
-            Self::Resume(ResumeTenant { one, once }) => once.apply(Call::new(Method::POST, &["tenants", &one.tenant, "resume"]))?,
+            Self::Suspend(OneTenant { name }) => Call::new(Method::POST, &["tenants", &name, "suspend"]),
+            Self::Resume(ResumeTenant { one, once }) => once.apply(Call::new(Method::POST, &["tenants", &one.name, "resume"]))?,
             Self::Create(CreateTenant { name, id, once }) => {
                 let mut body = Map::from_iter([("name".to_owned(), Value::from(name))]);
                 if let Some(id) = id {

@@ -119,12 +119,20 @@ mod tests {
             "{value}"
         );
         let command = said(&["keys", "lst"]);
-        for part in ["`claviger keys` has no such command", "commands: create, list, get,", "did you mean: list", "Usage: claviger keys"] {
+        for part in [
+            "`claviger keys` has no such command",
+            "commands: create, list, get,",
+            "did you mean: list",
+            "Usage: claviger keys",
+        ] {
             assert!(command.contains(part), "{part}: {command}");
         }
         assert!(!command.contains("lst"), "{command}");
         let command = said(&["lst"]);
-        assert!(command.contains("`claviger` has no such command") && command.contains("serve, dev, init,"), "{command}");
+        assert!(
+            command.contains("`claviger` has no such command") && command.contains("serve, dev, init,"),
+            "{command}"
+        );
         assert!(said(&["keys", "list", "--output"]).contains("a value is required for '--output"));
         assert!(said(&["--help"]).contains("Exit codes"));
     }

@@ -26,7 +26,8 @@ pub struct Connect {
         global = true,
         env = "CLAVIGER_ADDRESS",
         default_value = "http://127.0.0.1:8420",
-        value_name = "URL"
+        value_name = "URL",
+        value_parser = input::url
     )]
     pub address: Url,
     /// File with the API token or JWT

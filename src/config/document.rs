@@ -98,11 +98,7 @@ fn node(from: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> Node {
 
 /// Overlays variables that contain two underscores: `CLAVIGER_SERVER__LISTEN` is
 /// `server.listen`. Returns the other variables with our prefix.
-pub(super) fn overlay(
-    root: &mut Table,
-    variables: impl Iterator<Item = (String, String)>,
-    journal: &Journal,
-) -> Vec<(String, String)> {
+pub(super) fn overlay(root: &mut Table, variables: impl Iterator<Item = (String, String)>, journal: &Journal) -> Vec<(String, String)> {
     let mut others = Vec::new();
     for (variable, text) in variables {
         let Some(path) = variable.strip_prefix(PREFIX) else { continue };

@@ -280,9 +280,18 @@ fn a_variable_that_nobody_reads_is_a_mistake_and_what_was_meant_is_told() {
     ] {
         assert_eq!(only_mistake(MINIMAL, &[(name, "hunter2")]), format!("{name}: {why} {meant}"));
     }
-    for name in ["CLAVIGER_FOO", "CLAVIGER_", "CLAVIGER_PORT", "CLAVIGER_SERVICE", "CLAVIGER_PORT_X_TCP"] {
+    for name in [
+        "CLAVIGER_FOO",
+        "CLAVIGER_",
+        "CLAVIGER_PORT",
+        "CLAVIGER_SERVICE",
+        "CLAVIGER_PORT_X_TCP",
+    ] {
         let line = only_mistake(MINIMAL, &[(name, "8080")]);
-        assert!(line.starts_with(&format!("{name}: there is no such setting; expected a setting, such as ")), "{line}");
+        assert!(
+            line.starts_with(&format!("{name}: there is no such setting; expected a setting, such as ")),
+            "{line}"
+        );
         assert!(line.ends_with("CLAVIGER_TOKEN, CLAVIGER_TOKEN_FILE"), "{line}");
     }
 }
@@ -427,7 +436,9 @@ fn a_file_that_cannot_be_read_is_one_mistake() {
     );
     let without = Config::load(None, none()).unwrap_err().to_string();
     assert!(
-        without.starts_with("configuration: `storage.root_key` does not name exactly one source"),
+        without.starts_with(
+            "configuration (no file is given: --config FILE or CLAVIGER_CONFIG): `storage.root_key` does not name exactly one source"
+        ),
         "{without}"
     );
     assert!(mistakes(&"#".repeat(2 << 20), &[])[0].contains("too large"));

@@ -59,10 +59,11 @@ fn meant(name: &str, settings: &[String]) -> Vec<String> {
 fn is_service_link(name: &str, value: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
     let words: Vec<&str> = name.split('_').collect();
-    let of_port = |three: &[&str]| {
-        matches!(three, ["PORT", number, protocol] if number.parse::<u16>().is_ok() && PROTOCOLS.contains(protocol))
-    };
+    let of_port =
+        |three: &[&str]| matches!(three, ["PORT", number, protocol] if number.parse::<u16>().is_ok() && PROTOCOLS.contains(protocol));
     let service = words.windows(2).any(|two| matches!(two, ["SERVICE", "HOST" | "PORT"]));
-    let address = PROTOCOLS.iter().any(|protocol| value.starts_with(&format!("{}://", protocol.to_ascii_lowercase())));
+    let address = PROTOCOLS
+        .iter()
+        .any(|protocol| value.starts_with(&format!("{}://", protocol.to_ascii_lowercase())));
     service || words.windows(3).any(of_port) || (words.last() == Some(&"PORT") && address)
 }

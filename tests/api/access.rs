@@ -199,7 +199,10 @@ async fn an_operator_names_a_tenant_or_has_no_keys() {
         ] {
             let problem = answer.expect_problem(404, "not_found");
             assert!(problem["detail"].as_str().unwrap().contains("Claviger-Tenant"), "{problem}");
-            assert!(problem["what_to_do"].as_str().unwrap().contains("claviger tenants list"), "{problem}");
+            assert!(
+                problem["what_to_do"].as_str().unwrap().contains("claviger tenants list"),
+                "{problem}"
+            );
         }
     }
     // Two names are none.
@@ -223,13 +226,36 @@ async fn an_operator_learns_that_a_tenant_does_not_exist_and_a_tenant_does_not()
         let call = |client: &Client, path: &str| client.request(method.parse().unwrap(), path);
         let answer = operator.send(call(&operator, path)).await;
         let problem = answer.expect_problem(404, "not_found");
-        assert!(problem["what_to_do"].as_str().unwrap().contains("claviger tenants list"), "{problem}");
+        assert!(
+            problem["what_to_do"].as_str().unwrap().contains("claviger tenants list"),
+            "{problem}"
+        );
         // To a tenant, even its own name behaves as one that is absent.
         let existing = path.replace("absent", "acme");
         let of_absent = told(own.send(call(&own, path)).await.expect_problem(403, "permission_denied"));
         let of_own = told(own.send(call(&own, &existing)).await.expect_problem(403, "permission_denied"));
         assert_eq!(of_absent, of_own, "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn an_operator_who_forgot_the_tenant_is_told_where_the_request_looked() {
+    let api = Api::start().await;
+    api.client.post("/v1/principals", &json!({"name": "app"})).await.expect_status(201);
+    let operator = api.started.operator();
+    let token = json!({"operations": ["Unwrap"]});
+    for answer in [
+        operator.get("/v1/principals/app").await,
+        operator.get("/v1/principals/app/tokens").await,
+        operator.post("/v1/principals/app/tokens", &token).await,
+        operator.delete("/v1/principals/app").await,
+    ] {
+        let problem = answer.expect_problem(404, "not_found");
+        assert!(problem["detail"].as_str().unwrap().contains("operator"), "{problem}");
+        assert!(problem["what_to_do"].as_str().unwrap().contains("Claviger-Tenant"), "{problem}");
+    }
+    let absent = api.client.get("/v1/principals/absent").await.expect_problem(404, "not_found");
+    assert!(absent["detail"].as_str().unwrap().contains("in this tenant"), "{absent}");
 }
 
 #[tokio::test]

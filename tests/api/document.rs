@@ -153,7 +153,10 @@ fn schemas_of(place: &str) -> BTreeSet<String> {
 /// Each object of a schema: its own, or those that it consists of.
 fn objects(schema: &Value) -> Vec<&Value> {
     let parts = schema["allOf"].as_array().map(Vec::as_slice).unwrap_or_default();
-    std::iter::once(schema).chain(parts).filter(|part| part["properties"].is_object()).collect()
+    std::iter::once(schema)
+        .chain(parts)
+        .filter(|part| part["properties"].is_object())
+        .collect()
 }
 
 /// Members that some answers lack; `*` for every list. All others are always there, and may be null.
@@ -186,7 +189,9 @@ fn members_that_are_always_there_are_required() {
             );
         }
     }
-    let expected = MAY_BE_ABSENT.iter().flat_map(|(name, members)| members.iter().map(move |member| format!("{name}.{member}")));
+    let expected = MAY_BE_ABSENT
+        .iter()
+        .flat_map(|(name, members)| members.iter().map(move |member| format!("{name}.{member}")));
     assert_eq!(absent, expected.collect::<BTreeSet<_>>());
 }
 
@@ -203,7 +208,10 @@ fn the_words_of_every_enum_are_described() {
         }
         let text = schema["description"].as_str().unwrap_or_default();
         for word in words {
-            assert!(text.contains(&format!("- `{}`: ", word.as_str().unwrap())), "{name} says nothing of {word}: {text}");
+            assert!(
+                text.contains(&format!("- `{}`: ", word.as_str().unwrap())),
+                "{name} says nothing of {word}: {text}"
+            );
         }
         described += 1;
     }

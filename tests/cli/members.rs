@@ -52,8 +52,15 @@ fn each_member_of_a_body_has_its_option() {
     let document: Value = serde_json::from_str(&run(&["openapi"])).unwrap();
     let commands: BTreeMap<&str, &str> = COMMANDS.into_iter().collect();
     let mut seen = 0;
-    for operation in document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values()) {
-        let Some(schema) = operation.pointer("/requestBody/content/application~1json/schema/$ref") else { continue };
+    for operation in document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|path| path.as_object().unwrap().values())
+    {
+        let Some(schema) = operation.pointer("/requestBody/content/application~1json/schema/$ref") else {
+            continue;
+        };
         let id = operation["operationId"].as_str().unwrap();
         let command = commands.get(id).unwrap_or_else(|| panic!("{id} has a body and no row here"));
         if command.is_empty() {
@@ -74,7 +81,13 @@ fn each_member_of_a_body_has_its_option() {
 
 #[test]
 fn each_header_of_a_request_has_its_option() {
-    let help = ended(std::process::Command::new(crate::BINARY).env_clear().args(["keys", "create", "--help"]), b"").text();
+    let help = ended(
+        std::process::Command::new(crate::BINARY)
+            .env_clear()
+            .args(["keys", "create", "--help"]),
+        b"",
+    )
+    .text();
     for option in ["--tenant", "--timeout", "--justification", "--idempotency-key"] {
         assert!(help.split_whitespace().any(|word| word == option), "{option}");
     }

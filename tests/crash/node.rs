@@ -61,7 +61,13 @@ async fn without_name() {
         let said = refused(&gateway, &Tune::default());
         let mut rest = said.as_str();
         // The likeliest case first.
-        for part in ["node does not exist", "only this file is lost", &format!("echo {name} > "), "log is lost, too", "--accept-rollback"] {
+        for part in [
+            "node does not exist",
+            "only this file is lost",
+            &format!("echo {name} > "),
+            "log is lost, too",
+            "--accept-rollback",
+        ] {
             let at = rest.find(part).unwrap_or_else(|| panic!("{part}: {said}"));
             rest = &rest[at..];
         }

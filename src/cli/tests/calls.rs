@@ -110,7 +110,17 @@ async fn every_command_makes_its_call() {
         ),
         (&["keys", "enable", "k"], "POST /v1/keys/k/enable", Value::Null),
         (
-            &["keys", "update", "k", "--etag", "*", "--allow-export", "true", "--justification", "moving out"],
+            &[
+                "keys",
+                "update",
+                "k",
+                "--etag",
+                "*",
+                "--allow-export",
+                "true",
+                "--justification",
+                "moving out",
+            ],
             "PATCH /v1/keys/k",
             json!({"allow_export": true}),
         ),
@@ -215,7 +225,17 @@ async fn a_list_that_never_ends_is_an_error() {
 #[tokio::test]
 async fn how_long_a_token_lives_is_left_to_the_gateway_unless_it_is_said() {
     let server = server(|_| (201, json!({"token": "clv_text"}))).await;
-    let line = ["tokens", "create", "p", "--operation", "Unwrap,Wrap", "--operation", "Rewrap", "--key", "a,b"];
+    let line = [
+        "tokens",
+        "create",
+        "p",
+        "--operation",
+        "Unwrap,Wrap",
+        "--operation",
+        "Rewrap",
+        "--key",
+        "a,b",
+    ];
     server.run(&line).await.0.unwrap();
     let body = json!({"kind": "delegated", "operations": ["Unwrap", "Wrap", "Rewrap"], "keys": ["a", "b"]});
     assert_eq!(server.last().body, body);
@@ -254,4 +274,35 @@ fn the_configuration_knows_the_variables_of_the_commands() {
     for name in names {
         assert!(crate::config::COMMAND_LINE.contains(&name.as_str()), "{name}");
     }
+}
+
+#[tokio::test]
+async fn the_tenant_that_a_command_names_is_not_the_one_to_act_for() {
+    let server = server(|_| (200, json!({}))).await;
+    for command in ["get", "suspend", "resume"] {
+        server.run(&["tenants", command, "t"]).await.0.unwrap();
+        assert_eq!(server.last().header("claviger-tenant"), None, "{command}");
+        server.run(&["--tenant", "other", "tenants", command, "t"]).await.0.unwrap();
+        assert_eq!(server.last().header("claviger-tenant"), Some("other"), "{command}");
+    }
+}
+
+/// clap gives a global option the value of a command's own argument of the same id.
+#[test]
+fn no_argument_of_a_command_has_the_id_of_a_global_option() {
+    fn check(command: &clap::Command, global: &[&str]) {
+        for own in command.get_arguments() {
+            let id = own.get_id().as_str();
+            assert!(!global.contains(&id), "{}: {id}", command.get_name());
+        }
+        command.get_subcommands().for_each(|command| check(command, global));
+    }
+    let root = <crate::cli::Cli as clap::CommandFactory>::command();
+    let global: Vec<&str> = root
+        .get_arguments()
+        .filter(|own| own.is_global_set())
+        .map(|own| own.get_id().as_str())
+        .collect();
+    assert!(global.contains(&"tenant"), "{global:?}");
+    root.get_subcommands().for_each(|command| check(command, &global));
 }

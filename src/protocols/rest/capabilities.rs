@@ -21,7 +21,10 @@ use crate::broker::{Failure, op};
 /// - `no`: not supported
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum OperationSupport {
     InsideProvider,
     ThroughMemory,
@@ -45,7 +48,10 @@ impl From<How> for OperationSupport {
 /// - `commitment_only`: by the commitment in the wrapped key, which only the gateway checks
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum ContextBindingKind {
     Pairs,
     AssociatedData,
@@ -59,7 +65,10 @@ pub enum ContextBindingKind {
 /// - `new_key`: the gateway creates a new provider key
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum RotationMethod {
     InPlace,
     InPlaceUnnamed,

@@ -117,7 +117,10 @@ pub struct UpdateConnection {
 /// - `severed`: no calls, and no use of cached data keys, until the connection is restored
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum ConnectionState {
     Active,
     Severed,
@@ -204,7 +207,10 @@ pub struct CheckedRight {
 /// - `not_testable`: unknown: a test would change something at the provider
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum RightStatus {
     Granted,
     Denied,

@@ -34,7 +34,10 @@ pub enum DeclaredObjectKind {
 /// - `failed`: it could not be compared or created
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum StepResult {
     Missing,
     Made,

@@ -67,7 +67,10 @@ pub struct InspectResponse {
 /// - `sealed`: a key that encrypts the plaintext
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum EnvelopeSuite {
     Direct,
     Sealed,
@@ -79,7 +82,10 @@ pub enum EnvelopeSuite {
 /// - `recovery`: a key for recovery
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum RecipientRole {
     Member,
     Recovery,

@@ -56,7 +56,10 @@ impl From<KeySpec> for Spec {
 /// - `unrecognized`: a newer release wrote a state that this release does not know; not usable
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum KeyState {
     Enabled,
     DecryptOnly,
@@ -96,7 +99,10 @@ impl From<model::KeyState> for KeyState {
 /// - `unrecognized`: a newer release wrote a state that this release does not know; not usable
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum ProviderState {
     Enabled,
     Disabled,
@@ -131,7 +137,10 @@ impl From<model::ProviderState> for ProviderState {
 /// - `unrecognized`: a newer release wrote a word that this release does not know
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum Material {
     Provider,
     Imported,
@@ -157,7 +166,10 @@ impl From<model::Material> for Material {
 /// - `unrecognized`: a newer release wrote a word that this release does not know; the rules of `external` apply
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum Custody {
     Provider,
     External,
@@ -180,7 +192,10 @@ impl From<model::Custody> for Custody {
 /// - `in_progress`: the provider has accepted the request and not finished; the primary version is still the old one
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum RotationState {
     Idle,
     InProgress,

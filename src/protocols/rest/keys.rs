@@ -157,7 +157,9 @@ pub async fn create(request: ApiRequest, body: CreateKey) -> Result<ApiResponse,
         };
         request.broker.create_key(authorized, new, keep).await
     };
-    request.once::<op::CreateKey, _, _, _>(connection.as_str(), response, create, first_answer).await
+    request
+        .once::<op::CreateKey, _, _, _>(connection.as_str(), response, create, first_answer)
+        .await
 }
 
 /// `GET /v1/keys`

@@ -22,7 +22,10 @@ use crate::store::model;
 /// - `person`: a human being
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum PrincipalKind {
     #[default]
     ServiceAccount,
@@ -114,7 +117,9 @@ pub async fn create(request: ApiRequest, body: CreatePrincipal) -> Result<ApiRes
         kind: body.kind.unwrap_or_default().into(),
     };
     let create = |authorized, keep| request.broker.create_principal(authorized, new, keep);
-    request.once::<op::CreatePrincipal, _, _, _>((), response, create, first_answer).await
+    request
+        .once::<op::CreatePrincipal, _, _, _>((), response, create, first_answer)
+        .await
 }
 
 /// `GET /v1/principals`

@@ -35,7 +35,10 @@ pub struct CreateTenant {
 /// - `suspended`: each gets 403; an operator can read and revoke
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum TenantState {
     Active,
     Suspended,

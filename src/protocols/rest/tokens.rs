@@ -26,7 +26,10 @@ use crate::store::model;
 /// - `standing`: ends only at its own expiry or revocation
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the type's text describes each word; the OpenAPI document shows that text alone")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum TokenKind {
     #[default]
     Delegated,
