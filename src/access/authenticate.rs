@@ -26,9 +26,12 @@ pub enum Unauthenticated {
     /// Unknown, wrong, expired or revoked.
     #[error("the credential is not valid")]
     Invalid,
-    /// A tenant's credential named a tenant, or the tenant that an operator named does not exist.
-    #[error("the tenant is not the credential's to act for")]
-    Tenant,
+    /// A tenant's credential named a tenant, be it its own: whether that tenant exists is not looked up.
+    #[error("a tenant's credential named a tenant")]
+    TenantNamed,
+    /// The tenant that an operator named does not exist. An operator acts for every tenant, so this is no secret.
+    #[error("there is no such tenant")]
+    UnknownTenant,
     /// The credential is valid, and its tenant is suspended.
     #[error("the tenant is suspended")]
     Suspended,
@@ -120,7 +123,7 @@ impl Authenticator {
         let home = known.token.tenant;
         let (acting, suspended) = match tenant {
             None => (home, false),
-            Some(_) if home != TenantId::INSTALLATION => return Err(Unauthenticated::Tenant),
+            Some(_) if home != TenantId::INSTALLATION => return Err(Unauthenticated::TenantNamed),
             Some(name) => self.named_tenant(name).await?,
         };
         let suspended = suspended || self.refuses_tenant(acting);
@@ -207,7 +210,7 @@ impl Authenticator {
             let began = self.load_begins();
             let tenant = match self.store.tenant_by_name(name).await {
                 Ok(tenant) => (tenant.id, tenant.suspended),
-                Err(StoreError::NotFound) => return Err(Unauthenticated::Tenant),
+                Err(StoreError::NotFound) => return Err(Unauthenticated::UnknownTenant),
                 Err(error) => return Err(Unauthenticated::Store(error)),
             };
             if self.keep(&self.tenants, name, &tenant, began) {

@@ -17,9 +17,10 @@ const FILE: &str = "node";
 pub enum NodeNameError {
     /// The file is gone, and only the operator knows whether the log is, too.
     #[error(
-        "{} does not exist: it has the node's name, under which the store keeps {}. Restore the file and the audit log from the \
-         newest copy. If only the file is lost, write the name into it (`echo {name} > {}`). If the newest log is lost, too, start \
-         once with --accept-rollback to go on without its records", path.display(), .known.join(", "), path.display()
+        "{} does not exist: it has the node's name, under which the store keeps {}. If only this file is lost, and audit.log beside \
+         it is the newest, write the name into it (`echo {name} > {}`). If the log is lost, too, restore both from the newest copy. \
+         If there is no copy of the newest log, start once with --accept-rollback to go on without its records",
+        path.display(), .known.join(", "), path.display()
     )]
     Missing {
         /// Path of the file.

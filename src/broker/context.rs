@@ -137,7 +137,10 @@ impl RequestContext {
     /// `invalid_request` for an operator who named no tenant.
     pub(super) fn require_tenant(&self) -> Result<(), Failure> {
         if self.tenant() == TenantId::INSTALLATION {
-            return Err(Failure::invalid("header:Claviger-Tenant", "the name of the tenant to act for"));
+            return Err(Failure::invalid(
+                "header:Claviger-Tenant",
+                "the name of the tenant to act for (in the CLI: --tenant or CLAVIGER_TENANT)",
+            ));
         }
         Ok(())
     }

@@ -310,8 +310,11 @@ impl From<LoadError> for Failure {
         match error {
             LoadError::Store(error) => error.into(),
             LoadError::Provider(error) => error.into(),
-            LoadError::Full => Self::new(Code::NotReady, "Requests in flight hold every key that memory has room for.")
-                .advice("Repeat the request. If it happens often, the operator raises `memory.keys` and `memory.connections`."),
+            LoadError::Full => Self::new(
+                Code::NotReady,
+                "Requests in flight hold every key or connection that memory has room for.",
+            )
+            .advice("Repeat the request. If it happens often, the operator raises `memory.keys` and `memory.connections`."),
         }
     }
 }

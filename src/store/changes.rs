@@ -68,7 +68,7 @@ async fn claim(transaction: &mut dyn Transaction, key: &Key, versions: &[KeyVers
             Some(_) => return Err(StoreError::ClaimedElsewhere),
             None => {}
         }
-        // A key that the tenant detached keeps its provider keys for the day when it comes back.
+        // A detached key keeps its provider keys reserved until it is adopted again.
         if claim.span == key.tenant && transaction.is_remembered(&claim, key).await? {
             return Err(StoreError::ProviderKeyTaken);
         }
@@ -286,7 +286,7 @@ impl<B: Backend> Store for B {
             None => transaction.insert_key(&key).await?,
         }
         let (all, _) = add_versions(&mut *transaction, &key, versions).await?;
-        // One that the key had before stays as it was.
+        // A primary version that the key had before is not replaced by the given row.
         let primary = all.into_iter().find(|version| version.number == key.primary.number);
         key.primary = primary.ok_or(StoreError::NotFound)?;
         transaction.replace_labels(&key).await?;

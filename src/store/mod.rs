@@ -3,8 +3,8 @@
 //!
 //! Three layers. [`Store`] is what others use: [`Reads`], and changes. [`rules`] says what a
 //! change does to the rows, and [`changes`] makes each change one transaction; both exist once.
-//! A [`Backend`](transaction::Backend) is the SQL below them: today [`sqlite`], held by one
-//! suite of tests (`tests/store`). Used by `keys`, `access`, `broker` and `boot`; never by a
+//! A [`Backend`](transaction::Backend) is the SQL below them: today [`sqlite`], tested by one
+//! suite (`tests/store`). Used by `keys`, `access`, `broker` and `boot`; never by a
 //! protocol.
 //!
 //! Every change is one transaction, and is on stable storage when it returns. The transaction
@@ -149,7 +149,7 @@ pub trait Reads: Send + Sync {
     async fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;
     /// A principal by id.
     async fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;
-    /// Whether a principal of this name was deleted lately.
+    /// Whether the name of a deleted principal is still remembered: for 30 days.
     async fn was_principal_deleted(&self, tenant: TenantId, name: &str) -> Result<bool, StoreError>;
     /// A tenant's principals.
     async fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
@@ -195,7 +195,7 @@ pub trait Reads: Send + Sync {
     async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
     /// A detached key by id.
     async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
-    /// Every version of a key, oldest first. Also of a detached one: an adoption numbers on.
+    /// Every version of a key, oldest first. Also of a detached one: an adoption continues its numbers.
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
     /// The attached keys of all tenants whose rotation is under way, the longest-waiting first,
     /// at most `most`.
@@ -216,7 +216,7 @@ pub trait Store: Reads + SealedStore {
     /// Makes `last` the largest position applied of this node, or deletes all of its positions. For a log that was
     /// restored from an older copy: the positions after its end will be other intents'.
     async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
-    /// Lets this object count its lifts on from the journal's number ([`rules::raise_lifts`]).
+    /// Raises this object's number of lifts to the journal's, if that is greater ([`rules::raise_lifts`]).
     async fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError>;
     /// Deletes idempotency records made before this time (Unix microseconds); returns how many.
     async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;

@@ -80,7 +80,7 @@ pub struct Principal {
     pub created: i64,
 }
 
-/// Whether a token has a life of its own.
+/// Whether a token ends with the token that issued it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
@@ -119,7 +119,7 @@ pub struct Token {
     pub tenant: TenantId,
     /// The principal that it authenticates.
     pub principal: PrincipalId,
-    /// The 12 base62 characters that stand in the token's text; unique.
+    /// The 12 base62 characters of the token's text that are no secret; unique.
     pub public_id: String,
     /// SHA-256 of the 43 characters of the secret.
     pub secret_sha256: [u8; 32],
@@ -132,17 +132,17 @@ pub struct Token {
     /// The number of tokens above it, up to the standing one: 0 for that one,
     /// [`rules::MAX_DEPTH`](super::rules::MAX_DEPTH) at most.
     pub depth: u8,
-    /// Grows with whatever undoes its revocation. Nothing does yet.
+    /// Counts undone revocations. Nothing undoes one yet, so it is 0.
     pub lifts: u64,
     /// The time of creation.
     pub created: i64,
-    /// The time of expiry: refused from then on. Never later than the parent's.
+    /// The time of expiry. From then on the token is refused. Never later than the parent's.
     pub expires: i64,
     /// The time of revocation, its own or an ancestor's; `None` while it is valid.
     pub revoked: Option<i64>,
 }
 
-/// What decides on a presented token, read together.
+/// A token with every row that decides whether it is in force, read in one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSnapshot {
     /// The token.
@@ -190,9 +190,9 @@ pub struct Connection {
     pub epoch: u64,
     /// Grows with each restore: a sever that the journal has under a smaller number is lifted.
     pub lifts: u64,
-    /// `config` when it comes from the operator's file.
+    /// `config` if the operator's configuration declares it.
     pub managed_by: Option<String>,
-    /// 128 random bits, ours, for a provider's trust policy.
+    /// 128 random bits that the gateway drew, for a provider's trust policy.
     pub external_id: String,
     /// Grows with each change; the etag.
     pub revision: u64,
@@ -228,7 +228,7 @@ pub struct Timeouts {
 pub struct ConnectionSnapshot {
     /// The connection's row.
     pub connection: Connection,
-    /// The secrets by the column that they are sealed under, in byte order.
+    /// The secrets by the column that they are sealed for, in byte order.
     pub secrets: Vec<(String, Secret)>,
 }
 

@@ -19,7 +19,7 @@ use super::model::{
 };
 use super::{Change, Reads, Store, StoreError};
 
-/// The store; see the module.
+/// A store whose reads can be made to wait; see the module.
 pub(crate) struct PausingStore {
     inner: Arc<dyn Store>,
     pauses: Mutex<HashMap<&'static str, Waiting>>,
@@ -32,7 +32,7 @@ struct Waiting {
     may_resume: oneshot::Receiver<()>,
 }
 
-/// The next call of a method, which waits once it has its answer.
+/// The next call of a method. It waits before it returns its answer.
 pub(crate) struct Pause {
     reached: oneshot::Receiver<()>,
     resume: oneshot::Sender<()>,

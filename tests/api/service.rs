@@ -41,6 +41,11 @@ async fn health_readiness_document_and_page_need_no_credential() {
             "metrics_upkeep"
         ]
     );
+    let page = include_str!("../../docs/operating.md");
+    for job in ready["jobs"].as_array().unwrap() {
+        let row = format!("| `{}` | {} | ", job["name"].as_str().unwrap(), job["period"].as_str().unwrap());
+        assert!(page.contains(&row), "docs/operating.md lacks {row}");
+    }
     let metrics = api.started.operator().get("/metrics").await;
     assert!(
         metrics.header("content-type").starts_with("text/plain"),

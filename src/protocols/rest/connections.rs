@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{Object, Type};
 use super::handler::{empty_reply, json_reply};
 use super::json;
 use super::list::{List, Listed, list_reply};
-use super::once::completed_reply;
+use super::once::{completed_reply, first_answer};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::response::etag;
@@ -111,13 +111,18 @@ pub struct UpdateConnection {
     pub secrets: Option<Box<RawValue>>,
 }
 
-/// Whether calls to the provider are allowed.
+/// Whether the gateway calls the provider through the connection.
+///
+/// - `active`: calls are allowed
+/// - `severed`: no calls, and no use of cached data keys, until the connection is restored
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum ConnectionState {
-    /// Calls are allowed.
     Active,
-    /// No calls are allowed until the connection is restored.
     Severed,
 }
 
@@ -144,6 +149,7 @@ pub struct Connection {
     /// Timeouts.
     pub timeouts: TimeoutRules,
     /// `config` if the operator's configuration declares it; null otherwise.
+    #[schema(required)]
     pub managed_by: Option<String>,
     /// Creation time.
     pub created: Timestamp,
@@ -172,8 +178,10 @@ pub struct CheckResponse {
     /// The permissions at the provider, each with the result of its test.
     pub rights: Vec<CheckedRight>,
     /// The least-privilege policy for this connection, to set at the provider; null if the provider has none.
+    #[schema(required)]
     pub policy: Option<String>,
     /// How to correct an unexpected response; null otherwise.
+    #[schema(required)]
     pub what_to_do: Option<&'static str>,
 }
 
@@ -192,16 +200,21 @@ pub struct CheckedRight {
 }
 
 /// Whether the connection has a permission.
+///
+/// - `granted`: it has the permission
+/// - `denied`: it lacks the permission
+/// - `excessive`: it has the permission but does not need it
+/// - `not_testable`: unknown: a test would change something at the provider
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum RightStatus {
-    /// The connection has the permission.
     Granted,
-    /// The connection lacks the permission.
     Denied,
-    /// The connection has the permission but does not need it.
     Excessive,
-    /// A test would change something at the provider.
     NotTestable,
 }
 
@@ -278,7 +291,7 @@ pub async fn create(request: ApiRequest, body: CreateConnection) -> Result<ApiRe
         request.broker.create_connection(authorized, new, keep).await
     };
     request
-        .once::<op::CreateConnection, _, _, _>(ProviderKind::from(body.provider), response, create)
+        .once::<op::CreateConnection, _, _, _>(ProviderKind::from(body.provider), response, create, first_answer)
         .await
 }
 
@@ -421,8 +434,8 @@ pub const RESTORE: Route = Route::new(
 pub async fn restore(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let connection = request.name("connection")?;
     let restore = |authorized, keep| request.broker.restore(authorized, keep);
-    let repeated = |authorized: &_| Ok(request.broker.restore_repeated(authorized));
+    let repeated = |authorized: &_, _| completed_reply(request.broker.restore_repeated(authorized), response);
     request
-        .lift::<op::Restore, _, _, _>(connection.as_str(), response, restore, repeated)
+        .once::<op::Restore, _, _, _>(connection.as_str(), response, restore, repeated)
         .await
 }

@@ -11,7 +11,7 @@ use super::handler::empty_reply;
 use super::json;
 use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, version_response};
 use super::list::list_reply;
-use super::once::completed_reply;
+use super::once::{completed_reply, first_answer};
 use super::request::{ApiRequest, wrong_token};
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, reference};
@@ -157,7 +157,9 @@ pub async fn create(request: ApiRequest, body: CreateKey) -> Result<ApiResponse,
         };
         request.broker.create_key(authorized, new, keep).await
     };
-    request.once::<op::CreateKey, _, _, _>(connection.as_str(), response, create).await
+    request
+        .once::<op::CreateKey, _, _, _>(connection.as_str(), response, create, first_answer)
+        .await
 }
 
 /// `GET /v1/keys`
@@ -314,7 +316,7 @@ pub async fn rotate(request: ApiRequest, body: RotateKey) -> Result<ApiResponse,
     };
     let named = RotateNamed { key: key.as_str(), new };
     let rotate = |authorized, keep| request.broker.rotate(authorized, new, keep);
-    request.once::<op::Rotate, _, _, _>(named, response, rotate).await
+    request.once::<op::Rotate, _, _, _>(named, response, rotate, first_answer).await
 }
 
 /// `POST /v1/keys/{key}/enable`
@@ -333,9 +335,9 @@ pub const ENABLE: Route = Route::new(
 pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
-    let repeated = |authorized: &_| request.broker.enable_repeated(authorized);
+    let repeated = |authorized: &_, _| completed_reply(request.broker.enable_repeated(authorized)?, response);
     request
-        .lift::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable, repeated)
+        .once::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable, repeated)
         .await
 }
 

@@ -162,13 +162,19 @@ impl Protocol for Rest {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
             Some(_) | None => return Err(unauthenticated()),
         };
-        // A value that cannot be used is no tenant's name: refused like the name of an unknown tenant.
+        // A value that cannot be used is no tenant's name: refused like an unknown one.
         let tenant = single(&head.headers, CLIENT_TENANT).unwrap_or(Some(""));
         let authenticator = app.broker.authenticator();
         let caller = authenticator.bearer(token, tenant, Some(meta.source), app.broker.now()).await;
         caller.map_err(|error| match error {
             Unauthenticated::Missing | Unauthenticated::Invalid => unauthenticated(),
-            Unauthenticated::Tenant => Failure::new(Code::PermissionDenied, "The credential does not act for that tenant."),
+            Unauthenticated::TenantNamed => Failure::new(
+                Code::PermissionDenied,
+                "The credential belongs to a tenant already, and the header Claviger-Tenant is for platform operators.",
+            )
+            .advice("Leave out the header (in the CLI: --tenant and CLAVIGER_TENANT). The request then acts for the credential's own tenant."),
+            Unauthenticated::UnknownTenant => Failure::new(Code::NotFound, "No tenant has the name that the header Claviger-Tenant gives.")
+                .advice("Correct the name (in the CLI: --tenant or CLAVIGER_TENANT). `claviger tenants list`, without a tenant, shows all names."),
             Unauthenticated::Suspended => {
                 Failure::new(Code::PermissionDenied, "The tenant is suspended.").advice("Ask the operator of the gateway to resume it.")
             }
@@ -244,7 +250,9 @@ impl Protocol for Rest {
 
 fn unauthenticated() -> Failure {
     Failure::new(Code::Unauthenticated, "The request carries no valid credential.")
-        .advice("Send Authorization: Bearer and a token that has not expired or been revoked.")
+        .advice(
+            "Send Authorization: Bearer and a token that has not expired or been revoked (in the CLI: --token-file, CLAVIGER_TOKEN_FILE or CLAVIGER_TOKEN).",
+        )
 }
 
 /// The time that the caller allows, at most the longest.

@@ -42,10 +42,12 @@ pub struct JobStatus {
     /// Time between two runs.
     pub period: DurationText,
     /// End of the last run. Null before the first run has ended.
+    #[schema(required)]
     pub last_run: Option<Timestamp>,
     /// Whether the last run failed.
     pub failing: bool,
     /// The last failure since the start, even if later runs succeeded. Null if there was none.
+    #[schema(required)]
     pub last_error: Option<JobError>,
 }
 

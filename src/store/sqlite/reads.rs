@@ -127,7 +127,7 @@ impl Reads for SqliteStore {
 
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {
         let versions = versions::list(&self.readers, tenant, key).await?;
-        // A key has a version from the start, so there is no key.
+        // Every key has a version from the start: without one, the key does not exist.
         if versions.is_empty() {
             return Err(StoreError::NotFound);
         }
