@@ -38,7 +38,8 @@ pub(super) struct Deferred {
 pub(super) struct GroupCommit {
     file: DurableFile,
     origin: Origin,
-    /// See [`super::Options::floor_bytes`].
+    /// The least free space of the file system, beside the reserve, in bytes
+    /// ([`super::Options::floor_bytes`]).
     floor_bytes: u64,
     shared: Arc<Shared>,
     state: State,

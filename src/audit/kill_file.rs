@@ -12,7 +12,8 @@
 //! ```
 //!
 //! `lifts` is how often the object had been enabled, restored or resumed. Slots of earlier builds
-//! have 0 there. An entry whose object was lifted since is void: nothing depends on its removal.
+//! have 0 there. An entry is void if its object was enabled, restored or resumed since, so it does
+//! no harm until it is removed.
 
 use std::fs::File;
 use std::io;
@@ -113,8 +114,8 @@ impl KillFile {
         Ok(file)
     }
 
-    /// Makes a revocation durable. Does nothing if the file already has it. It takes the slot of
-    /// one of the same object that was lifted since.
+    /// Makes a revocation durable. Does nothing if the file already has it. If the file has an
+    /// older revocation of the same object, which was lifted since, the new one takes its slot.
     ///
     /// # Errors
     /// [`KillFileError::Io`], [`KillFileError::Full`]: the revocation is not durable.

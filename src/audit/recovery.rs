@@ -1,5 +1,5 @@
-//! Opening a log: reads what an earlier run left, truncates a torn end, refuses damage, and
-//! returns what the start must compare with the store.
+//! Opening a log: reads what an earlier run left, truncates a last commit that a crash interrupted,
+//! refuses other damage, and returns what the start must compare with the store.
 
 use std::io;
 use std::path::Path;

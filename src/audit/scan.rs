@@ -1,4 +1,5 @@
-//! Reads an existing log: checks every frame, rebuilds the state, and finds the torn end.
+//! Reads an existing log: checks every frame, rebuilds the state, and finds where the last whole
+//! frame ends.
 
 use std::io;
 
@@ -71,8 +72,8 @@ impl OpenError {
 pub(super) const NO_FRAME: &str = "there is no whole record";
 pub(super) const NOT_A_RECORD: &str = "the record is not one of this version";
 
-/// Reads from `offset` to the end, and adds every record to the state. Returns where the last
-/// whole frame ends: the rest is a torn commit.
+/// Reads from `offset` to the end, and adds every record to the state. Returns where the last whole
+/// frame ends. What follows is a commit that a crash interrupted.
 ///
 /// # Errors
 /// [`OpenError::Damaged`], [`OpenError::Io`].

@@ -135,8 +135,8 @@ async fn assume(
     builder.build_from_provider(base).await
 }
 
-/// A role that the token in a file speaks for. The SDK's own provider of this kind takes no
-/// endpoint for STS.
+/// A role that is assumed with the web identity token in a file. The SDK's own provider of this
+/// kind takes no endpoint for STS.
 #[derive(Debug)]
 struct WebIdentity {
     sts: Sts,

@@ -1,5 +1,5 @@
 //! The HTTP client below the SDK: TLS by aws-lc, no proxy from the environment, no redirect, and a
-//! limit on every response; and the trace of logins, whose responses the SDK keeps to itself.
+//! limit on every response; and the trace of logins, whose responses the SDK does not return.
 
 use aws_sdk_kms::config::http::{HttpRequest, HttpResponse};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;

@@ -156,7 +156,8 @@ impl Client {
         self.key(cx, name, operation).await?.usable()?;
         let rotated = self.api.rotate_key(cx, name).await;
         let rotated = self.parse(rotated, name, operation)?;
-        // Of concurrent rotations, another one may be the last.
+        // If several rotations run at the same time, the current version may be that of another
+        // one.
         let key = self.key(cx, name, operation).await?;
         let mut versions = self.versions(cx, name, operation).await?;
         if !versions.iter().any(|version| version.version == rotated.current.version) {

@@ -1,5 +1,5 @@
-//! The calls that an adapter makes to its provider, as the audit log shows them: the provider's
-//! own request ids let the owner of a key match his provider's log with ours.
+//! The calls that an adapter makes to its provider, as the audit log shows them: the owner of a key
+//! matches their provider's log with ours by the provider's own request ids.
 //!
 //! A call that serves one operation is kept in that operation's [`crate::OpContext`]. A call that
 //! serves no single operation (a login, a renewal, a poll) goes to the connection's

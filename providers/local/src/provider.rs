@@ -79,7 +79,8 @@ impl LocalProvider {
         if let Some(opened) = self.cache.get(&name) {
             return Ok(opened);
         }
-        // Before the store is read: a key that is disabled meanwhile is not cached.
+        // Take the epoch before the store is read, so that a key that is disabled meanwhile is not
+        // cached.
         let epoch = self.cache.epoch();
         let stored = self.usable(name.tenant, name.key).await?;
         if !stored.versions.contains(&name.version) {
@@ -160,8 +161,8 @@ impl Provider for LocalProvider {
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         if let Some(adopt) = &request.adopt {
-            // Only a key of this tenant that was created here can be adopted: one that was detached.
-            // Whose it is now, the gateway decides.
+            // Only a key of this tenant that was created here can be adopted: one that was
+            // detached. The gateway checks that no other key uses it now.
             let unknown = || {
                 error(ErrorKind::InvalidInput, "no such key to adopt").advice("Omit provider_key, or name a key that this tenant detached.")
             };

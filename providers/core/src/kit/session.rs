@@ -165,8 +165,8 @@ impl<S: CredentialSource> Session<S> {
     }
 
     /// Makes one call, and once more with another credential where the first was refused for its
-    /// credential. A refusal changes nothing at a provider, so this is safe for every call.
-    /// `refused` says whether an error is such a refusal.
+    /// credential. A refusal changes nothing at a provider, so a second call is safe for every
+    /// operation. `refused` says whether an error is such a refusal.
     ///
     /// # Errors
     /// The call's, or why there is no credential.
