@@ -25,7 +25,8 @@ pub(super) struct Switch {
 
 impl Broker {
     /// The way to each provider key of a key's versions, through its own connection, the newest
-    /// first. One whose connection was deleted is left out: nothing here can use it either.
+    /// first. A provider key whose connection was deleted is left out, because the gateway cannot
+    /// use it either.
     ///
     /// # Errors
     /// `connection_severed`, and `unsupported` where a provider does not enable or disable keys.

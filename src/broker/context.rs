@@ -23,7 +23,7 @@ pub struct RequestInfo {
     pub justification: Option<Text>,
     /// When the request's head arrived.
     pub started: Instant,
-    /// The caller waits until then, at most.
+    /// The caller waits no longer than until this time.
     pub deadline: Instant,
 }
 

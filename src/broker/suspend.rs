@@ -54,7 +54,8 @@ impl Broker {
                 "The tenant was suspended while it was being resumed.",
             ));
         }
-        // As in `Broker::enable`: a failed commit counts for the suspends that follow.
+        // Count the lift in memory before the commit, as `Broker::enable` does and for the reason
+        // given there.
         let mut after = tenant.clone();
         after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
         self.store

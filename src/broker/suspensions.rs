@@ -1,4 +1,4 @@
-//! What suspends and resumes share: one at a time, and who began first.
+//! State that suspends and resumes share: a lock for one at a time, and which of them began first.
 
 use claviger_provider::TenantId;
 use dashmap::DashMap;

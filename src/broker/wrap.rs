@@ -1,4 +1,5 @@
-//! Wrap: seals the caller's bytes under a fresh data key (suite 2).
+//! Wrap: encrypts the caller's bytes under a new data key, which the provider wraps (suite 2 of
+//! `docs/format.md`).
 
 use claviger_provider::Secret;
 

@@ -49,8 +49,8 @@ impl Default for Rules {
 
 impl Rules {
     /// The rules for what a version of a key opens: the key's own settings, and the installation's
-    /// where it has none. Under external custody it is cached only if the key's owner turned it on. Rules that no entry could
-    /// meet turn the cache off.
+    /// where it has none. Under external custody, data keys are cached only if the key's own
+    /// settings turn the cache on. Rules that no entry could meet turn the cache off.
     pub fn of(own: CacheSettings, custody: Custody, defaults: Rules) -> Self {
         let external = custody.is_external();
         let seconds = |own: Option<u32>, default: Duration| own.map_or(default, |s| Duration::from_secs(u64::from(s)));

@@ -159,7 +159,7 @@ impl Envelope {
         })
     }
 
-    /// Puts an envelope together and reads it back, so that the limits stand in one place.
+    /// Encodes an envelope and parses it again, so that only the parser has to check the limits.
     pub(super) fn assemble(item: &Item<'_>) -> Result<Self, BuildError> {
         let mut binary = MAGIC.to_vec();
         binary.extend_from_slice(&cbor::to_vec(|e| item.encode(e)));

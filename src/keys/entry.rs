@@ -146,12 +146,13 @@ impl ConnectionEntry {
 /// A key in memory: its rows, and the locks that its changes take. There is at most one open entry
 /// for a key; a closed one lets no answer through.
 ///
-/// It knows no connection: each version has its own, which [`super::Directory::reach`] finds, so
-/// that one connection that cannot be used leaves the versions on others usable.
+/// The entry contains no connection. Each version has its own, which [`super::Directory::reach`]
+/// finds, so that a connection that cannot be used does not affect the versions on other
+/// connections.
 pub struct KeyEntry {
     id: KeyId,
     tenant: TenantId,
-    /// `None` once the key was detached: the gate is closed.
+    /// `None` once the key was detached. The gate is closed then.
     rows: RwLock<Option<KeyView>>,
     change: Mutex<()>,
     at_provider: Mutex<()>,

@@ -1,4 +1,5 @@
-//! The last check of an answer: have key or connection changed since the answer was begun?
+//! The last check before a response is sent: whether key or connection have changed since the
+//! response was begun.
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ pub struct EpochGuard {
 }
 
 impl EpochGuard {
-    /// For an answer that is made from these rows of a key and a connection. What changed since
-    /// they were read is found, too.
+    /// For an answer that is made from these rows of a key and a connection. A change since the
+    /// rows were read is detected, too.
     pub fn new(key: &Arc<KeyEntry>, view: &KeyView, connection: &Arc<ConnectionEntry>, row: &Connection) -> Self {
         Self {
             key: Arc::clone(key),

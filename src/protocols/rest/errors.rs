@@ -1,4 +1,4 @@
-//! The one table from failures to `application/problem+json` (RFC 9457).
+//! The only mapping from failures to `application/problem+json` (RFC 9457).
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;

@@ -70,7 +70,7 @@ impl Rest {
         &self.counts[endpoint as usize]
     }
 
-    /// The client's address: the peer's, or what the nearest trusted proxies say of it.
+    /// The client's address: the peer's, or the one that trusted proxies report.
     pub(super) fn source(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
         let peer = peer_ip(peer);
         let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|net| net.contains(address));
@@ -136,7 +136,7 @@ impl Protocol for Rest {
     }
 
     fn describe(&self, route: RestRoute, head: &Parts) -> Description<RestHead> {
-        // Of several faults the last one found is answered.
+        // If several headers are wrong, the last one that is found decides the response.
         let mut checked = route.params.of(&head.uri).and_then(|params| {
             let query = query(head.uri.query())?;
             Ok(RestHead { params, query })

@@ -101,8 +101,8 @@ pub trait CredentialSource: Send + Sync {
     /// Why no credential could be fetched.
     type Error: Send;
 
-    /// Fetches a credential. `previous` is the one that is due or has ended, for a source that can
-    /// renew it; it is `None` for the first one and after a refusal.
+    /// Fetches a credential. `previous` is the old credential, which is due or has ended, for a
+    /// source that can renew credentials. It is `None` at the first fetch and after a refusal.
     ///
     /// # Errors
     /// Why no credential could be fetched.
