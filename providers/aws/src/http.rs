@@ -15,7 +15,8 @@ use claviger_provider::kit::http::MAX_RESPONSE;
 use claviger_provider::{BackgroundTrace, CallResult, CallSink, ErrorKind};
 use http_body_util::Limited;
 
-/// One client for all connections: each call carries its own signature, so they may share sockets.
+/// All connections share one client and its sockets. This is safe because each call carries its own
+/// signature.
 pub(crate) fn client() -> SharedHttpClient {
     let client = Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_https();
     SharedHttpClient::new(Bounded(client))

@@ -91,8 +91,8 @@ impl Kms {
         }
     }
 
-    /// Gives a symmetric key new material. AWS responds before it is done: a description without a
-    /// new version means that the rotation is still in progress.
+    /// Gives a symmetric key new material. AWS responds before the rotation is done. A description
+    /// without a new version means that the rotation is still in progress.
     pub(crate) async fn rotate_on_demand(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         let arn = self.arn(&kek.key)?;
         let key = self.look_up(cx, &arn).await?;

@@ -94,7 +94,8 @@ pub(super) struct Machine {
     state: State,
     /// The calls that count while the circuit is closed.
     window: Window,
-    /// Rises with every change of state: the result of a call admitted before it is ignored.
+    /// Increases with every change of state. The result of a call that was admitted before the last
+    /// change is ignored.
     generation: u64,
 }
 
