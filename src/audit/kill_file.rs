@@ -133,7 +133,8 @@ impl KillFile {
             Some((at, _)) => at,
             None => inner.slots.iter().position(|slot| *slot == Slot::Free).ok_or(KillFileError::Full)?,
         };
-        // After an error the content of the slot is unknown: do not reuse it until cleared.
+        // After an error, the content of the slot is unknown, so do not reuse the slot until it is
+        // cleared.
         inner.slots[at] = Slot::Damaged;
         inner.file.write_all_at(&encode(&entry), offset(at))?;
         inner.file.sync_data()?;
@@ -242,7 +243,7 @@ fn decode(slot: &[u8]) -> Slot {
             revocation: revocation.at_lifts(lifts),
             time,
         };
-        // Compare with what would be written: only a complete slot is valid.
+        // Compare with what would be written, because only a complete slot is valid.
         (lifts <= Number::MAX.get() && encode(&entry) == slot).then_some(entry)
     };
     entry().map_or(Slot::Damaged, Slot::Taken)

@@ -50,7 +50,7 @@ pub enum OpenError {
         /// The kind of damage.
         why: &'static str,
     },
-    /// The store has a change that the log has not: the log is older than the store.
+    /// The store has a change that the log lacks, so the log is older than the store.
     #[error("the store has applied a change at byte {applied} of the audit log, but the log has no change there")]
     StoreAhead {
         /// The position of the store's last change.

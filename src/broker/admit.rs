@@ -191,7 +191,8 @@ impl Broker {
         Ok(Authorized { cx: cx.clone(), object })
     }
 
-    /// Whether the caller could be allowed the action on any object: asked before the body is read.
+    /// Whether the caller could be allowed the action on any object. This is checked before the
+    /// body is read.
     pub fn could_allow(&self, caller: &Caller, action: Action) -> bool {
         self.authorizer.could_allow(caller, action)
     }

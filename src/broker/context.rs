@@ -131,7 +131,7 @@ impl RequestContext {
         self.caller().tenant()
     }
 
-    /// Refuses a request that acts for no tenant: only tenants have keys and connections.
+    /// Refuses a request that acts for no tenant, because only tenants have keys and connections.
     ///
     /// # Errors
     /// `invalid_request` for an operator who named no tenant.

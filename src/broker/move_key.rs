@@ -71,7 +71,7 @@ impl Broker {
         let reach = Reach::through(Arc::clone(to))?;
         may_leave(&view.key, &view.key.primary, Destination::SameKey(Custody::of(reach.row.provider)))?;
         let now = self.now();
-        // Give every version a new number: none can be a known version, because the store refuses a
+        // Give every version a new number. None can be a known version, because the store refuses a
         // move to a provider version that the key has.
         let (versions, primary) = number_versions(&view.versions, |_| false, &described, &reach.row, now)?;
         let mut after = Key::clone(&view.key);

@@ -16,7 +16,7 @@ use crate::store::model::{Key, KeyState, KeyVersion};
 pub struct Accepted<'e> {
     /// The context, bound to this envelope.
     pub bound: BoundContext,
-    /// Set if the seal is valid: a provider may then rewrap the envelope without opening it here.
+    /// Set if the seal is valid. A provider may then rewrap the envelope without opening it here.
     pub attested: Option<Attested<'e>>,
 }
 
@@ -55,8 +55,8 @@ impl Broker {
 
 /// The recipients that may be opened, in the envelope's order, each with the version that it names.
 ///
-/// An envelope never decides which provider is called: a recipient counts only if the store has
-/// its provider key and version for this key, and the version's states permit it.
+/// An envelope never decides which provider is called. A recipient counts only if the store has its
+/// provider key and version for this key, and the version's states permit it.
 pub(super) fn usable<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iterator<Item = (&'v Recipient, &'v KeyVersion)> {
     envelope.recipients().iter().filter_map(|recipient| {
         let version = view.matching(recipient.provider()?, recipient.key())?;

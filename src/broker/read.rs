@@ -53,7 +53,8 @@ pub(super) const fn changed(completion: Completion, key: Key) -> Completed<Key> 
 }
 
 impl Broker {
-    /// Keys by name, of those that the caller may read: a page may hold fewer than asked for.
+    /// Keys by name, of those that the caller may read. So a page may have fewer keys than
+    /// requested.
     ///
     /// # Errors
     /// When the store fails.
@@ -84,7 +85,8 @@ impl Broker {
         Ok(Guarded::free(Page { items, next: rows.next }))
     }
 
-    /// Detached keys by id, of those that the caller may read: a page may hold fewer than asked for.
+    /// Detached keys by id, of those that the caller may read. So a page may have fewer keys than
+    /// requested.
     ///
     /// # Errors
     /// When the store fails.

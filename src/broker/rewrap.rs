@@ -27,8 +27,8 @@ pub struct Rewrapped {
 
 impl Broker {
     /// Rewraps under the primary version of the same key. Header and commitment stay. A sealed
-    /// envelope that is wrapped by the primary version alone is returned unchanged, after it was
-    /// opened: a wrong context is refused here, too.
+    /// envelope that is wrapped by the primary version alone is returned unchanged, but only after
+    /// it was opened, so that a wrong context is refused here, too.
     ///
     /// # Errors
     /// As [`Broker::unwrap`].

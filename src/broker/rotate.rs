@@ -69,7 +69,7 @@ impl Broker {
             .await?;
         let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()).await?;
         let _row = key.change().lock().await;
-        // Read the row again: a disable may have come during the provider call.
+        // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;
         let now = self.now();
         let (new, primary) = number_versions(&view.versions, in_place(&view), &described, &ready.connection, now)?;

@@ -14,7 +14,7 @@ impl Broker {
     /// repeated request is carried out again.
     ///
     /// # Errors
-    /// None of its own: it takes effect without a healthy log.
+    /// None of its own, because a suspend takes effect without a healthy log.
     pub async fn suspend_tenant(&self, authorized: Authorized<op::SuspendTenant>) -> Result<Guarded<Completed<Tenant>>, Failure> {
         let (cx, tenant) = (authorized.cx(), authorized.object());
         self.suspensions.count(tenant.id);

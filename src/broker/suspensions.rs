@@ -4,8 +4,8 @@ use claviger_provider::TenantId;
 use dashmap::DashMap;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Serialises suspends and resumes, and counts the suspends of each tenant: a resume that began
-/// before one must not win.
+/// Serialises suspends and resumes, and counts the suspends of each tenant, so that a resume that
+/// began before a suspend fails.
 #[derive(Default)]
 pub(super) struct Suspensions {
     turn: Mutex<()>,

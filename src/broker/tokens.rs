@@ -172,7 +172,7 @@ impl Broker {
         Ok(Guarded::free(WhoAmI { token, tenant }))
     }
 
-    /// Revokes a token with all its descendants: the next request with one of them is refused.
+    /// Revokes a token with all its descendants. The next request with one of them is refused.
     ///
     /// # Errors
     /// `not_found`.

@@ -5,9 +5,9 @@
 //! with the same tenant, key, epochs, wrapped key and context that made it.
 //!
 //! moka evicts entries when there are too many. The entries themselves check age, idle time and
-//! uses, at each lookup and in [`DekCache::sweep`]: moka's timers are a second too coarse, and its
-//! invalidation by predicate wipes a few hundred entries at a time, while a disable must leave no
-//! bytes behind.
+//! uses, at each lookup and in [`DekCache::sweep`], because moka's timers are a second too coarse,
+//! and its invalidation by predicate wipes a few hundred entries at a time, while a disable must
+//! leave no bytes behind.
 
 mod entry;
 mod flight;
@@ -179,9 +179,10 @@ impl<F: Fault> DekCache<F> {
         self.drop_where("invalidated", |entry| entry.connection() == connection);
     }
 
-    /// Zeroes and drops entries whose time or uses are over, and runs moka's pending work: moka has
-    /// no thread of its own. Call it on a timer. Bytes of an expired entry remain until the next
-    /// call, so the timer's period should be at most half a second. It looks at every entry.
+    /// Zeroes and drops entries whose time or uses are over, and runs moka's pending work, because
+    /// moka has no thread of its own. Call it on a timer. Bytes of an expired entry remain until
+    /// the next call, so the timer's period should be at most half a second. It looks at every
+    /// entry.
     pub fn sweep(&self) {
         let now = Instant::now();
         self.drop_where("expired", |entry| entry.is_over(now));

@@ -24,7 +24,7 @@ pub struct Rules {
     /// Whether unwrapped keys are kept. If not, requests do not share provider calls either.
     pub enabled: bool,
     /// Whether simultaneous requests for one entry share a provider call. Never under external
-    /// custody: its key manager would see one request and serve several.
+    /// custody, where the key manager would see one request and serve several.
     pub coalesce: bool,
     /// Absolute age, counted from before the provider call, so that a revocation at the provider
     /// takes effect within it.

@@ -10,8 +10,8 @@ use super::header::Suite;
 use super::parsed::Envelope;
 use super::seal::SealKey;
 
-/// Data key, context, header and payload do not match. The error does not tell which one differs: that
-/// would give an attacker an oracle.
+/// Data key, context, header and payload do not match. The error does not say which one differs,
+/// because that would give an attacker an oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the wrapped key does not open")]
 pub struct Rejected;

@@ -171,7 +171,7 @@ impl Envelope {
 }
 
 impl std::fmt::Debug for Envelope {
-    /// Ids and lengths only: scope, provider keys and ciphertexts stay out of logs.
+    /// Ids and lengths only, so that scope, provider keys and ciphertexts stay out of logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Envelope")
             .field("suite", &self.header.suite)

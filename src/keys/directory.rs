@@ -95,7 +95,8 @@ impl Directory {
         self.named(tenant, name, WhenFull::Refuse).await
     }
 
-    /// As [`Directory::key_by_name`], for a disable: there is always room.
+    /// As [`Directory::key_by_name`], for a disable, which may exceed the number of entries, so
+    /// that it never fails for lack of room.
     ///
     /// # Errors
     /// When the store fails.
@@ -225,7 +226,8 @@ impl Directory {
         self.connected(tenant, id, WhenFull::Refuse).await
     }
 
-    /// As [`Directory::connection`], for a sever: there is always room.
+    /// As [`Directory::connection`], for a sever, which may exceed the number of entries, so that
+    /// it never fails for lack of room.
     ///
     /// # Errors
     /// When the store or the connection's settings fail.

@@ -100,8 +100,8 @@ impl ConnectionEntry {
         &self.gate
     }
 
-    /// Puts a committed row in place, with the gate held exclusively: once this returns, no
-    /// answer made under another epoch is handed over. Loads under way read the row again.
+    /// Puts a committed row in place, with the gate held exclusively. Once this returns, no answer
+    /// made under another epoch is handed over. Loads under way read the row again.
     ///
     /// A severed connection stays severed, since memory may have a sever that the store could not take.
     pub fn put(&self, connection: Connection) {
@@ -240,10 +240,10 @@ impl KeyEntry {
         &self.revocations
     }
 
-    /// Puts committed rows in place, with the gate held exclusively: once this returns, no
-    /// answer made under another epoch is handed over. Loads under way read the row again.
-    /// A detached key stays detached, and a disabled one disabled, since memory may have a disable that
-    /// the store could not take. `versions` is `None` when none was added.
+    /// Puts committed rows in place, with the gate held exclusively. Once this returns, no answer
+    /// made under another epoch is handed over. Loads under way read the row again. A detached key
+    /// stays detached, and a disabled one disabled, since memory may have a disable that the store
+    /// could not take. `versions` is `None` when none was added.
     pub fn put(&self, key: Key, versions: Option<Vec<KeyVersion>>) {
         if let Some(view) = self.rows.write().as_mut() {
             view.key = Arc::new(keeping_a_disable(key, &view.key));

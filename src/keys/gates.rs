@@ -120,9 +120,9 @@ pub fn with_gates_held<R>(guards: &[EpochGuard], hand_over: impl FnOnce() -> R) 
     if changed.is_empty() { Ok(hand_over()) } else { Err(changed) }
 }
 
-/// The place of an entry in the order in which gates are taken. The address is part of it: a key
-/// that was detached and adopted again has two entries of one id while somebody holds the first,
-/// which is closed.
+/// The place of an entry in the order in which gates are taken. The address is part of it, because
+/// a key that was detached and adopted again has two entries with the same id while somebody holds
+/// the first one, which is closed.
 fn place<I, E>(id: I, entry: &Arc<E>) -> (I, usize) {
     (id, Arc::as_ptr(entry).addr())
 }

@@ -221,7 +221,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     fn evict(&self, first: usize) -> bool {
         let shards = self.shards.iter().cycle().skip(first).take(self.shards.len());
         for shard in shards {
-            // The value is dropped without the lock: a connection's pipeline takes its time.
+            // Drop the value without the lock, because dropping a connection's pipeline takes long.
             let evicted = self.evict_from(&mut shard.lock());
             if evicted.is_some() {
                 self.metrics.evictions.increment(1);

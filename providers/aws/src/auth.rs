@@ -55,7 +55,7 @@ impl Auth {
         }
     }
 
-    /// Whether a refused session can be replaced: a given access key is the only one.
+    /// Whether a refused session can be replaced. A given access key cannot.
     pub(crate) fn renewable(&self) -> bool {
         *self != Self::Plain(Base::Static {})
     }

@@ -26,8 +26,8 @@ use crate::errors::{CallError, fault, of_credentials};
 pub(crate) struct LoginAccess {
     /// For STS: its endpoint, region, timeouts and HTTP client.
     pub(crate) sts: SdkConfig,
-    /// For the operator's own identities: profiles may name other hosts, and the machine's metadata
-    /// service is not behind a connection's proxy.
+    /// For the operator's own identities, because profiles may name other hosts, and the machine's
+    /// metadata service is not behind a connection's proxy.
     pub(crate) operator_owned: SharedHttpClient,
     /// Shown in the account's CloudTrail.
     pub(crate) session_name: String,

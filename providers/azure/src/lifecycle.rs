@@ -123,7 +123,7 @@ impl Client {
                 let error = self.key_error(cx, error, &name, operation).await;
                 return Err(match (error.kind == ErrorKind::KeyNotFound, self.shared) {
                     (true, false) => error.advice("There is no key of that name in the connection's vault."),
-                    // The vault may be another customer's: do not reveal which names exist.
+                    // The vault may be another customer's, so do not reveal which names exist.
                     (true, true) => unproven(),
                     (false, _) => error,
                 });

@@ -138,8 +138,8 @@ pub trait Factory: Send + Sync + 'static {
         Error::new(ErrorKind::ProviderDenied, "prove the key's owner").provider(self.kind())
     }
 
-    /// Makes a provider from stored settings. It must not connect: an unreachable provider must not
-    /// keep the gateway from starting.
+    /// Makes a provider from stored settings. It must not connect, because an unreachable provider
+    /// must not keep the gateway from starting.
     ///
     /// # Errors
     /// `Misconfigured` when the stored settings or secrets can no longer be used.

@@ -20,7 +20,7 @@ pub struct NodeError;
 pub struct Node(Arc<str>);
 
 impl Node {
-    /// Draws a new name of 32 hex digits: no two nodes get the same one.
+    /// Draws a new name of 32 random hex digits, so that no two nodes get the same one.
     pub fn random() -> Self {
         let mut bytes = [0; 16];
         crate::secret::fill_random(&mut bytes);

@@ -56,8 +56,8 @@ impl Algorithm {
 pub struct ProviderKeyRef {
     /// The provider key id, at most 512 bytes.
     pub id: String,
-    /// The version, at most 128 bytes. Empty where the provider's ciphertexts name none: then the key
-    /// id alone is compared.
+    /// The version, at most 128 bytes. Empty if the provider's ciphertexts name none. Then only the
+    /// key id is compared.
     pub version: String,
 }
 

@@ -53,8 +53,8 @@ pub const MAX_VERSIONS: usize = 10_000;
 
 /// The embedded provider.
 ///
-/// One value serves all tenants and keys of a store. There must be no second one for the same store:
-/// each caches opened keys, and would not notice that the other one disabled a key.
+/// One value serves all tenants and keys of a store. There must be no second one for the same
+/// store, because each caches opened keys and would not notice that the other one disabled a key.
 pub struct LocalProvider {
     keys: StoredKeys,
     cache: Arc<KeyCache>,
@@ -206,7 +206,8 @@ impl Provider for LocalProvider {
     async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
         let (tenant, id) = (cx.tenant, key_id(&kek.key)?);
         let (keys, cache) = (self.keys.clone(), Arc::clone(&self.cache));
-        // In its own task: a caller that gives up must not keep the change from removing the opened key.
+        // Run the change in its own task. If the caller gives up, the opened key must be removed
+        // nevertheless.
         let change = tokio::spawn(async move {
             let result = keys.set_enabled(tenant, id, enabled).await;
             // Also after an error: the value may have been written.

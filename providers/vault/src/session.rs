@@ -154,7 +154,8 @@ impl TokenSource {
         let request = Request::post("auth/token/renew-self", &["auth", "token", "renew-self"], &serde_json::json!({}))?;
         let response: ApiResponse<Ignored> = self.call(Some(&lease.token), request).await?;
         let renewed = of_auth_block(response.auth).ok_or_else(malformed)?;
-        // Near its greatest age a token gets ever shorter leases: then a new login is better.
+        // Near its maximum age, a token gets shorter and shorter leases. A new login is better
+        // then.
         match &self.credential {
             Credential::Login { .. } if renewed.granted * 3 < lease.granted => Err(malformed()),
             Credential::Login { .. } | Credential::Token(_) => Ok(renewed),

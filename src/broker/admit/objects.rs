@@ -342,7 +342,7 @@ impl Names<Tenant> for &str {
     }
 }
 
-/// Decides before the object is looked up: the record names the policy also when there is no
+/// Decides before the object is looked up, so that the record names the policy even if there is no
 /// such object.
 ///
 /// # Errors

@@ -29,8 +29,8 @@ const CLIENT_TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
 const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
 const JUSTIFICATION: HeaderName = HeaderName::from_static("claviger-justification");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The shortest deadline that a caller may ask for: below it a healthy gateway on a slow disk would
-/// fail requests at random, and a caller could fill the log with its own time-outs.
+/// The shortest deadline that a caller may ask for. With a shorter one, a healthy gateway on a slow
+/// disk would fail requests at random, and a caller could fill the log with its own time-outs.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The REST API.
