@@ -10,8 +10,8 @@ use super::{Broker, Code, Failure, RequestContext};
 use crate::keys::KeyEntry;
 
 /// Waits for the turn to change a key at its providers, at most until the request's deadline. The
-/// caller does not hold the key's `change` lock while it waits, because a slow provider must not
-/// delay a disable.
+/// caller must not hold the key's `change` lock meanwhile, because a slow provider must not delay a
+/// disable.
 pub(super) async fn turn_at_provider<'k>(cx: &RequestContext, key: &'k KeyEntry) -> Result<MutexGuard<'k, ()>, Failure> {
     tokio::time::timeout_at(cx.info().deadline.into(), key.at_provider().lock())
         .await

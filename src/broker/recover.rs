@@ -1,5 +1,5 @@
 //! Recovery after a crash or a restored backup: makes store and log consistent before the gateway
-//! serves requests (`docs/audit-format.md`, Store and log).
+//! serves requests (`docs/audit-format.md`, Revocations).
 
 use std::time::{Duration, Instant};
 

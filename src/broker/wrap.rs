@@ -6,7 +6,7 @@ use claviger_provider::Secret;
 use super::{Authorized, Broker, Code, Failure, Guarded, op};
 use crate::envelope::{Context, Draft};
 
-/// The longest plaintext of one wrap, in bytes (`docs/format.md`, Suites).
+/// The longest plaintext of one wrap, in bytes (`docs/format.md`, Header).
 pub const MAX_PLAINTEXT: usize = 4096;
 
 /// A wrapped key.
