@@ -121,7 +121,8 @@ impl Serving {
     /// service endpoints; the counters are recorded; audit log and store are closed.
     pub async fn stop(self) {
         self.draining.store(true, Ordering::Release);
-        // Keep serving meanwhile, so that a load balancer notices before requests are refused.
+        // Keep serving during the delay, so that a load balancer notices the shutdown before
+        // requests are refused.
         tokio::time::sleep(self.drain_delay).await;
         match self.listeners.api.running.drain(self.drain_timeout).await {
             Drained::Complete => tracing::info!("drained"),

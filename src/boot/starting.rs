@@ -92,7 +92,7 @@ impl Starting {
         let (broker, mut remaining) = broker(config, options.dev, options.source, opened).await;
         progress.begin(Step::Reconcile);
         if let Err(error) = remaining.reconcile(&broker, options.accept_rollback).await {
-            // After an unclean stop, recovery is not finished: do not record a clean stop.
+            // After an unclean stop, recovery is not finished, so do not record a clean stop.
             if remaining.recovered.was_clean {
                 close(&broker, remaining.store.as_ref()).await;
             }

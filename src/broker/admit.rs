@@ -115,8 +115,8 @@ impl<O: Operation> Authorized<O> {
 
 impl<O: Operation> Authorized<O> {
     /// Waits for the turn of a version's connection in a batch, as [`RequestContext::turn`]. An
-    /// operation on two connections takes the turn of its source alone: two items that held one
-    /// turn each and waited for the other's would never go on.
+    /// operation on two connections takes only the turn of its source. Otherwise two items could
+    /// each have one turn and wait forever for the other's.
     ///
     /// # Errors
     /// `deadline_exceeded`.
@@ -175,10 +175,10 @@ impl Broker {
             subject.policy.is_some()
         });
         if again {
-            // Its record could name one object only.
+            // The record of an operation has room for one object.
             return Err(Failure::internal(&"an operation was admitted twice"));
         }
-        // Whatever an authorizer says: it stands above every policy.
+        // A suspension overrides every policy, so the authorizer is not asked.
         if cx.caller().tenant_suspended() && !O::WHILE_SUSPENDED {
             return Err(Failure::new(
                 Code::PermissionDenied,
@@ -191,7 +191,8 @@ impl Broker {
         Ok(Authorized { cx: cx.clone(), object })
     }
 
-    /// Whether the caller could be allowed the action on any object: asked before the body is read.
+    /// Whether the caller could be allowed the action on any object. This is checked before the
+    /// body is read.
     pub fn could_allow(&self, caller: &Caller, action: Action) -> bool {
         self.authorizer.could_allow(caller, action)
     }

@@ -113,7 +113,8 @@ impl Broker {
     }
 }
 
-/// With less time left than this, no further object is begun: one object may take this long.
+/// With less time left than this, no further object is begun, because one object may take this
+/// long.
 const fn margin(how: How) -> Duration {
     match how {
         How::Look => Duration::from_secs(1),

@@ -23,7 +23,7 @@ pub struct RequestInfo {
     pub justification: Option<Text>,
     /// When the request's head arrived.
     pub started: Instant,
-    /// The caller waits until then, at most.
+    /// The caller waits no longer than until this time.
     pub deadline: Instant,
 }
 
@@ -131,7 +131,7 @@ impl RequestContext {
         self.caller().tenant()
     }
 
-    /// Refuses a request that acts for no tenant: only tenants have keys and connections.
+    /// Refuses a request that acts for no tenant, because only tenants have keys and connections.
     ///
     /// # Errors
     /// `invalid_request` for an operator who named no tenant.

@@ -208,8 +208,8 @@ impl Failure {
         self
     }
 
-    /// One message for everything that can be wrong with a decoded ciphertext, so that no caller
-    /// learns which check refused it.
+    /// The error for everything that can be wrong with a decoded ciphertext. It has one message, so
+    /// that no caller learns which check failed.
     pub const fn ciphertext_rejected() -> Self {
         Self {
             code: Code::CiphertextRejected,
@@ -293,7 +293,8 @@ impl From<StoreError> for Failure {
             .advice(
                 "`claviger keys list` shows the tenant's keys, and `claviger keys list --state detached` what brings a detached one back.",
             ),
-            // The answer to a failed proof of ownership: that another tenant has the key is nobody's to learn.
+            // The same error as for a failed proof of ownership, so that a tenant does not learn
+            // that another tenant has the key.
             StoreError::ClaimedElsewhere => Error::new(ErrorKind::ProviderDenied, "another tenant has claimed the provider key").into(),
             StoreError::InUse => Self::new(Code::InUse, "A version of a key still uses the connection.")
                 .advice("Detach the keys that use it: their versions name their connections. To end its use at once, sever it."),
@@ -349,7 +350,7 @@ impl From<Error> for Failure {
             ErrorKind::Internal => Self::internal(&error),
         };
         failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
-        // One message for every rejected ciphertext: it does not even name the provider.
+        // Every rejected ciphertext has the same message, and the provider is not named either.
         if failure.code != Code::CiphertextRejected {
             failure.provider = error.provider;
             // The adapter's advice is specific to its provider.

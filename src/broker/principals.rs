@@ -54,8 +54,8 @@ impl Broker {
         }))
     }
 
-    /// Deletes a principal: a revocation of its tokens and of all tokens below them. One that was
-    /// deleted before is deleted still.
+    /// Deletes a principal: a revocation of its tokens and of all tokens below them. Succeeds also
+    /// if the principal was deleted before.
     ///
     /// # Errors
     /// `in_use` for the caller's own principal.

@@ -1,4 +1,4 @@
-//! The way to the provider of a key's version: its connection, which must not be severed.
+//! How a key's version is reached: its provider's connection, which must not be severed.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Reach {
         })
     }
 
-    /// The guard of an answer that is made through this connection from these rows of a key.
+    /// The epoch guard of a response that is made with these rows of a key through this connection.
     pub fn epoch_guard(&self, key: &Arc<KeyEntry>, view: &KeyView) -> EpochGuard {
         EpochGuard::new(key, view, &self.connection, &self.row)
     }

@@ -244,5 +244,6 @@ impl Broker {
 /// How long an answer is kept for its idempotency key, in microseconds.
 const KEPT: i64 = 24 * 3600 * 1_000_000;
 
-/// How long the name of a deleted principal is kept, in microseconds: it may be a person's.
+/// How long the name of a deleted principal is kept, in microseconds. It is deleted after that,
+/// because it may be a person's name.
 const NAMES_KEPT: i64 = 30 * KEPT;

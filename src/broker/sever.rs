@@ -60,7 +60,8 @@ impl Broker {
         let before = Connection::clone(&connection.view());
         let mut after = before.clone();
         rules::set_severed(&mut after, false, self.now());
-        // As in `Broker::enable`: a failed commit counts for the severs that follow.
+        // Count the lift in memory before the commit, as `Broker::enable` does and for the reason
+        // given there.
         let object = Liftable::Connection(connection.id());
         self.store.raise_lifts(connection.tenant(), object, before.lifts).await?;
         connection.put(Connection {

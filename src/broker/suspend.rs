@@ -14,7 +14,7 @@ impl Broker {
     /// repeated request is carried out again.
     ///
     /// # Errors
-    /// None of its own: it takes effect without a healthy log.
+    /// None of its own, because a suspend takes effect without a healthy log.
     pub async fn suspend_tenant(&self, authorized: Authorized<op::SuspendTenant>) -> Result<Guarded<Completed<Tenant>>, Failure> {
         let (cx, tenant) = (authorized.cx(), authorized.object());
         self.suspensions.count(tenant.id);
@@ -54,7 +54,8 @@ impl Broker {
                 "The tenant was suspended while it was being resumed.",
             ));
         }
-        // As in `Broker::enable`: a failed commit counts for the suspends that follow.
+        // Count the lift in memory before the commit, as `Broker::enable` does and for the reason
+        // given there.
         let mut after = tenant.clone();
         after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
         self.store

@@ -13,7 +13,7 @@ use crate::store::{self, StoreError};
 
 /// How long a revocation waits for the log before it takes effect without it.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);
-/// How long an intent that comes late is waited for.
+/// The longest wait for an intent that was not durable within [`CUT_PATIENCE`].
 const LATE_INTENT: Duration = Duration::from_secs(60);
 
 impl Broker {
@@ -35,8 +35,8 @@ impl Broker {
         Ok(store::Change::announced(position))
     }
 
-    /// Announces a revocation. Where the log cannot take the intent soon, the revocation stands in the
-    /// kill file instead, and goes on.
+    /// Announces a revocation. If the log cannot take the intent within [`CUT_PATIENCE`], writes
+    /// the revocation to the kill file instead and goes on.
     pub(super) async fn announce_revocation(&self, cx: &RequestContext, revocation: JournaledRevocation) -> store::Change {
         let (log, entry) = (self.log.clone(), self.entry(cx));
         let mut announcing = tokio::spawn(async move { log.intent(entry, revocation.into(), Instant::now() + LATE_INTENT).await });
@@ -55,8 +55,8 @@ impl Broker {
         store::Change::unannounced()
     }
 
-    /// An intent that becomes durable after its revocation went on without it is closed here.
-    /// Left open, the next start would look at it again.
+    /// Closes an intent that becomes durable after its revocation went on without it. If it stayed
+    /// open, the next start would handle it again.
     fn follow_late_intent(&self, tenant: TenantId, announcing: JoinHandle<Result<Intent, Unavailable>>) {
         let store = Arc::clone(&self.store);
         tokio::spawn(async move {
@@ -70,8 +70,8 @@ impl Broker {
         });
     }
 
-    /// What a revocation's transaction said: where the store cannot take it, memory and kill file
-    /// hold it, and it is no failure.
+    /// Evaluates the result of a revocation's transaction. If the store could not take the
+    /// revocation, it is kept in memory and the kill file, which is not a failure.
     ///
     /// # Errors
     /// When the store could be asked and says that there is no such object.
@@ -108,8 +108,8 @@ impl Broker {
         }
     }
 
-    /// Takes a revocation that was lifted out of the kill file. Nothing depends on it: the number of
-    /// lifts, which the commit raised, keeps the next start from revoking again.
+    /// Removes a revocation that was lifted from the kill file. This may fail without harm: the
+    /// commit raised the number of lifts, so the next start does not revoke again.
     pub(super) async fn clear_from_kill_file(&self, lifted: EmergencyRevocation) {
         let entries = self.kill_file.entries().into_iter();
         let standing: Vec<KillEntry> = entries.filter(|entry| entry.revocation.revocation == lifted).collect();

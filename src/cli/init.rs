@@ -21,7 +21,7 @@ pub(super) async fn run(args: &InitArgs, terminal: &mut Terminal<'_>) -> Result<
             "standard output is not a terminal: write the token to a file with --token-out FILE".to_owned(),
         ));
     }
-    // Create the file first: a token that cannot be written would be lost.
+    // Create the file first, because a token that cannot be written would be lost.
     let file = args.token_out.as_deref().map(create_private).transpose()?;
     let token = match init(&config, StartOptions::default(), args.new_token).await {
         Ok(token) => token,

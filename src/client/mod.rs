@@ -117,7 +117,8 @@ impl Client {
                 let roots = Certificate::from_pem_bundle(&pem).ok().filter(|roots| !roots.is_empty());
                 builder.tls_certs_only(roots.ok_or_else(|| Failure::Usage("the CA file contains no PEM certificate".to_owned()))?)
             }
-            // Nothing to verify: works on a system without certificates, too.
+            // Plain HTTP verifies no certificate, so start with no root certificates. The client
+            // then also works on a system that has none.
             None if address.scheme() == "http" => builder.tls_certs_only([]),
             None => builder,
         };

@@ -80,8 +80,8 @@ impl Names<EndingPrincipal> for &str {
     }
 }
 
-/// Whether the caller may end a token. One whose grants cannot be read allows nothing, so anybody
-/// who may end tokens may end it.
+/// Whether the caller may end a token. If a token's grants cannot be read, it allows nothing, so
+/// every caller who may end tokens may end it.
 ///
 /// # Errors
 /// `permission_denied`.
@@ -118,7 +118,7 @@ pub struct NewTokenNamed<'a> {
 
 impl Names<NewTokenFor> for NewTokenNamed<'_> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewTokenFor, PolicyRef), Failure> {
-        // Which policy decided is known once the grants are compared too.
+        // The decision is complete, and the policy known, only after the grants were compared too.
         let policy = decide::allowed(broker, cx, action, Resource::Principals).await?;
         let principal = named_principal(broker, cx, self.principal).await?;
         let keys = match self.keys {

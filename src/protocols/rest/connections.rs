@@ -105,7 +105,7 @@ pub struct UpdateConnection {
     /// Replaces all timeouts.
     #[serde(default, deserialize_with = "json::optional_object")]
     pub timeouts: Option<TimeoutRules>,
-    /// Replaces the stored secrets, in the form of the provider's settings. No response contains them.
+    /// The secret members of `settings.auth` that replace the stored ones, such as `{"token": "..."}`. No response contains them.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub secrets: Option<Box<RawValue>>,
@@ -194,7 +194,7 @@ pub struct CheckedRight {
     pub finding: RightStatus,
     /// How it was tested, or why it cannot be tested.
     pub how: String,
-    /// The permission to grant or to remove.
+    /// The permission to grant or to remove. Absent if nothing has to change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub what_to_do: Option<String>,
 }

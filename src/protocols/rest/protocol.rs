@@ -30,8 +30,8 @@ const CLIENT_TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
 const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
 const JUSTIFICATION: HeaderName = HeaderName::from_static("claviger-justification");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The shortest deadline that a caller may ask for: below it a healthy gateway on a slow disk would
-/// fail requests at random, and a caller could fill the log with its own time-outs.
+/// The shortest deadline that a caller may ask for. With a shorter one, a healthy gateway on a slow
+/// disk would fail requests at random, and a caller could fill the log with its own time-outs.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The REST API.
@@ -111,7 +111,7 @@ impl Rest {
         &self.counts[endpoint as usize]
     }
 
-    /// The client's address: the peer's, or what the nearest trusted proxies say of it.
+    /// The client's address: the peer's, or the one that trusted proxies report.
     pub(super) fn source(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
         let peer = peer_ip(peer);
         let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|net| net.contains(address));
@@ -183,7 +183,7 @@ impl Protocol for Rest {
     }
 
     fn describe(&self, route: RestRoute, head: &Parts) -> Description<RestHead> {
-        // Of several faults the last one found is answered.
+        // If several headers are wrong, the last one that is found decides the response.
         let mut checked = route.params.of(&head.uri).and_then(|params| {
             let query = query(head.uri.query())?;
             Ok(RestHead { params, query })

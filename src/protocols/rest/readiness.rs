@@ -94,7 +94,7 @@ impl Readiness {
                 format!("{connections} connections in use, {open} with an open circuit"),
             ),
         ];
-        // Always ready: an expiring certificate must not take the gateway out of service.
+        // Always ready, because an expiring certificate must not take the gateway out of service.
         parts.extend(service.certificates.iter().map(|tls| part("certificate", true, tls.state())));
         Self {
             ready: parts.iter().all(|part| part.ready),

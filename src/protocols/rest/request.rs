@@ -27,7 +27,8 @@ pub struct RestHead {
 
 /// A request: what the exchange received, and its route.
 pub struct ApiRequest {
-    /// Boxed: handlers move it several times, and each place for it is part of every request's future.
+    /// Boxed, because handlers move it several times, and each place for it is part of every
+    /// request's future.
     received: Box<Received<RestHead>>,
     route: &'static Route,
 }
