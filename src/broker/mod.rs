@@ -23,6 +23,7 @@ mod export;
 mod failure;
 mod idempotency;
 mod in_flight;
+mod in_force;
 mod inspect;
 mod learn;
 mod move_key;

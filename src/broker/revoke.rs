@@ -105,6 +105,7 @@ impl Broker {
                 expected
             }
         };
+        cx.note_end(&revoked);
         self.apply_revocation(&revoked);
         Ok(revoked)
     }
@@ -165,7 +166,7 @@ impl Broker {
                 self.authenticator().forget_tokens(ended.iter().map(String::as_str))
             }
             // Every token of the tenant says in memory whether it is suspended.
-            Revoked::Tenant(_) => self.authenticator().forget_all(),
+            Revoked::Tenant(tenant) => self.authenticator().suspend(tenant.id),
         }
     }
 }

@@ -23,7 +23,7 @@ impl Broker {
         rules::set_suspended(&mut after, true);
         after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
         let suspended = Revoked::Tenant(after);
-        let change = self.announce_revocation(cx, suspended.journaled()).await;
+        let change = self.announce_revocation(cx, suspended.journaled()).await?;
         match self.revoke(cx, suspended, &change).await? {
             Revoked::Tenant(row) => Ok(Guarded::free(completed(row))),
             Revoked::Key(_) | Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Principal { .. } => {
