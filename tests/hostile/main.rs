@@ -7,9 +7,12 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod cuts;
 mod half_sent;
+mod held;
 mod honest;
 mod raw;
+mod revoked;
 mod world;
 
 /// The binary under test.

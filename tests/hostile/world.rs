@@ -1,5 +1,6 @@
 //! What each attack begins with: a gateway, two honest tenants at work, and a hostile one.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use claviger_test_support::{Client, Gateway, Started, Tune};
@@ -30,6 +31,19 @@ impl World {
     pub async fn tuned(tune: &Tune) -> Self {
         let gateway = Gateway::new(crate::BINARY);
         let started = gateway.serve(tune);
+        Self::on(gateway, started).await
+    }
+
+    /// As [`World::start`], on a gateway with a fake key service, whose control port is the second value.
+    pub async fn with_fake() -> (Self, SocketAddr) {
+        let gateway = Gateway::empty(crate::BINARY);
+        let file = gateway.data().with_extension("control");
+        let started = gateway.dev(&Tune::default(), &file);
+        let control = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        (Self::on(gateway, started).await, control)
+    }
+
+    async fn on(gateway: Gateway, started: Started) -> Self {
         for name in HONEST {
             make_key(&started.with_tenant(name).await, "orders").await;
         }
