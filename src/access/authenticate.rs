@@ -181,9 +181,10 @@ impl Authenticator {
         self.refuses.load(Ordering::SeqCst) && self.refused.contains(&Refused::Tenant(tenant))
     }
 
-    /// Ends a refusal: for a resume that the store has recorded.
+    /// Ends a refusal, and forgets every token and tenant: for a resume that the store has recorded.
     pub fn readmit(&self, refused: Refused) {
         self.refused.remove(&refused);
+        self.forget_all();
     }
 
     /// Forgets tokens by their public ids, after their revocation was committed. Once this has
@@ -206,8 +207,8 @@ impl Authenticator {
         self.tenant_gates.close(&tenant);
     }
 
-    /// Forgets every token and tenant, after a tenant was resumed.
-    pub fn forget_all(&self) {
+    /// Forgets every token and tenant.
+    fn forget_all(&self) {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
         self.era.fetch_add(1, Ordering::SeqCst);

@@ -371,3 +371,6 @@ fn fill_calls(record: &mut Record, cx: &RequestContext) {
     let calls = cx.take_calls();
     record.set_provider_calls(calls.calls, calls.omitted.into());
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,8 @@ mod disable;
 mod enable;
 mod export;
 mod failure;
+#[cfg(test)]
+mod fixture;
 mod idempotency;
 mod in_flight;
 mod in_force;

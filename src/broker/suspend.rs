@@ -65,7 +65,6 @@ impl Broker {
         let change = change.keeping(keep.row(Completion::Done, &after, None)?);
         let row = self.store.set_tenant_suspended(tenant.id, false, &change).await?;
         self.authenticator().readmit(Refused::Tenant(tenant.id));
-        self.authenticator().forget_all();
         self.clear_from_kill_file(EmergencyRevocation::Suspend(tenant.id)).await;
         Ok(Guarded::free(completed(row)))
     }

@@ -21,6 +21,7 @@ pub const OPERATIONS: &[&str] = &[
     "Wrap",
     "Unwrap",
     "Rewrap",
+    "Inspect",
     "ManagePrincipals",
     "ManageTokens",
 ];
@@ -88,7 +89,7 @@ impl Cut {
             Self::Ancestor => {
                 let issuer = issue(evil, "issuer", hour).await;
                 let of_issuer = evil.with_token(issuer["token"].as_str().unwrap());
-                (issue(&of_issuer, "thief", hour).await, path_of(&issuer))
+                (issue(&of_issuer, "thief", hour / 2).await, path_of(&issuer))
             }
         };
         Stolen {

@@ -57,7 +57,7 @@ async fn new_key(evil: &Client, name: &str) {
 async fn what_waits_gets_nothing(cut: Cut) {
     let (world, control) = World::with_fake().await;
     let evil = &world.evil;
-    let remote = json!({"name": "remote", "provider": "vault", "settings": {"server": SERVER, "shared": false}});
+    let remote = json!({"name": "remote", "provider": "vault", "settings": {"server": SERVER, "shared": false}, "timeouts": {"attempt": "10s"}});
     evil.post("/v1/connections", &remote).await.expect_status(201);
     for name in ["used", "turning"] {
         new_key(evil, name).await;
