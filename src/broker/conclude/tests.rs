@@ -92,9 +92,9 @@ impl Scene {
     }
 }
 
-type Answer = Result<&'static str, Code>;
+type Told = Result<&'static str, Code>;
 
-fn render(value: Result<&'static str, &Failure>) -> Answer {
+fn render(value: Result<&'static str, &Failure>) -> Told {
     value.map_err(|failure| failure.code)
 }
 
