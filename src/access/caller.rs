@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use claviger_provider::{PrincipalId, TenantId, TokenId};
 
-use super::gate::{CallerGates, Ended, Gated};
 use super::Grants;
+use super::gate::{CallerGates, Ended, Gated};
 use crate::store::CredentialRef;
 use crate::store::model::TokenKind;
 

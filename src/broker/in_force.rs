@@ -31,12 +31,7 @@ impl Broker {
     /// Runs `hand_over` while the gates of the credential are held shared, if it is in force.
     ///
     /// `while_suspended` as in [`crate::access::Caller::while_in_force`].
-    pub(super) fn while_in_force<R>(
-        &self,
-        cx: &RequestContext,
-        while_suspended: bool,
-        hand_over: impl FnOnce() -> R,
-    ) -> Result<R, Ended> {
+    pub(super) fn while_in_force<R>(&self, cx: &RequestContext, while_suspended: bool, hand_over: impl FnOnce() -> R) -> Result<R, Ended> {
         cx.caller().while_in_force(while_suspended, self.now(), hand_over)
     }
 

@@ -14,8 +14,7 @@ use claviger_provider::{ClaimSpan, TenantId};
 
 use super::StoreError;
 use super::model::{
-    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Tenant, Token, TokenKind,
-    TokenSnapshot,
+    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Tenant, Token, TokenKind, TokenSnapshot,
 };
 
 /// The most tokens above a token: the standing one, and the delegated ones between.

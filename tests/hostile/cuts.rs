@@ -47,10 +47,10 @@ pub struct Stolen {
     ended_by: String,
 }
 
-/// Issues a token to a new principal; the answer.
-async fn issue(by: &Client, principal: &str, life: Duration) -> Value {
+/// Issues a token to a principal; the answer.
+async fn issue(by: &Client, principal: &str, life: Duration, kind: &str) -> Value {
     let life = format!("{}s", life.as_secs());
-    let body = json!({"operations": OPERATIONS, "expires_in": life});
+    let body = json!({"operations": OPERATIONS, "expires_in": life, "kind": kind});
     let path = format!("/v1/principals/{principal}/tokens");
     by.post(&path, &body).await.expect_status(201)
 }
@@ -80,16 +80,16 @@ impl Cut {
         let hour = Duration::from_secs(3600);
         let (token, ended_by) = match self {
             Self::Token | Self::Tenant => {
-                let token = issue(evil, "thief", hour).await;
+                let token = issue(evil, "thief", hour, "standing").await;
                 let path = path_of(&token);
                 (token, path)
             }
-            Self::Principal => (issue(evil, "thief", hour).await, "/v1/principals/thief".to_owned()),
-            Self::Expiry => (issue(evil, "thief", SHORT).await, String::new()),
+            Self::Principal => (issue(evil, "thief", hour, "standing").await, "/v1/principals/thief".to_owned()),
+            Self::Expiry => (issue(evil, "thief", SHORT, "standing").await, String::new()),
             Self::Ancestor => {
-                let issuer = issue(evil, "issuer", hour).await;
+                let issuer = issue(evil, "issuer", hour, "standing").await;
                 let of_issuer = evil.with_token(issuer["token"].as_str().unwrap());
-                (issue(&of_issuer, "thief", hour / 2).await, path_of(&issuer))
+                (issue(&of_issuer, "thief", hour / 2, "delegated").await, path_of(&issuer))
             }
         };
         Stolen {
@@ -130,7 +130,11 @@ impl Cut {
     /// Stops the test unless an answer that came after the cut refuses all, and tells nothing else.
     #[track_caller]
     pub fn refused(self, what: &str, (status, body): &(u16, Value)) {
-        assert_eq!((*status, body["code"].as_str()), (self.refusal().0, Some(self.refusal().1)), "{self:?} {what}: {body}");
+        assert_eq!(
+            (*status, body["code"].as_str()),
+            (self.refusal().0, Some(self.refusal().1)),
+            "{self:?} {what}: {body}"
+        );
         let members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
         for member in members {
             let known = ["type", "title", "status", "detail", "code", "request_id", "retryable", "what_to_do"];

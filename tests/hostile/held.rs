@@ -57,7 +57,8 @@ async fn new_key(evil: &Client, name: &str) {
 async fn what_waits_gets_nothing(cut: Cut) {
     let (world, control) = World::with_fake().await;
     let evil = &world.evil;
-    let remote = json!({"name": "remote", "provider": "vault", "settings": {"server": SERVER, "shared": false}, "timeouts": {"attempt": "10s"}});
+    let remote =
+        json!({"name": "remote", "provider": "vault", "settings": {"server": SERVER, "shared": false}, "timeouts": {"attempt": "10s"}});
     evil.post("/v1/connections", &remote).await.expect_status(201);
     for name in ["used", "turning"] {
         new_key(evil, name).await;
@@ -93,7 +94,9 @@ async fn what_waits_gets_nothing(cut: Cut) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, all_wait).await.expect("all wait for the key service");
+        tokio::time::timeout(PATIENCE, all_wait)
+            .await
+            .expect("all wait for the key service");
         cut.make(&world, &stolen).await;
         assert_eq!(service.waiting().await, calls, "the cut waited for nothing");
         service.release().await;
@@ -109,7 +112,11 @@ async fn what_waits_gets_nothing(cut: Cut) {
             let withheld = |record: &&Value| record["kind"] == "withheld" && record["withholds"] == outcome["sequence"];
             let withheld = records.iter().filter(withheld).count();
             let rotated = *path == "/v1/keys/turning/rotate";
-            assert_eq!((&outcome["result"] == "success", withheld), (rotated, usize::from(rotated)), "{path}: {records:#?}");
+            assert_eq!(
+                (&outcome["result"] == "success", withheld),
+                (rotated, usize::from(rotated)),
+                "{path}: {records:#?}"
+            );
         }
     }
     let turned = evil.get("/v1/keys/turning").await.expect_status(200);
@@ -168,7 +175,11 @@ async fn a_revocation_comes_between_any_two_steps_of_a_request() {
         let callers = join_all((0..CALLERS).map(|caller| {
             let (thief, one, several) = (&thief, &one, &several);
             async move {
-                let (path, body) = if caller % 3 == 0 { ("/v1/batch/unwrap", several) } else { ("/v1/unwrap", one) };
+                let (path, body) = if caller % 3 == 0 {
+                    ("/v1/batch/unwrap", several)
+                } else {
+                    ("/v1/unwrap", one)
+                };
                 loop {
                     let answer = thief.post(path, body).await;
                     if answer.status != 200 {
@@ -195,12 +206,19 @@ async fn a_revocation_comes_between_any_two_steps_of_a_request() {
     let records = records(&world.gateway.data());
     let withheld: Vec<&Value> = records.iter().filter(|record| record["kind"] == "withheld").collect();
     let mut revoked = BTreeSet::new();
-    for record in records.iter().filter(|record| record["kind"] == "outcome" && record["result"] == "success") {
+    for record in records
+        .iter()
+        .filter(|record| record["kind"] == "outcome" && record["result"] == "success")
+    {
         if record["change"]["verb"] == "revoke" {
             revoked.insert(record["change"]["id"].as_str().unwrap().to_owned());
         }
         let by_revoked = record["token_id"].as_str().is_some_and(|token| revoked.contains(token));
-        let is_withheld = || withheld.iter().any(|other| other["withholds"] == record["sequence"] && other["tenant"] == record["tenant"]);
+        let is_withheld = || {
+            withheld
+                .iter()
+                .any(|other| other["withholds"] == record["sequence"] && other["tenant"] == record["tenant"])
+        };
         assert!(!by_revoked || is_withheld(), "handed over after the revocation: {record}");
     }
     assert!(ended.is_subset(&revoked), "each revocation is in the log");

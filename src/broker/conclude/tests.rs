@@ -120,7 +120,10 @@ async fn an_answer_that_was_made_by_a_credential_that_ended_is_recorded_as_refus
     let scene = Scene::new().await;
     let cx = scene.request().await;
     scene.revoke();
-    let concluded = scene.broker.conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value)).await;
+    let concluded = scene
+        .broker
+        .conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value))
+        .await;
     assert_eq!(concluded.ok().unwrap().into_value(), Err(Code::Unauthenticated));
     let refused = ("outcome".to_owned(), "failed".to_owned(), "unauthenticated".to_owned(), None);
     assert_eq!(scene.recorded(), [refused]);
@@ -146,22 +149,37 @@ async fn a_whole_batch_is_withheld_from_a_credential_that_ended() {
     let items = scene
         .broker
         .batch(&cx, vec![true, true, false], async |_, opens| {
-            if opens { Ok(Guarded::free(SECRET)) } else { Err(Failure::ciphertext_rejected()) }
+            if opens {
+                Ok(Guarded::free(SECRET))
+            } else {
+                Err(Failure::ciphertext_rejected())
+            }
         })
         .await
         .ok()
         .unwrap();
     let render = |value: Result<&'static str, &Failure>, _: Option<&crate::audit::Receipt>| render(value);
-    let concluding = scene.broker.conclude_batch(items, &render, Ok::<_, Code>, |failure| Err(failure.code));
+    let concluding = scene
+        .broker
+        .conclude_batch(items, &render, Ok::<_, Code>, |failure| Err(failure.code));
     let mut concluding = pin!(concluding);
     assert!(futures::poll!(concluding.as_mut()).is_pending());
     scene.revoke();
     assert_eq!(concluding.await.ok().unwrap().into_value(), Err(Code::Unauthenticated));
     let recorded = scene.recorded();
-    let results = |kind: &str| recorded.iter().filter(|record| record.0 == kind).map(|record| record.1.as_str()).collect::<Vec<_>>();
+    let results = |kind: &str| {
+        recorded
+            .iter()
+            .filter(|record| record.0 == kind)
+            .map(|record| record.1.as_str())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(results("outcome"), ["success", "success", "failed"]);
     assert_eq!(results("withheld").len(), 3);
-    let withheld = recorded.iter().filter_map(|record| record.3).collect::<std::collections::BTreeSet<_>>();
+    let withheld = recorded
+        .iter()
+        .filter_map(|record| record.3)
+        .collect::<std::collections::BTreeSet<_>>();
     assert_eq!(withheld, [0, 1, 2].into(), "each of them once");
 }
 
@@ -169,7 +187,10 @@ async fn a_whole_batch_is_withheld_from_a_credential_that_ended() {
 async fn a_credential_in_force_gets_its_answer() {
     let scene = Scene::new().await;
     let cx = scene.request().await;
-    let concluded = scene.broker.conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value)).await;
+    let concluded = scene
+        .broker
+        .conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value))
+        .await;
     assert_eq!(concluded.ok().unwrap().into_value(), Ok(SECRET));
     assert_eq!(scene.recorded().len(), 1);
     drop(scene.world);

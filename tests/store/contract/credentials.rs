@@ -110,7 +110,10 @@ async fn a_change_in_a_suspended_tenant_is_refused_where_it_matters(store: Arc<d
     // A revocation by an operator.
     store.mark_applied(ours, &asked_with("operator", None)).await.unwrap();
     store.set_tenant_suspended(ours, false, &NONE).await.unwrap();
-    store.create_principal(&principal(ours, "made"), &asked_with("own", None)).await.unwrap();
+    store
+        .create_principal(&principal(ours, "made"), &asked_with("own", None))
+        .await
+        .unwrap();
 }
 
 async fn every_change_looks_at_the_credential(store: Arc<dyn Store>) {

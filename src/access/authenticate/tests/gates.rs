@@ -43,7 +43,12 @@ async fn a_caller_is_found_though_the_token_was_forgotten() {
     for _ in 0..3 {
         callers.push(forgetful.bearer(&issued.text, None, None, 1).await.unwrap());
     }
-    let (_, ended) = door.world.store.revoke_token(issued.row.tenant, issued.row.id, 5, &super::PLAIN).await.unwrap();
+    let (_, ended) = door
+        .world
+        .store
+        .revoke_token(issued.row.tenant, issued.row.id, 5, &super::PLAIN)
+        .await
+        .unwrap();
     forgetful.forget_tokens(ended.iter().map(String::as_str));
     for caller in &callers {
         assert_eq!(state(caller), Err(Ended::Credential));
