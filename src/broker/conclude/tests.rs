@@ -92,9 +92,9 @@ impl Scene {
     }
 }
 
-type Told = Result<&'static str, Code>;
+type Rendered = Result<&'static str, Code>;
 
-fn render(value: Result<&'static str, &Failure>) -> Told {
+fn render(value: Result<&'static str, &Failure>) -> Rendered {
     value.map_err(|failure| failure.code)
 }
 
