@@ -172,6 +172,7 @@ impl Broker {
     pub async fn admit<O: Operation>(&self, cx: &RequestContext, named: impl Names<O::Object>) -> Result<Authorized<O>, Failure> {
         let again = cx.subject(|subject| {
             subject.action = O::ACTION;
+            subject.while_suspended = O::WHILE_SUSPENDED;
             subject.policy.is_some()
         });
         if again {

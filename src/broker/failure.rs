@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
 
+use crate::access::Ended;
 use crate::cache::Fault;
 use crate::keys::{Gone, LoadError};
 use crate::store::StoreError;
@@ -301,6 +302,8 @@ impl From<StoreError> for Failure {
             StoreError::Precondition => Self::new(Code::PreconditionFailed, "The object changed since the given etag.")
                 .advice("Read the object again and repeat the change with its new etag."),
             StoreError::IdempotencyTaken => Self::new(Code::InProgress, "Another request with this idempotency key is under way."),
+            StoreError::CredentialEnded => Ended::Credential.into(),
+            StoreError::TenantSuspended => Ended::Tenant.into(),
             StoreError::Damaged(_) | StoreError::Database(_) => Self::internal(&error),
         }
     }

@@ -22,8 +22,11 @@ mod disable;
 mod enable;
 mod export;
 mod failure;
+#[cfg(test)]
+mod fixture;
 mod idempotency;
 mod in_flight;
+mod in_force;
 mod inspect;
 mod learn;
 mod move_key;

@@ -72,7 +72,7 @@ impl Broker {
             at: self.now(),
             ended: Vec::new(),
         };
-        let change = self.announce_revocation(cx, deleted.journaled()).await;
+        let change = self.announce_revocation(cx, deleted.journaled()).await?;
         self.revoke(cx, deleted, &change).await?;
         Ok(Guarded::free(()))
     }

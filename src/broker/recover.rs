@@ -334,7 +334,10 @@ impl Broker {
                 Err(error) => return Err(error),
             }
         }
-        let change = Change { intent, idempotency: None };
+        let change = Change {
+            intent,
+            ..Change::unannounced()
+        };
         match self.commit_revocation(tenant, revocation, self.now(), &change).await {
             Ok(revoked) => self.apply_revocation(&revoked),
             // What does not exist cannot be used either.

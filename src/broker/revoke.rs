@@ -107,6 +107,7 @@ impl Broker {
                 expected
             }
         };
+        cx.note_end(&revoked);
         self.apply_revocation(&revoked);
         Ok(revoked)
     }
@@ -166,8 +167,8 @@ impl Broker {
             Revoked::Token { ended, .. } | Revoked::Principal { ended, .. } => {
                 self.authenticator().forget_tokens(ended.iter().map(String::as_str))
             }
-            // Each cached token has a copy of the tenant's suspension, so drop them all.
-            Revoked::Tenant(_) => self.authenticator().forget_all(),
+            // Each token in memory has a copy of its tenant's suspension.
+            Revoked::Tenant(tenant) => self.authenticator().suspend(tenant.id),
         }
     }
 }

@@ -90,7 +90,9 @@ impl Broker {
         after.revision += 1;
         after.updated = now;
         let completion = if under_way { Completion::Accepted } else { Completion::Done };
-        let change = change.keeping(keep.row(completion, &after, Some(after.revision))?);
+        let kept = keep.row(completion, &after, Some(after.revision))?;
+        // The provider has rotated: a credential that ended since gets no answer, but the version is stored.
+        let change = change.keeping(kept).already_effective();
         let (tenant, id) = (key.tenant(), key.id());
         let row = if under_way {
             self.store.set_key_rotating(tenant, id, Some(now), now, &change).await?

@@ -19,7 +19,7 @@ impl Broker {
         rules::set_severed(&mut after, true, self.now());
         let change = self
             .announce_revocation(cx, EmergencyRevocation::Sever(connection.id()).at_lifts(after.lifts))
-            .await;
+            .await?;
         match self.revoke(cx, Revoked::Connection(after), &change).await? {
             Revoked::Connection(row) => Ok(Guarded::free(completed(Completion::Done, row))),
             Revoked::Key(_) | Revoked::Token { .. } | Revoked::Tenant(_) | Revoked::Principal { .. } => {

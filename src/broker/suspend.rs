@@ -23,7 +23,7 @@ impl Broker {
         rules::set_suspended(&mut after, true);
         after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
         let suspended = Revoked::Tenant(after);
-        let change = self.announce_revocation(cx, suspended.journaled()).await;
+        let change = self.announce_revocation(cx, suspended.journaled()).await?;
         match self.revoke(cx, suspended, &change).await? {
             Revoked::Tenant(row) => Ok(Guarded::free(completed(row))),
             Revoked::Key(_) | Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Principal { .. } => {
@@ -66,7 +66,6 @@ impl Broker {
         let change = change.keeping(keep.row(Completion::Done, &after, None)?);
         let row = self.store.set_tenant_suspended(tenant.id, false, &change).await?;
         self.authenticator().readmit(Refused::Tenant(tenant.id));
-        self.authenticator().forget_all();
         self.clear_from_kill_file(EmergencyRevocation::Suspend(tenant.id)).await;
         Ok(Guarded::free(completed(row)))
     }

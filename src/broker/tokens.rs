@@ -182,7 +182,7 @@ impl Broker {
         rules::revoke(&mut revoked, self.now());
         let ended = vec![revoked.public_id.clone()];
         let revoked = Revoked::Token { row: revoked, ended };
-        let change = self.announce_revocation(cx, revoked.journaled()).await;
+        let change = self.announce_revocation(cx, revoked.journaled()).await?;
         self.revoke(cx, revoked, &change).await?;
         Ok(Guarded::free(()))
     }

@@ -17,10 +17,11 @@ const CUT_PATIENCE: Duration = Duration::from_millis(500);
 const LATE_INTENT: Duration = Duration::from_secs(60);
 
 impl Broker {
-    /// Makes the intent durable. The effect may be caused once this returned `Ok`.
+    /// Makes the intent durable. The effect may be caused once this returned `Ok`, and only together
+    /// with the change that it returns, which is refused unless the credential is in force then.
     ///
     /// # Errors
-    /// `audit_unavailable`: nothing may be done.
+    /// `audit_unavailable`, and `unauthenticated` for a credential that has ended: nothing may be done.
     pub(super) async fn announce(&self, cx: &RequestContext, change: audit::StateChange) -> Result<store::Change, Failure> {
         let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
@@ -32,19 +33,26 @@ impl Broker {
         })?;
         let position = intent.position().0;
         cx.set_effect(Effect::Announced(Box::new(intent)));
-        Ok(store::Change::announced(position))
+        // What is done at a provider next cannot be refused by a transaction.
+        self.in_force(cx)?;
+        Ok(store::Change::announced(position).asked_with(cx.credential_ref()))
     }
 
-    /// Announces a revocation. If the log cannot take the intent within [`CUT_PATIENCE`], writes
-    /// the revocation to the kill file instead and goes on.
-    pub(super) async fn announce_revocation(&self, cx: &RequestContext, revocation: JournaledRevocation) -> store::Change {
+    /// Announces a revocation. If the log cannot take the intent within [`CUT_PATIENCE`], writes the
+    /// revocation to the kill file instead and goes on, whatever becomes of the credential: the next
+    /// start applies what is in the kill file, so a transaction must not refuse it.
+    ///
+    /// # Errors
+    /// `unauthenticated` for a credential that has ended: it revokes nothing any more.
+    pub(super) async fn announce_revocation(&self, cx: &RequestContext, revocation: JournaledRevocation) -> Result<store::Change, Failure> {
+        self.in_force(cx)?;
         let (log, entry) = (self.log.clone(), self.entry(cx));
         let mut announcing = tokio::spawn(async move { log.intent(entry, revocation.into(), Instant::now() + LATE_INTENT).await });
         let announced = tokio::time::timeout(CUT_PATIENCE, &mut announcing).await;
         if let Ok(Ok(Ok(intent))) = announced {
             let position = intent.position().0;
             cx.set_effect(Effect::Announced(Box::new(intent)));
-            return store::Change::announced(position);
+            return Ok(store::Change::announced(position).asked_with(cx.credential_ref()));
         }
         tracing::error!(?revocation, "a revocation takes effect although its intent is not recorded");
         if announced.is_err() {
@@ -52,7 +60,7 @@ impl Broker {
         }
         self.push_to_kill_file(cx, revocation).await;
         cx.set_effect(Effect::Unannounced(revocation));
-        store::Change::unannounced()
+        Ok(store::Change::unannounced())
     }
 
     /// Closes an intent that becomes durable after its revocation went on without it. If it stayed

@@ -240,7 +240,10 @@ impl<P: Protocol> Exchange<P> {
             if !terms.own_token && !terms.needs.iter().any(permitted) {
                 return Err(Failure::denied());
             }
-            Ok((checked, body::read(body, terms.body, deadline).await?))
+            let body = body::read(body, terms.body, deadline).await?;
+            // The credential may have been revoked while the body came, which can take until the deadline.
+            self.app.broker.in_force(&cx)?;
+            Ok((checked, body))
         };
         let (checked, body) = match received.await {
             Ok(received) => received,
@@ -298,9 +301,9 @@ impl<P: Protocol> Exchange<P> {
         let one = match result {
             Ok(Handled::Batch(items)) => {
                 let render = |item: Result<P::Item, &Failure>, receipt: Option<&Receipt>| protocol.item(item, request_id, receipt);
-                let recorded = broker
-                    .conclude_batch(items, &render, |items| protocol.batch(items, request_id))
-                    .await;
+                let join = |items| protocol.batch(items, request_id);
+                let refuse = |failure: &Failure| protocol.failure(failure, request_id);
+                let recorded = broker.conclude_batch(items, &render, join, refuse).await;
                 return self.concluded(recorded, request_id);
             }
             Ok(Handled::One(payload)) => Ok(payload),

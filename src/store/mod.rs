@@ -59,6 +59,12 @@ pub enum StoreError {
     /// The same idempotency key was committed by another request meanwhile.
     #[error("the idempotency key was used meanwhile")]
     IdempotencyTaken,
+    /// The credential that asks for the change is revoked, deleted or expired, or one above it is.
+    #[error("the credential has ended")]
+    CredentialEnded,
+    /// The tenant of the credential, or the one that it acts for, is suspended.
+    #[error("the tenant is suspended")]
+    TenantSuspended,
     /// The data cannot be what this release wrote, or does not open under the root key.
     #[error("damaged data: {0}")]
     Damaged(&'static str),
@@ -75,6 +81,22 @@ pub struct Change {
     pub intent: Option<u64>,
     /// The answer to keep for a repeated request.
     pub idempotency: Option<IdempotencyRecord>,
+    /// The credential that must be in force when the change is committed ([`rules::check_credential`]).
+    /// `None` for the gateway's own work, and where the effect is there already: at a provider, or in
+    /// the kill file.
+    pub credential: Option<CredentialRef>,
+}
+
+/// A credential, as a transaction looks it up again.
+///
+/// Today it is an API token. What else a caller's rights depend on, such as a client certificate or
+/// the version of a policy, is to be named here, so that the transaction compares it, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialRef {
+    /// The public id of the token.
+    pub public_id: String,
+    /// A tenant beside the token's own that must not be suspended.
+    pub acting: Option<TenantId>,
 }
 
 impl Change {
@@ -83,6 +105,7 @@ impl Change {
         Self {
             intent: Some(position),
             idempotency: None,
+            credential: None,
         }
     }
 
@@ -91,7 +114,23 @@ impl Change {
         Self {
             intent: None,
             idempotency: None,
+            credential: None,
         }
+    }
+
+    /// Is refused unless this credential is in force in the transaction.
+    #[must_use]
+    pub fn asked_with(mut self, credential: Option<CredentialRef>) -> Self {
+        self.credential = credential;
+        self
+    }
+
+    /// Is committed whatever became of the credential: the effect exists at the provider, and the
+    /// rows must say so.
+    #[must_use]
+    pub fn already_effective(mut self) -> Self {
+        self.credential = None;
+        self
     }
 
     /// Adds the answer to keep, if the request is to be kept.

@@ -14,7 +14,7 @@ use claviger_provider::{ClaimSpan, TenantId};
 
 use super::StoreError;
 use super::model::{
-    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Tenant, Token, TokenKind,
+    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Tenant, Token, TokenKind, TokenSnapshot,
 };
 
 /// The most tokens above a token: the standing one, and the delegated ones between.
@@ -363,6 +363,22 @@ pub fn token_ends(token: &Token, ancestors: &[Token]) -> Option<i64> {
     }
     // No token ends after its parent, so the first one ends first.
     (token.revoked.is_none() && is_root(last)).then_some(token.expires)
+}
+
+/// Checks the credential that asks for a change, as it is in the change's transaction: the token that was
+/// `found`, and the tenant that it acts for. `now` in Unix microseconds.
+///
+/// # Errors
+/// `CredentialEnded` without the token, and when it is not in force; `TenantSuspended`.
+pub fn check_credential(found: Option<&TokenSnapshot>, acting: Option<&Tenant>, now: i64) -> Result<(), StoreError> {
+    let found = found.ok_or(StoreError::CredentialEnded)?;
+    if token_ends(&found.token, &found.ancestors).is_none_or(|ends| ends <= now) {
+        return Err(StoreError::CredentialEnded);
+    }
+    if found.tenant.suspended || acting.is_some_and(|tenant| tenant.suspended) {
+        return Err(StoreError::TenantSuspended);
+    }
+    Ok(())
 }
 
 fn is_root(token: &Token) -> bool {

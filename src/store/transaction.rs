@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
 
-use super::model::{Claim, Connection, Holder, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
+use super::model::{Claim, Connection, Holder, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token, TokenSnapshot};
 use super::{Reads, StoreError};
 
 /// A database that a store runs on.
@@ -78,6 +78,8 @@ pub trait Transaction: Send {
     async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError>;
     /// Reads a token.
     async fn token(&mut self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
+    /// Reads a token by the public id in its text, of any tenant, with what decides on it.
+    async fn token_snapshot(&mut self, public_id: &str) -> Result<TokenSnapshot, StoreError>;
     /// Reads the parent of a token of this tenant: of the same tenant, or of the installation.
     async fn parent_token(&mut self, tenant: TenantId, parent: TokenId) -> Result<Token, StoreError>;
     /// Marks these tokens and all their descendants, of whatever tenant, as revoked at this time.

@@ -7,7 +7,9 @@ use claviger_test_support::Client;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::raw::{Http2, answer_of};
+#[cfg(feature = "testkit")]
+use crate::key_service::KeyService;
+use crate::raw::{Http1, Http2, answer_of};
 use crate::routes::{Call, Names, calls};
 use crate::world::{World, make_key, token};
 
@@ -82,6 +84,67 @@ async fn a_token_limited_to_one_key_reaches_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_revoked_token_is_refused_on_every_route_also_in_the_middle_of_a_body() {
+    let world = World::start().await;
+    let honest = world.honest().await;
+    let other = world.evil_token("admin", &["ReadKey"], None).await;
+    let stolen = world.evil_token("thief", &everything(), None).await;
+    let (id, text) = (stolen["id"].as_str().unwrap(), stolen["token"].as_str().unwrap());
+    let wrapped = data_key(&world.evil, "orders").await;
+    let names = Names {
+        tenant: "evil",
+        connection: "embedded",
+        key: "orders",
+        principal: "admin",
+        token: other["id"].as_str().unwrap(),
+        wrapped: &wrapped,
+        new: "fresh",
+    };
+    let before = objects(&world.evil).await;
+    let mut half_sent = Vec::new();
+    for call in calls(&names).into_iter().filter(|call| call.method == Method::POST) {
+        let body = if call.body.is_null() {
+            b"{}".to_vec()
+        } else {
+            call.body.to_string().into_bytes()
+        };
+        let mut request = Http1::post(world.started.address(), text, &call.path, body.len()).await;
+        request.send(&body[..1]).await;
+        half_sent.push((call, request, body));
+    }
+    let revoked = world.evil.delete(&format!("/v1/principals/thief/tokens/{id}")).await;
+    assert_eq!(revoked.status, 204, "{}", revoked.text);
+    for (call, mut request, body) in half_sent {
+        request.send(&body[1..]).await;
+        let (status, answer) = request.answer().await;
+        assert!(is_refusal(status, &answer), "{}: {status} {answer}", call.name());
+    }
+    let thief = world.evil.with_token(text);
+    for call in calls(&names) {
+        let answer = call.send(&thief).await;
+        assert_eq!(
+            (answer.status, answer.body["code"].as_str()),
+            (401, Some("unauthenticated")),
+            "{}",
+            call.name()
+        );
+    }
+    assert_eq!(objects(&world.evil).await, before, "a refused call changes nothing");
+    honest.end().await;
+}
+
+/// What a credential that was cut gets; a batch has an answer for each of its items.
+fn is_refusal(status: u16, answer: &Value) -> bool {
+    match status {
+        401 => answer["code"] == "unauthenticated",
+        // The token never was allowed what only an operator may do, and that is told first.
+        403 => answer["code"] == "permission_denied",
+        200 => answer["items"][0]["error"]["code"] == "unauthenticated",
+        _ => false,
+    }
+}
+
+#[tokio::test]
 async fn another_tenant_s_names_answer_as_names_that_nobody_has() {
     let world = World::start().await;
     let honest = world.honest().await;
@@ -146,8 +209,8 @@ const ADDED: std::time::Duration = std::time::Duration::from_secs(3);
 #[cfg(feature = "testkit")]
 #[tokio::test]
 async fn a_key_service_that_never_answers_holds_up_its_own_tenant_alone() {
-    let world = World::with_fakes().await;
-    let settings = json!({"server": "evil"});
+    let (world, control) = World::with_fake().await;
+    let settings = json!({"server": KeyService::NAME});
     let connection = json!({"name": "own", "provider": "vault", "settings": settings});
     world.evil.post("/v1/connections", &connection).await.expect_status(201);
     let key = json!({"name": "slow", "connection": "own"});
@@ -167,7 +230,7 @@ async fn a_key_service_that_never_answers_holds_up_its_own_tenant_alone() {
     let attacker = world.evil.with_token(issued["token"].as_str().unwrap());
     let attacker = attacker.with_header("claviger-timeout", "2s");
     let honest = world.honest().await;
-    world.hang("evil").await;
+    KeyService::at(control).await.hang().await;
     let begun = std::time::Instant::now();
     let all = calls(&names);
     let answers = futures::future::join_all(all.iter().map(|call| call.send(&attacker))).await;

@@ -7,10 +7,16 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod cuts;
 mod every_route;
 mod half_sent;
+#[cfg(feature = "testkit")]
+mod held;
 mod honest;
+#[cfg(feature = "testkit")]
+mod key_service;
 mod raw;
+mod revoked;
 mod routes;
 mod table;
 mod world;

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use claviger_test_support::{Client, Gateway, Started, Tune};
-#[cfg(feature = "testkit")]
-use claviger_testkit::control::{Client as Control, Request};
 use serde_json::{Value, json};
 
 use crate::honest::Honest;
@@ -48,23 +46,14 @@ impl World {
         self.started.limit_files(Some(length));
     }
 
-    /// With key services that the test controls, see [`World::hang`].
+    /// As [`World::start`], on a gateway with a fake key service, whose control port is the second value.
     #[cfg(feature = "testkit")]
-    pub async fn with_fakes() -> Self {
+    pub async fn with_fake() -> (Self, std::net::SocketAddr) {
         let gateway = Gateway::empty(crate::BINARY);
-        let started = gateway.dev(&Tune::default(), &control_file(&gateway));
-        Self::of(gateway, started).await
-    }
-
-    /// From now on no call to this key service is answered.
-    #[cfg(feature = "testkit")]
-    pub async fn hang(&self, server: &str) {
-        let address = std::fs::read_to_string(control_file(&self.gateway)).unwrap().parse().unwrap();
-        let mut control = Control::connect(address).await.unwrap();
-        let name = server.to_owned();
-        control.tell(&Request::Server { name }).await.unwrap();
-        let plan = json!({"do": "plan", "fault": {"kind": "hang"}, "times": 10_000});
-        control.tell(&serde_json::from_value(plan).unwrap()).await.unwrap();
+        let file = gateway.data().with_extension("control");
+        let started = gateway.dev(&Tune::default(), &file);
+        let control = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        (Self::of(gateway, started).await, control)
     }
 
     async fn of(gateway: Gateway, started: Started) -> Self {
@@ -93,11 +82,6 @@ impl World {
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kibibytes * 1024
     }
-}
-
-#[cfg(feature = "testkit")]
-fn control_file(gateway: &Gateway) -> std::path::PathBuf {
-    gateway.data().with_extension("control")
 }
 
 /// Makes a key of the embedded provider.

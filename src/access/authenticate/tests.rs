@@ -1,6 +1,8 @@
 //! Who is let in, and that no race with a revocation lets anybody in.
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
+mod gates;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 

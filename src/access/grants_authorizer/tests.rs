@@ -31,6 +31,7 @@ fn caller(home: TenantId, acting: TenantId, operations: ActionSet, keys: KeySet)
             ends: None,
         },
         source: None,
+        gates: None,
     })
 }
 

@@ -61,7 +61,7 @@ impl Reads for SqliteStore {
     }
 
     async fn token_by_public_id(&self, public_id: &str) -> Result<TokenSnapshot, StoreError> {
-        tokens::by_public_id(self, public_id).await
+        tokens::by_public_id(&self.readers, public_id).await
     }
 
     async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError> {

@@ -149,6 +149,8 @@ fn provider_error(error: StoreError) -> Error {
         | StoreError::InUse
         | StoreError::Precondition
         | StoreError::IdempotencyTaken
+        | StoreError::CredentialEnded
+        | StoreError::TenantSuspended
         | StoreError::Damaged(_)
         | StoreError::Database(_) => ErrorKind::Internal,
     };
