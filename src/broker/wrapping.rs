@@ -139,6 +139,8 @@ impl ReadyKey {
             return Ok(number);
         }
         Box::pin(broker.take_versions(&cx.op_context(), &self.entry, None)).await?;
+        // Detached meanwhile: there is no key whose version this could be.
+        self.entry.view()?;
         number().ok_or_else(|| {
             Error::new(
                 ErrorKind::UpstreamProtocol,

@@ -8,6 +8,8 @@
 
 mod access;
 mod ancestry;
+#[cfg(feature = "testkit")]
+mod asked_anew;
 mod bad_blobs;
 mod bad_bodies;
 mod bad_credentials;
@@ -45,6 +47,8 @@ mod starting;
 mod support;
 mod suspension;
 mod tokens;
+#[cfg(feature = "testkit")]
+mod under_way;
 mod way;
 
 /// The binary under test.
