@@ -47,6 +47,9 @@ impl News {
 impl Broker {
     /// As [`Broker::take_versions`], for no request. A key whose primary version's connection is
     /// severed has none.
+    ///
+    /// # Errors
+    /// As [`Broker::take_versions`], and `permission_denied` for a suspended tenant.
     pub(super) async fn take_versions_in_background(
         &self,
         name: &str,
@@ -54,6 +57,9 @@ impl Broker {
         patience: Duration,
         announced: Option<&Change>,
     ) -> Result<bool, Failure> {
+        if self.is_suspended(key.tenant()).await? {
+            return Err(Failure::new(Code::PermissionDenied, "The tenant is suspended."));
+        }
         let Ok(view) = key.view() else { return Ok(false) };
         let reach = match self.reach(key, &view.key.primary).await {
             Ok(reach) => reach,

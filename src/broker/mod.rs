@@ -47,7 +47,7 @@ mod wrap;
 mod wrapping;
 mod write_ahead;
 
-pub use admit::{Authorized, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed, op};
+pub use admit::{Authorized, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed, UpdateNamed, op};
 pub use apply::{DeclaredKind, Step, Steps};
 pub use batch::BatchOutcome;
 pub use conclude::Unrecorded;

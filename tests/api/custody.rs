@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 #[cfg(feature = "testkit")]
 use crate::fake_world::FakeWorld;
+use crate::support::Api;
 
 const KEY: &str = "/v1/keys/held";
 
@@ -14,10 +15,10 @@ async fn moved(client: &Client, from: &str, wrapped: &Value, to: &str) -> Answer
     client.post(&format!("/v1/keys/{from}/rewrap"), &body).await
 }
 
-/// One of the tenant's own who may change keys.
+/// One of the tenant's own who may change keys, and decide where they are held.
 async fn owner(client: &Client) -> Client {
     client.post("/v1/principals", &json!({"name": "owner"})).await.expect_status(201);
-    let body = json!({"operations": ["UpdateKey"], "expires_in": "1h"});
+    let body = json!({"operations": ["UpdateKey", "CreateKey"], "expires_in": "1h"});
     let issued = client.post("/v1/principals/owner/tokens", &body).await.expect_status(201);
     client.with_token(issued["token"].as_str().unwrap())
 }
@@ -142,4 +143,34 @@ async fn a_detach_and_an_adoption_do_not_lead_out_of_external_custody() {
     assert_eq!(bank.delete("/v1/keys/ours").await.status, 204);
     let back = bank.post("/v1/keys", &out).await.expect_status(201);
     assert_eq!((&back["id"], &back["custody"]), (&ours["id"], &json!("provider")));
+}
+
+#[tokio::test]
+async fn to_allow_export_takes_what_a_move_takes_beyond_the_key_itself() {
+    let api = Api::with_key().await;
+    let reason = ("claviger-justification", "a new vendor");
+    let (allow, forbid) = (json!({"allow_export": true}), json!({"allow_export": false, "labels": {"a": "b"}}));
+    let orders = "/v1/keys/orders";
+    let (_, of_one_key) = api.token("one", &["UpdateKey", "CreateKey"], Some(&["orders"])).await;
+    let (_, of_all_keys) = api.token("labels", &["UpdateKey"], None).await;
+    for client in [of_one_key.clone(), of_all_keys] {
+        let client = client.with_header(reason.0, reason.1);
+        let refused = client.patch(orders, "*", &allow).await;
+        api.recorded(&refused, "CreateKey", "denied");
+        let refused = refused.expect_problem(403, "permission_denied");
+        assert!(refused["what_to_do"].as_str().unwrap().contains("CreateKey"), "{refused}");
+        // What else it changes, and the end of the leave, need no more than the key.
+        client.patch(orders, "*", &forbid).await.expect_status(200);
+    }
+    let (_, creates) = api.token("creates", &["CreateKey"], None).await;
+    let creates = creates.with_header(reason.0, reason.1);
+    creates.patch(orders, "*", &allow).await.expect_problem(403, "permission_denied");
+
+    let (_, owner) = api.token("owner", &["UpdateKey", "CreateKey"], None).await;
+    let changed = owner.with_header(reason.0, reason.1).patch(orders, "*", &allow).await;
+    let record = api.recorded(&changed, "UpdateKey", "success");
+    assert_eq!(record["justification"], reason.1);
+    assert_eq!(changed.expect_status(200)["allow_export"], true);
+    let ended = of_one_key.patch(orders, "*", &forbid).await.expect_status(200);
+    assert_eq!(ended["allow_export"], false);
 }

@@ -51,6 +51,11 @@ impl FakeWorld {
         (gateway, started, bank)
     }
 
+    /// The gateway's process.
+    pub fn started(&self) -> &Started {
+        &self.started
+    }
+
     async fn control(&self, server: &str) -> Control {
         let mut control = Control::connect(self.control).await.unwrap();
         let name = server.to_owned();

@@ -431,7 +431,7 @@ async fn a_key_leaves_external_custody_only_with_its_owner_s_leave() {
     let allow = json!({"allow_export": true});
     let operator = api.client.clone().with_header("claviger-justification", "ours now");
     operator.patch(KEY, "*", &allow).await.expect_problem(403, "permission_denied");
-    let (_, owner) = api.token("owner", &["UpdateKey"], None).await;
+    let (_, owner) = api.token("owner", &["UpdateKey", "CreateKey"], None).await;
     let owner = owner.with_header("claviger-justification", "move to the new vendor");
     owner.patch(KEY, "*", &allow).await.expect_status(200);
     let key = api.client.post(ROTATE, &out).await.expect_status(200);

@@ -1,10 +1,12 @@
 //! What comes while a change of a key is at its provider.
 
 use claviger_test_support::records;
+use claviger_testkit::Fault;
 use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
 use crate::fake_world::{FakeWorld, adopt, connect};
+use crate::support::PATIENCE;
 
 const ORDERS: &str = "/v1/keys/orders";
 const ROTATE: &str = "/v1/keys/orders/rotate";
@@ -59,4 +61,69 @@ async fn a_sever_of_either_connection_while_a_key_moves_refuses_the_move() {
     }
     let made = world.bank.post(&format!("{ORDERS}/data-keys"), &json!({})).await;
     assert_eq!(made.expect_status(200)["version"], 1);
+}
+
+#[tokio::test]
+async fn what_a_provider_said_in_a_check_is_not_handed_over_after_a_sever() {
+    let world = start().await;
+    let second = "/v1/connections/second";
+    let (check, sever, restore) = (format!("{second}/check"), format!("{second}/sever"), format!("{second}/restore"));
+    for restored in [false, true] {
+        let checking = world.held_at("there", "probe", &world.bank, &check, json!({})).await;
+        world.bank.post_empty(&sever).await.expect_status(200);
+        if restored {
+            world.bank.post_empty(&restore).await.expect_status(200);
+        }
+        let answer = world.released("there", checking).await;
+        answer.expect_problem(409, "connection_severed");
+        world.bank.post_empty(&restore).await.expect_status(200);
+    }
+    world.bank.post_empty(&check).await.expect_status(200);
+}
+
+/// When a background job of the gateway last ended.
+async fn last_run(world: &FakeWorld, job: &str) -> Value {
+    let ready = world.started().watcher().get("/readyz").await.expect_status(200);
+    let jobs = ready["jobs"].as_array().unwrap();
+    jobs.iter().find(|state| state["name"] == job).unwrap()["last_run"].clone()
+}
+
+/// Waits until a background job has begun and ended anew.
+async fn runs_anew(world: &FakeWorld, job: &str) {
+    // The run that ends first may have begun before.
+    for _ in 0..2 {
+        let before = last_run(world, job).await;
+        let ended = async {
+            while last_run(world, job).await == before {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the job runs");
+    }
+}
+
+#[tokio::test]
+async fn no_provider_is_asked_about_a_suspended_tenant_s_rotation_until_the_resume() {
+    let world = start().await;
+    world.fault("here", "rotate", Fault::Later, 1).await;
+    // The provider has not finished.
+    world.fault("here", "describe", Fault::Denied, 10_000).await;
+    world.bank.post_empty(ROTATE).await.expect_status(202);
+    let operator = world.started().operator();
+    operator.post_empty("/v1/tenants/bank/suspend").await.expect_status(200);
+    // A call that was under way may end still.
+    runs_anew(&world, "rotations").await;
+    world.at("here", Request::Clear).await;
+    let called = world.all_calls("here").await;
+    runs_anew(&world, "rotations").await;
+    assert_eq!(world.all_calls("here").await, called);
+
+    operator.post_empty("/v1/tenants/bank/resume").await.expect_status(200);
+    let finished = async {
+        while world.bank.get(ORDERS).await.expect_status(200)["rotation"]["state"] != "idle" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, finished).await.expect("the rotation ends");
+    assert_eq!(world.bank.get(ORDERS).await.expect_status(200)["primary_version"], 2);
 }

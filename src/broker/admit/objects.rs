@@ -52,7 +52,10 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
         });
         let policy = decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
         if action == Action::Enable && key.as_ref().is_some_and(|key| key.needs_restore) {
-            allowed_to_restore(broker, cx).await?;
+            // It undoes a sever, on any of the tenant's connections: that one may be deleted.
+            let restore = (Action::Restore, Resource::Connection(None));
+            let advice = "The key was detached while a connection of it was severed. Enabling it needs the permission Restore as well.";
+            also_allowed(broker, cx, restore, advice).await?;
         }
         match (found, key) {
             (Some(entry), Some(_)) => Ok((entry, policy)),
@@ -65,21 +68,45 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
     }
 }
 
-/// Decides whether the caller may enable a key that came back from a severed connection: that undoes a
-/// sever. A denial is recorded as one of `Restore`.
-async fn allowed_to_restore(broker: &Broker, cx: &RequestContext) -> Result<(), Failure> {
-    let of_enable = cx.subject(|subject| {
-        let of_enable = subject.clone();
-        subject.action = Action::Restore;
-        of_enable
+/// Decides a second action that an operation needs. A denial is recorded as one of that action.
+async fn also_allowed(
+    broker: &Broker,
+    cx: &RequestContext,
+    (action, resource): (Action, Resource<'_>),
+    advice: &'static str,
+) -> Result<(), Failure> {
+    let of_operation = cx.subject(|subject| {
+        let of_operation = subject.clone();
+        subject.action = action;
+        of_operation
     });
-    // On any of the tenant's connections: that one may be deleted.
-    let decided = decide::allowed(broker, cx, Action::Restore, Resource::Connection(None)).await;
-    decided.map_err(|denied| {
-        denied.advice("The key was detached while a connection of it was severed. Enabling it needs the permission Restore as well.")
-    })?;
-    cx.subject(|subject| *subject = of_enable);
+    let decided = decide::allowed(broker, cx, action, resource).await;
+    decided.map_err(|denied| denied.advice(advice))?;
+    cx.subject(|subject| *subject = of_operation);
     Ok(())
+}
+
+/// How a request names a key to be changed.
+#[derive(Debug, Clone, Copy)]
+pub struct UpdateNamed<'a> {
+    /// The key, by name.
+    pub key: &'a str,
+    /// Whether the change allows export.
+    pub allows_export: bool,
+}
+
+impl Names<Arc<KeyEntry>> for UpdateNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Arc<KeyEntry>, PolicyRef), Failure> {
+        let (key, policy) = Names::<Arc<KeyEntry>>::admit(KeyNamed::Name(self.key), broker, cx, action).await?;
+        if self.allows_export {
+            // Who may lead data keys out of external custody could otherwise do by a rewrap what they
+            // must not do by a move.
+            let resource = Resource::NewKey { connection: None };
+            let advice = "To allow export decides where the tenant's keys are held. It needs the permission CreateKey on all keys as well.";
+            also_allowed(broker, cx, (Action::CreateKey, resource), advice).await?;
+        }
+        Ok((key, policy))
+    }
 }
 
 /// The key of an envelope that is inspected.

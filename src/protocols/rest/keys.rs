@@ -17,7 +17,7 @@ use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, VERSION_TOKEN, reference};
 use super::types::{CacheRules, LabelMap, Name};
 use crate::access::Action;
-use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, NewPrimary, RotateNamed, op};
+use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, NewPrimary, RotateNamed, UpdateNamed, op};
 use crate::store::model;
 
 /// A new key.
@@ -223,9 +223,12 @@ pub const UPDATE: Route = Route::new(
 .answers::<Key>(200, "The key.");
 
 pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<ApiResponse, Failure> {
-    let authorized = request
-        .admit::<op::UpdateKey>(KeyNamed::Name(request.name("key")?.as_str()))
-        .await?;
+    let key = request.name("key")?;
+    let named = UpdateNamed {
+        key: key.as_str(),
+        allows_export: body.allow_export == Some(true),
+    };
+    let authorized = request.admit::<op::UpdateKey>(named).await?;
     let expected = request.if_match()?;
     if body.allow_export == Some(true) && request.cx.info().justification.is_none() {
         return Err(Failure::invalid(
