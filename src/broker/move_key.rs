@@ -50,14 +50,19 @@ impl Broker {
             return Err(StoreError::ProviderKeyTaken.into());
         }
 
+        // A key that was made for this one before may be there under its id.
+        let made_as = KeyId::random();
         // Not `rotate`: after a crash, only a rotation can be finished from what the provider says.
-        let change = self
-            .announce(cx, audit::StateChange::new(Verb::Move, Object::Key, &key.id()).at_provider())
-            .await?;
+        let change = audit::StateChange::new(Verb::Move, Object::Key, &key.id()).at_provider();
+        let change = match new.provider_key {
+            Some(_) => change,
+            // So that the log names it if nothing else does: after a crash, or a refusal from here on.
+            None => change.making(&made_as),
+        };
+        let change = self.announce(cx, change).await?;
         let request = KeyRequest {
             key_id: key.id(),
-            // A key that was made for this one before may be there under its id.
-            made_as: KeyId::random(),
+            made_as,
             spec,
             adopt: new.provider_key.map(str::to_owned),
         };

@@ -189,6 +189,8 @@ pub trait Reads: Send + Sync {
     /// A tenant's detached keys, by id, since names may repeat; the page begins after an id in hex.
     /// With `connection` only those whose primary version was reached through it.
     async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError>;
+    /// A tenant's detached keys that had this name, at most `most`.
+    async fn detached_keys_named(&self, tenant: TenantId, name: &str, most: u32) -> Result<Vec<DetachedKey>, StoreError>;
     /// What an adoption needs of the row with this id, attached or detached.
     async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
     /// A detached key by id.

@@ -10,6 +10,8 @@ mod access;
 mod ancestry;
 #[cfg(feature = "testkit")]
 mod asked_anew;
+#[cfg(feature = "testkit")]
+mod at_provider;
 mod bad_blobs;
 mod bad_bodies;
 mod bad_credentials;

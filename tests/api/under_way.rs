@@ -57,10 +57,36 @@ async fn a_sever_of_either_connection_while_a_key_moves_refuses_the_move() {
         answer.expect_problem(409, "connection_severed");
         assert_eq!(world.bank.get(ORDERS).await.expect_status(200), before, "{severed}");
         assert_eq!(world.bank.list(&format!("{ORDERS}/versions")).await.len(), 1);
+        // The provider made a key that nothing uses: the intent names it.
+        assert_eq!(moves(&world).last().unwrap()["change"]["made_as"].as_str().unwrap().len(), 32);
         world.bank.post_empty(&format!("{connection}/restore")).await.expect_status(200);
     }
     let made = world.bank.post(&format!("{ORDERS}/data-keys"), &json!({})).await;
     assert_eq!(made.expect_status(200)["version"], 1);
+}
+
+/// The intents of moves so far.
+fn moves(world: &FakeWorld) -> Vec<Value> {
+    let all = records(&world.gateway.data()).into_iter();
+    all.filter(|record| record["kind"] == "intent" && record["change"]["verb"] == "move")
+        .collect()
+}
+
+#[tokio::test]
+async fn the_intent_of_a_move_names_the_provider_key_that_it_makes() {
+    let world = start().await;
+    let there = json!({"connection": "second"});
+    let moved = world.bank.post(ROTATE, &there).await.expect_status(200);
+    let change = &moves(&world)[0]["change"];
+    assert_eq!((&change["id"], &change["at_provider"]), (&moved["id"], &json!(true)));
+    // As the fake names what it makes.
+    let made_as = change["made_as"].as_str().unwrap();
+    assert_eq!(moved["provider_key"], format!("fake/{made_as}"));
+    // One that exists already is not made.
+    world.made("there", "theirs").await;
+    let adopting = json!({"connection": "second", "provider_key": "theirs"});
+    world.bank.post(ROTATE, &adopting).await.expect_status(200);
+    assert!(moves(&world)[1]["change"].get("made_as").is_none());
 }
 
 #[tokio::test]

@@ -50,7 +50,11 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
             subject.connection = key.as_ref().and_then(|key| key.primary.connection_id());
             subject.provider = key.as_ref().map(|key| key.primary.provider);
         });
-        let policy = decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
+        let policy = match decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await {
+            Ok(policy) => policy,
+            Err(denied) if key.is_some() => return Err(denied),
+            Err(denied) => return Err(detached(broker, cx, action, self).await?.unwrap_or(denied)),
+        };
         if action == Action::Enable && key.as_ref().is_some_and(|key| key.needs_restore) {
             // It undoes a sever, on any of the tenant's connections: that one may be deleted.
             let restore = (Action::Restore, Resource::Connection(None));
@@ -66,6 +70,39 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
             }),
         }
     }
+}
+
+/// How many detached keys of one name are looked at.
+const MAX_DETACHED: u32 = 100;
+
+/// The failure for a caller who reaches named keys alone, and names one of them that is detached: to such
+/// a caller a key that does not exist is denied, and a denial would lead to a search for permissions.
+async fn detached(broker: &Broker, cx: &RequestContext, action: Action, named: KeyNamed<'_>) -> Result<Option<Failure>, Failure> {
+    let tenant = cx.tenant();
+    let found = match named {
+        KeyNamed::Name(name) => broker.store.detached_keys_named(tenant, name, MAX_DETACHED).await?,
+        KeyNamed::Envelope(envelope) if envelope.header().tenant() == tenant => {
+            match broker.store.detached_key(tenant, envelope.header().key()).await {
+                Ok(found) => vec![found],
+                Err(StoreError::NotFound) => Vec::new(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        KeyNamed::Envelope(_) => Vec::new(),
+    };
+    for detached in found {
+        let resource = Resource::Key(Some(&detached.key));
+        if decide::allowed(broker, cx, action, resource).await.is_err() {
+            continue;
+        }
+        cx.subject(|subject| subject.key = Some(detached.key.id));
+        return Ok(Some(match named {
+            KeyNamed::Envelope(_) => Failure::ciphertext_rejected(),
+            KeyNamed::Name(_) => Failure::new(Code::NotFound, "The key was detached.")
+                .advice("One who may create keys brings it back under its id: `claviger keys list --state detached` shows what to say."),
+        }));
+    }
+    Ok(None)
 }
 
 /// Decides a second action that an operation needs. A denial is recorded as one of that action.

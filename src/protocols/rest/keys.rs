@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{Object, SchemaType, Type};
 
 use super::handler::empty_reply;
 use super::json;
-use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, version_response};
+use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, switched_response, version_response};
 use super::list::list_reply;
 use super::once::completed_reply;
 use super::request::ApiRequest;
@@ -337,7 +337,7 @@ pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiRespons
     let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
     let repeated = |authorized: &_| request.broker.enable_repeated(authorized);
     request
-        .lift::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable, repeated)
+        .lift::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), switched_response, enable, repeated)
         .await
 }
 
@@ -347,7 +347,7 @@ pub const DISABLE: Route = Route::new(
     "/v1/keys/{key}/disable",
     "disableKey",
     "keys",
-    "Disable a key: from the next request on, no operation uses it, and no cached data key is returned. With `at_provider`, the provider key is disabled, too; if that fails, the key stays disabled here. Each request is carried out: an idempotency key is ignored.",
+    "Disable a key: from the next request on, no operation uses it, and no cached data key is returned. With `at_provider`, the provider keys of its versions are disabled, too, as far as possible; `at_provider.result` says how far. The key is disabled here in any case. Each request is carried out: an idempotency key is ignored.",
     &[Action::Disable],
 )
 .optional_body::<SetKeyState>()
@@ -356,5 +356,5 @@ pub const DISABLE: Route = Route::new(
 pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let authorized = request.admit::<op::Disable>(KeyNamed::Name(key.as_str())).await?;
-    completed_reply(request.broker.disable(authorized, body.at_provider).await?, response)
+    completed_reply(request.broker.disable(authorized, body.at_provider).await?, switched_response)
 }

@@ -222,6 +222,21 @@ pub(super) async fn detached(
         .collect()
 }
 
+pub(super) async fn detached_by_name(store: &SqliteStore, tenant: TenantId, name: &str, most: u32) -> Result<Vec<DetachedKey>, StoreError> {
+    query(select!(
+        "keys k INDEXED BY keys_detached",
+        "WHERE k.tenant = ?1 AND k.detached IS NOT NULL AND k.name = ?2 ORDER BY k.id LIMIT ?3"
+    ))
+    .bind(bytes(&tenant))
+    .bind(name)
+    .bind(most)
+    .fetch_all(&store.readers)
+    .await?
+    .iter()
+    .map(read_detached)
+    .collect()
+}
+
 /// Writes every column of an attached key.
 async fn write(connection: &mut SqliteConnection, statement: &'static str, key: &Key) -> Result<(), StoreError> {
     let primary_connection = key.primary.connection_id();

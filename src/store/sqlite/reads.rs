@@ -117,6 +117,10 @@ impl Reads for SqliteStore {
         keys::detached(self, tenant, connection, page).await
     }
 
+    async fn detached_keys_named(&self, tenant: TenantId, name: &str, most: u32) -> Result<Vec<DetachedKey>, StoreError> {
+        keys::detached_by_name(self, tenant, name, most).await
+    }
+
     async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
         keys::holder(&self.readers, tenant, id).await
     }
