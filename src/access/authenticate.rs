@@ -180,7 +180,8 @@ impl Authenticator {
             })
     }
 
-    fn refuses_tenant(&self, tenant: TenantId) -> bool {
+    /// Whether this process refuses a tenant whose suspend the store could not record.
+    pub fn refuses_tenant(&self, tenant: TenantId) -> bool {
         self.refuses.load(Ordering::SeqCst) && self.refused.contains(&Refused::Tenant(tenant))
     }
 

@@ -112,6 +112,10 @@ pub struct StateChange {
     /// before. Absent in other changes, and in records of earlier builds, where it counts as 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifts: Option<Number>,
+    /// The id that the provider key is made under, where it is not the key's own: a move makes another
+    /// one. Absent where none is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_as: Option<ObjectId>,
     /// The kind of object.
     pub object: Object,
     /// The change.
@@ -125,9 +129,17 @@ impl StateChange {
             at_provider: false,
             id: ObjectId::of(id),
             lifts: None,
+            made_as: None,
             object,
             verb,
         }
+    }
+
+    /// The same change, which makes a provider key under this id.
+    #[must_use]
+    pub fn making(mut self, made_as: &impl Id) -> Self {
+        self.made_as = Some(ObjectId::of(made_as));
+        self
     }
 
     /// The same change, also made at the provider.

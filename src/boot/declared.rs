@@ -99,15 +99,17 @@ impl DeclaredKeys {
         self.missing.lock().is_empty()
     }
 
-    /// Tries to create each missing key. Keys that fail stay missing.
+    /// Tries to create each missing key. Keys that fail stay missing, and those of suspended tenants.
     ///
     /// # Errors
-    /// If a key is still missing.
+    /// If a key could not be created.
     pub(super) async fn create_missing(&self) -> Result<(), &'static str> {
         let keys = self.missing.lock().clone();
         let mut missing = Vec::new();
+        let mut failed = false;
         for key in keys {
             match self.broker.declare_key(&key, How::CarryOut).await {
+                Ok(Found::Suspended) => missing.push(key),
                 Ok(found) => {
                     let differs = log_found("key", &key.tenant, &key.name, &found);
                     self.differing.fetch_add(usize::from(differs), Ordering::Relaxed);
@@ -117,15 +119,18 @@ impl DeclaredKeys {
                         tenant = %key.tenant, key = %key.name, code = failure.code.as_str(), detail = %failure.detail,
                         "a declared key could not be created; it is retried"
                     );
+                    failed = true;
                     missing.push(key);
                 }
             }
         }
         let drift = self.differing.load(Ordering::Relaxed) + missing.len();
         metrics::gauge!(DRIFT).set(drift as f64);
-        let all_created = missing.is_empty();
         *self.missing.lock() = missing;
-        all_created.then_some(()).ok_or("a declared key could not be created, see the log")
+        if failed {
+            return Err("a declared key could not be created, see the log");
+        }
+        Ok(())
     }
 }
 
@@ -140,7 +145,7 @@ fn refused(what: &'static str, name: &str, failure: Failure) -> BootError {
 /// Logs the result for one object. Returns whether it differs.
 fn log_found(what: &str, tenant: &str, name: &str, found: &Found) -> bool {
     match found {
-        Found::AsDeclared => {}
+        Found::AsDeclared | Found::Suspended => {}
         Found::Missing => tracing::info!(what, tenant, name, "created, as declared"),
         Found::NewSecrets => tracing::info!(what, tenant, name, "took over the declared secrets"),
         Found::Differs(in_what) => {

@@ -18,7 +18,7 @@ use crate::access::{Action, Caller, Resource};
 use crate::store::model::{Key, KeyVersion};
 
 pub(super) use objects::{InspectedKey, Through};
-pub use objects::{KeyNamed, Names, NewPrimary, PairNamed, RotateNamed};
+pub use objects::{KeyNamed, Names, NewPrimary, PairNamed, RotateNamed, UpdateNamed};
 pub use operation::{Operation, op};
 pub(super) use subject::Subject;
 pub use tokens::{EndingPrincipal, NewTokenNamed, TokenNamed};

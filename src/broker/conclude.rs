@@ -174,7 +174,10 @@ impl Broker {
     /// of an operation that changes nothing.
     async fn record<T>(&self, cx: &RequestContext, value: Result<T, Failure>) -> Result<Recorded<Result<T, Failure>>, Unrecorded> {
         let deadline = record_deadline(cx);
-        let outcome = outcome(&value);
+        let outcome = match cx.unfinished() {
+            Some(code) if value.is_ok() => Outcome::Failed(code.as_str()),
+            Some(_) | None => outcome(&value),
+        };
         // A revocation is in force although its record could not be written.
         let stands = value.as_ref().is_err_and(|failure| failure.code == Code::EffectiveNotRecorded);
         match cx.take_effect() {

@@ -246,10 +246,11 @@ impl Broker {
     /// Tries a connection's rights without changing any key. A provider's failure is part of the report.
     ///
     /// # Errors
-    /// `connection_severed`, and what the store fails with.
+    /// `connection_severed`, also when a sever arrived during the check, and what the store fails with.
     pub async fn check_connection(&self, authorized: Authorized<op::CheckConnection>) -> Result<Guarded<CheckReport>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
-        if connection.view().severed {
+        let before = connection.view();
+        if before.severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
         }
         let filter = KeyFilter {
@@ -281,6 +282,13 @@ impl Broker {
                 }
             }
         };
+        // Also if it was restored since: what the provider said came through a severed connection.
+        if connection.view().epoch != before.epoch {
+            return Err(Failure::new(
+                Code::ConnectionSevered,
+                "The connection was severed during the check, so nothing was returned.",
+            ));
+        }
         Ok(Guarded::free(report))
     }
 

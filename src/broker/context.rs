@@ -1,15 +1,15 @@
 //! One operation under way: the request, the caller, and what the audit record will say.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use claviger_provider::{CallTrace, ConnectionId, DekId, OpContext, TenantId, TracedCalls};
 use parking_lot::Mutex;
 
-use super::Failure;
 use super::admit::Subject;
 use super::turns::{Turn, Turns};
+use super::{Code, Failure};
 use crate::access::{Action, Caller};
 use crate::audit::{ContextHash, Digest, Intent, JournaledRevocation, Rewrap, Text};
 
@@ -83,6 +83,7 @@ struct OperationState {
     effect: Mutex<Option<Effect>>,
     /// Whether it is a revocation that ends the caller's own credential.
     ended_itself: AtomicBool,
+    unfinished: OnceLock<Code>,
     turns: Option<Arc<Turns>>,
 }
 
@@ -117,6 +118,7 @@ impl RequestContext {
             noted: Mutex::new(Noted { subject, fields }),
             effect: Mutex::new(None),
             ended_itself: AtomicBool::new(false),
+            unfinished: OnceLock::new(),
             turns,
         };
         Self {
@@ -174,6 +176,16 @@ impl RequestContext {
 
     pub(super) fn take_effect(&self) -> Option<Effect> {
         self.operation.effect.lock().take()
+    }
+
+    /// Notes why a part was not done of what is answered nevertheless: the outcome is recorded as failed.
+    pub(super) fn set_unfinished(&self, code: Code) {
+        self.operation.unfinished.get_or_init(|| code);
+    }
+
+    /// Why a part was not done, if so.
+    pub(super) fn unfinished(&self) -> Option<Code> {
+        self.operation.unfinished.get().copied()
     }
 
     /// The request.

@@ -44,6 +44,8 @@ pub enum Found {
     NewSecrets,
     /// It exists and differs in this; nothing was changed.
     Differs(&'static str),
+    /// It does not exist, and is not made while its tenant is suspended: that would call the provider.
+    Suspended,
 }
 
 impl Broker {
@@ -152,7 +154,7 @@ impl Broker {
         Ok(Found::NewSecrets)
     }
 
-    /// Compares a key, or creates or adopts it through its connection.
+    /// Compares a key, or creates or adopts it through its connection, unless its tenant is suspended.
     ///
     /// # Errors
     /// Why it could not be created, for instance because the provider is unavailable.
@@ -183,6 +185,7 @@ impl Broker {
         }
         match how {
             How::Look => return Ok(Found::Missing),
+            How::CarryOut if self.is_suspended(tenant).await? => return Ok(Found::Suspended),
             How::CarryOut => {}
         }
         let new = NewKey {

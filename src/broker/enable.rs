@@ -1,8 +1,8 @@
 //! Enable: undoes a disable.
 
-use super::at_provider::turn_at_provider;
-use super::read::changed;
-use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
+use super::at_provider::{AtProvider, Switched, turn_at_provider};
+use super::disable::switched;
+use super::{Authorized, Broker, Code, Completed, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::store::model::{Key, Liftable};
 use crate::store::rules;
@@ -13,10 +13,10 @@ impl Broker {
     ///
     /// # Errors
     /// `not_found` when the key was detached meanwhile.
-    pub fn enable_repeated(&self, authorized: &Authorized<op::Enable>) -> Result<Guarded<Completed<Key>>, Failure> {
+    pub fn enable_repeated(&self, authorized: &Authorized<op::Enable>) -> Result<Guarded<Completed<Switched>>, Failure> {
         let key = authorized.object();
         let row = Key::clone(&key.view()?.key);
-        Ok(Guarded::free(changed(Completion::Done, row)))
+        Ok(Guarded::free(switched(row, None)))
     }
 
     /// Enables a key. With `at_provider` the provider comes first: if it refuses, nothing changes
@@ -28,8 +28,8 @@ impl Broker {
         &self,
         authorized: Authorized<op::Enable>,
         at_provider: bool,
-        keep: Keep<Key>,
-    ) -> Result<Guarded<Completed<Key>>, Failure> {
+        keep: Keep<Switched>,
+    ) -> Result<Guarded<Completed<Switched>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
         let revocations = key.revocations().seen();
         let change = audit::StateChange::new(Verb::Enable, Object::Key, &key.id());
@@ -37,7 +37,7 @@ impl Broker {
             let turn = turn_at_provider(cx, key).await?;
             let switches = self.switches(key).await?;
             let change = self.announce(cx, change.at_provider()).await?;
-            self.switch(cx, &switches, true).await?;
+            self.enable_all(cx, key, &switches).await?;
             (Some(turn), change)
         } else {
             (None, self.announce(cx, change).await?)
@@ -62,13 +62,12 @@ impl Broker {
             },
             None,
         );
-        let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
-        let row = self
-            .store
-            .set_key_disabled(key.tenant(), key.id(), false, after.updated, &change)
-            .await?;
+        let (at, told) = (after.updated, at_provider.then_some(AtProvider::DONE));
+        let after = switched(after, told.clone());
+        let change = change.keeping(keep.row(after.completion, &after.object, after.revision)?);
+        let row = self.store.set_key_disabled(key.tenant(), key.id(), false, at, &change).await?;
         key.put_enabled(row.clone());
         self.clear_from_kill_file(EmergencyRevocation::Disable(key.id())).await;
-        Ok(Guarded::free(changed(Completion::Done, row)))
+        Ok(Guarded::free(switched(row, told)))
     }
 }

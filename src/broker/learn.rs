@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use claviger_provider::{KeyDescription, OpContext, VersionDescription};
 
 use super::at_provider::turn_at_provider;
+use super::reach::Reach;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::{self, Authn, Intent, Internal, Object, Outcome, Verb};
 use crate::keys::{KeyEntry, KeyView};
@@ -33,6 +34,15 @@ struct News {
     moves: bool,
 }
 
+/// What was stored of it.
+#[derive(Default)]
+struct Stored {
+    /// New versions, or another primary one.
+    versions: bool,
+    /// Other states.
+    states: bool,
+}
+
 impl News {
     fn of(view: &KeyView, described: &KeyDescription, through: &Connection, now: i64) -> Result<Self, Failure> {
         let (versions, primary) = number_versions(&view.versions, in_place(view), described, through, now)?;
@@ -48,6 +58,9 @@ impl News {
 impl Broker {
     /// As [`Broker::take_versions`], without a request. Returns `false` if the connection of the
     /// primary version is severed.
+    ///
+    /// # Errors
+    /// As [`Broker::take_versions`], and `permission_denied` for a suspended tenant.
     pub(super) async fn take_versions_in_background(
         &self,
         name: &str,
@@ -55,6 +68,9 @@ impl Broker {
         patience: Duration,
         announced: Option<&Change>,
     ) -> Result<bool, Failure> {
+        if self.is_suspended(key.tenant()).await? {
+            return Err(Failure::new(Code::PermissionDenied, "The tenant is suspended."));
+        }
         let Ok(view) = key.view() else { return Ok(false) };
         let reach = match self.reach(key, &view.key.primary).await {
             Ok(reach) => reach,
@@ -62,7 +78,7 @@ impl Broker {
             Err(failure) => return Err(failure),
         };
         let cx = self.background.operation(name, key.tenant(), reach.connection.id(), patience);
-        self.take_versions(&cx, key, announced).await
+        self.take_versions_through(&cx, key, &view, &reach, announced).await
     }
 
     /// Asks the primary version's provider to describe the key, and stores what changed: new
@@ -73,20 +89,33 @@ impl Broker {
     ///
     /// # Errors
     /// What the provider, the log or the store reports.
-    pub(super) async fn take_versions(&self, cx: &OpContext, key: &Arc<KeyEntry>, announced: Option<&Change>) -> Result<bool, Failure> {
+    pub(super) async fn take_versions(&self, cx: &OpContext, key: &Arc<KeyEntry>) -> Result<bool, Failure> {
         let Ok(view) = key.view() else { return Ok(false) };
         let reach = self.reach(key, &view.key.primary).await?;
+        self.take_versions_through(cx, key, &view, &reach, None).await
+    }
+
+    /// As [`Broker::take_versions`], through the connection of the primary version of these rows.
+    /// `announced` is the change that a recovered intent announced; only new versions belong to it.
+    async fn take_versions_through(
+        &self,
+        cx: &OpContext,
+        key: &KeyEntry,
+        view: &KeyView,
+        reach: &Reach,
+        announced: Option<&Change>,
+    ) -> Result<bool, Failure> {
         let described = reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await?;
         let through = &reach.row;
-        let news = News::of(&view, &described, through, self.now())?;
+        let news = News::of(view, &described, through, self.now())?;
         if !news.moves && (news.states.is_empty() || announced.is_some()) {
             return Ok(false);
         }
         if let Some(change) = announced {
-            return self.store_news(key, through, &described, change).await;
+            return Ok(self.store_news(key, through, &described, change).await?.versions);
         }
         let store = async |change: &Change| self.store_news(key, through, &described, change).await;
-        self.learn(key, through, cx.deadline, store).await
+        Ok(self.learn(key, through, cx.deadline, store).await?.versions)
     }
 
     /// Asks the provider again for the state of a version that is stored as unusable at the
@@ -109,32 +138,36 @@ impl Broker {
         let store = async |change: &Change| {
             let _row = key.change().lock().await;
             let view = key.view()?;
-            self.store_states(
-                key,
-                &known_states(&view.versions, &described, through),
-                view.versions.to_vec(),
-                change,
-            )
-            .await
+            let states = known_states(&view.versions, &described, through);
+            self.store_states(key, &states, view.versions.to_vec(), change).await?;
+            Ok(Stored {
+                versions: false,
+                states: !states.is_empty(),
+            })
         };
-        self.learn(key, through, cx.info().deadline, store).await
+        self.learn(key, through, cx.info().deadline, store).await.map(drop)
     }
 
     /// Records an intent, runs `store`, and records the outcome.
-    async fn learn<T>(
+    async fn learn(
         &self,
         key: &KeyEntry,
         through: &Connection,
         deadline: Instant,
-        store: impl AsyncFnOnce(&Change) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+        store: impl AsyncFnOnce(&Change) -> Result<Stored, Failure>,
+    ) -> Result<Stored, Failure> {
         let intent = self.announce_learned(key, through, deadline).await?;
         let change = Change::announced(intent.position().0);
         let mut stored = store(&change).await;
-        // Mark the intent as applied even if there was nothing left to store. Its outcome is
-        // `success`, so the next start expects it in the store.
-        if stored.is_ok()
-            && let Err(error) = self.store.mark_applied(key.tenant(), &change).await
+        // A stored change marks the intent as applied. If nothing was left to store, it is marked here:
+        // its outcome is `success`, so the next start expects it in the store.
+        if matches!(
+            stored,
+            Ok(Stored {
+                versions: false,
+                states: false
+            })
+        ) && let Err(error) = self.store.mark_applied(key.tenant(), &change).await
         {
             stored = Err(error.into());
         }
@@ -162,10 +195,16 @@ impl Broker {
         })
     }
 
-    async fn store_news(&self, key: &KeyEntry, through: &Connection, described: &KeyDescription, change: &Change) -> Result<bool, Failure> {
+    async fn store_news(
+        &self,
+        key: &KeyEntry,
+        through: &Connection,
+        described: &KeyDescription,
+        change: &Change,
+    ) -> Result<Stored, Failure> {
         let _row = key.change().lock().await;
         let now = self.now();
-        let Ok(view) = key.view() else { return Ok(false) };
+        let Ok(view) = key.view() else { return Ok(Stored::default()) };
         let news = News::of(&view, described, through, now)?;
         let (tenant, id) = (key.tenant(), key.id());
         let mut versions = view.versions.to_vec();
@@ -179,7 +218,10 @@ impl Broker {
             key.put(row, Some(versions.clone()));
         }
         self.store_states(key, &news.states, versions, change).await?;
-        Ok(news.moves)
+        Ok(Stored {
+            versions: news.moves,
+            states: !news.states.is_empty(),
+        })
     }
 
     /// Stores other states of a key's `versions`. The caller holds the key's `change` lock.

@@ -51,8 +51,9 @@ mod wrap;
 mod wrapping;
 mod write_ahead;
 
-pub use admit::{Authorized, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed, op};
+pub use admit::{Authorized, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed, UpdateNamed, op};
 pub use apply::{DeclaredKind, Step, Steps};
+pub use at_provider::{AtProvider, AtProviderResult, Switched};
 pub use batch::BatchOutcome;
 pub use conclude::Unrecorded;
 pub use connections::{CheckReport, ConnectionChange, NewConnection};

@@ -50,16 +50,20 @@ impl Broker {
             return Err(StoreError::ProviderKeyTaken.into());
         }
 
+        // A provider key that was made for this key before may still have the name with the key's id.
+        let made_as = KeyId::random();
         // Record the verb `move` and not `rotate`. After a crash, recovery can finish a rotation
         // from the provider's description, but not a move.
-        let change = self
-            .announce(cx, audit::StateChange::new(Verb::Move, Object::Key, &key.id()).at_provider())
-            .await?;
+        let change = audit::StateChange::new(Verb::Move, Object::Key, &key.id()).at_provider();
+        let change = match new.provider_key {
+            Some(_) => change,
+            // The log names the provider key, because after a crash or a refusal nothing else does.
+            None => change.making(&made_as),
+        };
+        let change = self.announce(cx, change).await?;
         let request = KeyRequest {
             key_id: key.id(),
-            // A provider key that was made for this key before may still have the name with the
-            // key's id.
-            made_as: KeyId::random(),
+            made_as,
             spec,
             adopt: new.provider_key.map(str::to_owned),
         };

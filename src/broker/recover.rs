@@ -9,7 +9,7 @@ use super::{Broker, Code, Failure};
 use crate::access::Action;
 use crate::audit::{
     self, ChangeHistory, EffectiveChange, EmergencyRevocation, Ending, JournaledRevocation, KillEntry, Object, OpenError, OpenIntent,
-    Outcome, Position, Unavailable, Verb,
+    Outcome, Position, StateChange, Unavailable, Verb,
 };
 use crate::store::model::Liftable;
 use crate::store::{Change, StoreError};
@@ -122,6 +122,18 @@ const fn action_of(revocation: EmergencyRevocation) -> Action {
         EmergencyRevocation::Revoke(_) => Action::ManageTokens,
         EmergencyRevocation::Suspend(_) => Action::ManageTenants,
         EmergencyRevocation::DeletePrincipal(_) => Action::ManagePrincipals,
+    }
+}
+
+/// Tells the operator of a provider key that a change may have made and that no version uses.
+fn warn_of_orphan(change: &StateChange) {
+    let made_as = match change.verb {
+        Verb::Create => Some(change.id),
+        _ => change.made_as,
+    };
+    if let (Object::Key, Some(made_as)) = (change.object, made_as) {
+        let (key, made_as) = (KeyId::from_bytes(change.id.0), KeyId::from_bytes(made_as.0));
+        tracing::warn!(%key, %made_as, "a change was interrupted that makes a provider key: the provider may have one of that id that nothing uses");
     }
 }
 
@@ -272,7 +284,10 @@ impl Broker {
                     }
                     // The provider may have carried out the change, which the gateway cannot find
                     // out.
-                    (None, _, _) if change.at_provider => Outcome::Interrupted,
+                    (None, _, _) if change.at_provider => {
+                        warn_of_orphan(&change);
+                        Outcome::Interrupted
+                    }
                     // The log was restored from an older copy than the store, so what happened
                     // after its end is not known.
                     (None, _, _) if log_rolled_back => Outcome::Interrupted,

@@ -106,7 +106,7 @@ impl Broker {
     }
 
     /// Asks the providers once about each rotation that they have not finished, and adds the new
-    /// versions. Call it periodically.
+    /// versions. Those of a suspended tenant wait for its resume. Call it periodically.
     ///
     /// # Errors
     /// The code of a failure; each failure is logged.

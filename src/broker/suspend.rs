@@ -70,6 +70,12 @@ impl Broker {
         Ok(Guarded::free(completed(row)))
     }
 
+    /// Whether a tenant is suspended. What the gateway does for it without a request asks this, and calls no
+    /// provider then.
+    pub(super) async fn is_suspended(&self, tenant: TenantId) -> Result<bool, Failure> {
+        Ok(self.authenticator().refuses_tenant(tenant) || self.store.tenant(tenant).await?.suspended)
+    }
+
     /// The answer to a repeated resume, which is never carried out again: the tenant as it is now. A
     /// suspend that came after the first request stays in force.
     pub fn resume_repeated(&self, authorized: &Authorized<op::ResumeTenant>) -> Guarded<Completed<Tenant>> {

@@ -138,7 +138,9 @@ impl ReadyKey {
         if let Some(number) = number() {
             return Ok(number);
         }
-        Box::pin(broker.take_versions(&cx.op_context(), &self.entry, None)).await?;
+        Box::pin(broker.take_versions(&cx.op_context(), &self.entry)).await?;
+        // Detached meanwhile: there is no key whose version this could be.
+        self.entry.view()?;
         number().ok_or_else(|| {
             Error::new(
                 ErrorKind::UpstreamProtocol,

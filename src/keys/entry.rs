@@ -235,6 +235,11 @@ impl KeyEntry {
         true
     }
 
+    /// Lets a provider be asked about the state of a provider key at once: it was changed from here.
+    pub fn ask_again(&self, connection: ConnectionId, provider_key: &str) {
+        self.asked.lock().remove(&(connection, provider_key.to_owned()));
+    }
+
     /// Counts the disables.
     pub const fn revocations(&self) -> &RevocationCounter {
         &self.revocations

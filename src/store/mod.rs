@@ -236,8 +236,8 @@ pub trait Reads: Send + Sync {
     async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
     /// Every version of a key, oldest first. Also of a detached one: an adoption continues its numbers.
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
-    /// The attached keys of all tenants whose rotation is under way, the longest-waiting first,
-    /// at most `most`.
+    /// The attached keys whose rotation is under way, of all tenants that are not suspended, the
+    /// longest-waiting first, at most `most`.
     async fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
 }
 

@@ -5,6 +5,7 @@ use claviger_testkit::Fault;
 use serde_json::{Value, json};
 
 use crate::fake_world::{FakeWorld, adopt, connect, problem};
+use crate::support::Api;
 
 #[tokio::test]
 async fn tenants_with_services_of_their_own_take_nothing_from_each_other() {
@@ -178,4 +179,49 @@ async fn inspect_tells_one_who_may_read_the_key_what_brings_it_back() {
         .expect_problem(422, "ciphertext_rejected");
     world.bank.post("/v1/keys", &found["reattach"]).await.expect_status(201);
     world.bank.post("/v1/keys/orders/unwrap", &blob).await.expect_status(200);
+}
+
+#[tokio::test]
+async fn a_credential_for_a_detached_key_is_told_that_it_is_detached() {
+    let api = Api::with_key().await;
+    api.key("sales").await;
+    let made = api.data_key("orders").await;
+    let wrapped = json!({"wrapped": made["wrapped"]});
+    let operations = ["ReadKey", "Wrap", "Unwrap", "CreateKey"];
+    let (_, ours) = api.token("ours", &operations, Some(&["orders"])).await;
+    let (_, others) = api.token("others", &operations, Some(&["sales"])).await;
+    let (orders, wrap) = ("/v1/keys/orders", "/v1/keys/orders/wrap");
+    let plaintext = json!({"plaintext": "AAAA"});
+    assert_eq!(api.client.delete(orders).await.status, 204);
+
+    let gone = ours.get(orders).await.expect_problem(404, "not_found");
+    assert_eq!(gone["detail"], "The key was detached.");
+    assert!(gone["what_to_do"].as_str().unwrap().contains("--state detached"), "{gone}");
+    let answer = ours.post(wrap, &plaintext).await;
+    let record = api.recorded(&answer, "Wrap", "failed");
+    answer.expect_problem(404, "not_found");
+    for path in ["/v1/unwrap", "/v1/keys/orders/unwrap"] {
+        let answer = ours.post(path, &wrapped).await;
+        assert!([404, 422].contains(&answer.status), "{path}: {}", answer.text);
+    }
+    let listed = ours.get("/v1/keys?state=detached").await.expect_status(200);
+    let key = &listed["items"][0];
+    assert_eq!((&key["name"], &key["id"]), (&json!("orders"), &record["key"]));
+    // To bring it back is to create a key, which is not of one key alone.
+    ours.post("/v1/keys", &key["reattach"])
+        .await
+        .expect_problem(403, "permission_denied");
+    // Whoever reaches other keys learns nothing of this one, and nobody of one that never was.
+    for (client, path) in [(&others, orders), (&ours, "/v1/keys/absent"), (&ours, "/v1/keys/sales")] {
+        client.get(path).await.expect_problem(403, "permission_denied");
+    }
+    others.post("/v1/unwrap", &wrapped).await.expect_problem(403, "permission_denied");
+    assert_eq!(others.get("/v1/keys?state=detached").await.expect_status(200)["items"], json!([]));
+
+    let mut back = key["reattach"].clone();
+    back["name"] = json!("renamed");
+    api.client.post("/v1/keys", &back).await.expect_status(201);
+    let opened = ours.post("/v1/unwrap", &wrapped).await.expect_status(200);
+    assert_eq!(opened["plaintext"], made["plaintext"]);
+    ours.get(orders).await.expect_problem(403, "permission_denied");
 }

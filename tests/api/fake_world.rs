@@ -1,14 +1,16 @@
 //! Two tenants, each with connections to fake key services that the test controls.
 
 use claviger_test_support::{Answer, Client, Gateway, Started, Tune};
-use claviger_testkit::Fault;
 use claviger_testkit::control::{Client as Control, Request};
+use claviger_testkit::{Fault, Journal};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::support::PATIENCE;
 
 pub struct FakeWorld {
     pub gateway: Gateway,
-    /// Ends with the value.
-    _started: Started,
+    started: Started,
     /// The operator acting for each tenant.
     pub bank: Client,
     pub evil: Client,
@@ -17,35 +19,107 @@ pub struct FakeWorld {
 
 impl FakeWorld {
     pub async fn start() -> Self {
+        Self::tuned(&Tune::default()).await
+    }
+
+    /// Whose fakes imitate external key stores, of the kind `xks`.
+    pub async fn external() -> Self {
+        Self::tuned(&Tune::default().set("CLAVIGER_TESTKIT_PLAYS", "external")).await
+    }
+
+    async fn tuned(tune: &Tune) -> Self {
         let gateway = Gateway::empty(crate::BINARY);
         let file = gateway.data().with_extension("control");
-        let started = gateway.dev(&Tune::default(), &file);
+        let started = gateway.dev(tune, &file);
         let (bank, evil) = (started.with_tenant("bank").await, started.with_tenant("evil").await);
         let control = std::fs::read_to_string(&file).unwrap().parse().unwrap();
         Self {
             gateway,
-            _started: started,
+            started,
             bank,
             evil,
             control,
         }
     }
 
-    /// Tells a named server of the fake's.
-    pub async fn at(&self, server: &str, request: Request) {
+    /// Stops the gateway in good order and starts it again; answers bank's operator. The fakes are new then.
+    pub fn restarted(self) -> (Gateway, Started, Client) {
+        let Self { gateway, started, .. } = self;
+        assert!(started.terminate(), "the gateway ends in good order");
+        let started = gateway.dev(&Tune::default(), &gateway.data().with_extension("control"));
+        let bank = started.tenant("bank");
+        (gateway, started, bank)
+    }
+
+    /// The gateway's process.
+    pub fn started(&self) -> &Started {
+        &self.started
+    }
+
+    async fn control(&self, server: &str) -> Control {
         let mut control = Control::connect(self.control).await.unwrap();
         let name = server.to_owned();
         control.tell(&Request::Server { name }).await.unwrap();
-        control.tell(&request).await.unwrap();
+        control
+    }
+
+    /// Tells a named server of the fake's.
+    pub async fn at(&self, server: &str, request: Request) {
+        self.control(server).await.tell(&request).await.unwrap();
+    }
+
+    async fn journal(&self, server: &str) -> Journal {
+        self.control(server).await.journal().await.unwrap()
     }
 
     /// How often a method of a server was called.
     pub async fn calls(&self, server: &str, op: &str) -> u64 {
-        let mut control = Control::connect(self.control).await.unwrap();
-        let name = server.to_owned();
-        control.tell(&Request::Server { name }).await.unwrap();
-        let journal = control.journal().await.unwrap();
-        journal.calls.get(op).copied().unwrap_or_default()
+        self.journal(server).await.of(op)
+    }
+
+    /// How often a server was called.
+    pub async fn all_calls(&self, server: &str) -> u64 {
+        self.journal(server).await.total()
+    }
+
+    /// Sends a request whose next call of `op` at a server waits at its gate. Returns once it waits there;
+    /// [`FakeWorld::released`] lets it go on.
+    pub async fn held_at(&self, server: &str, op: &str, client: &Client, path: &str, body: Value) -> JoinHandle<Answer> {
+        self.fault(server, op, Fault::Slow, 1).await;
+        let (client, path) = (client.clone(), path.to_owned());
+        let request = tokio::spawn(async move { client.post(&path, &body).await });
+        let waits = async {
+            while self.journal(server).await.at_gate == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waits).await.expect("the call waits at the gate");
+        request
+    }
+
+    /// Opens a server's gate and answers what the request got that waited there.
+    pub async fn released(&self, server: &str, request: JoinHandle<Answer>) -> Answer {
+        self.at(server, Request::OpenGate).await;
+        request.await.unwrap()
+    }
+
+    /// Enables or disables a key at a server, as its owner may.
+    pub async fn switched(&self, server: &str, id: &str, enabled: bool) {
+        let id = id.to_owned();
+        self.at(server, Request::ChangeState { id, enabled }).await;
+    }
+
+    /// Lets the gateway learn that a provider key is disabled: its owner rotates it, and disables it while the
+    /// wrap that meets the new version asks for a description.
+    pub async fn learns_disabled(&self, client: &Client, key: &str, server: &str, id: &str) {
+        self.at(server, Request::RotateKey { id: id.to_owned() }).await;
+        let path = format!("/v1/keys/{key}/data-keys");
+        let wrapping = self.held_at(server, "describe", client, &path, json!({})).await;
+        self.switched(server, id, false).await;
+        self.released(server, wrapping).await.expect_status(200);
+        let versions = client.list(&format!("/v1/keys/{key}/versions")).await;
+        let of_key: Vec<&Value> = versions.iter().filter(|version| version["provider_key"] == id).collect();
+        assert!(of_key.len() > 1 && of_key.iter().all(|version| version["provider_state"] == "disabled"));
     }
 
     /// Plans a fault for the next calls.

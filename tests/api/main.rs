@@ -8,6 +8,10 @@
 
 mod access;
 mod ancestry;
+#[cfg(feature = "testkit")]
+mod asked_anew;
+#[cfg(feature = "testkit")]
+mod at_provider;
 mod bad_blobs;
 mod bad_bodies;
 mod bad_credentials;
@@ -47,6 +51,8 @@ mod starting;
 mod support;
 mod suspension;
 mod tokens;
+#[cfg(feature = "testkit")]
+mod under_way;
 mod way;
 
 /// The binary under test.

@@ -148,3 +148,58 @@ async fn nothing_of_another_tenant_restricts_a_key() {
     let back = adopt(&world.bank, "orders", "main", "orders").await.expect_status(201);
     assert_eq!(back["state"], "enabled");
 }
+
+#[tokio::test]
+async fn a_detach_and_a_restore_at_the_same_time_leave_one_state() {
+    let world = FakeWorld::start().await;
+    let bank = &world.bank;
+    let (enabler, restorer) = (with(&world, &["Enable"]).await, with(&world, &["Enable", "Restore"]).await);
+    for round in 0..25 {
+        // Each key with a connection of its own.
+        let name = format!("k{round}");
+        let (key, connection) = (format!("/v1/keys/{name}"), format!("/v1/connections/{name}"));
+        connect(bank, &name, "bank", false).await;
+        world.made("bank", &name).await;
+        adopt(bank, &name, &name, &name).await.expect_status(201);
+        let made = bank.post(&format!("{key}/data-keys"), &json!({})).await.expect_status(200);
+        act(bank, &format!("{connection}/sever")).await.expect_status(200);
+
+        let restore = format!("{connection}/restore");
+        let (detached, restored) = if round % 2 == 0 {
+            futures::join!(bank.delete(&key), act(bank, &restore))
+        } else {
+            let (restored, detached) = futures::join!(act(bank, &restore), bank.delete(&key));
+            (detached, restored)
+        };
+        assert_eq!(
+            (detached.status, restored.status),
+            (204, 200),
+            "{} {}",
+            detached.text,
+            restored.text
+        );
+        // What is stored, which lists show, is what is in memory.
+        assert_eq!(bank.get(&connection).await.expect_status(200)["state"], "active");
+        let stored = bank.list("/v1/connections").await;
+        assert!(
+            stored.iter().all(|connection| connection["state"] == "active"),
+            "{round}: {stored:#?}"
+        );
+
+        let listed = bank.get("/v1/keys?state=detached").await.expect_status(200);
+        assert_eq!(listed["items"][0]["name"], *name);
+        let state = &listed["items"][0]["state"];
+        assert_eq!(&adopt(bank, &name, &name, &name).await.expect_status(201)["state"], state);
+        if state == "disabled" {
+            let enable = format!("{key}/enable");
+            act(&enabler, &enable).await.expect_problem(403, "permission_denied");
+            act(&restorer, &enable).await.expect_status(200);
+        }
+        let wrapped = json!({"wrapped": made["wrapped"]});
+        bank.post(&format!("{key}/unwrap"), &wrapped).await.expect_status(200);
+    }
+    let (_gateway, _started, bank) = world.restarted();
+    let stored = bank.list("/v1/connections").await;
+    assert_eq!(stored.len(), 26);
+    assert!(stored.iter().all(|connection| connection["state"] == "active"), "{stored:#?}");
+}

@@ -267,6 +267,43 @@ async fn what_is_declared_later_is_planned_and_applied_without_a_restart() {
     }
 }
 
+#[tokio::test]
+async fn a_suspended_tenant_s_keys_are_made_once_it_is_resumed() {
+    let bench = Bench::new();
+    let tenants = "[[tenants]]\nname = \"acme\"\nid = \"00112233445566778899aabbccddeeff\"\n";
+    let started = bench.serve(tenants);
+    let operator = started.operator();
+    operator.post_empty("/v1/tenants/acme/suspend").await.expect_status(200);
+    assert!(started.terminate());
+
+    // The start makes none, and is no failure; neither does an apply, which says why.
+    let started = bench.serve(DECLARED);
+    let (operator, acme) = (started.operator(), started.tenant("acme"));
+    let ran = async {
+        loop {
+            let ready = started.watcher().get("/readyz").await.expect_status(200);
+            let jobs = ready["jobs"].as_array().unwrap();
+            let job = jobs.iter().find(|job| job["name"] == "declared_keys").unwrap().clone();
+            if !job["last_run"].is_null() {
+                return job;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    assert_eq!(ran.await["failing"], false);
+    acme.get("/v1/keys/orders").await.expect_problem(404, "not_found");
+    let applied = operator.post_empty("/v1/declared/apply").await.expect_status(200);
+    let step = &applied["steps"][0];
+    assert_eq!((&step["kind"], &step["result"]), (&json!("key"), &json!("failed")), "{applied}");
+    assert!(step["detail"].as_str().unwrap().contains("suspended"), "{applied}");
+    acme.get("/v1/keys/orders").await.expect_problem(404, "not_found");
+
+    operator.post_empty("/v1/tenants/acme/resume").await.expect_status(200);
+    let applied = operator.post_empty("/v1/declared/apply").await.expect_status(200);
+    assert_eq!(applied["steps"][0]["result"], "made", "{applied}");
+    assert_eq!(key(&started, "orders").await["managed_by"], "config");
+}
+
 /// The steps of `DECLARED` after the tenant, carried out.
 fn planned_as_made() -> String {
     "! tenant acme: differs (id)\n+ tenant globex: made\n+ connection acme/embedded: made\n+ connection globex/embedded: made\n\

@@ -63,6 +63,9 @@ async fn killed() {
         .expect("its outcome");
     // A provider key may have been made that nobody knows of: it is neither done nor undone.
     assert_eq!(outcome["result"], "interrupted", "{outcome}");
+    // The intent says under which id, and the start's log does.
+    let made_as = intent["change"]["made_as"].as_str().expect("an id");
+    assert!(started.output().contains(made_as), "{}", started.output());
     let key = client.get("/v1/keys/orders").await.expect_status(200);
     assert_eq!((&key["connection"], &key["primary_version"]), (&json!("embedded"), &json!(1)));
     let opened = client.post("/v1/unwrap", &json!({"wrapped": made["wrapped"]})).await;

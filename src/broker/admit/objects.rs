@@ -6,12 +6,12 @@ use std::sync::Arc;
 use claviger_provider::{ConnectionId, KeySpec, ProviderKind, TenantId};
 
 use super::decide;
-use crate::access::{Action, PolicyRef, Resource};
+use crate::access::{Action, KeySet, PolicyRef, Resource};
 use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::envelope::Envelope;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
-use crate::store::model::{DetachedKey, KeyVersion, Tenant};
+use crate::store::model::{DetachedFilter, DetachedKey, KeyVersion, Page, Tenant};
 
 /// How a request names an object of type `T`.
 pub trait Names<T>: Send {
@@ -50,9 +50,16 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
             subject.connection = key.as_ref().and_then(|key| key.primary.connection_id());
             subject.provider = key.as_ref().map(|key| key.primary.provider);
         });
-        let policy = decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
+        let policy = match decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await {
+            Ok(policy) => policy,
+            Err(denied) if key.is_some() => return Err(denied),
+            Err(denied) => return Err(detached(broker, cx, action, self).await?.unwrap_or(denied)),
+        };
         if action == Action::Enable && key.as_ref().is_some_and(|key| key.needs_restore) {
-            allowed_to_restore(broker, cx).await?;
+            // It undoes a sever, on any of the tenant's connections: that one may be deleted.
+            let restore = (Action::Restore, Resource::Connection(None));
+            let advice = "The key was detached while a connection of it was severed. Enabling it needs the permission Restore as well.";
+            also_allowed(broker, cx, restore, advice).await?;
         }
         match (found, key) {
             (Some(entry), Some(_)) => Ok((entry, policy)),
@@ -66,22 +73,94 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
     }
 }
 
-/// Decides whether the caller may enable a key that came back from a severed connection: that undoes a
-/// sever. A denial is recorded as one of `Restore`.
-async fn allowed_to_restore(broker: &Broker, cx: &RequestContext) -> Result<(), Failure> {
-    let of_enable = cx.subject(|subject| {
-        let of_enable = subject.clone();
-        subject.action = Action::Restore;
-        of_enable
+/// More keys than a grant names.
+const NAMED_KEYS: u32 = 1_000;
+
+/// The failure for a caller who reaches named keys alone, and names one of them that is detached: to such
+/// a caller a key that does not exist is denied, and a denial would lead to a search for permissions.
+async fn detached(broker: &Broker, cx: &RequestContext, action: Action, named: KeyNamed<'_>) -> Result<Option<Failure>, Failure> {
+    let tenant = cx.tenant();
+    let found = match named {
+        KeyNamed::Name(name) => match broker.authorizer.keys(cx.caller(), action) {
+            KeySet::All => Vec::new(),
+            // Those of the grant alone, however many detached keys the tenant has.
+            KeySet::Only(keys) => {
+                let filter = DetachedFilter {
+                    connection: None,
+                    only: Some(keys.clone()),
+                };
+                let page = Page {
+                    after: None,
+                    size: NAMED_KEYS,
+                };
+                let mut found = broker.store.detached_keys(tenant, &filter, &page).await?.items;
+                found.retain(|detached| detached.key.name == name);
+                found
+            }
+        },
+        KeyNamed::Envelope(envelope) if envelope.header().tenant() == tenant => {
+            match broker.store.detached_key(tenant, envelope.header().key()).await {
+                Ok(found) => vec![found],
+                Err(StoreError::NotFound) => Vec::new(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        KeyNamed::Envelope(_) => Vec::new(),
+    };
+    for detached in found {
+        let resource = Resource::Key(Some(&detached.key));
+        if decide::allowed(broker, cx, action, resource).await.is_err() {
+            continue;
+        }
+        cx.subject(|subject| subject.key = Some(detached.key.id));
+        return Ok(Some(match named {
+            KeyNamed::Envelope(_) => Failure::ciphertext_rejected(),
+            KeyNamed::Name(_) => Failure::new(Code::NotFound, "The key was detached.")
+                .advice("One who may create keys brings it back under its id: `claviger keys list --state detached` shows what to say."),
+        }));
+    }
+    Ok(None)
+}
+
+/// Decides a second action that an operation needs. A denial is recorded as one of that action.
+async fn also_allowed(
+    broker: &Broker,
+    cx: &RequestContext,
+    (action, resource): (Action, Resource<'_>),
+    advice: &'static str,
+) -> Result<(), Failure> {
+    let of_operation = cx.subject(|subject| {
+        let of_operation = subject.clone();
+        subject.action = action;
+        of_operation
     });
-    // Ask for the permission on any connection of the tenant, because the severed one may be
-    // deleted.
-    let decided = decide::allowed(broker, cx, Action::Restore, Resource::Connection(None)).await;
-    decided.map_err(|denied| {
-        denied.advice("The key was detached while a connection of it was severed. Enabling it needs the permission Restore as well.")
-    })?;
-    cx.subject(|subject| *subject = of_enable);
+    let decided = decide::allowed(broker, cx, action, resource).await;
+    decided.map_err(|denied| denied.advice(advice))?;
+    cx.subject(|subject| *subject = of_operation);
     Ok(())
+}
+
+/// How a request names a key to be changed.
+#[derive(Debug, Clone, Copy)]
+pub struct UpdateNamed<'a> {
+    /// The key, by name.
+    pub key: &'a str,
+    /// Whether the change allows export.
+    pub allows_export: bool,
+}
+
+impl Names<Arc<KeyEntry>> for UpdateNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Arc<KeyEntry>, PolicyRef), Failure> {
+        let (key, policy) = Names::<Arc<KeyEntry>>::admit(KeyNamed::Name(self.key), broker, cx, action).await?;
+        if self.allows_export {
+            // Who may lead data keys out of external custody could otherwise do by a rewrap what they
+            // must not do by a move.
+            let resource = Resource::NewKey { connection: None };
+            let advice = "To allow export decides where the tenant's keys are held. It needs the permission CreateKey on all keys as well.";
+            also_allowed(broker, cx, (Action::CreateKey, resource), advice).await?;
+        }
+        Ok((key, policy))
+    }
 }
 
 /// The key of an envelope that is inspected.

@@ -75,6 +75,9 @@ pub struct DeclaredReport {
     pub not_reached: u32,
 }
 
+/// Why apply did not make a key of a suspended tenant.
+const SUSPENDED: &str = "permission_denied: The tenant is suspended, so no provider was called. Apply again once it is resumed.";
+
 /// Converts the steps of a plan, or of an apply.
 fn response(steps: Steps, applied: bool) -> DeclaredReport {
     let mut as_declared = 0;
@@ -90,6 +93,7 @@ fn response(steps: Steps, applied: bool) -> DeclaredReport {
             (Ok(Found::NewSecrets), false) => (StepResult::NewSecrets, None),
             (Ok(Found::NewSecrets), true) => (StepResult::SecretsReplaced, None),
             (Ok(Found::Differs(what)), _) => (StepResult::Differs, Some(what.to_owned())),
+            (Ok(Found::Suspended), _) => (StepResult::Failed, Some(SUSPENDED.to_owned())),
             (Err(failure), _) => (StepResult::Failed, Some(reason(&failure))),
         };
         told.push(DeclaredItem {

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::list::{List, Listed};
 use super::response::etag;
 use super::types::{CacheRules, Timestamp};
+use crate::broker;
 use crate::store::model;
 
 /// Algorithm and length of a key.
@@ -255,6 +256,46 @@ pub struct Key {
     /// The body of the `POST /v1/keys` that brings the key back under its id. Only detached keys have this member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reattach: Option<Reattach>,
+    /// Of an enable or a disable with `at_provider`: what became of it there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_provider: Option<AtProvider>,
+}
+
+/// What became of a change of the key's state at the providers of its versions.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AtProvider {
+    /// The result for all of them; where they differ, the last one of this list.
+    pub result: AtProviderResult,
+    /// What could not be done, by connection; null if everything was done.
+    pub detail: Option<String>,
+}
+
+/// How far a change of the key's state came at the providers.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AtProviderResult {
+    /// Every provider key has the state.
+    Done,
+    /// A provider does not enable or disable keys, or the connection of a version was deleted.
+    Unsupported,
+    /// A provider refused.
+    Denied,
+    /// A provider could not be asked or did not answer, or a connection is severed. Repeat the request.
+    Pending,
+}
+
+impl From<&broker::AtProvider> for AtProvider {
+    fn from(at_provider: &broker::AtProvider) -> Self {
+        Self {
+            result: match at_provider.result {
+                broker::AtProviderResult::Done => AtProviderResult::Done,
+                broker::AtProviderResult::Unsupported => AtProviderResult::Unsupported,
+                broker::AtProviderResult::Denied => AtProviderResult::Denied,
+                broker::AtProviderResult::Pending => AtProviderResult::Pending,
+            },
+            detail: at_provider.detail.clone(),
+        }
+    }
 }
 
 /// The body of the `POST /v1/keys` that brings a detached key back under its id. Its wrapped keys then open again.
@@ -349,6 +390,15 @@ pub fn response(key: &model::Key) -> Key {
         etag: etag(key.revision),
         detached_at: None,
         reattach: None,
+        at_provider: None,
+    }
+}
+
+/// A key that was enabled or disabled.
+pub fn switched_response(switched: &broker::Switched) -> Key {
+    Key {
+        at_provider: switched.at_provider.as_ref().map(Into::into),
+        ..response(&switched.key)
     }
 }
 

@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{Object, SchemaType, Type};
 
 use super::handler::empty_reply;
 use super::json;
-use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, version_response};
+use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, switched_response, version_response};
 use super::list::list_reply;
 use super::once::{completed_reply, first_answer};
 use super::request::{ApiRequest, wrong_token};
@@ -17,7 +17,7 @@ use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, reference};
 use super::types::{CacheRules, LabelMap, Name};
 use crate::access::Action;
-use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, NewPrimary, RotateNamed, op};
+use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, NewPrimary, RotateNamed, UpdateNamed, op};
 use crate::store::model;
 
 /// A new key.
@@ -228,9 +228,12 @@ pub const UPDATE: Route = Route::new(
 .answers::<Key>(200, "The key.");
 
 pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<ApiResponse, Failure> {
-    let authorized = request
-        .admit::<op::UpdateKey>(KeyNamed::Name(request.name("key")?.as_str()))
-        .await?;
+    let key = request.name("key")?;
+    let named = UpdateNamed {
+        key: key.as_str(),
+        allows_export: body.allow_export == Some(true),
+    };
+    let authorized = request.admit::<op::UpdateKey>(named).await?;
     let expected = request.if_match()?;
     if body.allow_export == Some(true) && request.cx.info().justification.is_none() {
         return Err(Failure::invalid(
@@ -335,9 +338,9 @@ pub const ENABLE: Route = Route::new(
 pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
-    let repeated = |authorized: &_, _| completed_reply(request.broker.enable_repeated(authorized)?, response);
+    let repeated = |authorized: &_, _| completed_reply(request.broker.enable_repeated(authorized)?, switched_response);
     request
-        .once::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable, repeated)
+        .once::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), switched_response, enable, repeated)
         .await
 }
 
@@ -347,7 +350,7 @@ pub const DISABLE: Route = Route::new(
     "/v1/keys/{key}/disable",
     "disableKey",
     "keys",
-    "Disable a key: from the next request on, no operation uses it, and no cached data key is returned. With `at_provider`, the provider key is disabled, too; if that fails, the key stays disabled here. Each request is carried out: an idempotency key is ignored.",
+    "Disable a key: from the next request on, no operation uses it, and no cached data key is returned. With `at_provider`, the provider keys of its versions are disabled, too, as far as possible; `at_provider.result` says how far. The key is disabled here in any case. Each request is carried out: an idempotency key is ignored.",
     &[Action::Disable],
 )
 .optional_body::<SetKeyState>()
@@ -356,5 +359,5 @@ pub const DISABLE: Route = Route::new(
 pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let authorized = request.admit::<op::Disable>(KeyNamed::Name(key.as_str())).await?;
-    completed_reply(request.broker.disable(authorized, body.at_provider).await?, response)
+    completed_reply(request.broker.disable(authorized, body.at_provider).await?, switched_response)
 }

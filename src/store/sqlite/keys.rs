@@ -234,7 +234,8 @@ pub(super) async fn replace_labels(connection: &mut SqliteConnection, key: &Key)
 pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
     query(
         "SELECT tenant, id FROM keys INDEXED BY keys_rotating \
-         WHERE rotating IS NOT NULL AND detached IS NULL ORDER BY rotating LIMIT ?1",
+         WHERE rotating IS NOT NULL AND detached IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.id = keys.tenant AND t.suspended) ORDER BY rotating LIMIT ?1",
     )
     .bind(most)
     .fetch_all(&store.readers)

@@ -370,6 +370,11 @@ async fn a_rotation_under_way_is_noted_until_its_version_is_there(store: Arc<dyn
     // Those that wait longest come first.
     assert_eq!(store.rotating_keys(10).await.unwrap(), [(theirs, other.id), (ours, made.id)]);
     assert_eq!(store.rotating_keys(1).await.unwrap(), [(theirs, other.id)]);
+    // Those of a suspended tenant wait, and keep no place from the others.
+    store.set_tenant_suspended(theirs, true, &NONE).await.unwrap();
+    assert_eq!(store.rotating_keys(1).await.unwrap(), [(ours, made.id)]);
+    store.set_tenant_suspended(theirs, false, &NONE).await.unwrap();
+    assert_eq!(store.rotating_keys(1).await.unwrap(), [(theirs, other.id)]);
 
     let versions = [version(&made, 2, &made.primary.provider_key, "b")];
     let finished = store.add_key_versions(ours, made.id, &versions, 2, 9, &NONE).await.unwrap();
