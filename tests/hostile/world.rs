@@ -67,7 +67,8 @@ impl World {
         control.tell(&serde_json::from_value(plan).unwrap()).await.unwrap();
     }
 
-    async fn of(gateway: Gateway, started: Started) -> Self {
+    /// On a gateway that serves already.
+    pub async fn of(gateway: Gateway, started: Started) -> Self {
         for name in HONEST {
             make_key(&started.with_tenant(name).await, "orders").await;
         }
