@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::heap::zero;
 use crate::region::{Granted, MEASURES, Region, STEP};
-use crate::{Hardening, NotHardened};
+use crate::Hardening;
 
 /// The most bytes of one value.
 pub const MAX_LEN: usize = 4096;

@@ -77,7 +77,6 @@ fn broker(world: &World, authorizer: ByJustification) -> (Broker, tempfile::Temp
         ..Options::default()
     };
     let limits = Limits {
-        bytes: 1 << 20,
         entries_per_tenant: 10,
         bytes_per_tenant: 1 << 20,
     };
