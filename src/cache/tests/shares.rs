@@ -1,10 +1,12 @@
 //! Tenants' shares and the arena that they have together.
 
+use std::ops::Range;
+
 use claviger_guarded::{Arena, ArenaConfig};
 use proptest::prelude::*;
 
 use super::hold::{fill, of_tenant, stranger};
-use super::{Bench, at, is_wiped, roomy};
+use super::{Bench, at, is_wiped, race, roomy};
 use crate::cache::Limits;
 use crate::keys::EpochGuard;
 
@@ -87,38 +89,69 @@ async fn a_wiped_entrys_slot_is_free_at_once() {
 }
 
 
+/// Puts entries in place without keeping a handle on their bytes, which would keep their slots.
+async fn put(bench: &Bench, epoch_guard: &EpochGuard, numbers: Range<usize>) {
+    for number in numbers {
+        bench.get(epoch_guard, at(number), b"data key").await;
+    }
+}
+
+/// How many of these entries the cache has.
+fn kept(bench: &Bench, numbers: Range<usize>) -> usize {
+    numbers.filter(|number| bench.bytes(at(*number)).is_some()).count()
+}
+
 #[tokio::test]
 async fn the_largest_tenant_makes_room_for_smaller_ones() {
     let bench = Bench::with(roomy(), SMALL).await;
     let greedy = bench.world.epoch_guard("k").await;
-    let taken = fill(&bench, &greedy, 0, ENTRIES).await;
+    put(&bench, &greedy, 0..ENTRIES).await;
     let (one, two) = (of_tenant(&bench, "one").await, of_tenant(&bench, "two").await);
-    let of_one = fill(&bench, &one, 10_000, 10_000 + ENTRIES / 3).await;
-    let of_two = fill(&bench, &two, 20_000, 20_000 + ENTRIES / 3).await;
+    let third = ENTRIES / 3;
+    put(&bench, &one, 10_000..10_000 + third).await;
+    put(&bench, &two, 20_000..20_000 + third).await;
     // The oldest entries of the largest are gone, and nothing else.
-    let gone = taken.iter().take_while(|bytes| is_wiped(bytes)).count();
-    assert_eq!(gone, 2 * (ENTRIES / 3));
-    assert!(!taken[gone..].iter().chain(&of_one).chain(&of_two).any(is_wiped));
+    assert_eq!((kept(&bench, 0..2 * third), kept(&bench, 2 * third..ENTRIES)), (0, ENTRIES - 2 * third));
+    assert_eq!((kept(&bench, 10_000..20_000), kept(&bench, 20_000..30_000)), (third, third));
     assert_eq!((bench.count(), bench.cache.shares.taken()), (ENTRIES, ENTRIES));
     // A tenant that holds an equal part or more gets nothing of the others'.
-    for number in 30_000..30_100 {
-        bench.get(&greedy, at(number), b"data key").await;
-    }
-    assert!(!of_one.iter().chain(&of_two).any(is_wiped));
-    assert_eq!(bench.count(), ENTRIES);
+    put(&bench, &greedy, 30_000..30_100).await;
+    assert_eq!((kept(&bench, 10_000..30_000), kept(&bench, 30_000..30_100)), (2 * third, 0));
 }
 
 #[tokio::test]
 async fn a_large_value_gets_room_among_small_ones() {
     let bench = Bench::with(roomy(), SMALL).await;
     let greedy = bench.world.epoch_guard("k").await;
-    let taken = fill(&bench, &greedy, 0, ENTRIES).await;
+    put(&bench, &greedy, 0..ENTRIES).await;
     let other = stranger(&bench).await;
     for number in 10_000..10_003 {
         bench.get(&other, at(number), &[7; 4096]).await;
         assert!(bench.get(&other, at(number), b"x").await.cached);
     }
-    assert_eq!(taken.iter().filter(|bytes| is_wiped(bytes)).count(), 3 * 64);
+    assert_eq!(kept(&bench, 0..ENTRIES), ENTRIES - 3 * 64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evictions_that_race_with_loads_lose_no_slot() {
+    let bench = Bench::with(roomy(), SMALL).await;
+    let (one, two) = (of_tenant(&bench, "one").await, of_tenant(&bench, "two").await);
+    let runtime = tokio::runtime::Handle::current();
+    let load = |epoch_guard: &EpochGuard, round: usize, slots: usize| {
+        let number = round % 2_000;
+        runtime.block_on(bench.get(epoch_guard, at(number + 10_000 * slots), &vec![7; 64 * slots]));
+    };
+    tokio::task::block_in_place(|| {
+        race(3_000, |round| load(&one, round, 1 + round % 3), |round| load(&two, round, 4 + round % 9));
+    });
+    assert_eq!(bench.cache.shares.taken(), bench.count(), "the map has what is charged, and nothing else");
+    for guard in [&one, &two] {
+        bench.cache.drop_key(guard.tenant(), guard.key());
+    }
+    assert_eq!(bench.count(), 0);
+    assert!(bench.all_shares_are_back());
+    put(&bench, &one, 0..ENTRIES).await;
+    assert_eq!(kept(&bench, 0..ENTRIES), ENTRIES);
 }
 
 #[tokio::test]
