@@ -125,7 +125,12 @@ impl Shares {
     pub(super) fn taken(&self) -> usize {
         let ledger = self.ledger.lock();
         let taken = ledger.tenants.values().map(|own| own.places.len()).sum();
-        let bytes: usize = ledger.tenants.values().flat_map(|own| own.places.values()).map(|place| place.bytes).sum();
+        let bytes: usize = ledger
+            .tenants
+            .values()
+            .flat_map(|own| own.places.values())
+            .map(|place| place.bytes)
+            .sum();
         assert_eq!((ledger.used, ledger.by_bytes.len()), (bytes, ledger.tenants.len()));
         taken
     }

@@ -140,7 +140,10 @@ fn defaults_are_the_contracts() {
         (Duration::from_secs(60), Duration::from_secs(15))
     );
     let cache = &config.cache;
-    assert_eq!((cache.entries_per_tenant, cache.bytes_per_tenant, cache.bytes), (10_000, 1 << 20, 4 << 20));
+    assert_eq!(
+        (cache.entries_per_tenant, cache.bytes_per_tenant, cache.bytes),
+        (10_000, 1 << 20, 4 << 20)
+    );
 }
 
 #[test]
@@ -154,10 +157,17 @@ fn the_sizes_of_the_cache_follow_each_other() {
         ("bytes = \"1MiB\"", (10_000, 1 << 20, 1 << 20)),
     ] {
         let cache = load(&format!("{MINIMAL}[cache]\n{settings}\n"), &[]).unwrap().cache;
-        assert_eq!((cache.entries_per_tenant, cache.bytes_per_tenant, cache.bytes), expected, "{settings}");
+        assert_eq!(
+            (cache.entries_per_tenant, cache.bytes_per_tenant, cache.bytes),
+            expected,
+            "{settings}"
+        );
     }
     for (settings, wrong) in [
-        ("entries_per_tenant = 1025\nbytes_per_tenant = \"64KiB\"", "`cache.entries_per_tenant` entries do not fit"),
+        (
+            "entries_per_tenant = 1025\nbytes_per_tenant = \"64KiB\"",
+            "`cache.entries_per_tenant` entries do not fit",
+        ),
         ("bytes = \"512KiB\"", "`cache.bytes_per_tenant` is more than `cache.bytes`"),
     ] {
         let line = only_mistake(&format!("{MINIMAL}[cache]\n{settings}\n"), &[]);

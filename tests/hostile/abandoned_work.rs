@@ -38,7 +38,9 @@ fn cpu_time(world: &World) -> Duration {
 /// The jobs of the embedded provider that are under way.
 async fn under_way(watcher: &Client) -> Option<f64> {
     let metrics = watcher.get("/metrics").await.text;
-    let sample = metrics.lines().find_map(|line| line.strip_prefix(r#"claviger_embedded_jobs{kind="key_generation"} "#));
+    let sample = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(r#"claviger_embedded_jobs{kind="key_generation"} "#));
     sample.map(|value| value.parse().unwrap())
 }
 
@@ -92,7 +94,10 @@ async fn key_generation_stays_within_its_bound_and_ends_with_its_callers() {
         tokio::time::sleep(WINDOW).await;
         let to = cpu_time(&world);
         let spent = to - answered;
-        assert!(spent < one * AFTERWARDS, "{spent:?} of CPU time after the last answer; one key takes {one:?}");
+        assert!(
+            spent < one * AFTERWARDS,
+            "{spent:?} of CPU time after the last answer; one key takes {one:?}"
+        );
         if to - from < WINDOW / 10 {
             break;
         }

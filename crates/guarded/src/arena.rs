@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::Hardening;
 use crate::heap::zero;
 use crate::region::{Granted, MEASURES, Region, STEP};
-use crate::Hardening;
 
 /// The most bytes of one value.
 pub const MAX_LEN: usize = 4096;

@@ -60,7 +60,11 @@ fn takes_what_may_be_locked_or_works_unlocked_and_reports_it() {
     drop_capabilities();
     let arena = Arena::new(ArenaConfig::default());
     assert_eq!((arena.capacity(), locked()), (192 << 10, 192 << 10), "whole steps of 64 KiB");
-    assert!(arena.hardening().iter().all(|report| report.result.is_ok()), "{:?}", arena.hardening());
+    assert!(
+        arena.hardening().iter().all(|report| report.result.is_ok()),
+        "{:?}",
+        arena.hardening()
+    );
     let values: Vec<_> = (0..48).map(|_| arena.store(&[1; 4096]).unwrap()).collect();
     assert_eq!(arena.store(&[1]).unwrap_err(), ArenaError::Full);
     drop((arena, values));

@@ -88,7 +88,6 @@ async fn a_wiped_entrys_slot_is_free_at_once() {
     assert!(bench.all_shares_are_back());
 }
 
-
 /// Puts entries in place without keeping a handle on their bytes, which would keep their slots.
 async fn put(bench: &Bench, epoch_guard: &EpochGuard, numbers: Range<usize>) {
     for number in numbers {
@@ -111,7 +110,10 @@ async fn the_largest_tenant_makes_room_for_smaller_ones() {
     put(&bench, &one, 10_000..10_000 + third).await;
     put(&bench, &two, 20_000..20_000 + third).await;
     // The oldest entries of the largest are gone, and nothing else.
-    assert_eq!((kept(&bench, 0..2 * third), kept(&bench, 2 * third..ENTRIES)), (0, ENTRIES - 2 * third));
+    assert_eq!(
+        (kept(&bench, 0..2 * third), kept(&bench, 2 * third..ENTRIES)),
+        (0, ENTRIES - 2 * third)
+    );
     assert_eq!((kept(&bench, 10_000..20_000), kept(&bench, 20_000..30_000)), (third, third));
     assert_eq!((bench.count(), bench.cache.shares.taken()), (ENTRIES, ENTRIES));
     // A tenant that holds an equal part or more gets nothing of the others'.
@@ -142,9 +144,17 @@ async fn evictions_that_race_with_loads_lose_no_slot() {
         runtime.block_on(bench.get(epoch_guard, at(number + 10_000 * slots), &vec![7; 64 * slots]));
     };
     tokio::task::block_in_place(|| {
-        race(3_000, |round| load(&one, round, 1 + round % 3), |round| load(&two, round, 4 + round % 9));
+        race(
+            3_000,
+            |round| load(&one, round, 1 + round % 3),
+            |round| load(&two, round, 4 + round % 9),
+        );
     });
-    assert_eq!(bench.cache.shares.taken(), bench.count(), "the map has what is charged, and nothing else");
+    assert_eq!(
+        bench.cache.shares.taken(),
+        bench.count(),
+        "the map has what is charged, and nothing else"
+    );
     for guard in [&one, &two] {
         bench.cache.drop_key(guard.tenant(), guard.key());
     }
@@ -211,7 +221,11 @@ const TENANTS: usize = 4;
 fn held(bench: &Bench, tenants: &[EpochGuard]) -> Vec<usize> {
     let of = |tenant: &EpochGuard| {
         let entries = bench.cache.shares.entries_of(tenant.tenant());
-        entries.iter().filter_map(|entry| entry.bytes()).map(|bytes| Arena::taken_by(bytes.len())).sum()
+        entries
+            .iter()
+            .filter_map(|entry| entry.bytes())
+            .map(|bytes| Arena::taken_by(bytes.len()))
+            .sum()
     };
     tenants.iter().map(of).collect()
 }
