@@ -29,7 +29,7 @@ pub(super) struct Entry {
 /// tenant's share, so that whoever gets the share finds slots.
 struct Held {
     bytes: LockedBytes,
-    _share: Share,
+    _share: Share<Entry>,
 }
 
 impl Entry {
@@ -37,7 +37,7 @@ impl Entry {
     pub(super) fn new(
         at: CacheKey,
         epoch_guard: &EpochGuard,
-        (bytes, share): (LockedBytes, Share),
+        (bytes, share): (LockedBytes, Share<Entry>),
         version: u32,
         rules: Rules,
         begun: Instant,

@@ -79,7 +79,7 @@ pub struct DekCache<F> {
     refusals: Cache<CacheKey, ()>,
     flights: Flights<F>,
     arena: Arena,
-    shares: Arc<Shares>,
+    shares: Arc<Shares<Entry>>,
     /// Looked up in the registry once: nearly every unwrap counts it.
     hits: metrics::Counter,
 }

@@ -12,21 +12,19 @@ use claviger_provider::TenantId;
 use parking_lot::Mutex;
 
 use super::Limits;
-use super::entry::Entry;
 
-/// The shares of all tenants. Its memory is bounded by the entries: a tenant without entries takes
+/// The shares of all tenants in the entries `E`. Its memory is bounded by the entries: a tenant without entries takes
 /// none. Each call costs the logarithm of the numbers of entries and tenants.
-pub(super) struct Shares {
+pub(super) struct Shares<E> {
     entries: usize,
     bytes: usize,
     /// Bytes of all entries together: the arena's.
     capacity: usize,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<Ledger<E>>,
 }
 
-#[derive(Default)]
-struct Ledger {
-    tenants: HashMap<TenantId, Holding>,
+struct Ledger<E> {
+    tenants: HashMap<TenantId, Holding<E>>,
     /// The same tenants by their bytes, so that the largest is found at once.
     by_bytes: BTreeSet<(usize, TenantId)>,
     used: usize,
@@ -34,46 +32,50 @@ struct Ledger {
 }
 
 /// What one tenant holds.
-#[derive(Default)]
-struct Holding {
+struct Holding<E> {
     bytes: usize,
     /// Oldest first.
-    places: BTreeMap<u64, Place>,
+    places: BTreeMap<u64, Place<E>>,
 }
 
-struct Place {
+struct Place<E> {
     bytes: usize,
     /// Dangling until the entry exists.
-    entry: Weak<Entry>,
+    entry: Weak<E>,
 }
 
 /// The part of a tenant's share that one entry uses; released when dropped.
-pub(super) struct Share {
-    shares: Arc<Shares>,
+pub(super) struct Share<E> {
+    shares: Arc<Shares<E>>,
     tenant: TenantId,
     number: u64,
 }
 
 /// The result of [`Shares::take`].
-pub(super) struct Taken {
+pub(super) struct Taken<E> {
     /// The share, or why there is none.
-    pub(super) share: Result<Share, &'static str>,
+    pub(super) share: Result<Share<E>, &'static str>,
     /// Entries of larger tenants that must be wiped: their part is already given to this share.
-    pub(super) evicted: Vec<Arc<Entry>>,
+    pub(super) evicted: Vec<Arc<E>>,
 }
 
-impl Shares {
+impl<E> Shares<E> {
     pub(super) fn new(limits: &Limits, capacity: usize) -> Self {
         Self {
             entries: limits.entries_per_tenant,
             bytes: limits.bytes_per_tenant,
             capacity,
-            ledger: Mutex::default(),
+            ledger: Mutex::new(Ledger {
+                tenants: HashMap::new(),
+                by_bytes: BTreeSet::new(),
+                used: 0,
+                last_number: 0,
+            }),
         }
     }
 
     /// Takes a share for a value of `len` bytes. Wipe what is evicted before the value is stored.
-    pub(super) fn take(self: &Arc<Self>, tenant: TenantId, len: usize) -> Taken {
+    pub(super) fn take(self: &Arc<Self>, tenant: TenantId, len: usize) -> Taken<E> {
         let bytes = Arena::taken_by(len);
         let mut evicted = Vec::new();
         let mut ledger = self.ledger.lock();
@@ -102,14 +104,14 @@ impl Shares {
 
     /// Makes an entry known that uses a share, for eviction and [`Shares::entries_of`]. `false` if the
     /// share was evicted meanwhile; then the entry must be wiped.
-    pub(super) fn attach(&self, (tenant, number): (TenantId, u64), entry: &Arc<Entry>) -> bool {
+    pub(super) fn attach(&self, (tenant, number): (TenantId, u64), entry: &Arc<E>) -> bool {
         let mut ledger = self.ledger.lock();
         let place = ledger.tenants.get_mut(&tenant).and_then(|own| own.places.get_mut(&number));
         place.map(|place| place.entry = Arc::downgrade(entry)).is_some()
     }
 
     /// The entries of one tenant.
-    pub(super) fn entries_of(&self, tenant: TenantId) -> Vec<Arc<Entry>> {
+    pub(super) fn entries_of(&self, tenant: TenantId) -> Vec<Arc<E>> {
         let ledger = self.ledger.lock();
         let places = ledger.tenants.get(&tenant).into_iter().flat_map(|own| own.places.values());
         places.filter_map(|place| place.entry.upgrade()).collect()
@@ -136,7 +138,7 @@ impl Shares {
     }
 }
 
-impl Ledger {
+impl<E> Ledger<E> {
     /// The oldest place of the tenant that holds most, if that is more than `bytes`.
     fn oldest_of_larger(&self, bytes: usize) -> Option<(TenantId, u64)> {
         let (most, tenant) = self.by_bytes.last()?;
@@ -146,7 +148,10 @@ impl Ledger {
 
     fn add(&mut self, tenant: TenantId, bytes: usize) -> u64 {
         self.last_number += 1;
-        let own = self.tenants.entry(tenant).or_default();
+        let own = self.tenants.entry(tenant).or_insert_with(|| Holding {
+            bytes: 0,
+            places: BTreeMap::new(),
+        });
         self.by_bytes.remove(&(own.bytes, tenant));
         own.bytes += bytes;
         self.by_bytes.insert((own.bytes, tenant));
@@ -158,7 +163,7 @@ impl Ledger {
 
     /// Removes a place, unless that was done before; returns its entry, if one exists. Do not drop it
     /// under the lock: the last owner of an entry releases its share.
-    fn remove(&mut self, tenant: TenantId, number: u64) -> Option<Arc<Entry>> {
+    fn remove(&mut self, tenant: TenantId, number: u64) -> Option<Arc<E>> {
         let own = self.tenants.get_mut(&tenant)?;
         let place = own.places.remove(&number)?;
         self.by_bytes.remove(&(own.bytes, tenant));
@@ -173,14 +178,14 @@ impl Ledger {
     }
 }
 
-impl Share {
+impl<E> Share<E> {
     /// Its name, for [`Shares::attach`].
     pub(super) const fn name(&self) -> (TenantId, u64) {
         (self.tenant, self.number)
     }
 }
 
-impl Drop for Share {
+impl<E> Drop for Share<E> {
     fn drop(&mut self) {
         let removed = self.shares.ledger.lock().remove(self.tenant, self.number);
         // After the lock; see `Ledger::remove`.

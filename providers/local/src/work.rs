@@ -52,7 +52,7 @@ impl Work {
             kind: "key_generation",
             running: (cpus() / 2).max(1),
             all: 64,
-            of_tenant: 4,
+            of_tenant: 8,
             advice: "The gateway generates few RSA keys at once. Retry later, one key at a time.",
         })
     }
