@@ -26,9 +26,6 @@ use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::store::sealing::RootKey;
 
-/// Maximum size of the data-key cache, in bytes. The configuration sets the tenants' shares.
-const CACHE_BYTES: u64 = 64 << 20;
-
 /// The locked data folder.
 pub(super) struct Folder {
     folder: DataDir,
@@ -160,15 +157,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
     let factories = registry::all(config, sealed, dev).await;
     let background = Arc::clone(&recovered.background);
     let factories = Factories::new(factories, pipeline(&config.providers)).observed_by(background);
-    let arena = Arena::new(ArenaConfig::default());
-    for hardening in arena.hardening() {
-        report_hardening(&hardening);
-    }
-    let limits = Limits {
-        bytes: CACHE_BYTES,
-        entries_per_tenant: config.cache.entries_per_tenant as usize,
-        bytes_per_tenant: usize::try_from(config.cache.bytes_per_tenant).unwrap_or(usize::MAX),
-    };
+    let (limits, arena) = cache_memory(&config.cache);
     let broker = Broker::new(Parts {
         store: store.clone(),
         log: recovered.log.clone(),
@@ -211,6 +200,33 @@ const fn capacity(settings: &Memory) -> Capacity {
         connections: settings.connections as usize,
         tenants: settings.tenants as usize,
     }
+}
+
+/// The limits of the data-key cache and its locked memory. Logs what the system did not grant.
+fn cache_memory(settings: &Cache) -> (Limits, Arena) {
+    let bytes = |setting: u64| usize::try_from(setting).unwrap_or(usize::MAX);
+    let arena = Arena::new(ArenaConfig {
+        max_bytes: bytes(settings.bytes),
+    });
+    for hardening in arena.hardening() {
+        report_hardening(&hardening);
+    }
+    let locked = arena.capacity();
+    if locked < bytes(settings.bytes) {
+        tracing::warn!(
+            wanted_bytes = settings.bytes,
+            locked_bytes = locked,
+            data_keys = locked / Arena::taken_by(1),
+            "the data-key cache gets less locked memory than `cache.bytes`: tenants share less, and more unwraps call \
+             the provider. Raise the limit RLIMIT_MEMLOCK (LimitMEMLOCK= in a systemd unit, --ulimit memlock= in \
+             Docker), or lower `cache.bytes`"
+        );
+    }
+    let limits = Limits {
+        entries_per_tenant: settings.entries_per_tenant as usize,
+        bytes_per_tenant: bytes(settings.bytes_per_tenant),
+    };
+    (limits, arena)
 }
 
 fn cache_rules(settings: &Cache) -> Rules {

@@ -25,7 +25,7 @@ impl Broker {
         self.store_revocations(key).await?;
         self.store.detach_key(key.tenant(), key.id(), self.now(), &change).await?;
         self.directory().detached(key);
-        self.cache().drop_key(key.id());
+        self.cache().drop_key(key.tenant(), key.id());
         Ok(Guarded::free(()))
     }
 

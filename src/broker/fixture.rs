@@ -37,7 +37,6 @@ pub(super) fn broker(world: &World, authorizer: Arc<dyn Authorizer>) -> (Broker,
         ..Options::default()
     };
     let limits = Limits {
-        bytes: 1 << 20,
         entries_per_tenant: 10,
         bytes_per_tenant: 1 << 20,
     };

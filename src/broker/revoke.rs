@@ -158,11 +158,11 @@ impl Broker {
         match revoked {
             Revoked::Key(key) => {
                 self.directory().key_revoked(key);
-                self.cache().drop_key(key.id);
+                self.cache().drop_key(key.tenant, key.id);
             }
             Revoked::Connection(connection) => {
                 self.directory().connection_revoked(connection);
-                self.cache().drop_connection(connection.id);
+                self.cache().drop_connection(connection.tenant, connection.id);
             }
             Revoked::Token { ended, .. } | Revoked::Principal { ended, .. } => {
                 self.authenticator().forget_tokens(ended.iter().map(String::as_str))

@@ -45,7 +45,7 @@ impl Broker {
         let row = self.store.update_key(key.tenant(), key.id(), &patch, &change).await?;
         key.put(row.clone(), None);
         if patch.cache.is_some() {
-            self.cache().drop_key(key.id());
+            self.cache().drop_key(key.tenant(), key.id());
         }
         Ok(Guarded::free(changed(Completion::Done, row)))
     }

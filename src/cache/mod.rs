@@ -4,29 +4,31 @@
 //! authorised before the lookup and recorded after it, hit or miss. A lookup finds an entry only
 //! with the same tenant, key, epochs, wrapped key and context that made it.
 //!
-//! moka evicts entries when there are too many. The entries themselves check age, idle time and
-//! uses, at each lookup and in [`DekCache::sweep`], because moka's timers are a second too coarse,
-//! and its invalidation by predicate wipes a few hundred entries at a time, while a disable must
-//! leave no bytes behind.
+//! Entries are in a plain map. They check age, idle time and uses themselves, at each lookup and in
+//! [`DekCache::sweep`], and [`shares`] bounds them by tenant and evicts: cache libraries bound all
+//! tenants together, expire a second too late and remove entries at a time of their own, while a
+//! disable must leave no bytes behind.
 
 mod entry;
 mod flight;
 mod key;
 mod rules;
+mod shares;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_guarded::Arena;
-use claviger_provider::{ConnectionId, KeyId, Secret};
-use moka::notification::RemovalCause;
+use claviger_guarded::{Arena, MAX_LEN};
+use claviger_provider::{ConnectionId, KeyId, Secret, TenantId};
+use dashmap::DashMap;
 use moka::sync::Cache;
 
 use crate::keys::EpochGuard;
-use entry::{Entry, TenantBounds};
+use entry::Entry;
 use flight::{Flights, Turn};
 pub use key::CacheKey;
 pub use rules::{Limits, MAX_AGE, Rules};
+use shares::{Shares, Taken};
 
 /// Time for which an authenticated refusal is cached.
 const REFUSAL_AGE: Duration = Duration::from_secs(5);
@@ -73,35 +75,24 @@ pub trait Fault: Clone + Send + Sync + 'static {
 
 /// Unwrapped data keys in locked memory.
 pub struct DekCache<F> {
-    entries: Cache<CacheKey, Arc<Entry>>,
+    entries: DashMap<CacheKey, Arc<Entry>>,
     refusals: Cache<CacheKey, ()>,
     flights: Flights<F>,
     arena: Arena,
-    bounds: Arc<TenantBounds>,
+    shares: Arc<Shares<Entry>>,
     /// Looked up in the registry once: nearly every unwrap counts it.
     hits: metrics::Counter,
 }
 
 impl<F: Fault> DekCache<F> {
-    /// A cache within these limits.
+    /// A cache within these limits, whose entries are in this arena and nothing else is.
     pub fn new(limits: &Limits, arena: Arena) -> Self {
-        let entries = Cache::builder()
-            .max_capacity(limits.bytes)
-            .weigher(|_, entry: &Arc<Entry>| entry.weight())
-            // Wipe here: moka frees the entry's memory later, at a time of its own.
-            .eviction_listener(|_, entry: Arc<Entry>, cause: RemovalCause| {
-                entry.wipe();
-                if cause == RemovalCause::Size {
-                    count_evictions("size", 1);
-                }
-            })
-            .build();
         Self {
-            entries,
+            entries: DashMap::new(),
             refusals: Cache::builder().max_capacity(REFUSALS).time_to_live(REFUSAL_AGE).build(),
             flights: Flights::new(),
+            shares: Arc::new(Shares::new(limits, arena.capacity())),
             arena,
-            bounds: Arc::new(TenantBounds::new(limits)),
             hits: requests("hit"),
         }
     }
@@ -167,43 +158,47 @@ impl<F: Fault> DekCache<F> {
         }
     }
 
-    /// Drops every entry of a key; their bytes are zeroed when this returns. Call it after the
+    /// Drops every entry of a tenant's key; their bytes are zeroed when this returns. Call it after the
     /// key's epoch has changed, because a load that ends later compares the epoch and then keeps
-    /// nothing.
-    pub fn drop_key(&self, key: KeyId) {
-        self.drop_where("invalidated", |entry| entry.key() == key);
+    /// nothing. Only this tenant's entries are looked at.
+    pub fn drop_key(&self, tenant: TenantId, key: KeyId) {
+        self.drop_of(tenant, |entry| entry.key() == key);
     }
 
     /// Drops every entry of a connection's keys, as [`DekCache::drop_key`] does.
-    pub fn drop_connection(&self, connection: ConnectionId) {
-        self.drop_where("invalidated", |entry| entry.connection() == connection);
+    pub fn drop_connection(&self, tenant: TenantId, connection: ConnectionId) {
+        self.drop_of(tenant, |entry| entry.connection() == connection);
     }
 
-    /// Zeroes and drops entries whose time or uses are over, and runs moka's pending work, because
-    /// moka has no thread of its own. Call it on a timer. Bytes of an expired entry remain until
-    /// the next call, so the timer's period should be at most half a second. It looks at every
+    fn drop_of(&self, tenant: TenantId, matches: impl Fn(&Entry) -> bool) {
+        let mut of_tenant = self.shares.entries_of(tenant);
+        of_tenant.retain(|entry| matches(entry));
+        self.wipe("invalidated", &of_tenant);
+    }
+
+    /// Zeroes and drops entries whose time or uses are over. Call it on a timer. Bytes outlive their
+    /// age by the timer's period, which should be half a second and at most one. It looks at every
     /// entry.
     pub fn sweep(&self) {
         let now = Instant::now();
-        self.drop_where("expired", |entry| entry.is_over(now));
+        let over = |entry: &Arc<Entry>| entry.is_over(now).then(|| Arc::clone(entry));
+        let over: Vec<_> = self.entries.iter().filter_map(|entry| over(entry.value())).collect();
+        self.wipe("expired", &over);
         self.refusals.run_pending_tasks();
-        metrics::gauge!("claviger_cache_entries").set(self.entries.entry_count() as f64);
+        metrics::gauge!("claviger_cache_entries").set(self.entries.len() as f64);
+        metrics::gauge!("claviger_cache_used_bytes").set(self.shares.used() as f64);
+        metrics::gauge!("claviger_cache_locked_bytes").set(self.arena.capacity() as f64);
     }
 
-    fn drop_where(&self, cause: &'static str, matches: impl Fn(&Entry) -> bool) {
-        let mut dropped = Vec::new();
-        for (key, entry) in &self.entries {
-            if matches(&entry) {
-                entry.wipe();
-                dropped.push(*key);
-            }
+    /// Wipes entries and removes them from the map, but no younger ones under the same keys.
+    fn wipe(&self, cause: &'static str, entries: &[Arc<Entry>]) {
+        for entry in entries {
+            entry.wipe();
+            self.entries.remove_if(entry.at(), |_, there| Arc::ptr_eq(there, entry));
         }
-        count_evictions(cause, dropped.len());
-        for key in dropped {
-            // A younger entry under the same key is dropped, too: that costs one load.
-            self.entries.invalidate(&key);
+        if !entries.is_empty() {
+            metrics::counter!("claviger_cache_evictions_total", "cause" => cause).increment(entries.len() as u64);
         }
-        self.entries.run_pending_tasks();
     }
 
     /// The result of a lookup that needs no load.
@@ -246,23 +241,38 @@ impl<F: Fault> DekCache<F> {
     ///
     /// # Errors
     /// Why it is not kept: an epoch changed meanwhile, the load took longer than an entry may live,
-    /// the tenant has used its share, or the arena is full.
+    /// the tenant has used its share, or the arena is full and no other tenant has more.
     fn keep(&self, ask: &Load<'_>, plaintext: &Secret, version: u32, begun: Instant) -> Result<(), &'static str> {
         if !ask.epoch_guard.holds() {
             return Err("stale");
         }
-        let share = self.bounds.take(ask.epoch_guard.tenant(), plaintext.len()).ok_or("tenant_full")?;
+        if plaintext.is_empty() || plaintext.len() > MAX_LEN {
+            return Err("length");
+        }
+        let Taken { share, evicted } = self.shares.take(ask.epoch_guard.tenant(), plaintext.len());
+        self.wipe("size", &evicted);
+        let share = share?;
+        let name = share.name();
         let bytes = self.arena.store(plaintext.expose()).map_err(|_| "arena_full")?;
-        let entry = Arc::new(Entry::new(ask.epoch_guard, bytes, version, ask.rules, begun, share));
+        let entry = Arc::new(Entry::new(ask.key, ask.epoch_guard, (bytes, share), version, ask.rules, begun));
         if entry.is_over(Instant::now()) {
             return Err("too_old");
         }
-        self.entries.insert(ask.key, Arc::clone(&entry));
-        // An invalidation between the check above and the insert did not see the entry.
+        if !self.shares.attach(name, &entry) {
+            return Err("arena_full");
+        }
+        if let Some(replaced) = self.entries.insert(ask.key, Arc::clone(&entry)) {
+            replaced.wipe();
+        }
+        // An invalidation between the check above and `attach` did not see the entry.
         if !ask.epoch_guard.holds() {
-            entry.wipe();
-            self.entries.invalidate(&ask.key);
+            self.wipe("invalidated", &[entry]);
             return Err("stale");
+        }
+        // An eviction between `attach` and the insert did not find the entry in the map.
+        if entry.is_wiped() {
+            self.wipe("size", &[entry]);
+            return Err("arena_full");
         }
         Ok(())
     }
@@ -286,10 +296,6 @@ fn count_request(result: &'static str) {
 
 fn requests(result: &'static str) -> metrics::Counter {
     metrics::counter!("claviger_cache_requests_total", "result" => result)
-}
-
-fn count_evictions(cause: &'static str, entries: usize) {
-    metrics::counter!("claviger_cache_evictions_total", "cause" => cause).increment(entries as u64);
 }
 
 #[cfg(test)]

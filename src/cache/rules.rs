@@ -7,14 +7,12 @@ use crate::store::model::{CacheSettings, Custody};
 /// The hard cap on an entry's age.
 pub const MAX_AGE: Duration = Duration::from_secs(300);
 
-/// The cache's limits.
+/// The limits of each tenant. The arena limits all of them together.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Weight of all entries together, in bytes.
-    pub bytes: u64,
     /// Entries of one tenant.
     pub entries_per_tenant: usize,
-    /// Maximum size of one tenant's entries, in bytes.
+    /// Maximum size of one tenant's entries in the arena, in bytes.
     pub bytes_per_tenant: usize,
 }
 

@@ -139,6 +139,40 @@ fn defaults_are_the_contracts() {
         (config.cache.max_age, config.cache.max_idle),
         (Duration::from_secs(60), Duration::from_secs(15))
     );
+    let cache = &config.cache;
+    assert_eq!(
+        (cache.entries_per_tenant, cache.bytes_per_tenant, cache.bytes),
+        (10_000, 1 << 20, 4 << 20)
+    );
+}
+
+#[test]
+fn the_sizes_of_the_cache_follow_each_other() {
+    for (settings, expected) in [
+        ("entries_per_tenant = 100000", (100_000, 6_400_000, 25_600_000)),
+        ("entries_per_tenant = 100", (100, 1 << 20, 4 << 20)),
+        ("bytes_per_tenant = \"64KiB\"", (1_024, 64 << 10, 256 << 10)),
+        ("bytes_per_tenant = \"4KiB\"", (64, 4 << 10, 64 << 10)),
+        ("bytes_per_tenant = \"8MiB\"", (10_000, 8 << 20, 32 << 20)),
+        ("bytes = \"1MiB\"", (10_000, 1 << 20, 1 << 20)),
+    ] {
+        let cache = load(&format!("{MINIMAL}[cache]\n{settings}\n"), &[]).unwrap().cache;
+        assert_eq!(
+            (cache.entries_per_tenant, cache.bytes_per_tenant, cache.bytes),
+            expected,
+            "{settings}"
+        );
+    }
+    for (settings, wrong) in [
+        (
+            "entries_per_tenant = 1025\nbytes_per_tenant = \"64KiB\"",
+            "`cache.entries_per_tenant` entries do not fit",
+        ),
+        ("bytes = \"512KiB\"", "`cache.bytes_per_tenant` is more than `cache.bytes`"),
+    ] {
+        let line = only_mistake(&format!("{MINIMAL}[cache]\n{settings}\n"), &[]);
+        assert!(line.starts_with(&format!("2:2: {wrong}")), "{line}");
+    }
 }
 
 #[test]

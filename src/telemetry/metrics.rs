@@ -82,6 +82,16 @@ fn describe() {
     );
     describe_gauge!("claviger_cache_entries", "Data keys in the cache");
     describe_counter!(
+        "claviger_cache_not_kept_total",
+        "Unwrapped data keys that the cache did not keep, by reason"
+    );
+    describe_gauge!("claviger_cache_used_bytes", Unit::Bytes, "Locked memory that data keys take");
+    describe_gauge!("claviger_cache_locked_bytes", Unit::Bytes, "Locked memory of the data-key cache");
+    describe_gauge!(
+        "claviger_embedded_jobs",
+        "Computations of the embedded provider under way, by kind: key_generation or private_key_operation"
+    );
+    describe_counter!(
         "claviger_memory_lookups_total",
         "Lookups of keys, names, connections and tenants in memory, by cache and result: hit or miss"
     );

@@ -7,6 +7,8 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod abandoned_work;
+mod cache_crowding;
 mod cuts;
 mod every_route;
 mod half_sent;

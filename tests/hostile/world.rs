@@ -56,7 +56,8 @@ impl World {
         (Self::of(gateway, started).await, control)
     }
 
-    async fn of(gateway: Gateway, started: Started) -> Self {
+    /// On a gateway that serves already.
+    pub async fn of(gateway: Gateway, started: Started) -> Self {
         for name in HONEST {
             make_key(&started.with_tenant(name).await, "orders").await;
         }

@@ -6,25 +6,22 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::Hardening;
 use crate::heap::zero;
-use crate::region::{MEASURES, Region};
-use crate::{Hardening, NotHardened};
+use crate::region::{Granted, MEASURES, Region, STEP};
 
 /// The most bytes of one value.
 pub const MAX_LEN: usize = 4096;
 
-/// The sizes that slots come in. Most values are data keys of 16 to 64 bytes.
-const CLASSES: [usize; 4] = [64, 256, 1024, MAX_LEN];
-
-/// Bytes of one region, all of it slots of one class: a multiple of every usual page size
-/// and of every class.
-const REGION_LEN: usize = 64 * 1024;
+/// Bytes of a slot. A value takes as many slots as it needs, wherever they are: most are data keys
+/// of 16 to 64 bytes. With one size of slots, free memory serves values of every length.
+const SLOT: usize = 64;
 
 /// The bounds of an arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArenaConfig {
-    /// The most bytes that are mapped, in steps of 64 KiB and at least one of them. What is
-    /// over `RLIMIT_MEMLOCK` works, and is reported as not locked.
+    /// The most bytes that are mapped, rounded up to 64 KiB. [`Arena::capacity`] is less when the
+    /// system does not let the process lock as many (`RLIMIT_MEMLOCK`).
     pub max_bytes: usize,
 }
 
@@ -40,7 +37,7 @@ impl Default for ArenaConfig {
 pub enum ArenaError {
     /// The value is empty or over [`MAX_LEN`].
     Length,
-    /// Every slot that would hold it is taken, and no more may be mapped.
+    /// There are not enough free slots.
     Full,
 }
 
@@ -57,39 +54,73 @@ impl std::error::Error for ArenaError {}
 
 /// Memory that is not swapped, not in core dumps and not in child processes.
 ///
-/// Cheap to clone; clones share the memory. It grows by regions up to its bound and gives
-/// them back when the last clone and the last value are gone.
+/// Cheap to clone; clones share the memory. It is given back when the last clone and the last value
+/// are gone.
 #[derive(Clone)]
-pub struct Arena(Arc<Mutex<Pool>>);
+pub struct Arena(Arc<Memory>);
 
-/// A slot's first byte. Whoever owns the value owns the slot: the pool while it is free, one
-/// [`Slot`] while it is taken.
-struct SlotStart(NonNull<u8>);
+struct Memory {
+    /// `None` if the system gave no memory.
+    region: Option<Region>,
+    measures: Granted,
+    free: Mutex<Free>,
+}
 
-// SAFETY: the pointer goes along with the ownership of the bytes behind it, and those are
-// bound to no thread.
-unsafe impl Send for SlotStart {}
-// SAFETY: nothing is reached through `&SlotStart` but by `Slot`, which holds its lock then.
-unsafe impl Sync for SlotStart {}
+/// The slots without a value, by their numbers.
+struct Free {
+    /// Those that had one.
+    returned: Vec<u32>,
+    /// The first of those that never had one, up to `end`.
+    unused: u32,
+    end: u32,
+}
 
-struct Pool {
-    regions_left: usize,
-    regions: Vec<Region>,
-    free: [Vec<SlotStart>; CLASSES.len()],
-    measures: [Result<(), NotHardened>; MEASURES.len()],
+impl Free {
+    fn take(&mut self) -> Option<u32> {
+        self.returned.pop().or_else(|| {
+            let slot = self.unused;
+            (slot < self.end).then(|| {
+                self.unused += 1;
+                slot
+            })
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.returned.len() + (self.end - self.unused) as usize
+    }
 }
 
 impl Arena {
-    /// Maps the first region already, so that [`Arena::hardening`] reports at startup which measures apply.
+    /// Maps and locks the memory. [`Arena::hardening`] and [`Arena::capacity`] report what the system
+    /// granted.
     pub fn new(config: ArenaConfig) -> Self {
-        let mut pool = Pool {
-            regions_left: (config.max_bytes / REGION_LEN).max(1),
-            regions: Vec::new(),
-            free: Default::default(),
-            measures: [Ok(()); MEASURES.len()],
+        let most = u32::MAX as usize * SLOT / STEP;
+        let (region, measures) = match Region::map(config.max_bytes.div_ceil(STEP).min(most)) {
+            Ok((region, granted)) => (Some(region), granted),
+            Err(refused) => (None, [Err(refused); MEASURES.len()]),
         };
-        pool.grow(0);
-        Self(Arc::new(Mutex::new(pool)))
+        let slots = region.as_ref().map_or(0, Region::len) / SLOT;
+        let free = Free {
+            returned: Vec::new(),
+            unused: 0,
+            end: u32::try_from(slots).unwrap_or(u32::MAX),
+        };
+        Self(Arc::new(Memory {
+            region,
+            measures,
+            free: Mutex::new(free),
+        }))
+    }
+
+    /// The bytes of this arena.
+    pub fn capacity(&self) -> usize {
+        self.0.region.as_ref().map_or(0, Region::len)
+    }
+
+    /// The bytes that a value of `len` bytes takes: whole slots of 64 bytes.
+    pub const fn taken_by(len: usize) -> usize {
+        len.div_ceil(SLOT).saturating_mul(SLOT)
     }
 
     /// Copies a value in. The caller answers for the source.
@@ -97,33 +128,53 @@ impl Arena {
     /// # Errors
     /// [`ArenaError::Length`] and [`ArenaError::Full`].
     pub fn store(&self, bytes: &[u8]) -> Result<LockedBytes, ArenaError> {
-        if bytes.is_empty() {
+        if bytes.is_empty() || bytes.len() > MAX_LEN {
             return Err(ArenaError::Length);
         }
-        let fit = CLASSES.iter().position(|size| bytes.len() <= *size).ok_or(ArenaError::Length)?;
-        let (class, start) = self.0.lock().take(fit).ok_or(ArenaError::Full)?;
-        // SAFETY: the slot was free, so it is this call's alone; it has at least
-        // `CLASSES[fit]` bytes, which are at least as many; the source is other memory,
-        // since nobody can hold a borrow of a free slot.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start.0.as_ptr(), bytes.len()) };
-        Ok(LockedBytes(Arc::new(Slot {
-            start,
-            class,
+        let slots = self.take(bytes.len().div_ceil(SLOT)).ok_or(ArenaError::Full)?;
+        let value = Value {
+            slots,
             len: bytes.len(),
             live: RwLock::new(true),
             arena: self.clone(),
-        })))
+        };
+        for (start, piece) in value.starts().zip(bytes.chunks(SLOT)) {
+            // SAFETY: the slot was free, so it is this value's alone, which nobody else has yet; it
+            // has `SLOT` bytes, at least as many as the piece; the source is other memory, since
+            // nobody can hold a borrow of a free slot.
+            unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), start.as_ptr(), piece.len()) };
+        }
+        Ok(LockedBytes(Arc::new(value)))
     }
 
-    /// Which protections apply to all memory mapped so far; for each other one, the system's first
-    /// refusal. Call it at startup and for `/readyz`.
+    /// Takes slots, or none of them if there are too few.
+    fn take(&self, slots: usize) -> Option<Slots> {
+        let mut free = self.0.free.lock();
+        if slots == 1 {
+            return free.take().map(|slot| Slots::One([slot]));
+        }
+        if free.len() < slots {
+            return None;
+        }
+        Some(Slots::Many((0..slots).map_while(|_| free.take()).collect()))
+    }
+
+    /// Which protections apply to all its memory; for each other one, the system's refusal. Call it at
+    /// startup.
     pub fn hardening(&self) -> Vec<Hardening> {
-        let measures = self.0.lock().measures;
         MEASURES
             .into_iter()
-            .zip(measures)
+            .zip(self.0.measures)
             .map(|(name, result)| Hardening { name, result })
             .collect()
+    }
+
+    /// The first byte of a slot of this arena.
+    fn start_of(&self, slot: u32) -> NonNull<u8> {
+        let region = self.0.region.as_ref().map_or(NonNull::dangling(), Region::start);
+        // SAFETY: slots are handed out by number up to the region's length divided by `SLOT`, none
+        // without a region; so the offset is within the region.
+        unsafe { region.add(slot as usize * SLOT) }
     }
 }
 
@@ -133,49 +184,30 @@ impl fmt::Debug for Arena {
     }
 }
 
-impl Pool {
-    fn take(&mut self, fit: usize) -> Option<(usize, SlotStart)> {
-        if self.free[fit].is_empty() {
-            self.grow(fit);
-        }
-        // A larger slot is better than none.
-        (fit..CLASSES.len()).find_map(|class| Some((class, self.free[class].pop()?)))
-    }
+/// A value in locked memory. Clones share it. It is zeroed by [`LockedBytes::wipe`] or when
+/// the last handle is dropped, whichever is first.
+#[derive(Clone)]
+pub struct LockedBytes(Arc<Value>);
 
-    fn grow(&mut self, class: usize) {
-        if self.regions_left == 0 {
-            return;
-        }
-        match Region::map(REGION_LEN) {
-            Ok((region, granted)) => {
-                for (measure, granted) in self.measures.iter_mut().zip(granted) {
-                    *measure = measure.and(granted);
-                }
-                for offset in (0..REGION_LEN).step_by(CLASSES[class]) {
-                    // SAFETY: the offset is within the region, which is `REGION_LEN` long.
-                    let start = unsafe { region.start().add(offset) };
-                    self.free[class].push(SlotStart(start));
-                }
-                self.regions.push(region);
-                self.regions_left -= 1;
-            }
-            Err(refused) => {
-                for measure in &mut self.measures {
-                    *measure = measure.and(Err(refused));
-                }
-            }
+/// The numbers of a value's slots, in the order of its bytes.
+enum Slots {
+    /// Without a block of its own on the heap.
+    One([u32; 1]),
+    Many(Box<[u32]>),
+}
+
+impl Slots {
+    fn numbers(&self) -> &[u32] {
+        match self {
+            Self::One(slot) => slot,
+            Self::Many(slots) => slots,
         }
     }
 }
 
-/// A value in locked memory. Clones share it. It is zeroed by [`LockedBytes::wipe`] or when
-/// the last handle is dropped, whichever is first.
-#[derive(Clone)]
-pub struct LockedBytes(Arc<Slot>);
-
-struct Slot {
-    start: SlotStart,
-    class: usize,
+/// The owner of its slots. While it lives, no other value has them.
+struct Value {
+    slots: Slots,
     len: usize,
     /// Whether the bytes are still there. Who reads them holds it shared, who zeroes them
     /// holds it alone.
@@ -184,30 +216,51 @@ struct Slot {
     arena: Arena,
 }
 
+impl Value {
+    /// The first bytes of its slots.
+    fn starts(&self) -> impl Iterator<Item = NonNull<u8>> {
+        self.slots.numbers().iter().map(|slot| self.arena.start_of(*slot))
+    }
+
+    /// Zeroes its slots. The caller must be the only one who uses them.
+    fn zero(&self) {
+        for start in self.starts() {
+            // SAFETY: the slot is this value's and has `SLOT` bytes; the caller holds `live` alone
+            // or is the last owner, so nobody reads.
+            unsafe { zero(start.as_ptr(), SLOT) };
+        }
+    }
+}
+
 impl LockedBytes {
-    /// Shows the bytes to `use_bytes`; `None` when they were wiped. Keep it short: a wipe
-    /// waits for it.
-    pub fn with<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        // Recursive, so that a reader within a reader does not wait for a wipe between them.
-        let live = self.0.live.read_recursive();
+    /// A copy of the bytes, without spare capacity; `None` when they were wiped. The caller answers
+    /// for the copy.
+    pub fn copy(&self) -> Option<Vec<u8>> {
+        let mut copy = Vec::with_capacity(self.0.len);
+        let live = self.0.live.read();
         live.then(|| {
-            // SAFETY: the slot is this value's, `len` bytes of it were written by `store`, and
-            // nobody writes while the lock is held. The borrow cannot leave `use_bytes`.
-            let bytes = unsafe { std::slice::from_raw_parts(self.0.start.0.as_ptr(), self.0.len) };
-            use_bytes(bytes)
+            for start in self.0.starts() {
+                let len = SLOT.min(self.0.len - copy.len());
+                // SAFETY: the slot is this value's, `len` bytes of it were written by `store`, and
+                // nobody writes while the lock is held. The borrow ends with this round.
+                copy.extend_from_slice(unsafe { std::slice::from_raw_parts(start.as_ptr(), len) });
+            }
+            copy
         })
     }
 
     /// Zeroes the bytes now, for all handles; waits for those who are reading. When it
-    /// returns, nobody gets them any more. Must not be called from within
-    /// [`LockedBytes::with`] of the same value, for which it would wait for ever.
+    /// returns, nobody gets them any more.
     pub fn wipe(&self) {
         let mut live = self.0.live.write();
         if std::mem::take(&mut *live) {
-            // SAFETY: the slot is this value's, has at least `len` bytes, and nobody reads
-            // while the lock is held alone.
-            unsafe { zero(self.0.start.0.as_ptr(), self.0.len) };
+            self.0.zero();
         }
+    }
+
+    /// Whether the bytes were zeroed.
+    pub fn is_wiped(&self) -> bool {
+        !*self.0.live.read()
     }
 
     /// The number of bytes that were stored, which is no secret.
@@ -227,16 +280,13 @@ impl fmt::Debug for LockedBytes {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Value {
     fn drop(&mut self) {
         if std::mem::take(self.live.get_mut()) {
-            // SAFETY: the slot is this value's and has at least `len` bytes; with the last
-            // handle gone nobody reads.
-            unsafe { zero(self.start.0.as_ptr(), self.len) };
+            self.zero();
         }
-        // The pointer goes back with its ownership: `self` uses it no more.
-        let start = SlotStart(self.start.0);
-        self.arena.0.lock().free[self.class].push(start);
+        // The slots go back with their ownership: `self` uses them no more.
+        self.arena.0.free.lock().returned.extend_from_slice(self.slots.numbers());
     }
 }
 

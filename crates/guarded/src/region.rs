@@ -20,16 +20,28 @@ unsafe impl Sync for Region {}
 /// Names of the measures for each region, in the order of the results of [`Region::map`].
 pub(crate) const MEASURES: [&str; 3] = ["memory_locked", "not_in_core_dumps", "not_in_child_processes"];
 
+/// The results of [`MEASURES`].
+pub(crate) type Granted = [Result<(), NotHardened>; MEASURES.len()];
+
+/// The length of a region is a multiple of this: of every usual page size.
+pub(crate) const STEP: usize = 64 * 1024;
+
 impl Region {
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 }
 
 #[cfg(not(miri))]
 impl Region {
-    /// Maps `len` bytes, a multiple of the page size over zero, and tries [`MEASURES`].
-    pub(crate) fn map(len: usize) -> Result<(Self, [Result<(), NotHardened>; MEASURES.len()]), NotHardened> {
+    /// Maps as many of these steps as the system lets this process lock, and at least one, if
+    /// need be unlocked. Tries [`MEASURES`] for them.
+    pub(crate) fn map(steps: usize) -> Result<(Self, Granted), NotHardened> {
+        let len = steps.max(1) * STEP;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing
         // that exists.
         let start = unsafe {
@@ -45,18 +57,61 @@ impl Region {
         if start == libc::MAP_FAILED {
             return Err(NotHardened::last());
         }
-        let region = Self {
+        let mut region = Self {
             start: NonNull::new(start.cast()).ok_or(NotHardened::NotAvailable)?,
             len,
         };
-        let granted = [region.lock(), region.advise(Advice::DontDump), region.advise(Advice::DontFork)];
+        let locked = region.lock_most();
+        let granted = [locked, region.advise(Advice::DontDump), region.advise(Advice::DontFork)];
         Ok((region, granted))
     }
 
-    fn lock(&self) -> Result<(), NotHardened> {
-        // SAFETY: the range is this region's own mapping.
-        let status = unsafe { libc::mlock(self.start.as_ptr().cast(), self.len) };
+    /// Locks as many steps as the system allows, and unmaps the others. One stays in any case.
+    fn lock_most(&mut self) -> Result<(), NotHardened> {
+        let Err(refused) = self.lock(self.len) else {
+            return Ok(());
+        };
+        // The limit is not asked for: some processes may exceed it, and others may have less left.
+        let (mut granted, mut too_many) = (0, self.len / STEP);
+        while too_many - granted > 1 {
+            let middle = granted.midpoint(too_many);
+            match self.lock(middle * STEP) {
+                Ok(()) => granted = middle,
+                Err(_) => too_many = middle,
+            }
+        }
+        self.truncate(granted.max(1) * STEP);
+        if granted == 0 { Err(refused) } else { Ok(()) }
+    }
+
+    /// Locks the first `len` bytes: each page as soon as it is used, so that an arena without values
+    /// takes no memory. They count against the limit at once.
+    #[cfg(target_os = "linux")]
+    fn lock(&self, len: usize) -> Result<(), NotHardened> {
+        // SAFETY: the range is within this region's own mapping.
+        let status = unsafe { libc::mlock2(self.start.as_ptr().cast(), len, libc::MLOCK_ONFAULT) };
         if status == 0 { Ok(()) } else { Err(NotHardened::last()) }
+    }
+
+    /// Locks the first `len` bytes.
+    #[cfg(not(target_os = "linux"))]
+    fn lock(&self, len: usize) -> Result<(), NotHardened> {
+        // SAFETY: the range is within this region's own mapping.
+        let status = unsafe { libc::mlock(self.start.as_ptr().cast(), len) };
+        if status == 0 { Ok(()) } else { Err(NotHardened::last()) }
+    }
+
+    /// Unmaps all but the first `len` bytes, a multiple of [`STEP`] over zero.
+    fn truncate(&mut self, len: usize) {
+        if len >= self.len {
+            return;
+        }
+        // SAFETY: `len` is less than the region's length.
+        let tail = unsafe { self.start.as_ptr().add(len) };
+        // Only a range that is not mapped could fail; then more stays mapped than is used.
+        // SAFETY: the range is the end of this region's own mapping, and nothing points into it yet.
+        let _ = unsafe { libc::munmap(tail.cast(), self.len - len) };
+        self.len = len;
     }
 
     #[cfg(target_os = "linux")]
@@ -100,7 +155,8 @@ impl Region {
         std::alloc::Layout::from_size_align(len, 4096).ok()
     }
 
-    pub(crate) fn map(len: usize) -> Result<(Self, [Result<(), NotHardened>; MEASURES.len()]), NotHardened> {
+    pub(crate) fn map(steps: usize) -> Result<(Self, Granted), NotHardened> {
+        let len = steps.max(1) * STEP;
         let layout = Self::layout(len).ok_or(NotHardened::NotAvailable)?;
         // SAFETY: the arena's regions are longer than zero.
         let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(NotHardened::NotAvailable)?;

@@ -96,13 +96,13 @@ mod tests {
 
     use std::sync::Arc;
 
-    use claviger_provider::xaes::KEY_LEN;
-    use claviger_provider::{KeyId, KeySpec, Secret, TenantId};
+    use claviger_provider::xaes::{KEY_LEN, XaesKey};
+    use claviger_provider::{KeyId, Secret, TenantId};
 
     use super::{CAPACITY, KeyCache, KeyVersion, OpenedKey};
 
     fn kek() -> Arc<OpenedKey> {
-        Arc::new(OpenedKey::open(KeySpec::Aes256, &Secret::random(KEY_LEN)).unwrap())
+        Arc::new(OpenedKey::Aes(XaesKey::new(&Secret::random(KEY_LEN)).unwrap()))
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod keys;
 mod opened_key;
 mod provider;
 mod settings;
+mod work;
 
 pub use factory::LocalFactory;
 pub use provider::{LocalProvider, MAX_PLAINTEXT, MAX_VERSIONS, capabilities};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use claviger_provider::oaep::OaepPrivate;
 use claviger_provider::xaes::{KEY_LEN, XaesKey};
-use claviger_provider::{Algorithm, BoundContext, Error, ErrorKind, KeySpec, Secret};
+use claviger_provider::{Algorithm, BoundContext, Error, ErrorKind, KeySpec, Secret, TenantId};
 
 use crate::errors::{error, fault};
+use crate::work::Work;
 
 /// One version of a key.
 pub(crate) enum OpenedKey {
@@ -16,29 +17,30 @@ pub(crate) enum OpenedKey {
 
 impl OpenedKey {
     /// Generates material of a specification, in the form in which it is stored. An RSA key takes a
-    /// second or more, on a blocking thread.
-    pub(crate) async fn generate(spec: KeySpec) -> Result<Secret, Error> {
+    /// second or more.
+    pub(crate) async fn generate(work: &Work, tenant: TenantId, spec: KeySpec) -> Result<Secret, Error> {
         match spec {
             KeySpec::Aes256 => Ok(Secret::random(KEY_LEN)),
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-                let generated = tokio::task::spawn_blocking(move || OaepPrivate::generate(spec)).await;
-                match generated {
-                    Ok(Ok(key)) => Ok(key),
-                    Ok(Err(error)) => Err(fault("no RSA key could be generated").source(error)),
-                    Err(error) => Err(fault("the generation of a key ended early").source(error)),
-                }
+                let generated = work.run(tenant, move || OaepPrivate::generate(spec)).await?;
+                generated.map_err(|error| fault("no RSA key could be generated").source(error))
             }
         }
     }
 
     /// Opens stored material.
-    pub(crate) fn open(spec: KeySpec, stored: &Secret) -> Result<Self, Error> {
-        let damaged = |error| fault("a stored key is not of its specification").source(error);
+    pub(crate) async fn open(work: &Work, tenant: TenantId, spec: KeySpec, stored: Secret) -> Result<Self, Error> {
         match spec {
-            KeySpec::Aes256 => XaesKey::new(stored)
+            KeySpec::Aes256 => XaesKey::new(&stored)
                 .map(Self::Aes)
                 .map_err(|_| fault("a stored key has another length")),
-            KeySpec::Rsa3072 | KeySpec::Rsa4096 => OaepPrivate::from_pkcs8(stored, spec).map(Self::Rsa).map_err(damaged),
+            KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
+                // Boxed: an unwrap opens a key only once, and its own future stays small.
+                let opened = Box::pin(work.run(tenant, move || OaepPrivate::from_pkcs8(&stored, spec))).await?;
+                opened
+                    .map(Self::Rsa)
+                    .map_err(|error| fault("a stored key is not of its specification").source(error))
+            }
         }
     }
 
@@ -59,19 +61,23 @@ impl OpenedKey {
         }
     }
 
-    pub(crate) async fn unwrap(self: Arc<Self>, ciphertext: &[u8], context: &BoundContext) -> Result<Secret, Error> {
+    pub(crate) async fn unwrap(
+        self: Arc<Self>,
+        work: &Work,
+        tenant: TenantId,
+        ciphertext: &[u8],
+        context: &BoundContext,
+    ) -> Result<Secret, Error> {
         let rejected = || error(ErrorKind::CiphertextRejected, "the ciphertext cannot be decrypted");
         match &*self {
             Self::Aes(key) => key.open(context.bytes(), ciphertext).map_err(|opaque| rejected().source(opaque)),
             Self::Rsa(_) => {
                 let ciphertext = ciphertext.to_vec();
-                // Takes milliseconds of CPU time, so not on a thread that serves other calls.
-                let opened = tokio::task::spawn_blocking(move || match &*self {
+                let opened = work.run(tenant, move || match &*self {
                     Self::Rsa(key) => key.unwrap(&ciphertext).ok(),
                     Self::Aes(_) => None,
                 });
-                let opened = opened.await.map_err(|error| fault("the decryption ended early").source(error))?;
-                opened.ok_or_else(rejected)
+                Box::pin(opened).await?.ok_or_else(rejected)
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::key_cache::{CAPACITY, KeyCache, KeyVersion};
 use crate::keys::{FIRST_VERSION, StoredKey, StoredKeys, number};
 use crate::opened_key::OpenedKey;
 use crate::settings::Settings;
+use crate::work::Work;
 
 /// The most bytes of one wrap under an AES key: the longest data key of the REST API.
 pub const MAX_PLAINTEXT: usize = MAX_DATA_KEY;
@@ -58,6 +59,8 @@ pub const MAX_VERSIONS: usize = 10_000;
 pub struct LocalProvider {
     keys: StoredKeys,
     cache: Arc<KeyCache>,
+    key_generation: Work,
+    private_key_operations: Work,
 }
 
 impl LocalProvider {
@@ -71,6 +74,8 @@ impl LocalProvider {
         Self {
             keys: StoredKeys::new(store),
             cache: Arc::new(KeyCache::new(opened_versions)),
+            key_generation: Work::key_generation(),
+            private_key_operations: Work::private_key_operations(),
         }
     }
 
@@ -87,7 +92,7 @@ impl LocalProvider {
             return Err(missing());
         }
         let material = self.keys.material(name.tenant, name.key, stored.spec, name.version).await?;
-        let opened = OpenedKey::open(stored.spec, &material)?;
+        let opened = OpenedKey::open(&self.private_key_operations, name.tenant, stored.spec, material).await?;
         Ok(self.cache.insert(name, Arc::new(opened), epoch))
     }
 
@@ -156,7 +161,9 @@ impl Provider for LocalProvider {
         if wrapped.algorithm != opened.algorithm() {
             return Err(error(ErrorKind::CiphertextRejected, "an algorithm that this key does not have"));
         }
-        opened.unwrap(&wrapped.ciphertext, context).await
+        opened
+            .unwrap(&self.private_key_operations, cx.tenant, &wrapped.ciphertext, context)
+            .await
     }
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
@@ -174,7 +181,7 @@ impl Provider for LocalProvider {
             let enabled = self.keys.enabled(cx.tenant, id, &stored).await?;
             return Ok(Self::description(id, &stored, enabled));
         }
-        let material = OpenedKey::generate(request.spec).await?;
+        let material = OpenedKey::generate(&self.key_generation, cx.tenant, request.spec).await?;
         self.keys
             .add(cx.tenant, request.made_as, (request.spec, FIRST_VERSION), material)
             .await?;
@@ -190,7 +197,7 @@ impl Provider for LocalProvider {
         }
         // Never saturates: the limit on versions is far lower.
         let next = stored.newest().saturating_add(1);
-        let material = OpenedKey::generate(stored.spec).await?;
+        let material = OpenedKey::generate(&self.key_generation, cx.tenant, stored.spec).await?;
         self.keys.add(cx.tenant, id, (stored.spec, next), material).await?;
         let stored = self.keys.key(cx.tenant, id).await?;
         Ok(Self::description(id, &stored, true))

@@ -189,7 +189,7 @@ async fn without_coalescing_each_caller_is_seen_and_the_entry_is_kept() {
     })
     .await;
     assert_eq!(bench.count(), 1);
-    assert_eq!(bench.cache.bounds.taken(), 1);
+    assert_eq!(bench.cache.shares.taken(), 1);
 }
 
 #[tokio::test]

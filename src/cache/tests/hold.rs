@@ -1,17 +1,16 @@
-//! What is kept, for whom, and what drops it: epochs, drops, bounds and the arena.
+//! What is kept, for whom, and what drops it: epochs and drops.
 
 use std::future::ready;
 use std::time::{Duration, Instant};
 
-use claviger_guarded::{ArenaConfig, LockedBytes};
+use claviger_guarded::LockedBytes;
 
-use super::{Bench, Fail, LONG, at, is_wiped, loaded, move_connection_on, move_on, race, roomy};
-use crate::cache::Limits;
+use super::{Bench, Fail, LONG, at, is_wiped, loaded, move_connection_on, move_on, race};
 use crate::keys::EpochGuard;
 use crate::keys::fixture::{new_connection, new_key, new_tenant, reached};
 
 /// Puts entries from..to in place and gives their locked bytes.
-async fn fill(bench: &Bench, epoch_guard: &EpochGuard, from: usize, to: usize) -> Vec<LockedBytes> {
+pub(super) async fn fill(bench: &Bench, epoch_guard: &EpochGuard, from: usize, to: usize) -> Vec<LockedBytes> {
     let mut all = Vec::new();
     for number in from..to {
         assert!(!bench.get(epoch_guard, at(number), b"data key").await.cached);
@@ -21,10 +20,15 @@ async fn fill(bench: &Bench, epoch_guard: &EpochGuard, from: usize, to: usize) -
     all
 }
 
-/// A epoch_guard on a key of another tenant.
-async fn stranger(bench: &Bench) -> EpochGuard {
+/// An epoch guard on a key of another tenant.
+pub(super) async fn stranger(bench: &Bench) -> EpochGuard {
+    of_tenant(bench, "stranger").await
+}
+
+/// An epoch guard on a key of a new tenant.
+pub(super) async fn of_tenant(bench: &Bench, name: &str) -> EpochGuard {
     let store = bench.world.store.as_ref();
-    let tenant = new_tenant(store, "stranger", false).await;
+    let tenant = new_tenant(store, name, false).await;
     let connection = new_connection(store, tenant, "c").await;
     let key = new_key(store, &connection, "k").await;
     let entry = reached(&bench.world.directory(), tenant, key.id).await.unwrap();
@@ -39,7 +43,7 @@ async fn an_epoch_that_moved_during_the_load_leaves_nothing() {
         let epoch_guard = entry.epoch_guard().unwrap();
         let load = async {
             moves(&entry);
-            bench.cache.drop_key(entry.id());
+            bench.cache.drop_key(entry.tenant(), entry.id());
             loaded(b"stale")
         };
         // The caller has what it asked for: whether that is handed on, the gate decides.
@@ -52,12 +56,11 @@ async fn an_epoch_that_moved_during_the_load_leaves_nothing() {
 
 #[tokio::test]
 async fn a_dropped_key_leaves_no_bytes_however_many_entries_it_had() {
-    // moka looks at 384 entries at a time.
     let bench = Bench::new().await;
     let (dropped, other) = (bench.world.epoch_guard("dropped").await, bench.world.epoch_guard("other").await);
     let gone = fill(&bench, &dropped, 0, 1_500).await;
     let stay = fill(&bench, &other, 2_000, 2_010).await;
-    bench.cache.drop_key(dropped.key());
+    bench.cache.drop_key(dropped.tenant(), dropped.key());
     assert!(gone.iter().all(is_wiped));
     assert!(!stay.iter().any(is_wiped));
     assert_eq!(bench.count(), 10);
@@ -76,10 +79,10 @@ async fn a_dropped_connection_leaves_no_bytes_of_any_of_its_keys() {
     let mut gone = fill(&bench, &one, 0, 500).await;
     gone.extend(fill(&bench, &two, 1_000, 1_500).await);
     let stay = fill(&bench, &other, 2_000, 2_010).await;
-    bench.cache.drop_connection(one.connection());
+    bench.cache.drop_connection(one.tenant(), one.connection());
     assert!(gone.iter().all(is_wiped));
     assert!(!stay.iter().any(is_wiped));
-    bench.cache.drop_connection(other.connection());
+    bench.cache.drop_connection(other.tenant(), other.connection());
     assert!(stay.iter().all(is_wiped));
     assert_eq!(bench.count(), 0);
     assert!(bench.all_shares_are_back());
@@ -103,10 +106,10 @@ async fn drops_that_race_with_loads_leave_nothing_of_the_old_epoch() {
     };
     let cut = |_| {
         move_on(&entry);
-        bench.cache.drop_key(entry.id());
+        bench.cache.drop_key(entry.tenant(), entry.id());
     };
     tokio::task::block_in_place(|| race(3_000, load, cut));
-    bench.cache.drop_key(entry.id());
+    bench.cache.drop_key(entry.tenant(), entry.id());
     assert_eq!(bench.count(), 0);
     assert!(bench.all_shares_are_back());
 }
@@ -118,99 +121,6 @@ fn wiped_soon(bytes: &LockedBytes) -> bool {
         std::thread::yield_now();
     }
     is_wiped(bytes)
-}
-
-#[tokio::test]
-async fn a_tenant_that_has_its_share_does_not_crowd_out_another() {
-    let limits = Limits {
-        entries_per_tenant: 3,
-        ..roomy()
-    };
-    let bench = Bench::with(limits, ArenaConfig::default()).await;
-    let (greedy, other) = (bench.world.epoch_guard("k").await, stranger(&bench).await);
-    for number in 0..10 {
-        bench.get(&greedy, at(number), b"data key").await;
-    }
-    assert_eq!(bench.count(), 3);
-    fill(&bench, &other, 100, 103).await;
-    for number in (0..3).chain(100..103) {
-        assert!(bench.get(&other, at(number), b"x").await.cached, "{number}");
-    }
-    // Served from the provider all the same, each time.
-    let loads = bench.loads();
-    for _ in 0..2 {
-        assert!(!bench.get(&greedy, at(5), b"data key").await.cached);
-    }
-    assert_eq!(bench.loads(), loads + 2);
-    // And what is given back can be taken again.
-    bench.cache.drop_key(greedy.key());
-    fill(&bench, &greedy, 200, 203).await;
-    assert_eq!(bench.count(), 6);
-}
-
-#[tokio::test]
-async fn a_tenants_bytes_are_bounded_too() {
-    let limits = Limits {
-        bytes_per_tenant: 10_000,
-        ..roomy()
-    };
-    let bench = Bench::with(limits, ArenaConfig::default()).await;
-    let (greedy, other) = (bench.world.epoch_guard("k").await, stranger(&bench).await);
-    for number in 0..10 {
-        bench.get(&greedy, at(number), &[7; 4096]).await;
-    }
-    assert_eq!(bench.count(), 2, "2 x (4096 + overhead) fit, 3 do not");
-    fill(&bench, &other, 100, 102).await;
-}
-
-#[tokio::test]
-async fn over_its_own_bound_the_cache_wipes_what_moka_drops() {
-    let limits = Limits {
-        bytes: 100 * 400,
-        ..roomy()
-    };
-    let bench = Bench::with(limits, ArenaConfig::default()).await;
-    let epoch_guard = bench.world.epoch_guard("k").await;
-    let mut all = Vec::new();
-    for number in 0..1_000 {
-        bench.get(&epoch_guard, at(number), b"data key").await;
-        all.extend(bench.bytes(at(number)));
-    }
-    let count = usize::try_from(bench.count()).unwrap();
-    assert!((1..=122).contains(&count), "{count}");
-    assert_eq!(all.iter().filter(|bytes| !is_wiped(bytes)).count(), count);
-    assert_eq!(bench.cache.bounds.taken(), count);
-}
-
-#[tokio::test]
-async fn what_the_arena_cannot_hold_is_served_uncached() {
-    // One region, all of it slots of 64 bytes.
-    let bench = Bench::with(roomy(), ArenaConfig { max_bytes: 1 }).await;
-    let epoch_guard = bench.world.epoch_guard("k").await;
-    for (number, len) in [(0, 65), (1, 4096), (2, 4097), (3, 0)] {
-        for _ in 0..2 {
-            let found = bench.get(&epoch_guard, at(number), &vec![7; len]).await;
-            assert_eq!((found.cached, found.plaintext.len()), (false, len));
-        }
-    }
-    assert_eq!((bench.count(), bench.loads()), (0, 8));
-    assert!(bench.all_shares_are_back());
-}
-
-#[tokio::test]
-async fn a_wiped_entrys_slot_is_free_at_once() {
-    let bench = Bench::with(roomy(), ArenaConfig { max_bytes: 1 }).await;
-    let epoch_guard = bench.world.epoch_guard("k").await;
-    for round in 0..4 {
-        for number in 0..1_024 {
-            bench.get(&epoch_guard, at(round * 10_000 + number), b"data key").await;
-        }
-        assert_eq!(bench.count(), 1_024, "round {round}");
-        assert!(!bench.get(&epoch_guard, at(9_999), b"one too many").await.cached);
-        assert_eq!(bench.count(), 1_024);
-        bench.cache.drop_key(epoch_guard.key());
-    }
-    assert!(bench.all_shares_are_back());
 }
 
 #[tokio::test]

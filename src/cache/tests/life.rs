@@ -8,7 +8,8 @@ use claviger_provider::{ProviderKind, TenantId};
 use proptest::prelude::*;
 
 use super::{Bench, Fail, LONG, at, is_wiped, lasting, loaded, roomy, until};
-use crate::cache::entry::{Entry, TenantBounds};
+use crate::cache::entry::Entry;
+use crate::cache::shares::Shares;
 use crate::cache::{MAX_AGE, Rules};
 use crate::keys::fixture::{connection, row};
 use crate::store::model::{CacheSettings, Custody};
@@ -16,11 +17,11 @@ use crate::store::model::{CacheSettings, Custody};
 /// An entry on its own, under these rules, whose load began now.
 async fn entry(bench: &Bench, rules: Rules) -> (Entry, Instant) {
     let epoch_guard = bench.world.epoch_guard("entry").await;
-    let bounds = Arc::new(TenantBounds::new(&roomy()));
+    let shares = Arc::new(Shares::new(&roomy(), 1 << 20));
     let bytes = bench.cache.arena.store(b"data key").unwrap();
     let begun = Instant::now();
-    let share = bounds.take(epoch_guard.tenant(), 8).unwrap();
-    (Entry::new(&epoch_guard, bytes, 1, rules, begun, share), begun)
+    let share = shares.take(epoch_guard.tenant(), 8).share.unwrap();
+    (Entry::new(at(0), &epoch_guard, (bytes, share), 1, rules, begun), begun)
 }
 
 const fn secs(seconds: u64) -> Duration {

@@ -6,6 +6,7 @@ mod flight;
 mod hold;
 mod key;
 mod life;
+mod shares;
 
 use std::future::ready;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -114,14 +115,13 @@ impl Bench {
         self.cache.entries.get(&key)?.bytes()
     }
 
-    fn count(&self) -> u64 {
-        self.cache.entries.run_pending_tasks();
-        self.cache.entries.entry_count()
+    fn count(&self) -> usize {
+        self.cache.entries.len()
     }
 
     /// Whether no tenant holds a share.
     fn all_shares_are_back(&self) -> bool {
-        self.cache.bounds.taken() == 0
+        self.cache.shares.taken() == 0 && self.cache.shares.used() == 0
     }
 }
 
@@ -130,7 +130,6 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn roomy() -> Limits {
     Limits {
-        bytes: 64 << 20,
         entries_per_tenant: 100_000,
         bytes_per_tenant: 64 << 20,
     }
@@ -156,7 +155,7 @@ fn at(number: usize) -> CacheKey {
 }
 
 fn is_wiped(bytes: &LockedBytes) -> bool {
-    bytes.with(|_| ()).is_none()
+    bytes.is_wiped()
 }
 
 /// Polls until the condition holds; fails when it does not come to hold.

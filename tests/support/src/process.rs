@@ -87,12 +87,25 @@ impl Gateway {
     /// As [`Gateway::new`], whose processes bear [`Started::limit_files`].
     pub fn with_limited_files(binary: &str) -> Self {
         // A file at its limit raises SIGXFSZ, which ends a process that does not ignore it.
+        Self::through_script(&format!("trap '' XFSZ\nexec '{binary}' \"$@\"\n"))
+    }
+
+    /// As [`Gateway::new`], whose processes may lock this many bytes of memory.
+    pub fn with_locked_memory(binary: &str, bytes: usize) -> Self {
+        // The limit binds no process with CAP_IPC_LOCK, which root has.
+        Self::through_script(&format!(
+            "without=\n[ \"$(id -u)\" = 0 ] && without='setpriv --bounding-set -ipc_lock --'\n\
+             exec $without prlimit --memlock={bytes}:{bytes} '{binary}' \"$@\"\n"
+        ))
+    }
+
+    /// As [`Gateway::new`], whose processes are started by a shell that runs this.
+    fn through_script(text: &str) -> Self {
         let script = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o700))
             .tempfile()
             .expect("a script");
-        let text = format!("#!/bin/sh\ntrap '' XFSZ\nexec '{binary}' \"$@\"\n");
-        std::fs::write(script.path(), text).expect("the script is written");
+        std::fs::write(script.path(), format!("#!/bin/sh\n{text}")).expect("the script is written");
         // Closed, since a file that is open for writing cannot be executed.
         let script = script.into_temp_path();
         let mut gateway = Self::new(script.to_str().expect("a path"));

@@ -2,32 +2,32 @@
 
 use std::sync::Barrier;
 
-use super::{Arena, ArenaConfig, ArenaError, CLASSES, LockedBytes, MAX_LEN, REGION_LEN, SlotStart};
+use super::{Arena, ArenaConfig, ArenaError, LockedBytes, MAX_LEN, SLOT, STEP};
 
-/// The first `len` bytes of the slot that was given back last.
-fn freed(arena: &Arena, class: usize, len: usize) -> Vec<u8> {
-    let pool = arena.0.lock();
-    let SlotStart(start) = pool.free[class].last().unwrap();
-    // SAFETY: the slot is free, so the pool owns it, and the pool is locked here; mapped memory
-    // is initialised, and every class has at least 64 bytes.
-    unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }.to_vec()
+/// The bytes of the slot that was given back last.
+fn freed(arena: &Arena) -> Vec<u8> {
+    let free = arena.0.free.lock();
+    let start = arena.start_of(*free.returned.last().unwrap());
+    // SAFETY: the slot is free, and the free slots are locked here; mapped memory is initialised.
+    unsafe { std::slice::from_raw_parts(start.as_ptr(), SLOT) }.to_vec()
 }
 
 fn read(value: &LockedBytes) -> Option<Vec<u8>> {
-    value.with(<[u8]>::to_vec)
+    value.copy()
 }
 
 #[test]
 fn keeps_values_of_every_length_apart() {
     let arena = Arena::new(ArenaConfig::default());
-    let lengths = [1, 16, 32, 64, 65, 256, 257, 1024, 1025, MAX_LEN];
+    let lengths = [1, 16, 32, 64, 65, 128, 129, 1024, 1025, MAX_LEN];
     let values: Vec<_> = lengths
         .iter()
         .zip(1_u8..)
         .map(|(len, fill)| (arena.store(&vec![fill; *len]).unwrap(), vec![fill; *len]))
         .collect();
     for (value, expected) in &values {
-        assert_eq!(read(value).as_ref(), Some(expected));
+        let copy = read(value).unwrap();
+        assert_eq!((&copy, copy.capacity()), (expected, expected.len()));
         assert_eq!(value.len(), expected.len());
     }
     assert_eq!(arena.store(&[]).unwrap_err(), ArenaError::Length);
@@ -42,7 +42,7 @@ fn the_last_handle_zeroes() {
     drop(value);
     assert_eq!(read(&other), Some(vec![0x5a; 32]));
     drop(other);
-    assert_eq!(freed(&arena, 0, 32), [0; 32]);
+    assert_eq!(freed(&arena), [0; SLOT]);
 }
 
 #[test]
@@ -53,8 +53,9 @@ fn a_wipe_zeroes_for_all_handles_and_can_be_repeated() {
     value.wipe();
     value.wipe();
     assert_eq!((read(&value), read(&other)), (None, None));
+    assert!(value.is_wiped() && other.is_wiped());
     // SAFETY: the slot is this value's, and nobody writes to it now.
-    let bytes = unsafe { std::slice::from_raw_parts(other.0.start.0.as_ptr(), 32) };
+    let bytes = unsafe { std::slice::from_raw_parts(other.0.starts().next().unwrap().as_ptr(), 32) };
     assert_eq!(bytes, [0; 32]);
     // The slot is not given to another value while a handle is left.
     let next = arena.store(&[0x77; 32]).unwrap();
@@ -63,19 +64,36 @@ fn a_wipe_zeroes_for_all_handles_and_can_be_repeated() {
 }
 
 #[test]
-fn slots_are_used_again_and_the_bound_holds() {
-    let arena = Arena::new(ArenaConfig { max_bytes: 2 * REGION_LEN });
-    let small = REGION_LEN / CLASSES[0];
-    let large = REGION_LEN / MAX_LEN;
+fn every_free_slot_serves_every_length() {
+    let arena = Arena::new(ArenaConfig { max_bytes: STEP + 1 });
+    assert_eq!(arena.capacity(), 2 * STEP);
+    let (small, large) = (2 * STEP / SLOT, 2 * STEP / MAX_LEN);
     for _ in 0..3 {
-        let mut values: Vec<_> = (0..large).map(|_| arena.store(&[1; MAX_LEN]).unwrap()).collect();
-        assert_eq!(arena.store(&[1; MAX_LEN]).unwrap_err(), ArenaError::Full);
-        values.extend((0..small).map(|_| arena.store(&[2; 32]).unwrap()));
+        let values: Vec<_> = (0..small).map(|_| arena.store(&[2; 32]).unwrap()).collect();
         assert_eq!(arena.store(&[2; 32]).unwrap_err(), ArenaError::Full);
-        // With one large slot free, a small value takes it rather than none.
-        values.swap_remove(0);
-        let guest = arena.store(&[3; 32]).unwrap();
-        assert_eq!(read(&guest), Some(vec![3; 32]));
+        // Every second one goes: what is left free is in pieces.
+        let mut values: Vec<_> = values.into_iter().step_by(2).collect();
+        values.extend((0..large / 2).map(|_| arena.store(&[1; MAX_LEN]).unwrap()));
+        assert_eq!(arena.store(&[1; MAX_LEN]).unwrap_err(), ArenaError::Full);
+        assert!(values[small / 2..].iter().all(|value| read(value).unwrap() == [1; MAX_LEN]));
+        assert!(values[..small / 2].iter().all(|value| read(value).unwrap() == [2; 32]));
+        let freed = values.pop().unwrap();
+        // Too few slots take none.
+        assert_eq!(arena.0.free.lock().len(), 0);
+        drop(freed);
+        assert_eq!(arena.0.free.lock().len(), MAX_LEN / SLOT);
+    }
+}
+
+#[test]
+fn a_value_takes_the_slots_that_it_is_charged_for() {
+    let arena = Arena::new(ArenaConfig::default());
+    for len in [1, 32, 64, 65, 1025, MAX_LEN] {
+        let before = arena.0.free.lock().len();
+        let value = arena.store(&vec![1; len]).unwrap();
+        assert_eq!(SLOT * (before - arena.0.free.lock().len()), Arena::taken_by(len), "{len}");
+        drop(value);
+        assert_eq!(arena.0.free.lock().len(), before);
     }
 }
 
@@ -92,14 +110,14 @@ fn readers_see_the_whole_value_or_none() {
     let arena = Arena::new(ArenaConfig::default());
     let rounds = if cfg!(miri) { 5 } else { 200 };
     for _ in 0..rounds {
-        let value = arena.store(&[0x5a; 64]).unwrap();
+        let value = arena.store(&[0x5a; 200]).unwrap();
         let barrier = Barrier::new(4);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     barrier.wait();
                     while let Some(bytes) = read(&value) {
-                        assert_eq!(bytes, [0x5a; 64]);
+                        assert_eq!(bytes, [0x5a; 200]);
                     }
                 });
             }
@@ -123,7 +141,7 @@ fn the_kernel_says_that_it_is_locked_and_kept_out_of_dumps() {
     let arena = Arena::new(ArenaConfig::default());
     let value = arena.store(&[1; 32]).unwrap();
     let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-    let address = value.0.start.0.as_ptr().addr();
+    let address = value.0.starts().next().unwrap().as_ptr().addr();
     let mut inside = false;
     let flags = maps.lines().find_map(|line| {
         if let Some((from, to)) = line.split(' ').next().and_then(|range| range.split_once('-'))
