@@ -61,6 +61,11 @@ impl Exit {
             Failure::Local(_) | Failure::Protocol(_) => Self::Other,
             Failure::Unreachable(_) => Self::Unavailable,
             Failure::Problem(problem) => Self::of_problem(problem),
+            Failure::Partly { result, .. } => match result.as_str() {
+                "denied" => Self::Denied,
+                "pending" => Self::Unavailable,
+                _ => Self::Other,
+            },
         }
     }
 

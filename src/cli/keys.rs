@@ -206,7 +206,7 @@ impl Command {
             Self::Rotate(rotate) => rotate.call()?,
             Self::Enable(enable) => enable.once.apply(enable.switch.call("enable"))?,
             // A revocation is carried out each time, so it takes no idempotency key.
-            Self::Disable(switch) => switch.call("disable"),
+            Self::Disable(switch) => return switch.disable(client, terminal).await,
         };
         terminal.show(&client.send(call).await?.body)
     }
@@ -282,6 +282,24 @@ impl Update {
 }
 
 impl Switch {
+    /// Shows the disabled key. If a provider was asked to disable it too and did not, the command fails.
+    async fn disable(&self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let key = client.send(self.call("disable")).await?.body;
+        terminal.show(&key)?;
+        let at_provider = &key["at_provider"];
+        match at_provider["result"].as_str() {
+            None | Some("done") => Ok(()),
+            Some(result) => Err(Failure::Partly {
+                result: result.to_owned(),
+                text: format!(
+                    "the key is disabled in Claviger, but not at every provider of its versions ({result}): {}\n  \
+                     what to do: repeat the command if the result is pending; otherwise disable the key with the provider's own tools",
+                    at_provider["detail"].as_str().unwrap_or_default()
+                ),
+            }),
+        }
+    }
+
     fn call(&self, action: &str) -> Call {
         let call = Call::new(Method::POST, &["keys", &self.key, action]);
         if self.at_provider {

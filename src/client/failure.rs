@@ -18,6 +18,13 @@ pub enum Failure {
     Protocol(String),
     /// The gateway returned an error.
     Problem(Box<Problem>),
+    /// The gateway did a part of what was asked. The text says what is missing and what to do.
+    Partly {
+        /// What kept it from the rest, in the API's word: `unsupported`, `denied` or `pending`.
+        result: String,
+        /// What is missing, and what to do.
+        text: String,
+    },
 }
 
 /// An error response of the gateway (RFC 9457; `docs/api.md`, Errors). Members that the server
@@ -82,6 +89,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(text) | Self::Local(text) | Self::Unreachable(text) | Self::Protocol(text) => f.write_str(text),
             Self::Problem(problem) => problem.fmt(f),
+            Self::Partly { text, .. } => f.write_str(text),
         }
     }
 }

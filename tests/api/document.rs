@@ -165,7 +165,7 @@ const MAY_BE_ABSENT: [(&str, &[&str]); 9] = [
     ("DataKeyResponse", &["plaintext"]),
     ("FailedItem", &["audit_index"]),
     ("InspectResponse", &["reattach"]),
-    ("Key", &["detached_at", "reattach"]),
+    ("Key", &["at_provider", "detached_at", "reattach"]),
     ("Problem", &["errors", "provider", "what_to_do"]),
     ("Readiness", &["jobs"]),
     // Rules that a request gives are shown as they were given.

@@ -188,6 +188,11 @@ fn keys() {
     assert_eq!(cli.json(&["keys", "enable", "revenue"])["state"], "enabled");
     assert_eq!(cli.json(&["keys", "disable", "revenue", "--at-provider"])["state"], "disabled");
     assert_eq!(cli.json(&["keys", "enable", "revenue", "--at-provider"])["state"], "enabled");
+    cli.good(&["connections", "sever", "embedded"]);
+    let text = cli.bad(&["keys", "disable", "revenue", "--at-provider"], 7);
+    assert!(text.contains("not at every provider") && text.contains("embedded"), "{text}");
+    cli.good(&["connections", "restore", "embedded"]);
+    assert_eq!(cli.json(&["keys", "enable", "revenue"])["state"], "enabled");
     assert_eq!(cli.good(&["keys", "delete", "revenue"]), "");
     let provider_key = made["provider_key"].as_str().unwrap();
     let adopted = cli.json(&["keys", "create", "back", "--connection", "embedded", "--provider-key", provider_key]);

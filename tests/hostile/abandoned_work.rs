@@ -69,7 +69,7 @@ async fn key_generation_stays_within_its_bound_and_ends_with_its_callers() {
 
     let honest = world.honest().await;
     let stop = Arc::new(AtomicBool::new(false));
-    let watching = tokio::spawn(watch(world.started.watcher(), Arc::clone(&stop)));
+    let watching = tokio::spawn(watch(world.started.operator(), Arc::clone(&stop)));
     let hasty = world.evil.clone().with_header("claviger-timeout", "500ms");
     let mut calls = tokio::task::JoinSet::new();
     for number in 0..ABANDONED {
@@ -105,7 +105,7 @@ async fn key_generation_stays_within_its_bound_and_ends_with_its_callers() {
     }
     let bound = std::thread::available_parallelism().unwrap().get().div_euclid(2).max(1);
     assert!((1.0..=bound as f64).contains(&most), "{most} under way at once, {bound} may be");
-    assert_eq!(under_way(&world.started.watcher()).await, Some(0.0));
+    assert_eq!(under_way(&world.started.operator()).await, Some(0.0));
     let (status, body) = generate(&world.evil, "afterwards").await;
     assert_eq!(status, 201, "{body}");
 }

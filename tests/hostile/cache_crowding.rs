@@ -108,7 +108,7 @@ async fn with_little_locked_memory_the_start_says_so_and_each_tenant_keeps_a_par
     assert_eq!(cached(&quiet, &all).await, all.len());
     let shown = async {
         loop {
-            let metrics = world.started.watcher().get("/metrics").await.text;
+            let metrics = world.started.operator().get("/metrics").await.text;
             if metrics.contains(&format!("claviger_cache_locked_bytes {LITTLE}\n")) {
                 break;
             }

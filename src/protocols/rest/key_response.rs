@@ -267,20 +267,22 @@ pub struct AtProvider {
     /// The result for all of them; where they differ, the last one of this list.
     pub result: AtProviderResult,
     /// What could not be done, by connection; null if everything was done.
+    #[schema(required)]
     pub detail: Option<String>,
 }
 
-/// How far a change of the key's state came at the providers.
+/// How far a change of the key's state came at the providers of its versions:
+/// - `done`: every provider key has the state.
+/// - `unsupported`: a provider does not enable or disable keys, or the connection of a version was deleted.
+/// - `denied`: a provider refused.
+/// - `pending`: a provider could not be asked or did not answer, or a connection is severed. Repeat the request.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the words are described above, where the API's document shows it")]
 pub enum AtProviderResult {
-    /// Every provider key has the state.
     Done,
-    /// A provider does not enable or disable keys, or the connection of a version was deleted.
     Unsupported,
-    /// A provider refused.
     Denied,
-    /// A provider could not be asked or did not answer, or a connection is severed. Repeat the request.
     Pending,
 }
 
