@@ -163,6 +163,8 @@ pub struct Failure {
     /// Whether the provider itself rejected the ciphertext. The cache remembers such a rejection
     /// for a moment, and no other.
     pub(super) rejected_by_provider: bool,
+    /// Whether a call was given up that the provider may have carried out.
+    pub(super) given_up: bool,
 }
 
 impl Failure {
@@ -183,6 +185,7 @@ impl Failure {
             advice: None,
             retry_after: None,
             rejected_by_provider: false,
+            given_up: false,
         }
     }
 
@@ -339,6 +342,11 @@ impl From<Error> for Failure {
                 Code::CircuitOpen,
                 "The provider failed repeatedly, so calls to it are paused for a moment.",
             ),
+            ErrorKind::Severed => Self::new(
+                Code::ConnectionSevered,
+                "The connection was severed, so the provider was not called, or its response was not awaited.",
+            )
+            .advice("Restore the connection; the key's versions name theirs."),
             ErrorKind::UpstreamProtocol => Self::new(Code::ProviderProtocol, "The provider sent an invalid response."),
             ErrorKind::UpstreamTimeout => Self::new(Code::DeadlineExceeded, "The provider did not answer before the deadline."),
             ErrorKind::Unsupported => Self::new(Code::Unsupported, "The provider does not support this operation."),
@@ -346,6 +354,7 @@ impl From<Error> for Failure {
             ErrorKind::Internal => Self::internal(&error),
         };
         failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
+        failure.given_up = error.kind == ErrorKind::Severed;
         // One message for every rejected ciphertext: it does not even name the provider.
         if failure.code != Code::CiphertextRejected {
             failure.provider = error.provider;

@@ -45,8 +45,10 @@ impl News {
 }
 
 impl Broker {
-    /// As [`Broker::take_versions`], for no request. A key whose primary version's connection is
-    /// severed has none.
+    /// As [`Broker::take_versions`], for no request.
+    ///
+    /// # Errors
+    /// `connection_severed`; nothing was asked.
     pub(super) async fn take_versions_in_background(
         &self,
         name: &str,
@@ -55,11 +57,7 @@ impl Broker {
         announced: Option<&Change>,
     ) -> Result<bool, Failure> {
         let Ok(view) = key.view() else { return Ok(false) };
-        let reach = match self.reach(key, &view.key.primary).await {
-            Ok(reach) => reach,
-            Err(failure) if failure.code == Code::ConnectionSevered => return Ok(false),
-            Err(failure) => return Err(failure),
-        };
+        let reach = self.reach(key, &view.key.primary).await?;
         let cx = self.background.operation(name, key.tenant(), reach.connection.id(), patience);
         self.take_versions(&cx, key, announced).await
     }
