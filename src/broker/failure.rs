@@ -222,6 +222,7 @@ impl Failure {
             advice: Some("Check that the key, the context and the tenant are those it was wrapped under, and that the text is complete."),
             retry_after: None,
             rejected_by_provider: false,
+            given_up: false,
         }
     }
 
@@ -256,6 +257,7 @@ impl Failure {
             advice: None,
             retry_after: None,
             rejected_by_provider: false,
+            given_up: false,
         }
     }
 }

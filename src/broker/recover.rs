@@ -284,7 +284,8 @@ impl Broker {
         Ok(())
     }
 
-    /// A rotate that reached the provider is finished here; one that did not left nothing.
+    /// A rotate that reached the provider is finished here; one that did not left nothing. Where the
+    /// provider cannot be asked, through a severed connection above all, nobody knows which it was.
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
         let change = Change::announced(position);
         let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {

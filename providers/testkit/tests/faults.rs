@@ -9,7 +9,7 @@ use std::time::Duration;
 use claviger_provider::layers::{BreakerState, PipelineConfig};
 use claviger_provider::{
     BoundContext, Call, ErrorKind, Kek, KeyId, KeyRequest, KeySpec, OpContext, Pipeline, Provider, ProviderKind, Retry, Rotation, Secret,
-    TenantId, Wrapped,
+    SeverSwitch, TenantId, Wrapped,
 };
 use claviger_testkit::battery::{self, Factory};
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer, Fault, Plan};
