@@ -73,7 +73,11 @@ impl Broker {
         let mut after = before.clone();
         rules::set_severed(&mut after, false, self.now());
         // A sever is for good for its switch.
-        let switch = if before.severed { SeverSwitch::default() } else { connection.switch() };
+        let switch = if before.severed {
+            SeverSwitch::default()
+        } else {
+            connection.switch()
+        };
         let pipeline = self.directory().connect_anew(&after, &[], switch).await?;
         // As in `Broker::enable`: a failed commit counts for the severs that follow.
         let object = Liftable::Connection(connection.id());

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::layers::PipelineConfig;
-use claviger_provider::{BackgroundCalls, ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret, SeverSwitch};
+use claviger_provider::{
+    BackgroundCalls, ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret, SeverSwitch,
+};
 
 use crate::store::model::{Connection, ConnectionSnapshot, Timeouts};
 

@@ -58,14 +58,18 @@ impl Counting {
     /// How often this token was asked about, as each new session does at first.
     fn looked_up(&self, token: &str) -> usize {
         let seen = self.0.lock();
-        seen.iter().filter(|(path, of)| path.ends_with("/lookup-self") && of == token).count()
+        seen.iter()
+            .filter(|(path, of)| path.ends_with("/lookup-self") && of == token)
+            .count()
     }
 
     /// Waits until a token was renewed that many times more.
     async fn renewed(&self, token: &str, times: usize) {
         let renewals = || {
             let seen = self.0.lock();
-            seen.iter().filter(|(path, of)| path.ends_with("/renew-self") && of == token).count()
+            seen.iter()
+                .filter(|(path, of)| path.ends_with("/renew-self") && of == token)
+                .count()
         };
         let enough = renewals() + times;
         let waited = tokio::time::timeout(PATIENCE, async {

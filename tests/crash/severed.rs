@@ -11,9 +11,7 @@ use crate::run;
 
 pub fn trials() -> Vec<Trial> {
     let absent = !cfg!(feature = "testkit");
-    vec![
-        Trial::test("severed::recovery_calls_nothing_through_a_severed_connection", || run(killed())).with_ignored_flag(absent),
-    ]
+    vec![Trial::test("severed::recovery_calls_nothing_through_a_severed_connection", || run(killed())).with_ignored_flag(absent)]
 }
 
 async fn control(file: &std::path::Path) -> Control {
@@ -70,7 +68,7 @@ async fn killed() {
         .expect("the intent");
     let outcomes: Vec<_> = log
         .iter()
-        .filter(|record| record["kind"] == "outcome" && record["intent"] == intent["sequence"])
+        .filter(|record| record["kind"] == "outcome" && record["request_id"] == intent["request_id"])
         .collect();
     // The provider may have made a version that nobody knows of: it is neither done nor undone.
     assert_eq!(outcomes.len(), 1, "{outcomes:?}");

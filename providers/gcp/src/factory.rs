@@ -10,8 +10,8 @@ use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
     PublicKeys, Secret, SettingsError, SettingsOrigin, SeverSwitch, Wrapped,
 };
-use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
 use google_cloud_auth::credentials::AccessTokenCredentials;
+use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
 use tokio::sync::OnceCell;
 
 use crate::auth::{Auth, Base, SECRET};

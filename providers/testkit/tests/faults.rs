@@ -41,7 +41,11 @@ impl Bench {
         let server = FakeServer::new();
         let config = FakeConfig::capable(ProviderKind::Vault, Rotation::InPlace);
         let provider = FakeProvider::new(Arc::clone(&server), config);
-        let pipeline = Pipeline::new(Arc::new(provider) as Arc<dyn Call>, &PipelineConfig::default(), SeverSwitch::default());
+        let pipeline = Pipeline::new(
+            Arc::new(provider) as Arc<dyn Call>,
+            &PipelineConfig::default(),
+            SeverSwitch::default(),
+        );
         let request = KeyRequest {
             key_id: KeyId::random(),
             made_as: KeyId::random(),

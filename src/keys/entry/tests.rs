@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use claviger_provider::{Pipeline, SeverSwitch};
 use claviger_provider::layers::PipelineConfig;
+use claviger_provider::{Pipeline, SeverSwitch};
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
 use super::{ConnectionEntry, Gone, KeyEntry, Loads};
