@@ -64,7 +64,7 @@ async fn killed() {
     let log = records(&gateway.data());
     let intent = log
         .iter()
-        .find(|record| record["kind"] == "intent" && record["change"]["verb"] == "rotate")
+        .find(|record| record["kind"] == "intent" && record["change"]["verb"] == "rotate" && record["provider"] == "vault")
         .expect("the intent");
     let outcomes: Vec<_> = log
         .iter()
