@@ -99,6 +99,11 @@ impl Intent {
         self.outcome.change().and_then(|change| change.revocation())
     }
 
+    /// Whether the announced effect is caused at a provider.
+    pub fn is_at_provider(&self) -> bool {
+        self.outcome.change().is_some_and(|change| change.at_provider)
+    }
+
     /// Makes the outcome durable. It has the intent's members; `complete` adds what has become
     /// known since (version, latency, provider calls).
     ///

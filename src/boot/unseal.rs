@@ -11,7 +11,7 @@ use chrono::Utc;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
     ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeyId, KeyRequest, OpContext, Pipeline, ProviderKind, Secret, SettingsError,
-    SettingsOrigin, TenantId,
+    SettingsOrigin, SeverSwitch, TenantId,
 };
 
 use crate::config::declared::SettingsFileError;
@@ -102,6 +102,7 @@ impl UnsealError {
             | ErrorKind::CiphertextRejected
             | ErrorKind::Unsupported
             | ErrorKind::Misconfigured
+            | ErrorKind::Severed
             | ErrorKind::Internal => false,
         }
     }
@@ -268,8 +269,11 @@ impl<'c> Unsealer<'c> {
             settings: &parsed.public,
             secrets: parsed.secrets,
             background: None,
+            // Nobody severs the connection of the root key.
+            switch: SeverSwitch::default(),
         };
-        Ok(Pipeline::new(self.factory.connect(parts).await?, &self.limits))
+        let switch = parts.switch.clone();
+        Ok(Pipeline::new(self.factory.connect(parts).await?, &self.limits, switch))
     }
 
     fn cx(&self) -> OpContext {

@@ -183,6 +183,13 @@ impl Broker {
         match cx.take_effect() {
             Some(Effect::Announced(intent)) => {
                 let revocation = intent.revocation().is_some();
+                let given_up = value.as_ref().is_err_and(|failure| failure.given_up);
+                // Neither done nor undone: nobody waited for the provider's response.
+                let outcome = if given_up && intent.is_at_provider() {
+                    Outcome::Interrupted
+                } else {
+                    outcome
+                };
                 let complete = |record: &mut Record| {
                     fill(record, cx, cx.noted());
                     fill_calls(record, cx);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger_provider::{
-    Capabilities, ConnectionId, Factory, Kek, ParsedSettings, SealedName, Secret, SettingsError, SettingsOrigin, fill_random,
+    Capabilities, ConnectionId, ErrorKind, Factory, Kek, ParsedSettings, SealedName, Secret, SettingsError, SettingsOrigin, fill_random,
 };
 
 use super::sever::completed;
@@ -194,7 +194,7 @@ impl Broker {
         let pipeline = if timeouts.is_some() || !replaced.is_empty() {
             let mut changed = Connection::clone(&now);
             changed.timeouts = timeouts.unwrap_or(now.timeouts);
-            Some(self.directory().connect_anew(&changed, &replaced).await?)
+            Some(self.directory().connect_anew(&changed, &replaced, connection.switch()).await?)
         } else {
             None
         };
@@ -271,6 +271,8 @@ impl Broker {
                 policy: probe.policy,
                 advice: None,
             },
+            // Severed meanwhile: that says nothing of the provider.
+            Err(error) if error.kind == ErrorKind::Severed => return Err(error.into()),
             Err(error) => {
                 let failure = Failure::from(error);
                 CheckReport {

@@ -164,6 +164,8 @@ pub struct Failure {
     /// Whether the provider itself rejected the ciphertext. The cache remembers such a rejection
     /// for a moment, and no other.
     pub(super) rejected_by_provider: bool,
+    /// Whether a call was given up that the provider may have carried out.
+    pub(super) given_up: bool,
 }
 
 impl Failure {
@@ -184,6 +186,7 @@ impl Failure {
             advice: None,
             retry_after: None,
             rejected_by_provider: false,
+            given_up: false,
         }
     }
 
@@ -220,6 +223,7 @@ impl Failure {
             advice: Some("Check that the key, the context and the tenant are those it was wrapped under, and that the text is complete."),
             retry_after: None,
             rejected_by_provider: false,
+            given_up: false,
         }
     }
 
@@ -254,6 +258,7 @@ impl Failure {
             advice: None,
             retry_after: None,
             rejected_by_provider: false,
+            given_up: false,
         }
     }
 }
@@ -346,6 +351,11 @@ impl From<Error> for Failure {
                 Code::CircuitOpen,
                 "The provider failed repeatedly, so calls to it are paused for a moment.",
             ),
+            ErrorKind::Severed => Self::new(
+                Code::ConnectionSevered,
+                "The connection was severed, so the provider was not called, or its response was not awaited.",
+            )
+            .advice("Restore the connection; the key's versions name theirs."),
             ErrorKind::UpstreamProtocol => Self::new(Code::ProviderProtocol, "The provider sent an invalid response."),
             ErrorKind::UpstreamTimeout => Self::new(Code::DeadlineExceeded, "The provider did not answer before the deadline."),
             ErrorKind::Unsupported => Self::new(Code::Unsupported, "The provider does not support this operation."),
@@ -353,6 +363,7 @@ impl From<Error> for Failure {
             ErrorKind::Internal => Self::internal(&error),
         };
         failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
+        failure.given_up = error.kind == ErrorKind::Severed;
         // Every rejected ciphertext has the same message, and the provider is not named either.
         if failure.code != Code::CiphertextRejected {
             failure.provider = error.provider;

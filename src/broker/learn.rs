@@ -56,11 +56,11 @@ impl News {
 }
 
 impl Broker {
-    /// As [`Broker::take_versions`], without a request. Returns `false` if the connection of the
-    /// primary version is severed.
+    /// As [`Broker::take_versions`], without a request.
     ///
     /// # Errors
-    /// As [`Broker::take_versions`], and `permission_denied` for a suspended tenant.
+    /// As [`Broker::take_versions`]; `connection_severed`, and `permission_denied` for a suspended
+    /// tenant: nothing was asked then.
     pub(super) async fn take_versions_in_background(
         &self,
         name: &str,
@@ -72,11 +72,7 @@ impl Broker {
             return Err(Failure::new(Code::PermissionDenied, "The tenant is suspended."));
         }
         let Ok(view) = key.view() else { return Ok(false) };
-        let reach = match self.reach(key, &view.key.primary).await {
-            Ok(reach) => reach,
-            Err(failure) if failure.code == Code::ConnectionSevered => return Ok(false),
-            Err(failure) => return Err(failure),
-        };
+        let reach = self.reach(key, &view.key.primary).await?;
         let cx = self.background.operation(name, key.tenant(), reach.connection.id(), patience);
         self.take_versions_through(&cx, key, &view, &reach, announced).await
     }

@@ -310,8 +310,9 @@ impl Broker {
         Ok(())
     }
 
-    /// Finishes a rotation that the provider has carried out. Otherwise the rotation failed without
-    /// effect.
+    /// Finishes a rotation that the provider has carried out. If the provider has not, the rotation failed
+    /// without effect. If it cannot be asked, for example through a severed connection, the outcome is not
+    /// known.
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
         let change = Change::announced(position);
         let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {

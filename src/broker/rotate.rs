@@ -135,7 +135,12 @@ impl Broker {
         let view = key.view()?;
         let Some(since) = view.key.rotating else { return Ok(()) };
         let change = crate::store::Change::unannounced();
-        if self.take_versions_in_background("rotation", &key, PATIENCE, None).await? {
+        let taken = match self.take_versions_in_background("rotation", &key, PATIENCE, None).await {
+            // Asked about once the connection is restored.
+            Err(failure) if failure.code == Code::ConnectionSevered => return Ok(()),
+            taken => taken?,
+        };
+        if taken {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
             return Ok(());
         }

@@ -1,14 +1,22 @@
 //! Sever and restore: stop all calls through a connection, and allow them again.
 
+use std::time::Duration;
+
+use claviger_provider::SeverSwitch;
+
 use super::revoke::Revoked;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::store::model::{Connection, Liftable};
 use crate::store::rules;
 
+/// How long a sever waits for the calls that it ended. They only have to be polled once more, so this
+/// bounds the wait on a machine that is overloaded.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 impl Broker {
-    /// Severs a connection. After this returns, no call passes and no answer that was made through it
-    /// is handed over. A repeated request is carried out again, whatever its idempotency key.
+    /// Severs a connection. After this returns, nothing is sent through it, and no answer that was made
+    /// through it is handed over. A repeated request is carried out again, whatever its idempotency key.
     ///
     /// # Errors
     /// `not_found` when it was deleted meanwhile.
@@ -21,7 +29,10 @@ impl Broker {
             .announce_revocation(cx, EmergencyRevocation::Sever(connection.id()).at_lifts(after.lifts))
             .await?;
         match self.revoke(cx, Revoked::Connection(after), &change).await? {
-            Revoked::Connection(row) => Ok(Guarded::free(completed(Completion::Done, row))),
+            Revoked::Connection(row) => {
+                connection.calls_stopped(PATIENCE).await;
+                Ok(Guarded::free(completed(Completion::Done, row)))
+            }
             Revoked::Key(_) | Revoked::Token { .. } | Revoked::Tenant(_) | Revoked::Principal { .. } => {
                 Err(Failure::internal(&"a sever left no connection"))
             }
@@ -35,10 +46,11 @@ impl Broker {
         Guarded::free(completed(Completion::Done, row))
     }
 
-    /// Undoes a sever.
+    /// Undoes a sever. The connection is made anew, so that the next call also gets a new credential.
     ///
     /// # Errors
-    /// `not_found` when it was deleted meanwhile.
+    /// `not_found` when it was deleted meanwhile, and what a connection fails with that no provider
+    /// can be made from: it stays severed.
     pub async fn restore(
         &self,
         authorized: Authorized<op::Restore>,
@@ -60,6 +72,13 @@ impl Broker {
         let before = Connection::clone(&connection.view());
         let mut after = before.clone();
         rules::set_severed(&mut after, false, self.now());
+        // A closed switch never opens again.
+        let switch = if before.severed {
+            SeverSwitch::default()
+        } else {
+            connection.switch()
+        };
+        let pipeline = self.directory().connect_anew(&after, &[], switch).await?;
         // Count the lift in memory before the commit, as `Broker::enable` does and for the reason
         // given there.
         let object = Liftable::Connection(connection.id());
@@ -73,7 +92,7 @@ impl Broker {
             .store
             .set_connection_severed(connection.tenant(), connection.id(), false, after.updated, &change)
             .await?;
-        connection.put_restored(row.clone());
+        connection.put_restored(row.clone(), pipeline);
         self.clear_from_kill_file(EmergencyRevocation::Sever(connection.id())).await;
         Ok(Guarded::free(completed(Completion::Done, row)))
     }

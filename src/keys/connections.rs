@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::layers::PipelineConfig;
-use claviger_provider::{BackgroundCalls, ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret};
+use claviger_provider::{
+    BackgroundCalls, ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret, SeverSwitch,
+};
 
 use crate::store::model::{Connection, ConnectionSnapshot, Timeouts};
 
@@ -56,10 +58,19 @@ impl Factories {
         }
     }
 
-    /// Makes the pipeline of a connection. Secrets in `replaced` are used in place of stored ones
-    /// of the same names. No provider is called.
-    pub(super) async fn connect(&self, stored: &ConnectionSnapshot, replaced: &[(SealedName, Secret)]) -> Result<Pipeline, Error> {
+    /// Makes the pipeline of a connection, whose traffic `switch` stops: from the beginning, if the
+    /// row is severed. Secrets in `replaced` are used in place of stored ones of the same names. No
+    /// provider is called.
+    pub(super) async fn connect(
+        &self,
+        stored: &ConnectionSnapshot,
+        replaced: &[(SealedName, Secret)],
+        switch: SeverSwitch,
+    ) -> Result<Pipeline, Error> {
         let connection = &stored.connection;
+        if connection.severed {
+            switch.sever();
+        }
         let factory = self
             .get(connection.provider)
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this build has no such provider").provider(connection.provider))?;
@@ -70,9 +81,10 @@ impl Factories {
             settings: &connection.settings,
             secrets: secrets(stored, replaced),
             background: self.background.clone(),
+            switch: switch.clone(),
         };
         let provider = factory.connect(parts).await?;
-        Ok(Pipeline::new(provider, &self.limits(connection.timeouts)))
+        Ok(Pipeline::new(provider, &self.limits(connection.timeouts), switch))
     }
 
     /// The installation's limits, with the connection's own timeouts where it sets them.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger_provider::layers::BreakerState;
-use claviger_provider::{ConnectionId, KeyId, Pipeline, SealedName, Secret, TenantId};
+use claviger_provider::{ConnectionId, KeyId, Pipeline, SealedName, Secret, SeverSwitch, TenantId};
 use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry};
@@ -246,7 +246,7 @@ impl Directory {
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            let pipeline = self.factories.connect(&snapshot, &[]).await?;
+            let pipeline = self.factories.connect(&snapshot, &[], SeverSwitch::default()).await?;
             let loaded = ConnectionEntry::new(snapshot.connection, pipeline, Arc::clone(self.connections.loads()));
             if let Some(entry) = self.connections.insert(id, Arc::new(loaded), &load, when_full)? {
                 return Ok(Some(entry));
@@ -255,14 +255,20 @@ impl Directory {
     }
 
     /// The pipeline that a connection will have once these secrets replace the stored ones of
-    /// the same names and `connection` is its row. No provider is called, and nothing changes.
+    /// the same names and `connection` is its row; `switch` stops its traffic. No provider is called,
+    /// and nothing changes.
     ///
     /// # Errors
     /// When the store fails, or no provider can be made from them.
-    pub async fn connect_anew(&self, connection: &Connection, replaced: &[(SealedName, Secret)]) -> Result<Pipeline, LoadError> {
+    pub async fn connect_anew(
+        &self,
+        connection: &Connection,
+        replaced: &[(SealedName, Secret)],
+        switch: SeverSwitch,
+    ) -> Result<Pipeline, LoadError> {
         let mut snapshot = self.store.connection_snapshot(connection.tenant, connection.id).await?;
         snapshot.connection = connection.clone();
-        Ok(self.factories.connect(&snapshot, replaced).await?)
+        Ok(self.factories.connect(&snapshot, replaced, switch).await?)
     }
 
     /// Forgets a deleted connection, after the commit.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, KeyId, Pipeline, TenantId};
+use claviger_provider::{ConnectionId, KeyId, Pipeline, SeverSwitch, TenantId};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
@@ -20,6 +20,16 @@ pub type ConnectionView = Arc<Connection>;
 pub(super) struct Reach {
     pub(super) row: ConnectionView,
     pipeline: Pipeline,
+}
+
+impl Reach {
+    /// Stops the traffic of a severed connection. In the same step as the row: once the gate is free,
+    /// nothing is sent any more.
+    fn stop_if_severed(&self) {
+        if self.row.severed {
+            self.pipeline.sever();
+        }
+    }
 }
 
 /// A connection in memory.
@@ -80,6 +90,11 @@ impl ConnectionEntry {
         self.gate.read().pipeline.clone()
     }
 
+    /// The switch that stops the connection's traffic.
+    pub fn switch(&self) -> SeverSwitch {
+        self.gate.read().pipeline.switch().clone()
+    }
+
     /// The row as it is now.
     pub fn view(&self) -> ConnectionView {
         Arc::clone(&self.gate.read().row)
@@ -107,6 +122,7 @@ impl ConnectionEntry {
     pub fn put(&self, connection: Connection) {
         let mut reach = self.gate.write();
         reach.row = Arc::new(keeping_a_sever(connection, &reach.row));
+        reach.stop_if_severed();
         drop(reach);
         self.loads.note_change(&self.id);
     }
@@ -118,26 +134,41 @@ impl ConnectionEntry {
         if reach.row.revision <= row.revision {
             reach.row = Arc::new(row.clone());
         }
+        reach.stop_if_severed();
         self.revocations.count();
     }
 
-    /// As [`ConnectionEntry::put`], with a new pipeline, which the next call uses.
+    /// Waits until no call through a severed connection is under way any more, at most for `at_most`.
+    pub async fn calls_stopped(&self, at_most: Duration) {
+        let switch = self.switch();
+        if tokio::time::timeout(at_most, switch.stopped()).await.is_err() {
+            tracing::warn!(connection = %self.id, "calls through a severed connection have not ended yet");
+        }
+    }
+
+    /// As [`ConnectionEntry::put`], with a new pipeline, which the next call uses. It has the
+    /// connection's own switch, so that a sever also ends the calls that use the old one.
     pub fn put_with(&self, connection: Connection, pipeline: Pipeline) {
         let mut reach = self.gate.write();
         *reach = Reach {
             row: Arc::new(keeping_a_sever(connection, &reach.row)),
             pipeline,
         };
+        reach.stop_if_severed();
         drop(reach);
         self.loads.note_change(&self.id);
     }
 
-    /// As [`ConnectionEntry::put`], with the row that a restore committed.
-    pub fn put_restored(&self, connection: Connection) {
+    /// As [`ConnectionEntry::put`], with the row that a restore committed and a new pipeline, because that of
+    /// a severed connection never sends again.
+    pub fn put_restored(&self, connection: Connection, pipeline: Pipeline) {
         let mut reach = self.gate.write();
         // If the store could not take the sever, only the epoch in memory grew. It must grow again.
         let epoch = connection.epoch.max(reach.row.epoch + u64::from(reach.row.severed));
-        reach.row = Arc::new(Connection { epoch, ..connection });
+        *reach = Reach {
+            row: Arc::new(Connection { epoch, ..connection }),
+            pipeline,
+        };
         drop(reach);
         self.loads.note_change(&self.id);
     }

@@ -47,6 +47,7 @@ mod restrictive;
 mod rows;
 mod service;
 mod service_apart;
+mod severed;
 mod starting;
 mod support;
 mod suspension;

@@ -138,7 +138,10 @@ async fn under_way(bench: Bench, cut: Cut) {
         bench.at_gate(requests.len() as u64).await;
         let answer = cut.make(&bench).await;
         assert!(matches!(answer.status, 200 | 204), "{}", answer.text);
-        assert_eq!(bench.journal().await.at_gate, requests.len() as u64, "it waits for no provider");
+        // It waits for no provider. A sever ends all calls through its connection before it is answered,
+        // and leaves the one through the other.
+        let left = if cut == Cut::Sever { 1 } else { requests.len() as u64 };
+        assert_eq!(bench.journal().await.at_gate, left);
         bench.clear().await;
     };
     let (answers, ()) = tokio::join!(answers, cuts);

@@ -20,6 +20,7 @@ mod moved;
 mod node;
 mod random;
 mod rotate;
+mod severed;
 mod shutdown;
 mod start;
 mod verify;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     ];
     trials.extend(disagree::trials());
     trials.extend(moved::trials());
+    trials.extend(severed::trials());
     trials.extend(node::trials());
     trials.extend(lifted::trials());
     trials.extend(start::trials());

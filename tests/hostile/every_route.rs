@@ -232,7 +232,9 @@ async fn a_key_service_that_never_answers_holds_up_its_own_tenant_alone() {
     let honest = world.honest().await;
     KeyService::at(control).await.hang().await;
     let begun = std::time::Instant::now();
-    let all = calls(&names);
+    // At once, and what a deletion would leave to the others is not known.
+    let mut all = calls(&names);
+    all.retain(|call| call.method != Method::DELETE);
     let answers = futures::future::join_all(all.iter().map(|call| call.send(&attacker))).await;
     assert!(begun.elapsed() < GIVEN + ADDED, "{:?}", begun.elapsed());
     let mut waited = 0;

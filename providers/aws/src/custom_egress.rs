@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use claviger_provider::egress::{Client, Destination, Egress, EgressPolicy, Options, RawRequest, Response, SendError};
 use claviger_provider::kit::http::ConnectionHttp;
-use claviger_provider::{Error, ProviderKind};
+use claviger_provider::{Error, ProviderKind, SeverSwitch};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use zeroize::Zeroizing;
@@ -32,7 +32,7 @@ impl CustomEgress {
     ///
     /// # Errors
     /// `Misconfigured` when a stored setting can no longer be used.
-    pub(crate) fn of(settings: &Settings, egress: &Egress) -> Result<Option<Self>, Error> {
+    pub(crate) fn of(settings: &Settings, egress: &Egress, switch: &SeverSwitch) -> Result<Option<Self>, Error> {
         if settings.ca.is_none() && settings.proxy.is_none() {
             return Ok(None);
         }
@@ -40,6 +40,7 @@ impl CustomEgress {
             ca: settings.ca.as_deref(),
             proxy: settings.proxy.as_deref(),
             client_certificate: None,
+            switch: switch.clone(),
         };
         let options = http.options(egress, ProviderKind::Aws)?;
         let egress = match &options.proxy {

@@ -15,7 +15,7 @@ use crate::client::{Kms, base};
 use crate::credentials::{LoginAccess, provider};
 use crate::custom_egress::CustomEgress;
 use crate::errors::fault;
-use crate::http::{client, traced};
+use crate::http::{client, severable, traced};
 use crate::names::Region;
 use crate::offline_decrypt::commands;
 use crate::ownership::{Proof, unproven};
@@ -67,13 +67,14 @@ impl AwsFactory {
         if settings.fips && (kms_endpoint.is_some() || sts_endpoint.is_some()) {
             return Err(fault(ErrorKind::Misconfigured, "FIPS endpoints together with a custom endpoint"));
         }
-        let custom_egress = CustomEgress::of(&settings, &self.egress)?;
+        let custom_egress = CustomEgress::of(&settings, &self.egress, &parts.switch)?;
+        let shared = severable(self.http.clone(), parts.switch.clone());
         // A client of a custom egress sends to one host, so each service gets its own.
-        let http = || custom_egress.as_ref().map_or_else(|| self.http.clone(), CustomEgress::client);
+        let http = || custom_egress.as_ref().map_or_else(|| shared.clone(), CustomEgress::client);
         let sts = |http| base(http, &region, settings.fips, sts_endpoint.as_deref());
         let access = LoginAccess {
             sts: sts(traced(http(), parts.background_trace())),
-            operator_owned: traced(self.http.clone(), parts.background_trace()),
+            operator_owned: traced(shared.clone(), parts.background_trace()),
             session_name: session_name(parts.connection),
         };
         let secret = take_secret(&mut parts.secrets, ACCESS_KEY);

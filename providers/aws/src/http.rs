@@ -1,5 +1,6 @@
 //! The HTTP client below the SDK: TLS by aws-lc, no proxy from the environment, no redirect, and a
-//! limit on every response; and the trace of logins, whose responses the SDK does not return.
+//! limit on every response; the connection's switch; and the trace of logins, whose responses the SDK
+//! does not return.
 
 use aws_sdk_kms::config::http::{HttpRequest, HttpResponse};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -12,7 +13,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use claviger_provider::kit::http::MAX_RESPONSE;
-use claviger_provider::{BackgroundTrace, CallResult, CallSink, ErrorKind};
+use claviger_provider::{BackgroundTrace, CallResult, CallSink, ErrorKind, SeverSwitch};
 use http_body_util::Limited;
 
 /// All connections share one client and its sockets. This is safe because each call carries its own
@@ -42,6 +43,41 @@ impl HttpConnector for Bounded<SharedHttpConnector> {
         HttpConnectorFuture::new(async move {
             let response: HttpResponse = response.await?;
             Ok(response.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_RESPONSE))))
+        })
+    }
+}
+
+/// This client for one connection, whose switch all its calls pass.
+pub(crate) fn severable(client: SharedHttpClient, switch: SeverSwitch) -> SharedHttpClient {
+    SharedHttpClient::new(Severable { inner: client, switch })
+}
+
+#[derive(Debug)]
+struct Severable<T> {
+    inner: T,
+    switch: SeverSwitch,
+}
+
+impl HttpClient for Severable<SharedHttpClient> {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(Severable {
+            inner: self.inner.http_connector(settings, components),
+            switch: self.switch.clone(),
+        })
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.inner.connector_metadata()
+    }
+}
+
+impl HttpConnector for Severable<SharedHttpConnector> {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (inner, switch) = (self.inner.clone(), self.switch.clone());
+        HttpConnectorFuture::new(async move {
+            // Within the future: a client may send as soon as it is called.
+            let response = switch.pass(async move { inner.call(request).await }).await;
+            response.unwrap_or_else(|severed| Err(ConnectorError::user(severed.into())))
         })
     }
 }

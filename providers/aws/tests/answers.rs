@@ -22,5 +22,7 @@ mod keys;
 mod refusals;
 #[path = "answers/sessions.rs"]
 mod sessions;
+#[path = "answers/severed.rs"]
+mod severed;
 #[path = "answers/traces.rs"]
 mod traces;

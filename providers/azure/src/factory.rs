@@ -96,6 +96,7 @@ impl AzureFactory {
             ca: settings.ca.as_deref(),
             proxy: settings.proxy.as_deref(),
             client_certificate: None,
+            switch: parts.switch.clone(),
         };
         let options = http.options(&self.egress, ProviderKind::Azure)?;
         let authority = self.authority(&vault);

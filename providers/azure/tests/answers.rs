@@ -20,3 +20,5 @@ mod fixture;
 mod keys;
 #[path = "answers/refusals.rs"]
 mod refusals;
+#[path = "answers/severed.rs"]
+mod severed;

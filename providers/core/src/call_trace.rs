@@ -23,7 +23,8 @@ pub enum CallResult {
     Ok,
     /// The call failed with an error of this kind.
     Error(ErrorKind),
-    /// The attempt's time was over, so nobody waited for the response any more.
+    /// Nobody waited for the response any more, because the attempt's time was over or the connection was
+    /// severed.
     Abandoned,
 }
 
@@ -60,8 +61,12 @@ pub struct ProviderCall {
 
 impl ProviderCall {
     /// A call as the record takes it. A request id that is no printable ASCII or too long is
-    /// dropped, because the provider chose the text.
+    /// dropped, because the provider chose the text. A call that a sever ended is [`CallResult::Abandoned`].
     pub fn new(operation: &'static str, request_id: Option<&str>, result: CallResult) -> Self {
+        let result = match result {
+            CallResult::Error(ErrorKind::Severed) => CallResult::Abandoned,
+            result => result,
+        };
         let printable = |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
         Self {
             operation,

@@ -32,6 +32,8 @@ pub enum ErrorKind {
     UpstreamUnavailable,
     /// The circuit breaker is open: the call was not sent.
     CircuitOpen,
+    /// The connection is severed: the call was not sent, or ended without its response.
+    Severed,
     /// The provider's response is malformed.
     UpstreamProtocol,
     /// No response within the deadline.
@@ -59,6 +61,7 @@ impl ErrorKind {
             Self::ExternalDenied => "external_denied",
             Self::UpstreamUnavailable => "upstream_unavailable",
             Self::CircuitOpen => "circuit_open",
+            Self::Severed => "severed",
             Self::UpstreamProtocol => "upstream_protocol",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Unsupported => "unsupported",

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, KeySpec, ProviderKind, Secret,
-    TenantId, Wrapped,
+    SeverSwitch, TenantId, Wrapped,
 };
 
 /// A mistake in settings: the place and what is expected there, never the value.
@@ -86,6 +86,8 @@ pub struct ConnectionParts<'a> {
     pub secrets: Vec<(String, Secret)>,
     /// Receives the connection's calls that serve no single operation; `None` drops them.
     pub background: Option<Arc<dyn BackgroundCalls>>,
+    /// Every request of the adapter's passes it, those of its background tasks included.
+    pub switch: SeverSwitch,
 }
 
 impl ConnectionParts<'_> {

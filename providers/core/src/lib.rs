@@ -25,6 +25,7 @@ mod provider;
 mod public_keys;
 mod sealed;
 mod secret;
+mod sever_switch;
 pub mod xaes;
 
 pub use call_trace::{
@@ -47,3 +48,4 @@ pub use provider::{
 pub use public_keys::PublicKeys;
 pub use sealed::{SealedName, SealedStore};
 pub use secret::{Secret, fill_random};
+pub use sever_switch::{SeverSwitch, Severed};

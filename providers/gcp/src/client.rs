@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use claviger_provider::egress::SendError;
 use claviger_provider::kit::http::CALL_TIMEOUT;
-use claviger_provider::{CallResult, CallSink, Error, ErrorKind, OpContext, ProviderKeyRef, PublicKeys, Secret, innermost};
+use claviger_provider::{CallResult, CallSink, Error, ErrorKind, OpContext, ProviderKeyRef, PublicKeys, Secret, SeverSwitch, innermost};
 use google_cloud_gax::client_builder::internal::with_follow_redirects;
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::retry_policy::NeverRetry;
@@ -31,6 +32,7 @@ const MAX_PAGES: usize = 10;
 pub(crate) struct KmsApi {
     client: KeyManagementService,
     session: Session,
+    switch: SeverSwitch,
 }
 
 /// One key ring, as one identity: what every operation works on.
@@ -71,7 +73,7 @@ impl KmsApi {
     ///
     /// # Errors
     /// When the endpoint's URL or this system's TLS cannot be used.
-    pub(crate) async fn new(endpoint: Option<&str>, session: Session) -> Result<Self, CallError> {
+    pub(crate) async fn new(endpoint: Option<&str>, session: Session, switch: SeverSwitch) -> Result<Self, CallError> {
         let builder = KeyManagementService::builder()
             .with_credentials(session.clone())
             .with_retry_policy(NeverRetry)
@@ -87,6 +89,7 @@ impl KmsApi {
         Ok(Self {
             client: client.map_err(|error| CallError::Unbuilt(innermost(&error)))?,
             session,
+            switch,
         })
     }
 
@@ -107,7 +110,9 @@ impl KmsApi {
             attempt.finish(None, CallResult::of(&result, CallError::kind));
             result
         };
-        self.session.call(token_refused, attempt).await
+        // The tokens of Google's library, too.
+        let call = self.session.call(token_refused, attempt);
+        self.switch.pass(call).await.map_err(SendError::from)?
     }
 
     pub(crate) async fn get_key(&self, cx: &OpContext, name: &KeyName) -> Result<CryptoKey, CallError> {

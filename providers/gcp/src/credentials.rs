@@ -1,7 +1,8 @@
 //! Where access tokens come from.
 //!
 //! Google's library signs the tokens of a service account's key, and finds the ambient identity;
-//! only for the latter it sends requests, and waits no longer than [`PATIENCE`]. The exchanges for
+//! only for the latter it sends requests, also in the background, and is waited for no longer than
+//! [`PATIENCE`]. The exchanges for
 //! workload identity federation and impersonation use the client of
 //! [`claviger_provider::egress`]: the library's would follow redirects, retry in the background,
 //! and take the exchange's URL from the credentials file.
@@ -14,11 +15,12 @@ use claviger_provider::egress::{Client, Request, Response};
 use claviger_provider::kit::secret_file::read_word;
 use claviger_provider::kit::session::{BearerToken, Expiry};
 use claviger_provider::{BackgroundTrace, CallResult, CallSink, Secret, innermost};
-use google_cloud_auth::credentials::AccessTokenCredentials;
+use google_cloud_auth::credentials::{AccessTokenCredentials, Builder};
 use google_cloud_gax::error::rpc::Code;
 use http::{HeaderMap, Method, header};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use crate::errors::{CallError, Refusal, ServiceError, retry_after};
@@ -41,8 +43,15 @@ const MAX_LIFETIME: u64 = 86_400;
 pub(crate) enum Credentials {
     /// An access token that the settings contain.
     Token(Secret),
-    /// Google's library: signatures with a service account's key, or the ambient identity.
+    /// Google's library: signatures with a service account's key.
     Library(AccessTokenCredentials),
+    /// Google's library: the machine's identity, from the file in `GOOGLE_APPLICATION_CREDENTIALS`,
+    /// gcloud's file or the metadata server. It sends requests from its creation on, so it is created
+    /// by the first call: a severed connection has none.
+    Ambient {
+        scope: &'static str,
+        library: OnceCell<AccessTokenCredentials>,
+    },
     /// Workload identity federation.
     Workload { audience: String, subject: Subject, sts: Client },
 }
@@ -79,17 +88,8 @@ impl Credentials {
                 credential: Secret::copy_from(secret.expose()),
                 expiry: Expiry::never(),
             }),
-            Self::Library(credentials) => {
-                let token = tokio::time::timeout(PATIENCE, credentials.access_token()).await;
-                let token = token.map_err(|_| no_source("no response in time"))?;
-                let token = token.map_err(|error| no_source(innermost(&error)))?;
-                // The library caches and renews it, so each call asks it. Whether it then
-                // sends a request is not visible, so no background call is reported.
-                Ok(BearerToken {
-                    credential: Secret::new(token.token.into_bytes()),
-                    expiry: Expiry::at(SystemTime::now()),
-                })
-            }
+            Self::Library(credentials) => of_library(credentials).await,
+            Self::Ambient { scope, library } => of_library(library.get_or_try_init(async || ambient(scope)).await?).await,
             Self::Workload { audience, subject, sts } => exchange(background, audience, subject, sts).await,
         }
     }
@@ -97,10 +97,30 @@ impl Credentials {
     /// Whether another token may be accepted where one was refused.
     pub(crate) const fn renewable(&self) -> bool {
         match self {
-            Self::Token(_) | Self::Library(_) => false,
+            Self::Token(_) | Self::Library(_) | Self::Ambient { .. } => false,
             Self::Workload { .. } => true,
         }
     }
+}
+
+fn ambient(scope: &str) -> Result<AccessTokenCredentials, CallError> {
+    let credentials = Builder::default().with_scopes([scope]).build_access_token_credentials();
+    credentials.map_err(|error| CallError::NoSource {
+        advice: "The gateway's machine has no Google credentials, or they cannot be read: check GOOGLE_APPLICATION_CREDENTIALS.",
+        cause: innermost(&error),
+    })
+}
+
+/// A token of Google's library, which caches and renews it, so each call asks it. Whether it then
+/// sends a request is not visible, so no background call is reported.
+async fn of_library(credentials: &AccessTokenCredentials) -> Result<BearerToken, CallError> {
+    let token = tokio::time::timeout(PATIENCE, credentials.access_token()).await;
+    let token = token.map_err(|_| no_source("no response in time"))?;
+    let token = token.map_err(|error| no_source(innermost(&error)))?;
+    Ok(BearerToken {
+        credential: Secret::new(token.token.into_bytes()),
+        expiry: Expiry::at(SystemTime::now()),
+    })
 }
 
 #[derive(Deserialize)]

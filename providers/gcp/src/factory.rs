@@ -8,10 +8,11 @@ use claviger_provider::egress::{self, Authorities, Destination, Egress, EgressPo
 use claviger_provider::kit::http::CONNECT_TIMEOUT;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
-    PublicKeys, Secret, SettingsError, SettingsOrigin, UpstreamMessage, Wrapped, innermost,
+    PublicKeys, Secret, SettingsError, SettingsOrigin, SeverSwitch, Wrapped,
 };
+use google_cloud_auth::credentials::AccessTokenCredentials;
 use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
-use google_cloud_auth::credentials::{AccessTokenCredentials, Builder as AmbientBuilder};
+use tokio::sync::OnceCell;
 
 use crate::auth::{Auth, Base, SECRET};
 use crate::client::{Client, KmsApi};
@@ -69,6 +70,7 @@ impl GcpFactory {
     /// # Errors
     /// `Misconfigured` when the stored settings or secrets cannot be used.
     pub async fn provider(&self, parts: ConnectionParts<'_>) -> Result<GcpProvider, Error> {
+        let switch = parts.switch.clone();
         let unusable = || fault(ErrorKind::Misconfigured, "the stored settings cannot be used");
         let settings: Settings = serde_json::from_str(parts.settings).map_err(|_| unusable())?;
         let ring = KeyRing::parse(&settings.key_ring).map_err(|_| unusable())?;
@@ -76,14 +78,14 @@ impl GcpFactory {
         let secret = parts.secrets.into_iter().find(|(name, _)| name == SECRET).map(|(_, secret)| secret);
         let sts = self.endpoint(&settings.sts_endpoint, &self.endpoints.sts, STS);
         let (credentials, impersonation) = match &settings.auth {
-            Auth::Plain(plain) => (self.credentials(plain, secret, KMS_SCOPE, &sts)?, None),
+            Auth::Plain(plain) => (self.credentials(plain, secret, KMS_SCOPE, &sts, &switch)?, None),
             Auth::Impersonate { service_account, base } => {
                 let iam = self.endpoint(&settings.iam_endpoint, &self.endpoints.iam, IAM);
                 let impersonation = Impersonation {
                     account: service_account.clone(),
-                    iam: self.token_client(&iam)?,
+                    iam: self.token_client(&iam, &switch)?,
                 };
-                (self.credentials(base, secret, CLOUD_SCOPE, &sts)?, Some(impersonation))
+                (self.credentials(base, secret, CLOUD_SCOPE, &sts, &switch)?, Some(impersonation))
             }
         };
         let session = Session::new(TokenSource {
@@ -92,7 +94,7 @@ impl GcpFactory {
             background,
         });
         let endpoint = settings.endpoint.as_ref().or(self.endpoints.kms.as_ref());
-        let api = KmsApi::new(endpoint.map(String::as_str), session).await;
+        let api = KmsApi::new(endpoint.map(String::as_str), session, switch).await;
         Ok(GcpProvider(Client {
             api: api.map_err(|error| {
                 let error = error.into_error("create Google's client");
@@ -115,7 +117,7 @@ impl GcpFactory {
     }
 
     /// The HTTP client of a token service.
-    fn token_client(&self, address: &str) -> Result<egress::Client, Error> {
+    fn token_client(&self, address: &str, switch: &SeverSwitch) -> Result<egress::Client, Error> {
         let unusable = |why: &'static str| fault(ErrorKind::Misconfigured, why);
         let destination = Destination::of_operator(address).map_err(|_| unusable("the URL of an endpoint"))?;
         let options = Options {
@@ -125,12 +127,20 @@ impl GcpFactory {
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
             max_response: MAX_RESPONSE,
+            switch: switch.clone(),
         };
         let client = self.egress.client(destination, options);
         client.map_err(|error| unusable("the HTTP client of a token service").source(error))
     }
 
-    fn credentials(&self, base: &Base, secret: Option<Secret>, scope: &str, sts: &str) -> Result<Credentials, Error> {
+    fn credentials(
+        &self,
+        base: &Base,
+        secret: Option<Secret>,
+        scope: &'static str,
+        sts: &str,
+        switch: &SeverSwitch,
+    ) -> Result<Credentials, Error> {
         let missing = || fault(ErrorKind::Misconfigured, "the connection's secret is missing");
         Ok(match base {
             Base::Token {} => Credentials::Token(secret.ok_or_else(missing)?),
@@ -141,9 +151,12 @@ impl GcpFactory {
                     Some(path) => Subject::File(path.into()),
                     None => Subject::Given(secret.ok_or_else(missing)?),
                 },
-                sts: self.token_client(sts)?,
+                sts: self.token_client(sts, switch)?,
             },
-            Base::Ambient {} => Credentials::Library(ambient(scope)?),
+            Base::Ambient {} => Credentials::Ambient {
+                scope,
+                library: OnceCell::new(),
+            },
         })
     }
 }
@@ -155,17 +168,6 @@ fn signed_by_key(secret: &Secret, scope: &str) -> Result<AccessTokenCredentials,
     let scopes = AccessSpecifier::from_scopes([scope]);
     let credentials = KeyBuilder::new(file).with_access_specifier(scopes).build_access_token_credentials();
     credentials.map_err(|_| unusable())
-}
-
-/// The machine's identity: from the file in `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's file or the
-/// metadata server.
-fn ambient(scope: &str) -> Result<AccessTokenCredentials, Error> {
-    let credentials = AmbientBuilder::default().with_scopes([scope]).build_access_token_credentials();
-    credentials.map_err(|error| {
-        fault(ErrorKind::Misconfigured, "the ambient identity cannot be used")
-            .advice("The gateway's machine has no Google credentials, or they cannot be read: check GOOGLE_APPLICATION_CREDENTIALS.")
-            .source(UpstreamMessage(innermost(&error)))
-    })
 }
 
 #[async_trait]

@@ -17,3 +17,5 @@ mod fixture;
 mod machine;
 #[path = "answers/refusals.rs"]
 mod refusals;
+#[path = "answers/severed.rs"]
+mod severed;

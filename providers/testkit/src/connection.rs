@@ -1,13 +1,14 @@
 //! A connection and a key request for an adapter's own tests.
 
-use claviger_provider::{ConnectionId, ConnectionParts, KeyId, KeyRequest, KeySpec, Secret, TenantId};
+use claviger_provider::{ConnectionId, ConnectionParts, KeyId, KeyRequest, KeySpec, Secret, SeverSwitch, TenantId};
 
 /// The tenant of the connections.
 pub const TENANT: TenantId = TenantId::from_bytes([7; 16]);
 /// The external id of the connections.
 pub const EXTERNAL_ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// The parts of a connection with these settings, whose background calls nobody observes.
+/// The parts of a connection with these settings, whose background calls nobody observes and
+/// whose switch nobody else has.
 pub fn parts(settings: &str, secrets: Vec<(String, Secret)>) -> ConnectionParts<'_> {
     ConnectionParts {
         tenant: TENANT,
@@ -16,6 +17,7 @@ pub fn parts(settings: &str, secrets: Vec<(String, Secret)>) -> ConnectionParts<
         settings,
         secrets,
         background: None,
+        switch: SeverSwitch::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use claviger_provider::layers::{BreakerState, PipelineConfig};
 use claviger_provider::{
     BoundContext, Call, ErrorKind, Kek, KeyId, KeyRequest, KeySpec, OpContext, Pipeline, Provider, ProviderKind, Retry, Rotation, Secret,
-    TenantId, Wrapped,
+    SeverSwitch, TenantId, Wrapped,
 };
 use claviger_testkit::battery::{self, Factory};
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer, Fault, Plan};
@@ -41,7 +41,11 @@ impl Bench {
         let server = FakeServer::new();
         let config = FakeConfig::capable(ProviderKind::Vault, Rotation::InPlace);
         let provider = FakeProvider::new(Arc::clone(&server), config);
-        let pipeline = Pipeline::new(Arc::new(provider) as Arc<dyn Call>, &PipelineConfig::default());
+        let pipeline = Pipeline::new(
+            Arc::new(provider) as Arc<dyn Call>,
+            &PipelineConfig::default(),
+            SeverSwitch::default(),
+        );
         let request = KeyRequest {
             key_id: KeyId::random(),
             made_as: KeyId::random(),

@@ -50,6 +50,7 @@ impl VaultFactory {
             ca: settings.ca.as_deref(),
             proxy: settings.proxy.as_deref(),
             client_certificate,
+            switch: parts.switch,
         };
         let options = http.options(&self.egress, ProviderKind::Vault)?;
         let client = self.egress.client(destination, options);

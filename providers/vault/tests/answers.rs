@@ -2,6 +2,9 @@
 //! malformed bodies, a token that is revoked during a call. And the requests that are sent.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+#[path = "answers/severed.rs"]
+mod severed;
+
 use std::sync::{Arc, Once};
 use std::time::Duration;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use claviger_provider::Pipeline;
 use claviger_provider::layers::PipelineConfig;
+use claviger_provider::{Pipeline, SeverSwitch};
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
 use super::{ConnectionEntry, Gone, KeyEntry, Loads};
@@ -20,7 +20,7 @@ fn connection_entry(connection: Connection) -> Arc<ConnectionEntry> {
     let provider = FakeProvider::new(FakeServer::new(), FakeConfig::default());
     Arc::new(ConnectionEntry::new(
         connection,
-        Pipeline::new(Arc::new(provider), &PipelineConfig::default()),
+        Pipeline::new(Arc::new(provider), &PipelineConfig::default(), SeverSwitch::default()),
         Arc::new(Loads::new()),
     ))
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
     Algorithm, BackgroundCalls, BoundContext, ConnectionParts, Error, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef,
-    SettingsOrigin, Wrapped,
+    SettingsOrigin, SeverSwitch, Wrapped,
 };
 use claviger_provider_aws::{AwsFactory, AwsProvider, Endpoints};
 use claviger_testkit::connection::parts;
@@ -57,12 +57,25 @@ pub async fn observed(
     settings: &Value,
     background: Option<Arc<dyn BackgroundCalls>>,
 ) -> Result<AwsProvider, Error> {
+    severable(endpoints, egress, origin, settings, background, SeverSwitch::default()).await
+}
+
+/// The same, with the connection's switch.
+pub async fn severable(
+    endpoints: Endpoints,
+    egress: Egress,
+    origin: SettingsOrigin,
+    settings: &Value,
+    background: Option<Arc<dyn BackgroundCalls>>,
+    switch: SeverSwitch,
+) -> Result<AwsProvider, Error> {
     static STACK: Once = Once::new();
     STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
     let factory = AwsFactory::new(endpoints, egress);
     let parsed = factory.parse(&settings.to_string(), origin).unwrap();
     let parts = ConnectionParts {
         background,
+        switch,
         ..parts(&parsed.public, parsed.secrets)
     };
     factory.provider(parts).await
@@ -155,10 +168,15 @@ pub fn sts(action: &str) -> wiremock::MockBuilder {
 
 /// The response of AssumeRole with a session.
 pub fn session(name: &str) -> ResponseTemplate {
+    session_until(name, "2099-01-01T00:00:00Z")
+}
+
+/// The response of AssumeRole with a session that ends at this time.
+pub fn session_until(name: &str, end: &str) -> ResponseTemplate {
     let body = format!(
         "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
          <AccessKeyId>ASIA{name}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>token-{name}</SessionToken>\
-         <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials><AssumedRoleUser><AssumedRoleId>AROA:x</AssumedRoleId>\
+         <Expiration>{end}</Expiration></Credentials><AssumedRoleUser><AssumedRoleId>AROA:x</AssumedRoleId>\
          <Arn>arn:aws:sts::111122223333:assumed-role/claviger/x</Arn></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"
     );
     ResponseTemplate::new(200).set_body_raw(body, "text/xml")

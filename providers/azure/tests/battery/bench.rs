@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_fake_azure::{Application, DIRECTORY, FakeAzure};
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{BackgroundCalls, ConnectionParts, Factory, SettingsOrigin, TenantId};
+use claviger_provider::{BackgroundCalls, ConnectionParts, Factory, SettingsOrigin, SeverSwitch, TenantId};
 use claviger_provider_azure::{AzureFactory, AzureProvider, Installation};
 use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
@@ -92,11 +92,23 @@ impl Bench {
         origin: SettingsOrigin,
         background: Option<Arc<dyn BackgroundCalls>>,
     ) -> AzureProvider {
+        Self::connect_severable(installation, settings, origin, background, SeverSwitch::default())
+    }
+
+    /// As [`Bench::connect_observed`], with the connection's switch.
+    pub fn connect_severable(
+        installation: &Installation,
+        settings: &Value,
+        origin: SettingsOrigin,
+        background: Option<Arc<dyn BackgroundCalls>>,
+        switch: SeverSwitch,
+    ) -> AzureProvider {
         let factory = AzureFactory::new(installation.clone(), egress());
         let parsed = factory.parse(&settings.to_string(), origin).unwrap();
         let parts = ConnectionParts {
             tenant: TenantId::random(),
             background,
+            switch,
             ..parts(&parsed.public, parsed.secrets)
         };
         factory.provider(parts).unwrap()

@@ -14,6 +14,7 @@ use super::destination::Destination;
 use super::dial::{Dialer, ResolveError};
 use super::send_error::SendError;
 use super::tls::{Authorities, ClientCertificate};
+use crate::sever_switch::SeverSwitch;
 
 /// Options of a client.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub timeout: Duration,
     /// The longest response body, in bytes.
     pub max_response: usize,
+    /// Stops the client's requests. A client of no connection has one of its own.
+    pub switch: SeverSwitch,
 }
 
 /// Why there is no client.
@@ -84,6 +87,7 @@ pub struct Client {
     http: reqwest::Client,
     destination: Destination,
     max_response: usize,
+    switch: SeverSwitch,
 }
 
 impl Client {
@@ -118,6 +122,7 @@ impl Client {
             http: trusting.build().map_err(ClientError)?,
             destination,
             max_response: options.max_response,
+            switch: options.switch,
         })
     }
 
@@ -152,13 +157,16 @@ impl Client {
     }
 
     async fn response(&self, request: RequestBuilder) -> Result<Response, SendError> {
-        let mut response = request.send().await.map_err(SendError::of)?;
-        let body = self.body(&mut response).await?;
-        Ok(Response {
-            status: response.status(),
-            headers: std::mem::take(response.headers_mut()),
-            body,
-        })
+        let exchange = async {
+            let mut response = request.send().await.map_err(SendError::of)?;
+            let body = self.body(&mut response).await?;
+            Ok(Response {
+                status: response.status(),
+                headers: std::mem::take(response.headers_mut()),
+                body,
+            })
+        };
+        self.switch.pass(exchange).await?
     }
 
     async fn body(&self, response: &mut reqwest::Response) -> Result<Zeroizing<Vec<u8>>, SendError> {

@@ -8,6 +8,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::dial::Refused;
 use crate::error::{Error, ErrorKind, Retry};
+use crate::sever_switch::Severed;
 
 /// Why there is no response. It names no address and no secret.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -34,6 +35,9 @@ pub enum SendError {
     /// policy approved.
     #[error("the request names another host")]
     WrongHost,
+    /// The connection is severed.
+    #[error(transparent)]
+    Severed(#[from] Severed),
 }
 
 /// Why a server's certificate is not trusted.
@@ -89,6 +93,7 @@ impl SendError {
             Self::Timeout => ErrorKind::UpstreamTimeout,
             Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
             Self::TooLong | Self::WrongHost => ErrorKind::UpstreamProtocol,
+            Self::Severed(_) => ErrorKind::Severed,
         }
     }
 
@@ -106,7 +111,7 @@ impl SendError {
                  authority issued.",
             ),
             Self::Timeout | Self::Unreachable(_) => error.retry(Retry::Backoff),
-            Self::TooLong | Self::WrongHost => error,
+            Self::TooLong | Self::WrongHost | Self::Severed(_) => error,
         };
         error.source(self)
     }

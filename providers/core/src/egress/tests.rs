@@ -20,6 +20,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{Authorities, Client, DialError, Egress, EgressPolicy, Lookup, Options, Request, Response, SendError};
+use crate::SeverSwitch;
 
 /// Resolves each name to the next list of addresses, and to the last one from then on. Records the
 /// names.
@@ -70,6 +71,7 @@ fn options() -> Options {
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(20),
         max_response: 1024,
+        switch: SeverSwitch::default(),
     }
 }
 
@@ -308,6 +310,36 @@ async fn a_proxy_is_met_under_the_policy_and_resolves_what_is_behind_it() {
     assert_eq!((visits(&allowed).await, visits(&forbidden).await), (1, 0));
     let request = &allowed.received_requests().await.unwrap()[0];
     assert_eq!(request.url.host_str(), Some("behind.test"));
+}
+
+#[tokio::test]
+async fn a_severed_client_drops_its_request_and_sends_no_other() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let egress = egress(&Script::new(&[]));
+    let destination = egress.destination(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let switch = SeverSwitch::default();
+    let severable = Options {
+        switch: switch.clone(),
+        ..options()
+    };
+    let client = egress.client(destination, severable).unwrap();
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // The whole request, and no answer to it.
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
+        switch.sever();
+        // The client closes its connection.
+        assert_eq!(stream.read_buf(&mut request).await.unwrap(), 0);
+    };
+    let (result, ()) = tokio::join!(get(&client), server);
+    assert!(matches!(result, Err(SendError::Severed(_))));
+
+    assert!(matches!(get(&client).await, Err(SendError::Severed(_))));
+    let another = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
+    assert!(another.is_err(), "it connected again");
 }
 
 /// The server's address, for the child process of [`the_environments_proxy_is_not_taken`].

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::egress::{Authorities, ClientCertificate, Egress, Options};
 use crate::error::{Error, ErrorKind};
 use crate::ids::ProviderKind;
+use crate::sever_switch::SeverSwitch;
 
 /// Timeout for opening a connection. The pipeline's attempt timeout is usually shorter; this one ends
 /// calls whose caller has stopped waiting.
@@ -16,7 +17,6 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const MAX_RESPONSE: usize = 1 << 20;
 
 /// The network settings of a connection.
-#[derive(Default)]
 pub struct ConnectionHttp<'a> {
     /// The setting `ca`: certificates as PEM text, trusted instead of the system's.
     pub ca: Option<&'a str>,
@@ -24,6 +24,8 @@ pub struct ConnectionHttp<'a> {
     pub proxy: Option<&'a str>,
     /// What the connection shows to a server that asks for a client certificate.
     pub client_certificate: Option<ClientCertificate>,
+    /// The connection's switch.
+    pub switch: SeverSwitch,
 }
 
 impl ConnectionHttp<'_> {
@@ -51,6 +53,7 @@ impl ConnectionHttp<'_> {
             connect_timeout: CONNECT_TIMEOUT,
             timeout: CALL_TIMEOUT,
             max_response: MAX_RESPONSE,
+            switch: self.switch,
         })
     }
 }

@@ -57,6 +57,7 @@ impl RightReport {
             | ErrorKind::ExternalDenied
             | ErrorKind::UpstreamUnavailable
             | ErrorKind::CircuitOpen
+            | ErrorKind::Severed
             | ErrorKind::UpstreamProtocol
             | ErrorKind::UpstreamTimeout
             | ErrorKind::Unsupported
@@ -105,6 +106,7 @@ impl Trial {
             | ErrorKind::ExternalDenied
             | ErrorKind::UpstreamUnavailable
             | ErrorKind::CircuitOpen
+            | ErrorKind::Severed
             | ErrorKind::UpstreamProtocol
             | ErrorKind::UpstreamTimeout
             | ErrorKind::Misconfigured

@@ -9,6 +9,7 @@ mod response_check;
 mod retry;
 #[cfg(test)]
 mod scripted;
+mod sever_gate;
 mod timeout;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub use retry::RetryConfig;
 
 use crate::{
     BoundContext, Call, Capabilities, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, Op, OpContext, Output, Probe,
-    ProviderKind, Rewrapped, Secret, Wrapped,
+    ProviderKind, Rewrapped, Secret, SeverSwitch, Wrapped,
 };
 
 /// The limits of one connection's pipeline.
@@ -51,49 +52,55 @@ impl Default for PipelineConfig {
 /// A provider with its layers. The gateway calls providers through this type only.
 ///
 /// Cheap to clone; clones share the limits, the retry budget and the breaker. Every method returns
-/// `UpstreamTimeout` when [`OpContext::deadline`] has passed.
+/// `UpstreamTimeout` when [`OpContext::deadline`] has passed, and `Severed` once the connection is
+/// severed.
 #[derive(Clone)]
 pub struct Pipeline {
     outermost: Arc<dyn Call>,
     capabilities: Arc<Capabilities>,
-    breaker: Arc<breaker::Breaker>,
+    gate: Arc<sever_gate::SeverGate>,
 }
 
 impl Pipeline {
-    /// Puts the layers around an adapter, innermost first.
-    pub fn new(provider: Arc<dyn Call>, config: &PipelineConfig) -> Self {
+    /// Puts the layers around an adapter, innermost first. `switch` is the one that the adapter was made
+    /// with; if it is severed already, the adapter is dropped.
+    pub fn new(provider: Arc<dyn Call>, config: &PipelineConfig, switch: SeverSwitch) -> Self {
         let capabilities = Arc::new(provider.capabilities());
 
-        // 7. Next to the provider, so that a malformed response is an error before any other layer
+        // 8. Next to the provider, so that a malformed response is an error before any other layer
         //    sees it, and the breaker counts it.
         let checked = response_check::ResponseCheck::new(provider, &capabilities);
 
-        // 6. Limits each attempt: a provider that hangs costs one attempt and not the whole deadline,
+        // 7. Limits each attempt: a provider that hangs costs one attempt and not the whole deadline,
         //    and the breaker above counts the timeout.
         let timeout = timeout::AttemptTimeout::new(Arc::new(checked), config.attempt_timeout);
 
-        // 5. Sees the outcome of every attempt, timeouts included. Inside the retries, so that an open
+        // 6. Sees the outcome of every attempt, timeouts included. Inside the retries, so that an open
         //    circuit also ends retries in progress.
         let breaker = Arc::new(breaker::Breaker::new(Arc::new(timeout), config.breaker.clone()));
 
-        // 4. Inside the concurrency limit. A retry takes no second slot, so that a failing provider
+        // 5. Inside the concurrency limit. A retry takes no second slot, so that a failing provider
         //    never gets more concurrent calls than a healthy one.
         let retry = retry::Retrying::new(Arc::clone(&breaker) as Arc<dyn Call>, config.retry.clone());
 
-        // 3. Callers wait here, at most until their deadline, before anything is sent.
+        // 4. Callers wait here, at most until their deadline, before anything is sent.
         let concurrency = concurrency::ConcurrencyLimit::new(Arc::new(retry), config.concurrency);
 
-        // 2. Outside the limit, so that an operation that cannot work is refused without waiting
+        // 3. Outside the limit, so that an operation that cannot work is refused without waiting
         //    for a slot.
         let guard = guard::CapabilityGuard::new(Arc::new(concurrency), Arc::clone(&capabilities));
 
+        // 2. Outside all that waits: a sever also ends pauses between retries, and waiting for a slot.
+        let outermost: Arc<dyn Call> = Arc::new(guard);
+        let behind = sever_gate::Behind { outermost, breaker };
+        let gate = Arc::new(sever_gate::SeverGate::new(behind, Arc::clone(&capabilities), switch));
         // 1. Outermost: counts and times each operation once, with refusals, waiting and all attempts.
-        let metrics = metrics::Metrics::new(Arc::new(guard));
+        let metrics = metrics::Metrics::new(Arc::clone(&gate) as Arc<dyn Call>);
 
         Self {
             outermost: Arc::new(metrics),
             capabilities,
-            breaker,
+            gate,
         }
     }
 
@@ -107,16 +114,27 @@ impl Pipeline {
         &self.capabilities
     }
 
-    /// The circuit breaker's state, for readiness and metrics.
+    /// The circuit breaker's state, for readiness and metrics; closed for a severed connection.
     pub fn breaker(&self) -> BreakerState {
-        self.breaker.state()
+        self.gate.breaker()
+    }
+
+    /// Stops all traffic of the connection for good, and drops the provider. Operations under way return
+    /// `Severed`.
+    pub fn sever(&self) {
+        self.gate.sever();
+    }
+
+    /// The switch that stops the connection's traffic.
+    pub fn switch(&self) -> &SeverSwitch {
+        self.gate.switch()
     }
 
     /// [`crate::Provider::wrap_key`] through the layers.
     ///
     /// # Errors
     /// The provider's, and the layers' `Unsupported`, `InvalidInput`, `TooLarge`, `CircuitOpen`,
-    /// `UpstreamTimeout` and `UpstreamProtocol`. The same applies for every method below.
+    /// `Severed`, `UpstreamTimeout` and `UpstreamProtocol`. The same applies for every method below.
     pub async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         let op = Op::WrapKey { kek, dek, context };
         let Output::Wrapped(wrapped) = self.outermost.call(cx, op).await? else {

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 
 use super::scripted::{Scripted, Step, context, cx, kek, wrapped};
 use super::{BreakerState, Pipeline, PipelineConfig};
-use crate::{Call, ErrorKind, Generated, KeyId, KeyRequest, KeySpec, Output, ProviderKind, Retry, Secret};
+use crate::{Call, ErrorKind, Generated, KeyId, KeyRequest, KeySpec, Output, ProviderKind, Retry, Secret, SeverSwitch};
 
 fn pipeline(steps: impl IntoIterator<Item = Step>) -> (Pipeline, Arc<Scripted>) {
     let scripted = Arc::new(Scripted::new(steps));
-    let pipeline = Pipeline::new(Arc::clone(&scripted) as Arc<dyn Call>, &PipelineConfig::default());
+    let provider = Arc::clone(&scripted) as Arc<dyn Call>;
+    let pipeline = Pipeline::new(provider, &PipelineConfig::default(), SeverSwitch::default());
     (pipeline, scripted)
 }
 
@@ -106,4 +107,40 @@ async fn another_operations_reply_is_our_own_fault() {
     let (pipeline, _) = pipeline([Step::Output(Output::Done)]);
     let error = pipeline.probe(&cx(Duration::from_secs(10)), &[]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sever_ends_what_is_under_way_and_drops_the_provider() {
+    // One operation hangs at the provider; one waits between two attempts.
+    let (pipeline, scripted) = pipeline([Step::Hang, Step::Fail(ErrorKind::RateLimited, Retry::After(Duration::from_secs(5)))]);
+    let cx = cx(Duration::from_secs(10));
+    let hangs = pipeline.probe(&cx, &[]);
+    let pauses = pipeline.probe(&cx, &[]);
+    let start = Instant::now();
+    let cut = async {
+        scripted.arrived(2).await;
+        pipeline.sever();
+        pipeline.switch().stopped().await;
+    };
+    let (hangs, pauses, ()) = tokio::join!(hangs, pauses, cut);
+    assert_eq!(hangs.unwrap_err().kind, ErrorKind::Severed);
+    assert_eq!(pauses.unwrap_err().kind, ErrorKind::Severed);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(Arc::strong_count(&scripted), 1, "the provider is still there");
+
+    assert_eq!(pipeline.clone().probe(&cx, &[]).await.unwrap_err().kind, ErrorKind::Severed);
+    assert_eq!((scripted.calls(), pipeline.breaker()), (2, BreakerState::Closed));
+    assert_eq!(pipeline.kind(), ProviderKind::Vault);
+    assert!(!pipeline.capabilities().keys.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_of_a_severed_connection_never_calls() {
+    let (switch, scripted) = (SeverSwitch::default(), Arc::new(Scripted::new([])));
+    switch.sever();
+    let provider = Arc::clone(&scripted) as Arc<dyn Call>;
+    let pipeline = Pipeline::new(provider, &PipelineConfig::default(), switch);
+    assert_eq!(Arc::strong_count(&scripted), 1, "the provider was kept");
+    let error = pipeline.probe(&cx(Duration::from_secs(10)), &[]).await.unwrap_err();
+    assert_eq!((error.kind, scripted.calls()), (ErrorKind::Severed, 0));
 }

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::{
     Algorithm, BackgroundCalls, BoundContext, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, SettingsOrigin,
-    Wrapped,
+    SeverSwitch, Wrapped,
 };
 use claviger_provider_gcp::{Endpoints, GcpFactory, GcpProvider};
 use claviger_testkit::connection::{TENANT, parts};
@@ -28,6 +28,16 @@ pub async fn connect_with(address: &str, more: Value) -> GcpProvider {
 
 /// As [`connect_with`], with an observer of the connection's background calls.
 pub async fn connect_observed(address: &str, more: Value, background: Option<Arc<dyn BackgroundCalls>>) -> GcpProvider {
+    connect_severable(address, more, background, SeverSwitch::default()).await
+}
+
+/// As [`connect_observed`], with the connection's switch.
+pub async fn connect_severable(
+    address: &str,
+    more: Value,
+    background: Option<Arc<dyn BackgroundCalls>>,
+    switch: SeverSwitch,
+) -> GcpProvider {
     static STACK: Once = Once::new();
     STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
     let endpoints = Endpoints {
@@ -41,6 +51,7 @@ pub async fn connect_observed(address: &str, more: Value, background: Option<Arc
     let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
     let parts = ConnectionParts {
         background,
+        switch,
         ..parts(&parsed.public, parsed.secrets)
     };
     factory.provider(parts).await.unwrap()

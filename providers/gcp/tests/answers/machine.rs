@@ -5,18 +5,22 @@
 
 use std::net::TcpListener;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
-use claviger_provider::{ErrorKind, Provider};
+use claviger_provider::layers::PipelineConfig;
+use claviger_provider::{Algorithm, ErrorKind, Pipeline, Provider, SeverSwitch};
 use serde_json::{Value, json};
 use wiremock::matchers::{header, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::fixture::{always, b64, connect_with, context, crc, cx, wrapped};
+use crate::fixture::{always, b64, connect_severable, connect_with, context, crc, cx, wrapped};
 
 /// The variable with the `auth` setting for the child process.
 const AUTH: &str = "CLAVIGER_TEST_GCP_AUTH";
 /// The variable with the token that its calls must carry; empty if there is none.
 const TOKEN: &str = "CLAVIGER_TEST_GCP_TOKEN";
+/// Set for a child process that first makes a connection that is severed from the beginning.
+const SEVERED: &str = "CLAVIGER_TEST_GCP_SEVERED";
 
 #[tokio::test]
 #[ignore = "run by the others, in an environment of their own"]
@@ -26,9 +30,17 @@ async fn opens_one() {
     let plaintext = [1; 32];
     let body = json!({"plaintext": b64(plaintext), "plaintextCrc32c": crc(plaintext)});
     let server = always(ResponseTemplate::new(200).set_body_json(body)).await;
+    if std::env::var_os(SEVERED).is_some() {
+        // As a start loads a connection that is severed.
+        let switch = SeverSwitch::default();
+        switch.sever();
+        let provider = connect_severable(&server.uri(), json!({"auth": auth}), None, switch.clone()).await;
+        let pipeline = Pipeline::new(Arc::new(provider), &PipelineConfig::default(), switch);
+        let refused = pipeline.unwrap_key(&cx(), &wrapped(Algorithm::ProviderOpaque), &context()).await;
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::Severed);
+    }
     let provider = connect_with(&server.uri(), json!({"auth": auth})).await;
-    let algorithm = claviger_provider::Algorithm::ProviderOpaque;
-    let opened = provider.unwrap_key(&cx(), &wrapped(algorithm), &context()).await;
+    let opened = provider.unwrap_key(&cx(), &wrapped(Algorithm::ProviderOpaque), &context()).await;
     let requests = server.received_requests().await.unwrap();
     if token.is_empty() {
         let error = opened.unwrap_err();
@@ -43,7 +55,7 @@ async fn opens_one() {
     assert_eq!(request.headers["authorization"], format!("Bearer {token}").as_str());
 }
 
-fn run(auth: Value, token: &str, metadata: &str, file: Option<&std::path::Path>) -> Output {
+fn run(auth: Value, token: &str, metadata: &str, file: Option<&std::path::Path>, severed: bool) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child
         .args(["--ignored", "--exact", "machine::opens_one"])
@@ -55,6 +67,9 @@ fn run(auth: Value, token: &str, metadata: &str, file: Option<&std::path::Path>)
         .env("HOME", "/nowhere")
         .env("CLOUDSDK_CONFIG", "/nowhere")
         .env_remove("GOOGLE_APPLICATION_CREDENTIALS");
+    if severed {
+        child.env(SEVERED, "1");
+    }
     if let Some(file) = file {
         child.env("GOOGLE_APPLICATION_CREDENTIALS", file);
     }
@@ -62,9 +77,13 @@ fn run(auth: Value, token: &str, metadata: &str, file: Option<&std::path::Path>)
 }
 
 async fn passes(auth: Value, token: &'static str, metadata: String, file: Option<std::path::PathBuf>) {
-    let ended = tokio::task::spawn_blocking(move || run(auth, token, &metadata, file.as_deref()))
+    let ended = tokio::task::spawn_blocking(move || run(auth, token, &metadata, file.as_deref(), false))
         .await
         .unwrap();
+    passed(&ended);
+}
+
+fn passed(ended: &Output) {
     let said = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success() && said.contains("1 passed"), "{said}");
 }
@@ -114,4 +133,16 @@ async fn a_machine_without_a_metadata_server_hangs_nothing() {
         // The limit is 5 s; the library would wait for minutes.
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
+}
+
+#[tokio::test]
+async fn a_severed_connection_asks_for_no_identity() {
+    let server = metadata().await;
+    let host = server.address().to_string();
+    let ended = tokio::task::spawn_blocking(move || run(json!({"ambient": {}}), "ya29.of-the-machine", &host, None, true))
+        .await
+        .unwrap();
+    passed(&ended);
+    // The one of the connection that is not severed, which was made later.
+    assert_eq!(server.received_requests().await.unwrap().len(), 1);
 }

@@ -170,7 +170,7 @@ async fn a_server_that_is_away_or_slow_is_unavailable() {
     );
 }
 
-const WORKLOAD: &str = "//iam.googleapis.com/projects/12/locations/global/workloadIdentityPools/pool/providers/own";
+pub const WORKLOAD: &str = "//iam.googleapis.com/projects/12/locations/global/workloadIdentityPools/pool/providers/own";
 
 /// The error of a connection whose token service is this server.
 async fn exchanged(address: &str) -> Error {

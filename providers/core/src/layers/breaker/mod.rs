@@ -78,6 +78,7 @@ impl Breaker {
             | ErrorKind::InvalidInput
             | ErrorKind::TooLarge
             | ErrorKind::CircuitOpen
+            | ErrorKind::Severed
             | ErrorKind::Unsupported
             | ErrorKind::Misconfigured
             | ErrorKind::Internal => Verdict::Unknown,

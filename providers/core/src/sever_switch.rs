@@ -1,0 +1,93 @@
+//! The switch that stops all traffic of one connection.
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The connection is severed: nothing is sent any more, and what was under way was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is severed")]
+pub struct Severed;
+
+/// Stops all traffic of one connection: the pipeline's operations, and each request of the adapter's
+/// HTTP clients, so that logins, renewals and background tasks stop, too.
+///
+/// It stops for good. A connection that is restored is made anew, with another switch, so what still
+/// holds this one can never send again. Clones are the same switch.
+#[derive(Debug, Clone, Default)]
+pub struct SeverSwitch {
+    severed: CancellationToken,
+    calls: TaskTracker,
+}
+
+impl SeverSwitch {
+    /// Stops the traffic. Calls under way are dropped when they are polled next;
+    /// [`SeverSwitch::stopped`] waits for that.
+    pub fn sever(&self) {
+        self.severed.cancel();
+        self.calls.close();
+    }
+
+    /// Whether the traffic is stopped.
+    pub fn is_severed(&self) -> bool {
+        self.severed.is_cancelled()
+    }
+
+    /// Runs a future that sends.
+    ///
+    /// # Errors
+    /// [`Severed`]; the future was dropped, or never polled.
+    pub async fn pass<F: Future>(&self, sending: F) -> Result<F::Output, Severed> {
+        let _under_way = self.calls.token();
+        // Biased: once severed, the future must not be polled again.
+        tokio::select! {
+            biased;
+            () = self.severed.cancelled() => Err(Severed),
+            output = sending => Ok(output),
+        }
+    }
+
+    /// Waits until the traffic is stopped and all calls under way have been dropped.
+    pub async fn stopped(&self) {
+        self.severed.cancelled().await;
+        self.calls.wait().await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{SeverSwitch, Severed};
+
+    #[tokio::test]
+    async fn what_is_under_way_is_dropped_and_nothing_more_is_polled() {
+        let (switch, alive) = (SeverSwitch::default(), Arc::new(()));
+        let held = Arc::clone(&alive);
+        let call = switch.pass(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        let cut = async {
+            assert_eq!(Arc::strong_count(&alive), 2);
+            switch.clone().sever();
+            switch.stopped().await;
+            assert_eq!(Arc::strong_count(&alive), 1, "the call is still there");
+        };
+        assert_eq!(tokio::join!(call, cut).0, Err(Severed));
+
+        let polled = AtomicUsize::new(0);
+        let late = switch.pass(async { polled.fetch_add(1, Ordering::Relaxed) });
+        assert_eq!((late.await, polled.load(Ordering::Relaxed)), (Err(Severed), 0));
+        assert!(switch.is_severed());
+    }
+
+    #[tokio::test]
+    async fn another_switch_is_not_touched() {
+        let (severed, other) = (SeverSwitch::default(), SeverSwitch::default());
+        severed.sever();
+        assert_eq!(other.pass(async { 7 }).await, Ok(7));
+        assert!(!other.is_severed());
+    }
+}
