@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::declared::DeclaredKeys;
@@ -15,7 +15,9 @@ use super::open::{Remaining, close};
 use crate::audit::{Counters, Recovered};
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::config::server::Limits;
 use crate::listener::Drained;
+use crate::protocols::admission::Admission;
 use crate::protocols::exchange::{AppState, Exchange};
 use crate::protocols::rest::{Rest, ServiceState, api, service_alone};
 use crate::store::Store;
@@ -30,6 +32,7 @@ pub struct Serving {
     listeners: Listeners,
     broker: Arc<Broker>,
     counters: Arc<Counters>,
+    admission: Arc<Admission>,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     jobs: Vec<JoinHandle<()>>,
@@ -69,7 +72,8 @@ impl Serving {
         );
         let server = &config.server;
         let rest = Rest::new(service, server.request_deadline, server.trusted_proxies.clone());
-        let state = app_state(&broker, &counters, server.limits.max_in_flight as usize);
+        let admission = Arc::new(admission(&server.limits));
+        let state = app_state(&broker, &counters, &admission);
         let exchange = Arc::new(Exchange::new(rest, state));
         listeners.api.router.replace_with(api(&exchange, listeners.service.is_none()));
         if let Some(service) = &listeners.service {
@@ -82,6 +86,7 @@ impl Serving {
             listeners,
             broker,
             counters,
+            admission,
             draining,
             stop,
             jobs,
@@ -92,10 +97,10 @@ impl Serving {
         }
     }
 
-    /// What another protocol needs to serve this gateway's objects, with so many requests under way
-    /// at once.
-    pub fn app_state(&self, in_flight: usize) -> AppState {
-        app_state(&self.broker, &self.counters, in_flight)
+    /// What another protocol needs to serve this gateway's objects. All protocols share the gateway's
+    /// bytes and places.
+    pub fn app_state(&self) -> AppState {
+        app_state(&self.broker, &self.counters, &self.admission)
     }
 
     /// Address of the API.
@@ -141,10 +146,17 @@ impl Serving {
     }
 }
 
-fn app_state(broker: &Arc<Broker>, counters: &Arc<Counters>, in_flight: usize) -> AppState {
+fn admission(limits: &Limits) -> Admission {
+    Admission::new(
+        limits.max_in_flight as usize,
+        usize::try_from(limits.max_bytes).unwrap_or(usize::MAX),
+    )
+}
+
+fn app_state(broker: &Arc<Broker>, counters: &Arc<Counters>, admission: &Arc<Admission>) -> AppState {
     AppState {
         broker: Arc::clone(broker),
         counters: Arc::clone(counters),
-        in_flight: Arc::new(Semaphore::new(in_flight)),
+        admission: Arc::clone(admission),
     }
 }

@@ -49,7 +49,7 @@ mod write_ahead;
 
 pub use admit::{Authorized, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed, op};
 pub use apply::{DeclaredKind, Step, Steps};
-pub use batch::BatchOutcome;
+pub use batch::{BatchOutcome, MAX_ITEMS};
 pub use conclude::Unrecorded;
 pub use connections::{CheckReport, ConnectionChange, NewConnection};
 pub use context::{AuditFields, RequestContext, RequestInfo};

@@ -7,7 +7,7 @@ use super::sever::completed;
 use super::tokens::GrantedToken;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, op};
 use crate::keys::KeyView;
-use crate::store::model::{self, Connection, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Tenant};
+use crate::store::model::{self, Connection, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Tenant, Weight};
 
 /// A page of a list.
 #[derive(Debug)]
@@ -27,8 +27,11 @@ impl<T> Page<T> {
     }
 
     /// Of rows that the store found for the request `asked`; `name` is what the list is ordered by.
-    fn of(items: Vec<T>, asked: &model::Page, name: impl Fn(&T) -> String) -> Self {
-        let full = usize::try_from(asked.size).is_ok_and(|size| items.len() >= size);
+    fn of(items: Vec<T>, asked: &model::Page, name: impl Fn(&T) -> String) -> Self
+    where
+        T: Weight,
+    {
+        let full = asked.is_full(&items);
         let next = items.last().filter(|_| full).map(name);
         Self { items, next }
     }

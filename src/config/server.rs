@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::reader::Section;
-use super::values::{Address, Count, FilePath, Networks, Period, Switch};
+use super::values::{Address, Count, FilePath, Networks, Period, Size, Switch};
 
 /// Settings of `[server]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +62,11 @@ pub struct TlsFiles {
 pub struct Limits {
     /// Maximum open connections. More connections wait in the system's queue.
     pub max_connections: u32,
-    /// Maximum requests in flight over all connections. More requests get 429 immediately.
+    /// Maximum requests in flight over all connections. More requests get 503 immediately. One tenant
+    /// can have two thirds of them, one credential half.
     pub max_in_flight: u32,
+    /// Maximum bytes of requests and answers in memory over all connections, see [`Limits::bytes_per_connection`].
+    pub max_bytes: u64,
     /// Maximum concurrent requests of one HTTP/2 connection.
     pub max_streams: u32,
     /// Timeout of a TLS handshake.
@@ -74,11 +77,23 @@ pub struct Limits {
     pub idle_timeout: Duration,
 }
 
+impl Limits {
+    /// The least and the default of `max_bytes`: one credential's share of it is enough for a batch of
+    /// 16 MiB, and all of it for a process of 250 MB.
+    pub const LEAST_BYTES: u64 = 128 << 20;
+
+    /// Maximum bytes of requests and answers of one connection: half of all.
+    pub fn bytes_per_connection(&self) -> usize {
+        usize::try_from(self.max_bytes / 2).unwrap_or(usize::MAX)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 1024,
             max_in_flight: 512,
+            max_bytes: Self::LEAST_BYTES,
             max_streams: 128,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
@@ -163,6 +178,14 @@ impl Limits {
         Self {
             max_connections: section.setting_or("max_connections", &Count { min: 1, max: 1_000_000 }, default.max_connections),
             max_in_flight: section.setting_or("max_in_flight", &Count { min: 1, max: 100_000 }, default.max_in_flight),
+            max_bytes: section.setting_or(
+                "max_bytes",
+                &Size {
+                    min: Self::LEAST_BYTES,
+                    max: 1 << 40,
+                },
+                default.max_bytes,
+            ),
             max_streams: section.setting_or("max_streams", &Count { min: 1, max: 10_000 }, default.max_streams),
             handshake_timeout: section.setting_or("handshake_timeout", &seconds(1, 60), default.handshake_timeout),
             header_timeout: section.setting_or("header_timeout", &seconds(1, 60), default.header_timeout),

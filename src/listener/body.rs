@@ -1,4 +1,5 @@
-//! The body of a response: one buffer, and the deadline after which it must not be written.
+//! The body of a response: one buffer, the deadline after which it must not be written, and the bytes
+//! that it takes of the budget until then.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,7 +10,11 @@ use std::time::Instant;
 use bytes::Buf;
 use hyper::body::{Frame, SizeHint};
 
+use super::budget::Held;
 use super::write_deadlines::{Unwritten, WriteDeadlines};
+
+/// What an answer takes beside its body, in bytes: its head, and the state of its stream.
+const OVERHEAD: usize = 1 << 10;
 
 /// A response's body.
 #[derive(Default)]
@@ -17,6 +22,7 @@ pub struct Body {
     bytes: Bytes,
     deadline: Option<Instant>,
     unwritten: Option<Unwritten>,
+    held: Option<Held>,
 }
 
 enum Bytes {
@@ -46,6 +52,20 @@ impl Body {
     pub const fn until(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
         self
+    }
+
+    /// The budget has these bytes, which become those of this body, until it is written or dropped.
+    pub fn hold(&mut self, mut held: Held) {
+        held.settle(self.cost());
+        self.held = Some(held);
+    }
+
+    /// What it takes of the budget, in bytes. All answers share a static body.
+    pub fn cost(&self) -> usize {
+        match &self.bytes {
+            Bytes::Owned(bytes) => OVERHEAD + bytes.capacity(),
+            Bytes::Static(_) => OVERHEAD,
+        }
     }
 
     /// The bytes that are left to send.
@@ -89,6 +109,7 @@ impl hyper::body::Body for Body {
             bytes: std::mem::take(&mut self.bytes),
             written: 0,
             unwritten: self.unwritten.take(),
+            held: self.held.take(),
         };
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
@@ -107,6 +128,7 @@ pub struct Chunk {
     bytes: Bytes,
     written: usize,
     unwritten: Option<Unwritten>,
+    held: Option<Held>,
 }
 
 impl Buf for Chunk {
@@ -122,6 +144,7 @@ impl Buf for Chunk {
         self.written += count.min(self.remaining());
         if self.remaining() == 0 {
             self.unwritten = None;
+            self.held = None;
         }
     }
 }

@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::budget::Share;
 use super::deadlines::{ConnectionDeadlines, Overdue};
 use super::router::SwappableRouter;
 use super::service::{Peer, PeerAddress, Service};
@@ -111,7 +112,12 @@ impl<S: Service> Serving<S> {
     /// Serves one connection to its end.
     pub(super) async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, address: PeerAddress) {
         let open = OpenConnection::begin();
-        let peer = |tls, certificate| Peer { address, tls, certificate };
+        let peer = |tls, certificate| Peer {
+            address,
+            tls,
+            certificate,
+            bytes: Arc::new(Share::new(self.limits.bytes_per_connection())),
+        };
         let end = match &self.tls {
             None => self.requests(stream, peer(false, None)).await,
             Some(tls) => {

@@ -7,6 +7,7 @@
 //! service limits its own time and the request's body.
 
 mod body;
+mod budget;
 mod connection;
 mod deadlines;
 mod router;
@@ -31,6 +32,7 @@ use connection::{Serving, stopped};
 use socket::Socket;
 
 pub use body::Body;
+pub use budget::{Account, Each, Full, Held, Place, Pool, Share};
 pub use router::SwappableRouter;
 pub use service::{Peer, PeerAddress, Service};
 pub use socket::UnixSocket;

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,8 +17,8 @@ use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 
+use super::admission::{self, Admission, Public, REQUEST};
 use super::body;
 use super::request_id::RequestId;
 use super::response::AuditedResponse;
@@ -25,7 +26,7 @@ use super::run_to_completion::{Panicked, RunToCompletion};
 use crate::access::{Action, Caller};
 use crate::audit::{Counters, Receipt, Recorded, Text};
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
-use crate::listener::{Body, Peer, PeerAddress};
+use crate::listener::{Body, Full, Held, Peer, PeerAddress};
 use crate::telemetry::request::RequestLabel;
 
 /// A protocol, such as the REST API. Unless a method's comment says otherwise, the exchange calls each
@@ -100,6 +101,10 @@ pub struct Terms {
     pub own_token: bool,
     /// The longest body, in bytes.
     pub body: usize,
+    /// What making the answer takes, in bytes, beside what the body takes.
+    pub answer: usize,
+    /// Whether it is a revocation: these have places of their own.
+    pub revocation: bool,
 }
 
 /// Deadline, ids and justification of a request, and what the use case needs of its head.
@@ -120,8 +125,8 @@ pub struct AppState {
     pub broker: Arc<Broker>,
     /// Counts events without records of their own.
     pub counters: Arc<Counters>,
-    /// Requests under way at once.
-    pub in_flight: Arc<Semaphore>,
+    /// The shares of everybody in the gateway's bytes and places.
+    pub admission: Arc<Admission>,
 }
 
 /// A request that has just arrived.
@@ -214,14 +219,15 @@ impl<P: Protocol> Exchange<P> {
         label: RequestLabel,
         request: Request<Incoming>,
     ) -> AuditedResponse {
-        let Ok(place) = Arc::clone(&self.app.in_flight).try_acquire_owned() else {
-            let failure = Failure::new(Code::RateLimited, "The gateway has as many requests under way as it takes.");
-            return self.refuse(&meta, failure);
-        };
         let (head, body) = request.into_parts();
-        let caller = match self.protocol.authenticate(&self.app, &meta, &head).await {
+        let caller = match self.authenticate(&meta, &head).await {
             Ok(caller) => caller,
             Err(failure) => return self.refuse(&meta, failure),
+        };
+        let account = self.app.admission.account(&caller, terms.revocation);
+        let mut held = match Held::take(&account, &meta.peer.bytes, REQUEST) {
+            Ok(held) => held,
+            Err(full) => return self.not_admitted(&meta, &caller, admission::refused(full)),
         };
         let described = self.protocol.describe(route, &head);
         let deadline = meta.started + described.time;
@@ -232,7 +238,7 @@ impl<P: Protocol> Exchange<P> {
             started: meta.started,
             deadline,
         };
-        let request_id = meta.request_id;
+        let request_id = &meta.request_id;
         let cx = RequestContext::new(caller, terms.needs[0], info);
         let received = async {
             let checked = described.checked?;
@@ -240,11 +246,16 @@ impl<P: Protocol> Exchange<P> {
             if !terms.own_token && !terms.needs.iter().any(permitted) {
                 return Err(Failure::denied());
             }
-            Ok((checked, body::read(body, terms.body, deadline).await?))
+            let body = body::read(body, terms.body, deadline, &mut held).await?;
+            // A place only now: a body that never ends keeps nobody else out.
+            held.grow(terms.answer).map_err(admission::refused)?;
+            let place = account.place().map_err(admission::refused)?;
+            Ok((checked, body, place))
         };
-        let (checked, body) = match received.await {
+        let (checked, body, place) = match received.await {
             Ok(received) => received,
-            Err(failure) => return self.conclude(&cx, &request_id, Err(failure)).await,
+            Err(failure) if admission::is_refused(&failure) => return self.not_admitted(&meta, cx.caller(), failure),
+            Err(failure) => return self.conclude(&cx, request_id, Err(failure)).await.holding(held),
         };
         let received = Received {
             broker: Arc::clone(&self.app.broker),
@@ -256,27 +267,76 @@ impl<P: Protocol> Exchange<P> {
         let accepted = self.app.broker.accept_operation();
         let exchange = Arc::clone(self);
         let id = request_id.clone();
+        let lane = terms.revocation.then(|| self.app.admission.lane(cx.caller()));
         // An operation is not left half done when the client disconnects.
         let work = RunToCompletion::new(label, async move {
             let _place = place;
             let _accepted = accepted;
-            // The payload of a panic can hold anything, so only the fact is reported.
-            let handled = AssertUnwindSafe(exchange.protocol.handle(route, received)).catch_unwind().await;
-            let result = handled.unwrap_or_else(|_| Err(Failure::internal(&"a handler panicked")));
-            exchange.conclude(&cx, &id, result).await
+            let result = match lane {
+                None => exchange.handle(route, received).await,
+                Some(lane) => Box::pin(async {
+                    let done = lane.run(deadline, exchange.handle(route, received)).await;
+                    done.unwrap_or_else(|| Err(admission::refused(Full::Own)))
+                })
+                .await,
+            };
+            exchange.conclude(&cx, &id, result).await.holding(held)
         });
         match work.await {
             Ok(answer) => answer,
             // Recording itself panicked: there is no record, so there is no outcome to answer.
-            Err(Panicked) => self.unrecorded(&Unrecorded::after_panic(), &request_id),
+            Err(Panicked) => self.unrecorded(&Unrecorded::after_panic(), request_id),
         }
     }
 
-    /// Answers a failure before authentication: counted, not recorded one by one.
+    /// Authenticates the caller. One whose credential is in memory needs nothing; looking one up takes
+    /// bytes that everybody shares.
+    async fn authenticate(&self, meta: &RequestMeta<'_>, head: &Parts) -> Result<Caller, Failure> {
+        let mut authenticating = pin!(self.protocol.authenticate(&self.app, meta, head));
+        if let Poll::Ready(done) = futures::poll!(authenticating.as_mut()) {
+            return done;
+        }
+        let held = self.app.admission.public(Public::Credentials, &meta.peer.bytes, REQUEST);
+        let _held = held.map_err(admission::refused)?;
+        authenticating.await
+    }
+
+    /// Calls the use case. The payload of a panic can hold anything, so only the fact is reported.
+    async fn handle(&self, route: P::Route, received: Received<P::Checked>) -> Result<HandledOf<P>, Failure> {
+        let handled = AssertUnwindSafe(self.protocol.handle(route, received)).catch_unwind().await;
+        handled.unwrap_or_else(|_| Err(Failure::internal(&"a handler panicked")))
+    }
+
+    /// Answers a caller whose request is not admitted: counted, not recorded one by one.
+    #[cold]
+    fn not_admitted(&self, meta: &RequestMeta<'_>, caller: &Caller, failure: Failure) -> AuditedResponse {
+        if failure.code != Code::RateLimited {
+            return self.refuse(meta, failure);
+        }
+        let response = self.protocol.failure(&failure, &meta.request_id);
+        let counted = self.app.counters.limited(caller.home(), caller.principal(), response);
+        self.public(Public::Refusals, meta.peer, self.recorded(counted, &meta.request_id))
+            .unwrap_or_else(AuditedResponse::without_body)
+    }
+
+    /// An answer to a request without a credential, which holds what it takes of the budget.
+    ///
+    /// # Errors
+    /// The answer, if there are no bytes for it.
+    pub fn public(&self, kind: Public, peer: &Peer, answer: AuditedResponse) -> Result<AuditedResponse, AuditedResponse> {
+        match self.app.admission.public(kind, &peer.bytes, answer.cost()) {
+            Ok(held) => Ok(answer.holding(held)),
+            Err(_) => Err(answer),
+        }
+    }
+
+    /// Answers a failure before authentication: counted, not recorded one by one. Without a body if
+    /// there are too many of them that nobody reads.
     pub fn refuse(&self, meta: &RequestMeta<'_>, failure: Failure) -> AuditedResponse {
         let response = self.protocol.failure(&failure, &meta.request_id);
         let counted = self.app.counters.failed(meta.source, failure.code.as_str(), response);
-        self.recorded(counted, &meta.request_id)
+        self.public(Public::Refusals, meta.peer, self.recorded(counted, &meta.request_id))
+            .unwrap_or_else(AuditedResponse::without_body)
     }
 
     /// The answer of an outcome that was recorded or counted.

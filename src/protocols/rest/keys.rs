@@ -169,7 +169,7 @@ pub const LIST: Route = Route::new(
     "List keys, ordered by name, or detached ones. A page has fewer than `page_size` keys if the credential does not allow all of them.",
     &[Action::ReadKey],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN, CONNECTION_FILTER, STATE_FILTER, LABEL_FILTER])
+.page(&[PAGE_SIZE, PAGE_TOKEN, CONNECTION_FILTER, STATE_FILTER, LABEL_FILTER])
 .answers::<KeyList>(200, "A page of keys.");
 
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -270,7 +270,7 @@ pub const VERSIONS: Route = Route::new(
     "List a key's versions, oldest first.",
     &[Action::ReadKey],
 )
-.query(&[PAGE_SIZE, VERSION_TOKEN])
+.page(&[PAGE_SIZE, VERSION_TOKEN])
 .answers::<VersionList>(200, "A page of versions.");
 
 pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -347,6 +347,7 @@ pub const DISABLE: Route = Route::new(
     "Disable a key: from the next request on, no operation uses it, and no cached data key is returned. With `at_provider`, the provider key is disabled, too; if that fails, the key stays disabled here. Each request is carried out: an idempotency key is ignored.",
     &[Action::Disable],
 )
+.revocation()
 .optional_body::<SetKeyState>()
 .answers::<Key>(200, "The key.");
 

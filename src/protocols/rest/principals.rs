@@ -123,7 +123,7 @@ pub const LIST: Route = Route::new(
     "List principals, by name.",
     &[Action::ManagePrincipals],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN])
+.page(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<PrincipalList>(200, "A page of principals.");
 
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -159,6 +159,7 @@ pub const DELETE: Route = Route::new(
     "Delete a principal; its tokens, and all tokens below them, are refused from the next request\non. The caller must be allowed everything that its tokens in force allow. Deleting it again is no\nerror, for 30 days.",
     &[Action::ManagePrincipals],
 )
+.revocation()
 .answers_nothing(204, "Deleted, with its tokens.");
 
 pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {

@@ -110,6 +110,8 @@ impl Protocol for Rest {
             needs: route.needs,
             own_token: route.own_token,
             body: route.body,
+            answer: route.answer,
+            revocation: route.revocation,
         }
     }
 

@@ -113,7 +113,7 @@ async fn ready(exchange: &Arc<Exchange<Rest>>, table: &RouteTable<Target>, reque
             counts.answered(answer.status(), started.elapsed());
             answer
         }
-        Some((_, Target::Service(page))) => page.answer(exchange, params, request.uri()).await,
+        Some((_, Target::Service(page))) => page.answer(exchange, params, request.uri(), &meta()).await,
         None => {
             let failure = Failure::new(Code::MethodNotAllowed, "This path does not take this method.");
             let answer = exchange.refuse(&meta(), failure);

@@ -105,7 +105,7 @@ pub const LIST: Route = Route::new(
     "List tenants, by name.",
     &[Action::ManageTenants],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN])
+.page(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<TenantList>(200, "A page of tenants.");
 
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -139,6 +139,7 @@ pub const SUSPEND: Route = Route::new(
     "Refuse every request of a tenant's credentials from the next one on. An operator can still read\nand revoke in it. Carried out each time: an idempotency key is ignored.",
     &[Action::ManageTenants],
 )
+.revocation()
 .answers::<Tenant>(200, "The tenant.");
 
 pub async fn suspend(request: ApiRequest) -> Result<ApiResponse, Failure> {

@@ -188,7 +188,7 @@ pub const LIST: Route = Route::new(
     "List a principal's tokens; their texts are never shown again.",
     &[Action::ManageTokens],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN])
+.page(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<TokenList>(200, "A page of tokens.");
 
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -206,6 +206,7 @@ pub const DELETE: Route = Route::new(
     "Revoke a token with all tokens below it: refused at the next request. The caller must be\nallowed everything that the token allows; every token may revoke itself.",
     &[Action::ManageTokens],
 )
+.revocation()
 .own_token()
 .answers_nothing(204, "Revoked.");
 

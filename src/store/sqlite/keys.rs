@@ -176,13 +176,9 @@ fn list_statement(tenant: &TenantId, filter: &KeyFilter, page: &Page) -> QueryBu
 }
 
 pub(super) async fn list(store: &SqliteStore, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError> {
-    list_statement(&tenant, filter, page)
-        .build()
-        .fetch_all(&store.readers)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    let statement = list_statement(&tenant, filter, page)
+        .build();
+    row::page(statement.fetch(&store.readers), read).await
 }
 
 fn read_detached(row: &SqliteRow) -> Result<DetachedKey, StoreError> {
@@ -210,16 +206,12 @@ pub(super) async fn detached(
 ) -> Result<Vec<DetachedKey>, StoreError> {
     // An id that does not parse is before every other.
     let after = page.after.as_deref().and_then(|after| after.parse::<KeyId>().ok());
-    query(DETACHED)
+    let statement = query(DETACHED)
         .bind(bytes(&tenant))
         .bind(after.as_ref().map(bytes).unwrap_or_default())
         .bind(page.size)
-        .bind(connection.as_ref().map(bytes))
-        .fetch_all(&store.readers)
-        .await?
-        .iter()
-        .map(read_detached)
-        .collect()
+        .bind(connection.as_ref().map(bytes));
+    row::page(statement.fetch(&store.readers), read_detached).await
 }
 
 /// Writes every column of an attached key.
