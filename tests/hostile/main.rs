@@ -7,9 +7,12 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod floods;
 mod half_sent;
 mod honest;
+mod large;
 mod raw;
+mod unread;
 mod world;
 
 /// The binary under test.

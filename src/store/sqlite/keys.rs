@@ -176,9 +176,8 @@ fn list_statement(tenant: &TenantId, filter: &KeyFilter, page: &Page) -> QueryBu
 }
 
 pub(super) async fn list(store: &SqliteStore, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError> {
-    let statement = list_statement(&tenant, filter, page)
-        .build();
-    row::page(statement.fetch(&store.readers), read).await
+    let mut statement = list_statement(&tenant, filter, page);
+    row::page(statement.build().fetch(&store.readers), read).await
 }
 
 fn read_detached(row: &SqliteRow) -> Result<DetachedKey, StoreError> {
