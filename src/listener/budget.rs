@@ -248,7 +248,10 @@ mod tests {
         assert_eq!(held.grow(41), Err(Full::Own), "the connection's");
         held.grow(40).unwrap();
         held.settle(30);
-        assert_eq!((connection.taken(), account.own.bytes.taken(), all.bytes.share.taken()), (30, 30, 30));
+        assert_eq!(
+            (connection.taken(), account.own.bytes.taken(), all.bytes.share.taken()),
+            (30, 30, 30)
+        );
         held.settle(300);
         assert_eq!(connection.taken(), 300, "an answer exists already");
         drop(held);

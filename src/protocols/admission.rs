@@ -60,11 +60,18 @@ pub struct Admission {
     public: [Arc<Account>; 5],
 }
 
+/// Limits of bytes and places.
+struct Bounds {
+    tenant: [usize; 2],
+    credential: [usize; 2],
+    /// An operator's credential.
+    operator: [usize; 2],
+}
+
 /// Requests of one class, with the shares of all who make them.
 struct Division {
     all: Arc<Each<Pool>>,
-    of_tenant: [usize; 2],
-    of_credential: [usize; 2],
+    bounds: Bounds,
     tenants: DashMap<TenantId, Arc<Each<Share>>>,
     credentials: DashMap<TokenId, Arc<Account>>,
     /// So many credentials are remembered at most before the idle ones are forgotten.
@@ -74,22 +81,30 @@ struct Division {
 impl Admission {
     /// Admits so many requests at once, with so many bytes in memory.
     pub fn new(max_in_flight: usize, max_bytes: usize) -> Self {
+        // Less than the tenant's, so that one credential cannot take all that its tenant has.
+        let credential = [max_bytes / 16 * 7, max_in_flight.div_ceil(2)];
         let requests = Division::new(
             Each {
                 bytes: Pool::new(max_bytes, LEAST_BYTES),
                 places: Pool::new(max_in_flight, LEAST_PLACES),
             },
-            [max_bytes / 2, max_in_flight],
-            // Less than the tenant's, so that one credential cannot take all that its tenant has.
-            [max_bytes / 16 * 7, max_in_flight.div_ceil(2)],
+            Bounds {
+                tenant: [max_bytes / 2, max_in_flight],
+                credential,
+                operator: credential,
+            },
         );
         let revocations = Division::new(
             Each {
                 bytes: Pool::new(REVOCATION_BYTES[2], REVOCATION_BYTES[2]),
                 places: Pool::new(REVOCATION_PLACES[2], REVOCATION_PLACES[2]),
             },
-            [REVOCATION_BYTES[1], REVOCATION_PLACES[1]],
-            [REVOCATION_BYTES[0], REVOCATION_PLACES[0]],
+            Bounds {
+                tenant: [REVOCATION_BYTES[1], REVOCATION_PLACES[1]],
+                credential: [REVOCATION_BYTES[0], REVOCATION_PLACES[0]],
+                // One operator revokes for many tenants.
+                operator: [REVOCATION_BYTES[1], REVOCATION_PLACES[1]],
+            },
         );
         let everybody = Arc::new(shares([PUBLIC_BYTES[0], usize::MAX]));
         let public = || {
@@ -125,11 +140,10 @@ impl Admission {
 }
 
 impl Division {
-    fn new(all: Each<Pool>, of_tenant: [usize; 2], of_credential: [usize; 2]) -> Self {
+    fn new(all: Each<Pool>, bounds: Bounds) -> Self {
         Self {
             all: Arc::new(all),
-            of_tenant,
-            of_credential,
+            bounds,
             tenants: DashMap::new(),
             credentials: DashMap::new(),
             sweep_at: AtomicUsize::new(REMEMBERED),
@@ -142,20 +156,29 @@ impl Division {
             // No request has this one.
             Credential::Configuration => TokenId::from_bytes([0; 16]),
         };
+        self.of(credential, caller.home())
+    }
+
+    fn of(&self, credential: TokenId, tenant: TenantId) -> Arc<Account> {
         match self.credentials.get(&credential) {
             Some(account) => Arc::clone(&account),
-            None => self.open(credential, caller.home()),
+            None => self.open(credential, tenant),
         }
     }
 
     #[cold]
     fn open(&self, credential: TokenId, tenant: TenantId) -> Arc<Account> {
         self.sweep();
-        let tenant = Arc::clone(&self.tenants.entry(tenant).or_insert_with(|| Arc::new(shares(self.of_tenant))));
+        let own = if tenant == TenantId::INSTALLATION {
+            self.bounds.operator
+        } else {
+            self.bounds.credential
+        };
+        let tenant = Arc::clone(&self.tenants.entry(tenant).or_insert_with(|| Arc::new(shares(self.bounds.tenant))));
         let account = self
             .credentials
             .entry(credential)
-            .or_insert_with(|| Arc::new(Account::new(shares(self.of_credential), tenant, Arc::clone(&self.all))));
+            .or_insert_with(|| Arc::new(Account::new(shares(own), tenant, Arc::clone(&self.all))));
         Arc::clone(&account)
     }
 
@@ -186,12 +209,62 @@ pub(super) fn refused(full: Full) -> Failure {
             "This credential, its tenant or this connection has as much under way as it may have.",
         )
         .advice("Wait for answers that are under way, and read them. Send fewer requests at once, or smaller ones."),
-        Full::Gateway => Failure::new(Code::NotReady, "The gateway has as much under way as it takes.")
-            .advice("Repeat the request. If it happens often, the operator raises `server.limits.max_in_flight` or `server.limits.max_bytes`."),
+        Full::Gateway => Failure::new(Code::NotReady, "The gateway has as much under way as it takes.").advice(
+            "Repeat the request. If it happens often, the operator raises `server.limits.max_in_flight` or `server.limits.max_bytes`.",
+        ),
     }
 }
 
 /// Whether a failure says that a request was not admitted.
 pub(super) const fn is_refused(failure: &Failure) -> bool {
     matches!(failure.code, Code::RateLimited | Code::NotReady)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use super::*;
+
+    fn division(tenant: usize, credential: usize) -> Division {
+        let all = Each {
+            bytes: Pool::new(1000, 1000),
+            places: Pool::new(1000, 1000),
+        };
+        let bounds = Bounds {
+            tenant: [1000, tenant],
+            credential: [1000, credential],
+            operator: [1000, tenant],
+        };
+        Division::new(all, bounds)
+    }
+
+    #[test]
+    fn credentials_of_a_tenant_share_its_places_and_an_operators_has_them_all() {
+        let division = division(3, 2);
+        let tenant = TenantId::random();
+        let (first, second) = (TokenId::random(), TokenId::random());
+        let account = division.of(first, tenant);
+        let _places = [account.place().unwrap(), account.place().unwrap()];
+        assert_eq!(division.of(first, tenant).place().err(), Some(Full::Own), "the credential's");
+        let _third = division.of(second, tenant).place().unwrap();
+        assert_eq!(division.of(second, tenant).place().err(), Some(Full::Own), "the tenant's");
+        let operator = division.of(TokenId::random(), TenantId::INSTALLATION);
+        let _all = [(); 3].map(|()| operator.place().unwrap());
+    }
+
+    #[test]
+    fn idle_accounts_are_forgotten_and_what_is_held_is_not() {
+        let division = division(2, 2);
+        let (token, tenant) = (TokenId::random(), TenantId::random());
+        let _places = [
+            division.of(token, tenant).place().unwrap(),
+            division.of(token, tenant).place().unwrap(),
+        ];
+        for _ in 0..3 * REMEMBERED {
+            drop(division.of(TokenId::random(), TenantId::random()));
+        }
+        assert!(division.credentials.len() <= REMEMBERED, "{}", division.credentials.len());
+        assert!(division.tenants.len() <= REMEMBERED, "{}", division.tenants.len());
+        assert_eq!(division.of(token, tenant).place().err(), Some(Full::Own));
+    }
 }

@@ -1,4 +1,4 @@
-//! From a request's head to its answer: places, caller, permission, body, deadline, use case,
+//! From a request's head to its answer: caller, permission, body, place, deadline, use case,
 //! record. It is the same for each [`Protocol`], which says how it authenticates and renders.
 //!
 //! One future does all of it. Only what must go on after the client has left is boxed, see
@@ -274,11 +274,13 @@ impl<P: Protocol> Exchange<P> {
             let _accepted = accepted;
             let result = match lane {
                 None => exchange.handle(route, received).await,
-                Some(lane) => Box::pin(async {
-                    let done = lane.run(deadline, exchange.handle(route, received)).await;
-                    done.unwrap_or_else(|| Err(admission::refused(Full::Own)))
-                })
-                .await,
+                Some(lane) => {
+                    Box::pin(async {
+                        let done = lane.run(deadline, exchange.handle(route, received)).await;
+                        done.unwrap_or_else(|| Err(admission::refused(Full::Own)))
+                    })
+                    .await
+                }
             };
             exchange.conclude(&cx, &id, result).await.holding(held)
         });

@@ -73,7 +73,10 @@ async fn metrics_that_nobody_reads_are_refused_and_probes_are_answered() {
 }
 
 async fn make_large_keys(evil: &Client) {
-    let labels: Value = (0..64).map(|at| (format!("label{at}"), json!("x".repeat(256)))).collect::<serde_json::Map<_, _>>().into();
+    let labels: Value = (0..64)
+        .map(|at| (format!("label{at}"), json!("x".repeat(256))))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     let made = iter(0..KEYS).map(async |at| {
         let body = json!({"name": format!("k{at:04}"), "connection": "embedded", "labels": labels});
         evil.post("/v1/keys", &body).await.expect_status(201);
@@ -90,11 +93,15 @@ async fn pages_of_keys_with_large_labels_stay_within_a_tenants_bytes() {
     let honest = world.honest().await;
     let connections = connect(&world, 2).await;
     let answered = statuses(&connections, token, "/v1/keys?page_size=1000").await;
+    world.holds(PEAK);
     let refused = answered.iter().filter(|status| **status == 429).count();
     assert!(refused > 0 && answered.contains(&200), "{answered:?}");
-    assert_eq!(answered.iter().filter(|status| **status == 200).count() + refused, answered.len(), "{answered:?}");
+    assert_eq!(
+        answered.iter().filter(|status| **status == 200).count() + refused,
+        answered.len(),
+        "{answered:?}"
+    );
     honest.end().await;
-    world.holds(PEAK);
 
     // Who reads gets all of them, page by page.
     let reader = world.evil.with_token(token);
