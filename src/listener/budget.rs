@@ -291,8 +291,7 @@ mod tests {
         for _ in 0..3 {
             std::mem::forget(take(&tenant(&all), 10).unwrap());
         }
-        assert_eq!(take(&small, 11).err(), None, "there is still something");
-        std::mem::forget(take(&small, 4).unwrap());
+        let _rest = take(&small, 4).unwrap();
         assert_eq!(take(&small, 1).err(), Some(Full::Gateway), "nothing is left");
         drop(first);
         take(&small, 1).unwrap();

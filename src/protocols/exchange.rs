@@ -317,18 +317,26 @@ impl<P: Protocol> Exchange<P> {
         }
         let response = self.protocol.failure(&failure, &meta.request_id);
         let counted = self.app.counters.limited(caller.home(), caller.principal(), response);
-        self.public(Public::Refusals, meta.peer, self.recorded(counted, &meta.request_id))
-            .unwrap_or_else(AuditedResponse::without_body)
+        self.refusal(meta, counted)
     }
 
-    /// An answer to a request without a credential, which holds what it takes of the budget.
-    ///
-    /// # Errors
-    /// The answer, if there are no bytes for it.
-    pub fn public(&self, kind: Public, peer: &Peer, answer: AuditedResponse) -> Result<AuditedResponse, AuditedResponse> {
+    fn refusal(&self, meta: &RequestMeta<'_>, counted: Recorded<Response<Body>>) -> AuditedResponse {
+        let answer = self.recorded(counted, &meta.request_id);
+        self.public(Public::Refusals, meta.peer, answer, AuditedResponse::without_body)
+    }
+
+    /// An answer to a request without a credential, which holds what it takes of the budget; `unheld`
+    /// makes of it what is answered if there are no bytes for it.
+    pub fn public(
+        &self,
+        kind: Public,
+        peer: &Peer,
+        answer: AuditedResponse,
+        unheld: impl FnOnce(AuditedResponse) -> AuditedResponse,
+    ) -> AuditedResponse {
         match self.app.admission.public(kind, &peer.bytes, answer.cost()) {
-            Ok(held) => Ok(answer.holding(held)),
-            Err(_) => Err(answer),
+            Ok(held) => answer.holding(held),
+            Err(_) => unheld(answer),
         }
     }
 
@@ -337,8 +345,7 @@ impl<P: Protocol> Exchange<P> {
     pub fn refuse(&self, meta: &RequestMeta<'_>, failure: Failure) -> AuditedResponse {
         let response = self.protocol.failure(&failure, &meta.request_id);
         let counted = self.app.counters.failed(meta.source, failure.code.as_str(), response);
-        self.public(Public::Refusals, meta.peer, self.recorded(counted, &meta.request_id))
-            .unwrap_or_else(AuditedResponse::without_body)
+        self.refusal(meta, counted)
     }
 
     /// The answer of an outcome that was recorded or counted.
