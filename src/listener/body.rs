@@ -56,7 +56,7 @@ impl Body {
 
     /// The budget has these bytes, which become those of this body, until it is written or dropped.
     pub fn hold(&mut self, mut held: Held) {
-        held.settle(self.cost());
+        held.resize(self.cost());
         self.held = Some(held);
     }
 

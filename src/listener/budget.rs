@@ -187,7 +187,7 @@ impl Held {
     }
 
     /// Has so many bytes from now on, whatever the limits: for an answer, which exists already.
-    pub fn settle(&mut self, bytes: usize) {
+    pub fn resize(&mut self, bytes: usize) {
         let account = &*self.account;
         let shares = [
             &*self.connection,
@@ -210,7 +210,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.settle(0);
+        self.resize(0);
     }
 }
 
@@ -247,12 +247,12 @@ mod tests {
         let mut held = Held::take(&account, &connection, 60).unwrap();
         assert_eq!(held.grow(41), Err(Full::Own), "the connection's");
         held.grow(40).unwrap();
-        held.settle(30);
+        held.resize(30);
         assert_eq!(
             (connection.taken(), account.own.bytes.taken(), all.bytes.share.taken()),
             (30, 30, 30)
         );
-        held.settle(300);
+        held.resize(300);
         assert_eq!(connection.taken(), 300, "an answer exists already");
         drop(held);
         let place = account.place().unwrap();

@@ -69,7 +69,6 @@ impl World {
     /// Checks that the gateway never took more memory than this, in bytes.
     pub fn holds(&self, most: u64) {
         let peak = self.peak_memory();
-        println!("peak memory: {peak} bytes");
         assert!(peak < most, "the gateway took {peak} bytes");
     }
 
