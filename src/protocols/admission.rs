@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use claviger_provider::{TenantId, TokenId};
 use dashmap::DashMap;
+use http::request::Parts;
 
 use super::turns::{Lane, Lanes};
 use crate::access::{Caller, Credential};
 use crate::broker::{Code, Failure};
 use crate::listener::{Account, Each, Full, Held, Pool, Share};
 
-/// What a request takes beside its body, in bytes: its head, and the future that answers it.
-pub(super) const REQUEST: usize = 8 << 10;
+/// What a request takes beside its head and body, in bytes: the state of its stream, and the future that
+/// answers it.
+const REQUEST: usize = 8 << 10;
 /// What each byte of a body takes: itself, its copy in the buffer that grows with the body or in the
 /// values that are parsed from it, and as much again while the buffer moves or the results are made.
 pub(super) const PARSING: usize = 3;
@@ -199,6 +201,12 @@ const fn shares([bytes, places]: [usize; 2]) -> Each<Share> {
         bytes: Share::new(bytes),
         places: Share::new(places),
     }
+}
+
+/// What a request takes before its body, in bytes.
+pub(super) fn cost(head: &Parts) -> usize {
+    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    REQUEST + head.uri.path().len() + head.uri.query().map_or(0, str::len) + headers.sum::<usize>()
 }
 
 /// The failure of a request that is not admitted.

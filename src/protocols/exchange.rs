@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
-use super::admission::{self, Admission, Public, REQUEST};
+use super::admission::{self, Admission, Public};
 use super::body;
 use super::request_id::RequestId;
 use super::response::AuditedResponse;
@@ -225,7 +225,7 @@ impl<P: Protocol> Exchange<P> {
             Err(failure) => return self.refuse(&meta, failure),
         };
         let account = self.app.admission.account(&caller, terms.revocation);
-        let mut held = match Held::take(&account, &meta.peer.bytes, REQUEST) {
+        let mut held = match Held::take(&account, &meta.peer.bytes, admission::cost(&head)) {
             Ok(held) => held,
             Err(full) => return self.not_admitted(&meta, &caller, admission::refused(full)),
         };
@@ -298,7 +298,10 @@ impl<P: Protocol> Exchange<P> {
         if let Poll::Ready(done) = futures::poll!(authenticating.as_mut()) {
             return done;
         }
-        let held = self.app.admission.public(Public::Credentials, &meta.peer.bytes, REQUEST);
+        let held = self
+            .app
+            .admission
+            .public(Public::Credentials, &meta.peer.bytes, admission::cost(head));
         let _held = held.map_err(admission::refused)?;
         authenticating.await
     }

@@ -165,3 +165,24 @@ async fn bodies_without_their_last_byte_take_of_their_own_tenants_share_only() {
         .expect("the share is free again");
     world.holds(PEAK);
 }
+
+/// Requests whose queries have thousands of parameters, each of which takes memory while the body is
+/// awaited.
+#[tokio::test]
+async fn queries_of_thousands_of_parameters_are_refused_before_the_body() {
+    const REQUESTS: usize = 200;
+    let world = World::start().await;
+    let issued = world.evil_token("attacker", &["Unwrap"], None).await;
+    let honest = world.honest().await;
+    let path = format!("/v1/batch/unwrap?{}", "a&".repeat(30_000));
+    let mut half = Vec::new();
+    for _ in 0..REQUESTS {
+        half.push(Http1::post(world.started.address(), issued["token"].as_str().unwrap(), &path, 4096).await);
+    }
+    for request in half {
+        let (status, answer) = request.answer().await;
+        assert_eq!((status, answer["errors"][0]["pointer"].as_str()), (400, Some("query")), "{answer}");
+    }
+    honest.end().await;
+    world.holds(PEAK);
+}

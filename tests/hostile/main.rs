@@ -12,7 +12,7 @@ mod half_sent;
 mod honest;
 mod large;
 mod raw;
-mod unread;
+mod windows;
 mod world;
 
 /// The binary under test.

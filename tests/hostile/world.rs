@@ -52,7 +52,7 @@ impl World {
 
     /// Waits until so many requests are under way: what an attacker began has arrived.
     pub async fn under_way(&self, count: usize) {
-        let watcher = self.started.watcher();
+        let watcher = self.started.operator();
         let arrived = async {
             loop {
                 let page = watcher.get("/metrics").await.text;

@@ -33,6 +33,9 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// fail requests at random, and a caller could fill the log with its own time-outs.
 const SHORTEST: Duration = Duration::from_millis(100);
 
+/// The most query parameters; no route has as many.
+const PARAMETERS: usize = 32;
+
 /// The REST API.
 pub struct Rest {
     /// The state of the service endpoints.
@@ -240,6 +243,10 @@ fn client_request_id(headers: &HeaderMap) -> Option<Text> {
 
 fn query(text: Option<&str>) -> Result<Vec<(String, String)>, Failure> {
     let text = text.unwrap_or_default();
+    // A URI has room for thousands, each of which takes many times its length in memory.
+    if text.bytes().filter(|byte| *byte == b'&').count() >= PARAMETERS {
+        return Err(Failure::invalid("query", "fewer parameters"));
+    }
     serde_urlencoded::from_str(text).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))
 }
 
