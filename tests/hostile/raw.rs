@@ -32,6 +32,11 @@ impl Http1 {
         self.0.write_all(bytes).await.unwrap();
     }
 
+    /// Whether there is an answer, or the connection was closed.
+    pub fn is_answered(&self) -> bool {
+        self.0.try_read(&mut [0]).is_ok()
+    }
+
     /// The answer: its status and body.
     pub async fn answer(mut self) -> (u16, Value) {
         let mut answer = Vec::new();
