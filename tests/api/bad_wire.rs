@@ -152,7 +152,10 @@ pub async fn while_its_share_is_taken(api: &Api) -> Answer {
     loop {
         // A page that is read before all has arrived may take the room that it needs: then it is refused and begun anew.
         let second = half(2_700_000).await;
-        while second.try_read(&mut [0]).is_err() {
+        while second
+            .try_read(&mut [0])
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        {
             let answer = api.client.get("/v1/keys").await;
             if answer.status != 200 {
                 return answer;

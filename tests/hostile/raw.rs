@@ -34,7 +34,8 @@ impl Http1 {
 
     /// Whether there is an answer, or the connection was closed.
     pub fn is_answered(&self) -> bool {
-        self.0.try_read(&mut [0]).is_ok()
+        let nothing_yet = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+        !self.0.try_read(&mut [0]).is_err_and(nothing_yet)
     }
 
     /// The answer: its status and body.
