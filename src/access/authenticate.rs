@@ -10,6 +10,7 @@ use moka::sync::Cache;
 use parking_lot::RwLock;
 
 use super::caller::{Ancestry, Caller, Credential};
+use super::gate::{CallerGates, Gate, Gates, TokenGate};
 use super::{ApiToken, Grants};
 use crate::store::model::{Token, TokenSnapshot};
 use crate::store::{Store, StoreError, rules};
@@ -26,9 +27,12 @@ pub enum Unauthenticated {
     /// Unknown, wrong, expired or revoked.
     #[error("the credential is not valid")]
     Invalid,
-    /// A tenant's credential named a tenant, or the tenant that an operator named does not exist.
-    #[error("the tenant is not the credential's to act for")]
-    Tenant,
+    /// A tenant's credential named a tenant, be it its own: whether that tenant exists is not looked up.
+    #[error("a tenant's credential named a tenant")]
+    TenantNamed,
+    /// The tenant that an operator named does not exist. An operator acts for every tenant, so this is no secret.
+    #[error("there is no such tenant")]
+    UnknownTenant,
     /// The credential is valid, and its tenant is suspended.
     #[error("the tenant is suspended")]
     Suspended,
@@ -55,8 +59,15 @@ struct Known {
     tenant_suspended: bool,
     /// When it ends, as its ancestors were when it was loaded; `None` when it is not in force.
     ends: Option<i64>,
-    /// The tokens above it with their principals.
-    above: Box<[(TokenId, PrincipalId)]>,
+    gate: Arc<TokenGate>,
+}
+
+/// A tenant that an operator names.
+#[derive(Clone)]
+struct NamedTenant {
+    id: TenantId,
+    suspended: bool,
+    gate: Arc<Gate>,
 }
 
 /// A value in memory.
@@ -76,13 +87,17 @@ struct LoadBegan {
 
 /// Turns credentials into callers. Known tokens and the names of tenants are kept in memory. A
 /// revocation or suspension must be reported through [`Authenticator::forget_tokens`] or
-/// [`Authenticator::forget_all`] before it is answered.
+/// [`Authenticator::suspend`] before it is answered: it closes the gates of the callers that were let in,
+/// so that no answer reaches them either.
 pub struct Authenticator {
     store: Arc<dyn Store>,
     tokens: Cache<String, Remembered<Arc<Known>>>,
-    /// Tenants by name, with whether they are suspended. What was refused is not kept, so a new
-    /// tenant needs no report.
-    tenants: Cache<String, Remembered<(TenantId, bool)>>,
+    /// Tenants by name. What was refused is not kept, so a new tenant needs no report.
+    tenants: Cache<String, Remembered<NamedTenant>>,
+    /// The gates of all tokens in memory and of all requests under way, by the tokens' public ids.
+    token_gates: Gates<Box<str>, TokenGate>,
+    /// The same of their tenants, and of those that operators act for.
+    tenant_gates: Gates<TenantId, Gate>,
     /// Grows with each report, so that a load that began before keeps nothing. Held shared while a
     /// load is kept and exclusively during a report: a value kept before the report is forgotten,
     /// one that comes after it is not kept.
@@ -102,6 +117,8 @@ impl Authenticator {
             store,
             tokens: Cache::new(tokens as u64),
             tenants: Cache::new(TENANTS),
+            token_gates: Gates::new(),
+            tenant_gates: Gates::new(),
             forgotten: RwLock::new(0),
             era: AtomicU64::new(0),
             refused: DashSet::new(),
@@ -118,13 +135,15 @@ impl Authenticator {
         let presented = ApiToken::parse(text).map_err(|_| Unauthenticated::Invalid)?;
         let known = self.valid(&presented, now).await?;
         let home = known.token.tenant;
-        let (acting, suspended) = match tenant {
-            None => (home, false),
-            Some(_) if home != TenantId::INSTALLATION => return Err(Unauthenticated::Tenant),
-            Some(name) => self.named_tenant(name).await?,
-        };
-        let suspended = suspended || self.refuses_tenant(acting);
-        Ok(known.caller(acting, suspended, source))
+        match tenant {
+            None => Ok(known.caller(source)),
+            Some(_) if home != TenantId::INSTALLATION => Err(Unauthenticated::TenantNamed),
+            Some(name) => {
+                let mut named = self.named_tenant(name).await?;
+                named.suspended |= self.refuses_tenant(named.id);
+                Ok(known.caller(source).acting_for(named))
+            }
+        }
     }
 
     /// The presented token, if it is in force and its secret is right.
@@ -145,14 +164,19 @@ impl Authenticator {
     pub fn refuse(&self, refused: Refused) {
         self.refused.insert(refused);
         self.refuses.store(true, Ordering::SeqCst);
+        // A caller that is let in from here on is compared with the set after its gate is found here.
+        match refused {
+            Refused::Token(id) => self.token_gates.close_all(|gate| gate.descends(|token, _| token == id)),
+            Refused::Principal(id) => self.token_gates.close_all(|gate| gate.descends(|_, principal| principal == id)),
+            Refused::Tenant(id) => self.tenant_gates.close(&id),
+        }
     }
 
     /// Whether the token, or one above it, is refused.
     fn is_refused(&self, known: &Known) -> bool {
-        let own = (known.token.id, known.token.principal);
         self.refuses.load(Ordering::SeqCst)
-            && std::iter::once(&own).chain(&known.above).any(|(token, principal)| {
-                self.refused.contains(&Refused::Token(*token)) || self.refused.contains(&Refused::Principal(*principal))
+            && known.gate.descends(|token, principal| {
+                self.refused.contains(&Refused::Token(token)) || self.refused.contains(&Refused::Principal(principal))
             })
     }
 
@@ -160,25 +184,34 @@ impl Authenticator {
         self.refuses.load(Ordering::SeqCst) && self.refused.contains(&Refused::Tenant(tenant))
     }
 
-    /// Ends a refusal: for a resume that the store has recorded.
+    /// Ends a refusal, and forgets every token and tenant: for a resume that the store has recorded.
     pub fn readmit(&self, refused: Refused) {
         self.refused.remove(&refused);
+        self.forget_all();
     }
 
     /// Forgets tokens by their public ids, after their revocation was committed. Once this has
-    /// returned, no request is authenticated by what the store said before. A revocation ends the
-    /// token's descendants, too: name them all.
+    /// returned, no request is authenticated by what the store said before, and no answer is handed over
+    /// to a caller who was. A revocation ends the token's descendants, too: name them all.
     pub fn forget_tokens<'a>(&self, public_ids: impl IntoIterator<Item = &'a str>) {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
         for public_id in public_ids {
             self.tokens.invalidate(public_id);
+            self.token_gates.close(public_id);
         }
     }
 
-    /// Forgets every token and tenant, after a tenant was suspended or resumed; as
-    /// [`Authenticator::forget_tokens`].
-    pub fn forget_all(&self) {
+    /// Forgets every token and tenant, after this tenant's suspension was committed; as
+    /// [`Authenticator::forget_tokens`] for those of the tenant.
+    pub fn suspend(&self, tenant: TenantId) {
+        self.forget_all();
+        // A caller that is let in from here on knows of the suspension.
+        self.tenant_gates.close(&tenant);
+    }
+
+    /// Forgets every token and tenant.
+    fn forget_all(&self) {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
         self.era.fetch_add(1, Ordering::SeqCst);
@@ -192,26 +225,31 @@ impl Authenticator {
                 return Ok(known);
             }
             let began = self.load_begins();
-            let known = self.load(public_id).await?;
-            if self.keep(&self.tokens, public_id, &known, began) {
+            let (found, grants) = self.load(public_id).await?;
+            if let Some(known) = self.keep(&self.tokens, public_id, began, || self.with_gate(found, grants)) {
                 return Ok(known);
             }
         }
     }
 
-    async fn named_tenant(&self, name: &str) -> Result<(TenantId, bool), Unauthenticated> {
+    async fn named_tenant(&self, name: &str) -> Result<NamedTenant, Unauthenticated> {
         loop {
             if let Some(tenant) = self.recall(&self.tenants, name) {
                 return Ok(tenant);
             }
             let began = self.load_begins();
             let tenant = match self.store.tenant_by_name(name).await {
-                Ok(tenant) => (tenant.id, tenant.suspended),
-                Err(StoreError::NotFound) => return Err(Unauthenticated::Tenant),
+                Ok(tenant) => tenant,
+                Err(StoreError::NotFound) => return Err(Unauthenticated::UnknownTenant),
                 Err(error) => return Err(Unauthenticated::Store(error)),
             };
-            if self.keep(&self.tenants, name, &tenant, began) {
-                return Ok(tenant);
+            let named = || NamedTenant {
+                id: tenant.id,
+                suspended: tenant.suspended,
+                gate: self.tenant_gates.open(tenant.id, Gate::default),
+            };
+            if let Some(named) = self.keep(&self.tenants, name, began, named) {
+                return Ok(named);
             }
         }
     }
@@ -230,52 +268,62 @@ impl Authenticator {
         }
     }
 
-    /// Keeps a loaded value, or returns false: it may be from before a revocation that is committed
-    /// by now, so it must be loaded again.
-    fn keep<V>(&self, memory: &Cache<String, Remembered<V>>, name: &str, value: &V, began: LoadBegan) -> bool
+    /// Keeps what `value` makes of a load, with its gate, and returns it. `None` when the load may have
+    /// read before a revocation that is committed by now: it must be done again.
+    fn keep<V>(&self, memory: &Cache<String, Remembered<V>>, name: &str, began: LoadBegan, value: impl FnOnce() -> V) -> Option<V>
     where
         V: Clone + Send + Sync + 'static,
     {
         let forgotten = self.forgotten.read();
-        let current = *forgotten == began.forgotten;
-        if current {
+        (*forgotten == began.forgotten).then(|| {
+            let value = value();
             let remembered = Remembered {
                 value: value.clone(),
                 era: began.era,
             };
             memory.insert(name.to_owned(), remembered);
-        }
-        current
+            value
+        })
     }
 
-    async fn load(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
+    async fn load(&self, public_id: &str) -> Result<(TokenSnapshot, Grants), Unauthenticated> {
         let found = match self.store.token_by_public_id(public_id).await {
             Ok(found) => found,
             Err(StoreError::NotFound) => return Err(Unauthenticated::Invalid),
             Err(error) => return Err(Unauthenticated::Store(error)),
         };
+        let grants = Grants::from_kept(&found.token.grants).ok_or(Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
+        Ok((found, grants))
+    }
+
+    fn with_gate(&self, found: TokenSnapshot, grants: Grants) -> Arc<Known> {
         let TokenSnapshot {
             token, tenant, ancestors, ..
         } = found;
-        let grants = Grants::from_kept(&token.grants).ok_or(Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
-        Ok(Arc::new(Known {
+        let public_id = token.public_id.clone().into_boxed_str();
+        let gate = self.token_gates.open(public_id.clone(), || {
+            let line = std::iter::once(&token).chain(&ancestors).map(|token| (token.id, token.principal));
+            let of_tenant = self.tenant_gates.open(token.tenant, Gate::default);
+            TokenGate::new(public_id, line.collect(), of_tenant)
+        });
+        Arc::new(Known {
             ends: rules::token_ends(&token, &ancestors),
-            above: ancestors.iter().map(|above| (above.id, above.principal)).collect(),
             token,
             grants: Arc::new(grants),
             tenant_suspended: tenant.suspended,
-        }))
+            gate,
+        })
     }
 }
 
 impl Known {
-    /// A caller with this token, acting for this tenant, which may be suspended.
-    fn caller(&self, acting: TenantId, suspended: bool, source: Option<IpAddr>) -> Caller {
+    /// A caller with this token, acting for its own tenant.
+    fn caller(&self, source: Option<IpAddr>) -> Caller {
         Caller {
             principal: self.token.principal,
             home: self.token.tenant,
-            acting,
-            suspended,
+            acting: self.token.tenant,
+            suspended: false,
             credential: Credential::Token(self.token.id),
             grants: Arc::clone(&self.grants),
             ancestry: Ancestry {
@@ -284,7 +332,25 @@ impl Known {
                 ends: self.ends,
             },
             source,
+            gates: Some(CallerGates {
+                token: Arc::clone(&self.gate),
+                acting: None,
+            }),
         }
+    }
+}
+
+impl Caller {
+    /// The same operator, acting for a tenant.
+    fn acting_for(mut self, tenant: NamedTenant) -> Self {
+        self.acting = tenant.id;
+        self.suspended = tenant.suspended;
+        if let Some(gates) = &mut self.gates
+            && tenant.id != self.home
+        {
+            gates.acting = Some(tenant.gate);
+        }
+        self
     }
 }
 

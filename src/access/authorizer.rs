@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use claviger_provider::ProviderKind;
 use futures::future::BoxFuture;
 
-use super::{Caller, Grants};
+use super::{Caller, Grants, KeySet};
 use crate::audit::Action;
 use crate::store::model::{Connection, Key, TokenKind};
 
@@ -106,6 +106,10 @@ pub trait Authorizer: Send + Sync + 'static {
     /// Whether the caller could be allowed this action on any object at all. A caller for
     /// whom this is `false` is denied before the body is read and before any lookup.
     fn could_allow(&self, caller: &Caller, action: Action) -> bool;
+
+    /// The keys on which the caller may do this, of those in the tenant that it acts for. A list reads
+    /// these rows and no others, so this and [`Authorizer::decide`] agree on every key.
+    fn keys<'a>(&self, caller: &'a Caller, action: Action) -> &'a KeySet;
 
     /// Decides one request.
     fn decide<'a>(&'a self, request: AccessRequest<'a>) -> Deciding<'a>;

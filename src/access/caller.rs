@@ -6,6 +6,8 @@ use std::sync::Arc;
 use claviger_provider::{PrincipalId, TenantId, TokenId};
 
 use super::Grants;
+use super::gate::{CallerGates, Ended, Gated};
+use crate::store::CredentialRef;
 use crate::store::model::TokenKind;
 
 /// How a caller authenticated.
@@ -40,6 +42,8 @@ pub struct Caller {
     pub(super) grants: Arc<Grants>,
     pub(super) ancestry: Ancestry,
     pub(super) source: Option<IpAddr>,
+    /// `None` for the configuration, which nothing revokes.
+    pub(super) gates: Option<CallerGates>,
 }
 
 impl Caller {
@@ -59,6 +63,7 @@ impl Caller {
                 ends: None,
             },
             source: None,
+            gates: None,
         }
     }
 
@@ -73,10 +78,41 @@ impl Caller {
         self.acting
     }
 
-    /// Whether the tenant that the request acts for is suspended. Only a platform operator's
-    /// request gets so far.
-    pub const fn tenant_suspended(&self) -> bool {
-        self.suspended
+    /// Whether the tenant that the request acts for is suspended, or was since the request began.
+    /// Only a platform operator's request gets so far.
+    pub fn tenant_suspended(&self) -> bool {
+        let acting = self.gates.as_ref().and_then(|gates| gates.acting.as_ref());
+        self.suspended || acting.is_some_and(|gate| gate.is_closed())
+    }
+
+    /// Runs `hand_over` while the gates of the credential are held shared, if it is still in force at
+    /// `now` (Unix microseconds). `hand_over` must not block: a revocation waits for it.
+    /// `while_suspended` says that a suspension of the tenant that an operator acts for does not matter.
+    ///
+    /// # Errors
+    /// Why the credential is not in force; `hand_over` did not run.
+    pub fn while_in_force<R>(&self, while_suspended: bool, now: i64, hand_over: impl FnOnce() -> R) -> Result<R, Ended> {
+        let Some(gates) = &self.gates else { return Ok(hand_over()) };
+        if self.ancestry.ends.is_some_and(|ends| ends <= now) {
+            return Err(Ended::Credential);
+        }
+        gates.pass(while_suspended, hand_over)
+    }
+
+    /// Whether the end of such a token, or of such a principal, ends the credential.
+    pub fn ends_with(&self, is: impl Fn(TokenId, PrincipalId) -> bool) -> bool {
+        self.gates.as_ref().is_some_and(|gates| gates.token.descends(is))
+    }
+
+    /// The credential, for the transaction of a change. `while_suspended` as in
+    /// [`Caller::while_in_force`].
+    pub fn credential_ref(&self, while_suspended: bool) -> Option<CredentialRef> {
+        let gates = self.gates.as_ref()?;
+        let acts_for_another = gates.acting.is_some() && !while_suspended;
+        Some(CredentialRef {
+            public_id: gates.token.public_id.to_string(),
+            acting: acts_for_another.then_some(self.acting),
+        })
     }
 
     /// The tenant that the credential belongs to; [`TenantId::INSTALLATION`] for a platform operator.

@@ -1,10 +1,11 @@
 //! Decides by the grants of the caller's token: a set of operations and a set of keys.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use claviger_provider::TenantId;
 
-use super::{AccessRequest, Authorizer, Caller, Credential, Deciding, Decision, Grants, NewGrant, PolicyRef, Resource};
+use super::{AccessRequest, Authorizer, Caller, Credential, Deciding, Decision, Grants, KeySet, NewGrant, PolicyRef, Resource};
 use crate::audit::Action;
 use crate::store::model::TokenKind;
 
@@ -25,6 +26,8 @@ const OWN_TOKEN: PolicyRef = PolicyRef {
     id: Cow::Borrowed("builtin/own-token"),
     version: 1,
 };
+
+static NO_KEY: KeySet = KeySet::Only(BTreeSet::new());
 
 /// Allows what the caller's grants name, and nothing else but reading and revoking one's own token.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,6 +58,15 @@ impl GrantsAuthorizer {
 impl Authorizer for GrantsAuthorizer {
     fn could_allow(&self, caller: &Caller, action: Action) -> bool {
         caller.grants.operations().contains(action)
+    }
+
+    fn keys<'a>(&self, caller: &'a Caller, action: Action) -> &'a KeySet {
+        let acts_for_tenant = caller.acting != TenantId::INSTALLATION;
+        if acts_for_tenant && caller.grants.operations().contains(action) {
+            caller.grants.keys()
+        } else {
+            &NO_KEY
+        }
     }
 
     fn decide<'a>(&'a self, request: AccessRequest<'a>) -> Deciding<'a> {

@@ -9,6 +9,7 @@
 mod authenticate;
 mod authorizer;
 mod caller;
+mod gate;
 mod grants;
 mod grants_authorizer;
 mod token;
@@ -17,6 +18,7 @@ pub use crate::audit::Action;
 pub use authenticate::{Authenticator, Refused, Unauthenticated};
 pub use authorizer::{AccessRequest, Authorizer, Deciding, Decision, NewGrant, PolicyRef, Resource};
 pub use caller::{Ancestry, Caller, Credential};
+pub use gate::Ended;
 pub use grants::{ActionSet, Grants, GrantsError, KeySet};
 pub use grants_authorizer::GrantsAuthorizer;
 pub use token::{ApiToken, NewToken, TokenFormatError};

@@ -22,8 +22,8 @@ use super::scalar::{Number, Text, Timestamp};
 /// All others together have one count more.
 pub const MAX_SEPARATE: usize = 1000;
 
-/// How long a flush waits for the log. Counts whose record has an unknown result by then are
-/// not recorded again: counting a failure twice is worse than missing one second of counts.
+/// How long a flush waits for the log. Counts whose record has an unknown result by then are not
+/// recorded again, because counting a failure twice is worse than missing one second of counts.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The class of counts: the counters keep what the log refuses.

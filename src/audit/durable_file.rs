@@ -1,12 +1,11 @@
 //! The log's file as the group commit uses it: appends that are durable or did not happen.
 //!
-//! **After a failed write or sync** the page cache no longer says what is on the disk: the
-//! kernel may have marked the pages clean, so a second `fdatasync` of the same data would
-//! succeed without writing it. The same data is therefore never synced again. The append fails
-//! as a whole. Before the next one the file is truncated to the last durable length and its
-//! last page is written again from memory; only when that sync succeeds does the log continue.
-//! So a refused record can still be in the file after a crash, but an acknowledged one is
-//! never missing.
+//! **After a failed write or sync** the page cache no longer shows what is on the disk. The kernel
+//! may have marked the pages clean, so a second `fdatasync` of the same data would succeed without
+//! writing it. The same data is therefore never synced again. The append fails as a whole. Before
+//! the next one the file is truncated to the last durable length and its last page is written again
+//! from memory; only when that sync succeeds does the log continue. So a refused record can still
+//! be in the file after a crash, but an acknowledged one is never missing.
 
 use std::io;
 use std::time::{Duration, Instant};

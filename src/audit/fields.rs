@@ -88,9 +88,10 @@ string_enum! {
         Jwt = "jwt",
         /// A client certificate.
         ClientCertificate = "client_certificate",
-        /// No caller: a start applied the operator's configuration file.
+        /// No caller. The gateway applied the operator's configuration file.
         Configuration = "configuration",
-        /// No caller: the gateway called the provider without a request.
+        /// No caller. The gateway acted by itself: a provider call without a request, or a key's
+        /// state at the provider that it stored.
         Gateway = "gateway",
     }
 }
@@ -116,8 +117,8 @@ string_enum! {
         Failed = "failed",
         /// The result is unknown: the request stopped between intent and outcome.
         Interrupted = "interrupted",
-        /// A start found a revocation whose object was enabled, restored or resumed since, and
-        /// changed nothing.
+        /// At a start, the gateway found a revocation whose object was enabled, restored or resumed
+        /// since. It changed nothing.
         Superseded = "superseded",
     }
 }

@@ -5,10 +5,10 @@
 //! frame = u32be length of the JSON | u32be CRC-32C of the JSON | JSON
 //! ```
 //!
-//! The top bit of the length marks the first frame of a commit. A commit is written only
-//! after everything before it was synced. So if a marked frame follows a damaged one, the
-//! damaged frame had been acknowledged, and recovery refuses the log. If none follows, the
-//! damage is in the last commit, which was never acknowledged, and recovery truncates it.
+//! The top bit of the length marks the first frame of a commit. A commit is written only after
+//! everything before it was synced. So if a marked frame follows a damaged one, the damaged frame
+//! was durable and may have been acknowledged, and recovery refuses the log. If none follows, the
+//! damage is in the last commit, which a crash interrupted, and recovery truncates the log there.
 
 use std::io::{self, Write};
 
@@ -147,7 +147,8 @@ impl<'a> Frames<'a> {
         Ok(())
     }
 
-    /// The next frame.
+    /// Reads the next frame and goes on behind it. At a damaged frame it stays: the next call
+    /// returns [`Step::Damaged`] again.
     ///
     /// # Errors
     /// The error of reading the file.

@@ -38,7 +38,8 @@ pub(super) struct Deferred {
 pub(super) struct GroupCommit {
     file: DurableFile,
     origin: Origin,
-    /// See [`super::Options::floor_bytes`].
+    /// The least free space of the file system, beside the reserve, in bytes
+    /// ([`super::Options::floor_bytes`]).
     floor_bytes: u64,
     shared: Arc<Shared>,
     state: State,
@@ -137,7 +138,8 @@ impl GroupCommit {
         if self.file.repair().is_err() {
             return self.refuse(jobs.drain(..), Reason::WriteFailed);
         }
-        // After the disk was full, wait for twice the floor: otherwise the condition would flap.
+        // After the disk was full, wait for twice the floor. Otherwise the condition would change
+        // back and forth.
         let floors = if self.shared.condition() == Condition::DiskFull { 2 } else { 1 };
         let need = self.bytes(jobs, false) + floors * self.floor_bytes;
         if self.file.has_room(need) {

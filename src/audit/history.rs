@@ -92,7 +92,8 @@ impl Changes {
                     .open
                     .iter()
                     .position(|open| open.record.tenant == record.tenant && open.record.sequence() == number);
-                // An intent before `applied` is not among the open ones: the store has its change.
+                // An intent before `applied` is not among the open ones, because the store has its
+                // change.
                 if let Some(Placed { position, record: intent }) = intent.map(|at| self.open.swap_remove(at))
                     && record.took_effect()
                 {

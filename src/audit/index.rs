@@ -105,7 +105,8 @@ impl Index {
 /// Writes the sidecar while the log runs.
 pub(super) struct IndexWriter {
     index: Index,
-    /// See [`super::Options::snapshot_bytes`].
+    /// How far the log grows between two writes of the sidecar, in bytes
+    /// ([`super::Options::snapshot_bytes`]).
     every: u64,
     /// The log's length at the last write.
     written_at: u64,

@@ -30,8 +30,8 @@ impl Log {
             refusal: Refusal::Harmless,
         };
         let pending = self.queue_one(record.clone(), class, deadline).await?;
-        // If the caller is cancelled now, somebody must still write the outcome of the intent.
-        // So a task of its own, which outlives the caller, waits for the receipt.
+        // If the caller is cancelled now, the outcome of the intent must still be written. So a
+        // separate task, which continues without the caller, waits for the receipt.
         let (hand_over, handed_over) = oneshot::channel();
         let log = self.clone();
         tokio::spawn(async move {

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! `lifts` is how often the object had been enabled, restored or resumed. Slots of earlier builds
-//! have 0 there. An entry whose object was lifted since is void: nothing depends on its removal.
+//! have 0 there. An entry is void if its object was enabled, restored or resumed since, so it does
+//! no harm until it is removed.
 
 use std::fs::File;
 use std::io;
@@ -113,8 +114,8 @@ impl KillFile {
         Ok(file)
     }
 
-    /// Makes a revocation durable. Does nothing if the file already has it. It takes the slot of
-    /// one of the same object that was lifted since.
+    /// Makes a revocation durable. Does nothing if the file already has it. If the file has an
+    /// older revocation of the same object, which was lifted since, the new one takes its slot.
     ///
     /// # Errors
     /// [`KillFileError::Io`], [`KillFileError::Full`]: the revocation is not durable.
@@ -132,7 +133,8 @@ impl KillFile {
             Some((at, _)) => at,
             None => inner.slots.iter().position(|slot| *slot == Slot::Free).ok_or(KillFileError::Full)?,
         };
-        // After an error the content of the slot is unknown: do not reuse it until cleared.
+        // After an error, the content of the slot is unknown, so do not reuse the slot until it is
+        // cleared.
         inner.slots[at] = Slot::Damaged;
         inner.file.write_all_at(&encode(&entry), offset(at))?;
         inner.file.sync_data()?;
@@ -241,7 +243,7 @@ fn decode(slot: &[u8]) -> Slot {
             revocation: revocation.at_lifts(lifts),
             time,
         };
-        // Compare with what would be written: only a complete slot is valid.
+        // Compare with what would be written, because only a complete slot is valid.
         (lifts <= Number::MAX.get() && encode(&entry) == slot).then_some(entry)
     };
     entry().map_or(Slot::Damaged, Slot::Taken)

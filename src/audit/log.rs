@@ -65,7 +65,7 @@ impl Log {
 
     /// Makes one record durable.
     pub(super) fn append_one(&self, record: Record, class: Class, deadline: Instant) -> impl Future<Output = Result<Receipt, Unavailable>> {
-        // Stamp before the first wait: the future then holds bytes, not the large record.
+        // Stamp before the first wait, so that the future contains bytes and not the large record.
         let stamped = self.stamp([record], class);
         async move {
             let pending = self.submit(stamped?, class, deadline).await?;

@@ -56,8 +56,8 @@ impl<'a> Commit<'a> {
     }
 }
 
-/// Counts commits, records and bytes for `/metrics`. Each is looked up in the registry once: every
-/// request has a commit.
+/// Counts commits, records and bytes for `/metrics`. Each is looked up in the registry once,
+/// because every request has a commit.
 pub struct CommitMetrics {
     commit_records: metrics::Histogram,
     records: metrics::Counter,

@@ -8,8 +8,8 @@ pub struct Options {
     /// The disk reserve, in bytes: room for revocations (disable, sever, revoke, suspend, delete a principal) when
     /// the disk is full.
     pub reserve_bytes: u64,
-    /// Ordinary records are refused when the file system has fewer free bytes than this beside
-    /// the reserve: the sidecar and the file system itself need room too.
+    /// Ordinary records are refused when the file system has fewer free bytes than this beside the
+    /// reserve, because the sidecar and the file system itself need room, too.
     pub floor_bytes: u64,
     /// How many bytes of records may be queued. Further callers wait for room.
     pub queue_bytes: u32,

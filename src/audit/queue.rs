@@ -36,9 +36,9 @@ pub(super) struct LogPosition {
 /// The result of a job.
 pub(super) type JobResult = Result<Written, Reason>;
 
-/// Durable records and their positions, in the same order. The records go back to the thread
-/// that made them: if the group commit freed them, it would contend for the allocator with
-/// every thread that records.
+/// Durable records and their positions, in the same order. The records go back to the thread that
+/// made them. If the group commit freed them, it would contend for the allocator with every thread
+/// that records.
 pub(super) struct Written {
     pub(super) records: Vec<Stamped>,
     pub(super) positions: Vec<LogPosition>,

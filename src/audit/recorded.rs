@@ -50,9 +50,9 @@ impl Log {
             .collect())
     }
 
-    /// Records a revocation that took effect without an intent, because no revocation waits
-    /// for a healthy log, or one that the start found to be superseded. The record may use the disk reserve. If it cannot be written now, it
-    /// is deferred.
+    /// Records a revocation that took effect without an intent (a revocation does not wait for a
+    /// healthy log), or one that a start found to be lifted since. The record may use the disk
+    /// reserve. If it cannot be written now, it is deferred.
     ///
     /// # Errors
     /// [`Unavailable`], to be answered with `effective_not_recorded`. If it is

@@ -1,5 +1,5 @@
-//! Opening a log: reads what an earlier run left, truncates a torn end, refuses damage, and
-//! returns what the start must compare with the store.
+//! Opening a log: reads what an earlier run left, truncates a last commit that a crash interrupted,
+//! refuses other damage, and returns what the start must compare with the store.
 
 use std::io;
 use std::path::Path;
@@ -117,7 +117,7 @@ pub(super) fn open_on(
     file.sync().map_err(OpenError::io("synced"))?;
     let open_intents = open_intents(&*file, &state)?;
 
-    // From now on the log is in use: a crash before the first record must be detected too.
+    // Mark the log as in use from now on, so that a crash before the first record is detected, too.
     if let Err(source) = index.write(&index::encode(origin, &state, end, false)) {
         tracing::warn!(error = %source, "the audit log's sidecar could not be written; without it the next start reads the whole log");
         index.remove().map_err(OpenError::io("marked as in use"))?;
@@ -166,7 +166,8 @@ fn last_known(index: &Index, origin: &Origin, start: u64, length: u64, accept_ro
     };
     match index.read(origin).map_err(OpenError::io("read"))? {
         Found::Known(known) if known.offset <= length => Ok((known, false)),
-        // The sidecar covers records that are missing: read those that are left.
+        // The sidecar covers records that are missing in the file, so do not use it and read all
+        // records that are left.
         Found::Known(_) if accept_rollback => Ok((from_start(), false)),
         Found::Known(known) => Err(OpenError::Lost {
             expected: known.offset,

@@ -1,4 +1,5 @@
-//! Reads an existing log: checks every frame, rebuilds the state, and finds the torn end.
+//! Reads an existing log: checks every frame, rebuilds the state, and finds where the last whole
+//! frame ends.
 
 use std::io;
 
@@ -49,7 +50,7 @@ pub enum OpenError {
         /// The kind of damage.
         why: &'static str,
     },
-    /// The store has a change that the log has not: the log is older than the store.
+    /// The store has a change that the log lacks, so the log is older than the store.
     #[error("the store has applied a change at byte {applied} of the audit log, but the log has no change there")]
     StoreAhead {
         /// The position of the store's last change.
@@ -71,8 +72,8 @@ impl OpenError {
 pub(super) const NO_FRAME: &str = "there is no whole record";
 pub(super) const NOT_A_RECORD: &str = "the record is not one of this version";
 
-/// Reads from `offset` to the end, and adds every record to the state. Returns where the last
-/// whole frame ends: the rest is a torn commit.
+/// Reads from `offset` to the end, and adds every record to the state. Returns where the last whole
+/// frame ends. What follows is a commit that a crash interrupted.
 ///
 /// # Errors
 /// [`OpenError::Damaged`], [`OpenError::Io`].

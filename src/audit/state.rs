@@ -16,8 +16,8 @@ pub(super) struct State {
     pub(super) next: HashMap<TenantId, u64>,
     /// Intents without an outcome, by tenant and sequence number, and their offsets.
     pub(super) open: HashMap<(TenantId, u64), Position>,
-    /// The last change that took effect, or may have: the position of its intent, or its own
-    /// if it had none. Open intents do not count.
+    /// The position of the last change that took effect, or may have: that of its intent, or of its
+    /// outcome if it had no intent. Open intents do not count.
     pub(super) last_effective: Option<Position>,
     /// The time of the last record.
     pub(super) last_time: Option<Timestamp>,

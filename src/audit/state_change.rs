@@ -108,8 +108,8 @@ pub struct StateChange {
     pub at_provider: bool,
     /// The object's id.
     pub id: ObjectId,
-    /// Of a revocation: how often the object's revocations had been lifted before it. Absent in
-    /// records of earlier builds, where it counts as 0, and of other changes.
+    /// Only for a revocation: how many times the object had been enabled, restored or resumed
+    /// before. Absent in other changes, and in records of earlier builds, where it counts as 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifts: Option<Number>,
     /// The kind of object.
@@ -119,7 +119,7 @@ pub struct StateChange {
 }
 
 impl StateChange {
-    /// A change of the store alone.
+    /// A change in the store that does not change the provider's object.
     pub fn new(verb: Verb, object: Object, id: &impl Id) -> Self {
         Self {
             at_provider: false,
@@ -130,7 +130,7 @@ impl StateChange {
         }
     }
 
-    /// The same change, made at the provider too.
+    /// The same change, also made at the provider.
     #[must_use]
     pub fn at_provider(mut self) -> Self {
         self.at_provider = true;
@@ -176,19 +176,20 @@ pub enum EmergencyRevocation {
 }
 
 impl EmergencyRevocation {
-    /// The revocation as the journal has it, of an object that was lifted so often.
+    /// The revocation as the audit log and the kill file contain it, for an object whose
+    /// revocations had been lifted this many times.
     pub const fn at_lifts(self, lifts: u64) -> JournaledRevocation {
         JournaledRevocation { revocation: self, lifts }
     }
 }
 
-/// A revocation as log and kill file have it. A start applies it again only if its object was not
-/// enabled, restored or resumed since.
+/// A revocation as the audit log and the kill file contain it. At a start, the gateway applies it
+/// again only if its object was not enabled, restored or resumed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournaledRevocation {
     /// The revocation.
     pub revocation: EmergencyRevocation,
-    /// How often revocations of the object had been lifted before this one.
+    /// How many times the object had been enabled, restored or resumed before this revocation.
     pub lifts: u64,
 }
 

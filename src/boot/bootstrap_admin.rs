@@ -39,12 +39,13 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
     let opened = open(config, options.accept_rollback, folder, root).await?;
     let (broker, mut remaining) = broker(config, options.dev, None, opened).await;
     let issued = async {
-        // Reconcile first: the new token's change would hide from the next start what the store lacks.
+        // Reconcile first. Otherwise the next start would see the new token's change as the last
+        // applied one, and not notice changes before it that the store lacks.
         remaining.reconcile(&broker, options.accept_rollback).await?;
         administrator(remaining.store.as_ref(), broker.log()).await
     }
     .await;
-    // After an unclean stop and a failure, recovery is not finished: do not record a clean stop.
+    // After an unclean stop and a failure, recovery is not finished, so do not record a clean stop.
     if issued.is_ok() || remaining.recovered.was_clean {
         close(&broker, remaining.store.as_ref()).await;
     }

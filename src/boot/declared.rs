@@ -61,8 +61,8 @@ fn declaration(declared: &Declared) -> Result<Declaration, DeclaredSettingsError
 /// Creates missing tenants and connections. Returns the declared keys, to be created later.
 ///
 /// # Errors
-/// The first object that cannot be created. Then the configuration is wrong, and the operator is
-/// watching the start.
+/// The first object that cannot be created. The start fails then, because the configuration is
+/// wrong and the operator is there to correct it.
 pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) -> Result<DeclaredKeys, BootError> {
     let declared = declared.clone();
     let declaration = tokio::task::spawn_blocking(move || declaration(&declared)).await??;

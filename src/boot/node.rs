@@ -1,6 +1,6 @@
-//! The node's name. It stands in the data folder, beside the log that is written under it, and in
-//! the store, which keeps the node's last position: so a node that lost its log is found even if
-//! it lost its name too.
+//! The node's name. The file `node` in the data folder contains it, beside the audit log. The store
+//! keeps the name, too, with the node's last position in the log. So a start notices that the log
+//! is lost even if the file `node` is lost with it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,12 @@ const FILE: &str = "node";
 /// Why the node has no name.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeNameError {
-    /// The file is gone, and only the operator knows whether the log is, too.
+    /// The file is missing. Only the operator knows whether the newest log is lost, too.
     #[error(
-        "{} does not exist: it has the node's name, under which the store keeps {}. Restore the file and the audit log from the \
-         newest copy. If only the file is lost, write the name into it (`echo {name} > {}`). If the newest log is lost, too, start \
-         once with --accept-rollback to go on without its records", path.display(), .known.join(", "), path.display()
+        "{} does not exist: it has the node's name, under which the store keeps {}. If only this file is lost, and audit.log beside \
+         it is the newest, write the name into it (`echo {name} > {}`). If the log is lost, too, restore both from the newest copy. \
+         If there is no copy of the newest log, start once with --accept-rollback to go on without its records",
+        path.display(), .known.join(", "), path.display()
     )]
     Missing {
         /// Path of the file.
@@ -42,7 +43,7 @@ pub enum NodeNameError {
         /// What the store knows of its nodes.
         known: Vec<String>,
     },
-    /// The file has no name in it.
+    /// The file contains no valid name.
     #[error(
         "{} does not contain a node name: restore it from a copy, or write the name into it, which is the last word of the first \
          line of audit.log", .0.display()
@@ -92,7 +93,7 @@ pub(super) fn known_name(folder: &Path, known: &[KnownNode], accept_rollback: bo
         };
     }
     match known {
-        // This store is in the data folder, so its one node is this one.
+        // The store is in this data folder and knows one node, so that is this node.
         [node] if !node.named || accept_rollback => written(&path, node.name.clone()),
         [node] => Err(NodeNameError::Missing {
             path,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use claviger_guarded::{Arena, ArenaConfig, Hardening};
 use claviger_provider::SealedStore;
 use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
+use claviger_provider::xaes::XaesKey;
 
 use super::declared::FromConfig;
 use super::errors::BootError;
@@ -65,6 +66,7 @@ pub(super) struct Opened {
     recovered: Recovered,
     kill_file: KillFile,
     idempotency_key: aws_lc_rs::hmac::Key,
+    cursor_key: XaesKey,
 }
 
 /// Opens the audit log and the store with the root key. Creates the store if there is none.
@@ -75,6 +77,7 @@ pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder,
         initialised,
     } = folder;
     let idempotency_key = root.idempotency_key();
+    let cursor_key = root.cursor_key();
     let path = folder.path().to_owned();
     let node = if initialised {
         known_name(&path, &registry::known_nodes(&database).await?, accept_rollback)?
@@ -105,6 +108,7 @@ pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder,
         recovered,
         kill_file,
         idempotency_key,
+        cursor_key,
     })
 }
 
@@ -150,6 +154,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         recovered,
         kill_file,
         idempotency_key,
+        cursor_key,
     } = opened;
     let sealed: Arc<dyn SealedStore> = store.clone();
     let factories = registry::all(config, sealed, dev).await;
@@ -175,6 +180,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: cache_rules(&config.cache),
         idempotency_key,
+        cursor_key,
         declarations: Arc::new(FromConfig(source)),
     });
     (Arc::new(broker), Remaining { folder, store, recovered })

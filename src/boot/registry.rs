@@ -95,7 +95,7 @@ pub(super) async fn all(config: &Config, sealed: Arc<dyn SealedStore>, dev: bool
         sealed,
         config.memory.embedded_keys as usize,
     )));
-    // Last: the fake replaces Vault, and the last factory of a kind is used.
+    // Add the fake last. It replaces Vault, because the last factory of a kind is used.
     #[cfg(feature = "testkit")]
     if dev && let Some(fake) = claviger_testkit::FakeFactory::controlled().await {
         all.push(Arc::new(fake));

@@ -14,7 +14,8 @@ use crate::store::sealing::RootKey;
 /// Returns the root key of the gateway in this folder. If the folder is not initialised and
 /// `create` is set, creates the root key and its file where they are missing.
 ///
-/// Without `create`, waits for a provider that is down. With it, does not: then a person is waiting.
+/// Without `create`, waits for a provider that is down. With `create`, fails at once, because a
+/// person waits for the command.
 pub(super) async fn root_key(config: &Config, options: &mut StartOptions, folder: &Folder, create: bool) -> Result<RootKey, BootError> {
     if !folder.initialised && !create {
         return Err(BootError::NotInitialised(folder.display()));

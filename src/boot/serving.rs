@@ -44,7 +44,8 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Gives the listeners the gateway's routers and starts the background jobs.
+    /// Gives the listeners the gateway's routers and starts the background jobs. With `dev` they
+    /// answer requests for this machine only.
     pub(super) fn begin(
         config: &Config,
         listeners: Listeners,
@@ -52,6 +53,7 @@ impl Serving {
         remaining: Remaining,
         metrics: Option<Metrics>,
         declared_keys: DeclaredKeys,
+        dev: bool,
     ) -> Self {
         let Remaining { folder, store, recovered } = remaining;
         let Recovered { counted, counters, .. } = recovered;
@@ -72,6 +74,7 @@ impl Serving {
         );
         let server = &config.server;
         let rest = Rest::new(service, server.request_deadline, server.trusted_proxies.clone());
+        let rest = if dev { rest.for_loopback_only() } else { rest };
         let admission = Arc::new(admission(&server.limits));
         let state = app_state(&broker, &counters, &admission);
         let exchange = Arc::new(Exchange::new(rest, state));
@@ -123,7 +126,8 @@ impl Serving {
     /// service endpoints; the counters are recorded; audit log and store are closed.
     pub async fn stop(self) {
         self.draining.store(true, Ordering::Release);
-        // Keep serving meanwhile, so that a load balancer notices before requests are refused.
+        // Keep serving during the delay, so that a load balancer notices the shutdown before
+        // requests are refused.
         tokio::time::sleep(self.drain_delay).await;
         match self.listeners.api.running.drain(self.drain_timeout).await {
             Drained::Complete => tracing::info!("drained"),

@@ -92,7 +92,7 @@ impl Starting {
         let (broker, mut remaining) = broker(config, options.dev, options.source, opened).await;
         progress.begin(Step::Reconcile);
         if let Err(error) = remaining.reconcile(&broker, options.accept_rollback).await {
-            // After an unclean stop, recovery is not finished: do not record a clean stop.
+            // After an unclean stop, recovery is not finished, so do not record a clean stop.
             if remaining.recovered.was_clean {
                 close(&broker, remaining.store.as_ref()).await;
             }
@@ -100,7 +100,15 @@ impl Starting {
         }
         progress.begin(Step::Declare);
         match declared::before_serving(&broker, &config.declared).await {
-            Ok(keys) => Ok(Serving::begin(config, listeners, broker, remaining, options.metrics, keys)),
+            Ok(keys) => Ok(Serving::begin(
+                config,
+                listeners,
+                broker,
+                remaining,
+                options.metrics,
+                keys,
+                options.dev,
+            )),
             Err(error) => {
                 close(&broker, remaining.store.as_ref()).await;
                 Err(error)

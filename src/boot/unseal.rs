@@ -20,7 +20,7 @@ use crate::envelope::{Context, Draft, Envelope, MAX_TEXT, Origin};
 use crate::store::sealing::{RootKey, RootKeyError};
 use crate::store::write_new_file;
 
-/// The caller's pair of the context: no other envelope is accepted as a root key.
+/// The caller's pair of the context. An envelope without it is not accepted as a root key.
 const PURPOSE: (&str, &str) = ("purpose", "claviger-root-key");
 /// External id for an AWS role. It need not be random, because the connection is the operator's
 /// own, not a tenant's.

@@ -115,8 +115,8 @@ impl<O: Operation> Authorized<O> {
 
 impl<O: Operation> Authorized<O> {
     /// Waits for the turn of a version's connection in a batch, as [`RequestContext::turn`]. An
-    /// operation on two connections takes the turn of its source alone: two items that held one
-    /// turn each and waited for the other's would never go on.
+    /// operation on two connections takes only the turn of its source. Otherwise two items could
+    /// each have one turn and wait forever for the other's.
     ///
     /// # Errors
     /// `deadline_exceeded`.
@@ -172,13 +172,14 @@ impl Broker {
     pub async fn admit<O: Operation>(&self, cx: &RequestContext, named: impl Names<O::Object>) -> Result<Authorized<O>, Failure> {
         let again = cx.subject(|subject| {
             subject.action = O::ACTION;
+            subject.while_suspended = O::WHILE_SUSPENDED;
             subject.policy.is_some()
         });
         if again {
-            // Its record could name one object only.
+            // The record of an operation has room for one object.
             return Err(Failure::internal(&"an operation was admitted twice"));
         }
-        // Whatever an authorizer says: it stands above every policy.
+        // A suspension overrides every policy, so the authorizer is not asked.
         if cx.caller().tenant_suspended() && !O::WHILE_SUSPENDED {
             return Err(Failure::new(
                 Code::PermissionDenied,
@@ -191,15 +192,10 @@ impl Broker {
         Ok(Authorized { cx: cx.clone(), object })
     }
 
-    /// Whether the caller could be allowed the action on any object: asked before the body is read.
+    /// Whether the caller could be allowed the action on any object. This is checked before the
+    /// body is read.
     pub fn could_allow(&self, caller: &Caller, action: Action) -> bool {
         self.authorizer.could_allow(caller, action)
-    }
-
-    /// Whether a list shows this key to the caller.
-    pub(super) async fn shows(&self, listed: &Authorized<op::ListKeys>, key: &Key) -> bool {
-        let action = <op::ListKeys as Operation>::ACTION;
-        decide::allowed(self, &listed.cx, action, Resource::Key(Some(key))).await.is_ok()
     }
 
     /// Decides whether the operation under way may go on with an envelope whose seal this

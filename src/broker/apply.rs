@@ -74,6 +74,7 @@ impl Broker {
         let mut missing_tenants = BTreeSet::new();
         let mut missing_connections = BTreeSet::new();
         for tenant in declared.tenants {
+            self.in_force(cx)?;
             if walk.over() {
                 continue;
             }
@@ -84,6 +85,7 @@ impl Broker {
             walk.note(DeclaredKind::Tenant, None, tenant.name, found);
         }
         for connection in declared.connections {
+            self.in_force(cx)?;
             if walk.over() {
                 continue;
             }
@@ -98,6 +100,7 @@ impl Broker {
             walk.note(DeclaredKind::Connection, Some(connection.tenant), connection.name, found);
         }
         for key in declared.keys {
+            self.in_force(cx)?;
             if walk.over() {
                 continue;
             }
@@ -113,7 +116,8 @@ impl Broker {
     }
 }
 
-/// With less time left than this, no further object is begun: one object may take this long.
+/// With less time left than this, no further object is begun, because one object may take this
+/// long.
 const fn margin(how: How) -> Duration {
     match how {
         How::Look => Duration::from_secs(1),

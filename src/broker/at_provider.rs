@@ -10,7 +10,8 @@ use super::{Broker, Code, Failure, RequestContext};
 use crate::keys::KeyEntry;
 
 /// Waits for the turn to change a key at its providers, at most until the request's deadline. The
-/// key's own lock is not held meanwhile: a slow provider must not delay a disable.
+/// caller must not hold the key's `change` lock meanwhile, because a slow provider must not delay a
+/// disable.
 pub(super) async fn turn_at_provider<'k>(cx: &RequestContext, key: &'k KeyEntry) -> Result<MutexGuard<'k, ()>, Failure> {
     tokio::time::timeout_at(cx.info().deadline.into(), key.at_provider().lock())
         .await
@@ -25,7 +26,8 @@ pub(super) struct Switch {
 
 impl Broker {
     /// The way to each provider key of a key's versions, through its own connection, the newest
-    /// first. One whose connection was deleted is left out: nothing here can use it either.
+    /// first. A provider key whose connection was deleted is left out, because the gateway cannot
+    /// use it either.
     ///
     /// # Errors
     /// `connection_severed`, and `unsupported` where a provider does not enable or disable keys.

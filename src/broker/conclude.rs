@@ -1,5 +1,5 @@
-//! The last steps of every operation, in a fixed order: record the outcome, take the gates, compare the
-//! epochs again, hand over the response. No use case can respond without them.
+//! The last steps of every operation, in a fixed order: record the outcome, take the gates of credential,
+//! keys and connections, compare the epochs again, hand over the response. No use case can respond without them.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,11 @@ use futures::future::try_join_all;
 
 use super::context::Effect;
 use super::context::Noted;
+use super::in_force::Closed;
 use super::{Broker, Code, Failure, Guarded, RequestContext};
-use crate::access::Credential;
+use crate::access::{Credential, Ended};
 use crate::audit::{Authn, Decision, Number, Outcome, Receipt, Record, Recorded, Source, Text, Unavailable};
-use crate::keys::{EpochGuard, with_gates_held};
+use crate::keys::EpochGuard;
 
 /// The least time that a record may take, even past the request's deadline: an operation that
 /// missed its deadline is recorded too.
@@ -71,24 +72,30 @@ impl Broker {
         T: Send,
         R: Send,
     {
-        let (epoch_guards, value) = still_holds(result);
+        let (epoch_guards, value) = self.still_holds(cx, result);
         let recorded = self.record(cx, value).await?;
         let mut waiting = Some(recorded);
-        let handed_over = with_gates_held(&epoch_guards, || waiting.take().map(|recorded| show(recorded, render)));
-        if let Ok(Some(shown)) = handed_over {
-            return Ok(shown);
-        }
-        match waiting {
-            Some(recorded) => Ok(show(self.withhold(cx, &epoch_guards, recorded).await?, render)),
+        let handed_over = self.while_all_hold(cx, &epoch_guards, || waiting.take().map(|recorded| show(recorded, render)));
+        let closed = match handed_over {
+            Ok(Some(shown)) => return Ok(shown),
+            Ok(None) => None,
+            Err(closed) => Some(closed),
+        };
+        match (waiting, closed) {
+            (Some(recorded), Some(closed)) => {
+                let failure = why_closed(closed, &epoch_guards);
+                Ok(show(Box::pin(self.withhold(cx, failure, recorded)).await?, render))
+            }
             // The gates were held but nothing was handed over: impossible, so answer nothing.
-            None => Err(Unrecorded {
+            (_, _) => Err(Unrecorded {
                 failure: Failure::internal(&"an outcome was rendered twice"),
             }),
         }
     }
 
     /// As [`Broker::conclude`] for all items of a batch, with one sync and one hand-over.
-    /// `join` makes the batch's answer of the rendered items.
+    /// `join` makes the batch's answer of the rendered items. `refuse` makes it where the credential
+    /// has ended, which all items have in common.
     ///
     /// # Errors
     /// As [`Broker::conclude`].
@@ -97,6 +104,7 @@ impl Broker {
         items: Vec<(RequestContext, Result<Guarded<T>, Failure>)>,
         render: Render<'_, T, R>,
         join: impl FnOnce(Vec<R>) -> B + Send,
+        refuse: impl FnOnce(&Failure) -> B + Send,
     ) -> Result<Recorded<B>, Unrecorded>
     where
         T: Send,
@@ -107,7 +115,7 @@ impl Broker {
         let mut entries = Vec::with_capacity(items.len());
         let mut deadline = Instant::now() + RECORD_TIME;
         for (cx, result) in items {
-            let (epoch_guards, value) = still_holds(result);
+            let (epoch_guards, value) = self.still_holds(&cx, result);
             entries.push((self.outcome_entry(&cx, &value), outcome(&value), value));
             deadline = deadline.max(cx.info().deadline);
             all_guards.push(epoch_guards);
@@ -127,18 +135,20 @@ impl Broker {
                 .collect();
             let flat: Vec<EpochGuard> = all_guards.drain(..).flatten().collect();
             let mut waiting = Some(recorded);
-            let handed_over = with_gates_held(&flat, || {
+            // The items share the caller, and are all operations of one kind.
+            let strictest = contexts.iter().find(|cx| !cx.may_answer_suspended()).or_else(|| contexts.first());
+            let Some(of_all) = strictest else { return Err(no_items()) };
+            let handed_over = self.while_all_hold(of_all, &flat, || {
                 Recorded::join(waiting.take().into_iter().flatten().map(|item| show(item, render)).collect())
             });
             let moved = match handed_over {
                 Ok(Some(shown)) => return Ok(shown.map(|items| join(items.into_iter().map(|(item, _)| item).collect()))),
-                // `Broker::batch` refuses a batch without items.
-                Ok(None) => {
-                    return Err(Unrecorded {
-                        failure: Failure::internal(&"a batch without items"),
-                    });
+                Ok(None) => return Err(no_items()),
+                Err(Closed::Credential(ended)) => {
+                    let items = contexts.iter().zip(waiting.unwrap_or_default());
+                    return Box::pin(self.withhold_all(ended, items.collect(), refuse)).await;
                 }
-                Err(moved) => moved,
+                Err(Closed::Epochs(moved)) => moved,
             };
             let withheld: std::collections::BTreeSet<usize> = moved.iter().map(|at| owners[*at]).collect();
             all_guards = (0..contexts.len()).map(|_| Vec::new()).collect();
@@ -151,7 +161,7 @@ impl Broker {
                 let moved = withheld.contains(&at).then(|| std::mem::take(epoch_guards));
                 async move {
                     match moved {
-                        Some(epoch_guards) => self.withhold(cx, &epoch_guards, item).await,
+                        Some(epoch_guards) => self.withhold(cx, stale(&epoch_guards), item).await,
                         None => Ok(item),
                     }
                 }
@@ -191,20 +201,52 @@ impl Broker {
         }
     }
 
-    /// A key or connection changed between record and hand-over: records that the answer was
-    /// withheld, and answers the failure.
+    /// A key, a connection or the credential changed between record and hand-over: records that the
+    /// answer was withheld, and answers the failure. An answer that says the same already is no secret.
     async fn withhold<T>(
         &self,
         cx: &RequestContext,
-        epoch_guards: &[EpochGuard],
+        failure: Failure,
         recorded: Recorded<Result<T, Failure>>,
     ) -> Result<Recorded<Result<T, Failure>>, Unrecorded> {
-        let failure = stale(epoch_guards);
         let code = failure.code.as_str();
+        if recorded.value().as_ref().is_err_and(|before| before.code == failure.code) {
+            return Ok(recorded);
+        }
         let withheld = recorded
             .withhold(&self.log, self.entry(cx), code, Err(failure), record_deadline(cx))
             .await;
         withheld.map_err(|error| Unrecorded::new(false, &error))
+    }
+
+    /// Withholds every item of a batch whose caller's credential has ended, and answers the whole batch
+    /// as `refuse` says.
+    async fn withhold_all<T: Send, B>(
+        &self,
+        ended: Ended,
+        items: Vec<(&RequestContext, Recorded<Result<T, Failure>>)>,
+        refuse: impl FnOnce(&Failure) -> B + Send,
+    ) -> Result<Recorded<B>, Unrecorded> {
+        let failure = Failure::from(ended);
+        // Concurrently, so that the records share a sync.
+        let withheld = items.into_iter().map(|(cx, item)| self.withhold(cx, failure.clone(), item));
+        let withheld = Recorded::join(try_join_all(withheld).await?).ok_or_else(no_items)?;
+        Ok(withheld.map(|_| refuse(&failure)))
+    }
+
+    /// Compares the epochs and looks at the credential before the record, so that a change while the
+    /// answer was made is recorded as a failure. Later changes are found under the gates, and so is the
+    /// end of a credential where there is an effect or a failure: that is what happened, so it is what
+    /// is recorded.
+    fn still_holds<T>(&self, cx: &RequestContext, result: Result<Guarded<T>, Failure>) -> (Vec<EpochGuard>, Result<T, Failure>) {
+        match result {
+            Ok(Guarded { value, epoch_guards }) => match self.while_all_hold(cx, &epoch_guards, || ()) {
+                Ok(()) => (epoch_guards, Ok(value)),
+                Err(Closed::Credential(_)) if cx.has_effect() => (epoch_guards, Ok(value)),
+                Err(closed) => (Vec::new(), Err(why_closed(closed, &epoch_guards))),
+            },
+            Err(failure) => (Vec::new(), Err(failure)),
+        }
     }
 
     /// A record of this operation, with all that is known so far.
@@ -223,18 +265,6 @@ impl Broker {
             record.decision = Some(Decision::Deny);
         }
         record
-    }
-}
-
-/// Compares the epochs before the record, so that a change while the answer was made is recorded
-/// as a failure. Later changes are found under the gates.
-fn still_holds<T>(result: Result<Guarded<T>, Failure>) -> (Vec<EpochGuard>, Result<T, Failure>) {
-    match result {
-        Ok(Guarded { value, epoch_guards }) => match with_gates_held(&epoch_guards, || ()) {
-            Ok(()) => (epoch_guards, Ok(value)),
-            Err(_) => (Vec::new(), Err(stale(&epoch_guards))),
-        },
-        Err(failure) => (Vec::new(), Err(failure)),
     }
 }
 
@@ -262,7 +292,22 @@ fn is_denied<T>(value: &Result<T, Failure>) -> bool {
     value.as_ref().is_err_and(|failure| failure.code == Code::PermissionDenied)
 }
 
+/// `Broker::batch` refuses a batch without items.
+fn no_items() -> Unrecorded {
+    Unrecorded {
+        failure: Failure::internal(&"a batch without items"),
+    }
+}
+
 /// Why an answer is not handed over.
+fn why_closed(closed: Closed, epoch_guards: &[EpochGuard]) -> Failure {
+    match closed {
+        Closed::Credential(ended) => ended.into(),
+        Closed::Epochs(_) => stale(epoch_guards),
+    }
+}
+
+/// What has changed of the guarded keys and connections.
 fn stale(epoch_guards: &[EpochGuard]) -> Failure {
     for epoch_guard in epoch_guards {
         let (key, connection) = epoch_guard.now();
@@ -326,3 +371,6 @@ fn fill_calls(record: &mut Record, cx: &RequestContext) {
     let calls = cx.take_calls();
     record.set_provider_calls(calls.calls, calls.omitted.into());
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,7 @@ pub struct ConnectionChange {
     pub labels: Option<Labels>,
     /// New timeouts, all of them.
     pub timeouts: Option<Timeouts>,
-    /// New secrets: JSON as in the settings.
+    /// New secrets as a JSON object: the secret members of the form in the settings' `auth`.
     pub secrets: Option<Secret>,
 }
 
@@ -189,7 +189,8 @@ impl Broker {
             timeouts,
             at: self.now(),
         };
-        // Connect before the commit: settings that no provider can be made from are not stored.
+        // Make the pipeline before the commit, so that settings that no provider can be made from
+        // are not stored.
         let pipeline = if timeouts.is_some() || !replaced.is_empty() {
             let mut changed = Connection::clone(&now);
             changed.timeouts = timeouts.unwrap_or(now.timeouts);
@@ -208,7 +209,7 @@ impl Broker {
         Ok(Guarded::free(completed(Completion::Done, row)))
     }
 
-    /// The secrets that replace stored ones, under the names that they are sealed by.
+    /// The secrets that replace stored ones, by the names under which they are stored.
     fn new_secrets(&self, connection: &Connection, given: &Secret) -> Result<Vec<(SealedName, Secret)>, Failure> {
         let factory = self
             .directory()
@@ -260,7 +261,7 @@ impl Broker {
             size: PROBED_KEYS,
         };
         let keys = self.store.keys(cx.tenant(), &filter, &page).await?;
-        let keks: Vec<Kek> = keys.iter().map(|key| key.primary.whole_kek(key.id)).collect();
+        let keks: Vec<Kek> = keys.items.iter().map(|key| key.primary.whole_kek(key.id)).collect();
         let report = match connection.pipeline().probe(&cx.op_context(), &keks).await {
             Ok(probe) => CheckReport {
                 reachable: true,

@@ -1,6 +1,7 @@
 //! One operation under way: the request, the caller, and what the audit record will say.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use claviger_provider::{CallTrace, ConnectionId, DekId, OpContext, TenantId, TracedCalls};
@@ -23,7 +24,7 @@ pub struct RequestInfo {
     pub justification: Option<Text>,
     /// When the request's head arrived.
     pub started: Instant,
-    /// The caller waits until then, at most.
+    /// The caller waits no longer than until this time.
     pub deadline: Instant,
 }
 
@@ -80,6 +81,8 @@ struct Request {
 struct OperationState {
     noted: Mutex<Noted>,
     effect: Mutex<Option<Effect>>,
+    /// Whether it is a revocation that ends the caller's own credential.
+    ended_itself: AtomicBool,
     turns: Option<Arc<Turns>>,
 }
 
@@ -113,6 +116,7 @@ impl RequestContext {
         let operation = OperationState {
             noted: Mutex::new(Noted { subject, fields }),
             effect: Mutex::new(None),
+            ended_itself: AtomicBool::new(false),
             turns,
         };
         Self {
@@ -131,19 +135,41 @@ impl RequestContext {
         self.caller().tenant()
     }
 
-    /// Refuses a request that acts for no tenant: only tenants have keys and connections.
+    /// Refuses a request that acts for no tenant, because only tenants have keys and connections.
     ///
     /// # Errors
     /// `invalid_request` for an operator who named no tenant.
     pub(super) fn require_tenant(&self) -> Result<(), Failure> {
         if self.tenant() == TenantId::INSTALLATION {
-            return Err(Failure::invalid("header:Claviger-Tenant", "the name of the tenant to act for"));
+            return Err(Failure::invalid(
+                "header:Claviger-Tenant",
+                "the name of the tenant to act for (in the CLI: --tenant or CLAVIGER_TENANT)",
+            ));
         }
         Ok(())
     }
 
     pub(super) fn set_effect(&self, effect: Effect) {
         *self.operation.effect.lock() = Some(effect);
+    }
+
+    /// Whether the operation has announced a change, or made one.
+    pub(super) fn has_effect(&self) -> bool {
+        self.operation.effect.lock().is_some()
+    }
+
+    pub(super) fn set_ended_itself(&self) {
+        self.operation.ended_itself.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was a revocation that ended the caller's own credential.
+    pub(super) fn ended_itself(&self) -> bool {
+        self.operation.ended_itself.load(Ordering::Relaxed)
+    }
+
+    /// Whether its answer may be handed over while the tenant that an operator acts for is suspended.
+    pub(super) fn may_answer_suspended(&self) -> bool {
+        self.operation.noted.lock().subject.while_suspended()
     }
 
     pub(super) fn take_effect(&self) -> Option<Effect> {

@@ -37,8 +37,9 @@ pub struct NewKey {
 }
 
 impl Broker {
-    /// Creates or adopts a key through a connection. A key that this tenant detached comes back under its
-    /// id, and disabled if it was, or if a connection of it was severed then or is now.
+    /// Creates or adopts a key through a connection. A key that this tenant detached comes back
+    /// under its id. It comes back disabled if it was disabled before, or if a connection of one of
+    /// its versions was severed then or is severed now.
     ///
     /// # Errors
     /// `already_exists`, `provider_key_taken` within the tenant, `provider_denied` where the owner is not
@@ -58,7 +59,8 @@ impl Broker {
             .map_err(|_| Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."))?;
         let (view, pipeline) = (&reach.row, &reach.pipeline);
         can_be_made(&reach, new.spec, new.adopt.as_deref())?;
-        // Two requests for one name: the second must not leave a key behind at the provider.
+        // Of two requests for the same name, the second must fail before it creates a key at the
+        // provider.
         let _reserved = self.directory().reserve_name(cx.tenant(), &new.name).ok_or_else(taken_name)?;
         match self.store.key_by_name(cx.tenant(), &new.name).await {
             Ok(_) => return Err(taken_name()),
@@ -67,7 +69,7 @@ impl Broker {
         }
         let id = self.id_of(cx, view.provider, &new).await?;
         authorized.creates(id);
-        // A detach must not lead out of external custody either.
+        // A key in external custody must not get out of it by a detach and an adoption.
         match self.store.detached_key(cx.tenant(), id).await {
             Ok(before) => may_leave(&before.key, &before.key.primary, Destination::SameKey(Custody::of(view.provider)))?,
             Err(StoreError::NotFound) => {}
@@ -95,7 +97,8 @@ impl Broker {
             None => {
                 let version = old.iter().find(|version| version.number == primary);
                 let version = version.ok_or_else(|| Failure::internal(&"a primary version without a row"))?;
-                // It comes back through this connection, and so do those that the store lets follow it.
+                // The primary version uses this connection from now on. So do the versions that
+                // `rules::follow` selects.
                 let version = KeyVersion {
                     connection: Some((&**view).into()),
                     ..version.clone()
@@ -124,7 +127,8 @@ impl Broker {
             created: now,
             updated: now,
         };
-        // The answer kept for a repetition must be the row that the transaction will leave.
+        // The response that is stored for a repeated request must show the row as the transaction
+        // will leave it.
         if let Some(before) = self.store.holder(cx.tenant(), id).await? {
             rules::adopt(&mut key, &before, &old)?;
         }
@@ -135,9 +139,9 @@ impl Broker {
         Ok(Guarded::free(changed(Completion::Created, row)))
     }
 
-    /// The failure of a change that claims provider keys through a connection. Where another tenant has
-    /// claimed one for the installation, it is the provider's own of a proof that fails, so that the
-    /// answer does not tell.
+    /// The failure of a change that claims provider keys through a connection. If another tenant
+    /// has claimed one of them for the installation, the caller gets the same error as for a failed
+    /// proof of ownership, so that the response does not reveal the other tenant's key.
     pub(super) fn refused_claim(&self, through: &Connection, error: StoreError) -> Failure {
         match (&error, self.directory().factories().get(through.provider)) {
             (StoreError::ClaimedElsewhere, Some(factory)) => factory.unproven(&through.settings).into(),
@@ -165,8 +169,8 @@ impl Broker {
         }
     }
 
-    /// Refuses an alias or a short name of a provider key that this tenant detached. Such a key must
-    /// get its old id, and that is found by the provider's own name of the key only.
+    /// Refuses an alias or a short name of a provider key that this tenant detached. Such a key
+    /// must get its old id, which the store finds only by the provider key id.
     async fn not_detached_under_another_id(
         &self,
         cx: &RequestContext,
@@ -197,7 +201,8 @@ impl Broker {
     }
 }
 
-/// Refuses what the provider of a connection cannot make, or adopt as `adopt`.
+/// Refuses a specification that the connection's provider cannot create, or a provider key name
+/// (`adopt`) that it cannot adopt.
 ///
 /// # Errors
 /// `invalid_request`, `unsupported`.

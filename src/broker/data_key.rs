@@ -1,4 +1,5 @@
-//! Generates a data key, wraps it (suite 1), and returns it in plaintext if the request asks for that.
+//! Generates a data key, has it wrapped, and returns it in plaintext if the request asks for that.
+//! The envelope contains the data key directly (suite 1 of `docs/format.md`).
 
 use std::sync::Arc;
 

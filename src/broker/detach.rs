@@ -10,8 +10,8 @@ use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::Change;
 
 impl Broker {
-    /// Detaches a key. Its id stays reserved, so that the provider key can be adopted again under it. What
-    /// restricts the key outlives the detach.
+    /// Detaches a key. Its id stays reserved, so that the provider key can be adopted again under
+    /// it. A key that is disabled, or whose connection is severed, comes back disabled.
     ///
     /// # Errors
     /// `not_found` when it was detached meanwhile.
@@ -29,8 +29,9 @@ impl Broker {
         Ok(Guarded::free(()))
     }
 
-    /// Stores a disable of a key and a sever of its versions' connections that only memory and the kill
-    /// file have, because the store could not take them. Once the key is detached it would lose them.
+    /// Stores a disable of a key and a sever of its versions' connections that only memory and the
+    /// kill file have, because the store could not take them. Once the key is detached, they would
+    /// be lost.
     async fn store_revocations(&self, key: &Arc<KeyEntry>) -> Result<(), Failure> {
         let view = key.view()?;
         if view.key.state.is_disabled() {
@@ -41,7 +42,8 @@ impl Broker {
         }
         let mut seen = BTreeSet::new();
         for version in view.versions.iter().filter(|version| seen.insert(version.connection_id())) {
-            // One that cannot be loaded is not in memory, so memory has no sever of it.
+            // A connection that cannot be loaded is not in memory, so memory cannot have an
+            // unstored sever of it.
             if let Ok(Some(connection)) = self.directory().reach(key, version).await {
                 let _one_at_a_time = connection.change().lock().await;
                 self.store_sever(&connection).await?;

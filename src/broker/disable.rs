@@ -38,7 +38,7 @@ impl Broker {
         rules::set_disabled(&mut after, true, self.now());
         let change = self
             .announce_revocation(cx, EmergencyRevocation::Disable(key.id()).at_lifts(after.lifts))
-            .await;
+            .await?;
         match self.revoke(cx, Revoked::Key(after), &change).await? {
             Revoked::Key(row) => Ok(row),
             Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Tenant(_) | Revoked::Principal { .. } => {
@@ -55,7 +55,7 @@ impl Broker {
             .await?;
         self.switch(cx, &switches, false).await?;
         let row = Key::clone(&key.view()?.key);
-        self.store.mark_applied(key.tenant(), &change).await?;
+        self.store.mark_applied(key.tenant(), &change.already_effective()).await?;
         Ok(row)
     }
 }

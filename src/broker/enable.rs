@@ -50,8 +50,10 @@ impl Broker {
         let before = Key::clone(&key.view()?.key);
         let mut after = before.clone();
         rules::set_disabled(&mut after, false, self.now());
-        // A commit that fails may be found after a crash all the same. A disable from here on
-        // counts it, so that it never looks older; and an enable outdoes what was counted.
+        // If the commit fails, the enable may still be in the store after a crash. So count the
+        // lift in memory first: a disable from here on is recorded with the higher number, and a
+        // start does not mistake it for an older one. If an earlier commit failed, the number in
+        // memory is higher than the store's, so raise the store's number before the commit adds 1.
         self.store.raise_lifts(key.tenant(), Liftable::Key(key.id()), before.lifts).await?;
         key.put(
             Key {

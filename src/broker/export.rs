@@ -15,8 +15,8 @@ pub enum Destination {
 /// Decides whether what the version `from` of a key wraps may be wrapped elsewhere.
 ///
 /// # Errors
-/// `permission_denied` when it would leave external custody, or be under another key, and the key
-/// does not allow it.
+/// `permission_denied` if the version is in external custody, the data key would leave it or be
+/// wrapped under another key, and the key does not allow export.
 pub fn may_leave(key: &Key, from: &KeyVersion, to: Destination) -> Result<(), Failure> {
     let stays = match to {
         Destination::SameKey(custody) => custody.is_external(),

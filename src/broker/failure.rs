@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
 
+use crate::access::Ended;
 use crate::cache::Fault;
 use crate::keys::{Gone, LoadError};
 use crate::store::StoreError;
@@ -208,8 +209,8 @@ impl Failure {
         self
     }
 
-    /// One message for everything that can be wrong with a decoded ciphertext, so that no caller
-    /// learns which check refused it.
+    /// The error for everything that can be wrong with a decoded ciphertext. It has one message, so
+    /// that no caller learns which check failed.
     pub const fn ciphertext_rejected() -> Self {
         Self {
             code: Code::CiphertextRejected,
@@ -293,13 +294,16 @@ impl From<StoreError> for Failure {
             .advice(
                 "`claviger keys list` shows the tenant's keys, and `claviger keys list --state detached` what brings a detached one back.",
             ),
-            // The answer to a failed proof of ownership: that another tenant has the key is nobody's to learn.
+            // The same error as for a failed proof of ownership, so that a tenant does not learn
+            // that another tenant has the key.
             StoreError::ClaimedElsewhere => Error::new(ErrorKind::ProviderDenied, "another tenant has claimed the provider key").into(),
             StoreError::InUse => Self::new(Code::InUse, "A version of a key still uses the connection.")
                 .advice("Detach the keys that use it: their versions name their connections. To end its use at once, sever it."),
             StoreError::Precondition => Self::new(Code::PreconditionFailed, "The object changed since the given etag.")
                 .advice("Read the object again and repeat the change with its new etag."),
             StoreError::IdempotencyTaken => Self::new(Code::InProgress, "Another request with this idempotency key is under way."),
+            StoreError::CredentialEnded => Ended::Credential.into(),
+            StoreError::TenantSuspended => Ended::Tenant.into(),
             StoreError::Damaged(_) | StoreError::Database(_) => Self::internal(&error),
         }
     }
@@ -310,8 +314,11 @@ impl From<LoadError> for Failure {
         match error {
             LoadError::Store(error) => error.into(),
             LoadError::Provider(error) => error.into(),
-            LoadError::Full => Self::new(Code::NotReady, "Requests in flight hold every key that memory has room for.")
-                .advice("Repeat the request. If it happens often, the operator raises `memory.keys` and `memory.connections`."),
+            LoadError::Full => Self::new(
+                Code::NotReady,
+                "Requests in flight hold every key or connection that memory has room for.",
+            )
+            .advice("Repeat the request. If it happens often, the operator raises `memory.keys` and `memory.connections`."),
         }
     }
 }
@@ -346,7 +353,7 @@ impl From<Error> for Failure {
             ErrorKind::Internal => Self::internal(&error),
         };
         failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
-        // One message for every rejected ciphertext: it does not even name the provider.
+        // Every rejected ciphertext has the same message, and the provider is not named either.
         if failure.code != Code::CiphertextRejected {
             failure.provider = error.provider;
             // The adapter's advice is specific to its provider.

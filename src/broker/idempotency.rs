@@ -1,7 +1,7 @@
-//! Repeated control-plane requests: the same idempotency key and body get the same answer, and
-//! have one effect. Revocations take no part: each is carried out, so that no kept answer can claim
-//! a revocation that was undone since. What undoes them is carried out once, and answers a
-//! repetition with the present state.
+//! Repeated control-plane requests: requests with the same idempotency key and body get the same
+//! response, and have one effect. A revocation ignores the key and is carried out each time.
+//! Otherwise a stored response could report a revocation that was undone since. An enable, restore
+//! or resume is carried out once; a repetition gets the object as it is now.
 
 use aws_lc_rs::hmac;
 
@@ -36,7 +36,8 @@ pub struct Completed<T> {
 enum StoredOutcome {
     /// The request succeeded, with this object as JSON text.
     Completed(Completed<String>),
-    /// It created an object with a secret, which was in that answer alone; with the object's id.
+    /// The request created an object with a secret, and the first response contained the secret.
+    /// Only the object's id is stored.
     SecretGone(String),
 }
 
@@ -103,7 +104,7 @@ pub enum Repeat {
     Answered(Completed<String>),
 }
 
-/// Permission to run an operation that is answered alike when its request is repeated.
+/// Permission to run an operation whose response is stored for repeated requests.
 pub struct Once(Option<First>);
 
 impl Once {

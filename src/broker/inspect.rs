@@ -37,7 +37,8 @@ pub struct Inspected {
     pub context: BoundContext,
     /// The recipients, in the envelope's order.
     pub recipients: Vec<InspectedRecipient>,
-    /// The key's row, if it is detached: nothing opens the envelope here until it comes back.
+    /// The key's row, if the key is detached. The gateway cannot open the envelope until the key is
+    /// adopted again.
     pub detached: Option<DetachedKey>,
 }
 
@@ -98,7 +99,8 @@ impl Broker {
         for (index, recipient) in envelope.recipients().iter().enumerate() {
             let factory = recipient.provider().and_then(|provider| self.directory().factories().get(provider));
             let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
-            // A connection that cannot be used tells nothing of its version, and nothing fails.
+            // If a connection cannot be used, its version's details are left out, and the
+            // inspection succeeds.
             let connection = match (version, entry) {
                 (Some(version), Some(entry)) => self.directory().reach(entry, version).await.ok().flatten(),
                 (Some(version), None) => match version.connection_id() {
@@ -108,7 +110,7 @@ impl Broker {
                 (None, _) => None,
             };
             let spec = version.map_or(view.key.primary.spec, |version| version.spec);
-            // A version's connection reaches its own provider keys only.
+            // Use the version's own connection, because another one may not reach the provider key.
             let commands = match (factory, &connection, recipient.wrapped()) {
                 (Some(factory), Some(connection), Some((_, wrapped))) => {
                     factory.offline_decrypt(&connection.view().settings, spec, &wrapped, &bound)

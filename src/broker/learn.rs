@@ -1,5 +1,5 @@
-//! Learns of a key's versions, and of their states at the provider. Whatever the gateway learns by
-//! itself has an intent and an outcome in the tenant's log, as a change that a request asks for.
+//! Reads a key's versions and their states at the provider, and stores what changed. Each such
+//! change has an intent and an outcome in the tenant's log, like a change that a request makes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,14 +13,15 @@ use crate::keys::{KeyEntry, KeyView};
 use crate::store::model::{Connection, Custody, KeyState, KeyVersion, Material, ProviderState};
 use crate::store::{Change, rules};
 
-/// The most versions that are taken from a description: the primary one and the newest others.
+/// The most versions that the gateway stores of one key description: the primary one and the newest
+/// others.
 const MAX_TAKEN: usize = 1000;
-/// The least time between two questions about the same key's state at its provider.
+/// The least time between two calls that ask for the state of the same provider key.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 /// The least time that a record may take, as in [`super::conclude`].
 const RECORD_TIME: Duration = Duration::from_secs(3);
 
-/// What a description says that the store lacks.
+/// What a key description contains and the store lacks.
 struct News {
     /// Versions without a row.
     versions: Vec<KeyVersion>,
@@ -45,8 +46,8 @@ impl News {
 }
 
 impl Broker {
-    /// As [`Broker::take_versions`], for no request. A key whose primary version's connection is
-    /// severed has none.
+    /// As [`Broker::take_versions`], without a request. Returns `false` if the connection of the
+    /// primary version is severed.
     pub(super) async fn take_versions_in_background(
         &self,
         name: &str,
@@ -64,10 +65,11 @@ impl Broker {
         self.take_versions(&cx, key, announced).await
     }
 
-    /// Stores what the primary version's provider says of a key's versions and the store lacks: new versions after an
-    /// interrupted rotate or a rotation at the provider itself, and other states. Returns whether there
-    /// were versions. The caller holds the turn at the provider, so that the key does not move meanwhile. `announced` is the change that a
-    /// recovered intent announced; only new versions belong to it.
+    /// Asks the primary version's provider to describe the key, and stores what changed: new
+    /// versions (after an interrupted rotate, or a rotation at the provider itself) and changed
+    /// states. Returns whether there were new versions, or another primary version. The caller
+    /// holds the turn at the provider, so that the key does not move meanwhile. `announced` is the
+    /// change that a recovered intent announced; only new versions belong to it.
     ///
     /// # Errors
     /// What the provider, the log or the store reports.
@@ -87,9 +89,9 @@ impl Broker {
         self.learn(key, through, cx.deadline, store).await
     }
 
-    /// Asks the provider anew about a version that is stored as unusable there, and stores what it says.
-    /// A key's versions are asked about once in [`ASK_EVERY`] at most; callers that come meanwhile wait for
-    /// the one that asks.
+    /// Asks the provider again for the state of a version that is stored as unusable at the
+    /// provider, and stores the new state. It asks at most once in [`ASK_EVERY`] for a provider
+    /// key. Concurrent callers wait for the call under way.
     ///
     /// # Errors
     /// `connection_severed`, `deadline_exceeded`, and what the provider, the log or the store reports.
@@ -118,7 +120,7 @@ impl Broker {
         self.learn(key, through, cx.info().deadline, store).await
     }
 
-    /// Stores what was learned, between an intent and an outcome of the gateway's own.
+    /// Records an intent, runs `store`, and records the outcome.
     async fn learn<T>(
         &self,
         key: &KeyEntry,
@@ -129,8 +131,8 @@ impl Broker {
         let intent = self.announce_learned(key, through, deadline).await?;
         let change = Change::announced(intent.position().0);
         let mut stored = store(&change).await;
-        // Where nothing was left to store, the intent is marked nevertheless: its outcome says success, and
-        // a start compares.
+        // Mark the intent as applied even if there was nothing left to store. Its outcome is
+        // `success`, so the next start expects it in the store.
         if stored.is_ok()
             && let Err(error) = self.store.mark_applied(key.tenant(), &change).await
         {
@@ -146,7 +148,7 @@ impl Broker {
         stored
     }
 
-    /// Announces that the gateway changes a key's rows by itself.
+    /// Records the intent of a change that no request asked for.
     async fn announce_learned(&self, key: &KeyEntry, through: &Connection, deadline: Instant) -> Result<Intent, Failure> {
         let mut record = self.log.entry(key.tenant(), audit::Operation::Internal(Internal::Background));
         record.authn = Some(Authn::Gateway);
@@ -201,7 +203,7 @@ impl Broker {
     }
 }
 
-/// The versions of a description that are taken, with their places in it.
+/// The versions of a description that the gateway stores, with their index in it.
 fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDescription)> {
     let cut = described.versions.len().saturating_sub(MAX_TAKEN);
     // One more is left out where the primary version is among the old ones.
@@ -210,8 +212,8 @@ fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDes
     numbered.filter(move |(at, _)| *at >= cut || *at == described.primary)
 }
 
-/// The states of known versions that a description tells otherwise, by number. A version that a whole
-/// description does not name may be usable: only a call can tell.
+/// The changed states of known versions, by number. If a complete description does not contain a
+/// version, its state is `Unknown`: only a call can show whether the version is usable.
 fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<(u32, ProviderState)> {
     let whole = described.versions.len() <= MAX_TAKEN;
     // Versions without a name are matched by their order.

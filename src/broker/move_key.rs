@@ -19,13 +19,13 @@ use crate::store::StoreError;
 use crate::store::model::{Custody, Key, KeyState, KeyVersion};
 
 impl Broker {
-    /// Moves a key. The caller holds the turn at the provider.
+    /// Moves a key. The caller holds the key's lock for changes at providers (`turn_at_provider`).
     ///
     /// # Errors
     /// `connection_severed` for the old connection and the new one, `managed_by_config` for a key
-    /// that the configuration declares, `permission_denied` when it leaves external custody without
-    /// leave, `provider_key_taken` when a key has the provider key already, this one included, and
-    /// as [`Broker::create_key`].
+    /// that the configuration declares, `permission_denied` if the key would leave external custody
+    /// and does not allow export, `provider_key_taken` if a key uses the provider key already (this
+    /// key included), and those of [`Broker::create_key`].
     pub(super) async fn move_key(
         &self,
         authorized: &Authorized<op::Rotate>,
@@ -50,13 +50,15 @@ impl Broker {
             return Err(StoreError::ProviderKeyTaken.into());
         }
 
-        // Not `rotate`: after a crash, only a rotation can be finished from what the provider says.
+        // Record the verb `move` and not `rotate`. After a crash, recovery can finish a rotation
+        // from the provider's description, but not a move.
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Move, Object::Key, &key.id()).at_provider())
             .await?;
         let request = KeyRequest {
             key_id: key.id(),
-            // A key that was made for this one before may be there under its id.
+            // A provider key that was made for this key before may still have the name with the
+            // key's id.
             made_as: KeyId::random(),
             spec,
             adopt: new.provider_key.map(str::to_owned),
@@ -69,7 +71,8 @@ impl Broker {
         let reach = Reach::through(Arc::clone(to))?;
         may_leave(&view.key, &view.key.primary, Destination::SameKey(Custody::of(reach.row.provider)))?;
         let now = self.now();
-        // None can be one of its own: the store refuses a provider's version that it has.
+        // Give every version a new number. None can be a known version, because the store refuses a
+        // move to a provider version that the key has.
         let (versions, primary) = number_versions(&view.versions, |_| false, &described, &reach.row, now)?;
         let mut after = Key::clone(&view.key);
         if let Some(version) = versions.iter().find(|version| version.number == primary) {
@@ -89,8 +92,9 @@ impl Broker {
         Ok(Guarded::free(changed(Completion::Done, row)))
     }
 
-    /// Refuses to move away from a severed connection: its owner ended the use of what is behind it.
-    /// The row decides, so that a key can move away from a connection that cannot be used.
+    /// Refuses to move away from a severed connection, because the tenant ended the use of its
+    /// keys. If the connection cannot be loaded, its row decides, so that a key can still move away
+    /// from a broken connection.
     async fn not_severed(&self, key: &Arc<KeyEntry>, from: &KeyVersion) -> Result<(), Failure> {
         let is_severed = match (self.directory().reach(key, from).await, from.connection_id()) {
             (Ok(Some(connection)), _) => connection.view().severed,

@@ -16,7 +16,7 @@ use crate::store::model::{Key, KeyState, KeyVersion};
 pub struct Accepted<'e> {
     /// The context, bound to this envelope.
     pub bound: BoundContext,
-    /// Set if the seal is valid: a provider may then rewrap the envelope without opening it here.
+    /// Set if the seal is valid. A provider may then rewrap the envelope without opening it here.
     pub attested: Option<Attested<'e>>,
 }
 
@@ -55,8 +55,8 @@ impl Broker {
 
 /// The recipients that may be opened, in the envelope's order, each with the version that it names.
 ///
-/// An envelope never decides which provider is called: a recipient counts only if the store has
-/// its provider key and version for this key, and the version's states permit it.
+/// An envelope never decides which provider is called. A recipient counts only if the store has its
+/// provider key and version for this key, and the version's states permit it.
 pub(super) fn usable<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iterator<Item = (&'v Recipient, &'v KeyVersion)> {
     envelope.recipients().iter().filter_map(|recipient| {
         let version = view.matching(recipient.provider()?, recipient.key())?;
@@ -85,7 +85,7 @@ pub(super) async fn open_one<'e>(
     // An algorithm that this release does not know, or a malformed ciphertext.
     let (_, wrapped) = recipient.wrapped().ok_or_else(Failure::ciphertext_rejected)?;
     let k = pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await?;
-    // A data key of the wrong length, or another one: the same answer as for any other fault.
+    // A wrong data key or a wrong length gets the same error as every other fault.
     envelope.open(k, bound).map_err(|_| Failure::ciphertext_rejected())
 }
 
@@ -94,8 +94,8 @@ pub(super) async fn open_one<'e>(
 pub(super) struct Refusals(Option<Failure>);
 
 impl Refusals {
-    /// Notes why one recipient did not open. That another one could not be tried says more than
-    /// that this one was rejected.
+    /// Notes why one recipient did not open. A failure to try a recipient takes precedence over a
+    /// rejection, because it tells the caller more.
     pub(super) fn note(&mut self, failure: Failure) {
         if self.0.as_ref().is_none_or(|first| first.code == Code::CiphertextRejected) {
             self.0 = Some(failure);
@@ -119,8 +119,9 @@ pub(super) struct OpenedThrough<'e> {
 }
 
 impl Broker {
-    /// The key's rows, with a version that may open the envelope. If all that could are stored as
-    /// unusable at their provider, the provider is asked anew, since their owner may have enabled them.
+    /// The key's rows, with at least one version that may open the envelope. If all matching
+    /// versions are stored as unusable at their provider, asks the provider for their state again,
+    /// because their owner may have enabled them.
     ///
     /// # Errors
     /// `key_state` while the provider's state forbids it, and what asking fails with.

@@ -54,8 +54,8 @@ impl Broker {
         }))
     }
 
-    /// Deletes a principal: a revocation of its tokens and of all tokens below them. One that was
-    /// deleted before is deleted still.
+    /// Deletes a principal: a revocation of its tokens and of all tokens below them. Succeeds also
+    /// if the principal was deleted before.
     ///
     /// # Errors
     /// `in_use` for the caller's own principal.
@@ -72,7 +72,7 @@ impl Broker {
             at: self.now(),
             ended: Vec::new(),
         };
-        let change = self.announce_revocation(cx, deleted.journaled()).await;
+        let change = self.announce_revocation(cx, deleted.journaled()).await?;
         self.revoke(cx, deleted, &change).await?;
         Ok(Guarded::free(()))
     }

@@ -1,4 +1,4 @@
-//! The way to the provider of a key's version: its connection, which must not be severed.
+//! How a key's version is reached: its provider's connection, which must not be severed.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Reach {
         })
     }
 
-    /// The guard of an answer that is made through this connection from these rows of a key.
+    /// The epoch guard of a response that is made with these rows of a key through this connection.
     pub fn epoch_guard(&self, key: &Arc<KeyEntry>, view: &KeyView) -> EpochGuard {
         EpochGuard::new(key, view, &self.connection, &self.row)
     }
@@ -75,9 +75,15 @@ pub fn permitted(view: &KeyView, permits: impl Fn(KeyState) -> bool) -> Result<(
     match view.key.state {
         state if permits(state) => Ok(()),
         KeyState::Disabled => Err(Failure::new(Code::KeyDisabled, "The key is disabled.").advice("Enable the key, or use another one.")),
+        KeyState::Unrecognized => Err(Failure::new(
+            Code::KeyState,
+            "A newer release of the gateway gave the key a state that this release does not know, so the key is not used.",
+        )
+        .advice("Run the release that wrote the state, or use another key.")),
         state => Err(Failure::new(
             Code::KeyState,
-            format!("The key's state is {}, which does not permit this.", state.as_str()),
-        )),
+            format!("The key's state is `{}`, which does not permit this.", state.as_str()),
+        )
+        .advice("Use an enabled key: `claviger keys list --state enabled` shows them.")),
     }
 }

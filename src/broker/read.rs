@@ -1,21 +1,27 @@
 //! Reads: lists and single objects. They change nothing and call no provider.
 
-use claviger_provider::ConnectionId;
+use std::collections::BTreeSet;
+
+use claviger_provider::{ConnectionId, KeyId};
 
 use super::admit::Through;
+use super::cursor::Position;
 use super::sever::completed;
 use super::tokens::GrantedToken;
-use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, op};
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Operation, op};
+use crate::access::KeySet;
 use crate::keys::KeyView;
-use crate::store::model::{self, Connection, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Tenant, Weight};
+use crate::store::model::{
+    self, Connection, DetachedFilter, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Rows, Tenant, Weight,
+};
 
 /// A page of a list.
 #[derive(Debug)]
 pub struct Page<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
-    /// The name of its last item, after which the next page begins; `None` on the last page.
-    pub next: Option<String>,
+    /// Where the next page starts; `None` on the last page.
+    pub next: Option<Position>,
 }
 
 impl<T> Page<T> {
@@ -32,8 +38,16 @@ impl<T> Page<T> {
         T: Weight,
     {
         let full = asked.is_full(&items);
-        let next = items.last().filter(|_| full).map(name);
+        let next = items.last().filter(|_| full).map(|last| Position::after(name(last)));
         Self { items, next }
+    }
+
+    /// Of rows whose filters the store applied.
+    fn filtered(rows: Rows<T>) -> Self {
+        Self {
+            items: rows.items,
+            next: rows.next.map(Position::after),
+        }
     }
 }
 
@@ -56,7 +70,8 @@ pub(super) const fn changed(completion: Completion, key: Key) -> Completed<Key> 
 }
 
 impl Broker {
-    /// Keys by name, of those that the caller may read: a page may hold fewer than asked for.
+    /// Keys by name, of those that the caller may read. Where few keys match the filters, a page may
+    /// have fewer than asked for, or none, and a next one.
     ///
     /// # Errors
     /// When the store fails.
@@ -75,19 +90,13 @@ impl Broker {
             connection,
             state: query.state,
             label: query.label,
+            only: self.only(&authorized),
         };
-        let tenant = authorized.caller().tenant();
-        let rows = Page::of(self.store.keys(tenant, &filter, page).await?, page, |key| key.name.clone());
-        let mut items = Vec::with_capacity(rows.items.len());
-        for key in rows.items {
-            if self.shows(&authorized, &key).await {
-                items.push(key);
-            }
-        }
-        Ok(Guarded::free(Page { items, next: rows.next }))
+        let rows = self.store.keys(authorized.caller().tenant(), &filter, page).await?;
+        Ok(Guarded::free(Page::filtered(rows)))
     }
 
-    /// Detached keys by id, of those that the caller may read: a page may hold fewer than asked for.
+    /// Detached keys by id, of those that the caller may read. Pages as of [`Broker::list_keys`].
     ///
     /// # Errors
     /// When the store fails.
@@ -101,15 +110,21 @@ impl Broker {
             Through::Connection(id) => Some(id),
             Through::Missing => return Ok(Guarded::free(Page::empty())),
         };
-        let rows = self.store.detached_keys(authorized.caller().tenant(), connection, page).await?;
-        let rows = Page::of(rows, page, |detached| detached.key.id.to_string());
-        let mut items = Vec::with_capacity(rows.items.len());
-        for detached in rows.items {
-            if self.shows(&authorized, &detached.key).await {
-                items.push(detached);
-            }
+        let filter = DetachedFilter {
+            connection,
+            only: self.only(&authorized),
+        };
+        let rows = self.store.detached_keys(authorized.caller().tenant(), &filter, page).await?;
+        Ok(Guarded::free(Page::filtered(rows)))
+    }
+
+    /// The keys that a list may show to the caller; `None` for all. The store applies it, so that
+    /// neither a page's size nor its cursor depends on another key.
+    fn only(&self, listed: &Authorized<op::ListKeys>) -> Option<BTreeSet<KeyId>> {
+        match self.authorizer.keys(listed.caller(), <op::ListKeys as Operation>::ACTION) {
+            KeySet::All => None,
+            KeySet::Only(keys) => Some(keys.clone()),
         }
-        Ok(Guarded::free(Page { items, next: rows.next }))
     }
 
     /// A key as it is now.
@@ -234,5 +249,6 @@ impl Broker {
 /// How long an answer is kept for its idempotency key, in microseconds.
 const KEPT: i64 = 24 * 3600 * 1_000_000;
 
-/// How long the name of a deleted principal is kept, in microseconds: it may be a person's.
+/// How long the name of a deleted principal is kept, in microseconds. It is deleted after that,
+/// because it may be a person's name.
 const NAMES_KEPT: i64 = 30 * KEPT;

@@ -1,5 +1,5 @@
-//! After a crash or a restored backup: store and log are brought to agree, before anything
-//! is served (`docs/audit-format.md`, Store and log).
+//! Recovery after a crash or a restored backup: makes store and log consistent before the gateway
+//! serves requests (`docs/audit-format.md`, Revocations).
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use crate::audit::{
 use crate::store::model::Liftable;
 use crate::store::{Change, StoreError};
 
-/// How long one record or one look at a provider may take here.
+/// The longest time of one record or one provider call during recovery.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the gateway must not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    /// Changes that the log calls done are not in the store.
+    /// The store lacks changes whose outcome in the log is `success`.
     #[error(
         "the store lacks {missing} change(s) that the audit log calls done, the first one {first}: it was restored from an older copy. \
          Restore the newer copy, or start once with --accept-rollback to go on without them"
@@ -75,14 +75,15 @@ pub struct Circumstances {
     pub was_clean: bool,
 }
 
-/// What is to be done about a change that the log has and the store lacks.
+/// What recovery does about a change that the log has and the store lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It is applied again, unless it was lifted since.
     Revocation(JournaledRevocation),
-    /// Its end was unknown when it was recorded; the store tells it now.
+    /// The outcome in the log is `interrupted`, and the store lacks the change. That is no
+    /// contradiction.
     Unknown,
-    /// It is gone, which only the operator can accept.
+    /// The change is lost, and only the operator can accept that (`--accept-rollback`).
     Lost,
 }
 
@@ -94,7 +95,7 @@ fn fate(change: &EffectiveChange) -> Fate {
     }
 }
 
-/// What became of a revocation of the journal.
+/// What recovery did with a revocation from the audit log or the kill file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Replayed {
     /// It is in force.
@@ -113,7 +114,7 @@ const fn liftable(revocation: EmergencyRevocation) -> Option<Liftable> {
     }
 }
 
-/// The operation under which a revocation is recorded whose request nobody knows any more.
+/// The operation in the record of a revocation whose request is not known any more.
 const fn action_of(revocation: EmergencyRevocation) -> Action {
     match revocation {
         EmergencyRevocation::Disable(_) => Action::Disable,
@@ -125,7 +126,7 @@ const fn action_of(revocation: EmergencyRevocation) -> Action {
 }
 
 impl Broker {
-    /// Brings store and log to agree.
+    /// Makes store and log consistent.
     ///
     /// # Errors
     /// See [`RecoverError`]; nothing may be served then. A refusal changes nothing that a
@@ -134,7 +135,8 @@ impl Broker {
         let mut done = Recovery::default();
         self.fold_kill_file(how.was_clean, &mut done).await?;
         let log_rolled_back = self.compare(history, how.accept_rollback, &mut done).await?;
-        // Revocations first: what is loaded for the others must be loaded as the revocations leave it.
+        // Revocations first, so that the keys and connections that the other intents load have the
+        // revocations already.
         let is_revocation = |intent: &OpenIntent| intent.record().change().is_some_and(|change| change.revocation().is_some());
         let (revocations, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_revocation);
         for intent in revocations.into_iter().chain(others) {
@@ -145,7 +147,8 @@ impl Broker {
         if let Err(error) = self.record_background_calls(true).await {
             tracing::warn!(%error, "the provider calls of the recovery are recorded once the log has room");
         }
-        // What an outcome that is still to be written was told from must stay.
+        // Keep the positions while outcomes are still to be written: the next start reads from them
+        // whether a change took effect.
         if done.following == 0
             && let Some(last) = self.store.last_applied().await?
         {
@@ -154,14 +157,16 @@ impl Broker {
         Ok(done)
     }
 
-    /// Revocations that store or log had no room for. Where the last run ended in order, the log
-    /// has their records; where it did not, nobody knows, and they are recorded here.
+    /// Applies the revocations in the kill file, which store or log could not take. After a clean
+    /// stop, the log has their records. After an unclean stop that is not known, so they are
+    /// recorded here.
     async fn fold_kill_file(&self, was_clean: bool, done: &mut Recovery) -> Result<(), RecoverError> {
         let entries = self.kill_file.entries();
         let mut folded = Vec::with_capacity(entries.len());
         for entry in entries {
             let KillEntry { tenant, revocation, .. } = entry;
-            // Without a position: it must not look as if the store held what comes before it.
+            // Apply it without a log position. A position would mark everything before it in the
+            // log as applied.
             let outcome = match self.replay(tenant, revocation, None, done).await? {
                 Replayed::Applied if was_clean => None,
                 Replayed::Applied => Some(Outcome::Success),
@@ -184,15 +189,16 @@ impl Broker {
         Ok(())
     }
 
-    /// Changes that the log calls done and the store does not hold. Answers whether a log
-    /// that is older than the store was accepted.
+    /// Handles the changes whose outcome in the log is `success` and that the store lacks. Returns
+    /// whether a log that is older than the store was accepted.
     async fn compare(&self, history: &ChangeHistory, accept_rollback: bool, done: &mut Recovery) -> Result<bool, RecoverError> {
         let applied = self.store.last_applied().await?.map(Position);
         let after = match history.after(applied) {
             Ok(after) => after,
             Err(OpenError::StoreAhead { applied }) if !accept_rollback => return Err(RecoverError::LogBehind { applied }),
             Err(OpenError::StoreAhead { .. }) => {
-                // The places after the log's end will be other records' now.
+                // New records will be written at the positions behind the log's end, so the store
+                // must forget its own positions there.
                 self.store
                     .rewind_applied(history.last_effective().map(|position| position.0))
                     .await?;
@@ -210,7 +216,8 @@ impl Broker {
         if let Some(first) = lost.next()
             && !accept_rollback
         {
-            // Nothing is touched: a position applied now would hide what is missing before it.
+            // Change nothing: if a later position were applied now, the next start would not see
+            // what is missing before it.
             let named = first.intent.change();
             return Err(RecoverError::StoreBehind {
                 missing: 1 + lost.count(),
@@ -241,13 +248,14 @@ impl Broker {
         Ok(false)
     }
 
-    /// Takes a change off the list of what the store lacks.
+    /// Marks a change as applied in the store, so that the next start does not report it as
+    /// missing.
     async fn mark(&self, change: &EffectiveChange) -> Result<(), StoreError> {
         let applied = Change::announced(change.position.0);
         self.store.mark_applied(change.intent.tenant(), &applied).await
     }
 
-    /// An intent without outcome gets one from what the store and the provider say.
+    /// Writes the outcome of an intent that has none, from the state of the store and the provider.
     async fn resolve(&self, intent: OpenIntent, log_rolled_back: bool, done: &mut Recovery) -> Result<(), RecoverError> {
         let position = intent.position().0;
         let outcome = if self.store.is_applied(position).await? {
@@ -262,11 +270,14 @@ impl Broker {
                     (None, Object::Key, Verb::Rotate) => {
                         self.finish_rotate(intent.tenant(), KeyId::from_bytes(change.id.0), position).await
                     }
-                    // At a provider something may have come to be that nobody knows of.
+                    // The provider may have carried out the change, which the gateway cannot find
+                    // out.
                     (None, _, _) if change.at_provider => Outcome::Interrupted,
-                    // The log does not go as far as the store: what came after is not known.
+                    // The log was restored from an older copy than the store, so what happened
+                    // after its end is not known.
                     (None, _, _) if log_rolled_back => Outcome::Interrupted,
-                    // In the store alone: the transaction is not there, so nothing changed.
+                    // The change concerned the store only, and the store lacks its transaction, so
+                    // nothing changed.
                     (None, _, _) => Outcome::Failed(Code::Internal.as_str()),
                 },
                 None => Outcome::Interrupted,
@@ -274,7 +285,7 @@ impl Broker {
         };
         match intent.resolve(&self.log, outcome, Instant::now() + PATIENCE).await {
             Ok(_) => done.resolved += 1,
-            // A full disk does not keep the gateway down: revocations must be possible.
+            // Start even with a full disk, because revocations must be possible.
             Err(error) if error.deferred() => {
                 tracing::warn!(%error, "an outcome follows when the log has room");
                 done.following += 1;
@@ -284,7 +295,8 @@ impl Broker {
         Ok(())
     }
 
-    /// A rotate that reached the provider is finished here; one that did not left nothing.
+    /// Finishes a rotation that the provider has carried out. Otherwise the rotation failed without
+    /// effect.
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
         let change = Change::announced(position);
         let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {
@@ -299,7 +311,8 @@ impl Broker {
         }
     }
 
-    /// Applies a revocation of the journal again, unless it was lifted since.
+    /// Applies a revocation from the audit log or the kill file again, unless its object was
+    /// enabled, restored or resumed since.
     async fn replay(
         &self,
         tenant: TenantId,
@@ -314,13 +327,17 @@ impl Broker {
                     done.superseded += 1;
                     return Ok(Replayed::Superseded);
                 }
-                // Before the revocation, so that a kill in between leaves both to be done.
+                // Raise the number before the revocation, so that after a crash in between the next
+                // start does both.
                 Ok(_) => self.store.raise_lifts(tenant, object, lifts).await?,
                 Err(StoreError::NotFound) => {}
                 Err(error) => return Err(error),
             }
         }
-        let change = Change { intent, idempotency: None };
+        let change = Change {
+            intent,
+            ..Change::unannounced()
+        };
         match self.commit_revocation(tenant, revocation, self.now(), &change).await {
             Ok(revoked) => self.apply_revocation(&revoked),
             // What does not exist cannot be used either.
@@ -331,7 +348,7 @@ impl Broker {
         Ok(Replayed::Applied)
     }
 
-    /// Records what became of a revocation whose request nobody knows any more.
+    /// Records the result of a revocation whose request is not known any more.
     async fn record_replayed(&self, tenant: TenantId, revocation: JournaledRevocation, outcome: Outcome) -> Result<(), Unavailable> {
         let record = self.log.entry(tenant, action_of(revocation.revocation));
         let recorded = self

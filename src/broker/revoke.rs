@@ -1,9 +1,10 @@
 //! Revocations: disable, sever, revoke, suspend and the deletion of a principal, all committed and
 //! applied the same way.
 //!
-//! A revocation has two halves. [`Broker::revoke`] commits it; where log or store cannot take it,
-//! the kill file does. [`Broker::apply_revocation`] then makes this node's memory follow, whoever
-//! committed it: a use case here, the recovery at a start, or another node.
+//! A revocation has two steps. [`Broker::revoke`] commits it to the store, or to the kill file if
+//! log or store cannot take it. [`Broker::apply_revocation`] then applies it to this node's memory.
+//! It is used for every committed revocation: of a use case, of the recovery at a start, and later
+//! of another node.
 
 use claviger_provider::{PrincipalId, TenantId};
 
@@ -95,7 +96,8 @@ impl Broker {
         let revoked = match self.revocation_committed(cx, revocation, committed).await? {
             Some(revoked) => revoked,
             None => {
-                // No row says it, so memory has to, until the next start reads the kill file.
+                // The store could not take the revocation, so keep it in memory until the next
+                // start reads the kill file.
                 match &expected {
                     Revoked::Token { row, .. } => self.authenticator().refuse(Refused::Token(row.id)),
                     Revoked::Principal { id, .. } => self.authenticator().refuse(Refused::Principal(*id)),
@@ -105,6 +107,7 @@ impl Broker {
                 expected
             }
         };
+        cx.note_end(&revoked);
         self.apply_revocation(&revoked);
         Ok(revoked)
     }
@@ -133,7 +136,7 @@ impl Broker {
             EmergencyRevocation::Suspend(suspended) => Revoked::Tenant(self.store.set_tenant_suspended(suspended, true, change).await?),
             EmergencyRevocation::DeletePrincipal(id) => {
                 let ended = match self.store.delete_principal(tenant, id, at, change).await {
-                    // It was deleted before, which is as good.
+                    // The principal was deleted before, which is the wanted state.
                     Err(StoreError::NotFound) => {
                         self.store.mark_applied(tenant, change).await?;
                         Vec::new()
@@ -149,8 +152,8 @@ impl Broker {
     /// before it is handed over, no cache entry made before it is found, and no load that read
     /// before the commit puts its result into memory.
     ///
-    /// It is the same for every revocation and whoever committed it. A row that is older than
-    /// the one in memory changes nothing, so a feed may repeat itself and be late.
+    /// A row that is older than the one in memory changes nothing. So a feed of revocations from
+    /// other nodes may be late and may repeat itself.
     pub fn apply_revocation(&self, revoked: &Revoked) {
         match revoked {
             Revoked::Key(key) => {
@@ -164,8 +167,8 @@ impl Broker {
             Revoked::Token { ended, .. } | Revoked::Principal { ended, .. } => {
                 self.authenticator().forget_tokens(ended.iter().map(String::as_str))
             }
-            // Every token of the tenant says in memory whether it is suspended.
-            Revoked::Tenant(_) => self.authenticator().forget_all(),
+            // Each token in memory has a copy of its tenant's suspension.
+            Revoked::Tenant(tenant) => self.authenticator().suspend(tenant.id),
         }
     }
 }

@@ -27,8 +27,8 @@ pub struct Rewrapped {
 
 impl Broker {
     /// Rewraps under the primary version of the same key. Header and commitment stay. A sealed
-    /// envelope that is wrapped by the primary version alone is returned unchanged, after it was
-    /// opened: a wrong context is refused here, too.
+    /// envelope that is wrapped by the primary version alone is returned unchanged, but only after
+    /// it was opened, so that a wrong context is refused here, too.
     ///
     /// # Errors
     /// As [`Broker::unwrap`].
@@ -52,8 +52,8 @@ impl Broker {
         let pipeline = &ready.pipeline;
         let seal = secrets.seal_key();
 
-        // A provider rewraps only what it can open itself, with one connection's rights, and in one
-        // algorithm.
+        // A provider can rewrap internally only if both versions use the same connection and the
+        // same specification.
         let at_primary =
             opening::usable(&openable, envelope).find(|(_, version)| version.connection == to.connection && version.spec == to.spec);
         if let (How::InsideProvider, Some(attested), Some((recipient, from))) = (ready.can()?.rewrap, accepted.attested, at_primary)
@@ -91,8 +91,12 @@ impl Broker {
         Ok(answer.and_guard(source.epoch_guard).and_guard(ready.epoch_guard))
     }
 
-    /// Rewraps under another key of the tenant, always through the gateway's memory. Always makes a
-    /// new envelope: the payload key of suite 2 must never be used with a second header.
+    /// Rewraps under another key of the tenant, always through the gateway's memory and never
+    /// inside the provider.
+    ///
+    /// Always makes a new envelope with a new `dek_id`, because the header contains the key's id.
+    /// In suite 2 (wrapped bytes of a caller) it also makes a new data key: the payload is
+    /// encrypted with a fixed nonce, so its key must never encrypt under a second header.
     ///
     /// # Errors
     /// As [`Broker::unwrap`] for the source and [`Broker::wrap`] for the target;

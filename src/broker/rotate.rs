@@ -52,10 +52,12 @@ impl Broker {
         keep: &Keep<Key>,
     ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), &authorized.object().key);
-        // As it is stored: the turn at the provider is taken, and the provider decides on a rotation.
+        // Ignore the stored state at the provider. Asking again would need the lock that is held
+        // here, and the provider decides about the rotation anyway.
         let ready = self.ready_as_stored(key).await?;
         if new.differs_from(&ready.view.key.primary) {
-            // It was decided as a rotation in place, which needs fewer permissions than a move.
+            // The caller was authorized for a rotation in place, which needs fewer permissions than
+            // a move.
             return Err(Failure::new(Code::InProgress, "The key was moved meanwhile.").advice("Repeat the request."));
         }
         let Some(rotation) = ready.can()?.rotation else {
@@ -67,15 +69,16 @@ impl Broker {
             .await?;
         let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()).await?;
         let _row = key.change().lock().await;
-        // Read the row again: a disable may have come during the provider call.
+        // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;
         let now = self.now();
         let (new, primary) = number_versions(&view.versions, in_place(&view), &described, &ready.connection, now)?;
-        // The answer kept for a repetition must be the row that the transaction will leave.
+        // The response that is stored for a repeated request must show the row as the transaction
+        // will leave it.
         let under_way = new.is_empty() && primary == view.key.primary.number;
         match rotation {
             Rotation::InPlace | Rotation::InPlaceUnnamed => {}
-            // A new provider key that the answer does not name would be lost.
+            // If the response does not name the new provider key, the key would be lost.
             Rotation::NewKey if under_way => return Err(Error::new(ErrorKind::UpstreamProtocol, "a rotation without its new key").into()),
             Rotation::NewKey => {}
         }
@@ -87,7 +90,9 @@ impl Broker {
         after.revision += 1;
         after.updated = now;
         let completion = if under_way { Completion::Accepted } else { Completion::Done };
-        let change = change.keeping(keep.row(completion, &after, Some(after.revision))?);
+        let kept = keep.row(completion, &after, Some(after.revision))?;
+        // The provider has rotated: a credential that ended since gets no answer, but the version is stored.
+        let change = change.keeping(kept).already_effective();
         let (tenant, id) = (key.tenant(), key.id());
         let row = if under_way {
             self.store.set_key_rotating(tenant, id, Some(now), now, &change).await?

@@ -19,7 +19,7 @@ impl Broker {
         rules::set_severed(&mut after, true, self.now());
         let change = self
             .announce_revocation(cx, EmergencyRevocation::Sever(connection.id()).at_lifts(after.lifts))
-            .await;
+            .await?;
         match self.revoke(cx, Revoked::Connection(after), &change).await? {
             Revoked::Connection(row) => Ok(Guarded::free(completed(Completion::Done, row))),
             Revoked::Key(_) | Revoked::Token { .. } | Revoked::Tenant(_) | Revoked::Principal { .. } => {
@@ -60,7 +60,8 @@ impl Broker {
         let before = Connection::clone(&connection.view());
         let mut after = before.clone();
         rules::set_severed(&mut after, false, self.now());
-        // As in `Broker::enable`: a failed commit counts for the severs that follow.
+        // Count the lift in memory before the commit, as `Broker::enable` does and for the reason
+        // given there.
         let object = Liftable::Connection(connection.id());
         self.store.raise_lifts(connection.tenant(), object, before.lifts).await?;
         connection.put(Connection {

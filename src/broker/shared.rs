@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use claviger_provider::xaes::XaesKey;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -31,6 +32,7 @@ pub struct Broker {
     pub(super) authorizer: Arc<dyn Authorizer>,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) idempotency_key: aws_lc_rs::hmac::Key,
+    pub(super) cursor_key: XaesKey,
     pub(super) accepted: TaskTracker,
     pub(super) declarations: Arc<dyn Declarations>,
     pub(super) suspensions: Suspensions,
@@ -63,6 +65,8 @@ pub struct Parts {
     pub cache_defaults: Rules,
     /// Authenticates the bodies of repeated requests.
     pub idempotency_key: aws_lc_rs::hmac::Key,
+    /// Seals the cursors of lists.
+    pub cursor_key: XaesKey,
     /// Reads what the operator's configuration declares.
     pub declarations: Arc<dyn Declarations>,
 }
@@ -82,6 +86,7 @@ impl Broker {
             cache_defaults: parts.cache_defaults,
             in_flight: Arc::default(),
             idempotency_key: parts.idempotency_key,
+            cursor_key: parts.cursor_key,
             accepted: TaskTracker::new(),
             declarations: parts.declarations,
             suspensions: Suspensions::default(),

@@ -14,7 +14,7 @@ impl Broker {
     /// repeated request is carried out again.
     ///
     /// # Errors
-    /// None of its own: it takes effect without a healthy log.
+    /// None of its own, because a suspend takes effect without a healthy log.
     pub async fn suspend_tenant(&self, authorized: Authorized<op::SuspendTenant>) -> Result<Guarded<Completed<Tenant>>, Failure> {
         let (cx, tenant) = (authorized.cx(), authorized.object());
         self.suspensions.count(tenant.id);
@@ -23,7 +23,7 @@ impl Broker {
         rules::set_suspended(&mut after, true);
         after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
         let suspended = Revoked::Tenant(after);
-        let change = self.announce_revocation(cx, suspended.journaled()).await;
+        let change = self.announce_revocation(cx, suspended.journaled()).await?;
         match self.revoke(cx, suspended, &change).await? {
             Revoked::Tenant(row) => Ok(Guarded::free(completed(row))),
             Revoked::Key(_) | Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Principal { .. } => {
@@ -54,7 +54,8 @@ impl Broker {
                 "The tenant was suspended while it was being resumed.",
             ));
         }
-        // As in `Broker::enable`: a failed commit counts for the suspends that follow.
+        // Count the lift in memory before the commit, as `Broker::enable` does and for the reason
+        // given there.
         let mut after = tenant.clone();
         after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
         self.store
@@ -65,7 +66,6 @@ impl Broker {
         let change = change.keeping(keep.row(Completion::Done, &after, None)?);
         let row = self.store.set_tenant_suspended(tenant.id, false, &change).await?;
         self.authenticator().readmit(Refused::Tenant(tenant.id));
-        self.authenticator().forget_all();
         self.clear_from_kill_file(EmergencyRevocation::Suspend(tenant.id)).await;
         Ok(Guarded::free(completed(row)))
     }

@@ -1,11 +1,11 @@
-//! What suspends and resumes share: one at a time, and who began first.
+//! State that suspends and resumes share: a lock for one at a time, and which of them began first.
 
 use claviger_provider::TenantId;
 use dashmap::DashMap;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Serialises suspends and resumes, and counts the suspends of each tenant: a resume that began
-/// before one must not win.
+/// Serialises suspends and resumes, and counts the suspends of each tenant, so that a resume that
+/// began before a suspend fails.
 #[derive(Default)]
 pub(super) struct Suspensions {
     turn: Mutex<()>,

@@ -49,7 +49,8 @@ struct Inherited {
 
 impl Inherited {
     /// # Errors
-    /// `invalid_request` below [`rules::MAX_DEPTH`] tokens.
+    /// `invalid_request` if the new token would have more than [`rules::MAX_DEPTH`] tokens above
+    /// it.
     fn from(caller: &Caller, kind: TokenKind) -> Result<Self, Failure> {
         match (kind, caller.credential()) {
             (TokenKind::Standing, _) => Ok(Self {
@@ -95,12 +96,12 @@ pub struct IssuedToken {
 }
 
 impl Broker {
-    /// Issues a token with the authorized grants. It lives for `life`; without one for 90 days, or
-    /// as long as the token that issues it, where that is shorter and the new one is delegated.
+    /// Issues a token with the authorized grants. The token lives for `life`. Without `life` it
+    /// lives for 90 days; a delegated token at most as long as its parent.
     ///
     /// # Errors
     /// `invalid_request` for a life of zero or of more than 366 days, and for a delegated token
-    /// that would outlive its parent or stand too far below a standing one; `not_found` when the
+    /// that would end after its parent or have too many tokens above it; `not_found` when the
     /// principal was deleted, or the parent revoked, meanwhile.
     pub async fn issue_token(
         &self,
@@ -171,7 +172,7 @@ impl Broker {
         Ok(Guarded::free(WhoAmI { token, tenant }))
     }
 
-    /// Revokes a token with all its descendants: the next request with one of them is refused.
+    /// Revokes a token with all its descendants. The next request with one of them is refused.
     ///
     /// # Errors
     /// `not_found`.
@@ -181,7 +182,7 @@ impl Broker {
         rules::revoke(&mut revoked, self.now());
         let ended = vec![revoked.public_id.clone()];
         let revoked = Revoked::Token { row: revoked, ended };
-        let change = self.announce_revocation(cx, revoked.journaled()).await;
+        let change = self.announce_revocation(cx, revoked.journaled()).await?;
         self.revoke(cx, revoked, &change).await?;
         Ok(Guarded::free(()))
     }

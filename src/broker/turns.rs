@@ -1,4 +1,5 @@
-//! A batch's bound for each connection: one slow provider does not take all of a batch's places.
+//! Limits how many items of a batch use one connection at once, so that one slow provider does not
+//! block the whole batch.
 
 use std::sync::Arc;
 use std::time::Instant;

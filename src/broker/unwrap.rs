@@ -57,7 +57,8 @@ impl Broker {
                 let load_one = async || {
                     let opened = opening::open_one(cx, &reach.pipeline, recipient, envelope, &accepted.bound).await;
                     let opened = opened.map_err(|mut failure| {
-                        // Nothing vouches for an unsealed envelope, so its rejection is not cached.
+                        // Anybody can make envelopes without a valid seal, so their rejections are
+                        // not cached.
                         failure.rejected_by_provider &= accepted.attested.is_some();
                         failure
                     })?;

@@ -18,7 +18,8 @@ impl Broker {
         mut patch: KeyPatch,
     ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), authorized.object());
-        // Who runs the gateway must not be able to take keys out of their owner's custody.
+        // The operator of the gateway must not be able to take data keys out of the customer's
+        // custody.
         if patch.allow_export == Some(true) && cx.caller().is_operator() {
             return Err(Failure::new(
                 Code::PermissionDenied,

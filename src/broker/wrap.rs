@@ -1,11 +1,12 @@
-//! Wrap: seals the caller's bytes under a fresh data key (suite 2).
+//! Wrap: encrypts the caller's bytes under a new data key, which the provider wraps (suite 2 of
+//! `docs/format.md`).
 
 use claviger_provider::Secret;
 
 use super::{Authorized, Broker, Code, Failure, Guarded, op};
 use crate::envelope::{Context, Draft};
 
-/// The longest plaintext of one wrap, in bytes (`docs/format.md`, Suites).
+/// The longest plaintext of one wrap, in bytes (`docs/format.md`, Header).
 pub const MAX_PLAINTEXT: usize = 4096;
 
 /// A wrapped key.

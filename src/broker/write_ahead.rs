@@ -13,14 +13,15 @@ use crate::store::{self, StoreError};
 
 /// How long a revocation waits for the log before it takes effect without it.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);
-/// How long an intent that comes late is waited for.
+/// The longest wait for an intent that was not durable within [`CUT_PATIENCE`].
 const LATE_INTENT: Duration = Duration::from_secs(60);
 
 impl Broker {
-    /// Makes the intent durable. The effect may be caused once this returned `Ok`.
+    /// Makes the intent durable. The effect may be caused once this returned `Ok`, and only together
+    /// with the change that it returns, which is refused unless the credential is in force then.
     ///
     /// # Errors
-    /// `audit_unavailable`: nothing may be done.
+    /// `audit_unavailable`, and `unauthenticated` for a credential that has ended: nothing may be done.
     pub(super) async fn announce(&self, cx: &RequestContext, change: audit::StateChange) -> Result<store::Change, Failure> {
         let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
@@ -32,19 +33,26 @@ impl Broker {
         })?;
         let position = intent.position().0;
         cx.set_effect(Effect::Announced(Box::new(intent)));
-        Ok(store::Change::announced(position))
+        // What is done at a provider next cannot be refused by a transaction.
+        self.in_force(cx)?;
+        Ok(store::Change::announced(position).asked_with(cx.credential_ref()))
     }
 
-    /// Announces a revocation. Where the log cannot take the intent soon, the revocation stands in the
-    /// kill file instead, and goes on.
-    pub(super) async fn announce_revocation(&self, cx: &RequestContext, revocation: JournaledRevocation) -> store::Change {
+    /// Announces a revocation. If the log cannot take the intent within [`CUT_PATIENCE`], writes the
+    /// revocation to the kill file instead and goes on, whatever becomes of the credential: the next
+    /// start applies what is in the kill file, so a transaction must not refuse it.
+    ///
+    /// # Errors
+    /// `unauthenticated` for a credential that has ended: it revokes nothing any more.
+    pub(super) async fn announce_revocation(&self, cx: &RequestContext, revocation: JournaledRevocation) -> Result<store::Change, Failure> {
+        self.in_force(cx)?;
         let (log, entry) = (self.log.clone(), self.entry(cx));
         let mut announcing = tokio::spawn(async move { log.intent(entry, revocation.into(), Instant::now() + LATE_INTENT).await });
         let announced = tokio::time::timeout(CUT_PATIENCE, &mut announcing).await;
         if let Ok(Ok(Ok(intent))) = announced {
             let position = intent.position().0;
             cx.set_effect(Effect::Announced(Box::new(intent)));
-            return store::Change::announced(position);
+            return Ok(store::Change::announced(position).asked_with(cx.credential_ref()));
         }
         tracing::error!(?revocation, "a revocation takes effect although its intent is not recorded");
         if announced.is_err() {
@@ -52,11 +60,11 @@ impl Broker {
         }
         self.push_to_kill_file(cx, revocation).await;
         cx.set_effect(Effect::Unannounced(revocation));
-        store::Change::unannounced()
+        Ok(store::Change::unannounced())
     }
 
-    /// An intent that becomes durable after its revocation went on without it is closed here.
-    /// Left open, the next start would look at it again.
+    /// Closes an intent that becomes durable after its revocation went on without it. If it stayed
+    /// open, the next start would handle it again.
     fn follow_late_intent(&self, tenant: TenantId, announcing: JoinHandle<Result<Intent, Unavailable>>) {
         let store = Arc::clone(&self.store);
         tokio::spawn(async move {
@@ -70,8 +78,8 @@ impl Broker {
         });
     }
 
-    /// What a revocation's transaction said: where the store cannot take it, memory and kill file
-    /// hold it, and it is no failure.
+    /// Evaluates the result of a revocation's transaction. If the store could not take the
+    /// revocation, it is kept in memory and the kill file, which is not a failure.
     ///
     /// # Errors
     /// When the store could be asked and says that there is no such object.
@@ -108,8 +116,8 @@ impl Broker {
         }
     }
 
-    /// Takes a revocation that was lifted out of the kill file. Nothing depends on it: the number of
-    /// lifts, which the commit raised, keeps the next start from revoking again.
+    /// Removes a revocation that was lifted from the kill file. This may fail without harm: the
+    /// commit raised the number of lifts, so the next start does not revoke again.
     pub(super) async fn clear_from_kill_file(&self, lifted: EmergencyRevocation) {
         let entries = self.kill_file.entries().into_iter();
         let standing: Vec<KillEntry> = entries.filter(|entry| entry.revocation.revocation == lifted).collect();

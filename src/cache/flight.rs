@@ -63,7 +63,7 @@ impl<F: Clone> Lead<'_, F> {
     /// Gives the result to the waiting requests.
     pub(super) fn land(self, loaded: &Result<(Secret, u32), F>) {
         self.leave();
-        // It has left the map, so no further request can join.
+        // The flight is not in the map any more, so no further request can join it.
         if Arc::strong_count(&self.flight) > 1 {
             self.land.send_replace(Some(match loaded {
                 Ok((plaintext, version)) => Ok((Arc::new(Secret::copy_from(plaintext.expose())), *version)),

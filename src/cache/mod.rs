@@ -5,9 +5,9 @@
 //! with the same tenant, key, epochs, wrapped key and context that made it.
 //!
 //! moka evicts entries when there are too many. The entries themselves check age, idle time and
-//! uses, at each lookup and in [`DekCache::sweep`]: moka's timers are a second too coarse, and its
-//! invalidation by predicate wipes a few hundred entries at a time, while a disable must leave no
-//! bytes behind.
+//! uses, at each lookup and in [`DekCache::sweep`], because moka's timers are a second too coarse,
+//! and its invalidation by predicate wipes a few hundred entries at a time, while a disable must
+//! leave no bytes behind.
 
 mod entry;
 mod flight;
@@ -154,7 +154,8 @@ impl<F: Fault> DekCache<F> {
                                 coalesced_with: Some(wait.leader().to_owned()),
                             });
                         }
-                        // The leader's deadline is not this request's, and a leader that vanished has no result.
+                        // Load again if only the leader's own deadline passed, or if the leader
+                        // ended without a result.
                         Some(Err(fault)) if !fault.is_timed_out() => {
                             count_request("coalesced");
                             return Err(fault);
@@ -167,7 +168,8 @@ impl<F: Fault> DekCache<F> {
     }
 
     /// Drops every entry of a key; their bytes are zeroed when this returns. Call it after the
-    /// key's epoch has changed: a load that ends later sees that and keeps nothing.
+    /// key's epoch has changed, because a load that ends later compares the epoch and then keeps
+    /// nothing.
     pub fn drop_key(&self, key: KeyId) {
         self.drop_where("invalidated", |entry| entry.key() == key);
     }
@@ -177,9 +179,10 @@ impl<F: Fault> DekCache<F> {
         self.drop_where("invalidated", |entry| entry.connection() == connection);
     }
 
-    /// Zeroes and drops entries whose time or uses are over, and runs moka's pending work: moka has
-    /// no thread of its own. Call it on a timer. Bytes outlive their age by the timer's period,
-    /// which should be half a second and at most one. It looks at every entry.
+    /// Zeroes and drops entries whose time or uses are over, and runs moka's pending work, because
+    /// moka has no thread of its own. Call it on a timer. Bytes of an expired entry remain until
+    /// the next call, so the timer's period should be at most half a second. It looks at every
+    /// entry.
     pub fn sweep(&self) {
         let now = Instant::now();
         self.drop_where("expired", |entry| entry.is_over(now));

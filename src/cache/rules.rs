@@ -24,7 +24,7 @@ pub struct Rules {
     /// Whether unwrapped keys are kept. If not, requests do not share provider calls either.
     pub enabled: bool,
     /// Whether simultaneous requests for one entry share a provider call. Never under external
-    /// custody: its key manager would see one request and serve several.
+    /// custody, where the key manager would see one request and serve several.
     pub coalesce: bool,
     /// Absolute age, counted from before the provider call, so that a revocation at the provider
     /// takes effect within it.
@@ -49,8 +49,8 @@ impl Default for Rules {
 
 impl Rules {
     /// The rules for what a version of a key opens: the key's own settings, and the installation's
-    /// where it has none. Under external custody it is cached only if the key's owner turned it on. Rules that no entry could
-    /// meet turn the cache off.
+    /// where it has none. Under external custody, data keys are cached only if the key's own
+    /// settings turn the cache on. Rules that no entry could meet turn the cache off.
     pub fn of(own: CacheSettings, custody: Custody, defaults: Rules) -> Self {
         let external = custody.is_external();
         let seconds = |own: Option<u32>, default: Duration| own.map_or(default, |s| Duration::from_secs(u64::from(s)));

@@ -16,9 +16,10 @@ use super::terminal::Terminal;
 use crate::client::{Call, Client, Failure};
 use crate::duration;
 
-const TOKENS: [Column; 6] = [
+const TOKENS: [Column; 7] = [
     ("ID", "/id"),
     ("KIND", "/kind"),
+    ("PARENT", "/parent"),
     ("CREATED", "/created"),
     ("EXPIRES", "/expires"),
     ("REVOKED", "/revoked"),
@@ -43,17 +44,17 @@ pub enum Tokens {
 pub struct CreateToken {
     /// Principal of the token
     principal: String,
-    /// How long the token is valid, such as 90d
+    /// How long the token is valid, at most 366d [default: 90d; delegated: no longer than the token that issues it]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    expires_in: Duration,
+    expires_in: Option<Duration>,
     /// standing: survives the token that issues it. delegated: ends with it, and no later
     #[arg(long, default_value = "delegated", value_parser = PossibleValuesParser::new(["standing", "delegated"]))]
     kind: String,
-    /// Operation that the token allows, such as Unwrap; repeatable
-    #[arg(long = "operation", value_name = "ACTION", required = true)]
+    /// Operations that the token allows, such as Unwrap: separated by commas, or repeated
+    #[arg(long = "operation", value_name = "ACTION", required = true, value_delimiter = ',')]
     operations: Vec<String>,
-    /// Key that the token allows; repeatable [default: every key]
-    #[arg(long = "key", value_name = "KEY")]
+    /// Keys that the token may use: separated by commas, or repeated [default: every key]
+    #[arg(long = "key", value_name = "KEY", value_delimiter = ',')]
     keys: Vec<String>,
     /// File for the token (mode 0600) [default: standard output]
     #[arg(long, value_name = "FILE")]
@@ -107,7 +108,9 @@ impl CreateToken {
         };
         let delivery = Delivery::open(&[token], self.force, terminal)?;
         let mut body = Map::new();
-        body.insert("expires_in".to_owned(), duration::text(self.expires_in).into());
+        if let Some(life) = self.expires_in {
+            body.insert("expires_in".to_owned(), duration::text(life).into());
+        }
         body.insert("kind".to_owned(), self.kind.into());
         body.insert("operations".to_owned(), self.operations.into());
         if !self.keys.is_empty() {
@@ -183,7 +186,9 @@ pub enum Tenants {
 #[derive(Debug, Args)]
 pub struct OneTenant {
     /// Name of the tenant
-    tenant: String,
+    // Not `tenant`, which is the global option: clap would send this name as the tenant to act for.
+    #[arg(value_name = "TENANT")]
+    name: String,
 }
 
 /// Arguments of `tenants resume`.
@@ -211,10 +216,10 @@ impl Tenants {
     pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let call = match self {
             Self::List(paging) => return terminal.list(&paging.fetch(client, &["tenants"], &[]).await?, &TENANTS),
-            Self::Get(OneTenant { tenant }) => Call::new(Method::GET, &["tenants", &tenant]),
+            Self::Get(OneTenant { name }) => Call::new(Method::GET, &["tenants", &name]),
             // A revocation is carried out each time, so it takes no idempotency key.
-            Self::Suspend(OneTenant { tenant }) => Call::new(Method::POST, &["tenants", &tenant, "suspend"]),
-            Self::Resume(ResumeTenant { one, once }) => once.apply(Call::new(Method::POST, &["tenants", &one.tenant, "resume"]))?,
+            Self::Suspend(OneTenant { name }) => Call::new(Method::POST, &["tenants", &name, "suspend"]),
+            Self::Resume(ResumeTenant { one, once }) => once.apply(Call::new(Method::POST, &["tenants", &one.name, "resume"]))?,
             Self::Create(CreateTenant { name, id, once }) => {
                 let mut body = Map::from_iter([("name".to_owned(), Value::from(name))]);
                 if let Some(id) = id {

@@ -2,7 +2,7 @@
 //! end up in a terminal's scrollback or a job's log.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Error, FromArgMatches};
+use clap::{Command, CommandFactory, Error, FromArgMatches};
 
 use super::Cli;
 
@@ -30,13 +30,15 @@ impl Cli {
 }
 
 fn without_values(mut error: Error) -> Error {
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        return no_such_command(&error);
+    }
     let kinds: Vec<ContextKind> = error.context().map(|(kind, _)| kind).collect();
     for kind in kinds {
         match kind {
             ContextKind::InvalidValue => replace(&mut error, kind, false),
             // For other kinds of errors this is the name of one of our arguments.
             ContextKind::InvalidArg if error.kind() == ErrorKind::UnknownArgument => replace(&mut error, kind, true),
-            ContextKind::InvalidSubcommand if error.kind() == ErrorKind::InvalidSubcommand => replace(&mut error, kind, false),
             // "to pass it as a value, use ..."
             ContextKind::Suggested | ContextKind::TrailingArg => drop(error.remove(kind)),
             // Names of our arguments, commands and possible values. The enum is non-exhaustive; the
@@ -45,6 +47,33 @@ fn without_values(mut error: Error) -> Error {
         }
     }
     error
+}
+
+/// A message with the commands that exist at that place, which clap's own lacks.
+fn no_such_command(error: &Error) -> Error {
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    let mut parent = Cli::command();
+    parent.build();
+    // The usage line, which clap makes of our commands: `Usage: claviger keys [OPTIONS] <COMMAND>`.
+    for word in usage.split_whitespace().skip(2) {
+        match parent.find_subcommand(word).cloned() {
+            Some(child) => parent = child,
+            None => break,
+        }
+    }
+    let names: Vec<&str> = parent.get_subcommands().map(Command::get_name).collect();
+    let mut message = format!(
+        "`{}` has no such command {NOT_REPEATED}\n\n  commands: {}",
+        parent.get_bin_name().unwrap_or("claviger"),
+        names.join(", ")
+    );
+    if let Some(ContextValue::Strings(similar)) = error.get(ContextKind::SuggestedSubcommand) {
+        message.push_str(&format!("\n  did you mean: {}", similar.join(", ")));
+    }
+    parent.error(ErrorKind::InvalidSubcommand, message)
 }
 
 /// Replaces a value in the message. Keeps an empty value, which says that none was given.
@@ -90,7 +119,20 @@ mod tests {
             "{value}"
         );
         let command = said(&["keys", "lst"]);
-        assert!(command.contains("list") && !command.contains("lst'"), "{command}");
+        for part in [
+            "`claviger keys` has no such command",
+            "commands: create, list, get,",
+            "did you mean: list",
+            "Usage: claviger keys",
+        ] {
+            assert!(command.contains(part), "{part}: {command}");
+        }
+        assert!(!command.contains("lst"), "{command}");
+        let command = said(&["lst"]);
+        assert!(
+            command.contains("`claviger` has no such command") && command.contains("serve, dev, init,"),
+            "{command}"
+        );
         assert!(said(&["keys", "list", "--output"]).contains("a value is required for '--output"));
         assert!(said(&["--help"]).contains("Exit codes"));
     }

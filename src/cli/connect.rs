@@ -26,7 +26,8 @@ pub struct Connect {
         global = true,
         env = "CLAVIGER_ADDRESS",
         default_value = "http://127.0.0.1:8420",
-        value_name = "URL"
+        value_name = "URL",
+        value_parser = input::url
     )]
     pub address: Url,
     /// File with the API token or JWT
@@ -35,6 +36,9 @@ pub struct Connect {
     /// Tenant to act for (platform operators only)
     #[arg(long, global = true, env = "CLAVIGER_TENANT", value_name = "NAME")]
     pub tenant: Option<String>,
+    /// Reason for the command, for its audit record: at most 256 printable ASCII characters
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub justification: Option<String>,
     /// PEM file of certificate authorities to trust instead of the system's
     #[arg(long, global = true, value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -60,6 +64,7 @@ impl Connect {
             address: self.address.clone(),
             token: token.transpose().map_err(|error| Failure::Usage(error.to_string()))?,
             tenant: self.tenant.clone(),
+            justification: self.justification.clone(),
             authorities: authorities.map(|pem| pem.expose().to_vec()),
             timeout: self.timeout,
             allow_plain_http: self.allow_plain_http,

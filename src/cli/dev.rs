@@ -116,6 +116,7 @@ async fn walk(terminal: &mut Terminal<'_>, address: SocketAddr, token: &Secret) 
             address,
             token: Some(token),
             tenant: tenant.map(str::to_owned),
+            justification: None,
             authorities: None,
             timeout: None,
             allow_plain_http: false,
@@ -248,13 +249,14 @@ fn copyable(address: SocketAddr, token_file: &Path) -> String {
     let file = token_file.display();
     let mut text = String::new();
     text.push_str("\nTo copy:\n");
+    text.push_str(&format!(
+        "  export CLAVIGER_ADDRESS=http://{address} CLAVIGER_TOKEN_FILE={file} CLAVIGER_TENANT=dev\n"
+    ));
     text.push_str(&format!("  auth=\"Authorization: Bearer $(cat {file})\" at=http://{address}/v1\n"));
     text.push_str("  curl -sH \"$auth\" -H 'Claviger-Tenant: dev' -H 'Content-Type: application/json' $at/keys -d '{\"name\":\"orders\",\"connection\":\"embedded\"}'\n");
     text.push_str("  curl -sH \"$auth\" -H 'Claviger-Tenant: dev' -H 'Content-Type: application/json' $at/keys/orders/data-keys -d '{\"context\":{\"table\":\"orders\"}}'\n");
     text.push_str("  curl -sH \"$auth\" -H 'Claviger-Tenant: dev' -H 'Content-Type: application/json' $at/unwrap -d '{\"wrapped\":\"clv1...\",\"context\":{\"table\":\"orders\"}}'\n");
-    text.push_str(&format!(
-        "  or: claviger --address http://{address} --token-file {file} --tenant dev keys list\n"
-    ));
+    text.push_str("  or, with these variables: claviger keys list\n");
     text.push_str(&format!("\nAPI documentation: http://{address}/docs. Press Ctrl-C to stop.\n"));
     text
 }

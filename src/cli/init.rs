@@ -1,7 +1,7 @@
 //! The command `init`: creates the data folder and the first administrator's token.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub(super) async fn run(args: &InitArgs, terminal: &mut Terminal<'_>) -> Result<
             "standard output is not a terminal: write the token to a file with --token-out FILE".to_owned(),
         ));
     }
-    // Create the file first: a token that cannot be written would be lost.
+    // Create the file first, because a token that cannot be written would be lost.
     let file = args.token_out.as_deref().map(create_private).transpose()?;
     let token = match init(&config, StartOptions::default(), args.new_token).await {
         Ok(token) => token,
@@ -52,7 +52,8 @@ pub(super) async fn run(args: &InitArgs, terminal: &mut Terminal<'_>) -> Result<
     }
     say(
         terminal.out,
-        "Next: claviger serve, then claviger tenants create NAME. Tokens that outlive this one: claviger tokens create --kind standing.\n",
+        "Next: claviger serve. Then, with the token's file in CLAVIGER_TOKEN_FILE: claviger tenants create NAME.\n\
+         Tokens that outlive this one: claviger tokens create --kind standing (docs/access.md shows whole examples).\n",
     )
 }
 
@@ -63,7 +64,12 @@ pub(super) fn create_private(path: &Path) -> Result<std::fs::File, Failure> {
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .map_err(|error| Failure::Usage(format!("{}: the file cannot be created ({})", path.display(), error.kind())))
+        .map_err(|error| {
+            Failure::Usage(match error.kind() {
+                ErrorKind::AlreadyExists => format!("{} exists: name a file that does not", path.display()),
+                kind => format!("{}: the file cannot be created ({kind})", path.display()),
+            })
+        })
 }
 
 pub(super) fn write_line(out: &mut dyn Write, token: &Secret) -> std::io::Result<()> {

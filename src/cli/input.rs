@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use claviger_provider::Secret;
+use reqwest::Url;
 use serde_json::{Map, Value};
 
 use crate::client::Failure;
@@ -88,6 +89,11 @@ pub(super) fn json_object(path: &Path) -> Result<Map<String, Value>, Failure> {
 /// Parses a JSON object.
 pub(super) fn object(text: &str) -> Result<Map<String, Value>, &'static str> {
     serde_json::from_str(text).map_err(|_| "expected a JSON object")
+}
+
+/// Parses an address.
+pub(super) fn url(text: &str) -> Result<Url, &'static str> {
+    text.parse().map_err(|_| "expected a URL such as https://claviger.example:8420")
 }
 
 /// Parses `name=value`.

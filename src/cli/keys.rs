@@ -1,7 +1,7 @@
 //! The command `keys`.
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -52,7 +52,7 @@ pub enum Command {
     List(List),
     /// Show a key
     Get(One),
-    /// Change a key's name, labels or cache rules
+    /// Change a key's name, labels, cache rules, or whether it may leave external custody
     Update(Update),
     /// Detach a key; nothing changes at the provider, and adopting its provider key brings it back
     Delete(One),
@@ -132,6 +132,9 @@ pub struct Update {
     name: Option<String>,
     #[command(flatten)]
     properties: Properties,
+    /// Whether data keys may leave external custody; true needs --justification and a tenant's own credential
+    #[arg(long, value_name = "BOOLEAN", action = ArgAction::Set)]
+    allow_export: Option<bool>,
     #[command(flatten)]
     update: UpdateArgs,
 }
@@ -269,10 +272,12 @@ impl Update {
             body.insert("name".to_owned(), name.as_str().into());
         }
         self.properties.add_to(&mut body)?;
+        if let Some(allow_export) = self.allow_export {
+            body.insert("allow_export".to_owned(), allow_export.into());
+        }
         let path = ["keys", self.key.as_str()];
-        self.update
-            .call(client, &path, body, "--name, --label, --no-labels or --cache")
-            .await
+        let options = "--name, --label, --no-labels, --cache or --allow-export";
+        self.update.call(client, &path, body, options).await
     }
 }
 

@@ -177,7 +177,7 @@ fn openapi(terminal: &mut Terminal<'_>) -> Result<(), Failure> {
 }
 
 fn completions(shell: Shell, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    // Into memory first: the generator ends the process if it cannot write.
+    // Generate into memory first, because the generator ends the process if it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut script);
     terminal.out.write_all(&script).map_err(|error| cannot_write(&error))

@@ -21,7 +21,7 @@ pub struct Paging {
 }
 
 impl Paging {
-    /// Fetches pages until the list ends or the limit is reached. Returns a list like the API's:
+    /// Fetches pages until the list ends or the limit is reached; a page may be empty. Returns a list like the API's:
     /// `items`, and `next_page_token` if there is more.
     pub(super) async fn fetch(&self, client: &Client, path: &[&str], query: &[(&'static str, &str)]) -> Result<Value, Failure> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
@@ -41,7 +41,7 @@ impl Paging {
                 return Err(Failure::Protocol("the response is not a list".to_owned()));
             };
             let token = page.get("next_page_token").and_then(Value::as_str).map(str::to_owned);
-            if new.len() > size || (token.is_some() && (new.is_empty() || token == next)) {
+            if new.len() > size || (token.is_some() && token == next) {
                 return Err(Failure::Protocol("the list's pages do not follow each other".to_owned()));
             }
             items.append(&mut new);

@@ -94,7 +94,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Escapes characters that control the terminal: names may come from other users.
+/// Escapes characters that control the terminal, because names may come from other users.
 pub(super) fn plain(text: &str) -> String {
     escape(text, |_| false)
 }

@@ -21,6 +21,8 @@ pub use token::{Token, TokenError};
 
 /// The tenant that a platform operator acts for.
 const TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
+/// The caller's reason.
+const JUSTIFICATION: HeaderName = HeaderName::from_static("claviger-justification");
 /// The caller's deadline.
 const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
 /// Maximum size of a response, in bytes: twice that of a batch.
@@ -41,6 +43,8 @@ pub struct Settings {
     pub token: Option<Token>,
     /// The tenant that a platform operator acts for.
     pub tenant: Option<String>,
+    /// The reason for the calls, which the audit records repeat.
+    pub justification: Option<String>,
     /// Trusted certificate authorities as PEM. None: the system's.
     pub authorities: Option<Vec<u8>>,
     /// Deadline, sent as `Claviger-Timeout`.
@@ -76,6 +80,7 @@ impl Client {
             address,
             token,
             tenant,
+            justification,
             authorities,
             timeout,
             allow_plain_http,
@@ -89,6 +94,11 @@ impl Client {
         if let Some(tenant) = tenant {
             let value = HeaderValue::from_str(&tenant).map_err(|_| Failure::Usage("the tenant is not a name".to_owned()))?;
             headers.insert(TENANT, value);
+        }
+        if let Some(justification) = justification {
+            let value = HeaderValue::from_str(&justification)
+                .map_err(|_| Failure::Usage("the justification may contain printable ASCII characters only".to_owned()))?;
+            headers.insert(JUSTIFICATION, value);
         }
         if let Some(timeout) = timeout {
             let value =
@@ -107,7 +117,8 @@ impl Client {
                 let roots = Certificate::from_pem_bundle(&pem).ok().filter(|roots| !roots.is_empty());
                 builder.tls_certs_only(roots.ok_or_else(|| Failure::Usage("the CA file contains no PEM certificate".to_owned()))?)
             }
-            // Nothing to verify: works on a system without certificates, too.
+            // Plain HTTP verifies no certificate, so start with no root certificates. The client
+            // then also works on a system that has none.
             None if address.scheme() == "http" => builder.tls_certs_only([]),
             None => builder,
         };

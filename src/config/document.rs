@@ -97,14 +97,13 @@ fn node(from: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> Node {
 }
 
 /// Overlays variables that contain two underscores: `CLAVIGER_SERVER__LISTEN` is
-/// `server.listen`. Returns the other variables with our prefix: the command line has some,
-/// and platforms add more (Kubernetes: `CLAVIGER_SERVICE_HOST`).
-pub(super) fn overlay(root: &mut Table, variables: impl Iterator<Item = (String, String)>, journal: &Journal) -> Vec<String> {
+/// `server.listen`. Returns the other variables with our prefix.
+pub(super) fn overlay(root: &mut Table, variables: impl Iterator<Item = (String, String)>, journal: &Journal) -> Vec<(String, String)> {
     let mut others = Vec::new();
     for (variable, text) in variables {
         let Some(path) = variable.strip_prefix(PREFIX) else { continue };
         if !path.contains(SEPARATOR) {
-            others.push(variable);
+            others.push((variable, text));
             continue;
         }
         if path.bytes().any(|byte| byte.is_ascii_lowercase()) {

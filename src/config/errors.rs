@@ -55,7 +55,10 @@ impl ConfigErrors {
 impl fmt::Display for ConfigErrors {
     /// One line for each mistake: `file:line:column: what is wrong; expected what`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.as_deref().unwrap_or("configuration");
+        let file = self
+            .file
+            .as_deref()
+            .unwrap_or("configuration (no file is given: --config FILE or CLAVIGER_CONFIG)");
         for (at, mistake) in self.mistakes.iter().enumerate() {
             if at > 0 {
                 writeln!(f)?;

@@ -20,6 +20,7 @@ pub mod telemetry;
 #[cfg(test)]
 mod tests;
 mod values;
+mod variables;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -31,6 +32,7 @@ use errors::Journal;
 use reader::Section;
 
 pub use errors::{ConfigErrors, Mistake, Place};
+pub use variables::COMMAND_LINE;
 
 /// Maximum size of a configuration file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -92,7 +94,7 @@ impl Config {
         let variables: BTreeSet<(String, String)> = variables.collect();
         let others = document::overlay(&mut table, variables.into_iter(), journal);
         let config = reader::document(table, place, journal, Self::sections);
-        single_underscores(&others, journal);
+        variables::report_unknown(&others, journal);
         config
     }
 
@@ -126,22 +128,6 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with(PREFIX))
-}
-
-/// Reports variables such as `CLAVIGER_SERVER_LISTEN`, which lack an underscore and would be
-/// ignored silently.
-fn single_underscores(variables: &[String], journal: &Journal) {
-    for setting in journal.settings() {
-        let right = format!("{PREFIX}{}", setting.replace('.', "__").to_ascii_uppercase());
-        let flat = format!("{PREFIX}{}", setting.replace('.', "_").to_ascii_uppercase());
-        if variables.contains(&flat) {
-            journal.report(
-                Place::Variable(flat),
-                "two underscores separate the parts of a setting's name",
-                right,
-            );
-        }
-    }
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

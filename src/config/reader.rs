@@ -182,7 +182,7 @@ impl<'j> Section<'j> {
     }
 
     /// Reports a mistake of the table as a whole if `holds` is false. Reports nothing if one of the
-    /// table's settings is wrong: a rule about two settings needs both to be valid.
+    /// table's settings is wrong, because a rule about two settings needs both to be valid.
     pub(super) fn require(&self, holds: bool, wrong: &str, expected: &str) {
         if !holds && self.journal.is_toml() && self.journal.count() == self.mistakes_before {
             self.journal.report(self.place.clone(), wrong, expected);

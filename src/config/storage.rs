@@ -17,8 +17,8 @@ pub struct Storage {
     pub root_key: RootKey,
 }
 
-/// Source of the root key. There is no default: a root key stored beside the database does not
-/// protect against someone who copies the folder.
+/// Source of the root key. There is no default, because a root key stored beside the database does
+/// not protect against someone who copies the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootKey {
     /// A file that only its owner may read (mode 0600 or less).

@@ -12,12 +12,12 @@ use super::seal::SealKey;
 /// The result of checking an envelope's seal.
 #[derive(Debug)]
 pub enum SealStatus<'e> {
-    /// Made here, and not changed since.
+    /// The seal is valid: this installation made the envelope, and nobody has changed it since.
     Sealed(Attested<'e>),
     /// No seal, or one of a key that is not among those given: opening it needs the
     /// permission `UnwrapUnsealed`.
     Unsealed,
-    /// It names a key that is given, and the seal is not that key's: refuse it.
+    /// The seal names one of the given keys, but its HMAC is wrong. Refuse the envelope.
     Forged,
 }
 

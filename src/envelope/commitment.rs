@@ -9,7 +9,7 @@ use super::crypto;
 pub(super) const LEN: usize = 32;
 
 const SALT: &[u8] = b"claviger/v1";
-/// The payload's key is derived for one envelope and used once, so a fixed nonce is safe.
+/// A fixed nonce is safe, because the payload's key is derived for one envelope and encrypts once.
 const PAYLOAD_NONCE: [u8; 12] = [0; 12];
 
 /// The keys of one envelope.

@@ -68,7 +68,8 @@ pub(super) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     reason = "the key has its length, and a plaintext of 4 KiB is below GCM's limit"
 )]
 pub(super) fn gcm_seal(key: &[u8; 32], nonce: [u8; 12], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
-    // With room for the tag from the start, so that no copy of the plaintext is left by a move.
+    // Allocate room for the tag at once. A growing vector would leave a copy of the plaintext
+    // behind.
     let mut buffer = Vec::with_capacity(plaintext.len() + TAG_LEN);
     buffer.extend_from_slice(plaintext);
     let key = UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes 32 bytes");

@@ -207,7 +207,8 @@ impl Header {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, ParseError> {
         let mut d = Decoder::new(bytes);
         let members = d.map()?;
-        // The suite stands first, and under an unknown one nothing after it can be judged.
+        // Check the suite first, because the rest of the header may have another form in an unknown
+        // suite.
         cbor::expect_key(&mut d, 1)?;
         let suite = Suite::from_code(d.u64()?).ok_or(ParseError::VersionUnsupported)?;
         let has_scope = match members {

@@ -10,8 +10,8 @@ use super::header::Suite;
 use super::parsed::Envelope;
 use super::seal::SealKey;
 
-/// Data key, context, header and payload do not match. The error does not tell which one differs: that
-/// would give an attacker an oracle.
+/// Data key, context, header and payload do not match. The error does not say which one differs,
+/// because that would give an attacker an oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the wrapped key does not open")]
 pub struct Rejected;
@@ -30,7 +30,8 @@ impl Envelope {
         let payload = match (self.header.suite, self.payload()) {
             (Suite::Direct, None) => None,
             (Suite::Sealed, Some(payload)) => Some(schedule.open_payload(self.header_bytes(), payload).ok_or(Rejected)?),
-            // The decoder lets neither pass.
+            // The decoder refuses an envelope of suite 1 with a payload, and one of suite 2
+            // without.
             (Suite::Direct, Some(_)) | (Suite::Sealed, None) => return Err(Rejected),
         };
         Ok(Opened {
@@ -41,7 +42,7 @@ impl Envelope {
     }
 }
 
-/// An opened envelope: its commitment was verified, and its payload if it has one.
+/// An opened envelope. Its commitment was verified, and in suite 2 its payload was decrypted.
 pub struct Opened<'e> {
     envelope: &'e Envelope,
     k: Secret,

@@ -159,7 +159,7 @@ impl Envelope {
         })
     }
 
-    /// Puts an envelope together and reads it back, so that the limits stand in one place.
+    /// Encodes an envelope and parses it again, so that only the parser has to check the limits.
     pub(super) fn assemble(item: &Item<'_>) -> Result<Self, BuildError> {
         let mut binary = MAGIC.to_vec();
         binary.extend_from_slice(&cbor::to_vec(|e| item.encode(e)));
@@ -171,7 +171,7 @@ impl Envelope {
 }
 
 impl std::fmt::Debug for Envelope {
-    /// Ids and lengths only: scope, provider keys and ciphertexts stay out of logs.
+    /// Ids and lengths only, so that scope, provider keys and ciphertexts stay out of logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Envelope")
             .field("suite", &self.header.suite)

@@ -39,13 +39,13 @@ impl Default for Capacity {
     }
 }
 
-/// The keys and connections in memory. A lookup that finds its entry does no I/O; one that does
-/// not is one read of the store.
+/// The keys and connections in memory. A lookup that finds its entry in memory does no I/O. Another
+/// lookup reads the store once.
 ///
-/// There is at most one open gate for a key or connection, whatever leaves memory for room:
-/// [`LoadingCache`] keeps what somebody holds. A change therefore takes three steps: look the
-/// entry up and hold its `change` lock, commit, put the committed row into the entry. Lookups
-/// that run meanwhile find that entry; loads that read before the commit read again.
+/// There is at most one open gate for a key or connection, because [`LoadingCache`] never evicts an
+/// entry that somebody holds. A change therefore takes three steps: look the entry up and hold its
+/// `change` lock, commit, put the committed row into the entry. Lookups that run meanwhile find
+/// that entry; loads that read before the commit read again.
 pub struct Directory {
     store: Arc<dyn Store>,
     factories: Factories,
@@ -95,7 +95,8 @@ impl Directory {
         self.named(tenant, name, WhenFull::Refuse).await
     }
 
-    /// As [`Directory::key_by_name`], for a disable: there is always room.
+    /// As [`Directory::key_by_name`], for a disable, which may exceed the number of entries, so
+    /// that it never fails for lack of room.
     ///
     /// # Errors
     /// When the store fails.
@@ -115,7 +116,8 @@ impl Directory {
         if let Some(entry) = &found {
             self.names.put(tenant, name, entry.id());
         }
-        // Renamed while it was loaded: the key of this name is another one, or none.
+        // The key may have been renamed while it was loaded. Then another key has this name, or
+        // none.
         Ok(found.filter(|entry| entry.is_named(name)))
     }
 
@@ -140,8 +142,8 @@ impl Directory {
         let Some(id) = version.connection_id() else { return Ok(None) };
         let found = self.connection(entry.tenant(), id).await?;
         if found.is_none() {
-            // The store deletes no connection that an attached key has a version on: it is ahead
-            // of memory, and the key was detached.
+            // The store never deletes a connection that a version of an attached key uses. So the
+            // key was detached in the store, and memory does not know it yet.
             self.forget_key(entry);
         }
         Ok(found)
@@ -224,7 +226,8 @@ impl Directory {
         self.connected(tenant, id, WhenFull::Refuse).await
     }
 
-    /// As [`Directory::connection`], for a sever: there is always room.
+    /// As [`Directory::connection`], for a sever, which may exceed the number of entries, so that
+    /// it never fails for lack of room.
     ///
     /// # Errors
     /// When the store or the connection's settings fail.

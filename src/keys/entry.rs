@@ -100,8 +100,8 @@ impl ConnectionEntry {
         &self.gate
     }
 
-    /// Puts a committed row in place, with the gate held exclusively: once this returns, no
-    /// answer made under another epoch is handed over. Loads under way read the row again.
+    /// Puts a committed row in place, with the gate held exclusively. Once this returns, no answer
+    /// made under another epoch is handed over. Loads under way read the row again.
     ///
     /// A severed connection stays severed, since memory may have a sever that the store could not take.
     pub fn put(&self, connection: Connection) {
@@ -111,8 +111,8 @@ impl ConnectionEntry {
         self.loads.note_change(&self.id);
     }
 
-    /// Puts a row in place that a sever left, unless the row here is newer, and counts the sever
-    /// either way: a restore that began before it must not win.
+    /// Puts the row that a sever committed in place, unless the row in memory is newer. Counts the
+    /// sever in both cases, so that a restore that began before the sever fails.
     pub(super) fn put_revoked(&self, row: &Connection) {
         let mut reach = self.gate.write();
         if reach.row.revision <= row.revision {
@@ -132,10 +132,10 @@ impl ConnectionEntry {
         self.loads.note_change(&self.id);
     }
 
-    /// As [`ConnectionEntry::put`], with the row that a restore left.
+    /// As [`ConnectionEntry::put`], with the row that a restore committed.
     pub fn put_restored(&self, connection: Connection) {
         let mut reach = self.gate.write();
-        // A sever that only memory had moved the epoch here alone.
+        // If the store could not take the sever, only the epoch in memory grew. It must grow again.
         let epoch = connection.epoch.max(reach.row.epoch + u64::from(reach.row.severed));
         reach.row = Arc::new(Connection { epoch, ..connection });
         drop(reach);
@@ -146,12 +146,13 @@ impl ConnectionEntry {
 /// A key in memory: its rows, and the locks that its changes take. There is at most one open entry
 /// for a key; a closed one lets no answer through.
 ///
-/// It knows no connection: each version has its own, which [`super::Directory::reach`] finds, so
-/// that one connection that cannot be used leaves the versions on others usable.
+/// The entry contains no connection. Each version has its own, which [`super::Directory::reach`]
+/// finds, so that a connection that cannot be used does not affect the versions on other
+/// connections.
 pub struct KeyEntry {
     id: KeyId,
     tenant: TenantId,
-    /// `None` once the key was detached: the gate is closed.
+    /// `None` once the key was detached. The gate is closed then.
     rows: RwLock<Option<KeyView>>,
     change: Mutex<()>,
     at_provider: Mutex<()>,
@@ -220,11 +221,11 @@ impl KeyEntry {
         &self.at_provider
     }
 
-    /// Whether a provider may be asked about the state of one of the key's provider keys now: once in
-    /// `every`. Counts as asked then.
+    /// Whether a provider may be asked now for the state of one of the key's provider keys, which
+    /// is permitted once in `every`. If so, the provider key counts as asked.
     pub fn may_ask(&self, connection: ConnectionId, provider_key: &str, every: Duration) -> bool {
         let mut asked = self.asked.lock();
-        // So there are no more entries than provider keys that were asked about lately.
+        // Forget older entries, so that the map does not grow.
         asked.retain(|_, at| at.elapsed() < every);
         let of = (connection, provider_key.to_owned());
         if asked.contains_key(&of) {
@@ -239,10 +240,10 @@ impl KeyEntry {
         &self.revocations
     }
 
-    /// Puts committed rows in place, with the gate held exclusively: once this returns, no
-    /// answer made under another epoch is handed over. Loads under way read the row again.
-    /// A detached key stays detached, and a disabled one disabled, since memory may have a disable that
-    /// the store could not take. `versions` is `None` when none was added.
+    /// Puts committed rows in place, with the gate held exclusively. Once this returns, no answer
+    /// made under another epoch is handed over. Loads under way read the row again. A detached key
+    /// stays detached, and a disabled one disabled, since memory may have a disable that the store
+    /// could not take. `versions` is `None` when none was added.
     pub fn put(&self, key: Key, versions: Option<Vec<KeyVersion>>) {
         if let Some(view) = self.rows.write().as_mut() {
             view.key = Arc::new(keeping_a_disable(key, &view.key));
@@ -253,18 +254,19 @@ impl KeyEntry {
         self.loads.note_change(&self.id);
     }
 
-    /// As [`KeyEntry::put`], with the row that an enable left.
+    /// As [`KeyEntry::put`], with the row that an enable committed.
     pub fn put_enabled(&self, key: Key) {
         if let Some(view) = self.rows.write().as_mut() {
-            // A disable that only memory had moved the epoch here alone.
+            // If the store could not take the disable, only the epoch in memory grew. It must grow
+            // again.
             let epoch = key.epoch.max(view.key.epoch + u64::from(view.key.state.is_disabled()));
             view.key = Arc::new(Key { epoch, ..key });
         }
         self.loads.note_change(&self.id);
     }
 
-    /// Puts a row in place that a disable left, unless the row here is newer, and counts the
-    /// disable either way: an enable that began before it must not win.
+    /// Puts the row that a disable committed in place, unless the row in memory is newer. Counts
+    /// the disable in both cases, so that an enable that began before the disable fails.
     pub(super) fn put_revoked(&self, row: &Key) {
         let mut rows = self.rows.write();
         if let Some(view) = rows.as_mut()
@@ -282,7 +284,7 @@ impl KeyEntry {
     }
 }
 
-/// A committed row, disabled if the row in memory is: only an enable ends that.
+/// The committed row, but disabled if the row in memory is. Only an enable ends a disable.
 fn keeping_a_disable(key: Key, before: &Key) -> Key {
     if before.state.is_disabled() && !key.state.is_disabled() {
         return Key {
@@ -294,7 +296,7 @@ fn keeping_a_disable(key: Key, before: &Key) -> Key {
     key
 }
 
-/// A committed row, severed if the row in memory is: only a restore ends that.
+/// The committed row, but severed if the row in memory is. Only a restore ends a sever.
 fn keeping_a_sever(connection: Connection, before: &Connection) -> Connection {
     if before.severed && !connection.severed {
         return Connection {

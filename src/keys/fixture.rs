@@ -25,6 +25,7 @@ use crate::store::{Change, Store};
 pub(crate) const PLAIN: Change = Change {
     intent: None,
     idempotency: None,
+    credential: None,
 };
 
 /// A store with one tenant and one connection.

@@ -1,4 +1,5 @@
-//! The last check of an answer: have key or connection changed since the answer was begun?
+//! The last check before a response is sent: whether key or connection have changed since the
+//! response was begun.
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ pub struct EpochGuard {
 }
 
 impl EpochGuard {
-    /// For an answer that is made from these rows of a key and a connection. What changed since
-    /// they were read is found, too.
+    /// For an answer that is made from these rows of a key and a connection. A change since the
+    /// rows were read is detected, too.
     pub fn new(key: &Arc<KeyEntry>, view: &KeyView, connection: &Arc<ConnectionEntry>, row: &Connection) -> Self {
         Self {
             key: Arc::clone(key),
@@ -119,9 +120,9 @@ pub fn with_gates_held<R>(guards: &[EpochGuard], hand_over: impl FnOnce() -> R) 
     if changed.is_empty() { Ok(hand_over()) } else { Err(changed) }
 }
 
-/// The place of an entry in the order in which gates are taken. The address is part of it: a key
-/// that was detached and adopted again has two entries of one id while somebody holds the first,
-/// which is closed.
+/// The place of an entry in the order in which gates are taken. The address is part of it, because
+/// a key that was detached and adopted again has two entries with the same id while somebody holds
+/// the first one, which is closed.
 fn place<I, E>(id: I, entry: &Arc<E>) -> (I, usize) {
     (id, Arc::as_ptr(entry).addr())
 }

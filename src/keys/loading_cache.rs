@@ -57,9 +57,10 @@ pub(super) enum WhenFull {
     /// to stop.
     ///
     /// The excess is bounded. A revocation holds one entry, and there are at most as many
-    /// revocations as requests in flight. When it has ended, its entry is evicted like any other:
-    /// each unsuccessful search moves the entries that it looked at to the back, so it comes to
-    /// that entry after at most (entries of the shard / `LOOKED_AT`) searches.
+    /// revocations as requests in flight. When the revocation has ended, its entry is evicted like
+    /// any other. Each unsuccessful search for room moves the entries that it looked at to the
+    /// back, so a search reaches that entry after at most (entries of the shard / `LOOKED_AT`)
+    /// searches.
     Exceed,
 }
 
@@ -128,14 +129,15 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         if let Some(there) = self.peek(&key) {
             return Ok(Some(there));
         }
-        // Room comes first: no lock of a shard is held while another shard makes room.
+        // Make room before the shard is locked, so that no two shards are locked at the same time.
         let place = self.reserve(&key, when_full)?;
         let mut shard = self.shard(&key).lock();
         if let Some(there) = shard.to_back(&key) {
             return Ok(Some(there.clone()));
         }
-        // Under the shard's lock. Whoever notes a change looks for the value afterwards, under
-        // the same lock: either the note came first and is seen here, or the value is seen there.
+        // Check under the shard's lock. A change is noted first, and then applied to the value
+        // under the same lock. So either this check sees the note, or the change finds the value
+        // that is inserted here.
         if load.is_stale() {
             return Ok(None);
         }
@@ -219,7 +221,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     fn evict(&self, first: usize) -> bool {
         let shards = self.shards.iter().cycle().skip(first).take(self.shards.len());
         for shard in shards {
-            // The value is dropped without the lock: a connection's pipeline takes its time.
+            // Drop the value without the lock, because dropping a connection's pipeline takes long.
             let evicted = self.evict_from(&mut shard.lock());
             if evicted.is_some() {
                 self.metrics.evictions.increment(1);

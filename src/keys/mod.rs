@@ -1,9 +1,9 @@
 //! Keys and connections in memory: their rows, the gates that answers pass, and the pipelines to
 //! the providers. Bounded, loaded at the first use, least recently used entries first out.
 //!
-//! Used by `broker` alone. The store holds the truth; requests read memory, so their cost does
-//! not depend on how many keys exist. There is at most one open gate for a key at any time:
-//! with two, answers could pass the one that a disable did not close.
+//! Used by `broker` alone. The store has the authoritative rows. Requests read memory, so their
+//! cost does not depend on how many keys exist. There is at most one open gate for a key at any
+//! time. With two, a disable could close one of them while responses pass the other.
 
 mod connections;
 mod directory;

@@ -1,4 +1,4 @@
-//! Which key has a name: a hint, so that a lookup by name needs no read of the store.
+//! Which key has a name. This is a hint, so that most lookups by name need no read of the store.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -33,7 +33,8 @@ impl Names {
         let hash = self.hash(tenant, name);
         self.ids.remove_if(&hash, |there| *there != id);
         let load = self.ids.loads().begin(hash);
-        // Nobody holds an id, so there is always room; without it the next lookup reads again.
+        // An entry can always be evicted, because nobody holds an id. If the insert failed
+        // nevertheless, the next lookup would read the store.
         let (Ok(_) | Err(Full)) = self.ids.insert(hash, id, &load, WhenFull::Refuse);
     }
 

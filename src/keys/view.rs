@@ -37,7 +37,8 @@ impl KeyView {
     /// The version that a recipient of an envelope names by the provider's own ids. A version
     /// without a provider version matches on the provider key alone.
     pub fn matching(&self, provider: ProviderKind, key: &ProviderKeyRef) -> Option<&KeyVersion> {
-        // The newest match: a provider that names no versions has used its current one.
+        // Take the newest match, because a provider that names no versions has used its current
+        // one.
         self.versions.iter().rev().find(|version| {
             version.provider == provider
                 && version.provider_key == key.id

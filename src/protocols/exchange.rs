@@ -247,6 +247,8 @@ impl<P: Protocol> Exchange<P> {
                 return Err(Failure::denied());
             }
             let body = body::read(body, terms.body, deadline, &mut held).await?;
+            // The credential may have been revoked while the body came, which can take until the deadline.
+            self.app.broker.in_force(&cx)?;
             // A place only now: a body that never ends keeps nobody else out.
             held.grow(terms.answer).map_err(admission::refused)?;
             let place = account.place().map_err(admission::refused)?;
@@ -293,7 +295,10 @@ impl<P: Protocol> Exchange<P> {
 
     /// Authenticates the caller. One whose credential is in memory needs nothing; looking one up takes
     /// bytes that everybody shares.
-    async fn authenticate(&self, meta: &RequestMeta<'_>, head: &Parts) -> Result<Caller, Failure> {
+    ///
+    /// # Errors
+    /// Those of [`Protocol::authenticate`]; `rate_limited` or `not_ready` if there are no bytes left.
+    pub async fn authenticate(&self, meta: &RequestMeta<'_>, head: &Parts) -> Result<Caller, Failure> {
         let mut authenticating = pin!(self.protocol.authenticate(&self.app, meta, head));
         if let Poll::Ready(done) = futures::poll!(authenticating.as_mut()) {
             return done;
@@ -370,9 +375,9 @@ impl<P: Protocol> Exchange<P> {
         let one = match result {
             Ok(Handled::Batch(items)) => {
                 let render = |item: Result<P::Item, &Failure>, receipt: Option<&Receipt>| protocol.item(item, request_id, receipt);
-                let recorded = broker
-                    .conclude_batch(items, &render, |items| protocol.batch(items, request_id))
-                    .await;
+                let join = |items| protocol.batch(items, request_id);
+                let refuse = |failure: &Failure| protocol.failure(failure, request_id);
+                let recorded = broker.conclude_batch(items, &render, join, refuse).await;
                 return self.concluded(recorded, request_id);
             }
             Ok(Handled::One(payload)) => Ok(payload),

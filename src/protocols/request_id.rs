@@ -15,8 +15,8 @@ pub struct RequestId(Bytes);
 
 impl RequestId {
     const LEN: usize = 16;
-    /// Ids drawn at once: a draw from the generator costs more than all the rest of an id, which is
-    /// no secret.
+    /// How many ids are drawn at once. A call of the random generator costs more than everything
+    /// else, and an id is not secret, so it may stay in memory.
     const DRAWN: usize = 64;
 
     /// Draws a new id.

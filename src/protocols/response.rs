@@ -12,8 +12,9 @@ use crate::listener::{Body, Held};
 pub struct AuditedResponse(Response<Body>);
 
 impl AuditedResponse {
-    /// An outcome that was recorded or counted. `finish` adds the headers of every answer; it gets
-    /// the receipt of the outcome's record, if it has one of its own.
+    /// An outcome that was recorded or counted. `finish` adds the headers that every response has.
+    /// Its argument is the receipt of the outcome's record; `None` if the outcome has no record of
+    /// its own.
     pub fn recorded(recorded: Recorded<Response<Body>>, finish: impl FnOnce(&mut HeaderMap, Option<&Receipt>)) -> Self {
         let receipt = recorded.receipt().cloned();
         let mut response = recorded.into_value();

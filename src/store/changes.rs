@@ -7,11 +7,15 @@ use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, Te
 
 use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Tenant, Token};
 use super::transaction::{Backend, Existing, TokenRoots, Transaction};
-use super::{Change, Store, StoreError, rules};
+use super::{Change, CredentialRef, Store, StoreError, rules};
 
-/// Begins a change: takes the transaction, marks the intent as applied and keeps the answer.
+/// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
+/// applied and keeps the answer.
 async fn begin(backend: &impl Backend, tenant: TenantId, change: &Change) -> Result<Box<dyn Transaction>, StoreError> {
     let mut transaction = backend.begin().await?;
+    if let Some(credential) = &change.credential {
+        check_credential(&mut *transaction, credential).await?;
+    }
     if let Some(position) = change.intent {
         transaction.insert_applied(tenant, position).await?;
     }
@@ -22,6 +26,21 @@ async fn begin(backend: &impl Backend, tenant: TenantId, change: &Change) -> Res
         }
     }
     Ok(transaction)
+}
+
+/// Looks a credential up as it is in this transaction.
+async fn check_credential(transaction: &mut dyn Transaction, credential: &CredentialRef) -> Result<(), StoreError> {
+    let token = match transaction.token_snapshot(&credential.public_id).await {
+        Ok(token) => Some(token),
+        // Deleted with its principal.
+        Err(StoreError::NotFound) => None,
+        Err(error) => return Err(error),
+    };
+    let acting = match credential.acting {
+        Some(tenant) => Some(transaction.tenant(tenant).await?),
+        None => None,
+    };
+    rules::check_credential(token.as_ref(), acting.as_ref(), Utc::now().timestamp_micros())
 }
 
 /// Sealed values must be those of the object that they are written with.
@@ -68,7 +87,7 @@ async fn claim(transaction: &mut dyn Transaction, key: &Key, versions: &[KeyVers
             Some(_) => return Err(StoreError::ClaimedElsewhere),
             None => {}
         }
-        // A key that the tenant detached keeps its provider keys for the day when it comes back.
+        // A detached key keeps its provider keys reserved until it is adopted again.
         if claim.span == key.tenant && transaction.is_remembered(&claim, key).await? {
             return Err(StoreError::ProviderKeyTaken);
         }
@@ -109,7 +128,7 @@ impl<B: Backend> Store for B {
     async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError> {
         let change = Change {
             intent: last,
-            idempotency: None,
+            ..Change::unannounced()
         };
         let mut transaction = begin(self, TenantId::INSTALLATION, &change).await?;
         transaction.delete_applied_after(last).await?;
@@ -286,7 +305,7 @@ impl<B: Backend> Store for B {
             None => transaction.insert_key(&key).await?,
         }
         let (all, _) = add_versions(&mut *transaction, &key, versions).await?;
-        // One that the key had before stays as it was.
+        // A primary version that the key had before is not replaced by the given row.
         let primary = all.into_iter().find(|version| version.number == key.primary.number);
         key.primary = primary.ok_or(StoreError::NotFound)?;
         transaction.replace_labels(&key).await?;

@@ -3,8 +3,8 @@
 //!
 //! Three layers. [`Store`] is what others use: [`Reads`], and changes. [`rules`] says what a
 //! change does to the rows, and [`changes`] makes each change one transaction; both exist once.
-//! A [`Backend`](transaction::Backend) is the SQL below them: today [`sqlite`], held by one
-//! suite of tests (`tests/store`). Used by `keys`, `access`, `broker` and `boot`; never by a
+//! A [`Backend`](transaction::Backend) is the SQL below them: today [`sqlite`], tested by one
+//! suite (`tests/store`). Used by `keys`, `access`, `broker` and `boot`; never by a
 //! protocol.
 //!
 //! Every change is one transaction, and is on stable storage when it returns. The transaction
@@ -30,8 +30,9 @@ use claviger_provider::{
 };
 
 use model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch,
-    KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Tenant, Token, TokenSnapshot,
+    Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
+    KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
+    TokenSnapshot,
 };
 
 /// Why a read or a change failed.
@@ -58,6 +59,12 @@ pub enum StoreError {
     /// The same idempotency key was committed by another request meanwhile.
     #[error("the idempotency key was used meanwhile")]
     IdempotencyTaken,
+    /// The credential that asks for the change is revoked, deleted or expired, or one above it is.
+    #[error("the credential has ended")]
+    CredentialEnded,
+    /// The tenant of the credential, or the one that it acts for, is suspended.
+    #[error("the tenant is suspended")]
+    TenantSuspended,
     /// The data cannot be what this release wrote, or does not open under the root key.
     #[error("damaged data: {0}")]
     Damaged(&'static str),
@@ -74,6 +81,22 @@ pub struct Change {
     pub intent: Option<u64>,
     /// The answer to keep for a repeated request.
     pub idempotency: Option<IdempotencyRecord>,
+    /// The credential that must be in force when the change is committed ([`rules::check_credential`]).
+    /// `None` for the gateway's own work, and where the effect is there already: at a provider, or in
+    /// the kill file.
+    pub credential: Option<CredentialRef>,
+}
+
+/// A credential, as a transaction looks it up again.
+///
+/// Today it is an API token. What else a caller's rights depend on, such as a client certificate or
+/// the version of a policy, is to be named here, so that the transaction compares it, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialRef {
+    /// The public id of the token.
+    pub public_id: String,
+    /// A tenant beside the token's own that must not be suspended.
+    pub acting: Option<TenantId>,
 }
 
 impl Change {
@@ -82,6 +105,7 @@ impl Change {
         Self {
             intent: Some(position),
             idempotency: None,
+            credential: None,
         }
     }
 
@@ -90,7 +114,23 @@ impl Change {
         Self {
             intent: None,
             idempotency: None,
+            credential: None,
         }
+    }
+
+    /// Is refused unless this credential is in force in the transaction.
+    #[must_use]
+    pub fn asked_with(mut self, credential: Option<CredentialRef>) -> Self {
+        self.credential = credential;
+        self
+    }
+
+    /// Is committed whatever became of the credential: the effect exists at the provider, and the
+    /// rows must say so.
+    #[must_use]
+    pub fn already_effective(mut self) -> Self {
+        self.credential = None;
+        self
     }
 
     /// Adds the answer to keep, if the request is to be kept.
@@ -148,7 +188,7 @@ pub trait Reads: Send + Sync {
     async fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;
     /// A principal by id.
     async fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;
-    /// Whether a principal of this name was deleted lately.
+    /// Whether the name of a deleted principal is still remembered: for 30 days.
     async fn was_principal_deleted(&self, tenant: TenantId, name: &str) -> Result<bool, StoreError>;
     /// A tenant's principals.
     async fn principals(&self, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError>;
@@ -184,16 +224,17 @@ pub trait Reads: Send + Sync {
         provider: ProviderKind,
         provider_key: &str,
     ) -> Result<Option<(KeyId, bool)>, StoreError>;
-    /// A tenant's attached keys.
-    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
+    /// A tenant's attached keys. Reads at most [`Page::max_reads`] rows that do not match, so the
+    /// page may have fewer rows than match, or none, and a next page.
+    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Rows<Key>, StoreError>;
     /// A tenant's detached keys, by id, since names may repeat; the page begins after an id in hex.
-    /// With `connection` only those whose primary version was reached through it.
-    async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError>;
+    /// Bounded as [`Reads::keys`].
+    async fn detached_keys(&self, tenant: TenantId, filter: &DetachedFilter, page: &Page) -> Result<Rows<DetachedKey>, StoreError>;
     /// What an adoption needs of the row with this id, attached or detached.
     async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
     /// A detached key by id.
     async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
-    /// Every version of a key, oldest first. Also of a detached one: an adoption numbers on.
+    /// Every version of a key, oldest first. Also of a detached one: an adoption continues its numbers.
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
     /// The attached keys of all tenants whose rotation is under way, the longest-waiting first,
     /// at most `most`.
@@ -214,7 +255,7 @@ pub trait Store: Reads + SealedStore {
     /// Makes `last` the largest position applied of this node, or deletes all of its positions. For a log that was
     /// restored from an older copy: the positions after its end will be other intents'.
     async fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
-    /// Lets this object count its lifts on from the journal's number ([`rules::raise_lifts`]).
+    /// Raises this object's number of lifts to the journal's, if that is greater ([`rules::raise_lifts`]).
     async fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError>;
     /// Deletes idempotency records made before this time (Unix microseconds); returns how many.
     async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;

@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use claviger_provider::{ClaimSpan, ConnectionId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
-pub use keys::{CacheSettings, Claim, ConnectionRef, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion};
+pub use keys::{
+    CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
+    KeyVersion,
+};
 pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
 pub use weight::Weight;
 
@@ -79,7 +82,7 @@ pub struct Principal {
     pub created: i64,
 }
 
-/// Whether a token has a life of its own.
+/// Whether a token ends with the token that issued it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
@@ -118,7 +121,7 @@ pub struct Token {
     pub tenant: TenantId,
     /// The principal that it authenticates.
     pub principal: PrincipalId,
-    /// The 12 base62 characters that stand in the token's text; unique.
+    /// The 12 base62 characters of the token's text that are no secret; unique.
     pub public_id: String,
     /// SHA-256 of the 43 characters of the secret.
     pub secret_sha256: [u8; 32],
@@ -131,17 +134,17 @@ pub struct Token {
     /// The number of tokens above it, up to the standing one: 0 for that one,
     /// [`rules::MAX_DEPTH`](super::rules::MAX_DEPTH) at most.
     pub depth: u8,
-    /// Grows with whatever undoes its revocation. Nothing does yet.
+    /// Counts undone revocations. Nothing undoes one yet, so it is 0.
     pub lifts: u64,
     /// The time of creation.
     pub created: i64,
-    /// The time of expiry: refused from then on. Never later than the parent's.
+    /// The time of expiry. From then on the token is refused. Never later than the parent's.
     pub expires: i64,
     /// The time of revocation, its own or an ancestor's; `None` while it is valid.
     pub revoked: Option<i64>,
 }
 
-/// What decides on a presented token, read together.
+/// A token with every row that decides whether it is in force, read in one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSnapshot {
     /// The token.
@@ -189,9 +192,9 @@ pub struct Connection {
     pub epoch: u64,
     /// Grows with each restore: a sever that the journal has under a smaller number is lifted.
     pub lifts: u64,
-    /// `config` when it comes from the operator's file.
+    /// `config` if the operator's configuration declares it.
     pub managed_by: Option<String>,
-    /// 128 random bits, ours, for a provider's trust policy.
+    /// 128 random bits that the gateway drew, for a provider's trust policy.
     pub external_id: String,
     /// Grows with each change; the etag.
     pub revision: u64,
@@ -227,7 +230,7 @@ pub struct Timeouts {
 pub struct ConnectionSnapshot {
     /// The connection's row.
     pub connection: Connection,
-    /// The secrets by the column that they are sealed under, in byte order.
+    /// The secrets by the column that they are sealed for, in byte order.
     pub secrets: Vec<(String, Secret)>,
 }
 
@@ -238,6 +241,23 @@ pub struct Page {
     pub after: Option<String>,
     /// The largest number of rows.
     pub size: u32,
+}
+
+impl Page {
+    /// The most rows that a list reads for this page while its filters pass over them. A filter that
+    /// few rows match then costs a bounded time, and a page that has fewer rows, or none, and a next one.
+    pub fn max_reads(&self) -> u32 {
+        self.size.saturating_mul(100).min(10_000)
+    }
+}
+
+/// The rows of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows<T> {
+    /// The rows, in the list's order; at most as many as the page's size.
+    pub items: Vec<T>,
+    /// Where the next page starts: after this name, or id in hex. `None` if there is no next page.
+    pub next: Option<String>,
 }
 
 /// The scope of an `Idempotency-Key`.

@@ -13,12 +13,13 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeyPatch,
-    KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Tenant, Token, TokenSnapshot,
+    Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
+    KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
+    TokenSnapshot,
 };
 use super::{Change, Reads, Store, StoreError};
 
-/// The store; see the module.
+/// A store whose reads can be made to wait; see the module.
 pub(crate) struct PausingStore {
     inner: Arc<dyn Store>,
     pauses: Mutex<HashMap<&'static str, Waiting>>,
@@ -31,7 +32,7 @@ struct Waiting {
     may_resume: oneshot::Receiver<()>,
 }
 
-/// The next call of a method, which waits once it has its answer.
+/// The next call of a method. It waits before it returns its answer.
 pub(crate) struct Pause {
     reached: oneshot::Receiver<()>,
     resume: oneshot::Sender<()>,
@@ -134,9 +135,9 @@ forward! {
     fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
     fn key_snapshot(&self, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError>;
     fn provider_key_holder(&self, tenant: TenantId, provider: ProviderKind, provider_key: &str) -> Result<Option<(KeyId, bool)>, StoreError>;
-    fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError>;
+    fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Rows<Key>, StoreError>;
     fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
-    fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError>;
+    fn detached_keys(&self, tenant: TenantId, filter: &DetachedFilter, page: &Page) -> Result<Rows<DetachedKey>, StoreError>;
     fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
     fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
     fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;

@@ -14,7 +14,7 @@ use claviger_provider::{ClaimSpan, TenantId};
 
 use super::StoreError;
 use super::model::{
-    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Tenant, Token, TokenKind,
+    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Tenant, Token, TokenKind, TokenSnapshot,
 };
 
 /// The most tokens above a token: the standing one, and the delegated ones between.
@@ -32,7 +32,7 @@ pub fn answers_expired_at(now: DateTime<Utc>) -> i64 {
 /// that only its own operation ends.
 ///
 /// An enable counts even if the key is enabled here: a disable that the store could not take may
-/// stand in the journal. Epoch and revision stay then.
+/// be in the journal. Epoch and revision do not change then.
 pub fn set_disabled(key: &mut Key, disabled: bool, at: i64) -> bool {
     match (key.state, disabled) {
         (KeyState::Enabled | KeyState::DecryptOnly, true) => key.state = KeyState::Disabled,
@@ -275,7 +275,7 @@ pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVer
         .collect()
 }
 
-/// Counts a change of a key's row or of its versions.
+/// Raises the revision after a change of a key's row or of its versions.
 pub fn key_changed(key: &mut Key, at: i64) {
     key.revision += 1;
     key.updated = at;
@@ -316,8 +316,8 @@ fn connection_changed(connection: &mut Connection, at: i64) {
     connection.updated = at;
 }
 
-/// Lets an object that the journal knows under a greater number count on from there: the store is
-/// an older copy then, and must not give a number twice. `false` when nothing changes.
+/// Raises an object's number of lifts to the journal's, if that is greater: the store is an older copy
+/// then, and must not use a number twice. `false` when nothing changes.
 pub fn raise_lifts(lifts: &mut u64, journal: u64) -> bool {
     let grows = *lifts < journal;
     *lifts = journal.max(*lifts);
@@ -363,6 +363,22 @@ pub fn token_ends(token: &Token, ancestors: &[Token]) -> Option<i64> {
     }
     // No token ends after its parent, so the first one ends first.
     (token.revoked.is_none() && is_root(last)).then_some(token.expires)
+}
+
+/// Checks the credential that asks for a change, as it is in the change's transaction: the token that was
+/// `found`, and the tenant that it acts for. `now` in Unix microseconds.
+///
+/// # Errors
+/// `CredentialEnded` without the token, and when it is not in force; `TenantSuspended`.
+pub fn check_credential(found: Option<&TokenSnapshot>, acting: Option<&Tenant>, now: i64) -> Result<(), StoreError> {
+    let found = found.ok_or(StoreError::CredentialEnded)?;
+    if token_ends(&found.token, &found.ancestors).is_none_or(|ends| ends <= now) {
+        return Err(StoreError::CredentialEnded);
+    }
+    if found.tenant.suspended || acting.is_some_and(|tenant| tenant.suspended) {
+        return Err(StoreError::TenantSuspended);
+    }
+    Ok(())
 }
 
 fn is_root(token: &Token) -> bool {

@@ -193,6 +193,12 @@ impl RootKey {
         hmac::Key::new(hmac::HMAC_SHA256, self.derive("claviger/idempotency/v1").expose())
     }
 
+    /// The key under which the cursors of lists are sealed.
+    pub fn cursor_key(&self) -> XaesKey {
+        #[allow(clippy::expect_used, reason = "the cipher takes every key of 32 bytes")]
+        XaesKey::new(&self.derive("claviger/cursor/v1")).expect("a key of 32 bytes")
+    }
+
     fn read(path: &Path, file: File) -> Result<Self, RootKeyError> {
         // Read one byte more than allowed, to detect a longer file. Reserve the capacity first: a
         // buffer that grows would leave a copy of the key behind.

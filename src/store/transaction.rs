@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
 
-use super::model::{Claim, Connection, Holder, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
+use super::model::{Claim, Connection, Holder, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token, TokenSnapshot};
 use super::{Reads, StoreError};
 
 /// A database that a store runs on.
@@ -68,7 +68,7 @@ pub trait Transaction: Send {
     async fn insert_tenant(&mut self, tenant: &Tenant) -> Result<(), StoreError>;
     /// Reads a tenant.
     async fn tenant(&mut self, id: TenantId) -> Result<Tenant, StoreError>;
-    /// Writes what can change of a tenant: whether it is suspended.
+    /// Writes the columns of a tenant that can change: whether it is suspended.
     async fn update_tenant(&mut self, tenant: &Tenant) -> Result<(), StoreError>;
     /// Writes a new principal.
     async fn insert_principal(&mut self, principal: &Principal) -> Result<(), StoreError>;
@@ -78,6 +78,8 @@ pub trait Transaction: Send {
     async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError>;
     /// Reads a token.
     async fn token(&mut self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
+    /// Reads a token by the public id in its text, of any tenant, with what decides on it.
+    async fn token_snapshot(&mut self, public_id: &str) -> Result<TokenSnapshot, StoreError>;
     /// Reads the parent of a token of this tenant: of the same tenant, or of the installation.
     async fn parent_token(&mut self, tenant: TenantId, parent: TokenId) -> Result<Token, StoreError>;
     /// Marks these tokens and all their descendants, of whatever tenant, as revoked at this time.
@@ -88,7 +90,7 @@ pub trait Transaction: Send {
     async fn insert_connection(&mut self, connection: &Connection) -> Result<(), StoreError>;
     /// Reads a connection.
     async fn connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
-    /// Writes what can change of a connection.
+    /// Writes the columns of a connection that can change.
     async fn update_connection(&mut self, connection: &Connection) -> Result<(), StoreError>;
     /// Whether a version of an attached key uses the connection.
     async fn is_connection_used(&mut self, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError>;
@@ -111,16 +113,16 @@ pub trait Transaction: Send {
     async fn detach_key(&mut self, key: &Key) -> Result<(), StoreError>;
     /// The detached keys with a version that was reached through this connection.
     async fn detached_through(&mut self, tenant: TenantId, connection: ConnectionId) -> Result<Vec<Key>, StoreError>;
-    /// Writes what can change of a detached key: its state, and what enabling it needs.
+    /// Writes the columns of a detached key that can change: its state, and whether enabling it needs `Restore`.
     async fn update_detached(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Replaces a key's labels.
     async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Writes a new version.
     async fn insert_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
-    /// Writes what can change of a version: its connection, its states and its times.
+    /// Writes the columns of a version that can change: its connection, its states and its times.
     async fn update_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
-    /// Makes a claim for this key, which may have it already. Writes nothing when another key has
-    /// it; returns that key's tenant then.
+    /// Writes a claim of this key, if it does not have it already. If another key has it, writes nothing
+    /// and returns that key's tenant.
     async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError>;
     /// Whether another key of this key's tenant, a detached one, is based on the claimed provider key.
     async fn is_remembered(&mut self, claim: &Claim, key: &Key) -> Result<bool, StoreError>;

@@ -205,7 +205,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Counts a connection that ended. `cause` is one of a fixed set.
+/// Counts a TCP connection that ended. `cause` is one word of a closed list of the listener's.
 pub fn connection_ended(cause: &'static str) {
     counter!(CONNECTION_ENDS, "cause" => cause).increment(1);
 }

@@ -1,5 +1,6 @@
 //! Who may do what: tenants apart from each other, and names that tell nothing.
 
+use claviger_test_support::Client;
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -41,7 +42,7 @@ async fn a_token_limited_to_keys_cannot_tell_an_unknown_name_from_a_foreign_one(
         ("POST", "/rewrap", wrapped),
     ];
     for (method, end, body) in calls {
-        let call = |client: claviger_test_support::Client, name: &'static str| {
+        let call = |client: Client, name: &'static str| {
             let request = client.request(method.parse().unwrap(), &format!("/v1/keys/{name}{end}"));
             let request = if body.is_null() { request } else { request.json(&body) };
             async move { client.send(request).await }
@@ -155,10 +156,16 @@ async fn another_tenant_s_names_behave_as_absent() {
 async fn a_tenant_s_credential_names_no_tenant() {
     let api = Api::with_key().await;
     let (_, client) = api.token("reader", &["ReadKey"], None).await;
-    for tenant in ["acme", "globex", "absent"] {
+    api.started.with_tenant("globex").await;
+    // Its own, another and an absent one: one answer, so that it learns of none.
+    let mut all = Vec::new();
+    for tenant in ["acme", "globex", "absent", "NOT.A.NAME"] {
         let answer = client.clone().with_header("claviger-tenant", tenant).get("/v1/keys").await;
-        answer.expect_problem(403, "permission_denied");
+        all.push(told(answer.expect_problem(403, "permission_denied")));
     }
+    assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{all:#?}");
+    let advice = all[0]["what_to_do"].as_str().unwrap();
+    assert!(advice.contains("Leave out the header"), "{advice}");
     client.get("/v1/keys").await.expect_status(200);
 }
 
@@ -184,15 +191,71 @@ async fn an_operator_names_a_tenant_or_has_no_keys() {
         assert_eq!(problem["errors"][0]["pointer"], "header:Claviger-Tenant");
     }
     for tenant in ["absent", "ACME", "../acme", ""] {
-        let answer = operator.clone().with_header("claviger-tenant", tenant).get("/v1/keys").await;
-        answer.expect_problem(403, "permission_denied");
+        let named = operator.clone().with_header("claviger-tenant", tenant);
+        for answer in [
+            named.get("/v1/keys").await,
+            named.post_empty("/v1/keys/orders/disable").await,
+            named.get("/v1/tenants").await,
+        ] {
+            let problem = answer.expect_problem(404, "not_found");
+            assert!(problem["detail"].as_str().unwrap().contains("Claviger-Tenant"), "{problem}");
+            assert!(
+                problem["what_to_do"].as_str().unwrap().contains("claviger tenants list"),
+                "{problem}"
+            );
+        }
     }
     // Two names are none.
     let twice = api
         .client
         .request(reqwest::Method::GET, "/v1/keys")
         .header("claviger-tenant", "acme");
-    api.client.send(twice).await.expect_problem(403, "permission_denied");
+    api.client.send(twice).await.expect_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn an_operator_learns_that_a_tenant_does_not_exist_and_a_tenant_does_not() {
+    let api = Api::start().await;
+    let operator = api.started.operator();
+    let (_, own) = api.token("manager", &["ManageTenants"], None).await;
+    for (method, path) in [
+        ("GET", "/v1/tenants/absent"),
+        ("POST", "/v1/tenants/absent/suspend"),
+        ("POST", "/v1/tenants/absent/resume"),
+    ] {
+        let call = |client: &Client, path: &str| client.request(method.parse().unwrap(), path);
+        let answer = operator.send(call(&operator, path)).await;
+        let problem = answer.expect_problem(404, "not_found");
+        assert!(
+            problem["what_to_do"].as_str().unwrap().contains("claviger tenants list"),
+            "{problem}"
+        );
+        // To a tenant, even its own name behaves as one that is absent.
+        let existing = path.replace("absent", "acme");
+        let of_absent = told(own.send(call(&own, path)).await.expect_problem(403, "permission_denied"));
+        let of_own = told(own.send(call(&own, &existing)).await.expect_problem(403, "permission_denied"));
+        assert_eq!(of_absent, of_own, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_who_forgot_the_tenant_is_told_where_the_request_looked() {
+    let api = Api::start().await;
+    api.client.post("/v1/principals", &json!({"name": "app"})).await.expect_status(201);
+    let operator = api.started.operator();
+    let token = json!({"operations": ["Unwrap"]});
+    for answer in [
+        operator.get("/v1/principals/app").await,
+        operator.get("/v1/principals/app/tokens").await,
+        operator.post("/v1/principals/app/tokens", &token).await,
+        operator.delete("/v1/principals/app").await,
+    ] {
+        let problem = answer.expect_problem(404, "not_found");
+        assert!(problem["detail"].as_str().unwrap().contains("operator"), "{problem}");
+        assert!(problem["what_to_do"].as_str().unwrap().contains("Claviger-Tenant"), "{problem}");
+    }
+    let absent = api.client.get("/v1/principals/absent").await.expect_problem(404, "not_found");
+    assert!(absent["detail"].as_str().unwrap().contains("in this tenant"), "{absent}");
 }
 
 #[tokio::test]

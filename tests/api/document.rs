@@ -125,3 +125,110 @@ fn every_row_has_limits_and_an_operation() {
         );
     }
 }
+
+/// The schemas that a place of every operation leads to: `responses` or `requestBody`.
+fn schemas_of(place: &str) -> BTreeSet<String> {
+    let document = the_document();
+    let mut found = BTreeSet::new();
+    let mut left: Vec<Value> = document["paths"].as_object().unwrap().values().cloned().collect();
+    left = left
+        .iter()
+        .flat_map(|methods| methods.as_object().unwrap().values())
+        .map(|operation| operation[place].clone())
+        .collect();
+    while let Some(value) = left.pop() {
+        let mut references = BTreeSet::new();
+        collect(&value, &mut references);
+        for reference in references {
+            let name = reference.rsplit('/').next().unwrap().to_owned();
+            left.push(document["components"]["schemas"][&name].clone());
+            if !found.insert(name) {
+                left.pop();
+            }
+        }
+    }
+    found
+}
+
+/// Each object of a schema: its own, or those that it consists of.
+fn objects(schema: &Value) -> Vec<&Value> {
+    let parts = schema["allOf"].as_array().map(Vec::as_slice).unwrap_or_default();
+    std::iter::once(schema)
+        .chain(parts)
+        .filter(|part| part["properties"].is_object())
+        .collect()
+}
+
+/// Members that some answers lack; `*` for every list. All others are always there, and may be null.
+const MAY_BE_ABSENT: [(&str, &[&str]); 9] = [
+    ("CheckedRight", &["what_to_do"]),
+    ("DataKeyResponse", &["plaintext"]),
+    ("FailedItem", &["audit_index"]),
+    ("InspectResponse", &["reattach"]),
+    ("Key", &["detached_at", "reattach"]),
+    ("Problem", &["errors", "provider", "what_to_do"]),
+    ("Readiness", &["jobs"]),
+    // Rules that a request gives are shown as they were given.
+    ("CacheRules", &["enabled", "max_age", "max_idle", "max_uses"]),
+    ("TimeoutRules", &["attempt"]),
+];
+
+#[test]
+fn members_that_are_always_there_are_required() {
+    let document = the_document();
+    let mut absent = BTreeSet::new();
+    for name in schemas_of("responses") {
+        for object in objects(&document["components"]["schemas"][&name]) {
+            let required = object["required"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let optional = object["properties"].as_object().unwrap().keys();
+            let optional = optional.filter(|member| !required.iter().any(|known| known == *member));
+            absent.extend(
+                optional
+                    .filter(|member| *member != "next_page_token" || !name.ends_with("List"))
+                    .map(|member| format!("{name}.{member}")),
+            );
+        }
+    }
+    let expected = MAY_BE_ABSENT
+        .iter()
+        .flat_map(|(name, members)| members.iter().map(move |member| format!("{name}.{member}")));
+    assert_eq!(absent, expected.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn the_words_of_every_enum_are_described() {
+    // Names that say what they are.
+    const NAMES: [&str; 3] = ["DeclaredObjectKind", "ProviderName", "Spec"];
+    let document = the_document();
+    let mut described = 0;
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        let Some(words) = schema["enum"].as_array() else { continue };
+        if NAMES.contains(&name.as_str()) {
+            continue;
+        }
+        let text = schema["description"].as_str().unwrap_or_default();
+        for word in words {
+            assert!(
+                text.contains(&format!("- `{}`: ", word.as_str().unwrap())),
+                "{name} says nothing of {word}: {text}"
+            );
+        }
+        described += 1;
+    }
+    assert!(described > 10, "{described}");
+}
+
+#[test]
+fn the_page_on_access_has_each_operation_once() {
+    let document = the_document();
+    let operations = &document["components"]["schemas"]["CreateToken"]["properties"]["operations"]["items"]["enum"];
+    let page = include_str!("../../docs/access.md");
+    let table = page.split("\n## Operations\n").nth(1).unwrap();
+    // The first cell of each row.
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let mut named: Vec<&str> = cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`')).collect();
+    named.sort_unstable();
+    let mut all: Vec<&str> = operations.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    all.sort_unstable();
+    assert_eq!(named, all);
+}

@@ -1,11 +1,9 @@
 //! A gateway whose files cannot grow: without a record there is no answer, and a cut holds
 //! nevertheless.
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use claviger_test_support::{Client, Gateway, Started, Tune};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::support::PATIENCE;
@@ -14,7 +12,6 @@ use crate::support::PATIENCE;
 pub struct FullDisk {
     gateway: Gateway,
     started: Started,
-    _script: tempfile::TempDir,
     pub client: Client,
     /// A data key of `orders`.
     made: Value,
@@ -22,12 +19,7 @@ pub struct FullDisk {
 
 impl FullDisk {
     pub async fn new() -> Self {
-        // A file at its limit raises SIGXFSZ, which ends a process that does not ignore it.
-        let folder = tempfile::tempdir().unwrap();
-        let script = folder.path().join("claviger");
-        std::fs::write(&script, format!("#!/bin/sh\ntrap '' XFSZ\nexec '{}' \"$@\"\n", crate::BINARY)).unwrap();
-        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let gateway = Gateway::new(script.to_str().unwrap());
+        let gateway = Gateway::with_limited_files(crate::BINARY);
         let started = gateway.serve(&Tune::default());
         let client = started.with_tenant("acme").await;
         client
@@ -38,7 +30,6 @@ impl FullDisk {
         Self {
             gateway,
             started,
-            _script: folder,
             client,
             made,
         }
@@ -47,17 +38,12 @@ impl FullDisk {
     /// From now on no file grows beyond the log's present length.
     pub fn fill(&self) {
         let length = std::fs::metadata(self.gateway.data().join("audit.log")).unwrap().len();
-        self.limit(Some(length));
+        self.started.limit_files(Some(length));
     }
 
     /// There is room again.
     fn empty(&self) {
-        self.limit(None);
-    }
-
-    fn limit(&self, current: Option<u64>) {
-        let pid = Pid::from_raw(i32::try_from(self.started.pid()).unwrap()).unwrap();
-        prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
+        self.started.limit_files(None);
     }
 
     /// Asks until the log records again.

@@ -1,5 +1,6 @@
 //! `/v1/keys`, row by row: what is answered, and what is recorded.
 
+use claviger_test_support::Tune;
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -219,4 +220,31 @@ async fn disable_is_effective_at_the_next_request_and_enable_undoes_it() {
         api.client.post("/v1/unwrap", &wrapped).await.expect_status(200)["plaintext"],
         made["plaintext"]
     );
+}
+
+#[tokio::test]
+async fn a_state_of_a_newer_release_is_not_used_and_the_answer_says_so() {
+    let api = Api::with_key().await;
+    let wrapped = json!({"wrapped": api.data_key("orders").await["wrapped"]});
+    let Api { gateway, started, .. } = api;
+    assert!(started.terminate());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(gateway.data().join("claviger.db"));
+    for (state, said) in [("sleeping", "newer release"), ("archived", "`archived`")] {
+        let mut store = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        let update = sqlx::query("UPDATE keys SET state = ?1").bind(state);
+        assert_eq!(update.execute(&mut store).await.unwrap().rows_affected(), 1);
+        sqlx::Connection::close(store).await.unwrap();
+        let started = gateway.serve(&Tune::default());
+        let client = started.tenant("acme");
+        for answer in [
+            client.post("/v1/unwrap", &wrapped).await,
+            client.post("/v1/keys/orders/data-keys", &json!({})).await,
+        ] {
+            let problem = answer.expect_problem(409, "key_state");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains(said) && !detail.contains("unrecognized"), "{problem}");
+            assert!(problem["what_to_do"].is_string(), "{problem}");
+        }
+        assert!(started.terminate());
+    }
 }

@@ -19,8 +19,10 @@ mod claims;
 mod codes;
 mod connections;
 mod connections_changed;
+mod cursors;
 mod custody;
 mod data_keys;
+mod dev;
 mod document;
 mod echo;
 #[cfg(feature = "testkit")]

@@ -1,12 +1,15 @@
 //! The service endpoints: no credential, no secret, no tenant's name.
 
+use std::collections::BTreeSet;
+
 use claviger_test_support::Client;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::support::Api;
 
 #[tokio::test]
-async fn health_readiness_metrics_document_and_page_need_no_credential() {
+async fn health_readiness_document_and_page_need_no_credential() {
     let api = Api::with_key().await;
     let made = api.data_key("orders").await;
     let anyone: Client = api.started.operator().without_header("authorization");
@@ -38,7 +41,12 @@ async fn health_readiness_metrics_document_and_page_need_no_credential() {
             "metrics_upkeep"
         ]
     );
-    let metrics = anyone.get("/metrics").await;
+    let page = include_str!("../../docs/operating.md");
+    for job in ready["jobs"].as_array().unwrap() {
+        let row = format!("| `{}` | {} | ", job["name"].as_str().unwrap(), job["period"].as_str().unwrap());
+        assert!(page.contains(&row), "docs/operating.md lacks {row}");
+    }
+    let metrics = api.started.operator().get("/metrics").await;
     assert!(
         metrics.header("content-type").starts_with("text/plain"),
         "{}",
@@ -57,6 +65,41 @@ async fn health_readiness_metrics_document_and_page_need_no_credential() {
         assert!(!answer.text.contains("acme") && !answer.text.contains(made["plaintext"].as_str().unwrap()));
         assert_eq!(answer.header("claviger-audit-index"), "");
     }
+}
+
+#[tokio::test]
+async fn metrics_beside_the_api_are_for_operators() {
+    let api = Api::start().await;
+    let (_, tenant) = api.token("admin", &["ReadKey", "ManageTokens", "ManagePrincipals"], None).await;
+    let anyone = tenant.clone().without_header("authorization");
+    anyone.get("/metrics").await.expect_problem(401, "unauthenticated");
+    let unknown = tenant.with_token("clv_nothing");
+    unknown.get("/metrics").await.expect_problem(401, "unauthenticated");
+    let refused = tenant.get("/metrics").await;
+    assert!(!refused.text.contains("claviger_"), "{}", refused.text);
+    refused.expect_problem(403, "permission_denied");
+    for method in [Method::HEAD, Method::GET] {
+        assert_eq!(
+            tenant.send(tenant.request(method.clone(), "/metrics")).await.status,
+            403,
+            "{method}"
+        );
+    }
+
+    // The token of a scraper: an operator's that is allowed next to nothing.
+    let operator = api.started.operator();
+    operator
+        .post("/v1/principals", &json!({"name": "prometheus"}))
+        .await
+        .expect_status(201);
+    let body = json!({"operations": ["Inspect"], "kind": "standing"});
+    let issued = operator.post("/v1/principals/prometheus/tokens", &body).await.expect_status(201);
+    let scraper = operator.with_token(issued["token"].as_str().unwrap());
+    assert!(scraper.get("/metrics").await.text.contains("claviger_http_requests_total"));
+    scraper.get("/v1/tenants").await.expect_problem(403, "permission_denied");
+    let path = format!("/v1/principals/prometheus/tokens/{}", issued["id"].as_str().unwrap());
+    operator.delete(&path).await.expect_status(204);
+    scraper.get("/metrics").await.expect_problem(401, "unauthenticated");
 }
 
 #[tokio::test]
@@ -102,4 +145,52 @@ async fn the_page_needs_nothing_from_the_internet() {
         }
     }
     assert!(files >= 3, "{page}");
+}
+
+#[tokio::test]
+async fn the_page_is_bound_to_its_own_files_and_goes_into_no_frame() {
+    let api = Api::start().await;
+    for path in ["/docs", "/docs/swagger-ui-bundle.js", "/docs/absent"] {
+        let answer = api.client.get(path).await;
+        let policy = answer.header("content-security-policy");
+        let directives: BTreeSet<&str> = policy.split(';').map(str::trim).collect();
+        for directive in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(directives.contains(directive), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+    }
+    // What the policy forbids the page does not need.
+    let page = api.client.get("/docs").await.text;
+    assert_eq!(page.matches("<script").count(), page.matches("<script src=").count(), "{page}");
+    for inline in ["<style", " style=", " onload=", " onclick=", "javascript:"] {
+        assert!(!page.contains(inline), "{inline}: {page}");
+    }
+    for file in ["swagger-ui.css", "index.css"] {
+        let css = api.client.get(&format!("/docs/{file}")).await.text;
+        let foreign = css
+            .split("url(")
+            .skip(1)
+            .find(|rest| !rest.trim_start_matches(['"', '\'']).starts_with("data:image/"));
+        assert_eq!(foreign.map(|rest| &rest[..rest.len().min(80)]), None, "{file}");
+        assert!(!css.contains("@import") && !css.contains("@font-face"), "{file}");
+    }
+    let start = api.client.get("/docs/swagger-initializer.js").await.text;
+    assert!(
+        start.contains("/openapi.json") && start.contains("\"validatorUrl\": \"none\""),
+        "{start}"
+    );
+    for file in ["swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"] {
+        let script = api.client.get(&format!("/docs/{file}")).await.text;
+        for refused in ["createElement(\"style\")", "insertRule(", "importScripts("] {
+            assert!(!script.contains(refused), "{refused} in {file}");
+        }
+    }
 }

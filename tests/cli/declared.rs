@@ -162,7 +162,7 @@ async fn what_differs_is_told_and_left_alone() {
     let started = bench.serve(&other);
     let mut text = String::new();
     for _ in 0..1000 {
-        text = started.watcher().get("/metrics").await.text;
+        text = started.operator().get("/metrics").await.text;
         if text.contains("claviger_declared_drift 2") {
             break;
         }

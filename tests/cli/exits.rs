@@ -60,3 +60,36 @@ fn an_operator_who_names_no_tenant_is_told_so() {
     let said = ended(cli.command().args(["keys", "list"]), b"");
     assert!(said.code == 2 && said.err.contains("Claviger-Tenant"), "{}", said.err);
 }
+
+#[test]
+fn a_tenant_s_name_that_is_wrong_or_not_for_this_token_is_told_apart() {
+    let cli = Cli::with_key();
+    let wrong = ended(cli.command().args(["--tenant", "nosuch", "tenants", "suspend", "nosuch"]), b"");
+    assert!(wrong.code == 4 && wrong.err.contains("claviger tenants list"), "{}", wrong.err);
+    let wrong = ended(cli.command().args(["tenants", "suspend", "nosuch"]), b"");
+    assert!(wrong.code == 4 && wrong.err.contains("no tenant of that name"), "{}", wrong.err);
+    let token = cli.file("reader.token", cli.reader());
+    for tenant in ["acme", "nosuch"] {
+        let own = ended(
+            cli.command()
+                .env("CLAVIGER_TOKEN_FILE", &token)
+                .env("CLAVIGER_TENANT", tenant)
+                .args(["keys", "list"]),
+            b"",
+        );
+        assert!(own.code == 3 && own.err.contains("CLAVIGER_TENANT"), "{}", own.err);
+    }
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_answered_with_those_that_do() {
+    let cli = Cli::new();
+    let said = cli.bad(&["keys", "creat"], 2);
+    for part in [
+        "`claviger keys` has no such command",
+        "create, list, get, update",
+        "did you mean: create",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}

@@ -11,6 +11,7 @@ mod completions;
 mod data;
 mod declared;
 mod exits;
+mod members;
 mod providers;
 mod secrets;
 mod start;

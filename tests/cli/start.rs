@@ -65,6 +65,27 @@ fn every_mistake_of_a_configuration_is_told_at_once() {
 }
 
 #[test]
+fn a_variable_that_nobody_reads_ends_the_start() {
+    let gateway = Gateway::new(crate::BINARY);
+    // `serve` last: if the variable were accepted, it would not end.
+    for command in [&["check-config"][..], &["init", "--new-token", "--token-out", "unused"], &["serve"]] {
+        let mut line = gateway.command(&Tune::default().set("CLAVIGER_LISTEN", "127.0.0.1:1"));
+        let refused = ended(line.args(command), b"");
+        assert_eq!(refused.code, 2, "{command:?}: {}", refused.err);
+        assert!(
+            refused.err.contains("CLAVIGER_LISTEN: ") && refused.err.contains("CLAVIGER_SERVER__LISTEN"),
+            "{}",
+            refused.err
+        );
+    }
+    // Those of the command line and of Kubernetes are none of ours to read.
+    let others = Tune::default()
+        .set("CLAVIGER_TENANT", "acme")
+        .set("CLAVIGER_PORT", "tcp://10.0.0.1:8420");
+    assert!(gateway.serve(&others).terminate());
+}
+
+#[test]
 fn a_good_configuration_is_shown() {
     let gateway = Gateway::empty(crate::BINARY);
     let shown = run(&gateway, &["check-config", "--output", "json"]);

@@ -7,11 +7,20 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod cuts;
+mod every_route;
 mod floods;
 mod half_sent;
+#[cfg(feature = "testkit")]
+mod held;
 mod honest;
+#[cfg(feature = "testkit")]
+mod key_service;
 mod large;
 mod raw;
+mod revoked;
+mod routes;
+mod table;
 mod windows;
 mod world;
 

@@ -27,6 +27,28 @@ impl Http1 {
         Self(stream)
     }
 
+    /// Connects and sends the head of a request whose body comes in chunks, and waits until the gateway asks
+    /// for the body: it has read the credential then.
+    pub async fn begin(address: SocketAddr, method: &Method, token: &str, path: &str, more: &str) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n{more}expect: 100-continue\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut asked = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+        let reading = stream.read_exact(&mut asked);
+        tokio::time::timeout(PATIENCE, reading).await.expect("it asks").unwrap();
+        assert!(asked.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&asked));
+        Self(stream)
+    }
+
+    /// Sends a chunk of the body; an empty one ends it.
+    pub async fn chunk(&mut self, bytes: &[u8]) {
+        self.send(format!("{:x}\r\n", bytes.len()).as_bytes()).await;
+        self.send(bytes).await;
+        self.send(b"\r\n").await;
+    }
+
     /// Sends bytes of the body.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
@@ -64,12 +86,28 @@ impl Http2 {
         Self(send)
     }
 
+    /// Sends a whole request; a null body is none.
+    pub async fn whole(&self, method: Method, token: &str, path: &str, body: &Value) -> ResponseFuture {
+        let (response, mut sending) = self.open(method, token, path).await;
+        let bytes = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        sending.send_data(bytes, true).unwrap();
+        response
+    }
+
     /// Sends the head of a request; `token` may be empty for none. The body is sent with the handle.
     pub async fn open(&self, method: Method, token: &str, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
+        self.open_with(method, token, path, None).await
+    }
+
+    /// As [`Http2::open`], with a value of `if-match`.
+    pub async fn open_with(&self, method: Method, token: &str, path: &str, etag: Option<&str>) -> (ResponseFuture, SendStream<Bytes>) {
         let mut ready = self.0.clone().ready().await.unwrap();
         let mut request = Request::builder().method(method).uri(format!("http://gateway{path}"));
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(etag) = etag {
+            request = request.header("if-match", etag);
         }
         let request = request.header("content-type", "application/json").body(()).unwrap();
         ready.send_request(request, false).unwrap()

@@ -32,6 +32,33 @@ impl World {
     pub async fn tuned(tune: &Tune) -> Self {
         let gateway = Gateway::new(crate::BINARY);
         let started = gateway.serve(tune);
+        Self::of(gateway, started).await
+    }
+
+    /// On a disk that [`World::fill_disk`] fills.
+    pub async fn on_full_disk() -> Self {
+        let gateway = Gateway::with_limited_files(crate::BINARY);
+        let started = gateway.serve(&Tune::default());
+        Self::of(gateway, started).await
+    }
+
+    /// From now on no file grows beyond the log's present length.
+    pub fn fill_disk(&self) {
+        let length = std::fs::metadata(self.gateway.data().join("audit.log")).unwrap().len();
+        self.started.limit_files(Some(length));
+    }
+
+    /// As [`World::start`], on a gateway with a fake key service, whose control port is the second value.
+    #[cfg(feature = "testkit")]
+    pub async fn with_fake() -> (Self, std::net::SocketAddr) {
+        let gateway = Gateway::empty(crate::BINARY);
+        let file = gateway.data().with_extension("control");
+        let started = gateway.dev(&Tune::default(), &file);
+        let control = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        (Self::of(gateway, started).await, control)
+    }
+
+    async fn of(gateway: Gateway, started: Started) -> Self {
         for name in HONEST {
             make_key(&started.with_tenant(name).await, "orders").await;
         }

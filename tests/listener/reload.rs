@@ -27,7 +27,7 @@ fn gateway() -> Gateway {
 /// A service endpoint's answer; `None` where the handshake failed.
 async fn get(client: &reqwest::Client, started: &Started, path: &str) -> Option<String> {
     let url = format!("https://localhost:{}{path}", started.address().port());
-    client.get(url).send().await.ok()?.text().await.ok()
+    client.get(url).bearer_auth(started.token()).send().await.ok()?.text().await.ok()
 }
 
 /// Whether a new connection is met with this certificate.

@@ -85,7 +85,7 @@ async fn content(database: &Path, root: RootKey) -> Content {
     let mut content = Content::new();
     for tenant in store.tenants(&first(100)).await.unwrap() {
         let mut keys = Vec::new();
-        for key in store.keys(tenant.id, &KeyFilter::default(), &first(1000)).await.unwrap() {
+        for key in store.keys(tenant.id, &KeyFilter::default(), &first(1000)).await.unwrap().items {
             let versions = store.key_versions(tenant.id, key.id).await.unwrap();
             keys.push((key, versions));
         }

@@ -293,7 +293,12 @@ async fn follow(world: World, ops: Vec<Op>) {
             StoreError::ProviderKeyTaken => Refusal::ProviderKeyTaken,
             StoreError::ClaimedElsewhere => Refusal::ClaimedElsewhere,
             StoreError::Precondition => Refusal::Precondition,
-            StoreError::InUse | StoreError::IdempotencyTaken | StoreError::Damaged(_) | StoreError::Database(_) => panic!("{error:?}"),
+            StoreError::InUse
+            | StoreError::IdempotencyTaken
+            | StoreError::CredentialEnded
+            | StoreError::TenantSuspended
+            | StoreError::Damaged(_)
+            | StoreError::Database(_) => panic!("{error:?}"),
         });
         match (expected, got) {
             (Ok(()), Ok(())) => {}

@@ -74,12 +74,13 @@ impl Folder {
 pub const NONE: Change = Change {
     intent: None,
     idempotency: None,
+    credential: None,
 };
 
 pub fn intent(position: u64) -> Change {
     Change {
         intent: Some(position),
-        idempotency: None,
+        ..NONE
     }
 }
 

@@ -17,7 +17,7 @@ const MAX_TOKEN: usize = 8192;
 pub(crate) enum Auth {
     /// A role, assumed with the connection's external id.
     AssumeRole { role_arn: String, base: Base },
-    /// The base identity itself.
+    /// The base identity, without a role.
     #[serde(untagged)]
     Plain(Base),
 }
@@ -30,7 +30,8 @@ pub(crate) enum Base {
     Static {},
     /// A profile in the operator's AWS configuration files.
     Profile { name: String },
-    /// A role that the token in one of the operator's files speaks for.
+    /// A role that is assumed with a web identity token, which one of the operator's files
+    /// contains.
     WebIdentity { role_arn: String, token_file: String },
     /// The identity of the gateway's machine.
     Ambient {},
@@ -45,7 +46,8 @@ impl Auth {
         }
     }
 
-    /// Whether the operator lends the identity, or the one that assumes the tenant's role.
+    /// Whether the connection uses the operator's own AWS identity, directly or to assume the
+    /// tenant's role.
     pub(crate) const fn operator_lends(&self) -> bool {
         match self.base() {
             Base::Static {} => false,
@@ -53,7 +55,7 @@ impl Auth {
         }
     }
 
-    /// Whether a refused session can be replaced: a given access key is the only one.
+    /// Whether a refused session can be replaced. A given access key cannot.
     pub(crate) fn renewable(&self) -> bool {
         *self != Self::Plain(Base::Static {})
     }

@@ -42,7 +42,7 @@ pub(crate) fn base(http: SharedHttpClient, region: &Region, fips: bool, endpoint
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .time_source(SystemTimeSource::new())
-        // The session caches them.
+        // The session caches the credentials, so the SDK does not.
         .identity_cache(IdentityCache::no_cache());
     match endpoint {
         Some(endpoint) => builder.endpoint_url(endpoint).build(),

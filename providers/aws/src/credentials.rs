@@ -26,8 +26,8 @@ use crate::errors::{CallError, fault, of_credentials};
 pub(crate) struct LoginAccess {
     /// For STS: its endpoint, region, timeouts and HTTP client.
     pub(crate) sts: SdkConfig,
-    /// For the operator's own identities: profiles may name other hosts, and the machine's metadata
-    /// service is not behind a connection's proxy.
+    /// For the operator's own identities, because profiles may name other hosts, and the machine's
+    /// metadata service is not behind a connection's proxy.
     pub(crate) operator_owned: SharedHttpClient,
     /// Shown in the account's CloudTrail.
     pub(crate) session_name: String,
@@ -135,8 +135,8 @@ async fn assume(
     builder.build_from_provider(base).await
 }
 
-/// A role that the token in a file speaks for. The SDK's own provider of this kind takes no
-/// endpoint for STS.
+/// A role that is assumed with the web identity token in a file. The SDK's own provider of this
+/// kind takes no endpoint for STS.
 #[derive(Debug)]
 struct WebIdentity {
     sts: Sts,

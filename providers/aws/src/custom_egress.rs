@@ -85,7 +85,7 @@ impl Host {
         let destination = Destination::of_operator(&origin).map_err(|error| ConnectorError::user(error.into()))?;
         let made = self.egress.client(destination, self.options.clone());
         let made = made.map_err(|error| ConnectorError::user(error.into()))?;
-        // Of two that are made at the same time, the first one stays.
+        // If two clients are made at the same time, the first one is kept.
         Ok(self.client.get_or_init(|| made))
     }
 
@@ -112,7 +112,7 @@ fn from_sdk<'a>(from: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Header
         let name: HeaderName = name.parse().ok()?;
         let mut value: HeaderValue = value.parse().ok()?;
         value.set_sensitive(name == header::AUTHORIZATION || name == "x-amz-security-token");
-        // The HTTP client sets it by the body that it sends.
+        // The HTTP client sets the content length itself, from the body that it sends.
         if name != header::CONTENT_LENGTH {
             headers.append(name, value);
         }

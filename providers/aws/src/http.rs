@@ -1,5 +1,5 @@
 //! The HTTP client below the SDK: TLS by aws-lc, no proxy from the environment, no redirect, and a
-//! limit on every response; and the trace of logins, whose responses the SDK keeps to itself.
+//! limit on every response; and the trace of logins, whose responses the SDK does not return.
 
 use aws_sdk_kms::config::http::{HttpRequest, HttpResponse};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -15,7 +15,8 @@ use claviger_provider::kit::http::MAX_RESPONSE;
 use claviger_provider::{BackgroundTrace, CallResult, CallSink, ErrorKind};
 use http_body_util::Limited;
 
-/// One client for all connections: each call carries its own signature, so they may share sockets.
+/// All connections share one client and its sockets. This is safe because each call carries its own
+/// signature.
 pub(crate) fn client() -> SharedHttpClient {
     let client = Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_https();
     SharedHttpClient::new(Bounded(client))

@@ -91,14 +91,14 @@ impl Kms {
         }
     }
 
-    /// Gives a symmetric key new material. AWS responds before it is done: a description without a
-    /// new version means that the rotation is still in progress.
+    /// Gives a symmetric key new material. AWS responds before the rotation is done. A description
+    /// without a new version means that the rotation is still in progress.
     pub(crate) async fn rotate_on_demand(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         let arn = self.arn(&kek.key)?;
         let key = self.look_up(cx, &arn).await?;
         key.usable()?;
-        // Before anything changes: without this right, or for a key without a history, the
-        // gateway could never see the rotation.
+        // Read the history before anything changes. Without the right to read it, or for a key
+        // without a history, the gateway could never see the rotation.
         let before = self.rotations(cx, &arn).await?;
         let request = self.kms.rotate_key_on_demand().key_id(arn.as_str());
         self.call(cx, "RotateKeyOnDemand", || request.clone().send()).await?;
@@ -114,7 +114,8 @@ impl Kms {
 
     /// Enables or disables a key. At AWS a repetition succeeds.
     pub(crate) async fn set_enabled(&self, cx: &OpContext, arn: &KeyArn, enabled: bool) -> Result<(), Error> {
-        // Also when the call fails: the next wrap fetches the public key again.
+        // Drop the cached public key even if the call fails, so that the next wrap fetches it
+        // again.
         self.public_keys.forget(|key| key == arn);
         if enabled {
             let request = self.kms.enable_key().key_id(arn.as_str());

@@ -112,7 +112,7 @@ impl fmt::Display for KeyArn {
 /// The name of a key to adopt, as a caller gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AdoptedName {
-    /// The key's ARN: the response must be about the same key.
+    /// The key's ARN. The response must name the same key.
     Arn(KeyArn),
     /// A name that KMS resolves: a key id, an alias or an alias's ARN.
     Other(String),

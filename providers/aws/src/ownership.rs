@@ -18,7 +18,7 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proof {
     /// The connection's identity is the tenant's own, or a role of the tenant's that requires the
-    /// connection's external id: the tenant may use whatever it may use.
+    /// connection's external id. So the tenant may use every key that the identity may use.
     Credential,
     /// Several tenants share the identity, which is the operator's, so the key's own policy must
     /// name the tenant.
@@ -41,7 +41,7 @@ const CONDITION: &str = "Tenants share the connection's identity, so the key's p
 const NO_RSA: &str = "Tenants share the connection's identity, and RSA keys take no encryption context that could name the tenant. Use a \
      connection with a role, whose external id proves the key's owner.";
 
-/// A context as every wrapped key of a tenant's is bound to.
+/// A context with the gateway's own pairs, as every wrapped key of the tenant has.
 pub(crate) fn canary_context(tenant: TenantId, key: KeyId) -> HashMap<String, String> {
     HashMap::from([
         ("claviger:tenant".to_owned(), tenant.to_string()),
@@ -93,7 +93,8 @@ impl Kms {
 ///
 /// # Errors
 /// `InvalidInput` for a name of another form or a key that does not fit, and `ProviderDenied` for
-/// one whose owner is not proven, each with advice; `KeyState` for a key that cannot be used now; the calls' own.
+/// one whose owner is not proven, each with advice; `KeyState` for a key that cannot be used now;
+/// the errors of the calls.
 pub(crate) async fn adopt(kms: &Kms, proof: Proof, cx: &OpContext, name: &str, id: KeyId) -> Result<KeyDescription, Error> {
     let name = AdoptedName::parse(name, &kms.region).map_err(|hint| fault(ErrorKind::InvalidInput, "adopt a key").advice(hint.0))?;
     let key = kms.described(cx, name.as_str()).await.map_err(|error| match error.kind {

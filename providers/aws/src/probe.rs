@@ -166,7 +166,8 @@ async fn trials<'k>(kms: &Kms, proof: Proof, cx: &OpContext, kek: &'k Kek) -> Ke
         KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
             let public = kms.kms.get_public_key().key_id(arn.as_str());
             found.found(Right::PublicKey, &kms.try_call(cx, "GetPublicKey", || public.clone().send()).await);
-            // Zeros are no ciphertext: with the right, KMS says so after it tried to decrypt them.
+            // Zeros are not a valid ciphertext. If the identity has the right, KMS tries to decrypt
+            // them and reports an invalid ciphertext.
             let decrypt = kms
                 .kms
                 .decrypt()

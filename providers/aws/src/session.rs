@@ -18,7 +18,7 @@ const PAUSES: Pauses = Pauses {
 /// The SDK's provider of credentials, as the kit's session asks it.
 pub(crate) struct SdkSource {
     provider: SharedCredentialsProvider,
-    /// Whether it can provide others: a given access key is the only one.
+    /// Whether it can provide other credentials. A given access key is the only one.
     renewable: bool,
 }
 

@@ -31,8 +31,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Within which span the connection's keys are claimed. ARNs are unique everywhere; only the
-    /// operator names an endpoint.
+    /// Whether the connection's provider keys are claimed within the tenant or within the
+    /// installation. ARNs are unique everywhere, and only the operator names an endpoint.
     pub(crate) fn claims(&self, origin: SettingsOrigin) -> ClaimSpan {
         let tenant_s_way = origin == SettingsOrigin::Tenant && (self.ca.is_some() || self.proxy.is_some());
         match self.auth.operator_lends() && !tenant_s_way {

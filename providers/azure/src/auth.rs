@@ -52,7 +52,7 @@ impl Auth {
         }
     }
 
-    /// Whether the operator lends the identity.
+    /// Whether the connection uses the operator's own Azure identity.
     pub(crate) const fn operator_lends(&self) -> bool {
         match self {
             Self::Application { .. } | Self::ManagedIdentity { .. } => true,

@@ -123,7 +123,7 @@ impl Client {
                 let error = self.key_error(cx, error, &name, operation).await;
                 return Err(match (error.kind == ErrorKind::KeyNotFound, self.shared) {
                     (true, false) => error.advice("There is no key of that name in the connection's vault."),
-                    // The vault may be another customer's: do not reveal which names exist.
+                    // The vault may be another customer's, so do not reveal which names exist.
                     (true, true) => unproven(),
                     (false, _) => error,
                 });
@@ -156,7 +156,8 @@ impl Client {
         self.key(cx, name, operation).await?.usable()?;
         let rotated = self.api.rotate_key(cx, name).await;
         let rotated = self.parse(rotated, name, operation)?;
-        // Of concurrent rotations, another one may be the last.
+        // If several rotations run at the same time, the current version may be that of another
+        // one.
         let key = self.key(cx, name, operation).await?;
         let mut versions = self.versions(cx, name, operation).await?;
         if !versions.iter().any(|version| version.version == rotated.current.version) {

@@ -56,7 +56,8 @@ impl TokenSource {
 }
 
 async fn request_token(credentials: &Credentials, endpoint: &TokenEndpoint) -> Result<BearerToken, CallError> {
-    // A new credential each time: the files that it is created from may have changed.
+    // Create a new credential each time, because the files that it is created from may have
+    // changed.
     let credential = credentials.sdk_credential(endpoint).await?;
     let token = credential.get_token(&[&endpoint.scope], None).await.map_err(call_error)?;
     Ok(BearerToken {

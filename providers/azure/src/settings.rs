@@ -31,8 +31,9 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Within which span the connection's keys are claimed. A vault's address is a name of Azure's or
-    /// the operator's, and part of its keys' ids.
+    /// Whether the connection's provider keys are claimed within the tenant or within the
+    /// installation. A provider key id contains the vault's address, which Azure or the operator
+    /// assigns, so it is unique everywhere.
     pub(crate) fn claims(&self, origin: SettingsOrigin) -> ClaimSpan {
         let tenant_s_way = origin == SettingsOrigin::Tenant && (self.ca.is_some() || self.proxy.is_some());
         match self.auth.operator_lends() && !tenant_s_way {

@@ -56,8 +56,8 @@ impl VaultTransport {
         if request.headers().get_optional_str(&AUTHORIZATION).is_some() {
             return self.session.call(token_refused, |token| self.attempt(request, token)).await;
         }
-        // The SDK's first request to a vault, which has no token and no body: it only asks for
-        // the challenge, so it is not reported as an attempt of the operation.
+        // The SDK's first request to a vault, which has no token and no body. It only asks for the
+        // challenge, so it is not reported as an attempt of the operation.
         let response = self.client.forward(raw_request(request)?).await?;
         self.check(&response)?;
         let headers = response_headers(&response.headers);

@@ -155,8 +155,8 @@ pub(crate) fn split_gcm(ciphertext: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (!body.is_empty()).then_some((iv, body, tag))
 }
 
-/// The data key if it has this length. One additional zero byte at the end is removed: a Managed
-/// HSM was seen to decode the padding of base64 as one.
+/// The data key if it has this length. One additional zero byte at the end is removed, because a
+/// Managed HSM was seen to decode the padding of base64 as one.
 pub(crate) fn of_length(dek: Secret, len: usize) -> Option<Secret> {
     match dek.expose().split_last() {
         Some((0, unpadded)) if unpadded.len() == len => Some(Secret::copy_from(unpadded)),

@@ -131,7 +131,8 @@ impl Client {
             Some("BadParameter") => true,
             Some("KeyOperationForbidden") => match self.api.get_key(cx, name, Some(version)).await {
                 Ok(key) => !algorithm.fits(&key),
-                // Unknown: then it is an error of the key's state.
+                // If it is not known whether the ciphertext is the key's, report an error of the
+                // key's state.
                 Err(_) => false,
             },
             Some(_) | None => false,

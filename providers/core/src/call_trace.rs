@@ -1,5 +1,5 @@
-//! The calls that an adapter makes to its provider, as the audit log shows them: the provider's
-//! own request ids let the owner of a key match his provider's log with ours.
+//! The calls that an adapter makes to its provider, as the audit log shows them: the owner of a key
+//! matches their provider's log with ours by the provider's own request ids.
 //!
 //! A call that serves one operation is kept in that operation's [`crate::OpContext`]. A call that
 //! serves no single operation (a login, a renewal, a poll) goes to the connection's
@@ -23,7 +23,7 @@ pub enum CallResult {
     Ok,
     /// The call failed with an error of this kind.
     Error(ErrorKind),
-    /// Nobody waited for the response any more: the attempt's time was over.
+    /// The attempt's time was over, so nobody waited for the response any more.
     Abandoned,
 }
 
@@ -60,7 +60,7 @@ pub struct ProviderCall {
 
 impl ProviderCall {
     /// A call as the record takes it. A request id that is no printable ASCII or too long is
-    /// dropped: it is the provider's text.
+    /// dropped, because the provider chose the text.
     pub fn new(operation: &'static str, request_id: Option<&str>, result: CallResult) -> Self {
         let printable = |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
         Self {

@@ -33,8 +33,8 @@ pub enum ContextBinding {
 pub enum Rotation {
     /// The provider's key gets a new version, and ciphertexts name their version.
     InPlace,
-    /// The provider's key gets new material, and no ciphertext names its material (AWS): all versions
-    /// have the same provider key, and the provider finds the material.
+    /// The provider's key gets new material, and no ciphertext names its material (AWS). All
+    /// versions have the same provider key, and the provider finds the material.
     InPlaceUnnamed,
     /// The new version is another key of the provider.
     NewKey,

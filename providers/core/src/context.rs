@@ -73,8 +73,8 @@ impl BoundContext {
         }
     }
 
-    /// All pairs, in the byte order of their names. They are put together at each call: most
-    /// requests need the bytes alone.
+    /// All pairs, in the byte order of their names. They are put together at each call, because
+    /// most requests need the bytes alone.
     pub fn pairs(&self) -> BTreeMap<String, String> {
         let mut pairs: BTreeMap<String, String> = self.given.iter().cloned().collect();
         if let Some(added) = &self.added {

@@ -19,7 +19,8 @@ pub enum ErrorKind {
     KeyState,
     /// The input is longer than the operation's limit.
     TooLarge,
-    /// The provider rejects the ciphertext: it, its key or its context is wrong.
+    /// The provider rejects the ciphertext, because the ciphertext, its key or its context is
+    /// wrong.
     CiphertextRejected,
     /// The provider throttles the gateway.
     RateLimited,

@@ -50,15 +50,15 @@ pub enum SettingsOrigin {
     Operator,
 }
 
-/// Within which span a provider key that is reached through a connection serves one logical key.
+/// The set of keys within which only one logical key may use a provider key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ClaimSpan {
-    /// Within the connection's tenant. What the tenant's own credential, address or CA shows of a
-    /// provider key proves nothing to other tenants.
+    /// The keys of the connection's tenant. A tenant that chooses the credential, address or CA can
+    /// set up a server that claims to have any key, so its claim must not exclude other tenants.
     #[default]
     Tenant,
-    /// Within the installation, too: several tenants use the operator's identity, and reach the
-    /// provider in the operator's way.
+    /// The keys of the whole installation. Several tenants use the operator's identity, and none of
+    /// them chooses the address, CA or proxy.
     Installation {
         /// The service within which provider key ids are unique; empty where they are unique
         /// everywhere.
@@ -67,7 +67,7 @@ pub enum ClaimSpan {
 }
 
 impl ClaimSpan {
-    /// Within the installation, for provider key ids that are unique everywhere.
+    /// The keys of the whole installation, for provider key ids that are unique everywhere.
     pub const INSTALLATION: Self = Self::Installation { service: String::new() };
 }
 
@@ -124,21 +124,22 @@ pub trait Factory: Send + Sync + 'static {
         }])
     }
 
-    /// Within which span a provider key serves one logical key, by a connection's public settings and
-    /// by who wrote them. The span is wider than the tenant only where the operator lends the
-    /// identity, and neither CA, proxy nor address are the tenant's.
+    /// Within which set of keys a provider key is claimed, by a connection's public settings and by
+    /// who wrote them. The set is larger than the tenant's only if the connection uses the
+    /// operator's identity, and the tenant chose neither CA, proxy nor address.
     fn claims(&self, _settings: &str, _origin: SettingsOrigin) -> ClaimSpan {
         ClaimSpan::Tenant
     }
 
-    /// The error of an adoption that does not prove the key's owner, as the provider's own proof
-    /// reports it. `settings` are the connection's public settings.
+    /// The error of an adoption that does not prove that the tenant owns the key. It must be the
+    /// same error that this provider's proof of ownership returns. `settings` are the connection's
+    /// public settings.
     fn unproven(&self, _settings: &str) -> Error {
         Error::new(ErrorKind::ProviderDenied, "prove the key's owner").provider(self.kind())
     }
 
-    /// Makes a provider from stored settings. It must not connect: an unreachable provider must not
-    /// keep the gateway from starting.
+    /// Makes a provider from stored settings. It must not connect, because an unreachable provider
+    /// must not keep the gateway from starting.
     ///
     /// # Errors
     /// `Misconfigured` when the stored settings or secrets can no longer be used.

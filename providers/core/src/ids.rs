@@ -119,7 +119,7 @@ ids! {
     PrincipalId;
     /// A connection: one set of credentials and settings to reach a provider.
     ConnectionId;
-    /// A logical key (KEK). It outlives its name and its provider keys.
+    /// A logical key (KEK). It stays the same when the key's name or its provider keys change.
     KeyId;
     /// A wrapped data key; chosen when its envelope is made.
     DekId;
@@ -193,8 +193,9 @@ impl ProviderKind {
         }
     }
 
-    /// Whether an external key manager outside any cloud holds the key material. Data keys of such keys
-    /// are neither cached nor coalesced unless the owner turns it on.
+    /// Whether an external key manager outside any cloud holds the key material. Data keys of such
+    /// keys are cached only if the key's owner turns the cache on, and requests for them never
+    /// share a provider call.
     pub const fn external_custody(self) -> bool {
         match self {
             Self::Xks | Self::Kmip | Self::Pkcs11 => true,

@@ -12,14 +12,15 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 #[error("a node's name is 1 to 63 of a-z, 0-9, '.', '_', '-' and begins with a letter or digit")]
 pub struct NodeError;
 
-/// The name of one node of an installation: `[a-z0-9][a-z0-9._-]{0,62}`. It owns an audit log, and
-/// the positions in it that the store keeps. Cheap to clone.
+/// The name of one node of an installation: `[a-z0-9][a-z0-9._-]{0,62}`. The node writes the audit
+/// log with this name in its first line, and the store keeps its position in that log under this
+/// name. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Node(Arc<str>);
 
 impl Node {
-    /// Draws a new name of 32 hex digits: no two nodes get the same one.
+    /// Draws a new name of 32 random hex digits, so that no two nodes get the same one.
     pub fn random() -> Self {
         let mut bytes = [0; 16];
         crate::secret::fill_random(&mut bytes);

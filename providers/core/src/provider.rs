@@ -56,8 +56,8 @@ impl Algorithm {
 pub struct ProviderKeyRef {
     /// The provider key id, at most 512 bytes.
     pub id: String,
-    /// The version, at most 128 bytes. Empty where the provider's ciphertexts name none: then the key
-    /// id alone is compared.
+    /// The version, at most 128 bytes. Empty if the provider's ciphertexts name none. Then only the
+    /// key id is compared.
     pub version: String,
 }
 
@@ -109,8 +109,9 @@ pub struct Rewrapped {
 pub struct KeyRequest {
     /// The logical key that will use the provider key.
     pub key_id: KeyId,
-    /// The id that names a key that is created: `key_id` for the key's first one, a fresh one for a
-    /// key that moves, since the provider may have a key of the first name still.
+    /// The id from which the name of a created key is made. It is `key_id` for the first provider
+    /// key of a logical key. When a key moves, it is a new random id, because the provider may
+    /// still have a key with the first name.
     pub made_as: KeyId,
     /// The specification to create, or that the adopted key must have.
     pub spec: KeySpec,

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::oaep::OaepPublic;
 
-/// How long a public key is used before it is fetched again. For this long a key that its owner
-/// disabled at the provider still wraps, although it no longer unwraps.
+/// How long a public key is used before it is fetched again. If the owner disables the key at the
+/// provider, it still wraps for this long, although it no longer unwraps.
 const MAX_AGE: Duration = Duration::from_secs(60);
 /// Maximum number of public keys in a connection's cache.
 const CAPACITY: usize = 1024;

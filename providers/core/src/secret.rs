@@ -74,7 +74,8 @@ impl Eq for Secret {}
 /// Fills a buffer from the cryptographic generator of aws-lc.
 ///
 /// # Panics
-/// When the operating system provides no randomness: then nothing that this program does is safe.
+/// When the operating system provides no randomness, because nothing that this program does is safe
+/// then.
 pub fn fill_random(bytes: &mut [u8]) {
     #[allow(
         clippy::expect_used,

@@ -44,7 +44,8 @@ pub(crate) enum Base {
 }
 
 impl Auth {
-    /// Whether the operator lends the identity, or the one that impersonates the service account.
+    /// Whether the connection uses the operator's own Google identity, directly or to impersonate
+    /// the service account.
     pub(crate) const fn operator_lends(&self) -> bool {
         let (Self::Impersonate { base, .. } | Self::Plain(base)) = self;
         match base {

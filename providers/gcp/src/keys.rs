@@ -92,8 +92,9 @@ impl Key {
         Err(unproven())
     }
 
-    /// The gateway's description of the key. Versions whose material is still generated are omitted,
-    /// except for the only version of a new key: an operation with it fails until its material is ready.
+    /// The gateway's description of the key. Versions whose material is still generated are
+    /// omitted, except for the only version of a new key. An operation with that one fails until
+    /// its material is ready.
     ///
     /// # Errors
     /// `KeyState`, with advice, where no version is left; `UpstreamProtocol` for malformed versions.
@@ -112,7 +113,7 @@ impl Key {
         all.sort_by_key(|(number, _, _)| *number);
         let primary = match self.primary {
             Some(primary) => all.iter().position(|(number, _, _)| *number == primary),
-            // Asymmetric keys have no primary version: the newest usable one is used.
+            // Asymmetric keys have no primary version at Google, so the newest usable one is used.
             None => all
                 .iter()
                 .rposition(|(_, state, _)| *state == KeyState::Enabled)

@@ -60,8 +60,8 @@ impl KeyCache {
         self.0.read().epoch
     }
 
-    /// Inserts a key that was read from the store, unless any key was removed since `epoch`: it may be
-    /// this one, which was read before it was disabled. Returns the key to use.
+    /// Inserts a key that was read from the store, unless any key was removed since `epoch`. The
+    /// removed one may be this key, which was read before it was disabled. Returns the key to use.
     pub(crate) fn insert(&self, name: KeyVersion, kek: Arc<OpenedKey>, epoch: u64) -> Arc<OpenedKey> {
         let mut entries = self.0.write();
         if entries.epoch != epoch {

@@ -53,8 +53,8 @@ pub const MAX_VERSIONS: usize = 10_000;
 
 /// The embedded provider.
 ///
-/// One value serves all tenants and keys of a store. There must be no second one for the same store:
-/// each caches opened keys, and would not notice that the other one disabled a key.
+/// One value serves all tenants and keys of a store. There must be no second one for the same
+/// store, because each caches opened keys and would not notice that the other one disabled a key.
 pub struct LocalProvider {
     keys: StoredKeys,
     cache: Arc<KeyCache>,
@@ -79,7 +79,8 @@ impl LocalProvider {
         if let Some(opened) = self.cache.get(&name) {
             return Ok(opened);
         }
-        // Before the store is read: a key that is disabled meanwhile is not cached.
+        // Take the epoch before the store is read, so that a key that is disabled meanwhile is not
+        // cached.
         let epoch = self.cache.epoch();
         let stored = self.usable(name.tenant, name.key).await?;
         if !stored.versions.contains(&name.version) {
@@ -160,8 +161,8 @@ impl Provider for LocalProvider {
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         if let Some(adopt) = &request.adopt {
-            // Only a key of this tenant that was created here can be adopted: one that was detached.
-            // Whose it is now, the gateway decides.
+            // Only a key of this tenant that was created here can be adopted: one that was
+            // detached. The gateway checks that no other key uses it now.
             let unknown = || {
                 error(ErrorKind::InvalidInput, "no such key to adopt").advice("Omit provider_key, or name a key that this tenant detached.")
             };
@@ -205,7 +206,8 @@ impl Provider for LocalProvider {
     async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
         let (tenant, id) = (cx.tenant, key_id(&kek.key)?);
         let (keys, cache) = (self.keys.clone(), Arc::clone(&self.cache));
-        // In its own task: a caller that gives up must not keep the change from removing the opened key.
+        // Run the change in its own task. If the caller gives up, the opened key must be removed
+        // nevertheless.
         let change = tokio::spawn(async move {
             let result = keys.set_enabled(tenant, id, enabled).await;
             // Also after an error: the value may have been written.

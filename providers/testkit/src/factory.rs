@@ -24,7 +24,7 @@ pub struct FakeFactory {
 struct Settings {
     /// A named server; without it the one whose faults a new control connection plans.
     server: Option<String>,
-    /// Whether the operator lends the identity, as at a cloud: tenants then share the server.
+    /// Whether tenants share the server through the operator's identity, as at a cloud.
     #[serde(default)]
     shared: bool,
 }

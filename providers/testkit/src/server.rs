@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::Faults;
 
-/// The remote side: keys and faults. It outlives its connections, as a real service does. Its
+/// The remote side: keys and faults. It stays when its connections end, as a real service does. Its
 /// keys live in memory.
 #[derive(Default)]
 pub struct FakeServer {

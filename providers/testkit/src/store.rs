@@ -8,7 +8,8 @@ use claviger_provider::{Error, ErrorKind, SealedName, SealedStore, Secret, Tenan
 use parking_lot::Mutex;
 
 /// A store that keeps values in memory, unsealed, with the transactions of the real one: an insert
-/// writes all values or none. Share it in an `Arc` to outlive a provider, as a disk does.
+/// writes all values or none. Share it in an `Arc` to keep its values when a provider ends, as a
+/// disk does.
 #[derive(Default)]
 pub struct MemoryStore {
     values: Mutex<BTreeMap<(TenantId, String), BTreeMap<String, Secret>>>,

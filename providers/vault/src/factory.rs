@@ -134,8 +134,9 @@ impl Factory for VaultFactory {
         }
     }
 
-    /// A key's id names no server. Only where the operator wrote the settings do address, CA and
-    /// credential vouch for it.
+    /// A provider key id does not name the server, so claims are per server address. A tenant could
+    /// write the settings of a server that it controls, so only the operator's settings claim a key
+    /// for the whole installation.
     fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
         match (origin, serde_json::from_str(settings)) {
             (SettingsOrigin::Operator, Ok(Settings { address, .. })) => ClaimSpan::Installation { service: address },

@@ -88,7 +88,7 @@ pub(crate) struct Key {
     keys: BTreeMap<String, Version>,
 }
 
-/// A version in the response. Unknown forms are accepted: only the version's date is taken.
+/// A version in the response. Unknown forms are accepted, because only the version's date is used.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Version {

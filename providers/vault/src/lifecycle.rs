@@ -34,7 +34,7 @@ impl Transit {
         let path = self.path(&["keys", name.as_str()]);
         let request = Request::post(operation, &path, &body).map_err(|error| error.into_error(operation))?;
         let response: ApiResponse<Ignored> = self.session.call(cx, request).await.map_err(|error| error.into_error(operation))?;
-        // Another creation came between the two calls.
+        // Another request created the key between the two calls.
         if response
             .warnings
             .is_some_and(|warnings| warnings.iter().any(|warning| warning.ends_with("already existed")))

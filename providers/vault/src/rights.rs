@@ -39,7 +39,7 @@ const fn unused(operation: &'static str, path: String, capability: &'static str)
 /// that belong to no key.
 pub(crate) fn rights(engine: &Engine, keys: &[KeyName]) -> Vec<Right> {
     let mount = engine.mount.as_str();
-    // It has a name that the gateway would give, and does not exist.
+    // A key that does not exist, with a name as the gateway gives it.
     let made = KeyName::made(KeyId::from_bytes([0; 16]));
     let mut rights = of_key(mount, &made);
     rights.push(needed("create_key", format!("{mount}/keys/{}", made.as_str()), "update"));

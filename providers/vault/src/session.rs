@@ -102,7 +102,8 @@ impl CredentialSource for TokenSource {
         Ok(lease)
     }
 
-    /// The server also refuses a live token what its policy forbids: then no login helps.
+    /// The server also refuses a valid token what its policy forbids. A new login does not help
+    /// then.
     async fn replaceable(&self, refused: &Lease) -> Result<bool, CallError> {
         match &self.credential {
             Credential::Token(_) => Ok(false),
@@ -129,7 +130,8 @@ impl TokenSource {
         match self.look_up(CallSink::from(&self.trace), &token).await {
             Ok(found) if found.renewable => Ok(Lease::new(token, found.ttl, true)),
             Ok(_) => Ok(Lease::new(token, 0, false)),
-            // It may not look itself up, or it has ended: the operation's own call will show which.
+            // The token lacks the right to look itself up, or it has ended. The operation's own
+            // call will show which.
             Err(refused) if denied(&refused) => Ok(Lease::new(token, 0, false)),
             Err(other) => Err(other),
         }
@@ -152,7 +154,8 @@ impl TokenSource {
         let request = Request::post("auth/token/renew-self", &["auth", "token", "renew-self"], &serde_json::json!({}))?;
         let response: ApiResponse<Ignored> = self.call(Some(&lease.token), request).await?;
         let renewed = of_auth_block(response.auth).ok_or_else(malformed)?;
-        // Near its greatest age a token gets ever shorter leases: then a new login is better.
+        // Near its maximum age, a token gets shorter and shorter leases. A new login is better
+        // then.
         match &self.credential {
             Credential::Login { .. } if renewed.granted * 3 < lease.granted => Err(malformed()),
             Credential::Login { .. } | Credential::Token(_) => Ok(renewed),
@@ -273,7 +276,7 @@ impl Session {
         let lease = self.inner.current().await?;
         match self.inner.source().look_up(CallSink::from(cx), &lease.token).await {
             Ok(found) => Ok((found.ttl > 0 && (!found.renewable || found.explicit_max_ttl > 0)).then_some(found.ttl)),
-            // It may not look itself up; the report on the rights says so.
+            // The token lacks the right to look itself up. The report on the rights says so.
             Err(refused) if denied(&refused) => Ok(None),
             Err(other) => Err(other),
         }

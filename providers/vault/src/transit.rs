@@ -18,8 +18,8 @@ use crate::keys::{Ciphertext, Decrypt, Decrypted, Encrypt, Encrypted, Key, versi
 use crate::names::{Engine, KeyName};
 use crate::session::Session;
 
-/// How many keys are remembered that bind no context. Beyond it, an unwrap with another such key
-/// costs one more call.
+/// The most keys without a context that are remembered. An unwrap with a further one costs one more
+/// call.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// A Transit engine, called with one credential.
@@ -30,8 +30,8 @@ pub(crate) struct Transit {
     /// Keys that bind no context. A ciphertext does not show its key's type, and the server refuses
     /// a context for a key that binds none.
     unbound: RwLock<HashSet<KeyName>>,
-    /// Held during a rotation: of several at once OpenBao 2.4 may refuse some and yet continue with
-    /// their versions in memory, unstored.
+    /// Held during a rotation. If several rotations run at once, OpenBao 2.4 may refuse some of
+    /// them, and still use their versions, which exist in its memory only.
     pub(crate) rotating: tokio::sync::Mutex<()>,
 }
 

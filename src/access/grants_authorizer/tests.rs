@@ -31,6 +31,7 @@ fn caller(home: TenantId, acting: TenantId, operations: ActionSet, keys: KeySet)
             ends: None,
         },
         source: None,
+        gates: None,
     })
 }
 
@@ -94,6 +95,14 @@ fn allowed(caller: &Caller, resource: Resource<'_>) -> bool {
     decide(caller, Action::Unwrap, resource) != Decision::Deny
 }
 
+/// A list shows a key if, and only if, the caller may read it.
+fn agrees_on_every_key(caller: &Caller, objects: &Objects) {
+    for key in [&objects.mine, &objects.other] {
+        let listed = GrantsAuthorizer.keys(caller, Action::Unwrap).contains(key.id);
+        assert_eq!(listed, allowed(caller, Resource::Key(Some(key))), "{caller:?}");
+    }
+}
+
 #[test]
 fn the_table() {
     let objects = Objects::new();
@@ -121,10 +130,12 @@ fn the_table() {
             "{home} for {acting} with {keys:?}"
         );
         assert!(GrantsAuthorizer.could_allow(&granted, Action::Unwrap));
+        agrees_on_every_key(&granted, &objects);
         // Without the operation nothing is told, of what exists and of what does not.
         let without = caller(home, acting, wrap, keys);
         assert_eq!(objects.resources().map(|resource| allowed(&without, resource)), [false; 12]);
         assert!(!GrantsAuthorizer.could_allow(&without, Action::Unwrap));
+        agrees_on_every_key(&without, &objects);
     }
 }
 

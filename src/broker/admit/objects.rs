@@ -58,7 +58,8 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
             (Some(entry), Some(_)) => Ok((entry, policy)),
             (Some(_) | None, _) => Err(match self {
                 KeyNamed::Name(_) => Failure::not_found(),
-                // Which wrapped keys belong to a key here is nobody's to learn.
+                // The same error as for a wrapped key of no key, so that a caller cannot find out
+                // which wrapped keys belong to a key of this gateway.
                 KeyNamed::Envelope(_) => Failure::ciphertext_rejected(),
             }),
         }
@@ -73,7 +74,8 @@ async fn allowed_to_restore(broker: &Broker, cx: &RequestContext) -> Result<(), 
         subject.action = Action::Restore;
         of_enable
     });
-    // On any of the tenant's connections: that one may be deleted.
+    // Ask for the permission on any connection of the tenant, because the severed one may be
+    // deleted.
     let decided = decide::allowed(broker, cx, Action::Restore, Resource::Connection(None)).await;
     decided.map_err(|denied| {
         denied.advice("The key was detached while a connection of it was severed. Enabling it needs the permission Restore as well.")
@@ -84,9 +86,9 @@ async fn allowed_to_restore(broker: &Broker, cx: &RequestContext) -> Result<(), 
 
 /// The key of an envelope that is inspected.
 pub enum InspectedKey {
-    /// One in use.
+    /// A key that is not detached.
     Attached(Arc<KeyEntry>),
-    /// A detached one, whose row remembers what it was based on.
+    /// A detached key. Its row names the provider keys that it had.
     Detached(Box<DetachedKey>),
 }
 
@@ -108,7 +110,7 @@ impl Names<InspectedKey> for KeyNamed<'_> {
             Err(StoreError::NotFound) => return Err(refused),
             Err(error) => return Err(error.into()),
         };
-        // Only one who may list detached keys learns that this is one.
+        // Only a caller with the permission to list detached keys learns that this key is detached.
         let resource = Resource::Key(Some(&detached.key));
         let (Ok(policy), Ok(_)) = (
             decide::allowed(broker, cx, action, resource).await,
@@ -144,7 +146,7 @@ pub struct PairNamed<'a> {
 impl Names<KeyPair> for PairNamed<'_> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(KeyPair, PolicyRef), Failure> {
         let (source, policy) = Names::<Arc<KeyEntry>>::admit(KeyNamed::Name(self.source), broker, cx, action).await?;
-        // A denial from here on is recorded as one of the target.
+        // A denial from here on is recorded for the target key.
         let of_source = cx.subject(|subject| {
             let of_source = subject.clone();
             subject.action = Action::RewrapTo;
@@ -232,8 +234,9 @@ pub struct NewPrimary<'a> {
 }
 
 impl NewPrimary<'_> {
-    /// Whether it is on another provider key than this version: then the key moves. A provider key
-    /// that is named is another one, or it is refused.
+    /// Whether the new primary version uses another provider key than this version. Then the key
+    /// moves. If the request names a provider key, it must be another one; otherwise the move is
+    /// refused.
     pub fn differs_from(&self, primary: &KeyVersion) -> bool {
         let there = primary.connection.as_ref().map(|connection| connection.name.as_str());
         self.provider_key.is_some()
@@ -242,8 +245,8 @@ impl NewPrimary<'_> {
     }
 }
 
-/// A key to be rotated. Where it moves, with the connection that it moves to. The record names the
-/// key's connection, or the other one once the operation is denied on it or has succeeded.
+/// A key to be rotated and, if it moves, the new connection. The record names the key's old
+/// connection, or the new one if the operation was denied there or has succeeded.
 pub struct RotateOf {
     pub(in crate::broker) key: Arc<KeyEntry>,
     pub(in crate::broker) to: Option<Arc<ConnectionEntry>>,
@@ -266,8 +269,8 @@ impl Names<RotateOf> for RotateNamed<'_> {
         if !self.new.differs_from(primary) {
             return Ok((RotateOf { key, to: None }, policy));
         }
-        // A move takes a provider key into use as a creation does. A denial from here on is
-        // recorded as one of that.
+        // A move uses a new provider key, as a creation does, so it needs the permission to create
+        // keys. A denial from here on is recorded as a denied `CreateKey`.
         let of_key = cx.subject(|subject| {
             let of_key = subject.clone();
             subject.action = Action::CreateKey;
@@ -335,11 +338,17 @@ impl Names<Installation> for () {
 impl Names<Tenant> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Tenant, PolicyRef), Failure> {
         let policy = decided(broker, cx, action, Resource::Installation).await?;
-        Ok((broker.store.tenant_by_name(self).await?, policy))
+        match broker.store.tenant_by_name(self).await {
+            Ok(tenant) => Ok((tenant, policy)),
+            Err(StoreError::NotFound) => {
+                Err(Failure::new(Code::NotFound, "There is no tenant of that name.").advice("`claviger tenants list` shows all names."))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
-/// Decides before the object is looked up: the record names the policy also when there is no
+/// Decides before the object is looked up, so that the record names the policy even if there is no
 /// such object.
 ///
 /// # Errors

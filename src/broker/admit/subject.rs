@@ -13,6 +13,8 @@ pub struct Subject {
     pub(in crate::broker::admit) key: Option<KeyId>,
     pub(in crate::broker::admit) connection: Option<ConnectionId>,
     pub(in crate::broker::admit) provider: Option<ProviderKind>,
+    /// Whether an operator may do it in a suspended tenant. True until that is known: admission asks.
+    pub(in crate::broker::admit) while_suspended: bool,
     /// The policy that allowed the operation; `None` until then.
     pub(in crate::broker::admit) policy: Option<PolicyRef>,
 }
@@ -25,6 +27,7 @@ impl Subject {
             key: None,
             connection: None,
             provider: None,
+            while_suspended: true,
             policy: None,
         }
     }
@@ -32,6 +35,11 @@ impl Subject {
     /// The action that is recorded.
     pub(in crate::broker) const fn action(&self) -> Action {
         self.action
+    }
+
+    /// Whether an operator may do it in a suspended tenant.
+    pub(in crate::broker) const fn while_suspended(&self) -> bool {
+        self.while_suspended
     }
 
     /// Writes object, decision and policy into a record.

@@ -5,15 +5,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use claviger_guarded::{Arena, ArenaConfig};
-use claviger_provider::{InstallationId, KeyId};
+use claviger_provider::KeyId;
 
 use super::{KeyNamed, Operation, PairNamed, op};
-use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, NewGrant, PolicyRef, Resource};
-use crate::audit::{self, KillFile, Options, Origin, Text};
-use crate::broker::{Broker, Code, Declaration, Declarations, Parts, RequestContext, RequestInfo};
-use crate::cache::{DekCache, Limits, Rules};
+use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, KeySet, NewGrant, PolicyRef, Resource};
+use crate::audit::Text;
+use crate::broker::fixture::broker;
+use crate::broker::{Code, RequestContext, RequestInfo};
 use crate::keys::fixture::World;
 
 const POLICY: PolicyRef = PolicyRef {
@@ -31,6 +29,10 @@ struct ByJustification {
 impl Authorizer for ByJustification {
     fn could_allow(&self, _: &Caller, _: Action) -> bool {
         true
+    }
+
+    fn keys<'a>(&self, _: &'a Caller, _: Action) -> &'a KeySet {
+        &KeySet::All
     }
 
     fn decide<'a>(&'a self, request: AccessRequest<'a>) -> Deciding<'a> {
@@ -54,49 +56,6 @@ impl Authorizer for ByJustification {
     }
 }
 
-struct NothingDeclared;
-
-#[async_trait]
-impl Declarations for NothingDeclared {
-    async fn read(&self) -> Result<Declaration, String> {
-        Ok(Declaration::default())
-    }
-}
-
-/// A broker over the store of `world`; the folder keeps its log.
-fn broker(world: &World, authorizer: ByJustification) -> (Broker, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let installation = InstallationId::random();
-    let origin = Origin {
-        installation,
-        node: "node-1".parse().unwrap(),
-    };
-    let options = Options {
-        reserve_bytes: 4 << 20,
-        floor_bytes: 64 << 10,
-        ..Options::default()
-    };
-    let limits = Limits {
-        bytes: 1 << 20,
-        entries_per_tenant: 10,
-        bytes_per_tenant: 1 << 20,
-    };
-    let broker = Broker::new(Parts {
-        store: world.store.clone(),
-        log: audit::open(folder.path(), &origin, options, Vec::new()).unwrap().log,
-        background: Arc::default(),
-        kill_file: KillFile::open(folder.path(), installation).unwrap(),
-        directory: world.directory(),
-        tokens: 1_000,
-        authorizer: Arc::new(authorizer),
-        cache: Arc::new(DekCache::new(&limits, Arena::new(ArenaConfig::default()))),
-        cache_defaults: Rules::default(),
-        idempotency_key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &[0; 32]),
-        declarations: Arc::new(NothingDeclared),
-    });
-    (broker, folder)
-}
-
 fn request<O: Operation>(world: &World, justification: Option<&str>) -> RequestContext {
     let now = Instant::now();
     let info = RequestInfo {
@@ -117,7 +76,7 @@ async fn an_authorizer_can_decide_by_the_justification() {
         wanted: "ticket 4711",
         forbidden: None,
     };
-    let (broker, _folder) = broker(&world, authorizer);
+    let (broker, _folder) = broker(&world, Arc::new(authorizer));
     for said in [None, Some("because")] {
         let cx = request::<op::Wrap>(&world, said);
         let denied = broker.admit::<op::Wrap>(&cx, KeyNamed::Name("orders")).await.err().unwrap();
@@ -157,7 +116,7 @@ async fn of_a_pair_the_record_names_the_key_that_was_denied() {
             wanted: "move",
             forbidden: Some(forbidden),
         };
-        let (broker, _folder) = broker(&world, authorizer);
+        let (broker, _folder) = broker(&world, Arc::new(authorizer));
         let cx = request::<op::RewrapToOther>(&world, Some("move"));
         assert!(broker.admit::<op::RewrapToOther>(&cx, pair).await.is_err());
         let subject = cx.noted().subject;
@@ -167,7 +126,7 @@ async fn of_a_pair_the_record_names_the_key_that_was_denied() {
         wanted: "move",
         forbidden: None,
     };
-    let (broker, _folder) = broker(&world, authorizer);
+    let (broker, _folder) = broker(&world, Arc::new(authorizer));
     let cx = request::<op::RewrapToOther>(&world, Some("move"));
     let authorized = broker.admit::<op::RewrapToOther>(&cx, pair).await.ok().unwrap();
     assert_eq!(

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use claviger_provider::{KeyId, TokenId};
+use claviger_provider::{KeyId, TenantId, TokenId};
 
 use super::decide;
 use super::objects::{Names, decided};
@@ -26,7 +26,24 @@ impl Names<PrincipalScope> for () {
 impl Names<Principal> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Principal, PolicyRef), Failure> {
         let policy = decided(broker, cx, action, Resource::Principals).await?;
-        Ok((broker.store.principal_by_name(cx.tenant(), self).await?, policy))
+        Ok((named_principal(broker, cx, self).await?, policy))
+    }
+}
+
+/// The principal of this name where the request looks: in its tenant, or, without one, among the operators.
+///
+/// # Errors
+/// `not_found`.
+async fn named_principal(broker: &Broker, cx: &RequestContext, name: &str) -> Result<Principal, Failure> {
+    match broker.store.principal_by_name(cx.tenant(), name).await {
+        Ok(principal) => Ok(principal),
+        Err(StoreError::NotFound) if cx.tenant() == TenantId::INSTALLATION => {
+            Err(Failure::new(Code::NotFound, "There is no platform operator of that name.").advice(
+                "The request names no tenant, so it looked among the operators. To name a tenant: header Claviger-Tenant (in the CLI: --tenant or CLAVIGER_TENANT).",
+            ))
+        }
+        Err(StoreError::NotFound) => Err(Failure::new(Code::NotFound, "There is no principal of that name in this tenant.")),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -41,12 +58,12 @@ pub enum EndingPrincipal {
 impl Names<EndingPrincipal> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(EndingPrincipal, PolicyRef), Failure> {
         let policy = decided(broker, cx, action, Resource::Principals).await?;
-        let principal = match broker.store.principal_by_name(cx.tenant(), self).await {
+        let principal = match named_principal(broker, cx, self).await {
             Ok(principal) => principal,
-            Err(StoreError::NotFound) if broker.store.was_principal_deleted(cx.tenant(), self).await? => {
+            Err(failure) if failure.code == Code::NotFound && broker.store.was_principal_deleted(cx.tenant(), self).await? => {
                 return Ok((EndingPrincipal::Deleted, policy));
             }
-            Err(error) => return Err(error.into()),
+            Err(failure) => return Err(failure),
         };
         let now = broker.now();
         let mut page = Page { after: None, size: 1000 };
@@ -63,8 +80,8 @@ impl Names<EndingPrincipal> for &str {
     }
 }
 
-/// Whether the caller may end a token. One whose grants cannot be read allows nothing, so anybody
-/// who may end tokens may end it.
+/// Whether the caller may end a token. If a token's grants cannot be read, it allows nothing, so
+/// every caller who may end tokens may end it.
 ///
 /// # Errors
 /// `permission_denied`.
@@ -101,9 +118,9 @@ pub struct NewTokenNamed<'a> {
 
 impl Names<NewTokenFor> for NewTokenNamed<'_> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewTokenFor, PolicyRef), Failure> {
-        // Which policy decided is known once the grants are compared too.
+        // The decision is complete, and the policy known, only after the grants were compared too.
         let policy = decide::allowed(broker, cx, action, Resource::Principals).await?;
-        let principal = broker.store.principal_by_name(cx.tenant(), self.principal).await?;
+        let principal = named_principal(broker, cx, self.principal).await?;
         let keys = match self.keys {
             None => KeySet::All,
             Some(names) => named_keys(broker, cx, action, names).await?,
@@ -170,7 +187,7 @@ impl Names<TokenOf> for TokenNamed<'_> {
         let own = cx.caller().credential() == Credential::Token(self.token);
         let resource = if own { Resource::OwnToken } else { Resource::Principals };
         let policy = decided(broker, cx, action, resource).await?;
-        let principal = broker.store.principal_by_name(cx.tenant(), self.principal).await?;
+        let principal = named_principal(broker, cx, self.principal).await?;
         let token = broker.store.token(principal.tenant, self.token).await?;
         if token.principal != principal.id {
             return Err(Failure::not_found());

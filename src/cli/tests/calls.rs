@@ -110,6 +110,26 @@ async fn every_command_makes_its_call() {
         ),
         (&["keys", "enable", "k"], "POST /v1/keys/k/enable", Value::Null),
         (
+            &[
+                "keys",
+                "update",
+                "k",
+                "--etag",
+                "*",
+                "--allow-export",
+                "true",
+                "--justification",
+                "moving out",
+            ],
+            "PATCH /v1/keys/k",
+            json!({"allow_export": true}),
+        ),
+        (
+            &["keys", "update", "k", "--etag", "*", "--allow-export", "false"],
+            "PATCH /v1/keys/k",
+            json!({"allow_export": false}),
+        ),
+        (
             &["keys", "disable", "k", "--at-provider"],
             "POST /v1/keys/k/disable",
             json!({"at_provider": true}),
@@ -200,4 +220,89 @@ async fn a_list_follows_its_pages_to_the_limit() {
 async fn a_list_that_never_ends_is_an_error() {
     let server = server(|_| (200, json!({"items": [], "next_page_token": "again"}))).await;
     assert!(matches!(server.run(&["keys", "list"]).await.0, Err(Failure::Protocol(_))));
+}
+
+#[tokio::test]
+async fn how_long_a_token_lives_is_left_to_the_gateway_unless_it_is_said() {
+    let server = server(|_| (201, json!({"token": "clv_text"}))).await;
+    let line = [
+        "tokens",
+        "create",
+        "p",
+        "--operation",
+        "Unwrap,Wrap",
+        "--operation",
+        "Rewrap",
+        "--key",
+        "a,b",
+    ];
+    server.run(&line).await.0.unwrap();
+    let body = json!({"kind": "delegated", "operations": ["Unwrap", "Wrap", "Rewrap"], "keys": ["a", "b"]});
+    assert_eq!(server.last().body, body);
+    server.run(&[&line[..], &["--expires-in", "1h"]].concat()).await.0.unwrap();
+    assert_eq!(server.last().body["expires_in"], json!("1h"));
+}
+
+#[tokio::test]
+async fn a_justification_goes_with_every_call_of_a_command() {
+    let server = server(|_| (200, json!({"etag": "\"7\""}))).await;
+    let line = ["keys", "update", "k", "--name", "n", "--justification", "ticket 4711"];
+    server.run(&line).await.0.unwrap();
+    for method in ["PATCH", "GET"] {
+        let seen = server.last();
+        assert!(seen.line.starts_with(method), "{}", seen.line);
+        assert_eq!(seen.header("claviger-justification"), Some("ticket 4711"));
+    }
+    server.run(&["keys", "get", "k"]).await.0.unwrap();
+    assert_eq!(server.last().header("claviger-justification"), None);
+    let (refused, _) = server.run(&["keys", "get", "k", "--justification", "a\nb"]).await;
+    assert!(matches!(refused, Err(Failure::Usage(_))));
+    assert!(server.seen.lock().unwrap().is_empty());
+}
+
+/// Each variable that a command reads is one that the configuration knows not to be a setting.
+#[test]
+fn the_configuration_knows_the_variables_of_the_commands() {
+    fn read(command: &clap::Command, into: &mut std::collections::BTreeSet<String>) {
+        let names = command.get_arguments().filter_map(|argument| argument.get_env());
+        into.extend(names.map(|name| name.to_str().unwrap().to_owned()));
+        command.get_subcommands().for_each(|command| read(command, into));
+    }
+    let mut names = std::collections::BTreeSet::new();
+    read(&<crate::cli::Cli as clap::CommandFactory>::command(), &mut names);
+    assert!(names.contains("CLAVIGER_ADDRESS"), "{names:?}");
+    for name in names {
+        assert!(crate::config::COMMAND_LINE.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_tenant_that_a_command_names_is_not_the_one_to_act_for() {
+    let server = server(|_| (200, json!({}))).await;
+    for command in ["get", "suspend", "resume"] {
+        server.run(&["tenants", command, "t"]).await.0.unwrap();
+        assert_eq!(server.last().header("claviger-tenant"), None, "{command}");
+        server.run(&["--tenant", "other", "tenants", command, "t"]).await.0.unwrap();
+        assert_eq!(server.last().header("claviger-tenant"), Some("other"), "{command}");
+    }
+}
+
+/// clap gives a global option the value of a command's own argument of the same id.
+#[test]
+fn no_argument_of_a_command_has_the_id_of_a_global_option() {
+    fn check(command: &clap::Command, global: &[&str]) {
+        for own in command.get_arguments() {
+            let id = own.get_id().as_str();
+            assert!(!global.contains(&id), "{}: {id}", command.get_name());
+        }
+        command.get_subcommands().for_each(|command| check(command, global));
+    }
+    let root = <crate::cli::Cli as clap::CommandFactory>::command();
+    let global: Vec<&str> = root
+        .get_arguments()
+        .filter(|own| own.is_global_set())
+        .map(|own| own.get_id().as_str())
+        .collect();
+    assert!(global.contains(&"tenant"), "{global:?}");
+    root.get_subcommands().for_each(|command| check(command, &global));
 }

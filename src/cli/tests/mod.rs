@@ -128,6 +128,7 @@ fn what_cannot_be_asked_for_is_refused_before_anything_is_sent() {
         &["keys", "list", "--limit", "0"],
         &["connections", "create", "c", "--provider", "other"],
         &["tokens", "create", "p", "--expires-in", "90d"],
+        &["keys", "update", "k", "--allow-export", "perhaps"],
         &["tokens", "create", "p", "--expires-in", "90", "--operation", "Unwrap"],
         &["wrap", "k", "--context", "no-value"],
         &["keys", "list", "--timeout", "1.5s"],

@@ -15,14 +15,19 @@ use crate::access::Action;
 use crate::broker::{Failure, op};
 
 /// Whether an operation is supported, and where the data key is in plaintext during it.
+///
+/// - `inside_provider`: inside the provider only
+/// - `through_memory`: in the gateway's memory
+/// - `no`: not supported
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum OperationSupport {
-    /// The data key stays inside the provider.
     InsideProvider,
-    /// The data key is in the gateway's memory.
     ThroughMemory,
-    /// Not supported.
     No,
 }
 
@@ -37,26 +42,36 @@ impl From<How> for OperationSupport {
 }
 
 /// How the encryption context is bound to a wrapped key.
+///
+/// - `pairs`: by the provider, as name-value pairs
+/// - `associated_data`: by the provider, as associated data
+/// - `commitment_only`: by the commitment in the wrapped key, which only the gateway checks
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum ContextBindingKind {
-    /// The provider binds it, as name-value pairs.
     Pairs,
-    /// The provider binds it, as associated data.
     AssociatedData,
-    /// Only the gateway binds it, with the commitment in the wrapped key.
     CommitmentOnly,
 }
 
 /// How a key gets a new version.
+///
+/// - `in_place`: the provider key gets a new version
+/// - `in_place_unnamed`: the provider key gets new material under the same id, so wrapped keys do not name a version
+/// - `new_key`: the gateway creates a new provider key
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum RotationMethod {
-    /// The provider key gets a new version.
     InPlace,
-    /// The provider key gets new material under the same id, so wrapped keys do not name a version.
     InPlaceUnnamed,
-    /// The gateway creates a new provider key.
     NewKey,
 }
 
@@ -74,6 +89,7 @@ pub struct SpecCapabilities {
     /// How the encryption context is bound.
     pub context: ContextBindingKind,
     /// How keys get new versions; null if they cannot be rotated.
+    #[schema(required)]
     pub rotation: Option<RotationMethod>,
     /// Maximum number of bytes that the provider wraps in one call.
     pub max_plaintext: usize,

@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{Object, Type};
 use super::handler::{empty_reply, json_reply};
 use super::json;
 use super::list::{List, Listed, list_reply};
-use super::once::completed_reply;
+use super::once::{completed_reply, first_answer};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::response::etag;
@@ -105,19 +105,24 @@ pub struct UpdateConnection {
     /// Replaces all timeouts.
     #[serde(default, deserialize_with = "json::optional_object")]
     pub timeouts: Option<TimeoutRules>,
-    /// Replaces the stored secrets, in the form of the provider's settings. No response contains them.
+    /// The secret members of `settings.auth` that replace the stored ones, such as `{"token": "..."}`. No response contains them.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub secrets: Option<Box<RawValue>>,
 }
 
-/// Whether calls to the provider are allowed.
+/// Whether the gateway calls the provider through the connection.
+///
+/// - `active`: calls are allowed
+/// - `severed`: no calls, and no use of cached data keys, until the connection is restored
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum ConnectionState {
-    /// Calls are allowed.
     Active,
-    /// No calls are allowed until the connection is restored.
     Severed,
 }
 
@@ -144,6 +149,7 @@ pub struct Connection {
     /// Timeouts.
     pub timeouts: TimeoutRules,
     /// `config` if the operator's configuration declares it; null otherwise.
+    #[schema(required)]
     pub managed_by: Option<String>,
     /// Creation time.
     pub created: Timestamp,
@@ -172,8 +178,10 @@ pub struct CheckResponse {
     /// The permissions at the provider, each with the result of its test.
     pub rights: Vec<CheckedRight>,
     /// The least-privilege policy for this connection, to set at the provider; null if the provider has none.
+    #[schema(required)]
     pub policy: Option<String>,
     /// How to correct an unexpected response; null otherwise.
+    #[schema(required)]
     pub what_to_do: Option<&'static str>,
 }
 
@@ -186,22 +194,27 @@ pub struct CheckedRight {
     pub finding: RightStatus,
     /// How it was tested, or why it cannot be tested.
     pub how: String,
-    /// The permission to grant or to remove.
+    /// The permission to grant or to remove. Absent if nothing has to change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub what_to_do: Option<String>,
 }
 
 /// Whether the connection has a permission.
+///
+/// - `granted`: it has the permission
+/// - `denied`: it lacks the permission
+/// - `excessive`: it has the permission but does not need it
+/// - `not_testable`: unknown: a test would change something at the provider
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum RightStatus {
-    /// The connection has the permission.
     Granted,
-    /// The connection lacks the permission.
     Denied,
-    /// The connection has the permission but does not need it.
     Excessive,
-    /// A test would change something at the provider.
     NotTestable,
 }
 
@@ -278,7 +291,7 @@ pub async fn create(request: ApiRequest, body: CreateConnection) -> Result<ApiRe
         request.broker.create_connection(authorized, new, keep).await
     };
     request
-        .once::<op::CreateConnection, _, _, _>(ProviderKind::from(body.provider), response, create)
+        .once::<op::CreateConnection, _, _, _>(ProviderKind::from(body.provider), response, create, first_answer)
         .await
 }
 
@@ -297,7 +310,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListConnections>(()).await?;
     let listed = request.broker.list_connections(authorized, &request.page()?).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `GET /v1/connections/{connection}`
@@ -422,8 +435,8 @@ pub const RESTORE: Route = Route::new(
 pub async fn restore(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let connection = request.name("connection")?;
     let restore = |authorized, keep| request.broker.restore(authorized, keep);
-    let repeated = |authorized: &_| Ok(request.broker.restore_repeated(authorized));
+    let repeated = |authorized: &_, _| completed_reply(request.broker.restore_repeated(authorized), response);
     request
-        .lift::<op::Restore, _, _, _>(connection.as_str(), response, restore, repeated)
+        .once::<op::Restore, _, _, _>(connection.as_str(), response, restore, repeated)
         .await
 }

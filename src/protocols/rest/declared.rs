@@ -25,20 +25,25 @@ pub enum DeclaredObjectKind {
 }
 
 /// The difference between a declared object and the existing one, or what apply did about it.
+///
+/// - `missing`: it does not exist; apply creates it
+/// - `made`: apply created it
+/// - `new_secrets`: the configuration has other secrets; apply stores them
+/// - `secrets_replaced`: apply stored new secrets
+/// - `differs`: it exists and differs; apply does not change it
+/// - `failed`: it could not be compared or created
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum StepResult {
-    /// It does not exist; apply creates it.
     Missing,
-    /// Apply created it.
     Made,
-    /// The configuration has other secrets; apply stores them.
     NewSecrets,
-    /// Apply stored new secrets.
     SecretsReplaced,
-    /// It exists and differs. Apply does not change it.
     Differs,
-    /// It could not be compared or created.
     Failed,
 }
 
@@ -48,12 +53,14 @@ pub struct DeclaredItem {
     /// Kind of the object.
     pub kind: DeclaredObjectKind,
     /// The name of its tenant; null if it is a tenant itself.
+    #[schema(required)]
     pub tenant: Option<String>,
     /// Name of the object.
     pub name: String,
     /// The difference, or what apply did about it.
     pub result: StepResult,
     /// The member that differs, or the error; null otherwise.
+    #[schema(required)]
     pub detail: Option<String>,
 }
 

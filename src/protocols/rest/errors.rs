@@ -1,4 +1,4 @@
-//! The one table from failures to `application/problem+json` (RFC 9457).
+//! The only mapping from failures to `application/problem+json` (RFC 9457).
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -117,8 +117,8 @@ pub fn problem(failure: &Failure, request_id: &str) -> Problem {
 /// The response for a failure. The exchange calls it once the failure is recorded or counted.
 pub(super) fn response(failure: &Failure, request_id: &str) -> Response<Body> {
     let (status, _, retryable) = row(failure.code);
-    // Strings and numbers only: serialising them cannot fail; an empty body would still
-    // carry the status.
+    // Serialising strings and numbers cannot fail. If it did, the response would have the status
+    // and an empty body.
     let body = serde_json::to_vec(&problem(failure, request_id)).unwrap_or_default();
     let mut response = new_response(status, body);
     let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! From a handler's own types to the one shape that the router's table holds.
+//! Converts handlers with different types to the one type that the router's table contains.
 
 use http::StatusCode;
 use serde::Serialize;

@@ -1,16 +1,16 @@
-//! Request headers of ours: each comes at most once, so that no two readers of one request
-//! can take two different values for it.
+//! The gateway's own request headers. Each may be present at most once, so that no two readers of a
+//! request can use different values.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::response::REQUEST_ID;
 use crate::protocols::RequestId;
 
-/// The header is there, but twice, or not as visible ASCII.
+/// The header is repeated, or contains other characters than visible ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unusable;
 
-/// The value of a header that comes at most once.
+/// The value of a header that may be present at most once.
 ///
 /// # Errors
 /// [`Unusable`].

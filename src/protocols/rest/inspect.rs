@@ -38,6 +38,7 @@ pub struct InspectResponse {
     /// When it was wrapped.
     pub created: Timestamp,
     /// The scope; null if it has none.
+    #[schema(required)]
     pub scope: Option<String>,
     /// Whether the seal is valid and from this installation. If false, none of these values are authenticated.
     pub sealed: bool,
@@ -60,23 +61,33 @@ pub struct InspectResponse {
     pub reattach: Option<Reattach>,
 }
 
-/// How the plaintext is protected.
+/// What the provider's ciphertext contains.
+///
+/// - `direct`: the plaintext itself
+/// - `sealed`: a key that encrypts the plaintext
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum EnvelopeSuite {
-    /// The plaintext is the data key itself.
     Direct,
-    /// The plaintext is encrypted under a data key.
     Sealed,
 }
 
 /// The purpose of a recipient.
+///
+/// - `member`: a version of the tenant's key
+/// - `recovery`: a key for recovery
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum RecipientRole {
-    /// A version of the tenant's key.
     Member,
-    /// A key for recovery.
     Recovery,
 }
 
@@ -86,12 +97,15 @@ pub struct Recipient {
     /// Member or recovery.
     pub role: RecipientRole,
     /// The kind of provider; null if this release does not know it.
+    #[schema(required)]
     pub provider: Option<String>,
     /// The key's id at the provider.
     pub provider_key: String,
     /// The key version's id at the provider; null if the provider reports none.
+    #[schema(required)]
     pub provider_version: Option<String>,
     /// The key version's number in this gateway; null if there is no such version here.
+    #[schema(required)]
     pub version: Option<u32>,
     /// The algorithm's number in the format of wrapped keys.
     pub algorithm: u64,

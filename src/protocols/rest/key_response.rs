@@ -1,4 +1,4 @@
-//! Keys and their versions as answers show them.
+//! Keys and their versions in responses.
 
 use claviger_provider::KeySpec;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use super::response::etag;
 use super::types::{CacheRules, Timestamp};
 use crate::store::model;
 
-/// What a key is made of.
+/// Algorithm and length of a key.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub enum Spec {
     /// AES, 256 bits.
@@ -44,25 +44,30 @@ impl From<KeySpec> for Spec {
     }
 }
 
-/// The gateway's own state of a key or version. Treat a word that you do not know as unusable.
+/// The gateway's own state of a key or of a version. Treat a word that you do not know as unusable.
+///
+/// - `enabled`: wraps and unwraps
+/// - `decrypt_only`: unwraps only
+/// - `disabled`: can be read only; it can be enabled again
+/// - `archived`: is kept for later and not usable
+/// - `pending_deletion`: its deletion is scheduled; not usable
+/// - `destroying`: its deletion has begun; not usable
+/// - `destroyed`: its material is gone
+/// - `unrecognized`: a newer release wrote a state that this release does not know; not usable
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum KeyState {
-    /// It wraps and unwraps.
     Enabled,
-    /// It unwraps only.
     DecryptOnly,
-    /// Nothing but reading it is possible.
     Disabled,
-    /// It is kept for later and not usable.
     Archived,
-    /// Its deletion is scheduled.
     PendingDeletion,
-    /// Its deletion has begun.
     Destroying,
-    /// Its material is gone.
     Destroyed,
-    /// A newer release wrote a state that this one does not know; not usable.
     Unrecognized,
 }
 
@@ -83,24 +88,29 @@ impl From<model::KeyState> for KeyState {
 
 /// A version's state at its provider, as the provider last described it. A version is usable if
 /// this is `enabled` or `unknown`, and its own state permits it.
+///
+/// - `enabled`: usable
+/// - `disabled`: disabled; it can be enabled again
+/// - `pending_import`: its material is not imported yet
+/// - `pending_deletion`: its deletion is scheduled
+/// - `destroyed`: its material is destroyed
+/// - `failed`: the provider could not create it
+/// - `unknown`: the provider did not describe it
+/// - `unrecognized`: a newer release wrote a state that this release does not know; not usable
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum ProviderState {
-    /// Usable.
     Enabled,
-    /// Disabled; it can be enabled again.
     Disabled,
-    /// Its material is not imported yet.
     PendingImport,
-    /// Scheduled for deletion.
     PendingDeletion,
-    /// Its material is destroyed.
     Destroyed,
-    /// The provider could not make it.
     Failed,
-    /// The provider did not describe it.
     Unknown,
-    /// A newer release wrote a state that this one does not know; not usable.
     Unrecognized,
 }
 
@@ -119,17 +129,22 @@ impl From<model::ProviderState> for ProviderState {
     }
 }
 
-/// Who made the key material.
+/// Where the key material was generated.
+///
+/// - `provider`: by the provider
+/// - `imported`: by the customer, who imported it into the provider
+/// - `external`: by an external key manager, where it stays
+/// - `unrecognized`: a newer release wrote a word that this release does not know
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum Material {
-    /// The provider.
     Provider,
-    /// The customer, who imported it.
     Imported,
-    /// An external key manager, which holds it.
     External,
-    /// A newer release wrote another one.
     Unrecognized,
 }
 
@@ -145,14 +160,19 @@ impl From<model::Material> for Material {
 }
 
 /// Who holds the key material.
+///
+/// - `provider`: the provider
+/// - `external`: an external key manager, outside the provider; without `allow_export` no data key leaves it
+/// - `unrecognized`: a newer release wrote a word that this release does not know; the rules of `external` apply
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum Custody {
-    /// The provider.
     Provider,
-    /// An external key manager.
     External,
-    /// A newer release wrote another one; the rules of external custody apply.
     Unrecognized,
 }
 
@@ -166,21 +186,25 @@ impl From<model::Custody> for Custody {
     }
 }
 
-/// How far a rotation is.
+/// How far the key's rotation is.
+///
+/// - `idle`: no rotation is under way
+/// - `in_progress`: the provider has accepted the request and not finished; the primary version is still the old one
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum RotationState {
-    /// No rotation is under way.
     Idle,
-    /// The provider has taken the request and has not finished; the primary version is still
-    /// the old one.
     InProgress,
 }
 
 /// The key's rotation.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct RotationStatus {
-    /// How far it is.
+    /// How far the rotation is.
     pub state: RotationState,
 }
 
@@ -189,57 +213,60 @@ pub struct RotationStatus {
 pub struct Key {
     /// Immutable: 32 lower-case hex digits.
     pub id: String,
-    /// The name.
+    /// Unique in the tenant.
     pub name: String,
     /// The tenant's id.
     pub tenant: String,
-    /// The connection's name; empty if the key is detached and the connection was deleted.
+    /// The name of the primary version's connection; empty if the key is detached and the connection was deleted.
     pub connection: String,
-    /// The provider's family.
+    /// The kind of provider of the primary version.
     pub provider: String,
-    /// The provider's name of the key.
+    /// The primary version's key at the provider, as the provider names it.
     pub provider_key: String,
-    /// What it is made of.
+    /// Algorithm and length of the primary version.
     pub spec: Spec,
-    /// Whether it is usable.
+    /// Whether the key is usable. An operation also needs a version whose own state permits it.
     pub state: KeyState,
-    /// Who holds the material.
+    /// Who holds the primary version's key material.
     pub custody: Custody,
-    /// Whether a rewrap may lead out of external custody.
+    /// Whether a rewrap may take data keys from external custody to another key, and whether a rotation may leave
+    /// external custody.
     pub allow_export: bool,
-    /// The version that wraps.
+    /// The number of the version that wraps new data keys.
     pub primary_version: u32,
-    /// The rotation.
+    /// The key's rotation.
     pub rotation: RotationStatus,
-    /// Cache rules.
+    /// The key's own cache rules.
     pub cache: CacheRules,
-    /// The user's labels.
+    /// Labels.
     pub labels: model::Labels,
-    /// `config` when it comes from the operator's file.
+    /// `config` if the operator's configuration declares the key; null otherwise.
+    #[schema(required)]
     pub managed_by: Option<String>,
-    /// When it was made.
+    /// When the key was created or adopted.
     pub created: Timestamp,
-    /// When it was last changed.
+    /// When the key was last changed.
     pub updated: Timestamp,
-    /// For `If-Match`.
+    /// The key's etag, for `If-Match`.
     pub etag: String,
-    /// When the key was detached; absent of an attached one.
+    /// When the key was detached. Only detached keys have this member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detached_at: Option<Timestamp>,
-    /// Of a detached key: what to say to `POST /v1/keys` to bring it back under its id.
+    /// The body of the `POST /v1/keys` that brings the key back under its id. Only detached keys have this member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reattach: Option<Reattach>,
 }
 
-/// What brings a detached key back under its id, so that its wrapped keys open again.
+/// The body of the `POST /v1/keys` that brings a detached key back under its id. Its wrapped keys then open again.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Reattach {
-    /// The name that it had; another one will do.
+    /// The name that the key had. Another name works, too.
     pub name: String,
-    /// The connection that it was reached through; null if that was deleted. Another one to the
-    /// same provider will do.
+    /// The connection that the key was used through; null if that was deleted. Another connection to
+    /// the same provider works, too.
+    #[schema(required)]
     pub connection: Option<String>,
-    /// The provider's own name of the key, by which the id is found.
+    /// The key at the provider, as the provider names it. The gateway finds the id by it.
     pub provider_key: String,
 }
 
@@ -249,35 +276,38 @@ pub type KeyList = List<Key>;
 impl Listed for Key {
     const LIST: &'static str = "KeyList";
     const DESCRIPTION: &'static str = "A page of keys.";
-    const ITEMS: &'static str = "The keys, by name; detached ones by id.";
+    const ITEMS: &'static str = "The keys, ordered by name; detached ones by id.";
 }
 
-/// One version of a key, with a custodian of its own.
+/// One version of a key. Each version has its own connection and provider key.
 #[derive(Serialize, ToSchema)]
 pub struct KeyVersion {
-    /// Ours, from 1.
+    /// The version's number in this gateway, from 1.
     pub number: u32,
-    /// The connection's name; null when it was deleted.
+    /// The connection's name; null if the connection was deleted.
+    #[schema(required)]
     pub connection: Option<String>,
-    /// The provider's family.
+    /// The kind of provider.
     pub provider: String,
-    /// The provider's name of the key behind this version.
+    /// The key at the provider, as the provider names it.
     pub provider_key: String,
-    /// The provider's version id; null when it names none.
+    /// The version at the provider, as the provider names it; null if the provider names no versions.
+    #[schema(required)]
     pub provider_version: Option<String>,
-    /// What it is made of.
+    /// Algorithm and length.
     pub spec: Spec,
-    /// Who holds the material.
+    /// Who holds the key material.
     pub custody: Custody,
-    /// The gateway's own state of it.
+    /// The gateway's own state of the version.
     pub state: KeyState,
-    /// Its state at the provider.
+    /// The version's state at the provider.
     pub provider_state: ProviderState,
-    /// Who made the material.
+    /// Where the key material was generated.
     pub material: Material,
-    /// When the material expires; null if it does not.
+    /// When the key material expires; null if it does not.
+    #[schema(required)]
     pub expires: Option<Timestamp>,
-    /// When it was made.
+    /// When the version was created, as the provider reports it, or else when the gateway learned of it.
     pub created: Timestamp,
 }
 
@@ -287,10 +317,10 @@ pub type VersionList = List<KeyVersion>;
 impl Listed for KeyVersion {
     const LIST: &'static str = "VersionList";
     const DESCRIPTION: &'static str = "A page of a key's versions.";
-    const ITEMS: &'static str = "Oldest first.";
+    const ITEMS: &'static str = "The versions, oldest first.";
 }
 
-/// A key as answers show it: what belongs to its primary version beside its own.
+/// Converts a stored key. Provider, provider key, spec and custody are those of its primary version.
 pub fn response(key: &model::Key) -> Key {
     let primary = &key.primary;
     Key {
@@ -322,7 +352,7 @@ pub fn response(key: &model::Key) -> Key {
     }
 }
 
-/// A detached key as lists show it: as it was, with what brings it back.
+/// Converts a detached key: its members as they were, and what brings it back.
 pub fn detached_response(detached: &model::DetachedKey) -> Key {
     Key {
         detached_at: Some(Timestamp(detached.at)),
@@ -331,7 +361,7 @@ pub fn detached_response(detached: &model::DetachedKey) -> Key {
     }
 }
 
-/// What brings a detached key back.
+/// The request that brings a detached key back.
 pub fn reattach(key: &model::Key) -> Reattach {
     Reattach {
         name: key.name.clone(),
@@ -340,7 +370,7 @@ pub fn reattach(key: &model::Key) -> Reattach {
     }
 }
 
-/// A version as answers show it.
+/// Converts a stored version.
 pub fn version_response(version: &model::KeyVersion) -> KeyVersion {
     KeyVersion {
         number: version.number,

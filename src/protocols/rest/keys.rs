@@ -11,10 +11,10 @@ use super::handler::empty_reply;
 use super::json;
 use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, version_response};
 use super::list::list_reply;
-use super::once::completed_reply;
-use super::request::ApiRequest;
+use super::once::{completed_reply, first_answer};
+use super::request::{ApiRequest, wrong_token};
 use super::response::ApiResponse;
-use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, VERSION_TOKEN, reference};
+use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, reference};
 use super::types::{CacheRules, LabelMap, Name};
 use crate::access::Action;
 use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, NewPrimary, RotateNamed, op};
@@ -157,7 +157,9 @@ pub async fn create(request: ApiRequest, body: CreateKey) -> Result<ApiResponse,
         };
         request.broker.create_key(authorized, new, keep).await
     };
-    request.once::<op::CreateKey, _, _, _>(connection.as_str(), response, create).await
+    request
+        .once::<op::CreateKey, _, _, _>(connection.as_str(), response, create, first_answer)
+        .await
 }
 
 /// `GET /v1/keys`
@@ -166,7 +168,7 @@ pub const LIST: Route = Route::new(
     "/v1/keys",
     "listKeys",
     "keys",
-    "List keys, ordered by name, or detached ones. A page has fewer than `page_size` keys if the credential does not allow all of them.",
+    "List the keys that the credential allows, ordered by name, or detached ones. Where few keys match several filters, a page can have fewer than `page_size` keys, or none, and a `next_page_token`: continue until there is none.",
     &[Action::ReadKey],
 )
 .page(&[PAGE_SIZE, PAGE_TOKEN, CONNECTION_FILTER, STATE_FILTER, LABEL_FILTER])
@@ -186,7 +188,10 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
         Some("detached") if request.query("label").is_some() => {
             return Err(Failure::invalid("query:label", "nothing: detached keys have no labels"));
         }
-        Some("detached") => return list_reply(request.broker.list_detached_keys(authorized, &page).await?, detached_response),
+        Some("detached") => {
+            let listed = request.broker.list_detached_keys(authorized, &page).await?;
+            return list_reply(&request, listed, detached_response);
+        }
         Some(_) => return Err(Failure::invalid("query:state", "enabled, disabled or detached")),
     };
     let label = match request.query("label") {
@@ -197,7 +202,7 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
         }
     };
     let listed = request.broker.list_keys(authorized, KeyQuery { state, label }, &page).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `GET /v1/keys/{key}`
@@ -270,7 +275,7 @@ pub const VERSIONS: Route = Route::new(
     "List a key's versions, oldest first.",
     &[Action::ReadKey],
 )
-.page(&[PAGE_SIZE, VERSION_TOKEN])
+.page(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<VersionList>(200, "A page of versions.");
 
 pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -279,12 +284,10 @@ pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
     // The page token of a list of versions contains a version's number.
     let after: u32 = match &page.after {
         None => 0,
-        Some(number) => number
-            .parse()
-            .map_err(|_| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
+        Some(number) => number.parse().map_err(|_| wrong_token())?,
     };
     let listed = request.broker.list_versions(&authorized, after, &page)?;
-    list_reply(listed, version_response)
+    list_reply(&request, listed, version_response)
 }
 
 /// `POST /v1/keys/{key}/rotate`
@@ -313,7 +316,7 @@ pub async fn rotate(request: ApiRequest, body: RotateKey) -> Result<ApiResponse,
     };
     let named = RotateNamed { key: key.as_str(), new };
     let rotate = |authorized, keep| request.broker.rotate(authorized, new, keep);
-    request.once::<op::Rotate, _, _, _>(named, response, rotate).await
+    request.once::<op::Rotate, _, _, _>(named, response, rotate, first_answer).await
 }
 
 /// `POST /v1/keys/{key}/enable`
@@ -332,9 +335,9 @@ pub const ENABLE: Route = Route::new(
 pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
-    let repeated = |authorized: &_| request.broker.enable_repeated(authorized);
+    let repeated = |authorized: &_, _| completed_reply(request.broker.enable_repeated(authorized)?, response);
     request
-        .lift::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable, repeated)
+        .once::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), response, enable, repeated)
         .await
 }
 

@@ -9,7 +9,7 @@ use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::handler::json_reply;
-use super::page::encode;
+use super::request::ApiRequest;
 use super::response::ApiResponse;
 use crate::broker::{Failure, Guarded, Page};
 
@@ -18,10 +18,13 @@ use crate::broker::{Failure, Guarded, Page};
 pub struct List<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
-    /// Pass it as `page_token` to get the next page. Absent on the last page.
+    /// See [`NEXT_PAGE_TOKEN`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
 }
+
+/// The description of the member in the OpenAPI document.
+const NEXT_PAGE_TOKEN: &str = "Pass it as `page_token`, with the same filters, to get the next page. Absent on the last page.";
 
 /// An item of a list, with name and descriptions of the list's schema.
 pub trait Listed: ToSchema {
@@ -38,7 +41,7 @@ impl<T: Listed> PartialSchema for List<T> {
         let items = Array::builder().items(Ref::from_schema_name(T::name())).description(Some(T::ITEMS));
         let token = Object::builder()
             .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-            .description(Some("Pass it as `page_token` to get the next page. Absent on the last page."));
+            .description(Some(NEXT_PAGE_TOKEN));
         let list = Object::builder().property("items", items).required("items");
         list.property("next_page_token", token).description(Some(T::DESCRIPTION)).into()
     }
@@ -55,10 +58,13 @@ impl<T: Listed> ToSchema for List<T> {
     }
 }
 
-/// The response with a page. `response` converts an item.
-pub fn list_reply<T, W: Serialize>(page: Guarded<Page<T>>, response: fn(&T) -> W) -> Result<ApiResponse, Failure> {
-    json_reply(page, StatusCode::OK, |Page { items, next }| List {
-        items: items.iter().map(response).collect(),
-        next_page_token: next.as_deref().map(encode),
-    })
+/// The response with a page of the list that `request` asked for. `response` converts an item.
+pub fn list_reply<T, W: Serialize>(request: &ApiRequest, page: Guarded<Page<T>>, response: fn(&T) -> W) -> Result<ApiResponse, Failure> {
+    let list = page.try_map(|Page { items, next }| {
+        Ok(List {
+            items: items.iter().map(response).collect(),
+            next_page_token: next.map(|next| request.page_token(&next)).transpose()?,
+        })
+    })?;
+    json_reply(list, StatusCode::OK, |list| list)
 }

@@ -8,7 +8,8 @@ use claviger_provider::ProviderKind;
 use crate::broker::Inspected;
 use crate::envelope::{Envelope, Suite};
 
-/// Decrypts the payload of suite 2; the same lines as in `docs/format.md`.
+/// A Python script that decrypts the payload of suite 2 (wrapped bytes of a caller); the same lines
+/// as in `docs/format.md`.
 const OPEN_PAYLOAD: &str = include_str!("offline_decrypt.py");
 
 /// A script that writes the plaintext to the file `k` (suite 1) or `plaintext` (suite 2). Only

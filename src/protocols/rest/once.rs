@@ -14,18 +14,23 @@ use crate::broker::{Authorized, Completed, Completion, Failure, Guarded, Keep, N
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 impl ApiRequest {
-    /// Admits a control-plane POST and runs its use case, or gives the
-    /// answer of the first request with the same idempotency key. `response` is the body that
-    /// shows the use case's object.
+    /// Admits a control-plane POST and runs its use case, or answers a repetition of the request, one with
+    /// the same idempotency key. `response` is the body that shows the use case's object.
+    ///
+    /// `repeated` makes the answer to a repetition: [`first_answer`], except for what undoes a
+    /// revocation (enable, restore, resume). Another revocation may have come in between, so these
+    /// return the object as it is now. (A revocation itself is carried out each time and does not
+    /// call this.)
     ///
     /// # Errors
-    /// Those of admission and of the use case; `in_progress`, `idempotency_mismatch` and
-    /// `already_created` for a repeated request; `invalid_request` for a malformed key.
+    /// Those of admission, of the use case and of `repeated`; `in_progress`, `idempotency_mismatch`
+    /// and `already_created` for a repeated request; `invalid_request` for a malformed key.
     pub async fn once<O, T, W, Fut>(
         &self,
         named: impl Names<O::Object>,
         response: fn(&T) -> W,
         run: impl FnOnce(Authorized<O>, Keep<T>) -> Fut + Send,
+        repeated: impl FnOnce(&Authorized<O>, Completed<String>) -> Result<ApiResponse, Failure> + Send,
     ) -> Result<ApiResponse, Failure>
     where
         O: Operation,
@@ -36,34 +41,7 @@ impl ApiRequest {
         let authorized = self.admit::<O>(named).await?;
         match self.repeat(&authorized).await? {
             Repeat::First(once) => completed_reply(run(authorized, keeping(once, response)).await?, response),
-            Repeat::Answered(before) => Ok(ApiResponse::One(Guarded::free(repeated(before)))),
-        }
-    }
-
-    /// As [`ApiRequest::once`], for what undoes a revocation: enable, restore, resume. A repetition
-    /// is never carried out, since another revocation may have come in between; it is answered with
-    /// the object as it is now, which `present` reads. (A revocation itself is carried out each
-    /// time, so it goes through neither.)
-    ///
-    /// # Errors
-    /// As [`ApiRequest::once`].
-    pub async fn lift<O, T, W, Fut>(
-        &self,
-        named: impl Names<O::Object>,
-        response: fn(&T) -> W,
-        run: impl FnOnce(Authorized<O>, Keep<T>) -> Fut + Send,
-        present: impl FnOnce(&Authorized<O>) -> Result<Guarded<Completed<T>>, Failure> + Send,
-    ) -> Result<ApiResponse, Failure>
-    where
-        O: Operation,
-        T: Send + 'static,
-        W: Serialize + 'static,
-        Fut: Future<Output = Result<Guarded<Completed<T>>, Failure>> + Send,
-    {
-        let authorized = self.admit::<O>(named).await?;
-        match self.repeat(&authorized).await? {
-            Repeat::First(once) => completed_reply(run(authorized, keeping(once, response)).await?, response),
-            Repeat::Answered(_) => completed_reply(present(&authorized)?, response),
+            Repeat::Answered(before) => repeated(&authorized, before),
         }
     }
 
@@ -100,9 +78,13 @@ pub fn completed_reply<T, W: Serialize>(guarded: Guarded<Completed<T>>, response
     })?))
 }
 
-/// The answer that the first request got.
-fn repeated(before: Completed<String>) -> Payload {
-    Payload::kept(status(before.completion).as_u16(), before.object, before.revision)
+/// Repeats the answer that the first request got, for [`ApiRequest::once`].
+///
+/// # Errors
+/// None.
+pub fn first_answer<O: Operation>(_: &Authorized<O>, before: Completed<String>) -> Result<ApiResponse, Failure> {
+    let payload = Payload::kept(status(before.completion).as_u16(), before.object, before.revision);
+    Ok(ApiResponse::One(Guarded::free(payload)))
 }
 
 const fn status(completion: Completion) -> StatusCode {

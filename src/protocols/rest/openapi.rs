@@ -211,6 +211,14 @@ fn service_paths(document: &mut Value) {
         "Get metrics in the Prometheus text format.",
         json!({"200": ok("text/plain", json!({"type": "string"}))}),
     );
+    paths["/metrics"]["get"]["description"] = json!(
+        "Beside the API it requires a platform operator's credential. On a separate listener for the service endpoints it requires none."
+    );
+    paths["/metrics"]["get"]["security"] = json!([{"bearer": []}, {}]);
+    let problem =
+        |description: &str| json!({"description": description, "content": {"application/problem+json": {"schema": reference("Problem")}}});
+    paths["/metrics"]["get"]["responses"]["401"] = problem("No valid credential.");
+    paths["/metrics"]["get"]["responses"]["403"] = problem("The credential is not a platform operator's.");
     paths["/openapi.json"] = operation(
         "getOpenapi",
         "Get this document.",

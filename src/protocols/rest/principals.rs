@@ -1,4 +1,4 @@
-//! `/v1/principals`: the holders of credentials.
+//! `/v1/principals`: the programs and people that hold credentials.
 
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::handler::{empty_reply, json_reply};
 use super::list::{List, Listed, list_reply};
+use super::once::first_answer;
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
@@ -14,16 +15,21 @@ use crate::access::Action;
 use crate::broker::{Failure, NewPrincipal, op};
 use crate::store::model;
 
-/// What kind of caller a principal is.
+/// What a principal is. The kind is for people to read; it permits nothing.
+///
+/// - `service_account`: a program that authenticates with an API token
+/// - `workload`: a program that its platform authenticates
+/// - `person`: a human being
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum PrincipalKind {
-    /// A program with a token of its own.
     #[default]
     ServiceAccount,
-    /// A program known by its platform's identity.
     Workload,
-    /// A human being.
     Person,
 }
 
@@ -53,7 +59,7 @@ impl From<model::PrincipalKind> for PrincipalKind {
 pub struct CreatePrincipal {
     /// The principal's name, unique in the tenant.
     pub name: Name,
-    /// What kind; `service_account` where left out.
+    /// What the principal is. Default: `service_account`.
     #[serde(default)]
     pub kind: Option<PrincipalKind>,
 }
@@ -63,13 +69,13 @@ pub struct CreatePrincipal {
 pub struct Principal {
     /// Immutable: 32 lower-case hex digits.
     pub id: String,
-    /// The name.
+    /// Unique in the tenant.
     pub name: String,
     /// The tenant's id; zeros for a platform operator.
     pub tenant: String,
-    /// What kind.
+    /// What the principal is.
     pub kind: PrincipalKind,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
 }
 
@@ -79,7 +85,7 @@ pub type PrincipalList = List<Principal>;
 impl Listed for Principal {
     const LIST: &'static str = "PrincipalList";
     const DESCRIPTION: &'static str = "A page of principals.";
-    const ITEMS: &'static str = "The principals, by name.";
+    const ITEMS: &'static str = "The principals, ordered by name.";
 }
 
 fn response(principal: &model::Principal) -> Principal {
@@ -98,7 +104,7 @@ pub const CREATE: Route = Route::new(
     "/v1/principals",
     "createPrincipal",
     "access",
-    "Make a principal.",
+    "Create a principal.",
     &[Action::ManagePrincipals],
 )
 .repeatable()
@@ -111,7 +117,9 @@ pub async fn create(request: ApiRequest, body: CreatePrincipal) -> Result<ApiRes
         kind: body.kind.unwrap_or_default().into(),
     };
     let create = |authorized, keep| request.broker.create_principal(authorized, new, keep);
-    request.once::<op::CreatePrincipal, _, _, _>((), response, create).await
+    request
+        .once::<op::CreatePrincipal, _, _, _>((), response, create, first_answer)
+        .await
 }
 
 /// `GET /v1/principals`
@@ -120,7 +128,7 @@ pub const LIST: Route = Route::new(
     "/v1/principals",
     "listPrincipals",
     "access",
-    "List principals, by name.",
+    "List principals, ordered by name.",
     &[Action::ManagePrincipals],
 )
 .page(&[PAGE_SIZE, PAGE_TOKEN])
@@ -129,7 +137,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListPrincipals>(()).await?;
     let listed = request.broker.list_principals(authorized, &request.page()?).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `GET /v1/principals/{principal}`
@@ -138,7 +146,7 @@ pub const GET: Route = Route::new(
     "/v1/principals/{principal}",
     "getPrincipal",
     "access",
-    "Read a principal.",
+    "Get a principal.",
     &[Action::ManagePrincipals],
 )
 .answers::<Principal>(200, "The principal.");
@@ -156,7 +164,7 @@ pub const DELETE: Route = Route::new(
     "/v1/principals/{principal}",
     "deletePrincipal",
     "access",
-    "Delete a principal; its tokens, and all tokens below them, are refused from the next request\non. The caller must be allowed everything that its tokens in force allow. Deleting it again is no\nerror, for 30 days.",
+    "Delete a principal. Its tokens, and all tokens below them, are refused from the next request on. The caller's own token must allow everything that the principal's tokens in force allow. Deleting it again returns 204, too, for 30 days.",
     &[Action::ManagePrincipals],
 )
 .revocation()

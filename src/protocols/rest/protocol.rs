@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::endpoints::Endpoint;
 use super::errors;
 use super::header::{Unusable, finish, single};
+use super::host;
 use super::request::{ApiRequest, RestHead};
 use super::response::{AUDIT_INDEX, ApiResponse, BatchItem, BatchResponse, Payload, REQUEST_ID};
 use super::route;
@@ -29,8 +30,8 @@ const CLIENT_TENANT: HeaderName = HeaderName::from_static("claviger-tenant");
 const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
 const JUSTIFICATION: HeaderName = HeaderName::from_static("claviger-justification");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The shortest deadline that a caller may ask for: below it a healthy gateway on a slow disk would
-/// fail requests at random, and a caller could fill the log with its own time-outs.
+/// The shortest deadline that a caller may ask for. With a shorter one, a healthy gateway on a slow
+/// disk would fail requests at random, and a caller could fill the log with its own time-outs.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The most query parameters; no route has as many.
@@ -44,6 +45,8 @@ pub struct Rest {
     request_deadline: Duration,
     /// Proxies whose `X-Forwarded-For` is believed.
     trusted_proxies: Vec<IpNet>,
+    /// Whether requests for other hosts than this machine are refused.
+    loopback_only: bool,
     /// The counts of each endpoint.
     counts: Vec<RouteCounts>,
 }
@@ -64,8 +67,46 @@ impl Rest {
             service,
             request_deadline,
             trusted_proxies,
+            loopback_only: false,
             counts: counts.map(|route| RouteCounts::new(route.path, &route.method)).collect(),
         }
+    }
+
+    /// Refuses requests whose `Host` does not name this machine, for `claviger dev`.
+    #[must_use]
+    pub const fn for_loopback_only(mut self) -> Self {
+        self.loopback_only = true;
+        self
+    }
+
+    /// Checks the host of a request, where it matters.
+    ///
+    /// # Errors
+    /// `permission_denied`.
+    pub(super) fn check_host(&self, head: &http::Request<impl Sized>) -> Result<(), Failure> {
+        if !self.loopback_only || host::is_loopback(head.uri(), head.headers()) {
+            return Ok(());
+        }
+        let failure = Failure::new(
+            Code::PermissionDenied,
+            "claviger dev serves requests for localhost and loopback addresses only.",
+        );
+        Err(failure.advice("Send Host: 127.0.0.1 or localhost, or run claviger serve."))
+    }
+
+    /// Checks that the caller is a platform operator.
+    ///
+    /// # Errors
+    /// `permission_denied`.
+    pub(super) fn check_operator(caller: &Caller) -> Result<(), Failure> {
+        if caller.is_operator() {
+            return Ok(());
+        }
+        let failure = Failure::new(
+            Code::PermissionDenied,
+            "Metrics cover all tenants: a tenant's credential does not read them.",
+        );
+        Err(failure.advice("Send a platform operator's token, or serve metrics on a listener of their own ([server.service])."))
     }
 
     pub(super) fn counts(&self, endpoint: Endpoint) -> &RouteCounts {
@@ -73,7 +114,7 @@ impl Rest {
         &self.counts[endpoint as usize]
     }
 
-    /// The client's address: the peer's, or what the nearest trusted proxies say of it.
+    /// The client's address: the peer's, or the one that trusted proxies report.
     pub(super) fn source(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
         let peer = peer_ip(peer);
         let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|net| net.contains(address));
@@ -126,13 +167,19 @@ impl Protocol for Rest {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
             Some(_) | None => return Err(unauthenticated()),
         };
-        // A value that cannot be used is no tenant's name: refused like the name of an unknown tenant.
+        // A value that cannot be used is no tenant's name: refused like an unknown one.
         let tenant = single(&head.headers, CLIENT_TENANT).unwrap_or(Some(""));
         let authenticator = app.broker.authenticator();
         let caller = authenticator.bearer(token, tenant, Some(meta.source), app.broker.now()).await;
         caller.map_err(|error| match error {
             Unauthenticated::Missing | Unauthenticated::Invalid => unauthenticated(),
-            Unauthenticated::Tenant => Failure::new(Code::PermissionDenied, "The credential does not act for that tenant."),
+            Unauthenticated::TenantNamed => Failure::new(
+                Code::PermissionDenied,
+                "The credential belongs to a tenant already, and the header Claviger-Tenant is for platform operators.",
+            )
+            .advice("Leave out the header (in the CLI: --tenant and CLAVIGER_TENANT). The request then acts for the credential's own tenant."),
+            Unauthenticated::UnknownTenant => Failure::new(Code::NotFound, "No tenant has the name that the header Claviger-Tenant gives.")
+                .advice("Correct the name (in the CLI: --tenant or CLAVIGER_TENANT). `claviger tenants list`, without a tenant, shows all names."),
             Unauthenticated::Suspended => {
                 Failure::new(Code::PermissionDenied, "The tenant is suspended.").advice("Ask the operator of the gateway to resume it.")
             }
@@ -141,7 +188,7 @@ impl Protocol for Rest {
     }
 
     fn describe(&self, route: RestRoute, head: &Parts) -> Description<RestHead> {
-        // Of several faults the last one found is answered.
+        // If several headers are wrong, the last one that is found decides the response.
         let mut checked = route.params.of(&head.uri).and_then(|params| {
             let query = query(head.uri.query())?;
             Ok(RestHead { params, query })
@@ -208,7 +255,9 @@ impl Protocol for Rest {
 
 fn unauthenticated() -> Failure {
     Failure::new(Code::Unauthenticated, "The request carries no valid credential.")
-        .advice("Send Authorization: Bearer and a token that has not expired or been revoked.")
+        .advice(
+            "Send Authorization: Bearer and a token that has not expired or been revoked (in the CLI: --token-file, CLAVIGER_TOKEN_FILE or CLAVIGER_TOKEN).",
+        )
 }
 
 /// The time that the caller allows, at most the longest.

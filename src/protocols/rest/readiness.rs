@@ -42,10 +42,12 @@ pub struct JobStatus {
     /// Time between two runs.
     pub period: DurationText,
     /// End of the last run. Null before the first run has ended.
+    #[schema(required)]
     pub last_run: Option<Timestamp>,
     /// Whether the last run failed.
     pub failing: bool,
     /// The last failure since the start, even if later runs succeeded. Null if there was none.
+    #[schema(required)]
     pub last_error: Option<JobError>,
 }
 
@@ -92,7 +94,7 @@ impl Readiness {
                 format!("{connections} connections in use, {open} with an open circuit"),
             ),
         ];
-        // Always ready: an expiring certificate must not take the gateway out of service.
+        // Always ready, because an expiring certificate must not take the gateway out of service.
         parts.extend(service.certificates.iter().map(|tls| part("certificate", true, tls.state())));
         Self {
             ready: parts.iter().all(|part| part.ready),

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::header;
 
 use super::header::single;
-use super::route::Route;
+use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::route_table::PathParams;
 use super::types::Name;
-use crate::broker::{Authorized, Code, Failure, Names, Operation};
+use crate::broker::{Authorized, Code, CursorScope, Failure, Names, Operation, Position};
 use crate::envelope::{Envelope, ParseError};
 use crate::protocols::exchange::Received;
 use crate::store::model::Page;
@@ -28,7 +28,8 @@ pub struct RestHead {
 
 /// A request: what the exchange received, and its route.
 pub struct ApiRequest {
-    /// Boxed: handlers move it several times, and each place for it is part of every request's future.
+    /// Boxed, because handlers move it several times, and each place for it is part of every
+    /// request's future.
     received: Box<Received<RestHead>>,
     route: &'static Route,
 }
@@ -121,10 +122,34 @@ impl ApiRequest {
         let after = match self.query("page_token") {
             None => None,
             Some(token) => Some(
-                super::page::decode(token).ok_or_else(|| Failure::invalid("query:page_token", "the next_page_token of the page before"))?,
+                self.in_list(|scope| self.broker.open_cursor(&self.cx, scope, token))
+                    .ok_or_else(wrong_token)?,
             ),
         };
         Ok(Page { after, size })
+    }
+
+    /// The `next_page_token` for a position in the list of this request.
+    ///
+    /// # Errors
+    /// `internal`.
+    pub(super) fn page_token(&self, next: &Position) -> Result<String, Failure> {
+        self.in_list(|scope| self.broker.seal_cursor(&self.cx, scope, next))
+    }
+
+    /// The list of this request: its path, and every query parameter that does not select the page.
+    fn in_list<T>(&self, with: impl FnOnce(CursorScope<'_>) -> T) -> T {
+        let filters: Vec<(&str, &str)> = self
+            .checked
+            .query
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| ![PAGE_SIZE.name, PAGE_TOKEN.name].contains(name))
+            .collect();
+        with(CursorScope {
+            route: &self.route(),
+            filters: &filters,
+        })
     }
 
     /// The revision in `If-Match`; `None` for `*`.
@@ -155,6 +180,11 @@ impl ApiRequest {
     pub async fn admit<O: Operation>(&self, named: impl Names<O::Object>) -> Result<Authorized<O>, Failure> {
         self.broker.admit(&self.cx, named).await
     }
+}
+
+/// The one failure for every token that does not open, so that it says nothing of the token.
+pub(super) fn wrong_token() -> Failure {
+    Failure::invalid("query:page_token", "the next_page_token of the previous page of the same list")
 }
 
 /// Parses a wrapped key.

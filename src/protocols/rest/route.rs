@@ -89,13 +89,8 @@ pub(super) const PAGE_SIZE: QueryParam = QueryParam {
 /// The token of a page.
 pub(super) const PAGE_TOKEN: QueryParam = QueryParam {
     name: "page_token",
-    description: "The `next_page_token` of the previous page.",
-    schema: || json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{2,84}$"}),
-};
-/// The token of a page of key versions.
-pub(super) const VERSION_TOKEN: QueryParam = QueryParam {
-    schema: || json!({"type": "string"}),
-    ..PAGE_TOKEN
+    description: "The `next_page_token` of the previous page of the same list: same path, filters and principal.",
+    schema: || json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,256}$"}),
 };
 
 /// Adds the schemas of a type to the document and returns a reference to the type's own schema.

@@ -33,15 +33,23 @@ enum Serves {
 enum Target {
     Endpoint(Endpoint),
     Service(ServicePage),
+    /// For platform operators only.
+    Operator(ServicePage),
 }
 
-/// The API, with the service endpoints where they have no listener of their own.
+/// The API, with the service endpoints where they have no listener of their own. `/metrics` then
+/// requires a platform operator's credential.
 pub fn api(exchange: &Arc<Exchange<Rest>>, with_service: bool) -> RestService {
     let endpoints = Endpoint::ALL.iter().map(|endpoint| {
         let route = endpoint.route();
         (route.method.clone(), route.path, Target::Endpoint(*endpoint))
     });
-    let table = RouteTable::new(endpoints.chain(with_service.then(service_pages).into_iter().flatten()));
+    // Beside the API everybody who reaches it reaches these, and metrics cover all tenants.
+    let service = service_pages().map(|(method, path, target)| match target {
+        Target::Service(page @ ServicePage::Metrics) => (method, path, Target::Operator(page)),
+        target => (method, path, target),
+    });
+    let table = RouteTable::new(endpoints.chain(service.filter(|_| with_service)));
     RestService(Serves::Ready {
         exchange: Arc::clone(exchange),
         table,
@@ -87,6 +95,9 @@ impl Service for RestService {
 async fn ready(exchange: &Arc<Exchange<Rest>>, table: &RouteTable<Target>, request: Request<Incoming>, peer: &Peer) -> AuditedResponse {
     let rest = exchange.protocol();
     let meta = || RequestMeta::from(peer, rest.source(peer, request.headers()));
+    if let Err(failure) = rest.check_host(&request) {
+        return exchange.refuse(&meta(), failure);
+    }
     let Some((methods, params)) = table.find(request.uri().path()) else {
         let failure = Failure::new(
             Code::NotFound,
@@ -114,6 +125,14 @@ async fn ready(exchange: &Arc<Exchange<Rest>>, table: &RouteTable<Target>, reque
             answer
         }
         Some((_, Target::Service(page))) => page.answer(exchange, params, request.uri(), &meta()).await,
+        Some((_, Target::Operator(page))) => {
+            let (meta, (head, _)) = (meta(), request.into_parts());
+            let caller = exchange.authenticate(&meta, &head).await;
+            match caller.and_then(|caller| Rest::check_operator(&caller)) {
+                Ok(()) => page.answer(exchange, params, &head.uri, &meta).await,
+                Err(failure) => exchange.refuse(&meta, failure),
+            }
+        }
         None => {
             let failure = Failure::new(Code::MethodNotAllowed, "This path does not take this method.");
             let answer = exchange.refuse(&meta(), failure);

@@ -1,5 +1,6 @@
 //! The service endpoints: health, readiness, metrics, and the OpenAPI document with its page. They
-//! require no credential, so they return no secret and no tenant's name.
+//! require no credential, so they return no secret and no tenant's name. Only `/metrics` beside the API
+//! requires an operator's ([`super::router`]): its counts are of all tenants.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -110,10 +111,25 @@ impl ServicePage {
     }
 }
 
+/// What the page may load and do: its own scripts, styles and icons, the images inside of its styles
+/// (`data:`), and requests to this API. No frame, no form that is sent, no inline script or style.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+    base-uri 'self'; form-action 'none'; frame-ancestors 'none'";
+
 /// A file of Swagger UI, which is part of the binary.
 fn docs(file: &str) -> Response<Body> {
+    let mut response = docs_file(file);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+fn docs_file(file: &str) -> Response<Body> {
+    // Without "none" the page sends the document's address to a validator on the internet.
+    let config = Config::from("/openapi.json").validator_url("none");
     // The page's relative links need a URL with a trailing slash. The base address replaces it.
-    match utoipa_swagger_ui::serve(file, Arc::new(Config::from("/openapi.json"))) {
+    match utoipa_swagger_ui::serve(file, Arc::new(config)) {
         Ok(Some(asset)) => {
             let body = match asset.bytes {
                 Cow::Borrowed(page) if file == INDEX => index(page).into(),

@@ -1,5 +1,5 @@
-//! What is served before there is a gateway: that the process lives, and how far its start
-//! is. Everything else is answered 503 `not_ready`.
+//! The responses while the gateway is starting: that the process runs, and which step of the start
+//! is under way. Every other request gets 503 `not_ready`.
 //!
 //! Nothing is done here and there is no log yet, so nothing is recorded.
 
@@ -19,11 +19,11 @@ use crate::protocols::response::AuditedResponse;
 /// A step of the start, as `/readyz` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The root key is fetched, which may take as long as whoever holds it is away.
+    /// The root key is fetched. This takes as long as its provider does not respond.
     RootKey,
     /// Store and audit log are opened.
     Open,
-    /// Store and audit log are brought to agree.
+    /// Store and audit log are reconciled.
     Reconcile,
     /// Declared objects are created.
     Declare,

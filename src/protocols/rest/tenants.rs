@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::handler::json_reply;
 use super::list::{List, Listed, list_reply};
-use super::once::completed_reply;
+use super::once::{completed_reply, first_answer};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
@@ -23,19 +23,24 @@ pub struct CreateTenant {
     /// The tenant's name, unique in the installation.
     pub name: Name,
     /// A fixed id (32 lower-case hex digits, not all zero), so that a rebuilt installation opens the
-    /// tenant's old wrapped keys. Left out, the gateway chooses one.
+    /// tenant's old wrapped keys. Default: the gateway chooses one.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
     pub id: Option<TenantId>,
 }
 
-/// Whether a tenant's requests are served.
+/// Whether requests with a tenant's credentials are served.
+///
+/// - `active`: they are served
+/// - `suspended`: each gets 403; an operator can read and revoke
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum TenantState {
-    /// They are.
     Active,
-    /// They are not.
     Suspended,
 }
 
@@ -44,11 +49,11 @@ pub enum TenantState {
 pub struct Tenant {
     /// Immutable: 32 lower-case hex digits.
     pub id: String,
-    /// The name.
+    /// Unique in the installation.
     pub name: String,
-    /// Whether its requests are served.
+    /// Whether requests with the tenant's credentials are served.
     pub state: TenantState,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
 }
 
@@ -58,7 +63,7 @@ pub type TenantList = List<Tenant>;
 impl Listed for Tenant {
     const LIST: &'static str = "TenantList";
     const DESCRIPTION: &'static str = "A page of tenants.";
-    const ITEMS: &'static str = "The tenants, by name.";
+    const ITEMS: &'static str = "The tenants, ordered by name.";
 }
 
 fn response(tenant: &model::Tenant) -> Tenant {
@@ -80,7 +85,7 @@ pub const CREATE: Route = Route::new(
     "/v1/tenants",
     "createTenant",
     "access",
-    "Make a tenant.",
+    "Create a tenant.",
     &[Action::ManageTenants],
 )
 .repeatable()
@@ -93,7 +98,7 @@ pub async fn create(request: ApiRequest, body: CreateTenant) -> Result<ApiRespon
         id: body.id,
     };
     let create = |authorized, keep| request.broker.create_tenant(authorized, new, keep);
-    request.once::<op::CreateTenant, _, _, _>((), response, create).await
+    request.once::<op::CreateTenant, _, _, _>((), response, create, first_answer).await
 }
 
 /// `GET /v1/tenants`
@@ -102,7 +107,7 @@ pub const LIST: Route = Route::new(
     "/v1/tenants",
     "listTenants",
     "access",
-    "List tenants, by name.",
+    "List tenants, ordered by name.",
     &[Action::ManageTenants],
 )
 .page(&[PAGE_SIZE, PAGE_TOKEN])
@@ -111,7 +116,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListTenants>(()).await?;
     let listed = request.broker.list_tenants(authorized, &request.page()?).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `GET /v1/tenants/{tenant}`
@@ -120,7 +125,7 @@ pub const GET: Route = Route::new(
     "/v1/tenants/{tenant}",
     "getTenant",
     "access",
-    "Read a tenant.",
+    "Get a tenant.",
     &[Action::ManageTenants],
 )
 .answers::<Tenant>(200, "The tenant.");
@@ -136,7 +141,7 @@ pub const SUSPEND: Route = Route::new(
     "/v1/tenants/{tenant}/suspend",
     "suspendTenant",
     "access",
-    "Refuse every request of a tenant's credentials from the next one on. An operator can still read\nand revoke in it. Carried out each time: an idempotency key is ignored.",
+    "Suspend a tenant: from the next request on, its credentials get 403. An operator can still read and revoke in it. Each request is carried out: an idempotency key is ignored.",
     &[Action::ManageTenants],
 )
 .revocation()
@@ -153,7 +158,7 @@ pub const RESUME: Route = Route::new(
     "/v1/tenants/{tenant}/resume",
     "resumeTenant",
     "access",
-    "Undo a suspend. A repetition under its idempotency key changes nothing and answers with the\ntenant as it is now.",
+    "Resume a suspended tenant. Repeated with its idempotency key, the request changes nothing and returns the tenant as it is now.",
     &[Action::ManageTenants],
 )
 .repeatable()
@@ -163,8 +168,8 @@ pub const RESUME: Route = Route::new(
 pub async fn resume(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let tenant = request.name("tenant")?;
     let resume = |authorized, keep| request.broker.resume_tenant(authorized, keep);
-    let repeated = |authorized: &_| Ok(request.broker.resume_repeated(authorized));
+    let repeated = |authorized: &_, _| completed_reply(request.broker.resume_repeated(authorized), response);
     request
-        .lift::<op::ResumeTenant, _, _, _>(tenant.as_str(), response, resume, repeated)
+        .once::<op::ResumeTenant, _, _, _>(tenant.as_str(), response, resume, repeated)
         .await
 }

@@ -1,4 +1,4 @@
-//! `/v1/principals/{principal}/tokens`: API tokens. A token's text stands in one answer only.
+//! `/v1/principals/{principal}/tokens`: API tokens. Only the response that creates a token contains its text.
 
 use http::{Method, StatusCode};
 use std::str::FromStr;
@@ -11,6 +11,7 @@ use utoipa::openapi::schema::{Array, Object, Type};
 
 use super::handler::{empty_reply, json_reply};
 use super::list::{List, Listed, list_reply};
+use super::once::first_answer;
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
@@ -19,14 +20,19 @@ use crate::access::{Action, KeySet};
 use crate::broker::{Failure, GrantedToken, IssuedToken, NewTokenNamed, TokenNamed, WhoAmI, op};
 use crate::store::model;
 
-/// Whether a token has a life of its own.
+/// Whether a token ends with the token that issued it.
+///
+/// - `delegated`: ends with the token that issued it, and with any token above that one
+/// - `standing`: ends only at its own expiry or revocation
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
 pub enum TokenKind {
-    /// It ends with the token that issued it.
     #[default]
     Delegated,
-    /// It survives the token that issued it.
     Standing,
 }
 
@@ -52,29 +58,28 @@ impl From<model::TokenKind> for TokenKind {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
-    /// The operations that it allows, from the closed list of actions.
+    /// The operations that the token allows, from the closed list of actions.
     #[schema(schema_with = actions)]
     pub operations: Vec<Action>,
-    /// The names of the keys that it reaches, at most 256; every key where left out.
+    /// The names of the keys that the token may use, at most 256. Default: every key, those created later included.
     #[serde(default)]
     #[schema(min_items = 1, max_items = 256)]
     pub keys: Option<Vec<Name>>,
-    /// How long it lives, at most 366d. A delegated token ends no later than the one that issues
-    /// it. Where left out 90d, or as long as the issuing token.
+    /// How long the token is valid, at most 366d. A delegated token cannot be valid for longer than the
+    /// token that issues it. Default: 90d, or until the issuing token expires if a delegated token would outlive it.
     #[serde(default)]
     pub expires_in: Option<DurationText>,
-    /// `delegated` where left out. A standing token is issued by a standing one that may manage
-    /// tokens and reaches every key.
+    /// Default: `delegated`. Only a standing token with `ManageTokens` on every key can issue a standing one.
     #[serde(default)]
     pub kind: Option<TokenKind>,
 }
 
-/// The closed list.
+/// The schema of `operations`: the closed list of actions.
 fn actions() -> Array {
     let words = Action::ALL.iter().map(|action| action.as_str());
     let items = Object::builder().schema_type(Type::String).enum_values(Some(words));
     let array = Array::builder().items(items).min_items(Some(1)).max_items(Some(Action::ALL.len()));
-    let array = array.description(Some("The operations that it allows, from the closed list of actions."));
+    let array = array.description(Some("The operations that the token allows, from the closed list of actions."));
     array.examples([json!(["Wrap", "Unwrap"])]).build()
 }
 
@@ -83,32 +88,36 @@ fn actions() -> Array {
 pub struct Token {
     /// Immutable: 32 lower-case hex digits.
     pub id: String,
-    /// The first characters of its text, which name it.
+    /// The first characters of the token's text, by which to recognise the token.
     pub prefix: String,
-    /// Whether it survives the token that issued it.
+    /// Whether the token ends with the token that issued it.
     pub kind: TokenKind,
-    /// The id of the token that issued it and that it ends with; null for a standing one.
+    /// The id of the token that issued it and that it ends with. Null for a standing token: who issued that one
+    /// is in the audit record of its creation.
+    #[schema(required)]
     pub parent: Option<String>,
-    /// The name of its principal.
+    /// The name of the token's principal.
     pub principal: String,
-    /// The operations that it allows.
+    /// The operations that the token allows.
     pub operations: Vec<String>,
-    /// The ids of the keys that it reaches; null for all.
+    /// The ids of the keys that the token may use; null for every key.
+    #[schema(required)]
     pub keys: Option<Vec<String>>,
-    /// When it was made.
+    /// When the token was created.
     pub created: Timestamp,
-    /// From then on it is refused.
+    /// When the token expires. From then on it is refused.
     pub expires: Timestamp,
-    /// When it, or a token above it, was revoked, if one was.
+    /// When the token, or a token above it, was revoked; null if none was.
+    #[schema(required)]
     pub revoked: Option<Timestamp>,
 }
 
 /// A token with its text, which is shown this once.
 #[derive(Serialize, ToSchema)]
 pub struct CreatedToken {
-    /// The token's text: the credential itself.
+    /// The token's text, which is the credential.
     pub token: String,
-    /// What it is.
+    /// The token's other members.
     #[serde(flatten)]
     pub about: Token,
 }
@@ -119,7 +128,7 @@ pub type TokenList = List<Token>;
 impl Listed for Token {
     const LIST: &'static str = "TokenList";
     const DESCRIPTION: &'static str = "A page of tokens.";
-    const ITEMS: &'static str = "The tokens, by id.";
+    const ITEMS: &'static str = "The tokens, ordered by id.";
 }
 
 fn response(granted: &GrantedToken) -> Token {
@@ -158,7 +167,7 @@ pub const CREATE: Route = Route::new(
     "/v1/principals/{principal}/tokens",
     "createToken",
     "access",
-    "Issue a token. It can allow no more than the credential that issues it. A delegated one\nends with that credential, a standing one has a life of its own.",
+    "Issue a token. It cannot allow more than the credential that issues it. A delegated token ends with that credential, a standing one does not.",
     &[Action::ManageTokens],
 )
 .repeatable()
@@ -176,7 +185,7 @@ pub async fn create(request: ApiRequest, body: CreateToken) -> Result<ApiRespons
     };
     let life = body.expires_in.map(|life| life.0);
     let issue = |authorized, keep| request.broker.issue_token(authorized, life, keep);
-    request.once::<op::IssueToken, _, _, _>(named, created, issue).await
+    request.once::<op::IssueToken, _, _, _>(named, created, issue, first_answer).await
 }
 
 /// `GET /v1/principals/{principal}/tokens`
@@ -185,7 +194,7 @@ pub const LIST: Route = Route::new(
     "/v1/principals/{principal}/tokens",
     "listTokens",
     "access",
-    "List a principal's tokens; their texts are never shown again.",
+    "List a principal's tokens, without their texts.",
     &[Action::ManageTokens],
 )
 .page(&[PAGE_SIZE, PAGE_TOKEN])
@@ -194,7 +203,7 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListTokens>(request.name("principal")?.as_str()).await?;
     let listed = request.broker.list_tokens(authorized, &request.page()?).await?;
-    list_reply(listed, response)
+    list_reply(&request, listed, response)
 }
 
 /// `DELETE /v1/principals/{principal}/tokens/{token}`
@@ -203,7 +212,7 @@ pub const DELETE: Route = Route::new(
     "/v1/principals/{principal}/tokens/{token}",
     "deleteToken",
     "access",
-    "Revoke a token with all tokens below it: refused at the next request. The caller must be\nallowed everything that the token allows; every token may revoke itself.",
+    "Revoke a token with all tokens below it, effective at the next request. The caller's own token must allow everything that the token allows; every token may revoke itself.",
     &[Action::ManageTokens],
 )
 .revocation()
@@ -222,12 +231,12 @@ pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {
     empty_reply(request.broker.revoke_token(authorized).await?)
 }
 
-/// The caller: its own token, and the tenant that the request acts for.
+/// The credential of the request, and the tenant that the request acts for.
 #[derive(Serialize, ToSchema)]
 pub struct Caller {
     /// The id of the tenant that the request acts for; zeros for an operator who names none.
     pub tenant: String,
-    /// Whether the credential is a platform operator's.
+    /// Whether the credential belongs to a platform operator.
     pub operator: bool,
     /// The token.
     #[serde(flatten)]
@@ -248,11 +257,11 @@ pub const WHOAMI: Route = Route::new(
     "/v1/whoami",
     "whoAmI",
     "access",
-    "Read the credential that the request carries: who it is, what it allows, when it ends.",
+    "Get the credential that the request carries: whose it is, what it allows, when it ends.",
     &[Action::ManageTokens],
 )
 .own_token()
-.answers::<Caller>(200, "The caller.");
+.answers::<Caller>(200, "The credential.");
 
 pub async fn whoami(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadOwnToken>(()).await?;

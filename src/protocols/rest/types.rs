@@ -72,7 +72,8 @@ impl<'de> Deserialize<'de> for Base64Secret {
 }
 
 impl Serialize for Base64Secret {
-    /// Writes straight into the response, a piece at a time: no text of the whole secret is made.
+    /// Writes straight into the response, a piece at a time, so that no text of the whole secret
+    /// exists.
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(&Base64(self.0.expose()))
     }

@@ -1,12 +1,14 @@
 //! Logical keys and their versions.
 
+use std::collections::BTreeSet;
+
 use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, ProviderKeyRef, ProviderKind, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::states::{Custody, KeyState, Material, ProviderState};
 use super::{Connection, Labels};
 
-/// The key's part of the DEK cache rules; `None` means the installation's default.
+/// A key's own rules for its entries in the DEK cache; `None` means the installation's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheSettings {
@@ -64,7 +66,7 @@ pub struct Key {
     pub cache: CacheSettings,
     /// The user's labels.
     pub labels: Labels,
-    /// `config` when it comes from the operator's file.
+    /// `config` if the operator's configuration declares it.
     pub managed_by: Option<String>,
     /// Grows with each enable, disable, detach and change of cache rules; part of the DEK cache's keys.
     pub epoch: u64,
@@ -113,11 +115,11 @@ impl From<&Connection> for ConnectionRef {
     }
 }
 
-/// One version of a key. Each has a custodian of its own: a key moves to another provider by a
-/// new version.
+/// One version of a key. Each has its own connection and provider key, so a key moves to another
+/// provider by a new version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyVersion {
-    /// Our number, from 1.
+    /// The version's number in this gateway, from 1.
     pub number: u32,
     /// The connection to its provider; `None` once that was deleted, which only a detached key
     /// survives.
@@ -126,17 +128,17 @@ pub struct KeyVersion {
     pub provider: ProviderKind,
     /// The provider key id that envelopes carry.
     pub provider_key: String,
-    /// The provider's version id; empty where it names none.
+    /// The provider's version id; empty if the provider names no versions.
     pub provider_version: String,
     /// The algorithm and size.
     pub spec: KeySpec,
     /// Who holds the material.
     pub custody: Custody,
-    /// The gateway's own state of it.
+    /// The gateway's own state of the version.
     pub state: KeyState,
-    /// Its state at the provider. Both states must permit a use.
+    /// The version's state at its provider. Both states must permit a use.
     pub provider_state: ProviderState,
-    /// Who made the material.
+    /// Where the material was generated.
     pub material: Material,
     /// The time at which the material expires; `None` if it does not.
     pub expires: Option<i64>,
@@ -147,12 +149,12 @@ pub struct KeyVersion {
 }
 
 impl KeyVersion {
-    /// Whether it may unwrap, as far as states decide.
+    /// Whether both of its states permit to unwrap.
     pub const fn unwraps(&self) -> bool {
         self.state.unwraps() && self.provider_state.permits()
     }
 
-    /// Whether it is this version of a provider's key.
+    /// Whether the version has this provider, provider key and provider version.
     pub fn is(&self, provider: ProviderKind, provider_key: &str, provider_version: &str) -> bool {
         self.provider == provider && self.provider_key == provider_key && self.provider_version == provider_version
     }
@@ -195,16 +197,16 @@ pub struct Claim {
     pub service: String,
 }
 
-/// A detached key: the memory of the provider keys that it was based on.
+/// A detached key. Its versions keep the provider keys that it was based on, for an adoption.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetachedKey {
-    /// Its row. The primary version's connection is `None` if it was deleted since.
+    /// The key's row. The primary version's connection is `None` if it was deleted since.
     pub key: Key,
     /// When it was detached.
     pub at: i64,
 }
 
-/// What a store knows of the row that has a new key's id.
+/// The row that already has a new key's id, as far as an adoption needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
     /// Whether the key of this row was detached.
@@ -254,4 +256,23 @@ pub struct KeyFilter {
     pub state: Option<KeyState>,
     /// Only keys with this label and value.
     pub label: Option<(String, String)>,
+    /// Only these keys; `None` for all. They are looked up by id, however many keys the tenant has.
+    pub only: Option<BTreeSet<KeyId>>,
+}
+
+impl KeyFilter {
+    /// Whether no index is in the order of the list for these filters together, so that a page may
+    /// pass over rows.
+    pub const fn passes_over_rows(&self) -> bool {
+        self.only.is_none() && self.label.is_some() && (self.connection.is_some() || self.state.is_some())
+    }
+}
+
+/// Which detached keys a list contains; a key must match every filter that is set.
+#[derive(Debug, Clone, Default)]
+pub struct DetachedFilter {
+    /// Only keys whose primary version was reached through this connection.
+    pub connection: Option<ConnectionId>,
+    /// Only these keys; `None` for all.
+    pub only: Option<BTreeSet<KeyId>>,
 }

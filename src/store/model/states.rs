@@ -84,7 +84,7 @@ words! {
         PendingDeletion = "pending_deletion",
         /// Its material is destroyed.
         Destroyed = "destroyed",
-        /// The provider could not make it.
+        /// The provider could not create it.
         Failed = "failed",
         /// The provider did not describe it. It may be usable: only a call can tell.
         Unknown = "unknown",
@@ -113,7 +113,7 @@ impl From<AtProvider> for ProviderState {
 }
 
 words! {
-    /// Who made a version's key material.
+    /// Where a version's key material was generated.
     Material {
         /// The provider.
         Provider = "provider",
@@ -125,7 +125,7 @@ words! {
 }
 
 impl Material {
-    /// Of a version that the provider made or described.
+    /// The material of a version that the provider created or described.
     pub const fn of(provider: ProviderKind) -> Self {
         if provider.external_custody() {
             Self::External
@@ -146,7 +146,7 @@ words! {
 }
 
 impl Custody {
-    /// Of a version at a provider of this kind.
+    /// The custody of a version at a provider of this kind.
     pub const fn of(provider: ProviderKind) -> Self {
         if provider.external_custody() {
             Self::External

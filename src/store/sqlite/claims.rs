@@ -8,7 +8,7 @@ use super::row::{self, Columns, bytes};
 use crate::store::StoreError;
 use crate::store::model::{Claim, Key};
 
-/// Makes a claim. Writes nothing when another key has it, and returns that key's tenant.
+/// Writes a claim. If another key has it, writes nothing and returns that key's tenant.
 pub(super) async fn insert(connection: &mut SqliteConnection, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError> {
     query(
         "INSERT INTO claims (provider, provider_key, span, service, tenant, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \

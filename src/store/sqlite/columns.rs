@@ -1,5 +1,5 @@
-//! What every statement that reads an object selects, written once. The aliases are unique
-//! over all objects, so that a join reads as well as a single row.
+//! The columns that statements select for each kind of object. The aliases are unique over all
+//! kinds, so one statement can join several.
 
 macro_rules! tenant_columns {
     () => {

@@ -125,7 +125,7 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
     row::page(statement.fetch(&store.readers), read).await
 }
 
-/// Writes what can change of a connection.
+/// Writes the columns of a connection that can change.
 pub(super) async fn update(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
     let updated = query(
         "UPDATE connections SET labels = ?3, severed = ?4, epoch = ?5, revision = ?6, updated = ?7, timeouts = ?8, lifts = ?9 \
@@ -158,7 +158,7 @@ pub(super) async fn is_used(executor: &mut SqliteConnection, tenant: TenantId, i
 }
 
 pub(super) async fn delete(executor: &mut SqliteConnection, tenant: TenantId, id: ConnectionId) -> Result<(), StoreError> {
-    // Of detached keys, which outlive their connections.
+    // Only detached keys can still refer to the connection: `InUse` protects it from attached ones.
     for statement in [
         "UPDATE keys SET primary_connection = NULL WHERE tenant = ?1 AND primary_connection = ?2 \
          AND id IN (SELECT key FROM key_versions WHERE tenant = ?1 AND connection = ?2)",

@@ -8,7 +8,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use crate::store::StoreError;
 use crate::store::sealing::Sealer;
 
-/// SQLite's write lock is taken at once, not at the first write.
+/// Takes SQLite's write lock at once, not at the first write.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// A store in one SQLite file.
@@ -19,7 +19,7 @@ pub struct SqliteStore {
     pub(super) readers: SqlitePool,
     pub(super) sealer: Arc<Sealer>,
     pub(super) installation: InstallationId,
-    /// Whose positions it marks and reads.
+    /// The node whose log positions this store marks and reads.
     pub(super) node: Node,
 }
 

@@ -1,13 +1,13 @@
-//! Logical keys and their labels. Their versions are in [`super::versions`].
+//! Logical keys and their labels. Their lists are in [`lists`], their versions in [`super::versions`].
 
 use claviger_provider::{ConnectionId, KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
+use sqlx::{SqliteConnection, SqliteExecutor, query};
 
 use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, versions};
 use crate::store::StoreError;
-use crate::store::model::{DetachedKey, Holder, Key, KeyFilter, KeySelector, KeySnapshot, KeyState, Page};
+use crate::store::model::{DetachedKey, Holder, Key, KeySelector, KeySnapshot, KeyState};
 
 /// The columns of a key with those of a version, and the tables that they are read from. `$from`
 /// names `keys k`, and `$version` restricts the versions.
@@ -41,6 +41,8 @@ macro_rules! select_snapshot {
         select_with!("keys k", "", $rest)
     };
 }
+
+pub(super) mod lists;
 
 /// A key, from its row with the primary version.
 fn read(row: &SqliteRow) -> Result<Key, StoreError> {
@@ -132,54 +134,6 @@ pub(super) async fn holder(executor: impl SqliteExecutor<'_>, tenant: TenantId, 
     .transpose()
 }
 
-/// Each combination of filters names the index that ends in the list's order, so that a
-/// page costs the same wherever it stands; a statement that cannot use it fails. A label's
-/// keys are one range, of which other filters show a part.
-fn list_statement(tenant: &TenantId, filter: &KeyFilter, page: &Page) -> QueryBuilder<Sqlite> {
-    let select = match (&filter.label, filter.connection, filter.state) {
-        (Some(_), _, _) => select!(
-            "key_labels f INDEXED BY key_labels_by_value CROSS JOIN keys k ON k.tenant = f.tenant AND k.id = f.key",
-            ""
-        ),
-        (None, None, None) => select!("keys k INDEXED BY keys_by_name", ""),
-        (None, None, Some(_)) => select!("keys k INDEXED BY keys_by_state", ""),
-        (None, Some(_), None) => select!("keys k INDEXED BY keys_by_connection", ""),
-        (None, Some(_), Some(_)) => select!("keys k INDEXED BY keys_by_connection_and_state", ""),
-    };
-    let mut statement = QueryBuilder::<Sqlite>::new(select);
-    let after = page.after.as_deref().unwrap_or_default();
-    statement.push("WHERE k.detached IS NULL");
-    let order = match &filter.label {
-        Some((label, value)) => {
-            statement.push(" AND f.tenant = ").push_bind(bytes(tenant));
-            statement
-                .push(" AND f.label = ")
-                .push_bind(label)
-                .push(" AND f.value = ")
-                .push_bind(value);
-            "f.key_name"
-        }
-        None => {
-            statement.push(" AND k.tenant = ").push_bind(bytes(tenant));
-            "k.name"
-        }
-    };
-    if let Some(connection) = &filter.connection {
-        statement.push(" AND k.primary_connection = ").push_bind(bytes(connection));
-    }
-    if let Some(state) = filter.state {
-        statement.push(" AND k.state = ").push_bind(state.as_str());
-    }
-    statement.push(" AND ").push(order).push(" > ").push_bind(after);
-    statement.push(" ORDER BY ").push(order).push(" LIMIT ").push_bind(page.size);
-    statement
-}
-
-pub(super) async fn list(store: &SqliteStore, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError> {
-    let mut statement = list_statement(&tenant, filter, page);
-    row::page(statement.build().fetch(&store.readers), read).await
-}
-
 fn read_detached(row: &SqliteRow) -> Result<DetachedKey, StoreError> {
     Ok(DetachedKey {
         key: read(row)?,
@@ -190,27 +144,6 @@ fn read_detached(row: &SqliteRow) -> Result<DetachedKey, StoreError> {
 pub(super) async fn detached_by_id(store: &SqliteStore, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
     let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NOT NULL"));
     read_detached(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(&store.readers).await?)
-}
-
-const DETACHED: &str = select!(
-    "keys k INDEXED BY keys_detached",
-    "WHERE k.tenant = ?1 AND k.detached IS NOT NULL AND k.id > ?2 AND (?4 IS NULL OR k.primary_connection = ?4) ORDER BY k.id LIMIT ?3"
-);
-
-pub(super) async fn detached(
-    store: &SqliteStore,
-    tenant: TenantId,
-    connection: Option<ConnectionId>,
-    page: &Page,
-) -> Result<Vec<DetachedKey>, StoreError> {
-    // An id that does not parse is before every other.
-    let after = page.after.as_deref().and_then(|after| after.parse::<KeyId>().ok());
-    let statement = query(DETACHED)
-        .bind(bytes(&tenant))
-        .bind(after.as_ref().map(bytes).unwrap_or_default())
-        .bind(page.size)
-        .bind(connection.as_ref().map(bytes));
-    row::page(statement.fetch(&store.readers), read_detached).await
 }
 
 /// Writes every column of an attached key.
@@ -358,62 +291,4 @@ pub(super) async fn update_detached(connection: &mut SqliteConnection, key: &Key
             .execute(connection)
             .await?;
     one_row(&updated)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use claviger_provider::{ConnectionId, Node};
-
-    use super::*;
-    use crate::store::sealing::RootKey;
-
-    async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
-        // Nothing is bound: the plan does not depend on it, and nothing runs.
-        let rows = query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
-            .fetch_all(&store.readers)
-            .await
-            .unwrap();
-        rows.iter().map(|row| row.value("detail").unwrap()).collect()
-    }
-
-    /// No table is read from end to end, and nothing is sorted: a page costs the same
-    /// wherever it stands, and a single read the same however many keys there are.
-    #[tokio::test]
-    async fn every_read_is_a_range_of_an_index() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = RootKey::generate_to_file(&folder.path().join("root-key")).unwrap();
-        let store = SqliteStore::create(&folder.path().join("claviger.db"), root, &Node::random())
-            .await
-            .unwrap();
-        let mut statements = vec![
-            select!("keys k", "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL").to_owned(),
-            select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL").to_owned(),
-            select_snapshot!("WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL ORDER BY v.number").to_owned(),
-            select_snapshot!("WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL ORDER BY v.number").to_owned(),
-            select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NOT NULL").to_owned(),
-            DETACHED.to_owned(),
-        ];
-        let page = Page { after: None, size: 10 };
-        for label in [None, Some(("a".to_owned(), "b".to_owned()))] {
-            for connection in [None, Some(ConnectionId::random())] {
-                for state in [None, Some(KeyState::Disabled)] {
-                    let filter = KeyFilter {
-                        connection,
-                        state,
-                        label: label.clone(),
-                    };
-                    statements.push(list_statement(&TenantId::random(), &filter, &page).sql().as_str().to_owned());
-                }
-            }
-        }
-        for sql in statements {
-            let plan = plan(&store, &sql).await;
-            assert!(plan.iter().any(|step| step.starts_with("SEARCH k USING")), "{plan:?}");
-            assert!(
-                !plan.iter().any(|step| step.contains("SCAN") || step.contains("TEMP B-TREE")),
-                "{sql}: {plan:?}"
-            );
-        }
-    }
 }

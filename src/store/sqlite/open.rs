@@ -1,4 +1,4 @@
-//! Making a store, and opening one that is there.
+//! Creates a store's file, and opens an existing one.
 
 use std::fs::File;
 use std::io;
@@ -21,11 +21,11 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
 /// `CLVR`, in the file's header (<https://www.sqlite.org/fileformat2.html>, offset 68).
 const APPLICATION_ID: i32 = 0x434c_5652;
-/// What is sealed to tell a wrong root key.
+/// The value that a new store contains sealed. It does not open under another root key.
 const ROOT_CHECK: &[u8] = b"claviger root key";
-/// Outside the names that the API allows, so that it takes none from a customer.
+/// Name of the installation's own tenant. The API does not allow it, so no customer's tenant can have it.
 const INSTALLATION_NAME: &str = ".installation";
-/// Readers at once; reads are short and cached above.
+/// Number of connections that read. A few are enough: reads are short, and the caches above answer most.
 const READERS: u32 = 4;
 /// How long a statement waits for another's lock. Only this process uses the file, so
 /// that only a checkpoint or an administrator's own reading can hold one.
@@ -33,28 +33,28 @@ const BUSY: Duration = Duration::from_secs(5);
 /// How long a call waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(8);
 
-/// Why there is no store.
+/// Why a store could not be created or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// No file of this name.
+    /// The file does not exist.
     #[error("there is no store at {0}; `claviger init` makes one")]
     Missing(PathBuf),
     /// [`SqliteStore::create`] never replaces a store.
     #[error("there is a store at {0} already")]
     Exists(PathBuf),
-    /// A SQLite database of something else.
+    /// The file is a SQLite database of another program.
     #[error("{0} is no claviger store")]
     NotAStore(PathBuf),
-    /// Made, or migrated, by a newer release.
+    /// A newer release created or migrated the store.
     #[error("the store {0} was written by a newer release of claviger (schema {1}); run that release, or restore a backup from before it")]
     Newer(PathBuf, i64),
-    /// The sealed check value does not open.
+    /// The sealed check value does not open: the root key is another one.
     #[error("this root key does not open this store ({0})")]
     WrongRootKey(PathBuf),
     /// The file system failed.
     #[error("the store {0}: {1}")]
     Io(PathBuf, #[source] io::Error),
-    /// The database failed, or holds what no release wrote.
+    /// The database failed, or contains what no release wrote.
     #[error("the store {0}: {1}")]
     Store(PathBuf, #[source] StoreError),
     /// A schema change failed, or was changed after it was applied.
@@ -63,17 +63,17 @@ pub enum OpenError {
 }
 
 impl SqliteStore {
-    /// Whether something has this name.
+    /// Whether a file of this path exists.
     ///
     /// # Errors
-    /// When the file system does not tell.
+    /// The file system's.
     pub fn exists(path: &Path) -> io::Result<bool> {
         path.try_exists()
     }
 
-    /// Makes a store at the first start and opens it for this node: draws the installation id,
+    /// Creates a store at the first start and opens it for this node: draws the installation id,
     /// and binds the store to this root key. The file (mode 0600) appears whole or not at all.
-    /// It holds the installation's own tenant, [`TenantId::INSTALLATION`], the node, and nothing
+    /// It contains the installation's own tenant, [`TenantId::INSTALLATION`], the node, and nothing
     /// else.
     ///
     /// The caller holds the folder's lock.
@@ -164,7 +164,7 @@ impl<E: Into<StoreError>> From<E> for Failure {
 }
 
 async fn fill(path: &Path, root: &RootKey, node: &Node) -> Result<(), Failure> {
-    // One file without a log beside it, for it is renamed when whole.
+    // Without a write-ahead log beside it: the file is renamed once it is complete.
     let options = options(path).journal_mode(SqliteJournalMode::Delete);
     migrate(&options).await?;
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
@@ -239,7 +239,7 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
     })
 }
 
-/// Before anything is written to it: is it a store at all?
+/// Checks, before anything is written to the file, that it is a store: by its application id.
 async fn refuse_foreign(path: &Path) -> Result<(), Failure> {
     let application_id: Result<i32, sqlx::Error> = async {
         let mut connection = options(path).connect().await?;

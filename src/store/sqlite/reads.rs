@@ -5,8 +5,8 @@ use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, Provid
 
 use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, transaction, versions};
 use crate::store::model::{
-    Connection, ConnectionSnapshot, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector, KeySnapshot,
-    KeyVersion, Page, Principal, Tenant, Token, TokenSnapshot,
+    Connection, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector,
+    KeySnapshot, KeyVersion, Page, Principal, Rows, Tenant, Token, TokenSnapshot,
 };
 use crate::store::{Reads, StoreError};
 
@@ -61,7 +61,7 @@ impl Reads for SqliteStore {
     }
 
     async fn token_by_public_id(&self, public_id: &str) -> Result<TokenSnapshot, StoreError> {
-        tokens::by_public_id(self, public_id).await
+        tokens::by_public_id(&self.readers, public_id).await
     }
 
     async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError> {
@@ -109,12 +109,12 @@ impl Reads for SqliteStore {
         claims::holder(self, tenant, provider, provider_key).await
     }
 
-    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Vec<Key>, StoreError> {
-        keys::list(self, tenant, filter, page).await
+    async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Rows<Key>, StoreError> {
+        keys::lists::attached(self, tenant, filter, page).await
     }
 
-    async fn detached_keys(&self, tenant: TenantId, connection: Option<ConnectionId>, page: &Page) -> Result<Vec<DetachedKey>, StoreError> {
-        keys::detached(self, tenant, connection, page).await
+    async fn detached_keys(&self, tenant: TenantId, filter: &DetachedFilter, page: &Page) -> Result<Rows<DetachedKey>, StoreError> {
+        keys::lists::detached(self, tenant, filter, page).await
     }
 
     async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
@@ -127,7 +127,7 @@ impl Reads for SqliteStore {
 
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {
         let versions = versions::list(&self.readers, tenant, key).await?;
-        // A key has a version from the start, so there is no key.
+        // Every key has a version from the start: without one, the key does not exist.
         if versions.is_empty() {
             return Err(StoreError::NotFound);
         }

@@ -1,4 +1,4 @@
-//! From SQLite's values to ours and back. What does not fit is damage, never a guess.
+//! Converts SQLite's values to ours and back. A value that does not fit is reported as damage.
 
 use claviger_provider::{Id, ProviderKind};
 use futures::{Stream, TryStreamExt};
@@ -9,8 +9,8 @@ use crate::store::StoreError;
 use crate::store::model::{Page, Weight};
 
 impl From<sqlx::Error> for StoreError {
-    /// Constraints speak for themselves: a unique one means that the name or id is taken, a
-    /// foreign key that what is referred to is not there.
+    /// Of violated constraints, a unique one means that the name or id is taken, and a foreign key
+    /// that the referenced row does not exist.
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::RowNotFound => Self::NotFound,
@@ -22,12 +22,12 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// A count, a position, an epoch: SQLite's integers end at 2^63.
+/// Converts a count, a position or an epoch: SQLite's integers end at 2^63.
 pub(super) fn integer(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Damaged("a number beyond 2^63"))
 }
 
-/// The provider's code for a column.
+/// A provider's code in a column.
 pub(super) fn provider(kind: ProviderKind) -> i64 {
     // At most 8: the discriminants of a u8.
     i64::from(kind as u8)

@@ -139,7 +139,7 @@ async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<
     Ok(transaction.commit().await?)
 }
 
-/// The error as the provider contract has it.
+/// Converts a store's error to one of the provider contract.
 fn provider_error(error: StoreError) -> Error {
     let kind = match &error {
         StoreError::AlreadyExists => ErrorKind::Conflict,
@@ -149,6 +149,8 @@ fn provider_error(error: StoreError) -> Error {
         | StoreError::InUse
         | StoreError::Precondition
         | StoreError::IdempotencyTaken
+        | StoreError::CredentialEnded
+        | StoreError::TenantSuspended
         | StoreError::Damaged(_)
         | StoreError::Database(_) => ErrorKind::Internal,
     };

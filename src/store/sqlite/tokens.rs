@@ -54,7 +54,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, token: &Token) -> 
 
 /// The line of tokens above the presented one ends at [`rules::MAX_DEPTH`], so that damaged rows
 /// cannot make it endless. A parent is of the same tenant or of the installation.
-pub(super) async fn by_public_id(store: &SqliteStore, public_id: &str) -> Result<TokenSnapshot, StoreError> {
+pub(super) async fn by_public_id(executor: impl SqliteExecutor<'_>, public_id: &str) -> Result<TokenSnapshot, StoreError> {
     let rows = query(concat!(
         "WITH RECURSIVE line (tenant, id, parent, step) AS ( \
          SELECT tenant, id, parent, 0 FROM tokens WHERE public_id = ?1 \
@@ -71,7 +71,7 @@ pub(super) async fn by_public_id(store: &SqliteStore, public_id: &str) -> Result
     ))
     .bind(public_id)
     .bind(rules::MAX_DEPTH)
-    .fetch_all(&store.readers)
+    .fetch_all(executor)
     .await?;
     let (row, above) = rows.split_first().ok_or(StoreError::NotFound)?;
     Ok(TokenSnapshot {

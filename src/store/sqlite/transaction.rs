@@ -10,7 +10,9 @@ use sqlx::{Sqlite, query};
 use super::row::{Columns, bytes};
 use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, versions};
 use crate::store::StoreError;
-use crate::store::model::{Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token};
+use crate::store::model::{
+    Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token, TokenSnapshot,
+};
 use crate::store::rules;
 use crate::store::sealing::Sealer;
 use crate::store::transaction::{Backend, Existing, TokenRoots, Transaction};
@@ -124,6 +126,10 @@ impl Transaction for SqliteTransaction {
 
     async fn token(&mut self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError> {
         tokens::by_id(&mut *self.transaction, tenant, id).await
+    }
+
+    async fn token_snapshot(&mut self, public_id: &str) -> Result<TokenSnapshot, StoreError> {
+        tokens::by_public_id(&mut *self.transaction, public_id).await
     }
 
     async fn parent_token(&mut self, tenant: TenantId, parent: TokenId) -> Result<Token, StoreError> {

@@ -77,7 +77,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key, version
     Ok(())
 }
 
-/// Writes what can change of a version: its connection, its states and its times.
+/// Writes the columns of a version that can change: its connection, its states and its times.
 pub(super) async fn update(connection: &mut SqliteConnection, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {
     let through = version.connection_id();
     let updated = query(

@@ -35,6 +35,7 @@ fn with(record: IdempotencyRecord) -> Change {
     Change {
         intent: Some(5),
         idempotency: Some(record),
+        credential: None,
     }
 }
 
@@ -219,6 +220,7 @@ async fn a_second_use_undoes_its_effect(store: Arc<dyn Store>) {
     let change = Change {
         intent: Some(6),
         idempotency: Some(second),
+        credential: None,
     };
     refused!(
         store.create_principal(&principal(ours, "q"), &change).await,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{Connection, Key, KeyState};
+use claviger::store::model::{Connection, DetachedFilter, Key, KeyState};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{ClaimSpan, ProviderKind, TenantId};
 
@@ -190,7 +190,8 @@ async fn detached_keys_are_listed_by_id(store: Arc<dyn Store>) {
     }
     let attached = new_key(&*store, &main, "k").await;
     expected.sort();
-    let listed = store.detached_keys(ours, None, &first(10)).await.unwrap();
+    let all = DetachedFilter::default();
+    let listed = store.detached_keys(ours, &all, &first(10)).await.unwrap().items;
     let shown: Vec<_> = listed
         .iter()
         .map(|detached| (detached.key.id, detached.at, detached.key.primary.connection_id().unwrap()))
@@ -198,12 +199,16 @@ async fn detached_keys_are_listed_by_id(store: Arc<dyn Store>) {
     assert_eq!(shown, expected);
     let mut page = first(2);
     page.after = Some(expected[0].0.to_string());
-    assert_eq!(store.detached_keys(ours, None, &page).await.unwrap(), listed[1..]);
-    assert_eq!(store.detached_keys(ours, Some(main.id), &first(10)).await.unwrap().len(), 2);
+    assert_eq!(store.detached_keys(ours, &all, &page).await.unwrap().items, listed[1..]);
+    let through_main = DetachedFilter {
+        connection: Some(main.id),
+        ..DetachedFilter::default()
+    };
+    assert_eq!(store.detached_keys(ours, &through_main, &first(10)).await.unwrap().items.len(), 2);
     assert_eq!(store.detached_key(ours, expected[0].0).await.unwrap(), listed[0]);
     refused!(store.detached_key(ours, attached.id).await, StoreError::NotFound);
     refused!(store.detached_key(theirs, expected[0].0).await, StoreError::NotFound);
-    assert_eq!(store.detached_keys(theirs, None, &first(10)).await.unwrap(), []);
+    assert_eq!(store.detached_keys(theirs, &all, &first(10)).await.unwrap().items, []);
 }
 
 async fn the_holder_is_told_to_its_tenant_only(store: Arc<dyn Store>) {
@@ -290,5 +295,6 @@ async fn a_severed_connection_that_is_deleted_leaves_its_detached_keys_disabled(
     let foreign = new_connection(&*store, theirs, "severed").await;
     store.set_connection_severed(theirs, foreign.id, true, 9, &NONE).await.unwrap();
     store.delete_connection(theirs, foreign.id, &NONE).await.unwrap();
-    assert_eq!(store.detached_keys(ours, None, &first(10)).await.unwrap().len(), 2);
+    let listed = store.detached_keys(ours, &DetachedFilter::default(), &first(10)).await.unwrap();
+    assert_eq!(listed.items.len(), 2);
 }

@@ -3,6 +3,7 @@
 mod changes;
 mod claims;
 mod connections;
+mod credentials;
 mod keys;
 mod lists;
 mod moves;
@@ -23,6 +24,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("lists", lists::CASES),
     ("moves", moves::CASES),
     ("changes", changes::CASES),
+    ("credentials", credentials::CASES),
     ("sealed", sealed::CASES),
 ];
 

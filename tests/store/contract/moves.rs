@@ -151,7 +151,7 @@ async fn a_key_is_listed_where_its_primary_version_is(store: Arc<dyn Store>) {
                 connection: Some(id),
                 ..KeyFilter::default()
             };
-            store.keys(ours, &filter, &first(10)).await.unwrap()
+            store.keys(ours, &filter, &first(10)).await.unwrap().items
         }
     };
     assert_eq!((listed(&here).await, listed(&there).await), (vec![made.clone()], vec![]));

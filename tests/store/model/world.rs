@@ -158,8 +158,9 @@ impl World {
                     connection: connection.map(|connection| connections[connection].id),
                     state: None,
                     label: label.map(|label| label_of(label).pop_first().unwrap()),
+                    only: None,
                 };
-                let found = self.store.keys(*tenant, &filter, &first(100)).await.unwrap();
+                let found = self.store.keys(*tenant, &filter, &first(100)).await.unwrap().items;
                 assert_eq!(found.into_iter().map(|key| key.name).collect::<Vec<_>>(), expected);
             }
         }

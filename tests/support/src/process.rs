@@ -1,13 +1,14 @@
 //! A gateway process, from `init` to its end.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::json;
 
 use crate::Client;
@@ -46,6 +47,8 @@ impl Tune {
 pub struct Gateway {
     binary: PathBuf,
     folder: tempfile::TempDir,
+    /// Starts the binary, where it is not started itself.
+    script: Option<tempfile::TempPath>,
 }
 
 /// A gateway process that serves.
@@ -68,6 +71,7 @@ impl Gateway {
         let gateway = Self {
             binary: binary.into(),
             folder: tempfile::tempdir_in(parent).expect("a folder"),
+            script: None,
         };
         let output = gateway
             .command(tune)
@@ -80,11 +84,28 @@ impl Gateway {
         gateway
     }
 
+    /// As [`Gateway::new`], whose processes bear [`Started::limit_files`].
+    pub fn with_limited_files(binary: &str) -> Self {
+        // A file at its limit raises SIGXFSZ, which ends a process that does not ignore it.
+        let script = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o700))
+            .tempfile()
+            .expect("a script");
+        let text = format!("#!/bin/sh\ntrap '' XFSZ\nexec '{binary}' \"$@\"\n");
+        std::fs::write(script.path(), text).expect("the script is written");
+        // Closed, since a file that is open for writing cannot be executed.
+        let script = script.into_temp_path();
+        let mut gateway = Self::new(script.to_str().expect("a path"));
+        gateway.script = Some(script);
+        gateway
+    }
+
     /// A folder without a gateway yet, for `claviger dev`.
     pub fn empty(binary: &str) -> Self {
         Self {
             binary: binary.into(),
             folder: tempfile::tempdir().expect("a folder"),
+            script: None,
         }
     }
 
@@ -311,8 +332,18 @@ impl Started {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
-        kill_process(pid, signal).expect("the signal is sent");
+        kill_process(self.process(), signal).expect("the signal is sent");
+    }
+
+    /// Keeps its files from growing beyond this many bytes, as a full disk does; `None` ends it. Only
+    /// for a gateway made by [`Gateway::with_limited_files`].
+    pub fn limit_files(&self, current: Option<u64>) {
+        let limit = Rlimit { current, maximum: None };
+        prlimit(Some(self.process()), Resource::Fsize, limit).expect("the limit is set");
+    }
+
+    fn process(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid")
     }
 }
 

@@ -92,7 +92,8 @@ impl SendError {
         }
     }
 
-    /// As an adapter's error; `operation` says what was attempted, for the log.
+    /// Converts it to the error that an adapter returns. `operation` says what was attempted, for
+    /// the log.
     pub fn into_error(self, operation: &'static str) -> Error {
         let error = Error::new(self.kind(), operation);
         let error = match &self {

@@ -107,7 +107,8 @@ impl<R: Refusal> CallError<R> {
         }
     }
 
-    /// As an adapter's error; `operation` says what was attempted, for the log.
+    /// Converts it to the error that an adapter returns. `operation` says what was attempted, for
+    /// the log.
     pub fn into_error(self, operation: &'static str) -> Error {
         let error = Error::new(self.kind(), operation).provider(R::PROVIDER);
         match self {

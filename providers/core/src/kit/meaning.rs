@@ -59,7 +59,8 @@ impl Meaning {
         }
     }
 
-    /// As an adapter's error; `operation` says what was attempted, for the log.
+    /// Converts it to the error that an adapter returns. `operation` says what was attempted, for
+    /// the log.
     pub fn into_error(self, provider: ProviderKind, operation: &'static str) -> Error {
         let error = Error::new(self.kind, operation).provider(provider).retry(self.retry);
         match self.advice {

@@ -101,8 +101,8 @@ pub trait CredentialSource: Send + Sync {
     /// Why no credential could be fetched.
     type Error: Send;
 
-    /// Fetches a credential. `previous` is the one that is due or has ended, for a source that can
-    /// renew it; it is `None` for the first one and after a refusal.
+    /// Fetches a credential. `previous` is the old credential, which is due or has ended, for a
+    /// source that can renew credentials. It is `None` at the first fetch and after a refusal.
     ///
     /// # Errors
     /// Why no credential could be fetched.
@@ -165,8 +165,8 @@ impl<S: CredentialSource> Session<S> {
     }
 
     /// Makes one call, and once more with another credential where the first was refused for its
-    /// credential. A refusal changes nothing at a provider, so this is safe for every call.
-    /// `refused` says whether an error is such a refusal.
+    /// credential. A refusal changes nothing at a provider, so a second call is safe for every
+    /// operation. `refused` says whether an error is such a refusal.
     ///
     /// # Errors
     /// The call's, or why there is no credential.

@@ -64,8 +64,8 @@ impl Pipeline {
     pub fn new(provider: Arc<dyn Call>, config: &PipelineConfig) -> Self {
         let capabilities = Arc::new(provider.capabilities());
 
-        // 7. Next to the provider: a malformed response is an error before any other layer sees it,
-        //    and the breaker counts it.
+        // 7. Next to the provider, so that a malformed response is an error before any other layer
+        //    sees it, and the breaker counts it.
         let checked = response_check::ResponseCheck::new(provider, &capabilities);
 
         // 6. Limits each attempt: a provider that hangs costs one attempt and not the whole deadline,
@@ -76,14 +76,15 @@ impl Pipeline {
         //    circuit also ends retries in progress.
         let breaker = Arc::new(breaker::Breaker::new(Arc::new(timeout), config.breaker.clone()));
 
-        // 4. Inside the concurrency limit: a retry takes no second slot, so that a failing provider
+        // 4. Inside the concurrency limit. A retry takes no second slot, so that a failing provider
         //    never gets more concurrent calls than a healthy one.
         let retry = retry::Retrying::new(Arc::clone(&breaker) as Arc<dyn Call>, config.retry.clone());
 
         // 3. Callers wait here, at most until their deadline, before anything is sent.
         let concurrency = concurrency::ConcurrencyLimit::new(Arc::new(retry), config.concurrency);
 
-        // 2. Outside the limit: an operation that cannot work is refused without waiting for a slot.
+        // 2. Outside the limit, so that an operation that cannot work is refused without waiting
+        //    for a slot.
         let guard = guard::CapabilityGuard::new(Arc::new(concurrency), Arc::clone(&capabilities));
 
         // 1. Outermost: counts and times each operation once, with refusals, waiting and all attempts.

@@ -37,7 +37,8 @@ impl Call for AttemptTimeout {
                 .provider(self.kind())
         };
         if limit.is_zero() {
-            // `timeout` polls the call once before it looks at the clock, which would send it.
+            // Return here, because `tokio::time::timeout` would still poll the call once, and so
+            // send the request.
             return Err(timeout());
         }
         tokio::time::timeout(limit, self.inner.call(cx, op))

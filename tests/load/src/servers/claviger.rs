@@ -166,7 +166,8 @@ impl Claviger {
     }
 
     async fn metrics(&self) -> String {
-        let request = self.admin.get(format!("https://{}/metrics", self.started.address()));
+        let url = format!("https://{}/metrics", self.started.address());
+        let request = self.admin.get(url).bearer_auth(self.started.token());
         request.send().await.expect("an answer").text().await.expect("a body")
     }
 

@@ -72,7 +72,8 @@ impl Breaker {
             | ErrorKind::RateLimited
             | ErrorKind::ProviderDenied
             | ErrorKind::ExternalDenied => Verdict::Available,
-            // Decided on this side, or by both: it says nothing about the provider.
+            // The gateway decided this, or both sides did, so it says nothing about the provider's
+            // health.
             ErrorKind::UpstreamTimeout
             | ErrorKind::InvalidInput
             | ErrorKind::TooLarge

@@ -18,8 +18,8 @@ pub struct BreakerConfig {
     pub failure_percent: u32,
     /// How long an open circuit refuses calls before it admits one.
     pub open_for: Duration,
-    /// A timeout counts as a failure only if the attempt had at least this long: a caller may
-    /// shorten its deadline to a millisecond, which says nothing about the provider.
+    /// A timeout counts as a failure only if the attempt had at least this much time. A caller may
+    /// shorten its deadline to a millisecond, and a timeout then says nothing about the provider.
     pub fair_chance: Duration,
 }
 
@@ -94,7 +94,8 @@ pub(super) struct Machine {
     state: State,
     /// The calls that count while the circuit is closed.
     window: Window,
-    /// Rises with every change of state: the result of a call admitted before it is ignored.
+    /// Increases with every change of state. The result of a call that was admitted before the last
+    /// change is ignored.
     generation: u64,
 }
 

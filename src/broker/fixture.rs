@@ -1,0 +1,59 @@
+//! A broker for tests, over a store that is real.
+#![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use claviger_guarded::{Arena, ArenaConfig};
+use claviger_provider::xaes::XaesKey;
+use claviger_provider::{InstallationId, Secret};
+
+use super::{Broker, Declaration, Declarations, Parts};
+use crate::access::Authorizer;
+use crate::audit::{self, KillFile, Options, Origin};
+use crate::cache::{DekCache, Limits, Rules};
+use crate::keys::fixture::World;
+
+struct NothingDeclared;
+
+#[async_trait]
+impl Declarations for NothingDeclared {
+    async fn read(&self) -> Result<Declaration, String> {
+        Ok(Declaration::default())
+    }
+}
+
+/// A broker over the store of `world`; the folder keeps its log.
+pub(super) fn broker(world: &World, authorizer: Arc<dyn Authorizer>) -> (Broker, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let installation = InstallationId::random();
+    let origin = Origin {
+        installation,
+        node: "node-1".parse().unwrap(),
+    };
+    let options = Options {
+        reserve_bytes: 4 << 20,
+        floor_bytes: 64 << 10,
+        ..Options::default()
+    };
+    let limits = Limits {
+        bytes: 1 << 20,
+        entries_per_tenant: 10,
+        bytes_per_tenant: 1 << 20,
+    };
+    let broker = Broker::new(Parts {
+        store: world.store.clone(),
+        log: audit::open(folder.path(), &origin, options, Vec::new()).unwrap().log,
+        background: Arc::default(),
+        kill_file: KillFile::open(folder.path(), installation).unwrap(),
+        directory: world.directory(),
+        tokens: 1_000,
+        authorizer,
+        cache: Arc::new(DekCache::new(&limits, Arena::new(ArenaConfig::default()))),
+        cache_defaults: Rules::default(),
+        idempotency_key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &[0; 32]),
+        cursor_key: XaesKey::new(&Secret::copy_from(&[0; 32])).unwrap(),
+        declarations: Arc::new(NothingDeclared),
+    });
+    (broker, folder)
+}

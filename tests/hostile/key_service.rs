@@ -1,0 +1,56 @@
+//! A key service whose answers the test holds back.
+
+use std::net::SocketAddr;
+
+use claviger_testkit::control::{Client as Control, Request};
+use claviger_testkit::{Fault, Plan};
+
+/// Operations of the key service that wait.
+const WAITING: [&str; 6] = ["generate_data_key", "wrap_key", "unwrap_key", "rewrap_key", "rotate", "create_key"];
+
+/// The fake key service that connections with `{"server": KeyService::NAME}` lead to.
+pub struct KeyService(Control);
+
+impl KeyService {
+    /// The setting `server` of its connections.
+    pub const NAME: &str = "held";
+
+    /// The one that is controlled at this address.
+    pub async fn at(control: SocketAddr) -> Self {
+        let mut control = Control::connect(control).await.unwrap();
+        let name = Self::NAME.to_owned();
+        control.tell(&Request::Server { name }).await.unwrap();
+        Self(control)
+    }
+
+    /// From now on calls wait until the release.
+    pub async fn hold(&mut self) {
+        for op in WAITING {
+            self.plan(Some(op), Fault::Slow).await;
+        }
+    }
+
+    /// From now on no call is answered.
+    pub async fn hang(&mut self) {
+        self.plan(None, Fault::Hang).await;
+    }
+
+    /// How many calls wait.
+    pub async fn waiting(&mut self) -> u64 {
+        self.0.journal().await.unwrap().at_gate
+    }
+
+    /// Answers the calls that wait, and those to come.
+    pub async fn release(&mut self) {
+        self.0.tell(&Request::Clear).await.unwrap();
+    }
+
+    async fn plan(&mut self, op: Option<&str>, fault: Fault) {
+        let plan = Plan {
+            op: op.map(str::to_owned),
+            fault,
+            times: None,
+        };
+        self.0.tell(&Request::Plan(plan)).await.unwrap();
+    }
+}

@@ -1,0 +1,77 @@
+//! Holds `table.toml` complete.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The least length of a reason, in characters: a word alone is none.
+const REASON: usize = 12;
+
+#[derive(Deserialize)]
+struct Table {
+    questions: BTreeMap<String, String>,
+    route: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    method: String,
+    path: String,
+    #[serde(flatten)]
+    cells: BTreeMap<String, String>,
+}
+
+#[test]
+fn every_route_has_an_answer_to_every_question() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let table: Table = toml::from_str(&read("tests/hostile/table.toml")).unwrap();
+    let document: Value = serde_json::from_str(&read("openapi/claviger.json")).unwrap();
+    let operations = document["paths"].as_object().unwrap().iter().flat_map(|(path, methods)| {
+        let methods = methods.as_object().unwrap().keys();
+        methods.map(move |method| (method.to_uppercase(), path.clone()))
+    });
+    let rows = table.route.iter().map(|row| (row.method.clone(), row.path.clone()));
+    assert_eq!(
+        rows.clone().count(),
+        rows.clone().collect::<BTreeSet<_>>().len(),
+        "a row stands twice"
+    );
+    assert_eq!(rows.collect::<BTreeSet<_>>(), operations.collect::<BTreeSet<_>>());
+
+    let tests = sources(root);
+    let questions: BTreeSet<&String> = table.questions.keys().collect();
+    let mut wrong = Vec::new();
+    for row in &table.route {
+        assert_eq!(row.cells.keys().collect::<BTreeSet<_>>(), questions, "{} {}", row.method, row.path);
+        for (question, cell) in &row.cells {
+            for part in cell.split("; ") {
+                let known = match part.split_once(": ") {
+                    Some((suite, test)) if suite.chars().all(char::is_alphanumeric) => tests.contains(&format!("fn {test}(")),
+                    _ => part.chars().count() >= REASON,
+                };
+                if !known {
+                    wrong.push(format!("{} {} {question}: {part:?}", row.method, row.path));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "neither a test nor a reason: {wrong:#?}");
+}
+
+/// All Rust sources of the repository.
+fn sources(root: &Path) -> String {
+    let listed = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    let names = String::from_utf8(listed.stdout).unwrap();
+    names
+        .lines()
+        .filter_map(|name| std::fs::read_to_string(root.join(name)).ok())
+        .collect()
+}
