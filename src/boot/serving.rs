@@ -17,13 +17,16 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::listener::Drained;
 use crate::protocols::exchange::{AppState, Exchange};
-use crate::protocols::rest::{Rest, ServiceState, api, service_alone};
+use crate::protocols::rest::{Rest, ServiceState, api, of_operator, service_alone};
 use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::telemetry::metrics::Metrics;
 
 /// How long the listener of the service endpoints waits for its last responses.
 const SERVICE_DRAIN: Duration = Duration::from_secs(1);
+
+/// How long the operator's listener waits for its last responses: as long as a request may take.
+const OPERATOR_DRAIN: Duration = Duration::from_secs(10);
 
 /// A gateway that serves.
 pub struct Serving {
@@ -69,15 +72,26 @@ impl Serving {
         );
         let server = &config.server;
         let rest = Rest::new(service, server.request_deadline, server.trusted_proxies.clone());
-        let state = app_state(&broker, &counters, server.limits.max_in_flight as usize);
+        let mut state = app_state(&broker, &counters, server.limits.max_in_flight as usize);
+        if let Some(operator) = &server.operator {
+            state.operator_in_flight = Arc::new(Semaphore::new(operator.limits.max_in_flight as usize));
+        }
         let exchange = Arc::new(Exchange::new(rest, state));
         listeners.api.router.replace_with(api(&exchange, listeners.service.is_none()));
         if let Some(service) = &listeners.service {
             service.router.replace_with(service_alone(&exchange));
         }
+        if let Some(operator) = &listeners.operator {
+            operator.router.replace_with(of_operator(&exchange));
+        }
         let (stop, stopped) = watch::channel(false);
         let jobs = jobs.into_iter().map(|job| job.spawn(stopped.clone())).collect();
-        tracing::info!(address = %listeners.api_address(), service = listeners.service_address(), "serving");
+        tracing::info!(
+            address = %listeners.api_address(),
+            service = listeners.service_address(),
+            operator = listeners.operator_address(),
+            "serving"
+        );
         Self {
             listeners,
             broker,
@@ -114,8 +128,9 @@ impl Serving {
         }
     }
 
-    /// Stops in order: `/readyz` reports the shutdown, the listener of the API drains, then that of the
-    /// service endpoints; the counters are recorded; audit log and store are closed.
+    /// Stops in order: `/readyz` reports the shutdown, the listener of the API drains, then the
+    /// operator's and that of the service endpoints; the counters are recorded; audit log and store are
+    /// closed.
     pub async fn stop(self) {
         self.draining.store(true, Ordering::Release);
         // Keep serving meanwhile, so that a load balancer notices before requests are refused.
@@ -123,6 +138,10 @@ impl Serving {
         match self.listeners.api.running.drain(self.drain_timeout).await {
             Drained::Complete => tracing::info!("drained"),
             Drained::Aborted(connections) => tracing::warn!(connections, "aborted connections at the end of the drain"),
+        }
+        // After the API's, so that revocations and `/readyz` work during its drain.
+        if let Some(operator) = self.listeners.operator {
+            operator.running.drain(OPERATOR_DRAIN).await;
         }
         self.broker.finish_accepted(self.drain_timeout).await;
         // Last, so that `/readyz` can be watched during the drain. Does not wait long for
@@ -146,5 +165,6 @@ fn app_state(broker: &Arc<Broker>, counters: &Arc<Counters>, in_flight: usize) -
         broker: Arc::clone(broker),
         counters: Arc::clone(counters),
         in_flight: Arc::new(Semaphore::new(in_flight)),
+        operator_in_flight: Arc::new(Semaphore::new(0)),
     }
 }

@@ -50,7 +50,12 @@ impl Starting {
         let folder = Folder::lock(config)?;
         let progress = Progress::default();
         let listeners = Listeners::bind(&config.server, |with_service| starting(&progress, with_service)).await?;
-        tracing::info!(address = %listeners.api_address(), service = listeners.service_address(), "starting");
+        tracing::info!(
+            address = %listeners.api_address(),
+            service = listeners.service_address(),
+            operator = listeners.operator_address(),
+            "starting"
+        );
         Ok(Self {
             folder,
             listeners,

@@ -73,6 +73,18 @@ fn the_example_shows_every_setting() {
         "server.service.allow_plain_http",
         "server.service.tls.certificate",
         "server.service.tls.key",
+        "server.operator.listen",
+        "server.operator.allow_plain_http",
+        "server.operator.tls.certificate",
+        "server.operator.tls.key",
+        "server.operator.limits.max_connections",
+        "server.operator.limits.max_connections_per_source",
+        "server.operator.limits.max_in_flight",
+        "server.operator.limits.max_streams",
+        "server.operator.limits.handshake_timeout",
+        "server.operator.limits.header_timeout",
+        "server.operator.limits.idle_timeout",
+        "server.operator.limits.slow_reader_timeout",
         "storage.root_key.systemd_credential",
         "storage.root_key.wrapped",
         "storage.root_key.provider",
@@ -318,6 +330,31 @@ fn the_service_endpoints_listener_is_complete_apart_and_plain_only_on_request() 
     // The API's own switch says nothing of this listener.
     let line = only_mistake(&format!("{MINIMAL}server.allow_plain_http = true\n[server.service]\n{open}"), &[]);
     assert!(line.contains("`server.service.listen` is not a loopback address"), "{line}");
+}
+
+#[test]
+fn the_operators_listener_has_an_address_and_limits_of_its_own() {
+    assert_eq!(load(MINIMAL, &[]).unwrap().server.operator, None);
+    let text = format!(
+        "{MINIMAL}[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\nservice.listen = \"127.0.0.1:2\"\n\
+         [server.operator]\nlisten = \"127.0.0.1:3\"\nlimits.max_in_flight = 5\n"
+    );
+    let server = load(&text, &[]).unwrap().server;
+    let operator = server.operator.unwrap();
+    assert_eq!((operator.listen, operator.transport), ("127.0.0.1:3".parse().unwrap(), Transport::Plain));
+    assert_eq!((operator.limits.max_connections, operator.limits.max_in_flight), (128, 5));
+    assert_eq!((server.limits.max_connections, server.limits.max_connections_per_source), (1024, 256));
+    assert_eq!(server.limits.unlimited_sources, server.trusted_proxies);
+    for (from, to, wrong) in [
+        ("7.0.0.1:3", "7.0.0.1:8420", "`server.operator.listen` is the address of the API"),
+        ("7.0.0.1:3", "7.0.0.1:2", "`server.operator.listen` is the address of the service endpoints"),
+        ("127.0.0.1:3", "0.0.0.0:3", "`server.operator.listen` is not a loopback address"),
+        ("listen = \"127.0.0.1:3\"\n", "", "[server.operator] has no `listen`"),
+        ("max_in_flight = 5", "max_in_flight = 0", "`server.operator.limits.max_in_flight` is out of range"),
+    ] {
+        let line = only_mistake(&text.replace(from, to), &[]);
+        assert!(line.contains(wrong), "{line}");
+    }
 }
 
 #[test]

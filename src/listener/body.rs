@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Buf;
 use hyper::body::{Frame, SizeHint};
 
-use super::write_deadlines::{Unwritten, WriteDeadlines};
+use super::unwritten::{Unwritten, UnwrittenAnswers};
 
 /// A response's body.
 #[derive(Default)]
@@ -53,9 +53,10 @@ impl Body {
         self.bytes.as_slice()
     }
 
-    /// Registers the deadline, if there is one, with the connection that will write the body.
-    pub(super) fn register(&mut self, deadlines: &Arc<WriteDeadlines>) {
-        self.unwritten = self.deadline.map(|deadline| deadlines.register(deadline));
+    /// Registers the answer, if it has bytes or a deadline, with the connection that will write it.
+    pub(super) fn register(&mut self, answers: &Arc<UnwrittenAnswers>) {
+        let counts = self.deadline.is_some() || !self.as_slice().is_empty();
+        self.unwritten = counts.then(|| answers.register(self.deadline));
     }
 }
 
@@ -119,9 +120,15 @@ impl Buf for Chunk {
     }
 
     fn advance(&mut self, count: usize) {
-        self.written += count.min(self.remaining());
-        if self.remaining() == 0 {
-            self.unwritten = None;
+        let count = count.min(self.remaining());
+        self.written += count;
+        if let Some(unwritten) = &self.unwritten {
+            unwritten.took(count);
+        }
+        if self.remaining() == 0
+            && let Some(unwritten) = self.unwritten.take()
+        {
+            unwritten.handed_on();
         }
     }
 }

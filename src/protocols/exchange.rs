@@ -122,6 +122,8 @@ pub struct AppState {
     pub counters: Arc<Counters>,
     /// Requests under way at once.
     pub in_flight: Arc<Semaphore>,
+    /// The same for the operator's listener.
+    pub operator_in_flight: Arc<Semaphore>,
 }
 
 /// A request that has just arrived.
@@ -134,6 +136,8 @@ pub struct RequestMeta<'p> {
     pub source: IpAddr,
     /// When the request's head had arrived.
     pub started: Instant,
+    /// Whether it arrived at the operator's listener, which has places of its own.
+    pub at_operator: bool,
 }
 
 impl<'p> RequestMeta<'p> {
@@ -149,7 +153,15 @@ impl<'p> RequestMeta<'p> {
             peer,
             source,
             started: Instant::now(),
+            at_operator: false,
         }
+    }
+
+    /// Whether it arrived at the operator's listener.
+    #[must_use]
+    pub const fn at_operator(mut self, at_operator: bool) -> Self {
+        self.at_operator = at_operator;
+        self
     }
 }
 
@@ -214,7 +226,12 @@ impl<P: Protocol> Exchange<P> {
         label: RequestLabel,
         request: Request<Incoming>,
     ) -> AuditedResponse {
-        let Ok(place) = Arc::clone(&self.app.in_flight).try_acquire_owned() else {
+        let places = if meta.at_operator {
+            &self.app.operator_in_flight
+        } else {
+            &self.app.in_flight
+        };
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
             let failure = Failure::new(Code::RateLimited, "The gateway has as many requests under way as it takes.");
             return self.refuse(&meta, failure);
         };
@@ -223,6 +240,7 @@ impl<P: Protocol> Exchange<P> {
             Ok(caller) => caller,
             Err(failure) => return self.refuse(&meta, failure),
         };
+        meta.peer.authenticated();
         let described = self.protocol.describe(route, &head);
         let deadline = meta.started + described.time;
         let info = RequestInfo {

@@ -9,6 +9,7 @@ use super::endpoints::Endpoint;
 use super::protocol::{Rest, RestRoute};
 use super::route_table::RouteTable;
 use super::service::ServicePage;
+use super::service_places::ServicePlaces;
 use super::starting::{Progress, Starting};
 use crate::broker::{Code, Failure};
 use crate::listener::{Body, Peer, Service};
@@ -25,6 +26,10 @@ enum Serves {
     Ready {
         exchange: Arc<Exchange<Rest>>,
         table: RouteTable<Target>,
+        /// The places of its requests to the service endpoints.
+        service: ServicePlaces,
+        /// Whether it is the operator's.
+        operator: bool,
     },
 }
 
@@ -37,22 +42,35 @@ enum Target {
 
 /// The API, with the service endpoints where they have no listener of their own.
 pub fn api(exchange: &Arc<Exchange<Rest>>, with_service: bool) -> RestService {
-    let endpoints = Endpoint::ALL.iter().map(|endpoint| {
-        let route = endpoint.route();
-        (route.method.clone(), route.path, Target::Endpoint(*endpoint))
-    });
-    let table = RouteTable::new(endpoints.chain(with_service.then(service_pages).into_iter().flatten()));
-    RestService(Serves::Ready {
-        exchange: Arc::clone(exchange),
-        table,
-    })
+    let service = with_service.then(service_pages).into_iter().flatten();
+    RestService::ready(exchange, RouteTable::new(endpoints().chain(service)), false)
+}
+
+/// The API and the service endpoints, for the operator's listener.
+pub fn of_operator(exchange: &Arc<Exchange<Rest>>) -> RestService {
+    RestService::ready(exchange, RouteTable::new(endpoints().chain(service_pages())), true)
 }
 
 /// The service endpoints, for a listener of their own.
 pub fn service_alone(exchange: &Arc<Exchange<Rest>>) -> RestService {
-    RestService(Serves::Ready {
-        exchange: Arc::clone(exchange),
-        table: RouteTable::new(service_pages()),
+    RestService::ready(exchange, RouteTable::new(service_pages()), false)
+}
+
+impl RestService {
+    fn ready(exchange: &Arc<Exchange<Rest>>, table: RouteTable<Target>, operator: bool) -> Self {
+        Self(Serves::Ready {
+            exchange: Arc::clone(exchange),
+            table,
+            service: ServicePlaces::default(),
+            operator,
+        })
+    }
+}
+
+fn endpoints() -> impl Iterator<Item = (Method, &'static str, Target)> {
+    Endpoint::ALL.iter().map(|endpoint| {
+        let route = endpoint.route();
+        (route.method.clone(), route.path, Target::Endpoint(*endpoint))
     })
 }
 
@@ -74,7 +92,12 @@ impl Service for RestService {
         let head = (request.method() == Method::HEAD).then(|| request.method().clone());
         let answer = match &self.0 {
             Serves::Starting(starting) => starting.answer(&request),
-            Serves::Ready { exchange, table } => ready(exchange, table, request, peer).await,
+            Serves::Ready {
+                exchange,
+                table,
+                service,
+                operator,
+            } => ready(exchange, table, service, *operator, request, peer).await,
         };
         match head {
             None => answer,
@@ -84,9 +107,16 @@ impl Service for RestService {
     }
 }
 
-async fn ready(exchange: &Arc<Exchange<Rest>>, table: &RouteTable<Target>, request: Request<Incoming>, peer: &Peer) -> AuditedResponse {
+async fn ready(
+    exchange: &Arc<Exchange<Rest>>,
+    table: &RouteTable<Target>,
+    service: &ServicePlaces,
+    operator: bool,
+    request: Request<Incoming>,
+    peer: &Peer,
+) -> AuditedResponse {
     let rest = exchange.protocol();
-    let meta = || RequestMeta::from(peer, rest.source(peer, request.headers()));
+    let meta = || RequestMeta::from(peer, rest.source(peer, request.headers())).at_operator(operator);
     let Some((methods, params)) = table.find(request.uri().path()) else {
         let failure = Failure::new(
             Code::NotFound,
@@ -113,7 +143,13 @@ async fn ready(exchange: &Arc<Exchange<Rest>>, table: &RouteTable<Target>, reque
             counts.answered(answer.status(), started.elapsed());
             answer
         }
-        Some((_, Target::Service(page))) => page.answer(exchange, params, request.uri()).await,
+        Some((_, Target::Service(page))) => {
+            let Some(_place) = service.enter(*page, || rest.source(peer, request.headers())) else {
+                let failure = Failure::new(Code::RateLimited, "As many requests to the service endpoints are under way as are taken.");
+                return exchange.refuse(&meta(), failure);
+            };
+            page.answer(exchange, params, request.uri()).await
+        }
         None => {
             let failure = Failure::new(Code::MethodNotAllowed, "This path does not take this method.");
             let answer = exchange.refuse(&meta(), failure);
