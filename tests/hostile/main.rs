@@ -7,9 +7,12 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod crowd;
 mod half_sent;
 mod honest;
 mod raw;
+mod service_pages;
+mod unread;
 mod world;
 
 /// The binary under test.
