@@ -133,7 +133,10 @@ impl Server {
             let (listen, transport) = separate(section, wanted, "server.service", &[("the API", Some(listen))])?;
             Some(Service { listen, transport })
         });
-        let others = [("the API", Some(listen)), ("the service endpoints", service.as_ref().map(|service| service.listen))];
+        let others = [
+            ("the API", Some(listen)),
+            ("the service endpoints", service.as_ref().map(|service| service.listen)),
+        ];
         let operator = section.table("operator", |section| Operator::read(section, &others, &trusted_proxies));
         Self {
             listen,
@@ -160,12 +163,7 @@ impl Operator {
 
 /// Address and transport of the listener of the section `name`, if the section has settings. It must
 /// differ from the `others`, each named by what it serves.
-fn separate(
-    section: &mut Section<'_>,
-    wanted: bool,
-    name: &str,
-    others: &[(&str, Option<SocketAddr>)],
-) -> Option<(SocketAddr, Transport)> {
+fn separate(section: &mut Section<'_>, wanted: bool, name: &str, others: &[(&str, Option<SocketAddr>)]) -> Option<(SocketAddr, Transport)> {
     let Some(listen) = section.setting("listen", &Address) else {
         // Check the other settings too, so that their mistakes are reported.
         let _ = Transport::read(section, name, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
@@ -221,11 +219,7 @@ impl Limits {
         let connections = Count { min: 1, max: 1_000_000 };
         Self {
             max_connections: section.setting_or("max_connections", &connections, default.max_connections),
-            max_connections_per_source: section.setting_or(
-                "max_connections_per_source",
-                &connections,
-                default.max_connections_per_source,
-            ),
+            max_connections_per_source: section.setting_or("max_connections_per_source", &connections, default.max_connections_per_source),
             unlimited_sources: trusted_proxies.to_vec(),
             max_in_flight: section.setting_or("max_in_flight", &Count { min: 1, max: 100_000 }, default.max_in_flight),
             max_streams: section.setting_or("max_streams", &Count { min: 1, max: 10_000 }, default.max_streams),

@@ -341,16 +341,30 @@ fn the_operators_listener_has_an_address_and_limits_of_its_own() {
     );
     let server = load(&text, &[]).unwrap().server;
     let operator = server.operator.unwrap();
-    assert_eq!((operator.listen, operator.transport), ("127.0.0.1:3".parse().unwrap(), Transport::Plain));
+    assert_eq!(
+        (operator.listen, operator.transport),
+        ("127.0.0.1:3".parse().unwrap(), Transport::Plain)
+    );
     assert_eq!((operator.limits.max_connections, operator.limits.max_in_flight), (128, 5));
-    assert_eq!((server.limits.max_connections, server.limits.max_connections_per_source), (1024, 256));
+    assert_eq!(
+        (server.limits.max_connections, server.limits.max_connections_per_source),
+        (1024, 256)
+    );
     assert_eq!(server.limits.unlimited_sources, server.trusted_proxies);
     for (from, to, wrong) in [
         ("7.0.0.1:3", "7.0.0.1:8420", "`server.operator.listen` is the address of the API"),
-        ("7.0.0.1:3", "7.0.0.1:2", "`server.operator.listen` is the address of the service endpoints"),
+        (
+            "7.0.0.1:3",
+            "7.0.0.1:2",
+            "`server.operator.listen` is the address of the service endpoints",
+        ),
         ("127.0.0.1:3", "0.0.0.0:3", "`server.operator.listen` is not a loopback address"),
         ("listen = \"127.0.0.1:3\"\n", "", "[server.operator] has no `listen`"),
-        ("max_in_flight = 5", "max_in_flight = 0", "`server.operator.limits.max_in_flight` is out of range"),
+        (
+            "max_in_flight = 5",
+            "max_in_flight = 0",
+            "`server.operator.limits.max_in_flight` is out of range",
+        ),
     ] {
         let line = only_mistake(&text.replace(from, to), &[]);
         assert!(line.contains(wrong), "{line}");

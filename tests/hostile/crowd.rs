@@ -1,9 +1,10 @@
 //! Crowds of connections: idle ones, ones with a request now and then, and ones that are all at work.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Tune};
+use claviger_test_support::{Client, Gateway, Tune};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -29,7 +30,9 @@ pub async fn from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
 async fn probe(stream: &mut TcpStream) -> bool {
     let mut chunk = [0; 1024];
     let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    let answered = tokio::time::timeout(PATIENCE, stream.read(&mut chunk)).await.expect("an answer or a close");
+    let answered = tokio::time::timeout(PATIENCE, stream.read(&mut chunk))
+        .await
+        .expect("an answer or a close");
     asked.is_ok() && matches!(answered, Ok(1..)) && chunk.starts_with(b"HTTP/1.1 200")
 }
 
@@ -47,7 +50,10 @@ async fn is_open_to_new_connections(world: &World, sources: u8) {
     let address = world.started.address();
     for new in 0..sources {
         let begun = Instant::now();
-        assert!(probe(&mut from(Ipv4Addr::new(127, 0, 9, new + 1), address).await).await, "a probe is answered");
+        assert!(
+            probe(&mut from(Ipv4Addr::new(127, 0, 9, new + 1), address).await).await,
+            "a probe is answered"
+        );
         assert!(begun.elapsed() < LIMIT, "a probe waited {:?}", begun.elapsed());
     }
     let begun = Instant::now();
@@ -88,7 +94,10 @@ async fn ended(world: &World, cause: &str) -> u64 {
     let metrics = Client::new(world.started.operator_address(), world.started.token(), None);
     let metrics = metrics.get("/metrics").await.text;
     let line = format!("claviger_http_connections_total{{cause=\"{cause}\"}} ");
-    metrics.lines().find_map(|text| text.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
+    metrics
+        .lines()
+        .find_map(|text| text.strip_prefix(&line))
+        .map_or(0, |count| count.parse().unwrap())
 }
 
 #[tokio::test]
@@ -135,6 +144,27 @@ async fn idle_sockets_of_many_addresses_with_a_probe_each_lock_nobody_out() {
     assert!(ended(&world, "evicted").await > 0);
     let slowest = p99(honest.end().await);
     assert!(slowest < LIMIT, "an honest tenant waited {slowest:?}");
+}
+
+#[tokio::test]
+async fn a_low_limit_of_open_files_is_raised_to_what_the_listeners_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let limited = folder.path().join("limited");
+    let script = format!("#!/bin/sh\nulimit -S -n 256\nexec {} \"$@\"\n", crate::BINARY);
+    std::fs::write(&limited, script).unwrap();
+    std::fs::set_permissions(&limited, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let gateway = Gateway::new(limited.to_str().unwrap());
+    let started = gateway.serve(&Tune::default().set("CLAVIGER_SERVER__OPERATOR__LISTEN", "127.0.0.1:0"));
+    let mut sockets = Vec::new();
+    for number in 0..512 {
+        let source = Ipv4Addr::new(127, 0, 3, u8::try_from(number % 4).unwrap() + 1);
+        let mut socket = from(source, started.address()).await;
+        assert!(probe(&mut socket).await, "socket {number}");
+        sockets.push(socket);
+    }
+    let operator = Client::new(started.operator_address(), started.token(), None);
+    operator.get("/readyz").await.expect_status(200);
+    assert!(probe(&mut sockets[0]).await);
 }
 
 #[tokio::test]
@@ -204,7 +234,9 @@ async fn the_operators_listener_works_while_every_other_connection_is_at_work() 
             }
         }
     };
-    tokio::time::timeout(PATIENCE, all_at_work).await.expect("every connection is at work");
+    tokio::time::timeout(PATIENCE, all_at_work)
+        .await
+        .expect("every connection is at work");
     the_operator_is_served(&world).await;
     // A cut of the attacker works there, too.
     let operator = Client::new(world.started.operator_address(), world.started.token(), Some("evil"));

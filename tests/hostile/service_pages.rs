@@ -36,7 +36,9 @@ async fn one_source_that_asks_without_end_is_refused_and_others_probe() {
                 while !stop.load(Ordering::Relaxed) {
                     let Ok(mut ready) = send.clone().ready().await else { break };
                     let request = Request::get(format!("http://gateway{path}")).body(()).unwrap();
-                    let Ok((response, _)) = ready.send_request(request, true) else { break };
+                    let Ok((response, _)) = ready.send_request(request, true) else {
+                        break;
+                    };
                     let Ok(response) = response.await else { break };
                     if response.status() == 429 {
                         refused.fetch_add(1, Ordering::Relaxed);

@@ -67,7 +67,9 @@ async fn requests_whose_answers_are_never_read_are_closed_over_http_1() {
             read += length;
         }
     };
-    tokio::time::timeout(PATIENCE / 2, reading).await.expect("the gateway closes the connection");
+    tokio::time::timeout(PATIENCE / 2, reading)
+        .await
+        .expect("the gateway closes the connection");
     assert!(read < requests * 1_400_000, "{read} bytes");
     let slowest = p99(honest.end().await);
     assert!(slowest < LIMIT, "an honest tenant waited {slowest:?}");

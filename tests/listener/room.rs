@@ -13,6 +13,15 @@ use crate::setup::{PATIENCE, Speaks, certificate, client, limits, plain, read_to
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
+/// No connection ends by itself while a test looks at it.
+fn patient() -> Limits {
+    Limits {
+        handshake_timeout: PATIENCE * 3,
+        idle_timeout: PATIENCE * 3,
+        ..limits()
+    }
+}
+
 /// A connection from this address.
 async fn from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
@@ -77,7 +86,7 @@ async fn a_connection_above_the_bound_is_closed_before_tls() {
     let certificate = certificate();
     let few = Limits {
         max_connections_per_source: 1,
-        ..limits()
+        ..patient()
     };
     let (running, _gate) = start(Some(tls(&certificate)), few).await;
     let url = format!("https://localhost:{}/hello", running.local_addr().port());
@@ -94,7 +103,7 @@ async fn a_proxy_that_is_trusted_has_no_bound() {
     let few = Limits {
         max_connections_per_source: 1,
         unlimited_sources: vec!["127.0.0.2/32".parse().unwrap()],
-        ..limits()
+        ..patient()
     };
     let (running, _gate) = plain(few).await;
     let to = running.local_addr();
@@ -113,7 +122,7 @@ async fn a_proxy_that_is_trusted_has_no_bound() {
 async fn the_stranger_that_came_first_makes_room_whatever_it_asks() {
     let (running, _gate) = plain(Limits {
         max_connections: 3,
-        ..limits()
+        ..patient()
     })
     .await;
     let to = running.local_addr();
@@ -140,7 +149,7 @@ async fn the_stranger_that_came_first_makes_room_whatever_it_asks() {
 async fn of_those_that_authenticated_the_longest_idle_one_makes_room() {
     let (running, _gate) = plain(Limits {
         max_connections: 3,
-        ..limits()
+        ..patient()
     })
     .await;
     let to = running.local_addr();
@@ -171,7 +180,7 @@ async fn a_silent_handshake_makes_room_and_a_known_connection_of_http_2_stays() 
         Some(tls(&certificate)),
         Limits {
             max_connections: 2,
-            ..limits()
+            ..patient()
         },
     )
     .await;
@@ -194,7 +203,7 @@ async fn a_silent_handshake_makes_room_and_a_known_connection_of_http_2_stays() 
 async fn a_request_under_way_is_not_closed_for_a_new_connection_which_waits() {
     let (running, gate) = plain(Limits {
         max_connections: 1,
-        ..limits()
+        ..patient()
     })
     .await;
     let mut first = from(HERE, running.local_addr()).await;

@@ -145,7 +145,10 @@ async fn ready(
         }
         Some((_, Target::Service(page))) => {
             let Some(_place) = service.enter(*page, || rest.source(peer, request.headers())) else {
-                let failure = Failure::new(Code::RateLimited, "As many requests to the service endpoints are under way as are taken.");
+                let failure = Failure::new(
+                    Code::RateLimited,
+                    "As many requests to the service endpoints are under way as are taken.",
+                );
                 return exchange.refuse(&meta(), failure);
             };
             page.answer(exchange, params, request.uri()).await

@@ -77,7 +77,9 @@ mod tests {
     fn one_source_leaves_places_to_the_others_and_health_needs_none() {
         let places = ServicePlaces::default();
         let from = |last: u8| move || IpAddr::from([192, 0, 2, last]);
-        let mut held: Vec<_> = (0..PER_SOURCE).map(|_| places.enter(ServicePage::Readiness, from(1)).unwrap()).collect();
+        let mut held: Vec<_> = (0..PER_SOURCE)
+            .map(|_| places.enter(ServicePage::Readiness, from(1)).unwrap())
+            .collect();
         assert!(places.enter(ServicePage::Readiness, from(1)).is_none());
         assert!(places.enter(ServicePage::Health, from(1)).is_some());
         for source in 2..=8 {
