@@ -86,7 +86,6 @@ async fn the_operator_is_served(world: &World) {
         acting(HONEST[1]).get("/readyz").await.expect_status(200);
     })
     .await;
-    println!("operator's listener: disable and enable {disables:?}, /readyz {probes:?} at p99");
     assert!(disables < LIMIT && probes < LIMIT, "{disables:?} {probes:?}");
 }
 

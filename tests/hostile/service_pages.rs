@@ -62,7 +62,6 @@ async fn one_source_that_asks_without_end_is_refused_and_others_probe() {
     }
     stop.store(true, Ordering::Relaxed);
     let probes = p99(took);
-    println!("/readyz on the operator's listener: {probes:?} at p99");
     assert!(probes < LIMIT, "{probes:?}");
     assert!(refused.load(Ordering::Relaxed) > 0, "more than its share is refused");
     let slowest = p99(honest.end().await);
