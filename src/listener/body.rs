@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Buf;
 use hyper::body::{Frame, SizeHint};
 
-use super::unwritten::{Unwritten, UnwrittenAnswers};
+use super::unwritten::{Unwritten, UnwrittenResponses};
 
 /// A response's body.
 #[derive(Default)]
@@ -53,10 +53,10 @@ impl Body {
         self.bytes.as_slice()
     }
 
-    /// Registers the answer, if it has bytes or a deadline, with the connection that will write it.
-    pub(super) fn register(&mut self, answers: &Arc<UnwrittenAnswers>) {
+    /// Registers the response, if it has bytes or a deadline, with the connection that will write it.
+    pub(super) fn register(&mut self, responses: &Arc<UnwrittenResponses>) {
         let counts = self.deadline.is_some() || !self.as_slice().is_empty();
-        self.unwritten = counts.then(|| answers.register(self.deadline));
+        self.unwritten = counts.then(|| responses.register(self.deadline));
     }
 }
 

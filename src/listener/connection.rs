@@ -52,7 +52,7 @@ pub(super) enum End {
     Idle,
     /// A response's deadline passed before it was written.
     Expired,
-    /// The peer read its answers too slowly.
+    /// The peer read its responses too slowly.
     SlowReader,
     /// It was idle, and made room for a new connection.
     Evicted,
@@ -169,7 +169,7 @@ impl<S: Service> Serving<S> {
             async move {
                 let (router, peer) = &*connection;
                 let mut response = router.current().call(request, peer).await;
-                response.body_mut().register(peer.connection.answers());
+                response.body_mut().register(peer.connection.responses());
                 drop(under_way);
                 Ok::<_, Infallible>(response)
             }
@@ -183,7 +183,7 @@ impl<S: Service> Serving<S> {
                     _ if idle => End::Idle,
                     Ok(()) if draining => End::Drained,
                     Ok(()) => End::Closed,
-                    Err(_) if state.answers().passed() => End::Expired,
+                    Err(_) if state.responses().passed() => End::Expired,
                     Err(_) => End::Broken,
                 },
                 overdue = state.overdue() => match overdue {
@@ -194,8 +194,8 @@ impl<S: Service> Serving<S> {
                         idle = true;
                         connection.as_mut().graceful_shutdown();
                         // No request is under way, but a slow peer may still be reading a large
-                        // answer.
-                        state.end_after_answers();
+                        // response.
+                        state.end_after_responses();
                     }
                 },
                 // hyper begins a request in this task, so none can begin in between.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::unwritten::UnwrittenAnswers;
+use super::unwritten::UnwrittenResponses;
 use crate::config::server::Limits;
 
 /// Which limit a connection exceeded.
@@ -23,7 +23,7 @@ pub(super) enum Overdue {
     RequestHead,
     /// No request for too long.
     Idle,
-    /// The peer reads its answers too slowly.
+    /// The peer reads its responses too slowly.
     SlowReader,
 }
 
@@ -31,12 +31,12 @@ pub(super) enum Overdue {
 pub(super) struct ConnectionState {
     head: Duration,
     idle: Duration,
-    /// How often the answers on their way are looked at.
+    /// How often the responses on their way are looked at.
     look: Duration,
     /// Whether a request on it was authenticated.
     authenticated: AtomicBool,
     close: Notify,
-    answers: Arc<UnwrittenAnswers>,
+    responses: Arc<UnwrittenResponses>,
     state: Mutex<State>,
 }
 
@@ -50,7 +50,7 @@ struct State {
     quiet_since: Instant,
     /// When the first byte of the next request arrived.
     first_byte: Option<Instant>,
-    /// No further request is taken, and the last answers must be written by then.
+    /// No further request is taken, and the last responses must be written by then.
     ends: Option<Instant>,
 }
 
@@ -69,14 +69,14 @@ impl ConnectionState {
             look: limits.header_timeout.min(limits.slow_reader_timeout) / 4,
             authenticated: AtomicBool::new(false),
             close: Notify::new(),
-            answers: UnwrittenAnswers::new(limits.slow_reader_timeout),
+            responses: UnwrittenResponses::new(limits.slow_reader_timeout),
             state: Mutex::new(state),
         })
     }
 
-    /// The answers on their way to the peer.
-    pub(super) const fn answers(&self) -> &Arc<UnwrittenAnswers> {
-        &self.answers
+    /// The responses on their way to the peer.
+    pub(super) const fn responses(&self) -> &Arc<UnwrittenResponses> {
+        &self.responses
     }
 
     /// The connection takes requests from now on: its handshake took no idle time.
@@ -96,11 +96,11 @@ impl ConnectionState {
         self.authenticated.load(Ordering::Relaxed)
     }
 
-    /// Since when the connection has nothing to do; `None` while it has. An answer on its way
+    /// Since when the connection has nothing to do; `None` while it has. A response on its way
     /// counts only for a peer that was authenticated: anybody can leave one unread.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        let busy = state.requests > 0 || (self.is_authenticated() && self.answers.any());
+        let busy = state.requests > 0 || (self.is_authenticated() && self.responses.any());
         (!busy).then_some(state.quiet_since)
     }
 
@@ -115,7 +115,7 @@ impl ConnectionState {
     }
 
     /// No further request is taken: what is on its way has as long as an idle connection.
-    pub(super) fn end_after_answers(&self) {
+    pub(super) fn end_after_responses(&self) {
         self.state.lock().ends = Some(Instant::now() + self.idle);
     }
 
@@ -154,7 +154,7 @@ impl ConnectionState {
     /// first byte, and is then late by at most one poll.
     pub(super) async fn overdue(&self) -> Overdue {
         loop {
-            if self.answers.too_slow() {
+            if self.responses.too_slow() {
                 return Overdue::SlowReader;
             }
             let now = Instant::now();
@@ -246,26 +246,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_ends_has_as_long_as_an_idle_one_for_its_answers() {
+    async fn a_connection_that_ends_has_as_long_as_an_idle_one_for_its_responses() {
         let state = ConnectionState::new(&limits());
         let _request = state.begin(Version::HTTP_2);
-        state.end_after_answers();
+        state.end_after_responses();
         assert_eq!(overdue_after(&state).await, (Overdue::Idle, 75));
     }
 
     #[test]
-    fn a_connection_is_idle_without_a_request_and_an_unread_answer_of_a_stranger_is_no_work() {
+    fn a_connection_is_idle_without_a_request_and_an_unread_response_of_a_stranger_is_no_work() {
         let state = ConnectionState::new(&limits());
         assert!(state.idle_since().is_some());
         let request = state.begin(Version::HTTP_11);
         assert!(state.idle_since().is_none());
-        let unread = state.answers().register(None);
+        let unread = state.responses().register(None);
         drop(request);
         assert!(state.idle_since().is_some());
         state.authenticated();
         assert!(state.idle_since().is_none());
         drop(unread);
-        state.answers().flushed();
+        state.responses().flushed();
         assert!(state.idle_since().is_some());
     }
 }

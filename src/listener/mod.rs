@@ -13,7 +13,7 @@ mod room;
 mod router;
 mod service;
 mod socket;
-mod source;
+mod sources;
 mod stream;
 mod tls;
 mod unwritten;
@@ -39,7 +39,7 @@ pub use body::Body;
 pub use router::SwappableRouter;
 pub use service::{Peer, PeerAddress, Service};
 pub use socket::UnixSocket;
-pub use source::{Source, Sources};
+pub use sources::{Source, Sources};
 pub use tls::{Tls, TlsError};
 
 /// The pause after the system refused a connection for lack of file descriptors or memory.

@@ -3,7 +3,7 @@
 //!
 //! First to be closed are connections on which no request was authenticated, in the order in which
 //! they were accepted: their requests buy them no time. Then come authenticated ones without a
-//! request, longest idle first. A connection with a request under way, or with an answer on its way
+//! request, longest idle first. A connection with a request under way, or with a response on its way
 //! to an authenticated peer, is left alone.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::connection_state::ConnectionState;
 use super::service::PeerAddress;
-use super::source::{Source, Sources};
+use super::sources::{Source, Sources};
 use crate::config::server::Limits;
 
 /// How soon a new connection that waits for a place looks again: a busy one may have become idle,

@@ -19,7 +19,7 @@ impl<S> TimedStream<S> {
     /// # Errors
     /// `TimedOut` when a response's deadline has passed; hyper then closes the connection.
     fn check(&self) -> io::Result<()> {
-        if self.state.answers().passed() {
+        if self.state.responses().passed() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
@@ -48,7 +48,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         self.check()?;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         // hyper flushes only what it has written completely.
-        self.state.answers().flushed();
+        self.state.responses().flushed();
         Poll::Ready(Ok(()))
     }
 

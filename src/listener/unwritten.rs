@@ -1,4 +1,4 @@
-//! The answers that one connection has not written completely: the deadlines after which they must
+//! The responses that one connection has not written completely: the deadlines after which they must
 //! not be written, and whether the peer reads them fast enough.
 
 use std::sync::Arc;
@@ -7,42 +7,42 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// What a peer must read of the answers that wait for it, in bytes per second.
+/// What a peer must read of the responses that wait for it, in bytes per second.
 const SLOWEST: u64 = 1024;
 
-/// The unwritten answers of one connection. An answer is registered when it is made. hyper then
+/// The unwritten responses of one connection. A response is registered when it is made. hyper then
 /// buffers it, alone (HTTP/1) or mixed with others (HTTP/2), so it counts until everything that was
 /// buffered has been flushed.
 ///
-/// The peer's speed is measured in windows. A window looks at the answers that wait when it begins,
-/// and at no later one: otherwise a peer that reads small answers could leave large ones unread.
-pub(super) struct UnwrittenAnswers {
+/// The peer's speed is measured in windows. A window looks at the responses that wait when it begins,
+/// and at no later one: otherwise a peer that reads small responses could leave large ones unread.
+pub(super) struct UnwrittenResponses {
     /// Length of a window.
     window: Duration,
-    /// Whether there are answers: lets a connection without any write without a lock.
+    /// Whether there are responses: lets a connection without any write without a lock.
     any: AtomicBool,
-    /// The answers of the window have ids below this one.
+    /// The responses of the window have ids below this one.
     of_window: AtomicU64,
-    /// Bytes of the window's answers that were taken in it, and what the window before had over.
+    /// Bytes of the window's responses that were taken in it, and what the window before had over.
     taken: AtomicU64,
-    answers: Mutex<Answers>,
+    responses: Mutex<Responses>,
 }
 
 #[derive(Default)]
-struct Answers {
+struct Responses {
     next: u64,
-    open: Vec<Answer>,
+    open: Vec<Response>,
     /// When the window began, if there is one.
     since: Option<Instant>,
 }
 
-struct Answer {
+struct Response {
     id: u64,
     deadline: Option<Instant>,
     held: Held,
 }
 
-/// What hyper holds of an answer.
+/// What hyper holds of a response.
 #[derive(PartialEq, Eq)]
 enum Held {
     /// Bytes that it has not handed on.
@@ -53,7 +53,7 @@ enum Held {
     Dropped,
 }
 
-impl UnwrittenAnswers {
+impl UnwrittenResponses {
     /// With windows of this length.
     pub(super) fn new(window: Duration) -> Arc<Self> {
         Arc::new(Self {
@@ -61,39 +61,39 @@ impl UnwrittenAnswers {
             any: AtomicBool::new(false),
             of_window: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            answers: Mutex::default(),
+            responses: Mutex::default(),
         })
     }
 
-    /// Registers an answer, which must not be written after the deadline if it has one.
+    /// Registers a response, which must not be written after the deadline if it has one.
     pub(super) fn register(self: &Arc<Self>, deadline: Option<Instant>) -> Unwritten {
-        let mut answers = self.answers.lock();
-        let id = answers.next;
-        answers.next += 1;
-        answers.open.push(Answer {
+        let mut responses = self.responses.lock();
+        let id = responses.next;
+        responses.next += 1;
+        responses.open.push(Response {
             id,
             deadline,
             held: Held::Bytes,
         });
         self.any.store(true, Ordering::Release);
         Unwritten {
-            answers: Arc::clone(self),
+            responses: Arc::clone(self),
             id,
         }
     }
 
-    /// Whether there are answers that were not written completely.
+    /// Whether there are responses that were not written completely.
     pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
 
-    /// Whether the deadline of any answer has passed, so that nothing more may be written.
+    /// Whether the deadline of any response has passed, so that nothing more may be written.
     pub(super) fn passed(&self) -> bool {
         if !self.any() {
             return false;
         }
-        let answers = self.answers.lock();
-        let mut deadlines = answers.open.iter().filter_map(|answer| answer.deadline).peekable();
+        let responses = self.responses.lock();
+        let mut deadlines = responses.open.iter().filter_map(|response| response.deadline).peekable();
         deadlines.peek().is_some() && {
             let now = Instant::now();
             deadlines.any(|deadline| deadline <= now)
@@ -103,13 +103,13 @@ impl UnwrittenAnswers {
     /// Notes that all buffered bytes were written.
     pub(super) fn flushed(&self) {
         if self.any() {
-            let mut answers = self.answers.lock();
-            answers.open.retain(|answer| answer.held == Held::Bytes);
-            self.any.store(!answers.open.is_empty(), Ordering::Release);
+            let mut responses = self.responses.lock();
+            responses.open.retain(|response| response.held == Held::Bytes);
+            self.any.store(!responses.open.is_empty(), Ordering::Release);
         }
     }
 
-    /// Whether the peer took less than a KiB/s of the answers that waited for it all through a
+    /// Whether the peer took less than a KiB/s of the responses that waited for it all through a
     /// window. What it took beyond that in one window counts in the next one: a socket passes on
     /// many KiB at once. So a peer that reads nothing is found after three windows at most.
     pub(super) fn too_slow(&self) -> bool {
@@ -120,12 +120,12 @@ impl UnwrittenAnswers {
         if !self.any() {
             return false;
         }
-        let mut answers = self.answers.lock();
+        let mut responses = self.responses.lock();
         let first_of_next = self.of_window.load(Ordering::Relaxed);
-        let waits = |answer: &Answer| answer.held != Held::Dropped;
-        let still = answers.open.iter().any(|answer| answer.id < first_of_next && waits(answer));
+        let waits = |response: &Response| response.held != Held::Dropped;
+        let still = responses.open.iter().any(|response| response.id < first_of_next && waits(response));
         let owed = SLOWEST.saturating_mul(self.window.as_millis().try_into().unwrap_or(u64::MAX)) / 1000;
-        let over = match answers.since {
+        let over = match responses.since {
             Some(since) if still && now.saturating_duration_since(since) < self.window => return false,
             Some(_) if still => {
                 let Some(over) = self.taken.load(Ordering::Relaxed).checked_sub(owed) else {
@@ -135,25 +135,25 @@ impl UnwrittenAnswers {
             }
             Some(_) | None => 0,
         };
-        // The next window, with the answers that wait now.
-        answers.since = answers.open.iter().any(waits).then_some(now);
-        self.of_window.store(answers.next, Ordering::Relaxed);
+        // The next window, with the responses that wait now.
+        responses.since = responses.open.iter().any(waits).then_some(now);
+        self.of_window.store(responses.next, Ordering::Relaxed);
         self.taken.store(over, Ordering::Relaxed);
         false
     }
 }
 
-/// An answer of which hyper still holds bytes.
+/// A response of which hyper still holds bytes.
 pub(super) struct Unwritten {
-    answers: Arc<UnwrittenAnswers>,
+    responses: Arc<UnwrittenResponses>,
     id: u64,
 }
 
 impl Unwritten {
     /// Notes that hyper handed on so many bytes of it.
     pub(super) fn took(&self, bytes: usize) {
-        if self.id < self.answers.of_window.load(Ordering::Relaxed) {
-            self.answers.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.id < self.responses.of_window.load(Ordering::Relaxed) {
+            self.responses.taken.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
 
@@ -163,11 +163,11 @@ impl Unwritten {
     }
 
     fn leave(&self, held: Held) {
-        let mut answers = self.answers.answers.lock();
-        if let Some(answer) = answers.open.iter_mut().find(|answer| answer.id == self.id)
-            && answer.held == Held::Bytes
+        let mut responses = self.responses.responses.lock();
+        if let Some(response) = responses.open.iter_mut().find(|response| response.id == self.id)
+            && response.held == Held::Bytes
         {
-            answer.held = held;
+            response.held = held;
         }
     }
 }
@@ -187,27 +187,27 @@ mod tests {
 
     #[test]
     fn a_deadline_applies_until_the_flush_after_the_last_byte() {
-        let answers = UnwrittenAnswers::new(WINDOW);
-        assert!(!answers.passed());
+        let responses = UnwrittenResponses::new(WINDOW);
+        assert!(!responses.passed());
         let past = Instant::now();
-        let unwritten = answers.register(Some(past));
-        answers.flushed();
-        assert!(answers.passed(), "a flush before the last byte ends nothing");
+        let unwritten = responses.register(Some(past));
+        responses.flushed();
+        assert!(responses.passed(), "a flush before the last byte ends nothing");
         unwritten.handed_on();
-        assert!(answers.passed(), "the last byte may still be buffered");
-        answers.flushed();
-        assert!(!answers.passed());
+        assert!(responses.passed(), "the last byte may still be buffered");
+        responses.flushed();
+        assert!(!responses.passed());
     }
 
     #[test]
-    fn each_answer_has_its_own() {
-        let answers = UnwrittenAnswers::new(WINDOW);
-        let later = answers.register(Some(Instant::now() + Duration::from_secs(3600)));
-        let without = answers.register(None);
-        drop(answers.register(Some(Instant::now())));
-        assert!(answers.passed());
-        answers.flushed();
-        assert!(!answers.passed(), "the other ones are still on their way, and in time");
+    fn each_response_has_its_own() {
+        let responses = UnwrittenResponses::new(WINDOW);
+        let later = responses.register(Some(Instant::now() + Duration::from_secs(3600)));
+        let without = responses.register(None);
+        drop(responses.register(Some(Instant::now())));
+        assert!(responses.passed());
+        responses.flushed();
+        assert!(!responses.passed(), "the other ones are still on their way, and in time");
         drop((later, without));
     }
 
@@ -218,28 +218,28 @@ mod tests {
 
     #[test]
     fn a_peer_that_reads_nothing_is_found_after_a_window() {
-        let answers = UnwrittenAnswers::new(WINDOW);
+        let responses = UnwrittenResponses::new(WINDOW);
         let begin = Instant::now();
-        let unread = answers.register(None);
-        assert!(!answers.is_slow_at(end(begin, 0)));
-        assert!(answers.is_slow_at(end(begin, 1)));
+        let unread = responses.register(None);
+        assert!(!responses.is_slow_at(end(begin, 0)));
+        assert!(responses.is_slow_at(end(begin, 1)));
         drop(unread);
-        assert!(!answers.is_slow_at(end(begin, 2)), "a dropped answer waits for nobody");
+        assert!(!responses.is_slow_at(end(begin, 2)), "a dropped response waits for nobody");
     }
 
     #[test]
     fn bytes_that_only_await_a_flush_wait_too() {
-        let answers = UnwrittenAnswers::new(WINDOW);
+        let responses = UnwrittenResponses::new(WINDOW);
         let begin = Instant::now();
-        answers.register(None).handed_on();
-        assert!(!answers.is_slow_at(end(begin, 0)));
-        assert!(answers.is_slow_at(end(begin, 1)));
+        responses.register(None).handed_on();
+        assert!(!responses.is_slow_at(end(begin, 0)));
+        assert!(responses.is_slow_at(end(begin, 1)));
     }
 
     #[test]
     fn a_kibibyte_per_second_is_enough_and_one_window_may_lend_to_the_next() {
-        let answers = UnwrittenAnswers::new(WINDOW);
-        let unread = answers.register(None);
+        let responses = UnwrittenResponses::new(WINDOW);
+        let unread = responses.register(None);
         let begin = Instant::now();
         for (taken, windows, slow) in [
             (OWED, 0, false),
@@ -249,21 +249,21 @@ mod tests {
             (0, 4, true),
         ] {
             unread.took(taken);
-            assert_eq!(answers.is_slow_at(end(begin, windows)), slow, "{taken} bytes in window {windows}");
+            assert_eq!(responses.is_slow_at(end(begin, windows)), slow, "{taken} bytes in window {windows}");
         }
     }
 
     #[test]
-    fn reading_later_answers_does_not_excuse_an_unread_one() {
-        let answers = UnwrittenAnswers::new(WINDOW);
+    fn reading_later_responses_does_not_excuse_an_unread_one() {
+        let responses = UnwrittenResponses::new(WINDOW);
         let begin = Instant::now();
-        let unread = answers.register(None);
-        assert!(!answers.is_slow_at(end(begin, 0)));
-        let later = answers.register(None);
+        let unread = responses.register(None);
+        assert!(!responses.is_slow_at(end(begin, 0)));
+        let later = responses.register(None);
         later.took(OWED * 2);
         later.handed_on();
-        answers.flushed();
-        assert!(answers.is_slow_at(end(begin, 1)));
+        responses.flushed();
+        assert!(responses.is_slow_at(end(begin, 1)));
         drop(unread);
     }
 }
