@@ -43,7 +43,7 @@ struct Response {
 }
 
 /// What hyper holds of a response.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Held {
     /// Bytes that it has not handed on.
     Bytes,
@@ -79,6 +79,7 @@ impl UnwrittenResponses {
         Unwritten {
             responses: Arc::clone(self),
             id,
+            then: Held::Dropped,
         }
     }
 
@@ -147,6 +148,8 @@ impl UnwrittenResponses {
 pub(super) struct Unwritten {
     responses: Arc<UnwrittenResponses>,
     id: u64,
+    /// What hyper holds of it once this is dropped.
+    then: Held,
 }
 
 impl Unwritten {
@@ -158,23 +161,17 @@ impl Unwritten {
     }
 
     /// Notes that hyper handed on its last byte.
-    pub(super) fn handed_on(self) {
-        self.leave(Held::HandedOn);
-    }
-
-    fn leave(&self, held: Held) {
-        let mut responses = self.responses.responses.lock();
-        if let Some(response) = responses.open.iter_mut().find(|response| response.id == self.id)
-            && response.held == Held::Bytes
-        {
-            response.held = held;
-        }
+    pub(super) fn handed_on(mut self) {
+        self.then = Held::HandedOn;
     }
 }
 
 impl Drop for Unwritten {
     fn drop(&mut self) {
-        self.leave(Held::Dropped);
+        let mut responses = self.responses.responses.lock();
+        if let Some(response) = responses.open.iter_mut().find(|response| response.id == self.id) {
+            response.held = self.then;
+        }
     }
 }
 
