@@ -12,14 +12,14 @@ use super::declared::DeclaredKeys;
 use super::jobs::{self, Job, Subjects};
 use super::listeners::Listeners;
 use super::open::{Remaining, close};
-use crate::audit::{Counters, Recovered};
+use crate::audit::Recovered;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config::server::Limits;
 use crate::listener::Drained;
 use crate::protocols::admission::Admission;
 use crate::protocols::exchange::{AppState, Exchange};
-use crate::protocols::rest::{Rest, ServiceState, api, service_alone};
+use crate::protocols::rest::{Rest, ServiceState, api, of_operator, service_alone};
 use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::telemetry::metrics::Metrics;
@@ -27,12 +27,14 @@ use crate::telemetry::metrics::Metrics;
 /// How long the listener of the service endpoints waits for its last responses.
 const SERVICE_DRAIN: Duration = Duration::from_secs(1);
 
+/// How long the operator's listener waits for its last responses: as long as a request may take.
+const OPERATOR_DRAIN: Duration = Duration::from_secs(10);
+
 /// A gateway that serves.
 pub struct Serving {
     listeners: Listeners,
     broker: Arc<Broker>,
-    counters: Arc<Counters>,
-    admission: Arc<Admission>,
+    state: AppState,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     jobs: Vec<JoinHandle<()>>,
@@ -75,21 +77,36 @@ impl Serving {
         let server = &config.server;
         let rest = Rest::new(service, server.request_deadline, server.trusted_proxies.clone());
         let rest = if dev { rest.for_loopback_only() } else { rest };
-        let admission = Arc::new(admission(&server.limits));
-        let state = app_state(&broker, &counters, &admission);
-        let exchange = Arc::new(Exchange::new(rest, state));
+        let admission = Arc::new(admission_of(&server.limits));
+        let state = AppState {
+            broker: Arc::clone(&broker),
+            counters,
+            operator_admission: match &server.operator {
+                None => Arc::clone(&admission),
+                Some(operator) => Arc::new(admission_of(&operator.limits)),
+            },
+            admission,
+        };
+        let exchange = Arc::new(Exchange::new(rest, state.clone()));
         listeners.api.router.replace_with(api(&exchange, listeners.service.is_none()));
         if let Some(service) = &listeners.service {
             service.router.replace_with(service_alone(&exchange));
         }
+        if let Some(operator) = &listeners.operator {
+            operator.router.replace_with(of_operator(&exchange));
+        }
         let (stop, stopped) = watch::channel(false);
         let jobs = jobs.into_iter().map(|job| job.spawn(stopped.clone())).collect();
-        tracing::info!(address = %listeners.api_address(), service = listeners.service_address(), "serving");
+        tracing::info!(
+            address = %listeners.api_address(),
+            service = listeners.service_address(),
+            operator = listeners.operator_address(),
+            "serving"
+        );
         Self {
             listeners,
             broker,
-            counters,
-            admission,
+            state,
             draining,
             stop,
             jobs,
@@ -103,7 +120,7 @@ impl Serving {
     /// What another protocol needs to serve this gateway's objects. All protocols share the gateway's
     /// bytes and places.
     pub fn app_state(&self) -> AppState {
-        app_state(&self.broker, &self.counters, &self.admission)
+        self.state.clone()
     }
 
     /// Address of the API.
@@ -122,8 +139,9 @@ impl Serving {
         }
     }
 
-    /// Stops in order: `/readyz` reports the shutdown, the listener of the API drains, then that of the
-    /// service endpoints; the counters are recorded; audit log and store are closed.
+    /// Stops in order: `/readyz` reports the shutdown, the listener of the API drains, then the
+    /// operator's and that of the service endpoints; the counters are recorded; audit log and store are
+    /// closed.
     pub async fn stop(self) {
         self.draining.store(true, Ordering::Release);
         // Keep serving during the delay, so that a load balancer notices the shutdown before
@@ -132,6 +150,10 @@ impl Serving {
         match self.listeners.api.running.drain(self.drain_timeout).await {
             Drained::Complete => tracing::info!("drained"),
             Drained::Aborted(connections) => tracing::warn!(connections, "aborted connections at the end of the drain"),
+        }
+        // After the API's, so that revocations and `/readyz` work during its drain.
+        if let Some(operator) = self.listeners.operator {
+            operator.running.drain(OPERATOR_DRAIN).await;
         }
         self.broker.finish_accepted(self.drain_timeout).await;
         // Last, so that `/readyz` can be watched during the drain. Does not wait long for
@@ -150,17 +172,9 @@ impl Serving {
     }
 }
 
-fn admission(limits: &Limits) -> Admission {
+fn admission_of(limits: &Limits) -> Admission {
     Admission::new(
         limits.max_in_flight as usize,
         usize::try_from(limits.max_bytes).unwrap_or(usize::MAX),
     )
-}
-
-fn app_state(broker: &Arc<Broker>, counters: &Arc<Counters>, admission: &Arc<Admission>) -> AppState {
-    AppState {
-        broker: Arc::clone(broker),
-        counters: Arc::clone(counters),
-        admission: Arc::clone(admission),
-    }
 }

@@ -11,7 +11,7 @@ use bytes::Buf;
 use hyper::body::{Frame, SizeHint};
 
 use super::budget::Held;
-use super::write_deadlines::{Unwritten, WriteDeadlines};
+use super::unwritten::{Unwritten, UnwrittenResponses};
 
 /// What an answer takes beside its body, in bytes: its head, and the state of its stream.
 const OVERHEAD: usize = 1 << 10;
@@ -73,9 +73,10 @@ impl Body {
         self.bytes.as_slice()
     }
 
-    /// Registers the deadline, if there is one, with the connection that will write the body.
-    pub(super) fn register(&mut self, deadlines: &Arc<WriteDeadlines>) {
-        self.unwritten = self.deadline.map(|deadline| deadlines.register(deadline));
+    /// Registers the response, if it has bytes or a deadline, with the connection that will write it.
+    pub(super) fn register(&mut self, responses: &Arc<UnwrittenResponses>) {
+        let counts = self.deadline.is_some() || !self.as_slice().is_empty();
+        self.unwritten = counts.then(|| responses.register(self.deadline));
     }
 }
 
@@ -141,9 +142,15 @@ impl Buf for Chunk {
     }
 
     fn advance(&mut self, count: usize) {
-        self.written += count.min(self.remaining());
+        let count = count.min(self.remaining());
+        self.written += count;
+        if let Some(unwritten) = &self.unwritten {
+            unwritten.took(count);
+        }
         if self.remaining() == 0 {
-            self.unwritten = None;
+            if let Some(unwritten) = self.unwritten.take() {
+                unwritten.handed_on();
+            }
             self.held = None;
         }
     }

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::body::Body;
 use super::budget::Share;
+use super::connection_state::ConnectionState;
 
 /// What a listener serves. The body of a response may carry a deadline, see [`Body::until`].
 pub trait Service: Send + Sync + 'static {
@@ -28,6 +29,15 @@ pub struct Peer {
     pub certificate: Option<CertificateDer<'static>>,
     /// The bytes of all requests and answers on the connection.
     pub bytes: Arc<Share>,
+    pub(super) connection: Arc<ConnectionState>,
+}
+
+impl Peer {
+    /// Notes that a request on this connection was authenticated. When the listener needs room, it
+    /// closes connections without such a request first.
+    pub fn authenticated(&self) {
+        self.connection.authenticated();
+    }
 }
 
 /// A peer's address.

@@ -120,6 +120,7 @@ pub struct Description<C> {
 }
 
 /// The parts of the gateway that every protocol needs.
+#[derive(Clone)]
 pub struct AppState {
     /// The broker, which has all use cases.
     pub broker: Arc<Broker>,
@@ -127,6 +128,19 @@ pub struct AppState {
     pub counters: Arc<Counters>,
     /// The shares of everybody in the gateway's bytes and places.
     pub admission: Arc<Admission>,
+    /// The same for the operator's listener, whose requests have bytes, places and turns of their own.
+    pub operator_admission: Arc<Admission>,
+}
+
+impl AppState {
+    /// The shares at the listener at which this request arrived.
+    fn admission_at(&self, meta: &RequestMeta<'_>) -> &Admission {
+        if meta.at_operator {
+            &self.operator_admission
+        } else {
+            &self.admission
+        }
+    }
 }
 
 /// A request that has just arrived.
@@ -139,6 +153,8 @@ pub struct RequestMeta<'p> {
     pub source: IpAddr,
     /// When the request's head had arrived.
     pub started: Instant,
+    /// Whether it arrived at the operator's listener, which has places of its own.
+    pub at_operator: bool,
 }
 
 impl<'p> RequestMeta<'p> {
@@ -154,7 +170,15 @@ impl<'p> RequestMeta<'p> {
             peer,
             source,
             started: Instant::now(),
+            at_operator: false,
         }
+    }
+
+    /// Whether it arrived at the operator's listener.
+    #[must_use]
+    pub const fn at_operator(mut self, at_operator: bool) -> Self {
+        self.at_operator = at_operator;
+        self
     }
 }
 
@@ -224,7 +248,8 @@ impl<P: Protocol> Exchange<P> {
             Ok(caller) => caller,
             Err(failure) => return self.refuse(&meta, failure),
         };
-        let account = self.app.admission.account(&caller, terms.revocation);
+        let admission = self.app.admission_at(&meta);
+        let account = admission.account(&caller, terms.revocation);
         let mut held = match Held::take(&account, &meta.peer.bytes, admission::cost(&head)) {
             Ok(held) => held,
             Err(full) => return self.not_admitted(&meta, &caller, admission::refused(full)),
@@ -269,7 +294,7 @@ impl<P: Protocol> Exchange<P> {
         let accepted = self.app.broker.accept_operation();
         let exchange = Arc::clone(self);
         let id = request_id.clone();
-        let lane = terms.revocation.then(|| self.app.admission.lane(cx.caller()));
+        let lane = terms.revocation.then(|| admission.lane(cx.caller()));
         // An operation is not left half done when the client disconnects.
         let work = RunToCompletion::new(label, async move {
             let _place = place;
@@ -293,7 +318,7 @@ impl<P: Protocol> Exchange<P> {
         }
     }
 
-    /// Authenticates the caller. One whose credential is in memory needs nothing; looking one up takes
+    /// Authenticates the caller, which the connection notes. One whose credential is in memory needs nothing; looking one up takes
     /// bytes that everybody shares.
     ///
     /// # Errors
@@ -301,14 +326,12 @@ impl<P: Protocol> Exchange<P> {
     pub async fn authenticate(&self, meta: &RequestMeta<'_>, head: &Parts) -> Result<Caller, Failure> {
         let mut authenticating = pin!(self.protocol.authenticate(&self.app, meta, head));
         if let Poll::Ready(done) = futures::poll!(authenticating.as_mut()) {
-            return done;
+            return done.inspect(|_| meta.peer.authenticated());
         }
-        let held = self
-            .app
-            .admission
-            .public(Public::Credentials, &meta.peer.bytes, admission::cost(head));
+        let admission = self.app.admission_at(meta);
+        let held = admission.public(Public::Credentials, &meta.peer.bytes, admission::cost(head));
         let _held = held.map_err(admission::refused)?;
-        authenticating.await
+        authenticating.await.inspect(|_| meta.peer.authenticated())
     }
 
     /// Calls the use case. The payload of a panic can hold anything, so only the fact is reported.
@@ -330,7 +353,7 @@ impl<P: Protocol> Exchange<P> {
 
     fn refusal(&self, meta: &RequestMeta<'_>, counted: Recorded<Response<Body>>) -> AuditedResponse {
         let answer = self.recorded(counted, &meta.request_id);
-        self.public(Public::Refusals, meta.peer, answer, AuditedResponse::without_body)
+        self.public(Public::Refusals, meta, answer, AuditedResponse::without_body)
     }
 
     /// An answer to a request without a credential, which holds what it takes of the budget; `unheld`
@@ -338,11 +361,11 @@ impl<P: Protocol> Exchange<P> {
     pub fn public(
         &self,
         kind: Public,
-        peer: &Peer,
+        meta: &RequestMeta<'_>,
         answer: AuditedResponse,
         unheld: impl FnOnce(AuditedResponse) -> AuditedResponse,
     ) -> AuditedResponse {
-        match self.app.admission.public(kind, &peer.bytes, answer.cost()) {
+        match self.app.admission_at(meta).public(kind, &meta.peer.bytes, answer.cost()) {
             Ok(held) => answer.holding(held),
             Err(_) => unheld(answer),
         }

@@ -34,6 +34,7 @@ mod keys;
 mod memory;
 mod moves;
 mod names;
+mod operator_listener;
 mod paging;
 mod principals;
 #[cfg(feature = "testkit")]

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use claviger_test_support::{Client, Tune};
 use h2::SendStream;
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::raw::{Http1, Http2, answer_of};
-use crate::world::{PEAK, World};
+use crate::world::{HOSTILE, PEAK, World};
 
 /// The longest body of a batch, in bytes.
 const BATCH: usize = 16 << 20;
@@ -185,4 +186,39 @@ async fn queries_of_thousands_of_parameters_are_refused_before_the_body() {
     }
     honest.end().await;
     world.holds(PEAK);
+}
+
+/// The credential that has its whole share of the API's bytes under way is served on the operator's
+/// listener, which counts bytes and places of its own.
+#[tokio::test]
+async fn the_operators_listener_has_request_places_of_its_own() {
+    let world = World::tuned(&Tune::default().set("CLAVIGER_SERVER__OPERATOR__LISTEN", "127.0.0.1:0")).await;
+    let issued = world.evil_token("attacker", &["Unwrap", "ReadKey"], None).await;
+    let token = issued["token"].as_str().unwrap();
+    let client = world.evil.with_token(token);
+    let honest = world.honest().await;
+    let almost = vec![b' '; BATCH - 1];
+    let mut bodies = Vec::new();
+    let full = async {
+        loop {
+            let mut body = Http1::post(world.started.address(), token, "/v1/batch/unwrap", BATCH).await;
+            body.send(&almost[..2_700_000]).await;
+            bodies.push(body);
+            let answer = client.get("/v1/keys").await;
+            if answer.status != 200 {
+                return answer;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(crate::world::PATIENCE, full).await.expect("the share is full");
+    refused.expect_problem(429, "rate_limited");
+    let address = world.started.operator_address();
+    Client::new(address, token, None).get("/v1/keys").await.expect_status(200);
+    let operator = Client::new(address, world.started.token(), Some(HOSTILE));
+    operator.get("/metrics").await.expect_status(200);
+    operator.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    let nobody = Client::new(address, "", None).without_header("authorization");
+    nobody.get("/metrics").await.expect_problem(401, "unauthenticated");
+    drop(bodies);
+    honest.end().await;
 }

@@ -7,6 +7,7 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod crowd;
 mod cuts;
 mod every_route;
 mod floods;
@@ -20,7 +21,9 @@ mod large;
 mod raw;
 mod revoked;
 mod routes;
+mod service_pages;
 mod table;
+mod unread;
 mod windows;
 mod world;
 

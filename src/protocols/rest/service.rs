@@ -66,7 +66,7 @@ impl ServicePage {
     /// Responds to a GET. The audit log counts these requests and has no record for each.
     pub(super) async fn answer(self, exchange: &Exchange<Rest>, params: Params, uri: &Uri, meta: &RequestMeta<'_>) -> AuditedResponse {
         let answer = self.respond(exchange, params, uri).await;
-        exchange.public(self.kind(), meta.peer, answer, |answer| match self {
+        exchange.public(self.kind(), meta, answer, |answer| match self {
             // A probe's status says all.
             Self::Health | Self::Readiness => answer.without_body(),
             Self::Metrics | Self::Document | Self::Docs | Self::DocsFile => {
