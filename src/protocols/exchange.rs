@@ -318,8 +318,8 @@ impl<P: Protocol> Exchange<P> {
         }
     }
 
-    /// Authenticates the caller, which the connection notes. One whose credential is in memory needs nothing; looking one up takes
-    /// bytes that everybody shares.
+    /// Authenticates the caller, which the connection notes. One whose credential is in memory needs
+    /// nothing; looking one up takes bytes that everybody shares.
     ///
     /// # Errors
     /// Those of [`Protocol::authenticate`]; `rate_limited` or `not_ready` if there are no bytes left.
