@@ -288,7 +288,10 @@ fn a_variable_that_nobody_reads_is_a_mistake_and_what_was_meant_is_told() {
     let why = "there is no such setting (two underscores separate the parts of a setting's name); expected";
     for (name, meant) in [
         ("CLAVIGER_SERVER_LISTEN", "CLAVIGER_SERVER__LISTEN"),
-        ("CLAVIGER_LISTEN", "CLAVIGER_SERVER__LISTEN or CLAVIGER_SERVER__SERVICE__LISTEN"),
+        (
+            "CLAVIGER_LISTEN",
+            "CLAVIGER_SERVER__LISTEN or CLAVIGER_SERVER__OPERATOR__LISTEN or CLAVIGER_SERVER__SERVICE__LISTEN",
+        ),
         ("CLAVIGER_DATADIR", "CLAVIGER_STORAGE__DATA_DIR"),
         ("CLAVIGER_log_level", "CLAVIGER_TELEMETRY__LOG_LEVEL"),
         ("CLAVIGER_TOKENFILE", "CLAVIGER_TOKEN_FILE"),
