@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use claviger_test_support::Client;
+use claviger_test_support::{Client, Tune};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use http::Method;
@@ -80,7 +80,9 @@ async fn half_sent_batches_hold_up_no_revocation() {
 
 #[tokio::test]
 async fn nor_do_those_over_http1() {
-    let world = World::start().await;
+    // All of them come from one address.
+    let tune = Tune::default().set("CLAVIGER_SERVER__LIMITS__MAX_CONNECTIONS_PER_SOURCE", "1024");
+    let world = World::tuned(&tune).await;
     let issued = world.evil_token("attacker", &["Unwrap"], None).await;
     let honest = world.honest().await;
     let mut half = Vec::new();
