@@ -14,11 +14,19 @@ pub(super) struct BoundListener {
     pub(super) router: SwappableRouter<RestService>,
 }
 
+impl BoundListener {
+    fn address(&self) -> String {
+        self.running.local_addr().to_string()
+    }
+}
+
 /// All listeners of a gateway.
 pub(super) struct Listeners {
     pub(super) api: BoundListener,
     /// The separate listener for the service endpoints, if there is one.
     pub(super) service: Option<BoundListener>,
+    /// The operator's listener, if there is one.
+    pub(super) operator: Option<BoundListener>,
     pub(super) certificates: Vec<Arc<Tls>>,
 }
 
@@ -43,9 +51,18 @@ impl Listeners {
                 Some(service)
             }
         };
+        let operator = match &server.operator {
+            None => None,
+            Some(operator) => {
+                let (operator, tls) = bind("operator", operator.listen, &operator.transport, &operator.limits, starting(true)).await?;
+                certificates.extend(tls);
+                Some(operator)
+            }
+        };
         Ok(Self {
             api,
             service,
+            operator,
             certificates,
         })
     }
@@ -57,7 +74,12 @@ impl Listeners {
 
     /// Address of the separate service listener, for the log.
     pub(super) fn service_address(&self) -> Option<String> {
-        self.service.as_ref().map(|service| service.running.local_addr().to_string())
+        self.service.as_ref().map(BoundListener::address)
+    }
+
+    /// Address of the operator's listener, for the log.
+    pub(super) fn operator_address(&self) -> Option<String> {
+        self.operator.as_ref().map(BoundListener::address)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod bootstrap_admin;
 mod declared;
+mod descriptors;
 mod errors;
 mod jobs;
 mod listeners;

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::declared::DeclaredKeys;
 use super::jobs::{self, Job, Subjects};
 use super::listeners::Listeners;
 use super::open::{Remaining, close};
-use crate::audit::{Counters, Recovered};
+use crate::audit::Recovered;
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::config::server::Limits;
 use crate::listener::Drained;
+use crate::protocols::admission::Admission;
 use crate::protocols::exchange::{AppState, Exchange};
-use crate::protocols::rest::{Rest, ServiceState, api, service_alone};
+use crate::protocols::rest::{Rest, ServiceState, api, of_operator, service_alone};
 use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::telemetry::metrics::Metrics;
@@ -25,11 +27,14 @@ use crate::telemetry::metrics::Metrics;
 /// How long the listener of the service endpoints waits for its last responses.
 const SERVICE_DRAIN: Duration = Duration::from_secs(1);
 
+/// How long the operator's listener waits for its last responses: as long as a request may take.
+const OPERATOR_DRAIN: Duration = Duration::from_secs(10);
+
 /// A gateway that serves.
 pub struct Serving {
     listeners: Listeners,
     broker: Arc<Broker>,
-    counters: Arc<Counters>,
+    state: AppState,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     jobs: Vec<JoinHandle<()>>,
@@ -72,19 +77,36 @@ impl Serving {
         let server = &config.server;
         let rest = Rest::new(service, server.request_deadline, server.trusted_proxies.clone());
         let rest = if dev { rest.for_loopback_only() } else { rest };
-        let state = app_state(&broker, &counters, server.limits.max_in_flight as usize);
-        let exchange = Arc::new(Exchange::new(rest, state));
+        let admission = Arc::new(admission_of(&server.limits));
+        let state = AppState {
+            broker: Arc::clone(&broker),
+            counters,
+            operator_admission: match &server.operator {
+                None => Arc::clone(&admission),
+                Some(operator) => Arc::new(admission_of(&operator.limits)),
+            },
+            admission,
+        };
+        let exchange = Arc::new(Exchange::new(rest, state.clone()));
         listeners.api.router.replace_with(api(&exchange, listeners.service.is_none()));
         if let Some(service) = &listeners.service {
             service.router.replace_with(service_alone(&exchange));
         }
+        if let Some(operator) = &listeners.operator {
+            operator.router.replace_with(of_operator(&exchange));
+        }
         let (stop, stopped) = watch::channel(false);
         let jobs = jobs.into_iter().map(|job| job.spawn(stopped.clone())).collect();
-        tracing::info!(address = %listeners.api_address(), service = listeners.service_address(), "serving");
+        tracing::info!(
+            address = %listeners.api_address(),
+            service = listeners.service_address(),
+            operator = listeners.operator_address(),
+            "serving"
+        );
         Self {
             listeners,
             broker,
-            counters,
+            state,
             draining,
             stop,
             jobs,
@@ -95,10 +117,10 @@ impl Serving {
         }
     }
 
-    /// What another protocol needs to serve this gateway's objects, with so many requests under way
-    /// at once.
-    pub fn app_state(&self, in_flight: usize) -> AppState {
-        app_state(&self.broker, &self.counters, in_flight)
+    /// What another protocol needs to serve this gateway's objects. All protocols share the gateway's
+    /// bytes and places.
+    pub fn app_state(&self) -> AppState {
+        self.state.clone()
     }
 
     /// Address of the API.
@@ -117,8 +139,9 @@ impl Serving {
         }
     }
 
-    /// Stops in order: `/readyz` reports the shutdown, the listener of the API drains, then that of the
-    /// service endpoints; the counters are recorded; audit log and store are closed.
+    /// Stops in order: `/readyz` reports the shutdown, the listener of the API drains, then the
+    /// operator's and that of the service endpoints; the counters are recorded; audit log and store are
+    /// closed.
     pub async fn stop(self) {
         self.draining.store(true, Ordering::Release);
         // Keep serving during the delay, so that a load balancer notices the shutdown before
@@ -127,6 +150,10 @@ impl Serving {
         match self.listeners.api.running.drain(self.drain_timeout).await {
             Drained::Complete => tracing::info!("drained"),
             Drained::Aborted(connections) => tracing::warn!(connections, "aborted connections at the end of the drain"),
+        }
+        // After the API's, so that revocations and `/readyz` work during its drain.
+        if let Some(operator) = self.listeners.operator {
+            operator.running.drain(OPERATOR_DRAIN).await;
         }
         self.broker.finish_accepted(self.drain_timeout).await;
         // Last, so that `/readyz` can be watched during the drain. Does not wait long for
@@ -145,10 +172,9 @@ impl Serving {
     }
 }
 
-fn app_state(broker: &Arc<Broker>, counters: &Arc<Counters>, in_flight: usize) -> AppState {
-    AppState {
-        broker: Arc::clone(broker),
-        counters: Arc::clone(counters),
-        in_flight: Arc::new(Semaphore::new(in_flight)),
-    }
+fn admission_of(limits: &Limits) -> Admission {
+    Admission::new(
+        limits.max_in_flight as usize,
+        usize::try_from(limits.max_bytes).unwrap_or(usize::MAX),
+    )
 }

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 
 use claviger_guarded::harden_process;
 
-use super::declared;
 use super::errors::BootError;
 use super::listeners::Listeners;
 use super::open::{Folder, broker, close, open, report_hardening};
 use super::options::StartOptions;
 use super::root_key::root_key;
 use super::serving::Serving;
+use super::{declared, descriptors};
 use crate::config::Config;
 use crate::protocols::rest::{Progress, Step, starting};
 use crate::store::sealing::RootKey;
@@ -48,9 +48,15 @@ impl Starting {
         }
         // Before the listeners, so that a second gateway on the folder fails with a clear message.
         let folder = Folder::lock(config)?;
+        descriptors::raise_limit(&config.server);
         let progress = Progress::default();
         let listeners = Listeners::bind(&config.server, |with_service| starting(&progress, with_service)).await?;
-        tracing::info!(address = %listeners.api_address(), service = listeners.service_address(), "starting");
+        tracing::info!(
+            address = %listeners.api_address(),
+            service = listeners.service_address(),
+            operator = listeners.operator_address(),
+            "starting"
+        );
         Ok(Self {
             folder,
             listeners,

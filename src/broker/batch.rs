@@ -9,7 +9,7 @@ use super::turns::Turns;
 use super::{Broker, Failure, Guarded, RequestContext};
 
 /// The most items in one batch.
-const MAX_ITEMS: usize = 1000;
+pub const MAX_ITEMS: usize = 1000;
 /// The most items of one batch that are under way at once.
 const UNDER_WAY: usize = 64;
 

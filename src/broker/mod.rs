@@ -54,7 +54,7 @@ mod write_ahead;
 pub use admit::{Authorized, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed, UpdateNamed, op};
 pub use apply::{DeclaredKind, Step, Steps};
 pub use at_provider::{AtProvider, AtProviderResult, Switched};
-pub use batch::BatchOutcome;
+pub use batch::{BatchOutcome, MAX_ITEMS};
 pub use conclude::Unrecorded;
 pub use connections::{CheckReport, ConnectionChange, NewConnection};
 pub use context::{AuditFields, RequestContext, RequestInfo};

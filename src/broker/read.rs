@@ -11,7 +11,9 @@ use super::tokens::GrantedToken;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Operation, op};
 use crate::access::KeySet;
 use crate::keys::KeyView;
-use crate::store::model::{self, Connection, DetachedFilter, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Rows, Tenant};
+use crate::store::model::{
+    self, Connection, DetachedFilter, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Rows, Tenant, Weight,
+};
 
 /// A page of a list.
 #[derive(Debug)]
@@ -31,8 +33,11 @@ impl<T> Page<T> {
     }
 
     /// Of rows that the store found for the request `asked`; `name` is what the list is ordered by.
-    fn of(items: Vec<T>, asked: &model::Page, name: impl Fn(&T) -> String) -> Self {
-        let full = usize::try_from(asked.size).is_ok_and(|size| items.len() >= size);
+    fn of(items: Vec<T>, asked: &model::Page, name: impl Fn(&T) -> String) -> Self
+    where
+        T: Weight,
+    {
+        let full = asked.is_full(&items);
         let next = items.last().filter(|_| full).map(|last| Position::after(name(last)));
         Self { items, next }
     }

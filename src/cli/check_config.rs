@@ -28,6 +28,7 @@ impl Args {
             "listen": config.server.listen.to_string(),
             "tls": tls,
             "service": config.server.service.map(|service| service.listen.to_string()),
+            "operator": config.server.operator.map(|operator| operator.listen.to_string()),
             "data_dir": config.storage.data_dir.display().to_string(),
         }))
     }

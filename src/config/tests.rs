@@ -11,6 +11,8 @@ use super::server::Transport;
 use super::storage::RootKey;
 use super::{Config, ConfigErrors};
 
+mod listeners;
+
 const EXAMPLE: &str = include_str!("../../config/claviger.example.toml");
 const DEV: &str = include_str!("../../config/dev.toml");
 const MINIMAL: &str = "storage.root_key.file = \"/k\"\n";
@@ -73,6 +75,19 @@ fn the_example_shows_every_setting() {
         "server.service.allow_plain_http",
         "server.service.tls.certificate",
         "server.service.tls.key",
+        "server.operator.listen",
+        "server.operator.allow_plain_http",
+        "server.operator.tls.certificate",
+        "server.operator.tls.key",
+        "server.operator.limits.max_connections",
+        "server.operator.limits.max_connections_per_source",
+        "server.operator.limits.max_in_flight",
+        "server.operator.limits.max_bytes",
+        "server.operator.limits.max_streams",
+        "server.operator.limits.handshake_timeout",
+        "server.operator.limits.header_timeout",
+        "server.operator.limits.idle_timeout",
+        "server.operator.limits.slow_reader_timeout",
         "storage.root_key.systemd_credential",
         "storage.root_key.wrapped",
         "storage.root_key.provider",
@@ -307,7 +322,10 @@ fn a_variable_that_nobody_reads_is_a_mistake_and_what_was_meant_is_told() {
     let why = "there is no such setting (two underscores separate the parts of a setting's name); expected";
     for (name, meant) in [
         ("CLAVIGER_SERVER_LISTEN", "CLAVIGER_SERVER__LISTEN"),
-        ("CLAVIGER_LISTEN", "CLAVIGER_SERVER__LISTEN or CLAVIGER_SERVER__SERVICE__LISTEN"),
+        (
+            "CLAVIGER_LISTEN",
+            "CLAVIGER_SERVER__LISTEN or CLAVIGER_SERVER__OPERATOR__LISTEN or CLAVIGER_SERVER__SERVICE__LISTEN",
+        ),
         ("CLAVIGER_DATADIR", "CLAVIGER_STORAGE__DATA_DIR"),
         ("CLAVIGER_log_level", "CLAVIGER_TELEMETRY__LOG_LEVEL"),
         ("CLAVIGER_TOKENFILE", "CLAVIGER_TOKEN_FILE"),
@@ -343,56 +361,6 @@ fn a_variable_of_no_setting_is_a_mistake() {
             "{name}"
         );
     }
-}
-
-#[test]
-fn plain_http_off_loopback_needs_the_switch() {
-    let open = format!("{MINIMAL}[server]\nlisten = \"0.0.0.0:8420\"\n");
-    assert!(only_mistake(&open, &[]).contains("`server.listen` is not a loopback address"));
-    assert_eq!(
-        load(&format!("{open}allow_plain_http = true\n"), &[]).unwrap().server.transport,
-        Transport::Plain
-    );
-    let tls = load(&format!("{open}tls = {{ certificate = \"c\", key = \"k\" }}\n"), &[]).unwrap();
-    assert!(matches!(tls.server.transport, Transport::Tls(files) if files.key == Path::new("k")));
-    assert!(only_mistake(&format!("{MINIMAL}[server.tls]\nkey = \"k\"\n"), &[]).starts_with("2:9: [server.tls] is incomplete"));
-}
-
-#[test]
-fn the_service_endpoints_listener_is_complete_apart_and_plain_only_on_request() {
-    let with = |service: &str| format!("{MINIMAL}[server.service]\n{service}\n");
-    assert_eq!(load(MINIMAL, &[]).unwrap().server.service, None);
-    let config = load(
-        &with("listen = \"127.0.0.1:9444\""),
-        &[("CLAVIGER_SERVER__SERVICE__LISTEN", "[::1]:1")],
-    )
-    .unwrap();
-    let service = config.server.service.unwrap();
-    assert_eq!((service.listen, service.transport), ("[::1]:1".parse().unwrap(), Transport::Plain));
-    let open = "listen = \"0.0.0.0:9444\"\n";
-    for (text, wrong) in [
-        (open.to_owned(), "2:9: `server.service.listen` is not a loopback address"),
-        (format!("{open}tls.key = \"k\""), "4:1: [server.service.tls] is incomplete"),
-        ("allow_plain_http = true".to_owned(), "2:9: [server.service] has no `listen`"),
-        (
-            "listen = \"127.0.0.1:8420\"".to_owned(),
-            "2:9: `server.service.listen` is the address of the API",
-        ),
-        (
-            "listen = \"127.0.0.1\"".to_owned(),
-            "3:10: `server.service.listen` has the wrong format",
-        ),
-    ] {
-        let line = only_mistake(&with(&text), &[]);
-        assert!(line.starts_with(wrong), "{line}");
-    }
-    let plain = load(&with(&format!("{open}allow_plain_http = true")), &[]).unwrap();
-    assert_eq!(plain.server.service.unwrap().transport, Transport::Plain);
-    let tls = load(&with(&format!("{open}tls = {{ certificate = \"c\", key = \"k\" }}")), &[]).unwrap();
-    assert!(matches!(tls.server.service.unwrap().transport, Transport::Tls(files) if files.key == Path::new("k")));
-    // The API's own switch says nothing of this listener.
-    let line = only_mistake(&format!("{MINIMAL}server.allow_plain_http = true\n[server.service]\n{open}"), &[]);
-    assert!(line.contains("`server.service.listen` is not a loopback address"), "{line}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The body of a response: one buffer, and the deadline after which it must not be written.
+//! The body of a response: one buffer, the deadline after which it must not be written, and the bytes
+//! that it takes of the budget until then.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,7 +10,11 @@ use std::time::Instant;
 use bytes::Buf;
 use hyper::body::{Frame, SizeHint};
 
-use super::write_deadlines::{Unwritten, WriteDeadlines};
+use super::budget::Held;
+use super::unwritten::{Unwritten, UnwrittenResponses};
+
+/// What an answer takes beside its body, in bytes: its head, and the state of its stream.
+const OVERHEAD: usize = 1 << 10;
 
 /// A response's body.
 #[derive(Default)]
@@ -17,6 +22,7 @@ pub struct Body {
     bytes: Bytes,
     deadline: Option<Instant>,
     unwritten: Option<Unwritten>,
+    held: Option<Held>,
 }
 
 enum Bytes {
@@ -48,14 +54,29 @@ impl Body {
         self
     }
 
+    /// The budget has these bytes, which become those of this body, until it is written or dropped.
+    pub fn hold(&mut self, mut held: Held) {
+        held.resize(self.cost());
+        self.held = Some(held);
+    }
+
+    /// What it takes of the budget, in bytes. All answers share a static body.
+    pub fn cost(&self) -> usize {
+        match &self.bytes {
+            Bytes::Owned(bytes) => OVERHEAD + bytes.capacity(),
+            Bytes::Static(_) => OVERHEAD,
+        }
+    }
+
     /// The bytes that are left to send.
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.as_slice()
     }
 
-    /// Registers the deadline, if there is one, with the connection that will write the body.
-    pub(super) fn register(&mut self, deadlines: &Arc<WriteDeadlines>) {
-        self.unwritten = self.deadline.map(|deadline| deadlines.register(deadline));
+    /// Registers the response, if it has bytes or a deadline, with the connection that will write it.
+    pub(super) fn register(&mut self, responses: &Arc<UnwrittenResponses>) {
+        let counts = self.deadline.is_some() || !self.as_slice().is_empty();
+        self.unwritten = counts.then(|| responses.register(self.deadline));
     }
 }
 
@@ -89,6 +110,7 @@ impl hyper::body::Body for Body {
             bytes: std::mem::take(&mut self.bytes),
             written: 0,
             unwritten: self.unwritten.take(),
+            held: self.held.take(),
         };
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
@@ -107,6 +129,7 @@ pub struct Chunk {
     bytes: Bytes,
     written: usize,
     unwritten: Option<Unwritten>,
+    held: Option<Held>,
 }
 
 impl Buf for Chunk {
@@ -119,9 +142,16 @@ impl Buf for Chunk {
     }
 
     fn advance(&mut self, count: usize) {
-        self.written += count.min(self.remaining());
+        let count = count.min(self.remaining());
+        self.written += count;
+        if let Some(unwritten) = &self.unwritten {
+            unwritten.took(count);
+        }
         if self.remaining() == 0 {
-            self.unwritten = None;
+            if let Some(unwritten) = self.unwritten.take() {
+                unwritten.handed_on();
+            }
+            self.held = None;
         }
     }
 }

@@ -14,12 +14,12 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::deadlines::{ConnectionDeadlines, Overdue};
+use super::budget::Share;
+use super::connection_state::{ConnectionState, Overdue};
 use super::router::SwappableRouter;
 use super::service::{Peer, PeerAddress, Service};
 use super::stream::TimedStream;
 use super::tls::Tls;
-use super::write_deadlines::WriteDeadlines;
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
 
@@ -40,7 +40,7 @@ const RESETS_CAUSED: usize = 128;
 
 /// How a connection ended: the label of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// By the peer or by us, as HTTP has it.
     Closed,
     /// The peer disconnected in the middle, or violated HTTP.
@@ -53,12 +53,18 @@ enum End {
     Idle,
     /// A response's deadline passed before it was written.
     Expired,
+    /// The peer read its responses too slowly.
+    SlowReader,
+    /// It was idle, and made room for a new connection.
+    Evicted,
+    /// Its source had as many connections as it may, so it was closed before its first byte.
+    SourceIsFull,
     /// The drain closed it.
     Drained,
 }
 
 impl End {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Broken => "broken",
@@ -66,6 +72,9 @@ impl End {
             Self::SlowHead => "slow_head",
             Self::Idle => "idle",
             Self::Expired => "expired",
+            Self::SlowReader => "slow_reader",
+            Self::Evicted => "evicted",
+            Self::SourceIsFull => "source_limit",
             Self::Drained => "drained",
         }
     }
@@ -75,20 +84,22 @@ impl End {
 pub(super) struct Serving<S> {
     router: SwappableRouter<S>,
     tls: Option<Arc<Tls>>,
-    limits: Limits,
+    handshake_timeout: Duration,
+    /// The most that the requests and answers of one connection take.
+    bytes: usize,
     stop: watch::Receiver<bool>,
     protocol: auto::Builder<TokioExecutor>,
 }
 
 impl<S: Service> Serving<S> {
-    pub(super) fn new(router: SwappableRouter<S>, tls: Option<Arc<Tls>>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(router: SwappableRouter<S>, tls: Option<Arc<Tls>>, limits: &Limits, stop: watch::Receiver<bool>) -> Self {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol
             .http1()
             .timer(TokioTimer::new())
             .max_headers(HEADERS)
             .max_buf_size(HEAD_BYTES as usize)
-            // `ConnectionDeadlines` times the head; hyper would count the idle time before it as well.
+            // `ConnectionState` times the head; hyper would count the idle time before it as well.
             .header_read_timeout(None);
         protocol
             .http2()
@@ -102,20 +113,32 @@ impl<S: Service> Serving<S> {
         Self {
             router,
             tls,
-            limits,
+            handshake_timeout: limits.handshake_timeout,
+            bytes: limits.bytes_per_connection(),
             stop,
             protocol,
         }
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, address: PeerAddress) {
+    pub(super) async fn connection(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        address: PeerAddress,
+        state: Arc<ConnectionState>,
+    ) {
         let open = OpenConnection::begin();
-        let peer = |tls, certificate| Peer { address, tls, certificate };
+        let peer = |tls, certificate| Peer {
+            address,
+            tls,
+            certificate,
+            bytes: Arc::new(Share::new(self.bytes)),
+            connection: Arc::clone(&state),
+        };
         let end = match &self.tls {
             None => self.requests(stream, peer(false, None)).await,
             Some(tls) => {
-                let handshake = tokio::time::timeout(self.limits.handshake_timeout, tls.acceptor().accept(stream));
+                let handshake = tokio::time::timeout(self.handshake_timeout, tls.acceptor().accept(stream));
                 let mut stop = self.stop.clone();
                 tokio::select! {
                     shaken = handshake => match shaken {
@@ -126,6 +149,7 @@ impl<S: Service> Serving<S> {
                         }
                         Ok(Err(_)) | Err(_) => End::Handshake,
                     },
+                    () = state.asked_to_close() => End::Evicted,
                     () = stopped(&mut stop) => End::Drained,
                 }
             }
@@ -136,47 +160,52 @@ impl<S: Service> Serving<S> {
     }
 
     async fn requests(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) -> End {
-        let deadlines = ConnectionDeadlines::new(&self.limits);
-        let writes = Arc::new(WriteDeadlines::default());
+        let state = Arc::clone(&peer.connection);
+        state.ready();
         let io = TokioIo::new(TimedStream {
             stream,
-            deadlines: Arc::clone(&deadlines),
-            writes: Arc::clone(&writes),
+            state: Arc::clone(&state),
         });
-        let connection = Arc::new((self.router.clone(), peer, Arc::clone(&writes)));
-        let requests = Arc::clone(&deadlines);
+        let connection = Arc::new((self.router.clone(), peer));
         // One future for all of a request, which hyper keeps in a box that it reuses.
         let service = service_fn(move |request: Request<Incoming>| {
-            let under_way = requests.begin(request.version());
+            let under_way = connection.1.connection.begin(request.version());
             let connection = Arc::clone(&connection);
             async move {
-                let (router, peer, writes) = &*connection;
+                let (router, peer) = &*connection;
                 let mut response = router.current().call(request, peer).await;
-                response.body_mut().register(writes);
+                response.body_mut().register(peer.connection.responses());
                 drop(under_way);
                 Ok::<_, Infallible>(response)
             }
         });
         let mut connection = pin!(self.protocol.serve_connection(io, service));
         let mut stop = self.stop.clone();
-        let mut draining = false;
+        let (mut draining, mut idle) = (false, false);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return match ended {
+                    _ if idle => End::Idle,
                     Ok(()) if draining => End::Drained,
                     Ok(()) => End::Closed,
-                    Err(_) if writes.passed() => End::Expired,
+                    Err(_) if state.responses().passed() => End::Expired,
                     Err(_) => End::Broken,
                 },
-                overdue = deadlines.overdue() => match overdue {
+                overdue = state.overdue() => match overdue {
                     Overdue::RequestHead => return End::SlowHead,
+                    Overdue::SlowReader => return End::SlowReader,
+                    Overdue::Idle if idle => return End::Idle,
                     Overdue::Idle => {
+                        idle = true;
                         connection.as_mut().graceful_shutdown();
                         // No request is under way, but a slow peer may still be reading a large
-                        // answer; it gets as long again.
-                        let _ = tokio::time::timeout(self.limits.idle_timeout, connection.as_mut()).await;
-                        return End::Idle;
+                        // response.
+                        state.end_after_responses();
                     }
+                },
+                // hyper begins a request in this task, so none can begin in between.
+                () = state.asked_to_close() => if state.idle_since().is_some() {
+                    return End::Evicted;
                 },
                 () = stopped(&mut stop), if !draining => {
                     draining = true;

@@ -7,14 +7,17 @@
 //! service limits its own time and the request's body.
 
 mod body;
+mod budget;
 mod connection;
-mod deadlines;
+mod connection_state;
+mod room;
 mod router;
 mod service;
 mod socket;
+mod sources;
 mod stream;
 mod tls;
-mod write_deadlines;
+mod unwritten;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,17 +26,22 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::server::Limits;
-use connection::{Serving, stopped};
+use crate::telemetry::metrics::connection_ended;
+use connection::{End, Serving, stopped};
+use connection_state::ConnectionState;
+use room::{Room, SourceIsFull};
 use socket::Socket;
 
 pub use body::Body;
+pub use budget::{Account, Each, Full, Held, Place, Pool, Share};
 pub use router::SwappableRouter;
 pub use service::{Peer, PeerAddress, Service};
 pub use socket::UnixSocket;
+pub use sources::{Source, Sources};
 pub use tls::{Tls, TlsError};
 
 /// The pause after the system refused a connection for lack of file descriptors or memory.
@@ -154,28 +162,30 @@ async fn accept<S: Socket>(listener: Listener<S>, router: SwappableRouter<impl S
         tls,
         limits,
     } = listener;
-    let room = Arc::new(Semaphore::new(limits.max_connections.try_into().unwrap_or(Semaphore::MAX_PERMITS)));
-    let serving = Arc::new(Serving::new(router, tls, limits, stop.clone()));
+    let room = Room::new(&limits);
+    let serving = Arc::new(Serving::new(router, tls, &limits, stop.clone()));
     let mut connections = JoinSet::new();
     loop {
         let next = async {
-            // A permit first: a connection without one waits in the system's queue and costs us nothing.
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, socket.accept().await)
+            let (stream, peer) = socket.accept().await?;
+            let state = ConnectionState::new(&limits);
+            let place = room.enter(&peer, &state).await;
+            Ok((stream, peer, state, place))
         };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = stopped(&mut stop) => return connections,
             next = next => next,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((stream, peer, state, Ok(place))) => {
                 let serving = Arc::clone(&serving);
                 connections.spawn(async move {
-                    serving.connection(stream, peer).await;
-                    drop(permit);
+                    serving.connection(stream, peer, state).await;
+                    drop(place);
                 });
             }
+            Ok((_, _, _, Err(SourceIsFull))) => connection_ended(End::SourceIsFull.as_str()),
             Err(error) if of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(kind = %error.kind(), "no connection can be accepted");

@@ -1,12 +1,15 @@
 //! What a listener serves, and to whom.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use rustls::pki_types::CertificateDer;
 
 use super::body::Body;
+use super::budget::Share;
+use super::connection_state::ConnectionState;
 
 /// What a listener serves. The body of a response may carry a deadline, see [`Body::until`].
 pub trait Service: Send + Sync + 'static {
@@ -15,7 +18,7 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// The other end of a connection. Behind a proxy it is the proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// Address of the peer.
     pub address: PeerAddress,
@@ -24,6 +27,17 @@ pub struct Peer {
     /// The client certificate, verified against the listener's authorities; absent where the
     /// listener asks for none.
     pub certificate: Option<CertificateDer<'static>>,
+    /// The bytes of all requests and answers on the connection.
+    pub bytes: Arc<Share>,
+    pub(super) connection: Arc<ConnectionState>,
+}
+
+impl Peer {
+    /// Notes that a request on this connection was authenticated. When the listener needs room, it
+    /// closes connections without such a request first.
+    pub fn authenticated(&self) {
+        self.connection.authenticated();
+    }
 }
 
 /// A peer's address.

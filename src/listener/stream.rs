@@ -7,21 +7,19 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::deadlines::ConnectionDeadlines;
-use super::write_deadlines::WriteDeadlines;
+use super::connection_state::ConnectionState;
 
-/// A stream with the deadlines of its connection.
+/// A stream with the state of its connection.
 pub(super) struct TimedStream<S> {
     pub(super) stream: S,
-    pub(super) deadlines: Arc<ConnectionDeadlines>,
-    pub(super) writes: Arc<WriteDeadlines>,
+    pub(super) state: Arc<ConnectionState>,
 }
 
 impl<S> TimedStream<S> {
     /// # Errors
     /// `TimedOut` when a response's deadline has passed; hyper then closes the connection.
     fn check(&self) -> io::Result<()> {
-        if self.writes.passed() {
+        if self.state.responses().passed() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
@@ -33,7 +31,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.deadlines.received();
+            self.state.received();
         }
         Poll::Ready(Ok(()))
     }
@@ -50,7 +48,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         self.check()?;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         // hyper flushes only what it has written completely.
-        self.writes.flushed();
+        self.state.responses().flushed();
         Poll::Ready(Ok(()))
     }
 

@@ -8,19 +8,21 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
+use super::admission::{PARSING, refused};
 use crate::broker::{Code, Failure};
+use crate::listener::Held;
 
-/// Reads the whole body.
+/// Reads the whole body. `held` grows by each part that has arrived, and by what parsing it takes.
 ///
 /// # Errors
-/// `too_large` over `limit` bytes, `deadline_exceeded` after the deadline, `invalid_request` when
+/// `rate_limited` and `not_ready` when the budget has no more bytes, `too_large` over `limit` bytes, `deadline_exceeded` after the deadline, `invalid_request` when
 /// the peer stops in the middle.
-pub(super) async fn read(body: Incoming, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
+pub(super) async fn read(body: Incoming, limit: usize, deadline: Instant, held: &mut Held) -> Result<Bytes, Failure> {
     // A body that announces its excess is refused without reading it.
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    let mut reading = pin!(collect(body, limit));
+    let mut reading = pin!(collect(body, limit, held));
     // Most bodies arrive together with the head: they need no timer.
     match futures::poll!(reading.as_mut()) {
         Poll::Ready(read) => read,
@@ -31,7 +33,7 @@ pub(super) async fn read(body: Incoming, limit: usize, deadline: Instant) -> Res
     }
 }
 
-async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
+async fn collect(mut body: Incoming, limit: usize, held: &mut Held) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while !body.is_end_stream() {
@@ -44,6 +46,7 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Failure> {
         if first.len() + whole.len() + data.len() > limit {
             return Err(too_large());
         }
+        held.grow(data.len() * PARSING).map_err(refused)?;
         if first.is_empty() && whole.is_empty() {
             // Used as it is if it is the only one.
             first = data;

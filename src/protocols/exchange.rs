@@ -1,4 +1,4 @@
-//! From a request's head to its answer: places, caller, permission, body, deadline, use case,
+//! From a request's head to its answer: caller, permission, body, place, deadline, use case,
 //! record. It is the same for each [`Protocol`], which says how it authenticates and renders.
 //!
 //! One future does all of it. Only what must go on after the client has left is boxed, see
@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,8 +17,8 @@ use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 
+use super::admission::{self, Admission, Public};
 use super::body;
 use super::request_id::RequestId;
 use super::response::AuditedResponse;
@@ -25,7 +26,7 @@ use super::run_to_completion::{Panicked, RunToCompletion};
 use crate::access::{Action, Caller};
 use crate::audit::{Counters, Receipt, Recorded, Text};
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
-use crate::listener::{Body, Peer, PeerAddress};
+use crate::listener::{Body, Full, Held, Peer, PeerAddress};
 use crate::telemetry::request::RequestLabel;
 
 /// A protocol, such as the REST API. Unless a method's comment says otherwise, the exchange calls each
@@ -100,6 +101,10 @@ pub struct Terms {
     pub own_token: bool,
     /// The longest body, in bytes.
     pub body: usize,
+    /// What making the answer takes, in bytes, beside what the body takes.
+    pub answer: usize,
+    /// Whether it is a revocation: these have places of their own.
+    pub revocation: bool,
 }
 
 /// Deadline, ids and justification of a request, and what the use case needs of its head.
@@ -115,13 +120,27 @@ pub struct Description<C> {
 }
 
 /// The parts of the gateway that every protocol needs.
+#[derive(Clone)]
 pub struct AppState {
     /// The broker, which has all use cases.
     pub broker: Arc<Broker>,
     /// Counts events without records of their own.
     pub counters: Arc<Counters>,
-    /// Requests under way at once.
-    pub in_flight: Arc<Semaphore>,
+    /// The shares of everybody in the gateway's bytes and places.
+    pub admission: Arc<Admission>,
+    /// The same for the operator's listener, whose requests have bytes, places and turns of their own.
+    pub operator_admission: Arc<Admission>,
+}
+
+impl AppState {
+    /// The shares at the listener at which this request arrived.
+    fn admission_at(&self, meta: &RequestMeta<'_>) -> &Admission {
+        if meta.at_operator {
+            &self.operator_admission
+        } else {
+            &self.admission
+        }
+    }
 }
 
 /// A request that has just arrived.
@@ -134,6 +153,8 @@ pub struct RequestMeta<'p> {
     pub source: IpAddr,
     /// When the request's head had arrived.
     pub started: Instant,
+    /// Whether it arrived at the operator's listener, which has places of its own.
+    pub at_operator: bool,
 }
 
 impl<'p> RequestMeta<'p> {
@@ -149,7 +170,15 @@ impl<'p> RequestMeta<'p> {
             peer,
             source,
             started: Instant::now(),
+            at_operator: false,
         }
+    }
+
+    /// Whether it arrived at the operator's listener.
+    #[must_use]
+    pub const fn at_operator(mut self, at_operator: bool) -> Self {
+        self.at_operator = at_operator;
+        self
     }
 }
 
@@ -214,14 +243,16 @@ impl<P: Protocol> Exchange<P> {
         label: RequestLabel,
         request: Request<Incoming>,
     ) -> AuditedResponse {
-        let Ok(place) = Arc::clone(&self.app.in_flight).try_acquire_owned() else {
-            let failure = Failure::new(Code::RateLimited, "The gateway has as many requests under way as it takes.");
-            return self.refuse(&meta, failure);
-        };
         let (head, body) = request.into_parts();
-        let caller = match self.protocol.authenticate(&self.app, &meta, &head).await {
+        let caller = match self.authenticate(&meta, &head).await {
             Ok(caller) => caller,
             Err(failure) => return self.refuse(&meta, failure),
+        };
+        let admission = self.app.admission_at(&meta);
+        let account = admission.account(&caller, terms.revocation);
+        let mut held = match Held::take(&account, &meta.peer.bytes, admission::cost(&head)) {
+            Ok(held) => held,
+            Err(full) => return self.not_admitted(&meta, &caller, admission::refused(full)),
         };
         let described = self.protocol.describe(route, &head);
         let deadline = meta.started + described.time;
@@ -232,7 +263,7 @@ impl<P: Protocol> Exchange<P> {
             started: meta.started,
             deadline,
         };
-        let request_id = meta.request_id;
+        let request_id = &meta.request_id;
         let cx = RequestContext::new(caller, terms.needs[0], info);
         let received = async {
             let checked = described.checked?;
@@ -240,14 +271,18 @@ impl<P: Protocol> Exchange<P> {
             if !terms.own_token && !terms.needs.iter().any(permitted) {
                 return Err(Failure::denied());
             }
-            let body = body::read(body, terms.body, deadline).await?;
+            let body = body::read(body, terms.body, deadline, &mut held).await?;
             // The credential may have been revoked while the body came, which can take until the deadline.
             self.app.broker.in_force(&cx)?;
-            Ok((checked, body))
+            // A place only now: a body that never ends keeps nobody else out.
+            held.grow(terms.answer).map_err(admission::refused)?;
+            let place = account.place().map_err(admission::refused)?;
+            Ok((checked, body, place))
         };
-        let (checked, body) = match received.await {
+        let (checked, body, place) = match received.await {
             Ok(received) => received,
-            Err(failure) => return self.conclude(&cx, &request_id, Err(failure)).await,
+            Err(failure) if admission::is_refused(&failure) => return self.not_admitted(&meta, cx.caller(), failure),
+            Err(failure) => return self.conclude(&cx, request_id, Err(failure)).await.holding(held),
         };
         let received = Received {
             broker: Arc::clone(&self.app.broker),
@@ -259,27 +294,89 @@ impl<P: Protocol> Exchange<P> {
         let accepted = self.app.broker.accept_operation();
         let exchange = Arc::clone(self);
         let id = request_id.clone();
+        let lane = terms.revocation.then(|| admission.lane(cx.caller()));
         // An operation is not left half done when the client disconnects.
         let work = RunToCompletion::new(label, async move {
             let _place = place;
             let _accepted = accepted;
-            // The payload of a panic can hold anything, so only the fact is reported.
-            let handled = AssertUnwindSafe(exchange.protocol.handle(route, received)).catch_unwind().await;
-            let result = handled.unwrap_or_else(|_| Err(Failure::internal(&"a handler panicked")));
-            exchange.conclude(&cx, &id, result).await
+            let result = match lane {
+                None => exchange.handle(route, received).await,
+                Some(lane) => {
+                    Box::pin(async {
+                        let done = lane.run(deadline, exchange.handle(route, received)).await;
+                        done.unwrap_or_else(|| Err(admission::refused(Full::Own)))
+                    })
+                    .await
+                }
+            };
+            exchange.conclude(&cx, &id, result).await.holding(held)
         });
         match work.await {
             Ok(answer) => answer,
             // Recording itself panicked: there is no record, so there is no outcome to answer.
-            Err(Panicked) => self.unrecorded(&Unrecorded::after_panic(), &request_id),
+            Err(Panicked) => self.unrecorded(&Unrecorded::after_panic(), request_id),
         }
     }
 
-    /// Answers a failure before authentication: counted, not recorded one by one.
+    /// Authenticates the caller, which the connection notes. One whose credential is in memory needs
+    /// nothing; looking one up takes bytes that everybody shares.
+    ///
+    /// # Errors
+    /// Those of [`Protocol::authenticate`]; `rate_limited` or `not_ready` if there are no bytes left.
+    pub async fn authenticate(&self, meta: &RequestMeta<'_>, head: &Parts) -> Result<Caller, Failure> {
+        let mut authenticating = pin!(self.protocol.authenticate(&self.app, meta, head));
+        if let Poll::Ready(done) = futures::poll!(authenticating.as_mut()) {
+            return done.inspect(|_| meta.peer.authenticated());
+        }
+        let admission = self.app.admission_at(meta);
+        let held = admission.public(Public::Credentials, &meta.peer.bytes, admission::cost(head));
+        let _held = held.map_err(admission::refused)?;
+        authenticating.await.inspect(|_| meta.peer.authenticated())
+    }
+
+    /// Calls the use case. The payload of a panic can hold anything, so only the fact is reported.
+    async fn handle(&self, route: P::Route, received: Received<P::Checked>) -> Result<HandledOf<P>, Failure> {
+        let handled = AssertUnwindSafe(self.protocol.handle(route, received)).catch_unwind().await;
+        handled.unwrap_or_else(|_| Err(Failure::internal(&"a handler panicked")))
+    }
+
+    /// Answers a caller whose request is not admitted: counted, not recorded one by one.
+    #[cold]
+    fn not_admitted(&self, meta: &RequestMeta<'_>, caller: &Caller, failure: Failure) -> AuditedResponse {
+        if failure.code != Code::RateLimited {
+            return self.refuse(meta, failure);
+        }
+        let response = self.protocol.failure(&failure, &meta.request_id);
+        let counted = self.app.counters.limited(caller.home(), caller.principal(), response);
+        self.refusal(meta, counted)
+    }
+
+    fn refusal(&self, meta: &RequestMeta<'_>, counted: Recorded<Response<Body>>) -> AuditedResponse {
+        let answer = self.recorded(counted, &meta.request_id);
+        self.public(Public::Refusals, meta, answer, AuditedResponse::without_body)
+    }
+
+    /// An answer to a request without a credential, which holds what it takes of the budget; `unheld`
+    /// makes of it what is answered if there are no bytes for it.
+    pub fn public(
+        &self,
+        kind: Public,
+        meta: &RequestMeta<'_>,
+        answer: AuditedResponse,
+        unheld: impl FnOnce(AuditedResponse) -> AuditedResponse,
+    ) -> AuditedResponse {
+        match self.app.admission_at(meta).public(kind, &meta.peer.bytes, answer.cost()) {
+            Ok(held) => answer.holding(held),
+            Err(_) => unheld(answer),
+        }
+    }
+
+    /// Answers a failure before authentication: counted, not recorded one by one. Without a body if
+    /// there are too many of them that nobody reads.
     pub fn refuse(&self, meta: &RequestMeta<'_>, failure: Failure) -> AuditedResponse {
         let response = self.protocol.failure(&failure, &meta.request_id);
         let counted = self.app.counters.failed(meta.source, failure.code.as_str(), response);
-        self.recorded(counted, &meta.request_id)
+        self.refusal(meta, counted)
     }
 
     /// The answer of an outcome that was recorded or counted.

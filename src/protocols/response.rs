@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use crate::audit::{Receipt, Recorded};
 use crate::broker::Unrecorded;
-use crate::listener::Body;
+use crate::listener::{Body, Held};
 
 /// A response that may be sent.
 pub struct AuditedResponse(Response<Body>);
@@ -48,6 +48,26 @@ impl AuditedResponse {
             self.0.headers_mut().insert(header::CONTENT_LENGTH, length);
         }
         self
+    }
+
+    /// The budget has these bytes, which become those of the answer, until it is written or dropped.
+    #[must_use]
+    pub fn holding(mut self, held: Held) -> Self {
+        self.0.body_mut().hold(held);
+        self
+    }
+
+    /// The answer alone: status and headers.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        *self.0.body_mut() = Body::default();
+        self.0.headers_mut().remove(header::CONTENT_TYPE);
+        self
+    }
+
+    /// What it takes of the budget, in bytes.
+    pub fn cost(&self) -> usize {
+        self.0.body().cost()
     }
 
     /// The status.

@@ -2,6 +2,7 @@
 
 mod keys;
 mod states;
+mod weight;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ pub use keys::{
     KeyVersion,
 };
 pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
+pub use weight::Weight;
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
 pub type Labels = BTreeMap<String, String>;

@@ -38,6 +38,7 @@ mod keys;
 mod memory;
 mod moves;
 mod names;
+mod operator_listener;
 mod paging;
 mod principals;
 #[cfg(feature = "testkit")]

@@ -92,6 +92,11 @@ fn a_good_configuration_is_shown() {
     assert_eq!(shown.code, 0, "{}", shown.err);
     let shown: serde_json::Value = serde_json::from_slice(&shown.out).unwrap();
     assert_eq!((&shown["configuration"], &shown["tls"]), (&"good".into(), &false.into()));
+    assert!(shown["operator"].is_null());
+    let tune = Tune::default().set("CLAVIGER_SERVER__OPERATOR__LISTEN", "127.0.0.1:8422");
+    let shown = gateway.command(&tune).args(["check-config", "--output", "json"]).output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["operator"], "127.0.0.1:8422");
 }
 
 #[test]

@@ -8,14 +8,12 @@ use http::Method;
 
 use crate::honest::p99;
 use crate::raw::{Http1, Http2, answer_of};
-use crate::world::World;
+use crate::world::{PEAK, World};
 
 /// Requests left half-sent at once.
 const REQUESTS: usize = 64;
 /// Longer than an honest tenant's call takes on a busy machine, and shorter than a deadline.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The most memory that the gateway may take, in bytes.
-const PEAK: u64 = 250_000_000;
 
 #[tokio::test]
 async fn bodies_that_never_end_keep_nobody_else_waiting() {
@@ -50,8 +48,7 @@ async fn bodies_that_never_end_keep_nobody_else_waiting() {
     }
     let slowest = p99(honest.end().await);
     assert!(slowest < LIMIT, "an honest tenant waited {slowest:?}");
-    let peak = world.peak_memory();
-    assert!(peak < PEAK, "{peak} bytes");
+    world.holds(PEAK);
     let ended = records(&world.gateway.data());
     let ended = ended.iter().filter(|record| record["code"] == "deadline_exceeded");
     assert_eq!(ended.count(), 2 * REQUESTS, "each has its record");

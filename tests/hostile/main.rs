@@ -9,18 +9,24 @@
 
 mod abandoned_work;
 mod cache_crowding;
+mod crowd;
 mod cuts;
 mod every_route;
+mod floods;
 mod half_sent;
 #[cfg(feature = "testkit")]
 mod held;
 mod honest;
 #[cfg(feature = "testkit")]
 mod key_service;
+mod large;
 mod raw;
 mod revoked;
 mod routes;
+mod service_pages;
 mod table;
+mod unread;
+mod windows;
 mod world;
 
 /// The binary under test.

@@ -54,6 +54,12 @@ impl Http1 {
         self.0.write_all(bytes).await.unwrap();
     }
 
+    /// Whether there is an answer, or the connection was closed.
+    pub fn is_answered(&self) -> bool {
+        let nothing_yet = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+        !self.0.try_read(&mut [0]).is_err_and(nothing_yet)
+    }
+
     /// The answer: its status and body.
     pub async fn answer(mut self) -> (u16, Value) {
         let mut answer = Vec::new();
@@ -108,9 +114,23 @@ impl Http2 {
     }
 }
 
+impl Http2 {
+    /// Requests a page: the whole request is sent. Dropping what comes back resets the stream.
+    pub async fn get(&self, token: &str, path: &str) -> ResponseFuture {
+        let (response, mut body) = self.open(Method::GET, token, path).await;
+        body.send_data(Bytes::new(), true).unwrap();
+        response
+    }
+}
+
+/// The head of an answer, whose body is not read as long as it is kept.
+pub async fn head_of(response: ResponseFuture) -> Response<RecvStream> {
+    tokio::time::timeout(PATIENCE, response).await.expect("an answer").unwrap()
+}
+
 /// The whole answer of a stream: its status and body.
 pub async fn answer_of(response: ResponseFuture) -> (u16, Value) {
-    let response: Response<RecvStream> = tokio::time::timeout(PATIENCE, response).await.expect("an answer").unwrap();
+    let response = head_of(response).await;
     let status = response.status().as_u16();
     let mut body = response.into_body();
     let mut bytes = Vec::new();

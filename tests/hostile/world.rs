@@ -9,6 +9,8 @@ use crate::honest::Honest;
 
 /// Longer than anything here takes; a test that reaches it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The most memory that the gateway may take, in bytes.
+pub const PEAK: u64 = 250_000_000;
 /// The tenants that are attacked.
 pub const HONEST: [&str; 2] = ["bank", "clinic"];
 /// The tenant that attacks.
@@ -76,8 +78,30 @@ impl World {
         token(&self.evil, principal, operations, keys).await
     }
 
+    /// Waits until so many requests are under way: what an attacker began has arrived.
+    pub async fn under_way(&self, count: usize) {
+        let watcher = self.started.operator();
+        let arrived = async {
+            loop {
+                let page = watcher.get("/metrics").await.text;
+                let line = page.lines().find_map(|line| line.strip_prefix("claviger_http_requests_in_flight "));
+                if line.is_some_and(|now| now.parse::<f64>().unwrap() >= count as f64) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, arrived).await.expect("the requests arrive");
+    }
+
+    /// Checks that the gateway never took more memory than this, in bytes.
+    pub fn holds(&self, most: u64) {
+        let peak = self.peak_memory();
+        assert!(peak < most, "the gateway took {peak} bytes");
+    }
+
     /// The largest resident memory of the gateway's process so far, in bytes (VmHWM of proc(5)).
-    pub fn peak_memory(&self) -> u64 {
+    fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.started.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();

@@ -7,5 +7,7 @@ mod drain;
 mod protocols;
 mod refused;
 mod reload;
+mod room;
 mod setup;
+mod slow_reader;
 mod unix;

@@ -3,7 +3,6 @@ use std::time::Duration;
 use claviger::config::server::TlsFiles;
 use claviger::listener::{Tls, TlsError};
 use reqwest::Version;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::setup::{Speaks, certificate, client, exchange, limits, plain, read_to_close, start, tls};
@@ -80,22 +79,4 @@ async fn certificate_and_key_must_exist_and_belong_together() {
         ..one.files.clone()
     };
     assert!(matches!(Tls::load("api", &missing), Err(TlsError::Unreadable { .. })));
-}
-
-#[tokio::test]
-async fn a_connection_more_than_the_limit_waits_for_a_place() {
-    let (running, _gate) = plain(claviger::config::server::Limits {
-        max_connections: 1,
-        ..limits()
-    })
-    .await;
-    let request = b"GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    let first = TcpStream::connect(running.local_addr()).await.unwrap();
-    let mut second = TcpStream::connect(running.local_addr()).await.unwrap();
-    second.write_all(request).await.unwrap();
-    let mut byte = [0];
-    let early = tokio::time::timeout(Duration::from_millis(300), second.peek(&mut byte)).await;
-    assert!(early.is_err(), "the second is answered only when the first is gone");
-    drop(first);
-    assert!(read_to_close(&mut second).await.starts_with("HTTP/1.1 200"));
 }

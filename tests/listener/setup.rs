@@ -34,7 +34,8 @@ pub struct Gate {
 }
 
 /// `/hello` names the peer, `/echo` answers the body, `/slow` waits for the gate, `/until/N` answers
-/// a body of N MiB with a deadline of 500 ms, and `/past` one whose deadline has passed.
+/// a body of N MiB with a deadline of 500 ms, and `/past` one whose deadline has passed. `/known`
+/// authenticates its peer, and `/bytes/N` answers a body of N KiB.
 pub struct App(Arc<Gate>);
 
 impl Service for App {
@@ -58,6 +59,14 @@ impl Service for App {
                 b"done".as_slice().into()
             }
             "/past" => Body::from(b"too late".as_slice()).until(Instant::now()),
+            "/known" => {
+                peer.authenticated();
+                b"known".as_slice().into()
+            }
+            bytes if bytes.starts_with("/bytes/") => {
+                let size: usize = bytes.strip_prefix("/bytes/").unwrap().parse().unwrap();
+                vec![b'x'; size << 10].into()
+            }
             until => {
                 let size: usize = until.strip_prefix("/until/").unwrap().parse().unwrap();
                 Body::from(vec![b'x'; size << 20]).until(Instant::now() + Duration::from_millis(500))

@@ -41,6 +41,8 @@ impl Protocol for Shout {
             needs: &[Action::Inspect],
             own_token: false,
             body: 16,
+            answer: 16,
+            revocation: false,
         }
     }
     async fn authenticate(&self, app: &AppState, meta: &RequestMeta<'_>, _: &Parts) -> Result<Caller, Failure> {
@@ -99,7 +101,7 @@ async fn gateway(folder: &Path) -> (Serving, String) {
 }
 
 fn shout(serving: &Serving, token: &str) -> SwappableRouter<ShoutService> {
-    let exchange = Exchange::new(Shout(token.to_owned()), serving.app_state(8));
+    let exchange = Exchange::new(Shout(token.to_owned()), serving.app_state());
     SwappableRouter::to(ShoutService(Arc::new(exchange)))
 }
 

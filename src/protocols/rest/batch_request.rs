@@ -5,13 +5,14 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::openapi::schema::{AdditionalProperties, Array, Object, OneOf, Type};
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::types::Name;
+use crate::broker::MAX_ITEMS;
 
 /// Name of the member that contains the key's name.
 const KEY: &str = "key";
@@ -183,7 +184,32 @@ impl<B: ItemBody> ToSchema for Item<B> {
 #[serde(deny_unknown_fields, bound = "")]
 pub struct BatchRequest<B: ItemBody> {
     /// The items.
+    #[serde(deserialize_with = "items")]
     pub items: Vec<Item<B>>,
+}
+
+/// Decodes the items. Fails at the first one that is too many: a body has room for millions.
+fn items<'de, D: Deserializer<'de>, B: ItemBody>(d: D) -> Result<Vec<Item<B>>, D::Error> {
+    struct Items<B>(PhantomData<B>);
+    impl<'de, B: ItemBody> Visitor<'de> for Items<B> {
+        type Value = Vec<Item<B>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = seq.next_element()? {
+                if items.len() == MAX_ITEMS {
+                    return Err(A::Error::invalid_length(MAX_ITEMS + 1, &"1 to 1000 items"));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+    d.deserialize_seq(Items(PhantomData))
 }
 
 impl<B: ItemBody> PartialSchema for BatchRequest<B> {
@@ -191,7 +217,7 @@ impl<B: ItemBody> PartialSchema for BatchRequest<B> {
         let items = Array::builder()
             .items(Ref::from_schema_name(B::ITEM))
             .min_items(Some(1))
-            .max_items(Some(1000))
+            .max_items(Some(MAX_ITEMS))
             .description(Some("1 to 1000 items."));
         let batch = Object::builder().property("items", items).required("items");
         batch

@@ -304,7 +304,7 @@ pub const LIST: Route = Route::new(
     "List connections, ordered by name.",
     &[Action::ReadConnection],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN])
+.page(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<ConnectionList>(200, "A page of connections.");
 
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -411,6 +411,7 @@ pub const SEVER: Route = Route::new(
     "Sever a connection: from the next request on, no call passes through it and no cached data key of its keys is returned. Each request is carried out: an idempotency key is ignored.",
     &[Action::Sever],
 )
+.revocation()
 .answers::<Connection>(200, "The connection.");
 
 pub async fn sever(request: ApiRequest) -> Result<ApiResponse, Failure> {

@@ -13,12 +13,13 @@ use super::types::Empty;
 use crate::broker::{Failure, Guarded};
 
 /// Calls a handler that takes a JSON body.
-pub async fn with_body<B, F>(request: ApiRequest, handler: F) -> Result<ApiResponse, Failure>
+pub async fn with_body<B, F>(mut request: ApiRequest, handler: F) -> Result<ApiResponse, Failure>
 where
     B: DeserializeOwned + ToSchema,
     F: AsyncFnOnce(ApiRequest, B) -> Result<ApiResponse, Failure>,
 {
     let body = decode::<B>(&request)?;
+    request.drop_body();
     request.check_query()?;
     handler(request, body).await
 }

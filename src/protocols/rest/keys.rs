@@ -171,7 +171,7 @@ pub const LIST: Route = Route::new(
     "List the keys that the credential allows, ordered by name, or detached ones. Where few keys match several filters, a page can have fewer than `page_size` keys, or none, and a `next_page_token`: continue until there is none.",
     &[Action::ReadKey],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN, CONNECTION_FILTER, STATE_FILTER, LABEL_FILTER])
+.page(&[PAGE_SIZE, PAGE_TOKEN, CONNECTION_FILTER, STATE_FILTER, LABEL_FILTER])
 .answers::<KeyList>(200, "A page of keys.");
 
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -278,7 +278,7 @@ pub const VERSIONS: Route = Route::new(
     "List a key's versions, oldest first.",
     &[Action::ReadKey],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN])
+.page(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<VersionList>(200, "A page of versions.");
 
 pub async fn versions(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -353,6 +353,7 @@ pub const DISABLE: Route = Route::new(
     "Disable a key: from the next request on, no operation uses it, and no cached data key is returned. With `at_provider`, the provider keys of its versions are disabled, too, as far as possible; `at_provider.result` says how far. The key is disabled here in any case. Each request is carried out: an idempotency key is ignored.",
     &[Action::Disable],
 )
+.revocation()
 .optional_body::<SetKeyState>()
 .answers::<Key>(200, "The key.");
 

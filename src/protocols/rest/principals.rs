@@ -131,7 +131,7 @@ pub const LIST: Route = Route::new(
     "List principals, ordered by name.",
     &[Action::ManagePrincipals],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN])
+.page(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<PrincipalList>(200, "A page of principals.");
 
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -167,6 +167,7 @@ pub const DELETE: Route = Route::new(
     "Delete a principal. Its tokens, and all tokens below them, are refused from the next request on. The caller's own token must allow everything that the principal's tokens in force allow. Deleting it again returns 204, too, for 30 days.",
     &[Action::ManagePrincipals],
 )
+.revocation()
 .answers_nothing(204, "Deleted, with its tokens.");
 
 pub async fn delete(request: ApiRequest) -> Result<ApiResponse, Failure> {

@@ -34,6 +34,9 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// disk would fail requests at random, and a caller could fill the log with its own time-outs.
 const SHORTEST: Duration = Duration::from_millis(100);
 
+/// The most query parameters; no route has as many.
+const PARAMETERS: usize = 32;
+
 /// The REST API.
 pub struct Rest {
     /// The state of the service endpoints.
@@ -91,12 +94,12 @@ impl Rest {
         Err(failure.advice("Send Host: 127.0.0.1 or localhost, or run claviger serve."))
     }
 
-    /// Checks that a platform operator sends the request.
+    /// Checks that the caller is a platform operator.
     ///
     /// # Errors
-    /// `unauthenticated`, `permission_denied`.
-    pub(super) async fn check_operator(&self, app: &AppState, meta: &RequestMeta<'_>, head: &Parts) -> Result<(), Failure> {
-        if self.authenticate(app, meta, head).await?.is_operator() {
+    /// `permission_denied`.
+    pub(super) fn check_operator(caller: &Caller) -> Result<(), Failure> {
+        if caller.is_operator() {
             return Ok(());
         }
         let failure = Failure::new(
@@ -151,6 +154,8 @@ impl Protocol for Rest {
             needs: route.needs,
             own_token: route.own_token,
             body: route.body,
+            answer: route.answer,
+            revocation: route.revocation,
         }
     }
 
@@ -287,6 +292,10 @@ fn client_request_id(headers: &HeaderMap) -> Option<Text> {
 
 fn query(text: Option<&str>) -> Result<Vec<(String, String)>, Failure> {
     let text = text.unwrap_or_default();
+    // A URI has room for thousands, each of which takes many times its length in memory.
+    if text.bytes().filter(|byte| *byte == b'&').count() >= PARAMETERS {
+        return Err(Failure::invalid("query", "fewer parameters"));
+    }
     serde_urlencoded::from_str(text).map_err(|_| Failure::invalid("query", "percent-encoded names and values"))
 }
 

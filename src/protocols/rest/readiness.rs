@@ -1,5 +1,6 @@
 //! The response of `/readyz`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
@@ -77,9 +78,9 @@ impl JobStatus {
 }
 
 impl Readiness {
-    pub(super) async fn of(service: &ServiceState, broker: &Broker) -> Self {
+    pub(super) async fn of(service: &ServiceState, broker: &Arc<Broker>) -> Self {
         let draining = service.draining.load(Ordering::Acquire);
-        let store = broker.store_answers().await;
+        let store = service.store.answers(broker).await;
         let log = broker.log().health();
         let (connections, open) = broker.directory().breakers();
         let part = |name, ready, state: String| ComponentStatus { name, ready, state };

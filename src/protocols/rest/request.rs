@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
+use bytes::Bytes;
 use http::header;
 
 use super::header::single;
@@ -47,6 +48,14 @@ impl ApiRequest {
         Self {
             received: Box::new(received),
             route,
+        }
+    }
+
+    /// Drops the body, which was parsed: with a batch's, memory would have each item twice. An idempotency
+    /// key is bound to the body, so it stays where one can be sent.
+    pub(super) fn drop_body(&mut self) {
+        if !self.route.repeatable {
+            self.received.body = Bytes::new();
         }
     }
 

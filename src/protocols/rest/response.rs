@@ -15,6 +15,9 @@ pub const AUDIT_INDEX: HeaderName = HeaderName::from_static("claviger-audit-inde
 /// Header with the request's id. The gateway always generates it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Bodies over so many bytes give back what their buffer has more.
+const LARGE: usize = 64 << 10;
+
 /// A successful response: status, JSON body and etag.
 pub struct Payload {
     status: StatusCode,
@@ -28,7 +31,10 @@ impl Payload {
     /// # Errors
     /// `internal` if serialising fails, which no type of this API causes.
     pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Self, Failure> {
-        let body = serde_json::to_vec(value).map_err(|error| Failure::internal(&error))?;
+        let mut body = serde_json::to_vec(value).map_err(|error| Failure::internal(&error))?;
+        if body.len() > LARGE {
+            body.shrink_to_fit();
+        }
         Ok(Self { status, body, etag: None })
     }
 

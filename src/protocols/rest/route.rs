@@ -12,6 +12,10 @@ use crate::access::Action;
 pub const DATA: usize = 64 << 10;
 /// Maximum body of a batch, in bytes.
 pub const BATCH: usize = 16 << 20;
+/// What making the answer of a single operation takes, in bytes: two wrapped keys of 22 KiB at most.
+const ANSWER: usize = 48 << 10;
+/// What making a page or the answer of a batch takes, in bytes.
+const LONG_ANSWER: usize = 1 << 20;
 /// Deadline of a single operation. The configuration can set a shorter one.
 pub const REQUEST: Duration = Duration::from_secs(10);
 /// Deadline of a batch.
@@ -36,6 +40,10 @@ pub struct Route {
     pub own_token: bool,
     /// Maximum body, in bytes.
     pub body: usize,
+    /// What making the answer takes, in bytes, beside what the body takes.
+    pub answer: usize,
+    /// Whether it is a revocation: these have places of their own.
+    pub revocation: bool,
     /// Deadline.
     pub time: Duration,
     /// Whether the header `Idempotency-Key` is accepted.
@@ -122,6 +130,8 @@ impl Route {
             needs,
             own_token: false,
             body: DATA,
+            answer: ANSWER,
+            revocation: false,
             time: REQUEST,
             repeatable: false,
             query: &[],
@@ -136,6 +146,7 @@ impl Route {
     /// Applies the limits of a batch.
     pub(super) const fn batch(mut self) -> Self {
         self.body = BATCH;
+        self.answer = LONG_ANSWER;
         self.time = BATCH_TIME;
         self
     }
@@ -158,9 +169,16 @@ impl Route {
         self
     }
 
-    /// Adds query parameters.
-    pub(super) const fn query(mut self, query: &'static [QueryParam]) -> Self {
+    /// Answers with a page of a list, which takes these query parameters.
+    pub(super) const fn page(mut self, query: &'static [QueryParam]) -> Self {
+        self.answer = LONG_ANSWER;
         self.query = query;
+        self
+    }
+
+    /// It is a revocation.
+    pub(super) const fn revocation(mut self) -> Self {
+        self.revocation = true;
         self
     }
 

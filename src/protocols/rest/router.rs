@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 
 use super::endpoints::Endpoint;
 use super::protocol::{Rest, RestRoute};
-use super::route_table::RouteTable;
+use super::route_table::{Params, RouteTable};
 use super::service::ServicePage;
+use super::service_places::ServicePlaces;
 use super::starting::{Progress, Starting};
 use crate::broker::{Code, Failure};
 use crate::listener::{Body, Peer, Service};
@@ -25,6 +26,10 @@ enum Serves {
     Ready {
         exchange: Arc<Exchange<Rest>>,
         table: RouteTable<Target>,
+        /// The places of its requests to the service endpoints.
+        service: ServicePlaces,
+        /// Whether it is the operator's.
+        operator: bool,
     },
 }
 
@@ -40,27 +45,36 @@ enum Target {
 /// The API, with the service endpoints where they have no listener of their own. `/metrics` then
 /// requires a platform operator's credential.
 pub fn api(exchange: &Arc<Exchange<Rest>>, with_service: bool) -> RestService {
-    let endpoints = Endpoint::ALL.iter().map(|endpoint| {
-        let route = endpoint.route();
-        (route.method.clone(), route.path, Target::Endpoint(*endpoint))
-    });
-    // Beside the API everybody who reaches it reaches these, and metrics cover all tenants.
-    let service = service_pages().map(|(method, path, target)| match target {
-        Target::Service(page @ ServicePage::Metrics) => (method, path, Target::Operator(page)),
-        target => (method, path, target),
-    });
-    let table = RouteTable::new(endpoints.chain(service.filter(|_| with_service)));
-    RestService(Serves::Ready {
-        exchange: Arc::clone(exchange),
-        table,
-    })
+    let service = with_service.then(pages_beside_the_api).into_iter().flatten();
+    RestService::ready(exchange, RouteTable::new(endpoints().chain(service)), false)
+}
+
+/// The API and the service endpoints, for the operator's listener. `/metrics` requires a platform
+/// operator's credential there, too: whoever reaches the listener may be a tenant.
+pub fn of_operator(exchange: &Arc<Exchange<Rest>>) -> RestService {
+    RestService::ready(exchange, RouteTable::new(endpoints().chain(pages_beside_the_api())), true)
 }
 
 /// The service endpoints, for a listener of their own.
 pub fn service_alone(exchange: &Arc<Exchange<Rest>>) -> RestService {
-    RestService(Serves::Ready {
-        exchange: Arc::clone(exchange),
-        table: RouteTable::new(service_pages()),
+    RestService::ready(exchange, RouteTable::new(service_pages()), false)
+}
+
+impl RestService {
+    fn ready(exchange: &Arc<Exchange<Rest>>, table: RouteTable<Target>, operator: bool) -> Self {
+        Self(Serves::Ready {
+            exchange: Arc::clone(exchange),
+            table,
+            service: ServicePlaces::default(),
+            operator,
+        })
+    }
+}
+
+fn endpoints() -> impl Iterator<Item = (Method, &'static str, Target)> {
+    Endpoint::ALL.iter().map(|endpoint| {
+        let route = endpoint.route();
+        (route.method.clone(), route.path, Target::Endpoint(*endpoint))
     })
 }
 
@@ -68,6 +82,14 @@ fn service_pages() -> impl Iterator<Item = (Method, &'static str, Target)> {
     ServicePage::ALL
         .iter()
         .map(|page| (Method::GET, page.path(), Target::Service(*page)))
+}
+
+/// Where everybody who reaches the API reaches them: metrics cover all tenants.
+fn pages_beside_the_api() -> impl Iterator<Item = (Method, &'static str, Target)> {
+    service_pages().map(|(method, path, target)| match target {
+        Target::Service(page @ ServicePage::Metrics) => (method, path, Target::Operator(page)),
+        target => (method, path, target),
+    })
 }
 
 /// The service of a listener until there is a gateway; with `/healthz` and `/readyz` if the service
@@ -82,7 +104,12 @@ impl Service for RestService {
         let head = (request.method() == Method::HEAD).then(|| request.method().clone());
         let answer = match &self.0 {
             Serves::Starting(starting) => starting.answer(&request),
-            Serves::Ready { exchange, table } => ready(exchange, table, request, peer).await,
+            Serves::Ready {
+                exchange,
+                table,
+                service,
+                operator,
+            } => ready(exchange, table, service, *operator, request, peer).await,
         };
         match head {
             None => answer,
@@ -92,9 +119,16 @@ impl Service for RestService {
     }
 }
 
-async fn ready(exchange: &Arc<Exchange<Rest>>, table: &RouteTable<Target>, request: Request<Incoming>, peer: &Peer) -> AuditedResponse {
+async fn ready(
+    exchange: &Arc<Exchange<Rest>>,
+    table: &RouteTable<Target>,
+    service: &ServicePlaces,
+    operator: bool,
+    request: Request<Incoming>,
+    peer: &Peer,
+) -> AuditedResponse {
     let rest = exchange.protocol();
-    let meta = || RequestMeta::from(peer, rest.source(peer, request.headers()));
+    let meta = || RequestMeta::from(peer, rest.source(peer, request.headers())).at_operator(operator);
     if let Err(failure) = rest.check_host(&request) {
         return exchange.refuse(&meta(), failure);
     }
@@ -124,11 +158,12 @@ async fn ready(exchange: &Arc<Exchange<Rest>>, table: &RouteTable<Target>, reque
             counts.answered(answer.status(), started.elapsed());
             answer
         }
-        Some((_, Target::Service(page))) => page.answer(exchange, params, request.uri()).await,
+        Some((_, Target::Service(page))) => service_page(exchange, service, *page, params, request.uri(), &meta()).await,
         Some((_, Target::Operator(page))) => {
             let (meta, (head, _)) = (meta(), request.into_parts());
-            match rest.check_operator(exchange.app(), &meta, &head).await {
-                Ok(()) => page.answer(exchange, params, &head.uri).await,
+            let caller = exchange.authenticate(&meta, &head).await;
+            match caller.and_then(|caller| Rest::check_operator(&caller)) {
+                Ok(()) => service_page(exchange, service, *page, params, &head.uri, &meta).await,
                 Err(failure) => exchange.refuse(&meta, failure),
             }
         }
@@ -141,6 +176,25 @@ async fn ready(exchange: &Arc<Exchange<Rest>>, table: &RouteTable<Target>, reque
             }
         }
     }
+}
+
+/// Answers with a service endpoint, if its listener has a place for the request.
+async fn service_page(
+    exchange: &Exchange<Rest>,
+    places: &ServicePlaces,
+    page: ServicePage,
+    params: Params,
+    uri: &Uri,
+    meta: &RequestMeta<'_>,
+) -> AuditedResponse {
+    let Some(_place) = places.enter(page, || meta.source) else {
+        let failure = Failure::new(
+            Code::RateLimited,
+            "As many requests to the service endpoints are under way as are taken.",
+        );
+        return exchange.refuse(meta, failure);
+    };
+    page.answer(exchange, params, uri, meta).await
 }
 
 /// The methods of a path, as the `Allow` header names them.

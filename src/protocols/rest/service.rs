@@ -2,7 +2,8 @@
 //! require no credential, so they return no secret and no tenant's name. Only `/metrics` beside the API
 //! requires an operator's ([`super::router`]): its counts are of all tenants.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde::Serialize;
@@ -12,10 +13,15 @@ use super::openapi::document;
 use super::protocol::Rest;
 use super::readiness::Readiness;
 use super::route_table::Params;
+use crate::broker::{Code, Failure};
 use crate::listener::Body;
 use crate::protocols::RequestId;
-use crate::protocols::exchange::Exchange;
+use crate::protocols::admission::Public;
+use crate::protocols::exchange::{Exchange, RequestMeta};
 use crate::protocols::response::AuditedResponse;
+
+/// The page of the document.
+const INDEX: &str = "index.html";
 
 /// A service endpoint.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +55,28 @@ impl ServicePage {
         }
     }
 
+    const fn kind(self) -> Public {
+        match self {
+            Self::Health | Self::Readiness => Public::Probes,
+            Self::Metrics => Public::Metrics,
+            Self::Document | Self::Docs | Self::DocsFile => Public::Documents,
+        }
+    }
+
     /// Responds to a GET. The audit log counts these requests and has no record for each.
-    pub(super) async fn answer(self, exchange: &Exchange<Rest>, params: Params, uri: &Uri) -> AuditedResponse {
+    pub(super) async fn answer(self, exchange: &Exchange<Rest>, params: Params, uri: &Uri, meta: &RequestMeta<'_>) -> AuditedResponse {
+        let answer = self.respond(exchange, params, uri).await;
+        exchange.public(self.kind(), meta, answer, |answer| match self {
+            // A probe's status says all.
+            Self::Health | Self::Readiness => answer.without_body(),
+            Self::Metrics | Self::Document | Self::Docs | Self::DocsFile => {
+                let failure = Failure::new(Code::NotReady, "Too many answers of this kind have not been read yet.");
+                exchange.refuse(meta, failure)
+            }
+        })
+    }
+
+    async fn respond(self, exchange: &Exchange<Rest>, params: Params, uri: &Uri) -> AuditedResponse {
         let service = &exchange.protocol().service;
         let response = match self {
             Self::Health => alive(),
@@ -75,7 +101,7 @@ impl ServicePage {
                 ),
             },
             Self::Document => content(StatusCode::OK, "application/json", document().as_bytes()),
-            Self::Docs => docs("index.html"),
+            Self::Docs => docs(INDEX),
             Self::DocsFile => match params.of(uri) {
                 Ok(params) => docs(&params.get("file")),
                 Err(_) => no_such_file(),
@@ -105,17 +131,25 @@ fn docs_file(file: &str) -> Response<Body> {
     // The page's relative links need a URL with a trailing slash. The base address replaces it.
     match utoipa_swagger_ui::serve(file, Arc::new(config)) {
         Ok(Some(asset)) => {
-            let bytes = if file == "index.html" {
-                String::from_utf8_lossy(&asset.bytes)
-                    .replacen("<head>", "<head><base href=\"/docs/\">", 1)
-                    .into_bytes()
-            } else {
-                asset.bytes.into_owned()
+            let body = match asset.bytes {
+                Cow::Borrowed(page) if file == INDEX => index(page).into(),
+                // All answers share the file.
+                Cow::Borrowed(file) => Body::from(file),
+                Cow::Owned(made) => made.into(),
             };
-            content(StatusCode::OK, &asset.content_type, bytes)
+            content(StatusCode::OK, &asset.content_type, body)
         }
         Ok(None) | Err(_) => no_such_file(),
     }
+}
+
+/// The page, made once, with the base address of its links.
+fn index(page: &'static [u8]) -> &'static [u8] {
+    static PAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    PAGE.get_or_init(|| {
+        let page = String::from_utf8_lossy(page);
+        page.replacen("<head>", "<head><base href=\"/docs/\">", 1).into_bytes()
+    })
 }
 
 fn no_such_file() -> Response<Body> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::store_check::StoreCheck;
 use crate::audit::CountedRight;
 use crate::listener::Tls;
 use crate::telemetry::jobs::JobState;
@@ -15,6 +16,7 @@ pub struct ServiceState {
     pub(super) draining: Arc<AtomicBool>,
     pub(super) certificates: Vec<Arc<Tls>>,
     pub(super) jobs: Vec<Arc<JobState>>,
+    pub(super) store: Arc<StoreCheck>,
 }
 
 impl ServiceState {
@@ -33,6 +35,7 @@ impl ServiceState {
             draining,
             certificates,
             jobs,
+            store: Arc::default(),
         }
     }
 }

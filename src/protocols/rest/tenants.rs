@@ -110,7 +110,7 @@ pub const LIST: Route = Route::new(
     "List tenants, ordered by name.",
     &[Action::ManageTenants],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN])
+.page(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<TenantList>(200, "A page of tenants.");
 
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -144,6 +144,7 @@ pub const SUSPEND: Route = Route::new(
     "Suspend a tenant: from the next request on, its credentials get 403. An operator can still read and revoke in it. Each request is carried out: an idempotency key is ignored.",
     &[Action::ManageTenants],
 )
+.revocation()
 .answers::<Tenant>(200, "The tenant.");
 
 pub async fn suspend(request: ApiRequest) -> Result<ApiResponse, Failure> {

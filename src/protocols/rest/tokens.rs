@@ -197,7 +197,7 @@ pub const LIST: Route = Route::new(
     "List a principal's tokens, without their texts.",
     &[Action::ManageTokens],
 )
-.query(&[PAGE_SIZE, PAGE_TOKEN])
+.page(&[PAGE_SIZE, PAGE_TOKEN])
 .answers::<TokenList>(200, "A page of tokens.");
 
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -215,6 +215,7 @@ pub const DELETE: Route = Route::new(
     "Revoke a token with all tokens below it, effective at the next request. The caller's own token must allow everything that the token allows; every token may revoke itself.",
     &[Action::ManageTokens],
 )
+.revocation()
 .own_token()
 .answers_nothing(204, "Revoked.");
 

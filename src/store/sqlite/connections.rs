@@ -118,15 +118,11 @@ pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, id: Connecti
 }
 
 pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError> {
-    query(select!("WHERE tenant = ?1 AND name > ?2 ORDER BY name LIMIT ?3"))
+    let statement = query(select!("WHERE tenant = ?1 AND name > ?2 ORDER BY name LIMIT ?3"))
         .bind(bytes(&tenant))
         .bind(page.after.as_deref().unwrap_or_default())
-        .bind(page.size)
-        .fetch_all(&store.readers)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .bind(page.size);
+    row::page(statement.fetch(&store.readers), read).await
 }
 
 /// Writes the columns of a connection that can change.

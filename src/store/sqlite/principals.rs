@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, query, query_scalar};
 
 use super::SqliteStore;
-use super::row::{Columns, bytes, one_row};
+use super::row::{self, Columns, bytes, one_row};
 use crate::store::StoreError;
 use crate::store::model::{Page, Principal};
 
@@ -50,19 +50,15 @@ pub(super) async fn by_id(store: &SqliteStore, tenant: TenantId, id: PrincipalId
 }
 
 pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError> {
-    query(concat!(
+    let statement = query(concat!(
         "SELECT ",
         principal_columns!(),
         " FROM principals p WHERE p.tenant = ?1 AND p.name > ?2 ORDER BY p.name LIMIT ?3"
     ))
     .bind(bytes(&tenant))
     .bind(page.after.as_deref().unwrap_or_default())
-    .bind(page.size)
-    .fetch_all(&store.readers)
-    .await?
-    .iter()
-    .map(read)
-    .collect()
+    .bind(page.size);
+    row::page(statement.fetch(&store.readers), read).await
 }
 
 /// The foreign key of its tokens deletes them, too.

@@ -1,10 +1,12 @@
 //! Converts SQLite's values to ours and back. A value that does not fit is reported as damage.
 
 use claviger_provider::{Id, ProviderKind};
+use futures::{Stream, TryStreamExt};
 use sqlx::sqlite::{SqliteQueryResult, SqliteRow};
 use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type};
 
 use crate::store::StoreError;
+use crate::store::model::{Page, Weight};
 
 impl From<sqlx::Error> for StoreError {
     /// Of violated constraints, a unique one means that the name or id is taken, and a foreign key
@@ -79,6 +81,23 @@ where
     fn value<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(&'r self, column: &str) -> Result<T, StoreError> {
         Ok(self.try_get(column)?)
     }
+}
+
+/// Reads the rows of a page, of which there are no more than its size, until they have [`Page::BYTES`].
+pub(super) async fn page<T: Weight>(
+    mut rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin,
+    read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut items = Vec::new();
+    let mut bytes = 0;
+    while bytes < Page::BYTES
+        && let Some(row) = rows.try_next().await?
+    {
+        let item = read(&row)?;
+        bytes += item.weight();
+        items.push(item);
+    }
+    Ok(items)
 }
 
 /// `NotFound` when a statement on one row found none.

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query};
 
 use super::SqliteStore;
-use super::row::{Columns, bytes, integer, one_row};
+use super::row::{self, Columns, bytes, integer, one_row};
 use crate::store::StoreError;
 use crate::store::model::{Page, Tenant};
 
@@ -52,17 +52,13 @@ pub(super) async fn by_name(store: &SqliteStore, name: &str) -> Result<Tenant, S
 }
 
 pub(super) async fn list(store: &SqliteStore, page: &Page) -> Result<Vec<Tenant>, StoreError> {
-    query(concat!(
+    let statement = query(concat!(
         "SELECT ",
         tenant_columns!(),
         " FROM tenants n WHERE n.name > ?1 AND n.id <> ?2 ORDER BY n.name LIMIT ?3"
     ))
     .bind(page.after.as_deref().unwrap_or_default())
     .bind(bytes(&TenantId::INSTALLATION))
-    .bind(page.size)
-    .fetch_all(&store.readers)
-    .await?
-    .iter()
-    .map(read)
-    .collect()
+    .bind(page.size);
+    row::page(statement.fetch(&store.readers), read).await
 }

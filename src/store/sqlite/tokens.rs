@@ -4,7 +4,7 @@ use claviger_provider::{PrincipalId, TenantId, TokenId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
 
-use super::row::{Columns, bytes, integer};
+use super::row::{self, Columns, bytes, integer};
 use super::{SqliteStore, principals, tenants};
 use crate::store::StoreError;
 use crate::store::model::{Page, Token, TokenSnapshot};
@@ -103,7 +103,7 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, principal: Princ
         .map(str::parse::<TokenId>)
         .transpose()
         .map_err(|_| StoreError::NotFound)?;
-    query(concat!(
+    let statement = query(concat!(
         "SELECT ",
         token_columns!(),
         " FROM tokens t WHERE t.tenant = ?1 AND t.principal = ?2 AND t.id > ?3 ORDER BY t.id LIMIT ?4"
@@ -111,12 +111,8 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, principal: Princ
     .bind(bytes(&tenant))
     .bind(bytes(&principal))
     .bind(after.as_ref().map_or(&[][..], bytes))
-    .bind(page.size)
-    .fetch_all(&store.readers)
-    .await?
-    .iter()
-    .map(read)
-    .collect()
+    .bind(page.size);
+    row::page(statement.fetch(&store.readers), read).await
 }
 
 /// The parent of a token of this tenant.

@@ -56,6 +56,7 @@ pub struct Started {
     child: Child,
     address: SocketAddr,
     service: SocketAddr,
+    operator: Option<SocketAddr>,
     token: String,
     log: PathBuf,
 }
@@ -213,11 +214,12 @@ impl Gateway {
         let until = Instant::now() + START;
         loop {
             let text = read_from(&log, begin);
-            if let Some((address, service)) = addresses_in(&text, event) {
+            if let Some((address, service, operator)) = addresses_in(&text, event) {
                 return Ok(Started {
                     child,
                     address,
                     service,
+                    operator,
                     token,
                     log,
                 });
@@ -234,16 +236,17 @@ impl Gateway {
     }
 }
 
-/// Where the log says that it serves, and where the service endpoints are: the JSON event of
-/// `serve`, or `dev`'s last line.
-fn addresses_in(text: &str, event: &str) -> Option<(SocketAddr, SocketAddr)> {
+/// Where the log says that it serves, where the service endpoints are, and where the operator's
+/// listener is, if there is one: the JSON event of `serve`, or `dev`'s last line.
+fn addresses_in(text: &str, event: &str) -> Option<(SocketAddr, SocketAddr, Option<SocketAddr>)> {
     for line in text.lines() {
         if let Ok(said) = serde_json::from_str::<serde_json::Value>(line)
             && said["message"] == json!(event)
         {
             let api = said["address"].as_str()?.parse().ok()?;
             let service = said["service"].as_str().map_or(Ok(api), str::parse).ok()?;
-            return Some((api, service));
+            let operator = said["operator"].as_str().and_then(|address| address.parse().ok());
+            return Some((api, service, operator));
         }
     }
     // dev says where before its walk, and how to go on after it.
@@ -251,7 +254,7 @@ fn addresses_in(text: &str, event: &str) -> Option<(SocketAddr, SocketAddr)> {
         return None;
     }
     let address = text.split("serving on http://").nth(1)?.split(',').next()?.parse().ok()?;
-    Some((address, address))
+    Some((address, address, None))
 }
 
 fn read_from(path: &Path, begin: u64) -> String {
@@ -267,6 +270,14 @@ impl Started {
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the operator's listener.
+    ///
+    /// # Panics
+    /// Without one.
+    pub fn operator_address(&self) -> SocketAddr {
+        self.operator.expect("[server.operator] has an address")
     }
 
     /// Who asks the service endpoints, where they are: no credential.

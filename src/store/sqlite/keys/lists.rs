@@ -9,10 +9,10 @@ use claviger_provider::{ConnectionId, KeyId, TenantId};
 use sqlx::{QueryBuilder, Sqlite, query_scalar};
 
 use super::super::SqliteStore;
-use super::super::row::bytes;
+use super::super::row::{self, bytes};
 use super::{read, read_detached};
 use crate::store::StoreError;
-use crate::store::model::{DetachedFilter, DetachedKey, Key, KeyFilter, Page, Rows};
+use crate::store::model::{DetachedFilter, DetachedKey, Key, KeyFilter, Page, Rows, Weight};
 
 /// The ids of a filter: at most 256, so the rows that they are looked up to are sorted in memory.
 fn push_only(statement: &mut QueryBuilder<Sqlite>, only: &BTreeSet<KeyId>) {
@@ -118,10 +118,9 @@ async fn last_read(store: &SqliteStore, tenant: TenantId, filter: &KeyFilter, pa
 }
 
 /// The rows of a page: the next one starts after its last row, or after the last that was read.
-fn rows<T>(items: Vec<T>, page: &Page, last_read: Option<String>, position: impl Fn(&T) -> String) -> Rows<T> {
-    let full = usize::try_from(page.size).is_ok_and(|size| items.len() >= size);
+fn rows<T: Weight>(items: Vec<T>, page: &Page, last_read: Option<String>, position: impl Fn(&T) -> String) -> Rows<T> {
     let next = match items.last() {
-        Some(last) if full => Some(position(last)),
+        Some(last) if page.is_full(&items) => Some(position(last)),
         Some(_) | None => last_read,
     };
     Rows { items, next }
@@ -139,15 +138,9 @@ pub(in crate::store::sqlite) async fn attached(
         Some(only) => chosen_statement(&tenant, only, filter, page),
         None => range_statement(&tenant, filter, page, last_read.as_deref()),
     };
-    let keys = statement
-        .build()
-        // As many texts as there are numbers of ids would fill the cache of statements.
-        .persistent(filter.only.is_none())
-        .fetch_all(&store.readers)
-        .await?
-        .iter()
-        .map(read)
-        .collect::<Result<_, _>>()?;
+    // As many texts as there are numbers of ids would fill the cache of statements.
+    let statement = statement.build().persistent(filter.only.is_none());
+    let keys = row::page(statement.fetch(&store.readers), read).await?;
     Ok(rows(keys, page, last_read, |key: &Key| key.name.clone()))
 }
 
@@ -215,14 +208,9 @@ pub(in crate::store::sqlite) async fn detached(
         Some(_) => None,
         None => last_detached_read(store, tenant, filter.connection, page).await?,
     };
-    let keys = detached_statement(&tenant, filter, page, last_read.as_ref().map(bytes))
-        .build()
-        .persistent(filter.only.is_none())
-        .fetch_all(&store.readers)
-        .await?
-        .iter()
-        .map(read_detached)
-        .collect::<Result<_, _>>()?;
+    let mut statement = detached_statement(&tenant, filter, page, last_read.as_ref().map(bytes));
+    let statement = statement.build().persistent(filter.only.is_none());
+    let keys = row::page(statement.fetch(&store.readers), read_detached).await?;
     let last_read = last_read.map(|id| id.to_string());
     Ok(rows(keys, page, last_read, |detached: &DetachedKey| detached.key.id.to_string()))
 }

@@ -51,6 +51,8 @@ impl Claviger {
         let mut tune = Tune::default()
             .set("CLAVIGER_SERVER__TLS__CERTIFICATE", certs.server.display().to_string())
             .set("CLAVIGER_SERVER__TLS__KEY", certs.server_key.display().to_string())
+            // All load comes from one address.
+            .set("CLAVIGER_SERVER__LIMITS__MAX_CONNECTIONS_PER_SOURCE", "1024")
             .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8");
         for (name, value) in variables {
             tune = tune.set(name, value.clone());
