@@ -21,9 +21,10 @@ use crate::config::Config;
 use crate::config::cache::Cache;
 use crate::config::memory::Memory;
 use crate::config::providers::Providers;
+use crate::config::quotas::Quotas;
 use crate::keys::{Capacity, Directory, Factories};
-use crate::store::Store;
 use crate::store::lock::DataDir;
+use crate::store::{Store, model};
 use crate::store::sealing::RootKey;
 
 /// Maximum size of the data-key cache, in bytes. The configuration sets the tenants' shares.
@@ -179,6 +180,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         authorizer: Arc::new(GrantsAuthorizer),
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: cache_rules(&config.cache),
+        quotas: quotas(&config.quotas),
         idempotency_key,
         cursor_key,
         declarations: Arc::new(FromConfig(source)),
@@ -210,6 +212,18 @@ const fn capacity(settings: &Memory) -> Capacity {
         names: settings.names as usize,
         connections: settings.connections as usize,
         tenants: settings.tenants as usize,
+    }
+}
+
+/// Each tenant's quotas.
+const fn quotas(settings: &Quotas) -> model::Quotas {
+    model::Quotas {
+        keys: settings.keys,
+        versions: settings.versions,
+        connections: settings.connections,
+        principals: settings.principals,
+        tokens: settings.tokens,
+        idempotency_keys: settings.idempotency_keys,
     }
 }
 

@@ -129,7 +129,8 @@ impl Broker {
         store: impl AsyncFnOnce(&Change) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let intent = self.announce_learned(key, through, deadline).await?;
-        let change = Change::announced(intent.position().0);
+        // What a provider describes is not the tenant's wish alone, and must not fill the store either.
+        let change = Change::announced(intent.position().0).within(Some(self.quotas));
         let mut stored = store(&change).await;
         // Mark the intent as applied even if there was nothing left to store. Its outcome is
         // `success`, so the next start expects it in the store.

@@ -1,6 +1,7 @@
 //! The rows of the store as the rest of the gateway uses them. Times are in Unix microseconds.
 
 mod keys;
+mod quotas;
 mod states;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
     KeyVersion,
 };
+pub use quotas::{Quotas, Resource, Usage};
 pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
