@@ -24,8 +24,8 @@ use crate::config::providers::Providers;
 use crate::config::quotas::Quotas;
 use crate::keys::{Capacity, Directory, Factories};
 use crate::store::lock::DataDir;
-use crate::store::{Store, model};
 use crate::store::sealing::RootKey;
+use crate::store::{Store, model};
 
 /// Maximum size of the data-key cache, in bytes. The configuration sets the tenants' shares.
 const CACHE_BYTES: u64 = 64 << 20;

@@ -4,7 +4,9 @@
 use async_trait::async_trait;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
 
-use super::model::{Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot};
+use super::model::{
+    Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
+};
 use super::{Reads, StoreError};
 
 /// A database that a store runs on.
