@@ -92,7 +92,8 @@ async fn no_revocation_is_ever_refused() {
     let started = gateway.serve(&lowest);
     // The header is ignored where it means nothing.
     let client = started.tenant("acme").with_header("idempotency-key", "another");
-    over(new_principal(&client, "more").await, "principals");
+    over(new_principal(&client, "more").await, "idempotency_keys");
+    over(new_principal(&started.tenant("acme"), "more").await, "principals");
     client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
     client.post_empty("/v1/connections/embedded/sever").await.expect_status(200);
     let token = format!("/v1/principals/ci/tokens/{}", issued["id"].as_str().unwrap());
