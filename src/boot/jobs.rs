@@ -73,7 +73,7 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
             broker.sweep_cache();
             Ok(())
         }),
-        // Deletes stored responses of idempotent requests, and names of deleted principals.
+        // Deletes stored responses of idempotent requests, names of deleted principals, and tokens that ended.
         Job::new("idempotency_prune", seconds(3600), Finish, &on.broker, async |broker| {
             broker.prune_kept().await.map_err(|failure| failure.code.as_str())
         }),

@@ -21,10 +21,11 @@ use crate::config::Config;
 use crate::config::cache::Cache;
 use crate::config::memory::Memory;
 use crate::config::providers::Providers;
+use crate::config::quotas::Quotas;
 use crate::keys::{Capacity, Directory, Factories};
-use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::store::sealing::RootKey;
+use crate::store::{Store, model};
 
 /// The locked data folder.
 pub(super) struct Folder {
@@ -168,6 +169,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         authorizer: Arc::new(GrantsAuthorizer),
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: cache_rules(&config.cache),
+        quotas: quotas(&config.quotas),
         idempotency_key,
         cursor_key,
         declarations: Arc::new(FromConfig(source)),
@@ -227,6 +229,18 @@ fn cache_memory(settings: &Cache) -> (Limits, Arena) {
         bytes_per_tenant: bytes(settings.bytes_per_tenant),
     };
     (limits, arena)
+}
+
+/// Each tenant's quotas.
+const fn quotas(settings: &Quotas) -> model::Quotas {
+    model::Quotas {
+        keys: settings.keys,
+        versions: settings.versions,
+        connections: settings.connections,
+        principals: settings.principals,
+        tokens: settings.tokens,
+        idempotency_keys: settings.idempotency_keys,
+    }
 }
 
 fn cache_rules(settings: &Cache) -> Rules {

@@ -11,7 +11,7 @@ use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
-use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels};
+use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Resource};
 use crate::store::{StoreError, rules};
 
 /// The longest name of a provider key that is adopted, in bytes.
@@ -44,7 +44,7 @@ impl Broker {
     /// # Errors
     /// `already_exists`, `provider_key_taken` within the tenant, `provider_denied` where the owner is not
     /// proven or another tenant has claimed the provider key, `unsupported` for a specification that the provider
-    /// lacks, `operator_only_setting` for an id that is not an operator's, and what the provider reports.
+    /// lacks, `operator_only_setting` for an id that is not an operator's, `quota_exceeded`, and what the provider reports.
     pub async fn create_key(
         &self,
         authorized: Authorized<op::CreateKey>,
@@ -71,8 +71,11 @@ impl Broker {
         authorized.creates(id);
         // A key in external custody must not get out of it by a detach and an adoption.
         match self.store.detached_key(cx.tenant(), id).await {
-            Ok(before) => may_leave(&before.key, &before.key.primary, Destination::SameKey(Custody::of(view.provider)))?,
-            Err(StoreError::NotFound) => {}
+            Ok(before) => {
+                may_leave(&before.key, &before.key.primary, Destination::SameKey(Custody::of(view.provider)))?;
+                self.has_room(cx, &[], &keep).await?;
+            }
+            Err(StoreError::NotFound) => self.has_room(cx, &[Resource::Keys, Resource::Versions], &keep).await?,
             Err(error) => return Err(error.into()),
         }
 

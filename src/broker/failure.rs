@@ -9,6 +9,7 @@ use crate::access::Ended;
 use crate::cache::Fault;
 use crate::keys::{Gone, LoadError};
 use crate::store::StoreError;
+use crate::store::model::Resource;
 
 /// The closed list of codes (`docs/api.md`, Errors). A code is never renamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +36,7 @@ pub enum Code {
     ConnectionSevered,
     InUse,
     ManagedByConfig,
+    QuotaExceeded,
     PreconditionFailed,
     CiphertextRejected,
     ProviderDenied,
@@ -54,7 +56,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of `docs/api.md`.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::InvalidRequest,
         Self::InvalidEnvelope,
         Self::EnvelopeVersionUnsupported,
@@ -76,6 +78,7 @@ impl Code {
         Self::ConnectionSevered,
         Self::InUse,
         Self::ManagedByConfig,
+        Self::QuotaExceeded,
         Self::PreconditionFailed,
         Self::CiphertextRejected,
         Self::ProviderDenied,
@@ -117,6 +120,7 @@ impl Code {
             Self::ConnectionSevered => "connection_severed",
             Self::InUse => "in_use",
             Self::ManagedByConfig => "managed_by_config",
+            Self::QuotaExceeded => "quota_exceeded",
             Self::PreconditionFailed => "precondition_failed",
             Self::CiphertextRejected => "ciphertext_rejected",
             Self::ProviderDenied => "provider_denied",
@@ -304,6 +308,7 @@ impl From<StoreError> for Failure {
             StoreError::ClaimedElsewhere => Error::new(ErrorKind::ProviderDenied, "another tenant has claimed the provider key").into(),
             StoreError::InUse => Self::new(Code::InUse, "A version of a key still uses the connection.")
                 .advice("Detach the keys that use it: their versions name their connections. To end its use at once, sever it."),
+            StoreError::OverQuota(resource, quota) => over_quota(resource, quota),
             StoreError::Precondition => Self::new(Code::PreconditionFailed, "The object changed since the given etag.")
                 .advice("Read the object again and repeat the change with its new etag."),
             StoreError::IdempotencyTaken => Self::new(Code::InProgress, "Another request with this idempotency key is under way."),
@@ -312,6 +317,33 @@ impl From<StoreError> for Failure {
             StoreError::Damaged(_) | StoreError::Database(_) => Self::internal(&error),
         }
     }
+}
+
+fn over_quota(resource: Resource, quota: u32) -> Failure {
+    let (what, advice) = match resource {
+        Resource::Keys => (
+            "keys",
+            "Ask the operator to raise `quotas.keys`. Detached keys count, because they can be adopted again.",
+        ),
+        Resource::Versions => ("key versions", "Ask the operator to raise `quotas.versions`."),
+        Resource::Connections => (
+            "connections",
+            "Delete connections that no key uses, or ask the operator to raise `quotas.connections`.",
+        ),
+        Resource::Principals => (
+            "principals",
+            "Delete principals that are no longer used, or ask the operator to raise `quotas.principals`.",
+        ),
+        Resource::Tokens => (
+            "tokens",
+            "Delete principals that are no longer used, or ask the operator to raise `quotas.tokens`. A token counts until 30 days after its end.",
+        ),
+        Resource::IdempotencyKeys => (
+            "stored responses",
+            "Repeat the request without Idempotency-Key, or later: responses are stored for 24 hours. The operator can raise `quotas.idempotency_keys`.",
+        ),
+    };
+    Failure::new(Code::QuotaExceeded, format!("The tenant has reached its quota of {quota} {what}.")).advice(advice)
 }
 
 impl From<LoadError> for Failure {

@@ -13,6 +13,7 @@ use crate::access::Authorizer;
 use crate::audit::{self, KillFile, Options, Origin};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::keys::fixture::World;
+use crate::store::model::Quotas;
 
 struct NothingDeclared;
 
@@ -50,6 +51,14 @@ pub(super) fn broker(world: &World, authorizer: Arc<dyn Authorizer>) -> (Broker,
         authorizer,
         cache: Arc::new(DekCache::new(&limits, Arena::new(ArenaConfig::default()))),
         cache_defaults: Rules::default(),
+        quotas: Quotas {
+            keys: 1_000,
+            versions: 1_000,
+            connections: 1_000,
+            principals: 1_000,
+            tokens: 1_000,
+            idempotency_keys: 1_000,
+        },
         idempotency_key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &[0; 32]),
         cursor_key: XaesKey::new(&Secret::copy_from(&[0; 32])).unwrap(),
         declarations: Arc::new(NothingDeclared),

@@ -134,6 +134,11 @@ impl<T> Keep<T> {
         }
     }
 
+    /// Whether the response is stored.
+    pub(super) const fn keeps(&self) -> bool {
+        self.first.is_some()
+    }
+
     /// The row for an operation that ends like this; `None` for a request without a key.
     pub(super) fn row(&self, completion: Completion, object: &T, revision: Option<u64>) -> Result<Option<IdempotencyRecord>, Failure> {
         let Some(first) = &self.first else { return Ok(None) };

@@ -153,7 +153,8 @@ impl Broker {
         store: impl AsyncFnOnce(&Change) -> Result<Stored, Failure>,
     ) -> Result<Stored, Failure> {
         let intent = self.announce_learned(key, through, deadline).await?;
-        let change = Change::announced(intent.position().0);
+        // What a provider describes is not the tenant's wish alone, and must not fill the store either.
+        let change = Change::announced(intent.position().0).within(Some(self.quotas));
         let mut stored = store(&change).await;
         // A stored change marks the intent as applied. If nothing was left to store, it is marked here:
         // its outcome is `success`, so the next start expects it in the store.

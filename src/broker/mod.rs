@@ -32,6 +32,7 @@ mod learn;
 mod move_key;
 mod opening;
 mod principals;
+mod quotas;
 mod reach;
 mod read;
 mod recover;

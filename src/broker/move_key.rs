@@ -16,7 +16,7 @@ use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, N
 use crate::audit::{self, Object, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
-use crate::store::model::{Custody, Key, KeyState, KeyVersion};
+use crate::store::model::{Custody, Key, KeyState, KeyVersion, Resource};
 
 impl Broker {
     /// Moves a key. The caller holds the key's lock for changes at providers (`turn_at_provider`).
@@ -49,6 +49,7 @@ impl Broker {
         {
             return Err(StoreError::ProviderKeyTaken.into());
         }
+        self.has_room(cx, &[Resource::Versions], keep).await?;
 
         // A provider key that was made for this key before may still have the name with the key's id.
         let made_as = KeyId::random();

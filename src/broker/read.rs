@@ -236,13 +236,15 @@ impl Broker {
         self.store.last_applied().await.is_ok()
     }
 
-    /// Deletes answers and names of deleted principals that were kept long enough.
+    /// Deletes answers, names of deleted principals and tokens that ended, which were kept long enough.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn prune_kept(&self) -> Result<(), Failure> {
         self.store.prune_idempotency(self.now() - KEPT).await?;
-        Ok(self.store.prune_deleted_principals(self.now() - NAMES_KEPT).await?)
+        self.store.prune_deleted_principals(self.now() - NAMES_KEPT).await?;
+        while self.store.prune_ended_tokens(self.now() - TOKENS_KEPT).await? > 0 {}
+        Ok(())
     }
 }
 
@@ -252,3 +254,6 @@ const KEPT: i64 = 24 * 3600 * 1_000_000;
 /// How long the name of a deleted principal is kept, in microseconds. It is deleted after that,
 /// because it may be a person's name.
 const NAMES_KEPT: i64 = 30 * KEPT;
+
+/// How long a token is listed after its end, in microseconds. It counts towards the quota until then.
+const TOKENS_KEPT: i64 = 30 * KEPT;

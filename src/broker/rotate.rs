@@ -10,7 +10,7 @@ use super::learn::{in_place, number_versions};
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
-use crate::store::model::Key;
+use crate::store::model::{Key, Resource};
 
 /// The most keys that one round checks, and how many of them at once.
 const ROUND: u32 = 1000;
@@ -28,7 +28,7 @@ impl Broker {
     ///
     /// # Errors
     /// `unsupported` where keys cannot be rotated, `in_progress` while a rotation is under
-    /// way, and what the provider reports.
+    /// way, `quota_exceeded`, and what the provider reports.
     pub async fn rotate(
         &self,
         authorized: Authorized<op::Rotate>,
@@ -64,6 +64,7 @@ impl Broker {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         };
         not_rotating(&ready.view.key)?;
+        self.has_room(cx, &[Resource::Versions], keep).await?;
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;

@@ -13,6 +13,7 @@ use crate::audit::{BackgroundLog, KillFile, Log, Unavailable};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
 use crate::store::Store;
+use crate::store::model::Quotas;
 
 use super::declaration::Declarations;
 use super::failure::Failure;
@@ -28,6 +29,7 @@ pub struct Broker {
     pub(super) directory: Directory,
     pub(super) cache: Arc<DekCache<Failure>>,
     pub(super) cache_defaults: Rules,
+    pub(super) quotas: Quotas,
     pub(super) authenticator: Authenticator,
     pub(super) authorizer: Arc<dyn Authorizer>,
     pub(super) in_flight: Arc<InFlight>,
@@ -63,6 +65,8 @@ pub struct Parts {
     pub cache: Arc<DekCache<Failure>>,
     /// Cache rules for keys that set none.
     pub cache_defaults: Rules,
+    /// Each tenant's quotas.
+    pub quotas: Quotas,
     /// Authenticates the bodies of repeated requests.
     pub idempotency_key: aws_lc_rs::hmac::Key,
     /// Seals the cursors of lists.
@@ -84,6 +88,7 @@ impl Broker {
             directory: parts.directory,
             cache: parts.cache,
             cache_defaults: parts.cache_defaults,
+            quotas: parts.quotas,
             in_flight: Arc::default(),
             idempotency_key: parts.idempotency_key,
             cursor_key: parts.cursor_key,

@@ -35,7 +35,9 @@ impl Broker {
         cx.set_effect(Effect::Announced(Box::new(intent)));
         // What is done at a provider next cannot be refused by a transaction.
         self.in_force(cx)?;
-        Ok(store::Change::announced(position).asked_with(cx.credential_ref()))
+        Ok(store::Change::announced(position)
+            .asked_with(cx.credential_ref())
+            .within(self.quotas_of(cx)))
     }
 
     /// Announces a revocation. If the log cannot take the intent within [`CUT_PATIENCE`], writes the

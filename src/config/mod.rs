@@ -13,6 +13,7 @@ mod egress;
 mod errors;
 pub mod memory;
 pub mod providers;
+pub mod quotas;
 mod reader;
 pub mod server;
 pub mod storage;
@@ -50,6 +51,8 @@ pub struct Config {
     pub cache: cache::Cache,
     /// Numbers of entries that stay in memory.
     pub memory: memory::Memory,
+    /// Numbers of objects that one tenant may have.
+    pub quotas: quotas::Quotas,
     /// Defaults of the provider pipeline.
     pub providers: providers::Providers,
     /// Which hosts the gateway may connect to on behalf of a tenant.
@@ -104,6 +107,7 @@ impl Config {
         let audit = document.table("audit", audit::Audit::read);
         let cache = document.table("cache", cache::Cache::read);
         let memory = document.table("memory", memory::Memory::read);
+        let quotas = document.table("quotas", quotas::Quotas::read);
         let providers = document.table("providers", |section| providers::Providers::read(section, server.request_deadline));
         let egress = document.table("egress", egress::read);
         let declared = declared::Declared::read(document);
@@ -114,6 +118,7 @@ impl Config {
             audit,
             cache,
             memory,
+            quotas,
             providers,
             egress,
             declared,

@@ -209,7 +209,7 @@ fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
         "4:19: `server.drain_timeout` has the wrong format; expected a duration as a string",
         "6:11: `cache.max_age` is out of range; expected a duration as a string, a whole number with ms, s, m, h or d, from \"1s\" to \"5m\"",
         "7:11: `cache.enabled` cannot be a string; expected true or false",
-        "10:2: there is no section or setting `stroage`; expected one of audit, cache, connections, egress, keys, memory, providers, server, storage, telemetry, tenants",
+        "10:2: there is no section or setting `stroage`; expected one of audit, cache, connections, egress, keys, memory, providers, quotas, server, storage, telemetry, tenants",
         "CLAVIGER_PROVIDERS__RETRIES: `providers.retries` is out of range; expected a whole number from 0 to 2",
         "CLAVIGER_PROVIDERS__RETRY: there is no setting `retry` in `providers`; expected one of ",
     ];

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Tenant, Token};
+use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token};
 use super::transaction::{Backend, Existing, TokenRoots, Transaction};
 use super::{Change, CredentialRef, Store, StoreError, rules};
 
@@ -21,11 +21,38 @@ async fn begin(backend: &impl Backend, tenant: TenantId, change: &Change) -> Res
     }
     if let Some(record) = &change.idempotency {
         let expired = rules::answers_expired_at(Utc::now());
-        if !transaction.claim_answer(record, expired).await? {
+        let replaces = transaction.delete_expired_answer(&record.key, expired).await?;
+        if !transaction.insert_answer(record).await? {
             return Err(StoreError::IdempotencyTaken);
+        }
+        if !replaces {
+            added(&mut *transaction, change, record.key.tenant, Resource::IdempotencyKeys, 1).await?;
         }
     }
     Ok(transaction)
+}
+
+/// Counts objects that a change adds, and refuses them over the quota.
+async fn added(
+    transaction: &mut dyn Transaction,
+    change: &Change,
+    tenant: TenantId,
+    resource: Resource,
+    more: usize,
+) -> Result<(), StoreError> {
+    let more = i64::try_from(more).map_err(|_| StoreError::Damaged("a number beyond 2^63"))?;
+    if more == 0 {
+        return Ok(());
+    }
+    let number = transaction.count(tenant, resource, more).await?;
+    rules::check_quota(change.quotas.as_ref(), resource, number)
+}
+
+/// Counts objects that a change deletes.
+async fn deleted(transaction: &mut dyn Transaction, tenant: TenantId, resource: Resource, fewer: u64) -> Result<(), StoreError> {
+    let fewer = i64::try_from(fewer).map_err(|_| StoreError::Damaged("a number beyond 2^63"))?;
+    transaction.count(tenant, resource, -fewer).await?;
+    Ok(())
 }
 
 /// Looks a credential up as it is in this transaction.
@@ -59,16 +86,18 @@ async fn add_versions(
     transaction: &mut dyn Transaction,
     key: &Key,
     versions: &[KeyVersion],
+    change: &Change,
 ) -> Result<(Vec<KeyVersion>, bool), StoreError> {
     let mut all = transaction.versions(key.tenant, key.id).await?;
     let new: Vec<KeyVersion> = rules::new_versions(&all, versions)?.into_iter().cloned().collect();
     for version in &new {
         transaction.insert_version(key, version).await?;
     }
-    let added = !new.is_empty();
+    let is_new = !new.is_empty();
+    added(transaction, change, key.tenant, Resource::Versions, new.len()).await?;
     all.extend(new);
     claim(transaction, key, &all).await?;
-    Ok((all, added))
+    Ok((all, is_new))
 }
 
 /// Claims the provider keys of a key's versions.
@@ -102,8 +131,9 @@ async fn with_primary(
     versions: &[KeyVersion],
     primary: u32,
     at: i64,
+    change: &Change,
 ) -> Result<Key, StoreError> {
-    let (all, added) = add_versions(&mut *transaction, &key, versions).await?;
+    let (all, added) = add_versions(&mut *transaction, &key, versions, change).await?;
     if rules::set_primary(&mut key, &all, primary, added, at)? {
         transaction.update_key(&key).await?;
     }
@@ -168,6 +198,10 @@ impl<B: Backend> Store for B {
         self.forget_deleted_principals(before).await
     }
 
+    async fn prune_ended_tokens(&self, before: i64) -> Result<u64, StoreError> {
+        self.delete_ended_tokens(before).await
+    }
+
     async fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError> {
         check_names(&sealed, tenant.id, None)?;
         // The change belongs to the operator: the tenant does not exist yet.
@@ -190,13 +224,16 @@ impl<B: Backend> Store for B {
     async fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError> {
         let mut transaction = begin(self, principal.tenant, change).await?;
         transaction.insert_principal(principal).await?;
+        added(&mut *transaction, change, principal.tenant, Resource::Principals, 1).await?;
         transaction.commit().await
     }
 
     async fn delete_principal(&self, tenant: TenantId, id: PrincipalId, at: i64, change: &Change) -> Result<Vec<String>, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let ended = transaction.revoke_tokens(TokenRoots::Of(tenant, id), at).await?;
-        transaction.delete_principal(tenant, id, at).await?;
+        let tokens = transaction.delete_principal(tenant, id, at).await?;
+        deleted(&mut *transaction, tenant, Resource::Principals, 1).await?;
+        deleted(&mut *transaction, tenant, Resource::Tokens, tokens).await?;
         transaction.commit().await?;
         Ok(ended)
     }
@@ -209,6 +246,7 @@ impl<B: Backend> Store for B {
         };
         rules::check_new_token(token, parent.as_ref())?;
         transaction.insert_token(token).await?;
+        added(&mut *transaction, change, token.tenant, Resource::Tokens, 1).await?;
         transaction.commit().await
     }
 
@@ -230,6 +268,7 @@ impl<B: Backend> Store for B {
         check_names(&sealed, connection.tenant, Some(&connection.id.to_string()))?;
         let mut transaction = begin(self, connection.tenant, change).await?;
         transaction.insert_connection(connection).await?;
+        added(&mut *transaction, change, connection.tenant, Resource::Connections, 1).await?;
         transaction.put_sealed(&sealed, Existing::Refuse).await?;
         transaction.commit().await
     }
@@ -282,6 +321,7 @@ impl<B: Backend> Store for B {
             }
         }
         transaction.delete_connection(tenant, id).await?;
+        deleted(&mut *transaction, tenant, Resource::Connections, 1).await?;
         transaction.delete_sealed(tenant, &id.to_string()).await?;
         transaction.commit().await
     }
@@ -302,9 +342,12 @@ impl<B: Backend> Store for B {
                     transaction.update_version(&key, &version).await?;
                 }
             }
-            None => transaction.insert_key(&key).await?,
+            None => {
+                transaction.insert_key(&key).await?;
+                added(&mut *transaction, change, key.tenant, Resource::Keys, 1).await?;
+            }
         }
-        let (all, _) = add_versions(&mut *transaction, &key, versions).await?;
+        let (all, _) = add_versions(&mut *transaction, &key, versions, change).await?;
         // A primary version that the key had before is not replaced by the given row.
         let primary = all.into_iter().find(|version| version.number == key.primary.number);
         key.primary = primary.ok_or(StoreError::NotFound)?;
@@ -344,7 +387,7 @@ impl<B: Backend> Store for B {
     ) -> Result<Key, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let key = transaction.key(tenant, id).await?;
-        with_primary(transaction, key, versions, primary, at).await
+        with_primary(transaction, key, versions, primary, at, change).await
     }
 
     async fn move_key(
@@ -359,7 +402,7 @@ impl<B: Backend> Store for B {
         let mut transaction = begin(self, tenant, change).await?;
         let key = transaction.key(tenant, id).await?;
         rules::check_moved(&transaction.versions(tenant, id).await?, versions)?;
-        with_primary(transaction, key, versions, primary, at).await
+        with_primary(transaction, key, versions, primary, at, change).await
     }
 
     async fn set_provider_states(

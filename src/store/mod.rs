@@ -31,8 +31,8 @@ use claviger_provider::{
 
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
-    KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
-    TokenSnapshot,
+    KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Quotas, Resource, Rows, Tenant,
+    Token, TokenSnapshot, Usage,
 };
 
 /// Why a read or a change failed.
@@ -53,6 +53,9 @@ pub enum StoreError {
     /// Another object still uses this one.
     #[error("still in use")]
     InUse,
+    /// The tenant has as many of these as its quota, the number, allows.
+    #[error("the quota of {1} {name} is reached", name = .0.as_str())]
+    OverQuota(Resource, u32),
     /// The object's revision is not the expected one.
     #[error("the revision changed")]
     Precondition,
@@ -85,6 +88,9 @@ pub struct Change {
     /// `None` for the gateway's own work, and where the effect is there already: at a provider, or in
     /// the kill file.
     pub credential: Option<CredentialRef>,
+    /// The quotas that limit what is added ([`rules::check_quota`]). `None` for revocations, for the
+    /// gateway's own work, and where the effect exists already: rows are counted, and none is refused.
+    pub quotas: Option<Quotas>,
 }
 
 /// A credential, as a transaction looks it up again.
@@ -106,6 +112,7 @@ impl Change {
             intent: Some(position),
             idempotency: None,
             credential: None,
+            quotas: None,
         }
     }
 
@@ -115,6 +122,7 @@ impl Change {
             intent: None,
             idempotency: None,
             credential: None,
+            quotas: None,
         }
     }
 
@@ -125,11 +133,19 @@ impl Change {
         self
     }
 
-    /// Is committed whatever became of the credential: the effect exists at the provider, and the
-    /// rows must say so.
+    /// Is refused where it adds more than these quotas allow.
+    #[must_use]
+    pub const fn within(mut self, quotas: Option<Quotas>) -> Self {
+        self.quotas = quotas;
+        self
+    }
+
+    /// Is committed whatever became of the credential and the quotas: the effect exists at the provider, and
+    /// the rows must say so.
     #[must_use]
     pub fn already_effective(mut self) -> Self {
         self.credential = None;
+        self.quotas = None;
         self
     }
 
@@ -174,6 +190,8 @@ pub trait Reads: Send + Sync {
     }
     /// The answer kept for this idempotency key, if it is younger than 24 hours.
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
+    /// How many objects of each kind a tenant has.
+    async fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError>;
     /// The opened values of a row by their columns, in byte order. Empty when the row has none.
     async fn sealed_row(&self, tenant: TenantId, row: &str) -> Result<Vec<(String, Secret)>, StoreError>;
 
@@ -261,6 +279,9 @@ pub trait Store: Reads + SealedStore {
     async fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
     /// Forgets the names of principals that were deleted before this time (Unix microseconds).
     async fn prune_deleted_principals(&self, before: i64) -> Result<(), StoreError>;
+    /// Deletes tokens that expired or were revoked before this time (Unix microseconds), some of them if there
+    /// are many; returns how many.
+    async fn prune_ended_tokens(&self, before: i64) -> Result<u64, StoreError>;
 
     /// Creates a tenant with its sealed values (seal key, context-hash key). The installation's
     /// own tenant exists from the start.

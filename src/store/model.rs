@@ -1,6 +1,7 @@
 //! The rows of the store as the rest of the gateway uses them. Times are in Unix microseconds.
 
 mod keys;
+mod quotas;
 mod states;
 mod weight;
 
@@ -13,6 +14,7 @@ pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
     KeyVersion,
 };
+pub use quotas::{Quotas, Resource, Usage};
 pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
 pub use weight::Weight;
 

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::model::{
     Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
-    TokenSnapshot,
+    TokenSnapshot, Usage,
 };
 use super::{Change, Reads, Store, StoreError};
 
@@ -116,6 +116,7 @@ forward! {
     fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
     fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
+    fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError>;
     fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError>;
     fn tenant_by_name(&self, name: &str) -> Result<Tenant, StoreError>;
     fn tenants(&self, page: &Page) -> Result<Vec<Tenant>, StoreError>;
@@ -152,6 +153,7 @@ forward! {
     fn raise_lifts(&self, tenant: TenantId, object: Liftable, journal: u64) -> Result<(), StoreError>;
     fn prune_idempotency(&self, before: i64) -> Result<u64, StoreError>;
     fn prune_deleted_principals(&self, before: i64) -> Result<(), StoreError>;
+    fn prune_ended_tokens(&self, before: i64) -> Result<u64, StoreError>;
     fn create_tenant(&self, tenant: &Tenant, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     fn set_tenant_suspended(&self, id: TenantId, suspended: bool, change: &Change) -> Result<Tenant, StoreError>;
     fn create_principal(&self, principal: &Principal, change: &Change) -> Result<(), StoreError>;

@@ -14,7 +14,8 @@ use claviger_provider::{ClaimSpan, TenantId};
 
 use super::StoreError;
 use super::model::{
-    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Tenant, Token, TokenKind, TokenSnapshot,
+    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Quotas, Resource, Tenant, Token,
+    TokenKind, TokenSnapshot,
 };
 
 /// The most tokens above a token: the standing one, and the delegated ones between.
@@ -26,6 +27,18 @@ const ANSWER_LIFE: TimeDelta = TimeDelta::hours(24);
 /// Answers made at this time or before, in Unix microseconds, count as absent.
 pub fn answers_expired_at(now: DateTime<Utc>) -> i64 {
     (now - ANSWER_LIFE).timestamp_micros()
+}
+
+/// Checks the number of a tenant's objects of a kind, as it is after an addition. Without quotas nothing
+/// is refused.
+///
+/// # Errors
+/// `OverQuota`.
+pub fn check_quota(quotas: Option<&Quotas>, resource: Resource, number: u64) -> Result<(), StoreError> {
+    match quotas.map(|quotas| quotas.of(resource)) {
+        Some(quota) if number > u64::from(quota) => Err(StoreError::OverQuota(resource, quota)),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Disables or enables a key. `false` when nothing changes: it is disabled already, or in a state

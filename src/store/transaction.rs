@@ -4,7 +4,9 @@
 use async_trait::async_trait;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
 
-use super::model::{Claim, Connection, Holder, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token, TokenSnapshot};
+use super::model::{
+    Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
+};
 use super::{Reads, StoreError};
 
 /// A database that a store runs on.
@@ -13,10 +15,13 @@ pub trait Backend: Reads + SealedStore {
     /// Begins a transaction. Rows that it reads do not change until it ends: it holds the
     /// database's write lock, or locks each row that it reads.
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
-    /// Deletes answers made before this time (Unix microseconds); returns how many.
+    /// Deletes answers made before this time (Unix microseconds), which then no longer count; returns how many.
     async fn delete_answers(&self, before: i64) -> Result<u64, StoreError>;
     /// Forgets the names of principals that were deleted before this time (Unix microseconds).
     async fn forget_deleted_principals(&self, before: i64) -> Result<(), StoreError>;
+    /// Deletes tokens that ended before this time (Unix microseconds), which then no longer count. At most so
+    /// many that other changes do not wait long; returns how many.
+    async fn delete_ended_tokens(&self, before: i64) -> Result<u64, StoreError>;
     /// Deletes this node's applied positions below `before`, except the last one.
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError>;
     /// Finishes what is under way and closes the database. Later calls fail.
@@ -55,9 +60,14 @@ pub trait Transaction: Send {
     async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError>;
     /// Makes this position the node's last one and deletes those after it, or all of them.
     async fn delete_applied_after(&mut self, position: Option<u64>) -> Result<(), StoreError>;
-    /// Keeps an answer in place of one made at `expired` or before. `false` when a younger one
-    /// is kept under the same key; nothing is written then.
-    async fn claim_answer(&mut self, record: &IdempotencyRecord, expired: i64) -> Result<bool, StoreError>;
+    /// Deletes the answer that is kept under this key if it was made at `expired` or before. `false` when
+    /// there is no such answer.
+    async fn delete_expired_answer(&mut self, key: &IdempotencyKey, expired: i64) -> Result<bool, StoreError>;
+    /// Keeps an answer. `false` when one is kept under the same key; nothing is written then.
+    async fn insert_answer(&mut self, record: &IdempotencyRecord) -> Result<bool, StoreError>;
+    /// Adds to the number of a tenant's objects of a kind, or takes from it; returns the new number. It
+    /// never gets below 0.
+    async fn count(&mut self, tenant: TenantId, resource: Resource, change: i64) -> Result<u64, StoreError>;
 
     /// Seals and writes values.
     async fn put_sealed(&mut self, values: &[(SealedName, Secret)], existing: Existing) -> Result<(), StoreError>;
@@ -72,8 +82,9 @@ pub trait Transaction: Send {
     async fn update_tenant(&mut self, tenant: &Tenant) -> Result<(), StoreError>;
     /// Writes a new principal.
     async fn insert_principal(&mut self, principal: &Principal) -> Result<(), StoreError>;
-    /// Deletes a principal and its tokens, and remembers its name as deleted at this time.
-    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId, at: i64) -> Result<(), StoreError>;
+    /// Deletes a principal and its tokens, and remembers its name as deleted at this time. Returns the
+    /// number of its tokens.
+    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId, at: i64) -> Result<u64, StoreError>;
     /// Writes a new token.
     async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError>;
     /// Reads a token.

@@ -62,6 +62,7 @@ const TABLE: &[(&str, u16, Shown)] = &[
     ("connection_severed", 409, cause!(connection_severed)),
     ("in_use", 409, cause!(in_use)),
     ("managed_by_config", 409, NotBuilt("connections and keys in the operator's configuration")),
+    ("quota_exceeded", 409, cause!(quota_exceeded)),
     ("precondition_failed", 412, cause!(precondition_failed)),
     ("ciphertext_rejected", 422, cause!(ciphertext_rejected)),
     ("provider_denied", 424, Battery("faults::denied")),
@@ -254,6 +255,15 @@ async fn connection_severed(api: &Api) -> Answer {
 
 async fn in_use(api: &Api) -> Answer {
     api.client.delete("/v1/connections/embedded").await
+}
+
+/// One key is all that the tenant may have.
+async fn quota_exceeded(_: &Api) -> Answer {
+    let api = Api::tuned(&Tune::default().set("CLAVIGER_QUOTAS__KEYS", "1")).await;
+    api.key("orders").await;
+    api.client
+        .post("/v1/keys", &json!({"name": "more", "connection": "embedded"}))
+        .await
 }
 
 async fn precondition_failed(api: &Api) -> Answer {

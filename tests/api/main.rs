@@ -43,6 +43,7 @@ mod paging;
 mod principals;
 #[cfg(feature = "testkit")]
 mod provider_states;
+mod quotas;
 #[cfg(feature = "testkit")]
 mod restrictive;
 mod rows;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use claviger::store::model::Key;
+use claviger::store::model::{Key, Resource};
 use claviger::store::sealing::RootKey;
 use claviger::store::sqlite::SqliteStore;
 use claviger::store::{Change, Reads, Store, StoreError};
@@ -42,6 +42,7 @@ async fn write(store: &SqliteStore, key: &Key, intent: u64) -> Result<(), StoreE
         intent: Some(intent),
         idempotency: Some(idempotency(tenant, &intent.to_string(), now())),
         credential: None,
+        quotas: None,
     };
     store
         .add_key_versions(tenant, key.id, &versions, before + ADDED, now(), &change)
@@ -149,6 +150,13 @@ async fn check(folder: &Folder, acknowledged: u64, round: usize) {
     }
     let versions = store.key_versions(key.tenant, key.id).await.unwrap();
     assert_eq!(versions.len(), 1 + rotations * ADDED as usize, "round {round}");
+    let usage = store.usage(key.tenant).await.unwrap();
+    let counted = [Resource::Versions, Resource::IdempotencyKeys].map(|resource| usage.of(resource));
+    assert_eq!(
+        counted,
+        [1 + rotations as u64 * u64::from(ADDED), rotations as u64],
+        "round {round}"
+    );
     let primary = versions.last().unwrap();
     assert_eq!(&key.primary, primary, "round {round}");
     assert_eq!(key.revision, 1 + rotations as u64, "round {round}");

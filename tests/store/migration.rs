@@ -1,19 +1,19 @@
 //! A migration that is killed after each of its statements: the folder opens as if it had never
 //! begun. The folder is that of `tests/upgrade`, which commit 617684d made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use claviger::store::model::{Connection, Key, KeyFilter, KeyState, KeyVersion, ProviderState};
+use claviger::store::model::{Connection, Key, KeyFilter, KeyState, KeyVersion, ProviderState, Resource, Usage};
 use claviger::store::sealing::RootKey;
 use claviger::store::sqlite::SqliteStore;
 use claviger::store::{Reads, Store};
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{ClaimSpan, Factory, Id, SettingsOrigin};
+use claviger_provider::{ClaimSpan, Factory, Id, SettingsOrigin, TenantId};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, query, query_scalar};
 
@@ -22,11 +22,15 @@ use crate::support::{cases, first, node};
 /// Set in the environment of the process that migrates: how many statements, and the database.
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_MIGRATION";
 
-/// The migration that the folder lacks.
-const MIGRATION: &str = include_str!("../../src/store/migrations/0004_custody_claims_ancestry.sql");
+/// The migrations that the folder lacks, by number.
+const MIGRATIONS: [(u32, &str); 2] = [
+    (4, include_str!("../../src/store/migrations/0004_custody_claims_ancestry.sql")),
+    (5, include_str!("../../src/store/migrations/0005_usage.sql")),
+];
 
 cases! { alone:
     a_folder_of_before_opens_wherever_its_migration_was_killed,
+    what_a_tenant_has_is_counted,
     what_was_a_key_s_is_its_versions_,
     a_reference_without_its_row_ends_the_migration,
     claims_are_for_the_installation_where_the_provider_says_so,
@@ -36,8 +40,10 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade/folder-1")
 }
 
-fn statements() -> Vec<String> {
-    MIGRATION.split_inclusive(";\n").map(str::to_owned).collect()
+/// The statements of a migration.
+fn statements(number: u32) -> Vec<String> {
+    let (_, text) = MIGRATIONS.into_iter().find(|(known, _)| *known == number).unwrap();
+    text.split_inclusive(";\n").map(str::to_owned).collect()
 }
 
 fn root_key(folder: &Path) -> RootKey {
@@ -56,17 +62,37 @@ fn copy(folder: &Path) -> PathBuf {
     database
 }
 
+/// A copy of the folder's database with the schema before a migration.
+async fn copy_before(migration: u32, folder: &Path) -> PathBuf {
+    let database = copy(folder);
+    if migration == 5 {
+        let store = SqliteStore::open(&database, root_key(folder), &node()).await.unwrap();
+        Store::close(&store).await;
+        let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
+        for undo in [
+            "DROP TABLE usage",
+            "DROP INDEX tokens_by_end",
+            "DELETE FROM _sqlx_migrations WHERE version = 5",
+        ] {
+            query(undo).execute(&mut raw).await.unwrap();
+        }
+        raw.close().await.unwrap();
+    }
+    database
+}
+
 /// The process that migrates: as sqlx does it, in one transaction, but with a cache so small that
 /// pages reach the log before the commit. It waits to be killed after its last statement.
 pub fn child(at: &OsStr) -> ExitCode {
     let at = at.to_str().unwrap();
-    let (number, database) = at.split_once(':').unwrap();
+    let (migration, rest) = at.split_once(':').unwrap();
+    let (number, database) = rest.split_once(':').unwrap();
     let work = async {
         let options = SqliteConnectOptions::new().filename(database).foreign_keys(false);
         let options = options.pragma("journal_mode", "WAL").pragma("cache_size", "1");
         let mut connection = options.connect().await.unwrap();
         query("BEGIN").execute(&mut connection).await.unwrap();
-        for statement in statements().into_iter().take(number.parse().unwrap()) {
+        for statement in statements(migration.parse().unwrap()).into_iter().take(number.parse().unwrap()) {
             query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
         }
         println!("ready");
@@ -77,7 +103,7 @@ pub fn child(at: &OsStr) -> ExitCode {
 }
 
 /// Everything of a store that the API shows of keys and connections, by tenant.
-type Content = BTreeMap<String, (Vec<Connection>, Vec<(Key, Vec<KeyVersion>)>)>;
+type Content = BTreeMap<String, (Vec<Connection>, Vec<(Key, Vec<KeyVersion>)>, Usage)>;
 
 async fn content(database: &Path, root: RootKey) -> Content {
     let store = SqliteStore::open(database, root, &node()).await.unwrap();
@@ -93,7 +119,8 @@ async fn content(database: &Path, root: RootKey) -> Content {
         for connection in &connections {
             store.connection_snapshot(tenant.id, connection.id).await.unwrap();
         }
-        content.insert(tenant.name, (connections, keys));
+        let usage = store.usage(tenant.id).await.unwrap();
+        content.insert(tenant.name, (connections, keys, usage));
     }
     store.close().await;
     content
@@ -102,12 +129,15 @@ async fn content(database: &Path, root: RootKey) -> Content {
 async fn a_folder_of_before_opens_wherever_its_migration_was_killed() {
     let folder = tempfile::tempdir().unwrap();
     let expected = content(&copy(folder.path()), root_key(folder.path())).await;
-    assert!(expected.values().map(|(_, keys)| keys.len()).sum::<usize>() > 3);
-    for number in 0..=statements().len() {
+    assert!(expected.values().map(|(_, keys, _)| keys.len()).sum::<usize>() > 3);
+    let steps = MIGRATIONS
+        .into_iter()
+        .flat_map(|(migration, _)| (0..=statements(migration).len()).map(move |number| (migration, number)));
+    for (migration, number) in steps {
         let folder = tempfile::tempdir().unwrap();
-        let database = copy(folder.path());
+        let database = copy_before(migration, folder.path()).await;
         let mut migrating = Command::new(std::env::current_exe().unwrap())
-            .env(CHILD, format!("{number}:{}", database.display()))
+            .env(CHILD, format!("{migration}:{number}:{}", database.display()))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -118,6 +148,49 @@ async fn a_folder_of_before_opens_wherever_its_migration_was_killed() {
         assert_eq!(content(&database, root_key(folder.path())).await, expected, "statement {number}");
         // And once more: what was migrated stays so.
         assert_eq!(content(&database, root_key(folder.path())).await, expected, "statement {number}");
+    }
+}
+
+/// Every row that exists counts, also of a detached key, of a revoked token and of the installation.
+async fn what_a_tenant_has_is_counted() {
+    for (migration, _) in MIGRATIONS {
+        let folder = tempfile::tempdir().unwrap();
+        let database = copy_before(migration, folder.path()).await;
+        let store = SqliteStore::open(&database, root_key(folder.path()), &node()).await.unwrap();
+        let mut tenants: Vec<TenantId> = store
+            .tenants(&first(100))
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|tenant| tenant.id)
+            .collect();
+        tenants.push(TenantId::INSTALLATION);
+        let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
+        let mut kinds = BTreeSet::new();
+        for tenant in tenants {
+            let usage = store.usage(tenant).await.unwrap();
+            for (resource, count) in [
+                (Resource::Keys, "SELECT count(*) FROM keys WHERE tenant = ?1"),
+                (Resource::Versions, "SELECT count(*) FROM key_versions WHERE tenant = ?1"),
+                (Resource::Connections, "SELECT count(*) FROM connections WHERE tenant = ?1"),
+                (Resource::Principals, "SELECT count(*) FROM principals WHERE tenant = ?1"),
+                (Resource::Tokens, "SELECT count(*) FROM tokens WHERE tenant = ?1"),
+                (Resource::IdempotencyKeys, "SELECT count(*) FROM idempotency WHERE tenant = ?1"),
+            ] {
+                let rows: i64 = query_scalar(count)
+                    .bind(tenant.bytes().as_slice())
+                    .fetch_one(&mut raw)
+                    .await
+                    .unwrap();
+                assert_eq!(usage.of(resource), u64::try_from(rows).unwrap(), "{resource:?}");
+                if rows > 0 {
+                    kinds.insert(resource);
+                }
+            }
+        }
+        assert_eq!(kinds.len(), Resource::ALL.len(), "the folder has objects of every kind: {kinds:?}");
+        raw.close().await.unwrap();
+        Store::close(&store).await;
     }
 }
 
@@ -134,7 +207,7 @@ async fn what_was_a_key_s_is_its_versions_() {
     raw.close().await.unwrap();
 
     let content = content(&database, root_key(folder.path())).await;
-    let (connections, keys) = &content["acme"];
+    let (connections, keys, _) = &content["acme"];
     for (key, versions) in keys {
         for version in versions {
             let connection = version.connection.as_ref().unwrap();

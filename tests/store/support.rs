@@ -75,6 +75,7 @@ pub const NONE: Change = Change {
     intent: None,
     idempotency: None,
     credential: None,
+    quotas: None,
 };
 
 pub fn intent(position: u64) -> Change {

@@ -115,7 +115,11 @@ fn every_code_of_the_api_has_its_exit() {
             "already_exists already_created in_progress idempotency_mismatch provider_key_taken key_disabled",
             Exit::Conflict,
         ),
-        (409, "key_state connection_severed in_use managed_by_config", Exit::Conflict),
+        (
+            409,
+            "key_state connection_severed in_use managed_by_config quota_exceeded",
+            Exit::Conflict,
+        ),
         (412, "precondition_failed", Exit::Conflict),
         (422, "ciphertext_rejected", Exit::Rejected),
         (424, "provider_denied external_denied", Exit::Denied),

@@ -72,6 +72,7 @@ pub const fn row(code: Code) -> (StatusCode, &'static str, bool) {
         Code::ConnectionSevered => (StatusCode::CONFLICT, "Connection severed", false),
         Code::InUse => (StatusCode::CONFLICT, "In use", false),
         Code::ManagedByConfig => (StatusCode::CONFLICT, "Managed by the configuration", false),
+        Code::QuotaExceeded => (StatusCode::CONFLICT, "Quota exceeded", false),
         Code::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "Precondition failed", false),
         Code::CiphertextRejected => (StatusCode::UNPROCESSABLE_ENTITY, "Ciphertext rejected", false),
         Code::ProviderDenied => (StatusCode::FAILED_DEPENDENCY, "Denied by the provider", false),

@@ -20,6 +20,7 @@ mod sealed;
 mod tenants;
 mod tokens;
 mod transaction;
+mod usage;
 mod versions;
 
 pub use database::SqliteStore;

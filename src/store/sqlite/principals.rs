@@ -61,8 +61,8 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
     row::page(statement.fetch(&store.readers), read).await
 }
 
-/// The foreign key of its tokens deletes them, too.
-pub(super) async fn delete(connection: &mut SqliteConnection, tenant: TenantId, id: PrincipalId, at: i64) -> Result<(), StoreError> {
+/// Returns the number of its tokens.
+pub(super) async fn delete(connection: &mut SqliteConnection, tenant: TenantId, id: PrincipalId, at: i64) -> Result<u64, StoreError> {
     query(
         "INSERT INTO deleted_principals (tenant, name, deleted) \
          SELECT tenant, name, ?3 FROM principals WHERE tenant = ?1 AND id = ?2 \
@@ -73,12 +73,18 @@ pub(super) async fn delete(connection: &mut SqliteConnection, tenant: TenantId, 
     .bind(at)
     .execute(&mut *connection)
     .await?;
+    let tokens = query("DELETE FROM tokens WHERE tenant = ?1 AND principal = ?2")
+        .bind(bytes(&tenant))
+        .bind(bytes(&id))
+        .execute(&mut *connection)
+        .await?;
     let deleted = query("DELETE FROM principals WHERE tenant = ?1 AND id = ?2")
         .bind(bytes(&tenant))
         .bind(bytes(&id))
         .execute(connection)
         .await?;
-    one_row(&deleted)
+    one_row(&deleted)?;
+    Ok(tokens.rows_affected())
 }
 
 pub(super) async fn was_deleted(store: &SqliteStore, tenant: TenantId, name: &str) -> Result<bool, StoreError> {

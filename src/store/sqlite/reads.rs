@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 
-use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, transaction, versions};
+use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, transaction, usage, versions};
 use crate::store::model::{
     Connection, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector,
-    KeySnapshot, KeyVersion, Page, Principal, Rows, Tenant, Token, TokenSnapshot,
+    KeySnapshot, KeyVersion, Page, Principal, Rows, Tenant, Token, TokenSnapshot, Usage,
 };
 use crate::store::{Reads, StoreError};
 
@@ -26,6 +26,10 @@ impl Reads for SqliteStore {
 
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {
         transaction::idempotent(self, key).await
+    }
+
+    async fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError> {
+        usage::of(self, tenant).await
     }
 
     async fn sealed_row(&self, tenant: TenantId, row: &str) -> Result<Vec<(String, Secret)>, StoreError> {

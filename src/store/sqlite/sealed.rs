@@ -150,6 +150,7 @@ fn provider_error(error: StoreError) -> Error {
         | StoreError::Precondition
         | StoreError::IdempotencyTaken
         | StoreError::CredentialEnded
+        | StoreError::OverQuota(..)
         | StoreError::TenantSuspended
         | StoreError::Damaged(_)
         | StoreError::Database(_) => ErrorKind::Internal,

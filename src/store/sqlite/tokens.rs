@@ -1,13 +1,15 @@
 //! API tokens.
 
+use std::collections::BTreeMap;
+
 use claviger_provider::{PrincipalId, TenantId, TokenId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
 
 use super::row::{self, Columns, bytes, integer};
-use super::{SqliteStore, principals, tenants};
+use super::{SqliteStore, principals, tenants, usage};
 use crate::store::StoreError;
-use crate::store::model::{Page, Token, TokenSnapshot};
+use crate::store::model::{Page, Resource, Token, TokenSnapshot};
 use crate::store::rules;
 use crate::store::transaction::TokenRoots;
 
@@ -152,4 +154,29 @@ pub(super) async fn revoke(connection: &mut SqliteConnection, roots: TokenRoots,
             .bind(bytes(principal)),
     };
     Ok(ended.bind(at).fetch_all(connection).await?)
+}
+
+/// The most tokens that one transaction deletes: other changes wait meanwhile.
+const MOST_ENDED: u32 = 1000;
+
+/// Deletes tokens that ended before this time. Those below a token end no later than it.
+pub(super) async fn delete_ended(store: &SqliteStore, before: i64) -> Result<u64, StoreError> {
+    let mut transaction = store.begin_writing().await?;
+    let deleted = query(
+        "DELETE FROM tokens WHERE rowid IN (SELECT rowid FROM tokens INDEXED BY tokens_by_end \
+         WHERE min(expires, coalesce(revoked, expires)) < ?1 LIMIT ?2) RETURNING tenant",
+    )
+    .bind(before)
+    .bind(MOST_ENDED)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let mut by_tenant = BTreeMap::<TenantId, i64>::new();
+    for row in &deleted {
+        *by_tenant.entry(row.id("tenant")?).or_default() += 1;
+    }
+    for (tenant, fewer) in by_tenant {
+        usage::add(&mut transaction, tenant, Resource::Tokens, -fewer).await?;
+    }
+    transaction.commit().await?;
+    Ok(deleted.len() as u64)
 }

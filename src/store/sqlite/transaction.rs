@@ -8,10 +8,10 @@ use claviger_provider::{ConnectionId, KeyId, Node, PrincipalId, SealedName, Secr
 use sqlx::{Sqlite, query};
 
 use super::row::{Columns, bytes};
-use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, versions};
+use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, usage, versions};
 use crate::store::StoreError;
 use crate::store::model::{
-    Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Tenant, Token, TokenSnapshot,
+    Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
 };
 use crate::store::rules;
 use crate::store::sealing::Sealer;
@@ -35,15 +35,30 @@ impl Backend for SqliteStore {
     }
 
     async fn delete_answers(&self, before: i64) -> Result<u64, StoreError> {
+        let mut transaction = self.begin_writing().await?;
+        query(
+            "UPDATE usage SET number = max(0, usage.number - old.number) \
+             FROM (SELECT tenant, count(*) AS number FROM idempotency WHERE created < ?1 GROUP BY tenant) AS old \
+             WHERE usage.tenant = old.tenant AND usage.resource = ?2",
+        )
+        .bind(before)
+        .bind(Resource::IdempotencyKeys.as_str())
+        .execute(&mut *transaction)
+        .await?;
         let deleted = query("DELETE FROM idempotency WHERE created < ?1")
             .bind(before)
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await?;
+        transaction.commit().await?;
         Ok(deleted.rows_affected())
     }
 
     async fn forget_deleted_principals(&self, before: i64) -> Result<(), StoreError> {
         principals::forget_deleted(self, before).await
+    }
+
+    async fn delete_ended_tokens(&self, before: i64) -> Result<u64, StoreError> {
+        tokens::delete_ended(self, before).await
     }
 
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError> {
@@ -70,12 +85,23 @@ impl Transaction for SqliteTransaction {
         positions::delete_after(&mut self.transaction, &self.node, position).await
     }
 
-    async fn claim_answer(&mut self, record: &IdempotencyRecord, expired: i64) -> Result<bool, StoreError> {
+    async fn delete_expired_answer(&mut self, key: &IdempotencyKey, expired: i64) -> Result<bool, StoreError> {
+        let deleted = query("DELETE FROM idempotency WHERE tenant = ?1 AND principal = ?2 AND route = ?3 AND key = ?4 AND created <= ?5")
+            .bind(bytes(&key.tenant))
+            .bind(bytes(&key.principal))
+            .bind(&key.route)
+            .bind(&key.key)
+            .bind(expired)
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(deleted.rows_affected() > 0)
+    }
+
+    async fn insert_answer(&mut self, record: &IdempotencyRecord) -> Result<bool, StoreError> {
         let kept = query(
             "INSERT INTO idempotency (tenant, principal, route, key, body_hmac, status, body, etag, created) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-             ON CONFLICT (tenant, principal, route, key) DO UPDATE SET body_hmac = excluded.body_hmac, status = excluded.status, \
-             body = excluded.body, etag = excluded.etag, created = excluded.created WHERE created <= ?10",
+             ON CONFLICT (tenant, principal, route, key) DO NOTHING",
         )
         .bind(bytes(&record.key.tenant))
         .bind(bytes(&record.key.principal))
@@ -86,10 +112,13 @@ impl Transaction for SqliteTransaction {
         .bind(&record.body)
         .bind(&record.etag)
         .bind(record.created)
-        .bind(expired)
         .execute(&mut *self.transaction)
         .await?;
         Ok(kept.rows_affected() > 0)
+    }
+
+    async fn count(&mut self, tenant: TenantId, resource: Resource, change: i64) -> Result<u64, StoreError> {
+        usage::add(&mut self.transaction, tenant, resource, change).await
     }
 
     async fn put_sealed(&mut self, values: &[(SealedName, Secret)], existing: Existing) -> Result<(), StoreError> {
@@ -116,7 +145,7 @@ impl Transaction for SqliteTransaction {
         principals::insert(&mut self.transaction, principal).await
     }
 
-    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId, at: i64) -> Result<(), StoreError> {
+    async fn delete_principal(&mut self, tenant: TenantId, id: PrincipalId, at: i64) -> Result<u64, StoreError> {
         principals::delete(&mut self.transaction, tenant, id, at).await
     }
 

@@ -37,7 +37,8 @@ pub async fn run(plan: &Plan, certs: &Arc<Certs>) {
     let single = target(&one, 1).await;
     // All that is used fits into memory: what is measured is the size, not the database.
     let room = (used + used / 4).max(10_000).to_string();
-    let sizes = ["KEYS", "NAMES", "EMBEDDED_KEYS"].map(|name| (format!("CLAVIGER_MEMORY__{name}"), room.clone()));
+    let sizes = ["MEMORY__KEYS", "MEMORY__NAMES", "MEMORY__EMBEDDED_KEYS", "QUOTAS__KEYS"];
+    let sizes = sizes.map(|name| (format!("CLAVIGER_{name}"), room.clone()));
     let many = Arc::new(Claviger::start_with(&plan.claviger, &many_folder, certs, &sizes));
     let crowd = target(&many, used).await;
     let unused = keys.saturating_sub(used);

@@ -9,6 +9,7 @@ mod lists;
 mod moves;
 mod nodes;
 mod principals;
+mod quotas;
 mod sealed;
 mod tenants;
 
@@ -25,6 +26,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("moves", moves::CASES),
     ("changes", changes::CASES),
     ("credentials", credentials::CASES),
+    ("quotas", quotas::CASES),
     ("sealed", sealed::CASES),
 ];
 

@@ -1,0 +1,33 @@
+//! A tenant's quotas. The store checks them where rows are added, in the same transaction; a use case that calls a
+//! provider first also checks them before, so that nothing is made there in vain.
+
+use super::{Broker, Failure, Keep, RequestContext};
+use crate::access::Credential;
+use crate::store::model::{Quotas, Resource};
+use crate::store::rules;
+
+impl Broker {
+    /// The quotas that limit what this request adds. `None` for the operator's configuration, whose
+    /// objects count and are never refused.
+    pub(super) fn quotas_of(&self, cx: &RequestContext) -> Option<Quotas> {
+        match cx.caller().credential() {
+            Credential::Token(_) => Some(self.quotas),
+            Credential::Configuration => None,
+        }
+    }
+
+    /// Refuses a request that adds one of each of these, and the response to `keep`, if the tenant is at
+    /// a quota. Another request may take the place before the commit, where the store checks again.
+    ///
+    /// # Errors
+    /// `quota_exceeded`.
+    pub(super) async fn has_room<T>(&self, cx: &RequestContext, adds: &[Resource], keep: &Keep<T>) -> Result<(), Failure> {
+        let Some(quotas) = self.quotas_of(cx) else { return Ok(()) };
+        let usage = self.store.usage(cx.tenant()).await?;
+        let kept = keep.keeps().then_some(Resource::IdempotencyKeys);
+        for resource in adds.iter().copied().chain(kept) {
+            rules::check_quota(Some(&quotas), resource, usage.of(resource) + 1)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Each tenant's quotas: what is refused over them, and what never is.
+
+use claviger_test_support::{Answer, Client, Tune, records_of};
+use serde_json::{Value, json};
+
+use crate::support::Api;
+
+fn tune(quotas: &[(&str, u32)]) -> Tune {
+    let set = |tune: Tune, (name, number): &(&str, u32)| tune.set(&format!("CLAVIGER_QUOTAS__{name}"), number.to_string());
+    quotas.iter().fold(Tune::default(), set)
+}
+
+/// Refused over a quota, with the setting to raise.
+#[track_caller]
+fn over(answer: Answer, setting: &str) -> Value {
+    let problem = answer.expect_problem(409, "quota_exceeded");
+    let advice = problem["what_to_do"].as_str().unwrap();
+    assert!(advice.contains(&format!("`quotas.{setting}`")), "{advice}");
+    problem
+}
+
+async fn new_key(client: &Client, name: &str) -> Answer {
+    client.post("/v1/keys", &json!({"name": name, "connection": "embedded"})).await
+}
+
+async fn new_connection(client: &Client, name: &str) -> Answer {
+    let body = json!({"name": name, "provider": "local", "settings": {}});
+    client.post("/v1/connections", &body).await
+}
+
+async fn new_principal(client: &Client, name: &str) -> Answer {
+    client.post("/v1/principals", &json!({"name": name})).await
+}
+
+async fn new_token(client: &Client, principal: &str) -> Answer {
+    let path = format!("/v1/principals/{principal}/tokens");
+    client.post(&path, &json!({"operations": ["ReadKey"]})).await
+}
+
+#[tokio::test]
+async fn at_its_quota_a_tenant_is_refused_and_another_is_not() {
+    let api = Api::tuned(&tune(&[
+        ("KEYS", 1),
+        ("VERSIONS", 2),
+        ("CONNECTIONS", 2),
+        ("PRINCIPALS", 1),
+        ("TOKENS", 1),
+    ]))
+    .await;
+    let other = api.started.with_tenant("other").await;
+    for client in [&api.client, &other] {
+        new_key(client, "orders").await.expect_status(201);
+        client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+        new_connection(client, "second").await.expect_status(201);
+        new_principal(client, "ci").await.expect_status(201);
+        new_token(client, "ci").await.expect_status(201);
+    }
+    let before = api.state().await;
+    let refused = new_key(&api.client, "more").await;
+    assert_eq!(api.outcome(&refused)["code"], "quota_exceeded");
+    // No intent: the provider was not asked.
+    assert_eq!(records_of(&api.gateway.data(), refused.header("x-request-id")).len(), 1);
+    over(refused, "keys");
+    over(api.client.post_empty("/v1/keys/orders/rotate").await, "versions");
+    let moved = json!({"connection": "second"});
+    over(api.client.post("/v1/keys/orders/rotate", &moved).await, "versions");
+    over(new_connection(&api.client, "third").await, "connections");
+    over(new_principal(&api.client, "more").await, "principals");
+    over(new_token(&api.client, "ci").await, "tokens");
+    assert_eq!(api.state().await, before);
+}
+
+/// At every quota, and beyond: the operator lowered them.
+#[tokio::test]
+async fn no_revocation_is_ever_refused() {
+    let Api { gateway, started, client } = Api::with_key().await;
+    new_principal(&client, "ci").await.expect_status(201);
+    new_principal(&client, "cd").await.expect_status(201);
+    let issued = new_token(&client, "ci").await.expect_status(201);
+    let once = client.clone().with_header("idempotency-key", "once");
+    new_key(&once, "kept").await.expect_status(201);
+    assert!(started.terminate());
+
+    let lowest = tune(&[
+        ("KEYS", 1),
+        ("VERSIONS", 1),
+        ("CONNECTIONS", 1),
+        ("PRINCIPALS", 1),
+        ("TOKENS", 1),
+        ("IDEMPOTENCY_KEYS", 1),
+    ]);
+    let started = gateway.serve(&lowest);
+    // The header is ignored where it means nothing.
+    let client = started.tenant("acme").with_header("idempotency-key", "another");
+    over(new_principal(&client, "more").await, "idempotency_keys");
+    over(new_principal(&started.tenant("acme"), "more").await, "principals");
+    client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    client.post_empty("/v1/connections/embedded/sever").await.expect_status(200);
+    let token = format!("/v1/principals/ci/tokens/{}", issued["id"].as_str().unwrap());
+    client.delete(&token).await.expect_status(204);
+    client.delete("/v1/principals/ci").await.expect_status(204);
+    client.delete("/v1/keys/orders").await.expect_status(204);
+    started.operator().post_empty("/v1/tenants/acme/suspend").await.expect_status(200);
+}
+
+#[tokio::test]
+async fn a_deletion_frees_and_a_detached_key_counts() {
+    let api = Api::tuned(&tune(&[("KEYS", 1), ("CONNECTIONS", 2), ("PRINCIPALS", 1), ("TOKENS", 1)])).await;
+    for _ in 0..2 {
+        new_connection(&api.client, "second").await.expect_status(201);
+        over(new_connection(&api.client, "third").await, "connections");
+        api.client.delete("/v1/connections/second").await.expect_status(204);
+        new_principal(&api.client, "ci").await.expect_status(201);
+        new_token(&api.client, "ci").await.expect_status(201);
+        over(new_token(&api.client, "ci").await, "tokens");
+        api.client.delete("/v1/principals/ci").await.expect_status(204);
+    }
+    let key = new_key(&api.client, "orders").await.expect_status(201);
+    api.client.delete("/v1/keys/orders").await.expect_status(204);
+    over(new_key(&api.client, "more").await, "keys");
+    let back = json!({"name": "back", "connection": "embedded", "provider_key": key["provider_key"]});
+    let back = api.client.post("/v1/keys", &back).await.expect_status(201);
+    assert_eq!(back["id"], key["id"]);
+}
+
+#[tokio::test]
+async fn a_repetition_at_the_quota_answers_as_before() {
+    let api = Api::tuned(&tune(&[("KEYS", 1), ("IDEMPOTENCY_KEYS", 1)])).await;
+    let once = api.client.clone().with_header("idempotency-key", "once");
+    let first = new_key(&once, "orders").await.expect_status(201);
+    assert_eq!(new_key(&once, "orders").await.expect_status(201), first);
+    let another = api.client.clone().with_header("idempotency-key", "another");
+    over(new_principal(&another, "ci").await, "idempotency_keys");
+    over(another.post_empty("/v1/keys/orders/rotate").await, "idempotency_keys");
+    new_principal(&api.client, "ci").await.expect_status(201);
+    assert_eq!(new_key(&once, "orders").await.expect_status(201), first);
+}
+
+#[tokio::test]
+async fn creations_at_the_same_time_do_not_exceed() {
+    let api = Api::tuned(&tune(&[("KEYS", 5)])).await;
+    let creations = (0..24).map(|number| {
+        let client = api.client.clone();
+        tokio::spawn(async move { new_key(&client, &format!("k{number}")).await })
+    });
+    let mut made = 0;
+    for creation in creations.collect::<Vec<_>>() {
+        let answer = creation.await.unwrap();
+        if answer.status == 201 {
+            made += 1;
+        } else {
+            over(answer, "keys");
+        }
+    }
+    let listed = api.client.list("/v1/keys").await;
+    assert_eq!((made, listed.len()), (5, 5));
+}
