@@ -26,6 +26,7 @@ pub(crate) const PLAIN: Change = Change {
     intent: None,
     idempotency: None,
     credential: None,
+    revocation: false,
 };
 
 /// A store with one tenant and one connection.

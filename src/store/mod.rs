@@ -23,6 +23,7 @@ pub mod rules;
 pub mod sealing;
 pub mod sqlite;
 pub mod transaction;
+mod urgent;
 
 use async_trait::async_trait;
 use claviger_provider::{
@@ -34,6 +35,7 @@ use model::{
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
     TokenSnapshot,
 };
+pub use urgent::for_revocation;
 
 /// Why a read or a change failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,9 @@ pub enum StoreError {
     /// The tenant of the credential, or the one that it acts for, is suspended.
     #[error("the tenant is suspended")]
     TenantSuspended,
+    /// Too many calls use the database; nothing was done.
+    #[error("too many calls use the database")]
+    Busy,
     /// The data cannot be what this release wrote, or does not open under the root key.
     #[error("damaged data: {0}")]
     Damaged(&'static str),
@@ -85,6 +90,8 @@ pub struct Change {
     /// `None` for the gateway's own work, and where the effect is there already: at a provider, or in
     /// the kill file.
     pub credential: Option<CredentialRef>,
+    /// Whether it is a revocation, which is written before every other change that waits.
+    pub revocation: bool,
 }
 
 /// A credential, as a transaction looks it up again.
@@ -106,6 +113,7 @@ impl Change {
             intent: Some(position),
             idempotency: None,
             credential: None,
+            revocation: false,
         }
     }
 
@@ -115,6 +123,7 @@ impl Change {
             intent: None,
             idempotency: None,
             credential: None,
+            revocation: false,
         }
     }
 
@@ -122,6 +131,13 @@ impl Change {
     #[must_use]
     pub fn asked_with(mut self, credential: Option<CredentialRef>) -> Self {
         self.credential = credential;
+        self
+    }
+
+    /// Is written before every other change that waits.
+    #[must_use]
+    pub fn for_revocation(mut self) -> Self {
+        self.revocation = true;
         self
     }
 

@@ -18,6 +18,7 @@ mod key_service;
 mod raw;
 mod revoked;
 mod routes;
+mod store_load;
 mod table;
 mod world;
 

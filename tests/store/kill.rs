@@ -42,6 +42,7 @@ async fn write(store: &SqliteStore, key: &Key, intent: u64) -> Result<(), StoreE
         intent: Some(intent),
         idempotency: Some(idempotency(tenant, &intent.to_string(), now())),
         credential: None,
+        revocation: false,
     };
     store
         .add_key_versions(tenant, key.id, &versions, before + ADDED, now(), &change)

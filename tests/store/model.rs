@@ -298,6 +298,7 @@ async fn follow(world: World, ops: Vec<Op>) {
             | StoreError::CredentialEnded
             | StoreError::TenantSuspended
             | StoreError::Damaged(_)
+            | StoreError::Busy
             | StoreError::Database(_) => panic!("{error:?}"),
         });
         match (expected, got) {

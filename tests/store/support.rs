@@ -75,6 +75,7 @@ pub const NONE: Change = Change {
     intent: None,
     idempotency: None,
     credential: None,
+    revocation: false,
 };
 
 pub fn intent(position: u64) -> Change {

@@ -112,7 +112,7 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, principal: Princ
     .bind(bytes(&principal))
     .bind(after.as_ref().map_or(&[][..], bytes))
     .bind(page.size)
-    .fetch_all(&store.readers)
+    .fetch_all(&mut *store.reader(tenant).await?)
     .await?
     .iter()
     .map(read)

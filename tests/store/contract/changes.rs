@@ -36,6 +36,7 @@ fn with(record: IdempotencyRecord) -> Change {
         intent: Some(5),
         idempotency: Some(record),
         credential: None,
+        revocation: false,
     }
 }
 
@@ -221,6 +222,7 @@ async fn a_second_use_undoes_its_effect(store: Arc<dyn Store>) {
         intent: Some(6),
         idempotency: Some(second),
         credential: None,
+        revocation: false,
     };
     refused!(
         store.create_principal(&principal(ours, "q"), &change).await,

@@ -112,7 +112,7 @@ async fn last_read(store: &SqliteStore, tenant: TenantId, filter: &KeyFilter, pa
         .bind(value)
         .bind(page.after.as_deref().unwrap_or_default())
         .bind(page.max_reads().saturating_sub(1))
-        .fetch_optional(&store.readers)
+        .fetch_optional(&mut *store.reader(tenant).await?)
         .await?;
     Ok(last)
 }
@@ -143,7 +143,7 @@ pub(in crate::store::sqlite) async fn attached(
         .build()
         // As many texts as there are numbers of ids would fill the cache of statements.
         .persistent(filter.only.is_none())
-        .fetch_all(&store.readers)
+        .fetch_all(&mut *store.reader(tenant).await?)
         .await?
         .iter()
         .map(read)
@@ -198,7 +198,7 @@ async fn last_detached_read(
         .bind(bytes(&tenant))
         .bind(after.as_ref().map(bytes).unwrap_or_default())
         .bind(page.max_reads().saturating_sub(1))
-        .fetch_optional(&store.readers)
+        .fetch_optional(&mut *store.reader(tenant).await?)
         .await?;
     last.map(|id| KeyId::try_from(id.as_slice()).map_err(|_| StoreError::Damaged("an id")))
         .transpose()
@@ -218,7 +218,7 @@ pub(in crate::store::sqlite) async fn detached(
     let keys = detached_statement(&tenant, filter, page, last_read.as_ref().map(bytes))
         .build()
         .persistent(filter.only.is_none())
-        .fetch_all(&store.readers)
+        .fetch_all(&mut *store.reader(tenant).await?)
         .await?
         .iter()
         .map(read_detached)
