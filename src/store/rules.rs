@@ -134,7 +134,7 @@ impl<'v> KnownVersions<'v> {
     }
 
     /// The connections of those that are the same as this one by the provider's ids.
-    fn connections(&self, version: &KeyVersion) -> &[Option<ConnectionId>] {
+    fn connections<'k>(&'k self, version: &'v KeyVersion) -> &'k [Option<ConnectionId>] {
         let name = (version.provider, &*version.provider_key, &*version.provider_version);
         self.by_provider.get(&name).map_or(&[], Vec::as_slice)
     }

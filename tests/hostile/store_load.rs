@@ -155,8 +155,7 @@ async fn a_key_service_with_a_thousand_versions_keeps_no_revocation_waiting() {
     let (slowest, readiness) = (p99(revocations), p99(readiness));
     eprintln!("{adopted} adoptions; revocations {slowest:?}, /readyz {readiness:?} at p99");
     assert!(slowest < LIMIT && readiness < LIMIT, "{slowest:?}, {readiness:?}");
-    let versions = world.evil.get("/v1/keys/k0/versions").await.expect_status(200);
-    assert_eq!(versions["items"].as_array().unwrap().len(), 1000);
+    assert_eq!(world.evil.list("/v1/keys/k0/versions").await.len(), 1000);
 }
 
 /// How often the store was read to authenticate a caller.
@@ -174,7 +173,7 @@ async fn tokens_that_do_not_exist_cost_no_reads() {
     let honest = world.honest().await;
     let begun = Instant::now();
     let before = credential_reads(&world.started).await;
-    let stranger = &world.started.tenant(HOSTILE);
+    let stranger = &world.started.tenant(HOSTILE).without_header("authorization");
     let tokens = (0..MADE_UP).map(|_| String::from_utf8(NewToken::draw().text.expose().to_vec()).unwrap());
     let refused = futures::stream::iter(tokens).map(|text| {
         let request = stranger.request(reqwest::Method::GET, "/v1/keys");

@@ -11,6 +11,7 @@ mod nodes;
 mod principals;
 mod sealed;
 mod tenants;
+mod versions;
 
 use crate::{Case, PairCase};
 
@@ -23,6 +24,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("claims", claims::CASES),
     ("lists", lists::CASES),
     ("moves", moves::CASES),
+    ("versions", versions::CASES),
     ("changes", changes::CASES),
     ("credentials", credentials::CASES),
     ("sealed", sealed::CASES),
