@@ -12,7 +12,11 @@ use super::{Change, CredentialRef, Store, StoreError, rules};
 /// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
 /// applied and keeps the answer.
 async fn begin(backend: &impl Backend, tenant: TenantId, change: &Change) -> Result<Box<dyn Transaction>, StoreError> {
-    let priority = if change.revocation { Priority::Revocation } else { Priority::Ordinary };
+    let priority = if change.revocation {
+        Priority::Revocation
+    } else {
+        Priority::Ordinary
+    };
     let mut transaction = backend.begin(tenant, priority).await?;
     if let Some(credential) = &change.credential {
         check_credential(&mut *transaction, credential).await?;

@@ -129,7 +129,11 @@ impl SqliteStore {
 
     /// Takes the writer and SQLite's write lock, so that what is read inside the transaction
     /// stays true until its end. The transaction ends before the turn does.
-    pub(super) async fn begin_writing(&self, tenant: TenantId, priority: Priority) -> Result<(Turn, Transaction<'static, Sqlite>), StoreError> {
+    pub(super) async fn begin_writing(
+        &self,
+        tenant: TenantId,
+        priority: Priority,
+    ) -> Result<(Turn, Transaction<'static, Sqlite>), StoreError> {
         let turn = self.writing.take(tenant, priority).await?;
         Ok((turn, self.begin_transaction().await?))
     }
@@ -143,7 +147,12 @@ impl SqliteStore {
         let mut all = 0;
         loop {
             let turn = self.writing.take(TenantId::INSTALLATION, Priority::Ordinary).await?;
-            let deleted = query(statement).bind(before).bind(PRUNED).execute(&self.writer).await?.rows_affected();
+            let deleted = query(statement)
+                .bind(before)
+                .bind(PRUNED)
+                .execute(&self.writer)
+                .await?
+                .rows_affected();
             drop(turn);
             all += deleted;
             if deleted < u64::from(PRUNED) {

@@ -143,7 +143,13 @@ fn read_detached(row: &SqliteRow) -> Result<DetachedKey, StoreError> {
 
 pub(super) async fn detached_by_id(store: &SqliteStore, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
     let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NOT NULL"));
-    read_detached(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(&mut *store.reader(tenant).await?).await?)
+    read_detached(
+        &statement
+            .bind(bytes(&tenant))
+            .bind(bytes(&id))
+            .fetch_one(&mut *store.reader(tenant).await?)
+            .await?,
+    )
 }
 
 /// Writes every column of an attached key.

@@ -12,8 +12,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqlitePool, query, query_scalar};
 
-use super::row::{Columns, bytes};
 use super::database::{ReaderPool, Readers};
+use super::row::{Columns, bytes};
 use super::token_ids::TokenIds;
 use super::turns::Turns;
 use super::{SqliteStore, positions};

@@ -37,7 +37,13 @@ pub(super) async fn by_name(store: &SqliteStore, tenant: TenantId, name: &str) -
         principal_columns!(),
         " FROM principals p WHERE p.tenant = ?1 AND p.name = ?2"
     ));
-    read(&statement.bind(bytes(&tenant)).bind(name).fetch_one(&mut *store.reader(tenant).await?).await?)
+    read(
+        &statement
+            .bind(bytes(&tenant))
+            .bind(name)
+            .fetch_one(&mut *store.reader(tenant).await?)
+            .await?,
+    )
 }
 
 pub(super) async fn by_id(store: &SqliteStore, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError> {
@@ -46,7 +52,13 @@ pub(super) async fn by_id(store: &SqliteStore, tenant: TenantId, id: PrincipalId
         principal_columns!(),
         " FROM principals p WHERE p.tenant = ?1 AND p.id = ?2"
     ));
-    read(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(&mut *store.reader(tenant).await?).await?)
+    read(
+        &statement
+            .bind(bytes(&tenant))
+            .bind(bytes(&id))
+            .fetch_one(&mut *store.reader(tenant).await?)
+            .await?,
+    )
 }
 
 pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError> {

@@ -88,8 +88,15 @@ mod tests {
 
     /// A database in memory, which its one connection has.
     async fn database() -> SqlitePool {
-        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
-        query("CREATE TABLE tokens (public_id TEXT NOT NULL UNIQUE)").execute(&pool).await.unwrap();
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect("sqlite::memory:")
+            .await
+            .unwrap();
+        query("CREATE TABLE tokens (public_id TEXT NOT NULL UNIQUE)")
+            .execute(&pool)
+            .await
+            .unwrap();
         pool
     }
 

@@ -154,7 +154,10 @@ mod tests {
     /// Calls that wait, in the order in which they get their turns.
     async fn order(turns: &Arc<Turns>, calls: &[(TenantId, Priority)]) -> Vec<usize> {
         let held = turns.take(TenantId::random(), Priority::Ordinary).await.unwrap();
-        let mut waiting: Vec<_> = calls.iter().map(|(tenant, priority)| Box::pin(turns.take(*tenant, *priority))).collect();
+        let mut waiting: Vec<_> = calls
+            .iter()
+            .map(|(tenant, priority)| Box::pin(turns.take(*tenant, *priority)))
+            .collect();
         for call in &mut waiting {
             assert!(poll!(call.as_mut()).is_pending());
         }

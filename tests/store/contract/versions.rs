@@ -28,7 +28,10 @@ async fn a_thousand_versions_are_written_and_changed(store: Arc<dyn Store>) {
     for version in store.key_versions(ours, made.id).await.unwrap() {
         let disabled = version.number % 2 == 0;
         assert_eq!(version.provider_state == ProviderState::Disabled, disabled, "{}", version.number);
-        assert_eq!((version.connection_id(), version.state), (made.primary.connection_id(), KeyState::Enabled));
+        assert_eq!(
+            (version.connection_id(), version.state),
+            (made.primary.connection_id(), KeyState::Enabled)
+        );
     }
     assert_eq!(store.key_versions(ours, other.id).await.unwrap(), [other.primary]);
 }
