@@ -65,7 +65,7 @@ impl Victim {
 /// Stops the test if an answer is a fault of the gateway: a load that is refused is told so.
 fn is_no_fault(answer: &Answer) {
     match answer.status {
-        200 | 201 | 429 => {}
+        429 => {}
         503 => {
             assert_eq!(answer.body["code"], "not_ready", "{}", answer.text);
             assert!(answer.headers.contains_key("retry-after"), "{:?}", answer.headers);
@@ -89,7 +89,13 @@ impl Attack {
             let (client, stop, answered) = (client.clone(), Arc::clone(&stop), Arc::clone(&answered));
             callers.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    is_no_fault(&client.get(path).await);
+                    let response = client.request(reqwest::Method::GET, path).send().await.unwrap();
+                    // Parsing pages would be a load of the test's own.
+                    if response.status() == 200 {
+                        response.bytes().await.unwrap();
+                    } else {
+                        is_no_fault(&Answer::of(response).await);
+                    }
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             });
