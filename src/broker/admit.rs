@@ -15,6 +15,7 @@ use claviger_provider::{ConnectionId, KeyId};
 use super::turns::Turn;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::access::{Action, Caller, Resource};
+use crate::store::for_revocation;
 use crate::store::model::{Key, KeyVersion};
 
 pub(super) use objects::{InspectedKey, Through};
@@ -187,7 +188,12 @@ impl Broker {
             )
             .advice("Resume the tenant first: POST /v1/tenants/{tenant}/resume."));
         }
-        let (object, policy) = named.admit(self, cx, O::ACTION).await?;
+        let admitted = named.admit(self, cx, O::ACTION);
+        let (object, policy) = if O::REVOKES {
+            Box::pin(for_revocation(admitted)).await?
+        } else {
+            admitted.await?
+        };
         cx.subject(|subject| subject.policy = Some(policy));
         Ok(Authorized { cx: cx.clone(), object })
     }

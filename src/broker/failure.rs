@@ -314,6 +314,10 @@ impl From<StoreError> for Failure {
             StoreError::IdempotencyTaken => Self::new(Code::InProgress, "Another request with this idempotency key is under way."),
             StoreError::CredentialEnded => Ended::Credential.into(),
             StoreError::TenantSuspended => Ended::Tenant.into(),
+            StoreError::Busy => Self {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Self::new(Code::NotReady, "The store has as many requests under way as it takes.")
+            },
             StoreError::Damaged(_) | StoreError::Database(_) => Self::internal(&error),
         }
     }

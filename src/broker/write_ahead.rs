@@ -54,7 +54,7 @@ impl Broker {
         if let Ok(Ok(Ok(intent))) = announced {
             let position = intent.position().0;
             cx.set_effect(Effect::Announced(Box::new(intent)));
-            return Ok(store::Change::announced(position).asked_with(cx.credential_ref()));
+            return Ok(store::Change::announced(position).asked_with(cx.credential_ref()).for_revocation());
         }
         tracing::error!(?revocation, "a revocation takes effect although its intent is not recorded");
         if announced.is_err() {
@@ -62,7 +62,7 @@ impl Broker {
         }
         self.push_to_kill_file(cx, revocation).await;
         cx.set_effect(Effect::Unannounced(revocation));
-        Ok(store::Change::unannounced())
+        Ok(store::Change::unannounced().for_revocation())
     }
 
     /// Closes an intent that becomes durable after its revocation went on without it. If it stayed
@@ -93,7 +93,7 @@ impl Broker {
     ) -> Result<Option<T>, Failure> {
         match committed {
             Ok(row) => Ok(Some(row)),
-            Err(error @ (StoreError::Database(_) | StoreError::Damaged(_))) => {
+            Err(error @ (StoreError::Busy | StoreError::Database(_) | StoreError::Damaged(_))) => {
                 tracing::error!(%error, ?revocation, "the store could not take a revocation");
                 self.push_to_kill_file(cx, revocation).await;
                 Ok(None)

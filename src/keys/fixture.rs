@@ -27,6 +27,7 @@ pub(crate) const PLAIN: Change = Change {
     idempotency: None,
     credential: None,
     quotas: None,
+    revocation: false,
 };
 
 /// A store with one tenant and one connection.

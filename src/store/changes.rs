@@ -6,13 +6,18 @@ use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
 use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token};
-use super::transaction::{Backend, Existing, TokenRoots, Transaction};
+use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
 use super::{Change, CredentialRef, Store, StoreError, rules};
 
 /// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
 /// applied and keeps the answer.
 async fn begin(backend: &impl Backend, tenant: TenantId, change: &Change) -> Result<Box<dyn Transaction>, StoreError> {
-    let mut transaction = backend.begin().await?;
+    let priority = if change.revocation {
+        Priority::Revocation
+    } else {
+        Priority::Ordinary
+    };
+    let mut transaction = backend.begin(tenant, priority).await?;
     if let Some(credential) = &change.credential {
         check_credential(&mut *transaction, credential).await?;
     }
@@ -90,9 +95,7 @@ async fn add_versions(
 ) -> Result<(Vec<KeyVersion>, bool), StoreError> {
     let mut all = transaction.versions(key.tenant, key.id).await?;
     let new: Vec<KeyVersion> = rules::new_versions(&all, versions)?.into_iter().cloned().collect();
-    for version in &new {
-        transaction.insert_version(key, version).await?;
-    }
+    transaction.insert_versions(key, &new).await?;
     let is_new = !new.is_empty();
     added(transaction, change, key.tenant, Resource::Versions, new.len()).await?;
     all.extend(new);
@@ -338,9 +341,7 @@ impl<B: Backend> Store for B {
                 let old = transaction.versions(key.tenant, key.id).await?;
                 rules::adopt(&mut key, &before, &old)?;
                 transaction.take_over_key(&key).await?;
-                for version in rules::follow(&key, &old, versions) {
-                    transaction.update_version(&key, &version).await?;
-                }
+                transaction.update_versions(&key, &rules::follow(&key, &old, versions)).await?;
             }
             None => {
                 transaction.insert_key(&key).await?;
@@ -417,9 +418,7 @@ impl<B: Backend> Store for B {
         let mut key = transaction.key(tenant, id).await?;
         let mut versions = transaction.versions(tenant, id).await?;
         let changed = rules::set_provider_states(&mut versions, states);
-        for version in &changed {
-            transaction.update_version(&key, version).await?;
-        }
+        transaction.update_versions(&key, &changed).await?;
         if !changed.is_empty() {
             rules::set_provider_states(std::slice::from_mut(&mut key.primary), states);
             rules::key_changed(&mut key, at);

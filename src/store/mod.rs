@@ -23,6 +23,7 @@ pub mod rules;
 pub mod sealing;
 pub mod sqlite;
 pub mod transaction;
+mod urgent;
 
 use async_trait::async_trait;
 use claviger_provider::{
@@ -34,6 +35,7 @@ use model::{
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Quotas, Resource, Rows, Tenant,
     Token, TokenSnapshot, Usage,
 };
+pub use urgent::for_revocation;
 
 /// Why a read or a change failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,9 @@ pub enum StoreError {
     /// The tenant of the credential, or the one that it acts for, is suspended.
     #[error("the tenant is suspended")]
     TenantSuspended,
+    /// Too many calls use the database; nothing was done.
+    #[error("too many calls use the database")]
+    Busy,
     /// The data cannot be what this release wrote, or does not open under the root key.
     #[error("damaged data: {0}")]
     Damaged(&'static str),
@@ -91,6 +96,8 @@ pub struct Change {
     /// The quotas that limit what is added ([`rules::check_quota`]). `None` for revocations, for the
     /// gateway's own work, and where the effect exists already: rows are counted, and none is refused.
     pub quotas: Option<Quotas>,
+    /// Whether it is a revocation, which is written before every other change that waits.
+    pub revocation: bool,
 }
 
 /// A credential, as a transaction looks it up again.
@@ -113,6 +120,7 @@ impl Change {
             idempotency: None,
             credential: None,
             quotas: None,
+            revocation: false,
         }
     }
 
@@ -123,6 +131,7 @@ impl Change {
             idempotency: None,
             credential: None,
             quotas: None,
+            revocation: false,
         }
     }
 
@@ -137,6 +146,13 @@ impl Change {
     #[must_use]
     pub const fn within(mut self, quotas: Option<Quotas>) -> Self {
         self.quotas = quotas;
+        self
+    }
+
+    /// Is written before every other change that waits.
+    #[must_use]
+    pub fn for_revocation(mut self) -> Self {
+        self.revocation = true;
         self
     }
 

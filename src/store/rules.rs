@@ -9,8 +9,10 @@
 //! file) has a revocation under the number of that moment, so a start can tell a revocation that
 //! the store lacks from one that was lifted since.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_provider::{ClaimSpan, TenantId};
+use claviger_provider::{ClaimSpan, ConnectionId, ProviderKind, TenantId};
 
 use super::StoreError;
 use super::model::{
@@ -99,21 +101,56 @@ pub fn patch_key(key: &mut Key, patch: &KeyPatch) -> Result<(), StoreError> {
 /// names has another number. `ProviderKeyTaken` when a version through another connection is the
 /// same by the provider's ids: envelopes name these ids alone, and would reach the wrong custodian.
 pub fn new_versions<'v>(existing: &[KeyVersion], given: &'v [KeyVersion]) -> Result<Vec<&'v KeyVersion>, StoreError> {
+    let mut known = KnownVersions::default();
+    for version in existing {
+        known.add(version);
+    }
     let mut new: Vec<&KeyVersion> = Vec::new();
     for version in given {
-        let is_same = |other: &KeyVersion| other.is(version.provider, &version.provider_key, &version.provider_version);
-        let known = || existing.iter().chain(new.iter().copied());
-        if known().any(|other| is_same(other) && other.connection_id() != version.connection_id()) {
+        let same = known.connections(version);
+        if same.iter().any(|other| *other != version.connection_id()) {
             return Err(StoreError::ProviderKeyTaken);
         }
-        match known().find(|other| other.number == version.number) {
-            Some(same) if is_same(same) => {}
+        match known.numbered(version.number) {
+            Some(other) if other.is(version.provider, &version.provider_key, &version.provider_version) => {}
             Some(_) => return Err(StoreError::AlreadyExists),
-            None if !version.provider_version.is_empty() && known().any(is_same) => return Err(StoreError::AlreadyExists),
-            None => new.push(version),
+            None if !version.provider_version.is_empty() && !same.is_empty() => return Err(StoreError::AlreadyExists),
+            None => {
+                known.add(version);
+                new.push(version);
+            }
         }
     }
     Ok(new)
+}
+
+/// Versions by number, and the connections of those with the same ids at the provider. With a
+/// thousand versions, a search through all of them for each would keep the writer long.
+#[derive(Default)]
+struct KnownVersions<'v> {
+    by_number: HashMap<u32, &'v KeyVersion>,
+    by_provider: HashMap<(ProviderKind, &'v str, &'v str), Vec<Option<ConnectionId>>>,
+}
+
+impl<'v> KnownVersions<'v> {
+    fn add(&mut self, version: &'v KeyVersion) {
+        self.by_number.entry(version.number).or_insert(version);
+        let name = (version.provider, &*version.provider_key, &*version.provider_version);
+        let connections = self.by_provider.entry(name).or_default();
+        if !connections.contains(&version.connection_id()) {
+            connections.push(version.connection_id());
+        }
+    }
+
+    fn numbered(&self, number: u32) -> Option<&'v KeyVersion> {
+        self.by_number.get(&number).copied()
+    }
+
+    /// The connections of those that are the same as this one by the provider's ids.
+    fn connections<'k>(&'k self, version: &'v KeyVersion) -> &'k [Option<ConnectionId>] {
+        let name = (version.provider, &*version.provider_key, &*version.provider_version);
+        self.by_provider.get(&name).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Checks the versions that a key which has `existing` ones moves to.

@@ -12,9 +12,9 @@ use super::{Reads, StoreError};
 /// A database that a store runs on.
 #[async_trait]
 pub trait Backend: Reads + SealedStore {
-    /// Begins a transaction. Rows that it reads do not change until it ends: it holds the
+    /// Begins a transaction for this tenant, when it is its turn. Rows that it reads do not change until it ends: it holds the
     /// database's write lock, or locks each row that it reads.
-    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
+    async fn begin(&self, tenant: TenantId, priority: Priority) -> Result<Box<dyn Transaction>, StoreError>;
     /// Deletes answers made before this time (Unix microseconds), which then no longer count; returns how many.
     async fn delete_answers(&self, before: i64) -> Result<u64, StoreError>;
     /// Forgets the names of principals that were deleted before this time (Unix microseconds).
@@ -26,6 +26,15 @@ pub trait Backend: Reads + SealedStore {
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError>;
     /// Finishes what is under way and closes the database. Later calls fail.
     async fn close(&self);
+}
+
+/// Who takes the next turn at a database connection that several calls wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Before all others.
+    Revocation,
+    /// After revocations.
+    Ordinary,
 }
 
 /// What happens to a sealed value whose name is taken.
@@ -48,7 +57,7 @@ pub enum TokenRoots {
 
 /// An open transaction. Dropped without [`Transaction::commit`], it changes nothing.
 ///
-/// Each method is one row or one statement. Errors: `NotFound` for a row that does not exist or
+/// Each method is one row or one statement; of many versions, a few statements. Errors: `NotFound` for a row that does not exist or
 /// that a reference needs, `AlreadyExists` for a name or an id that is taken.
 #[async_trait]
 pub trait Transaction: Send {
@@ -128,10 +137,10 @@ pub trait Transaction: Send {
     async fn update_detached(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Replaces a key's labels.
     async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError>;
-    /// Writes a new version.
-    async fn insert_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
-    /// Writes the columns of a version that can change: its connection, its states and its times.
-    async fn update_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError>;
+    /// Writes new versions.
+    async fn insert_versions(&mut self, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError>;
+    /// Writes the columns of versions that can change: their connections, their states and their times.
+    async fn update_versions(&mut self, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError>;
     /// Writes a claim of this key, if it does not have it already. If another key has it, writes nothing
     /// and returns that key's tenant.
     async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError>;

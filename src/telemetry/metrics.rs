@@ -97,6 +97,10 @@ fn describe() {
     );
     describe_counter!("claviger_memory_evictions_total", "Entries evicted from memory for room, by cache");
     describe_gauge!("claviger_memory_entries", "Entries in memory, by cache");
+    describe_counter!(
+        "claviger_store_reads_total",
+        "Reads of the store, by what they are for: revocations, credentials or others"
+    );
     describe_counter!("claviger_audit_records_total", "Durable audit records");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");
     describe_counter!("claviger_audit_refused_total", "Audit records that the log refused, by reason");

@@ -45,6 +45,15 @@ impl KeyService {
         self.0.tell(&Request::Clear).await.unwrap();
     }
 
+    /// Makes a key with this many versions.
+    pub async fn make_key(&mut self, id: &str, versions: usize) {
+        let id = id.to_owned();
+        self.0.tell(&Request::MakeKey { id: id.clone() }).await.unwrap();
+        for _ in 1..versions {
+            self.0.tell(&Request::RotateKey { id: id.clone() }).await.unwrap();
+        }
+    }
+
     async fn plan(&mut self, op: Option<&str>, fault: Fault) {
         let plan = Plan {
             op: op.map(str::to_owned),

@@ -24,6 +24,7 @@ mod raw;
 mod revoked;
 mod routes;
 mod service_pages;
+mod store_load;
 mod table;
 mod unread;
 mod windows;

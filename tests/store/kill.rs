@@ -43,6 +43,7 @@ async fn write(store: &SqliteStore, key: &Key, intent: u64) -> Result<(), StoreE
         idempotency: Some(idempotency(tenant, &intent.to_string(), now())),
         credential: None,
         quotas: None,
+        revocation: false,
     };
     store
         .add_key_versions(tenant, key.id, &versions, before + ADDED, now(), &change)

@@ -299,6 +299,7 @@ async fn follow(world: World, ops: Vec<Op>) {
             | StoreError::TenantSuspended
             | StoreError::Damaged(_)
             | StoreError::OverQuota(..)
+            | StoreError::Busy
             | StoreError::Database(_) => panic!("{error:?}"),
         });
         match (expected, got) {

@@ -76,6 +76,7 @@ pub const NONE: Change = Change {
     idempotency: None,
     credential: None,
     quotas: None,
+    revocation: false,
 };
 
 pub fn intent(position: u64) -> Change {

@@ -15,14 +15,16 @@ pub trait Operation: Send + Sync + 'static {
     const ACTION: Action;
     /// Whether an operator may do it in a suspended tenant: what reads, and what revokes.
     const WHILE_SUSPENDED: bool;
+    /// Whether it is a revocation, whose loads wait for no other request's.
+    const REVOKES: bool;
     /// The type of object that it acts on.
     type Object: Send + Sync + 'static;
 }
 
 macro_rules! operations {
-    (@ while_suspended) => { true };
+    (@ $($word:ident)+) => { true };
     (@) => { false };
-    ($($name:ident: $action:ident on $object:ty $(=> $suspended:ident)?),* $(,)?) => {
+    ($($name:ident: $action:ident on $object:ty $(=> $suspended:ident $(+ $revokes:ident)?)?),* $(,)?) => {
         /// The operations.
         pub mod op {
             use super::*;
@@ -34,6 +36,7 @@ macro_rules! operations {
                 impl Operation for $name {
                     const ACTION: Action = Action::$action;
                     const WHILE_SUSPENDED: bool = operations!(@ $($suspended)?);
+                    const REVOKES: bool = operations!(@ $($($revokes)?)?);
                     type Object = $object;
                 }
             )*
@@ -48,7 +51,7 @@ operations! {
     UpdateConnection: UpdateConnection on Arc<ConnectionEntry>,
     DeleteConnection: DeleteConnection on Arc<ConnectionEntry>,
     CheckConnection: CheckConnection on Arc<ConnectionEntry>,
-    Sever: Sever on Arc<ConnectionEntry> => while_suspended,
+    Sever: Sever on Arc<ConnectionEntry> => while_suspended + revokes,
     Restore: Restore on Arc<ConnectionEntry>,
 
     CreateKey: CreateKey on NewKeyIn,
@@ -58,7 +61,7 @@ operations! {
     DeleteKey: DeleteKey on Arc<KeyEntry>,
     Rotate: Rotate on RotateOf,
     Enable: Enable on Arc<KeyEntry>,
-    Disable: Disable on Arc<KeyEntry> => while_suspended,
+    Disable: Disable on Arc<KeyEntry> => while_suspended + revokes,
 
     GenerateDataKey: GenerateDataKey on Arc<KeyEntry>,
     GenerateDataKeyWithoutPlaintext: GenerateDataKeyWithoutPlaintext on Arc<KeyEntry>,
@@ -71,16 +74,16 @@ operations! {
     CreateTenant: ManageTenants on Installation => while_suspended,
     ListTenants: ManageTenants on Installation => while_suspended,
     ReadTenant: ManageTenants on Tenant => while_suspended,
-    SuspendTenant: ManageTenants on Tenant => while_suspended,
+    SuspendTenant: ManageTenants on Tenant => while_suspended + revokes,
     ResumeTenant: ManageTenants on Tenant => while_suspended,
     PlanDeclared: ManageTenants on Installation => while_suspended,
     ApplyDeclared: ManageTenants on Installation => while_suspended,
     CreatePrincipal: ManagePrincipals on PrincipalScope,
     ListPrincipals: ManagePrincipals on PrincipalScope => while_suspended,
     ReadPrincipal: ManagePrincipals on Principal => while_suspended,
-    DeletePrincipal: ManagePrincipals on EndingPrincipal => while_suspended,
+    DeletePrincipal: ManagePrincipals on EndingPrincipal => while_suspended + revokes,
     IssueToken: ManageTokens on NewTokenFor,
     ListTokens: ManageTokens on Principal => while_suspended,
-    RevokeToken: ManageTokens on TokenOf => while_suspended,
+    RevokeToken: ManageTokens on TokenOf => while_suspended + revokes,
     ReadOwnToken: ManageTokens on OwnToken => while_suspended,
 }

@@ -77,7 +77,7 @@ pub(super) async fn holder(
     .bind(row::provider(provider))
     .bind(provider_key)
     .bind(bytes(&tenant))
-    .fetch_optional(&store.readers)
+    .fetch_optional(&mut *store.reader(tenant).await?)
     .await?;
     row.map(|row| Ok((row.id("key")?, row.value("detached")?))).transpose()
 }

@@ -77,7 +77,7 @@ pub(super) async fn by_name(store: &SqliteStore, tenant: TenantId, name: &str) -
         &query(select!("WHERE tenant = ?1 AND name = ?2"))
             .bind(bytes(&tenant))
             .bind(name)
-            .fetch_one(&store.readers)
+            .fetch_one(&mut *store.reader(tenant).await?)
             .await?,
     )
 }
@@ -103,7 +103,7 @@ pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, id: Connecti
     .bind(bytes(&tenant))
     .bind(bytes(&id))
     .bind(&row_id)
-    .fetch_all(&store.readers)
+    .fetch_all(&mut *store.reader(tenant).await?)
     .await?;
     let connection = read(rows.first().ok_or(StoreError::NotFound)?)?;
     let mut secrets = Vec::new();
@@ -122,7 +122,7 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
         .bind(bytes(&tenant))
         .bind(page.after.as_deref().unwrap_or_default())
         .bind(page.size);
-    row::page(statement.fetch(&store.readers), read).await
+    row::page(statement.fetch(&mut *store.reader(tenant).await?), read).await
 }
 
 /// Writes the columns of a connection that can change.

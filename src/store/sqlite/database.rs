@@ -1,32 +1,167 @@
 //! The file's connections: one that writes, a few that read.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use claviger_provider::{InstallationId, Node};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use claviger_provider::{InstallationId, Node, TenantId};
+use metrics::{Counter, counter};
+use sqlx::pool::PoolConnection;
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction, query};
 
-use crate::store::StoreError;
+use super::token_ids::TokenIds;
+use super::turns::{Turn, Turns};
 use crate::store::sealing::Sealer;
+use crate::store::transaction::Priority;
+use crate::store::{StoreError, urgent};
 
 /// Takes SQLite's write lock at once, not at the first write.
 const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// Rows that are deleted in one turn, so that no deletion keeps the writer long.
+pub(super) const PRUNED: u32 = 512;
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
     /// One connection, so that changes queue here and not inside SQLite.
     pub(super) writer: SqlitePool,
-    /// Connections that cannot write.
-    pub(super) readers: SqlitePool,
+    /// The turns at it.
+    pub(super) writing: Arc<Turns>,
+    pub(super) readers: Readers,
+    pub(super) token_ids: Arc<TokenIds>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) installation: InstallationId,
     /// The node whose log positions this store marks and reads.
     pub(super) node: Node,
 }
 
+/// Connections that cannot write. What one kind of read waits for keeps no other waiting.
+pub(super) struct Readers {
+    /// Of revocations, and of the gateway's own reads.
+    pub(super) revocations: ReaderPool,
+    /// Of what authenticates a caller.
+    pub(super) credentials: ReaderPool,
+    /// Of all else.
+    pub(super) others: ReaderPool,
+}
+
+/// The connections for one kind of read.
+pub(super) struct ReaderPool {
+    pub(super) pool: SqlitePool,
+    turns: Arc<Turns>,
+    reads: Counter,
+}
+
+/// A connection for one read.
+pub(super) struct Reader {
+    connection: PoolConnection<Sqlite>,
+    _turn: Turn,
+}
+
+impl Readers {
+    pub(super) async fn close(&self) {
+        for readers in [&self.revocations, &self.credentials, &self.others] {
+            readers.pool.close().await;
+        }
+    }
+}
+
+impl ReaderPool {
+    /// A pool of this many connections; `name` is its label in the metrics.
+    pub(super) fn new(pool: SqlitePool, connections: u32, name: &'static str) -> Self {
+        Self {
+            pool,
+            turns: Turns::new(connections as usize),
+            reads: counter!("claviger_store_reads_total", "reader" => name),
+        }
+    }
+
+    async fn take(&self, tenant: TenantId) -> Result<Reader, StoreError> {
+        let turn = self.turns.take(tenant, Priority::Ordinary).await?;
+        self.reads.increment(1);
+        Ok(Reader {
+            connection: self.pool.acquire().await?,
+            _turn: turn,
+        })
+    }
+}
+
+impl Deref for Reader {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+}
+
 impl SqliteStore {
+    /// A connection for a read of this tenant.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`].
+    pub(super) async fn reader(&self, tenant: TenantId) -> Result<Reader, StoreError> {
+        match urgent::priority() {
+            Priority::Revocation => self.readers.revocations.take(tenant).await,
+            Priority::Ordinary => self.readers.others.take(tenant).await,
+        }
+    }
+
+    /// A connection for a read that authenticates a caller, whose tenant and request are not known yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`].
+    pub(super) async fn credential_reader(&self) -> Result<Reader, StoreError> {
+        self.readers.credentials.take(TenantId::INSTALLATION).await
+    }
+
+    /// A connection for the gateway's own reads, such as that of its readiness.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`].
+    pub(super) async fn own_reader(&self) -> Result<Reader, StoreError> {
+        self.readers.revocations.take(TenantId::INSTALLATION).await
+    }
+
     /// Takes the writer and SQLite's write lock, so that what is read inside the transaction
-    /// stays true until its end.
-    pub(super) async fn begin_writing(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    /// stays true until its end. The transaction ends before the turn does.
+    pub(super) async fn begin_writing(
+        &self,
+        tenant: TenantId,
+        priority: Priority,
+    ) -> Result<(Turn, Transaction<'static, Sqlite>), StoreError> {
+        let turn = self.writing.take(tenant, priority).await?;
+        Ok((turn, self.begin_transaction().await?))
+    }
+
+    /// Deletes rows older than `before`, with a statement that deletes ?2 rows at most, in turns, so that
+    /// it never keeps the writer long. Returns how many.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(super) async fn prune(&self, statement: &'static str, before: i64) -> Result<u64, StoreError> {
+        let mut all = 0;
+        loop {
+            let turn = self.writing.take(TenantId::INSTALLATION, Priority::Ordinary).await?;
+            let deleted = query(statement)
+                .bind(before)
+                .bind(PRUNED)
+                .execute(&self.writer)
+                .await?
+                .rows_affected();
+            drop(turn);
+            all += deleted;
+            if deleted < u64::from(PRUNED) {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn begin_transaction(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         match self.writer.begin_with(BEGIN).await {
             // Where the disk is full or fails, SQLite ends a transaction by itself. sqlx still
             // counts it as open and would refuse every later one on this connection.

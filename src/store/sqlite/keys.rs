@@ -91,7 +91,7 @@ pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, key: KeySele
         KeySelector::Id(id) => statement.bind(bytes(id)),
         KeySelector::Name(name) => statement.bind(*name),
     };
-    let rows = statement.fetch_all(&store.readers).await?;
+    let rows = statement.fetch_all(&mut *store.reader(tenant).await?).await?;
     let primary: i64 = rows.first().ok_or(StoreError::NotFound)?.value("primary_version")?;
     let mut key = None;
     let mut versions = Vec::with_capacity(rows.len());
@@ -143,7 +143,13 @@ fn read_detached(row: &SqliteRow) -> Result<DetachedKey, StoreError> {
 
 pub(super) async fn detached_by_id(store: &SqliteStore, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
     let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NOT NULL"));
-    read_detached(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(&store.readers).await?)
+    read_detached(
+        &statement
+            .bind(bytes(&tenant))
+            .bind(bytes(&id))
+            .fetch_one(&mut *store.reader(tenant).await?)
+            .await?,
+    )
 }
 
 /// Writes every column of an attached key.
@@ -238,7 +244,7 @@ pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(Tena
          AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.id = keys.tenant AND t.suspended) ORDER BY rotating LIMIT ?1",
     )
     .bind(most)
-    .fetch_all(&store.readers)
+    .fetch_all(&mut *store.reader(TenantId::INSTALLATION).await?)
     .await?
     .iter()
     .map(|row| Ok((row.id("tenant")?, row.id("id")?)))

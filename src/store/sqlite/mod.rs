@@ -1,7 +1,7 @@
 //! The store in one SQLite file, for a single node: SQL, and nothing of what a change means. Made
 //! by `boot`; everything else knows the traits only.
 //!
-//! One connection writes, a few read. The log is written ahead (WAL) and synced at each commit.
+//! One connection writes, a few read; [`turns`] says whose turn it is. The log is written ahead (WAL) and synced at each commit.
 //! The schema is in `src/store/migrations`. [`reads`] and [`transaction`] implement the traits;
 //! the files beside them have the statements of one table each.
 
@@ -18,8 +18,10 @@ mod reads;
 mod row;
 mod sealed;
 mod tenants;
+mod token_ids;
 mod tokens;
 mod transaction;
+mod turns;
 mod usage;
 mod versions;
 

@@ -12,7 +12,10 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqlitePool, query, query_scalar};
 
+use super::database::{ReaderPool, Readers};
 use super::row::{Columns, bytes};
+use super::token_ids::TokenIds;
+use super::turns::Turns;
 use super::{SqliteStore, positions};
 use crate::store::sealing::{Place, RootKey, Sealer};
 use crate::store::{KnownNode, StoreError, parent};
@@ -27,6 +30,10 @@ const ROOT_CHECK: &[u8] = b"claviger root key";
 const INSTALLATION_NAME: &str = ".installation";
 /// Number of connections that read. A few are enough: reads are short, and the caches above answer most.
 const READERS: u32 = 4;
+/// Number of connections for the reads of revocations: each reads single rows.
+const REVOCATION_READERS: u32 = 1;
+/// Number of connections that look up credentials: each reads single rows.
+const CREDENTIAL_READERS: u32 = 2;
 /// How long a statement waits for another's lock. Only this process uses the file, so
 /// that only a checkpoint or an administrator's own reading can hold one.
 const BUSY: Duration = Duration::from_secs(5);
@@ -217,9 +224,10 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
     let first = migrated(path).await?;
     let (installation, sealer) = unlock(&first, root).await?;
     positions::join(&first, node).await?;
+    let token_ids = TokenIds::load(&first).await?;
     first.close().await;
     let options = options(path).journal_mode(SqliteJournalMode::Wal);
-    // Both pools keep their connections: closing the last one would remove the log beside
+    // All pools keep their connections: closing the last one would remove the log beside
     // the file, and the statements prepared on it would be lost.
     let pool = || {
         SqlitePoolOptions::new()
@@ -229,10 +237,20 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
             .test_before_acquire(false)
     };
     let writer = pool().max_connections(1).connect_with(options.clone()).await?;
-    let readers = pool().max_connections(READERS).connect_lazy_with(options.read_only(true));
+    let options = options.read_only(true);
+    let readers = |connections: u32, name: &'static str| {
+        let pool = pool().max_connections(connections).connect_lazy_with(options.clone());
+        ReaderPool::new(pool, connections, name)
+    };
     Ok(SqliteStore {
         writer,
-        readers,
+        writing: Turns::new(1),
+        readers: Readers {
+            revocations: readers(REVOCATION_READERS, "revocations"),
+            credentials: readers(CREDENTIAL_READERS, "credentials"),
+            others: readers(READERS, "others"),
+        },
+        token_ids: Arc::new(token_ids),
         sealer: Arc::new(sealer),
         installation,
         node: node.clone(),

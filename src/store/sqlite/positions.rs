@@ -4,7 +4,9 @@ use claviger_provider::{Node, TenantId};
 use sqlx::{SqliteConnection, SqliteExecutor, SqlitePool, query, query_scalar};
 
 use super::SqliteStore;
+use super::database::PRUNED;
 use super::row::{Columns, bytes, integer};
+use crate::store::transaction::Priority;
 use crate::store::{KnownNode, StoreError};
 
 /// Adds a node that is new here, and notes that its data folder has its name.
@@ -67,12 +69,22 @@ pub(super) async fn delete_after(connection: &mut SqliteConnection, node: &Node,
 }
 
 pub(super) async fn prune(store: &SqliteStore, before: u64) -> Result<(), StoreError> {
-    query("DELETE FROM applied WHERE node = ?1 AND position < ?2 AND position < (SELECT last FROM nodes WHERE name = ?1)")
+    loop {
+        let turn = store.writing.take(TenantId::INSTALLATION, Priority::Ordinary).await?;
+        let deleted = query(
+            "DELETE FROM applied WHERE node = ?1 AND position IN (SELECT position FROM applied WHERE node = ?1 \
+             AND position < ?2 AND position < (SELECT last FROM nodes WHERE name = ?1) LIMIT ?3)",
+        )
         .bind(store.node.as_str())
         .bind(integer(before)?)
+        .bind(PRUNED)
         .execute(&store.writer)
         .await?;
-    Ok(())
+        drop(turn);
+        if deleted.rows_affected() < u64::from(PRUNED) {
+            return Ok(());
+        }
+    }
 }
 
 pub(super) async fn is_applied(store: &SqliteStore, intent: u64) -> Result<bool, StoreError> {
@@ -80,7 +92,7 @@ pub(super) async fn is_applied(store: &SqliteStore, intent: u64) -> Result<bool,
         query_scalar("SELECT EXISTS (SELECT 1 FROM applied WHERE node = ?1 AND position = ?2)")
             .bind(store.node.as_str())
             .bind(integer(intent)?)
-            .fetch_one(&store.readers)
+            .fetch_one(&mut *store.own_reader().await?)
             .await?,
     )
 }
@@ -88,7 +100,7 @@ pub(super) async fn is_applied(store: &SqliteStore, intent: u64) -> Result<bool,
 pub(super) async fn last_applied(store: &SqliteStore) -> Result<Option<u64>, StoreError> {
     let row = query("SELECT last FROM nodes WHERE name = ?1 AND last IS NOT NULL")
         .bind(store.node.as_str())
-        .fetch_optional(&store.readers)
+        .fetch_optional(&mut *store.own_reader().await?)
         .await?;
     row.map(|row| row.number("last")).transpose()
 }

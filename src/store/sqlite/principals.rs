@@ -37,7 +37,13 @@ pub(super) async fn by_name(store: &SqliteStore, tenant: TenantId, name: &str) -
         principal_columns!(),
         " FROM principals p WHERE p.tenant = ?1 AND p.name = ?2"
     ));
-    read(&statement.bind(bytes(&tenant)).bind(name).fetch_one(&store.readers).await?)
+    read(
+        &statement
+            .bind(bytes(&tenant))
+            .bind(name)
+            .fetch_one(&mut *store.reader(tenant).await?)
+            .await?,
+    )
 }
 
 pub(super) async fn by_id(store: &SqliteStore, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError> {
@@ -46,7 +52,13 @@ pub(super) async fn by_id(store: &SqliteStore, tenant: TenantId, id: PrincipalId
         principal_columns!(),
         " FROM principals p WHERE p.tenant = ?1 AND p.id = ?2"
     ));
-    read(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(&store.readers).await?)
+    read(
+        &statement
+            .bind(bytes(&tenant))
+            .bind(bytes(&id))
+            .fetch_one(&mut *store.reader(tenant).await?)
+            .await?,
+    )
 }
 
 pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> Result<Vec<Principal>, StoreError> {
@@ -58,7 +70,7 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
     .bind(bytes(&tenant))
     .bind(page.after.as_deref().unwrap_or_default())
     .bind(page.size);
-    row::page(statement.fetch(&store.readers), read).await
+    row::page(statement.fetch(&mut *store.reader(tenant).await?), read).await
 }
 
 /// Returns the number of its tokens.
@@ -92,15 +104,13 @@ pub(super) async fn was_deleted(store: &SqliteStore, tenant: TenantId, name: &st
         query_scalar("SELECT EXISTS (SELECT 1 FROM deleted_principals WHERE tenant = ?1 AND name = ?2)")
             .bind(bytes(&tenant))
             .bind(name)
-            .fetch_one(&store.readers)
+            .fetch_one(&mut *store.reader(tenant).await?)
             .await?,
     )
 }
 
 pub(super) async fn forget_deleted(store: &SqliteStore, before: i64) -> Result<(), StoreError> {
-    query("DELETE FROM deleted_principals WHERE deleted < ?1")
-        .bind(before)
-        .execute(&store.writer)
-        .await?;
-    Ok(())
+    let statement = "DELETE FROM deleted_principals WHERE (tenant, name) IN \
+        (SELECT tenant, name FROM deleted_principals WHERE deleted < ?1 LIMIT ?2)";
+    store.prune(statement, before).await.map(drop)
 }

@@ -37,7 +37,7 @@ impl Reads for SqliteStore {
     }
 
     async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError> {
-        tenants::by_id(&self.readers, id).await
+        tenants::by_id(&mut *self.reader(id).await?, id).await
     }
 
     async fn tenant_by_name(&self, name: &str) -> Result<Tenant, StoreError> {
@@ -65,7 +65,17 @@ impl Reads for SqliteStore {
     }
 
     async fn token_by_public_id(&self, public_id: &str) -> Result<TokenSnapshot, StoreError> {
-        tokens::by_public_id(&self.readers, public_id).await
+        if !self.token_ids.may_exist(public_id) {
+            return Err(StoreError::NotFound);
+        }
+        let found = tokens::by_public_id(&mut *self.credential_reader().await?, public_id).await;
+        match &found {
+            Ok(_) => self.token_ids.add(public_id),
+            // Deleted with its principal. Nobody knows the id of one that is not committed yet.
+            Err(StoreError::NotFound) => self.token_ids.remove(public_id),
+            Err(_) => {}
+        }
+        found
     }
 
     async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError> {
@@ -73,7 +83,7 @@ impl Reads for SqliteStore {
     }
 
     async fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError> {
-        tokens::by_id(&self.readers, tenant, id).await
+        tokens::by_id(&mut *self.reader(tenant).await?, tenant, id).await
     }
 
     async fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError> {
@@ -81,7 +91,7 @@ impl Reads for SqliteStore {
     }
 
     async fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError> {
-        connections::by_id(&self.readers, tenant, id).await
+        connections::by_id(&mut *self.reader(tenant).await?, tenant, id).await
     }
 
     async fn connection_snapshot(&self, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError> {
@@ -93,11 +103,11 @@ impl Reads for SqliteStore {
     }
 
     async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError> {
-        keys::by_name(&self.readers, tenant, name).await
+        keys::by_name(&mut *self.reader(tenant).await?, tenant, name).await
     }
 
     async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError> {
-        keys::by_id(&self.readers, tenant, id).await
+        keys::by_id(&mut *self.reader(tenant).await?, tenant, id).await
     }
 
     async fn key_snapshot(&self, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError> {
@@ -122,7 +132,7 @@ impl Reads for SqliteStore {
     }
 
     async fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError> {
-        keys::holder(&self.readers, tenant, id).await
+        keys::holder(&mut *self.reader(tenant).await?, tenant, id).await
     }
 
     async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
@@ -130,7 +140,7 @@ impl Reads for SqliteStore {
     }
 
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {
-        let versions = versions::list(&self.readers, tenant, key).await?;
+        let versions = versions::list(&mut *self.reader(tenant).await?, tenant, key).await?;
         // Every key has a version from the start: without one, the key does not exist.
         if versions.is_empty() {
             return Err(StoreError::NotFound);

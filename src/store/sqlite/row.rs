@@ -14,6 +14,7 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::RowNotFound => Self::NotFound,
+            sqlx::Error::PoolTimedOut => Self::Busy,
             sqlx::Error::ColumnDecode { .. } => Self::Damaged("a column's type"),
             sqlx::Error::Database(cause) if cause.is_unique_violation() => Self::AlreadyExists,
             sqlx::Error::Database(cause) if cause.is_foreign_key_violation() => Self::NotFound,

@@ -8,7 +8,7 @@ use super::SqliteStore;
 use super::row::{Columns, bytes};
 use crate::store::StoreError;
 use crate::store::sealing::{Place, SealError, Sealer};
-use crate::store::transaction::Existing;
+use crate::store::transaction::{Existing, Priority};
 
 #[async_trait]
 impl SealedStore for SqliteStore {
@@ -85,7 +85,7 @@ async fn get(store: &SqliteStore, name: &SealedName) -> Result<Option<Secret>, S
         .bind(bytes(&name.tenant))
         .bind(&name.row)
         .bind(&name.column)
-        .fetch_optional(&store.readers)
+        .fetch_optional(&mut *store.reader(name.tenant).await?)
         .await?;
     row.map(|row| Ok(store.sealer.open(place(name), row.value("value")?)?)).transpose()
 }
@@ -105,7 +105,7 @@ pub(super) async fn row(store: &SqliteStore, tenant: TenantId, row: &str) -> Res
     query("SELECT column_name, value FROM sealed_values WHERE tenant = ?1 AND row_id = ?2 ORDER BY column_name")
         .bind(bytes(&tenant))
         .bind(row)
-        .fetch_all(&store.readers)
+        .fetch_all(&mut *store.reader(tenant).await?)
         .await?
         .iter()
         .map(|read| {
@@ -120,7 +120,7 @@ async fn columns(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<Vec
     query("SELECT column_name FROM sealed_values WHERE tenant = ?1 AND row_id = ?2 ORDER BY column_name")
         .bind(bytes(&tenant))
         .bind(row)
-        .fetch_all(&store.readers)
+        .fetch_all(&mut *store.reader(tenant).await?)
         .await?
         .iter()
         .map(|row| row.value("column_name"))
@@ -128,13 +128,16 @@ async fn columns(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<Vec
 }
 
 async fn insert(store: &SqliteStore, values: &[(SealedName, Secret)]) -> Result<(), StoreError> {
-    let mut transaction = store.begin_writing().await?;
+    let Some(tenant) = values.first().map(|(name, _)| name.tenant) else {
+        return Ok(());
+    };
+    let (_turn, mut transaction) = store.begin_writing(tenant, Priority::Ordinary).await?;
     put(&mut transaction, &store.sealer, values, Existing::Refuse).await?;
     Ok(transaction.commit().await?)
 }
 
 async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<(), StoreError> {
-    let mut transaction = store.begin_writing().await?;
+    let (_turn, mut transaction) = store.begin_writing(tenant, Priority::Ordinary).await?;
     remove(&mut transaction, tenant, row).await?;
     Ok(transaction.commit().await?)
 }
@@ -143,6 +146,7 @@ async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<
 fn provider_error(error: StoreError) -> Error {
     let kind = match &error {
         StoreError::AlreadyExists => ErrorKind::Conflict,
+        StoreError::Busy => ErrorKind::UpstreamUnavailable,
         StoreError::NotFound
         | StoreError::ProviderKeyTaken
         | StoreError::ClaimedElsewhere

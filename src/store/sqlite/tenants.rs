@@ -48,7 +48,7 @@ pub(super) async fn by_id(executor: impl SqliteExecutor<'_>, id: TenantId) -> Re
 
 pub(super) async fn by_name(store: &SqliteStore, name: &str) -> Result<Tenant, StoreError> {
     let statement = query(concat!("SELECT ", tenant_columns!(), " FROM tenants n WHERE n.name = ?1"));
-    read(&statement.bind(name).fetch_one(&store.readers).await?)
+    read(&statement.bind(name).fetch_one(&mut *store.credential_reader().await?).await?)
 }
 
 pub(super) async fn list(store: &SqliteStore, page: &Page) -> Result<Vec<Tenant>, StoreError> {
@@ -60,5 +60,5 @@ pub(super) async fn list(store: &SqliteStore, page: &Page) -> Result<Vec<Tenant>
     .bind(page.after.as_deref().unwrap_or_default())
     .bind(bytes(&TenantId::INSTALLATION))
     .bind(page.size);
-    row::page(statement.fetch(&store.readers), read).await
+    row::page(statement.fetch(&mut *store.reader(TenantId::INSTALLATION).await?), read).await
 }

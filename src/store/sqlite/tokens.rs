@@ -1,7 +1,5 @@
 //! API tokens.
 
-use std::collections::BTreeMap;
-
 use claviger_provider::{PrincipalId, TenantId, TokenId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
@@ -114,7 +112,7 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, principal: Princ
     .bind(bytes(&principal))
     .bind(after.as_ref().map_or(&[][..], bytes))
     .bind(page.size);
-    row::page(statement.fetch(&store.readers), read).await
+    row::page(statement.fetch(&mut *store.reader(tenant).await?), read).await
 }
 
 /// The parent of a token of this tenant.
@@ -156,27 +154,9 @@ pub(super) async fn revoke(connection: &mut SqliteConnection, roots: TokenRoots,
     Ok(ended.bind(at).fetch_all(connection).await?)
 }
 
-/// The most tokens that one transaction deletes: other changes wait meanwhile.
-const MOST_ENDED: u32 = 1000;
-
 /// Deletes tokens that ended before this time. Those below a token end no later than it.
 pub(super) async fn delete_ended(store: &SqliteStore, before: i64) -> Result<u64, StoreError> {
-    let mut transaction = store.begin_writing().await?;
-    let deleted = query(
-        "DELETE FROM tokens WHERE rowid IN (SELECT rowid FROM tokens INDEXED BY tokens_by_end \
-         WHERE min(expires, coalesce(revoked, expires)) < ?1 LIMIT ?2) RETURNING tenant",
-    )
-    .bind(before)
-    .bind(MOST_ENDED)
-    .fetch_all(&mut *transaction)
-    .await?;
-    let mut by_tenant = BTreeMap::<TenantId, i64>::new();
-    for row in &deleted {
-        *by_tenant.entry(row.id("tenant")?).or_default() += 1;
-    }
-    for (tenant, fewer) in by_tenant {
-        usage::add(&mut transaction, tenant, Resource::Tokens, -fewer).await?;
-    }
-    transaction.commit().await?;
-    Ok(deleted.len() as u64)
+    let statement = "DELETE FROM tokens WHERE rowid IN (SELECT rowid FROM tokens INDEXED BY tokens_by_end \
+                     WHERE min(expires, coalesce(revoked, expires)) < ?1 LIMIT ?2) RETURNING tenant";
+    usage::prune(store, statement, Resource::Tokens, before).await
 }

@@ -8,6 +8,8 @@ use claviger_provider::{ConnectionId, KeyId, Node, PrincipalId, SealedName, Secr
 use sqlx::{Sqlite, query};
 
 use super::row::{Columns, bytes};
+use super::token_ids::TokenIds;
+use super::turns::Turn;
 use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, usage, versions};
 use crate::store::StoreError;
 use crate::store::model::{
@@ -15,42 +17,38 @@ use crate::store::model::{
 };
 use crate::store::rules;
 use crate::store::sealing::Sealer;
-use crate::store::transaction::{Backend, Existing, TokenRoots, Transaction};
+use crate::store::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
 
 /// A transaction of the one writer.
 struct SqliteTransaction {
     transaction: sqlx::Transaction<'static, Sqlite>,
     sealer: Arc<Sealer>,
     node: Node,
+    token_ids: Arc<TokenIds>,
+    /// The public ids of the tokens that it creates.
+    new_tokens: Vec<String>,
+    /// Ends after the transaction.
+    _turn: Turn,
 }
 
 #[async_trait]
 impl Backend for SqliteStore {
-    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+    async fn begin(&self, tenant: TenantId, priority: Priority) -> Result<Box<dyn Transaction>, StoreError> {
+        let (turn, transaction) = self.begin_writing(tenant, priority).await?;
         Ok(Box::new(SqliteTransaction {
-            transaction: self.begin_writing().await?,
+            transaction,
             sealer: Arc::clone(&self.sealer),
             node: self.node.clone(),
+            token_ids: Arc::clone(&self.token_ids),
+            new_tokens: Vec::new(),
+            _turn: turn,
         }))
     }
 
     async fn delete_answers(&self, before: i64) -> Result<u64, StoreError> {
-        let mut transaction = self.begin_writing().await?;
-        query(
-            "UPDATE usage SET number = max(0, usage.number - old.number) \
-             FROM (SELECT tenant, count(*) AS number FROM idempotency WHERE created < ?1 GROUP BY tenant) AS old \
-             WHERE usage.tenant = old.tenant AND usage.resource = ?2",
-        )
-        .bind(before)
-        .bind(Resource::IdempotencyKeys.as_str())
-        .execute(&mut *transaction)
-        .await?;
-        let deleted = query("DELETE FROM idempotency WHERE created < ?1")
-            .bind(before)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(deleted.rows_affected())
+        let statement =
+            "DELETE FROM idempotency WHERE rowid IN (SELECT rowid FROM idempotency WHERE created < ?1 LIMIT ?2) RETURNING tenant";
+        usage::prune(self, statement, Resource::IdempotencyKeys, before).await
     }
 
     async fn forget_deleted_principals(&self, before: i64) -> Result<(), StoreError> {
@@ -74,7 +72,18 @@ impl Backend for SqliteStore {
 #[async_trait]
 impl Transaction for SqliteTransaction {
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
+        let Self {
+            transaction,
+            token_ids,
+            new_tokens,
+            _turn,
+            ..
+        } = *self;
+        // Before the commit, so that no lookup misses a token that exists.
+        for id in &new_tokens {
+            token_ids.add(id);
+        }
+        Ok(transaction.commit().await?)
     }
 
     async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError> {
@@ -150,7 +159,9 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn insert_token(&mut self, token: &Token) -> Result<(), StoreError> {
-        tokens::insert(&mut self.transaction, token).await
+        tokens::insert(&mut self.transaction, token).await?;
+        self.new_tokens.push(token.public_id.clone());
+        Ok(())
     }
 
     async fn token(&mut self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError> {
@@ -229,12 +240,12 @@ impl Transaction for SqliteTransaction {
         keys::replace_labels(&mut self.transaction, key).await
     }
 
-    async fn insert_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {
-        versions::insert(&mut self.transaction, key, version).await
+    async fn insert_versions(&mut self, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
+        versions::insert(&mut self.transaction, key, versions).await
     }
 
-    async fn update_version(&mut self, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {
-        versions::update(&mut self.transaction, key, version).await
+    async fn update_versions(&mut self, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
+        versions::update(&mut self.transaction, key, versions).await
     }
 
     async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError> {
@@ -260,7 +271,7 @@ pub(super) async fn idempotent(store: &SqliteStore, key: &IdempotencyKey) -> Res
     .bind(&key.route)
     .bind(&key.key)
     .bind(rules::answers_expired_at(Utc::now()))
-    .fetch_optional(&store.readers)
+    .fetch_optional(&mut *store.reader(key.tenant).await?)
     .await?
     .map(|row| {
         Ok(IdempotencyRecord {

@@ -2,11 +2,15 @@
 
 use claviger_provider::{KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, SqliteExecutor, query};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
 
-use super::row::{self, Columns, bytes, one_row};
+use super::row::{self, Columns, bytes};
 use crate::store::StoreError;
 use crate::store::model::{ConnectionRef, Custody, Key, KeyState, KeyVersion, Material, ProviderState};
+
+/// Versions that one statement writes. A provider can name a thousand; a statement for each would keep
+/// the one writer ten times as long.
+const PIECE: usize = 64;
 
 /// A version as `version_columns!` selects it.
 pub(super) fn read(row: &SqliteRow) -> Result<KeyVersion, StoreError> {
@@ -50,49 +54,64 @@ pub(super) async fn list(executor: impl SqliteExecutor<'_>, tenant: TenantId, ke
     .collect()
 }
 
-pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {
-    let through = version.connection_id();
-    query(
-        "INSERT INTO key_versions (tenant, key, number, connection, provider, provider_key, provider_version, spec, custody, state, \
-         provider_state, material, expires, compromised_since, created) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-    )
-    .bind(bytes(&key.tenant))
-    .bind(bytes(&key.id))
-    .bind(version.number)
-    .bind(through.as_ref().map(bytes))
-    .bind(row::provider(version.provider))
-    .bind(&version.provider_key)
-    .bind(&version.provider_version)
-    .bind(version.spec.as_str())
-    .bind(version.custody.as_str())
-    .bind(version.state.as_str())
-    .bind(version.provider_state.as_str())
-    .bind(version.material.as_str())
-    .bind(version.expires)
-    .bind(version.compromised_since)
-    .bind(version.created)
-    .execute(connection)
-    .await?;
+/// Writes new versions, [`PIECE`] with a statement.
+pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
+    for piece in versions.chunks(PIECE) {
+        let mut statement = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO key_versions (tenant, key, number, connection, provider, provider_key, provider_version, spec, custody, state, \
+             provider_state, material, expires, compromised_since, created) ",
+        );
+        statement.push_values(piece, |mut row, version| {
+            row.push_bind(bytes(&key.tenant).to_vec())
+                .push_bind(bytes(&key.id).to_vec())
+                .push_bind(version.number)
+                .push_bind(version.connection_id().map(|id| bytes(&id).to_vec()))
+                .push_bind(row::provider(version.provider))
+                .push_bind(version.provider_key.clone())
+                .push_bind(version.provider_version.clone())
+                .push_bind(version.spec.as_str())
+                .push_bind(version.custody.as_str())
+                .push_bind(version.state.as_str())
+                .push_bind(version.provider_state.as_str())
+                .push_bind(version.material.as_str())
+                .push_bind(version.expires)
+                .push_bind(version.compromised_since)
+                .push_bind(version.created);
+        });
+        statement.build().persistent(is_common(piece)).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
-/// Writes the columns of a version that can change: its connection, its states and its times.
-pub(super) async fn update(connection: &mut SqliteConnection, key: &Key, version: &KeyVersion) -> Result<(), StoreError> {
-    let through = version.connection_id();
-    let updated = query(
-        "UPDATE key_versions SET connection = ?4, state = ?5, provider_state = ?6, expires = ?7, compromised_since = ?8 \
-         WHERE tenant = ?1 AND key = ?2 AND number = ?3",
-    )
-    .bind(bytes(&key.tenant))
-    .bind(bytes(&key.id))
-    .bind(version.number)
-    .bind(through.as_ref().map(bytes))
-    .bind(version.state.as_str())
-    .bind(version.provider_state.as_str())
-    .bind(version.expires)
-    .bind(version.compromised_since)
-    .execute(connection)
-    .await?;
-    one_row(&updated)
+/// Writes the columns of versions that can change: their connections, their states and their times.
+pub(super) async fn update(connection: &mut SqliteConnection, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
+    for piece in versions.chunks(PIECE) {
+        let mut statement =
+            QueryBuilder::<Sqlite>::new("WITH given (number, connection, state, provider_state, expires, compromised_since) AS (");
+        statement.push_values(piece, |mut row, version| {
+            row.push_bind(version.number)
+                .push_bind(version.connection_id().map(|id| bytes(&id).to_vec()))
+                .push_bind(version.state.as_str())
+                .push_bind(version.provider_state.as_str())
+                .push_bind(version.expires)
+                .push_bind(version.compromised_since);
+        });
+        statement.push(
+            ") UPDATE key_versions AS v SET connection = given.connection, state = given.state, provider_state = given.provider_state, \
+             expires = given.expires, compromised_since = given.compromised_since FROM given WHERE v.tenant = ",
+        );
+        statement.push_bind(bytes(&key.tenant).to_vec()).push(" AND v.key = ");
+        statement.push_bind(bytes(&key.id).to_vec()).push(" AND v.number = given.number");
+        let updated = statement.build().persistent(is_common(piece)).execute(&mut *connection).await?;
+        if updated.rows_affected() != piece.len() as u64 {
+            return Err(StoreError::NotFound);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a statement for these is kept prepared: one for each number of rows would fill the cache
+/// of statements.
+const fn is_common(piece: &[KeyVersion]) -> bool {
+    matches!(piece.len(), 1 | PIECE)
 }

@@ -37,6 +37,7 @@ fn with(record: IdempotencyRecord) -> Change {
         idempotency: Some(record),
         credential: None,
         quotas: None,
+        revocation: false,
     }
 }
 
@@ -223,6 +224,7 @@ async fn a_second_use_undoes_its_effect(store: Arc<dyn Store>) {
         idempotency: Some(second),
         credential: None,
         quotas: None,
+        revocation: false,
     };
     refused!(
         store.create_principal(&principal(ours, "q"), &change).await,

@@ -12,6 +12,7 @@ mod principals;
 mod quotas;
 mod sealed;
 mod tenants;
+mod versions;
 
 use crate::{Case, PairCase};
 
@@ -24,6 +25,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("claims", claims::CASES),
     ("lists", lists::CASES),
     ("moves", moves::CASES),
+    ("versions", versions::CASES),
     ("changes", changes::CASES),
     ("credentials", credentials::CASES),
     ("quotas", quotas::CASES),
