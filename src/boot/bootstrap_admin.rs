@@ -36,11 +36,11 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
         (true, true) | (false, false) => {}
     }
     let root = root_key(config, &mut options, &folder, true).await?;
-    let opened = open(config, options.accept_rollback, folder, root).await?;
+    let opened = open(config, options.accepted, folder, root).await?;
     let (broker, mut remaining) = broker(config, options.dev, None, opened).await;
     let issued = async {
         // Reconcile first: the new token's change would hide from the next start what the store lacks.
-        remaining.reconcile(&broker, options.accept_rollback).await?;
+        remaining.reconcile(&broker, options.accepted).await?;
         administrator(remaining.store.as_ref(), broker.log()).await
     }
     .await;

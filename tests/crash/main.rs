@@ -23,6 +23,7 @@ mod rotate;
 mod shutdown;
 mod start;
 mod verify;
+mod watch;
 mod world;
 
 use std::future::Future;
@@ -67,5 +68,6 @@ fn main() -> ExitCode {
     trials.extend(start::trials());
     trials.extend(full::trials());
     trials.extend(footprint::trials());
+    trials.extend(watch::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -14,6 +14,7 @@ mod crash;
 mod document;
 mod failure;
 mod intents;
+mod lost;
 mod observer;
 
 use std::io;
@@ -25,7 +26,7 @@ use parking_lot::{Condvar, Mutex};
 
 use claviger_provider::{InstallationId, TenantId};
 
-use super::file::{DiskFile, LOG_NAME, LogFile};
+use super::file::{DiskFile, LOG_NAME, LogFile, Look};
 use super::frame::{self, Frames, Step};
 use super::recovery::open_on;
 use super::*;
@@ -49,6 +50,8 @@ struct DiskState {
     failing_syncs: usize,
     /// How many writes fail halfway, for another reason than a full disk.
     failing_writes: usize,
+    /// How many copies of the log's file cannot be made.
+    failing_copies: usize,
     /// The most bytes of log and reserve together.
     capacity: Option<u64>,
     reserve: u64,
@@ -133,6 +136,19 @@ impl LogFile for TestFile {
 
     fn len(&self) -> io::Result<u64> {
         self.real.len()
+    }
+
+    fn look(&self) -> io::Result<Look> {
+        self.real.look()
+    }
+
+    fn put_back(&mut self, length: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        if state.failing_copies > 0 {
+            state.failing_copies -= 1;
+            return Err(io::Error::other("no copy can be made"));
+        }
+        self.real.put_back(length)
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
@@ -241,6 +257,7 @@ fn read_all(folder: &Path) -> Vec<(Position, Record)> {
     loop {
         match frames.step().unwrap() {
             Step::Frame { position, json } => records.push((position, serde_json::from_slice(json).unwrap())),
+            Step::Skip(_) => {}
             Step::End => return records,
             Step::Damaged { position } => panic!("damaged at {position:?}"),
         }
