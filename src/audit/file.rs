@@ -125,7 +125,7 @@ impl LogFile for DiskFile {
 
     fn look(&self) -> io::Result<Look> {
         let open = self.file.metadata()?;
-        let in_place = match fs::symlink_metadata(self.folder.join(LOG_NAME)) {
+        let in_place = match fs::metadata(self.folder.join(LOG_NAME)) {
             Ok(found) => (found.dev(), found.ino()) == (open.dev(), open.ino()),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => false,
             Err(error) => return Err(error),

@@ -227,6 +227,12 @@ impl<'a> Frames<'a> {
             if rest.len() <= PREFIX {
                 return Ok(None);
             }
+            // A part that was cut reads as zeros. A frame begins with two at most.
+            let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+            if zeros > PREFIX {
+                self.next += zeros - PREFIX;
+                continue;
+            }
             if test(rest, self.offset()) {
                 return Ok(Some(self.offset()));
             }

@@ -197,7 +197,9 @@ impl GroupCommit {
             if self.file.look().is_some() {
                 self.bring_back()?;
             }
-            self.sound = Timestamp::now();
+            if !self.file.is_suspect() {
+                self.sound = Timestamp::now();
+            }
         }
         self.file.repair().map_err(|_| Reason::WriteFailed)
     }

@@ -109,11 +109,7 @@ pub(super) fn open_on(
     }
     let length = file.len().map_err(OpenError::io("measured"))?;
     let found = index.read(origin).map_err(OpenError::io("read"))?;
-    let Resumed {
-        state,
-        end,
-        was_clean,
-    } = if options.accept_lost_log {
+    let Resumed { state, end, was_clean } = if options.accept_lost_log {
         resume_lost(&mut *file, origin, start, found, options.stored)?
     } else {
         resume(&*file, origin, start, found, options.accept_rollback)?
@@ -209,7 +205,10 @@ fn resume(file: &dyn LogFile, origin: &Origin, start: u64, found: Found, accept_
     if known.standing == Standing::Broken {
         let losses = find_losses(file, start, known.offset).map_err(OpenError::io("read"))?;
         if let Some(lost) = losses.first() {
-            return Err(OpenError::damaged(Position(lost.from.get()), "its file was cut while the gateway ran"));
+            return Err(OpenError::damaged(
+                Position(lost.from.get()),
+                "its file was cut while the gateway ran",
+            ));
         }
     }
     let was_clean = is_new || (known.standing == Standing::Clean && known.offset == length);
@@ -220,13 +219,7 @@ fn resume(file: &dyn LogFile, origin: &Origin, start: u64, found: Found, accept_
 
 /// Reads the whole of a log of which parts may be missing, and writes a skip in the place of each:
 /// also for an end that the sidecar, or the store by its last position, shows to have existed.
-fn resume_lost(
-    file: &mut dyn LogFile,
-    origin: &Origin,
-    start: u64,
-    found: Found,
-    stored: Option<Position>,
-) -> Result<Resumed, OpenError> {
+fn resume_lost(file: &mut dyn LogFile, origin: &Origin, start: u64, found: Found, stored: Option<Position>) -> Result<Resumed, OpenError> {
     let known = match found {
         Found::Known(known) => Some(known),
         Found::Unusable | Found::Missing => None,

@@ -27,13 +27,7 @@ pub(super) enum Role {
 
 impl Role {
     /// The role of a record with these members.
-    pub(super) fn of(
-        kind: Kind,
-        intent: Option<Number>,
-        result: Option<Ending>,
-        change: Option<StateChange>,
-        lost: Option<Lost>,
-    ) -> Self {
+    pub(super) fn of(kind: Kind, intent: Option<Number>, result: Option<Ending>, change: Option<StateChange>, lost: Option<Lost>) -> Self {
         let effective = took_effect(result);
         match (kind, intent) {
             (Kind::Restarted, _) => lost.map_or(Self::Plain, Self::ReportsLoss),

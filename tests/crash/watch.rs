@@ -36,7 +36,9 @@ pub fn trials() -> Vec<Trial> {
                 fs::rename(&other, log).expect("replaced");
             }))
         }),
-        Trial::test("watch::a_log_that_is_cut_under_load_keeps_the_rest_and_reports_the_loss", || run(cut())),
+        Trial::test("watch::a_log_that_is_cut_under_load_keeps_the_rest_and_reports_the_loss", || {
+            run(cut())
+        }),
         Trial::test("watch::without_traffic_a_removed_log_comes_back_as_well", || run(idle())),
         Trial::test("watch::a_start_without_its_log_is_refused_until_the_loss_is_accepted", || {
             run(accepted(|log| fs::remove_file(log).expect("removed")))
@@ -47,12 +49,15 @@ pub fn trials() -> Vec<Trial> {
                 file.set_len(fs::metadata(log).expect("the log").len() / 2).expect("cut");
             }))
         }),
-        Trial::test("watch::a_start_without_log_and_sidecar_is_refused_until_the_loss_is_accepted", || {
-            run(accepted(|log| {
-                fs::remove_file(log).expect("removed");
-                fs::remove_file(log.with_extension("index")).expect("removed");
-            }))
-        }),
+        Trial::test(
+            "watch::a_start_without_log_and_sidecar_is_refused_until_the_loss_is_accepted",
+            || {
+                run(accepted(|log| {
+                    fs::remove_file(log).expect("removed");
+                    fs::remove_file(log.with_extension("index")).expect("removed");
+                }))
+            },
+        ),
         Trial::test("watch::an_older_store_is_not_accepted_with_a_lost_log", || run(older_store())),
     ]
 }
@@ -195,7 +200,12 @@ async fn taken(take: impl Fn(&Path)) {
     started.kill();
     let there = by_index(&gateway.data());
     for answered in &answered {
-        assert_eq!(there.get(&answered.index), Some(&answered.request_id), "answered and gone: {}", answered.index);
+        assert_eq!(
+            there.get(&answered.index),
+            Some(&answered.request_id),
+            "answered and gone: {}",
+            answered.index
+        );
     }
     assert!(losses(&gateway.data()).is_empty(), "nothing was lost");
     starts_again(&gateway);
@@ -234,7 +244,12 @@ async fn cut() {
     let after: Vec<_> = answered.iter().filter(|answered| answered.sent > last).collect();
     assert!(after.len() >= 50);
     for answered in after {
-        assert_eq!(there.get(&answered.index), Some(&answered.request_id), "answered and gone: {}", answered.index);
+        assert_eq!(
+            there.get(&answered.index),
+            Some(&answered.request_id),
+            "answered and gone: {}",
+            answered.index
+        );
     }
     // No number was given twice.
     let given: BTreeSet<_> = answered.iter().map(|answered| &answered.index).collect();

@@ -43,6 +43,9 @@ async fn until_checked(log: &Log, in_place: impl Fn() -> bool) {
 /// A start that reads the whole log finds the same as one that reads the sidecar.
 async fn assert_reopens(bench: &Bench) {
     let before = bench.records();
+    let Recovered { log, was_clean, .. } = bench.open();
+    assert!(was_clean);
+    log.close().await;
     fs::remove_file(bench.index_path()).unwrap();
     let Recovered { log, .. } = bench.open();
     log.close().await;
@@ -65,7 +68,10 @@ async fn a_file_that_was_removed_or_moved_away_is_put_back_whole() {
         assert_eq!(numbers(&bench), (0..60).collect::<Vec<_>>(), "moved: {moved}");
         assert_eq!(reported(&bench), []);
         let second = DiskFile::open(bench.folder.path(), &frame::header(&bench.origin));
-        assert!(second.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock), "the new file is not locked");
+        assert!(
+            second.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
+            "the new file is not locked"
+        );
         log.close().await;
         assert!(bench.open().was_clean);
     }
@@ -104,12 +110,13 @@ async fn a_cut_file_keeps_what_is_left_and_reports_the_rest() {
         assert_eq!(left[..keep], (0..keep as u64).collect::<Vec<_>>());
         // The last page was in memory.
         assert!(left.ends_with(&[95, 96, 97, 98, 99, 100]), "{left:?}");
-        let [lost] = reported(&bench)[..] else { panic!("one part is lost: {:?}", reported(&bench)) };
+        let [lost] = reported(&bench)[..] else {
+            panic!("one part is lost: {:?}", reported(&bench))
+        };
         assert_eq!(lost.from.get(), places[keep]);
         assert_eq!(lost.to.get(), places[left[keep] as usize]);
         unwraps(&log, 3).await;
         log.close().await;
-        assert!(bench.open().was_clean);
         assert_reopens(&bench).await;
     }
 }
@@ -146,7 +153,11 @@ async fn while_no_copy_can_be_made_everything_is_refused() {
     until_checked(&log, || bench.log_path().exists()).await;
     let receipt = unwrap_once(&log, tenant(1)).await.unwrap();
     assert_eq!(receipt.sequence, 50);
-    let restarted: Vec<_> = bench.records().into_iter().filter(|(_, record)| record.kind() == Kind::Restarted).collect();
+    let restarted: Vec<_> = bench
+        .records()
+        .into_iter()
+        .filter(|(_, record)| record.kind() == Kind::Restarted)
+        .collect();
     assert_eq!(restarted.len(), 1);
     let restarted = &restarted[0].1;
     assert_eq!((restarted.cause(), restarted.lost()), (Some(Cause::LogLost), None));
@@ -194,8 +205,7 @@ async fn a_start_goes_on_with_what_is_left_only_if_the_operator_accepts_it() {
         let keep = keep.unwrap_or(0);
         let refused = open(bench.folder.path(), &bench.origin, Bench::options(), Vec::new());
         assert!(refused.is_err(), "it starts without a word");
-        let Recovered { log, was_clean, .. } =
-            open(bench.folder.path(), &bench.origin, accepting(Some(places[99])), Vec::new()).unwrap();
+        let Recovered { log, was_clean, .. } = open(bench.folder.path(), &bench.origin, accepting(Some(places[99])), Vec::new()).unwrap();
         assert!(!was_clean);
         let receipt = unwrap_once(&log, tenant(1)).await.unwrap();
         assert_eq!(receipt.sequence, 100, "no number is given twice");
@@ -204,7 +214,9 @@ async fn a_start_goes_on_with_what_is_left_only_if_the_operator_accepts_it() {
         let [lost] = reported(&bench)[..] else { panic!("one part is lost") };
         assert!(lost.from.get() <= places[keep].0 && places[99].0 < lost.to.get(), "{lost:?}");
         assert_eq!(numbers(&bench).len(), keep + 1);
-        let Recovered { log, was_clean, history, .. } = bench.open();
+        let Recovered {
+            log, was_clean, history, ..
+        } = bench.open();
         assert!(was_clean, "the loss is told once");
         assert_eq!(history.after(Some(places[99])).unwrap(), [], "a store's change in the lost part");
         log.close().await;
