@@ -206,7 +206,7 @@ impl<'a> Frames<'a> {
     /// # Errors
     /// The error of reading the file.
     pub(super) fn commit_follows(self) -> io::Result<bool> {
-        Ok(self.find(|bytes, offset| is_commit(bytes, offset))?.is_some())
+        Ok(self.find(is_commit)?.is_some())
     }
 
     /// The offset of the next whole frame or skip after this offset.

@@ -164,6 +164,34 @@ async fn while_no_copy_can_be_made_everything_is_refused() {
     assert!(restarted.unrecorded().is_some_and(|records| records > 0));
 }
 
+#[tokio::test]
+async fn a_crash_while_a_cut_file_is_brought_back_is_no_torn_end() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwraps(&log, 100).await;
+    let places: Vec<u64> = bench.records().iter().map(|(position, _)| position.0).collect();
+    bench.disk.set(|disk| disk.failing_syncs = usize::MAX);
+    file(&bench).set_len(places[40]).unwrap();
+    until_refused(&log).await;
+    // Until the file has its length again, with zeros in it.
+    let extended = async {
+        while fs::metadata(bench.log_path()).unwrap().len() <= places[99] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), extended).await.unwrap();
+    let crashed = bench.crashed();
+    let refused = crashed.try_open(Bench::options());
+    assert!(
+        matches!(refused, Err(OpenError::Damaged { at, .. }) if at == places[40]),
+        "{refused:?}"
+    );
+    let Recovered { log, .. } = crashed.try_open(accepting(None)).unwrap();
+    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 100);
+    log.close().await;
+    assert_reopens(&crashed).await;
+}
+
 async fn until_refused(log: &Log) {
     let lost = async {
         while log.health() != Health::LogLost {
