@@ -23,6 +23,9 @@ use super::scan::find_losses;
 /// How much of the file's end is kept in memory, to write it again: one page.
 const PAGE: u64 = 4096;
 
+/// How long the free space of the disk is taken for known. What is written meanwhile is deducted.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
+
 /// The smallest step in which the reserve is given up, in bytes.
 const RESERVE_STEP: u64 = 1 << 20;
 
@@ -83,8 +86,16 @@ pub(super) struct DurableFile {
     reserve: u64,
     /// The size that the reserve has, in bytes.
     held: u64,
+    /// The free space of the disk as last looked at; `None` if it is to be looked at again.
+    room: Option<Room>,
     /// Looked up in the registry once: every request waits for a sync.
     sync_seconds: metrics::Histogram,
+}
+
+/// The free space of the disk, in bytes, less what was written since.
+struct Room {
+    left: u64,
+    looked: Instant,
 }
 
 impl DurableFile {
@@ -116,6 +127,7 @@ impl DurableFile {
             retry_after,
             reserve,
             held,
+            room: None,
             sync_seconds: metrics::histogram!("claviger_audit_sync_seconds"),
         })
     }
@@ -132,6 +144,7 @@ impl DurableFile {
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
         if let Err(error) = self.file.write_at(self.length, bytes) {
             let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            self.room = None;
             if full && self.file.truncate(self.length).is_ok() {
                 return Err(AppendError::NoSpace);
             }
@@ -147,6 +160,9 @@ impl DurableFile {
         }
         self.sync_seconds.record(begun.elapsed());
         self.length += bytes.len() as u64;
+        if let Some(room) = &mut self.room {
+            room.left = room.left.saturating_sub(bytes.len() as u64);
+        }
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(PAGE as usize)..]);
         let keep = kept(self.length) as usize;
         self.tail.drain(..self.tail.len().saturating_sub(keep));
@@ -280,16 +296,28 @@ impl DurableFile {
     /// again if it was used.
     pub(super) fn has_room(&mut self, need: u64) -> bool {
         let missing = self.reserve.saturating_sub(self.held);
-        if self.available() < need + missing {
-            return false;
+        let is_enough = |room: &Room| room.looked.elapsed() < ROOM_EVERY && room.left >= need + missing;
+        if !self.room.as_ref().is_some_and(is_enough) {
+            let left = self.available();
+            let looked = Instant::now();
+            self.room = Some(Room { left, looked });
+            if left < need + missing {
+                return false;
+            }
         }
         if missing > 0 {
             if self.file.hold_reserve(self.reserve).is_err() {
                 return false;
             }
             self.held = self.reserve;
+            self.room = None;
         }
         true
+    }
+
+    /// Makes the next [`DurableFile::has_room`] look at the disk.
+    pub(super) fn forget_room(&mut self) {
+        self.room = None;
     }
 
     /// Gives up a part of the reserve, enough for `need` bytes. Returns whether any was left.

@@ -134,6 +134,7 @@ impl GroupCommit {
                 Message::Check => {
                     self.shared.check_queued.store(false, Ordering::Release);
                     self.looked = None;
+                    self.file.forget_room();
                 }
                 Message::Close(closed) => closing.push(closed),
             }

@@ -25,7 +25,7 @@ use super::origin::{Origin, Position};
 use super::record::{Placed, Record};
 use super::recorded::CountedRight;
 use super::scalar::{Number, Timestamp};
-use super::scan::{OpenError, find_losses, read_record, replay};
+use super::scan::{CUT, OpenError, find_losses, read_record, replay};
 use super::stamp::Stamped;
 use super::state::State;
 
@@ -205,10 +205,7 @@ fn resume(file: &dyn LogFile, origin: &Origin, start: u64, found: Found, accept_
     if known.standing == Standing::Broken {
         let losses = find_losses(file, start, known.offset).map_err(OpenError::io("read"))?;
         if let Some(lost) = losses.first() {
-            return Err(OpenError::damaged(
-                Position(lost.from.get()),
-                "its file was cut while the gateway ran",
-            ));
+            return Err(OpenError::damaged(Position(lost.from.get()), CUT));
         }
     }
     let was_clean = is_new || (known.standing == Standing::Clean && known.offset == length);

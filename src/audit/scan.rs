@@ -45,10 +45,7 @@ pub enum OpenError {
         found: u64,
     },
     /// An acknowledged record is damaged.
-    #[error(
-        "the audit log is damaged at byte {at}: {why}. Restore the data folder from a copy, or start once with --accept-lost-log to go \
-         on with all that is left"
-    )]
+    #[error("the audit log is damaged at byte {at}: {why}")]
     Damaged {
         /// The offset in the file.
         at: u64,
@@ -75,7 +72,9 @@ impl OpenError {
 
 /// The kinds of [`OpenError::Damaged`] that several readers report.
 pub(super) const NO_FRAME: &str = "there is no whole record";
-pub(super) const NOT_A_RECORD: &str = "the record is not one of this version";
+pub(super) const NOT_A_RECORD: &str = "the record is not one that this release knows. If a newer release wrote it, start that one";
+pub(super) const CUT: &str = "there is no whole record, and acknowledged ones were after it. Restore the data folder from a copy, or start once \
+                              with --accept-lost-log to go on with all that is left";
 
 /// Reads from `offset` to the end, and adds every record to the state. Returns where the last
 /// whole frame ends: the rest is a torn commit.
@@ -108,10 +107,7 @@ pub(super) fn replay(file: &dyn LogFile, origin: &Origin, offset: u64, state: &m
             }
             Step::Damaged { position } => {
                 if frames.commit_follows().map_err(OpenError::io("read"))? {
-                    return Err(OpenError::damaged(
-                        position,
-                        "there is no whole record, and acknowledged ones follow",
-                    ));
+                    return Err(OpenError::damaged(position, CUT));
                 }
                 return Ok(position.0);
             }

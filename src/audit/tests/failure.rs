@@ -118,6 +118,7 @@ async fn a_full_disk_stops_everything_but_revocations_before_the_reserve_is_used
     let fill = |left: u64| bench.disk.set(|disk| disk.capacity = Some(disk.length + disk.reserve + left));
 
     fill(Bench::options().floor_bytes);
+    log.check();
     let refused = unwrap_once(&log, tenant(1)).await.unwrap_err();
     assert_eq!((refused.reason(), log.health()), (Reason::DiskFull, Health::DiskFull));
     let change = StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16]));
