@@ -149,6 +149,30 @@ async fn a_full_disk_stops_everything_but_revocations_before_the_reserve_is_used
 }
 
 #[tokio::test]
+async fn the_free_space_is_asked_for_once_a_second_and_what_is_written_is_deducted() {
+    let bench = Bench::new();
+    let begun = std::time::Instant::now();
+    let Recovered { log, .. } = bench.open();
+    for _ in 0..200 {
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    let (looks, syncs) = bench.disk.get(|disk| (disk.looks, disk.syncs));
+    let seconds = begun.elapsed().as_secs() as usize;
+    assert!(syncs >= 200 && looks <= seconds + 2, "{looks} looks in {seconds} s");
+    // Room for the floor and three records, as claimed at a look.
+    let floor = Bench::options().floor_bytes;
+    bench.disk.set(|disk| disk.claimed = Some(floor + 2000));
+    log.check();
+    let mut written = 0;
+    while unwrap_once(&log, tenant(1)).await.is_ok() {
+        written += 1;
+        assert!(written < 10, "what was written is not deducted");
+        bench.disk.set(|disk| disk.claimed = Some(floor));
+    }
+    assert!(written > 0);
+}
+
+#[tokio::test]
 async fn a_disk_that_is_fuller_than_it_reports_is_detected_by_the_write() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();

@@ -42,6 +42,8 @@ struct Disk {
 struct DiskState {
     writes: usize,
     syncs: usize,
+    /// How often the free space was asked for.
+    looks: usize,
     /// Syncs wait while this is set.
     gate_closed: bool,
     /// A sync waits.
@@ -159,7 +161,8 @@ impl LogFile for TestFile {
     }
 
     fn available_space(&self) -> io::Result<u64> {
-        let state = self.disk.state.lock();
+        let mut state = self.disk.state.lock();
+        state.looks += 1;
         Ok(state.claimed.unwrap_or_else(|| state.available()))
     }
 
