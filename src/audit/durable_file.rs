@@ -213,6 +213,11 @@ impl DurableFile {
         self.failed.is_none_or(|failed| failed.elapsed() >= self.retry_after)
     }
 
+    /// Ends the pauses after failures, because the file is about to be closed.
+    pub(super) fn stop_pausing(&mut self) {
+        self.retry_after = Duration::ZERO;
+    }
+
     /// Puts all that the open file still has of the log in the log's place, and returns the parts
     /// that are gone. Their skips are not written yet. Reads the whole file if it was cut.
     ///

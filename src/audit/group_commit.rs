@@ -356,6 +356,7 @@ impl GroupCommit {
         let all_written = self.deferred.is_empty() && self.shared.take_gap().is_none();
         // The last chance: what only the open file has is gone once it is closed.
         self.looked = None;
+        self.file.stop_pausing();
         let sound = self.make_ready();
         let all_written = all_written && self.deferred.is_empty();
         self.write_index(match sound {

@@ -151,7 +151,7 @@ async fn a_full_disk_stops_everything_but_revocations_before_the_reserve_is_used
 #[tokio::test]
 async fn the_free_space_is_asked_for_once_a_second_and_what_is_written_is_deducted() {
     let bench = Bench::new();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let Recovered { log, .. } = bench.open();
     for _ in 0..200 {
         unwrap_once(&log, tenant(1)).await.unwrap();

@@ -202,6 +202,22 @@ async fn until_refused(log: &Log) {
     tokio::time::timeout(Duration::from_secs(30), lost).await.expect("it is not found");
 }
 
+#[tokio::test]
+async fn a_stop_right_after_a_failed_copy_tries_once_more() {
+    let bench = Bench::new();
+    let options = Options {
+        retry_after: Duration::from_secs(3600),
+        ..Bench::options()
+    };
+    let Recovered { log, .. } = bench.try_open(options).unwrap();
+    unwraps(&log, 20).await;
+    bench.disk.set(|disk| disk.failing_copies = 1);
+    fs::remove_file(bench.log_path()).unwrap();
+    until_refused(&log).await;
+    log.close().await;
+    assert_eq!(numbers(&bench), (0..20).collect::<Vec<_>>());
+}
+
 /// Options of a start that accepts a lost log, beside a store with that last position.
 fn accepting(stored: Option<Position>) -> Options {
     Options {
