@@ -3,11 +3,13 @@
 python3 audit_check.py BINARY
 
 The reader stops on damage and on a gap in a tenant's sequence numbers. The records must have
-each answered operation once and in order, across a SIGKILL, and no byte of a data key. The
+each answered operation once and in order, across a SIGKILL, and no byte of a data key. After a
+cut in the middle the reader goes on behind the lost part. The
 embedded provider calls no other service, so no record may have a provider call.
 """
 
 import base64
+import os
 import sys
 
 import audit_reader
@@ -38,7 +40,29 @@ def main(binary):
     for form in (key, key.hex().encode(), made["plaintext"].encode()):
         assert form not in log, "the log has a data key"
     print(f"{len(records)} records, in order, whole, and without the data key")
-    print("1 passed, 0 failed")
+    lost = lost_part(binary)
+    print(f"{len(lost)} records of a log that was cut while the gateway ran")
+    print("2 passed, 0 failed")
+
+
+def lost_part(binary):
+    """The records that are left of a log that was cut in the middle."""
+    with Gateway(binary) as gateway:
+        gateway.with_tenant(TENANT, "orders")
+        for _ in range(30):
+            gateway.call("POST", "/v1/keys/orders/data-keys", {}, tenant=TENANT)
+        path = gateway.data / "audit.log"
+        before = list(audit_reader.read(path.read_bytes()))
+        os.truncate(path, path.stat().st_size // 2)
+        gateway.call("POST", "/v1/keys/orders/rotate", None, tenant=TENANT)
+        gateway.stop()
+        log = path.read_bytes()
+    records = list(audit_reader.read(log))
+    left = len([record for record in records if record in before])
+    assert len(before) // 3 < left < len(before), f"{left} of {len(before)} records are left"
+    assert [record["cause"] for record in records if record["kind"] == "restarted"] == ["log_lost"]
+    assert any(record["operation"] == "Rotate" for record in records), "a record after the loss is missing"
+    return records
 
 
 if __name__ == "__main__":

@@ -24,17 +24,34 @@ def frame(log, at):
     whole = 0 < len(body) == length & 0x7FFFFFFF <= 60_000 and body[:1] == b"{"
     return (body, length >> 31 == 1) if whole and crc32c(body) == check else None
 
+def skip(log, at):
+    """The offset at which the log goes on, if a lost part begins at this one."""
+    prefix, check, to = struct.unpack_from(">IIQ", log, at) if at + 16 <= len(log) else (0, 0, 0)
+    return to if prefix == 0x40000008 and to >= at + 16 and crc32c(log[at + 8 : at + 16]) == check else None
+
 def read(log):
     """Every record of the log, in order."""
     at = log.index(b"\n") + 1
     magic, installation, node = log[:at].decode().split()
     assert magic == "claviger-audit-log/1", "not an audit log of this version"
-    numbers = {}
-    while found := frame(log, at):
+    numbers, lost = {}, None
+    while True:
+        if to := skip(log, at):
+            print(f"bytes {at} to {to} are lost", file=sys.stderr)
+            # From here on the numbers may begin later: those between were of lost records.
+            numbers, lost, at = {}, (lost or {}) | numbers, to
+            continue
+        if not (found := frame(log, at)):
+            break
         record = json.loads(found[0])
+        tenant = record["tenant"]
         assert (record["v"], record["installation"], record["node"]) == (1, installation, node)
-        assert record["sequence"] == numbers.get(record["tenant"], 0), f"a record is missing before byte {at}"
-        numbers[record["tenant"]] = record["sequence"] + 1
+        if lost is None or tenant in numbers:
+            whole = record["sequence"] == numbers.get(tenant, 0)
+        else:
+            whole = record["sequence"] >= lost.get(tenant, 0)
+        assert whole, f"a record is missing before byte {at}"
+        numbers[tenant] = record["sequence"] + 1
         yield record
         at += 8 + len(found[0])
     marks = (n for n in range(at + 1, len(log)) if log[n : n + 2] == b"\x80\0")

@@ -134,6 +134,31 @@ string_enum! {
         WriteFailed = "write_failed",
         /// The log was too slow for the callers' deadlines.
         Overload = "overload",
+        /// Durable records were removed from the log by something else than the gateway.
+        LogLost = "log_lost",
+    }
+}
+
+/// A part of the log's file that was durable and is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The offset of its first byte.
+    pub from: Number,
+    /// The offset of the byte after its last one.
+    pub to: Number,
+}
+
+impl Lost {
+    pub(super) const fn new(from: u64, to: u64) -> Self {
+        Self {
+            from: Number::saturating(from),
+            to: Number::saturating(to),
+        }
+    }
+
+    /// Whether that byte is part of it.
+    pub(super) const fn contains(self, offset: u64) -> bool {
+        self.from.get() <= offset && offset < self.to.get()
     }
 }
 

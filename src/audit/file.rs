@@ -1,8 +1,8 @@
 //! The log's file, behind a small trait so that tests can make it slow, full or broken.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What the log needs of a file. Every call may block; only the thread of the group commit
@@ -16,6 +16,11 @@ pub(super) trait LogFile: Send {
     fn sync(&mut self) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// How the file was found now, beside the path under which the log is kept.
+    fn look(&self) -> io::Result<Look>;
+    /// Puts a copy of the first `length` bytes, or of all if there are fewer, in the file's place
+    /// and goes on with the copy.
+    fn put_back(&mut self, length: u64) -> io::Result<()>;
     /// Sets the length of the file, in bytes.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
     /// The free space of the file system, in bytes.
@@ -24,8 +29,21 @@ pub(super) trait LogFile: Send {
     fn hold_reserve(&mut self, bytes: u64) -> io::Result<()>;
 }
 
+/// How the open file was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    /// Whether any path leads to the file.
+    pub(super) linked: bool,
+    /// Whether the log's own path leads to it.
+    pub(super) in_place: bool,
+    /// The length in bytes.
+    pub(super) length: u64,
+}
+
 /// The name of the log's file in its folder.
 pub(super) const LOG_NAME: &str = "audit.log";
+/// The name of a file that was found in the place of the log's.
+const REPLACED_NAME: &str = "audit.log.replaced";
 const RESERVE_NAME: &str = "audit.reserve";
 
 /// The real file. A lock keeps other processes out while it is open.
@@ -64,6 +82,19 @@ impl DiskFile {
             reserve: File::open(folder.join(RESERVE_NAME))?,
         })
     }
+
+    /// Gives a file that was put in the log's place another name: it may be somebody's only copy
+    /// of an older log.
+    fn keep_replaced(&self, path: &Path) {
+        let replaced = self.folder.join(REPLACED_NAME);
+        if path.exists() {
+            let _ = fs::remove_file(&replaced);
+            match fs::hard_link(path, &replaced) {
+                Ok(()) => tracing::warn!(file = %replaced.display(), "the file in the audit log's place is kept under another name"),
+                Err(error) => tracing::warn!(%error, "the file in the audit log's place could not be kept"),
+            }
+        }
+    }
 }
 
 impl LogFile for DiskFile {
@@ -90,6 +121,37 @@ impl LogFile for DiskFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn look(&self) -> io::Result<Look> {
+        let open = self.file.metadata()?;
+        let in_place = match fs::metadata(self.folder.join(LOG_NAME)) {
+            Ok(found) => (found.dev(), found.ino()) == (open.dev(), open.ino()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => false,
+            Err(error) => return Err(error),
+        };
+        Ok(Look {
+            linked: open.nlink() > 0,
+            in_place,
+            length: open.len(),
+        })
+    }
+
+    fn put_back(&mut self, length: u64) -> io::Result<()> {
+        let path = self.folder.join(LOG_NAME);
+        let beside = self.folder.join("audit.log.new");
+        let mut copy = private().read(true).write(true).create(true).truncate(true).open(&beside)?;
+        // Before it has its name, so that no other process can open it in between.
+        copy.try_lock()?;
+        let mut source = &self.file;
+        source.seek(SeekFrom::Start(0))?;
+        io::copy(&mut source.take(length), &mut copy)?;
+        copy.sync_all()?;
+        self.keep_replaced(&path);
+        fs::rename(&beside, &path)?;
+        sync_folder(&path)?;
+        self.file = copy;
+        Ok(())
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {

@@ -3,7 +3,10 @@
 //! ```text
 //! file  = "claviger-audit-log/1 " installation " " node "\n" *frame
 //! frame = u32be length of the JSON | u32be CRC-32C of the JSON | JSON
+//! skip  = 0x40000008 | u32be CRC-32C of the offset | u64be offset
 //! ```
+//!
+//! A skip stands where a part of the file was lost: the next frame is at its offset.
 //!
 //! The top bit of the length marks the first frame of a commit. A commit is written only after
 //! everything before it was synced. So if a marked frame follows a damaged one, the damaged frame
@@ -14,6 +17,7 @@ use std::io::{self, Write};
 
 use claviger_provider::Node;
 
+use super::fields::Lost;
 use super::file::LogFile;
 use super::origin::{Origin, Position};
 use super::stamp::{MAX_JSON, Stamped};
@@ -23,6 +27,12 @@ pub(super) const FIRST: u32 = 1 << 31;
 
 /// The bytes before a frame's JSON.
 pub(super) const PREFIX: usize = 8;
+
+/// The first word of a skip: no length of a frame has this bit.
+const SKIP: u32 = 1 << 30 | 8;
+
+/// The length of a skip, in bytes. No lost part is shorter.
+pub(super) const SKIP_LENGTH: u64 = 16;
 
 /// The beginning of the header line.
 const MAGIC: &str = "claviger-audit-log/1 ";
@@ -71,6 +81,23 @@ pub(super) fn put(buffer: &mut Vec<u8>, first: bool, record: &Stamped, number: u
     buffer[start + 4..start + PREFIX].copy_from_slice(&check.to_be_bytes());
 }
 
+/// The bytes that stand at the beginning of a lost part.
+pub(super) fn skip(lost: Lost) -> [u8; SKIP_LENGTH as usize] {
+    let to = lost.to.get().to_be_bytes();
+    let mut bytes = [0; SKIP_LENGTH as usize];
+    bytes[..4].copy_from_slice(&SKIP.to_be_bytes());
+    bytes[4..PREFIX].copy_from_slice(&crc32c::crc32c(&to).to_be_bytes());
+    bytes[PREFIX..].copy_from_slice(&to);
+    bytes
+}
+
+/// Returns the lost part whose skip is at the beginning of `bytes`, at that offset of the file.
+fn parse_skip(bytes: &[u8], offset: u64) -> Option<Lost> {
+    let (to, _) = bytes.get(PREFIX..)?.split_first_chunk()?;
+    let lost = Lost::new(offset, u64::from_be_bytes(*to));
+    (bytes.starts_with(&skip(lost)) && lost.to.get() >= offset + SKIP_LENGTH).then_some(lost)
+}
+
 /// Returns the JSON of the frame at the beginning of `bytes`, and whether it is the first of a
 /// commit; `None` if there is no whole, undamaged frame.
 pub(super) fn parse(bytes: &[u8]) -> Option<(&[u8], bool)> {
@@ -88,6 +115,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(&[u8], bool)> {
 pub(super) enum Step<'a> {
     /// A whole, undamaged frame.
     Frame { position: Position, json: &'a [u8] },
+    /// A part of the file was lost here. The next step reads after it.
+    Skip(Lost),
     /// The end of the file, directly after the last frame.
     End,
     /// There is no whole frame at this offset, and it is not the end.
@@ -155,6 +184,10 @@ impl<'a> Frames<'a> {
     pub(super) fn step(&mut self) -> io::Result<Step<'_>> {
         self.fill()?;
         let position = Position(self.offset());
+        if let Some(lost) = parse_skip(&self.buffer[self.next..], position.0) {
+            *self = Self::from(self.file, lost.to.get());
+            return Ok(Step::Skip(lost));
+        }
         let rest = &self.buffer[self.next..];
         if rest.is_empty() {
             return Ok(Step::End);
@@ -168,23 +201,53 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Whether a marked frame, the first of a commit, follows anywhere after this offset.
+    /// Whether a commit follows anywhere after this offset: a marked frame, or a skip, which is
+    /// written in a commit of its own.
     ///
     /// # Errors
     /// The error of reading the file.
-    pub(super) fn commit_follows(mut self) -> io::Result<bool> {
+    pub(super) fn commit_follows(self) -> io::Result<bool> {
+        Ok(self.find(is_commit)?.is_some())
+    }
+
+    /// The offset of the next whole frame or skip after this offset.
+    ///
+    /// # Errors
+    /// The error of reading the file.
+    pub(super) fn next_whole(self) -> io::Result<Option<u64>> {
+        // An unmarked length begins with 0x00, which JSON has not either.
+        self.find(|bytes, offset| is_commit(bytes, offset) || (bytes[0] == 0 && parse(bytes).is_some()))
+    }
+
+    /// The next offset at whose bytes, with all of the longest frame, the test succeeds.
+    fn find(mut self, test: impl Fn(&[u8], u64) -> bool) -> io::Result<Option<u64>> {
         loop {
             self.next = self.buffer.len().min(self.next + 1);
             self.fill()?;
             let rest = &self.buffer[self.next..];
             if rest.len() <= PREFIX {
-                return Ok(false);
+                return Ok(None);
             }
-            // A marked length up to 60,000 begins with 0x80, 0x00. JSON has no byte 0x00, so
-            // no text from a caller can look like one.
-            if rest.starts_with(&[0x80, 0]) && parse(rest).is_some_and(|(_, first)| first) {
-                return Ok(true);
+            // A part that was cut reads as zeros. A frame begins with two at most.
+            let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+            if zeros > PREFIX {
+                self.next += zeros - PREFIX;
+                continue;
+            }
+            if test(rest, self.offset()) {
+                return Ok(Some(self.offset()));
             }
         }
+    }
+}
+
+/// Whether a commit begins with these bytes at that offset.
+fn is_commit(bytes: &[u8], offset: u64) -> bool {
+    // A marked length up to 60,000 begins with 0x80, 0x00, and a skip with 0x40, 0x00. JSON has
+    // no byte 0x00, so no text from a caller can look like one.
+    match bytes[..2] {
+        [0x80, 0] => parse(bytes).is_some_and(|(_, first)| first),
+        [0x40, 0] => parse_skip(bytes, offset).is_some(),
+        _ => false,
     }
 }

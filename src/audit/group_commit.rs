@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,7 +16,7 @@ use super::durable_file::{AppendError, DurableFile};
 use super::fields::Window;
 use super::frame;
 use super::health::{Condition, Gap, Reason, Shared, count_refusal};
-use super::index::IndexWriter;
+use super::index::{IndexWriter, Standing};
 use super::observer::{Commit, CommitObserver};
 use super::origin::Origin;
 use super::queue::{Job, Message, Refusal, Written};
@@ -26,6 +27,9 @@ use super::state::State;
 
 /// The most messages of one commit.
 const MAX_MESSAGES: usize = 4096;
+
+/// How often the file is compared with what was written to it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A record whose caller was refused, and that is still to be written.
 pub(super) struct Deferred {
@@ -46,6 +50,10 @@ pub(super) struct GroupCommit {
     index: IndexWriter,
     observers: Vec<Box<dyn CommitObserver>>,
     deferred: VecDeque<Deferred>,
+    /// When the file was last compared with what was written; `None` if it is due.
+    looked: Option<Instant>,
+    /// When it was last found sound.
+    sound: Timestamp,
     /// Empty between commits; it and the batch keep their memory.
     jobs: Vec<Job>,
     batch: Batch,
@@ -61,8 +69,8 @@ pub(super) struct Parts {
     pub(super) state: State,
     pub(super) index: IndexWriter,
     pub(super) observers: Vec<Box<dyn CommitObserver>>,
-    /// The record of an unclean stop: the first one to be written.
-    pub(super) restarted: Option<Stamped>,
+    /// The records of an unclean stop and of lost parts: the first ones to be written.
+    pub(super) first: Vec<Stamped>,
 }
 
 impl GroupCommit {
@@ -75,9 +83,9 @@ impl GroupCommit {
             state,
             index,
             observers,
-            restarted,
+            first,
         } = parts;
-        let deferred: VecDeque<_> = restarted.map(|record| Deferred { record, reserve: true }).into_iter().collect();
+        let deferred: VecDeque<_> = first.into_iter().map(|record| Deferred { record, reserve: true }).collect();
         shared.deferred.fetch_add(deferred.len(), Ordering::AcqRel);
         Self {
             file,
@@ -88,6 +96,8 @@ impl GroupCommit {
             index,
             observers,
             deferred,
+            looked: None,
+            sound: Timestamp::now(),
             jobs: Vec::new(),
             batch: Batch::default(),
         }
@@ -122,7 +132,11 @@ impl GroupCommit {
         for message in taken.drain(..) {
             match message {
                 Message::Append(job) => jobs.push(job),
-                Message::Check => self.shared.check_queued.store(false, Ordering::Release),
+                Message::Check => {
+                    self.shared.check_queued.store(false, Ordering::Release);
+                    self.looked = None;
+                    self.file.forget_room();
+                }
                 Message::Close(closed) => closing.push(closed),
             }
         }
@@ -135,17 +149,24 @@ impl GroupCommit {
 
     /// Writes the jobs, or refuses those that cannot be written. None is left.
     fn commit(&mut self, jobs: &mut Vec<Job>) {
-        if self.file.repair().is_err() {
-            return self.refuse(jobs.drain(..), Reason::WriteFailed);
+        if let Err(reason) = self.make_ready() {
+            return self.refuse(jobs.drain(..), reason);
         }
         // After the disk was full, wait for twice the floor. Otherwise the condition would change
         // back and forth.
         let floors = if self.shared.condition() == Condition::DiskFull { 2 } else { 1 };
         let need = self.bytes(jobs, false) + floors * self.floor_bytes;
         if self.file.has_room(need) {
-            match self.write(jobs, false) {
+            let mut written = self.write(jobs, false);
+            if written == Err(AppendError::Cut) {
+                if let Err(reason) = self.make_ready() {
+                    return self.refuse(jobs.drain(..), reason);
+                }
+                written = self.write(jobs, false);
+            }
+            match written {
                 Ok(()) => return self.set_condition(Condition::Sound),
-                Err(AppendError::Failed) => return self.fail(jobs.drain(..)),
+                Err(AppendError::Failed | AppendError::Cut) => return self.fail(jobs.drain(..)),
                 Err(AppendError::NoSpace) => {}
             }
         }
@@ -161,9 +182,66 @@ impl GroupCommit {
                         return self.refuse(urgent, Reason::DiskFull);
                     }
                 }
-                Err(AppendError::Failed) => return self.fail(urgent),
+                Err(AppendError::Failed | AppendError::Cut) => return self.fail(urgent),
             }
         }
+    }
+
+    /// Repairs the file if it needs it. Compares it with what was written, once a second, and
+    /// brings back what something else removed.
+    ///
+    /// # Errors
+    /// Why nothing can be written now.
+    fn make_ready(&mut self) -> Result<(), Reason> {
+        let due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY);
+        // Before a repair, which would give a file that was cut its length back.
+        if due || self.file.is_suspect() {
+            self.looked = Some(Instant::now());
+            if self.file.look().is_some() {
+                self.bring_back()?;
+            }
+            if !self.file.is_suspect() {
+                self.sound = Timestamp::now();
+            }
+        }
+        self.file.repair().map_err(|_| Reason::WriteFailed)
+    }
+
+    /// Brings back what the open file still has, and reports what it has not.
+    fn bring_back(&mut self) -> Result<(), Reason> {
+        self.set_condition(Condition::LogLost);
+        if !self.file.may_retry() {
+            return Err(Reason::LogLost);
+        }
+        // A crash from here on must not make a lost part look like a torn end.
+        self.write_index(Standing::Broken);
+        let header = frame::header(&self.origin);
+        let found = self.file.bring_back(header.as_bytes()).map_err(|_| Reason::LogLost)?;
+        let window = Window {
+            from: self.sound,
+            to: Timestamp::now(),
+        };
+        for lost in found.into_iter().rev() {
+            let report = Record::log_lost(&self.origin, lost, window).stamp().ok();
+            if let (true, Some(record)) = (self.state.lose(lost), report) {
+                self.deferred.push_front(Deferred { record, reserve: true });
+                self.shared.deferred.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        // Those of an earlier try, too: it may have failed before they were on the disk.
+        let lost: Vec<_> = self.state.unreported().collect();
+        if !lost.is_empty() {
+            tracing::error!(?lost, "parts of the audit log are lost");
+            self.write_index(Standing::Broken);
+            self.file.mark_lost(&lost).map_err(|_| Reason::LogLost)?;
+        }
+        self.write_index(Standing::InUse);
+        tracing::warn!("the audit log's file is in its place again");
+        Ok(())
+    }
+
+    fn write_index(&mut self, standing: Standing) {
+        self.index.write(&self.origin, &self.state, self.file.length(), standing);
     }
 
     /// The length of the frames of the jobs and of the deferred records, in bytes.
@@ -278,8 +356,16 @@ impl GroupCommit {
     /// Writes the last sidecar. It says `clean` only if every record was written.
     fn close(&mut self) {
         let all_written = self.deferred.is_empty() && self.shared.take_gap().is_none();
-        let clean = all_written && self.shared.condition() != Condition::WriteFailed;
-        self.index.finish(&self.origin, &self.state, self.file.length(), clean);
+        // The last chance: what only the open file has is gone once it is closed.
+        self.looked = None;
+        self.file.stop_pausing();
+        let sound = self.make_ready();
+        let all_written = all_written && self.deferred.is_empty();
+        self.write_index(match sound {
+            Ok(()) if all_written => Standing::Clean,
+            Ok(()) | Err(Reason::WriteFailed) => Standing::InUse,
+            Err(_) => Standing::Broken,
+        });
     }
 }
 

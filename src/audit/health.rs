@@ -20,6 +20,8 @@ pub enum Health {
     DiskFull,
     /// A write or sync failed, and the file could not be repaired yet.
     WriteFailed,
+    /// The file was removed, replaced or cut, and could not be brought back yet.
+    LogLost,
     /// The log is closed, or its thread has ended.
     Closed,
 }
@@ -32,6 +34,7 @@ impl Health {
             Self::Stalled => "stalled",
             Self::DiskFull => "disk_full",
             Self::WriteFailed => "write_failed",
+            Self::LogLost => "log_lost",
             Self::Closed => "closed",
         }
     }
@@ -74,6 +77,8 @@ pub enum Reason {
     DiskFull,
     /// A write or a sync failed.
     WriteFailed,
+    /// The log's file was removed, replaced or cut.
+    LogLost,
     /// Too many records are queued.
     Overload,
     /// The record is longer than [`super::MAX_JSON`].
@@ -89,6 +94,7 @@ impl Reason {
             Self::Deadline => "deadline",
             Self::DiskFull => "disk_full",
             Self::WriteFailed => "write_failed",
+            Self::LogLost => "log_lost",
             Self::Overload => "overload",
             Self::TooLarge => "too_large",
             Self::Closed => "closed",
@@ -100,6 +106,7 @@ impl Reason {
             Self::Deadline | Self::Overload | Self::TooLarge => Cause::Overload,
             Self::DiskFull => Cause::DiskFull,
             Self::WriteFailed | Self::Closed => Cause::WriteFailed,
+            Self::LogLost => Cause::LogLost,
         }
     }
 }
@@ -125,6 +132,7 @@ pub(super) enum Condition {
     Sound,
     DiskFull,
     WriteFailed,
+    LogLost,
     Closed,
 }
 
@@ -156,7 +164,7 @@ impl Shared {
 
     /// The condition after the last commit.
     pub(super) fn condition(&self) -> Condition {
-        let conditions = [Condition::Sound, Condition::DiskFull, Condition::WriteFailed];
+        let conditions = [Condition::Sound, Condition::DiskFull, Condition::WriteFailed, Condition::LogLost];
         let now = self.condition.load(Ordering::Acquire);
         conditions.into_iter().find(|c| *c as u8 == now).unwrap_or(Condition::Closed)
     }
@@ -172,6 +180,7 @@ impl Shared {
         match self.condition() {
             Condition::Closed => Health::Closed,
             Condition::WriteFailed => Health::WriteFailed,
+            Condition::LogLost => Health::LogLost,
             Condition::DiskFull => Health::DiskFull,
             Condition::Sound => {
                 let since = Duration::from_micros(self.busy_since.load(Ordering::Acquire));

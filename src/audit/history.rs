@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::fields::Kind;
+use super::fields::{Kind, Lost};
 use super::file::DiskFile;
 use super::frame::{Frames, Step};
 use super::origin::Position;
@@ -31,6 +31,8 @@ pub struct ChangeHistory {
     /// The length of the file when it was opened.
     pub(super) end: u64,
     pub(super) last_effective: Option<Position>,
+    /// The lost parts of the file.
+    pub(super) losses: Vec<Lost>,
 }
 
 impl ChangeHistory {
@@ -48,7 +50,9 @@ impl ChangeHistory {
     /// [`OpenError::Io`].
     pub fn after(&self, applied: Option<Position>) -> Result<Vec<EffectiveChange>, OpenError> {
         let file = DiskFile::open_beside(&self.folder).map_err(OpenError::io("opened"))?;
-        if let Some(applied) = applied {
+        // Where the store's last change was lost with its part of the file, the log goes on after it.
+        let lost = applied.and_then(|applied| self.losses.iter().find(|lost| lost.contains(applied.0)));
+        if let (Some(applied), None) = (applied, lost) {
             let known = applied.0 < self.end && read_record(&file, applied).is_ok_and(|record| record.change().is_some());
             if !known {
                 return Err(OpenError::StoreAhead { applied: applied.0 });
@@ -58,11 +62,18 @@ impl ChangeHistory {
             return Ok(Vec::new());
         }
         let mut changes = Changes::default();
-        let mut frames = Frames::from(&file, applied.map_or(self.start, |position| position.0));
+        let from = match (lost, applied) {
+            (Some(lost), _) => lost.to.get(),
+            (None, Some(applied)) => applied.0,
+            (None, None) => self.start,
+        };
+        let mut frames = Frames::from(&file, from);
         while frames.offset() < self.end {
             let at = Position(frames.offset());
-            let Step::Frame { position, json } = frames.step().map_err(OpenError::io("read"))? else {
-                return Err(OpenError::damaged(at, NO_FRAME));
+            let (position, json) = match frames.step().map_err(OpenError::io("read"))? {
+                Step::Frame { position, json } => (position, json),
+                Step::Skip(_) => continue,
+                Step::End | Step::Damaged { .. } => return Err(OpenError::damaged(at, NO_FRAME)),
             };
             let not_a_record = |_| OpenError::damaged(position, NOT_A_RECORD);
             let summary: RecordSummary = serde_json::from_slice(json).map_err(not_a_record)?;

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use claviger_provider::{InstallationId, Node, TenantId};
 
+use super::fields::Lost;
 use super::file::{replace, sync_folder};
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
-use super::state::State;
+use super::state::{Loss, State};
 
 /// The sidecar's name in the log's folder.
 const NAME: &str = "audit.index";
@@ -23,6 +24,9 @@ const MAGIC: &str = "claviger-audit-index/1 ";
 /// The sidecar's content: a JSON object after the first line.
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot {
+    /// Whether the log's file was being brought back: it may lack a part before this offset.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    broken: bool,
     /// Whether the log was closed at this offset, with every record written.
     clean: bool,
     installation: InstallationId,
@@ -30,6 +34,9 @@ struct Snapshot {
     last_effective: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_time: Option<Timestamp>,
+    /// The lost parts of the file, each with whether it was reported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    losses: Vec<(Lost, bool)>,
     node: Node,
     /// The state covers all records before this offset, which were durable.
     offset: u64,
@@ -42,7 +49,18 @@ struct Snapshot {
 pub(super) struct Known {
     pub(super) state: State,
     pub(super) offset: u64,
-    pub(super) clean: bool,
+    pub(super) standing: Standing,
+}
+
+/// What a sidecar says of the log beside its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Closed, with every record written.
+    Clean,
+    /// In use, or closed without some records.
+    InUse,
+    /// In use, and its file was removed, replaced or cut: it may lack a part before the offset.
+    Broken,
 }
 
 /// The result of reading the sidecar.
@@ -131,17 +149,18 @@ impl IndexWriter {
             return;
         }
         self.written_at = length;
-        let bytes = encode(origin, state, length, false);
+        let bytes = encode(origin, state, length, Standing::InUse);
         let index = self.index.clone();
         self.thread = Some(std::thread::spawn(move || write_or_warn(&index, &bytes)));
     }
 
-    /// Writes the last sidecar of this run.
-    pub(super) fn finish(&mut self, origin: &Origin, state: &State, length: u64, clean: bool) {
+    /// Writes the sidecar now.
+    pub(super) fn write(&mut self, origin: &Origin, state: &State, length: u64, standing: Standing) {
+        self.written_at = length;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        write_or_warn(&self.index, &encode(origin, state, length, clean));
+        write_or_warn(&self.index, &encode(origin, state, length, standing));
     }
 }
 
@@ -152,12 +171,14 @@ fn write_or_warn(index: &Index, bytes: &[u8]) {
 }
 
 /// The sidecar's bytes for a state at `offset`.
-pub(super) fn encode(origin: &Origin, state: &State, offset: u64, clean: bool) -> Vec<u8> {
+pub(super) fn encode(origin: &Origin, state: &State, offset: u64, standing: Standing) -> Vec<u8> {
     let snapshot = Snapshot {
-        clean,
+        broken: standing == Standing::Broken,
+        clean: standing == Standing::Clean,
         installation: origin.installation,
         last_effective: state.last_effective.map(|position| position.0),
         last_time: state.last_time,
+        losses: state.losses.iter().map(|loss| (loss.lost, loss.reported)).collect(),
         node: origin.node.clone(),
         offset,
         open: state
@@ -195,9 +216,18 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
                 .collect(),
             last_effective: snapshot.last_effective.map(Position),
             last_time: snapshot.last_time,
+            losses: snapshot
+                .losses
+                .into_iter()
+                .map(|(lost, reported)| Loss { lost, reported })
+                .collect(),
         },
         offset: snapshot.offset,
-        clean: snapshot.clean,
+        standing: match (snapshot.broken, snapshot.clean) {
+            (true, _) => Standing::Broken,
+            (false, true) => Standing::Clean,
+            (false, false) => Standing::InUse,
+        },
     })
 }
 
@@ -236,14 +266,15 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let (folder, origin, state) = (tempfile::tempdir().unwrap(), origin(), state());
+        let (folder, origin, mut state) = (tempfile::tempdir().unwrap(), origin(), state());
         let index = Index::of(folder.path());
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
-        index.write(&encode(&origin, &state, 512, true)).unwrap();
+        state.lose(Lost::new(900, 1000));
+        index.write(&encode(&origin, &state, 512, Standing::Broken)).unwrap();
         let Found::Known(known) = index.read(&origin).unwrap() else {
             panic!("not read")
         };
-        assert_eq!((known.state, known.offset, known.clean), (state, 512, true));
+        assert_eq!((known.state, known.offset, known.standing), (state, 512, Standing::Broken));
         index.remove().unwrap();
         index.remove().unwrap();
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
@@ -252,7 +283,7 @@ mod tests {
     #[test]
     fn a_flipped_bit_a_missing_end_or_another_log_makes_it_unusable() {
         let (origin, state) = (origin(), state());
-        let good = encode(&origin, &state, 512, false);
+        let good = encode(&origin, &state, 512, Standing::InUse);
         assert!(decode(&good, &origin).is_some());
         for at in 0..good.len() {
             let mut bad = good.clone();

@@ -191,20 +191,26 @@ impl Log {
     /// The health of the log. If the log is not sound, this also makes it check whether it has
     /// recovered, so that it recovers without any traffic.
     pub fn health(&self) -> Health {
-        let Inner {
-            shared, messages, options, ..
-        } = &*self.inner;
+        let Inner { shared, options, .. } = &*self.inner;
         let ailing = match shared.condition() {
-            Condition::DiskFull | Condition::WriteFailed => true,
+            Condition::DiskFull | Condition::WriteFailed | Condition::LogLost => true,
             Condition::Sound | Condition::Closed => false,
         };
-        if ailing && !shared.check_queued.swap(true, Ordering::AcqRel) {
-            // An error means that the log's thread has ended, which the health below shows.
-            let _ = messages.send(Message::Check);
+        if ailing {
+            self.check();
         }
         let queued = (options.queue_bytes as usize).saturating_sub(self.inner.room.available_permits());
         metrics::gauge!("claviger_audit_queue_bytes").set(queued as f64);
         shared.health(options.stall_after)
+    }
+
+    /// Makes the log compare its file with what it wrote, and bring back what was removed. To be
+    /// called every second: a log with traffic does so by itself.
+    pub fn check(&self) {
+        if !self.inner.shared.check_queued.swap(true, Ordering::AcqRel) {
+            // An error means that the log's thread has ended, which the health shows.
+            let _ = self.inner.messages.send(Message::Check);
+        }
     }
 
     /// Writes what is queued and the sidecar, and closes the file. Later appends are refused.

@@ -56,7 +56,8 @@ pub use action::{Action, Internal, Operation};
 pub use background::{BackgroundLog, BackgroundOperation, REPEAT_EVERY};
 pub use counters::{Counters, MAX_SEPARATE};
 pub use fields::{
-    Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext, Window,
+    Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext,
+    Window,
 };
 pub use health::{Health, Reason, Unavailable};
 pub use history::{ChangeHistory, EffectiveChange};

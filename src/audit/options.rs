@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::origin::Position;
+
 /// How the log uses disk, memory and time.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -21,6 +23,10 @@ pub struct Options {
     pub stall_after: Duration,
     /// Open the log although acknowledged records are missing at its end.
     pub accept_rollback: bool,
+    /// Open the log although its file was removed, cut or damaged, with all that is left of it.
+    pub accept_lost_log: bool,
+    /// The last position in this log that the store has. A lost log goes on after it.
+    pub stored: Option<Position>,
 }
 
 impl Default for Options {
@@ -33,6 +39,8 @@ impl Default for Options {
             retry_after: Duration::from_secs(1),
             stall_after: Duration::from_secs(2),
             accept_rollback: false,
+            accept_lost_log: false,
+            stored: None,
         }
     }
 }

@@ -60,7 +60,8 @@ pub(super) struct Job {
 pub(super) enum Message {
     /// Write these records.
     Append(Job),
-    /// Check whether a log that is not sound has recovered.
+    /// Compare the file with what was written, and check whether a log that is not sound has
+    /// recovered.
     Check,
     /// Write what is queued, then the sidecar, and end.
     Close(oneshot::Sender<()>),

@@ -8,7 +8,7 @@ use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, MAX_TRACED_C
 
 use super::action::{Internal, Operation};
 use super::fields::{
-    Authn, Cause, ContextHash, Decision, Ending, Kind, Outcome, Policy, ProviderCall, Rewrap, Source, VisibleContext, Window,
+    Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Outcome, Policy, ProviderCall, Rewrap, Source, VisibleContext, Window,
 };
 use super::origin::{Origin, Position};
 use super::role::took_effect;
@@ -85,6 +85,8 @@ pub struct Record {
     /// The time from the request's arrival to the record, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Number>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lost: Option<Lost>,
     pub(super) node: Node,
     pub(super) operation: Operation,
     /// The policy that decided.
@@ -163,6 +165,7 @@ impl Record {
             key_version: None,
             kind: Kind::Outcome,
             latency_us: None,
+            lost: None,
             node: origin.node.clone(),
             operation,
             policy: None,
@@ -215,6 +218,13 @@ impl Record {
         record
     }
 
+    /// The record of a part of the file that was lost in that time span.
+    pub(super) fn log_lost(origin: &Origin, lost: Lost, window: Window) -> Self {
+        let mut record = Self::restarted(origin, Cause::LogLost, window);
+        record.lost = Some(lost);
+        record
+    }
+
     /// The tenant whose log the record is part of.
     pub fn tenant(&self) -> TenantId {
         self.tenant
@@ -263,6 +273,11 @@ impl Record {
     /// The time span of an aggregate or an interruption.
     pub fn window(&self) -> Option<Window> {
         self.window
+    }
+
+    /// The part of the log's file that is gone, in a `restarted` record.
+    pub fn lost(&self) -> Option<Lost> {
+        self.lost
     }
 
     /// How many records an interruption is known to have lost.

@@ -16,16 +16,16 @@ use super::frame;
 use super::group_commit::{GroupCommit, Parts};
 use super::health::Shared;
 use super::history::ChangeHistory;
-use super::index::{self, Found, Index, IndexWriter, Known};
+use super::index::{self, Found, Index, IndexWriter, Known, Standing};
 use super::intent::OpenIntent;
 use super::log::Log;
 use super::observer::CommitObserver;
 use super::options::Options;
-use super::origin::Origin;
+use super::origin::{Origin, Position};
 use super::record::{Placed, Record};
 use super::recorded::CountedRight;
 use super::scalar::{Number, Timestamp};
-use super::scan::{OpenError, read_record, replay};
+use super::scan::{CUT, OpenError, find_losses, read_record, replay};
 use super::stamp::Stamped;
 use super::state::State;
 
@@ -61,7 +61,7 @@ pub struct Recovered {
 /// [`OpenError`].
 pub fn open(folder: &Path, origin: &Origin, options: Options, observers: Vec<Box<dyn CommitObserver>>) -> Result<Recovered, OpenError> {
     if !folder.join(LOG_NAME).try_exists().map_err(OpenError::io("looked for"))? {
-        check_never_existed(&Index::of(folder), origin, options.accept_rollback)?;
+        check_never_existed(&Index::of(folder), origin, &options)?;
     }
     let file = DiskFile::open(folder, &frame::header(origin)).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => OpenError::InUse,
@@ -71,14 +71,17 @@ pub fn open(folder: &Path, origin: &Origin, options: Options, observers: Vec<Box
 }
 
 /// Refuses to create a log where a sidecar shows that there was one.
-fn check_never_existed(index: &Index, origin: &Origin, accept_rollback: bool) -> Result<(), OpenError> {
+fn check_never_existed(index: &Index, origin: &Origin, options: &Options) -> Result<(), OpenError> {
+    if options.accept_lost_log {
+        return Ok(());
+    }
     match index.read(origin).map_err(OpenError::io("looked for"))? {
         Found::Missing => Ok(()),
         Found::Unusable => Err(OpenError::Damaged {
             at: 0,
             why: "the log is missing, and its sidecar cannot be read",
         }),
-        Found::Known(_) if accept_rollback => Ok(()),
+        Found::Known(_) if options.accept_rollback => Ok(()),
         Found::Known(known) => Err(OpenError::Lost {
             expected: known.offset,
             found: 0,
@@ -95,6 +98,9 @@ pub(super) fn open_on(
     observers: Vec<Box<dyn CommitObserver>>,
 ) -> Result<Recovered, OpenError> {
     let index = Index::of(folder);
+    if options.accept_lost_log {
+        rewrite_header(&mut *file, origin).map_err(OpenError::io("given its first line"))?;
+    }
     let (owner, start) = frame::read_header(&*file)
         .map_err(OpenError::io("read"))?
         .ok_or(OpenError::NotALog)?;
@@ -102,23 +108,28 @@ pub(super) fn open_on(
         return Err(OpenError::Foreign);
     }
     let length = file.len().map_err(OpenError::io("measured"))?;
-    let (known, is_new) = last_known(&index, origin, start, length, options.accept_rollback)?;
-    let was_clean = is_new || (known.clean && known.offset == length);
-    let mut state = known.state;
-    let end = replay(&*file, origin, known.offset, &mut state)?;
-    if end < length {
+    let found = index.read(origin).map_err(OpenError::io("read"))?;
+    let Resumed { state, end, was_clean } = if options.accept_lost_log {
+        resume_lost(&mut *file, origin, start, found, options.stored)?
+    } else {
+        resume(&*file, origin, start, found, options.accept_rollback)?
+    };
+    let torn = length.saturating_sub(end);
+    if torn > 0 {
         tracing::warn!(
-            bytes = length - end,
+            bytes = torn,
             "the audit log ended in a commit that was never acknowledged; the commit is removed"
         );
-        file.truncate(end).map_err(OpenError::io("truncated"))?;
+    }
+    if end != length {
+        file.truncate(end).map_err(OpenError::io("given its length"))?;
     }
     // What the last process wrote can be read here, but may not be on the disk yet.
     file.sync().map_err(OpenError::io("synced"))?;
     let open_intents = open_intents(&*file, &state)?;
 
     // Mark the log as in use from now on, so that a crash before the first record is detected, too.
-    if let Err(source) = index.write(&index::encode(origin, &state, end, false)) {
+    if let Err(source) = index.write(&index::encode(origin, &state, end, Standing::InUse)) {
         tracing::warn!(error = %source, "the audit log's sidecar could not be written; without it the next start reads the whole log");
         index.remove().map_err(OpenError::io("marked as in use"))?;
     }
@@ -128,8 +139,9 @@ pub(super) fn open_on(
         start,
         end,
         last_effective: state.last_effective,
+        losses: state.losses.iter().map(|loss| loss.lost).collect(),
     };
-    let restarted = if was_clean { None } else { restarted(origin, &state, length - end) };
+    let first = first_records(origin, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
     let (messages, queue) = mpsc::unbounded_channel();
     let group_commit = GroupCommit::new(Parts {
@@ -140,7 +152,7 @@ pub(super) fn open_on(
         state,
         index: IndexWriter::new(index, options.snapshot_bytes, end),
         observers,
-        restarted,
+        first,
     });
     std::thread::Builder::new()
         .name("audit-log".into())
@@ -157,28 +169,87 @@ pub(super) fn open_on(
     })
 }
 
-/// Returns the state from which the log is read on, and whether the log is new.
-fn last_known(index: &Index, origin: &Origin, start: u64, length: u64, accept_rollback: bool) -> Result<(Known, bool), OpenError> {
+/// What was read of a log.
+struct Resumed {
+    state: State,
+    /// Where the log goes on.
+    end: u64,
+    /// Whether the log is new, or was closed with every record written.
+    was_clean: bool,
+}
+
+/// Reads a log from its sidecar's offset on.
+fn resume(file: &dyn LogFile, origin: &Origin, start: u64, found: Found, accept_rollback: bool) -> Result<Resumed, OpenError> {
+    let length = file.len().map_err(OpenError::io("measured"))?;
     let from_start = || Known {
         state: State::default(),
         offset: start,
-        clean: false,
+        standing: Standing::InUse,
     };
-    match index.read(origin).map_err(OpenError::io("read"))? {
-        Found::Known(known) if known.offset <= length => Ok((known, false)),
+    let (known, is_new) = match found {
+        Found::Known(known) if known.offset <= length => (known, false),
         // The sidecar covers records that are missing in the file, so do not use it and read all
         // records that are left.
-        Found::Known(_) if accept_rollback => Ok((from_start(), false)),
-        Found::Known(known) => Err(OpenError::Lost {
-            expected: known.offset,
-            found: length,
-        }),
+        Found::Known(_) if accept_rollback => (from_start(), false),
+        Found::Known(known) => {
+            return Err(OpenError::Lost {
+                expected: known.offset,
+                found: length,
+            });
+        }
         Found::Unusable => {
             tracing::warn!("the audit log's sidecar is damaged; the whole log is read");
-            Ok((from_start(), false))
+            (from_start(), false)
         }
-        Found::Missing => Ok((from_start(), length == start)),
+        Found::Missing => (from_start(), length == start),
+    };
+    if known.standing == Standing::Broken {
+        let losses = find_losses(file, start, known.offset).map_err(OpenError::io("read"))?;
+        if let Some(lost) = losses.first() {
+            return Err(OpenError::damaged(Position(lost.from.get()), CUT));
+        }
     }
+    let was_clean = is_new || (known.standing == Standing::Clean && known.offset == length);
+    let mut state = known.state;
+    let end = replay(file, origin, known.offset, &mut state)?;
+    Ok(Resumed { state, end, was_clean })
+}
+
+/// Reads the whole of a log of which parts may be missing, and writes a skip in the place of each:
+/// also for an end that the sidecar, or the store by its last position, shows to have existed.
+fn resume_lost(file: &mut dyn LogFile, origin: &Origin, start: u64, found: Found, stored: Option<Position>) -> Result<Resumed, OpenError> {
+    let known = match found {
+        Found::Known(known) => Some(known),
+        Found::Unusable | Found::Missing => None,
+    };
+    let after_stored = stored.map_or(0, |stored| stored.0 + frame::SKIP_LENGTH);
+    let expected = known.as_ref().map_or(start, |known| known.offset).max(after_stored);
+    let losses = find_losses(file, start, expected).map_err(OpenError::io("read"))?;
+    for lost in &losses {
+        tracing::warn!(from = lost.from.get(), to = lost.to.get(), "a part of the audit log is lost");
+        file.write_at(lost.from.get(), &frame::skip(*lost))
+            .map_err(OpenError::io("marked as lost"))?;
+    }
+    let mut state = State::default();
+    let end = replay(file, origin, start, &mut state)?;
+    let mut was_clean = false;
+    if let Some(known) = known {
+        was_clean = losses.is_empty() && known.standing == Standing::Clean && known.offset == end;
+        state.add_lost(known.state, known.offset);
+    }
+    Ok(Resumed { state, end, was_clean })
+}
+
+/// Writes the first line of a file that was cut within it.
+fn rewrite_header(file: &mut dyn LogFile, origin: &Origin) -> io::Result<()> {
+    let header = frame::header(origin).into_bytes();
+    let mut found = vec![0; header.len()];
+    file.read_at(0, &mut found)?;
+    let left = found.iter().zip(&header).take_while(|(found, own)| found == own).count();
+    if left < header.len() && found[left..].iter().all(|byte| *byte == 0) {
+        file.write_at(0, &header)?;
+    }
+    Ok(())
 }
 
 /// Reads the intents without an outcome, in the order of the file.
@@ -194,14 +265,19 @@ fn open_intents(file: &dyn LogFile, state: &State) -> Result<Vec<OpenIntent>, Op
     Ok(open)
 }
 
-/// The record of an unclean stop, whose last commit had `truncated` bytes that were removed.
-fn restarted(origin: &Origin, state: &State, truncated: u64) -> Option<Stamped> {
+/// The records of this start: of an unclean stop, whose last commit had `torn` bytes that were
+/// removed, and of lost parts that no record reports yet.
+fn first_records(origin: &Origin, state: &State, was_clean: bool, torn: u64) -> Vec<Stamped> {
     let now = Timestamp::now();
     let window = Window {
         from: state.last_time.unwrap_or(now),
         to: now,
     };
-    let mut record = Record::restarted(origin, Cause::UncleanStop, window);
-    record.truncated_bytes = (truncated > 0).then(|| Number::saturating(truncated));
-    record.stamp().ok()
+    let unclean = (!was_clean).then(|| {
+        let mut record = Record::restarted(origin, Cause::UncleanStop, window);
+        record.truncated_bytes = (torn > 0).then(|| Number::saturating(torn));
+        record
+    });
+    let lost = state.unreported().map(|lost| Record::log_lost(origin, lost, window));
+    unclean.into_iter().chain(lost).filter_map(|record| record.stamp().ok()).collect()
 }

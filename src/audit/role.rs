@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use claviger_provider::{InstallationId, Node, TenantId};
 
-use super::fields::{Ending, Kind};
+use super::fields::{Ending, Kind, Lost};
 use super::scalar::{Number, Timestamp};
 use super::state_change::StateChange;
 
@@ -21,20 +21,23 @@ pub(super) enum Role {
     Closes { intent: u64, effective: bool },
     /// It records a change that had no intent: a revocation while the log was not healthy.
     Effective,
+    /// It reports a part of the file that is gone.
+    ReportsLoss(Lost),
 }
 
 impl Role {
     /// The role of a record with these members.
-    pub(super) fn of(kind: Kind, intent: Option<Number>, result: Option<Ending>, change: Option<StateChange>) -> Self {
+    pub(super) fn of(kind: Kind, intent: Option<Number>, result: Option<Ending>, change: Option<StateChange>, lost: Option<Lost>) -> Self {
         let effective = took_effect(result);
         match (kind, intent) {
+            (Kind::Restarted, _) => lost.map_or(Self::Plain, Self::ReportsLoss),
             (Kind::Intent, _) => Self::Opens,
             (Kind::Outcome, Some(intent)) => Self::Closes {
                 intent: intent.get(),
                 effective,
             },
             (Kind::Outcome, None) if effective && change.is_some() => Self::Effective,
-            (Kind::Outcome | Kind::Withheld | Kind::Aggregate | Kind::Restarted, _) => Self::Plain,
+            (Kind::Outcome | Kind::Withheld | Kind::Aggregate, _) => Self::Plain,
         }
     }
 }
@@ -64,10 +67,12 @@ pub(super) struct RecordSummary {
     result: Option<Ending>,
     #[serde(default)]
     pub(super) change: Option<StateChange>,
+    #[serde(default)]
+    lost: Option<Lost>,
 }
 
 impl RecordSummary {
     pub(super) fn role(&self) -> Role {
-        Role::of(self.kind, self.intent, self.result, self.change)
+        Role::of(self.kind, self.intent, self.result, self.change, self.lost)
     }
 }

@@ -1,10 +1,12 @@
 //! Reads an existing log: checks every frame, rebuilds the state, and finds where the last whole
 //! frame ends.
 
+use std::collections::HashSet;
 use std::io;
 
+use super::fields::Lost;
 use super::file::LogFile;
-use super::frame::{Frames, Step};
+use super::frame::{Frames, SKIP_LENGTH, Step};
 use super::origin::{Origin, Position};
 use super::record::Record;
 use super::role::RecordSummary;
@@ -34,7 +36,8 @@ pub enum OpenError {
     /// Acknowledged records are missing at the end.
     #[error(
         "the audit log has lost its end: {expected} bytes were durable, {found} are left. It was restored from an older copy, or truncated. \
-         Restore the newer copy, or start once with --accept-rollback to go on without the lost records"
+         Restore the newer copy, or start once with --accept-rollback to go on without the lost records. If the file was truncated or \
+         removed, --accept-lost-log goes on with all that is left, and records what is lost"
     )]
     Lost {
         /// Number of bytes that were durable.
@@ -70,7 +73,9 @@ impl OpenError {
 
 /// The kinds of [`OpenError::Damaged`] that several readers report.
 pub(super) const NO_FRAME: &str = "there is no whole record";
-pub(super) const NOT_A_RECORD: &str = "the record is not one of this version";
+pub(super) const NOT_A_RECORD: &str = "the record is not one that this release knows. If a newer release wrote it, start that one";
+pub(super) const CUT: &str = "there is no whole record, and acknowledged ones were after it. Restore the data folder from a copy, or start once \
+                              with --accept-lost-log to go on with all that is left";
 
 /// Reads from `offset` to the end, and adds every record to the state. Returns where the last whole
 /// frame ends. What follows is a commit that a crash interrupted.
@@ -79,28 +84,64 @@ pub(super) const NOT_A_RECORD: &str = "the record is not one of this version";
 /// [`OpenError::Damaged`], [`OpenError::Io`].
 pub(super) fn replay(file: &dyn LogFile, origin: &Origin, offset: u64, state: &mut State) -> Result<u64, OpenError> {
     let mut frames = Frames::from(file, offset);
+    // The tenants with a record since the last lost part. The others' numbers may jump once.
+    let mut since_loss: Option<HashSet<_>> = None;
     loop {
         match frames.step().map_err(OpenError::io("read"))? {
             Step::End => return Ok(frames.offset()),
+            Step::Skip(lost) => {
+                state.lose(lost);
+                since_loss = Some(HashSet::new());
+            }
             Step::Frame { position, json } => {
                 let damaged = |why| OpenError::damaged(position, why);
                 let record: RecordSummary = serde_json::from_slice(json).map_err(|_| damaged(NOT_A_RECORD))?;
                 if record.installation != origin.installation || record.node != origin.node {
                     return Err(damaged("the record belongs to another log"));
                 }
-                if record.sequence.get() != state.next(record.tenant) {
+                let next = state.next(record.tenant);
+                let may_jump = since_loss.as_mut().is_some_and(|since| since.insert(record.tenant));
+                if record.sequence.get() != next && !(may_jump && record.sequence.get() > next) {
                     return Err(damaged("the tenant's sequence numbers have a gap"));
                 }
                 state.add(record.tenant, record.sequence.get(), record.role(), position, record.time);
             }
             Step::Damaged { position } => {
                 if frames.commit_follows().map_err(OpenError::io("read"))? {
-                    return Err(OpenError::damaged(
-                        position,
-                        "there is no whole record, and acknowledged ones follow",
-                    ));
+                    return Err(OpenError::damaged(position, CUT));
                 }
                 return Ok(position.0);
+            }
+        }
+    }
+}
+
+/// Returns the parts of the file before `end` that have no whole frame, and those after it that
+/// have one behind them: what was there is lost. A torn commit at the end is none.
+///
+/// # Errors
+/// The error of reading the file.
+pub(super) fn find_losses(file: &dyn LogFile, start: u64, end: u64) -> io::Result<Vec<Lost>> {
+    let mut losses = Vec::new();
+    let mut frames = Frames::from(file, start);
+    loop {
+        match frames.step()? {
+            Step::Frame { .. } | Step::Skip(_) => continue,
+            Step::End | Step::Damaged { .. } => {}
+        }
+        let from = frames.offset();
+        if from >= end && !Frames::from(file, from).commit_follows()? {
+            return Ok(losses);
+        }
+        // At least as long as a skip, which takes the place of its beginning.
+        match Frames::from(file, from + SKIP_LENGTH - 1).next_whole()? {
+            Some(to) => {
+                losses.push(Lost::new(from, to));
+                frames = Frames::from(file, to);
+            }
+            None => {
+                losses.extend((from < end).then(|| Lost::new(from, end.max(from + SKIP_LENGTH))));
+                return Ok(losses);
             }
         }
     }
@@ -113,6 +154,6 @@ pub(super) fn replay(file: &dyn LogFile, origin: &Origin, offset: u64, state: &m
 pub(super) fn read_record(file: &dyn LogFile, position: Position) -> Result<Record, OpenError> {
     match Frames::from(file, position.0).step().map_err(OpenError::io("read"))? {
         Step::Frame { json, .. } => serde_json::from_slice(json).map_err(|_| OpenError::damaged(position, NOT_A_RECORD)),
-        Step::End | Step::Damaged { .. } => Err(OpenError::damaged(position, NO_FRAME)),
+        Step::Skip(_) | Step::End | Step::Damaged { .. } => Err(OpenError::damaged(position, NO_FRAME)),
     }
 }

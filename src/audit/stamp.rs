@@ -70,7 +70,7 @@ impl Record {
             number_at: before + BEFORE_NUMBER.len(),
             tenant: self.tenant,
             time: self.time,
-            role: Role::of(self.kind, self.intent, self.result, self.change),
+            role: Role::of(self.kind, self.intent, self.result, self.change, self.lost),
             json,
         };
         if stamped.len() > MAX_JSON || stamped.json.get(stamped.number_at) != Some(&b'0') {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use claviger_provider::TenantId;
 
+use super::fields::Lost;
 use super::origin::Position;
 use super::role::Role;
 use super::scalar::Timestamp;
@@ -21,6 +22,16 @@ pub(super) struct State {
     pub(super) last_effective: Option<Position>,
     /// The time of the last record.
     pub(super) last_time: Option<Timestamp>,
+    /// The parts of the file that are gone, in the order in which they were found.
+    pub(super) losses: Vec<Loss>,
+}
+
+/// A part of the file that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) lost: Lost,
+    /// Whether a durable record reports it.
+    pub(super) reported: bool,
 }
 
 impl State {
@@ -45,7 +56,42 @@ impl State {
                 }
             }
             Role::Effective => self.last_effective = self.last_effective.max(Some(position)),
+            Role::ReportsLoss(lost) => {
+                let mut same = self.losses.iter_mut().filter(|loss| loss.lost == lost);
+                if let Some(loss) = same.next() {
+                    loss.reported = true;
+                }
+            }
         }
+    }
+
+    /// Adds a part of the file that is gone, unless it is known. An intent in it has no outcome
+    /// that a start could tell. Returns whether it is new.
+    pub(super) fn lose(&mut self, lost: Lost) -> bool {
+        let new = self.losses.iter().all(|loss| loss.lost != lost);
+        if new {
+            self.losses.push(Loss { lost, reported: false });
+            self.open.retain(|_, position| !lost.contains(position.0));
+        }
+        new
+    }
+
+    /// The losses that no record reports yet.
+    pub(super) fn unreported(&self) -> impl Iterator<Item = Lost> {
+        self.losses.iter().filter(|loss| !loss.reported).map(|loss| loss.lost)
+    }
+
+    /// Takes over what an older state of the same log knows of records that are gone.
+    pub(super) fn add_lost(&mut self, older: Self, until: u64) {
+        for (tenant, next) in older.next {
+            let now = self.next.entry(tenant).or_default();
+            *now = next.max(*now);
+        }
+        // An intent before `until` that was not open any more had its outcome in a lost part.
+        self.open
+            .retain(|intent, position| position.0 >= until || older.open.contains_key(intent));
+        self.last_effective = self.last_effective.max(older.last_effective);
+        self.last_time = self.last_time.max(older.last_time);
     }
 }
 

@@ -36,12 +36,12 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
         (true, true) | (false, false) => {}
     }
     let root = root_key(config, &mut options, &folder, true).await?;
-    let opened = open(config, options.accept_rollback, folder, root).await?;
+    let opened = open(config, options.accepted, folder, root).await?;
     let (broker, mut remaining) = broker(config, options.dev, None, opened).await;
     let issued = async {
         // Reconcile first. Otherwise the next start would see the new token's change as the last
         // applied one, and not notice changes before it that the store lacks.
-        remaining.reconcile(&broker, options.accept_rollback).await?;
+        remaining.reconcile(&broker, options.accepted).await?;
         administrator(remaining.store.as_ref(), broker.log()).await
     }
     .await;

@@ -21,7 +21,7 @@ mod unseal;
 
 pub use bootstrap_admin::init;
 pub use errors::{BootError, DeclaredSettingsError};
-pub use options::{ConfigSource, StartOptions};
+pub use options::{Accepted, ConfigSource, StartOptions};
 pub use registry::capabilities;
 pub use root_key::wrap_root_key;
 pub use serving::Serving;

@@ -11,10 +11,10 @@ use claviger_provider::xaes::XaesKey;
 use super::declared::FromConfig;
 use super::errors::BootError;
 use super::node::{first_name, known_name};
-use super::options::ConfigSource;
+use super::options::{Accepted, ConfigSource};
 use super::registry;
 use crate::access::GrantsAuthorizer;
-use crate::audit::{self, CommitMetrics, KillFile, Origin, Recovered};
+use crate::audit::{self, CommitMetrics, KillFile, Origin, Position, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::Config;
@@ -68,7 +68,7 @@ pub(super) struct Opened {
 }
 
 /// Opens the audit log and the store with the root key. Creates the store if there is none.
-pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder, root: RootKey) -> Result<Opened, BootError> {
+pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, root: RootKey) -> Result<Opened, BootError> {
     let Folder {
         folder,
         database,
@@ -78,7 +78,7 @@ pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder,
     let cursor_key = root.cursor_key();
     let path = folder.path().to_owned();
     let node = if initialised {
-        known_name(&path, &registry::known_nodes(&database).await?, accept_rollback)?
+        known_name(&path, &registry::known_nodes(&database).await?, accepted.rollback)?
     } else {
         first_name(&path)?
     };
@@ -89,7 +89,9 @@ pub(super) async fn open(config: &Config, accept_rollback: bool, folder: Folder,
     };
     let log_options = audit::Options {
         reserve_bytes: config.audit.disk_reserve,
-        accept_rollback,
+        accept_rollback: accepted.rollback,
+        accept_lost_log: accepted.lost_log,
+        stored: store.last_applied().await?.map(Position),
         ..audit::Options::default()
     };
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
@@ -119,9 +121,9 @@ pub(super) struct Remaining {
 
 impl Remaining {
     /// Reconciles the store with the audit log. Must come before any other use of them.
-    pub(super) async fn reconcile(&mut self, broker: &Broker, accept_rollback: bool) -> Result<(), BootError> {
+    pub(super) async fn reconcile(&mut self, broker: &Broker, accepted: Accepted) -> Result<(), BootError> {
         let circumstances = Circumstances {
-            accept_rollback,
+            accept_rollback: accepted.rollback,
             was_clean: self.recovered.was_clean,
         };
         let open_intents = std::mem::take(&mut self.recovered.open_intents);

@@ -8,8 +8,8 @@ use crate::telemetry::metrics::Metrics;
 /// How a gateway is started, besides its configuration.
 #[derive(Default)]
 pub struct StartOptions {
-    /// Start although the store is older than the audit log, or the log older than the store.
-    pub accept_rollback: bool,
+    /// What the operator accepts at this start.
+    pub accepted: Accepted,
     /// Started by `claviger dev`: creates what is missing, and may use the fault-injecting fake.
     pub dev: bool,
     /// The root key, if it does not come from the configured source (`dev` only).
@@ -18,6 +18,15 @@ pub struct StartOptions {
     pub source: Option<ConfigSource>,
     /// The metrics recorder, if metrics are on. A process has only one.
     pub metrics: Option<Metrics>,
+}
+
+/// What the operator accepts at a start that would otherwise be refused.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Accepted {
+    /// The store is older than the audit log, or the log older than the store.
+    pub rollback: bool,
+    /// Parts of the audit log are gone: its file was removed, cut or damaged.
+    pub lost_log: bool,
 }
 
 /// Source of the configuration.

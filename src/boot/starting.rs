@@ -94,10 +94,10 @@ impl Starting {
             options,
         } = self;
         progress.begin(Step::Open);
-        let opened = open(config, options.accept_rollback, folder, root).await?;
+        let opened = open(config, options.accepted, folder, root).await?;
         let (broker, mut remaining) = broker(config, options.dev, options.source, opened).await;
         progress.begin(Step::Reconcile);
-        if let Err(error) = remaining.reconcile(&broker, options.accept_rollback).await {
+        if let Err(error) = remaining.reconcile(&broker, options.accepted).await {
             // After an unclean stop, recovery is not finished, so do not record a clean stop.
             if remaining.recovered.was_clean {
                 close(&broker, remaining.store.as_ref()).await;

@@ -34,7 +34,8 @@ pub enum RecoverError {
     /// The store knows changes that the log does not.
     #[error(
         "the store knows of a change at byte {applied} of the audit log, where the log has none: the log was restored from an older copy. \
-         Restore the newer copy, or start once with --accept-rollback to go on without its records"
+         Restore the newer copy, or start once with --accept-rollback to go on without its records. If the log was removed, \
+         --accept-lost-log goes on with all that is left, and records what is lost"
     )]
     LogBehind {
         /// The position that the store holds.

@@ -3,7 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::serving::ServeArgs;
-use crate::boot::{BootError, ConfigSource, StartOptions, Starting};
+use crate::boot::{Accepted, BootError, ConfigSource, StartOptions, Starting};
 use crate::client::Failure;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::start_log;
@@ -15,7 +15,10 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     let metrics = config.telemetry.metrics.then(Metrics::install).transpose();
     let metrics = metrics.map_err(|_| Failure::Local("the metrics were started twice".to_owned()))?;
     let options = StartOptions {
-        accept_rollback: args.accept_rollback,
+        accepted: Accepted {
+            rollback: args.accept_rollback,
+            lost_log: args.accept_lost_log,
+        },
         metrics,
         source: Some(ConfigSource {
             file: args.config.config.clone(),

@@ -33,6 +33,9 @@ pub struct ServeArgs {
     /// Start although the store or the audit log was restored from an older copy, without the changes it lacks
     #[arg(long)]
     pub accept_rollback: bool,
+    /// Start although the audit log's file was removed, cut or damaged, with all that is left of it
+    #[arg(long)]
+    pub accept_lost_log: bool,
 }
 
 /// Arguments of `dev`.

@@ -34,6 +34,7 @@ async fn health_readiness_document_and_page_need_no_credential() {
         jobs,
         [
             "audit_counters",
+            "audit_watch",
             "background_calls",
             "cache_sweep",
             "idempotency_prune",

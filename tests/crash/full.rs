@@ -94,11 +94,15 @@ async fn log_state(started: &Started) -> (u16, bool, String) {
     (ready.status, part["ready"] == true, text(&part["state"]))
 }
 
-/// Polls until the condition is true. A log that is not sound checks itself when its health is read.
+/// Polls until the log is sound. One that is not checks itself when its health is read.
 async fn until_sound(started: &Started) {
+    until_state(started, &(200, true, "sound".to_owned())).await;
+}
+
+async fn until_state(started: &Started, state: &(u16, bool, String)) {
     let end = Instant::now() + Duration::from_secs(20);
-    while log_state(started).await != (200, true, "sound".to_owned()) {
-        assert!(Instant::now() < end, "the log did not recover: {:?}", log_state(started).await);
+    while log_state(started).await != *state {
+        assert!(Instant::now() < end, "the log stays {:?}", log_state(started).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -152,6 +156,8 @@ async fn stops_and_goes_on() {
     assert_eq!(log_state(&started).await, (200, true, "sound".to_owned()));
 
     small.fill();
+    // Found within a second, or by the first write that has no room.
+    until_state(&started, &(503, false, "disk_full".to_owned())).await;
     for (method, path, body) in [
         ("POST", "/v1/keys/key-0/data-keys", Some(json!({}))),
         ("POST", "/v1/keys/key-0/wrap", Some(json!({"plaintext": "AAAA"}))),

@@ -24,6 +24,7 @@ mod severed;
 mod shutdown;
 mod start;
 mod verify;
+mod watch;
 mod world;
 
 use std::future::Future;
@@ -69,5 +70,6 @@ fn main() -> ExitCode {
     trials.extend(start::trials());
     trials.extend(full::trials());
     trials.extend(footprint::trials());
+    trials.extend(watch::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -134,6 +134,31 @@ async fn a_removed_or_repeated_record_is_detected() {
 }
 
 #[tokio::test]
+async fn an_intent_with_a_verb_of_a_later_release_is_refused() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    let change = StateChange::new(Verb::Import, Object::Key, &claviger_provider::KeyId::from_bytes([4; 16]));
+    let intent = log.intent(log.entry(tenant(1), Action::CreateKey), change, soon()).await.unwrap();
+    let crashed = bench.crashed();
+    let bytes = std::fs::read(crashed.log_path()).unwrap();
+    let at = intent.position().0 as usize;
+    let json = String::from_utf8(bytes[at + frame::PREFIX..].to_vec()).unwrap();
+    let later = json.replace("\"import\"", "\"shrink\"");
+    assert_ne!(later, json);
+    overwrite(&crashed, at as u64 + 4, &crc32c::crc32c(later.as_bytes()).to_be_bytes());
+    overwrite(&crashed, (at + frame::PREFIX) as u64, later.as_bytes());
+    for accept_lost_log in [false, true] {
+        let options = Options {
+            accept_lost_log,
+            ..Bench::options()
+        };
+        let refused = crashed.try_open(options).map(drop);
+        assert!(refused.is_err_and(|error| error.to_string().contains("newer release")));
+    }
+    intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap().into_value();
+}
+
+#[tokio::test]
 async fn without_its_sidecar_a_log_is_read_to_the_same_end() {
     let bench = Bench::new();
     let options = Options {

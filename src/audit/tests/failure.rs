@@ -118,6 +118,7 @@ async fn a_full_disk_stops_everything_but_revocations_before_the_reserve_is_used
     let fill = |left: u64| bench.disk.set(|disk| disk.capacity = Some(disk.length + disk.reserve + left));
 
     fill(Bench::options().floor_bytes);
+    log.check();
     let refused = unwrap_once(&log, tenant(1)).await.unwrap_err();
     assert_eq!((refused.reason(), log.health()), (Reason::DiskFull, Health::DiskFull));
     let change = StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16]));
@@ -145,6 +146,30 @@ async fn a_full_disk_stops_everything_but_revocations_before_the_reserve_is_used
     let expected = ["outcome", "outcome", "intent", "outcome", "restarted", "outcome"];
     assert_eq!(kinds(&records), expected);
     assert_eq!((records[4].1.cause(), records[4].1.unrecorded()), (Some(Cause::DiskFull), Some(2)));
+}
+
+#[tokio::test]
+async fn the_free_space_is_asked_for_once_a_second_and_what_is_written_is_deducted() {
+    let bench = Bench::new();
+    let begun = Instant::now();
+    let Recovered { log, .. } = bench.open();
+    for _ in 0..200 {
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    let (looks, syncs) = bench.disk.get(|disk| (disk.looks, disk.syncs));
+    let seconds = begun.elapsed().as_secs() as usize;
+    assert!(syncs >= 200 && looks <= seconds + 2, "{looks} looks in {seconds} s");
+    // Room for the floor and three records, as claimed at a look.
+    let floor = Bench::options().floor_bytes;
+    bench.disk.set(|disk| disk.claimed = Some(floor + 2000));
+    log.check();
+    let mut written = 0;
+    while unwrap_once(&log, tenant(1)).await.is_ok() {
+        written += 1;
+        assert!(written < 10, "what was written is not deducted");
+        bench.disk.set(|disk| disk.claimed = Some(floor));
+    }
+    assert!(written > 0);
 }
 
 #[tokio::test]

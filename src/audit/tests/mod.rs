@@ -14,6 +14,7 @@ mod crash;
 mod document;
 mod failure;
 mod intents;
+mod lost;
 mod observer;
 
 use std::io;
@@ -25,7 +26,7 @@ use parking_lot::{Condvar, Mutex};
 
 use claviger_provider::{InstallationId, TenantId};
 
-use super::file::{DiskFile, LOG_NAME, LogFile};
+use super::file::{DiskFile, LOG_NAME, LogFile, Look};
 use super::frame::{self, Frames, Step};
 use super::recovery::open_on;
 use super::*;
@@ -41,6 +42,8 @@ struct Disk {
 struct DiskState {
     writes: usize,
     syncs: usize,
+    /// How often the free space was asked for.
+    looks: usize,
     /// Syncs wait while this is set.
     gate_closed: bool,
     /// A sync waits.
@@ -49,6 +52,8 @@ struct DiskState {
     failing_syncs: usize,
     /// How many writes fail halfway, for another reason than a full disk.
     failing_writes: usize,
+    /// How many copies of the log's file cannot be made.
+    failing_copies: usize,
     /// The most bytes of log and reserve together.
     capacity: Option<u64>,
     reserve: u64,
@@ -135,6 +140,19 @@ impl LogFile for TestFile {
         self.real.len()
     }
 
+    fn look(&self) -> io::Result<Look> {
+        self.real.look()
+    }
+
+    fn put_back(&mut self, length: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        if state.failing_copies > 0 {
+            state.failing_copies -= 1;
+            return Err(io::Error::other("no copy can be made"));
+        }
+        self.real.put_back(length)
+    }
+
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.length = length;
@@ -143,7 +161,8 @@ impl LogFile for TestFile {
     }
 
     fn available_space(&self) -> io::Result<u64> {
-        let state = self.disk.state.lock();
+        let mut state = self.disk.state.lock();
+        state.looks += 1;
         Ok(state.claimed.unwrap_or_else(|| state.available()))
     }
 
@@ -241,6 +260,7 @@ fn read_all(folder: &Path) -> Vec<(Position, Record)> {
     loop {
         match frames.step().unwrap() {
             Step::Frame { position, json } => records.push((position, serde_json::from_slice(json).unwrap())),
+            Step::Skip(_) => {}
             Step::End => return records,
             Step::Damaged { position } => panic!("damaged at {position:?}"),
         }

@@ -25,6 +25,12 @@ pub fn records_from(data: &Path, place: u64) -> (Vec<Value>, u64) {
     };
     let mut records = Vec::new();
     while at + 8 <= bytes.len() {
+        // A skip: the bytes up to its offset are lost.
+        if bytes[at..].starts_with(&[0x40, 0, 0, 8]) {
+            let Some(to) = bytes.get(at + 8..at + 16) else { break };
+            at = (u64::from_be_bytes(to.try_into().expect("8 bytes")) - place) as usize;
+            continue;
+        }
         // The top bit marks a commit's first frame.
         let length = u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) & 0x7fff_ffff;
         let end = at + 8 + length as usize;

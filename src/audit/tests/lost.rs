@@ -1,0 +1,294 @@
+//! A log's file that something else removes, replaces, cuts or damages.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use super::*;
+
+/// Records this many unwraps of tenant 1.
+async fn unwraps(log: &Log, count: usize) {
+    for _ in 0..count {
+        unwrap_once(log, tenant(1)).await.unwrap();
+    }
+}
+
+fn file(bench: &Bench) -> fs::File {
+    fs::File::options().write(true).open(bench.log_path()).unwrap()
+}
+
+/// The numbers of tenant 1 that the log has.
+fn numbers(bench: &Bench) -> Vec<u64> {
+    let of_tenant = bench.records().into_iter().filter(|(_, record)| record.tenant() == tenant(1));
+    of_tenant.map(|(_, record)| record.sequence()).collect()
+}
+
+/// The lost parts that records of the log report.
+fn reported(bench: &Bench) -> Vec<Lost> {
+    bench.records().iter().filter_map(|(_, record)| record.lost()).collect()
+}
+
+/// Asks for the health until the log's thread has found it sound again.
+async fn until_checked(log: &Log, in_place: impl Fn() -> bool) {
+    let sound = async {
+        while !in_place() || log.health() != Health::Sound {
+            log.check();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), sound)
+        .await
+        .expect("the log does not come back");
+}
+
+/// A start that reads the whole log finds the same as one that reads the sidecar.
+async fn assert_reopens(bench: &Bench) {
+    let before = bench.records();
+    let Recovered { log, was_clean, .. } = bench.open();
+    assert!(was_clean);
+    log.close().await;
+    fs::remove_file(bench.index_path()).unwrap();
+    let Recovered { log, .. } = bench.open();
+    log.close().await;
+    assert_eq!(bench.records()[..before.len()], before);
+}
+
+#[tokio::test]
+async fn a_file_that_was_removed_or_moved_away_is_put_back_whole() {
+    for moved in [false, true] {
+        let bench = Bench::new();
+        let Recovered { log, .. } = bench.open();
+        unwraps(&log, 50).await;
+        if moved {
+            fs::rename(bench.log_path(), bench.folder.path().join("elsewhere")).unwrap();
+        } else {
+            fs::remove_file(bench.log_path()).unwrap();
+        }
+        until_checked(&log, || bench.log_path().exists()).await;
+        unwraps(&log, 10).await;
+        assert_eq!(numbers(&bench), (0..60).collect::<Vec<_>>(), "moved: {moved}");
+        assert_eq!(reported(&bench), []);
+        let second = DiskFile::open(bench.folder.path(), &frame::header(&bench.origin));
+        assert!(
+            second.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
+            "the new file is not locked"
+        );
+        log.close().await;
+        assert!(bench.open().was_clean);
+    }
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_the_log_is_kept_under_another_name() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwraps(&log, 5).await;
+    let other = bench.folder.path().join("other");
+    fs::write(&other, "another file").unwrap();
+    let inode = fs::metadata(&other).unwrap().ino();
+    fs::rename(&other, bench.log_path()).unwrap();
+    until_checked(&log, || fs::metadata(bench.log_path()).unwrap().ino() != inode).await;
+    assert_eq!(numbers(&bench), (0..5).collect::<Vec<_>>());
+    let kept = fs::read_to_string(bench.folder.path().join("audit.log.replaced")).unwrap();
+    assert_eq!(kept, "another file");
+}
+
+#[tokio::test]
+async fn a_cut_file_keeps_what_is_left_and_reports_the_rest() {
+    for keep in [0, 30, 60] {
+        let bench = Bench::new();
+        let Recovered { log, .. } = bench.open();
+        unwraps(&log, 100).await;
+        let places: Vec<u64> = bench.records().iter().map(|(position, _)| position.0).collect();
+        // In the middle of a record; or with the first line, too.
+        let length = if keep == 0 { 0 } else { places[keep] + 100 };
+        file(&bench).set_len(length).unwrap();
+        // Found by the append, not by a look.
+        let receipt = unwrap_once(&log, tenant(1)).await.unwrap();
+        assert_eq!(receipt.sequence, 100, "no number is given twice");
+        assert!(receipt.position.0 > places[99], "no position is given twice");
+        let left = numbers(&bench);
+        assert_eq!(left[..keep], (0..keep as u64).collect::<Vec<_>>());
+        // The last page was in memory.
+        assert!(left.ends_with(&[95, 96, 97, 98, 99, 100]), "{left:?}");
+        let [lost] = reported(&bench)[..] else {
+            panic!("one part is lost: {:?}", reported(&bench))
+        };
+        assert_eq!(lost.from.get(), places[keep]);
+        assert_eq!(lost.to.get(), places[left[keep] as usize]);
+        unwraps(&log, 3).await;
+        log.close().await;
+        assert_reopens(&bench).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cut_within_the_last_page_loses_nothing() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwraps(&log, 100).await;
+    let length = fs::metadata(bench.log_path()).unwrap().len();
+    file(&bench).set_len(length - 20).unwrap();
+    until_checked(&log, || fs::metadata(bench.log_path()).unwrap().len() == length).await;
+    unwraps(&log, 1).await;
+    assert_eq!(numbers(&bench), (0..101).collect::<Vec<_>>());
+    assert_eq!(reported(&bench), []);
+}
+
+#[tokio::test]
+async fn while_no_copy_can_be_made_everything_is_refused() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwraps(&log, 50).await;
+    bench.disk.set(|disk| disk.failing_copies = usize::MAX);
+    fs::remove_file(bench.log_path()).unwrap();
+    until_refused(&log).await;
+    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap_err().reason(), Reason::LogLost);
+    // A crash now: the next start says what is lost.
+    let crashed = tempfile::tempdir().unwrap();
+    fs::copy(bench.index_path(), crashed.path().join("audit.index")).unwrap();
+    let refused = open(crashed.path(), &bench.origin, Bench::options(), Vec::new());
+    assert!(matches!(refused, Err(OpenError::Lost { found: 0, .. })), "{refused:?}");
+
+    bench.disk.set(|disk| disk.failing_copies = 0);
+    until_checked(&log, || bench.log_path().exists()).await;
+    let receipt = unwrap_once(&log, tenant(1)).await.unwrap();
+    assert_eq!(receipt.sequence, 50);
+    let restarted: Vec<_> = bench
+        .records()
+        .into_iter()
+        .filter(|(_, record)| record.kind() == Kind::Restarted)
+        .collect();
+    assert_eq!(restarted.len(), 1);
+    let restarted = &restarted[0].1;
+    assert_eq!((restarted.cause(), restarted.lost()), (Some(Cause::LogLost), None));
+    assert!(restarted.unrecorded().is_some_and(|records| records > 0));
+}
+
+#[tokio::test]
+async fn a_crash_while_a_cut_file_is_brought_back_is_no_torn_end() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwraps(&log, 100).await;
+    let places: Vec<u64> = bench.records().iter().map(|(position, _)| position.0).collect();
+    bench.disk.set(|disk| disk.failing_syncs = usize::MAX);
+    file(&bench).set_len(places[40]).unwrap();
+    until_refused(&log).await;
+    // Until the file has its length again, with zeros in it.
+    let extended = async {
+        while fs::metadata(bench.log_path()).unwrap().len() <= places[99] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), extended).await.unwrap();
+    let crashed = bench.crashed();
+    let refused = crashed.try_open(Bench::options());
+    assert!(
+        matches!(refused, Err(OpenError::Damaged { at, .. }) if at == places[40]),
+        "{refused:?}"
+    );
+    let Recovered { log, .. } = crashed.try_open(accepting(None)).unwrap();
+    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 100);
+    log.close().await;
+    assert_reopens(&crashed).await;
+}
+
+async fn until_refused(log: &Log) {
+    let lost = async {
+        while log.health() != Health::LogLost {
+            log.check();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), lost).await.expect("it is not found");
+}
+
+#[tokio::test]
+async fn a_stop_right_after_a_failed_copy_tries_once_more() {
+    let bench = Bench::new();
+    let options = Options {
+        retry_after: Duration::from_secs(3600),
+        ..Bench::options()
+    };
+    let Recovered { log, .. } = bench.try_open(options).unwrap();
+    unwraps(&log, 20).await;
+    bench.disk.set(|disk| disk.failing_copies = 1);
+    fs::remove_file(bench.log_path()).unwrap();
+    until_refused(&log).await;
+    log.close().await;
+    assert_eq!(numbers(&bench), (0..20).collect::<Vec<_>>());
+}
+
+/// Options of a start that accepts a lost log, beside a store with that last position.
+fn accepting(stored: Option<Position>) -> Options {
+    Options {
+        accept_lost_log: true,
+        stored,
+        ..Bench::options()
+    }
+}
+
+/// A closed log of 100 records of tenant 1, with their places.
+async fn closed() -> (Bench, Vec<Position>) {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    unwraps(&log, 100).await;
+    log.close().await;
+    let places = bench.records().iter().map(|(position, _)| *position).collect();
+    (bench, places)
+}
+
+#[tokio::test]
+async fn a_start_goes_on_with_what_is_left_only_if_the_operator_accepts_it() {
+    for keep in [None, Some(0), Some(40)] {
+        let (bench, places) = closed().await;
+        match keep {
+            None => fs::remove_file(bench.log_path()).unwrap(),
+            Some(0) => file(&bench).set_len(0).unwrap(),
+            Some(keep) => file(&bench).set_len(places[keep].0 + 10).unwrap(),
+        }
+        let keep = keep.unwrap_or(0);
+        let refused = open(bench.folder.path(), &bench.origin, Bench::options(), Vec::new());
+        assert!(refused.is_err(), "it starts without a word");
+        let Recovered { log, was_clean, .. } = open(bench.folder.path(), &bench.origin, accepting(Some(places[99])), Vec::new()).unwrap();
+        assert!(!was_clean);
+        let receipt = unwrap_once(&log, tenant(1)).await.unwrap();
+        assert_eq!(receipt.sequence, 100, "no number is given twice");
+        assert!(receipt.position > places[99], "no position is given twice");
+        log.close().await;
+        let [lost] = reported(&bench)[..] else { panic!("one part is lost") };
+        assert!(lost.from.get() <= places[keep].0 && places[99].0 < lost.to.get(), "{lost:?}");
+        assert_eq!(numbers(&bench).len(), keep + 1);
+        let Recovered {
+            log, was_clean, history, ..
+        } = bench.open();
+        assert!(was_clean, "the loss is told once");
+        assert_eq!(history.after(Some(places[99])).unwrap(), [], "a store's change in the lost part");
+        log.close().await;
+        assert_reopens(&bench).await;
+    }
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_is_skipped_and_what_follows_is_kept() {
+    let (bench, places) = closed().await;
+    // As a cut leaves it that is followed by an append.
+    let zeros = vec![0; (places[60].0 - places[40].0 - 10) as usize];
+    file(&bench).write_all_at(&zeros, places[40].0 + 10).unwrap();
+    fs::remove_file(bench.index_path()).unwrap();
+    assert!(matches!(bench.try_open(Bench::options()), Err(OpenError::Damaged { .. })));
+    let Recovered { log, .. } = bench.try_open(accepting(None)).unwrap();
+    log.close().await;
+    assert_eq!(reported(&bench), [Lost::new(places[40].0, places[60].0)]);
+    assert_eq!(numbers(&bench), (0..40).chain(60..100).collect::<Vec<_>>());
+    assert_reopens(&bench).await;
+}
+
+#[tokio::test]
+async fn a_start_that_accepts_a_lost_log_changes_nothing_in_a_whole_one() {
+    let (bench, _) = closed().await;
+    let before = fs::read(bench.log_path()).unwrap();
+    let Recovered { log, was_clean, .. } = bench.try_open(accepting(None)).unwrap();
+    assert!(was_clean);
+    log.close().await;
+    assert_eq!(fs::read(bench.log_path()).unwrap(), before);
+}
