@@ -138,7 +138,7 @@ impl Broker {
         let change = change.keeping(keep.row(Completion::Created, &key, Some(key.revision))?);
         let created = self.store.create_key(&key, &versions, &change).await;
         let row = created.map_err(|error| self.refused_claim(view, error))?;
-        self.directory().readopted(id);
+        self.directory().readopted(cx.tenant(), id);
         Ok(Guarded::free(changed(Completion::Created, row)))
     }
 

@@ -12,9 +12,12 @@ use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, K
 use crate::audit::{self, Object, Verb};
 use crate::store::model::{Key, Resource};
 
-/// The most keys that one round checks, and how many of them at once.
+/// The most keys that one round checks, and the most of one tenant: a provider that hangs must not hold up
+/// the next round for others.
 const ROUND: u32 = 1000;
-const AT_ONCE: usize = 8;
+const ROUND_OF_TENANT: u32 = 4;
+/// How many are checked at once.
+const AT_ONCE: usize = 32;
 /// Timeout of one check.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a rotation is waited for. AWS, the only provider that does not finish at once, names
@@ -112,7 +115,7 @@ impl Broker {
     /// # Errors
     /// The code of a failure; each failure is logged.
     pub async fn finish_rotations(&self) -> Result<(), Code> {
-        let keys = self.store.rotating_keys(ROUND).await.map_err(|error| {
+        let keys = self.store.rotating_keys(ROUND, ROUND_OF_TENANT).await.map_err(|error| {
             tracing::warn!(%error, "the store cannot list the rotations in progress");
             Failure::from(error).code
         })?;

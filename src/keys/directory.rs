@@ -49,7 +49,8 @@ impl Default for Capacity {
 pub struct Directory {
     store: Arc<dyn Store>,
     factories: Factories,
-    keys: LoadingCache<KeyId, Arc<KeyEntry>>,
+    /// By tenant and id: an operator chooses ids, so two tenants can have one.
+    keys: LoadingCache<(TenantId, KeyId), Arc<KeyEntry>>,
     names: Names,
     connections: LoadingCache<ConnectionId, Arc<ConnectionEntry>>,
     secrets: LoadingCache<TenantId, Arc<TenantSecrets>>,
@@ -106,8 +107,7 @@ impl Directory {
 
     async fn named(&self, tenant: TenantId, name: &str, when_full: WhenFull) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         if let Some(id) = self.names.get(tenant, name)
-            && let Some(entry) = self.keys.get(&id)
-            && entry.tenant() == tenant
+            && let Some(entry) = self.keys.get(&(tenant, id))
             && entry.is_named(name)
         {
             return Ok(Some(entry));
@@ -126,8 +126,7 @@ impl Directory {
     /// # Errors
     /// When the store fails, or memory has no room.
     pub async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Option<Arc<KeyEntry>>, LoadError> {
-        match self.keys.get(&id) {
-            Some(entry) if entry.tenant() != tenant => Ok(None),
+        match self.keys.get(&(tenant, id)) {
             Some(entry) if !entry.is_closed() => Ok(Some(entry)),
             Some(_) | None => self.load(tenant, KeySelector::Id(id), WhenFull::Refuse).await,
         }
@@ -153,7 +152,7 @@ impl Directory {
     async fn load(&self, tenant: TenantId, selector: KeySelector<'_>, when_full: WhenFull) -> Result<Option<Arc<KeyEntry>>, LoadError> {
         loop {
             let load = match selector {
-                KeySelector::Id(id) => self.keys.loads().begin(id),
+                KeySelector::Id(id) => self.keys.loads().begin((tenant, id)),
                 KeySelector::Name(_) => self.keys.loads().begin_unknown(),
             };
             let snapshot = match self.store.key_snapshot(tenant, selector).await {
@@ -167,7 +166,7 @@ impl Directory {
                 versions: snapshot.versions.into(),
             };
             let loaded = Arc::new(KeyEntry::new(view, Arc::clone(self.keys.loads())));
-            if let Some(entry) = self.keys.insert(id, loaded, &load, when_full)? {
+            if let Some(entry) = self.keys.insert((tenant, id), loaded, &load, when_full)? {
                 return Ok((!entry.is_closed()).then_some(entry));
             }
         }
@@ -191,8 +190,8 @@ impl Directory {
     /// Applies a committed disable: the row goes into the gate, if the key is in memory, and loads
     /// under way read again in any case. An older row than the one in memory changes nothing.
     pub fn key_revoked(&self, row: &Key) {
-        self.keys.loads().note_change(&row.id);
-        if let Some(entry) = self.keys.peek(&row.id) {
+        self.keys.loads().note_change(&(row.tenant, row.id));
+        if let Some(entry) = self.keys.peek(&(row.tenant, row.id)) {
             entry.put_revoked(row);
         }
     }
@@ -206,16 +205,17 @@ impl Directory {
     }
 
     /// Notes that a key was adopted again under the id of a detached one; after the commit.
-    pub fn readopted(&self, id: KeyId) {
-        self.keys.loads().note_change(&id);
-        self.keys.remove_if(&id, |entry| entry.is_closed());
+    pub fn readopted(&self, tenant: TenantId, id: KeyId) {
+        self.keys.loads().note_change(&(tenant, id));
+        self.keys.remove_if(&(tenant, id), |entry| entry.is_closed());
     }
 
     /// Closes an entry, so that nothing made with it is handed over any more, and makes room for
     /// the next entry of its id.
     fn forget_key(&self, entry: &Arc<KeyEntry>) {
         entry.close();
-        self.keys.remove_if(&entry.id(), |there| Arc::ptr_eq(there, entry));
+        self.keys
+            .remove_if(&(entry.tenant(), entry.id()), |there| Arc::ptr_eq(there, entry));
     }
 
     /// A connection by id; `None` when the tenant has no connection of that id.

@@ -190,7 +190,7 @@ pub struct KeyEntry {
     /// When a provider was last asked about the state of one of the key's provider keys, by connection.
     asked: parking_lot::Mutex<HashMap<(ConnectionId, String), Instant>>,
     revocations: RevocationCounter,
-    loads: Arc<Loads<KeyId>>,
+    loads: Arc<Loads<(TenantId, KeyId)>>,
 }
 
 /// The key was detached.
@@ -198,7 +198,7 @@ pub struct KeyEntry {
 pub struct Gone;
 
 impl KeyEntry {
-    pub(super) fn new(view: KeyView, loads: Arc<Loads<KeyId>>) -> Self {
+    pub(super) fn new(view: KeyView, loads: Arc<Loads<(TenantId, KeyId)>>) -> Self {
         Self {
             id: view.key.id,
             tenant: view.key.tenant,
@@ -287,7 +287,7 @@ impl KeyEntry {
                 view.versions = versions.into();
             }
         }
-        self.loads.note_change(&self.id);
+        self.loads.note_change(&(self.tenant, self.id));
     }
 
     /// As [`KeyEntry::put`], with the row that an enable committed.
@@ -298,7 +298,7 @@ impl KeyEntry {
             let epoch = key.epoch.max(view.key.epoch + u64::from(view.key.state.is_disabled()));
             view.key = Arc::new(Key { epoch, ..key });
         }
-        self.loads.note_change(&self.id);
+        self.loads.note_change(&(self.tenant, self.id));
     }
 
     /// Puts the row that a disable committed in place, unless the row in memory is newer. Counts
@@ -316,7 +316,7 @@ impl KeyEntry {
     /// Takes the gate exclusively and marks the key as detached.
     pub(super) fn close(&self) {
         *self.rows.write() = None;
-        self.loads.note_change(&self.id);
+        self.loads.note_change(&(self.tenant, self.id));
     }
 }
 

@@ -270,9 +270,10 @@ pub trait Reads: Send + Sync {
     async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
     /// Every version of a key, oldest first. Also of a detached one: an adoption continues its numbers.
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
-    /// The attached keys whose rotation is under way, of all tenants that are not suspended, the
-    /// longest-waiting first, at most `most`.
-    async fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
+    /// Attached keys whose rotation is under way, at most `most`, and at most `for_each` of one tenant, drawn
+    /// at random: so neither another tenant's keys nor the tenant's own are passed over for long. Suspended
+    /// tenants' are left out.
+    async fn rotating_keys(&self, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
 }
 
 /// A store: reads, and changes. Each change is one transaction and returns the rows that it

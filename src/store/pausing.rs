@@ -141,7 +141,7 @@ forward! {
     fn detached_keys(&self, tenant: TenantId, filter: &DetachedFilter, page: &Page) -> Result<Rows<DetachedKey>, StoreError>;
     fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
     fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
-    fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
+    fn rotating_keys(&self, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
 }
 
 forward! {

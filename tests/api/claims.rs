@@ -225,3 +225,28 @@ async fn a_credential_for_a_detached_key_is_told_that_it_is_detached() {
     assert_eq!(opened["plaintext"], made["plaintext"]);
     ours.get(orders).await.expect_problem(403, "permission_denied");
 }
+
+#[tokio::test]
+async fn two_tenants_keys_of_one_id_are_two_keys() {
+    let world = FakeWorld::start().await;
+    for (client, server) in [(&world.bank, "bank"), (&world.evil, "evil")] {
+        connect(client, "own", server, false).await;
+        world.made(server, "orders").await;
+    }
+    let bank = adopt(&world.bank, "orders", "own", "orders").await.expect_status(201);
+    // An operator chooses the id, as in an installation that is built anew.
+    let body = json!({"name": "loot", "connection": "own", "provider_key": "orders", "id": bank["id"]});
+    world.evil.post("/v1/keys", &body).await.expect_status(201);
+    for (client, name) in [(&world.evil, "loot"), (&world.bank, "orders"), (&world.evil, "loot")] {
+        let path = format!("/v1/keys/{name}/data-keys");
+        client.post(&path, &json!({})).await.expect_status(200);
+    }
+    // A disable ends the use of its own tenant's key.
+    world.bank.post("/v1/keys/orders/disable", &json!({})).await.expect_status(200);
+    let refused = world.bank.post("/v1/keys/orders/data-keys", &json!({})).await;
+    refused.expect_problem(409, "key_disabled");
+    world.evil.post("/v1/keys/loot/data-keys", &json!({})).await.expect_status(200);
+    world.evil.delete("/v1/keys/loot").await.expect_status(204);
+    world.bank.post("/v1/keys/orders/enable", &json!({})).await.expect_status(200);
+    world.bank.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+}

@@ -243,3 +243,17 @@ async fn data_operations_ignore_the_key_and_a_bad_one_is_refused_elsewhere() {
     api.client.send(twice).await.expect_problem(400, "invalid_request");
     assert_eq!(api.client.get("/v1/keys/orders").await.body["primary_version"], 1);
 }
+
+#[tokio::test]
+async fn an_encoded_path_is_the_same_request() {
+    let api = Api::with_key().await;
+    post(&api.client, "/v1/keys/orders/enable", "once", &json!({}))
+        .await
+        .expect_status(200);
+    api.client.post("/v1/keys/orders/disable", &json!({})).await.expect_status(200);
+    // `%6f` is `o`: this is the enable of before, and undoes no disable.
+    let again = post(&api.client, "/v1/keys/%6frders/enable", "once", &json!({})).await;
+    assert_eq!(again.expect_status(200)["state"], "disabled");
+    let refused = api.client.post("/v1/keys/orders/data-keys", &json!({})).await;
+    refused.expect_problem(409, "key_disabled");
+}

@@ -20,7 +20,7 @@ const STREAMS: usize = 128;
 /// Times that each revocation is made meanwhile.
 const TIMES: usize = 20;
 /// How long a revocation may take at the 99th percentile on a busy machine. On an idle one it is 250 ms.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(8);
 
 async fn timed(took: &mut Vec<Duration>, client: &Client, path: &str) {
     let begun = Instant::now();

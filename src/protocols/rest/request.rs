@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 use http::header;
+use percent_encoding::percent_decode_str;
 
 use super::header::single;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
@@ -72,9 +73,11 @@ impl ApiRequest {
         self.checked.params.get(parameter)
     }
 
-    /// Method and path as received, to which an idempotency key is bound.
+    /// Method and path, percent-decoded, to which an idempotency key and a cursor are bound: `%6b` and `k`
+    /// name the same object.
     pub fn route(&self) -> String {
-        format!("{} {}", self.head.method, self.head.uri.path())
+        let path = percent_decode_str(self.head.uri.path()).decode_utf8_lossy();
+        format!("{} {path}", self.head.method)
     }
 
     /// A query parameter.

@@ -237,13 +237,15 @@ pub(super) async fn replace_labels(connection: &mut SqliteConnection, key: &Key)
     Ok(())
 }
 
-pub(super) async fn rotating(store: &SqliteStore, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
+pub(super) async fn rotating(store: &SqliteStore, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
     query(
-        "SELECT tenant, id FROM keys INDEXED BY keys_rotating \
-         WHERE rotating IS NOT NULL AND detached IS NULL \
-         AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.id = keys.tenant AND t.suspended) ORDER BY rotating LIMIT ?1",
+        "SELECT tenant, id FROM (SELECT tenant, id, row_number() OVER (PARTITION BY tenant ORDER BY random()) AS turn \
+         FROM keys INDEXED BY keys_rotating WHERE rotating IS NOT NULL AND detached IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.id = keys.tenant AND t.suspended)) \
+         WHERE turn <= ?2 ORDER BY turn LIMIT ?1",
     )
     .bind(most)
+    .bind(for_each)
     .fetch_all(&mut *store.reader(TenantId::INSTALLATION).await?)
     .await?
     .iter()

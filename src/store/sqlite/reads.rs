@@ -148,7 +148,7 @@ impl Reads for SqliteStore {
         Ok(versions)
     }
 
-    async fn rotating_keys(&self, most: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
-        keys::rotating(self, most).await
+    async fn rotating_keys(&self, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
+        keys::rotating(self, most, for_each).await
     }
 }

@@ -200,7 +200,7 @@ async fn a_lookup_that_read_before_a_key_was_adopted_again_finds_the_new_row() {
         .create_key(&again, std::slice::from_ref(&key.primary), &PLAIN)
         .await
         .unwrap();
-    race.directory.readopted(key.id);
+    race.directory.readopted(key.tenant, key.id);
     reached.resume();
     let found = lookup.await.unwrap().unwrap();
     let view = found.view().unwrap();
@@ -215,7 +215,7 @@ async fn making_room_for_an_adopted_key_drops_no_open_entry() {
     let race = Race::new().await;
     let key = race.world.key("k").await;
     let entry = race.entry(&key).await;
-    race.directory.readopted(key.id);
+    race.directory.readopted(key.tenant, key.id);
     assert!(entry.is_same_gate(&race.entry(&key).await));
 }
 
