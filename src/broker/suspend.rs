@@ -24,7 +24,10 @@ impl Broker {
         after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
         let suspended = Revoked::Tenant(after);
         let change = self.announce_revocation(cx, suspended.journaled()).await?;
-        match self.revoke(cx, suspended, &change).await? {
+        let suspended = self.revoke(cx, suspended, &change).await?;
+        // Once more, so that a resume that began before the commit fails, too.
+        self.suspensions.count(tenant.id);
+        match suspended {
             Revoked::Tenant(row) => Ok(Guarded::free(completed(row))),
             Revoked::Key(_) | Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Principal { .. } => {
                 Err(Failure::internal(&"a suspend left no tenant"))

@@ -317,7 +317,7 @@ pub const ENTRIES: &[Entry] = &[
             },
             Difference {
                 case: "capabilities::state_at_the_provider",
-                says: "provider_unavailable",
+                says: "pending",
                 reason: "moto's DisableKey takes a key id, but no ARN",
             },
         ],

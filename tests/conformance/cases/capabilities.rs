@@ -97,7 +97,9 @@ async fn set_state(bench: Bench) {
         let path = format!("/v1/keys/orders/{switch}");
         let answer = bench.client.post(&path, &json!({"at_provider": true})).await;
         if can["set_state"] == true {
-            assert_eq!(answer.expect_status(200)["state"], state);
+            let key = answer.expect_status(200);
+            let told = (&key["state"], &key["at_provider"]["result"]);
+            assert_eq!(told, (&json!(state), &json!("done")), "{}", key["at_provider"]["detail"]);
             if switch == "disable" {
                 // Enabled here alone, the provider goes on refusing.
                 bench.client.post_empty("/v1/keys/orders/enable").await.expect_status(200);
