@@ -1,13 +1,15 @@
-//! The versions of a key, when there are many.
+//! The versions of a key: many of them, and those that a provider has yet to make.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use claviger::store::Store;
 use claviger::store::model::{KeyState, ProviderState};
+use claviger::store::{Store, StoreError};
 
-use crate::support::{NONE, cases, new_connection, new_key, new_tenant, version};
+use crate::support::{NONE, cases, new_connection, new_key, new_tenant, refused, version};
 
 cases! { contract:
+    a_rotation_under_way_is_noted_until_its_version_is_there,
     a_thousand_versions_are_written_and_changed,
 }
 
@@ -34,4 +36,49 @@ async fn a_thousand_versions_are_written_and_changed(store: Arc<dyn Store>) {
         );
     }
     assert_eq!(store.key_versions(ours, other.id).await.unwrap(), [other.primary]);
+}
+
+async fn a_rotation_under_way_is_noted_until_its_version_is_there(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let other = new_key(&*store, &new_connection(&*store, theirs, "main").await, "k").await;
+    assert_eq!((made.rotating, store.rotating_keys(10, 4).await.unwrap()), (None, Vec::new()));
+    let noted = store.set_key_rotating(ours, made.id, Some(7), 8, &NONE).await.unwrap();
+    assert_eq!((noted.rotating, noted.revision, noted.updated), (Some(7), made.revision + 1, 8));
+    assert_eq!(store.key(ours, made.id).await.unwrap(), noted);
+    store.set_key_rotating(theirs, other.id, Some(5), 8, &NONE).await.unwrap();
+    // One tenant's many keys keep no place from another's.
+    let connection = new_connection(&*store, theirs, "second").await;
+    for (name, since) in [("a", 1), ("b", 2), ("c", 3)] {
+        let key = new_key(&*store, &connection, name).await;
+        store.set_key_rotating(theirs, key.id, Some(since), 8, &NONE).await.unwrap();
+    }
+    let of_each = store.rotating_keys(2, 4).await.unwrap();
+    assert_eq!(
+        of_each.iter().map(|(tenant, _)| *tenant).collect::<BTreeSet<_>>(),
+        BTreeSet::from([ours, theirs])
+    );
+    assert_eq!(store.rotating_keys(10, 2).await.unwrap().len(), 3);
+    assert_eq!(store.rotating_keys(10, 4).await.unwrap().len(), 5);
+    // Those of a suspended tenant wait, and keep no place from the others.
+    store.set_tenant_suspended(theirs, true, &NONE).await.unwrap();
+    assert_eq!(store.rotating_keys(10, 4).await.unwrap(), [(ours, made.id)]);
+    store.set_tenant_suspended(theirs, false, &NONE).await.unwrap();
+    assert_eq!(store.rotating_keys(10, 4).await.unwrap().len(), 5);
+
+    let versions = [version(&made, 2, &made.primary.provider_key, "b")];
+    let finished = store.add_key_versions(ours, made.id, &versions, 2, 9, &NONE).await.unwrap();
+    assert_eq!((finished.rotating, finished.primary.number), (None, 2));
+    let given_up = store.set_key_rotating(theirs, other.id, None, 9, &NONE).await.unwrap();
+    assert_eq!(given_up.rotating, None);
+    let left = store.rotating_keys(10, 4).await.unwrap();
+    assert!(
+        left.len() == 3 && !left.contains(&(ours, made.id)) && !left.contains(&(theirs, other.id)),
+        "{left:?}"
+    );
+    // A detached key is asked about no more, and comes back without it.
+    store.set_key_rotating(ours, made.id, Some(7), 10, &NONE).await.unwrap();
+    store.detach_key(ours, made.id, 11, &NONE).await.unwrap();
+    assert!(!store.rotating_keys(10, 4).await.unwrap().contains(&(ours, made.id)));
+    refused!(store.set_key_rotating(ours, made.id, None, 12, &NONE).await, StoreError::NotFound);
 }
