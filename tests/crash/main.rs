@@ -13,6 +13,7 @@
 mod disagree;
 mod footprint;
 mod full;
+mod held;
 mod kill;
 mod lifted;
 mod load;

@@ -1,11 +1,10 @@
 //! SIGKILL while a key moves, after the provider was asked and before the store was written.
 
-use claviger_test_support::{Gateway, Tune, records};
-use claviger_testkit::control::{Client as Control, Request};
-use claviger_testkit::{Fault, Plan};
+use claviger_test_support::records;
 use libtest_mimic::Trial;
 use serde_json::json;
 
+use crate::held::Held;
 use crate::run;
 
 pub fn trials() -> Vec<Trial> {
@@ -14,45 +13,15 @@ pub fn trials() -> Vec<Trial> {
 }
 
 async fn killed() {
-    let gateway = Gateway::empty(crate::BINARY);
-    let file = gateway.data().with_extension("control");
-    let started = gateway.dev(&Tune::default(), &file);
-    let client = started.with_tenant("acme").await;
-    let connection = json!({"name": "there", "provider": "vault", "settings": {}});
-    client.post("/v1/connections", &connection).await.expect_status(201);
-    client
-        .post("/v1/keys", &json!({"name": "orders", "connection": "embedded"}))
-        .await
-        .expect_status(201);
+    let (held, started, client) = Held::start("embedded").await;
     let made = client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
-
-    let address = std::fs::read_to_string(&file).expect("the control port's address");
-    let mut control = Control::connect(address.parse().expect("an address"))
-        .await
-        .expect("the control port");
-    let plan = Plan {
-        op: Some("create_key".to_owned()),
-        fault: Fault::Slow,
-        times: None,
-    };
-    control.tell(&Request::Plan(plan)).await.expect("the fake does as told");
-    let going = {
-        let client = client.clone();
-        tokio::spawn(async move {
-            let body = json!({"connection": "there"}).to_string();
-            let request = client.request(http::Method::POST, "/v1/keys/orders/rotate").body(body);
-            client.try_send(request.header("content-type", "application/json")).await
-        })
-    };
-    while control.journal().await.expect("the journal").at_gate == 0 {
-        tokio::task::yield_now().await;
-    }
+    let going = held.rotate(&client, "create_key", &json!({"connection": "there"})).await;
     started.kill();
     assert!(going.await.expect("the request ends").is_none(), "nothing was answered");
 
-    let started = gateway.dev(&Tune::default(), &file);
+    let started = held.again();
     let client = started.tenant("acme");
-    let log = records(&gateway.data());
+    let log = records(&held.gateway.data());
     let intent = log
         .iter()
         .find(|record| record["kind"] == "intent" && record["change"]["verb"] == "move")

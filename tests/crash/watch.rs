@@ -199,7 +199,14 @@ async fn taken(take: impl Fn(&Path)) {
     // What the open file had is in the one that the next process finds.
     started.kill();
     let there = by_index(&gateway.data());
-    for answered in &answered {
+    all_there(&there, &answered);
+    assert!(losses(&gateway.data()).is_empty(), "nothing was lost");
+    starts_again(&gateway);
+}
+
+/// Stops the test unless each answer's record is there.
+fn all_there<'a>(there: &BTreeMap<String, String>, answered: impl IntoIterator<Item = &'a Answered>) {
+    for answered in answered {
         assert_eq!(
             there.get(&answered.index),
             Some(&answered.request_id),
@@ -207,8 +214,6 @@ async fn taken(take: impl Fn(&Path)) {
             answered.index
         );
     }
-    assert!(losses(&gateway.data()).is_empty(), "nothing was lost");
-    starts_again(&gateway);
 }
 
 async fn cut() {
@@ -243,14 +248,7 @@ async fn cut() {
     let there = by_index(&gateway.data());
     let after: Vec<_> = answered.iter().filter(|answered| answered.sent > last).collect();
     assert!(after.len() >= 50);
-    for answered in after {
-        assert_eq!(
-            there.get(&answered.index),
-            Some(&answered.request_id),
-            "answered and gone: {}",
-            answered.index
-        );
-    }
+    all_there(&there, after);
     // No number was given twice.
     let given: BTreeSet<_> = answered.iter().map(|answered| &answered.index).collect();
     assert_eq!(given.len(), answered.len());

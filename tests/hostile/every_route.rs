@@ -41,15 +41,7 @@ async fn a_token_limited_to_one_key_reaches_nothing_else() {
     let limited = world.evil_token("thief", &everything(), Some(&["orders"])).await;
     let thief = world.evil.with_token(limited["token"].as_str().unwrap());
     let wrapped = data_key(&world.evil, "other").await;
-    let names = Names {
-        tenant: "evil",
-        connection: "embedded",
-        key: "other",
-        principal: "admin",
-        token: admin["id"].as_str().unwrap(),
-        wrapped: &wrapped,
-        new: "fresh",
-    };
+    let names = Names::of_evil("other", admin["id"].as_str().unwrap(), &wrapped);
     let before = objects(&world.evil).await;
     for call in calls(&names) {
         let answer = call.send(&thief).await;
@@ -91,15 +83,7 @@ async fn a_revoked_token_is_refused_on_every_route_also_in_the_middle_of_a_body(
     let stolen = world.evil_token("thief", &everything(), None).await;
     let (id, text) = (stolen["id"].as_str().unwrap(), stolen["token"].as_str().unwrap());
     let wrapped = data_key(&world.evil, "orders").await;
-    let names = Names {
-        tenant: "evil",
-        connection: "embedded",
-        key: "orders",
-        principal: "admin",
-        token: other["id"].as_str().unwrap(),
-        wrapped: &wrapped,
-        new: "fresh",
-    };
+    let names = Names::of_evil("orders", other["id"].as_str().unwrap(), &wrapped);
     let before = objects(&world.evil).await;
     let mut half_sent = Vec::new();
     for call in calls(&names).into_iter().filter(|call| call.method == Method::POST) {
@@ -220,11 +204,7 @@ async fn a_key_service_that_never_answers_holds_up_its_own_tenant_alone() {
     let names = Names {
         tenant: "clinic",
         connection: "own",
-        key: "slow",
-        principal: "admin",
-        token: admin["id"].as_str().unwrap(),
-        wrapped: &wrapped,
-        new: "fresh",
+        ..Names::of_evil("slow", admin["id"].as_str().unwrap(), &wrapped)
     };
     let issued = world.evil_token("attacker", &everything(), None).await;
     let attacker = world.evil.with_token(issued["token"].as_str().unwrap());
@@ -256,13 +236,8 @@ async fn what_never_reads_or_never_ends_holds_up_nobody() {
     let text = issued["token"].as_str().unwrap();
     let wrapped = data_key(&world.evil, "orders").await;
     let names = Names {
-        tenant: "evil",
-        connection: "embedded",
-        key: "orders",
         principal: "nobody",
-        token: "0123456789abcdef0123456789abcdef",
-        wrapped: &wrapped,
-        new: "fresh",
+        ..Names::of_evil("orders", "0123456789abcdef0123456789abcdef", &wrapped)
     };
     // No window: not a byte of an answer's body is taken.
     let deaf = Http2::connect(world.started.address(), 0).await;
@@ -300,12 +275,8 @@ async fn with_a_full_disk_only_cuts_are_done() {
     let issued = world.evil_token("attacker", &everything(), None).await;
     let names = Names {
         tenant: "clinic",
-        connection: "embedded",
-        key: "orders",
         principal: "attacker",
-        token: issued["id"].as_str().unwrap(),
-        wrapped: &wrapped,
-        new: "fresh",
+        ..Names::of_evil("orders", issued["id"].as_str().unwrap(), &wrapped)
     };
     let mut codes: BTreeMap<String, String> = BTreeMap::new();
     world.fill_disk();

@@ -7,6 +7,8 @@ use claviger_test_support::{Answer, Client};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::world::HOSTILE;
+
 /// The objects that the calls name.
 pub struct Names<'n> {
     pub tenant: &'n str,
@@ -18,6 +20,22 @@ pub struct Names<'n> {
     pub wrapped: &'n Value,
     /// The name of what a call creates.
     pub new: &'n str,
+}
+
+impl<'n> Names<'n> {
+    /// Objects of the tenant that attacks: its connection to the embedded provider, principal `admin`
+    /// with this token, and this key with something that it wrapped.
+    pub const fn of_evil(key: &'n str, token: &'n str, wrapped: &'n Value) -> Self {
+        Self {
+            tenant: HOSTILE,
+            connection: "embedded",
+            key,
+            principal: "admin",
+            token,
+            wrapped,
+            new: "fresh",
+        }
+    }
 }
 
 /// A call of a route.
