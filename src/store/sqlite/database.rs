@@ -6,7 +6,9 @@ use std::sync::Arc;
 use claviger_provider::{InstallationId, Node, TenantId};
 use metrics::{Counter, counter};
 use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction, query};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::token_ids::TokenIds;
 use super::turns::{Turn, Turns};
@@ -138,25 +140,18 @@ impl SqliteStore {
         Ok((turn, self.begin_transaction().await?))
     }
 
-    /// Deletes rows older than `before`, with a statement that deletes ?2 rows at most, in turns, so that
-    /// it never keeps the writer long. Returns how many.
+    /// Runs a statement that deletes [`PRUNED`] rows at most until it deletes fewer, each time in a turn, so
+    /// that it never keeps the writer long.
     ///
     /// # Errors
     /// The database's.
-    pub(super) async fn prune(&self, statement: &'static str, before: i64) -> Result<u64, StoreError> {
-        let mut all = 0;
+    pub(super) async fn prune<'q>(&self, delete: impl Fn() -> Query<'q, Sqlite, SqliteArguments> + Send) -> Result<(), StoreError> {
         loop {
             let turn = self.writing.take(TenantId::INSTALLATION, Priority::Ordinary).await?;
-            let deleted = query(statement)
-                .bind(before)
-                .bind(PRUNED)
-                .execute(&self.writer)
-                .await?
-                .rows_affected();
+            let deleted = delete().execute(&self.writer).await?;
             drop(turn);
-            all += deleted;
-            if deleted < u64::from(PRUNED) {
-                return Ok(all);
+            if deleted.rows_affected() < u64::from(PRUNED) {
+                return Ok(());
             }
         }
     }

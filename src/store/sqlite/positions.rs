@@ -6,7 +6,6 @@ use sqlx::{SqliteConnection, SqliteExecutor, SqlitePool, query, query_scalar};
 use super::SqliteStore;
 use super::database::PRUNED;
 use super::row::{Columns, bytes, integer};
-use crate::store::transaction::Priority;
 use crate::store::{KnownNode, StoreError};
 
 /// Adds a node that is new here, and notes that its data folder has its name.
@@ -69,22 +68,12 @@ pub(super) async fn delete_after(connection: &mut SqliteConnection, node: &Node,
 }
 
 pub(super) async fn prune(store: &SqliteStore, before: u64) -> Result<(), StoreError> {
-    loop {
-        let turn = store.writing.take(TenantId::INSTALLATION, Priority::Ordinary).await?;
-        let deleted = query(
-            "DELETE FROM applied WHERE node = ?1 AND position IN (SELECT position FROM applied WHERE node = ?1 \
-             AND position < ?2 AND position < (SELECT last FROM nodes WHERE name = ?1) LIMIT ?3)",
-        )
-        .bind(store.node.as_str())
-        .bind(integer(before)?)
-        .bind(PRUNED)
-        .execute(&store.writer)
-        .await?;
-        drop(turn);
-        if deleted.rows_affected() < u64::from(PRUNED) {
-            return Ok(());
-        }
-    }
+    let before = integer(before)?;
+    let statement = "DELETE FROM applied WHERE node = ?1 AND position IN (SELECT position FROM applied WHERE node = ?1 \
+                     AND position < ?2 AND position < (SELECT last FROM nodes WHERE name = ?1) LIMIT ?3)";
+    store
+        .prune(|| query(statement).bind(store.node.as_str()).bind(before).bind(PRUNED))
+        .await
 }
 
 pub(super) async fn is_applied(store: &SqliteStore, intent: u64) -> Result<bool, StoreError> {

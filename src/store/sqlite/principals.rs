@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, query, query_scalar};
 
 use super::SqliteStore;
+use super::database::PRUNED;
 use super::row::{self, Columns, bytes, one_row};
 use crate::store::StoreError;
 use crate::store::model::{Page, Principal};
@@ -112,5 +113,5 @@ pub(super) async fn was_deleted(store: &SqliteStore, tenant: TenantId, name: &st
 pub(super) async fn forget_deleted(store: &SqliteStore, before: i64) -> Result<(), StoreError> {
     let statement = "DELETE FROM deleted_principals WHERE (tenant, name) IN \
         (SELECT tenant, name FROM deleted_principals WHERE deleted < ?1 LIMIT ?2)";
-    store.prune(statement, before).await.map(drop)
+    store.prune(|| query(statement).bind(before).bind(PRUNED)).await
 }
