@@ -95,7 +95,7 @@ async fn seed(database: &Path, keys: usize) {
          INSERT INTO keys (tenant, id, name, state, needs_restore, allow_export, primary_version, primary_connection, cache, epoch, \
          lifts, revision, created, updated) \
          SELECT tenant, randomblob(16), 'unused-' || n, 'enabled', 0, 0, 1, primary_connection, cache, 1, 0, 1, created, updated \
-         FROM number CROSS JOIN keys WHERE name = 'used-0' AND n <= ?1",
+         FROM (SELECT * FROM keys WHERE name = 'used-0') CROSS JOIN number",
         "INSERT INTO key_versions (tenant, key, number, connection, provider, provider_key, provider_version, spec, custody, state, \
          provider_state, material, created) \
          SELECT k.tenant, k.id, 1, v.connection, v.provider, 'unused/' || hex(k.id), '', v.spec, v.custody, v.state, v.provider_state, \
