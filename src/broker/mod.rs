@@ -49,6 +49,7 @@ mod turns;
 mod unwrap;
 mod update_key;
 mod wrap;
+mod wrap_limit;
 mod wrapping;
 mod write_ahead;
 
