@@ -129,7 +129,13 @@ impl ReadyKey {
     }
 
     /// [`Pipeline::rewrap_key`] under the primary version.
-    pub async fn rewrap_key(&self, cx: &RequestContext, broker: &Broker, wrapped: &Wrapped, context: &BoundContext) -> Result<Wrapped, Failure> {
+    pub async fn rewrap_key(
+        &self,
+        cx: &RequestContext,
+        broker: &Broker,
+        wrapped: &Wrapped,
+        context: &BoundContext,
+    ) -> Result<Wrapped, Failure> {
         let (call, primary) = (cx.op_context(), self.primary());
         let sends = async || self.pipeline.rewrap_key(&call, wrapped, &primary, context).await;
         Ok(self.counted(cx, broker, &call, sends).await?.wrapped)

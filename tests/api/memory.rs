@@ -156,7 +156,9 @@ async fn evictions_do_not_use_up_the_wraps_of_a_version() {
     }
     for _ in 0..ROUNDS {
         for name in names {
-            acme.post(&format!("/v1/keys/{name}/data-keys"), &json!({})).await.expect_status(200);
+            acme.post(&format!("/v1/keys/{name}/data-keys"), &json!({}))
+                .await
+                .expect_status(200);
         }
     }
     let data = gateway.folder.path().join("data");

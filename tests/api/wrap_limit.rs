@@ -27,7 +27,11 @@ async fn start(bank: u64) -> FakeWorld {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(world.gateway.data().join("claviger.db"));
     let mut store = sqlx::ConnectOptions::connect(&options).await.unwrap();
     let seed = "UPDATE key_versions SET wraps_reserved = ?1 WHERE tenant = (SELECT id FROM tenants WHERE name = 'bank')";
-    let seeded = sqlx::query(seed).bind(i64::try_from(bank).unwrap()).execute(&mut store).await.unwrap();
+    let seeded = sqlx::query(seed)
+        .bind(i64::try_from(bank).unwrap())
+        .execute(&mut store)
+        .await
+        .unwrap();
     assert_eq!(seeded.rows_affected(), 1);
     sqlx::Connection::close(store).await.unwrap();
     world
@@ -41,7 +45,12 @@ async fn data_key(client: &Client) -> Answer {
 #[track_caller]
 fn used_up(answer: Answer) {
     let problem = answer.expect_problem(409, "key_state");
-    assert!(problem["detail"].as_str().unwrap().contains("Version 1 of the key has reached its limit of 2^32 wraps"));
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("Version 1 of the key has reached its limit of 2^32 wraps")
+    );
     assert!(problem["what_to_do"].as_str().unwrap().contains("Rotate the key"), "{problem}");
 }
 
@@ -82,7 +91,7 @@ async fn a_version_wraps_2_to_the_32_times_and_a_rotation_brings_new_wraps() {
     for _ in 0..5 {
         assert_eq!(data_key(&world.bank).await.expect_status(200)["version"], 2);
     }
-    let rewrapped = world.bank.post("/v1/rewrap", &opened).await.expect_status(200);
+    let rewrapped = world.bank.post("/v1/keys/orders/rewrap", &opened).await.expect_status(200);
     assert_eq!(rewrapped["version"], 2);
     assert_eq!(logged(&world, "half of the 2^32 wraps"), 1);
     assert_eq!(logged(&world, "the last of the 2^32 wraps"), 1);
@@ -189,7 +198,10 @@ async fn a_kill_between_wraps_loses_none_of_the_count() {
         }
         let reserved = wraps_reserved(&world.gateway.data(), "orders", 1).await;
         let (sent, answered) = (sent.load(Ordering::Relaxed), answered.load(Ordering::Relaxed));
-        assert!(reserved > before && reserved >= answered, "{reserved} of {answered}, {before} before");
+        assert!(
+            reserved > before && reserved >= answered,
+            "{reserved} of {answered}, {before} before"
+        );
         assert!(reserved < 2 * sent, "{reserved} of {sent}");
         before = reserved;
         world.made("bank", "orders").await;

@@ -64,7 +64,11 @@ async fn wraps_reserved_at_once_count_each(store: Arc<dyn Store>) {
     let ours = new_tenant(&*store, "ours").await;
     let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
     let all = futures::future::join_all((1..=16).map(|count| store.reserve_wraps(ours, made.id, 1, count))).await;
-    let mut totals: Vec<(u64, u64)> = all.into_iter().map(|one| one.unwrap()).map(|one| (one.total, one.granted)).collect();
+    let mut totals: Vec<(u64, u64)> = all
+        .into_iter()
+        .map(|one| one.unwrap())
+        .map(|one| (one.total, one.granted))
+        .collect();
     totals.sort_unstable();
     let mut sum = 0;
     for (total, granted) in totals {
