@@ -88,7 +88,7 @@ impl Broker {
 }
 
 /// The failure for a version that has wrapped as often as it may.
-pub(super) fn limit_reached(version: u32) -> Failure {
+fn limit_reached(version: u32) -> Failure {
     Failure::new(
         Code::KeyState,
         format!("Version {version} of the key has reached its limit of 2^32 wraps: beyond it, its random nonces may repeat."),

@@ -220,12 +220,11 @@ async fn no_version_of_before_has_used_its_wraps() {
             .await
             .unwrap();
         let (_, keys, _) = &content["acme"];
-        for (key, version) in keys
-            .iter()
-            .flat_map(|(key, versions)| versions.iter().map(move |version| (key, version)))
-        {
-            let reserved = store.reserve_wraps(key.tenant, key.id, version.number, u64::MAX).await.unwrap();
-            assert_eq!((reserved.granted, reserved.total), (1 << 32, 1 << 32), "{}", key.name);
+        for (key, versions) in keys {
+            for version in versions {
+                let reserved = store.reserve_wraps(key.tenant, key.id, version.number, u64::MAX).await.unwrap();
+                assert_eq!((reserved.granted, reserved.total), (1 << 32, 1 << 32), "{}", key.name);
+            }
         }
         Store::close(&store).await;
     }
