@@ -50,6 +50,7 @@ mod unwrap;
 mod update_key;
 mod wrap;
 mod wrap_limit;
+mod wrap_warnings;
 mod wrapping;
 mod write_ahead;
 

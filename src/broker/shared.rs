@@ -19,7 +19,7 @@ use super::declaration::Declarations;
 use super::failure::Failure;
 use super::in_flight::InFlight;
 use super::suspensions::Suspensions;
-use super::wrap_limit::WrapWarnings;
+use super::wrap_warnings::WrapWarnings;
 
 /// All use cases, and the parts of the gateway that they use.
 pub struct Broker {
