@@ -49,6 +49,8 @@ mod turns;
 mod unwrap;
 mod update_key;
 mod wrap;
+mod wrap_limit;
+mod wrap_warnings;
 mod wrapping;
 mod write_ahead;
 

@@ -19,6 +19,7 @@ use super::declaration::Declarations;
 use super::failure::Failure;
 use super::in_flight::InFlight;
 use super::suspensions::Suspensions;
+use super::wrap_warnings::WrapWarnings;
 
 /// All use cases, and the parts of the gateway that they use.
 pub struct Broker {
@@ -38,6 +39,7 @@ pub struct Broker {
     pub(super) accepted: TaskTracker,
     pub(super) declarations: Arc<dyn Declarations>,
     pub(super) suspensions: Suspensions,
+    pub(super) wrap_warnings: WrapWarnings,
     /// Held while the declarations are applied: one apply at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
 }
@@ -95,6 +97,7 @@ impl Broker {
             accepted: TaskTracker::new(),
             declarations: parts.declarations,
             suspensions: Suspensions::default(),
+            wrap_warnings: WrapWarnings::default(),
             applying: tokio::sync::Mutex::new(()),
         }
     }

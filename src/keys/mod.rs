@@ -17,6 +17,7 @@ mod loads;
 mod names;
 mod tenants;
 mod view;
+mod wraps;
 
 pub use connections::Factories;
 pub use directory::{Capacity, Directory};
@@ -25,3 +26,4 @@ pub use errors::LoadError;
 pub use gates::{EpochGuard, with_gates_held};
 pub use tenants::TenantSecrets;
 pub use view::KeyView;
+pub use wraps::{ReservedWraps, TakenWrap};

@@ -5,7 +5,9 @@ use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token};
+use super::model::{
+    Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token, WrapsReserved,
+};
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
 use super::{Change, CredentialRef, Store, StoreError, rules};
 
@@ -435,6 +437,17 @@ impl<B: Backend> Store for B {
         transaction.update_key(&key).await?;
         transaction.commit().await?;
         Ok(key)
+    }
+
+    async fn reserve_wraps(&self, tenant: TenantId, key: KeyId, version: u32, count: u64) -> Result<WrapsReserved, StoreError> {
+        let mut transaction = begin(self, tenant, &Change::unannounced()).await?;
+        let before = transaction.wraps_reserved(tenant, key, version).await?;
+        let reserved = rules::reserve_wraps(before, count);
+        if reserved.granted > 0 {
+            transaction.set_wraps_reserved(tenant, key, version, reserved.total).await?;
+            transaction.commit().await?;
+        }
+        Ok(reserved)
     }
 
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError> {

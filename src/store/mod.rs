@@ -33,7 +33,7 @@ use claviger_provider::{
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Quotas, Resource, Rows, Tenant,
-    Token, TokenSnapshot, Usage,
+    Token, TokenSnapshot, Usage, WrapsReserved,
 };
 pub use urgent::for_revocation;
 
@@ -408,6 +408,9 @@ pub trait Store: Reads + SealedStore {
     /// Notes since when a rotation is under way at the provider, or that none is
     /// ([`rules::set_rotating`]).
     async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
+    /// Reserves up to `count` more wraps of a version ([`rules::reserve_wraps`]), so that they count whatever
+    /// becomes of this process. Also for a detached key. `NotFound` without the version.
+    async fn reserve_wraps(&self, tenant: TenantId, key: KeyId, version: u32, count: u64) -> Result<WrapsReserved, StoreError>;
     /// Detaches a key: its row stays under its id, its name becomes free ([`rules::detach`]), and its
     /// claims end.
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;

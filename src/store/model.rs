@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion,
+    KeyVersion, WrapsReserved,
 };
 pub use quotas::{Quotas, Resource, Usage};
 pub use states::{Custody, KeyState, Liftable, Material, ProviderState};

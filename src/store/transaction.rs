@@ -141,6 +141,10 @@ pub trait Transaction: Send {
     async fn insert_versions(&mut self, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError>;
     /// Writes the columns of versions that can change: their connections, their states and their times.
     async fn update_versions(&mut self, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError>;
+    /// How many wraps of a version were reserved so far; the version of a detached key, too.
+    async fn wraps_reserved(&mut self, tenant: TenantId, key: KeyId, version: u32) -> Result<u64, StoreError>;
+    /// Writes how many wraps of a version are reserved.
+    async fn set_wraps_reserved(&mut self, tenant: TenantId, key: KeyId, version: u32, total: u64) -> Result<(), StoreError>;
     /// Writes a claim of this key, if it does not have it already. If another key has it, writes nothing
     /// and returns that key's tenant.
     async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError>;

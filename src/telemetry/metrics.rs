@@ -101,6 +101,10 @@ fn describe() {
         "claviger_store_reads_total",
         "Reads of the store, by what they are for: revocations, credentials or others"
     );
+    describe_counter!(
+        "claviger_wrap_limit_versions_total",
+        "Versions of keys that came to half of their 2^32 wraps, or to the end of them, by level: half or reached"
+    );
     describe_counter!("claviger_audit_records_total", "Durable audit records");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");
     describe_counter!("claviger_audit_refused_total", "Audit records that the log refused, by reason");

@@ -37,6 +37,7 @@ pub(crate) fn capabilities() -> Capabilities {
         context: ContextBinding::CommitmentOnly,
         rotation: Some(Rotation::NewKey),
         max_plaintext: max_plaintext(spec),
+        random_nonce_bound: false,
     };
     Capabilities {
         keys: vec![
@@ -48,6 +49,8 @@ pub(crate) fn capabilities() -> Capabilities {
                 context: ContextBinding::Pairs,
                 rotation: Some(Rotation::InPlaceUnnamed),
                 max_plaintext: max_plaintext(KeySpec::Aes256),
+                // KMS derives a key for each encryption (AWS KMS Cryptographic Details).
+                random_nonce_bound: false,
             },
             rsa(KeySpec::Rsa3072),
             rsa(KeySpec::Rsa4096),

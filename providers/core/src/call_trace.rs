@@ -100,6 +100,12 @@ impl CallTrace {
         }
     }
 
+    /// How many calls were added so far.
+    pub fn made(&self) -> u64 {
+        let traced = self.0.lock();
+        traced.calls.len() as u64 + u64::from(traced.omitted)
+    }
+
     /// Takes the calls out, for the record; the trace is empty afterwards.
     pub fn take(&self) -> TracedCalls {
         std::mem::take(&mut *self.0.lock())

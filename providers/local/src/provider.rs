@@ -46,6 +46,8 @@ fn can(spec: KeySpec) -> KeyCapabilities {
         context,
         rotation: Some(Rotation::InPlace),
         max_plaintext,
+        // XAES-256-GCM has nonces of 192 bits.
+        random_nonce_bound: false,
     }
 }
 

@@ -30,6 +30,8 @@ const fn of(spec: KeySpec) -> KeyCapabilities {
         },
         rotation: Some(Rotation::InPlace),
         max_plaintext: max_plaintext(spec),
+        // Both types of symmetric keys, aes256-gcm96 and chacha20-poly1305.
+        random_nonce_bound: matches!(spec, KeySpec::Aes256),
     }
 }
 

@@ -184,6 +184,15 @@ impl KeyVersion {
     }
 }
 
+/// The answer to a reservation of wraps of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrapsReserved {
+    /// How many were reserved; 0 at the limit.
+    pub granted: u64,
+    /// How many of the version were ever reserved, with these. It only grows.
+    pub total: u64,
+}
+
 /// A claim on a provider key: within its span, no other attached key is based on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {

@@ -248,6 +248,14 @@ impl Transaction for SqliteTransaction {
         versions::update(&mut self.transaction, key, versions).await
     }
 
+    async fn wraps_reserved(&mut self, tenant: TenantId, key: KeyId, version: u32) -> Result<u64, StoreError> {
+        versions::wraps_reserved(&mut self.transaction, tenant, key, version).await
+    }
+
+    async fn set_wraps_reserved(&mut self, tenant: TenantId, key: KeyId, version: u32, total: u64) -> Result<(), StoreError> {
+        versions::set_wraps_reserved(&mut self.transaction, tenant, key, version, total).await
+    }
+
     async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError> {
         claims::insert(&mut self.transaction, claim, key).await
     }

@@ -187,6 +187,7 @@ pub(super) fn keys(spec: KeySpec) -> KeyCapabilities {
         context: ContextBinding::AssociatedData,
         rotation: Some(Rotation::InPlace),
         max_plaintext: 4096,
+        random_nonce_bound: false,
     }
 }
 
