@@ -121,7 +121,10 @@ impl Admission {
         // Less than the tenant's, so that one credential cannot take all that its tenant has.
         let credential = [max_bytes / 16 * 7, max_in_flight.div_ceil(2)];
         let requests = Division::new(
-            pools([max_bytes, max_in_flight], [LEAST_BYTES, LEAST_PLACES].map(|least| Sharing::TwiceTheRest { least })),
+            pools(
+                [max_bytes, max_in_flight],
+                [LEAST_BYTES, LEAST_PLACES].map(|least| Sharing::TwiceTheRest { least }),
+            ),
             Bounds {
                 tenant: [max_bytes / 2, max_in_flight],
                 sharing: [Sharing::FirstCome; 2],

@@ -242,6 +242,9 @@ async fn a_resume_that_began_before_a_suspend_was_committed_never_wins() {
         }
         let resume = api.recorded(&resumed, "ManageTenants", "success");
         let (began, committed) = (resume["intent"].as_u64().unwrap(), suspend["sequence"].as_u64().unwrap());
-        assert!(began > committed, "round {round}: the resume {resume:#} undid the suspend {suspend:#}");
+        assert!(
+            began > committed,
+            "round {round}: the resume {resume:#} undid the suspend {suspend:#}"
+        );
     }
 }

@@ -132,7 +132,9 @@ impl Rest {
         let mut last = peer;
         for hop in hops {
             let address = std::str::from_utf8(hop).ok().and_then(|hop| IpAddr::from_str(hop.trim()).ok());
-            let Some(address) = address.map(|address| address.to_canonical()) else { break };
+            let Some(address) = address.map(|address| address.to_canonical()) else {
+                break;
+            };
             last = address;
             if !trusted(&address) {
                 break;
