@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
-use super::admission::{self, Admission, Public};
+use super::admission::{self, Admission, Class, Public};
 use super::body;
 use super::request_id::RequestId;
 use super::response::AuditedResponse;
@@ -249,7 +249,9 @@ impl<P: Protocol> Exchange<P> {
             Err(failure) => return self.refuse(&meta, failure),
         };
         let admission = self.app.admission_at(&meta);
-        let account = admission.account(&caller, terms.revocation);
+        let permitted = terms.needs.iter().any(|action| self.app.broker.could_allow(&caller, *action));
+        let class = Class::of(terms.revocation, permitted, terms.own_token);
+        let account = admission.account(&caller, class);
         let mut held = match Held::take(&account, &meta.peer.bytes, admission::cost(&head)) {
             Ok(held) => held,
             Err(full) => return self.not_admitted(&meta, &caller, admission::refused(full)),
@@ -267,8 +269,7 @@ impl<P: Protocol> Exchange<P> {
         let cx = RequestContext::new(caller, terms.needs[0], info);
         let received = async {
             let checked = described.checked?;
-            let permitted = |action: &Action| self.app.broker.could_allow(cx.caller(), *action);
-            if !terms.own_token && !terms.needs.iter().any(permitted) {
+            if !terms.own_token && !permitted {
                 return Err(Failure::denied());
             }
             let body = body::read(body, terms.body, deadline, &mut held).await?;
@@ -294,7 +295,7 @@ impl<P: Protocol> Exchange<P> {
         let accepted = self.app.broker.accept_operation();
         let exchange = Arc::clone(self);
         let id = request_id.clone();
-        let lane = terms.revocation.then(|| admission.lane(cx.caller()));
+        let lane = admission.lane(cx.caller(), class);
         // An operation is not left half done when the client disconnects.
         let work = RunToCompletion::new(label, async move {
             let _place = place;

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::honest::p99;
+use crate::raw::{Http2, head_of};
 use crate::world::{HOSTILE, World, make_key, token};
 
 /// The tenant whose revocations are measured.
@@ -220,4 +221,40 @@ async fn tokens_that_do_not_exist_cost_no_reads() {
     let newcomer = world.evil.with_token(issued["token"].as_str().unwrap());
     newcomer.get("/v1/keys").await.expect_status(200);
     honest.end().await;
+}
+
+/// Tokens that come at once: nearly as many as the gateway has places for requests.
+const TOKENS: usize = 450;
+/// Tokens on one connection.
+const ON_ONE: usize = 90;
+
+/// A suspend makes all tokens unknown. The requests that come then, each with another token, are all answered.
+#[tokio::test]
+async fn a_suspend_of_one_tenant_costs_no_other_tenant_a_request() {
+    let world = World::start().await;
+    let mut tenants = Vec::new();
+    for name in ["first", "second", "third", "fourth"] {
+        let tenant = world.started.with_tenant(name).await;
+        token(&tenant, "app", &["ReadKey"], None).await;
+        tenants.push(tenant);
+    }
+    let body = json!({"operations": ["ReadKey"], "expires_in": "1h"});
+    let issued = futures::stream::iter(0..TOKENS).map(async |at| {
+        let answer = tenants[at % 4].post("/v1/principals/app/tokens", &body).await;
+        answer.expect_status(201)["token"].as_str().unwrap().to_owned()
+    });
+    let tokens: Vec<String> = issued.buffered(8).collect().await;
+    let suspend = format!("/v1/tenants/{HOSTILE}/suspend");
+    world.started.operator().post_empty(&suspend).await.expect_status(200);
+    let (mut connections, mut waiting) = (Vec::new(), Vec::new());
+    for tokens in tokens.chunks(ON_ONE) {
+        let connection = Http2::connect(world.started.address(), 65_535).await;
+        for token in tokens {
+            waiting.push(connection.get(token, "/v1/whoami").await);
+        }
+        connections.push(connection);
+    }
+    for response in waiting {
+        assert_eq!(head_of(response).await.status(), 200);
+    }
 }

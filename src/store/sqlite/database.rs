@@ -68,11 +68,11 @@ impl Readers {
 }
 
 impl ReaderPool {
-    /// A pool of this many connections; `name` is its label in the metrics.
-    pub(super) fn new(pool: SqlitePool, connections: u32, name: &'static str) -> Self {
+    /// A pool with these turns; `name` is its label in the metrics.
+    pub(super) fn new(pool: SqlitePool, turns: Arc<Turns>, name: &'static str) -> Self {
         Self {
             pool,
-            turns: Turns::new(connections as usize),
+            turns,
             reads: counter!("claviger_store_reads_total", "reader" => name),
         }
     }

@@ -238,17 +238,17 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
     };
     let writer = pool().max_connections(1).connect_with(options.clone()).await?;
     let options = options.read_only(true);
-    let readers = |connections: u32, name: &'static str| {
+    let readers = |connections: u32, name: &'static str, turns: fn(usize) -> Arc<Turns>| {
         let pool = pool().max_connections(connections).connect_lazy_with(options.clone());
-        ReaderPool::new(pool, connections, name)
+        ReaderPool::new(pool, turns(connections as usize), name)
     };
     Ok(SqliteStore {
         writer,
         writing: Turns::new(1),
         readers: Readers {
-            revocations: readers(REVOCATION_READERS, "revocations"),
-            credentials: readers(CREDENTIAL_READERS, "credentials"),
-            others: readers(READERS, "others"),
+            revocations: readers(REVOCATION_READERS, "revocations", Turns::new),
+            credentials: readers(CREDENTIAL_READERS, "credentials", Turns::together),
+            others: readers(READERS, "others", Turns::new),
         },
         token_ids: Arc::new(token_ids),
         sealer: Arc::new(sealer),
