@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustls::ClientConfig;
 use serde_json::json;
 
-use crate::Client;
+use crate::{Client, Endpoint};
 
 /// How long a start may take before the test stops.
 const START: Duration = Duration::from_secs(20);
@@ -27,6 +29,8 @@ pub struct Tune {
     pub without: Vec<String>,
     /// More arguments of `serve`.
     pub arguments: Vec<String>,
+    /// The client's side of TLS, where the API's listener speaks it.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Tune {
@@ -34,6 +38,13 @@ impl Tune {
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Over TLS, with the server's certificate and key from these files.
+    pub fn over_tls(mut self, certificate: &Path, key: &Path, client: Arc<ClientConfig>) -> Self {
+        self.tls = Some(client);
+        self.set("CLAVIGER_SERVER__TLS__CERTIFICATE", certificate.display().to_string())
+            .set("CLAVIGER_SERVER__TLS__KEY", key.display().to_string())
     }
 
     /// Without a variable that every gateway gets.
@@ -55,6 +66,7 @@ pub struct Gateway {
 pub struct Started {
     child: Child,
     address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
     service: SocketAddr,
     operator: Option<SocketAddr>,
     token: String,
@@ -181,7 +193,9 @@ impl Gateway {
         let mut command = self.command(tune);
         command.arg("serve").args(&tune.arguments);
         let token = std::fs::read_to_string(self.token_file()).expect("the token").trim().to_owned();
-        self.start(command, "serve.log", token, event)
+        let mut started = self.start(command, "serve.log", token, event)?;
+        started.tls.clone_from(&tune.tls);
+        Ok(started)
     }
 
     /// Starts `claviger dev`, which makes tenant `dev` and connection `embedded`, and where the
@@ -218,6 +232,7 @@ impl Gateway {
                 return Ok(Started {
                     child,
                     address,
+                    tls: None,
                     service,
                     operator,
                     token,
@@ -272,6 +287,15 @@ impl Started {
         self.address
     }
 
+    /// Where it serves, as a client on this machine reaches it.
+    pub fn endpoint(&self) -> Endpoint {
+        let endpoint = Endpoint::from(self.address);
+        match &self.tls {
+            Some(tls) => endpoint.over_tls(Arc::clone(tls)),
+            None => endpoint,
+        }
+    }
+
     /// The address of the operator's listener.
     ///
     /// # Panics
@@ -317,12 +341,12 @@ impl Started {
 
     /// The platform operator's client.
     pub fn operator(&self) -> Client {
-        Client::new(self.address, &self.token, None)
+        Client::new(self.endpoint(), &self.token, None)
     }
 
     /// The operator's client acting for this tenant.
     pub fn tenant(&self, name: &str) -> Client {
-        Client::new(self.address, &self.token, Some(name))
+        Client::new(self.endpoint(), &self.token, Some(name))
     }
 
     /// Makes a tenant with a connection `embedded` to the embedded provider, and answers the

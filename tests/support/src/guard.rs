@@ -1,0 +1,59 @@
+//! A tenant that revokes while an attack lasts, and how long each revocation takes.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::objects::{text_of, token};
+use crate::{Answer, Client};
+
+/// What disables, severs or revokes, and what undoes it.
+const REVERSIBLE: [(&str, &str); 2] = [
+    ("/v1/connections/embedded/sever", "/v1/connections/embedded/restore"),
+    ("/v1/keys/guarded/disable", "/v1/keys/guarded/enable"),
+];
+
+/// A tenant's own credential that may revoke.
+pub struct Guard {
+    own: Client,
+    /// The operator, acting for the tenant: undoes what was revoked, and issues the tokens. It waits
+    /// for nothing that the tenant has under way.
+    operator: Client,
+}
+
+impl Guard {
+    /// Of the tenant for which this operator's client acts: makes its key `guarded`.
+    pub async fn of(operator: &Client) -> Self {
+        crate::make_key(operator, "guarded").await;
+        let issued = token(operator, "guard", &["Sever", "Disable", "ManageTokens"], None).await;
+        Self {
+            own: operator.with_token(text_of(&issued)),
+            operator: operator.clone(),
+        }
+    }
+
+    /// Severs, disables and revokes once each, and undoes it. Adds how long each took.
+    ///
+    /// # Panics
+    /// When a revocation is refused.
+    pub async fn round(&self, took: &mut Vec<Duration>) {
+        for (revocation, undo) in REVERSIBLE {
+            self.timed(took, 200, self.own.post_empty(revocation)).await;
+            // Under load, what lifts a revocation waits as any other change does, and may be refused.
+            self.operator.post_empty(undo).await;
+        }
+        let body = json!({"operations": ["Sever"], "expires_in": "1h"});
+        let issued = self.operator.post("/v1/principals/guard/tokens", &body).await;
+        if let Some(id) = issued.body["id"].as_str() {
+            let path = format!("/v1/principals/guard/tokens/{id}");
+            self.timed(took, 204, self.own.delete(&path)).await;
+        }
+    }
+
+    async fn timed(&self, took: &mut Vec<Duration>, status: u16, revocation: impl Future<Output = Answer>) {
+        let begun = Instant::now();
+        let done = revocation.await;
+        took.push(begun.elapsed());
+        assert_eq!(done.status, status, "a revocation is refused: {}", done.text);
+    }
+}
