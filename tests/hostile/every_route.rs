@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use claviger::audit::Action;
 use claviger_test_support::Client;
+use claviger_test_support::raw::{Http1, Http2, answer_of};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 #[cfg(feature = "testkit")]
 use crate::key_service::KeyService;
-use crate::raw::{Http1, Http2, answer_of};
 use crate::routes::{Call, Names, calls};
 use crate::world::{World, make_key, token};
 

@@ -16,11 +16,9 @@ mod floods;
 mod half_sent;
 #[cfg(feature = "testkit")]
 mod held;
-mod honest;
 #[cfg(feature = "testkit")]
 mod key_service;
 mod large;
-mod raw;
 mod revoked;
 mod routes;
 mod service_pages;

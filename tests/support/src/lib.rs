@@ -19,4 +19,4 @@ pub use guard::Guard;
 pub use honest::{HONEST, Honest, p99, percentile};
 pub use log::{records, records_from, records_of};
 pub use objects::{make_key, make_labelled_keys, text_of, token};
-pub use process::{Gateway, Started, Tune};
+pub use process::{Gateway, Memory, Started, Tune};

@@ -62,6 +62,15 @@ pub struct Gateway {
     script: Option<tempfile::TempPath>,
 }
 
+/// The resident memory of a process, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Now (VmRSS of proc(5)).
+    pub now: u64,
+    /// The most so far (VmHWM).
+    pub peak: u64,
+}
+
 /// A gateway process that serves.
 pub struct Started {
     child: Child,
@@ -327,6 +336,19 @@ impl Started {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How much resident memory it takes.
+    pub fn memory(&self) -> Memory {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of proc(5)");
+            line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+        };
+        Memory {
+            now: of("VmRSS:"),
+            peak: of("VmHWM:"),
+        }
     }
 
     /// The administrator's token.

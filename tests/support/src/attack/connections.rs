@@ -19,7 +19,7 @@ const PROBE: Duration = Duration::from_secs(50);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Sends one probe, and says whether it was answered.
-pub(crate) async fn probe(stream: &mut Stream) -> bool {
+pub async fn is_probed(stream: &mut Stream) -> bool {
     let mut chunk = [0; 1024];
     if stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.is_err() {
         return false;
@@ -48,7 +48,7 @@ fn keep(tasks: &mut JoinSet<()>, attacker: &Attacker, endpoint: Endpoint, probes
     tasks.spawn(async move {
         loop {
             if let Ok(mut stream) = endpoint.connect("http/1.1").await {
-                while !probes || probe(&mut stream).await {
+                while !probes || is_probed(&mut stream).await {
                     if probes {
                         answers.note(200);
                     }

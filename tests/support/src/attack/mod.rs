@@ -20,6 +20,7 @@ use crate::raw::Http2;
 use crate::{Client, Endpoint};
 use key_service::KeyService;
 
+pub use connections::is_probed;
 pub use memory::{BATCH, tiny_items};
 pub use places::half_sent;
 
@@ -82,7 +83,7 @@ impl Attack {
     ///
     /// `way` gives the endpoint of each of the attacker's machines.
     pub async fn prepare(self, evil: &Client, way: Way) -> Attacker {
-        let issued = token(evil, "attacker", &["Unwrap", "ReadKey", "Disable", "CreateKey", "UseConnection"], None).await;
+        let issued = token(evil, "attacker", &["Unwrap", "ReadKey", "Disable", "CreateKey"], None).await;
         let service = match self {
             Self::UnreadPages => {
                 make_labelled_keys(evil, "large", 400, 64, 256).await;
