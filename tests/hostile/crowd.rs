@@ -25,7 +25,7 @@ pub async fn from(source: Ipv4Addr, to: SocketAddr) -> Stream {
 
 /// Sends one probe, and says whether it was answered.
 async fn probe(stream: &mut Stream) -> bool {
-    tokio::time::timeout(PATIENCE, is_probed(stream))
+    tokio::time::timeout(PATIENCE, is_probed(stream, "/healthz"))
         .await
         .expect("an answer or a close")
 }

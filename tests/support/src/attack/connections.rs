@@ -18,10 +18,11 @@ const PROBE: Duration = Duration::from_secs(50);
 /// Time before a socket that was closed is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Sends one probe, and says whether it was answered.
-pub async fn is_probed(stream: &mut Stream) -> bool {
-    let mut chunk = [0; 1024];
-    if stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.is_err() {
+/// Sends one probe to this path, and says whether it was answered with 200.
+pub async fn is_probed(stream: &mut Stream, path: &str) -> bool {
+    let mut chunk = [0; 4096];
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    if stream.write_all(request.as_bytes()).await.is_err() {
         return false;
     }
     let answered = stream.read(&mut chunk).await;
@@ -48,7 +49,7 @@ fn keep(tasks: &mut JoinSet<()>, attacker: &Attacker, endpoint: Endpoint, probes
     tasks.spawn(async move {
         loop {
             if let Ok(mut stream) = endpoint.connect("http/1.1").await {
-                while !probes || is_probed(&mut stream).await {
+                while !probes || is_probed(&mut stream, "/healthz").await {
                     if probes {
                         answers.note(200);
                     }

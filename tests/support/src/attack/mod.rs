@@ -74,9 +74,30 @@ impl Attack {
         Self::IdleConnections,
     ];
 
-    /// Whether it is on the gateway's memory.
-    pub const fn is_on_memory(self) -> bool {
-        matches!(self, Self::UnreadFiles | Self::UnreadPages | Self::TinyItems)
+    /// What it is on: 1 the gateway's memory, 3 its revocations, 4 its connections.
+    pub const fn row(self) -> u8 {
+        match self {
+            Self::UnreadFiles | Self::UnreadPages | Self::TinyItems => 1,
+            Self::HalfSentHttp2 | Self::HalfSentHttp1 | Self::Lists | Self::ManyVersions | Self::Revocations | Self::MadeUpTokens => 3,
+            Self::IdleSockets | Self::IdleConnections => 4,
+        }
+    }
+
+    /// Its name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnreadFiles => "unread-files",
+            Self::UnreadPages => "unread-pages",
+            Self::TinyItems => "tiny-items",
+            Self::HalfSentHttp2 => "half-sent-http2",
+            Self::HalfSentHttp1 => "half-sent-http1",
+            Self::Lists => "lists",
+            Self::ManyVersions => "many-versions",
+            Self::Revocations => "revocations",
+            Self::MadeUpTokens => "made-up-tokens",
+            Self::IdleSockets => "idle-sockets",
+            Self::IdleConnections => "idle-connections",
+        }
     }
 
     /// Makes what it needs in the tenant for which this operator's client acts.
