@@ -76,7 +76,6 @@ pub async fn run(plan: &Plan, certs: &Arc<Certs>) -> bool {
         if !plan.attacks.is_empty() && !plan.attacks.iter().any(|name| name == attack.name()) {
             continue;
         }
-        eprintln!("hostile: {}", attack.name());
         rows.push(tried(attack, plan, certs, &attackers, time).await);
     }
     attackers.shutdown_background();
@@ -108,8 +107,9 @@ async fn tried(attack: Attack, plan: &Plan, certs: &Arc<Certs>, attackers: &Runt
     tokio::time::sleep(SETTLE).await;
     let attacked = world.measure(time).await;
     let answers = under_way.end().await;
+    eprintln!("hostile: {}: {answers}", attack.name());
     answers.are_no_faults();
-    assert!(answers.all() > 0, "{} did nothing", attack.name());
+    assert!(answers.any(), "{} did nothing", attack.name());
     Row {
         attack,
         quiet,

@@ -9,6 +9,7 @@ mod places;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -217,13 +218,22 @@ impl UnderWay {
     }
 }
 
-/// How often the gateway answered with which status; 0 is a connection that it closed instead.
+/// What was begun, and how often the gateway answered with which status; 0 is a connection that it
+/// closed instead.
 #[derive(Clone, Default)]
-pub struct Answers(Arc<Mutex<BTreeMap<u16, usize>>>);
+pub struct Answers {
+    begun: Arc<AtomicUsize>,
+    statuses: Arc<Mutex<BTreeMap<u16, usize>>>,
+}
 
 impl Answers {
+    /// Notes a request that the gateway answers at its deadline at the earliest.
+    fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn note(&self, status: u16) {
-        *self.0.lock().expect("no task panicked").entry(status).or_default() += 1;
+        *self.statuses.lock().expect("no task panicked").entry(status).or_default() += 1;
     }
 
     /// Notes the end of a call, and pauses where the gateway closed the connection.
@@ -236,12 +246,12 @@ impl Answers {
 
     /// How often this one.
     pub fn count(&self, status: u16) -> usize {
-        self.0.lock().expect("no task panicked").get(&status).copied().unwrap_or(0)
+        self.statuses.lock().expect("no task panicked").get(&status).copied().unwrap_or(0)
     }
 
-    /// How many in all.
-    pub fn all(&self) -> usize {
-        self.0.lock().expect("no task panicked").values().sum()
+    /// Whether the gateway noticed anything of the attack.
+    pub fn any(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0 || !self.statuses.lock().expect("no task panicked").is_empty()
     }
 
     /// Stops the test if one is a fault of the gateway: what is refused gets a status that says so.
@@ -253,7 +263,11 @@ impl Answers {
 
 impl fmt::Display for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = self.0.lock().expect("no task panicked");
+        let begun = self.begun.load(Ordering::Relaxed);
+        if begun > 0 {
+            write!(f, "{begun} begun; ")?;
+        }
+        let counts = self.statuses.lock().expect("no task panicked");
         let counts = counts.iter().map(|(status, count)| match status {
             0 => format!("{count} closed"),
             status => format!("{count} x {status}"),

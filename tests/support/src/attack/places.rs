@@ -48,6 +48,7 @@ pub(super) fn half_sent_over_http2(tasks: &mut JoinSet<()>, attacker: &Attacker)
             async move {
                 let streams = (0..STREAMS).map(|_| async {
                     while let Ok((response, body)) = half_sent(&connection, &token, PATH).await {
+                        answers.begin();
                         let answer = try_answer_of(response).await;
                         drop(body);
                         answers.note_end(status_of(answer.ok())).await;
@@ -72,6 +73,7 @@ pub(super) fn half_sent_over_http1(tasks: &mut JoinSet<()>, attacker: &Attacker)
                 let answer = async {
                     let mut request = Http1::try_post(&endpoint, &token, PATH, 4096).await.ok()?;
                     request.try_send(BEGUN).await.ok()?;
+                    answers.begin();
                     request.try_answer().await
                 };
                 answers.note_end(status_of(answer.await)).await;
