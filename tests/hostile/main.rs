@@ -19,9 +19,11 @@ mod held;
 #[cfg(feature = "testkit")]
 mod key_service;
 mod large;
+mod proxied;
 mod revoked;
 mod routes;
 mod service_pages;
+mod soak;
 mod store_load;
 mod table;
 mod unread;

@@ -13,6 +13,13 @@ pub const PEAK: u64 = 250_000_000;
 /// The tenant that attacks.
 pub const HOSTILE: &str = "evil";
 
+/// Settings that allow a tenant's key service on this machine, over plain HTTP.
+pub fn key_service_on_loopback() -> Tune {
+    Tune::default()
+        .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+        .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
+}
+
 /// A gateway with its tenants; each has a connection `embedded` and a key `orders`.
 pub struct World {
     pub gateway: Gateway,

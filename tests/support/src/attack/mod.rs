@@ -29,6 +29,8 @@ pub use places::half_sent;
 pub const STREAMS: usize = 128;
 /// The pause of an attacker whose connection was closed.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Keys of the attacker's key service: with the versions of all of them its tenant is within its quota.
+const KEYS: usize = 48;
 /// The window of a stream that is read.
 const WINDOW: u32 = 65_535;
 
@@ -128,6 +130,7 @@ impl Attack {
             way,
             token: text_of(&issued).to_owned(),
             answers: Answers::default(),
+            keys: KEYS,
             _service: service,
         }
     }
@@ -189,10 +192,19 @@ pub struct Attacker {
     way: Way,
     token: String,
     answers: Answers,
+    /// Keys of its key service.
+    keys: usize,
     _service: Option<Arc<KeyService>>,
 }
 
 impl Attacker {
+    /// With so many keys at its key service: each that is adopted stays in the store.
+    #[must_use]
+    pub const fn with_keys(mut self, keys: usize) -> Self {
+        self.keys = keys;
+        self
+    }
+
     /// Its client on the machine of this number.
     fn client(&self, machine: usize) -> Client {
         Client::new(self.way.machine(machine), &self.token, None)

@@ -22,9 +22,6 @@ const OF_ONE_MACHINE: usize = 200;
 const AT_ONCE: usize = 60;
 /// Adoptions at once.
 const ADOPTIONS: usize = 24;
-/// Keys that are adopted; further adoptions are of the same, so that the attack does not end at the
-/// tenant's quota of a million versions, and the store does not grow without end.
-const ADOPTED: usize = 48;
 /// How a batch begins.
 const BEGUN: &[u8] = b"{\"ite";
 const PATH: &str = "/v1/batch/unwrap";
@@ -103,16 +100,17 @@ pub(super) fn lists(tasks: &mut JoinSet<()>, attacker: &Attacker) {
     }
 }
 
-/// Adopts keys of the attacker's own key service, each under a name of its own.
+/// Adopts keys of the attacker's own key service, each under a name of its own. Once the service has
+/// no more of them they are refused, so that the attack does not end at the tenant's quota.
 pub(super) fn adoptions(tasks: &mut JoinSet<()>, attacker: &Attacker) {
     let next = Arc::new(AtomicUsize::new(0));
     for _ in 0..ADOPTIONS {
-        let (client, answers, next) = (attacker.client(0), attacker.answers.clone(), Arc::clone(&next));
+        let (client, answers, next, keys) = (attacker.client(0), attacker.answers.clone(), Arc::clone(&next), attacker.keys);
         tasks.spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let body = json!({
-                    "name": format!("adopted-{number}"), "connection": "remote", "provider_key": format!("p{}", number % ADOPTED),
+                    "name": format!("adopted-{number}"), "connection": "remote", "provider_key": format!("p{}", number % keys),
                 });
                 let request = client.request(Method::POST, "/v1/keys").json(&body);
                 let answer = client.try_send(request).await;
