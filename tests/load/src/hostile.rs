@@ -94,7 +94,10 @@ async fn tried(attack: Attack, plan: &Plan, certs: &Arc<Certs>, attackers: &Runt
         ..world
     };
     let started = &world.started;
-    let attacker = attack.prepare(&evil, Way::direct(started.endpoint())).await;
+    // What serves the attacker runs on its own threads, too.
+    let way = Way::direct(started.endpoint());
+    let prepared = attackers.spawn(async move { attack.prepare(&evil, way).await });
+    let attacker = prepared.await.expect("the attacker is prepared");
     let mut open = JoinSet::new();
     if attack.row() == 1 {
         fill(&mut open, &started.endpoint()).await;

@@ -38,7 +38,7 @@ impl Guard {
     /// When a revocation is refused.
     pub async fn round(&self, took: &mut Vec<Duration>) {
         for (revocation, undo) in REVERSIBLE {
-            self.timed(took, 200, self.own.post_empty(revocation)).await;
+            self.timed(took, revocation, 200, self.own.post_empty(revocation)).await;
             // Under load, what lifts a revocation waits as any other change does, and may be refused.
             self.operator.post_empty(undo).await;
         }
@@ -46,14 +46,15 @@ impl Guard {
         let issued = self.operator.post("/v1/principals/guard/tokens", &body).await;
         if let Some(id) = issued.body["id"].as_str() {
             let path = format!("/v1/principals/guard/tokens/{id}");
-            self.timed(took, 204, self.own.delete(&path)).await;
+            self.timed(took, &path, 204, self.own.delete(&path)).await;
         }
     }
 
-    async fn timed(&self, took: &mut Vec<Duration>, status: u16, revocation: impl Future<Output = Answer>) {
+    async fn timed(&self, took: &mut Vec<Duration>, path: &str, status: u16, revocation: impl Future<Output = Answer>) {
         let begun = Instant::now();
         let done = revocation.await;
-        took.push(begun.elapsed());
-        assert_eq!(done.status, status, "a revocation is refused: {}", done.text);
+        let time = begun.elapsed();
+        took.push(time);
+        assert_eq!(done.status, status, "{path} is refused after {time:?}: {}", done.text);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use axum::http::{StatusCode, Uri};
-use axum::{Json, Router};
+use axum::Router;
+use axum::http::{StatusCode, Uri, header};
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -28,14 +29,16 @@ impl KeyService {
             "supports_decryption": true, "latest_version": VERSIONS, "min_available_version": 0, "min_decryption_version": 1,
             "soft_deleted": false, "imported_key": false, "keys": keys,
         }});
+        let (key, itself) = (Bytes::from(key.to_string()), json!({"data": {"ttl": 0, "renewable": false}}).to_string());
         let answer = move |uri: Uri| async move {
-            if uri.path().contains("/transit/keys/") {
-                (StatusCode::OK, Json(key))
+            let (status, body) = if uri.path().contains("/transit/keys/") {
+                (StatusCode::OK, key)
             } else if uri.path().ends_with("/auth/token/lookup-self") {
-                (StatusCode::OK, Json(json!({"data": {"ttl": 0, "renewable": false}})))
+                (StatusCode::OK, itself.into())
             } else {
-                (StatusCode::NOT_FOUND, Json(json!({"errors": []})))
-            }
+                (StatusCode::NOT_FOUND, Bytes::from_static(b"{\"errors\": []}"))
+            };
+            (status, [(header::CONTENT_TYPE, "application/json")], body)
         };
         let app = Router::new().fallback(answer);
         let serving = tokio::spawn(async move {
