@@ -10,6 +10,7 @@ use moka::sync::Cache;
 use parking_lot::RwLock;
 
 use super::caller::{Ancestry, Caller, Credential};
+use super::flights::Flights;
 use super::gate::{CallerGates, Gate, Gates, TokenGate};
 use super::{ApiToken, Grants};
 use crate::store::model::{Token, TokenSnapshot};
@@ -94,6 +95,8 @@ pub struct Authenticator {
     tokens: Cache<String, Remembered<Arc<Known>>>,
     /// Tenants by name. What was refused is not kept, so a new tenant needs no report.
     tenants: Cache<String, Remembered<NamedTenant>>,
+    /// The loads of tokens that are under way.
+    flights: Flights,
     /// The gates of all tokens in memory and of all requests under way, by the tokens' public ids.
     token_gates: Gates<Box<str>, TokenGate>,
     /// The same of their tenants, and of those that operators act for.
@@ -117,6 +120,7 @@ impl Authenticator {
             store,
             tokens: Cache::new(tokens as u64),
             tenants: Cache::new(TENANTS),
+            flights: Flights::default(),
             token_gates: Gates::new(),
             tenant_gates: Gates::new(),
             forgotten: RwLock::new(0),
@@ -221,6 +225,14 @@ impl Authenticator {
     }
 
     async fn known(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
+        match self.recall(&self.tokens, public_id) {
+            Some(known) => Ok(known),
+            None => Box::pin(self.loaded(public_id)).await,
+        }
+    }
+
+    async fn loaded(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
+        let _flight = self.flights.enter(public_id).await;
         loop {
             if let Some(known) = self.recall(&self.tokens, public_id) {
                 return Ok(known);

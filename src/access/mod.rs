@@ -9,6 +9,7 @@
 mod authenticate;
 mod authorizer;
 mod caller;
+mod flights;
 mod gate;
 mod grants;
 mod grants_authorizer;
@@ -21,4 +22,6 @@ pub use caller::{Ancestry, Caller, Credential};
 pub use gate::Ended;
 pub use grants::{ActionSet, Grants, GrantsError, KeySet};
 pub use grants_authorizer::GrantsAuthorizer;
+/// Makes the reads of an authentication those of a revocation.
+pub use crate::store::for_revocation;
 pub use token::{ApiToken, NewToken, TokenFormatError};

@@ -42,7 +42,9 @@ const PUBLIC_BYTES: [usize; 2] = [16 << 20, 4 << 20];
 /// What needs no credential. Each kind has bytes of its own, so that none keeps another out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Public {
-    /// Requests whose credential is looked up in the store.
+    /// Revocations whose credential is looked up in the store.
+    RevocationCredentials,
+    /// Other requests whose credential is looked up in the store.
     Credentials,
     /// Answers to requests without a valid credential, and to those over a limit.
     Refusals,
@@ -59,7 +61,7 @@ pub struct Admission {
     requests: Division,
     revocations: Division,
     lanes: Lanes,
-    public: [Arc<Account>; 5],
+    public: [Arc<Account>; 6],
 }
 
 /// Limits of bytes and places.
@@ -109,12 +111,16 @@ impl Admission {
             },
         );
         let everybody = Arc::new(shares([PUBLIC_BYTES[0], usize::MAX]));
-        let public = || {
-            let own = shares([PUBLIC_BYTES[1], usize::MAX]);
-            Arc::new(Account::new(own, Arc::clone(&everybody), Arc::clone(&requests.all)))
+        let own = || shares([PUBLIC_BYTES[1], usize::MAX]);
+        let public = |kind| {
+            Arc::new(match kind == Public::RevocationCredentials as usize {
+                // Whatever others look up or leave unread.
+                true => Account::new(own(), Arc::new(own()), Arc::clone(&revocations.all)),
+                false => Account::new(own(), Arc::clone(&everybody), Arc::clone(&requests.all)),
+            })
         };
         Self {
-            public: std::array::from_fn(|_| public()),
+            public: std::array::from_fn(public),
             requests,
             revocations,
             lanes: Lanes::default(),

@@ -106,7 +106,7 @@ fn describe() {
     describe_gauge!("claviger_memory_entries", "Entries in memory, by cache");
     describe_counter!(
         "claviger_store_reads_total",
-        "Reads of the store, by what they are for: revocations, credentials or others"
+        "Reads of the store, by what they are for: revocations, credentials, lists or others"
     );
     describe_counter!("claviger_audit_records_total", "Durable audit records");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");

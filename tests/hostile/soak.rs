@@ -1,5 +1,6 @@
 //! All attacks at once, for a while: the others work on, and afterwards nothing of it is left.
-//! `CLAVIGER_TEST_SOAK_SECONDS` is how long; `tests/run soak` has ten minutes.
+//! `CLAVIGER_TEST_SOAK_SECONDS` is how long, `CLAVIGER_TEST_BINARY` another build of the gateway;
+//! `tests/run soak` gives the release build ten minutes.
 #![allow(clippy::print_stderr, reason = "the figures are worth reading")]
 
 use std::collections::BTreeMap;
@@ -122,7 +123,8 @@ async fn soak(world: &World, attackers: &[(Attack, Attacker)], guards: &[Guard],
 async fn all_attacks_at_once_leave_nothing_behind() {
     let seconds = std::env::var("CLAVIGER_TEST_SOAK_SECONDS").ok();
     let time = seconds.map_or(SHORT, |seconds| Duration::from_secs(seconds.parse().unwrap()));
-    let world = World::tuned(&key_service_on_loopback()).await;
+    let binary = std::env::var("CLAVIGER_TEST_BINARY").unwrap_or_else(|_| crate::BINARY.to_owned());
+    let world = World::with_binary(&binary, &key_service_on_loopback()).await;
     let guards = [
         Guard::of(&world.evil).await,
         Guard::of(&world.started.with_tenant("victim").await).await,

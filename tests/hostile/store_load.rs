@@ -5,8 +5,9 @@
 use std::time::{Duration, Instant};
 
 use claviger::access::NewToken;
-use claviger_test_support::attack::{Attack, Way};
-use claviger_test_support::{Guard, Started, p99};
+use claviger_test_support::attack::{Attack, STREAMS, Way};
+use claviger_test_support::raw::{Http2, answer_of};
+use claviger_test_support::{Guard, Started, p99, text_of};
 use futures::StreamExt;
 
 use crate::world::{HOSTILE, World};
@@ -97,12 +98,51 @@ async fn a_key_service_with_a_thousand_versions_keeps_no_revocation_waiting() {
     assert_eq!(world.evil.list("/v1/keys/k0/versions").await.len(), 1000);
 }
 
-/// How often the store was read to authenticate a caller.
-async fn credential_reads(started: &Started) -> u64 {
+/// How often the store was read by the readers of this kind.
+async fn reads(started: &Started, kind: &str) -> u64 {
     let metrics = started.operator().get("/metrics").await;
-    let name = "claviger_store_reads_total{reader=\"credentials\"} ";
-    let line = metrics.text.lines().find_map(|line| line.strip_prefix(name));
-    line.unwrap().parse().unwrap()
+    let name = format!("claviger_store_reads_total{{reader=\"{kind}\"}} ");
+    let line = metrics.text.lines().find_map(|line| line.strip_prefix(&name));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+/// A burst of requests with a token that the gateway has not seen yet reads it once: it fills no queue
+/// of the store's in which other callers wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_with_a_new_token_reads_it_once() {
+    let world = World::start().await;
+    let issued = world.evil_token("attacker", &["ReadKey"], None).await;
+    let before = reads(&world.started, "credentials").await;
+    let mut connections = Vec::new();
+    for _ in 0..4 {
+        connections.push(Http2::connect(world.started.address(), 65_535).await);
+    }
+    let mut answers = Vec::new();
+    for connection in &connections {
+        for _ in 0..STREAMS {
+            answers.push(answer_of(connection.get(text_of(&issued), "/v1/whoami").await));
+        }
+    }
+    for (status, answer) in futures::future::join_all(answers).await {
+        // Some are over the share of their credential.
+        assert!(matches!(status, 200 | 429), "{status} {answer}");
+    }
+    let read = reads(&world.started, "credentials").await - before;
+    assert_eq!(read, 1, "reads for one token");
+}
+
+/// The first request with a token may be a revocation: what authenticates others keeps it from nothing.
+#[tokio::test]
+async fn a_revocation_is_authenticated_by_readers_of_its_own() {
+    let world = World::start().await;
+    let issued = world.evil_token("guard", &["Sever"], None).await;
+    let guard = world.evil.with_token(text_of(&issued));
+    let kinds = ["credentials", "revocations"];
+    let before = [reads(&world.started, kinds[0]).await, reads(&world.started, kinds[1]).await];
+    guard.post_empty("/v1/connections/embedded/sever").await.expect_status(200);
+    let after = [reads(&world.started, kinds[0]).await, reads(&world.started, kinds[1]).await];
+    assert_eq!(after[0], before[0], "reads among those of other callers' credentials");
+    assert!(after[1] > before[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +151,7 @@ async fn tokens_that_do_not_exist_cost_no_reads() {
     let world = World::start().await;
     let honest = world.honest().await;
     let begun = Instant::now();
-    let before = credential_reads(&world.started).await;
+    let before = reads(&world.started, "credentials").await;
     let stranger = &world.started.tenant(HOSTILE).without_header("authorization");
     let tokens = (0..MADE_UP).map(|_| String::from_utf8(NewToken::draw().text.expose().to_vec()).unwrap());
     let refused = futures::stream::iter(tokens).map(|text| {
@@ -131,7 +171,7 @@ async fn tokens_that_do_not_exist_cost_no_reads() {
         .count()
         .await;
     assert_eq!(refused, MADE_UP);
-    let reads = credential_reads(&world.started).await - before;
+    let reads = reads(&world.started, "credentials").await - before;
     eprintln!("{reads} reads for {MADE_UP} tokens in {:?}", begun.elapsed());
     // Ten a second, in case another node has made the token.
     let most = 10 * (begun.elapsed().as_secs() + 1) + 10;

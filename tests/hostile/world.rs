@@ -34,7 +34,12 @@ impl World {
     }
 
     pub async fn tuned(tune: &Tune) -> Self {
-        let gateway = Gateway::new(crate::BINARY);
+        Self::with_binary(crate::BINARY, tune).await
+    }
+
+    /// With this build of the gateway.
+    pub async fn with_binary(binary: &str, tune: &Tune) -> Self {
+        let gateway = Gateway::new(binary);
         let started = gateway.serve(tune);
         Self::of(gateway, started).await
     }
