@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use claviger_test_support::attack::{Attack, Way};
+use claviger_test_support::attack::{Attack, Way, machines};
 use claviger_test_support::{Client, Guard, HONEST, Honest, p99};
 
 use crate::world::{PEAK, World, key_service_on_loopback};
@@ -28,11 +28,16 @@ async fn attacked_through_a_proxy(attack: Attack) {
         Guard::of(&through(&world.evil, "192.0.2.9")).await,
         Guard::of(&through(&world.started.with_tenant("victim").await, "192.0.2.10")).await,
     ];
-    let attacker = attack.prepare(&world.evil, Way::proxied(proxy.clone())).await;
+    let machines = machines();
+    let (evil, way) = (world.evil.clone(), Way::proxied(proxy.clone()));
+    let attacker = machines.spawn(async move { attack.prepare(&evil, way).await }).await.unwrap();
     let honest = Honest::of(HONEST.map(|name| through(&world.started.tenant(name), "192.0.2.11"))).await;
     let probes = Client::new(proxy.clone().forwarded_for("192.0.2.12"), "", None).without_header("authorization");
 
-    let under_way = attack.begin(&attacker);
+    let under_way = {
+        let _machines = machines.enter();
+        attack.begin(&attacker)
+    };
     let (begun, mut revocations, mut readiness) = (Instant::now(), Vec::new(), Vec::new());
     while begun.elapsed() < LASTS || readiness.len() < ROUNDS {
         for guard in &guards {
@@ -43,6 +48,7 @@ async fn attacked_through_a_proxy(attack: Attack) {
         readiness.push(asked.elapsed());
     }
     let answers = under_way.end().await;
+    machines.shutdown_background();
     let (revocations, readiness, honest) = (p99(revocations), p99(readiness), p99(honest.end().await));
     eprintln!("{answers}; revocations {revocations:?}, /readyz {readiness:?}, honest calls {honest:?} at p99");
     assert!(answers.any(), "the attack did something");

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use claviger_test_support::attack::{Answers, Attack, Attacker, Way};
+use claviger_test_support::attack::{Answers, Attack, Attacker, Way, machines};
 use claviger_test_support::{Client, Guard, p99};
 use futures::future::join_all;
+use tokio::runtime::Runtime;
 
 use crate::world::{PATIENCE, World, key_service_on_loopback};
 
@@ -24,6 +25,9 @@ const WARM_UP: Duration = Duration::from_secs(6);
 const MEMORY: u64 = 32 << 20;
 /// How much more the database may take, in bytes: its write-ahead log, which is up to 4 MiB long.
 const DATABASE: u64 = 5 << 20;
+/// Threads that begin with the first use of what they are for: the database's readers, and those for
+/// calls that block.
+const LAZY: usize = 16;
 /// What a token that was issued and revoked takes there.
 const TOKEN: u64 = 2 << 10;
 /// The longest time of a revocation at the 99th percentile on a busy machine.
@@ -94,10 +98,13 @@ async fn afterwards(world: &World, watcher: &Client, before: &Footprint) -> Foot
 
 /// All attacks at once, while two tenants revoke and two others work. Returns how many tokens were
 /// issued and revoked.
-async fn soak(world: &World, attackers: &[(Attack, Attacker)], guards: &[Guard], time: Duration) -> u64 {
+async fn soak(world: &World, machines: &Runtime, attackers: &[(Attack, Attacker)], guards: &[Guard], time: Duration) -> u64 {
     let until = Instant::now() + time;
     let honest = world.honest().await;
-    let under_way: Vec<_> = attackers.iter().map(|(attack, attacker)| attack.begin(attacker)).collect();
+    let under_way: Vec<_> = {
+        let _machines = machines.enter();
+        attackers.iter().map(|(attack, attacker)| attack.begin(attacker)).collect()
+    };
     let rounds = join_all(guards.iter().map(async |guard| {
         let mut took = Vec::new();
         while Instant::now() < until {
@@ -129,17 +136,20 @@ async fn all_attacks_at_once_leave_nothing_behind() {
         Guard::of(&world.evil).await,
         Guard::of(&world.started.with_tenant("victim").await).await,
     ];
+    let machines = machines();
     let mut attackers = Vec::new();
     for attack in Attack::ALL {
-        let attacker = attack.prepare(&world.evil, Way::direct(world.started.endpoint())).await;
+        let (evil, way) = (world.evil.clone(), Way::direct(world.started.endpoint()));
+        let attacker = machines.spawn(async move { attack.prepare(&evil, way).await }).await.unwrap();
         // What it adopts stays in the store: all of it within the warm-up.
         attackers.push((attack, attacker.with_keys(1)));
     }
     let watcher = world.started.operator();
-    let idle = Footprint::of(&world, &watcher).await;
-    soak(&world, &attackers, &guards, WARM_UP).await;
+    let mut idle = Footprint::of(&world, &watcher).await;
+    idle.threads += LAZY;
+    soak(&world, &machines, &attackers, &guards, WARM_UP).await;
     let before = afterwards(&world, &watcher, &idle).await;
-    let revocations = soak(&world, &attackers, &guards, time).await;
+    let revocations = soak(&world, &machines, &attackers, &guards, time).await;
     let after = afterwards(&world, &watcher, &before).await;
     eprintln!("before: {before:?}\nafter {time:?}: {after:?}");
     let (memory, most) = (after.memory, before.memory + MEMORY);
@@ -147,4 +157,6 @@ async fn all_attacks_at_once_leave_nothing_behind() {
     let (database, most) = (after.database(), before.database() + DATABASE + revocations * TOKEN);
     assert!(database <= most, "{database} bytes of database, {most} at most");
     world.honest().await.end().await;
+    drop(attackers);
+    machines.shutdown_background();
 }

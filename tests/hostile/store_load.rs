@@ -80,21 +80,21 @@ async fn a_key_service_with_a_thousand_versions_keeps_no_revocation_waiting() {
             adopted.fetch_add(1, Ordering::Relaxed);
         });
     }
-    // How many adoptions ended while a round of the guard lasted. A round is three revocations, and
-    // three changes of the victim's that undo them, each of which waits for one adoption at most: a
-    // revocation goes first, and the tenants' changes alternate. Where calls wait in the order in
-    // which they came, the first of them waits for all adoptions. So the count depends on no clock.
+    // How many adoptions ended while a sever was under way, whatever the machine: it waits for the one
+    // that has the writer, and some were answered late. Where calls wait in the order in which they
+    // came, the first sever waits for nearly all of them.
     let (mut overtaken, mut revocations) = (Vec::new(), Vec::new());
     while adopted.load(Ordering::Relaxed) < ADOPTIONS {
         let before = adopted.load(Ordering::Relaxed);
-        guard.round(&mut revocations).await;
+        guard.sever(&mut revocations).await;
         overtaken.push(adopted.load(Ordering::Relaxed) - before);
+        guard.restore().await;
     }
     while let Some(adoption) = adoptions.join_next().await {
         adoption.unwrap();
     }
-    eprintln!("adoptions that ended in each round: {overtaken:?}; revocations {:?} at p99", p99(revocations));
-    assert!(overtaken.iter().all(|ended| *ended <= ADOPTIONS / 2), "{overtaken:?}");
+    eprintln!("adoptions that ended during each sever: {overtaken:?}; revocations {:?} at p99", p99(revocations));
+    assert!(overtaken.iter().all(|ended| *ended <= ADOPTIONS / 4), "{overtaken:?}");
     assert_eq!(world.evil.list("/v1/keys/k0/versions").await.len(), 1000);
 }
 

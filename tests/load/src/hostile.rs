@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_test_support::attack::{Answers, Attack, Way, is_probed};
+use claviger_test_support::attack::{Answers, Attack, Way, is_probed, machines};
 use claviger_test_support::{Endpoint, Gateway, Guard, HONEST, Honest, Started, Tune, make_key, p99, percentile};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -26,9 +26,6 @@ const PROBE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
 /// Time that an attack has to begin.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How much the attacker's threads yield to the others: an attacker brings a machine of its own, and here
-/// it has to share the one of those that it attacks.
-const NICE: i32 = 19;
 
 /// The bounds: a revocation and `/readyz` at the 99th percentile; the honest callers' 99th percentile as
 /// a multiple of what it is without an attack; and the gateway's memory in bytes.
@@ -64,13 +61,7 @@ struct World {
 /// Tries each attack, prints a table, and returns whether all bounds hold.
 pub async fn run(plan: &Plan, certs: &Arc<Certs>) -> bool {
     let time = Duration::from_secs(plan.seconds) * plan.rounds;
-    let attackers = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .on_thread_start(|| {
-            let _ = rustix::process::nice(NICE);
-        })
-        .build()
-        .expect("a runtime");
+    let attackers = machines();
     let mut rows = Vec::new();
     for attack in Attack::ALL {
         if !plan.attacks.is_empty() && !plan.attacks.iter().any(|name| name == attack.name()) {

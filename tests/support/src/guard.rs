@@ -7,11 +7,6 @@ use serde_json::json;
 use crate::objects::{text_of, token};
 use crate::{Answer, Client};
 
-/// What disables, severs or revokes, and what undoes it.
-const REVERSIBLE: [(&str, &str); 2] = [
-    ("/v1/connections/embedded/sever", "/v1/connections/embedded/restore"),
-    ("/v1/keys/guarded/disable", "/v1/keys/guarded/enable"),
-];
 
 /// A tenant's own credential that may revoke.
 pub struct Guard {
@@ -37,17 +32,32 @@ impl Guard {
     /// # Panics
     /// When a revocation is refused.
     pub async fn round(&self, took: &mut Vec<Duration>) {
-        for (revocation, undo) in REVERSIBLE {
-            self.timed(took, revocation, 200, self.own.post_empty(revocation)).await;
-            // Under load, what lifts a revocation waits as any other change does, and may be refused.
-            self.operator.post_empty(undo).await;
-        }
+        self.sever(took).await;
+        self.restore().await;
+        let disable = "/v1/keys/guarded/disable";
+        self.timed(took, disable, 200, self.own.post_empty(disable)).await;
+        self.operator.post_empty("/v1/keys/guarded/enable").await;
         let body = json!({"operations": ["Sever"], "expires_in": "1h"});
         let issued = self.operator.post("/v1/principals/guard/tokens", &body).await;
         if let Some(id) = issued.body["id"].as_str() {
             let path = format!("/v1/principals/guard/tokens/{id}");
             self.timed(took, &path, 204, self.own.delete(&path)).await;
         }
+    }
+
+    /// Severs the tenant's connection. Adds how long it took.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn sever(&self, took: &mut Vec<Duration>) {
+        let path = "/v1/connections/embedded/sever";
+        self.timed(took, path, 200, self.own.post_empty(path)).await;
+    }
+
+    /// Restores it. Under load, what lifts a revocation waits as any other change does, and may be
+    /// refused.
+    pub async fn restore(&self) {
+        self.operator.post_empty("/v1/connections/embedded/restore").await;
     }
 
     async fn timed(&self, took: &mut Vec<Duration>, path: &str, status: u16, revocation: impl Future<Output = Answer>) {

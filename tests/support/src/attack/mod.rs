@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::objects::{make_labelled_keys, text_of, token};
@@ -27,6 +28,8 @@ pub use places::half_sent;
 
 /// The most streams that the gateway takes on a connection.
 pub const STREAMS: usize = 128;
+/// The lowest priority of setpriority(2).
+const NICE: i32 = 19;
 /// The pause of an attacker whose connection was closed.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Keys of the attacker's key service: with the versions of all of them its tenant is within its quota.
@@ -156,6 +159,16 @@ impl Attack {
             answers: attacker.answers.clone(),
         }
     }
+}
+
+/// Threads for the attackers, which yield to all others: an attacker brings a machine of its own, and
+/// in a test it has to share the one that it attacks.
+pub fn machines() -> Runtime {
+    let builder = &mut tokio::runtime::Builder::new_multi_thread();
+    let threads = builder.enable_all().on_thread_start(|| {
+        let _ = rustix::process::nice(NICE);
+    });
+    threads.build().expect("a runtime")
 }
 
 /// How the attacker's requests reach the gateway.
