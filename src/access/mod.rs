@@ -16,12 +16,12 @@ mod grants_authorizer;
 mod token;
 
 pub use crate::audit::Action;
+/// Makes the reads of an authentication those of a revocation.
+pub use crate::store::for_revocation;
 pub use authenticate::{Authenticator, Refused, Unauthenticated};
 pub use authorizer::{AccessRequest, Authorizer, Deciding, Decision, NewGrant, PolicyRef, Resource};
 pub use caller::{Ancestry, Caller, Credential};
 pub use gate::Ended;
 pub use grants::{ActionSet, Grants, GrantsError, KeySet};
 pub use grants_authorizer::GrantsAuthorizer;
-/// Makes the reads of an authentication those of a revocation.
-pub use crate::store::for_revocation;
 pub use token::{ApiToken, NewToken, TokenFormatError};

@@ -279,7 +279,11 @@ async fn what_never_reads_or_never_ends_holds_up_nobody() {
         drop(body);
     }
     drop(never_read);
-    assert_eq!(world.evil.get("/v1/keys/orders").await.body["state"], "enabled", "nothing that never ended was done");
+    assert_eq!(
+        world.evil.get("/v1/keys/orders").await.body["state"],
+        "enabled",
+        "nothing that never ended was done"
+    );
     // What ends something takes effect though nobody reads the answer.
     let deaf = Http2::connect(world.started.address(), 0).await;
     let ends = calls(&names).into_iter().filter(is_end);
@@ -289,7 +293,11 @@ async fn what_never_reads_or_never_ends_holds_up_nobody() {
     }
     world.evil.get("/v1/keys/orders").await.expect_problem(404, "not_found");
     let connection = world.evil.get("/v1/connections/embedded").await;
-    assert!(connection.status == 404 || connection.body["state"] == "severed", "{}", connection.text);
+    assert!(
+        connection.status == 404 || connection.body["state"] == "severed",
+        "{}",
+        connection.text
+    );
     honest.end().await;
 }
 

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 /// How long each attack lasts at least.
 const LASTS: Duration = Duration::from_secs(3);
 /// Rounds of revocations while it lasts, at least.
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 2;
 
 async fn attacked_through_a_proxy(attack: Attack) {
     let tune = key_service_on_loopback().set("CLAVIGER_SERVER__TRUSTED_PROXIES", PROXY.to_string());

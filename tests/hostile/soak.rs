@@ -25,8 +25,8 @@ const WARM_UP: Duration = Duration::from_secs(6);
 const MEMORY: u64 = 32 << 20;
 /// How much more the database may take, in bytes: its write-ahead log, which is up to 4 MiB long.
 const DATABASE: u64 = 5 << 20;
-/// Threads that begin with the first use of what they are for: the database's readers, and those for
-/// calls that block.
+/// Threads that begin with the first use of what they are for: the database's readers, each of which
+/// keeps two files open, and those for calls that block.
 const LAZY: usize = 16;
 /// What a token that was issued and revoked takes there.
 const TOKEN: u64 = 2 << 10;
@@ -147,6 +147,7 @@ async fn all_attacks_at_once_leave_nothing_behind() {
     let watcher = world.started.operator();
     let mut idle = Footprint::of(&world, &watcher).await;
     idle.threads += LAZY;
+    idle.descriptors += 2 * LAZY;
     soak(&world, &machines, &attackers, &guards, WARM_UP).await;
     let before = afterwards(&world, &watcher, &idle).await;
     let revocations = soak(&world, &machines, &attackers, &guards, time).await;

@@ -93,7 +93,10 @@ async fn a_key_service_with_a_thousand_versions_keeps_no_revocation_waiting() {
     while let Some(adoption) = adoptions.join_next().await {
         adoption.unwrap();
     }
-    eprintln!("adoptions that ended during each sever: {overtaken:?}; revocations {:?} at p99", p99(revocations));
+    eprintln!(
+        "adoptions that ended during each sever: {overtaken:?}; revocations {:?} at p99",
+        p99(revocations)
+    );
     assert!(overtaken.iter().all(|ended| *ended <= ADOPTIONS / 4), "{overtaken:?}");
     assert_eq!(world.evil.list("/v1/keys/k0/versions").await.len(), 1000);
 }

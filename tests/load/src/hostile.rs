@@ -201,12 +201,21 @@ impl Row {
             }
         };
         let revocations = p99(self.attacked.revocations.clone());
-        check(revocations <= REVOCATION, format!("revocations {revocations:?} at p99, {REVOCATION:?} at most"));
+        check(
+            revocations <= REVOCATION,
+            format!("revocations {revocations:?} at p99, {REVOCATION:?} at most"),
+        );
         let readiness = p99(self.attacked.readiness.clone());
-        check(readiness <= READINESS, format!("/readyz {readiness:?} at p99, {READINESS:?} at most"));
+        check(
+            readiness <= READINESS,
+            format!("/readyz {readiness:?} at p99, {READINESS:?} at most"),
+        );
         if self.attack.row() == 1 {
             check(self.peak < PEAK, format!("{} bytes of memory, under {PEAK}", self.peak));
-            check(self.times() <= TIMES, format!("honest p99 {:.1} times, {TIMES} at most", self.times()));
+            check(
+                self.times() <= TIMES,
+                format!("honest p99 {:.1} times, {TIMES} at most", self.times()),
+            );
         }
         broken
     }

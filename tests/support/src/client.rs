@@ -84,9 +84,7 @@ impl Client {
 
     /// A request to be completed.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, self.endpoint.url(path))
-            .headers(self.headers.clone())
+        self.http.request(method, self.endpoint.url(path)).headers(self.headers.clone())
     }
 
     /// Sends a request.

@@ -7,7 +7,6 @@ use serde_json::json;
 use crate::objects::{text_of, token};
 use crate::{Answer, Client};
 
-
 /// A tenant's own credential that may revoke.
 pub struct Guard {
     own: Client,

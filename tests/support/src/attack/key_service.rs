@@ -23,13 +23,18 @@ impl KeyService {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let keys: Map<String, Value> = (1..=VERSIONS).map(|version| (version.to_string(), json!(1_700_000_000 + version))).collect();
+        let keys: Map<String, Value> = (1..=VERSIONS)
+            .map(|version| (version.to_string(), json!(1_700_000_000 + version)))
+            .collect();
         let key = json!({"data": {
             "type": "aes256-gcm96", "derived": false, "convergent_encryption": false, "supports_encryption": true,
             "supports_decryption": true, "latest_version": VERSIONS, "min_available_version": 0, "min_decryption_version": 1,
             "soft_deleted": false, "imported_key": false, "keys": keys,
         }});
-        let (key, itself) = (Bytes::from(key.to_string()), json!({"data": {"ttl": 0, "renewable": false}}).to_string());
+        let (key, itself) = (
+            Bytes::from(key.to_string()),
+            json!({"data": {"ttl": 0, "renewable": false}}).to_string(),
+        );
         let answer = move |uri: Uri| async move {
             let (status, body) = if uri.path().contains("/transit/keys/") {
                 (StatusCode::OK, key)
