@@ -30,7 +30,7 @@ pub struct Tune {
     /// More arguments of `serve`.
     pub arguments: Vec<String>,
     /// The client's side of TLS, where the API's listener speaks it.
-    tls: Option<Arc<ClientConfig>>,
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Tune {
