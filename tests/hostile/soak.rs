@@ -148,6 +148,8 @@ async fn all_attacks_at_once_leave_nothing_behind() {
     let mut idle = Footprint::of(&world, &watcher).await;
     idle.threads += LAZY;
     idle.descriptors += 2 * LAZY;
+    // The guards have their own connections from their first revocation on.
+    idle.tasks += guards.len() as u64;
     soak(&world, &machines, &attackers, &guards, WARM_UP).await;
     let before = afterwards(&world, &watcher, &idle).await;
     let revocations = soak(&world, &machines, &attackers, &guards, time).await;
