@@ -14,7 +14,7 @@ use super::caller::{Ancestry, Caller, Credential};
 use super::gate::{CallerGates, Gate, Gates, TokenGate};
 use super::{ApiToken, Grants};
 use crate::store::model::{Token, TokenSnapshot};
-use crate::store::{Store, StoreError, rules};
+use crate::store::{Store, StoreError, is_for_revocation, rules};
 
 /// The most tenant names in memory.
 const TENANTS: u64 = 100_000;
@@ -98,17 +98,22 @@ enum Loaded {
     Failed,
 }
 
+/// Whose load it is: a token's, by its public id, and whether for a revocation, which waits for no load of
+/// another request: that one may have to wait for its turn at the store.
+type LoadName = (bool, Box<str>);
+type Loads = DashMap<LoadName, Arc<OnceCell<Loaded>>>;
+
 /// One that waits for the load of a token. The last one removes the load.
 struct Waits<'a> {
-    loads: &'a DashMap<Box<str>, Arc<OnceCell<Loaded>>>,
-    public_id: &'a str,
+    loads: &'a Loads,
+    name: LoadName,
     load: Arc<OnceCell<Loaded>>,
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
         // The map's and this one's. A load that was forgotten is not in the map, or another is.
-        self.loads.remove_if(self.public_id, |_, load| {
+        self.loads.remove_if(&self.name, |_, load| {
             Arc::ptr_eq(load, &self.load) && (load.initialized() || Arc::strong_count(load) <= 2)
         });
     }
@@ -121,9 +126,9 @@ impl Drop for Waits<'_> {
 pub struct Authenticator {
     store: Arc<dyn Store>,
     tokens: Cache<String, Remembered<Arc<Known>>>,
-    /// The loads of tokens under way, by public id: requests that come with one token at once, as after a
-    /// suspend, wait for one read. Loads that began before a report are removed by it.
-    loads: DashMap<Box<str>, Arc<OnceCell<Loaded>>>,
+    /// The loads of tokens under way: requests that come with one token at once, as after a suspend, wait
+    /// for one read. Loads that began before a report are removed by it.
+    loads: Loads,
     /// Tenants by name. What was refused is not kept, so a new tenant needs no report.
     tenants: Cache<String, Remembered<NamedTenant>>,
     /// The gates of all tokens in memory and of all requests under way, by the tokens' public ids.
@@ -265,10 +270,11 @@ impl Authenticator {
     /// Reads a token, once for all who ask for it at the same time.
     async fn load(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
         loop {
-            let load = Arc::clone(&self.loads.entry(public_id.into()).or_default());
+            let name: LoadName = (is_for_revocation(), public_id.into());
+            let load = Arc::clone(&self.loads.entry(name.clone()).or_default());
             let waits = Waits {
                 loads: &self.loads,
-                public_id,
+                name,
                 load,
             };
             let mut failure = None;

@@ -45,7 +45,9 @@ const PUBLIC_BYTES: [usize; 2] = [16 << 20, 4 << 20];
 /// What needs no credential. Each kind has bytes of its own, so that none keeps another out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Public {
-    /// Requests whose credential is looked up in the store.
+    /// Revocations whose credential is looked up in the store.
+    RevocationCredentials,
+    /// Other requests whose credential is looked up in the store.
     Credentials,
     /// Answers to requests without a valid credential, and to those over a limit.
     Refusals,
@@ -86,7 +88,7 @@ pub struct Admission {
     requests: Division,
     revocations: Revocations,
     own_tokens: Revocations,
-    public: [Arc<Account>; 5],
+    public: [Arc<Account>; 6],
 }
 
 /// The shares of revocations, and their turns.
@@ -132,15 +134,21 @@ impl Admission {
                 operator: credential,
             },
         );
-        let everybody = Arc::new(pools([PUBLIC_BYTES[0], usize::MAX], [Sharing::FirstCome; 2]));
-        let public = || {
+        let everybody = || Arc::new(pools([PUBLIC_BYTES[0], usize::MAX], [Sharing::FirstCome; 2]));
+        let shared = everybody();
+        let revocations = Revocations::default();
+        let public = |kind| {
             let own = shares([PUBLIC_BYTES[1], usize::MAX]);
-            Arc::new(Account::new(own, Arc::clone(&everybody), Arc::clone(&requests.all)))
+            Arc::new(match kind == Public::RevocationCredentials as usize {
+                // Whatever others look up or leave unread.
+                true => Account::new(own, everybody(), Arc::clone(&revocations.division.all)),
+                false => Account::new(own, Arc::clone(&shared), Arc::clone(&requests.all)),
+            })
         };
         Self {
-            public: std::array::from_fn(|_| public()),
+            public: std::array::from_fn(public),
             requests,
-            revocations: Revocations::default(),
+            revocations,
             own_tokens: Revocations::default(),
         }
     }

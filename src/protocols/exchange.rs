@@ -23,7 +23,7 @@ use super::body;
 use super::request_id::RequestId;
 use super::response::AuditedResponse;
 use super::run_to_completion::{Panicked, RunToCompletion};
-use crate::access::{Action, Caller};
+use crate::access::{Action, Caller, for_revocation};
 use crate::audit::{Counters, Receipt, Recorded, Text};
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
 use crate::listener::{Body, Full, Held, Peer, PeerAddress};
@@ -244,7 +244,12 @@ impl<P: Protocol> Exchange<P> {
         request: Request<Incoming>,
     ) -> AuditedResponse {
         let (head, body) = request.into_parts();
-        let caller = match self.authenticate(&meta, &head).await {
+        let authenticated = if terms.revocation {
+            Box::pin(for_revocation(self.authenticate(&meta, &head, Public::RevocationCredentials))).await
+        } else {
+            self.authenticate(&meta, &head, Public::Credentials).await
+        };
+        let caller = match authenticated {
             Ok(caller) => caller,
             Err(failure) => return self.refuse(&meta, failure),
         };
@@ -320,17 +325,17 @@ impl<P: Protocol> Exchange<P> {
     }
 
     /// Authenticates the caller, which the connection notes. One whose credential is in memory needs
-    /// nothing; looking one up takes bytes that everybody shares.
+    /// nothing; looking one up takes bytes that everybody shares, those of `lookup`.
     ///
     /// # Errors
     /// Those of [`Protocol::authenticate`]; `rate_limited` or `not_ready` if there are no bytes left.
-    pub async fn authenticate(&self, meta: &RequestMeta<'_>, head: &Parts) -> Result<Caller, Failure> {
+    pub async fn authenticate(&self, meta: &RequestMeta<'_>, head: &Parts, lookup: Public) -> Result<Caller, Failure> {
         let mut authenticating = pin!(self.protocol.authenticate(&self.app, meta, head));
         if let Poll::Ready(done) = futures::poll!(authenticating.as_mut()) {
             return done.inspect(|_| meta.peer.authenticated());
         }
         let admission = self.app.admission_at(meta);
-        let held = admission.public(Public::Credentials, &meta.peer.bytes, admission::cost(head));
+        let held = admission.public(lookup, &meta.peer.bytes, admission::cost(head));
         let _held = held.map_err(admission::refused)?;
         authenticating.await.inspect(|_| meta.peer.authenticated())
     }

@@ -35,7 +35,7 @@ use model::{
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Quotas, Resource, Rows, Tenant,
     Token, TokenSnapshot, Usage, WrapsReserved,
 };
-pub use urgent::for_revocation;
+pub use urgent::{for_revocation, is_for_revocation};
 
 /// Why a read or a change failed.
 #[derive(Debug, thiserror::Error)]

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use claviger_test_support::records;
+use claviger_test_support::attack::half_sent;
+use claviger_test_support::raw::{Http1, Http2, answer_of};
+use claviger_test_support::{p99, records};
 use http::Method;
 use serde_json::json;
 
-use crate::honest::p99;
-use crate::raw::{Http1, Http2, answer_of};
 use crate::world::{PEAK, World, make_key, token};
 
 /// Requests left half-sent at once.
@@ -32,9 +32,7 @@ async fn bodies_that_never_end_keep_nobody_else_waiting() {
     let connection = Http2::connect(world.started.address(), 65_535).await;
     let mut over_http2 = Vec::new();
     for _ in 0..REQUESTS {
-        let (response, mut body) = connection.open(Method::POST, token, "/v1/unwrap").await;
-        body.send_data(Bytes::from_static(b"{\"wra"), false).unwrap();
-        over_http2.push((response, body));
+        over_http2.push(half_sent(&connection, token, "/v1/unwrap").await.unwrap());
     }
 
     // Each ends at its deadline; the honest tenants' calls go on meanwhile.

@@ -40,8 +40,10 @@ pub struct SqliteStore {
 pub(super) struct Readers {
     /// Of revocations, and of the gateway's own reads.
     pub(super) revocations: ReaderPool,
-    /// Of what authenticates a caller.
+    /// Of what authenticates a caller of anything else.
     pub(super) credentials: ReaderPool,
+    /// Of pages of lists.
+    pub(super) lists: ReaderPool,
     /// Of all else.
     pub(super) others: ReaderPool,
 }
@@ -61,7 +63,7 @@ pub(super) struct Reader {
 
 impl Readers {
     pub(super) async fn close(&self) {
-        for readers in [&self.revocations, &self.credentials, &self.others] {
+        for readers in [&self.revocations, &self.credentials, &self.lists, &self.others] {
             readers.pool.close().await;
         }
     }
@@ -113,12 +115,24 @@ impl SqliteStore {
         }
     }
 
+    /// A connection for a page of this tenant's.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`].
+    pub(super) async fn list_reader(&self, tenant: TenantId) -> Result<Reader, StoreError> {
+        self.readers.lists.take(tenant).await
+    }
+
     /// A connection for a read that authenticates a caller, whose tenant and request are not known yet.
     ///
     /// # Errors
     /// [`StoreError::Busy`].
     pub(super) async fn credential_reader(&self) -> Result<Reader, StoreError> {
-        self.readers.credentials.take(TenantId::INSTALLATION).await
+        let readers = match urgent::priority() {
+            Priority::Revocation => &self.readers.revocations,
+            Priority::Ordinary => &self.readers.credentials,
+        };
+        readers.take(TenantId::INSTALLATION).await
     }
 
     /// A connection for the gateway's own reads, such as that of its readiness.

@@ -34,6 +34,8 @@ const READERS: u32 = 4;
 const REVOCATION_READERS: u32 = 1;
 /// Number of connections that look up credentials: each reads single rows.
 const CREDENTIAL_READERS: u32 = 2;
+/// The most connections that read pages of lists.
+const LIST_READERS: usize = 4;
 /// How long a statement waits for another's lock. Only this process uses the file, so
 /// that only a checkpoint or an administrator's own reading can hold one.
 const BUSY: Duration = Duration::from_secs(5);
@@ -248,6 +250,7 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
         readers: Readers {
             revocations: readers(REVOCATION_READERS, "revocations", Turns::new),
             credentials: readers(CREDENTIAL_READERS, "credentials", Turns::together),
+            lists: readers(list_readers(), "lists", Turns::new),
             others: readers(READERS, "others", Turns::new),
         },
         token_ids: Arc::new(token_ids),
@@ -255,6 +258,13 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
         installation,
         node: node.clone(),
     })
+}
+
+/// Number of connections that read pages, on half of the cores at most: a page of a thousand keys keeps
+/// one busy for milliseconds, and what a revocation computes needs the rest.
+fn list_readers() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, LIST_READERS) as u32
 }
 
 /// Checks, before anything is written to the file, that it is a store: by its application id.
