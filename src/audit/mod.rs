@@ -42,6 +42,7 @@ mod record;
 mod recorded;
 mod recovery;
 mod role;
+mod resync;
 mod scalar;
 mod scan;
 mod stamp;

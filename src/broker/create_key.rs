@@ -12,7 +12,7 @@ use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
 use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Resource};
-use crate::store::{StoreError, rules};
+use crate::store::{Change, StoreError, rules};
 
 /// The longest name of a provider key that is adopted, in bytes.
 const MAX_PROVIDER_KEY: usize = 512;
@@ -67,7 +67,7 @@ impl Broker {
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
-        let id = self.id_of(cx, view.provider, &new).await?;
+        let id = self.id_of(cx, view.provider, &new, keep.drawn()).await?;
         authorized.creates(id);
         // A key in external custody must not get out of it by a detach and an adoption.
         match self.store.detached_key(cx.tenant(), id).await {
@@ -79,6 +79,10 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
 
+        let repeated = new.adopt.is_none() && keep.drawn() == Some(id);
+        if new.adopt.is_none() {
+            self.keep_id(cx, &keep, id).await?;
+        }
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
         let change = self
             .announce(cx, audit::StateChange::new(verb, Object::Key, &id).at_provider())
@@ -86,6 +90,7 @@ impl Broker {
         let request = KeyRequest {
             key_id: id,
             made_as: id,
+            repeated,
             spec: new.spec,
             adopt: new.adopt.clone(),
         };
@@ -152,9 +157,28 @@ impl Broker {
         }
     }
 
-    /// The id that the key gets. A provider key that this tenant detached before gets its old id, so
+    /// Keeps the id under which a request makes a provider key, so that a repetition with its idempotency
+    /// key makes no other one, whatever became of the first attempt.
+    pub(super) async fn keep_id(&self, cx: &RequestContext, keep: &Keep<Key>, id: KeyId) -> Result<(), Failure> {
+        if keep.drawn() == Some(id) {
+            return Ok(());
+        }
+        if let Some(row) = keep.begun(id) {
+            let change = Change::unannounced().keeping(Some(row)).within(self.quotas_of(cx));
+            self.store.mark_applied(cx.tenant(), &change).await?;
+        }
+        Ok(())
+    }
+
+    /// The id that the key gets: the one that an earlier attempt of the request drew, or another. A provider key that this tenant detached before gets its old id, so
     /// that its wrapped keys open again.
-    async fn id_of(&self, cx: &RequestContext, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
+    async fn id_of(
+        &self,
+        cx: &RequestContext,
+        provider: ProviderKind,
+        new: &NewKey,
+        drawn: Option<KeyId>,
+    ) -> Result<KeyId, Failure> {
         let holder = match &new.adopt {
             Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
             None => None,
@@ -168,7 +192,7 @@ impl Broker {
                 Failure::new(Code::AlreadyExists, "A key of that id exists in this tenant, or was detached.")
                     .advice("Leave out id, or adopt the detached key's provider key."),
             ),
-            (None, None) => Ok(KeyId::random()),
+            (None, None) => Ok(drawn.unwrap_or_else(KeyId::random)),
         }
     }
 

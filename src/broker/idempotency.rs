@@ -4,6 +4,7 @@
 //! or resume is carried out once; a repetition gets the object as it is now.
 
 use aws_lc_rs::hmac;
+use claviger_provider::KeyId;
 
 use super::in_flight::UnderWay;
 use super::{Authorized, Broker, Code, Failure, Operation};
@@ -50,6 +51,11 @@ mod status {
     pub const SECRET_GONE: u16 = 409;
 }
 
+/// The column `body` of a request that has not ended: the id that it makes a provider key under.
+fn drawn_id(row: &IdempotencyRecord) -> Option<KeyId> {
+    (row.status == IdempotencyRecord::BEGUN).then(|| row.body.parse().ok())?
+}
+
 impl StoredOutcome {
     fn to_row(&self, first: &First) -> IdempotencyRecord {
         let (status, body, etag) = match self {
@@ -94,6 +100,8 @@ struct First {
     key: UnderWay,
     body_hmac: [u8; 32],
     now: i64,
+    /// The id that an earlier attempt of this request drew, whose outcome is not known.
+    drawn: Option<KeyId>,
 }
 
 /// Either the answer to the first request with the key, or permission to be that first one.
@@ -132,6 +140,25 @@ impl<T> Keep<T> {
             first: None,
             render: Box::new(|_| Ok(String::new())),
         }
+    }
+
+    /// The id that an earlier attempt of this request drew for a provider key. The provider may have one
+    /// under it.
+    pub(super) fn drawn(&self) -> Option<KeyId> {
+        self.first.as_ref().and_then(|first| first.drawn)
+    }
+
+    /// The row that keeps this id until the request has succeeded; `None` for a request without a key.
+    pub(super) fn begun(&self, id: KeyId) -> Option<IdempotencyRecord> {
+        let first = self.first.as_ref()?;
+        Some(IdempotencyRecord {
+            key: first.key.key().clone(),
+            body_hmac: first.body_hmac,
+            status: IdempotencyRecord::BEGUN,
+            body: id.to_string(),
+            etag: None,
+            created: first.now,
+        })
     }
 
     /// Whether the response is stored.
@@ -186,14 +213,20 @@ impl Broker {
                 "Another request with this idempotency key is under way.",
             ));
         };
-        let first = First {
+        let mut first = First {
             key,
             body_hmac,
             now: self.now(),
+            drawn: None,
         };
         let Some(row) = self.store.idempotent(first.key.key()).await? else {
             return Ok(Repeat::First(Once(Some(first))));
         };
+        if row.status == IdempotencyRecord::BEGUN {
+            // Another body may correct a request that failed, and makes another object.
+            first.drawn = drawn_id(&row).filter(|_| row.body_hmac == first.body_hmac);
+            return Ok(Repeat::First(Once(Some(first))));
+        }
         if row.body_hmac != first.body_hmac {
             return Err(Failure::new(
                 Code::IdempotencyMismatch,
@@ -232,6 +265,7 @@ mod tests {
             key: Arc::<InFlight>::default().begin(key).unwrap(),
             body_hmac: [3; 32],
             now: 4,
+            drawn: None,
         }
     }
 

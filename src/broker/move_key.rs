@@ -52,7 +52,10 @@ impl Broker {
         self.has_room(cx, &[Resource::Versions], keep).await?;
 
         // A provider key that was made for this key before may still have the name with the key's id.
-        let made_as = KeyId::random();
+        let made_as = keep.drawn().unwrap_or_else(KeyId::random);
+        if new.provider_key.is_none() {
+            self.keep_id(cx, keep, made_as).await?;
+        }
         // Record the verb `move` and not `rotate`. After a crash, recovery can finish a rotation
         // from the provider's description, but not a move.
         let change = audit::StateChange::new(Verb::Move, Object::Key, &key.id()).at_provider();
@@ -65,6 +68,7 @@ impl Broker {
         let request = KeyRequest {
             key_id: key.id(),
             made_as,
+            repeated: new.provider_key.is_none() && keep.drawn().is_some(),
             spec,
             adopt: new.provider_key.map(str::to_owned),
         };

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use claviger_provider::xaes::XaesKey;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -12,7 +11,7 @@ use crate::access::{Authenticator, Authorizer};
 use crate::audit::{BackgroundLog, KillFile, Log, Unavailable};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
-use crate::store::Store;
+use crate::store::{Store, clock};
 use crate::store::model::Quotas;
 
 use super::declaration::Declarations;
@@ -154,9 +153,9 @@ impl Broker {
         self.cache_defaults
     }
 
-    /// Now, in Unix microseconds.
+    /// Now, in Unix microseconds; never earlier than before.
     pub fn now(&self) -> i64 {
-        Utc::now().timestamp_micros()
+        clock::now()
     }
 }
 

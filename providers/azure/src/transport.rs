@@ -72,7 +72,7 @@ impl VaultTransport {
             Ok(response) => response,
             Err(error) => {
                 let error = CallError::from(error);
-                attempts::finish(&begun, None, CallResult::Error(error.kind()));
+                attempts::finish(&begun, None, error.result());
                 return Err(error);
             }
         };

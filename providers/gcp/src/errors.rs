@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use claviger_provider::egress::SendError;
 use claviger_provider::kit::call_error;
 use claviger_provider::kit::meaning::Meaning;
 use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
@@ -154,7 +155,8 @@ pub(crate) fn call_error(error: &GaxError) -> CallError {
         Some(status) => CallError::Refused(Refusal::Foreign(status)),
         None if error.is_timeout() || error.is_exhausted() => CallError::Timeout,
         None if error.is_deserialization() => CallError::MalformedResponse("body"),
-        None if error.is_connect() || error.is_io() || error.is_transport() => CallError::Unreachable(innermost(error)),
+        None if error.is_connect() => CallError::Unsent(SendError::Unreachable(innermost(error))),
+        None if error.is_io() || error.is_transport() => CallError::Unreachable(innermost(error)),
         None => CallError::Unbuilt(innermost(error)),
     }
 }

@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod columns;
+mod commit;
 mod claims;
 mod connections;
 mod database;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::meaning::Meaning;
+use crate::call_trace::CallResult;
 use crate::egress::SendError;
 use crate::error::{Error, ErrorKind, Retry, UpstreamMessage};
 use crate::ids::ProviderKind;
@@ -50,7 +51,8 @@ pub enum CallError<R> {
     Unsent(SendError),
     /// A vendor's client got no response in time.
     Timeout,
-    /// A vendor's client got no connection, or one that broke.
+    /// A vendor's client got a connection that broke. Where it got none, that is
+    /// [`CallError::Unsent`] with [`SendError::Unreachable`].
     Unreachable(String),
     /// A part of the response that is missing or cannot be read.
     MalformedResponse(&'static str),
@@ -87,6 +89,16 @@ impl<R: Refusal> CallError<R> {
             | Self::Unreachable(_)
             | Self::MalformedResponse(_)
             | Self::Unbuilt(_) => None,
+        }
+    }
+
+    /// The result of the call, for its trace.
+    pub fn result(&self) -> CallResult {
+        let kind = self.kind();
+        match self {
+            Self::NoCredential(_) | Self::NoSource { .. } | Self::Unbuilt(_) => CallResult::Unsent(kind),
+            Self::Unsent(error) if error.is_unsent() => CallResult::Unsent(kind),
+            Self::Refused(_) | Self::Unsent(_) | Self::Timeout | Self::Unreachable(_) | Self::MalformedResponse(_) => CallResult::Error(kind),
         }
     }
 

@@ -27,6 +27,7 @@ async fn every_operation_passes_all_layers() {
     let request = KeyRequest {
         key_id: KeyId::random(),
         made_as: KeyId::random(),
+        repeated: false,
         spec: KeySpec::Aes256,
         adopt: None,
     };
