@@ -5,6 +5,7 @@ use std::sync::Arc;
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind};
 
 use super::connections::MANAGED_BY;
+use super::idempotency::Begun;
 use super::export::{Destination, may_leave};
 use super::learn::number_versions;
 use super::reach::Reach;
@@ -12,7 +13,7 @@ use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
 use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Resource};
-use crate::store::{Change, StoreError, rules};
+use crate::store::{StoreError, rules};
 
 /// The longest name of a provider key that is adopted, in bytes.
 const MAX_PROVIDER_KEY: usize = 512;
@@ -81,7 +82,7 @@ impl Broker {
 
         let repeated = new.adopt.is_none() && keep.drawn() == Some(id);
         if new.adopt.is_none() {
-            self.keep_id(cx, &keep, id).await?;
+            self.keep_begun(cx, &keep, Begun::MakeAs(id)).await?;
         }
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
         let change = self
@@ -157,21 +158,8 @@ impl Broker {
         }
     }
 
-    /// Keeps the id under which a request makes a provider key, so that a repetition with its idempotency
-    /// key makes no other one, whatever became of the first attempt.
-    pub(super) async fn keep_id(&self, cx: &RequestContext, keep: &Keep<Key>, id: KeyId) -> Result<(), Failure> {
-        if keep.drawn() == Some(id) {
-            return Ok(());
-        }
-        if let Some(row) = keep.begun(id) {
-            let change = Change::unannounced().keeping(Some(row)).within(self.quotas_of(cx));
-            self.store.mark_applied(cx.tenant(), &change).await?;
-        }
-        Ok(())
-    }
-
-    /// The id that the key gets: the one that an earlier attempt of the request drew, or another. A provider key that this tenant detached before gets its old id, so
-    /// that its wrapped keys open again.
+    /// The id that the key gets: the one that an earlier attempt of the request drew, or another. A provider
+    /// key that this tenant detached before gets its old id, so that its wrapped keys open again.
     async fn id_of(
         &self,
         cx: &RequestContext,

@@ -7,7 +7,8 @@ use aws_lc_rs::hmac;
 use claviger_provider::KeyId;
 
 use super::in_flight::UnderWay;
-use super::{Authorized, Broker, Code, Failure, Operation};
+use super::{Authorized, Broker, Code, Failure, Operation, RequestContext};
+use crate::store::Change;
 use crate::store::model::{IdempotencyKey, IdempotencyRecord};
 
 /// How a control-plane operation ended, for a protocol to render.
@@ -51,9 +52,30 @@ mod status {
     pub const SECRET_GONE: u16 = 409;
 }
 
-/// The column `body` of a request that has not ended: the id that it makes a provider key under.
-fn drawn_id(row: &IdempotencyRecord) -> Option<KeyId> {
-    (row.status == IdempotencyRecord::BEGUN).then(|| row.body.parse().ok())?
+/// What a request noted before it asked a provider for a change, so that its repetition makes no second
+/// one. The column `body` of a row with [`IdempotencyRecord::BEGUN`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// A provider key is made under this id.
+    MakeAs(KeyId),
+    /// A key is rotated whose primary version has this number.
+    RotateFrom(u32),
+}
+
+impl Begun {
+    fn to_body(self) -> String {
+        match self {
+            Self::MakeAs(id) => id.to_string(),
+            Self::RotateFrom(version) => format!("version {version}"),
+        }
+    }
+
+    fn of_body(body: &str) -> Option<Self> {
+        match body.strip_prefix("version ") {
+            Some(version) => version.parse().ok().map(Self::RotateFrom),
+            None => body.parse().ok().map(Self::MakeAs),
+        }
+    }
 }
 
 impl StoredOutcome {
@@ -100,8 +122,8 @@ struct First {
     key: UnderWay,
     body_hmac: [u8; 32],
     now: i64,
-    /// The id that an earlier attempt of this request drew, whose outcome is not known.
-    drawn: Option<KeyId>,
+    /// What an earlier attempt of this request began, whose outcome is not known.
+    begun: Option<Begun>,
 }
 
 /// Either the answer to the first request with the key, or permission to be that first one.
@@ -145,25 +167,37 @@ impl<T> Keep<T> {
     /// The id that an earlier attempt of this request drew for a provider key. The provider may have one
     /// under it.
     pub(super) fn drawn(&self) -> Option<KeyId> {
-        self.first.as_ref().and_then(|first| first.drawn)
+        match self.first.as_ref()?.begun? {
+            Begun::MakeAs(id) => Some(id),
+            Begun::RotateFrom(_) => None,
+        }
     }
 
-    /// The row that keeps this id until the request has succeeded; `None` for a request without a key.
-    pub(super) fn begun(&self, id: KeyId) -> Option<IdempotencyRecord> {
-        let first = self.first.as_ref()?;
+    /// The number of the primary version that an earlier attempt of this request rotated, or tried to.
+    pub(super) fn rotated_from(&self) -> Option<u32> {
+        match self.first.as_ref()?.begun? {
+            Begun::RotateFrom(version) => Some(version),
+            Begun::MakeAs(_) => None,
+        }
+    }
+
+    /// The row that keeps what the request begins until it has succeeded; `None` for a request without a
+    /// key, and where an earlier attempt has kept the same.
+    pub(super) fn begins(&self, begun: Begun) -> Option<IdempotencyRecord> {
+        let first = self.first.as_ref().filter(|first| first.begun != Some(begun))?;
         Some(IdempotencyRecord {
             key: first.key.key().clone(),
             body_hmac: first.body_hmac,
             status: IdempotencyRecord::BEGUN,
-            body: id.to_string(),
+            body: begun.to_body(),
             etag: None,
             created: first.now,
         })
     }
 
-    /// Whether the response is stored.
-    pub(super) const fn keeps(&self) -> bool {
-        self.first.is_some()
+    /// Whether the response is stored in a row that does not exist yet.
+    pub(super) fn keeps(&self) -> bool {
+        self.first.as_ref().is_some_and(|first| first.begun.is_none())
     }
 
     /// The row for an operation that ends like this; `None` for a request without a key.
@@ -184,6 +218,19 @@ impl<T> Keep<T> {
 }
 
 impl Broker {
+    /// Keeps what a request begins, so that a repetition with its idempotency key does not begin it again,
+    /// whatever became of the first attempt. To be called before a provider is asked.
+    ///
+    /// # Errors
+    /// The store's, and `quota_exceeded`: nothing may be begun.
+    pub(super) async fn keep_begun<T>(&self, cx: &RequestContext, keep: &Keep<T>, begun: Begun) -> Result<(), Failure> {
+        if let Some(row) = keep.begins(begun) {
+            let change = Change::unannounced().keeping(Some(row)).within(self.quotas_of(cx));
+            self.store.mark_applied(cx.tenant(), &change).await?;
+        }
+        Ok(())
+    }
+
     /// Looks up the request's idempotency key. Access is decided before, also for a repetition.
     /// `route` is the operation with its object, `body` the request's body.
     ///
@@ -217,14 +264,14 @@ impl Broker {
             key,
             body_hmac,
             now: self.now(),
-            drawn: None,
+            begun: None,
         };
         let Some(row) = self.store.idempotent(first.key.key()).await? else {
             return Ok(Repeat::First(Once(Some(first))));
         };
         if row.status == IdempotencyRecord::BEGUN {
             // Another body may correct a request that failed, and makes another object.
-            first.drawn = drawn_id(&row).filter(|_| row.body_hmac == first.body_hmac);
+            first.begun = Begun::of_body(&row.body).filter(|_| row.body_hmac == first.body_hmac);
             return Ok(Repeat::First(Once(Some(first))));
         }
         if row.body_hmac != first.body_hmac {
@@ -265,7 +312,7 @@ mod tests {
             key: Arc::<InFlight>::default().begin(key).unwrap(),
             body_hmac: [3; 32],
             now: 4,
-            drawn: None,
+            begun: None,
         }
     }
 

@@ -7,6 +7,7 @@ use claviger_provider::{KeyId, KeyRequest};
 
 use super::connections::not_declared;
 use super::create_key::{can_be_made, made};
+use super::idempotency::Begun;
 use super::export::{Destination, may_leave};
 use super::learn::number_versions;
 use super::reach::{Reach, permitted, severed};
@@ -54,7 +55,7 @@ impl Broker {
         // A provider key that was made for this key before may still have the name with the key's id.
         let made_as = keep.drawn().unwrap_or_else(KeyId::random);
         if new.provider_key.is_none() {
-            self.keep_id(cx, keep, made_as).await?;
+            self.keep_begun(cx, keep, Begun::MakeAs(made_as)).await?;
         }
         // Record the verb `move` and not `rotate`. After a crash, recovery can finish a rotation
         // from the provider's description, but not a move.

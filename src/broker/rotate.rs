@@ -7,6 +7,7 @@ use claviger_provider::{Error, ErrorKind, KeyId, Rotation, TenantId};
 use futures::StreamExt;
 
 use super::at_provider::turn_at_provider;
+use super::idempotency::Begun;
 use super::learn::{Stored, in_place, number_versions};
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
@@ -119,7 +120,17 @@ impl Broker {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         };
         not_rotating(&ready.view.key)?;
+        let primary = ready.view.key.primary.number;
+        if keep.rotated_from().is_some_and(|before| primary > before) {
+            // What an earlier attempt of this request asked for is there: its answer was lost.
+            let key = Key::clone(&ready.view.key);
+            cx.note(|fields| fields.key_version = Some(primary));
+            let kept = keep.row(Completion::Done, &key, Some(key.revision))?;
+            self.store.mark_applied(cx.tenant(), &Change::unannounced().keeping(kept)).await?;
+            return Ok(Guarded::free(changed(Completion::Done, key)));
+        }
         self.has_room(cx, &[Resource::Versions], keep).await?;
+        self.keep_begun(cx, keep, Begun::RotateFrom(primary)).await?;
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;

@@ -36,7 +36,7 @@ impl Broker {
     ///
     /// # Errors
     /// `audit_unavailable`, and `unauthenticated` for a credential that has ended: nothing may be done.
-    pub(super) async fn announce(&self, cx: &RequestContext, change: audit::StateChange) -> Result<store::Change, Failure> {
+    pub(super) async fn announce(&self, cx: &RequestContext, change: StateChange) -> Result<store::Change, Failure> {
         let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
             if error.reason() == Reason::Deadline {

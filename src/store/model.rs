@@ -293,7 +293,7 @@ pub struct IdempotencyRecord {
 }
 
 impl IdempotencyRecord {
-    /// The status of a request that has not succeeded: its body is the id under which it makes a key at
-    /// the provider. The row of its answer replaces this one.
+    /// The status of a request that has not succeeded: its body says what it began at a provider. The row
+    /// of its answer replaces this one.
     pub const BEGUN: u16 = 102;
 }

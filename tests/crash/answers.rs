@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("answers::a_lost_rotation_is_finished_after_a_restart", || run(restarted())),
         Trial::test("answers::a_kill_in_a_rotation_that_shows_later_leaves_it_to_be_finished", || run(killed())),
         Trial::test("answers::a_repeated_creation_finds_what_the_first_one_made", || run(creations())),
+        Trial::test("answers::a_repeated_rotation_makes_no_second_version", || run(repeated_rotation())),
         Trial::test("answers::a_repeated_move_finds_what_the_first_one_made", || run(moves())),
         Trial::test("answers::what_was_refused_or_never_sent_failed", || run(refused())),
     ]
@@ -173,6 +174,23 @@ async fn creations() {
                 assert_eq!(third, second);
             }
         }
+    }
+}
+
+async fn repeated_rotation() {
+    let service = Service::start().await;
+    let (_gateway, _started, client) = world(&service).await;
+    for (at, key) in (1..).zip(["on-vault", "on-aws"]) {
+        let path = format!("/v1/keys/{key}/rotate");
+        service.lose(Some(Loss::Closed));
+        let first = once(&client, &path, &json!({})).await;
+        assert_eq!(first.body["code"], "provider_unavailable", "{}", first.text);
+        service.lose(None);
+        service.finish();
+        until(&client, key, 2).await;
+        let second = once(&client, &path, &json!({})).await.expect_status(200);
+        assert_eq!(second["primary_version"], 2, "{second}");
+        assert_eq!(service.versions(), 2 + at, "the repetition made another version");
     }
 }
 
