@@ -95,7 +95,15 @@ impl Broker {
             spec: new.spec,
             adopt: new.adopt.clone(),
         };
-        let described = made(pipeline.create_key(&cx.op_context(), &request).await?, new.spec)?;
+        let described = match pipeline.create_key(&cx.op_context(), &request).await {
+            Ok(described) => made(described, new.spec)?,
+            Err(error) => {
+                if new.adopt.is_none() {
+                    self.forget_begun(cx, &keep).await;
+                }
+                return Err(error.into());
+            }
+        };
         self.not_detached_under_another_id(cx, view.provider, &described.id, id).await?;
         let now = self.now();
         // A key that is adopted again continues the numbers of its old versions.

@@ -185,14 +185,25 @@ impl<T> Keep<T> {
     /// key, and where an earlier attempt has kept the same.
     pub(super) fn begins(&self, begun: Begun) -> Option<IdempotencyRecord> {
         let first = self.first.as_ref().filter(|first| first.begun != Some(begun))?;
-        Some(IdempotencyRecord {
+        Some(Self::begun_row(first, begun.to_body()))
+    }
+
+    /// The row that replaces the one of [`Keep::begins`] where nothing was begun. `None` where an earlier
+    /// attempt may have begun it.
+    fn begins_nothing(&self) -> Option<IdempotencyRecord> {
+        let first = self.first.as_ref().filter(|first| first.begun.is_none())?;
+        Some(Self::begun_row(first, String::new()))
+    }
+
+    fn begun_row(first: &First, body: String) -> IdempotencyRecord {
+        IdempotencyRecord {
             key: first.key.key().clone(),
             body_hmac: first.body_hmac,
             status: IdempotencyRecord::BEGUN,
-            body: begun.to_body(),
+            body,
             etag: None,
             created: first.now,
-        })
+        }
     }
 
     /// Whether the response is stored in a row that does not exist yet.
@@ -229,6 +240,20 @@ impl Broker {
             self.store.mark_applied(cx.tenant(), &change).await?;
         }
         Ok(())
+    }
+
+    /// Forgets what [`Broker::keep_begun`] kept, where the provider certainly did nothing: what exists there
+    /// is somebody else's.
+    pub(super) async fn forget_begun<T>(&self, cx: &RequestContext, keep: &Keep<T>) {
+        if cx.provider_may_have_changed() {
+            return;
+        }
+        if let Some(row) = keep.begins_nothing() {
+            let change = Change::unannounced().keeping(Some(row));
+            if let Err(error) = self.store.mark_applied(cx.tenant(), &change).await {
+                tracing::warn!(%error, "a repetition of a refused request may take what exists at the provider");
+            }
+        }
     }
 
     /// Looks up the request's idempotency key. Access is decided before, also for a repetition.

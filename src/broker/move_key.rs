@@ -73,7 +73,15 @@ impl Broker {
             spec,
             adopt: new.provider_key.map(str::to_owned),
         };
-        let described = made(reach.pipeline.create_key(&cx.op_context(), &request).await?, spec)?;
+        let described = match reach.pipeline.create_key(&cx.op_context(), &request).await {
+            Ok(described) => made(described, spec)?,
+            Err(error) => {
+                if new.provider_key.is_none() {
+                    self.forget_begun(cx, keep).await;
+                }
+                return Err(error.into());
+            }
+        };
         let _row = key.change().lock().await;
         // All of this may have changed while the provider made the key.
         let view = key.view()?;

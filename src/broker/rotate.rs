@@ -134,7 +134,13 @@ impl Broker {
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;
-        let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()).await?;
+        let described = match ready.pipeline.rotate(&cx.op_context(), &ready.primary()).await {
+            Ok(described) => described,
+            Err(error) => {
+                self.forget_begun(cx, keep).await;
+                return Err(error.into());
+            }
+        };
         let _row = key.change().lock().await;
         // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;

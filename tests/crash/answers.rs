@@ -221,6 +221,16 @@ async fn refused() {
         let row = client.get(&format!("/v1/keys/{key}")).await.expect_status(200);
         assert_eq!(row["rotation"]["state"], "idle", "{row}");
     }
+    service.lose(None);
+    // What exists under the id is not what the first attempt made.
+    let id = "00112233445566778899aabbccddeeff";
+    service.make(&format!("claviger-{id}"));
+    let body = json!({"name": "taken", "connection": "vault", "id": id});
+    for _ in 0..2 {
+        let answer = once(&client, "/v1/keys", &body).await;
+        assert_eq!(answer.status, 409, "{}", answer.text);
+        assert_eq!(outcome(&gateway, &answer)["result"], "failed");
+    }
     // Nobody listens there.
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
     let nobody = json!({"address": format!("http://{free}"), "auth": {"token": "any"}});

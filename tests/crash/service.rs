@@ -88,6 +88,11 @@ impl Service {
         ]
     }
 
+    /// Makes a key of this name, as its owner may.
+    pub fn make(&self, name: &str) {
+        self.change(name, "", 0);
+    }
+
     /// From now on, answers to changes get lost in this way, or none does.
     pub fn lose(&self, loss: Option<Loss>) {
         self.state.lock().loss = loss;
