@@ -68,7 +68,12 @@ impl Broker {
         let watched = async {
             let _row = key.change().lock().await;
             let view = key.view()?;
-            if view.key.rotating.is_some() || self.rotation_of(key, &view).await == Some(Rotation::NewKey) {
+            if view.key.rotating.is_some() {
+                return Ok(());
+            }
+            if self.rotation_of(key, &view).await == Some(Rotation::NewKey) {
+                let (tenant, id) = (key.tenant(), key.id());
+                tracing::warn!(%tenant, key = %id, "a rotation was interrupted that makes a provider key: the provider may have one that nothing uses");
                 return Ok(());
             }
             let (now, unannounced) = (self.now(), Change::unannounced());
