@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::context::Effect;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::{
-    self, EmergencyRevocation, Intent, JournaledRevocation, KillEntry, Object, Outcome, Reason, StateChange, Timestamp, Unavailable, Verb,
+    EmergencyRevocation, Intent, JournaledRevocation, KillEntry, Object, Outcome, Reason, StateChange, Timestamp, Unavailable, Verb,
 };
 use crate::store::{self, StoreError};
 

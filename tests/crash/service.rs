@@ -144,7 +144,8 @@ impl Service {
                 "" => self.vault(method, path),
                 target => self.aws(target, &body),
             };
-            let (status, body) = match self.state.lock().loss.filter(|_| changes) {
+            let loss = self.state.lock().loss.filter(|_| changes);
+            let (status, body) = match loss {
                 None => (status, body),
                 Some(Loss::Closed) => return None,
                 Some(Loss::Silent) => std::future::pending().await,
