@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use claviger_provider::xaes::XaesKey;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -153,8 +154,13 @@ impl Broker {
         self.cache_defaults
     }
 
-    /// Now, in Unix microseconds; never earlier than before.
+    /// The system's clock, in Unix microseconds.
     pub fn now(&self) -> i64 {
+        Utc::now().timestamp_micros()
+    }
+
+    /// The time by which credentials expire, in Unix microseconds ([`clock::now`]).
+    pub fn credential_time(&self) -> i64 {
         clock::now()
     }
 }

@@ -77,6 +77,10 @@ impl call_error::Refusal for Refusal {
         }
     }
 
+    fn status(&self) -> Option<u16> {
+        Some(self.status)
+    }
+
     fn code(&self) -> Option<String> {
         Some(match self.code.as_str() {
             "" => self.status.to_string(),

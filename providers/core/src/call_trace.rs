@@ -24,8 +24,9 @@ pub enum CallResult {
     Ok,
     /// The call failed with an error of this kind.
     Error(ErrorKind),
-    /// The call failed with an error of this kind before the provider could receive it.
-    Unsent(ErrorKind),
+    /// The call failed with an error of this kind and certainly changed nothing: the provider refused it, or
+    /// never received it.
+    WithoutEffect(ErrorKind),
     /// Nobody waited for the response any more, because the attempt's time was over or the connection was
     /// severed.
     Abandoned,
@@ -44,7 +45,7 @@ impl CallResult {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
-            Self::Error(kind) | Self::Unsent(kind) => kind.as_str(),
+            Self::Error(kind) | Self::WithoutEffect(kind) => kind.as_str(),
             Self::Abandoned => "abandoned",
         }
     }
@@ -53,7 +54,7 @@ impl CallResult {
     pub const fn rules_out_effect(self) -> bool {
         match self {
             Self::Ok | Self::Abandoned => false,
-            Self::Unsent(_) => true,
+            Self::WithoutEffect(_) => true,
             Self::Error(kind) => match kind {
                 // No response, one that says nothing, or a failure of the service, which may come after its work.
                 ErrorKind::UpstreamUnavailable
@@ -96,7 +97,7 @@ impl ProviderCall {
     pub fn new(operation: &'static str, request_id: Option<&str>, result: CallResult) -> Self {
         let result = match result {
             CallResult::Error(ErrorKind::Severed) => CallResult::Abandoned,
-            CallResult::Unsent(kind) => CallResult::Error(kind),
+            CallResult::WithoutEffect(kind) => CallResult::Error(kind),
             result => result,
         };
         let printable = |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
@@ -316,7 +317,7 @@ mod tests {
         for (result, unclear, confirmed) in [
             (Some(CallResult::Ok), false, 1),
             (Some(CallResult::Error(ErrorKind::ProviderDenied)), false, 0),
-            (Some(CallResult::Unsent(ErrorKind::UpstreamUnavailable)), false, 0),
+            (Some(CallResult::WithoutEffect(ErrorKind::UpstreamUnavailable)), false, 0),
             (Some(CallResult::Error(ErrorKind::UpstreamUnavailable)), true, 0),
             (Some(CallResult::Error(ErrorKind::UpstreamTimeout)), true, 0),
             (Some(CallResult::Error(ErrorKind::UpstreamProtocol)), true, 0),

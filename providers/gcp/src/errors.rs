@@ -99,6 +99,13 @@ impl call_error::Refusal for Refusal {
         }
     }
 
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Foreign(status) => Some(*status),
+            Self::Service(_) | Self::Corrupt(_) => None,
+        }
+    }
+
     fn code(&self) -> Option<String> {
         match self {
             Self::Service(error) => Some(match error.reasons.last() {

@@ -25,6 +25,11 @@ pub trait Refusal: fmt::Debug + Send + Sync {
         self.meaning()
     }
 
+    /// The HTTP status of the response, where that is known.
+    fn status(&self) -> Option<u16> {
+        None
+    }
+
     /// The provider's own code, or the HTTP status where it gave none; `None` where there was no
     /// such response.
     fn code(&self) -> Option<String>;
@@ -96,8 +101,10 @@ impl<R: Refusal> CallError<R> {
     pub fn result(&self) -> CallResult {
         let kind = self.kind();
         match self {
-            Self::NoCredential(_) | Self::NoSource { .. } | Self::Unbuilt(_) => CallResult::Unsent(kind),
-            Self::Unsent(error) if error.is_unsent() => CallResult::Unsent(kind),
+            Self::NoCredential(_) | Self::NoSource { .. } | Self::Unbuilt(_) => CallResult::WithoutEffect(kind),
+            Self::Unsent(error) if error.is_unsent() => CallResult::WithoutEffect(kind),
+            // A redirect, or an error of the client's.
+            Self::Refused(refusal) if matches!(refusal.status(), Some(300..=499)) => CallResult::WithoutEffect(kind),
             Self::Refused(_) | Self::Unsent(_) | Self::Timeout | Self::Unreachable(_) | Self::MalformedResponse(_) => CallResult::Error(kind),
         }
     }
