@@ -102,7 +102,17 @@ impl call_error::Refusal for Refusal {
     fn status(&self) -> Option<u16> {
         match self {
             Self::Foreign(status) => Some(*status),
-            Self::Service(_) | Self::Corrupt(_) => None,
+            // As google.rpc.Code maps them to HTTP.
+            Self::Service(error) => match error.code {
+                Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => Some(400),
+                Code::Unauthenticated => Some(401),
+                Code::PermissionDenied => Some(403),
+                Code::NotFound => Some(404),
+                Code::AlreadyExists | Code::Aborted => Some(409),
+                Code::ResourceExhausted => Some(429),
+                _ => None,
+            },
+            Self::Corrupt(_) => None,
         }
     }
 
