@@ -74,7 +74,6 @@ impl Service {
             .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
             .set("CLAVIGER_PROVIDERS__AWS__KMS_ENDPOINT", &url)
             .set("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", url)
-            .set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "1s")
     }
 
     /// The bodies of connections to it, by provider.
