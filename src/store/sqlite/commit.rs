@@ -17,8 +17,9 @@ use crate::store::transaction::Priority;
 const ATTEMPTS: u32 = 3;
 /// The pause before another attempt.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The low byte of SQLite's codes of I/O errors (<https://www.sqlite.org/rescode.html#ioerr>).
-const IO_ERROR: i32 = 10;
+/// SQLite's codes of failed syncs, of a file and of its folder (<https://www.sqlite.org/rescode.html#ioerr_fsync>).
+/// After a failed write, the log's file does not have the whole transaction.
+const NOT_SYNCED: [&str; 2] = ["1034", "1290"];
 
 /// Commits a transaction of the writer. The caller has the turn at the writer.
 ///
@@ -31,7 +32,7 @@ const IO_ERROR: i32 = 10;
 /// database's other errors.
 pub(super) async fn commit(writer: &SqlitePool, transaction: Transaction<'_, Sqlite>, priority: Priority) -> Result<(), StoreError> {
     let Err(error) = transaction.commit().await else { return Ok(()) };
-    if !is_io_error(&error) {
+    if !is_not_synced(&error) {
         return Err(error.into());
     }
     tracing::error!(%error, "the store could not sync a change");
@@ -48,10 +49,9 @@ pub(super) async fn commit(writer: &SqlitePool, transaction: Transaction<'_, Sql
     }
 }
 
-fn is_io_error(error: &sqlx::Error) -> bool {
+fn is_not_synced(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    let code = code.and_then(|code| code.parse::<i32>().ok());
-    code.is_some_and(|code| code & 0xff == IO_ERROR)
+    code.is_some_and(|code| NOT_SYNCED.contains(&&*code))
 }
 
 /// Commits a change that changes nothing: the file's header is written as it is.
