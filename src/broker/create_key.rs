@@ -5,8 +5,8 @@ use std::sync::Arc;
 use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind};
 
 use super::connections::MANAGED_BY;
-use super::idempotency::Begun;
 use super::export::{Destination, may_leave};
+use super::idempotency::Begun;
 use super::learn::number_versions;
 use super::reach::Reach;
 use super::read::changed;
@@ -168,13 +168,7 @@ impl Broker {
 
     /// The id that the key gets: the one that an earlier attempt of the request drew, or another. A provider
     /// key that this tenant detached before gets its old id, so that its wrapped keys open again.
-    async fn id_of(
-        &self,
-        cx: &RequestContext,
-        provider: ProviderKind,
-        new: &NewKey,
-        drawn: Option<KeyId>,
-    ) -> Result<KeyId, Failure> {
+    async fn id_of(&self, cx: &RequestContext, provider: ProviderKind, new: &NewKey, drawn: Option<KeyId>) -> Result<KeyId, Failure> {
         let holder = match &new.adopt {
             Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
             None => None,

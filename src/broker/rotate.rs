@@ -77,7 +77,10 @@ impl Broker {
                 return Ok(());
             }
             let (now, unannounced) = (self.now(), Change::unannounced());
-            let row = self.store.set_key_rotating(key.tenant(), key.id(), Some(-now), now, &unannounced).await?;
+            let row = self
+                .store
+                .set_key_rotating(key.tenant(), key.id(), Some(-now), now, &unannounced)
+                .await?;
             key.put(row, None);
             Ok::<(), Failure>(())
         };

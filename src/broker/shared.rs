@@ -12,8 +12,8 @@ use crate::access::{Authenticator, Authorizer};
 use crate::audit::{BackgroundLog, KillFile, Log, Unavailable};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
-use crate::store::{Store, clock};
 use crate::store::model::Quotas;
+use crate::store::{Store, clock};
 
 use super::declaration::Declarations;
 use super::failure::Failure;

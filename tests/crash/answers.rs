@@ -23,7 +23,9 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("answers::a_lost_rotation_is_finished_in_the_background", || run(rotations())),
         Trial::test("answers::a_lost_rotation_is_finished_after_a_restart", || run(restarted())),
-        Trial::test("answers::a_kill_in_a_rotation_that_shows_later_leaves_it_to_be_finished", || run(killed())),
+        Trial::test("answers::a_kill_in_a_rotation_that_shows_later_leaves_it_to_be_finished", || {
+            run(killed())
+        }),
         Trial::test("answers::a_repeated_creation_finds_what_the_first_one_made", || run(creations())),
         Trial::test("answers::a_repeated_rotation_makes_no_second_version", || run(repeated_rotation())),
         Trial::test("answers::a_repeated_move_finds_what_the_first_one_made", || run(moves())),
@@ -102,7 +104,11 @@ async fn restarted() {
         let service = Service::start().await;
         let (gateway, started, client) = world(&service).await;
         service.lose(Some(loss));
-        let code = if loss == Loss::Closed { "provider_unavailable" } else { "deadline_exceeded" };
+        let code = if loss == Loss::Closed {
+            "provider_unavailable"
+        } else {
+            "deadline_exceeded"
+        };
         lose_rotation(&gateway, &client, "on-aws", code).await;
         started.kill();
         service.lose(None);
@@ -233,7 +239,9 @@ async fn refused() {
         assert_eq!(outcome(&gateway, &answer)["result"], "failed");
     }
     // Nobody listens there.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|port| port.local_addr())
+        .expect("a port");
     let nobody = json!({"address": format!("http://{free}"), "auth": {"token": "any"}});
     let nobody = json!({"name": "nobody", "provider": "vault", "settings": nobody});
     client.post("/v1/connections", &nobody).await.expect_status(201);

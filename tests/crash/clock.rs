@@ -8,7 +8,9 @@ use crate::lifted::append;
 use crate::run;
 
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("clock::a_token_that_expired_by_the_log_s_time_stays_expired", || run(set_back()))]
+    vec![Trial::test("clock::a_token_that_expired_by_the_log_s_time_stays_expired", || {
+        run(set_back())
+    })]
 }
 
 async fn set_back() {
@@ -18,7 +20,10 @@ async fn set_back() {
     started.kill();
     // A record of the time before the clock was set back, when the administrator's token had expired.
     let all = records(&gateway.data());
-    let read = all.into_iter().rev().find(|record| record["kind"] == "outcome" && record["change"].is_null());
+    let read = all
+        .into_iter()
+        .rev()
+        .find(|record| record["kind"] == "outcome" && record["change"].is_null());
     let mut read = read.expect("a record");
     read["time"] = json!("2099-01-01T00:00:00.000000Z");
     append(&gateway, read);

@@ -128,7 +128,9 @@ impl Service {
             loop {
                 let mut header = String::new();
                 read.read_line(&mut header).await.ok()?;
-                let Some((name, value)) = header.trim().split_once(": ") else { break };
+                let Some((name, value)) = header.trim().split_once(": ") else {
+                    break;
+                };
                 match name.to_lowercase().as_str() {
                     "content-length" => length = value.parse().ok()?,
                     "x-amz-target" => value.rsplit('.').next()?.clone_into(&mut target),
@@ -152,7 +154,10 @@ impl Service {
                 Some(Loss::Refused) => (400, json!({"errors": ["no"], "__type": "ValidationException"})),
             };
             let body = body.to_string();
-            let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
             write.write_all((head + &body).as_bytes()).await.ok()?;
         }
     }
@@ -189,7 +194,10 @@ impl Service {
             "DescribeKey" => (false, 200, self.metadata(id)),
             "ListKeys" => {
                 let ids: Vec<String> = self.state.lock().keys.keys().cloned().collect();
-                let keys: Vec<Value> = ids.iter().map(|id| json!({"KeyId": id, "KeyArn": format!("{ACCOUNT}/{id}")})).collect();
+                let keys: Vec<Value> = ids
+                    .iter()
+                    .map(|id| json!({"KeyId": id, "KeyArn": format!("{ACCOUNT}/{id}")}))
+                    .collect();
                 (false, 200, json!({"Keys": keys, "Truncated": false}))
             }
             "ListKeyRotations" => {

@@ -15,10 +15,16 @@ use crate::run;
 pub fn trials() -> Vec<Trial> {
     let able = geteuid().is_root() && Command::new("strace").arg("-V").output().is_ok();
     let tests = [
-        Trial::test("unsynced::a_change_whose_sync_failed_does_not_take_effect_after_a_kill", || run(overwritten())),
-        Trial::test("unsynced::the_gateway_stops_before_it_answers_what_it_cannot_take_back", || run(stopped())),
+        Trial::test("unsynced::a_change_whose_sync_failed_does_not_take_effect_after_a_kill", || {
+            run(overwritten())
+        }),
+        Trial::test("unsynced::the_gateway_stops_before_it_answers_what_it_cannot_take_back", || {
+            run(stopped())
+        }),
         Trial::test("unsynced::a_revocation_holds_although_no_sync_succeeds", || run(revoked())),
-        Trial::test("unsynced::a_new_data_folder_is_synced_in_its_parents", || run(async { new_folder() })),
+        Trial::test("unsynced::a_new_data_folder_is_synced_in_its_parents", || {
+            run(async { new_folder() })
+        }),
     ];
     tests.map(|test| test.with_ignored_flag(!able)).into()
 }
@@ -101,8 +107,16 @@ async fn stopped() {
     let (gateway, started, client, failing) = world("1+").await;
     let request = client.request(http::Method::POST, "/v1/keys/off/enable").body("{}");
     let answer = client.try_send(request.header("content-type", "application/json")).await;
-    assert!(answer.is_none(), "answered {}", answer.map(|answer| answer.text).unwrap_or_default());
-    assert!(started.output().contains("Check the disk of the data folder"), "{}", started.output());
+    assert!(
+        answer.is_none(),
+        "answered {}",
+        answer.map(|answer| answer.text).unwrap_or_default()
+    );
+    assert!(
+        started.output().contains("Check the disk of the data folder"),
+        "{}",
+        started.output()
+    );
     assert!(!started.wait(), "the gateway ended in good order");
     failing.end();
     let started = gateway.serve(&Tune::default());
@@ -142,6 +156,9 @@ fn new_folder() {
     assert!(output.status.success(), "{said}");
     for synced in [parent.parent().expect("a parent"), &parent] {
         let call = format!("<{}>)", synced.display());
-        assert!(said.lines().any(|line| line.contains("fsync(") && line.contains(&call)), "{call} is not synced:\n{said}");
+        assert!(
+            said.lines().any(|line| line.contains("fsync(") && line.contains(&call)),
+            "{call} is not synced:\n{said}"
+        );
     }
 }

@@ -103,7 +103,11 @@ impl Kms {
     {
         let attempt = || async {
             let attempt = CallSink::from(cx).begin(operation);
-            let attempt = if CHANGING.contains(&operation) { attempt.changing() } else { attempt };
+            let attempt = if CHANGING.contains(&operation) {
+                attempt.changing()
+            } else {
+                attempt
+            };
             let result = send().await;
             let request_id = result.request_id().map(str::to_owned);
             let result = result.map_err(of_sdk);

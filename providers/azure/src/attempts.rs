@@ -34,7 +34,11 @@ impl Drop for Reporter<'_> {
     fn drop(&mut self) {
         for attempt in self.attempts.lock().drain(..) {
             let begun = self.sink.begin(self.operation);
-            let begun = if CHANGING.contains(&self.operation) { begun.changing() } else { begun };
+            let begun = if CHANGING.contains(&self.operation) {
+                begun.changing()
+            } else {
+                begun
+            };
             begun.finish(attempt.request_id.as_deref(), attempt.result);
         }
     }

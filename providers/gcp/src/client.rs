@@ -114,7 +114,11 @@ impl KmsApi {
         let send = &send;
         let attempt = || async move {
             let attempt = CallSink::from(cx).begin(operation);
-            let attempt = if CHANGING.contains(&operation) { attempt.changing() } else { attempt };
+            let attempt = if CHANGING.contains(&operation) {
+                attempt.changing()
+            } else {
+                attempt
+            };
             let result = send(&self.client).await.map_err(|error| call_error(&error));
             attempt.finish(None, CallResult::of(&result, CallError::result));
             result

@@ -71,7 +71,11 @@ impl Transit {
         self.existing(cx, name).await?.rotatable()?;
         let path = self.path(&["keys", name.as_str(), "rotate"]);
         let request = Request::post(operation, &path, &serde_json::json!({})).map_err(|error| error.into_error(operation))?;
-        let _: ApiResponse<Ignored> = self.session.call(cx, request.changing()).await.map_err(|error| error.into_error(operation))?;
+        let _: ApiResponse<Ignored> = self
+            .session
+            .call(cx, request.changing())
+            .await
+            .map_err(|error| error.into_error(operation))?;
         self.described(cx, name, kind).await
     }
 }

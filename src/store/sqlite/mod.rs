@@ -7,8 +7,8 @@
 
 #[macro_use]
 mod columns;
-mod commit;
 mod claims;
+mod commit;
 mod connections;
 mod database;
 mod keys;

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use claviger_provider::{Error, ErrorKind, SealedName, SealedStore, Secret, TenantId};
 use sqlx::{SqliteConnection, query};
 
-use super::commit::commit;
 use super::SqliteStore;
+use super::commit::commit;
 use super::row::{Columns, bytes};
 use crate::store::StoreError;
 use crate::store::sealing::{Place, SealError, Sealer};

@@ -105,7 +105,9 @@ impl<R: Refusal> CallError<R> {
             Self::Unsent(error) if error.is_unsent() => CallResult::WithoutEffect(kind),
             // A redirect, or an error of the client's.
             Self::Refused(refusal) if matches!(refusal.status(), Some(300..=499)) => CallResult::WithoutEffect(kind),
-            Self::Refused(_) | Self::Unsent(_) | Self::Timeout | Self::Unreachable(_) | Self::MalformedResponse(_) => CallResult::Error(kind),
+            Self::Refused(_) | Self::Unsent(_) | Self::Timeout | Self::Unreachable(_) | Self::MalformedResponse(_) => {
+                CallResult::Error(kind)
+            }
         }
     }
 
