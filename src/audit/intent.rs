@@ -99,6 +99,11 @@ impl Intent {
         self.outcome.change().and_then(|change| change.revocation())
     }
 
+    /// The announced change.
+    pub fn change(&self) -> Option<StateChange> {
+        self.outcome.change()
+    }
+
     /// Whether the announced effect is caused at a provider.
     pub fn is_at_provider(&self) -> bool {
         self.outcome.change().is_some_and(|change| change.at_provider)

@@ -41,6 +41,7 @@ mod queue;
 mod record;
 mod recorded;
 mod recovery;
+mod resync;
 mod role;
 mod scalar;
 mod scan;

@@ -25,6 +25,8 @@ pub struct Options {
     pub accept_rollback: bool,
     /// Open the log although its file was removed, cut or damaged, with all that is left of it.
     pub accept_lost_log: bool,
+    /// Forget that records are later than the clock.
+    pub accept_clock: bool,
     /// The last position in this log that the store has. A lost log goes on after it.
     pub stored: Option<Position>,
 }
@@ -40,6 +42,7 @@ impl Default for Options {
             stall_after: Duration::from_secs(2),
             accept_rollback: false,
             accept_lost_log: false,
+            accept_clock: false,
             stored: None,
         }
     }

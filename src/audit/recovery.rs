@@ -24,6 +24,7 @@ use super::options::Options;
 use super::origin::{Origin, Position};
 use super::record::{Placed, Record};
 use super::recorded::CountedRight;
+use super::resync;
 use super::scalar::{Number, Timestamp};
 use super::scan::{CUT, OpenError, find_losses, read_record, replay};
 use super::stamp::Stamped;
@@ -39,6 +40,8 @@ pub struct Recovered {
     pub open_intents: Vec<OpenIntent>,
     /// The changes to compare the store with.
     pub history: ChangeHistory,
+    /// The latest time of a record; `None` in a new log.
+    pub last_time: Option<Timestamp>,
     /// Whether the last run closed the log with every record written. If not, a `restarted`
     /// record is the first one of this run.
     pub was_clean: bool,
@@ -109,7 +112,11 @@ pub(super) fn open_on(
     }
     let length = file.len().map_err(OpenError::io("measured"))?;
     let found = index.read(origin).map_err(OpenError::io("read"))?;
-    let Resumed { state, end, was_clean } = if options.accept_lost_log {
+    let synced = match &found {
+        Found::Known(known) if known.offset <= length => known.offset,
+        Found::Known(_) | Found::Missing | Found::Unusable => start,
+    };
+    let Resumed { mut state, end, was_clean } = if options.accept_lost_log {
         resume_lost(&mut *file, origin, start, found, options.stored)?
     } else {
         resume(&*file, origin, start, found, options.accept_rollback)?
@@ -125,9 +132,14 @@ pub(super) fn open_on(
         file.truncate(end).map_err(OpenError::io("given its length"))?;
     }
     // What the last process wrote can be read here, but may not be on the disk yet.
-    file.sync().map_err(OpenError::io("synced"))?;
+    let from = if was_clean { end } else { synced };
+    resync::rewrite(&mut *file, from, end).map_err(OpenError::io("synced"))?;
     let open_intents = open_intents(&*file, &state)?;
 
+    if options.accept_clock {
+        state.last_time = state.last_time.min(Some(Timestamp::now()));
+    }
+    let last_time = state.last_time;
     // Mark the log as in use from now on, so that a crash before the first record is detected, too.
     if let Err(source) = index.write(&index::encode(origin, &state, end, Standing::InUse)) {
         tracing::warn!(error = %source, "the audit log's sidecar could not be written; without it the next start reads the whole log");
@@ -162,6 +174,7 @@ pub(super) fn open_on(
         log: Log::new(origin.clone(), options, shared, messages),
         open_intents,
         history,
+        last_time,
         was_clean,
         counted: CountedRight::new(),
         counters: Arc::new(Counters::new()),
@@ -270,7 +283,7 @@ fn open_intents(file: &dyn LogFile, state: &State) -> Result<Vec<OpenIntent>, Op
 fn first_records(origin: &Origin, state: &State, was_clean: bool, torn: u64) -> Vec<Stamped> {
     let now = Timestamp::now();
     let window = Window {
-        from: state.last_time.unwrap_or(now),
+        from: state.last_time.map_or(now, |last| last.min(now)),
         to: now,
     };
     let unclean = (!was_clean).then(|| {

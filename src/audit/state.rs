@@ -20,7 +20,7 @@ pub(super) struct State {
     /// The position of the last change that took effect, or may have: that of its intent, or of its
     /// outcome if it had no intent. Open intents do not count.
     pub(super) last_effective: Option<Position>,
-    /// The time of the last record.
+    /// The latest time of a record. The clock may step back.
     pub(super) last_time: Option<Timestamp>,
     /// The parts of the file that are gone, in the order in which they were found.
     pub(super) losses: Vec<Loss>,
@@ -43,7 +43,7 @@ impl State {
     /// Adds a durable record.
     pub(super) fn add(&mut self, tenant: TenantId, number: u64, role: Role, position: Position, time: Timestamp) {
         self.next.insert(tenant, number + 1);
-        self.last_time = Some(time);
+        self.last_time = self.last_time.max(Some(time));
         match role {
             Role::Plain => {}
             Role::Opens => {

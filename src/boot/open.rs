@@ -25,7 +25,7 @@ use crate::config::quotas::Quotas;
 use crate::keys::{Capacity, Directory, Factories};
 use crate::store::lock::DataDir;
 use crate::store::sealing::RootKey;
-use crate::store::{Store, model};
+use crate::store::{Store, clock, model};
 
 /// The locked data folder.
 pub(super) struct Folder {
@@ -91,6 +91,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         reserve_bytes: config.audit.disk_reserve,
         accept_rollback: accepted.rollback,
         accept_lost_log: accepted.lost_log,
+        accept_clock: accepted.clock,
         stored: store.last_applied().await?.map(Position),
         ..audit::Options::default()
     };
@@ -102,6 +103,9 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         ))
     })
     .await??;
+    if let Some(last) = recovered.last_time {
+        follow_clock(last);
+    }
     Ok(Opened {
         folder,
         store,
@@ -110,6 +114,20 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         idempotency_key,
         cursor_key,
     })
+}
+
+/// Has tokens expire by the log's time where the system's clock is earlier: one that was set back would make
+/// expired tokens valid again.
+fn follow_clock(last: audit::Timestamp) {
+    let now = audit::Timestamp::now();
+    if now < last {
+        tracing::warn!(
+            behind_seconds = last.micros().saturating_sub(now.micros()) / 1_000_000,
+            "the clock is earlier than the audit log's last record, by which tokens expire until the clock has passed it. Set the clock. If it \
+             is right and was wrong before, start once with --accept-clock"
+        );
+    }
+    clock::never_before(last.micros());
 }
 
 /// What remains of [`Opened`] beside the broker. Must stay open while the gateway runs.

@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use super::context::Effect;
 use super::context::Noted;
 use super::in_force::Closed;
+use super::write_ahead::warn_of_orphan;
 use super::{Broker, Code, Failure, Guarded, RequestContext};
 use crate::access::{Credential, Ended};
 use crate::audit::{Authn, Decision, Number, Outcome, Receipt, Record, Recorded, Source, Text, Unavailable};
@@ -183,9 +184,16 @@ impl Broker {
         match cx.take_effect() {
             Some(Effect::Announced(intent)) => {
                 let revocation = intent.revocation().is_some();
-                let given_up = value.as_ref().is_err_and(|failure| failure.given_up);
-                // Neither done nor undone: nobody waited for the provider's response.
-                let outcome = if given_up && intent.is_at_provider() {
+                // Neither done nor undone: the provider's response did not arrive, or the store failed in its commit.
+                let at_provider = intent.is_at_provider() && cx.provider_outcome_unknown();
+                let is_unknown = match &value {
+                    Ok(_) => at_provider && cx.unfinished().is_some(),
+                    Err(failure) => at_provider || failure.outcome_unknown,
+                };
+                let outcome = if is_unknown {
+                    if let Some(change) = intent.change() {
+                        warn_of_orphan(&change);
+                    }
                     Outcome::Interrupted
                 } else {
                     outcome

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::{KeyId, TenantId};
 
+use super::write_ahead::warn_of_orphan;
 use super::{Broker, Code, Failure};
 use crate::access::Action;
 use crate::audit::{
     self, ChangeHistory, EffectiveChange, EmergencyRevocation, Ending, JournaledRevocation, KillEntry, Object, OpenError, OpenIntent,
-    Outcome, Position, StateChange, Unavailable, Verb,
+    Outcome, Position, Unavailable, Verb,
 };
 use crate::store::model::Liftable;
 use crate::store::{Change, StoreError};
@@ -123,18 +124,6 @@ const fn action_of(revocation: EmergencyRevocation) -> Action {
         EmergencyRevocation::Revoke(_) => Action::ManageTokens,
         EmergencyRevocation::Suspend(_) => Action::ManageTenants,
         EmergencyRevocation::DeletePrincipal(_) => Action::ManagePrincipals,
-    }
-}
-
-/// Tells the operator of a provider key that a change may have made and that no version uses.
-fn warn_of_orphan(change: &StateChange) {
-    let made_as = match change.verb {
-        Verb::Create => Some(change.id),
-        _ => change.made_as,
-    };
-    if let (Object::Key, Some(made_as)) = (change.object, made_as) {
-        let (key, made_as) = (KeyId::from_bytes(change.id.0), KeyId::from_bytes(made_as.0));
-        tracing::warn!(%key, %made_as, "a change was interrupted that makes a provider key: the provider may have one of that id that nothing uses");
     }
 }
 
@@ -312,19 +301,27 @@ impl Broker {
     }
 
     /// Finishes a rotation that the provider has carried out. If the provider has not, the rotation failed
-    /// without effect. If it cannot be asked, for example through a severed connection, the outcome is not
-    /// known.
+    /// without effect. If it cannot be asked, for example through a severed connection, or shows its work
+    /// later, the outcome is not known yet: then [`Broker::finish_rotations`] finds it out.
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
         let change = Change::announced(position);
-        let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {
-            Ok(Some(entry)) => self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await,
-            Ok(None) => Ok(false),
-            Err(error) => Err(error.into()),
+        let entry = match self.directory().key(tenant, key).await {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Outcome::Failed(Code::Internal.as_str()),
+            Err(error) => {
+                let failure = Failure::from(error);
+                tracing::warn!(%tenant, %key, code = failure.code.as_str(), "the key of an interrupted rotation could not be read");
+                return Outcome::Interrupted;
+            }
         };
-        match taken {
+        match self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await {
             Ok(true) => Outcome::Success,
-            Ok(false) => Outcome::Failed(Code::Internal.as_str()),
-            Err(_) => Outcome::Interrupted,
+            // The provider shows at once what it has done.
+            Ok(false) if self.shows_rotations_at_once(&entry).await => Outcome::Failed(Code::Internal.as_str()),
+            Ok(false) | Err(_) => {
+                self.watch_rotation(&entry).await;
+                Outcome::Interrupted
+            }
         }
     }
 

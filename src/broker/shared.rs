@@ -12,8 +12,8 @@ use crate::access::{Authenticator, Authorizer};
 use crate::audit::{BackgroundLog, KillFile, Log, Unavailable};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
-use crate::store::Store;
 use crate::store::model::Quotas;
+use crate::store::{Store, clock};
 
 use super::declaration::Declarations;
 use super::failure::Failure;
@@ -157,9 +157,14 @@ impl Broker {
         self.cache_defaults
     }
 
-    /// Now, in Unix microseconds.
+    /// The system's clock, in Unix microseconds.
     pub fn now(&self) -> i64 {
         Utc::now().timestamp_micros()
+    }
+
+    /// The time by which credentials expire, in Unix microseconds ([`clock::now`]).
+    pub fn credential_time(&self) -> i64 {
+        clock::now()
     }
 }
 

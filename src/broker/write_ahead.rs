@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::TenantId;
+use claviger_provider::{KeyId, TenantId};
 use tokio::task::JoinHandle;
 
 use super::context::Effect;
 use super::{Broker, Code, Failure, RequestContext};
-use crate::audit::{self, EmergencyRevocation, Intent, JournaledRevocation, KillEntry, Outcome, Reason, Timestamp, Unavailable};
+use crate::audit::{
+    EmergencyRevocation, Intent, JournaledRevocation, KillEntry, Object, Outcome, Reason, StateChange, Timestamp, Unavailable, Verb,
+};
 use crate::store::{self, StoreError};
 
 /// How long a revocation waits for the log before it takes effect without it.
@@ -16,13 +18,25 @@ const CUT_PATIENCE: Duration = Duration::from_millis(500);
 /// The longest wait for an intent that was not durable within [`CUT_PATIENCE`].
 const LATE_INTENT: Duration = Duration::from_secs(60);
 
+/// Warns the operator of a provider key that a change may have made and that no version uses.
+pub(super) fn warn_of_orphan(change: &StateChange) {
+    let made_as = match change.verb {
+        Verb::Create => Some(change.id),
+        _ => change.made_as,
+    };
+    if let (Object::Key, Some(made_as)) = (change.object, made_as) {
+        let (key, made_as) = (KeyId::from_bytes(change.id.0), KeyId::from_bytes(made_as.0));
+        tracing::warn!(%key, %made_as, "a change was interrupted that makes a provider key: the provider may have one of that id that nothing uses");
+    }
+}
+
 impl Broker {
     /// Makes the intent durable. The effect may be caused once this returned `Ok`, and only together
     /// with the change that it returns, which is refused unless the credential is in force then.
     ///
     /// # Errors
     /// `audit_unavailable`, and `unauthenticated` for a credential that has ended: nothing may be done.
-    pub(super) async fn announce(&self, cx: &RequestContext, change: audit::StateChange) -> Result<store::Change, Failure> {
+    pub(super) async fn announce(&self, cx: &RequestContext, change: StateChange) -> Result<store::Change, Failure> {
         let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
             if error.reason() == Reason::Deadline {
@@ -93,7 +107,7 @@ impl Broker {
     ) -> Result<Option<T>, Failure> {
         match committed {
             Ok(row) => Ok(Some(row)),
-            Err(error @ (StoreError::Busy | StoreError::Database(_) | StoreError::Damaged(_))) => {
+            Err(error @ (StoreError::Busy | StoreError::CommitFailed(_) | StoreError::Database(_) | StoreError::Damaged(_))) => {
                 tracing::error!(%error, ?revocation, "the store could not take a revocation");
                 self.push_to_kill_file(cx, revocation).await;
                 Ok(None)

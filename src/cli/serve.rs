@@ -18,6 +18,7 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
         accepted: Accepted {
             rollback: args.accept_rollback,
             lost_log: args.accept_lost_log,
+            clock: args.accept_clock,
         },
         metrics,
         source: Some(ConfigSource {

@@ -9,7 +9,7 @@ use super::model::{
     Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token, WrapsReserved,
 };
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
-use super::{Change, CredentialRef, Store, StoreError, rules};
+use super::{Change, CredentialRef, Store, StoreError, clock, rules};
 
 /// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
 /// applied and keeps the answer.
@@ -74,7 +74,7 @@ async fn check_credential(transaction: &mut dyn Transaction, credential: &Creden
         Some(tenant) => Some(transaction.tenant(tenant).await?),
         None => None,
     };
-    rules::check_credential(token.as_ref(), acting.as_ref(), Utc::now().timestamp_micros())
+    rules::check_credential(token.as_ref(), acting.as_ref(), clock::now())
 }
 
 /// Sealed values must be those of the object that they are written with.

@@ -15,6 +15,7 @@
 //! database: each marks and reads its own positions only.
 
 mod changes;
+pub mod clock;
 pub mod lock;
 pub mod model;
 #[cfg(test)]
@@ -76,6 +77,9 @@ pub enum StoreError {
     /// The data cannot be what this release wrote, or does not open under the root key.
     #[error("damaged data: {0}")]
     Damaged(&'static str),
+    /// The commit failed, and until it was overwritten a crash could have kept it.
+    #[error("the database could not sync a change")]
+    CommitFailed(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database failed.
     #[error("the database failed")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -291,3 +291,9 @@ pub struct IdempotencyRecord {
     /// The time of creation.
     pub created: i64,
 }
+
+impl IdempotencyRecord {
+    /// The status of a request that has not succeeded: its body says what it began at a provider. The row
+    /// of its answer replaces this one.
+    pub const BEGUN: u16 = 102;
+}

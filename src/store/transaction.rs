@@ -69,8 +69,8 @@ pub trait Transaction: Send {
     async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError>;
     /// Makes this position the node's last one and deletes those after it, or all of them.
     async fn delete_applied_after(&mut self, position: Option<u64>) -> Result<(), StoreError>;
-    /// Deletes the answer that is kept under this key if it was made at `expired` or before. `false` when
-    /// there is no such answer.
+    /// Deletes the answer that is kept under this key if it was made at `expired` or before, or if the
+    /// request has only begun ([`IdempotencyRecord::BEGUN`]). `false` when there is no such answer.
     async fn delete_expired_answer(&mut self, key: &IdempotencyKey, expired: i64) -> Result<bool, StoreError>;
     /// Keeps an answer. `false` when one is kept under the same key; nothing is written then.
     async fn insert_answer(&mut self, record: &IdempotencyRecord) -> Result<bool, StoreError>;

@@ -10,6 +10,8 @@
     reason = "a test stops where an expectation fails, and tells its seed and its sums"
 )]
 
+mod answers;
+mod clock;
 mod disagree;
 mod footprint;
 mod full;
@@ -21,9 +23,11 @@ mod moved;
 mod node;
 mod random;
 mod rotate;
+mod service;
 mod severed;
 mod shutdown;
 mod start;
+mod unsynced;
 mod verify;
 mod watch;
 mod world;
@@ -63,6 +67,9 @@ fn main() -> ExitCode {
             run(shutdown::graceful())
         }),
     ];
+    trials.extend(answers::trials());
+    trials.extend(clock::trials());
+    trials.extend(unsynced::trials());
     trials.extend(disagree::trials());
     trials.extend(moved::trials());
     trials.extend(severed::trials());

@@ -282,7 +282,7 @@ impl Provider for AwsProvider {
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         match &request.adopt {
             Some(name) => adopt(&self.kms, self.proof, cx, name, request.key_id).await,
-            None => Ok(self.kms.create(cx, request.key_id, request.spec).await?.describe(&[])),
+            None => Ok(self.kms.create(cx, request).await?.describe(&[])),
         }
     }
 
@@ -292,7 +292,14 @@ impl Provider for AwsProvider {
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
                 // A key that is deleted or disabled gets no next version.
                 self.kms.look_up(cx, &self.kms.arn(&kek.key)?).await?.usable()?;
-                Ok(self.kms.create(cx, kek.id, kek.spec).await?.describe(&[]))
+                let next = KeyRequest {
+                    key_id: kek.id,
+                    made_as: kek.id,
+                    repeated: false,
+                    spec: kek.spec,
+                    adopt: None,
+                };
+                Ok(self.kms.create(cx, &next).await?.describe(&[]))
             }
         }
     }

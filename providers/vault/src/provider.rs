@@ -72,7 +72,7 @@ impl Provider for VaultProvider {
         let kind = self.0.type_of(request.spec);
         match &request.adopt {
             Some(name) => self.0.adopt(cx, name, kind).await,
-            None => self.0.create(cx, request.made_as, kind).await,
+            None => self.0.create(cx, request, kind).await,
         }
     }
 

@@ -103,6 +103,33 @@ async fn a_commit_whose_pages_came_out_of_order_is_torn_and_an_acknowledged_one_
 }
 
 #[tokio::test]
+async fn what_the_last_process_may_not_have_synced_is_written_again_before_it_is_synced() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    for _ in 0..3 {
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    let last = bench.records()[2].0;
+    let end = std::fs::metadata(bench.log_path()).unwrap().len();
+    let crashed = bench.crashed();
+    // The disk of a start: the pages are clean, so only what is written again reaches it.
+    let closed = crashed.disk.clone();
+    closed.set(|disk| disk.gate_closed = true);
+    let opening = std::thread::spawn(move || {
+        let _ = crashed.open();
+    });
+    closed.wait_at_gate();
+    let written = closed.get(|disk| disk.written.clone());
+    assert!(
+        written.iter().any(|range| range.start <= last.0 && range.end >= end),
+        "{written:?} lacks {last:?} to {end}"
+    );
+    closed.set(|disk| disk.gate_closed = false);
+    opening.join().unwrap();
+    log.close().await;
+}
+
+#[tokio::test]
 async fn a_missing_end_is_detected() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();

@@ -41,6 +41,8 @@ struct Disk {
 #[derive(Debug, Default)]
 struct DiskState {
     writes: usize,
+    /// What was written since the last sync.
+    written: Vec<std::ops::Range<u64>>,
     syncs: usize,
     /// How often the free space was asked for.
     looks: usize,
@@ -114,6 +116,7 @@ impl LogFile for TestFile {
             return Err(io::ErrorKind::StorageFull.into());
         }
         state.length += grown;
+        state.written.push(offset..offset + bytes.len() as u64);
         self.real.write_at(offset, bytes)
     }
 
@@ -133,6 +136,7 @@ impl LogFile for TestFile {
             return Err(io::Error::other("the disk did not write"));
         }
         state.synced = state.length;
+        state.written.clear();
         self.real.sync()
     }
 

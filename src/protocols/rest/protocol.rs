@@ -174,7 +174,9 @@ impl Protocol for Rest {
         // A value that cannot be used is no tenant's name: refused like an unknown one.
         let tenant = single(&head.headers, CLIENT_TENANT).unwrap_or(Some(""));
         let authenticator = app.broker.authenticator();
-        let caller = authenticator.bearer(token, tenant, Some(meta.source), app.broker.now()).await;
+        let caller = authenticator
+            .bearer(token, tenant, Some(meta.source), app.broker.credential_time())
+            .await;
         caller.map_err(|error| match error {
             Unauthenticated::Missing | Unauthenticated::Invalid => unauthenticated(),
             Unauthenticated::TenantNamed => Failure::new(

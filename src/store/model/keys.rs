@@ -60,7 +60,8 @@ pub struct Key {
     /// The version that wraps. What is shown of the key (connection, provider, provider key,
     /// specification, custody) is what is stored of this version.
     pub primary: KeyVersion,
-    /// The start of a rotation that the provider has not finished; `None` when there is none.
+    /// The start of a rotation that the provider has not finished; `None` when there is none. Negative
+    /// where its response was lost, so that the provider may not have begun it.
     pub rotating: Option<i64>,
     /// Cache rules.
     pub cache: CacheSettings,

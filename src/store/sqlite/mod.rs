@@ -8,6 +8,7 @@
 #[macro_use]
 mod columns;
 mod claims;
+mod commit;
 mod connections;
 mod database;
 mod keys;

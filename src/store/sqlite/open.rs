@@ -23,7 +23,7 @@ use crate::store::{KnownNode, StoreError, parent};
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
 /// `CLVR`, in the file's header (<https://www.sqlite.org/fileformat2.html>, offset 68).
-const APPLICATION_ID: i32 = 0x434c_5652;
+pub(super) const APPLICATION_ID: i32 = 0x434c_5652;
 /// The value that a new store contains sealed. It does not open under another root key.
 const ROOT_CHECK: &[u8] = b"claviger root key";
 /// Name of the installation's own tenant. The API does not allow it, so no customer's tenant can have it.

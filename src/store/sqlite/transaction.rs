@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, Node, PrincipalId, SealedName, Secret, TenantId, TokenId};
-use sqlx::{Sqlite, query};
+use sqlx::{Sqlite, SqlitePool, query};
 
+use super::commit::commit;
 use super::row::{Columns, bytes};
 use super::token_ids::TokenIds;
 use super::turns::Turn;
@@ -27,6 +28,8 @@ struct SqliteTransaction {
     token_ids: Arc<TokenIds>,
     /// The public ids of the tokens that it creates.
     new_tokens: Vec<String>,
+    writer: SqlitePool,
+    priority: Priority,
     /// Ends after the transaction.
     _turn: Turn,
 }
@@ -41,6 +44,8 @@ impl Backend for SqliteStore {
             node: self.node.clone(),
             token_ids: Arc::clone(&self.token_ids),
             new_tokens: Vec::new(),
+            writer: self.writer.clone(),
+            priority,
             _turn: turn,
         }))
     }
@@ -76,6 +81,8 @@ impl Transaction for SqliteTransaction {
             transaction,
             token_ids,
             new_tokens,
+            writer,
+            priority,
             _turn,
             ..
         } = *self;
@@ -83,7 +90,7 @@ impl Transaction for SqliteTransaction {
         for id in &new_tokens {
             token_ids.add(id);
         }
-        Ok(transaction.commit().await?)
+        commit(&writer, transaction, priority).await
     }
 
     async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError> {
@@ -95,14 +102,17 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn delete_expired_answer(&mut self, key: &IdempotencyKey, expired: i64) -> Result<bool, StoreError> {
-        let deleted = query("DELETE FROM idempotency WHERE tenant = ?1 AND principal = ?2 AND route = ?3 AND key = ?4 AND created <= ?5")
-            .bind(bytes(&key.tenant))
-            .bind(bytes(&key.principal))
-            .bind(&key.route)
-            .bind(&key.key)
-            .bind(expired)
-            .execute(&mut *self.transaction)
-            .await?;
+        let deleted = query(
+            "DELETE FROM idempotency WHERE tenant = ?1 AND principal = ?2 AND route = ?3 AND key = ?4 AND (created <= ?5 OR status = ?6)",
+        )
+        .bind(bytes(&key.tenant))
+        .bind(bytes(&key.principal))
+        .bind(&key.route)
+        .bind(&key.key)
+        .bind(expired)
+        .bind(IdempotencyRecord::BEGUN)
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(deleted.rows_affected() > 0)
     }
 

@@ -262,6 +262,7 @@ pub(super) fn all_ops() -> Vec<OwnedOp> {
             request: KeyRequest {
                 key_id: KeyId::random(),
                 made_as: KeyId::random(),
+                repeated: false,
                 spec: KeySpec::Aes256,
                 adopt: None,
             },
