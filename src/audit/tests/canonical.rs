@@ -22,7 +22,8 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
         from: Timestamp::from_micros(0),
         to: Timestamp::from_micros(1_767_323_045_000_006),
     };
-    let mut record = Record::restarted(&bench.origin, Cause::DiskFull, window).with_outcome(Outcome::Failed("internal"));
+    let mut record =
+        Record::restarted(&bench.origin, Durability::ProcessCrash, Cause::DiskFull, window).with_outcome(Outcome::Failed("internal"));
     record.tenant = tenant(9);
     record.approval = text("a");
     record.authn = Some(Authn::ApiToken);
@@ -78,7 +79,8 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
 fn written(record: Record, number: u64) -> Vec<u8> {
     let stamped: Stamped = record.stamp().unwrap();
     let mut frame = Vec::new();
-    frame::put(&mut frame, true, &stamped, number);
+    frame::put(&mut frame, stamped.unnumbered(), number);
+    frame::mark(&mut frame);
     let (json, first) = frame::parse(&frame).unwrap();
     assert!(first && json.len() <= stamped.len());
     json.to_vec()
@@ -104,7 +106,7 @@ fn every_member_is_in_canonical_order() {
     let json = written(record, 12_345);
     assert_canonical(&json, 12_345);
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(value.as_object().unwrap().len(), 46, "`full` sets every member there is");
+    assert_eq!(value.as_object().unwrap().len(), 47, "`full` sets every member there is");
 }
 
 #[test]
