@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use claviger_provider::TenantId;
 
+use super::class::{Class, Refusal};
 use super::frame::{self, PREFIX};
 use super::origin::Position;
-use super::queue::{Class, Refusal};
 use super::stamp::{About, Unnumbered};
 use super::state::State;
 

@@ -1,9 +1,8 @@
 //! Group commit: one thread owns the file and makes all records durable.
 //!
 //! The thread takes the commit that the callers filled during the last sync, writes it at once,
-//! syncs once and answers all callers. There is no timer. With [`Durability::ProcessCrash`] the
-//! callers are answered after the write, and a sync follows within [`SYNC_EVERY`]. Until then
-//! their records count as written, but the state, the sidecar and the observers do not have them.
+//! syncs once and answers all callers. There is no timer. With [`super::Durability::ProcessCrash`] the
+//! callers are answered after the write, and a sync follows ([`WrittenLog`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,26 +12,25 @@ use std::time::{Duration, Instant};
 use claviger_provider::TenantId;
 
 use super::batch::{Batch, Encoded};
+use super::class::{Class, Refusal};
 use super::completion::{Completion, Done, LogPosition};
 use super::durable_file::{AppendError, DurableFile};
 use super::fields::Window;
 use super::frame;
 use super::health::{Condition, Gap, Reason, Shared, count_refusal};
 use super::index::{IndexWriter, Standing};
-use super::observer::{Commit, CommitObserver};
-use super::options::{Durability, SYNC_EVERY};
+use super::observer::CommitObserver;
+use super::options::Options;
 use super::origin::Origin;
-use super::queue::{Class, Queue, Refusal, Taken};
+use super::queue::{EndQueue, Queue, Taken};
 use super::record::Record;
 use super::scalar::{Number, Timestamp};
 use super::stamp::{Stamped, Unnumbered};
 use super::state::State;
+use super::written_log::WrittenLog;
 
 /// How often the file is compared with what was written to it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// The most bytes that are written without a sync. They are in memory until one.
-const MAX_UNSYNCED: u64 = 4 << 20;
 
 /// How long the waiters of a commit wait for the one of them that was woken, before the log's
 /// thread, if it has nothing to do, wakes them itself.
@@ -62,27 +60,17 @@ struct Report {
 
 /// The state of the log's thread.
 pub(super) struct GroupCommit {
-    file: DurableFile,
+    log: WrittenLog,
     origin: Origin,
-    /// The least free space of the file system, beside the reserve, in bytes
-    /// ([`super::Options::floor_bytes`]).
-    floor_bytes: u64,
-    durability: Durability,
+    options: Options,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
-    /// The state at the durable end of the file.
-    state: State,
     index: IndexWriter,
-    observers: Vec<Box<dyn CommitObserver>>,
     deferred: VecDeque<Deferred>,
     /// When the file was last compared with what was written; `None` if it is due.
     looked: Option<Instant>,
     /// When it was last found sound.
     sound: Timestamp,
-    /// What was written and is not part of the state yet.
-    unsynced: Batch,
-    /// When the oldest of it was written without a sync.
-    unsynced_since: Option<Instant>,
     /// The last commit, while one of its waiters has to wake the others.
     waking: Option<Arc<Completion>>,
     /// An empty batch, which keeps its memory.
@@ -93,8 +81,7 @@ pub(super) struct GroupCommit {
 pub(super) struct Parts {
     pub(super) file: DurableFile,
     pub(super) origin: Origin,
-    pub(super) floor_bytes: u64,
-    pub(super) durability: Durability,
+    pub(super) options: Options,
     pub(super) shared: Arc<Shared>,
     pub(super) queue: Arc<Queue>,
     /// The state at the end of the file.
@@ -105,22 +92,12 @@ pub(super) struct Parts {
     pub(super) first: Vec<Stamped>,
 }
 
-/// Ends the queue when the log's thread ends, also by a panic.
-struct EndQueue(Arc<Queue>);
-
-impl Drop for EndQueue {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
 impl GroupCommit {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts {
             file,
             origin,
-            floor_bytes,
-            durability,
+            options,
             shared,
             queue,
             state,
@@ -131,20 +108,15 @@ impl GroupCommit {
         let deferred: VecDeque<_> = first.into_iter().map(|record| Deferred { record, reserve: true }).collect();
         shared.deferred.fetch_add(deferred.len(), Ordering::AcqRel);
         Self {
-            file,
+            log: WrittenLog::new(file, &options, state, observers),
             origin,
-            floor_bytes,
-            durability,
+            options,
             shared,
             queue,
-            state,
             index,
-            observers,
             deferred,
             looked: None,
             sound: Timestamp::now(),
-            unsynced: Batch::default(),
-            unsynced_since: None,
             waking: None,
             spare: Batch::default(),
         }
@@ -183,12 +155,8 @@ impl GroupCommit {
 
     /// When there is something to do although nothing was queued.
     fn wake_at(&self) -> Option<Instant> {
-        let sync = self
-            .unsynced_since
-            .filter(|_| !self.file.is_suspect())
-            .map(|since| since + SYNC_EVERY);
         let wake = self.waking.as_ref().map(|_| Instant::now() + WAKE_AFTER);
-        [sync, wake].into_iter().flatten().min()
+        [self.log.sync_at(), wake].into_iter().flatten().min()
     }
 
     /// Wakes the waiters of the last commit whom none of them has woken.
@@ -201,14 +169,14 @@ impl GroupCommit {
     fn process(&mut self, check: bool) {
         if check {
             self.looked = None;
-            self.file.forget_room();
+            self.log.file.forget_room();
         }
         self.shared.set_busy(true);
         self.commit();
         self.shared.set_busy(false);
         self.sync_if_due();
-        self.promote();
-        self.index.update(&self.origin, &self.state, self.file.length());
+        self.log.promote();
+        self.index.update(&self.origin, &self.log.state, self.log.file.length());
     }
 
     /// Takes the open commit, writes it or refuses what cannot be written, and answers its callers.
@@ -222,7 +190,7 @@ impl GroupCommit {
             Err(_) => Vec::new(),
         };
         let spare = std::mem::take(&mut self.spare);
-        let mut taken = self.queue.take(spare, &before, |tenant| self.next(tenant));
+        let mut taken = self.queue.take(spare, &before, |tenant| self.log.next(tenant));
         let done = ready.and_then(|()| self.write_or_refuse(&mut taken, &mut report));
         let done = done.unwrap_or_else(Done::Refused);
         if let Some(Report { gap, .. }) = report {
@@ -231,7 +199,7 @@ impl GroupCommit {
         self.settle(&taken.batch, &done);
         if !taken.numbers_used {
             let tenants = before.into_iter().chain(taken.batch.tenants());
-            self.queue.give_back(tenants, |tenant| self.next(tenant));
+            self.queue.give_back(tenants, |tenant| self.log.next(tenant));
         }
         self.queue.give_back_room(&mut taken);
         // The last commit's waiters had all the time of this one.
@@ -239,7 +207,7 @@ impl GroupCommit {
         self.waking = taken.promise.complete(done);
         self.spare = taken.batch;
         self.spare.clear();
-        self.promote();
+        self.log.promote();
     }
 
     /// Repairs the file if it needs it. Compares it with what was written, once a second, and
@@ -250,49 +218,49 @@ impl GroupCommit {
     fn make_ready(&mut self) -> Result<(), Reason> {
         let due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY);
         // Before a repair, which would give a file that was cut its length back.
-        if due || self.file.is_suspect() {
+        if due || self.log.file.is_suspect() {
             self.looked = Some(Instant::now());
-            if self.file.look().is_some() {
+            if self.log.file.look().is_some() {
                 self.bring_back()?;
             }
-            if !self.file.is_suspect() {
+            if !self.log.file.is_suspect() {
                 self.sound = Timestamp::now();
             }
         }
-        self.file.repair().map_err(|_| Reason::WriteFailed)?;
+        self.log.file.repair().map_err(|_| Reason::WriteFailed)?;
         // What was not synced before a failure was written anew.
-        self.promote();
+        self.log.promote();
         Ok(())
     }
 
     /// Brings back what the open file still has, and reports what it has not.
     fn bring_back(&mut self) -> Result<(), Reason> {
         self.set_condition(Condition::LogLost);
-        if !self.file.may_retry() {
+        if !self.log.file.may_retry() {
             return Err(Reason::LogLost);
         }
         // A crash from here on must not make a lost part look like a torn end.
         self.write_index(Standing::Broken);
         let header = frame::header(&self.origin);
-        let found = self.file.bring_back(header.as_bytes()).map_err(|_| Reason::LogLost)?;
-        self.promote();
+        let found = self.log.file.bring_back(header.as_bytes()).map_err(|_| Reason::LogLost)?;
+        self.log.promote();
         let window = Window {
             from: self.sound,
             to: Timestamp::now(),
         };
         for lost in found.into_iter().rev() {
-            let report = Record::log_lost(&self.origin, self.durability, lost, window).stamp().ok();
-            if let (true, Some(record)) = (self.state.lose(lost), report) {
+            let report = Record::log_lost(&self.origin, self.options.durability, lost, window).stamp().ok();
+            if let (true, Some(record)) = (self.log.state.lose(lost), report) {
                 self.deferred.push_front(Deferred { record, reserve: true });
                 self.shared.deferred.fetch_add(1, Ordering::AcqRel);
             }
         }
         // Those of an earlier try, too: it may have failed before they were on the disk.
-        let lost: Vec<_> = self.state.unreported().collect();
+        let lost: Vec<_> = self.log.state.unreported().collect();
         if !lost.is_empty() {
             tracing::error!(?lost, "parts of the audit log are lost");
             self.write_index(Standing::Broken);
-            self.file.mark_lost(&lost).map_err(|_| Reason::LogLost)?;
+            self.log.file.mark_lost(&lost).map_err(|_| Reason::LogLost)?;
         }
         self.write_index(Standing::InUse);
         tracing::warn!("the audit log's file is in its place again");
@@ -300,8 +268,8 @@ impl GroupCommit {
     }
 
     fn write_index(&mut self, standing: Standing) {
-        self.promote();
-        self.index.write(&self.origin, &self.state, self.file.length(), standing);
+        self.log.promote();
+        self.index.write(&self.origin, &self.log.state, self.log.file.length(), standing);
     }
 
     /// The records that are written before the open commit, and how they are treated.
@@ -320,12 +288,6 @@ impl GroupCommit {
             .chain(deferred.map(|deferred| (deferred.record.unnumbered(), deferred.class())))
     }
 
-    /// The tenant's next number after all that was written.
-    fn next(&self, tenant: TenantId) -> u64 {
-        let last = self.unsynced.frames().iter().rfind(|frame| frame.about.tenant == tenant);
-        last.map_or_else(|| self.state.next(tenant), |frame| frame.number + 1)
-    }
-
     /// Writes all records of the commit, or those alone that may use the disk reserve if the disk
     /// is full.
     ///
@@ -335,8 +297,8 @@ impl GroupCommit {
         // After the disk was full, wait for twice the floor. Otherwise the condition would change
         // back and forth.
         let floors = if self.shared.condition() == Condition::DiskFull { 2 } else { 1 };
-        let need = self.bytes(&taken.batch, report.as_ref(), false) + floors * self.floor_bytes;
-        if self.file.has_room(need) {
+        let need = self.bytes(&taken.batch, report.as_ref(), false) + floors * self.options.floor_bytes;
+        if self.log.file.has_room(need) {
             let mut written = self.write(taken, report);
             if matches!(written, Err(AppendError::Cut)) {
                 self.make_ready()?;
@@ -357,7 +319,7 @@ impl GroupCommit {
                 Ok(done) => return Ok(done),
                 Err(AppendError::NoSpace) => {
                     let need = self.bytes(&taken.batch, None, true);
-                    if !self.file.give_up_reserve(need) {
+                    if !self.log.file.give_up_reserve(need) {
                         return Err(Reason::DiskFull);
                     }
                 }
@@ -375,10 +337,8 @@ impl GroupCommit {
     /// The greatest length of what is to be written, in bytes.
     fn bytes(&self, batch: &Batch, report: Option<&Report>, reserve_only: bool) -> u64 {
         let before: usize = self.before(report, reserve_only).map(|(record, _)| frame::max_len(record)).sum();
-        let frames: usize = match reserve_only {
-            false => batch.len(),
-            true => batch.frames().iter().filter(|frame| frame.class.reserve).map(Encoded::len).sum(),
-        };
+        let frames = batch.frames().iter().filter(|frame| frame.class.reserve || !reserve_only);
+        let frames: usize = frames.map(Encoded::len).sum();
         (before + frames) as u64
     }
 
@@ -390,12 +350,12 @@ impl GroupCommit {
         }
         if !taken.batch.is_empty() {
             let changes = taken.batch.changes();
-            self.append(&mut taken.batch, changes)?;
+            self.log.append(&mut taken.batch, changes)?;
             self.forget_deferred(taken.batch.deferred());
         }
         taken.numbers_used = true;
         let base = taken.batch.base();
-        self.add_unsynced(&mut taken.batch);
+        self.log.add(&mut taken.batch);
         Ok(Done::AsGiven { base })
     }
 
@@ -407,7 +367,7 @@ impl GroupCommit {
         let mut numbers: HashMap<TenantId, u64> = HashMap::new();
         let mut put = |record: Unnumbered<'_>, class| {
             let tenant = record.about.tenant;
-            let next = numbers.entry(tenant).or_insert_with(|| self.next(tenant));
+            let next = numbers.entry(tenant).or_insert_with(|| self.log.next(tenant));
             batch.push(record, class, *next);
             *next += 1;
         };
@@ -422,7 +382,7 @@ impl GroupCommit {
             put(taken.batch.unnumbered(frame), frame.class);
         }
         if !batch.is_empty() {
-            self.append(&mut batch, true)?;
+            self.log.append(&mut batch, true)?;
         }
         let mut written = batch.frames()[before..].iter().map(|frame| LogPosition {
             sequence: frame.number,
@@ -439,78 +399,29 @@ impl GroupCommit {
         }
         self.forget_deferred(batch.deferred());
         self.deferred.retain(|deferred| reserve_only && !deferred.reserve);
-        self.add_unsynced(&mut batch);
+        self.log.add(&mut batch);
         Ok(Done::Each(results))
-    }
-
-    /// Writes a batch at the end of the file, and syncs it if its callers wait for that.
-    fn append(&mut self, batch: &mut Batch, sync: bool) -> Result<(), AppendError> {
-        let (synced, base) = (self.file.length(), self.file.written());
-        let bytes = batch.place(base, base == synced);
-        let fits = base - synced + bytes.len() as u64 <= MAX_UNSYNCED;
-        if sync || self.durability == Durability::PowerLoss || !fits {
-            return self.file.append(bytes);
-        }
-        self.file.write(bytes)?;
-        self.unsynced_since.get_or_insert_with(Instant::now);
-        Ok(())
-    }
-
-    /// Takes the frames of a batch that was written.
-    fn add_unsynced(&mut self, batch: &mut Batch) {
-        if self.unsynced.is_empty() {
-            std::mem::swap(&mut self.unsynced, batch);
-        } else {
-            self.unsynced.append(batch);
-            batch.clear();
-        }
-    }
-
-    /// That many deferred records are written.
-    fn forget_deferred(&self, count: usize) {
-        if count > 0 {
-            self.shared.deferred.fetch_sub(count, Ordering::AcqRel);
-        }
     }
 
     /// Syncs what was written without a sync, if it is time to.
     fn sync_if_due(&mut self) {
-        let due = self.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_EVERY);
-        if due && !self.file.is_suspect() {
+        if self.log.is_sync_due() {
             // A failure shows in the condition.
             let _ = self.sync();
         }
     }
 
     /// Syncs what was written without a sync.
-    ///
-    /// # Errors
-    /// [`Reason::WriteFailed`]; the repair writes it anew.
     fn sync(&mut self) -> Result<(), Reason> {
-        if self.file.written() > self.file.length() {
-            self.shared.set_busy(true);
-            let synced = self.file.sync();
-            self.shared.set_busy(false);
-            synced.map_err(|_| self.fail())?;
-        }
-        self.promote();
-        Ok(())
+        self.shared.set_busy(true);
+        let synced = self.log.sync();
+        self.shared.set_busy(false);
+        synced.map_err(|_| self.fail())
     }
 
-    /// Adds what was written to the state, and shows it to the observers, once it is durable.
-    fn promote(&mut self) {
-        if self.file.written() > self.file.length() {
-            return;
-        }
-        self.unsynced_since = None;
-        if !self.unsynced.is_empty() {
-            self.unsynced.apply(&mut self.state);
-            let commit = Commit::new(&self.unsynced);
-            for observer in &mut self.observers {
-                observer.committed(&commit);
-            }
-            self.unsynced.clear();
-        }
+    /// That many deferred records are written.
+    fn forget_deferred(&self, count: usize) {
+        self.shared.deferred.fetch_sub(count, Ordering::AcqRel);
     }
 
     /// Keeps or counts the records of a commit that were refused.
@@ -539,7 +450,7 @@ impl GroupCommit {
             from: gap.since,
             to: Timestamp::now(),
         };
-        let mut record = Record::restarted(&self.origin, self.durability, gap.cause, window);
+        let mut record = Record::restarted(&self.origin, self.options.durability, gap.cause, window);
         record.unrecorded = Some(Number::saturating(gap.records));
         let record = record.stamp().ok()?;
         Some(Report { gap, record })
@@ -558,7 +469,7 @@ impl GroupCommit {
         let all_written = self.deferred.is_empty() && self.shared.take_gap().is_none();
         // The last chance: what only the open file has is gone once it is closed.
         self.looked = None;
-        self.file.stop_pausing();
+        self.log.file.stop_pausing();
         let mut sound = self.make_ready();
         if sound.is_ok() && self.sync().is_err() {
             sound = self.make_ready();

@@ -9,11 +9,12 @@ use tokio::time::timeout_at;
 use claviger_provider::TenantId;
 
 use super::action::Operation;
+use super::class::{Class, Refusal};
 use super::completion::{Given, Waiter};
 use super::health::{Condition, Health, Reason, Shared, Unavailable};
 use super::options::{Durability, Options};
 use super::origin::{Origin, Receipt};
-use super::queue::{Class, Queue, Refusal};
+use super::queue::Queue;
 use super::record::Record;
 use super::stamp::Stamped;
 
@@ -90,6 +91,9 @@ impl Log {
         deadline: Instant,
     ) -> Result<Vec<Receipt>, Unavailable> {
         let unsent = self.stamp(records, class)?;
+        if unsent.stamped.is_empty() {
+            return Ok(Vec::new());
+        }
         let tenants: Vec<TenantId> = unsent.stamped.iter().map(|stamped| stamped.about.tenant).collect();
         let mut given = Vec::with_capacity(tenants.len());
         let mut waiter = self.submit(unsent, class, deadline, |place| given.push(place)).await?;

@@ -11,19 +11,18 @@ string_enum! {
         /// A loss of power: it is synced to the disk before the response.
         PowerLoss = "power-loss",
         /// The end of the process: it is written to the kernel before the response, and synced
-        /// every [`SYNC_EVERY`]. Changes of state and revocations are synced before their response.
+        /// every [`Options::sync_every`]. Changes of state and revocations are synced before their response.
         ProcessCrash = "process-crash",
     }
 }
-
-/// How often [`Durability::ProcessCrash`] syncs.
-pub const SYNC_EVERY: Duration = Duration::from_millis(50);
 
 /// How the log uses disk, memory and time.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What a record survives from its response on.
     pub durability: Durability,
+    /// How long [`Durability::ProcessCrash`] leaves a record without a sync.
+    pub sync_every: Duration,
     /// The disk reserve, in bytes: room for revocations (disable, sever, revoke, suspend, delete a principal) when
     /// the disk is full.
     pub reserve_bytes: u64,
@@ -50,6 +49,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             durability: Durability::PowerLoss,
+            sync_every: Duration::from_millis(50),
             reserve_bytes: 16 << 20,
             floor_bytes: 1 << 20,
             queue_bytes: 32 << 20,

@@ -7,6 +7,7 @@
 //! ([`Taken::numbered`]). So a refused record leaves no gap.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use claviger_provider::TenantId;
@@ -14,28 +15,9 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::batch::Batch;
+use super::class::Class;
 use super::completion::{Given, Promise, Waiter};
 use super::stamp::Stamped;
-
-/// What happens to a record that the log refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// It is lost. The next `restarted` record counts it.
-    Lost,
-    /// Nothing is lost: the operation has not begun, or the caller keeps the record.
-    Harmless,
-    /// The log keeps it and writes it once it can.
-    Deferred,
-}
-
-/// How a record is treated while the log is not sound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Class {
-    /// Whether the disk reserve may be used for it.
-    pub(super) reserve: bool,
-    /// What happens to the record if the log refuses it.
-    pub(super) refusal: Refusal,
-}
 
 /// The log's thread has ended, or does not take records any more.
 #[derive(Debug)]
@@ -296,5 +278,14 @@ impl Queue {
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+/// Ends the queue when the log's thread ends, also by a panic.
+pub(super) struct EndQueue(pub(super) Arc<Queue>);
+
+impl Drop for EndQueue {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

@@ -146,8 +146,7 @@ pub(super) fn open_on(
     let group_commit = GroupCommit::new(Parts {
         file: DurableFile::new(file, options.reserve_bytes, options.retry_after).map_err(OpenError::io("read"))?,
         origin: origin.clone(),
-        floor_bytes: options.floor_bytes,
-        durability: options.durability,
+        options: options.clone(),
         shared: shared.clone(),
         queue: queue.clone(),
         state,
