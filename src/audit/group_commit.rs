@@ -196,7 +196,7 @@ impl GroupCommit {
         if let Some(Report { gap, .. }) = report {
             self.shared.return_gap(gap);
         }
-        self.settle(&taken.batch, &done);
+        self.keep_refused(&taken.batch, &done);
         if !taken.numbers_used {
             let tenants = before.into_iter().chain(taken.batch.tenants());
             self.queue.give_back(tenants, |tenant| self.log.next(tenant));
@@ -425,7 +425,7 @@ impl GroupCommit {
     }
 
     /// Keeps or counts the records of a commit that were refused.
-    fn settle(&mut self, batch: &Batch, done: &Done) {
+    fn keep_refused(&mut self, batch: &Batch, done: &Done) {
         let mut lost = None;
         for (index, frame) in batch.frames().iter().enumerate() {
             let Some(reason) = done.refusal(index) else { continue };
