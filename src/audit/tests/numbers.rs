@@ -1,5 +1,6 @@
 //! Sequence numbers are given before the commit and count after it: a failed one gives them back.
 
+use claviger_provider::KeyId;
 use futures::future::join_all;
 use futures::poll;
 
@@ -15,31 +16,46 @@ fn assert_places(bench: &Bench, receipts: &[Receipt]) {
     }
 }
 
-#[tokio::test]
-async fn a_failed_commit_gives_its_numbers_back_and_the_open_one_is_numbered_anew() {
-    let bench = Bench::new();
-    let Recovered { log, .. } = bench.open();
-    // The numbers of the open commit have more digits before than after.
+/// A commit of one record fails while the next one is open. The numbers of that have more digits
+/// before than after.
+async fn fail_with_one_open<T>(bench: &Bench, log: &Log, failing: impl Future<Output = Result<T, Unavailable>>) {
     for _ in 0..9 {
-        unwrap_once(&log, tenant(1)).await.unwrap();
+        unwrap_once(log, tenant(1)).await.unwrap();
     }
     bench.disk.set(|disk| (disk.gate_closed, disk.failing_syncs) = (true, 1));
-    let mut failing = Box::pin(unwrap_once(&log, tenant(1)));
+    let mut failing = Box::pin(failing);
     assert!(poll!(&mut failing).is_pending());
     bench.disk.wait_at_gate();
-    let mut open: Vec<_> = [1, 2, 1].into_iter().map(|who| Box::pin(unwrap_once(&log, tenant(who)))).collect();
+    let mut open: Vec<_> = [1, 2, 1].into_iter().map(|who| Box::pin(unwrap_once(log, tenant(who)))).collect();
     for append in &mut open {
         assert!(poll!(append).is_pending());
     }
     bench.disk.set(|disk| disk.gate_closed = false);
-    assert_eq!(failing.await.unwrap_err().reason(), Reason::WriteFailed);
+    assert_eq!(failing.await.err().unwrap().reason(), Reason::WriteFailed);
     let mut receipts: Vec<_> = join_all(open).await.into_iter().map(Result::unwrap).collect();
-    receipts.push(unwrap_once(&log, tenant(1)).await.unwrap());
+    receipts.push(unwrap_once(log, tenant(1)).await.unwrap());
     let numbers: Vec<_> = receipts.iter().map(|receipt| receipt.sequence).collect();
     assert_eq!(numbers, [9, 0, 10, 11]);
-    assert_places(&bench, &receipts);
+    assert_places(bench, &receipts);
     log.close().await;
     assert!(bench.open().was_clean, "the numbers have no gap");
+}
+
+#[tokio::test]
+async fn a_failed_commit_gives_its_numbers_back_and_the_open_one_is_numbered_anew() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    fail_with_one_open(&bench, &log, unwrap_once(&log, tenant(1))).await;
+}
+
+#[tokio::test]
+async fn a_failed_intent_of_which_no_record_reports_gives_its_number_back() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    let change = StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16]));
+    let intent = log.intent(log.entry(tenant(1), Action::Rotate), change, soon());
+    fail_with_one_open(&bench, &log, intent).await;
+    assert!(bench.records().iter().all(|(_, record)| record.kind() == Kind::Outcome));
 }
 
 #[tokio::test]
