@@ -3,9 +3,9 @@
 //! **After a failed write or sync** the page cache no longer shows what is on the disk. The kernel
 //! may have marked the pages clean, so a second `fdatasync` of the same data would succeed without
 //! writing it. The same data is therefore never synced again. The append fails as a whole. Before
-//! the next one the file is truncated to the last durable length and its last page is written again
-//! from memory; only when that sync succeeds does the log continue. So a refused record can still
-//! be in the file after a crash, but an acknowledged one is never missing.
+//! the next one the file is truncated to what was acknowledged, and its last durable page and all
+//! after it are written again from memory; only when that sync succeeds does the log continue. So a
+//! refused record can still be in the file after a crash, but an acknowledged one is never missing.
 //!
 //! **A file that something else removed, replaced or cut** is found by [`DurableFile::look`], and
 //! a cut one by the next append, too, before it counts as written. [`DurableFile::bring_back`]
@@ -73,7 +73,10 @@ pub(super) struct DurableFile {
     file: Box<dyn LogFile>,
     /// All bytes before this offset are on the disk.
     length: u64,
-    /// The bytes from the beginning of the last page to `length`: at least one.
+    /// Number of bytes after `length` that were written and not synced yet.
+    unsynced: u64,
+    /// The bytes from the beginning of the last page before `length` to the end of what was
+    /// written: at least one.
     tail: Vec<u8>,
     /// When a write or sync last failed, until the file is repaired.
     failed: Option<Instant>,
@@ -120,6 +123,7 @@ impl DurableFile {
         Ok(Self {
             file,
             length,
+            unsynced: 0,
             tail,
             failed: None,
             tampered: None,
@@ -131,20 +135,57 @@ impl DurableFile {
         })
     }
 
-    /// The durable length, in bytes: where the next append begins.
+    /// The durable length, in bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Writes the bytes at the end and syncs them.
+    /// The length with what is not synced yet, in bytes: where the next append begins.
+    pub(super) fn written(&self) -> u64 {
+        self.length + self.unsynced
+    }
+
+    /// Writes the bytes at the end and syncs them, with all that was written before.
     ///
     /// # Errors
     /// [`AppendError`]: none of the bytes count as written.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
-        if let Err(error) = self.file.write_at(self.length, bytes) {
+        self.put(bytes)?;
+        self.sync_file()?;
+        self.unsynced += bytes.len() as u64;
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(PAGE as usize)..]);
+        self.is_synced();
+        Ok(())
+    }
+
+    /// Writes the bytes at the end without a sync. They are kept in memory until one, so that they
+    /// can be written anew after a failed one.
+    ///
+    /// # Errors
+    /// [`AppendError`]: none of the bytes count as written.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        self.put(bytes)?;
+        self.unsynced += bytes.len() as u64;
+        self.tail.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Syncs what was written.
+    ///
+    /// # Errors
+    /// [`AppendError::Failed`]; [`DurableFile::repair`] writes it anew.
+    pub(super) fn sync(&mut self) -> Result<(), AppendError> {
+        self.sync_file()?;
+        self.is_synced();
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        let end = self.written();
+        if let Err(error) = self.file.write_at(end, bytes) {
             let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             self.room = None;
-            if full && self.file.truncate(self.length).is_ok() {
+            if full && self.file.truncate(end).is_ok() {
                 return Err(AppendError::NoSpace);
             }
             return Err(self.fail("write", &error));
@@ -153,19 +194,25 @@ impl DurableFile {
             self.found(Tampering::Cut);
             return Err(AppendError::Cut);
         }
-        let begun = Instant::now();
-        if let Err(error) = self.file.sync() {
-            return Err(self.fail("sync", &error));
-        }
-        self.sync_seconds.record(begun.elapsed());
-        self.length += bytes.len() as u64;
         if let Some(room) = &mut self.room {
             room.left = room.left.saturating_sub(bytes.len() as u64);
         }
-        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(PAGE as usize)..]);
+        Ok(())
+    }
+
+    fn sync_file(&mut self) -> Result<(), AppendError> {
+        let begun = Instant::now();
+        self.file.sync().map_err(|error| self.fail("sync", &error))?;
+        self.sync_seconds.record(begun.elapsed());
+        Ok(())
+    }
+
+    /// All that was written is on the disk now.
+    fn is_synced(&mut self) {
+        self.length = self.written();
+        self.unsynced = 0;
         let keep = kept(self.length) as usize;
         self.tail.drain(..self.tail.len().saturating_sub(keep));
-        Ok(())
     }
 
     /// Whether the file was cut before the last write, which then left zeros where the byte before
@@ -174,7 +221,7 @@ impl DurableFile {
         let Some(before) = self.tail.last() else { return false };
         let mut found = [0];
         // An error of reading is not a cut; the sync will report it.
-        self.file.read_at(self.length - 1, &mut found).is_ok() && found[0] != *before
+        self.file.read_at(self.written() - 1, &mut found).is_ok() && found[0] != *before
     }
 
     /// Compares the file with what was written: its path, its links, its length. Returns what is
@@ -184,7 +231,7 @@ impl DurableFile {
             match self.file.look() {
                 Ok(look) if !look.linked => self.found(Tampering::Removed),
                 Ok(look) if !look.in_place => self.found(Tampering::Moved),
-                Ok(look) if look.length < self.length => self.found(Tampering::Cut),
+                Ok(look) if look.length < self.written() => self.found(Tampering::Cut),
                 Ok(_) => {}
                 Err(error) => drop(self.fail("look", &error)),
             }
@@ -232,7 +279,7 @@ impl DurableFile {
 
     fn try_bring_back(&mut self, header: &[u8]) -> io::Result<Vec<Lost>> {
         let look = self.file.look()?;
-        if look.length < self.length {
+        if look.length < self.written() {
             // Known from here on, although the file gets its length back.
             self.tampered = Some(Tampering::Cut);
         }
@@ -281,12 +328,14 @@ impl DurableFile {
         Ok(())
     }
 
-    /// Gives the file its durable length and its last page, and syncs them.
+    /// Gives the file its length, its last durable page and what was not synced yet, and syncs them.
     fn rewrite_tail(&mut self) -> io::Result<()> {
-        let page = self.length - self.tail.len() as u64;
-        self.file.truncate(self.length)?;
+        let page = self.written() - self.tail.len() as u64;
+        self.file.truncate(self.written())?;
         self.file.write_at(page, &self.tail)?;
-        self.file.sync()
+        self.file.sync()?;
+        self.is_synced();
+        Ok(())
     }
 
     fn fail(&mut self, what: &'static str, error: &io::Error) -> AppendError {

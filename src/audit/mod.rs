@@ -8,10 +8,10 @@
 //! | files | what they do |
 //! |---|---|
 //! | `record`, `fields`, `scalar`, `action`, `state_change`, `origin` | a record and the types of its members |
-//! | `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
+//! | `encode`, `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
 //! | `frame`, `file` | the bytes of the file, and the file itself |
-//! | `log`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
-//! | `group_commit`, `batch`, `durable_file`, `state`, `health` | the log's thread |
+//! | `log`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
+//! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health` | the log's thread |
 //! | `observer` | what is built from committed frames |
 //! | `recovery`, `scan`, `history`, `index` | opening an existing log |
 //! | `kill_file` | revocations when the disk is full |
@@ -22,8 +22,11 @@
 mod action;
 mod background;
 mod batch;
+mod class;
+mod completion;
 mod counters;
 mod durable_file;
+mod encode;
 mod fields;
 mod file;
 mod frame;
@@ -49,6 +52,7 @@ mod stamp;
 mod state;
 mod state_change;
 mod string_enum;
+mod written_log;
 
 #[cfg(test)]
 mod tests;
@@ -66,7 +70,7 @@ pub use intent::{Intent, OpenIntent};
 pub use kill_file::{KillEntry, KillFile, KillFileError, SLOTS};
 pub use log::Log;
 pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};
-pub use options::Options;
+pub use options::{Durability, Options};
 pub use origin::{Origin, Position, Receipt};
 pub use record::Record;
 pub use recorded::{CountedRight, Item, Recorded};

@@ -16,7 +16,7 @@ pub trait CommitObserver: Send {
     fn committed(&mut self, commit: &Commit<'_>);
 }
 
-/// A durable commit of at least one frame.
+/// All frames that one sync made durable: at least one.
 pub struct Commit<'a> {
     batch: &'a Batch,
 }
@@ -43,16 +43,16 @@ impl<'a> Commit<'a> {
     pub fn frames(&self) -> impl ExactSizeIterator<Item = CommittedFrame<'a>> {
         let batch = self.batch;
         batch.frames().iter().map(|frame| CommittedFrame {
-            tenant: frame.tenant,
-            sequence: frame.at.sequence,
-            position: frame.at.position,
+            tenant: frame.about.tenant,
+            sequence: frame.number,
+            position: batch.position(frame),
             json: batch.json(frame),
         })
     }
 
     /// The length of the frames in the file, in bytes.
     pub fn bytes(&self) -> usize {
-        self.batch.bytes().len()
+        self.batch.len()
     }
 }
 

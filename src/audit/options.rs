@@ -3,10 +3,26 @@
 use std::time::Duration;
 
 use super::origin::Position;
+use super::string_enum::string_enum;
+
+string_enum! {
+    /// What a record survives from its response on.
+    Durability {
+        /// A loss of power: it is synced to the disk before the response.
+        PowerLoss = "power-loss",
+        /// The end of the process: it is written to the kernel before the response, and synced
+        /// every [`Options::sync_every`]. Changes of state and revocations are synced before their response.
+        ProcessCrash = "process-crash",
+    }
+}
 
 /// How the log uses disk, memory and time.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What a record survives from its response on.
+    pub durability: Durability,
+    /// How long [`Durability::ProcessCrash`] leaves a record without a sync.
+    pub sync_every: Duration,
     /// The disk reserve, in bytes: room for revocations (disable, sever, revoke, suspend, delete a principal) when
     /// the disk is full.
     pub reserve_bytes: u64,
@@ -34,6 +50,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            durability: Durability::PowerLoss,
+            sync_every: Duration::from_millis(50),
             reserve_bytes: 16 << 20,
             floor_bytes: 1 << 20,
             queue_bytes: 32 << 20,

@@ -5,8 +5,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::background::BackgroundLog;
 use super::counters::Counters;
 use super::durable_file::DurableFile;
@@ -20,8 +18,9 @@ use super::index::{self, Found, Index, IndexWriter, Known, Standing};
 use super::intent::OpenIntent;
 use super::log::Log;
 use super::observer::CommitObserver;
-use super::options::Options;
+use super::options::{Durability, Options};
 use super::origin::{Origin, Position};
+use super::queue::Queue;
 use super::record::{Placed, Record};
 use super::recorded::CountedRight;
 use super::resync;
@@ -153,14 +152,15 @@ pub(super) fn open_on(
         last_effective: state.last_effective,
         losses: state.losses.iter().map(|loss| loss.lost).collect(),
     };
-    let first = first_records(origin, &state, was_clean, torn);
+    let first = first_records(origin, options.durability, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
-    let (messages, queue) = mpsc::unbounded_channel();
+    let queue = Arc::new(Queue::new(options.queue_bytes, state.next.clone()));
     let group_commit = GroupCommit::new(Parts {
         file: DurableFile::new(file, options.reserve_bytes, options.retry_after).map_err(OpenError::io("read"))?,
         origin: origin.clone(),
-        floor_bytes: options.floor_bytes,
+        options: options.clone(),
         shared: shared.clone(),
+        queue: queue.clone(),
         state,
         index: IndexWriter::new(index, options.snapshot_bytes, end),
         observers,
@@ -168,10 +168,10 @@ pub(super) fn open_on(
     });
     std::thread::Builder::new()
         .name("audit-log".into())
-        .spawn(move || group_commit.run(queue))
+        .spawn(move || group_commit.run())
         .map_err(OpenError::io("given a thread"))?;
     Ok(Recovered {
-        log: Log::new(origin.clone(), options, shared, messages),
+        log: Log::new(origin.clone(), options, shared, queue),
         open_intents,
         history,
         last_time,
@@ -280,17 +280,17 @@ fn open_intents(file: &dyn LogFile, state: &State) -> Result<Vec<OpenIntent>, Op
 
 /// The records of this start: of an unclean stop, whose last commit had `torn` bytes that were
 /// removed, and of lost parts that no record reports yet.
-fn first_records(origin: &Origin, state: &State, was_clean: bool, torn: u64) -> Vec<Stamped> {
+fn first_records(origin: &Origin, durability: Durability, state: &State, was_clean: bool, torn: u64) -> Vec<Stamped> {
     let now = Timestamp::now();
     let window = Window {
         from: state.last_time.map_or(now, |last| last.min(now)),
         to: now,
     };
     let unclean = (!was_clean).then(|| {
-        let mut record = Record::restarted(origin, Cause::UncleanStop, window);
+        let mut record = Record::restarted(origin, durability, Cause::UncleanStop, window);
         record.truncated_bytes = (torn > 0).then(|| Number::saturating(torn));
         record
     });
-    let lost = state.unreported().map(|lost| Record::log_lost(origin, lost, window));
+    let lost = state.unreported().map(|lost| Record::log_lost(origin, durability, lost, window));
     unclean.into_iter().chain(lost).filter_map(|record| record.stamp().ok()).collect()
 }

@@ -88,6 +88,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         node,
     };
     let log_options = audit::Options {
+        durability: config.audit.durability,
         reserve_bytes: config.audit.disk_reserve,
         accept_rollback: accepted.rollback,
         accept_lost_log: accepted.lost_log,

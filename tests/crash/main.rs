@@ -13,6 +13,7 @@
 mod answers;
 mod clock;
 mod disagree;
+mod durability;
 mod footprint;
 mod full;
 mod held;
@@ -35,6 +36,7 @@ mod world;
 use std::future::Future;
 use std::process::ExitCode;
 
+use claviger_test_support::Tune;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A binary to measure instead of the one of the tests' profile.
@@ -57,7 +59,7 @@ fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
 fn main() -> ExitCode {
     let mut trials = vec![
         Trial::test("kill::under_a_mixed_load_nothing_that_was_answered_is_lost", || {
-            run(kill::under_load())
+            run(kill::under_load(Tune::default(), 25))
         }),
         Trial::test("rotate::a_kill_leaves_the_old_or_the_new_version", || run(rotate::storms())),
         Trial::test("shutdown::a_signal_right_after_the_start_ends_cleanly", || {
@@ -79,5 +81,6 @@ fn main() -> ExitCode {
     trials.extend(full::trials());
     trials.extend(footprint::trials());
     trials.extend(watch::trials());
+    trials.extend(durability::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -12,10 +12,13 @@ mod commit;
 mod counters;
 mod crash;
 mod document;
+mod durability;
 mod failure;
 mod intents;
 mod lost;
+mod numbers;
 mod observer;
+mod waiters;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,6 +51,8 @@ struct DiskState {
     looks: usize,
     /// Syncs wait while this is set.
     gate_closed: bool,
+    /// How many syncs pass the closed gate.
+    passes: usize,
     /// A sync waits.
     at_gate: bool,
     /// How many syncs fail before they succeed again.
@@ -81,6 +86,15 @@ impl Disk {
 
     fn get<T>(&self, read: impl FnOnce(&DiskState) -> T) -> T {
         read(&self.state.lock())
+    }
+
+    /// Lets one sync pass the closed gate, and waits until the next one is there.
+    fn pass(&self) {
+        let mut state = self.state.lock();
+        let syncs = state.syncs + 1;
+        state.passes = 1;
+        self.changed.notify_all();
+        self.changed.wait_while(&mut state, |state| state.syncs < syncs || !state.at_gate);
     }
 
     /// Waits until a sync waits at the closed gate.
@@ -124,7 +138,10 @@ impl LogFile for TestFile {
         let mut state = self.disk.state.lock();
         state.at_gate = true;
         self.disk.changed.notify_all();
-        self.disk.changed.wait_while(&mut state, |state| state.gate_closed);
+        self.disk
+            .changed
+            .wait_while(&mut state, |state| state.gate_closed && state.passes == 0);
+        state.passes = state.passes.saturating_sub(1);
         state.at_gate = false;
         state.syncs += 1;
         if state.failing_syncs > 0 {

@@ -33,6 +33,10 @@ pub struct ComponentStatus {
     pub ready: bool,
     /// A short description of its state.
     pub state: String,
+    /// Only of `audit_log`: what a record survives from its response on, `power-loss` or
+    /// `process-crash` (the setting `audit.durability`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<&'static str>,
 }
 
 /// One background job.
@@ -83,11 +87,19 @@ impl Readiness {
         let store = service.store.answers(broker).await;
         let log = broker.log().health();
         let (connections, open) = broker.directory().breakers();
-        let part = |name, ready, state: String| ComponentStatus { name, ready, state };
+        let part = |name, ready, state: String| ComponentStatus {
+            name,
+            ready,
+            state,
+            durability: None,
+        };
         let mut parts = vec![
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
             part("store", store, if store { "ok" } else { "failing" }.to_owned()),
-            part("audit_log", log == Health::Sound, log.as_str().to_owned()),
+            ComponentStatus {
+                durability: Some(broker.log().durability().as_str()),
+                ..part("audit_log", log == Health::Sound, log.as_str().to_owned())
+            },
             // An unavailable provider does not make the gateway unready: other connections still work.
             part(
                 "providers",
