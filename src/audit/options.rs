@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::last_record::LastRecord;
 use super::origin::Position;
 
 /// How the log uses disk, memory and time.
@@ -27,6 +28,15 @@ pub struct Options {
     pub accept_lost_log: bool,
     /// The last position in this log that the store has. A lost log goes on after it.
     pub stored: Option<Position>,
+    /// The last record that the store knows of. A log without it was put back to an older state.
+    pub last_record: Option<LastRecord>,
+}
+
+impl Options {
+    /// The last position that the store knows of.
+    pub(super) fn last_stored(&self) -> Option<Position> {
+        self.stored.max(self.last_record.map(|last| last.position))
+    }
 }
 
 impl Default for Options {
@@ -41,6 +51,7 @@ impl Default for Options {
             accept_rollback: false,
             accept_lost_log: false,
             stored: None,
+            last_record: None,
         }
     }
 }

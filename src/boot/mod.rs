@@ -10,6 +10,7 @@ mod descriptors;
 mod errors;
 mod jobs;
 mod listeners;
+mod log_position;
 mod node;
 mod open;
 mod options;

@@ -124,6 +124,15 @@ pub(super) fn store_exists(database: &Path) -> io::Result<bool> {
     SqliteStore::exists(database)
 }
 
+/// Checks, before anything opens the store, that the database's log beside it is its own. With
+/// `accept_rollback`, another one is put aside.
+///
+/// # Errors
+/// See [`StoreOpenError`].
+pub(super) fn check_store_log(database: &Path, accept_rollback: bool) -> Result<(), StoreOpenError> {
+    SqliteStore::check_log(database, accept_rollback)
+}
+
 /// The nodes that have used the store.
 ///
 /// # Errors

@@ -9,6 +9,7 @@
 mod columns;
 mod claims;
 mod connections;
+mod copy;
 mod database;
 mod keys;
 mod open;
@@ -16,6 +17,7 @@ mod positions;
 mod principals;
 mod reads;
 mod row;
+mod run;
 mod sealed;
 mod tenants;
 mod token_ids;
@@ -25,5 +27,6 @@ mod turns;
 mod usage;
 mod versions;
 
+pub use copy::StoreCopy;
 pub use database::SqliteStore;
 pub use open::OpenError;

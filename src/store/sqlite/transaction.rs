@@ -11,7 +11,7 @@ use super::row::{Columns, bytes};
 use super::token_ids::TokenIds;
 use super::turns::Turn;
 use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, usage, versions};
-use crate::store::StoreError;
+use crate::store::{LastRecord, StoreError};
 use crate::store::model::{
     Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
 };
@@ -59,6 +59,10 @@ impl Backend for SqliteStore {
         tokens::delete_ended(self, before).await
     }
 
+    async fn write_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError> {
+        positions::keep_last_record(self, last).await
+    }
+
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError> {
         positions::prune(self, before).await
     }
@@ -66,6 +70,7 @@ impl Backend for SqliteStore {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+        self.run.close();
     }
 }
 
