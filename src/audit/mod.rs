@@ -67,7 +67,7 @@ pub use health::{Health, Reason, Unavailable};
 pub use history::{ChangeHistory, EffectiveChange};
 pub use intent::{Intent, OpenIntent};
 pub use last_record::{LastRecord, LastRecordWatch};
-pub use kill_file::{KillEntry, KillFile, KillFileError, SLOTS};
+pub use kill_file::{NAME as KILL_FILE, KillEntry, KillFile, KillFileError, SLOTS};
 pub use log::Log;
 pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};
 pub use options::Options;

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The locked file. It is never removed: a lock on a removed file locks nothing.
-const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]

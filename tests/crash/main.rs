@@ -10,6 +10,7 @@
     reason = "a test stops where an expectation fails, and tells its seed and its sums"
 )]
 
+mod backup;
 mod disagree;
 mod footprint;
 mod full;
@@ -19,6 +20,7 @@ mod lifted;
 mod load;
 mod moved;
 mod node;
+mod put_back;
 mod random;
 mod rotate;
 mod severed;
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         }),
     ];
     trials.extend(disagree::trials());
+    trials.extend(backup::trials());
+    trials.extend(put_back::trials());
     trials.extend(moved::trials());
     trials.extend(severed::trials());
     trials.extend(node::trials());

@@ -23,9 +23,10 @@ use crate::support::{cases, first, node};
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_MIGRATION";
 
 /// The migrations that the folder lacks, by number.
-const MIGRATIONS: [(u32, &str); 2] = [
+const MIGRATIONS: [(u32, &str); 3] = [
     (4, include_str!("../../src/store/migrations/0004_custody_claims_ancestry.sql")),
     (5, include_str!("../../src/store/migrations/0005_usage.sql")),
+    (7, include_str!("../../src/store/migrations/0007_last_record.sql")),
 ];
 
 cases! { alone:
@@ -65,16 +66,25 @@ fn copy(folder: &Path) -> PathBuf {
 /// A copy of the folder's database with the schema before a migration.
 async fn copy_before(migration: u32, folder: &Path) -> PathBuf {
     let database = copy(folder);
-    if migration == 5 {
-        let store = SqliteStore::open(&database, root_key(folder), &node()).await.unwrap();
-        Store::close(&store).await;
-        let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
-        for undo in [
+    let undo: &[&str] = match migration {
+        5 => &[
             "DROP TABLE usage",
             "DROP INDEX tokens_by_end",
             "DELETE FROM _sqlx_migrations WHERE version = 5",
-        ] {
-            query(undo).execute(&mut raw).await.unwrap();
+        ],
+        7 => &[
+            "ALTER TABLE nodes DROP COLUMN log_position",
+            "ALTER TABLE nodes DROP COLUMN log_crc",
+            "DELETE FROM _sqlx_migrations WHERE version = 7",
+        ],
+        _ => &[],
+    };
+    if !undo.is_empty() {
+        let store = SqliteStore::open(&database, root_key(folder), &node()).await.unwrap();
+        Store::close(&store).await;
+        let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
+        for undo in undo {
+            query(*undo).execute(&mut raw).await.unwrap();
         }
         raw.close().await.unwrap();
     }

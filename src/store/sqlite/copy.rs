@@ -23,6 +23,9 @@ pub struct StoreCopy {
 }
 
 impl SqliteStore {
+    /// Name of the file beside a database that belongs to it, and to a copy of it.
+    pub const RUN_FILE: &str = run::FILE;
+
     /// The last record of a node's log, from a store that may be in use.
     ///
     /// # Errors

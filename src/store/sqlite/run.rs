@@ -24,7 +24,7 @@ use sqlx::{AssertSqlSafe, Row, SqlitePool, query, query_scalar};
 use crate::store::{StoreError, parent};
 
 /// Name of the file in the data folder.
-const FILE: &str = "store.run";
+pub(super) const FILE: &str = "store.run";
 const MAGIC: &str = "claviger-store-run/1";
 /// Where the main file has the number: <https://www.sqlite.org/fileformat2.html>, offset 60.
 const USER_VERSION: usize = 60;
