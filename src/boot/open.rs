@@ -116,10 +116,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
     let observers: Vec<Box<dyn audit::CommitObserver>> = vec![Box::new(CommitMetrics::new()), Box::new(last_record.clone())];
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
         let kill_file = KillFile::open(&path, origin.installation)?;
-        Ok::<_, BootError>((
-            kill_file,
-            audit::open(&path, &origin, log_options, observers)?,
-        ))
+        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options, observers)?))
     })
     .await??;
     Ok(Opened {

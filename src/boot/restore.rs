@@ -151,7 +151,12 @@ fn missing(log: &LogCopy, known: &NewestKnown) -> Result<Option<String>, Restore
                 });
             }
             let has = log.records(*tenant);
-            Ok((*number >= has).then(|| format!("of this tenant it has {has} records, and at least {} more existed", number - has + 1)))
+            Ok((*number >= has).then(|| {
+                format!(
+                    "of this tenant it has {has} records, and at least {} more existed",
+                    number - has + 1
+                )
+            }))
         }
     }
 }

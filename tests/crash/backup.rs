@@ -20,9 +20,10 @@ const BACKUPS: usize = 6;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("backup::under_load_it_has_what_was_answered_before_and_starts", || {
-            run(under_load())
-        }),
+        Trial::test(
+            "backup::under_load_it_has_what_was_answered_before_and_starts",
+            || run(under_load()),
+        ),
         Trial::test("backup::beside_the_newer_log_of_the_database_its_copy_is_refused", || {
             run(beside_newer_log())
         }),
@@ -99,7 +100,12 @@ fn known(shared: &Shared) -> Before {
     Before {
         blobs: world.blobs.clone(),
         answered: world.answered.drain(..).collect(),
-        created: world.created.iter().filter(|(_, made)| made.id.is_some()).map(|(name, _)| name.clone()).collect(),
+        created: world
+            .created
+            .iter()
+            .filter(|(_, made)| made.id.is_some())
+            .map(|(name, _)| name.clone())
+            .collect(),
     }
 }
 
@@ -115,7 +121,11 @@ async fn under_load() {
     for round in 0..BACKUPS {
         let enough = 50 * (round + 1);
         while answered.len() + world(&shared).answered.len() < enough {
-            if let Some(ended) = tokio::time::timeout(std::time::Duration::from_millis(5), tasks.join_next()).await.ok().flatten() {
+            if let Some(ended) = tokio::time::timeout(std::time::Duration::from_millis(5), tasks.join_next())
+                .await
+                .ok()
+                .flatten()
+            {
                 ended.expect("no task fails");
             }
         }
@@ -160,7 +170,12 @@ async fn holds(bench: &Bench, started: &Started, before: &Before) {
     world(&answered).answered = before.answered.iter().map(copy_of).collect();
     verify::recorded(&answered, &new);
     let client = started.tenant("acme");
-    let blobs: Vec<Blob> = before.blobs.iter().filter(|blob| !blob.key.starts_with("switch")).cloned().collect();
+    let blobs: Vec<Blob> = before
+        .blobs
+        .iter()
+        .filter(|blob| !blob.key.starts_with("switch"))
+        .cloned()
+        .collect();
     assert!(!blobs.is_empty());
     verify::opens(&client, &blobs).await;
     for name in &before.created {
@@ -241,7 +256,10 @@ async fn known_elsewhere() {
     bench.lose_data("lost");
     for newer in [&after, &time] {
         let said = bench.refused_restore("backup", &["--newest-known", newer]);
-        assert!(said.contains("older than what is known") && said.contains("--accept-rollback"), "{said}");
+        assert!(
+            said.contains("older than what is known") && said.contains("--accept-rollback"),
+            "{said}"
+        );
         assert!(!bench.gateway.data().exists());
     }
     let other = after.replacen(&after[..8], "00000000", 1);

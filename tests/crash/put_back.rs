@@ -20,18 +20,28 @@ pub fn trials() -> Vec<Trial> {
             run(older_database(&["claviger.db"]))
         }),
         Trial::test("put_back::an_older_folder_beside_a_newer_log_of_the_database_is_refused", || {
-            run(older_database(&["claviger.db", "store.run", "audit.log", "audit.index", "cuts.kill", "node"]))
+            run(older_database(&[
+                "claviger.db",
+                "store.run",
+                "audit.log",
+                "audit.index",
+                "cuts.kill",
+                "node",
+            ]))
         }),
-        Trial::test("put_back::an_older_log_is_refused_although_only_data_operations_are_missing", || {
-            run(older_log(true))
-        }),
+        Trial::test(
+            "put_back::an_older_log_is_refused_although_only_data_operations_are_missing",
+            || run(older_log(true)),
+        ),
         Trial::test("put_back::the_store_knows_the_log_s_end_while_records_are_written", || {
             run(older_log(false))
         }),
         Trial::test("put_back::a_store_without_a_tenant_is_accepted_and_each_loss_is_told", || {
             run(without_tenant())
         }),
-        Trial::test("put_back::a_folder_with_a_log_and_no_store_is_left_as_it_is", || run(without_store())),
+        Trial::test("put_back::a_folder_with_a_log_and_no_store_is_left_as_it_is", || {
+            run(without_store())
+        }),
     ]
 }
 
@@ -63,7 +73,10 @@ async fn older_database(names: &[&'static str]) {
     assert!(!before.is_empty(), "a killed gateway leaves the log");
     for _ in 0..2 {
         let said = refused(&gateway, &Tune::default());
-        assert!(said.contains("claviger.db-wal is not the log of") && said.contains("--accept-rollback"), "{said}");
+        assert!(
+            said.contains("claviger.db-wal is not the log of") && said.contains("--accept-rollback"),
+            "{said}"
+        );
         assert!(wal(&gateway) == before, "a refused start changes nothing");
     }
     let started = gateway.serve(&accepting());
@@ -117,7 +130,10 @@ async fn older_log(closed: bool) {
     copy.restore(&gateway.data());
     for _ in 0..2 {
         let said = refused(&gateway, &Tune::default());
-        assert!(said.contains("the log was restored from an older copy") && said.contains("--accept-rollback"), "{said}");
+        assert!(
+            said.contains("the log was restored from an older copy") && said.contains("--accept-rollback"),
+            "{said}"
+        );
     }
     let lost_log = Tune {
         arguments: vec!["--accept-lost-log".to_owned()],
@@ -125,14 +141,22 @@ async fn older_log(closed: bool) {
     };
     let started = gateway.serve(&lost_log);
     assert!(records(&gateway.data()).iter().any(|record| record["cause"] == "log_lost"));
-    started.tenant("acme").post("/v1/keys/first/data-keys", &json!({})).await.expect_status(200);
+    started
+        .tenant("acme")
+        .post("/v1/keys/first/data-keys", &json!({}))
+        .await
+        .expect_status(200);
     assert!(started.terminate());
     starts_plainly(&gateway);
 
     copy.restore(&gateway.data());
     refused(&gateway, &Tune::default());
     let started = gateway.serve(&accepting());
-    started.tenant("acme").post("/v1/keys/first/data-keys", &json!({})).await.expect_status(200);
+    started
+        .tenant("acme")
+        .post("/v1/keys/first/data-keys", &json!({}))
+        .await
+        .expect_status(200);
     started.kill();
     starts_plainly(&gateway);
 }
@@ -156,7 +180,11 @@ async fn without_tenant() {
     let losses: Vec<Value> = said
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
-        .filter(|line: &Value| line["message"].as_str().is_some_and(|message| message.contains("the store lacks a change")))
+        .filter(|line: &Value| {
+            line["message"]
+                .as_str()
+                .is_some_and(|message| message.contains("the store lacks a change"))
+        })
         .collect();
     for object in ["tenant", "connection", "key"] {
         let lost = |loss: &Value| loss["verb"] == "create" && loss["object"] == object;
@@ -190,7 +218,10 @@ async fn without_store() {
         let token = gateway.data().with_file_name("other.token");
         let output = init.args(["init", "--token-out"]).arg(&token).output().expect("init runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(left) && said.contains("no store"), "{said}");
+        assert!(
+            !output.status.success() && said.contains(left) && said.contains("no store"),
+            "{said}"
+        );
         let said = refused(&gateway, &Tune::default());
         assert!(said.contains(left) && !said.contains("run claviger init"), "{said}");
         assert_eq!(files(&gateway.data()), before);

@@ -201,7 +201,12 @@ pub(super) struct Run {
 impl Run {
     /// Notes, before the database is opened, that it will have a log again.
     pub(super) fn reopen(database: &Path) {
-        if let Ok(Some(Known { current, next, closed: true })) = Known::read(database) {
+        if let Ok(Some(Known {
+            current,
+            next,
+            closed: true,
+        })) = Known::read(database)
+        {
             Known::open(current, next).write_or_remove(database);
         }
     }
@@ -243,7 +248,9 @@ impl Run {
 
 /// Writes the number to the main file. `false` if it is in the log alone still.
 async fn set(pool: &SqlitePool, number: i32) -> Result<bool, sqlx::Error> {
-    query(AssertSqlSafe(format!("PRAGMA user_version = {number}"))).execute(pool).await?;
+    query(AssertSqlSafe(format!("PRAGMA user_version = {number}")))
+        .execute(pool)
+        .await?;
     let row = query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(pool).await?;
     Ok(row.try_get::<i32, _>(0)? == 0)
 }
@@ -252,7 +259,9 @@ async fn set(pool: &SqlitePool, number: i32) -> Result<bool, sqlx::Error> {
 /// database.
 pub(super) async fn renumber(copy: &Path, pool: &SqlitePool) -> Result<Run, StoreError> {
     let number = draw()?;
-    query(AssertSqlSafe(format!("PRAGMA user_version = {number}"))).execute(pool).await?;
+    query(AssertSqlSafe(format!("PRAGMA user_version = {number}")))
+        .execute(pool)
+        .await?;
     Ok(Run {
         database: copy.to_owned(),
         number,

@@ -11,13 +11,13 @@ use super::row::{Columns, bytes};
 use super::token_ids::TokenIds;
 use super::turns::Turn;
 use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, usage, versions};
-use crate::store::{LastRecord, StoreError};
 use crate::store::model::{
     Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
 };
 use crate::store::rules;
 use crate::store::sealing::Sealer;
 use crate::store::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
+use crate::store::{LastRecord, StoreError};
 
 /// A transaction of the one writer.
 struct SqliteTransaction {
