@@ -70,13 +70,16 @@ pub fn open(folder: &Path, origin: &Origin, options: Options, observers: Vec<Box
     open_on(Box::new(file), folder, origin, options, observers)
 }
 
-/// Refuses to create a log where a sidecar shows that there was one.
+/// Refuses to create a log where a sidecar or the store shows that there was one.
 fn check_never_existed(index: &Index, origin: &Origin, options: &Options) -> Result<(), OpenError> {
     if options.accept_lost_log {
         return Ok(());
     }
     match index.read(origin).map_err(OpenError::io("looked for"))? {
-        Found::Missing => Ok(()),
+        Found::Missing => match options.last_record {
+            Some(last) if !options.accept_rollback => Err(OpenError::PutBack { at: last.position.0 }),
+            Some(_) | None => Ok(()),
+        },
         Found::Unusable => Err(OpenError::Damaged {
             at: 0,
             why: "the log is missing, and its sidecar cannot be read",
