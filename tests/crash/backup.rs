@@ -213,6 +213,7 @@ async fn refusals() {
     assert_eq!(made["last_record"], records(&bench.gateway.data()).last().expect("records")["time"]);
     let said = bench.refused_restore("backup", &["--newest-known", "none"]);
     assert!(said.contains("is not empty"), "{said}");
+    starts_plainly(&bench.gateway);
     // Nor does a backup replace anything.
     let output = bench.command(&["backup", path_text(&bench.path("backup"))]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("is not empty"));
