@@ -35,7 +35,7 @@ const SLOT: usize = 64;
 const MAGIC: &[u8; 24] = b"claviger-kill-file/1\n\0\0\0";
 
 /// The file's name in the data folder.
-const NAME: &str = "cuts.kill";
+pub const NAME: &str = "cuts.kill";
 
 /// Why the kill file could not be used.
 #[derive(Debug, thiserror::Error)]

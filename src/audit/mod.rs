@@ -12,8 +12,9 @@
 //! | `frame`, `file` | the bytes of the file, and the file itself |
 //! | `log`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health` | the log's thread |
-//! | `observer` | what is built from committed frames |
+//! | `observer`, `last_record` | what is built from committed frames |
 //! | `recovery`, `scan`, `history`, `index` | opening an existing log |
+//! | `copy` | the files of a log, and a copy of them |
 //! | `kill_file` | revocations when the disk is full |
 //!
 //! `broker` records intents and outcomes, `access` and the limiter count, `protocols` build
@@ -24,6 +25,7 @@ mod background;
 mod batch;
 mod class;
 mod completion;
+mod copy;
 mod counters;
 mod durable_file;
 mod encode;
@@ -36,6 +38,7 @@ mod history;
 mod index;
 mod intent;
 mod kill_file;
+mod last_record;
 mod log;
 mod observer;
 mod options;
@@ -59,6 +62,7 @@ mod tests;
 
 pub use action::{Action, Internal, Operation};
 pub use background::{BackgroundLog, BackgroundOperation, REPEAT_EVERY};
+pub use copy::{LogCopy, copy_log, end_of_log, left_in, log_files, read_copy};
 pub use counters::{Counters, MAX_SEPARATE};
 pub use fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext,
@@ -67,7 +71,8 @@ pub use fields::{
 pub use health::{Health, Reason, Unavailable};
 pub use history::{ChangeHistory, EffectiveChange};
 pub use intent::{Intent, OpenIntent};
-pub use kill_file::{KillEntry, KillFile, KillFileError, SLOTS};
+pub use kill_file::{KillEntry, KillFile, KillFileError, NAME as KILL_FILE, SLOTS};
+pub use last_record::{LastRecord, LastRecordWatch};
 pub use log::Log;
 pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};
 pub use options::{Durability, Options};

@@ -2,7 +2,7 @@
 
 use claviger_provider::TenantId;
 
-use super::batch::Batch;
+use super::batch::{Batch, Encoded};
 use super::origin::Position;
 
 /// Is called with every commit, in the order of the file, after the commit was synced.
@@ -41,13 +41,21 @@ impl<'a> Commit<'a> {
 
     /// The frames, in the order of the file.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = CommittedFrame<'a>> {
-        let batch = self.batch;
-        batch.frames().iter().map(|frame| CommittedFrame {
+        self.batch.frames().iter().map(|frame| self.frame(frame))
+    }
+
+    /// The last of the frames.
+    pub fn last_frame(&self) -> Option<CommittedFrame<'a>> {
+        self.batch.frames().last().map(|frame| self.frame(frame))
+    }
+
+    fn frame(&self, frame: &Encoded) -> CommittedFrame<'a> {
+        CommittedFrame {
             tenant: frame.about.tenant,
             sequence: frame.number,
-            position: batch.position(frame),
-            json: batch.json(frame),
-        })
+            position: self.batch.position(frame),
+            json: self.batch.json(frame),
+        }
     }
 
     /// The length of the frames in the file, in bytes.

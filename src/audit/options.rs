@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::last_record::LastRecord;
 use super::origin::Position;
 use super::string_enum::string_enum;
 
@@ -45,6 +46,15 @@ pub struct Options {
     pub accept_clock: bool,
     /// The last position in this log that the store has. A lost log goes on after it.
     pub stored: Option<Position>,
+    /// The last record that the store knows of. A log without it was put back to an older state.
+    pub last_record: Option<LastRecord>,
+}
+
+impl Options {
+    /// The last position that the store knows of.
+    pub(super) fn last_stored(&self) -> Option<Position> {
+        self.stored.max(self.last_record.map(|last| last.position))
+    }
 }
 
 impl Default for Options {
@@ -62,6 +72,7 @@ impl Default for Options {
             accept_lost_log: false,
             accept_clock: false,
             stored: None,
+            last_record: None,
         }
     }
 }

@@ -72,13 +72,16 @@ pub fn open(folder: &Path, origin: &Origin, options: Options, observers: Vec<Box
     open_on(Box::new(file), folder, origin, options, observers)
 }
 
-/// Refuses to create a log where a sidecar shows that there was one.
+/// Refuses to create a log where a sidecar or the store shows that there was one.
 fn check_never_existed(index: &Index, origin: &Origin, options: &Options) -> Result<(), OpenError> {
     if options.accept_lost_log {
         return Ok(());
     }
     match index.read(origin).map_err(OpenError::io("looked for"))? {
-        Found::Missing => Ok(()),
+        Found::Missing => match options.last_record {
+            Some(last) if !options.accept_rollback => Err(OpenError::PutBack { at: last.position.0 }),
+            Some(_) | None => Ok(()),
+        },
         Found::Unusable => Err(OpenError::Damaged {
             at: 0,
             why: "the log is missing, and its sidecar cannot be read",
@@ -116,9 +119,11 @@ pub(super) fn open_on(
         Found::Known(_) | Found::Missing | Found::Unusable => start,
     };
     let Resumed { mut state, end, was_clean } = if options.accept_lost_log {
-        resume_lost(&mut *file, origin, start, found, options.stored)?
+        resume_lost(&mut *file, origin, start, found, options.last_stored())?
     } else {
-        resume(&*file, origin, start, found, options.accept_rollback)?
+        let resumed = resume(&*file, origin, start, found, options.accept_rollback)?;
+        check_last_record(&*file, &resumed, &options)?;
+        resumed
     };
     let torn = length.saturating_sub(end);
     if torn > 0 {
@@ -226,6 +231,20 @@ fn resume(file: &dyn LogFile, origin: &Origin, start: u64, found: Found, accept_
     let mut state = known.state;
     let end = replay(file, origin, known.offset, &mut state)?;
     Ok(Resumed { state, end, was_clean })
+}
+
+/// Refuses a log without the last record that the store knows of, unless it was in a part whose loss
+/// the log reports.
+fn check_last_record(file: &dyn LogFile, resumed: &Resumed, options: &Options) -> Result<(), OpenError> {
+    let Some(last) = options.last_record.filter(|_| !options.accept_rollback) else {
+        return Ok(());
+    };
+    let at = last.position.0;
+    let is_lost = resumed.state.losses.iter().any(|loss| loss.lost.contains(at));
+    if is_lost || (at < resumed.end && last.is_in(file).map_err(OpenError::io("read"))?) {
+        return Ok(());
+    }
+    Err(OpenError::PutBack { at })
 }
 
 /// Reads the whole of a log of which parts may be missing, and writes a skip in the place of each:

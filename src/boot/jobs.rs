@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::declared::DeclaredKeys;
+use super::log_position::LogPosition;
 use crate::audit::Counters;
 use crate::broker::Broker;
 use crate::listener::Tls;
@@ -45,6 +46,7 @@ pub(super) struct Job {
 pub(super) struct Subjects {
     pub(super) broker: Arc<Broker>,
     pub(super) counters: Arc<Counters>,
+    pub(super) log_position: Arc<LogPosition>,
     pub(super) certificates: Vec<Arc<Tls>>,
     pub(super) declared_keys: Arc<DeclaredKeys>,
     pub(super) metrics: Option<Metrics>,
@@ -82,6 +84,15 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
         Job::new("idempotency_prune", seconds(3600), Finish, &on.broker, async |broker| {
             broker.prune_kept().await.map_err(|failure| failure.code.as_str())
         }),
+        // Tells the store how far the log goes, so that a start notices a log that was put back. The store's
+        // writer is taken in an ordinary turn, after revocations; nothing waits for it.
+        Job::new(
+            "log_position",
+            Duration::from_millis(500),
+            Finish,
+            &on.log_position,
+            async |position| position.keep().await.map_err(|_| "the store cannot be written"),
+        ),
         // Asks providers about rotations that they have not finished.
         Job::new("rotations", seconds(2), Abort, &on.broker, async |broker| {
             broker.finish_rotations().await.map_err(|code| code.as_str())

@@ -127,6 +127,18 @@ const fn action_of(revocation: EmergencyRevocation) -> Action {
     }
 }
 
+/// Tells the operator of a change that the store lacks and that no start can apply again.
+fn warn_of_loss(lost: &EffectiveChange) {
+    let Some(change) = lost.intent.change() else { return };
+    // All ids are written alike, whatever they are of.
+    let id = KeyId::from_bytes(change.id.0);
+    tracing::warn!(
+        verb = %change.verb, object = %change.object, %id, tenant = %lost.intent.tenant(), time = %lost.intent.time(),
+        position = lost.position.0, at_provider = change.at_provider,
+        "the store lacks a change that was answered as done: it is lost unless a newer copy of the store has it"
+    );
+}
+
 impl Broker {
     /// Makes store and log consistent.
     ///
@@ -215,6 +227,8 @@ impl Broker {
             }
         }
         let mut lost = missing.iter().filter(|(fate, _)| *fate == Fate::Lost).map(|(_, change)| change);
+        // Each of them, also where the start is refused: the operator decides by it.
+        lost.clone().for_each(warn_of_loss);
         if let Some(first) = lost.next()
             && !accept_rollback
         {

@@ -9,7 +9,7 @@ use super::model::{
     Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token, WrapsReserved,
 };
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
-use super::{Change, CredentialRef, Store, StoreError, clock, rules};
+use super::{Change, CredentialRef, LastRecord, Store, StoreError, clock, rules};
 
 /// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
 /// applied and keeps the answer.
@@ -152,8 +152,16 @@ impl<B: Backend> Store for B {
         Backend::close(self).await;
     }
 
+    async fn keep_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError> {
+        self.write_last_record(last).await
+    }
+
     async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError> {
-        begin(self, tenant, change).await?.commit().await
+        let transaction = match begin(self, tenant, change).await {
+            Err(StoreError::NotFound) => begin(self, TenantId::INSTALLATION, change).await?,
+            begun => begun?,
+        };
+        transaction.commit().await
     }
 
     async fn prune_applied(&self, before: u64) -> Result<(), StoreError> {

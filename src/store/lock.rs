@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::parent;
 
 /// The locked file. It is never removed: a lock on a removed file locks nothing.
-const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -189,6 +189,15 @@ pub struct KnownNode {
     pub named: bool,
 }
 
+/// The last durable record of a node's log, as far as the store knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastRecord {
+    /// Its offset.
+    pub position: u64,
+    /// The CRC-32C of its JSON.
+    pub crc: u32,
+}
+
 /// Reads. Each is one query, so its result is a state that the store had at one moment. A row of
 /// another tenant behaves as one that does not exist. Lists are ordered by name.
 #[async_trait]
@@ -200,6 +209,8 @@ pub trait Reads: Send + Sync {
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
     /// The largest position of this node's log that was applied.
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
+    /// The last record of this node's log, as last kept.
+    async fn last_record(&self) -> Result<Option<LastRecord>, StoreError>;
     /// How often this object's revocation was lifted.
     async fn lifts(&self, tenant: TenantId, object: Liftable) -> Result<u64, StoreError> {
         Ok(match object {
@@ -287,7 +298,10 @@ pub trait Store: Reads + SealedStore {
     /// Finishes what is under way and closes the store. Later calls fail.
     async fn close(&self);
 
-    /// Marks an intent as applied whose effect is at the provider alone.
+    /// Keeps the last record of this node's log, or that none is known, in an ordinary turn.
+    async fn keep_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError>;
+    /// Marks an intent as applied whose effect is at the provider alone. For a tenant that does not exist, the
+    /// installation has the mark: an older store lacks the tenants that were created since.
     async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     /// Deletes this node's applied positions below `before`, except the last one.
     async fn prune_applied(&self, before: u64) -> Result<(), StoreError>;

@@ -17,7 +17,7 @@ use super::model::{
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
     TokenSnapshot, Usage, WrapsReserved,
 };
-use super::{Change, Reads, Store, StoreError};
+use super::{Change, LastRecord, Reads, Store, StoreError};
 
 /// A store whose reads can be made to wait; see the module.
 pub(crate) struct PausingStore {
@@ -115,6 +115,7 @@ forward! {
     fn installation(&self) -> Result<InstallationId, StoreError>;
     fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
     fn last_applied(&self) -> Result<Option<u64>, StoreError>;
+    fn last_record(&self) -> Result<Option<LastRecord>, StoreError>;
     fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
     fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError>;
     fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError>;
@@ -147,6 +148,7 @@ forward! {
 forward! {
     Store:
     fn close(&self) -> ();
+    fn keep_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError>;
     fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
     fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;

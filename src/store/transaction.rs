@@ -7,7 +7,7 @@ use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStor
 use super::model::{
     Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
 };
-use super::{Reads, StoreError};
+use super::{LastRecord, Reads, StoreError};
 
 /// A database that a store runs on.
 #[async_trait]
@@ -22,6 +22,8 @@ pub trait Backend: Reads + SealedStore {
     /// Deletes tokens that ended before this time (Unix microseconds), which then no longer count. At most so
     /// many that other changes do not wait long; returns how many.
     async fn delete_ended_tokens(&self, before: i64) -> Result<u64, StoreError>;
+    /// Keeps the last record of this node's log, or that none is known.
+    async fn write_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError>;
     /// Deletes this node's applied positions below `before`, except the last one.
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError>;
     /// Finishes what is under way and closes the database. Later calls fail.

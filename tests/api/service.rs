@@ -38,6 +38,7 @@ async fn health_readiness_document_and_page_need_no_credential() {
             "background_calls",
             "cache_sweep",
             "idempotency_prune",
+            "log_position",
             "rotations",
             "metrics_upkeep"
         ]

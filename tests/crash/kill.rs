@@ -56,7 +56,7 @@ pub async fn under_load(tune: Tune, rounds: u64) {
 }
 
 /// Creates the keys, a wrapped key under each key that is disabled and enabled, and a principal.
-async fn furnish(shared: &Shared, client: Client) -> Client {
+pub async fn furnish(shared: &Shared, client: Client) -> Client {
     for name in ["plain-1", "plain-2", "turned-1", "turned-2", "switch-1", "switch-2"] {
         client
             .post("/v1/keys", &json!({"name": name, "connection": "embedded"}))

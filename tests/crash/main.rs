@@ -11,6 +11,7 @@
 )]
 
 mod answers;
+mod backup;
 mod clock;
 mod disagree;
 mod durability;
@@ -22,6 +23,7 @@ mod lifted;
 mod load;
 mod moved;
 mod node;
+mod put_back;
 mod random;
 mod rotate;
 mod service;
@@ -73,6 +75,8 @@ fn main() -> ExitCode {
     trials.extend(clock::trials());
     trials.extend(unsynced::trials());
     trials.extend(disagree::trials());
+    trials.extend(backup::trials());
+    trials.extend(put_back::trials());
     trials.extend(moved::trials());
     trials.extend(severed::trials());
     trials.extend(node::trials());

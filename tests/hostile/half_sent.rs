@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use claviger_test_support::attack::half_sent;
 use claviger_test_support::raw::{Http1, Http2, answer_of};
 use claviger_test_support::{p99, records};

@@ -9,8 +9,9 @@ use claviger_test_support::attack::{Attack, STREAMS, Way};
 use claviger_test_support::raw::{Http2, answer_of, head_of};
 use claviger_test_support::{Guard, Started, p99, text_of};
 use futures::StreamExt;
+use serde_json::json;
 
-use crate::world::{HOSTILE, World, make_key, token};
+use crate::world::{HOSTILE, World, token};
 
 /// The tenant whose revocations are measured.
 const VICTIM: &str = "victim";

@@ -142,7 +142,7 @@ impl CallTrace {
 
     /// How many calls were added so far.
     pub fn made(&self) -> u64 {
-        let traced = self.0.lock();
+        let traced = self.calls.lock();
         traced.calls.len() as u64 + u64::from(traced.omitted)
     }
 

@@ -10,6 +10,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
+use super::run::Run;
 use super::token_ids::TokenIds;
 use super::turns::{Turn, Turns};
 use crate::store::sealing::Sealer;
@@ -32,6 +33,8 @@ pub struct SqliteStore {
     pub(super) token_ids: Arc<TokenIds>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) installation: InstallationId,
+    /// Of the process, until it closes the store.
+    pub(super) run: Run,
     /// The node whose log positions this store marks and reads.
     pub(super) node: Node,
 }

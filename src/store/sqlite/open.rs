@@ -14,6 +14,7 @@ use sqlx::{ConnectOptions, Connection, SqlitePool, query, query_scalar};
 
 use super::database::{ReaderPool, Readers};
 use super::row::{Columns, bytes};
+use super::run::{self, Run, StaleLog};
 use super::token_ids::TokenIds;
 use super::turns::Turns;
 use super::{SqliteStore, positions};
@@ -60,6 +61,9 @@ pub enum OpenError {
     /// The sealed check value does not open: the root key is another one.
     #[error("this root key does not open this store ({0})")]
     WrongRootKey(PathBuf),
+    /// The database's log is not this database's.
+    #[error(transparent)]
+    StaleLog(#[from] StaleLog),
     /// The file system failed.
     #[error("the store {0}: {1}")]
     Io(PathBuf, #[source] io::Error),
@@ -105,6 +109,27 @@ impl SqliteStore {
         // Closing it later would end the locks that SQLite then holds on the file (fcntl(2)).
         drop(whole);
         Self::open(path, root, node).await
+    }
+
+    /// Checks, before anything opens a store, that the database's log beside it is its own. Without
+    /// `accept_rollback`, another one is refused; with it, it gets another name, and what only it has is lost.
+    ///
+    /// The caller holds the folder's lock.
+    ///
+    /// # Errors
+    /// [`OpenError::StaleLog`], [`OpenError::Io`].
+    pub fn check_log(path: &Path, accept_rollback: bool) -> Result<(), OpenError> {
+        let io = |e| OpenError::Io(path.to_owned(), e);
+        match run::check(path).map_err(io)? {
+            Ok(()) => {}
+            Err(stale) if !accept_rollback => return Err(stale.into()),
+            Err(stale) => {
+                tracing::warn!("{stale}");
+                stale.put_aside().map_err(io)?;
+            }
+        }
+        Run::reopen(path);
+        Ok(())
     }
 
     /// The nodes that have used a store, by name. Brings it to this release's schema first.
@@ -224,6 +249,7 @@ async fn migrated(path: &Path) -> Result<SqlitePool, Failure> {
 
 async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore, Failure> {
     let first = migrated(path).await?;
+    let run = Run::begin(path, &first).await?;
     let (installation, sealer) = unlock(&first, root).await?;
     positions::join(&first, node).await?;
     let token_ids = TokenIds::load(&first).await?;
@@ -256,6 +282,7 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
         token_ids: Arc::new(token_ids),
         sealer: Arc::new(sealer),
         installation,
+        run,
         node: node.clone(),
     })
 }
@@ -308,7 +335,7 @@ fn check_place(row: &str) -> Place<'_> {
     }
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(false)

@@ -12,13 +12,13 @@ use super::row::{Columns, bytes};
 use super::token_ids::TokenIds;
 use super::turns::Turn;
 use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, usage, versions};
-use crate::store::StoreError;
 use crate::store::model::{
     Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
 };
 use crate::store::rules;
 use crate::store::sealing::Sealer;
 use crate::store::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
+use crate::store::{LastRecord, StoreError};
 
 /// A transaction of the one writer.
 struct SqliteTransaction {
@@ -64,6 +64,10 @@ impl Backend for SqliteStore {
         tokens::delete_ended(self, before).await
     }
 
+    async fn write_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError> {
+        positions::keep_last_record(self, last).await
+    }
+
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError> {
         positions::prune(self, before).await
     }
@@ -71,6 +75,7 @@ impl Backend for SqliteStore {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+        self.run.close();
     }
 }
 
