@@ -27,6 +27,8 @@ pub struct Options {
     pub accept_lost_log: bool,
     /// The last position in this log that the store has. A lost log goes on after it.
     pub stored: Option<Position>,
+    /// The position in this log up to which an earlier start has compared the store.
+    pub compared: Option<Position>,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             accept_rollback: false,
             accept_lost_log: false,
             stored: None,
+            compared: None,
         }
     }
 }

@@ -109,11 +109,14 @@ pub(super) fn open_on(
     }
     let length = file.len().map_err(OpenError::io("measured"))?;
     let found = index.read(origin).map_err(OpenError::io("read"))?;
-    let Resumed { state, end, was_clean } = if options.accept_lost_log {
+    let Resumed { mut state, end, was_clean } = if options.accept_lost_log {
         resume_lost(&mut *file, origin, start, found, options.stored)?
     } else {
         resume(&*file, origin, start, found, options.accept_rollback)?
     };
+    if let Some(compared) = options.compared {
+        state.effective.forget_until(compared);
+    }
     let torn = length.saturating_sub(end);
     if torn > 0 {
         tracing::warn!(
@@ -139,6 +142,7 @@ pub(super) fn open_on(
         start,
         end,
         last_effective: state.last_effective,
+        effective: state.effective.clone(),
         losses: state.losses.iter().map(|loss| loss.lost).collect(),
     };
     let first = first_records(origin, &state, was_clean, torn);

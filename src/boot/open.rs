@@ -92,6 +92,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         accept_rollback: accepted.rollback,
         accept_lost_log: accepted.lost_log,
         stored: store.last_applied().await?.map(Position),
+        compared: store.applied().await?.first().copied().map(Position),
         ..audit::Options::default()
     };
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
