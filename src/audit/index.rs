@@ -16,7 +16,7 @@ use super::scalar::Timestamp;
 use super::state::{EffectivePositions, Loss, State};
 
 /// The sidecar's name in the log's folder.
-const NAME: &str = "audit.index";
+pub(super) const NAME: &str = "audit.index";
 
 /// The beginning of its first line. The CRC-32C of the rest follows.
 const MAGIC: &str = "claviger-audit-index/1 ";

@@ -62,7 +62,7 @@ pub use fields::{
 pub use health::{Health, Reason, Unavailable};
 pub use history::{ChangeHistory, EffectiveChange};
 pub use intent::{Intent, OpenIntent};
-pub use kill_file::{KillEntry, KillFile, KillFileError, SLOTS};
+pub use kill_file::{KillEntry, KillFile, KillFileError, KillFileStanding, SLOTS};
 pub use log::Log;
 pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};
 pub use options::Options;
