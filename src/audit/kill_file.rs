@@ -71,6 +71,17 @@ pub struct KillEntry {
     pub time: Timestamp,
 }
 
+impl KillEntry {
+    /// A revocation that takes effect now.
+    pub fn now(tenant: TenantId, revocation: JournaledRevocation) -> Self {
+        Self {
+            tenant,
+            revocation,
+            time: Timestamp::now(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Free,

@@ -82,6 +82,14 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
         Job::new("idempotency_prune", seconds(3600), Finish, &on.broker, async |broker| {
             broker.prune_kept().await.map_err(|failure| failure.code.as_str())
         }),
+        // Writes the kill file anew where the start could not.
+        Job::new("kill_file", seconds(60), Finish, &on.broker, async |broker| {
+            broker.renew_kill_file().await
+        }),
+        // Offers revocations that the store could not take to the store and the kill file again.
+        Job::new("revocations", seconds(1), RunOnceMore, &on.broker, async |broker| {
+            broker.store_revocations().await
+        }),
         // Asks providers about rotations that they have not finished.
         Job::new("rotations", seconds(2), Abort, &on.broker, async |broker| {
             broker.finish_rotations().await.map_err(|code| code.as_str())

@@ -19,6 +19,7 @@ use super::declaration::Declarations;
 use super::failure::Failure;
 use super::in_flight::InFlight;
 use super::suspensions::Suspensions;
+use super::unstored::Unstored;
 
 /// All use cases, and the parts of the gateway that they use.
 pub struct Broker {
@@ -38,6 +39,7 @@ pub struct Broker {
     pub(super) accepted: TaskTracker,
     pub(super) declarations: Arc<dyn Declarations>,
     pub(super) suspensions: Suspensions,
+    pub(super) unstored: Arc<Unstored>,
     /// Held while the declarations are applied: one apply at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
 }
@@ -95,6 +97,7 @@ impl Broker {
             accepted: TaskTracker::new(),
             declarations: parts.declarations,
             suspensions: Suspensions::default(),
+            unstored: Arc::default(),
             applying: tokio::sync::Mutex::new(()),
         }
     }

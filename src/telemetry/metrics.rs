@@ -101,6 +101,10 @@ fn describe() {
         "claviger_store_reads_total",
         "Reads of the store, by what they are for: revocations, credentials or others"
     );
+    describe_gauge!(
+        "claviger_revocations_unstored",
+        "Revocations that the store lacks, by where they are kept: memory (they end with the process) or log_or_kill_file"
+    );
     describe_counter!("claviger_audit_records_total", "Durable audit records");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");
     describe_counter!("claviger_audit_refused_total", "Audit records that the log refused, by reason");

@@ -17,6 +17,7 @@ mod held;
 mod kill;
 mod lifted;
 mod load;
+mod media;
 mod moved;
 mod node;
 mod random;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         }),
     ];
     trials.extend(disagree::trials());
+    trials.extend(media::trials());
     trials.extend(moved::trials());
     trials.extend(severed::trials());
     trials.extend(node::trials());

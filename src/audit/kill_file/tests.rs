@@ -28,7 +28,7 @@ fn pushed_revocations_survive_a_reopen_until_they_are_cleared() {
     let installation = InstallationId::random();
     let [a, b, c, d, e] = entries();
     let file = KillFile::open(folder.path(), installation).unwrap();
-    let size = || std::fs::metadata(folder.path().join(NAME)).unwrap().len();
+    let size = || fs::metadata(folder.path().join(NAME)).unwrap().len();
     let before = size();
     for entry in [a, b, c, d, e, b] {
         file.push(entry).unwrap();
@@ -48,12 +48,12 @@ fn a_push_torn_at_any_byte_leaves_the_others_and_never_another_entry() {
     let path = folder.path().join(NAME);
     let [a, b, ..] = entries();
     KillFile::open(folder.path(), installation).unwrap().push(a).unwrap();
-    let before = std::fs::read(&path).unwrap();
+    let before = fs::read(&path).unwrap();
     let slot = encode(&b);
     for written in 0..=SLOT {
         let mut torn = before.clone();
         torn[2 * SLOT..2 * SLOT + written].copy_from_slice(&slot[..written]);
-        std::fs::write(&path, &torn).unwrap();
+        fs::write(&path, &torn).unwrap();
         let file = KillFile::open(folder.path(), installation).unwrap();
         let whole = torn[2 * SLOT..3 * SLOT] == slot;
         assert_eq!(
@@ -77,11 +77,11 @@ fn a_flipped_bit_is_detected_and_cleared() {
     let file = KillFile::open(folder.path(), installation).unwrap();
     file.push(a).unwrap();
     file.push(b).unwrap();
-    let good = std::fs::read(&path).unwrap();
+    let good = fs::read(&path).unwrap();
     for bit in 0..SLOT * 8 {
         let mut bad = good.clone();
         bad[SLOT + bit / 8] ^= 1 << (bit % 8);
-        std::fs::write(&path, &bad).unwrap();
+        fs::write(&path, &bad).unwrap();
         let file = KillFile::open(folder.path(), installation).unwrap();
         assert_eq!((file.entries(), file.damaged()), (vec![b], 1), "bit {bit}");
     }
@@ -109,17 +109,17 @@ fn a_slot_of_an_earlier_build_has_no_lifts() {
     let [entry, ..] = entries();
     KillFile::open(folder.path(), installation).unwrap().push(entry).unwrap();
     let path = folder.path().join(NAME);
-    let mut bytes = std::fs::read(&path).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
     let mut slot: [u8; SLOT] = bytes[SLOT..2 * SLOT].try_into().unwrap();
     slot[48..60].fill(0);
     bytes[SLOT..2 * SLOT].copy_from_slice(&checked(slot));
-    std::fs::write(&path, &bytes).unwrap();
+    fs::write(&path, &bytes).unwrap();
     let [read] = <[KillEntry; 1]>::try_from(KillFile::open(folder.path(), installation).unwrap().entries()).unwrap();
     assert_eq!(read.revocation, entry.revocation.revocation.at_lifts(0));
     // More than a record can hold is damage.
     slot[48..56].fill(0xff);
     bytes[SLOT..2 * SLOT].copy_from_slice(&checked(slot));
-    std::fs::write(&path, &bytes).unwrap();
+    fs::write(&path, &bytes).unwrap();
     let file = KillFile::open(folder.path(), installation).unwrap();
     assert_eq!((file.entries(), file.damaged()), (Vec::new(), 1));
 }
@@ -167,10 +167,10 @@ fn a_start_writes_the_file_anew_with_all_that_it_has() {
     file.push(a).unwrap();
     // As `cp` makes it where files share their blocks.
     let copy = folder.path().join("copy");
-    std::fs::hard_link(&path, &copy).unwrap();
+    fs::hard_link(&path, &copy).unwrap();
     let file = KillFile::open(folder.path(), installation).unwrap();
     assert_eq!(file.standing(), KillFileStanding::Sound);
-    assert_ne!(std::fs::metadata(&path).unwrap().ino(), std::fs::metadata(&copy).unwrap().ino());
+    assert_ne!(fs::metadata(&path).unwrap().ino(), fs::metadata(&copy).unwrap().ino());
     file.push(b).unwrap();
     assert_eq!(KillFile::open(folder.path(), installation).unwrap().entries(), [a, b]);
 }
@@ -183,12 +183,12 @@ fn a_file_that_cannot_be_written_anew_stays_in_use_until_it_can() {
     KillFile::open(folder.path(), installation).unwrap().push(a).unwrap();
     // A folder in its place, so that the new file cannot be made.
     let beside = folder.path().join("cuts.new");
-    std::fs::create_dir(&beside).unwrap();
+    fs::create_dir(&beside).unwrap();
     let file = KillFile::open(folder.path(), installation).unwrap();
     assert_eq!(file.standing(), KillFileStanding::NotRenewed);
     assert!(file.renew().is_err());
     file.push(b).unwrap();
-    std::fs::remove_dir(&beside).unwrap();
+    fs::remove_dir(&beside).unwrap();
     file.renew().unwrap();
     assert_eq!(file.standing(), KillFileStanding::Sound);
     assert_eq!(KillFile::open(folder.path(), installation).unwrap().entries(), [a, b]);
@@ -203,7 +203,7 @@ fn a_missing_file_is_reported_where_there_was_one() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         if let Some(name) = beside {
-            std::fs::write(folder.path().join(name), b"").unwrap();
+            fs::write(folder.path().join(name), b"").unwrap();
         }
         let file = KillFile::open(folder.path(), InstallationId::random()).unwrap();
         assert_eq!(file.standing(), standing, "{beside:?}");
