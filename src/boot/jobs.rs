@@ -88,7 +88,7 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
         }),
         // Offers revocations that the store could not take to the store and the kill file again.
         Job::new("revocations", seconds(1), RunOnceMore, &on.broker, async |broker| {
-            broker.store_revocations().await
+            broker.store_unstored().await
         }),
         // Asks providers about rotations that they have not finished.
         Job::new("rotations", seconds(2), Abort, &on.broker, async |broker| {

@@ -170,7 +170,7 @@ impl Broker {
     ///
     /// # Errors
     /// `effective_in_memory_only` while one is durable nowhere; another text while the store lacks one.
-    pub async fn store_revocations(&self) -> Result<(), &'static str> {
+    pub async fn store_unstored(&self) -> Result<(), &'static str> {
         let (round, all) = self.unstored.next_round();
         if !all.is_empty() {
             self.note_written_records(&all);

@@ -82,7 +82,7 @@ impl Broker {
 
     /// Evaluates the result of a revocation's transaction. If the store could not take the
     /// revocation, it is kept in memory and the kill file, which is not a failure, and the store is
-    /// tried again ([`Broker::store_revocations`]). `at` in Unix microseconds.
+    /// tried again ([`Broker::store_unstored`]). `at` in Unix microseconds.
     ///
     /// # Errors
     /// When the store could be asked and says that there is no such object.
