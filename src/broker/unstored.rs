@@ -179,7 +179,7 @@ impl Broker {
                 let revocation = pending.journaled.revocation;
                 self.unstored.change(pending.tenant, revocation, |pending| pending.tried = round);
                 if let Err(failure) = self.store_again(&pending).await {
-                    tracing::warn!(?revocation, code = failure.code.as_str(), "the store still lacks a revocation");
+                    tracing::debug!(?revocation, code = failure.code.as_str(), "the store still lacks a revocation");
                     self.keep_again(&pending).await;
                     failures += 1;
                 }
@@ -294,7 +294,8 @@ impl Broker {
         if pending.media.kill_file {
             return;
         }
-        if self.push_to_kill_file(KillEntry::now(pending.tenant, pending.journaled)).await {
+        let entry = KillEntry::now(pending.tenant, pending.journaled);
+        if self.push_to_kill_file(entry).await.is_ok() {
             let revocation = pending.journaled.revocation;
             self.unstored.change(pending.tenant, revocation, |pending| pending.media.kill_file = true);
         }

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::context::Effect;
 use super::{Broker, Code, Failure, RequestContext};
-use crate::audit::{self, EmergencyRevocation, Intent, JournaledRevocation, KillEntry, Outcome, Reason, Unavailable};
+use crate::audit::{self, EmergencyRevocation, Intent, JournaledRevocation, KillEntry, KillFileError, Outcome, Reason, Unavailable};
 use crate::store::{self, StoreError};
 
 /// How long a revocation waits for the log before it takes effect without it.
@@ -60,7 +60,7 @@ impl Broker {
         if announced.is_err() {
             self.follow_late_intent(cx.tenant(), revocation.revocation, announcing);
         }
-        self.push_to_kill_file(KillEntry::now(cx.tenant(), revocation)).await;
+        self.keep_in_kill_file(cx, revocation).await;
         cx.set_effect(Effect::Unannounced(revocation));
         Ok(store::Change::unannounced().for_revocation())
     }
@@ -98,7 +98,7 @@ impl Broker {
             Ok(row) => Ok(Some(row)),
             Err(error @ (StoreError::Busy | StoreError::Database(_) | StoreError::Damaged(_))) => {
                 tracing::error!(%error, ?revocation, "the store could not take a revocation");
-                let kept = self.push_to_kill_file(KillEntry::now(cx.tenant(), revocation)).await;
+                let kept = self.keep_in_kill_file(cx, revocation).await;
                 self.unstored.note(cx.tenant(), revocation, at, change.intent, kept);
                 Ok(None)
             }
@@ -107,17 +107,18 @@ impl Broker {
     }
 
     /// Writes a revocation to the kill file. Returns whether it is durable there.
-    pub(super) async fn push_to_kill_file(&self, entry: KillEntry) -> bool {
-        let file = Arc::clone(&self.kill_file);
-        let revocation = entry.revocation;
-        match tokio::task::spawn_blocking(move || file.push(entry)).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::error!(%error, ?revocation, "the kill file could not take a revocation");
-                false
-            }
-            Err(_) => false,
+    async fn keep_in_kill_file(&self, cx: &RequestContext, revocation: JournaledRevocation) -> bool {
+        let pushed = self.push_to_kill_file(KillEntry::now(cx.tenant(), revocation)).await;
+        if let Err(error) = &pushed {
+            tracing::error!(%error, ?revocation, "the kill file could not take a revocation");
         }
+        pushed.is_ok()
+    }
+
+    pub(super) async fn push_to_kill_file(&self, entry: KillEntry) -> Result<(), KillFileError> {
+        let file = Arc::clone(&self.kill_file);
+        let pushed = tokio::task::spawn_blocking(move || file.push(entry)).await;
+        pushed.unwrap_or_else(|error| Err(KillFileError::Io(error.into())))
     }
 
     /// Ends the revocation of an object that was enabled, restored or resumed: it is not offered to the

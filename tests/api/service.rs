@@ -38,6 +38,8 @@ async fn health_readiness_document_and_page_need_no_credential() {
             "background_calls",
             "cache_sweep",
             "idempotency_prune",
+            "kill_file",
+            "revocations",
             "rotations",
             "metrics_upkeep"
         ]
