@@ -273,7 +273,11 @@ impl KillFile {
     /// How many slots have no valid entry: a push that was never answered, or corruption.
     pub fn damaged(&self) -> usize {
         let inner = self.inner.lock();
-        inner.slots.iter().filter(|slot| matches!(slot, Slot::Failed(_) | Slot::Damaged)).count()
+        inner
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot, Slot::Failed(_) | Slot::Damaged))
+            .count()
     }
 
     /// Removes these revocations, which store and log now have, and damaged slots. Those that
@@ -318,7 +322,11 @@ impl Inner {
     /// some, however many slots the others took (a dynamic threshold, as in shared switch buffers).
     fn free_for(&self, tenant: TenantId) -> Option<usize> {
         let free = self.slots.iter().filter(|slot| **slot == Slot::Free).count();
-        let own = self.slots.iter().filter(|slot| slot.entry().is_some_and(|entry| entry.tenant == tenant)).count();
+        let own = self
+            .slots
+            .iter()
+            .filter(|slot| slot.entry().is_some_and(|entry| entry.tenant == tenant))
+            .count();
         let may = tenant == TenantId::INSTALLATION || own < free.saturating_sub(OPERATORS);
         may.then(|| self.slots.iter().position(|slot| *slot == Slot::Free))?
     }

@@ -51,10 +51,7 @@ impl Unrecorded {
                 "The change took effect. Its audit record could not be written yet and follows.",
                 check_disk,
             ),
-            _ => (
-                "The audit log cannot record, and without a record nothing is answered.",
-                check_disk,
-            ),
+            _ => ("The audit log cannot record, and without a record nothing is answered.", check_disk),
         };
         Self {
             failure: Failure::new(code, detail).advice(advice),

@@ -297,7 +297,8 @@ impl Broker {
         let entry = KillEntry::now(pending.tenant, pending.journaled);
         if self.push_to_kill_file(entry).await.is_ok() {
             let revocation = pending.journaled.revocation;
-            self.unstored.change(pending.tenant, revocation, |pending| pending.media.kill_file = true);
+            self.unstored
+                .change(pending.tenant, revocation, |pending| pending.media.kill_file = true);
         }
     }
 

@@ -258,7 +258,9 @@ async fn a_cut_that_no_medium_took_is_told_and_tried_again_until_one_has_it() {
     full.fill();
     counted(r#"claviger_revocations_unstored{kept="memory"} 0"#).await;
     assert!(!full.revocations().await.1.contains("effective_in_memory_only"));
-    let FullDisk { gateway, started, made, .. } = full;
+    let FullDisk {
+        gateway, started, made, ..
+    } = full;
     started.kill();
     let again = gateway.serve(&Tune::default());
     let client = again.tenant("acme");
@@ -266,7 +268,11 @@ async fn a_cut_that_no_medium_took_is_told_and_tried_again_until_one_has_it() {
     client.post("/v1/unwrap", &wrapped).await.expect_problem(409, "key_disabled");
     let key = client.post("/v1/keys", &json!({"name": "x", "connection": "embedded"})).await;
     key.expect_problem(409, "connection_severed");
-    client.with_token(&token).get("/v1/keys").await.expect_problem(401, "unauthenticated");
+    client
+        .with_token(&token)
+        .get("/v1/keys")
+        .await
+        .expect_problem(401, "unauthenticated");
     // They can be undone, durably.
     client.post_empty("/v1/keys/orders/enable").await.expect_status(200);
     client.post_empty("/v1/connections/embedded/restore").await.expect_status(200);

@@ -39,7 +39,10 @@ pub fn trials() -> Vec<Trial> {
 async fn lock_store(data: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(data.join("claviger.db"));
     let mut store = options.connect().await.expect("the store opens");
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut store).await.expect("the store is locked");
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut store)
+        .await
+        .expect("the store is locked");
     store
 }
 

@@ -248,7 +248,13 @@ fn a_tenant_that_takes_all_it_can_leaves_slots_for_others() {
     };
     let [first, second] = [TenantId::random(), TenantId::random()];
     assert_eq!(fill(first), (SLOTS - OPERATORS) / 2);
-    assert!(matches!(file.push(KillEntry { revocation: EmergencyRevocation::Disable(KeyId::random()).at_lifts(0), ..of(first) }), Err(KillFileError::Full)));
+    assert!(matches!(
+        file.push(KillEntry {
+            revocation: EmergencyRevocation::Disable(KeyId::random()).at_lifts(0),
+            ..of(first)
+        }),
+        Err(KillFileError::Full)
+    ));
     assert_eq!(fill(second), (SLOTS - OPERATORS) / 4);
     file.push(of(TenantId::random())).unwrap();
     while fill(TenantId::random()) > 0 {}

@@ -101,7 +101,11 @@ async fn an_intent_that_is_dropped_is_interrupted() {
     log.close().await;
     let Recovered { open_intents, history, .. } = bench.open();
     assert!(open_intents.is_empty());
-    assert_eq!(history.missing_in(&[], None).unwrap()[0].position, position, "its effect may have happened");
+    assert_eq!(
+        history.missing_in(&[], None).unwrap()[0].position,
+        position,
+        "its effect may have happened"
+    );
 }
 
 #[tokio::test]
@@ -190,7 +194,11 @@ async fn history_has_the_changes_that_an_older_store_has_missed() {
     assert_eq!(missing(&[positions[0], positions[3]]), [positions[2]]);
     assert_eq!(missing(&[positions[0], positions[2], positions[3]]), []);
     assert_eq!(
-        history.missing_in(&[positions[2]], Some(positions[2])).unwrap()[0].outcome.change().unwrap().revocation(),
+        history.missing_in(&[positions[2]], Some(positions[2])).unwrap()[0]
+            .outcome
+            .change()
+            .unwrap()
+            .revocation(),
         Some(revoke)
     );
     // The store may have applied an open intent: it has not missed that change.
