@@ -41,6 +41,7 @@ mod rewrap;
 mod rotate;
 mod sever;
 mod shared;
+mod store_again;
 mod suspend;
 mod suspensions;
 mod tenants;
