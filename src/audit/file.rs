@@ -66,11 +66,10 @@ impl DiskFile {
         }
         let file = private().read(true).write(true).open(&path)?;
         file.try_lock()?;
-        let reserve = private().write(true).create(true).truncate(false).open(folder.join(RESERVE_NAME))?;
         Ok(Self {
             file,
             folder: folder.to_owned(),
-            reserve,
+            reserve: own_reserve(folder)?,
         })
     }
 
@@ -181,6 +180,27 @@ impl LogFile for DiskFile {
             other => other,
         }
     }
+}
+
+/// Makes the disk reserve anew, because a copy of the folder may share the blocks of the old one:
+/// giving those back would make no room. Where the disk has no room for both, the old one stays.
+fn own_reserve(folder: &Path) -> io::Result<File> {
+    let (path, beside) = (folder.join(RESERVE_NAME), folder.join("audit.reserve.new"));
+    let renewed = || {
+        let bytes = fs::metadata(&path).map_or(0, |old| old.len());
+        let file = private().write(true).create(true).truncate(true).open(&beside)?;
+        if bytes > 0 {
+            fs4::FileExt::allocate(&file, bytes)?;
+        }
+        fs::rename(&beside, &path)?;
+        sync_folder(&path)?;
+        Ok(file)
+    };
+    renewed().or_else(|error: io::Error| {
+        tracing::warn!(%error, "the disk reserve could not be made anew; a copy of the data folder may share its blocks");
+        let _ = fs::remove_file(&beside);
+        private().write(true).create(true).truncate(false).open(&path)
+    })
 }
 
 /// Options for files that only their owner may read and write.

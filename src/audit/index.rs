@@ -13,7 +13,7 @@ use super::fields::Lost;
 use super::file::{replace, sync_folder};
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
-use super::state::{Loss, State};
+use super::state::{EffectivePositions, Loss, State};
 
 /// The sidecar's name in the log's folder.
 pub(super) const NAME: &str = "audit.index";
@@ -29,6 +29,10 @@ struct Snapshot {
     broken: bool,
     /// Whether the log was closed at this offset, with every record written.
     clean: bool,
+    /// The positions of changes that took effect, and since where they are complete. Absent in
+    /// sidecars of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    effective: Option<(u64, Vec<u64>)>,
     installation: InstallationId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_effective: Option<u64>,
@@ -175,6 +179,10 @@ pub(super) fn encode(origin: &Origin, state: &State, offset: u64, standing: Stan
     let snapshot = Snapshot {
         broken: standing == Standing::Broken,
         clean: standing == Standing::Clean,
+        effective: Some((
+            state.effective.since.0,
+            state.effective.positions.iter().map(|position| position.0).collect(),
+        )),
         installation: origin.installation,
         last_effective: state.last_effective.map(|position| position.0),
         last_time: state.last_time,
@@ -206,6 +214,7 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
     if snapshot.installation != origin.installation || snapshot.node != origin.node {
         return None;
     }
+    let (since, positions) = snapshot.effective.unwrap_or((snapshot.offset, Vec::new()));
     Some(Known {
         state: State {
             next: snapshot.tenants.into_iter().collect(),
@@ -215,6 +224,10 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
                 .map(|(tenant, number, at)| ((tenant, number), Position(at)))
                 .collect(),
             last_effective: snapshot.last_effective.map(Position),
+            effective: EffectivePositions {
+                since: Position(since),
+                positions: positions.into_iter().map(Position).collect(),
+            },
             last_time: snapshot.last_time,
             losses: snapshot
                 .losses

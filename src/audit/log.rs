@@ -233,6 +233,12 @@ impl Log {
         shared.health(options.stall_after)
     }
 
+    /// How many records are kept in memory although their callers were refused. They are written once
+    /// the log can.
+    pub fn deferred(&self) -> usize {
+        self.inner.shared.deferred.load(Ordering::Acquire)
+    }
+
     /// Makes the log compare its file with what it wrote, and bring back what was removed. To be
     /// called every second: a log with traffic does so by itself.
     pub fn check(&self) {

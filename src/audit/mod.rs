@@ -71,7 +71,7 @@ pub use fields::{
 pub use health::{Health, Reason, Unavailable};
 pub use history::{ChangeHistory, EffectiveChange};
 pub use intent::{Intent, OpenIntent};
-pub use kill_file::{KillEntry, KillFile, KillFileError, NAME as KILL_FILE, SLOTS};
+pub use kill_file::{KillEntry, KillFile, KillFileError, KillFileStanding, NAME as KILL_FILE, SLOTS};
 pub use last_record::{LastRecord, LastRecordWatch};
 pub use log::Log;
 pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};

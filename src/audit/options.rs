@@ -48,6 +48,8 @@ pub struct Options {
     pub stored: Option<Position>,
     /// The last record that the store knows of. A log without it was put back to an older state.
     pub last_record: Option<LastRecord>,
+    /// The position in this log up to which an earlier start has compared the store.
+    pub compared: Option<Position>,
 }
 
 impl Options {
@@ -73,6 +75,7 @@ impl Default for Options {
             accept_clock: false,
             stored: None,
             last_record: None,
+            compared: None,
         }
     }
 }

@@ -125,6 +125,9 @@ pub(super) fn open_on(
         check_last_record(&*file, &resumed, &options)?;
         resumed
     };
+    if let Some(compared) = options.compared {
+        state.effective.forget_until(compared);
+    }
     let torn = length.saturating_sub(end);
     if torn > 0 {
         tracing::warn!(
@@ -155,6 +158,7 @@ pub(super) fn open_on(
         start,
         end,
         last_effective: state.last_effective,
+        effective: state.effective.clone(),
         losses: state.losses.iter().map(|loss| loss.lost).collect(),
     };
     let first = first_records(origin, options.durability, &state, was_clean, torn);

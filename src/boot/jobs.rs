@@ -93,6 +93,14 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
             &on.log_position,
             async |position| position.keep().await.map_err(|_| "the store cannot be written"),
         ),
+        // Writes the kill file anew where the start could not.
+        Job::new("kill_file", seconds(60), Finish, &on.broker, async |broker| {
+            broker.renew_kill_file().await
+        }),
+        // Offers revocations that the store could not take to the store and the kill file again.
+        Job::new("revocations", seconds(1), RunOnceMore, &on.broker, async |broker| {
+            broker.store_unstored().await
+        }),
         // Asks providers about rotations that they have not finished.
         Job::new("rotations", seconds(2), Abort, &on.broker, async |broker| {
             broker.finish_rotations().await.map_err(|code| code.as_str())

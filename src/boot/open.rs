@@ -112,6 +112,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         accept_clock: accepted.clock,
         stored: store.last_applied().await?.map(Position),
         last_record: store.last_record().await?.map(from_store),
+        compared: store.applied().await?.first().copied().map(Position),
         ..audit::Options::default()
     };
     let last_record = LastRecordWatch::default();

@@ -50,13 +50,14 @@ pub enum Code {
     CircuitOpen,
     AuditUnavailable,
     EffectiveNotRecorded,
+    EffectiveInMemoryOnly,
     NotReady,
     DeadlineExceeded,
 }
 
 impl Code {
     /// Every code, in the order of `docs/api.md`.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::InvalidRequest,
         Self::InvalidEnvelope,
         Self::EnvelopeVersionUnsupported,
@@ -92,6 +93,7 @@ impl Code {
         Self::CircuitOpen,
         Self::AuditUnavailable,
         Self::EffectiveNotRecorded,
+        Self::EffectiveInMemoryOnly,
         Self::NotReady,
         Self::DeadlineExceeded,
     ];
@@ -134,6 +136,7 @@ impl Code {
             Self::CircuitOpen => "circuit_open",
             Self::AuditUnavailable => "audit_unavailable",
             Self::EffectiveNotRecorded => "effective_not_recorded",
+            Self::EffectiveInMemoryOnly => "effective_in_memory_only",
             Self::NotReady => "not_ready",
             Self::DeadlineExceeded => "deadline_exceeded",
         }

@@ -64,7 +64,7 @@ pub struct Recovery {
     pub superseded: usize,
     /// Changes that were given up under `--accept-rollback`.
     pub given_up: usize,
-    /// Intents whose outcome is written when the log is able to.
+    /// Outcomes that are written when the log is able to.
     pub following: usize,
 }
 
@@ -206,9 +206,10 @@ impl Broker {
     /// Handles the changes whose outcome in the log is `success` and that the store lacks. Returns
     /// whether a log that is older than the store was accepted.
     async fn compare(&self, history: &ChangeHistory, accept_rollback: bool, done: &mut Recovery) -> Result<bool, RecoverError> {
-        let applied = self.store.last_applied().await?.map(Position);
-        let after = match history.after(applied) {
-            Ok(after) => after,
+        let applied: Vec<Position> = self.store.applied().await?.into_iter().map(Position).collect();
+        let last = self.store.last_applied().await?.map(Position);
+        let missing = match history.missing_in(&applied, last) {
+            Ok(missing) => missing,
             Err(OpenError::StoreAhead { applied }) if !accept_rollback => return Err(RecoverError::LogBehind { applied }),
             Err(OpenError::StoreAhead { .. }) => {
                 // New records will be written at the positions behind the log's end, so the store
@@ -220,12 +221,7 @@ impl Broker {
             }
             Err(error) => return Err(RecoverError::Log(error)),
         };
-        let mut missing = Vec::new();
-        for change in after {
-            if !self.store.is_applied(change.position.0).await? {
-                missing.push((fate(&change), change));
-            }
-        }
+        let missing: Vec<_> = missing.into_iter().map(|change| (fate(&change), change)).collect();
         let mut lost = missing.iter().filter(|(fate, _)| *fate == Fate::Lost).map(|(_, change)| change);
         // Each of them, also where the start is refused: the operator decides by it.
         lost.clone().for_each(warn_of_loss);
@@ -248,8 +244,10 @@ impl Broker {
                         Replayed::Applied => {}
                         Replayed::Superseded => match self.record_replayed(tenant, revocation, Outcome::Superseded).await {
                             Ok(()) => self.mark(&change).await?,
+                            // The next start looks at it again, so it must not be pruned.
                             Err(error) => {
-                                tracing::warn!(%error, ?revocation, "a superseded revocation is recorded when the log has room")
+                                tracing::warn!(%error, ?revocation, "a superseded revocation is recorded when the log has room");
+                                done.following += 1;
                             }
                         },
                     }

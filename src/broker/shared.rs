@@ -19,6 +19,7 @@ use super::declaration::Declarations;
 use super::failure::Failure;
 use super::in_flight::InFlight;
 use super::suspensions::Suspensions;
+use super::unstored::Unstored;
 use super::wrap_warnings::WrapWarnings;
 
 /// All use cases, and the parts of the gateway that they use.
@@ -40,6 +41,7 @@ pub struct Broker {
     pub(super) declarations: Arc<dyn Declarations>,
     pub(super) suspensions: Suspensions,
     pub(super) wrap_warnings: WrapWarnings,
+    pub(super) unstored: Arc<Unstored>,
     /// Held while the declarations are applied: one apply at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
 }
@@ -98,6 +100,7 @@ impl Broker {
             declarations: parts.declarations,
             suspensions: Suspensions::default(),
             wrap_warnings: WrapWarnings::default(),
+            unstored: Arc::default(),
             applying: tokio::sync::Mutex::new(()),
         }
     }

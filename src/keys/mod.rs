@@ -16,6 +16,7 @@ mod loading_cache;
 mod loads;
 mod names;
 mod tenants;
+mod unstored;
 mod view;
 mod wraps;
 

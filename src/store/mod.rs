@@ -207,6 +207,9 @@ pub trait Reads: Send + Sync {
 
     /// Whether the effect of this node's intent at this position was committed.
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
+    /// The positions of this node's log that were applied since the last prune, and the one before
+    /// it, in rising order.
+    async fn applied(&self) -> Result<Vec<u64>, StoreError>;
     /// The largest position of this node's log that was applied.
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     /// The last record of this node's log, as last kept.

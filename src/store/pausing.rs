@@ -114,6 +114,7 @@ forward! {
     Reads:
     fn installation(&self) -> Result<InstallationId, StoreError>;
     fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
+    fn applied(&self) -> Result<Vec<u64>, StoreError>;
     fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     fn last_record(&self) -> Result<Option<LastRecord>, StoreError>;
     fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;

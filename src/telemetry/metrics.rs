@@ -112,6 +112,10 @@ fn describe() {
         "claviger_wrap_limit_versions_total",
         "Versions of keys that came to half of their 2^32 wraps, or to the end of them, by level: half or reached"
     );
+    describe_gauge!(
+        "claviger_revocations_unstored",
+        "Revocations that the store lacks, by where they are kept: memory (they end with the process) or log_or_kill_file"
+    );
     describe_counter!("claviger_audit_records_total", "Durable audit records");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");
     describe_counter!("claviger_audit_refused_total", "Audit records that the log refused, by reason");

@@ -78,6 +78,48 @@ async fn create(client: &Client, name: &str, provider: &str, settings: &Value) {
 }
 
 #[tokio::test]
+async fn a_revocation_that_the_store_could_not_take_outlives_its_entry_in_memory() {
+    let gateway = Gateway::start().await;
+    let acme = gateway.tenant("acme").await;
+    for name in ["first", "second", "third", "fourth", "fifth"] {
+        create(&acme, name, "local", &json!({})).await;
+    }
+    // Another process writes to the store for longer than the gateway waits.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(gateway.folder.path().join("data/claviger.db"));
+    let mut store = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut store).await.unwrap();
+    acme.post_empty("/v1/keys/first/disable").await.expect_status(200);
+    acme.post_empty("/v1/connections/second/sever").await.expect_status(200);
+    let wrap = async |name: &str| acme.post(&format!("/v1/keys/{name}/wrap"), &json!({"plaintext": "AAAA"})).await;
+    let revoked = async || {
+        for name in ["third", "fourth", "fifth"] {
+            wrap(name).await.expect_status(200);
+        }
+        wrap("first").await.expect_problem(409, "key_disabled");
+        wrap("second").await.expect_problem(409, "connection_severed");
+    };
+    revoked().await;
+    sqlx::Connection::close(store).await.unwrap();
+    let until_stored = async {
+        loop {
+            let ready = acme.get("/readyz").await.expect_status(200);
+            let parts = ready["parts"].as_array().unwrap();
+            if parts.iter().any(|part| part["name"] == "revocations" && part["state"] == "ok") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, until_stored).await.expect("the store has them");
+    revoked().await;
+    acme.post_empty("/v1/keys/first/enable").await.expect_status(200);
+    acme.post_empty("/v1/connections/second/restore").await.expect_status(200);
+    wrap("first").await.expect_status(200);
+    wrap("second").await.expect_status(200);
+    gateway.serving.stop().await;
+}
+
+#[tokio::test]
 async fn a_revocation_finds_a_place_when_requests_of_another_tenant_hold_all_of_memory() {
     let gateway = Gateway::start().await;
     let bravo = gateway.tenant("bravo").await;

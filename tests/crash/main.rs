@@ -21,6 +21,7 @@ mod held;
 mod kill;
 mod lifted;
 mod load;
+mod media;
 mod moved;
 mod node;
 mod put_back;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
     trials.extend(disagree::trials());
     trials.extend(backup::trials());
     trials.extend(put_back::trials());
+    trials.extend(media::trials());
     trials.extend(moved::trials());
     trials.extend(severed::trials());
     trials.extend(node::trials());

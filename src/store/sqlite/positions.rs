@@ -113,6 +113,16 @@ pub(super) async fn is_applied(store: &SqliteStore, intent: u64) -> Result<bool,
     )
 }
 
+pub(super) async fn applied(store: &SqliteStore) -> Result<Vec<u64>, StoreError> {
+    query("SELECT position FROM applied WHERE node = ?1 ORDER BY position")
+        .bind(store.node.as_str())
+        .fetch_all(&mut *store.own_reader().await?)
+        .await?
+        .iter()
+        .map(|row| row.number("position"))
+        .collect()
+}
+
 pub(super) async fn last_applied(connection: &mut SqliteConnection, node: &Node) -> Result<Option<u64>, StoreError> {
     let row = query("SELECT last FROM nodes WHERE name = ?1 AND last IS NOT NULL")
         .bind(node.as_str())

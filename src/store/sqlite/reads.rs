@@ -20,6 +20,10 @@ impl Reads for SqliteStore {
         positions::is_applied(self, intent).await
     }
 
+    async fn applied(&self) -> Result<Vec<u64>, StoreError> {
+        positions::applied(self).await
+    }
+
     async fn last_applied(&self) -> Result<Option<u64>, StoreError> {
         positions::last_applied(&mut *self.own_reader().await?, &self.node).await
     }
