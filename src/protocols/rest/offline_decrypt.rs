@@ -107,7 +107,9 @@ pub(super) fn on_another_installation(envelope: &Envelope, inspected: &Inspected
         header.key()
     ));
     if let Some(to) = moved_to {
-        lines.push("# The other provider key, as the primary version. Wrapped keys of other versions need theirs first: claviger keys".to_owned());
+        lines.push(
+            "# The other provider key, as the primary version. Wrapped keys of other versions need theirs first: claviger keys".to_owned(),
+        );
         lines.push("# versions lists them.".to_owned());
         lines.extend(second_connection.map(create_connection));
         lines.push(format!(
@@ -117,7 +119,9 @@ pub(super) fn on_another_installation(envelope: &Envelope, inspected: &Inspected
             quoted(&to.provider_key)
         ));
     } else if opens != primary {
-        lines.push("# The key was moved to the embedded provider, whose keys cannot be created again: what was wrapped there opens".to_owned());
+        lines.push(
+            "# The key was moved to the embedded provider, whose keys cannot be created again: what was wrapped there opens".to_owned(),
+        );
         lines.push("# only in this installation.".to_owned());
     }
     lines.push(
