@@ -69,7 +69,16 @@ def calls(records):
         if omitted := record.get("provider_calls_omitted"):
             yield {**known, "omitted": omitted}
 
+def usage(why):
+    sys.exit(f"{why}\nusage: python3 audit_reader.py FILE [calls]\nFILE is audit.log in the gateway's data folder, or a copy")
+
 if __name__ == "__main__":
-    records = read(open(sys.argv[1], "rb").read())
+    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["calls"]):
+        usage("expected a file, and at most the word calls")
+    try:
+        log = open(sys.argv[1], "rb").read()
+    except OSError as error:
+        usage(f"{sys.argv[1]}: {error.strerror}")
+    records = read(log)
     for line in calls(records) if sys.argv[2:] == ["calls"] else records:
         print(json.dumps(line, ensure_ascii=False))

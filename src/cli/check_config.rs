@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::serving::ConfigFile;
 use super::terminal::Terminal;
+use crate::boot::check;
 use crate::client::Failure;
 
 /// Arguments of `check-config`.
@@ -19,6 +20,13 @@ impl Args {
             .config
             .load()
             .map_err(|errors| Failure::Usage(format!("the configuration has mistakes\n{errors}")))?;
+        let found = check(&config);
+        if !found.is_empty() {
+            return Err(Failure::Usage(format!(
+                "the gateway cannot run with this configuration\n  {}",
+                found.join("\n  ")
+            )));
+        }
         let tls = match config.server.transport {
             crate::config::server::Transport::Plain => false,
             crate::config::server::Transport::Tls(_) => true,
