@@ -19,20 +19,33 @@ use crate::io_reason::IoReason;
 use crate::listener::Tls;
 use crate::store::sealing::{RootKey, RootKeyError};
 
-/// Why the gateway would not start with this configuration, or would not do what it declares: one
-/// line each. Empty if nothing was found. Blocks while it reads files.
-pub fn check(config: &Config) -> Vec<String> {
-    let mut found = Vec::new();
-    found.extend(root_key(config));
-    found.extend(certificates(&config.server));
-    found.extend(application_secret(config));
-    found.extend(settings(config));
-    found.extend(keys_without_connection(&config.declared));
+/// What was found, one line each.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Why the gateway would not start, or would not do what the configuration declares.
+    pub faults: Vec<String>,
+    /// What can be right, and cannot be decided here.
+    pub doubts: Vec<String>,
+}
+
+/// Checks the files and objects that a configuration names. Blocks while it reads files.
+pub fn check(config: &Config) -> Checked {
+    let mut found = Checked::default();
+    match &config.storage.root_key {
+        Source::SystemdCredential if std::env::var_os("CREDENTIALS_DIRECTORY").is_none() => found
+            .doubts
+            .push("storage.root_key: systemd passes the credential to the service alone, so it was not checked".to_owned()),
+        source => found.faults.extend(root_key(config, source)),
+    }
+    found.faults.extend(certificates(&config.server));
+    found.faults.extend(application_secret(config));
+    found.faults.extend(settings(config));
+    found.doubts.extend(keys_without_connection(&config.declared));
     found
 }
 
-fn root_key(config: &Config) -> Option<String> {
-    let wrong = match &config.storage.root_key {
+fn root_key(config: &Config, source: &Source) -> Option<String> {
+    let wrong = match source {
         Source::File(path) => match RootKey::from_file(path) {
             Ok(_) => return None,
             Err(RootKeyError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => format!(
@@ -41,7 +54,6 @@ fn root_key(config: &Config) -> Option<String> {
             ),
             Err(error) => error.to_string(),
         },
-        // systemd passes the credential to the service alone, and sets no variable for a shell.
         Source::SystemdCredential => RootKey::from_systemd().err()?.to_string(),
         Source::Wrapped(wrapped) => with_cause(&unsealer(config, wrapped).and_then(|unsealer| unsealer.check()).err()?),
     };
@@ -112,7 +124,8 @@ fn keys_without_connection(declared: &Declared) -> Vec<String> {
     keys.filter(|key| !known.contains(&(key.tenant.as_str(), key.connection.as_str())))
         .map(|key| {
             format!(
-                "the declared key `{}` of the tenant `{}`: no [[connections]] declares a connection `{}` for this tenant",
+                "the declared key `{}` of the tenant `{}`: no [[connections]] declares a connection `{}` for this tenant, so one of that name must have been \
+                 created over the API",
                 key.name, key.tenant, key.connection
             )
         })

@@ -26,7 +26,7 @@ mod unseal;
 
 pub use backup::{BackupError, backup};
 pub use bootstrap_admin::init;
-pub use check::check;
+pub use check::{Checked, check};
 pub use errors::{BootError, DeclaredSettingsError};
 pub use manifest::{BackupFile, Manifest, ManifestError};
 pub use options::{Accepted, ConfigSource, StartOptions};

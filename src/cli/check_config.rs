@@ -21,10 +21,11 @@ impl Args {
             .load()
             .map_err(|errors| Failure::Usage(format!("the configuration has mistakes\n{errors}")))?;
         let found = check(&config);
-        if !found.is_empty() {
+        if !found.faults.is_empty() {
+            let lines: Vec<String> = found.faults.into_iter().chain(found.doubts).collect();
             return Err(Failure::Usage(format!(
                 "the gateway cannot run with this configuration\n  {}",
-                found.join("\n  ")
+                lines.join("\n  ")
             )));
         }
         let tls = match config.server.transport {
@@ -33,6 +34,7 @@ impl Args {
         };
         terminal.show(&json!({
             "configuration": "good",
+            "warnings": found.doubts,
             "listen": config.server.listen.to_string(),
             "tls": tls,
             "service": config.server.service.map(|service| service.listen.to_string()),

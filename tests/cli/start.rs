@@ -147,6 +147,15 @@ fn a_configuration_whose_files_cannot_be_used_is_not_good() {
         assert!(said.contains(told), "{told}: {said}");
     }
     assert!(!said.contains("`sales`"), "{said}");
+
+    // What may be right is told, and refuses nothing.
+    let lone = "[[tenants]]\nname = \"acme\"\n[[keys]]\ntenant = \"acme\"\nname = \"orders\"\nconnection = \"boa\"\n";
+    std::fs::write(&file, lone).unwrap();
+    let arguments = ["check-config", "--output", "json", "--config", text(&file)];
+    let shown = gateway.command(&Tune::default()).args(arguments).output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["configuration"], "good");
+    assert!(shown["warnings"][0].as_str().unwrap().contains("a connection `boa`"), "{shown}");
 }
 
 #[test]
