@@ -34,13 +34,13 @@ pub async fn run(plan: &Plan, certs: &Arc<Certs>) {
         std::fs::create_dir(folder).expect("a new folder");
     }
     let one = Arc::new(Claviger::start(&plan.claviger, &one_folder, certs));
-    let single = target(&one, 1).await;
+    let single = target(&one, 1, used).await;
     // All that is used fits into memory: what is measured is the size, not the database.
     let room = (used + used / 4).max(10_000).to_string();
     let sizes = ["MEMORY__KEYS", "MEMORY__NAMES", "MEMORY__EMBEDDED_KEYS", "QUOTAS__KEYS"];
     let sizes = sizes.map(|name| (format!("CLAVIGER_{name}"), room.clone()));
     let many = Arc::new(Claviger::start_with(&plan.claviger, &many_folder, certs, &sizes));
-    let crowd = target(&many, used).await;
+    let crowd = target(&many, used, used).await;
     let unused = keys.saturating_sub(used);
     seed(&many.database(), unused).await;
     let warm_up = Load {
@@ -55,8 +55,9 @@ pub async fn run(plan: &Plan, certs: &Arc<Certs>) {
     report::keys(&rows, ONE, MANY, keys, used, (after.0 - before.0, after.1 - before.1));
 }
 
-/// Makes this many keys with one wrapped key each, none of them cached.
-async fn target(gateway: &Arc<Claviger>, keys: usize) -> Target {
+/// Makes this many keys, and this many wrapped keys under them in turn, none of them cached. Each
+/// wrapped key is another one, because unwraps of the same one at the same time share a call.
+async fn target(gateway: &Arc<Claviger>, keys: usize, wrapped: usize) -> Target {
     let settings = json!({"name": "embedded", "provider": "local", "settings": {}});
     let token = gateway.tenant(TENANT, &settings).await;
     let mut makers = tokio::task::JoinSet::new();
@@ -70,10 +71,10 @@ async fn target(gateway: &Arc<Claviger>, keys: usize) -> Target {
         });
     }
     makers.join_all().await;
-    let mut asks = Vec::with_capacity(keys);
-    for first in (0..keys).step_by(BATCH) {
-        let items: Vec<Value> = (first..keys.min(first + BATCH))
-            .map(|key| Claviger::wrap_item(&format!("used-{key}")))
+    let mut asks = Vec::with_capacity(wrapped);
+    for first in (0..wrapped).step_by(BATCH) {
+        let items: Vec<Value> = (first..wrapped.min(first + BATCH))
+            .map(|number| Claviger::wrap_item(&format!("used-{}", number % keys)))
             .collect();
         let made = gateway.call(TENANT, "/v1/batch/wrap", &json!({"items": items})).await;
         asks.extend(
