@@ -182,5 +182,6 @@ fn admission_of(limits: &Limits) -> Admission {
     Admission::new(
         limits.max_in_flight as usize,
         usize::try_from(limits.max_bytes).unwrap_or(usize::MAX),
+        limits.max_body_rate,
     )
 }

@@ -86,6 +86,9 @@ pub struct Limits {
     pub max_in_flight: u32,
     /// Maximum bytes of requests and answers in memory over all connections, see [`Limits::bytes_per_connection`].
     pub max_bytes: u64,
+    /// Maximum bytes of one tenant's long bodies that are read in a second, after the first 16 MiB. More are
+    /// read later.
+    pub max_body_rate: u64,
     /// Maximum concurrent requests of one HTTP/2 connection.
     pub max_streams: u32,
     /// Timeout of a TLS handshake.
@@ -117,6 +120,7 @@ impl Default for Limits {
             unlimited_sources: Vec::new(),
             max_in_flight: 512,
             max_bytes: Self::LEAST_BYTES,
+            max_body_rate: 32 << 20,
             max_streams: 128,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
@@ -244,6 +248,14 @@ impl Limits {
                     max: 1 << 40,
                 },
                 default.max_bytes,
+            ),
+            max_body_rate: section.setting_or(
+                "max_body_rate",
+                &Size {
+                    min: 1 << 20,
+                    max: 1 << 40,
+                },
+                default.max_body_rate,
             ),
             max_streams: section.setting_or("max_streams", &Count { min: 1, max: 10_000 }, default.max_streams),
             handshake_timeout: section.setting_or("handshake_timeout", &seconds(1, 60), default.handshake_timeout),

@@ -83,6 +83,7 @@ fn the_example_shows_every_setting() {
         "server.operator.limits.max_connections_per_source",
         "server.operator.limits.max_in_flight",
         "server.operator.limits.max_bytes",
+        "server.operator.limits.max_body_rate",
         "server.operator.limits.max_streams",
         "server.operator.limits.handshake_timeout",
         "server.operator.limits.header_timeout",

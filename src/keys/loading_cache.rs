@@ -1,4 +1,4 @@
-//! A bounded map of what is in use, least recently used entries first out.
+//! A bounded map of what is in use: what was not used for long goes first.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
@@ -10,10 +10,15 @@ use parking_lot::Mutex;
 
 use super::loads::{Load, Loads};
 
-/// The most shards; a cache that is smaller than [`SHARDED_FROM`] has one, and is then exactly
-/// least recently used.
+/// The most shards; a cache that is smaller than [`SHARDED_FROM`] has one, and its least recently used
+/// entry leaves first.
 const SHARDS: usize = 16;
 const SHARDED_FROM: usize = 4096;
+/// In a cache of several shards, an entry that is used moves to the back of its shard only once this part of
+/// the shard was inserted behind it. The entry that leaves was therefore not used while three quarters of
+/// the shard were inserted. A move writes to three other entries, which are seldom in the processor's
+/// cache.
+const MOVED_AFTER: u64 = 4;
 /// How many entries of a shard an insert looks at, at most, when it needs room. Held entries are
 /// recently used, so they are rarely among the oldest.
 const LOOKED_AT: usize = 32;
@@ -34,7 +39,7 @@ const LOOKED_AT: usize = 32;
 ///
 /// Nothing here waits for I/O, and no operation looks at more than `SHARDS * LOOKED_AT` entries.
 pub(super) struct LoadingCache<K: Eq + Hash + Copy, V> {
-    shards: Box<[Mutex<LinkedHashMap<K, V, RandomState>>]>,
+    shards: Box<[Mutex<Shard<K, V>>]>,
     hasher: RandomState,
     capacity: usize,
     /// Entries in all shards, and places that inserts have reserved.
@@ -42,6 +47,51 @@ pub(super) struct LoadingCache<K: Eq + Hash + Copy, V> {
     at_rest: fn(&V) -> bool,
     loads: Arc<Loads<K>>,
     metrics: CacheMetrics,
+}
+
+/// A part of the entries, in the order in which they leave.
+struct Shard<K, V> {
+    entries: LinkedHashMap<K, Entry<V>, RandomState>,
+    /// How many entries were put at the back so far.
+    put: u64,
+    /// Whether every use moves an entry.
+    exact: bool,
+}
+
+struct Entry<V> {
+    value: V,
+    /// [`Shard::put`] when the entry was put at the back.
+    put: u64,
+}
+
+impl<K: Eq + Hash + Copy, V: Clone> Shard<K, V> {
+    fn new(exact: bool) -> Self {
+        Self {
+            entries: LinkedHashMap::with_hasher(RandomState::new()),
+            put: 0,
+            exact,
+        }
+    }
+
+    /// The value, which is used now.
+    fn used(&mut self, key: &K) -> Option<V> {
+        let entry = self.entries.get_mut(key)?;
+        let value = entry.value.clone();
+        let behind = self.put - entry.put;
+        if self.exact || behind * MOVED_AFTER > self.entries.len() as u64 {
+            self.put += 1;
+            if let Some(entry) = self.entries.to_back(key) {
+                entry.put = self.put;
+            }
+        }
+        Some(value)
+    }
+
+    /// Puts a value at the back.
+    fn put(&mut self, key: K, value: V) {
+        self.put += 1;
+        self.entries.insert(key, Entry { value, put: self.put });
+    }
 }
 
 /// Every place is taken by an entry that a request holds.
@@ -88,9 +138,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     pub(super) fn new(name: &'static str, capacity: usize, at_rest: fn(&V) -> bool) -> Self {
         let shards = if capacity < SHARDED_FROM { 1 } else { SHARDS };
         Self {
-            shards: (0..shards)
-                .map(|_| Mutex::new(LinkedHashMap::with_hasher(RandomState::new())))
-                .collect(),
+            shards: (0..shards).map(|_| Mutex::new(Shard::new(shards == 1))).collect(),
             hasher: RandomState::new(),
             capacity,
             taken: AtomicUsize::new(0),
@@ -105,7 +153,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         &self.loads
     }
 
-    /// The value in memory, which becomes the most recently used one.
+    /// The value in memory, which counts as used.
     pub(super) fn get(&self, key: &K) -> Option<V> {
         let found = self.peek(key);
         match found {
@@ -117,7 +165,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
 
     /// As [`LoadingCache::get`], without counting it as a lookup.
     pub(super) fn peek(&self, key: &K) -> Option<V> {
-        self.shard(key).lock().to_back(key).map(|value| value.clone())
+        self.shard(key).lock().used(key)
     }
 
     /// Puts a loaded value in place, or gives back the one that is in place already. `None` when
@@ -132,8 +180,8 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         // Make room before the shard is locked, so that no two shards are locked at the same time.
         let place = self.reserve(&key, when_full)?;
         let mut shard = self.shard(&key).lock();
-        if let Some(there) = shard.to_back(&key) {
-            return Ok(Some(there.clone()));
+        if let Some(there) = shard.used(&key) {
+            return Ok(Some(there));
         }
         // Check under the shard's lock. A change is noted first, and then applied to the value
         // under the same lock. So either this check sees the note, or the change finds the value
@@ -141,7 +189,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         if load.is_stale() {
             return Ok(None);
         }
-        shard.insert(key, loaded.clone());
+        shard.put(key, loaded.clone());
         place.keep();
         Ok(Some(loaded))
     }
@@ -150,8 +198,8 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     /// to use it: see the type's rules.
     pub(super) fn remove_if(&self, key: &K, gone: impl FnOnce(&V) -> bool) {
         let mut shard = self.shard(key).lock();
-        let removed = if shard.get(key).is_some_and(gone) {
-            shard.remove(key)
+        let removed = if shard.entries.get(key).is_some_and(|entry| gone(&entry.value)) {
+            shard.entries.remove(key)
         } else {
             None
         };
@@ -164,7 +212,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     /// Number of entries.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.shards.iter().map(|shard| shard.lock().entries.len()).sum()
     }
 
     /// Counts the entries for which `matches` is true. One shard is locked at a time; for the
@@ -173,13 +221,13 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         let (mut all, mut matching) = (0, 0);
         for shard in &self.shards {
             let shard = shard.lock();
-            all += shard.len();
-            matching += shard.values().filter(|value| matches(value)).count();
+            all += shard.entries.len();
+            matching += shard.entries.values().filter(|entry| matches(&entry.value)).count();
         }
         (all, matching)
     }
 
-    fn shard(&self, key: &K) -> &Mutex<LinkedHashMap<K, V, RandomState>> {
+    fn shard(&self, key: &K) -> &Mutex<Shard<K, V>> {
         &self.shards[self.shard_number(key)]
     }
 
@@ -216,7 +264,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         self.metrics.entries.decrement(1);
     }
 
-    /// Drops the least recently used entry that nobody holds: of this shard or, where all that
+    /// Drops the first entry that nobody holds: of this shard or, where all that
     /// it looks at are held, of the next ones.
     fn evict(&self, first: usize) -> bool {
         let shards = self.shards.iter().cycle().skip(first).take(self.shards.len());
@@ -232,14 +280,14 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         false
     }
 
-    fn evict_from(&self, shard: &mut LinkedHashMap<K, V, RandomState>) -> Option<V> {
-        for _ in 0..shard.len().min(LOOKED_AT) {
-            let (key, value) = shard.pop_front()?;
+    fn evict_from(&self, shard: &mut Shard<K, V>) -> Option<V> {
+        for _ in 0..shard.entries.len().min(LOOKED_AT) {
+            let (key, Entry { value, .. }) = shard.entries.pop_front()?;
             if (self.at_rest)(&value) {
                 return Some(value);
             }
             // Held, so in use: it is as young as any.
-            shard.insert(key, value);
+            shard.put(key, value);
         }
         None
     }

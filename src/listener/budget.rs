@@ -7,6 +7,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::pace::Pace;
 
 /// Why nothing more is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +103,8 @@ impl Sharing {
 pub struct Pool {
     share: Share,
     sharing: Sharing,
+    /// How fast more arrives, if that is bounded.
+    pace: Option<Pace>,
 }
 
 impl Pool {
@@ -108,7 +113,15 @@ impl Pool {
         Self {
             share: Share::new(most),
             sharing,
+            pace: None,
         }
+    }
+
+    /// Whose bytes arrive at this pace.
+    #[must_use]
+    pub fn paced(mut self, pace: Pace) -> Self {
+        self.pace = Some(pace);
+        self
     }
 
     /// Takes so much more for one who has `own` with it; the sum of all, or `None` if it is refused.
@@ -219,6 +232,12 @@ impl Held {
         }
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// How long to wait before more of the body is read, now that so many bytes of it have arrived.
+    pub fn pause_after(&self, arrived: usize) -> Duration {
+        let pace = &self.account.tenant.bytes.pace;
+        pace.as_ref().map_or(Duration::ZERO, |pace| pace.take(arrived as u64))
     }
 
     /// Has so many bytes from now on, whatever the limits: for an answer, which exists already.

@@ -10,6 +10,7 @@ mod body;
 mod budget;
 mod connection;
 mod connection_state;
+mod pace;
 mod room;
 mod router;
 mod service;
@@ -38,6 +39,7 @@ use socket::Socket;
 
 pub use body::Body;
 pub use budget::{Account, Each, Full, Held, Place, Pool, Share, Sharing};
+pub use pace::Pace;
 pub use router::SwappableRouter;
 pub use service::{Peer, PeerAddress, Service};
 pub use socket::UnixSocket;

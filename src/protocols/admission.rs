@@ -15,7 +15,10 @@ use http::request::Parts;
 use super::turns::{Lane, Lanes};
 use crate::access::{Caller, Credential};
 use crate::broker::{Code, Failure};
-use crate::listener::{Account, Each, Full, Held, Pool, Share, Sharing};
+use crate::listener::{Account, Each, Full, Held, Pace, Pool, Share, Sharing};
+
+/// The longest body, in bytes: one is taken at once, whatever the rate.
+const MAX_BODY: u64 = 16 << 20;
 
 /// What a request takes beside its head and body, in bytes: the state of its stream, and the future that
 /// answers it.
@@ -100,6 +103,8 @@ struct Revocations {
 /// Limits of bytes and places.
 struct Bounds {
     tenant: [usize; 2],
+    /// How many bytes of a tenant's bodies are taken in a second, if that is bounded.
+    body_rate: Option<u64>,
     /// How credentials share what their tenant has. Operators trust each other.
     sharing: [Sharing; 2],
     credential: [usize; 2],
@@ -118,8 +123,9 @@ struct Division {
 }
 
 impl Admission {
-    /// Admits so many requests at once, with so many bytes in memory.
-    pub fn new(max_in_flight: usize, max_bytes: usize) -> Self {
+    /// Admits so many requests at once, with so many bytes in memory, and takes so many bytes of a tenant's
+    /// long bodies in a second.
+    pub fn new(max_in_flight: usize, max_bytes: usize, body_rate: u64) -> Self {
         // Less than the tenant's, so that one credential cannot take all that its tenant has.
         let credential = [max_bytes / 16 * 7, max_in_flight.div_ceil(2)];
         let requests = Division::new(
@@ -129,6 +135,7 @@ impl Admission {
             ),
             Bounds {
                 tenant: [max_bytes / 2, max_in_flight],
+                body_rate: Some(body_rate),
                 sharing: [Sharing::FirstCome; 2],
                 credential,
                 operator: credential,
@@ -186,6 +193,7 @@ impl Default for Revocations {
         let sharing = LEAST_REVOCATION.map(|least| Sharing::EighthOfTheRest { least });
         let bounds = Bounds {
             tenant: [bytes[1], places[1]],
+            body_rate: None,
             sharing,
             credential: [bytes[0], places[0]],
             // One operator revokes for many tenants.
@@ -233,7 +241,14 @@ impl Division {
         } else {
             (self.bounds.credential, self.bounds.sharing)
         };
-        let shared = || Arc::new(pools(self.bounds.tenant, sharing));
+        let shared = || {
+            let Each { bytes, places } = pools(self.bounds.tenant, sharing);
+            let bytes = match self.bounds.body_rate {
+                Some(rate) => bytes.paced(Pace::new(rate, MAX_BODY)),
+                None => bytes,
+            };
+            Arc::new(Each { bytes, places })
+        };
         let tenant = Arc::clone(&self.tenants.entry(tenant).or_insert_with(shared));
         let account = self
             .credentials
@@ -302,6 +317,7 @@ mod tests {
         let all = pools([1000, 1000], [Sharing::FirstCome; 2]);
         let bounds = Bounds {
             tenant: [1000, tenant],
+            body_rate: None,
             sharing: [Sharing::FirstCome; 2],
             credential: [1000, credential],
             operator: [1000, tenant],

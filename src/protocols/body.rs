@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -12,7 +12,11 @@ use super::admission::{PARSING, refused};
 use crate::broker::{Code, Failure};
 use crate::listener::Held;
 
-/// Reads the whole body. `held` grows by each part that has arrived, and by what parsing it takes.
+/// Pauses are at least as long, since a timer is no finer.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
+
+/// Reads the whole body. `held` grows by each part that has arrived, and by what parsing it takes. A long
+/// body is read at its tenant's pace.
 ///
 /// # Errors
 /// `rate_limited` and `not_ready` when the budget has no more bytes, `too_large` over `limit` bytes, `deadline_exceeded` after the deadline, `invalid_request` when
@@ -53,6 +57,11 @@ async fn collect(mut body: Incoming, limit: usize, held: &mut Held) -> Result<By
         } else {
             whole.extend_from_slice(&std::mem::take(&mut first));
             whole.extend_from_slice(&data);
+            // What is not read stays with the peer: the window of its stream is full.
+            let pause = held.pause_after(data.len());
+            if pause >= LEAST_PAUSE {
+                tokio::time::sleep(pause).await;
+            }
         }
     }
     Ok(if whole.is_empty() { first } else { whole.freeze() })

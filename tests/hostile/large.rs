@@ -90,6 +90,33 @@ async fn the_largest_batch_is_answered_by_an_idle_gateway_again_and_again() {
     world.holds(PEAK);
 }
 
+/// Receiving takes the gateway's time, also of bodies that it refuses. After the first 16 MiB a tenant's
+/// long bodies are therefore read at a rate; those of others are not held up.
+#[tokio::test]
+async fn long_bodies_over_a_tenants_rate_wait_and_those_of_others_do_not() {
+    let world = World::tuned(&Tune::default().set("CLAVIGER_SERVER__LIMITS__MAX_BODY_RATE", "1MiB")).await;
+    let address = world.started.address();
+    let post = async |token: String, length: usize| {
+        let mut request = Http1::post(address, &token, "/v1/batch/unwrap", length).await;
+        request.send(&vec![b' '; length]).await;
+        let (status, answer) = request.answer().await;
+        assert_eq!((status, answer["code"].as_str()), (400, Some("invalid_request")), "{answer}");
+    };
+    let evil = claviger_test_support::token(&world.evil, "attacker", &["Unwrap"], None).await;
+    let evil = evil["token"].as_str().unwrap().to_owned();
+    let victim = world.started.with_tenant("victim").await;
+    let victim = claviger_test_support::token(&victim, "caller", &["Unwrap"], None).await;
+    let victim = victim["token"].as_str().unwrap().to_owned();
+    post(evil.clone(), BATCH).await;
+    let waits = post(evil, 4 << 20);
+    let mut waits = std::pin::pin!(waits);
+    tokio::select! {
+        () = &mut waits => panic!("the tenant's next body did not wait"),
+        () = post(victim, 4 << 20) => {}
+    }
+    waits.await;
+}
+
 /// Bodies that were sent but for their last byte hold what they take until they end, of their own
 /// tenant's share: the tenant's next large one is refused, another tenant's is not.
 #[tokio::test]

@@ -45,6 +45,25 @@ fn the_least_recently_used_value_leaves_first() {
 }
 
 #[test]
+fn in_many_shards_a_value_that_is_used_stays_and_one_that_is_not_leaves() {
+    let cache = cache(SHARDED_FROM);
+    let keys = u32::try_from(SHARDED_FROM).unwrap();
+    let used = 0..keys / 16;
+    for key in 0..keys {
+        cache.load_value(key).unwrap();
+    }
+    // These are used after each twelfth of the capacity. Two capacities push out whatever is not.
+    for new in keys..3 * keys {
+        if new % (keys / 12) == 0 || new == keys {
+            assert!(used.clone().all(|key| cache.get(&key).is_some()), "before {new}");
+        }
+        cache.load_value(new).unwrap();
+    }
+    assert!((used.end..keys).all(|key| cache.peek(&key).is_none()));
+    assert_eq!(cache.len(), SHARDED_FROM);
+}
+
+#[test]
 fn a_held_value_stays_whatever_comes() {
     let cache = cache(2);
     let held = cache.load_value(1).unwrap();

@@ -13,6 +13,8 @@ use crate::certs::Certs;
 use crate::drive::{Ask, Target, each, once};
 
 /// The context that everything is wrapped under.
+/// Data keys that are unwrapped in turn where none is cached.
+const MISSED: usize = 1000;
 const CONTEXT: &str = r#"{"table":"orders"}"#;
 
 /// A gateway at work.
@@ -111,7 +113,8 @@ impl Claviger {
         self.checked(asks, true)
     }
 
-    /// Unwraps of one data key through a connection to Transit, none of them cached.
+    /// Unwraps of data keys through a connection to Transit, none of them cached. Each wrapped key
+    /// is another one, because unwraps of the same one at the same time share a call.
     pub async fn misses(&self, name: &str, address: &str, provider_token: &str) -> Target {
         let ca = std::fs::read_to_string(&self.certs.ca).expect("a file");
         let settings = json!({"address": address, "auth": {"token": provider_token}, "ca": ca});
@@ -120,9 +123,11 @@ impl Claviger {
             .await;
         let key = json!({"name": "orders", "connection": "bao", "cache": {"enabled": false}});
         self.call(name, "/v1/keys", &key).await;
-        let body = json!({"plaintext": base64(&PLAINTEXT), "context": context()});
-        let made = self.call(name, "/v1/keys/orders/wrap", &body).await;
-        self.checked(vec![self.unwrap(&token, &made)], false)
+        let item = Self::wrap_item("orders");
+        let items: Vec<&Value> = std::iter::repeat_n(&item, MISSED).collect();
+        let made = self.call(name, "/v1/batch/wrap", &json!({"items": items})).await;
+        let items = made["items"].as_array().expect("items");
+        self.checked(items.iter().map(|item| self.unwrap(&token, item)).collect(), false)
     }
 
     /// The unwraps of a target as batches of so many, each of all of its wrapped keys.
