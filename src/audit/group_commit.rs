@@ -31,6 +31,9 @@ const MAX_MESSAGES: usize = 4096;
 /// How often the file is compared with what was written to it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The greatest length of the frame of a `restarted` record that reports a gap, in bytes.
+const MAX_RESTARTED: u64 = 1024;
+
 /// A record whose caller was refused, and that is still to be written.
 pub(super) struct Deferred {
     pub(super) record: Stamped,
@@ -144,7 +147,7 @@ impl GroupCommit {
         self.commit(&mut jobs);
         self.shared.set_busy(false);
         self.jobs = jobs;
-        self.index.update(&self.origin, &self.state, self.file.length());
+        self.index.update(&self.origin, &self.state, self.file.tip());
     }
 
     /// Writes the jobs, or refuses those that cannot be written. None is left.
@@ -177,8 +180,7 @@ impl GroupCommit {
             match self.write(&mut urgent, true) {
                 Ok(()) => return,
                 Err(AppendError::NoSpace) => {
-                    let need = self.bytes(&urgent, true);
-                    if !self.file.give_up_reserve(need) {
+                    if !self.file.give_up_reserve() {
                         return self.refuse(urgent, Reason::DiskFull);
                     }
                 }
@@ -215,8 +217,7 @@ impl GroupCommit {
         }
         // A crash from here on must not make a lost part look like a torn end.
         self.write_index(Standing::Broken);
-        let header = frame::header(&self.origin);
-        let found = self.file.bring_back(header.as_bytes()).map_err(|_| Reason::LogLost)?;
+        let found = self.file.bring_back().map_err(|_| Reason::LogLost)?;
         let window = Window {
             from: self.sound,
             to: Timestamp::now(),
@@ -241,7 +242,7 @@ impl GroupCommit {
     }
 
     fn write_index(&mut self, standing: Standing) {
-        self.index.write(&self.origin, &self.state, self.file.length(), standing);
+        self.index.write(&self.origin, &self.state, self.file.tip(), standing);
     }
 
     /// The length of the frames of the jobs and of the deferred records, in bytes.
@@ -259,6 +260,12 @@ impl GroupCommit {
     /// they are all unchanged. `reserve_only`: of the deferred ones, only those that may use
     /// the reserve.
     fn write(&mut self, jobs: &mut Vec<Job>, reserve_only: bool) -> Result<(), AppendError> {
+        let need = self.bytes(jobs, reserve_only);
+        if reserve_only && need == 0 {
+            return Ok(());
+        }
+        // Before the positions are given: a commit never spans two files.
+        self.file.prepare(need + MAX_RESTARTED)?;
         self.batch.begin(self.file.length());
         // Once the log is sound again, its first record reports the lost ones.
         let gap = if reserve_only { None } else { self.shared.take_gap() };

@@ -1,14 +1,16 @@
 //! The changes of state in a log, which a start compares with the store.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::fields::{Kind, Lost};
-use super::file::DiskFile;
+use super::file::RealDisk;
 use super::frame::{Frames, Step};
-use super::origin::Position;
+use super::origin::{Origin, Position};
 use super::record::{Placed, Record};
 use super::role::RecordSummary;
 use super::scan::{NO_FRAME, NOT_A_RECORD, OpenError, read_record};
+use super::segments::Segments;
 
 /// A change of state that took effect, or may have.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,9 +28,10 @@ pub struct EffectiveChange {
 #[derive(Debug)]
 pub struct ChangeHistory {
     pub(super) folder: PathBuf,
-    /// The offset of the first frame.
+    pub(super) origin: Origin,
+    /// The position of the first byte.
     pub(super) start: u64,
-    /// The length of the file when it was opened.
+    /// The length of the log when it was opened.
     pub(super) end: u64,
     pub(super) last_effective: Option<Position>,
     /// The lost parts of the file.
@@ -49,7 +52,8 @@ impl ChangeHistory {
     /// [`OpenError::StoreAhead`] if there is no change at `applied`; [`OpenError::Damaged`],
     /// [`OpenError::Io`].
     pub fn after(&self, applied: Option<Position>) -> Result<Vec<EffectiveChange>, OpenError> {
-        let file = DiskFile::open_beside(&self.folder).map_err(OpenError::io("opened"))?;
+        let opened = Segments::open_beside(&self.folder, &self.origin, Arc::new(RealDisk));
+        let file = opened.map_err(OpenError::io("opened"))?;
         // Where the store's last change was lost with its part of the file, the log goes on after it.
         let lost = applied.and_then(|applied| self.losses.iter().find(|lost| lost.contains(applied.0)));
         if let (Some(applied), None) = (applied, lost) {
@@ -72,7 +76,7 @@ impl ChangeHistory {
             let at = Position(frames.offset());
             let (position, json) = match frames.step().map_err(OpenError::io("read"))? {
                 Step::Frame { position, json } => (position, json),
-                Step::Skip(_) => continue,
+                Step::Skip(_) | Step::Header => continue,
                 Step::End | Step::Damaged { .. } => return Err(OpenError::damaged(at, NO_FRAME)),
             };
             let not_a_record = |_| OpenError::damaged(position, NOT_A_RECORD);

@@ -29,6 +29,9 @@ struct Snapshot {
     broken: bool,
     /// Whether the log was closed at this offset, with every record written.
     clean: bool,
+    /// From where whole frames lead to the offset. Absent in sidecars of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    commit: Option<u64>,
     installation: InstallationId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_effective: Option<u64>,
@@ -48,8 +51,18 @@ struct Snapshot {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) state: State,
-    pub(super) offset: u64,
+    pub(super) tip: Tip,
     pub(super) standing: Standing,
+}
+
+/// The end of what is durable, and how to find out whether the log still has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tip {
+    /// The position behind the last whole frame.
+    pub(super) end: u64,
+    /// The position of the last commit, or of the header or skip behind it: whole frames lead from
+    /// there to the end. `None` if it is not known.
+    pub(super) commit: Option<u64>,
 }
 
 /// What a sidecar says of the log beside its state.
@@ -144,23 +157,23 @@ impl IndexWriter {
 
     /// Writes the sidecar on a thread of its own, if the log has grown enough since the last
     /// time and that thread has finished.
-    pub(super) fn update(&mut self, origin: &Origin, state: &State, length: u64) {
-        if length - self.written_at < self.every || self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+    pub(super) fn update(&mut self, origin: &Origin, state: &State, tip: Tip) {
+        if tip.end - self.written_at < self.every || self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
-        self.written_at = length;
-        let bytes = encode(origin, state, length, Standing::InUse);
+        self.written_at = tip.end;
+        let bytes = encode(origin, state, tip, Standing::InUse);
         let index = self.index.clone();
         self.thread = Some(std::thread::spawn(move || write_or_warn(&index, &bytes)));
     }
 
     /// Writes the sidecar now.
-    pub(super) fn write(&mut self, origin: &Origin, state: &State, length: u64, standing: Standing) {
-        self.written_at = length;
+    pub(super) fn write(&mut self, origin: &Origin, state: &State, tip: Tip, standing: Standing) {
+        self.written_at = tip.end;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        write_or_warn(&self.index, &encode(origin, state, length, standing));
+        write_or_warn(&self.index, &encode(origin, state, tip, standing));
     }
 }
 
@@ -170,17 +183,18 @@ fn write_or_warn(index: &Index, bytes: &[u8]) {
     }
 }
 
-/// The sidecar's bytes for a state at `offset`.
-pub(super) fn encode(origin: &Origin, state: &State, offset: u64, standing: Standing) -> Vec<u8> {
+/// The sidecar's bytes for a state at that tip.
+pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standing) -> Vec<u8> {
     let snapshot = Snapshot {
         broken: standing == Standing::Broken,
         clean: standing == Standing::Clean,
+        commit: tip.commit,
         installation: origin.installation,
         last_effective: state.last_effective.map(|position| position.0),
         last_time: state.last_time,
         losses: state.losses.iter().map(|loss| (loss.lost, loss.reported)).collect(),
         node: origin.node.clone(),
-        offset,
+        offset: tip.end,
         open: state
             .open
             .iter()
@@ -222,7 +236,10 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
                 .map(|(lost, reported)| Loss { lost, reported })
                 .collect(),
         },
-        offset: snapshot.offset,
+        tip: Tip {
+            end: snapshot.offset,
+            commit: snapshot.commit,
+        },
         standing: match (snapshot.broken, snapshot.clean) {
             (true, _) => Standing::Broken,
             (false, true) => Standing::Clean,
@@ -270,11 +287,15 @@ mod tests {
         let index = Index::of(folder.path());
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
         state.lose(Lost::new(900, 1000));
-        index.write(&encode(&origin, &state, 512, Standing::Broken)).unwrap();
+        let tip = Tip {
+            end: 512,
+            commit: Some(400),
+        };
+        index.write(&encode(&origin, &state, tip, Standing::Broken)).unwrap();
         let Found::Known(known) = index.read(&origin).unwrap() else {
             panic!("not read")
         };
-        assert_eq!((known.state, known.offset, known.standing), (state, 512, Standing::Broken));
+        assert_eq!((known.state, known.tip, known.standing), (state, tip, Standing::Broken));
         index.remove().unwrap();
         index.remove().unwrap();
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
@@ -283,7 +304,8 @@ mod tests {
     #[test]
     fn a_flipped_bit_a_missing_end_or_another_log_makes_it_unusable() {
         let (origin, state) = (origin(), state());
-        let good = encode(&origin, &state, 512, Standing::InUse);
+        let tip = Tip { end: 512, commit: None };
+        let good = encode(&origin, &state, tip, Standing::InUse);
         assert!(decode(&good, &origin).is_some());
         for at in 0..good.len() {
             let mut bad = good.clone();

@@ -1,6 +1,6 @@
 //! The audit log: no audit, no answer.
 //!
-//! Each node has one durable write-ahead file. [`open`] opens it, [`Log`] writes to it. A
+//! Each node has one durable write-ahead log. [`open`] opens it, [`Log`] writes to it. A
 //! protocol can build a response only from a [`Recorded`] value, whose record is durable, or
 //! from the log's own refusal, [`Unavailable`]. An effect at a provider or in the store is
 //! announced by an [`Intent`] before it is caused. `docs/audit-format.md` defines the bytes.
@@ -9,7 +9,8 @@
 //! |---|---|
 //! | `record`, `fields`, `scalar`, `action`, `state_change`, `origin` | a record and the types of its members |
 //! | `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
-//! | `frame`, `file` | the bytes of the file, and the file itself |
+//! | `frame`, `segments`, `file` | the bytes of the log, the files that have them, and the disk |
+//! | `maker`, `reserve` | files of zeros, made ahead of need |
 //! | `log`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `durable_file`, `state`, `health` | the log's thread |
 //! | `observer` | what is built from committed frames |
@@ -34,6 +35,7 @@ mod index;
 mod intent;
 mod kill_file;
 mod log;
+mod maker;
 mod observer;
 mod options;
 mod origin;
@@ -41,9 +43,11 @@ mod queue;
 mod record;
 mod recorded;
 mod recovery;
+mod reserve;
 mod role;
 mod scalar;
 mod scan;
+mod segments;
 mod stamp;
 mod state;
 mod state_change;
@@ -72,6 +76,7 @@ pub use recorded::{CountedRight, Item, Recorded};
 pub use recovery::{Recovered, open};
 pub use scalar::{Digest, Number, Text, Timestamp};
 pub use scan::OpenError;
+pub use segments::SegmentSizes;
 pub use stamp::MAX_JSON;
 pub use state_change::{EmergencyRevocation, JournaledRevocation, Object, ObjectId, StateChange, Verb};
 pub use string_enum::UnknownWord;

@@ -79,7 +79,16 @@ fn tune() -> Tune {
 }
 
 fn reserve(gateway: &Gateway) -> u64 {
-    fs::metadata(gateway.data().join("audit.reserve")).expect("the reserve").len()
+    fs::metadata(gateway.data().join("audit.reserve")).map_or(0, |found| found.len())
+}
+
+/// The reserve is made after the start.
+async fn until_reserved(gateway: &Gateway) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while reserve(gateway) < RESERVE {
+        assert!(Instant::now() < end, "the reserve is not made");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn said(answer: &Answer) -> (u16, &str) {
@@ -153,6 +162,7 @@ async fn stops_and_goes_on() {
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 2).await;
+    until_reserved(&gateway).await;
     assert_eq!(log_state(&started).await, (200, true, "sound".to_owned()));
 
     small.fill();
@@ -222,6 +232,7 @@ async fn revocations_survive() {
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 24).await;
+    until_reserved(&gateway).await;
     client
         .post("/v1/connections", &json!({"name": "other", "provider": "local", "settings": {}}))
         .await
@@ -297,6 +308,7 @@ async fn enable_outlives_the_kill_file() {
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 24).await;
+    until_reserved(&gateway).await;
     let kill_file = gateway.data().join("cuts.kill");
     let empty = fs::read(&kill_file).expect("the kill file");
     let mut revoked = Vec::new();

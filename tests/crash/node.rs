@@ -87,14 +87,14 @@ async fn without_name() {
 async fn without_log() {
     let (gateway, name) = furnished().await;
     let file = gateway.data().join("node");
-    remove(&gateway, &["audit.log", "audit.index"]);
+    remove(&gateway, &["audit-00000000000000000000.log", "audit.index"]);
     let said = refused(&gateway, &Tune::default());
     assert!(said.contains("log was restored from an older copy"), "{said}");
     // Without its name it is not taken for a new node.
-    remove(&gateway, &["node", "audit.log", "audit.index"]);
+    remove(&gateway, &["node", "audit-00000000000000000000.log", "audit.index"]);
     let said = refused(&gateway, &Tune::default());
     assert!(said.contains(&format!("node {name} with changes up to byte")), "{said}");
-    assert!(!gateway.data().join("audit.log").exists());
+    assert!(!gateway.data().join("audit-00000000000000000000.log").exists());
     // Nor under another name, or under its own.
     fs::write(&file, "another\n").expect("written");
     for tune in [Tune::default(), accepting()] {
@@ -122,7 +122,7 @@ async fn malformed() {
         for tune in [Tune::default(), accepting()] {
             let said = refused(&gateway, &tune);
             assert!(
-                said.contains("does not contain a node name") && said.contains("first line of audit.log"),
+                said.contains("does not contain a node name") && said.contains("first line of the audit log"),
                 "{said}"
             );
         }

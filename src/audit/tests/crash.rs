@@ -15,18 +15,16 @@ async fn reopened(bench: &Bench) -> Option<Vec<(Position, Record)>> {
     Some(bench.records())
 }
 
-fn truncate_to(bench: &Bench, length: u64) {
-    std::fs::File::options()
-        .write(true)
-        .open(bench.log_path())
-        .unwrap()
-        .set_len(length)
-        .unwrap();
+/// As a crash leaves a file of zeros of which the rest was never written.
+fn zero_from(bench: &Bench, at: u64) {
+    let mut bytes = std::fs::read(bench.log_path()).unwrap();
+    bytes[at as usize..].fill(0);
+    std::fs::write(bench.log_path(), bytes).unwrap();
 }
 
 fn overwrite(bench: &Bench, at: u64, bytes: &[u8]) {
     use std::os::unix::fs::FileExt;
-    std::fs::File::options()
+    File::options()
         .write(true)
         .open(bench.log_path())
         .unwrap()
@@ -51,13 +49,14 @@ async fn truncated_at_every_byte_of_the_last_frames_the_whole_ones_stay() {
         unwrap_once(&log, tenant(1)).await.unwrap();
     }
     let before = bench.records();
-    let length = std::fs::metadata(bench.log_path()).unwrap().len();
+    let length = bench.end();
     let ends: Vec<u64> = before[1..].iter().map(|(position, _)| position.0).chain([length]).collect();
     let crashed = bench.crashed();
     let whole = std::fs::read(bench.log_path()).unwrap();
     let index = std::fs::read(bench.index_path()).unwrap();
     for kept in before[1].0.0..=length {
-        std::fs::write(crashed.log_path(), &whole[..kept as usize]).unwrap();
+        std::fs::write(crashed.log_path(), &whole).unwrap();
+        zero_from(&crashed, kept);
         std::fs::write(crashed.index_path(), &index).unwrap();
         let records = reopened(&crashed).await.unwrap();
         let stay = ends.iter().filter(|end| **end <= kept).count();
@@ -111,8 +110,24 @@ async fn a_missing_end_is_detected() {
     }
     log.close().await;
     let last = bench.records()[2].0;
-    truncate_to(&bench, last.0);
-    assert!(matches!(bench.try_open(Bench::options()), Err(OpenError::Lost { found, .. }) if found == last.0));
+    let end = bench.end();
+    let whole = std::fs::read(bench.log_path()).unwrap();
+    for truncated in [false, true] {
+        match truncated {
+            true => std::fs::write(bench.log_path(), &whole[..last.0 as usize]).unwrap(),
+            false => zero_from(&bench, last.0),
+        }
+        let refused = bench.try_open(Bench::options());
+        assert!(
+            matches!(refused, Err(OpenError::Lost { expected, found }) if (expected, found) == (end, last.0)),
+            "{refused:?}"
+        );
+    }
+    // Even without a sidecar: the zeros behind the end are missing.
+    std::fs::remove_file(bench.index_path()).unwrap();
+    std::fs::write(bench.log_path(), &whole[..end as usize]).unwrap();
+    let refused = bench.try_open(Bench::options());
+    assert!(matches!(refused, Err(OpenError::LacksNext { at }) if at == end), "{refused:?}");
 }
 
 #[tokio::test]
@@ -142,7 +157,7 @@ async fn an_intent_with_a_verb_of_a_later_release_is_refused() {
     let crashed = bench.crashed();
     let bytes = std::fs::read(crashed.log_path()).unwrap();
     let at = intent.position().0 as usize;
-    let json = String::from_utf8(bytes[at + frame::PREFIX..].to_vec()).unwrap();
+    let json = String::from_utf8(frame::parse(&bytes[at..]).unwrap().0.to_vec()).unwrap();
     let later = json.replace("\"import\"", "\"shrink\"");
     assert_ne!(later, json);
     overwrite(&crashed, at as u64 + 4, &crc32c::crc32c(later.as_bytes()).to_be_bytes());
@@ -264,14 +279,14 @@ proptest! {
                 for recorded in join_all(appends).await {
                     count += recorded.unwrap().len();
                 }
-                acknowledged.push((std::fs::metadata(bench.log_path()).unwrap().len(), count));
+                acknowledged.push((bench.end(), count));
             }
             let before = bench.records();
             let start = before[0].0.0;
             let length = acknowledged.last().unwrap().0;
             let kept_bytes = start + ((length - start) as f64 * place) as u64;
             let crashed = bench.crashed();
-            truncate_to(&crashed, kept_bytes);
+            zero_from(&crashed, kept_bytes);
             let after = reopened(&crashed).await.unwrap();
             let due = acknowledged.iter().filter(|(end, _)| *end <= kept_bytes).map(|(_, count)| *count).max().unwrap_or(0);
             let kept = after.len() - 1;

@@ -7,5 +7,5 @@ mod log;
 mod process;
 
 pub use client::{Answer, Client};
-pub use log::{records, records_from, records_of};
+pub use log::{last_log_file, log_end, log_files, records, records_from, records_of};
 pub use process::{Gateway, Started, Tune};

@@ -69,8 +69,9 @@ impl Claviger {
 
     /// The data folder.
     pub fn log_bytes(&self) -> u64 {
-        let log = std::fs::metadata(self.gateway.data().join("audit.log"));
-        log.expect("the log").len()
+        let files = claviger_test_support::log_files(&self.gateway.data());
+        let (start, _) = files.last().expect("a file of the log");
+        start + claviger_test_support::log_end(&self.gateway.data()).1
     }
 
     /// The gateway's database.

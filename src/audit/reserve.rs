@@ -1,0 +1,135 @@
+//! The disk reserve `audit.reserve`: a file of zeros that becomes the next segment when the disk
+//! is full. Only revocations, and the records of a start, may be written to it then.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::file::{Disk, private, read_full};
+use super::frame::leading_zeros;
+use super::maker::{Blank, Maker};
+
+/// The reserve's name in the log's folder.
+const NAME: &str = "audit.reserve";
+
+/// Its name while it is made.
+const NEW_NAME: &str = "audit.reserve.new";
+
+/// Number of bytes of one read or write.
+const STEP: u64 = 1 << 20;
+
+/// The reserve of a log.
+pub(super) struct Reserve {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    /// The wanted length, in bytes.
+    wanted: u64,
+    held: Option<File>,
+    maker: Maker,
+    /// Whether it was used since it was last held.
+    was_used: bool,
+}
+
+impl Reserve {
+    /// Takes over a reserve in the folder, or begins a new one. A new one is not ready yet.
+    pub(super) fn open(disk: Arc<dyn Disk>, folder: &Path, wanted: u64) -> Self {
+        let mut reserve = Self {
+            maker: Maker::new(disk.clone(), folder.join(NEW_NAME)),
+            disk,
+            path: folder.join(NAME),
+            wanted,
+            held: None,
+            was_used: false,
+        };
+        match reserve.take_over() {
+            Ok(held) => reserve.held = held,
+            Err(error) => tracing::warn!(%error, "the audit log's disk reserve could not be opened; it is made again"),
+        }
+        reserve
+    }
+
+    /// Opens the file of an earlier run, if it is long enough.
+    fn take_over(&self) -> io::Result<Option<File>> {
+        let file = match private().read(true).write(true).open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        file.try_lock()?;
+        let length = file.metadata()?.len();
+        if length < self.wanted {
+            self.disk.remove(&self.path)?;
+            return Ok(None);
+        }
+        if length > self.wanted {
+            self.disk.set_len(&file, self.wanted)?;
+        }
+        Ok(Some(file))
+    }
+
+    /// Number of bytes of free space that the reserve still takes.
+    pub(super) fn missing(&mut self) -> u64 {
+        self.poll();
+        match self.held {
+            Some(_) => 0,
+            None => self.wanted.saturating_sub(self.maker.made()),
+        }
+    }
+
+    /// Begins a new reserve if there is none.
+    pub(super) fn begin(&mut self) {
+        if self.held.is_none() {
+            self.maker.begin(self.wanted);
+        }
+    }
+
+    /// Whether it was used, and is not whole again.
+    pub(super) fn is_used(&mut self) -> bool {
+        self.poll();
+        self.was_used && self.held.is_none()
+    }
+
+    fn poll(&mut self) {
+        if self.held.is_some() || !self.maker.is_ready() {
+            return;
+        }
+        let made = self.maker.take(self.wanted).and_then(|blank| {
+            self.disk.rename(&blank.path, &self.path)?;
+            Ok(blank.file)
+        });
+        match made {
+            Ok(file) => (self.held, self.was_used) = (Some(file), false),
+            Err(error) => tracing::warn!(%error, "the audit log's disk reserve could not be made"),
+        }
+    }
+
+    /// Gives up the reserve, to be the next segment.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(super) fn give_up(&mut self) -> io::Result<Option<Blank>> {
+        self.poll();
+        let Some(file) = self.held.take() else { return Ok(None) };
+        self.was_used = true;
+        self.clear(&file)?;
+        let (path, length) = (self.path.clone(), self.wanted);
+        Ok(Some(Blank { path, file, length }))
+    }
+
+    /// Writes zeros where something else wrote to the file.
+    fn clear(&self, file: &File) -> io::Result<()> {
+        let mut block = vec![0; STEP.min(self.wanted) as usize];
+        let mut at = 0;
+        while at < self.wanted {
+            let step = block.len().min((self.wanted - at) as usize);
+            let read = read_full(file, at, &mut block[..step])?;
+            if leading_zeros(&block[..read]) < step {
+                block.fill(0);
+                self.disk.fill(file, at, &block[..step])?;
+            }
+            at += step as u64;
+        }
+        Ok(())
+    }
+}
