@@ -350,7 +350,7 @@ impl Segments {
         let number = self.closed.partition_point(|segment| segment.start <= position);
         let segment = number.checked_sub(1).and_then(|number| self.closed.get(number));
         let segment = segment.ok_or(io::ErrorKind::NotFound)?;
-        let file = private().write(true).open(self.path(segment))?;
+        let file = private().read(true).write(true).open(self.path(segment))?;
         self.disk.write_at(&file, position - segment.start, bytes)?;
         self.disk.sync(&file)
     }

@@ -4,10 +4,11 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Answer, Client, Gateway, Started, Tune, records};
+use claviger_test_support::{Answer, Client, Gateway, Started, Tune, log_end, records};
 use libtest_mimic::Trial;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
@@ -89,6 +90,22 @@ async fn until_reserved(gateway: &Gateway) {
         assert!(Instant::now() < end, "the reserve is not made");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A gateway on the small disk whose files can be limited.
+fn gateway_on(small: &Small) -> Gateway {
+    // A file at its limit raises SIGXFSZ, which ends a process that does not ignore it.
+    let script = small.0.join("claviger");
+    let text = format!("#!/bin/sh\ntrap '' XFSZ\nexec '{}' \"$@\"\n", crate::BINARY);
+    fs::write(&script, text).expect("written");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("executable");
+    Gateway::new_in(script.to_str().expect("a path in UTF-8"), &small.0, &tune())
+}
+
+/// From now on the disk takes no record, not even over the zeros that were written for it.
+fn take_no_more(gateway: &Gateway, started: &Started) {
+    let (_, end) = log_end(&gateway.data());
+    started.limit_files(Some(end));
 }
 
 fn said(answer: &Answer) -> (u16, &str) {
@@ -225,10 +242,11 @@ async fn stops_and_goes_on() {
     assert_eq!(disabled.count(), 1, "the revocation has its record");
 }
 
-/// Revokes until not even the reserve is left: from then on revocations go to the kill file.
+/// Revokes on a full disk, which takes records still, and on one that takes none: from then on
+/// revocations go to the kill file.
 async fn revocations_survive() {
     let small = Small::mount().expect("it was mounted before");
-    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
+    let gateway = gateway_on(&small);
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 24).await;
@@ -240,8 +258,12 @@ async fn revocations_survive() {
 
     let mut unrecorded = 0;
     let last = furnished.keys.len() - 1;
-    for key in &furnished.keys[..last] {
+    for (number, key) in furnished.keys[..last].iter().enumerate() {
         small.fill();
+        if number == last / 2 {
+            assert_eq!(unrecorded, 0, "a full disk has room for the records of revocations");
+            take_no_more(&gateway, &started);
+        }
         let revoked = client.post_empty(&format!("/v1/keys/{key}/disable")).await;
         match said(&revoked) {
             (200, "") => {}
@@ -249,7 +271,7 @@ async fn revocations_survive() {
             _ => panic!("{key}: {}", revoked.text),
         }
     }
-    assert!(unrecorded > 0, "the reserve never came to its end");
+    assert_eq!(unrecorded, last - last / 2);
     let revoked = &furnished.tokens[0];
     let path = format!("/v1/principals/worker/tokens/{}", revoked.0);
     let sever = client.post_empty("/v1/connections/other/sever").await;
@@ -304,7 +326,7 @@ async fn revocations_survive() {
 /// could not be written then, as on a dying disk, must not disable the key at the next start.
 async fn enable_outlives_the_kill_file() {
     let small = Small::mount().expect("it was mounted before");
-    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
+    let gateway = gateway_on(&small);
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 24).await;
@@ -312,8 +334,9 @@ async fn enable_outlives_the_kill_file() {
     let kill_file = gateway.data().join("cuts.kill");
     let empty = fs::read(&kill_file).expect("the kill file");
     let mut revoked = Vec::new();
+    small.fill();
+    take_no_more(&gateway, &started);
     for key in &furnished.keys {
-        small.fill();
         let answer = client.post_empty(&format!("/v1/keys/{key}/disable")).await;
         if said(&answer) == (503, "effective_not_recorded") && fs::read(&kill_file).expect("the kill file") != empty {
             revoked.push(key);
@@ -322,9 +345,10 @@ async fn enable_outlives_the_kill_file() {
             break;
         }
     }
-    assert_eq!(revoked.len(), 2, "the reserve never came to its end");
+    assert_eq!(revoked.len(), 2, "the records were written");
     let kept = fs::read(&kill_file).expect("the kill file");
     small.make_room();
+    started.limit_files(None);
     until_sound(&started).await;
     let [enabled, disabled] = [revoked[0], revoked[1]];
     client.post_empty(&format!("/v1/keys/{enabled}/enable")).await.expect_status(200);
