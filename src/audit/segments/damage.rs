@@ -107,7 +107,13 @@ impl Segments {
             return Ok(Some(Tampering::Cut));
         }
         for (segment, end) in self.closed() {
-            match length_of(&self.path(segment))? {
+            let path = self.path(segment);
+            if let Some(file) = &segment.file
+                && !is_at(&path, Some(&file.metadata()?))?
+            {
+                return Ok(Some(Tampering::Moved));
+            }
+            match length_of(&path)? {
                 None => return Ok(Some(Tampering::Removed)),
                 Some(length) if length < end - segment.start => return Ok(Some(Tampering::Cut)),
                 Some(_) => {}

@@ -401,6 +401,20 @@ async fn a_closed_file_that_is_removed_while_the_log_runs_comes_back() {
         .expect("it does not come back");
     unwraps(&log, 5).await;
     assert!(bench.records().starts_with(&before));
+    // One that is replaced by another file of its length.
+    let replaced = bench.folder.path().join("audit.other");
+    fs::write(&replaced, vec![b'x'; fs::metadata(&path).unwrap().len() as usize]).unwrap();
+    fs::rename(&replaced, &path).unwrap();
+    let back = async {
+        while fs::read(&path).unwrap()[0] == b'x' || log.health() != Health::Sound {
+            log.check();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), back)
+        .await
+        .expect("it does not come back");
+    assert!(bench.records().starts_with(&before));
     // One that is cut: what is gone is reported, and nothing else.
     let cut = File::options().write(true).open(&path).unwrap();
     let length = cut.metadata().unwrap().len();
