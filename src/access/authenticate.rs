@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use claviger_provider::{PrincipalId, TenantId, TokenId};
-use dashmap::DashSet;
+use dashmap::{DashMap, DashSet};
 use moka::sync::Cache;
 use parking_lot::RwLock;
+use tokio::sync::OnceCell;
 
 use super::caller::{Ancestry, Caller, Credential};
 use super::gate::{CallerGates, Gate, Gates, TokenGate};
 use super::{ApiToken, Grants};
 use crate::store::model::{Token, TokenSnapshot};
-use crate::store::{Store, StoreError, rules};
+use crate::store::{Store, StoreError, is_for_revocation, rules};
 
 /// The most tenant names in memory.
 const TENANTS: u64 = 100_000;
@@ -85,6 +86,39 @@ struct LoadBegan {
     era: u64,
 }
 
+/// What a load found, for all who waited for it.
+#[derive(Clone)]
+enum Loaded {
+    Known(Arc<Known>),
+    /// There is no such token.
+    Absent,
+    /// It may have read before a revocation that is committed by now: it must be done again.
+    Outdated,
+    /// The store failed. The one that loaded says how.
+    Failed,
+}
+
+/// Whose load it is: a token's, by its public id, and whether for a revocation, which waits for no load of
+/// another request: that one may have to wait for its turn at the store.
+type LoadName = (bool, Box<str>);
+type Loads = DashMap<LoadName, Arc<OnceCell<Loaded>>>;
+
+/// One that waits for the load of a token. The last one removes the load.
+struct Waits<'a> {
+    loads: &'a Loads,
+    name: LoadName,
+    load: Arc<OnceCell<Loaded>>,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        // The map's and this one's. A load that was forgotten is not in the map, or another is.
+        self.loads.remove_if(&self.name, |_, load| {
+            Arc::ptr_eq(load, &self.load) && (load.initialized() || Arc::strong_count(load) <= 2)
+        });
+    }
+}
+
 /// Turns credentials into callers. Known tokens and the names of tenants are kept in memory. A
 /// revocation or suspension must be reported through [`Authenticator::forget_tokens`] or
 /// [`Authenticator::suspend`] before it is answered: it closes the gates of the callers that were let in,
@@ -92,6 +126,9 @@ struct LoadBegan {
 pub struct Authenticator {
     store: Arc<dyn Store>,
     tokens: Cache<String, Remembered<Arc<Known>>>,
+    /// The loads of tokens under way: requests that come with one token at once, as after a suspend, wait
+    /// for one read. Loads that began before a report are removed by it.
+    loads: Loads,
     /// Tenants by name. What was refused is not kept, so a new tenant needs no report.
     tenants: Cache<String, Remembered<NamedTenant>>,
     /// The gates of all tokens in memory and of all requests under way, by the tokens' public ids.
@@ -116,6 +153,7 @@ impl Authenticator {
         Self {
             store,
             tokens: Cache::new(tokens as u64),
+            loads: DashMap::new(),
             tenants: Cache::new(TENANTS),
             token_gates: Gates::new(),
             tenant_gates: Gates::new(),
@@ -197,6 +235,7 @@ impl Authenticator {
     pub fn forget_tokens<'a>(&self, public_ids: impl IntoIterator<Item = &'a str>) {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
+        self.loads.clear();
         for public_id in public_ids {
             self.tokens.invalidate(public_id);
             self.token_gates.close(public_id);
@@ -215,20 +254,41 @@ impl Authenticator {
     fn forget_all(&self) {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
+        self.loads.clear();
         self.era.fetch_add(1, Ordering::SeqCst);
         self.tokens.invalidate_all();
         self.tenants.invalidate_all();
     }
 
     async fn known(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
+        match self.recall(&self.tokens, public_id) {
+            Some(known) => Ok(known),
+            None => Box::pin(self.load(public_id)).await,
+        }
+    }
+
+    /// Reads a token, once for all who ask for it at the same time.
+    async fn load(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
         loop {
-            if let Some(known) = self.recall(&self.tokens, public_id) {
-                return Ok(known);
-            }
-            let began = self.load_begins();
-            let (found, grants) = self.load(public_id).await?;
-            if let Some(known) = self.keep(&self.tokens, public_id, began, || self.with_gate(found, grants)) {
-                return Ok(known);
+            let name: LoadName = (is_for_revocation(), public_id.into());
+            let load = Arc::clone(&self.loads.entry(name.clone()).or_default());
+            let waits = Waits {
+                loads: &self.loads,
+                name,
+                load,
+            };
+            let mut failure = None;
+            let read = async {
+                self.read(public_id).await.unwrap_or_else(|error| {
+                    failure = Some(error);
+                    Loaded::Failed
+                })
+            };
+            match waits.load.get_or_init(|| read).await.clone() {
+                Loaded::Known(known) => return Ok(known),
+                Loaded::Absent => return Err(Unauthenticated::Invalid),
+                Loaded::Outdated => {}
+                Loaded::Failed => return Err(Unauthenticated::Store(failure.unwrap_or(StoreError::Busy))),
             }
         }
     }
@@ -287,14 +347,16 @@ impl Authenticator {
         })
     }
 
-    async fn load(&self, public_id: &str) -> Result<(TokenSnapshot, Grants), Unauthenticated> {
+    async fn read(&self, public_id: &str) -> Result<Loaded, StoreError> {
+        let began = self.load_begins();
         let found = match self.store.token_by_public_id(public_id).await {
             Ok(found) => found,
-            Err(StoreError::NotFound) => return Err(Unauthenticated::Invalid),
-            Err(error) => return Err(Unauthenticated::Store(error)),
+            Err(StoreError::NotFound) => return Ok(Loaded::Absent),
+            Err(error) => return Err(error),
         };
-        let grants = Grants::from_kept(&found.token.grants).ok_or(Unauthenticated::Store(StoreError::Damaged("a token's grants")))?;
-        Ok((found, grants))
+        let grants = Grants::from_kept(&found.token.grants).ok_or(StoreError::Damaged("a token's grants"))?;
+        let known = self.keep(&self.tokens, public_id, began, || self.with_gate(found, grants));
+        Ok(known.map_or(Loaded::Outdated, Loaded::Known))
     }
 
     fn with_gate(&self, found: TokenSnapshot, grants: Grants) -> Arc<Known> {

@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use claviger_provider::{BackgroundCalls, CallResult, ConnectionId, MAX_TRACED_CALLS, OpContext, ProviderCall, TenantId, TracedCalls};
 
 use super::action::{Internal, Operation};
+use super::class::{Class, Refusal};
 use super::fields::{Authn, Kind, Outcome, Window};
 use super::health::{Reason, Unavailable};
 use super::log::Log;
-use super::queue::{Class, Refusal};
 use super::record::Record;
 use super::scalar::{Number, Text, Timestamp};
 

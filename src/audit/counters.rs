@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use claviger_provider::{PrincipalId, TenantId};
 
 use super::action::Internal;
+use super::class::{Class, Refusal};
 use super::fields::{Kind, Source, Window};
 use super::health::{Reason, Unavailable};
 use super::log::Log;
-use super::queue::{Class, Refusal};
 use super::record::Record;
 use super::recorded::Recorded;
 use super::scalar::{Number, Text, Timestamp};

@@ -7,9 +7,9 @@
 //! **After a failed write or sync** the page cache no longer shows what is on the disk. The kernel
 //! may have marked the pages clean, so a second `fdatasync` of the same data would succeed without
 //! writing it. The same data is therefore never synced again. The append fails as a whole. Before
-//! the next one its place is written with zeros and the last durable page again from memory; only
-//! when that sync succeeds does the log continue. So a refused record can still be in the file
-//! after a crash, but an acknowledged one is never missing.
+//! the next one its place is written with zeros, and the last durable page and all that was
+//! acknowledged after it again from memory; only when that sync succeeds does the log continue. So a
+//! refused record can still be in the file after a crash, but an acknowledged one is never missing.
 //!
 //! **A file that something else removed, replaced or cut** is found by [`DurableFile::look`], and
 //! a cut one by the next append, too, before it counts as written. [`DurableFile::bring_back`]
@@ -52,11 +52,14 @@ pub(super) struct DurableFile {
     segments: Segments,
     /// All bytes before this position are on the disk.
     length: u64,
+    /// Number of bytes after `length` that were written to the last file and not synced yet.
+    unsynced: u64,
     /// The position of the last commit before `length`, or of what else leads there.
     commit: u64,
-    /// Where the bytes end that a failed append may have left behind `length`.
+    /// Where the bytes end that a failed append may have left behind what was written.
     dirty: u64,
-    /// The bytes from the beginning of the last page to `length`.
+    /// The bytes from the beginning of the last page before `length` to the end of what was
+    /// written.
     tail: Vec<u8>,
     /// When a write or sync last failed, until the file is repaired.
     failed: Option<Instant>,
@@ -88,6 +91,7 @@ impl DurableFile {
         let mut file = Self {
             segments,
             length: tip.end,
+            unsynced: 0,
             commit: tip.commit.unwrap_or(tip.end),
             dirty: tip.end,
             tail: Vec::new(),
@@ -113,9 +117,14 @@ impl DurableFile {
         Ok(file)
     }
 
-    /// The durable length, in bytes: where the next append begins.
+    /// The durable length, in bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// The length with what is not synced yet, in bytes: where the next append begins.
+    pub(super) fn written(&self) -> u64 {
+        self.length + self.unsynced
     }
 
     /// The durable length, and how a start finds it whole.
@@ -136,14 +145,16 @@ impl DurableFile {
     }
 
     /// Goes on in the next file if a commit of that many bytes does not fit in the last one. From
-    /// then on the log is longer: by the first line of the file.
+    /// then on the log is longer: by the first line of the file. What was written to the last one is
+    /// synced before.
     ///
     /// # Errors
     /// [`AppendError::NoSpace`] if no file could be made; [`AppendError::Failed`].
     pub(super) fn prepare(&mut self, bytes: u64) -> Result<(), AppendError> {
-        if self.segments.room(self.length) >= bytes {
+        if self.segments.room(self.written()) >= bytes {
             return Ok(());
         }
+        self.sync()?;
         let size = self.segments.next_size(bytes);
         if !self.maker.is_ready() && self.available() < size - self.maker.made().min(size) {
             return Err(AppendError::NoSpace);
@@ -167,17 +178,51 @@ impl DurableFile {
         self.tail = self.segments.header().into_bytes();
     }
 
-    /// Writes the bytes at the end and syncs them. [`DurableFile::prepare`] has made room for them.
+    /// Writes the bytes at the end and syncs them, with all that was written before.
+    /// [`DurableFile::prepare`] has made room for them.
     ///
     /// # Errors
     /// [`AppendError`]: none of the bytes count as written.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
-        let end = self.length + bytes.len() as u64;
-        if self.segments.room(self.length) < bytes.len() as u64 {
-            return Err(self.fail("append", &io::Error::other("no room was made for the records")));
+        self.put(bytes)?;
+        self.sync_file()?;
+        self.unsynced += bytes.len() as u64;
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(PAGE as usize)..]);
+        self.is_synced();
+        Ok(())
+    }
+
+    /// Writes the bytes at the end without a sync. They are kept in memory until one, so that they
+    /// can be written anew after a failed one. [`DurableFile::prepare`] has made room for them.
+    ///
+    /// # Errors
+    /// [`AppendError`]: none of the bytes count as written.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        self.put(bytes)?;
+        self.unsynced += bytes.len() as u64;
+        self.tail.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Syncs what was written.
+    ///
+    /// # Errors
+    /// [`AppendError::Failed`]; [`DurableFile::repair`] writes it anew.
+    pub(super) fn sync(&mut self) -> Result<(), AppendError> {
+        if self.unsynced > 0 {
+            self.sync_file()?;
+            self.is_synced();
         }
-        self.dirty = self.dirty.max(end);
-        if let Err(error) = self.segments.write_at(self.length, bytes) {
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        let at = self.written();
+        if self.segments.room(at) < bytes.len() as u64 {
+            return Err(self.fail("write", &io::Error::other("no room was made for the records")));
+        }
+        self.dirty = self.dirty.max(at + bytes.len() as u64);
+        if let Err(error) = self.segments.write_at(at, bytes) {
             self.room = None;
             // Of a file system that writes elsewhere than over the zeros.
             if is_full(&error) && self.erase().is_ok() {
@@ -191,16 +236,25 @@ impl DurableFile {
             self.found(Tampering::Cut);
             return Err(AppendError::Cut);
         }
+        Ok(())
+    }
+
+    fn sync_file(&mut self) -> Result<(), AppendError> {
         let begun = Instant::now();
-        if let Err(error) = self.segments.sync() {
-            return Err(self.fail("sync", &error));
-        }
+        self.segments.sync().map_err(|error| self.fail("sync", &error))?;
         self.sync_seconds.record(begun.elapsed());
-        (self.commit, self.length) = (self.length, end);
-        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(PAGE as usize)..]);
+        Ok(())
+    }
+
+    /// All that was written is on the disk now.
+    fn is_synced(&mut self) {
+        if self.unsynced > 0 {
+            self.commit = self.length;
+        }
+        self.length = self.written();
+        self.unsynced = 0;
         let keep = (self.length - self.page()) as usize;
         self.tail.drain(..self.tail.len().saturating_sub(keep));
-        Ok(())
     }
 
     /// Compares the files with what was written: their paths, links, lengths. Returns what is
@@ -258,7 +312,7 @@ impl DurableFile {
     }
 
     fn try_bring_back(&mut self) -> io::Result<Vec<Lost>> {
-        let cut = self.segments.bring_back(self.length)?;
+        let cut = self.segments.bring_back(self.written())?;
         self.rewrite_tail()?;
         match cut {
             Some(cut) => find_losses(&self.segments, cut.start, cut.end),
@@ -302,24 +356,27 @@ impl DurableFile {
         Ok(())
     }
 
-    /// Writes zeros behind the durable length and the last page again, and syncs them.
+    /// Writes the last durable page again, what was not synced yet, and zeros behind that, and syncs
+    /// them.
     fn rewrite_tail(&mut self) -> io::Result<()> {
-        let page = self.length - self.tail.len() as u64;
+        let page = self.written() - self.tail.len() as u64;
         self.segments.write_at(page, &self.tail)?;
         self.erase()
     }
 
-    /// Writes zeros where an append failed, and syncs them.
+    /// Writes zeros where an append failed, and syncs all that was written.
     fn erase(&mut self) -> io::Result<()> {
-        let zeros = vec![0; (self.dirty - self.length).min(STEP) as usize];
-        let mut at = self.length;
+        let end = self.written();
+        let zeros = vec![0; self.dirty.saturating_sub(end).min(STEP) as usize];
+        let mut at = end;
         while at < self.dirty {
             let step = (self.dirty - at).min(STEP);
             self.segments.write_at(at, &zeros[..step as usize])?;
             at += step;
         }
         self.segments.sync()?;
-        self.dirty = self.length;
+        self.dirty = end;
+        self.is_synced();
         Ok(())
     }
 
@@ -338,7 +395,7 @@ impl DurableFile {
             true => 0,
             false => self.segments.next_size(0).saturating_sub(self.maker.made()),
         };
-        let soon = if self.segments.room(self.length) < need { next } else { 0 };
+        let soon = if self.segments.room(self.written()) < need { next } else { 0 };
         let is_enough = |room: &Room| room.looked.elapsed() < ROOM_EVERY && room.left >= need + missing + soon;
         if !self.room.as_ref().is_some_and(is_enough) {
             let left = self.available();
@@ -349,10 +406,8 @@ impl DurableFile {
             }
         }
         let left = self.room.as_ref().map_or(0, |room| room.left);
-        if missing > 0 {
-            self.reserve.begin();
-        }
-        if next > 0 && self.segments.is_half_full(self.length) && left >= need + missing + next {
+        self.reserve.begin(left.saturating_sub(need + next));
+        if next > 0 && self.segments.is_half_full(self.written()) && left >= need + missing + next {
             self.maker.begin(self.segments.next_size(0));
         }
         // Once it was used, revocations must be able to use it again before others go on.
@@ -364,8 +419,12 @@ impl DurableFile {
         self.room = None;
     }
 
-    /// Makes the reserve the next file, if it is long enough. Returns whether the log goes on in it.
+    /// Makes the reserve the next file, if there is one, after what was written to the last one is
+    /// synced. Returns whether the log goes on in it.
     pub(super) fn give_up_reserve(&mut self) -> bool {
+        if self.sync().is_err() {
+            return false;
+        }
         let begun = match self.reserve.give_up() {
             Ok(Some(blank)) => self.segments.begin_next(blank, self.length),
             Ok(None) => return false,

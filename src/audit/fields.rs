@@ -250,9 +250,16 @@ impl FromIterator<(String, String)> for VisibleContext {
     }
 }
 
+impl VisibleContext {
+    /// The pairs, in canonical order.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
 impl Serialize for VisibleContext {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+        s.collect_map(self.pairs())
     }
 }
 

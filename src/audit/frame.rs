@@ -17,17 +17,21 @@
 //! zeros behind the last frame are no frame, so they are an end like that. A header proves as much
 //! as a mark: a segment is begun only after everything before it was synced.
 
-use std::io::{self, Write};
+use std::io;
 
 use claviger_provider::Node;
 
+use super::encode::put_digits;
 use super::fields::Lost;
 use super::file::LogFile;
 use super::origin::{Origin, Position};
-use super::stamp::{MAX_JSON, Stamped};
+use super::stamp::{DIGITS, MAX_JSON, Unnumbered};
 
 /// Marks the first frame of a commit.
 pub(super) const FIRST: u32 = 1 << 31;
+
+/// The same in the first byte of the length.
+const FIRST_BYTE: u8 = (FIRST >> 24) as u8;
 
 /// The bytes before a frame's JSON.
 pub(super) const PREFIX: usize = 8;
@@ -45,7 +49,7 @@ const MAGIC: &str = "claviger-audit-log/2 ";
 const OLD_MAGIC: &str = "claviger-audit-log/1 ";
 
 /// The greatest length of a header line, in bytes.
-const MAX_HEADER: usize = 160;
+pub(super) const MAX_HEADER: usize = 160;
 
 /// Number of bytes of one read.
 const CHUNK: usize = 1 << 20;
@@ -70,7 +74,7 @@ pub(super) fn read_header(file: &dyn LogFile, position: u64) -> io::Result<Optio
 
 /// Returns the owner in the header line at the beginning of `bytes`, at that position of the log, and
 /// the length of the line.
-fn parse_header(bytes: &[u8], position: u64) -> Option<(Origin, usize)> {
+pub(super) fn parse_header(bytes: &[u8], position: u64) -> Option<(Origin, usize)> {
     let end = bytes.iter().take(MAX_HEADER).position(|b| *b == b'\n')?;
     let line = std::str::from_utf8(&bytes[..end]).ok()?;
     let owner = match line.strip_prefix(OLD_MAGIC) {
@@ -83,21 +87,34 @@ fn parse_header(bytes: &[u8], position: u64) -> Option<(Origin, usize)> {
     Some((Origin { installation, node }, end + 1))
 }
 
-/// Appends the record's frame to the buffer. `first` marks the first frame of a commit.
-pub(super) fn put(buffer: &mut Vec<u8>, first: bool, record: &Stamped, number: u64) {
+/// Appends the record's frame to the buffer. Returns the offset in the buffer of the number.
+pub(super) fn put(buffer: &mut Vec<u8>, record: Unnumbered<'_>, number: u64) -> usize {
     let start = buffer.len();
-    let (before, after) = record.around_number();
     buffer.extend_from_slice(&[0; PREFIX]);
-    buffer.extend_from_slice(before);
-    // Writing to a Vec cannot fail.
-    let _ = write!(buffer, "{number}");
-    buffer.extend_from_slice(after);
-    let json = &buffer[start + PREFIX..];
+    buffer.extend_from_slice(record.before);
+    let number_at = buffer.len();
+    put_digits(buffer, number);
+    buffer.extend_from_slice(record.after);
     // `Record::stamp` refuses what is longer than MAX_JSON, so the length fits.
-    let length = json.len() as u32 | if first { FIRST } else { 0 };
-    let check = crc32c::crc32c(json);
+    let length = (buffer.len() - start - PREFIX) as u32;
+    // The caller has checked the beginning, which is the greater part, outside of the lock.
+    let check = crc32c::crc32c_append(record.check, &buffer[number_at..]);
     buffer[start..start + 4].copy_from_slice(&length.to_be_bytes());
     buffer[start + 4..start + PREFIX].copy_from_slice(&check.to_be_bytes());
+    number_at
+}
+
+/// The greatest length of the record's frame, in bytes.
+pub(super) const fn max_len(record: Unnumbered<'_>) -> usize {
+    PREFIX + record.before.len() + DIGITS + record.after.len()
+}
+
+/// Marks the frame at the beginning of `bytes` as the first of a commit. Allowed only where
+/// everything before it was synced.
+pub(super) fn mark(bytes: &mut [u8]) {
+    if let Some(first) = bytes.first_mut() {
+        *first |= FIRST_BYTE;
+    }
 }
 
 /// The bytes that stand at the beginning of a lost part.

@@ -1,7 +1,7 @@
 //! The state that callers and the group commit share: the log's health, and the count of lost
 //! records.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -146,8 +146,6 @@ pub(super) struct Shared {
     gap: Mutex<Option<Gap>>,
     /// How many deferred records the queue and the group commit have.
     pub(super) deferred: AtomicUsize,
-    /// Whether a [`super::queue::Message::Check`] is in the queue.
-    pub(super) check_queued: AtomicBool,
 }
 
 impl Shared {
@@ -158,7 +156,6 @@ impl Shared {
             busy_since: AtomicU64::new(0),
             gap: Mutex::new(None),
             deferred: AtomicUsize::new(0),
-            check_queued: AtomicBool::new(false),
         }
     }
 

@@ -11,6 +11,7 @@ use super::record::{Placed, Record};
 use super::role::RecordSummary;
 use super::scan::{NO_FRAME, NOT_A_RECORD, OpenError, read_record};
 use super::segments::Segments;
+use super::state::EffectivePositions;
 
 /// A change of state that took effect, or may have.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,7 @@ pub struct ChangeHistory {
     /// The length of the log when it was opened.
     pub(super) end: u64,
     pub(super) last_effective: Option<Position>,
+    pub(super) effective: EffectivePositions,
     /// The lost parts of the file.
     pub(super) losses: Vec<Lost>,
 }
@@ -44,33 +46,40 @@ impl ChangeHistory {
         self.last_effective
     }
 
-    /// Returns the changes after the last one that the store has applied, in the order of their
-    /// positions, without open intents. Reads the log from `applied` on, unless the store is up
-    /// to date.
+    /// Returns the changes that the store lacks, in the order of their positions, without open
+    /// intents. `applied` are the positions that the store has, in rising order: an earlier start has
+    /// compared all changes up to the first one. `last` is the largest position that it ever had.
+    /// Reads the log from the first missing change on.
     ///
     /// # Errors
-    /// [`OpenError::StoreAhead`] if there is no change at `applied`; [`OpenError::Damaged`],
+    /// [`OpenError::StoreAhead`] if there is no change at `last`; [`OpenError::Damaged`],
     /// [`OpenError::Io`].
-    pub fn after(&self, applied: Option<Position>) -> Result<Vec<EffectiveChange>, OpenError> {
+    pub fn missing_in(&self, applied: &[Position], last: Option<Position>) -> Result<Vec<EffectiveChange>, OpenError> {
         let opened = Segments::open_beside(&self.folder, &self.origin, Arc::new(RealDisk));
         let file = opened.map_err(OpenError::io("opened"))?;
-        // Where the store's last change was lost with its part of the file, the log goes on after it.
-        let lost = applied.and_then(|applied| self.losses.iter().find(|lost| lost.contains(applied.0)));
-        if let (Some(applied), None) = (applied, lost) {
-            let known = applied.0 < self.end && read_record(&file, applied).is_ok_and(|record| record.change().is_some());
+        // Where a change of the store was lost with its part of the file, the log goes on after it.
+        let lost = |at: Position| self.losses.iter().find(|lost| lost.contains(at.0));
+        if let Some(last) = last
+            && lost(last).is_none()
+        {
+            let known = last.0 < self.end && read_record(&file, last).is_ok_and(|record| record.change().is_some());
             if !known {
-                return Err(OpenError::StoreAhead { applied: applied.0 });
+                return Err(OpenError::StoreAhead { applied: last.0 });
             }
         }
-        if self.last_effective <= applied {
-            return Ok(Vec::new());
+        let compared = applied.first().copied().or(last);
+        let is_missing = |at: Position| Some(at) > compared && applied.binary_search(&at).is_err();
+        let mut from = match compared {
+            Some(compared) => lost(compared).map_or(compared.0, |lost| lost.to.get()),
+            None => self.start,
+        };
+        if let Some(known) = self.effective.after(compared) {
+            match known.filter(|at| is_missing(*at)).min() {
+                Some(first) => from = from.max(first.0),
+                None => return Ok(Vec::new()),
+            }
         }
         let mut changes = Changes::default();
-        let from = match (lost, applied) {
-            (Some(lost), _) => lost.to.get(),
-            (None, Some(applied)) => applied.0,
-            (None, None) => self.start,
-        };
         let mut frames = Frames::from(&file, from);
         while frames.offset() < self.end {
             let at = Position(frames.offset());
@@ -81,12 +90,14 @@ impl ChangeHistory {
             };
             let not_a_record = |_| OpenError::damaged(position, NOT_A_RECORD);
             let summary: RecordSummary = serde_json::from_slice(json).map_err(not_a_record)?;
-            if summary.change.is_some() && Some(position) != applied {
+            if summary.change.is_some() {
                 changes.add(position, serde_json::from_slice(json).map_err(not_a_record)?);
             }
         }
-        changes.effective.sort_by_key(|change| change.position);
-        Ok(changes.effective)
+        let mut missing = changes.effective;
+        missing.retain(|change| is_missing(change.position));
+        missing.sort_by_key(|change| change.position);
+        Ok(missing)
     }
 }
 
@@ -107,8 +118,8 @@ impl Changes {
                     .open
                     .iter()
                     .position(|open| open.record.tenant == record.tenant && open.record.sequence() == number);
-                // An intent before `applied` is not among the open ones, because the store has its
-                // change.
+                // An intent before the first record that was read is not among the open ones: the
+                // store has its change.
                 if let Some(Placed { position, record: intent }) = intent.map(|at| self.open.swap_remove(at))
                     && record.took_effect()
                 {

@@ -13,10 +13,10 @@ use super::fields::Lost;
 use super::file::{replace, sync_folder};
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
-use super::state::{Loss, State};
+use super::state::{EffectivePositions, Loss, State};
 
 /// The sidecar's name in the log's folder.
-const NAME: &str = "audit.index";
+pub(super) const NAME: &str = "audit.index";
 
 /// The beginning of its first line. The CRC-32C of the rest follows.
 const MAGIC: &str = "claviger-audit-index/1 ";
@@ -32,6 +32,10 @@ struct Snapshot {
     /// From where whole frames lead to the offset. Absent in sidecars of earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     commit: Option<u64>,
+    /// The positions of changes that took effect, and since where they are complete. Absent in
+    /// sidecars of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    effective: Option<(u64, Vec<u64>)>,
     installation: InstallationId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_effective: Option<u64>,
@@ -80,7 +84,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) enum Found {
     /// A valid sidecar of this log.
-    Known(Known),
+    Known(Box<Known>),
     /// A damaged file, or one of another log. It is never trusted: the log is read from its
     /// beginning.
     Unusable,
@@ -110,7 +114,7 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
             Err(error) => return Err(error),
         };
-        Ok(decode(&bytes, origin).map_or(Found::Unusable, Found::Known))
+        Ok(decode(&bytes, origin).map_or(Found::Unusable, |known| Found::Known(Box::new(known))))
     }
 
     /// Replaces the file with the bytes of [`encode`].
@@ -189,6 +193,10 @@ pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standin
         broken: standing == Standing::Broken,
         clean: standing == Standing::Clean,
         commit: tip.commit,
+        effective: Some((
+            state.effective.since.0,
+            state.effective.positions.iter().map(|position| position.0).collect(),
+        )),
         installation: origin.installation,
         last_effective: state.last_effective.map(|position| position.0),
         last_time: state.last_time,
@@ -220,6 +228,7 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
     if snapshot.installation != origin.installation || snapshot.node != origin.node {
         return None;
     }
+    let (since, positions) = snapshot.effective.unwrap_or((snapshot.offset, Vec::new()));
     Some(Known {
         state: State {
             next: snapshot.tenants.into_iter().collect(),
@@ -229,6 +238,10 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
                 .map(|(tenant, number, at)| ((tenant, number), Position(at)))
                 .collect(),
             last_effective: snapshot.last_effective.map(Position),
+            effective: EffectivePositions {
+                since: Position(since),
+                positions: positions.into_iter().map(Position).collect(),
+            },
             last_time: snapshot.last_time,
             losses: snapshot
                 .losses

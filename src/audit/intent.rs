@@ -6,11 +6,11 @@ use claviger_provider::TenantId;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
+use super::class::{Class, Refusal};
 use super::fields::{Kind, Outcome};
 use super::health::{Reason, Unavailable};
 use super::log::Log;
 use super::origin::{Position, Receipt};
-use super::queue::{Class, Refusal};
 use super::record::{Placed, Record};
 use super::recorded::Recorded;
 use super::scalar::Number;
@@ -97,6 +97,11 @@ impl Intent {
     /// The announced revocation; `None` for other changes.
     pub fn revocation(&self) -> Option<JournaledRevocation> {
         self.outcome.change().and_then(|change| change.revocation())
+    }
+
+    /// The announced change.
+    pub fn change(&self) -> Option<StateChange> {
+        self.outcome.change()
     }
 
     /// Whether the announced effect is caused at a provider.

@@ -3,7 +3,8 @@
 //! The file has its full size from the first start, so a revocation is written in place and
 //! needs no free disk space. A revocation that store or log cannot write is pushed here and
 //! synced before it is answered. At start the file is read before the store; its revocations
-//! are applied, and cleared once store and log have them.
+//! are applied, and cleared once store and log have them. The file is also written anew then, so
+//! that it shares no block with a copy of the data folder.
 //!
 //! ```text
 //! file = header(64) 4096 * slot(64)
@@ -15,27 +16,36 @@
 //! have 0 there. An entry is void if its object was enabled, restored or resumed since, so it does
 //! no harm until it is removed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
 use claviger_provider::{ConnectionId, Id, InstallationId, KeyId, PrincipalId, TenantId, TokenId};
 
-use super::file::{private, replace};
+use super::file::{private, sync_folder};
+use super::index;
 use super::scalar::{Number, Timestamp};
+use super::segments;
 use super::state_change::{EmergencyRevocation, JournaledRevocation, ObjectId};
 
 /// The most revocations in the file.
 pub const SLOTS: usize = 4096;
 
+/// Slots that only the installation's own revocations may take: an operator must be able to suspend
+/// a tenant that takes all it can get.
+const OPERATORS: usize = 64;
+
 const SLOT: usize = 64;
 const MAGIC: &[u8; 24] = b"claviger-kill-file/1\n\0\0\0";
 
 /// The file's name in the data folder.
-const NAME: &str = "cuts.kill";
+pub const NAME: &str = "cuts.kill";
+
+/// The content of a slot that is known to be damaged, in a file that is written anew.
+const DAMAGED: [u8; SLOT] = [0xff; SLOT];
 
 /// Why the kill file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +56,8 @@ pub enum KillFileError {
     /// The file is not a kill file of this installation, or is too short.
     #[error("the kill file is damaged or of another installation")]
     Damaged,
-    /// All slots are in use.
-    #[error("the kill file is full")]
+    /// All slots are in use, or as many as the tenant may take.
+    #[error("the kill file has no free slot for the tenant")]
     Full,
 }
 
@@ -62,17 +72,55 @@ pub struct KillEntry {
     pub time: Timestamp,
 }
 
+impl KillEntry {
+    /// A revocation that takes effect now.
+    pub fn now(tenant: TenantId, revocation: JournaledRevocation) -> Self {
+        Self {
+            tenant,
+            revocation,
+            time: Timestamp::now(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Free,
     Taken(KillEntry),
+    /// The write of this entry failed, so any part of it may be on the disk. The same revocation
+    /// takes the slot again; another one does not before the slot is cleared.
+    Failed(KillEntry),
     /// Partly written, or corrupted. It is not reused before it is cleared.
     Damaged,
+}
+
+impl Slot {
+    fn entry(&self) -> Option<&KillEntry> {
+        match self {
+            Self::Taken(entry) | Self::Failed(entry) => Some(entry),
+            Self::Free | Self::Damaged => None,
+        }
+    }
+}
+
+/// What a start found of the kill file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillFileStanding {
+    /// It is in place, and its blocks are its own.
+    Sound,
+    /// It was missing although the installation had one: revocations that only it had are lost.
+    WasMissing,
+    /// It could not be written anew. A copy of the folder may share its blocks, and then a full disk
+    /// takes no revocation.
+    NotRenewed,
 }
 
 /// The open kill file. Every method blocks on the disk.
 #[derive(Debug)]
 pub struct KillFile {
+    path: PathBuf,
+    header: [u8; SLOT],
+    was_missing: bool,
     inner: Mutex<Inner>,
 }
 
@@ -80,10 +128,16 @@ pub struct KillFile {
 struct Inner {
     file: File,
     slots: Vec<Slot>,
+    /// Whether this process wrote the file, so that its blocks are its own.
+    own: bool,
+    /// Whether a rename of the file may not be durable yet.
+    renamed: bool,
 }
 
 impl KillFile {
-    /// Opens the file in the data folder, or creates it with its full size.
+    /// Opens the file in the data folder, or creates it with its full size. An existing one is
+    /// written anew, because a copy of the folder may share the blocks of the old one (`cp` on XFS
+    /// and Btrfs). If that fails, the old one stays in use.
     ///
     /// # Errors
     /// [`KillFileError::Io`], [`KillFileError::Damaged`].
@@ -91,10 +145,23 @@ impl KillFile {
         let path = folder.join(NAME);
         let header = header(installation);
         if !path.try_exists()? {
-            // Write zeros rather than leave a hole, so that the blocks are allocated.
-            let mut empty = vec![0; SLOT * (SLOTS + 1)];
-            empty[..SLOT].copy_from_slice(&header);
-            replace(&path, &empty)?;
+            // The log is made after the kill file, so where there is one, there was the other.
+            let was_missing = segments::exist(folder)? || folder.join(index::NAME).try_exists()?;
+            if was_missing {
+                tracing::error!(
+                    "the kill file cuts.kill is missing and was made anew: revocations that neither the store nor the audit log \
+                     has are lost. If a copy of the data folder has it, stop the gateway and restore it"
+                );
+            }
+            let slots = vec![Slot::Free; SLOTS];
+            let mut inner = Inner {
+                file: written(&path, &header, &slots)?,
+                slots,
+                own: true,
+                renamed: true,
+            };
+            inner.sync_name(&path)?;
+            return Ok(Self::new(path, header, was_missing, inner));
         }
         let file = private().read(true).write(true).open(&path)?;
         let mut bytes = vec![0; SLOT * (SLOTS + 1)];
@@ -104,14 +171,65 @@ impl KillFile {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(KillFileError::Damaged),
             Err(error) => return Err(error.into()),
         }
-        let slots: Vec<Slot> = bytes[SLOT..].chunks_exact(SLOT).map(decode).collect();
-        let file = Self {
-            inner: Mutex::new(Inner { file, slots }),
+        let inner = Inner {
+            file,
+            slots: bytes[SLOT..].chunks_exact(SLOT).map(decode).collect(),
+            own: false,
+            renamed: false,
         };
+        let file = Self::new(path, header, false, inner);
         if file.damaged() > 0 {
             tracing::error!(slots = file.damaged(), "the kill file has damaged slots");
         }
+        if let Err(error) = file.renew() {
+            tracing::warn!(
+                %error,
+                "the kill file could not be written anew. If a copy of the data folder shares its blocks, a full disk takes no revocation"
+            );
+        }
         Ok(file)
+    }
+
+    fn new(path: PathBuf, header: [u8; SLOT], was_missing: bool, inner: Inner) -> Self {
+        Self {
+            path,
+            header,
+            was_missing,
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// Writes the file anew unless this process has done so. Revocations whose write failed are
+    /// durable afterwards.
+    ///
+    /// # Errors
+    /// The error of the file system; the old file stays in use.
+    pub fn renew(&self) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        if inner.own {
+            return Ok(());
+        }
+        inner.file = written(&self.path, &self.header, &inner.slots)?;
+        inner.own = true;
+        inner.renamed = true;
+        inner.sync_name(&self.path)?;
+        for slot in &mut inner.slots {
+            if let Slot::Failed(entry) = *slot {
+                *slot = Slot::Taken(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the start found, and whether it was mended since.
+    pub fn standing(&self) -> KillFileStanding {
+        if self.was_missing {
+            KillFileStanding::WasMissing
+        } else if self.inner.lock().own {
+            KillFileStanding::Sound
+        } else {
+            KillFileStanding::NotRenewed
+        }
     }
 
     /// Makes a revocation durable. Does nothing if the file already has it. If the file has an
@@ -121,21 +239,22 @@ impl KillFile {
     /// [`KillFileError::Io`], [`KillFileError::Full`]: the revocation is not durable.
     pub fn push(&self, entry: KillEntry) -> Result<(), KillFileError> {
         let mut inner = self.inner.lock();
+        inner.sync_name(&self.path)?;
         let JournaledRevocation { revocation, lifts } = entry.revocation;
-        let same = inner.slots.iter().enumerate().find_map(|(at, slot)| match slot {
-            Slot::Taken(taken) if taken.tenant == entry.tenant && taken.revocation.revocation == revocation => {
-                Some((at, taken.revocation.lifts))
-            }
-            Slot::Taken(_) | Slot::Free | Slot::Damaged => None,
+        let same = inner.slots.iter().position(|slot| {
+            let taken = slot.entry();
+            taken.is_some_and(|taken| taken.tenant == entry.tenant && taken.revocation.revocation == revocation)
         });
         let at = match same {
-            Some((_, taken)) if taken >= lifts => return Ok(()),
-            Some((at, _)) => at,
-            None => inner.slots.iter().position(|slot| *slot == Slot::Free).ok_or(KillFileError::Full)?,
+            Some(at) => match inner.slots[at] {
+                Slot::Taken(taken) if taken.revocation.lifts >= lifts => return Ok(()),
+                _ => at,
+            },
+            None => inner.free_for(entry.tenant).ok_or(KillFileError::Full)?,
         };
-        // After an error, the content of the slot is unknown, so do not reuse the slot until it is
-        // cleared.
-        inner.slots[at] = Slot::Damaged;
+        // After an error, the content of the slot is unknown. After a failed sync the page is written
+        // again as a whole, by the next push of the same revocation.
+        inner.slots[at] = Slot::Failed(entry);
         inner.file.write_all_at(&encode(&entry), offset(at))?;
         inner.file.sync_data()?;
         inner.slots[at] = Slot::Taken(entry);
@@ -147,14 +266,19 @@ impl KillFile {
         let inner = self.inner.lock();
         let taken = |slot: &Slot| match slot {
             Slot::Taken(entry) => Some(*entry),
-            Slot::Free | Slot::Damaged => None,
+            Slot::Free | Slot::Failed(_) | Slot::Damaged => None,
         };
         inner.slots.iter().filter_map(taken).collect()
     }
 
     /// How many slots have no valid entry: a push that was never answered, or corruption.
     pub fn damaged(&self) -> usize {
-        self.inner.lock().slots.iter().filter(|slot| **slot == Slot::Damaged).count()
+        let inner = self.inner.lock();
+        inner
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot, Slot::Failed(_) | Slot::Damaged))
+            .count()
     }
 
     /// Removes these revocations, which store and log now have, and damaged slots. Those that
@@ -166,7 +290,7 @@ impl KillFile {
         let mut inner = self.inner.lock();
         let goes = |slot: &Slot| match slot {
             Slot::Taken(entry) => folded.contains(entry),
-            Slot::Damaged => true,
+            Slot::Failed(_) | Slot::Damaged => true,
             Slot::Free => false,
         };
         let going: Vec<usize> = (0..SLOTS).filter(|at| goes(&inner.slots[*at])).collect();
@@ -183,6 +307,56 @@ impl KillFile {
         }
         Ok(())
     }
+}
+
+impl Inner {
+    /// Makes a rename of the file durable, so that a crash does not bring an older file back.
+    fn sync_name(&mut self, path: &Path) -> io::Result<()> {
+        if self.renamed {
+            sync_folder(path)?;
+            self.renamed = false;
+        }
+        Ok(())
+    }
+
+    /// A free slot for a tenant that has fewer than are free for all. So every further tenant finds
+    /// some, however many slots the others took (a dynamic threshold, as in shared switch buffers).
+    fn free_for(&self, tenant: TenantId) -> Option<usize> {
+        let free = self.slots.iter().filter(|slot| **slot == Slot::Free).count();
+        let own = self
+            .slots
+            .iter()
+            .filter(|slot| slot.entry().is_some_and(|entry| entry.tenant == tenant))
+            .count();
+        let may = tenant == TenantId::INSTALLATION || own < free.saturating_sub(OPERATORS);
+        may.then(|| self.slots.iter().position(|slot| *slot == Slot::Free))?
+    }
+}
+
+/// Writes a whole new file and puts it in the place of the old one. The caller syncs the folder.
+fn written(path: &Path, header: &[u8; SLOT], slots: &[Slot]) -> io::Result<File> {
+    // Write zeros rather than leave a hole, so that the blocks are allocated.
+    let mut bytes = Vec::with_capacity(SLOT * (SLOTS + 1));
+    bytes.extend_from_slice(header);
+    for slot in slots {
+        bytes.extend_from_slice(&match slot {
+            Slot::Free => [0; SLOT],
+            Slot::Taken(entry) | Slot::Failed(entry) => encode(entry),
+            Slot::Damaged => DAMAGED,
+        });
+    }
+    let beside = path.with_extension("new");
+    let written = || {
+        let file = private().read(true).write(true).create(true).truncate(true).open(&beside)?;
+        file.write_all_at(&bytes, 0)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        Ok(file)
+    };
+    written().inspect_err(|_| {
+        // It would take room that is scarce already.
+        let _ = fs::remove_file(&beside);
+    })
 }
 
 const fn offset(slot: usize) -> u64 {
@@ -250,159 +424,4 @@ fn decode(slot: &[u8]) -> Slot {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
-mod tests {
-    use super::*;
-
-    fn entries() -> [KillEntry; 5] {
-        let tenant = TenantId::random();
-        let time = Timestamp::now();
-        [
-            EmergencyRevocation::Disable(KeyId::random()),
-            EmergencyRevocation::Sever(ConnectionId::random()),
-            EmergencyRevocation::Revoke(TokenId::random()),
-            EmergencyRevocation::Suspend(tenant),
-            EmergencyRevocation::DeletePrincipal(PrincipalId::random()),
-        ]
-        .map(|revocation| KillEntry {
-            tenant,
-            revocation: revocation.at_lifts(2),
-            time,
-        })
-    }
-
-    #[test]
-    fn pushed_revocations_survive_a_reopen_until_they_are_cleared() {
-        let folder = tempfile::tempdir().unwrap();
-        let installation = InstallationId::random();
-        let [a, b, c, d, e] = entries();
-        let file = KillFile::open(folder.path(), installation).unwrap();
-        let size = || std::fs::metadata(folder.path().join(NAME)).unwrap().len();
-        let before = size();
-        for entry in [a, b, c, d, e, b] {
-            file.push(entry).unwrap();
-        }
-        assert_eq!(size(), before, "a push must not need disk space");
-        let file = KillFile::open(folder.path(), installation).unwrap();
-        assert_eq!(file.entries(), [a, b, c, d, e]);
-        file.clear(&[a, c]).unwrap();
-        let file = KillFile::open(folder.path(), installation).unwrap();
-        assert_eq!(file.entries(), [b, d, e]);
-    }
-
-    #[test]
-    fn a_push_torn_at_any_byte_leaves_the_others_and_never_another_entry() {
-        let folder = tempfile::tempdir().unwrap();
-        let installation = InstallationId::random();
-        let path = folder.path().join(NAME);
-        let [a, b, ..] = entries();
-        KillFile::open(folder.path(), installation).unwrap().push(a).unwrap();
-        let before = std::fs::read(&path).unwrap();
-        let slot = encode(&b);
-        for written in 0..=SLOT {
-            let mut torn = before.clone();
-            torn[2 * SLOT..2 * SLOT + written].copy_from_slice(&slot[..written]);
-            std::fs::write(&path, &torn).unwrap();
-            let file = KillFile::open(folder.path(), installation).unwrap();
-            let whole = torn[2 * SLOT..3 * SLOT] == slot;
-            assert_eq!(
-                file.entries(),
-                if whole { vec![a, b] } else { vec![a] },
-                "torn after {written} bytes"
-            );
-            assert_eq!(file.damaged(), usize::from(written > 0 && !whole), "torn after {written} bytes");
-            // The torn slot does not prevent the same push.
-            file.push(b).unwrap();
-            assert_eq!(KillFile::open(folder.path(), installation).unwrap().entries(), [a, b]);
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_is_detected_and_cleared() {
-        let folder = tempfile::tempdir().unwrap();
-        let installation = InstallationId::random();
-        let path = folder.path().join(NAME);
-        let [a, b, ..] = entries();
-        let file = KillFile::open(folder.path(), installation).unwrap();
-        file.push(a).unwrap();
-        file.push(b).unwrap();
-        let good = std::fs::read(&path).unwrap();
-        for bit in 0..SLOT * 8 {
-            let mut bad = good.clone();
-            bad[SLOT + bit / 8] ^= 1 << (bit % 8);
-            std::fs::write(&path, &bad).unwrap();
-            let file = KillFile::open(folder.path(), installation).unwrap();
-            assert_eq!((file.entries(), file.damaged()), (vec![b], 1), "bit {bit}");
-        }
-        let file = KillFile::open(folder.path(), installation).unwrap();
-        file.clear(&[]).unwrap();
-        assert_eq!((file.entries(), file.damaged()), (vec![b], 0));
-    }
-
-    #[test]
-    fn another_installation_and_a_short_file_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let installation = InstallationId::random();
-        drop(KillFile::open(folder.path(), installation).unwrap());
-        let other = KillFile::open(folder.path(), InstallationId::random());
-        assert!(matches!(other, Err(KillFileError::Damaged)));
-        let path = folder.path().join(NAME);
-        File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
-        assert!(matches!(KillFile::open(folder.path(), installation), Err(KillFileError::Damaged)));
-    }
-
-    #[test]
-    fn a_slot_of_an_earlier_build_has_no_lifts() {
-        let folder = tempfile::tempdir().unwrap();
-        let installation = InstallationId::random();
-        let [entry, ..] = entries();
-        KillFile::open(folder.path(), installation).unwrap().push(entry).unwrap();
-        let path = folder.path().join(NAME);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let mut slot: [u8; SLOT] = bytes[SLOT..2 * SLOT].try_into().unwrap();
-        slot[48..60].fill(0);
-        bytes[SLOT..2 * SLOT].copy_from_slice(&checked(slot));
-        std::fs::write(&path, &bytes).unwrap();
-        let [read] = <[KillEntry; 1]>::try_from(KillFile::open(folder.path(), installation).unwrap().entries()).unwrap();
-        assert_eq!(read.revocation, entry.revocation.revocation.at_lifts(0));
-        // More than a record can hold is damage.
-        slot[48..56].fill(0xff);
-        bytes[SLOT..2 * SLOT].copy_from_slice(&checked(slot));
-        std::fs::write(&path, &bytes).unwrap();
-        let file = KillFile::open(folder.path(), installation).unwrap();
-        assert_eq!((file.entries(), file.damaged()), (Vec::new(), 1));
-    }
-
-    #[test]
-    fn a_revocation_takes_the_slot_of_one_that_was_lifted() {
-        let folder = tempfile::tempdir().unwrap();
-        let installation = InstallationId::random();
-        let [old, other, ..] = entries();
-        let file = KillFile::open(folder.path(), installation).unwrap();
-        file.push(old).unwrap();
-        file.push(other).unwrap();
-        let again = |lifts| KillEntry {
-            revocation: old.revocation.revocation.at_lifts(lifts),
-            ..old
-        };
-        for (pushed, kept) in [(1, 2), (2, 2), (3, 3), (2, 3)] {
-            file.push(again(pushed)).unwrap();
-            assert_eq!(file.entries(), [again(kept), other], "pushed {pushed}");
-            let reopened = KillFile::open(folder.path(), installation).unwrap();
-            assert_eq!(reopened.entries(), [again(kept), other], "pushed {pushed}");
-        }
-    }
-
-    #[test]
-    fn the_file_is_bounded() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = KillFile::open(folder.path(), InstallationId::random()).unwrap();
-        let [entry, ..] = entries();
-        file.inner.lock().slots.fill(Slot::Taken(entry));
-        let other = KillEntry {
-            tenant: TenantId::random(),
-            ..entry
-        };
-        assert!(matches!(file.push(other), Err(KillFileError::Full)));
-    }
-}
+mod tests;

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use claviger_provider::TenantId;
 
 use super::action::Operation;
+use super::class::{Class, Refusal};
+use super::completion::{Given, Waiter};
 use super::health::{Condition, Health, Reason, Shared, Unavailable};
-use super::options::Options;
+use super::options::{Durability, Options};
 use super::origin::{Origin, Receipt};
-use super::queue::{Class, Job, JobResult, LogPosition, Message, Refusal};
+use super::queue::Queue;
 use super::record::Record;
 use super::stamp::Stamped;
 
@@ -33,21 +34,23 @@ pub struct Log {
 struct Inner {
     origin: Origin,
     options: Options,
-    messages: mpsc::UnboundedSender<Message>,
-    /// The free bytes of the queue.
-    room: Arc<Semaphore>,
+    queue: Arc<Queue>,
     shared: Arc<Shared>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.abandon();
+    }
+}
+
 impl Log {
-    pub(super) fn new(origin: Origin, options: Options, shared: Arc<Shared>, messages: mpsc::UnboundedSender<Message>) -> Self {
-        let room = Arc::new(Semaphore::new(options.queue_bytes as usize));
+    pub(super) fn new(origin: Origin, options: Options, shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 origin,
                 options,
-                messages,
-                room,
+                queue,
                 shared,
             }),
         }
@@ -63,12 +66,17 @@ impl Log {
         Record::new(&self.inner.origin, tenant, operation.into())
     }
 
+    /// What a record survives from its response on.
+    pub fn durability(&self) -> Durability {
+        self.inner.options.durability
+    }
+
     /// Makes one record durable.
     pub(super) fn append_one(&self, record: Record, class: Class, deadline: Instant) -> impl Future<Output = Result<Receipt, Unavailable>> {
         // Stamp before the first wait, so that the future contains bytes and not the large record.
-        let stamped = self.stamp([record], class);
+        let unsent = self.stamp_one(record, class);
         async move {
-            let pending = self.submit(stamped?, class, deadline).await?;
+            let pending = self.submit_one(unsent?, class, deadline).await?;
             let deferred = pending.deferred;
             let result = timeout_at(deadline.into(), pending.receipt()).await;
             result.unwrap_or_else(|_| Err(Unavailable::counted(Reason::Deadline, deferred)))
@@ -82,110 +90,132 @@ impl Log {
         class: Class,
         deadline: Instant,
     ) -> Result<Vec<Receipt>, Unavailable> {
-        let pending = self.submit(self.stamp(records, class)?, class, deadline).await?;
-        let deferred = pending.deferred;
-        let result = timeout_at(deadline.into(), pending.receipts()).await;
-        result.unwrap_or_else(|_| Err(Unavailable::counted(Reason::Deadline, deferred)))
+        let unsent = self.stamp(records, class)?;
+        if unsent.stamped.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tenants: Vec<TenantId> = unsent.stamped.iter().map(|stamped| stamped.about.tenant).collect();
+        let mut given = Vec::with_capacity(tenants.len());
+        let mut waiter = self.submit(unsent, class, deadline, |place| given.push(place)).await?;
+        let deferred = class.refusal == Refusal::Deferred;
+        if timeout_at(deadline.into(), &mut waiter).await.is_err() {
+            return Err(Unavailable::counted(Reason::Deadline, deferred));
+        }
+        let places = tenants.into_iter().zip(given);
+        places
+            .map(|(tenant, given)| receipt(&self.inner.origin, tenant, &waiter, given, deferred))
+            .collect()
     }
 
     /// Queues one record. The caller waits for the result itself.
     pub(super) async fn queue_one(&self, record: Record, class: Class, deadline: Instant) -> Result<Pending, Unavailable> {
-        self.submit(self.stamp([record], class)?, class, deadline).await
+        self.submit_one(self.stamp_one(record, class)?, class, deadline).await
     }
 
     /// Queues a deferred record without waiting.
     pub(super) fn queue_unheard(&self, record: Record, class: Class) -> Result<(), Unavailable> {
         let stamped = record.stamp().map_err(|_| Unavailable::counted(Reason::TooLarge, false))?;
-        self.send_deferred(vec![stamped], class, None)
+        self.push_deferred(&[stamped], class, |_| ()).map(drop)
+    }
+
+    /// Makes bytes of a record. Until it is queued, dropping it counts it as lost.
+    fn stamp_one(&self, record: Record, class: Class) -> Result<Unsent<'_, [Stamped; 1]>, Unavailable> {
+        let lost = self.lost(1, class);
+        match record.stamp() {
+            Ok(stamped) => Ok(Unsent { stamped: [stamped], lost }),
+            Err(_) => Err(lost.because(Unavailable::counted(Reason::TooLarge, false))),
+        }
     }
 
     /// Makes bytes of records. Until they are queued, dropping them counts them as lost.
-    fn stamp(&self, records: impl IntoIterator<Item = Record>, class: Class) -> Result<Unsent<'_>, Unavailable> {
-        let records = records.into_iter();
-        let mut unsent = Unsent {
-            shared: &self.inner.shared,
-            stamped: Vec::with_capacity(records.size_hint().0),
-            lost: 0,
-            reason: Reason::Deadline,
-        };
-        let mut too_large = false;
-        for record in records {
-            unsent.lost += u64::from(class.refusal != Refusal::Harmless);
-            match record.stamp() {
-                Ok(stamped) => unsent.stamped.push(stamped),
-                Err(_) => too_large = true,
-            }
+    fn stamp(&self, records: impl IntoIterator<Item = Record>, class: Class) -> Result<Unsent<'_, Vec<Stamped>>, Unavailable> {
+        let stamped: Vec<_> = records.into_iter().map(Record::stamp).collect();
+        let lost = self.lost(stamped.len(), class);
+        match stamped.into_iter().collect() {
+            Ok(stamped) => Ok(Unsent { stamped, lost }),
+            Err(_) => Err(lost.because(Unavailable::counted(Reason::TooLarge, false))),
         }
-        if too_large {
-            unsent.reason = Reason::TooLarge;
-            return Err(Unavailable::counted(Reason::TooLarge, false));
-        }
-        Ok(unsent)
     }
 
-    /// Queues records as soon as the queue has room. From then on they are written even if
-    /// nobody waits for the result.
-    async fn submit(&self, mut unsent: Unsent<'_>, class: Class, deadline: Instant) -> Result<Pending, Unavailable> {
-        let stamped = std::mem::take(&mut unsent.stamped);
-        let (result, pending) = oneshot::channel();
-        let sent = match class.refusal {
-            Refusal::Deferred => self.send_deferred(stamped, class, Some(result)),
-            Refusal::Lost | Refusal::Harmless => match self.reserve_room(&stamped, deadline).await {
-                Ok(permit) => self.send(stamped, class, Some(result), Some(permit)),
-                Err(unavailable) => Err(unavailable),
-            },
-        };
-        if let Err(unavailable) = sent {
-            unsent.reason = unavailable.reason;
-            return Err(unavailable);
+    fn lost(&self, records: usize, class: Class) -> Lost<'_> {
+        Lost {
+            shared: &self.inner.shared,
+            records: if class.refusal == Refusal::Harmless { 0 } else { records as u64 },
+            reason: Reason::Deadline,
         }
-        unsent.lost = 0;
+    }
+
+    /// As [`Log::submit`] for one record.
+    async fn submit_one(&self, unsent: Unsent<'_, [Stamped; 1]>, class: Class, deadline: Instant) -> Result<Pending, Unavailable> {
+        let tenant = unsent.stamped[0].about.tenant;
+        let mut given = None;
+        let waiter = self.submit(unsent, class, deadline, |place| given = Some(place)).await?;
+        // One record gets one place; without it the log's thread must have ended.
+        let given = given.ok_or_else(|| Unavailable::counted(Reason::Closed, false))?;
         Ok(Pending {
             origin: self.inner.origin.clone(),
-            result: pending,
+            tenant,
+            waiter,
+            given,
             deferred: class.refusal == Refusal::Deferred,
         })
     }
 
-    /// Waits until the queue has room for the records.
-    async fn reserve_room(&self, stamped: &[Stamped], deadline: Instant) -> Result<OwnedSemaphorePermit, Unavailable> {
-        let bytes: usize = stamped.iter().map(Stamped::len).sum();
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.inner.options.queue_bytes);
-        let room = self.inner.room.clone().acquire_many_owned(permits);
-        match timeout_at(deadline.into(), room).await {
-            Ok(Ok(permit)) => Ok(permit),
+    /// Queues records as soon as the queue has room. From then on they are written even if
+    /// nobody waits for the result.
+    async fn submit<S: AsRef<[Stamped]>>(
+        &self,
+        unsent: Unsent<'_, S>,
+        class: Class,
+        deadline: Instant,
+        given: impl FnMut(Given),
+    ) -> Result<Waiter, Unavailable> {
+        let Unsent { stamped, lost } = unsent;
+        let stamped = stamped.as_ref();
+        let pushed = match class.refusal {
+            Refusal::Deferred => self.push_deferred(stamped, class, given),
+            Refusal::Lost | Refusal::Harmless => match self.reserve(stamped, deadline).await {
+                Ok(room) => self.push(stamped, class, room, given),
+                Err(unavailable) => Err(unavailable),
+            },
+        };
+        match pushed {
+            Ok(waiter) => {
+                lost.none();
+                Ok(waiter)
+            }
+            Err(unavailable) => Err(lost.because(unavailable)),
+        }
+    }
+
+    /// Waits until the queue has room for the records, and takes it.
+    async fn reserve(&self, stamped: &[Stamped], deadline: Instant) -> Result<usize, Unavailable> {
+        let queue = &self.inner.queue;
+        let reserved = match queue.try_reserve(stamped) {
+            Some(room) => return Ok(room),
+            None => Box::pin(timeout_at(deadline.into(), queue.reserve(stamped))).await,
+        };
+        match reserved {
+            Ok(Ok(room)) => Ok(room),
             Ok(Err(_)) => Err(Unavailable::counted(Reason::Closed, false)),
             Err(_) => Err(Unavailable::counted(Reason::Deadline, false)),
         }
     }
 
     /// Queues deferred records, which need no room but are bounded in number.
-    fn send_deferred(&self, records: Vec<Stamped>, class: Class, result: Option<oneshot::Sender<JobResult>>) -> Result<(), Unavailable> {
+    fn push_deferred(&self, records: &[Stamped], class: Class, given: impl FnMut(Given)) -> Result<Waiter, Unavailable> {
         let deferred = &self.inner.shared.deferred;
         let count = records.len();
         if deferred.fetch_add(count, Ordering::AcqRel) + count > MAX_DEFERRED {
             deferred.fetch_sub(count, Ordering::AcqRel);
             return Err(Unavailable::counted(Reason::Overload, false));
         }
-        self.send(records, class, result, None)
+        self.push(records, class, 0, given)
     }
 
-    fn send(
-        &self,
-        records: Vec<Stamped>,
-        class: Class,
-        result: Option<oneshot::Sender<JobResult>>,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), Unavailable> {
-        let job = Job {
-            positions: Vec::with_capacity(records.len()),
-            records,
-            class,
-            result,
-            permit,
-        };
-        let sent = self.inner.messages.send(Message::Append(job));
-        sent.map_err(|_| Unavailable::counted(Reason::Closed, false))
+    fn push(&self, records: &[Stamped], class: Class, room: usize, given: impl FnMut(Given)) -> Result<Waiter, Unavailable> {
+        let pushed = self.inner.queue.push(records, class, room, given);
+        pushed.map_err(|_| Unavailable::counted(Reason::Closed, false))
     }
 
     /// The health of the log. If the log is not sound, this also makes it check whether it has
@@ -199,84 +229,94 @@ impl Log {
         if ailing {
             self.check();
         }
-        let queued = (options.queue_bytes as usize).saturating_sub(self.inner.room.available_permits());
-        metrics::gauge!("claviger_audit_queue_bytes").set(queued as f64);
+        metrics::gauge!("claviger_audit_queue_bytes").set(self.inner.queue.taken_room() as f64);
         shared.health(options.stall_after)
+    }
+
+    /// How many records are kept in memory although their callers were refused. They are written once
+    /// the log can.
+    pub fn deferred(&self) -> usize {
+        self.inner.shared.deferred.load(Ordering::Acquire)
     }
 
     /// Makes the log compare its file with what it wrote, and bring back what was removed. To be
     /// called every second: a log with traffic does so by itself.
     pub fn check(&self) {
-        if !self.inner.shared.check_queued.swap(true, Ordering::AcqRel) {
-            // An error means that the log's thread has ended, which the health shows.
-            let _ = self.inner.messages.send(Message::Check);
-        }
+        self.inner.queue.check();
     }
 
     /// Writes what is queued and the sidecar, and closes the file. Later appends are refused.
     /// Returns when the file is closed.
     pub async fn close(&self) {
-        let (closed, wait) = oneshot::channel();
-        if self.inner.messages.send(Message::Close(closed)).is_ok() {
-            // An error means that the thread ended without an answer; the file is closed too.
-            let _ = wait.await;
-        }
+        // An error means that the thread ended without an answer; the file is closed too.
+        let _ = self.inner.queue.close().await;
     }
 }
 
-/// Records that are queued.
+/// A record that is queued.
 pub(super) struct Pending {
     origin: Origin,
-    result: oneshot::Receiver<JobResult>,
+    tenant: TenantId,
+    waiter: Waiter,
+    given: Given,
     deferred: bool,
 }
 
 impl Pending {
-    /// Waits until the records are durable.
-    async fn receipts(self) -> Result<Vec<Receipt>, Unavailable> {
-        self.written(|receipts| receipts.collect()).await
-    }
-
-    /// Waits until the one record is durable.
-    pub(super) async fn receipt(self) -> Result<Receipt, Unavailable> {
-        // One record gives one receipt; without it the log's thread must have ended.
-        let receipt = self.written(|receipts| receipts.next()).await?;
-        receipt.ok_or_else(|| Unavailable::counted(Reason::Closed, false))
-    }
-
-    /// Waits until the records are durable, and hands their receipts to `take`.
-    async fn written<T>(self, take: impl FnOnce(&mut dyn Iterator<Item = Receipt>) -> T) -> Result<T, Unavailable> {
-        let deferred = self.deferred;
-        let written = match self.result.await {
-            Ok(Ok(written)) => written,
-            // Counted by the group commit.
-            Ok(Err(reason)) => return Err(Unavailable { reason, deferred }),
-            Err(_) => return Err(Unavailable::counted(Reason::Closed, false)),
-        };
-        let receipt = |(record, at): (&Stamped, &LogPosition)| Receipt {
-            origin: self.origin.clone(),
-            tenant: record.tenant,
-            sequence: at.sequence,
-            position: at.position,
-        };
-        Ok(take(&mut written.records.iter().zip(&written.positions).map(receipt)))
+    /// Waits until the record is durable.
+    pub(super) async fn receipt(mut self) -> Result<Receipt, Unavailable> {
+        (&mut self.waiter).await;
+        receipt(&self.origin, self.tenant, &self.waiter, self.given, self.deferred)
     }
 }
 
-/// Records that are not queued yet. Dropping them counts them as lost, also when the caller's
-/// future is cancelled.
-struct Unsent<'a> {
+/// The receipt of a record whose commit is done.
+fn receipt(origin: &Origin, tenant: TenantId, waiter: &Waiter, given: Given, deferred: bool) -> Result<Receipt, Unavailable> {
+    match waiter.result(given) {
+        Ok(at) => Ok(Receipt {
+            origin: origin.clone(),
+            tenant,
+            sequence: at.sequence,
+            position: at.position,
+        }),
+        // The log's thread ended without a result.
+        Err(Reason::Closed) => Err(Unavailable::counted(Reason::Closed, false)),
+        // Counted by the group commit.
+        Err(reason) => Err(Unavailable { reason, deferred }),
+    }
+}
+
+/// Records that are not queued yet.
+struct Unsent<'a, S> {
+    stamped: S,
+    lost: Lost<'a>,
+}
+
+/// Counts records as lost when it is dropped: they were not queued, maybe because the caller's
+/// future was cancelled.
+struct Lost<'a> {
     shared: &'a Shared,
-    stamped: Vec<Stamped>,
-    /// Number of lost records.
-    lost: u64,
+    records: u64,
     reason: Reason,
 }
 
-impl Drop for Unsent<'_> {
+impl Lost<'_> {
+    /// The records were refused for the reason of that error.
+    fn because(mut self, unavailable: Unavailable) -> Unavailable {
+        self.reason = unavailable.reason;
+        unavailable
+    }
+
+    /// The records were queued.
+    fn none(mut self) {
+        self.records = 0;
+    }
+}
+
+impl Drop for Lost<'_> {
     fn drop(&mut self) {
-        if self.lost > 0 {
-            self.shared.add_gap(self.lost, self.reason);
+        if self.records > 0 {
+            self.shared.add_gap(self.records, self.reason);
         }
     }
 }

@@ -134,6 +134,11 @@ impl Maker {
         matches!(self.state, State::Ready(_))
     }
 
+    /// Whether no file is being made or ready.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
     /// Number of bytes of the file under way that are on the disk.
     pub(super) fn made(&self) -> u64 {
         match &self.state {

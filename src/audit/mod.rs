@@ -8,13 +8,14 @@
 //! | files | what they do |
 //! |---|---|
 //! | `record`, `fields`, `scalar`, `action`, `state_change`, `origin` | a record and the types of its members |
-//! | `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
+//! | `encode`, `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
 //! | `frame`, `segments`, `file` | the bytes of the log, the files that have them, and the disk |
 //! | `maker`, `reserve` | files of zeros, made ahead of need |
-//! | `log`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
-//! | `group_commit`, `batch`, `durable_file`, `state`, `health` | the log's thread |
-//! | `observer` | what is built from committed frames |
+//! | `log`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
+//! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health` | the log's thread |
+//! | `observer`, `last_record` | what is built from committed frames |
 //! | `recovery`, `scan`, `history`, `index` | opening an existing log |
+//! | `copy` | the files of a log, and a copy of them |
 //! | `kill_file` | revocations when the disk is full |
 //!
 //! `broker` records intents and outcomes, `access` and the limiter count, `protocols` build
@@ -23,8 +24,12 @@
 mod action;
 mod background;
 mod batch;
+mod class;
+mod completion;
+mod copy;
 mod counters;
 mod durable_file;
+mod encode;
 mod fields;
 mod file;
 mod frame;
@@ -34,6 +39,7 @@ mod history;
 mod index;
 mod intent;
 mod kill_file;
+mod last_record;
 mod log;
 mod maker;
 mod observer;
@@ -44,6 +50,7 @@ mod record;
 mod recorded;
 mod recovery;
 mod reserve;
+mod resync;
 mod role;
 mod scalar;
 mod scan;
@@ -52,12 +59,14 @@ mod stamp;
 mod state;
 mod state_change;
 mod string_enum;
+mod written_log;
 
 #[cfg(test)]
 mod tests;
 
 pub use action::{Action, Internal, Operation};
 pub use background::{BackgroundLog, BackgroundOperation, REPEAT_EVERY};
+pub use copy::{LogCopy, copy_log, end_of_log, left_in, log_files, read_copy};
 pub use counters::{Counters, MAX_SEPARATE};
 pub use fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext,
@@ -66,10 +75,11 @@ pub use fields::{
 pub use health::{Health, Reason, Unavailable};
 pub use history::{ChangeHistory, EffectiveChange};
 pub use intent::{Intent, OpenIntent};
-pub use kill_file::{KillEntry, KillFile, KillFileError, SLOTS};
+pub use kill_file::{KillEntry, KillFile, KillFileError, KillFileStanding, NAME as KILL_FILE, SLOTS};
+pub use last_record::{LastRecord, LastRecordWatch};
 pub use log::Log;
 pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};
-pub use options::Options;
+pub use options::{Durability, Options};
 pub use origin::{Origin, Position, Receipt};
 pub use record::Record;
 pub use recorded::{CountedRight, Item, Recorded};

@@ -2,7 +2,7 @@
 
 use claviger_provider::TenantId;
 
-use super::batch::Batch;
+use super::batch::{Batch, Encoded};
 use super::origin::Position;
 
 /// Is called with every commit, in the order of the file, after the commit was synced.
@@ -16,7 +16,7 @@ pub trait CommitObserver: Send {
     fn committed(&mut self, commit: &Commit<'_>);
 }
 
-/// A durable commit of at least one frame.
+/// All frames that one sync made durable: at least one.
 pub struct Commit<'a> {
     batch: &'a Batch,
 }
@@ -41,18 +41,26 @@ impl<'a> Commit<'a> {
 
     /// The frames, in the order of the file.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = CommittedFrame<'a>> {
-        let batch = self.batch;
-        batch.frames().iter().map(|frame| CommittedFrame {
-            tenant: frame.tenant,
-            sequence: frame.at.sequence,
-            position: frame.at.position,
-            json: batch.json(frame),
-        })
+        self.batch.frames().iter().map(|frame| self.frame(frame))
+    }
+
+    /// The last of the frames.
+    pub fn last_frame(&self) -> Option<CommittedFrame<'a>> {
+        self.batch.frames().last().map(|frame| self.frame(frame))
+    }
+
+    fn frame(&self, frame: &Encoded) -> CommittedFrame<'a> {
+        CommittedFrame {
+            tenant: frame.about.tenant,
+            sequence: frame.number,
+            position: self.batch.position(frame),
+            json: self.batch.json(frame),
+        }
     }
 
     /// The length of the frames in the file, in bytes.
     pub fn bytes(&self) -> usize {
-        self.batch.bytes().len()
+        self.batch.len()
     }
 }
 

@@ -2,12 +2,29 @@
 
 use std::time::Duration;
 
+use super::last_record::LastRecord;
 use super::origin::Position;
 use super::segments::SegmentSizes;
+use super::string_enum::string_enum;
+
+string_enum! {
+    /// What a record survives from its response on.
+    Durability {
+        /// A loss of power: it is synced to the disk before the response.
+        PowerLoss = "power-loss",
+        /// The end of the process: it is written to the kernel before the response, and synced
+        /// every [`Options::sync_every`]. Changes of state and revocations are synced before their response.
+        ProcessCrash = "process-crash",
+    }
+}
 
 /// How the log uses disk, memory and time.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What a record survives from its response on.
+    pub durability: Durability,
+    /// How long [`Durability::ProcessCrash`] leaves a record without a sync.
+    pub sync_every: Duration,
     /// The disk reserve, in bytes: room for revocations (disable, sever, revoke, suspend, delete a principal) when
     /// the disk is full.
     pub reserve_bytes: u64,
@@ -28,13 +45,28 @@ pub struct Options {
     pub accept_rollback: bool,
     /// Open the log although its file was removed, cut or damaged, with all that is left of it.
     pub accept_lost_log: bool,
+    /// Forget that records are later than the clock.
+    pub accept_clock: bool,
     /// The last position in this log that the store has. A lost log goes on after it.
     pub stored: Option<Position>,
+    /// The last record that the store knows of. A log without it was put back to an older state.
+    pub last_record: Option<LastRecord>,
+    /// The position in this log up to which an earlier start has compared the store.
+    pub compared: Option<Position>,
+}
+
+impl Options {
+    /// The last position that the store knows of.
+    pub(super) fn last_stored(&self) -> Option<Position> {
+        self.stored.max(self.last_record.map(|last| last.position))
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
+            durability: Durability::PowerLoss,
+            sync_every: Duration::from_millis(50),
             reserve_bytes: 16 << 20,
             floor_bytes: 1 << 20,
             segments: SegmentSizes {
@@ -47,7 +79,10 @@ impl Default for Options {
             stall_after: Duration::from_secs(2),
             accept_rollback: false,
             accept_lost_log: false,
+            accept_clock: false,
             stored: None,
+            last_record: None,
+            compared: None,
         }
     }
 }

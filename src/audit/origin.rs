@@ -15,7 +15,7 @@ pub struct Origin {
 
 /// The byte offset of a frame in the file. Offsets grow with every record of the node, so they
 /// order the records of all its tenants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
 /// Proof that a record is durable, and where it is stored.

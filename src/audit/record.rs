@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+#[cfg(test)]
+use serde::Serialize;
 
 use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, MAX_TRACED_CALLS, Node, PrincipalId, ProviderKind, TenantId, TokenId};
 
@@ -10,6 +12,7 @@ use super::action::{Internal, Operation};
 use super::fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Outcome, Policy, ProviderCall, Rewrap, Source, VisibleContext, Window,
 };
+use super::options::Durability;
 use super::origin::{Origin, Position};
 use super::role::took_effect;
 use super::scalar::{Digest, Number, Text, Timestamp, Version1};
@@ -20,10 +23,12 @@ use super::state_change::StateChange;
 /// The caller fills the public members. The log alone sets the others, so that a record is
 /// always of the tenant and kind that it names.
 ///
-/// The fields are declared in the order of RFC 8785 (by UTF-16 code units of their names), so
-/// that plain `serde_json` output is canonical; a test compares it with a canonicalizer. An
-/// absent member is left out, never `null`. `docs/audit-format.md` defines each member.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The fields are declared in the order of RFC 8785 (by UTF-16 code units of their names), and
+/// `encode` writes them so. An absent member is left out, never `null`. `docs/audit-format.md`
+/// defines each member.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+// The tests compare what `encode` writes with what serde writes.
+#[cfg_attr(test, derive(Serialize))]
 pub struct Record {
     /// The id of the approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +68,8 @@ pub struct Record {
     /// The data key, on every wrap and unwrap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dek_id: Option<DekId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) durability: Option<Durability>,
     /// Whether the provider rewrapped without returning the plaintext.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inside_provider: Option<bool>,
@@ -156,6 +163,7 @@ impl Record {
             counts: None,
             decision: None,
             dek_id: None,
+            durability: None,
             inside_provider: None,
             installation: origin.installation,
             intent: None,
@@ -210,17 +218,18 @@ impl Record {
     }
 
     /// The record of an interruption, for the installation's own log.
-    pub(super) fn restarted(origin: &Origin, cause: Cause, window: Window) -> Self {
+    pub(super) fn restarted(origin: &Origin, durability: Durability, cause: Cause, window: Window) -> Self {
         let mut record = Self::new(origin, TenantId::INSTALLATION, Operation::Internal(Internal::Start));
         record.kind = Kind::Restarted;
         record.cause = Some(cause);
+        record.durability = Some(durability);
         record.window = Some(window);
         record
     }
 
     /// The record of a part of the file that was lost in that time span.
-    pub(super) fn log_lost(origin: &Origin, lost: Lost, window: Window) -> Self {
-        let mut record = Self::restarted(origin, Cause::LogLost, window);
+    pub(super) fn log_lost(origin: &Origin, durability: Durability, lost: Lost, window: Window) -> Self {
+        let mut record = Self::restarted(origin, durability, Cause::LogLost, window);
         record.lost = Some(lost);
         record
     }
@@ -268,6 +277,12 @@ impl Record {
     /// What interrupted the log, in a `restarted` record.
     pub fn cause(&self) -> Option<Cause> {
         self.cause
+    }
+
+    /// What records survived that were written under the settings of this start, in a `restarted`
+    /// record.
+    pub fn durability(&self) -> Option<Durability> {
+        self.durability
     }
 
     /// The time span of an aggregate or an interruption.

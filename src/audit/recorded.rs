@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
+use super::class::{Class, Refusal};
 use super::fields::{Kind, Outcome};
 use super::health::Unavailable;
 use super::log::Log;
 use super::origin::Receipt;
-use super::queue::{Class, Refusal};
 use super::record::Record;
 use super::scalar::Number;
 use super::state_change::JournaledRevocation;

@@ -5,8 +5,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::background::BackgroundLog;
 use super::counters::Counters;
 use super::durable_file::DurableFile;
@@ -21,11 +19,13 @@ use super::intent::OpenIntent;
 use super::log::Log;
 use super::maker::Maker;
 use super::observer::CommitObserver;
-use super::options::Options;
+use super::options::{Durability, Options};
 use super::origin::{Origin, Position};
+use super::queue::Queue;
 use super::record::{Placed, Record};
 use super::recorded::CountedRight;
 use super::reserve::Reserve;
+use super::resync;
 use super::scalar::{Number, Timestamp};
 use super::scan::{CUT, FORKED, OpenError, end_of_frames, find_losses, reaches, read_record, replay};
 use super::segments::{self, NEXT_NAME, Segments};
@@ -42,6 +42,8 @@ pub struct Recovered {
     pub open_intents: Vec<OpenIntent>,
     /// The changes to compare the store with.
     pub history: ChangeHistory,
+    /// The latest time of a record; `None` in a new log.
+    pub last_time: Option<Timestamp>,
     /// Whether the last run closed the log with every record written. If not, a `restarted`
     /// record is the first one of this run.
     pub was_clean: bool,
@@ -66,13 +68,16 @@ pub fn open(folder: &Path, origin: &Origin, options: Options, observers: Vec<Box
     open_on(Arc::new(RealDisk), folder, origin, options, observers)
 }
 
-/// Refuses to create a log where a sidecar shows that there was one.
+/// Refuses to create a log where a sidecar or the store shows that there was one.
 fn check_never_existed(index: &Index, origin: &Origin, options: &Options) -> Result<(), OpenError> {
     if options.accept_lost_log {
         return Ok(());
     }
     match index.read(origin).map_err(OpenError::io("looked for"))? {
-        Found::Missing => Ok(()),
+        Found::Missing => match options.last_record {
+            Some(last) if !options.accept_rollback => Err(OpenError::PutBack { at: last.position.0 }),
+            Some(_) | None => Ok(()),
+        },
         Found::Unusable => Err(OpenError::Damaged {
             at: 0,
             why: "the log is missing, and its sidecar cannot be read",
@@ -110,11 +115,20 @@ pub(super) fn open_on(
         return Err(OpenError::damaged(Position(at), FORKED));
     }
     let found = index.read(origin).map_err(OpenError::io("read"))?;
-    let Resumed { state, tip, was_clean } = if options.accept_lost_log {
-        resume_lost(&file, origin, found, options.stored)?
-    } else {
-        resume(&file, origin, found, options.accept_rollback)?
+    let synced = match &found {
+        Found::Known(known) if known.tip.end <= file.size_end() => known.tip.end,
+        Found::Known(_) | Found::Missing | Found::Unusable => file.start(),
     };
+    let Resumed { mut state, tip, was_clean } = if options.accept_lost_log {
+        resume_lost(&file, origin, found, options.last_stored())?
+    } else {
+        let resumed = resume(&file, origin, found, options.accept_rollback)?;
+        check_last_record(&file, &resumed, &options)?;
+        resumed
+    };
+    if let Some(compared) = options.compared {
+        state.effective.forget_until(compared);
+    }
     let torn = file.erase_after(tip.end).map_err(OpenError::io("rid of its torn end"))?;
     if torn > 0 {
         tracing::warn!(
@@ -124,7 +138,8 @@ pub(super) fn open_on(
     }
     let was_clean = was_clean && torn == 0;
     // What the last process wrote can be read here, but may not be on the disk yet.
-    file.sync().map_err(OpenError::io("synced"))?;
+    let from = if was_clean { tip.end } else { synced };
+    resync::rewrite(&file, from, tip.end).map_err(OpenError::io("synced"))?;
     let open_intents = open_intents(&file, &state)?;
     let mut maker = Maker::new(disk.clone(), folder.join(NEXT_NAME));
     let tip = match file.is_old() {
@@ -132,6 +147,10 @@ pub(super) fn open_on(
         false => tip,
     };
 
+    if options.accept_clock {
+        state.last_time = state.last_time.min(Some(Timestamp::now()));
+    }
+    let last_time = state.last_time;
     // Mark the log as in use from now on, so that a crash before the first record is detected, too.
     if let Err(source) = index.write(&index::encode(origin, &state, tip, Standing::InUse)) {
         tracing::warn!(error = %source, "the audit log's sidecar could not be written; without it the next start reads the whole log");
@@ -144,17 +163,19 @@ pub(super) fn open_on(
         start: file.start(),
         end: tip.end,
         last_effective: state.last_effective,
+        effective: state.effective.clone(),
         losses: state.losses.iter().map(|loss| loss.lost).collect(),
     };
-    let first = first_records(origin, &state, was_clean, torn);
+    let first = first_records(origin, options.durability, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
     let reserve = Reserve::open(disk, folder, options.reserve_bytes);
-    let (messages, queue) = mpsc::unbounded_channel();
+    let queue = Arc::new(Queue::new(options.queue_bytes, state.next.clone()));
     let group_commit = GroupCommit::new(Parts {
         file: DurableFile::new(file, tip, maker, reserve, options.retry_after).map_err(OpenError::io("read"))?,
         origin: origin.clone(),
-        floor_bytes: options.floor_bytes,
+        options: options.clone(),
         shared: shared.clone(),
+        queue: queue.clone(),
         state,
         index: IndexWriter::new(index, options.snapshot_bytes, tip.end),
         observers,
@@ -162,12 +183,13 @@ pub(super) fn open_on(
     });
     std::thread::Builder::new()
         .name("audit-log".into())
-        .spawn(move || group_commit.run(queue))
+        .spawn(move || group_commit.run())
         .map_err(OpenError::io("given a thread"))?;
     Ok(Recovered {
-        log: Log::new(origin.clone(), options, shared, messages),
+        log: Log::new(origin.clone(), options, shared, queue),
         open_intents,
         history,
+        last_time,
         was_clean,
         counted: CountedRight::new(),
         counters: Arc::new(Counters::new()),
@@ -242,7 +264,7 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
             let whole = known.standing == Standing::Broken || reaches(file, known.tip).map_err(OpenError::io("read"))?;
             let whole = whole && known.tip.end <= file.size_end();
             if whole {
-                (known, false)
+                (*known, false)
             } else if accept_rollback {
                 // The sidecar covers records that are missing, so do not use it and read all records
                 // that are left.
@@ -274,6 +296,20 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
     let is_new = is_new && state.last_time.is_none();
     let was_clean = is_new || (known.standing == Standing::Clean && known.tip.end == tip.end);
     Ok(Resumed { state, tip, was_clean })
+}
+
+/// Refuses a log without the last record that the store knows of, unless it was in a part whose loss
+/// the log reports.
+fn check_last_record(file: &dyn LogFile, resumed: &Resumed, options: &Options) -> Result<(), OpenError> {
+    let Some(last) = options.last_record.filter(|_| !options.accept_rollback) else {
+        return Ok(());
+    };
+    let at = last.position.0;
+    let is_lost = resumed.state.losses.iter().any(|loss| loss.lost.contains(at));
+    if is_lost || (at < resumed.tip.end && last.is_in(file).map_err(OpenError::io("read"))?) {
+        return Ok(());
+    }
+    Err(OpenError::PutBack { at })
 }
 
 /// Reads the whole of a log of which parts may be missing, and writes a skip in the place of each:
@@ -316,17 +352,17 @@ fn open_intents(file: &dyn LogFile, state: &State) -> Result<Vec<OpenIntent>, Op
 
 /// The records of this start: of an unclean stop, whose last commit had `torn` bytes that were
 /// removed, and of lost parts that no record reports yet.
-fn first_records(origin: &Origin, state: &State, was_clean: bool, torn: u64) -> Vec<Stamped> {
+fn first_records(origin: &Origin, durability: Durability, state: &State, was_clean: bool, torn: u64) -> Vec<Stamped> {
     let now = Timestamp::now();
     let window = Window {
-        from: state.last_time.unwrap_or(now),
+        from: state.last_time.map_or(now, |last| last.min(now)),
         to: now,
     };
     let unclean = (!was_clean).then(|| {
-        let mut record = Record::restarted(origin, Cause::UncleanStop, window);
+        let mut record = Record::restarted(origin, durability, Cause::UncleanStop, window);
         record.truncated_bytes = (torn > 0).then(|| Number::saturating(torn));
         record
     });
-    let lost = state.unreported().map(|lost| Record::log_lost(origin, lost, window));
+    let lost = state.unreported().map(|lost| Record::log_lost(origin, durability, lost, window));
     unclean.into_iter().chain(lost).filter_map(|record| record.stamp().ok()).collect()
 }

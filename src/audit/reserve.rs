@@ -1,5 +1,9 @@
 //! The disk reserve `audit.reserve`: a file of zeros that becomes the next segment when the disk
 //! is full. Only revocations, and the records of a start, may be written to it then.
+//!
+//! Each start makes it anew, because a copy of the folder may share the blocks of the old one (`cp` on
+//! XFS and Btrfs): writing over those would take room. Until the new one is there, and where the disk has
+//! no room for both, the old one stays.
 
 use std::fs::File;
 use std::io;
@@ -26,13 +30,17 @@ pub(super) struct Reserve {
     /// The wanted length, in bytes.
     wanted: u64,
     held: Option<File>,
+    /// Whether this process made the one that is held, so that its blocks are its own.
+    own: bool,
+    /// Whether a warning says that the disk has no room for a new one.
+    warned: bool,
     maker: Maker,
     /// Whether it was used since it was last held.
     was_used: bool,
 }
 
 impl Reserve {
-    /// Takes over a reserve in the folder, or begins a new one. A new one is not ready yet.
+    /// Takes over a reserve in the folder until a new one is made.
     pub(super) fn open(disk: Arc<dyn Disk>, folder: &Path, wanted: u64) -> Self {
         let mut reserve = Self {
             maker: Maker::new(disk.clone(), folder.join(NEW_NAME)),
@@ -40,6 +48,8 @@ impl Reserve {
             path: folder.join(NAME),
             wanted,
             held: None,
+            own: false,
+            warned: false,
             was_used: false,
         };
         match reserve.take_over() {
@@ -77,11 +87,19 @@ impl Reserve {
         }
     }
 
-    /// Begins a new reserve if there is none.
-    pub(super) fn begin(&mut self) {
-        if self.held.is_none() {
-            self.maker.begin(self.wanted);
+    /// Begins a new reserve if there is none, or if one of an earlier run is held and `spare` bytes are
+    /// enough for another.
+    pub(super) fn begin(&mut self, spare: u64) {
+        if self.held.is_some() && (self.own || !self.maker.is_idle()) {
+            return;
         }
+        if self.held.is_some() && spare < self.wanted {
+            if !std::mem::replace(&mut self.warned, true) {
+                tracing::warn!("the disk has no room to make the disk reserve anew; a copy of the data folder may share its blocks");
+            }
+            return;
+        }
+        self.maker.begin(self.wanted);
     }
 
     /// Whether it was used, and is not whole again.
@@ -91,7 +109,7 @@ impl Reserve {
     }
 
     fn poll(&mut self) {
-        if self.held.is_some() || !self.maker.is_ready() {
+        if !self.maker.is_ready() {
             return;
         }
         let made = self.maker.take(self.wanted).and_then(|blank| {
@@ -99,7 +117,7 @@ impl Reserve {
             Ok(blank.file)
         });
         match made {
-            Ok(file) => (self.held, self.was_used) = (Some(file), false),
+            Ok(file) => (self.held, self.own, self.was_used) = (Some(file), true, false),
             Err(error) => tracing::warn!(%error, "the audit log's disk reserve could not be made"),
         }
     }

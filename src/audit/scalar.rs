@@ -83,6 +83,11 @@ impl Text {
         // Made of UTF-8 alone.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+
+    /// The text's UTF-8.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl TryFrom<Bytes> for Text {
@@ -155,6 +160,16 @@ impl Timestamp {
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub fn micros(self) -> i64 {
         self.0.timestamp_micros()
+    }
+
+    /// Year, month, day, hour, minute, second and microsecond; `None` if the year has not four
+    /// digits.
+    pub(super) fn fields(self) -> Option<[u32; 7]> {
+        let t = &self.0;
+        let year = u32::try_from(t.year()).ok().filter(|year| *year <= 9999)?;
+        // chrono counts a leap second as nanoseconds beyond one second.
+        let micros = t.nanosecond().min(999_999_999) / 1_000;
+        Some([year, t.month(), t.day(), t.hour(), t.minute(), t.second(), micros])
     }
 }
 

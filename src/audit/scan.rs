@@ -34,6 +34,16 @@ pub enum OpenError {
         /// The position at which the file begins.
         at: u64,
     },
+    /// The last record that the store knows of is missing.
+    #[error(
+        "the audit log lacks the record at byte {at} that the store knows as one of its last: the log was restored from an older copy. \
+         Restore the newer copy. If there is none, --accept-lost-log goes on with all that is left and records what is lost, or \
+         --accept-rollback goes on as if the lost records had never been"
+    )]
+    PutBack {
+        /// The record's position.
+        at: u64,
+    },
     /// The file is the log of another installation or node.
     #[error("the audit log belongs to another installation or node")]
     Foreign,

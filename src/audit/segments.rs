@@ -7,7 +7,7 @@
 mod damage;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,6 +142,43 @@ fn list(folder: &Path) -> io::Result<Vec<Segment>> {
     Ok(found)
 }
 
+/// The name of each file of the log in the folder and the position of its first byte, the oldest first.
+///
+/// # Errors
+/// Errors of the file system.
+pub(super) fn names(folder: &Path) -> io::Result<Vec<(String, u64)>> {
+    Ok(list(folder)?.iter().map(|segment| (segment.name(), segment.start)).collect())
+}
+
+/// The owner of the log in the folder, by the first line of its first file; `None` if that is no
+/// header line.
+///
+/// # Errors
+/// Errors of the file system; [`io::ErrorKind::NotFound`] if there is no log.
+pub(super) fn owner(folder: &Path) -> io::Result<Option<Origin>> {
+    let first = list(folder)?.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
+    let mut line = [0; frame::MAX_HEADER];
+    let read = read_full(&File::open(folder.join(first.name()))?, 0, &mut line)?;
+    Ok(frame::parse_header(&line[..read], first.start).map(|(origin, _)| origin))
+}
+
+/// Copies the contents of a file of the log that a later one follows, or those of the last one up to a
+/// position, to another folder. The copy of a last one ends as a start expects it.
+///
+/// # Errors
+/// Errors of the file system.
+pub(super) fn copy_file(folder: &Path, to: &Path, name: &str, length: u64, is_last: bool) -> io::Result<()> {
+    let mut copy = private().write(true).create_new(true).open(to.join(name))?;
+    let copied = io::copy(&mut File::open(folder.join(name))?.take(length), &mut copy)?;
+    if copied < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if is_last && name != OLD_NAME {
+        copy.write_all(&[0; PADDING as usize])?;
+    }
+    copy.sync_all()
+}
+
 /// Whether the folder has any file of a log.
 ///
 /// # Errors
@@ -187,7 +224,9 @@ impl Segments {
     /// Errors of the file system.
     pub(super) fn open_beside(folder: &Path, origin: &Origin, disk: Arc<dyn Disk>) -> io::Result<Self> {
         let mut this = Self::of(list(folder)?, folder, origin, disk, SegmentSizes { first: 0, most: 0 })?;
-        this.last.file = Some(File::open(folder.join(this.last.name()))?);
+        let file = File::open(folder.join(this.last.name()))?;
+        this.size = file.metadata()?.len();
+        this.last.file = Some(file);
         Ok(this)
     }
 

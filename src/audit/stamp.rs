@@ -1,81 +1,123 @@
 //! From a record to its bytes: canonical JSON that lacks only the sequence number, which the
-//! group commit alone knows.
+//! queue alone knows.
+
+use std::cell::Cell;
 
 use claviger_provider::TenantId;
 
 use super::record::Record;
 use super::role::Role;
-use super::scalar::{Number, Timestamp};
+use super::scalar::Timestamp;
 
 /// The greatest length of a record's JSON, in bytes.
 pub const MAX_JSON: usize = 60_000;
 
-/// The record is longer than [`MAX_JSON`], or could not be written as JSON.
+/// The most digits of a [`super::Number`].
+pub(super) const DIGITS: usize = 16;
+
+/// The greatest buffer that a thread keeps for its next record, in bytes.
+const MAX_SPARE: usize = 16 << 10;
+
+thread_local! {
+    /// The buffer of the thread's last record: a record is made and queued without an allocation.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The record is longer than [`MAX_JSON`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the record is longer than {MAX_JSON} bytes, or cannot be written as JSON")]
-pub(super) struct Unwritable;
+#[error("the record is longer than {MAX_JSON} bytes")]
+pub(super) struct TooLong;
+
+/// What the log needs to know of a record, beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct About {
+    pub(super) tenant: TenantId,
+    pub(super) time: Timestamp,
+    pub(super) role: Role,
+    /// Whether it is about a change of state, so that it is synced before its response in each
+    /// [`super::Durability`].
+    pub(super) changes: bool,
+}
 
 /// A record as bytes, complete but for its sequence number.
 #[derive(Debug)]
 pub(super) struct Stamped {
     json: Vec<u8>,
-    /// The offset in `json` of the single byte `0` that the number replaces.
+    /// The offset in `json` at which the number belongs.
     number_at: usize,
-    pub(super) tenant: TenantId,
-    pub(super) time: Timestamp,
-    pub(super) role: Role,
+    /// The CRC-32C of the bytes before the number.
+    check: u32,
+    pub(super) about: About,
+}
+
+/// The bytes of a record before and after its sequence number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unnumbered<'a> {
+    pub(super) before: &'a [u8],
+    pub(super) after: &'a [u8],
+    /// The CRC-32C of `before`.
+    pub(super) check: u32,
+    pub(super) about: About,
 }
 
 impl Stamped {
     /// The greatest length of the JSON with its number in it.
     pub(super) fn len(&self) -> usize {
-        self.json.len() + DIGITS - 1
+        self.json.len() + DIGITS
     }
 
-    /// The JSON before and after the number.
-    pub(super) fn around_number(&self) -> (&[u8], &[u8]) {
-        (&self.json[..self.number_at], &self.json[self.number_at + 1..])
+    pub(super) fn unnumbered(&self) -> Unnumbered<'_> {
+        let (before, after) = self.json.split_at(self.number_at);
+        Unnumbered {
+            before,
+            after,
+            check: self.check,
+            about: self.about,
+        }
     }
 }
 
-/// The most digits of a [`Number`].
-const DIGITS: usize = 16;
+impl From<Unnumbered<'_>> for Stamped {
+    fn from(record: Unnumbered<'_>) -> Self {
+        Self {
+            json: [record.before, record.after].concat(),
+            number_at: record.before.len(),
+            check: record.check,
+            about: record.about,
+        }
+    }
+}
 
-/// The bytes before the number; see [`Record::stamp`].
-const BEFORE_NUMBER: &[u8] = b",\"sequence\":";
-/// The offset of the letter `q` in it.
-const Q_IN_BEFORE: usize = 4;
+impl Drop for Stamped {
+    fn drop(&mut self) {
+        if self.json.capacity() <= MAX_SPARE {
+            // An error means that the thread ends.
+            let _ = SPARE.try_with(|spare| spare.set(std::mem::take(&mut self.json)));
+        }
+    }
+}
 
 impl Record {
-    /// Writes the record as canonical JSON with the number 0, on the caller's task. The group
-    /// commit replaces that one byte.
-    ///
-    /// The place is unambiguous: within a JSON string a quotation mark is always preceded by a
-    /// backslash, so `,"sequence":` can only be a member's name. The one other object that
-    /// could have such a member, `context_shown`, has strings as values, so a quotation mark
-    /// follows there and never `0`. It also precedes the record's own `sequence`, and the
-    /// search runs from the end.
+    /// Writes the record as canonical JSON without its number, on the caller's task.
     ///
     /// # Errors
-    /// [`Unwritable`].
-    pub(super) fn stamp(mut self) -> Result<Stamped, Unwritable> {
-        self.sequence = Number::default();
+    /// [`TooLong`].
+    pub(super) fn stamp(mut self) -> Result<Stamped, TooLong> {
         self.time = Timestamp::now();
-        let mut json = Vec::with_capacity(1024);
-        serde_json::to_writer(&mut json, &self).map_err(|_| Unwritable)?;
-        // Search for the rarest letter of the name: this is faster than a substring search.
-        let begins = |q: usize| q.checked_sub(Q_IN_BEFORE).filter(|at| json[*at..].starts_with(BEFORE_NUMBER));
-        let before = memchr::memrchr_iter(b'q', &json).find_map(begins).ok_or(Unwritable)?;
+        let mut json = SPARE.take();
+        json.clear();
+        let number_at = self.put_unnumbered(&mut json);
         let stamped = Stamped {
-            number_at: before + BEFORE_NUMBER.len(),
-            tenant: self.tenant,
-            time: self.time,
-            role: Role::of(self.kind, self.intent, self.result, self.change, self.lost),
+            check: crc32c::crc32c(&json[..number_at]),
             json,
+            number_at,
+            about: About {
+                tenant: self.tenant,
+                time: self.time,
+                role: Role::of(self.kind, self.intent, self.result, self.change, self.lost),
+                changes: self.change.is_some(),
+            },
         };
-        if stamped.len() > MAX_JSON || stamped.json.get(stamped.number_at) != Some(&b'0') {
-            return Err(Unwritable);
-        }
-        Ok(stamped)
+        if stamped.len() > MAX_JSON { Err(TooLong) } else { Ok(stamped) }
     }
 }

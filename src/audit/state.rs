@@ -20,10 +20,47 @@ pub(super) struct State {
     /// The position of the last change that took effect, or may have: that of its intent, or of its
     /// outcome if it had no intent. Open intents do not count.
     pub(super) last_effective: Option<Position>,
-    /// The time of the last record.
+    /// The positions of the changes of which `last_effective` is the last one.
+    pub(super) effective: EffectivePositions,
+    /// The latest time of a record. The clock may step back.
     pub(super) last_time: Option<Timestamp>,
     /// The parts of the file that are gone, in the order in which they were found.
     pub(super) losses: Vec<Loss>,
+}
+
+/// The positions of the changes that took effect, or may have, after one place of the log. A start
+/// compares each with the store, because a later change in the store does not show an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct EffectivePositions {
+    /// All such positions after this one are known.
+    pub(super) since: Position,
+    /// In no particular order; at most [`MAX_EFFECTIVE`].
+    pub(super) positions: Vec<Position>,
+}
+
+/// The most positions of changes in memory and in the sidecar. With more, the next start reads the log.
+const MAX_EFFECTIVE: usize = 1 << 16;
+
+impl EffectivePositions {
+    fn add(&mut self, position: Position) {
+        self.positions.push(position);
+        if self.positions.len() > MAX_EFFECTIVE {
+            self.positions.sort_unstable();
+            self.forget_until(self.positions[MAX_EFFECTIVE / 2]);
+        }
+    }
+
+    /// Forgets the positions up to this one, which is the last one compared with the store.
+    pub(super) fn forget_until(&mut self, position: Position) {
+        self.since = self.since.max(position);
+        self.positions.retain(|kept| *kept > self.since);
+    }
+
+    /// The positions after this one, or after the beginning of the log. `None` if some of them are not known.
+    pub(super) fn after(&self, position: Option<Position>) -> Option<impl Iterator<Item = Position> + '_> {
+        let after = position.unwrap_or_default();
+        (self.since <= after).then(|| self.positions.iter().copied().filter(move |kept| *kept > after))
+    }
 }
 
 /// A part of the file that is gone.
@@ -43,7 +80,7 @@ impl State {
     /// Adds a durable record.
     pub(super) fn add(&mut self, tenant: TenantId, number: u64, role: Role, position: Position, time: Timestamp) {
         self.next.insert(tenant, number + 1);
-        self.last_time = Some(time);
+        self.last_time = self.last_time.max(Some(time));
         match role {
             Role::Plain => {}
             Role::Opens => {
@@ -51,11 +88,11 @@ impl State {
             }
             Role::Closes { intent, effective } => {
                 let opened = self.open.remove(&(tenant, intent));
-                if effective {
-                    self.last_effective = self.last_effective.max(opened);
+                if effective && let Some(opened) = opened {
+                    self.took_effect(opened);
                 }
             }
-            Role::Effective => self.last_effective = self.last_effective.max(Some(position)),
+            Role::Effective => self.took_effect(position),
             Role::ReportsLoss(lost) => {
                 let mut same = self.losses.iter_mut().filter(|loss| loss.lost == lost);
                 if let Some(loss) = same.next() {
@@ -65,6 +102,11 @@ impl State {
         }
     }
 
+    fn took_effect(&mut self, position: Position) {
+        self.last_effective = self.last_effective.max(Some(position));
+        self.effective.add(position);
+    }
+
     /// Adds a part of the file that is gone, unless it is known. An intent in it has no outcome
     /// that a start could tell. Returns whether it is new.
     pub(super) fn lose(&mut self, lost: Lost) -> bool {
@@ -72,6 +114,7 @@ impl State {
         if new {
             self.losses.push(Loss { lost, reported: false });
             self.open.retain(|_, position| !lost.contains(position.0));
+            self.effective.positions.retain(|position| !lost.contains(position.0));
         }
         new
     }
@@ -114,5 +157,23 @@ mod tests {
         assert_eq!(state.last_effective, Some(Position(100)));
         assert_eq!(state.open.values().collect::<Vec<_>>(), [&Position(200)]);
         assert_eq!(state.next(tenant), 3);
+    }
+
+    #[test]
+    fn the_positions_of_changes_are_bounded_and_never_called_complete_when_some_are_missing() {
+        let mut effective = EffectivePositions::default();
+        let last = MAX_EFFECTIVE as u64 + 1;
+        for position in 1..=last {
+            effective.add(Position(position));
+        }
+        assert!(effective.positions.len() <= MAX_EFFECTIVE);
+        assert!(effective.after(None).is_none());
+        assert!(effective.after(Some(Position(effective.since.0 - 1))).is_none());
+        let after = effective.after(Some(effective.since)).map(Iterator::count);
+        assert_eq!(after, Some((last - effective.since.0) as usize));
+        effective.forget_until(Position(last - 1));
+        assert_eq!(effective.positions, [Position(last)]);
+        // An older store is compared with more than is known.
+        assert!(effective.after(Some(Position(1))).is_none());
     }
 }

@@ -47,7 +47,7 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
     .await;
     // After an unclean stop and a failure, recovery is not finished, so do not record a clean stop.
     if issued.is_ok() || remaining.recovered.was_clean {
-        close(&broker, remaining.store.as_ref()).await;
+        close(&broker, &remaining.log_position).await;
     }
     issued
 }

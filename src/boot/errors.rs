@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::node::NodeNameError;
 use super::registry::StoreOpenError;
@@ -36,6 +37,12 @@ pub enum BootError {
     NotInitialised(String),
     #[error("{0} is initialised already; claviger init --new-token issues another administrator's token for it")]
     Initialised(String),
+    #[error(
+        "{} exists, but there is no store beside it: a new store would be another installation's. Restore claviger.db from the \
+         newest copy (`claviger restore` into another folder), or name an empty folder",
+        .0.display()
+    )]
+    LogWithoutStore(PathBuf),
     #[error(transparent)]
     Store(#[from] StoreOpenError),
     #[error("the store failed: {0}")]

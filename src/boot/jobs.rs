@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::declared::DeclaredKeys;
+use super::log_position::LogPosition;
 use crate::audit::Counters;
 use crate::broker::Broker;
 use crate::listener::Tls;
@@ -45,6 +46,7 @@ pub(super) struct Job {
 pub(super) struct Subjects {
     pub(super) broker: Arc<Broker>,
     pub(super) counters: Arc<Counters>,
+    pub(super) log_position: Arc<LogPosition>,
     pub(super) certificates: Vec<Arc<Tls>>,
     pub(super) declared_keys: Arc<DeclaredKeys>,
     pub(super) metrics: Option<Metrics>,
@@ -81,6 +83,23 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
         // Deletes stored responses of idempotent requests, names of deleted principals, and tokens that ended.
         Job::new("idempotency_prune", seconds(3600), Finish, &on.broker, async |broker| {
             broker.prune_kept().await.map_err(|failure| failure.code.as_str())
+        }),
+        // Tells the store how far the log goes, so that a start notices a log that was put back. The store's
+        // writer is taken in an ordinary turn, after revocations; nothing waits for it.
+        Job::new(
+            "log_position",
+            Duration::from_millis(500),
+            Finish,
+            &on.log_position,
+            async |position| position.keep().await.map_err(|_| "the store cannot be written"),
+        ),
+        // Writes the kill file anew where the start could not.
+        Job::new("kill_file", seconds(60), Finish, &on.broker, async |broker| {
+            broker.renew_kill_file().await
+        }),
+        // Offers revocations that the store could not take to the store and the kill file again.
+        Job::new("revocations", seconds(1), RunOnceMore, &on.broker, async |broker| {
+            broker.store_unstored().await
         }),
         // Asks providers about rotations that they have not finished.
         Job::new("rotations", seconds(2), Abort, &on.broker, async |broker| {

@@ -1,28 +1,35 @@
 //! Assembles the gateway from its parts, and runs and stops it.
 //!
-//! The commands `serve`, `dev`, `init`, `wrap-root-key` and `providers` use this module. The start
+//! The commands `serve`, `dev`, `init`, `backup`, `restore`, `wrap-root-key` and `providers` use this module. The start
 //! goes in the order of what can fail ([`Starting`]): no request is served before store and audit
 //! log are reconciled; until then the listeners report that the gateway is starting.
 
+mod backup;
 mod bootstrap_admin;
 mod declared;
 mod descriptors;
 mod errors;
 mod jobs;
 mod listeners;
+mod log_position;
+mod manifest;
 mod node;
 mod open;
 mod options;
 mod registry;
+mod restore;
 mod root_key;
 mod serving;
 mod starting;
 mod unseal;
 
+pub use backup::{BackupError, backup};
 pub use bootstrap_admin::init;
 pub use errors::{BootError, DeclaredSettingsError};
+pub use manifest::{BackupFile, Manifest, ManifestError};
 pub use options::{Accepted, ConfigSource, StartOptions};
 pub use registry::capabilities;
+pub use restore::{NewestKnown, RestoreError, restore};
 pub use root_key::wrap_root_key;
 pub use serving::Serving;
 pub use starting::{Starting, start};

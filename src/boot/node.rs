@@ -10,7 +10,7 @@ use claviger_provider::Node;
 use crate::store::{KnownNode, write_new_file};
 
 /// Name of the file. Its content is the node's name and a newline.
-const FILE: &str = "node";
+pub(super) const FILE: &str = "node";
 
 /// Why the node has no name.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +106,15 @@ pub(super) fn known_name(folder: &Path, known: &[KnownNode], accept_rollback: bo
             known: described(known),
         }),
     }
+}
+
+/// The name in a data folder that may be in use.
+///
+/// # Errors
+/// [`NodeNameError::Malformed`], also without the file; [`NodeNameError::Io`].
+pub(super) fn name_in(folder: &Path) -> Result<Node, NodeNameError> {
+    let path = folder.join(FILE);
+    read(&path)?.ok_or(NodeNameError::Malformed(path))
 }
 
 fn described(known: &[KnownNode]) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Opens the data folder, the store and the audit log, and creates the broker on them.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use claviger_guarded::{Arena, ArenaConfig, Hardening};
@@ -10,11 +11,12 @@ use claviger_provider::xaes::XaesKey;
 
 use super::declared::FromConfig;
 use super::errors::BootError;
+use super::log_position::{LogPosition, from_store};
 use super::node::{first_name, known_name};
 use super::options::{Accepted, ConfigSource};
 use super::registry;
 use crate::access::GrantsAuthorizer;
-use crate::audit::{self, CommitMetrics, KillFile, Origin, Position, Recovered};
+use crate::audit::{self, CommitMetrics, KillFile, LastRecordWatch, Origin, Position, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::Config;
@@ -25,7 +27,7 @@ use crate::config::quotas::Quotas;
 use crate::keys::{Capacity, Directory, Factories};
 use crate::store::lock::DataDir;
 use crate::store::sealing::RootKey;
-use crate::store::{Store, model};
+use crate::store::{Store, clock, model};
 
 /// The locked data folder.
 pub(super) struct Folder {
@@ -44,6 +46,9 @@ impl Folder {
             what: "the data folder cannot be read",
             kind: error.kind(),
         })?;
+        if !initialised {
+            refuse_log(folder.path())?;
+        }
         Ok(Self {
             folder,
             database,
@@ -57,11 +62,22 @@ impl Folder {
     }
 }
 
+/// Refuses a folder that has lost its store: a new store would not be the one of its log.
+fn refuse_log(folder: &Path) -> Result<(), BootError> {
+    let io = |error: io::Error| BootError::Io {
+        what: "the data folder cannot be read",
+        kind: error.kind(),
+    };
+    let left = audit::left_in(folder).map_err(io)?;
+    left.map_or(Ok(()), |file| Err(BootError::LogWithoutStore(folder.join(file))))
+}
+
 /// The open store and audit log.
 pub(super) struct Opened {
     folder: DataDir,
     store: Arc<dyn Store>,
     recovered: Recovered,
+    last_record: LastRecordWatch,
     kill_file: KillFile,
     idempotency_key: aws_lc_rs::hmac::Key,
     cursor_key: XaesKey,
@@ -78,6 +94,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
     let cursor_key = root.cursor_key();
     let path = folder.path().to_owned();
     let node = if initialised {
+        registry::check_store_log(&database, accepted.rollback)?;
         known_name(&path, &registry::known_nodes(&database).await?, accepted.rollback)?
     } else {
         first_name(&path)?
@@ -88,28 +105,49 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         node,
     };
     let log_options = audit::Options {
+        durability: config.audit.durability,
         reserve_bytes: config.audit.disk_reserve,
         accept_rollback: accepted.rollback,
         accept_lost_log: accepted.lost_log,
+        accept_clock: accepted.clock,
         stored: store.last_applied().await?.map(Position),
+        last_record: store.last_record().await?.map(from_store),
+        compared: store.applied().await?.first().copied().map(Position),
         ..audit::Options::default()
     };
+    let last_record = LastRecordWatch::default();
+    let observers: Vec<Box<dyn audit::CommitObserver>> = vec![Box::new(CommitMetrics::new()), Box::new(last_record.clone())];
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
         let kill_file = KillFile::open(&path, origin.installation)?;
-        Ok::<_, BootError>((
-            kill_file,
-            audit::open(&path, &origin, log_options, vec![Box::new(CommitMetrics::new())])?,
-        ))
+        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options, observers)?))
     })
     .await??;
+    if let Some(last) = recovered.last_time {
+        follow_clock(last);
+    }
     Ok(Opened {
         folder,
         store,
         recovered,
+        last_record,
         kill_file,
         idempotency_key,
         cursor_key,
     })
+}
+
+/// Has tokens expire by the log's time where the system's clock is earlier: one that was set back would make
+/// expired tokens valid again.
+fn follow_clock(last: audit::Timestamp) {
+    let now = audit::Timestamp::now();
+    if now < last {
+        tracing::warn!(
+            behind_seconds = last.micros().saturating_sub(now.micros()) / 1_000_000,
+            "the clock is earlier than the audit log's last record, by which tokens expire until the clock has passed it. Set the clock. If it \
+             is right and was wrong before, start once with --accept-clock"
+        );
+    }
+    clock::never_before(last.micros());
 }
 
 /// What remains of [`Opened`] beside the broker. Must stay open while the gateway runs.
@@ -117,6 +155,7 @@ pub(super) struct Remaining {
     pub(super) folder: DataDir,
     pub(super) store: Arc<dyn Store>,
     pub(super) recovered: Recovered,
+    pub(super) log_position: Arc<LogPosition>,
 }
 
 impl Remaining {
@@ -128,6 +167,9 @@ impl Remaining {
         };
         let open_intents = std::mem::take(&mut self.recovered.open_intents);
         let recovery = broker.recover(open_intents, &self.recovered.history, circumstances).await?;
+        if accepted.rollback || accepted.lost_log {
+            self.log_position.forget().await?;
+        }
         if recovery != Recovery::default() || !self.recovered.was_clean {
             tracing::warn!(
                 ?recovery,
@@ -139,11 +181,11 @@ impl Remaining {
 }
 
 /// Closes the audit log and the store, so that the next start finds a clean stop.
-pub(super) async fn close(broker: &Broker, store: &dyn Store) {
+pub(super) async fn close(broker: &Broker, log_position: &LogPosition) {
     // The log has reported a failure.
     let _ = broker.record_background_calls(true).await;
     broker.log().close().await;
-    store.close().await;
+    log_position.close().await;
 }
 
 /// Creates the broker.
@@ -152,6 +194,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         folder,
         store,
         recovered,
+        last_record,
         kill_file,
         idempotency_key,
         cursor_key,
@@ -176,7 +219,13 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         cursor_key,
         declarations: Arc::new(FromConfig(source)),
     });
-    (Arc::new(broker), Remaining { folder, store, recovered })
+    let remaining = Remaining {
+        folder,
+        log_position: Arc::new(LogPosition::new(Arc::clone(&store), last_record)),
+        store,
+        recovered,
+    };
+    (Arc::new(broker), remaining)
 }
 
 /// The limits of the provider pipeline.

@@ -27,6 +27,8 @@ pub struct Accepted {
     pub rollback: bool,
     /// Parts of the audit log are gone: its file was removed, cut or damaged.
     pub lost_log: bool,
+    /// The clock is earlier than the audit log's last record, and right.
+    pub clock: bool,
 }
 
 /// Source of the configuration.

@@ -16,12 +16,15 @@ use crate::config::Config;
 use crate::config::providers::Providers;
 use crate::store::sealing::RootKey;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{KnownNode, Store};
+use crate::store::{KnownNode, LastRecord, Store};
 
-pub use crate::store::sqlite::OpenError as StoreOpenError;
+pub use crate::store::sqlite::{OpenError as StoreOpenError, StoreCopy};
 
 /// Name of the database in the data folder.
 pub(super) const DATABASE: &str = "claviger.db";
+
+/// Name of the file beside it that belongs to it.
+pub(super) const STORE_RUN: &str = SqliteStore::RUN_FILE;
 
 /// Creates the factory of one provider.
 type Constructor = fn(&Providers, &EgressPolicy) -> Arc<dyn Factory>;
@@ -122,6 +125,31 @@ pub fn capabilities() -> Vec<(ProviderKind, Capabilities)> {
 /// If the file system fails.
 pub(super) fn store_exists(database: &Path) -> io::Result<bool> {
     SqliteStore::exists(database)
+}
+
+/// Checks, before anything opens the store, that the database's log beside it is its own. With
+/// `accept_rollback`, another one is put aside.
+///
+/// # Errors
+/// See [`StoreOpenError`].
+pub(super) fn check_store_log(database: &Path, accept_rollback: bool) -> Result<(), StoreOpenError> {
+    SqliteStore::check_log(database, accept_rollback)
+}
+
+/// The last record of a node's log that a store knows of. The store may be in use.
+///
+/// # Errors
+/// See [`StoreOpenError`].
+pub(super) async fn last_record_beside(database: &Path, node: &Node) -> Result<Option<LastRecord>, StoreOpenError> {
+    SqliteStore::last_record_beside(database, node).await
+}
+
+/// Copies a store that may be in use to an empty file.
+///
+/// # Errors
+/// See [`StoreOpenError`].
+pub(super) async fn copy_store(database: &Path, to: &Path, node: &Node) -> Result<StoreCopy, StoreOpenError> {
+    SqliteStore::copy(database, to, node).await
 }
 
 /// The nodes that have used the store.

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::declared::DeclaredKeys;
 use super::jobs::{self, Job, Subjects};
 use super::listeners::Listeners;
+use super::log_position::LogPosition;
 use super::open::{Remaining, close};
 use crate::audit::Recovered;
 use crate::broker::Broker;
@@ -20,7 +21,6 @@ use crate::listener::Drained;
 use crate::protocols::admission::Admission;
 use crate::protocols::exchange::{AppState, Exchange};
 use crate::protocols::rest::{Rest, ServiceState, api, of_operator, service_alone};
-use crate::store::Store;
 use crate::store::lock::DataDir;
 use crate::telemetry::metrics::Metrics;
 
@@ -40,7 +40,7 @@ pub struct Serving {
     jobs: Vec<JoinHandle<()>>,
     drain_delay: Duration,
     drain_timeout: Duration,
-    store: Arc<dyn Store>,
+    log_position: Arc<LogPosition>,
     /// Held until everything else is closed.
     _folder: DataDir,
 }
@@ -57,11 +57,17 @@ impl Serving {
         declared_keys: DeclaredKeys,
         dev: bool,
     ) -> Self {
-        let Remaining { folder, store, recovered } = remaining;
+        let Remaining {
+            folder,
+            store: _,
+            recovered,
+            log_position,
+        } = remaining;
         let Recovered { counted, counters, .. } = recovered;
         let jobs = jobs::declare(&Subjects {
             broker: Arc::clone(&broker),
             counters: Arc::clone(&counters),
+            log_position: Arc::clone(&log_position),
             certificates: listeners.certificates.clone(),
             declared_keys: Arc::new(declared_keys),
             metrics: metrics.clone(),
@@ -112,7 +118,7 @@ impl Serving {
             jobs,
             drain_delay: config.server.drain_delay,
             drain_timeout: config.server.drain_timeout,
-            store,
+            log_position,
             _folder: folder,
         }
     }
@@ -167,7 +173,7 @@ impl Serving {
                 tracing::warn!(%error, "a background job was aborted");
             }
         }
-        close(&self.broker, self.store.as_ref()).await;
+        close(&self.broker, &self.log_position).await;
         tracing::info!("stopped");
     }
 }

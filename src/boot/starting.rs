@@ -100,7 +100,7 @@ impl Starting {
         if let Err(error) = remaining.reconcile(&broker, options.accepted).await {
             // After an unclean stop, recovery is not finished, so do not record a clean stop.
             if remaining.recovered.was_clean {
-                close(&broker, remaining.store.as_ref()).await;
+                close(&broker, &remaining.log_position).await;
             }
             return Err(error);
         }
@@ -116,7 +116,7 @@ impl Starting {
                 options.dev,
             )),
             Err(error) => {
-                close(&broker, remaining.store.as_ref()).await;
+                close(&broker, &remaining.log_position).await;
                 Err(error)
             }
         }

@@ -217,6 +217,7 @@ impl<'c> Unsealer<'c> {
         let request = KeyRequest {
             key_id: origin.key,
             made_as: origin.key,
+            repeated: false,
             spec: self.source.spec,
             adopt: Some(self.source.key.clone()),
         };

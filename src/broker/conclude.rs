@@ -8,9 +8,10 @@ use futures::future::try_join_all;
 use super::context::Effect;
 use super::context::Noted;
 use super::in_force::Closed;
+use super::write_ahead::warn_of_orphan;
 use super::{Broker, Code, Failure, Guarded, RequestContext};
 use crate::access::{Credential, Ended};
-use crate::audit::{Authn, Decision, Number, Outcome, Receipt, Record, Recorded, Source, Text, Unavailable};
+use crate::audit::{Authn, Decision, EmergencyRevocation, Number, Outcome, Receipt, Record, Recorded, Source, Text, Unavailable};
 use crate::keys::EpochGuard;
 
 /// The least time that a record may take, even past the request's deadline: an operation that
@@ -35,21 +36,26 @@ impl Unrecorded {
         &self.failure
     }
 
-    fn new(revocation: bool, error: &Unavailable) -> Self {
-        tracing::error!(%error, revocation, "the outcome could not be recorded");
-        let failure = if revocation {
-            Failure::new(
-                Code::EffectiveNotRecorded,
+    /// `code` says what became of the operation: [`Code::AuditUnavailable`], unless it was a revocation,
+    /// which took effect.
+    fn new(code: Code, error: &Unavailable) -> Self {
+        tracing::error!(%error, code = code.as_str(), "the outcome could not be recorded");
+        let check_disk = "Ask the operator to check the disk of the audit log; /readyz shows its state.";
+        let (detail, advice) = match code {
+            Code::EffectiveInMemoryOnly => (
+                "The change took effect, but no disk could take it: neither the store, nor the audit log, nor the kill file. It ends \
+                 when the gateway ends. The gateway tries again every second.",
+                "Do not stop the gateway. Ask the operator to check its disk; /readyz shows when the change is durable. A repeated \
+                 request tries at once.",
+            ),
+            Code::EffectiveNotRecorded => (
                 "The change took effect. Its audit record could not be written yet and follows.",
-            )
-        } else {
-            Failure::new(
-                Code::AuditUnavailable,
-                "The audit log cannot record, and without a record nothing is answered.",
-            )
+                check_disk,
+            ),
+            _ => ("The audit log cannot record, and without a record nothing is answered.", check_disk),
         };
         Self {
-            failure: failure.advice("Ask the operator to check the disk of the audit log; /readyz shows its state."),
+            failure: Failure::new(code, detail).advice(advice),
         }
     }
 }
@@ -125,7 +131,7 @@ impl Broker {
             .log
             .record_batch(entries, deadline)
             .await
-            .map_err(|error| Unrecorded::new(false, &error))?;
+            .map_err(|error| Unrecorded::new(Code::AuditUnavailable, &error))?;
         loop {
             // All items' guards in one list, with the index of each guard's item.
             let owners: Vec<usize> = all_guards
@@ -179,13 +185,27 @@ impl Broker {
             Some(_) | None => outcome(&value),
         };
         // A revocation is in force although its record could not be written.
-        let stands = value.as_ref().is_err_and(|failure| failure.code == Code::EffectiveNotRecorded);
+        let stands = match &value {
+            Err(failure) if matches!(failure.code, Code::EffectiveNotRecorded | Code::EffectiveInMemoryOnly) => failure.code,
+            Ok(_) | Err(_) => Code::AuditUnavailable,
+        };
         match cx.take_effect() {
             Some(Effect::Announced(intent)) => {
-                let revocation = intent.revocation().is_some();
-                let given_up = value.as_ref().is_err_and(|failure| failure.given_up);
-                // Neither done nor undone: nobody waited for the provider's response.
-                let outcome = if given_up && intent.is_at_provider() {
+                // The log has the intent of a revocation, so the next start applies it.
+                let code = match intent.revocation() {
+                    Some(_) => Code::EffectiveNotRecorded,
+                    None => Code::AuditUnavailable,
+                };
+                // Neither done nor undone: the provider's response did not arrive, or the store failed in its commit.
+                let at_provider = intent.is_at_provider() && cx.provider_outcome_unknown();
+                let is_unknown = match &value {
+                    Ok(_) => at_provider && cx.unfinished().is_some(),
+                    Err(failure) => at_provider || failure.outcome_unknown,
+                };
+                let outcome = if is_unknown {
+                    if let Some(change) = intent.change() {
+                        warn_of_orphan(&change);
+                    }
                     Outcome::Interrupted
                 } else {
                     outcome
@@ -197,18 +217,33 @@ impl Broker {
                 intent
                     .resolve(outcome, complete, value, deadline)
                     .await
-                    .map_err(|error| Unrecorded::new(revocation, &error))
+                    .map_err(|error| Unrecorded::new(code, &error))
             }
             Some(Effect::Unannounced(revocation)) => {
                 let entry = self.outcome_entry(cx, &value);
                 let recorded = self.log.record_revocation(entry, revocation, outcome, value, deadline).await;
-                recorded.map_err(|error| Unrecorded::new(true, &error))
+                recorded
+                    .inspect(|_| self.unstored.note_recorded(cx.tenant(), revocation.revocation, None))
+                    .map_err(|error| self.revocation_unrecorded(cx, revocation.revocation, &error))
             }
             None => {
                 let recorded = self.log.record(self.outcome_entry(cx, &value), outcome, value, deadline).await;
                 recorded.map_err(|error| Unrecorded::new(stands, &error))
             }
         }
+    }
+
+    /// Why a revocation that took effect without an intent is not answered as done.
+    fn revocation_unrecorded(&self, cx: &RequestContext, revocation: EmergencyRevocation, error: &Unavailable) -> Unrecorded {
+        if error.deferred() {
+            self.unstored.note_deferred(cx.tenant(), revocation);
+        }
+        let code = if self.unstored.is_in_memory_only(cx.tenant(), revocation) {
+            Code::EffectiveInMemoryOnly
+        } else {
+            Code::EffectiveNotRecorded
+        };
+        Unrecorded::new(code, error)
     }
 
     /// A key, a connection or the credential changed between record and hand-over: records that the
@@ -226,7 +261,7 @@ impl Broker {
         let withheld = recorded
             .withhold(&self.log, self.entry(cx), code, Err(failure), record_deadline(cx))
             .await;
-        withheld.map_err(|error| Unrecorded::new(false, &error))
+        withheld.map_err(|error| Unrecorded::new(Code::AuditUnavailable, &error))
     }
 
     /// Withholds every item of a batch whose caller's credential has ended, and answers the whole batch

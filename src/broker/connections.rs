@@ -262,8 +262,23 @@ impl Broker {
             size: PROBED_KEYS,
         };
         let keys = self.store.keys(cx.tenant(), &filter, &page).await?;
-        let keks: Vec<Kek> = keys.items.iter().map(|key| key.primary.whole_kek(key.id)).collect();
-        let report = match connection.pipeline().probe(&cx.op_context(), &keks).await {
+        let pipeline = connection.pipeline();
+        let mut keks: Vec<Kek> = Vec::new();
+        for key in &keys.items {
+            // A probe wraps random bytes. Under a version that may not wrap any more, it does not.
+            let declared = pipeline.capabilities().of(key.primary.spec);
+            if declared.is_some_and(|can| can.random_nonce_bound)
+                && let Some(entry) = self.directory().key(key.tenant, key.id).await?
+                && let Err(failure) = self.count_wrap(cx, &entry, key.primary.number).await
+            {
+                match failure.code {
+                    Code::KeyState => continue,
+                    _ => return Err(failure),
+                }
+            }
+            keks.push(key.primary.whole_kek(key.id));
+        }
+        let report = match pipeline.probe(&cx.op_context(), &keks).await {
             Ok(probe) => CheckReport {
                 reachable: true,
                 detail: probe.detail,

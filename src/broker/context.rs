@@ -228,10 +228,23 @@ impl RequestContext {
         OpContext::new(info.request_id.as_str().to_owned(), self.tenant(), actor, info.deadline).with_trace(trace)
     }
 
+    /// Whether a provider may have carried out a change that it did not confirm.
+    pub(super) fn provider_outcome_unknown(&self) -> bool {
+        self.trace().is_some_and(|trace| trace.is_unclear())
+    }
+
+    /// Whether a provider has carried out a change, or may have.
+    pub(super) fn provider_may_have_changed(&self) -> bool {
+        self.trace().is_some_and(|trace| trace.is_unclear() || trace.confirmed() > 0)
+    }
+
+    fn trace(&self) -> Option<Arc<CallTrace>> {
+        self.operation.noted.lock().fields.provider_calls.clone()
+    }
+
     /// Takes the calls to providers so far, for the record.
     pub(super) fn take_calls(&self) -> TracedCalls {
-        let trace = self.operation.noted.lock().fields.provider_calls.clone();
-        trace.map(|trace| trace.take()).unwrap_or_default()
+        self.trace().map(|trace| trace.take()).unwrap_or_default()
     }
 
     /// The time since the request's head arrived.

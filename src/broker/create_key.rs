@@ -6,6 +6,7 @@ use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind
 
 use super::connections::MANAGED_BY;
 use super::export::{Destination, may_leave};
+use super::idempotency::Begun;
 use super::learn::number_versions;
 use super::reach::Reach;
 use super::read::changed;
@@ -67,7 +68,7 @@ impl Broker {
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
-        let id = self.id_of(cx, view.provider, &new).await?;
+        let id = self.id_of(cx, view.provider, &new, keep.drawn()).await?;
         authorized.creates(id);
         // A key in external custody must not get out of it by a detach and an adoption.
         match self.store.detached_key(cx.tenant(), id).await {
@@ -79,6 +80,10 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
 
+        let repeated = new.adopt.is_none() && keep.drawn() == Some(id);
+        if new.adopt.is_none() {
+            self.keep_begun(cx, &keep, Begun::MakeAs(id)).await?;
+        }
         let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
         let change = self
             .announce(cx, audit::StateChange::new(verb, Object::Key, &id).at_provider())
@@ -86,10 +91,19 @@ impl Broker {
         let request = KeyRequest {
             key_id: id,
             made_as: id,
+            repeated,
             spec: new.spec,
             adopt: new.adopt.clone(),
         };
-        let described = made(pipeline.create_key(&cx.op_context(), &request).await?, new.spec)?;
+        let described = match pipeline.create_key(&cx.op_context(), &request).await {
+            Ok(described) => made(described, new.spec)?,
+            Err(error) => {
+                if new.adopt.is_none() {
+                    self.forget_begun(cx, &keep).await;
+                }
+                return Err(error.into());
+            }
+        };
         self.not_detached_under_another_id(cx, view.provider, &described.id, id).await?;
         let now = self.now();
         // A key that is adopted again continues the numbers of its old versions.
@@ -152,9 +166,9 @@ impl Broker {
         }
     }
 
-    /// The id that the key gets. A provider key that this tenant detached before gets its old id, so
-    /// that its wrapped keys open again.
-    async fn id_of(&self, cx: &RequestContext, provider: ProviderKind, new: &NewKey) -> Result<KeyId, Failure> {
+    /// The id that the key gets: the one that an earlier attempt of the request drew, or another. A provider
+    /// key that this tenant detached before gets its old id, so that its wrapped keys open again.
+    async fn id_of(&self, cx: &RequestContext, provider: ProviderKind, new: &NewKey, drawn: Option<KeyId>) -> Result<KeyId, Failure> {
         let holder = match &new.adopt {
             Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
             None => None,
@@ -168,7 +182,7 @@ impl Broker {
                 Failure::new(Code::AlreadyExists, "A key of that id exists in this tenant, or was detached.")
                     .advice("Leave out id, or adopt the detached key's provider key."),
             ),
-            (None, None) => Ok(KeyId::random()),
+            (None, None) => Ok(drawn.unwrap_or_else(KeyId::random)),
         }
     }
 

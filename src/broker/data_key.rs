@@ -55,10 +55,7 @@ impl Broker {
         let inside = ready.can()?.generate_data_key == How::InsideProvider;
         cx.note(|fields| fields.inside_provider = Some(inside));
         let (draft, wrapped_key) = if inside {
-            let made = ready
-                .pipeline
-                .generate_data_key(&cx.op_context(), &ready.primary(), length.bytes(), pending.context())
-                .await?;
+            let made = ready.generate_data_key(cx, self, length.bytes(), pending.context()).await?;
             let draft = pending.commit(made.plaintext).map_err(wrong_length)?;
             let wrapped_key = ready.finish(cx, self, &draft, &made.wrapped).await?;
             (draft, wrapped_key)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::connections::not_declared;
 use super::{Authorized, Broker, Failure, Guarded, op};
-use crate::audit::{self, Object, Verb};
+use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::Change;
 
@@ -39,6 +39,7 @@ impl Broker {
             self.store
                 .set_key_disabled(key.tenant(), key.id(), true, self.now(), &change)
                 .await?;
+            self.stored(key.tenant(), EmergencyRevocation::Disable(key.id()));
         }
         let mut seen = BTreeSet::new();
         for version in view.versions.iter().filter(|version| seen.insert(version.connection_id())) {
@@ -60,6 +61,7 @@ impl Broker {
             let (tenant, id) = (connection.tenant(), connection.id());
             let row = self.store.set_connection_severed(tenant, id, true, self.now(), &change).await?;
             connection.put(row);
+            self.stored(tenant, EmergencyRevocation::Sever(id));
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Broker {
         let change = change.keeping(keep.row(after.completion, &after.object, after.revision)?);
         let row = self.store.set_key_disabled(key.tenant(), key.id(), false, at, &change).await?;
         key.put_enabled(row.clone());
-        self.clear_from_kill_file(EmergencyRevocation::Disable(key.id())).await;
+        self.revocation_lifted(key.tenant(), EmergencyRevocation::Disable(key.id())).await;
         Ok(Guarded::free(switched(row, told)))
     }
 }

@@ -50,13 +50,14 @@ pub enum Code {
     CircuitOpen,
     AuditUnavailable,
     EffectiveNotRecorded,
+    EffectiveInMemoryOnly,
     NotReady,
     DeadlineExceeded,
 }
 
 impl Code {
     /// Every code, in the order of `docs/api.md`.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::InvalidRequest,
         Self::InvalidEnvelope,
         Self::EnvelopeVersionUnsupported,
@@ -92,6 +93,7 @@ impl Code {
         Self::CircuitOpen,
         Self::AuditUnavailable,
         Self::EffectiveNotRecorded,
+        Self::EffectiveInMemoryOnly,
         Self::NotReady,
         Self::DeadlineExceeded,
     ];
@@ -134,6 +136,7 @@ impl Code {
             Self::CircuitOpen => "circuit_open",
             Self::AuditUnavailable => "audit_unavailable",
             Self::EffectiveNotRecorded => "effective_not_recorded",
+            Self::EffectiveInMemoryOnly => "effective_in_memory_only",
             Self::NotReady => "not_ready",
             Self::DeadlineExceeded => "deadline_exceeded",
         }
@@ -168,8 +171,8 @@ pub struct Failure {
     /// Whether the provider itself rejected the ciphertext. The cache remembers such a rejection
     /// for a moment, and no other.
     pub(super) rejected_by_provider: bool,
-    /// Whether a call was given up that the provider may have carried out.
-    pub(super) given_up: bool,
+    /// Whether it is not known if a change took effect in the store.
+    pub(super) outcome_unknown: bool,
 }
 
 impl Failure {
@@ -190,7 +193,7 @@ impl Failure {
             advice: None,
             retry_after: None,
             rejected_by_provider: false,
-            given_up: false,
+            outcome_unknown: false,
         }
     }
 
@@ -227,7 +230,7 @@ impl Failure {
             advice: Some("Check that the key, the context and the tenant are those it was wrapped under, and that the text is complete."),
             retry_after: None,
             rejected_by_provider: false,
-            given_up: false,
+            outcome_unknown: false,
         }
     }
 
@@ -262,7 +265,7 @@ impl Failure {
             advice: None,
             retry_after: None,
             rejected_by_provider: false,
-            given_up: false,
+            outcome_unknown: false,
         }
     }
 }
@@ -319,6 +322,10 @@ impl From<StoreError> for Failure {
                 ..Self::new(Code::NotReady, "The store has as many requests under way as it takes.")
             },
             StoreError::Damaged(_) | StoreError::Database(_) => Self::internal(&error),
+            StoreError::CommitFailed(_) => Self {
+                outcome_unknown: true,
+                ..Self::internal(&error)
+            },
         }
     }
 }
@@ -399,7 +406,6 @@ impl From<Error> for Failure {
             ErrorKind::Internal => Self::internal(&error),
         };
         failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
-        failure.given_up = error.kind == ErrorKind::Severed;
         // Every rejected ciphertext has the same message, and the provider is not named either.
         if failure.code != Code::CiphertextRejected {
             failure.provider = error.provider;

@@ -4,9 +4,11 @@
 //! or resume is carried out once; a repetition gets the object as it is now.
 
 use aws_lc_rs::hmac;
+use claviger_provider::KeyId;
 
 use super::in_flight::UnderWay;
-use super::{Authorized, Broker, Code, Failure, Operation};
+use super::{Authorized, Broker, Code, Failure, Operation, RequestContext};
+use crate::store::Change;
 use crate::store::model::{IdempotencyKey, IdempotencyRecord};
 
 /// How a control-plane operation ended, for a protocol to render.
@@ -48,6 +50,32 @@ mod status {
     pub const CREATED: u16 = 201;
     pub const ACCEPTED: u16 = 202;
     pub const SECRET_GONE: u16 = 409;
+}
+
+/// What a request noted before it asked a provider for a change, so that its repetition makes no second
+/// one. The column `body` of a row with [`IdempotencyRecord::BEGUN`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// A provider key is made under this id.
+    MakeAs(KeyId),
+    /// A key is rotated whose primary version has this number.
+    RotateFrom(u32),
+}
+
+impl Begun {
+    fn to_body(self) -> String {
+        match self {
+            Self::MakeAs(id) => id.to_string(),
+            Self::RotateFrom(version) => format!("version {version}"),
+        }
+    }
+
+    fn of_body(body: &str) -> Option<Self> {
+        match body.strip_prefix("version ") {
+            Some(version) => version.parse().ok().map(Self::RotateFrom),
+            None => body.parse().ok().map(Self::MakeAs),
+        }
+    }
 }
 
 impl StoredOutcome {
@@ -94,6 +122,8 @@ struct First {
     key: UnderWay,
     body_hmac: [u8; 32],
     now: i64,
+    /// What an earlier attempt of this request began, whose outcome is not known.
+    begun: Option<Begun>,
 }
 
 /// Either the answer to the first request with the key, or permission to be that first one.
@@ -134,9 +164,51 @@ impl<T> Keep<T> {
         }
     }
 
-    /// Whether the response is stored.
-    pub(super) const fn keeps(&self) -> bool {
-        self.first.is_some()
+    /// The id that an earlier attempt of this request drew for a provider key. The provider may have one
+    /// under it.
+    pub(super) fn drawn(&self) -> Option<KeyId> {
+        match self.first.as_ref()?.begun? {
+            Begun::MakeAs(id) => Some(id),
+            Begun::RotateFrom(_) => None,
+        }
+    }
+
+    /// The number of the primary version that an earlier attempt of this request rotated, or tried to.
+    pub(super) fn rotated_from(&self) -> Option<u32> {
+        match self.first.as_ref()?.begun? {
+            Begun::RotateFrom(version) => Some(version),
+            Begun::MakeAs(_) => None,
+        }
+    }
+
+    /// The row that keeps what the request begins until it has succeeded; `None` for a request without a
+    /// key, and where an earlier attempt has kept the same.
+    pub(super) fn begins(&self, begun: Begun) -> Option<IdempotencyRecord> {
+        let first = self.first.as_ref().filter(|first| first.begun != Some(begun))?;
+        Some(Self::begun_row(first, begun.to_body()))
+    }
+
+    /// The row that replaces the one of [`Keep::begins`] where nothing was begun. `None` where an earlier
+    /// attempt may have begun it.
+    fn begins_nothing(&self) -> Option<IdempotencyRecord> {
+        let first = self.first.as_ref().filter(|first| first.begun.is_none())?;
+        Some(Self::begun_row(first, String::new()))
+    }
+
+    fn begun_row(first: &First, body: String) -> IdempotencyRecord {
+        IdempotencyRecord {
+            key: first.key.key().clone(),
+            body_hmac: first.body_hmac,
+            status: IdempotencyRecord::BEGUN,
+            body,
+            etag: None,
+            created: first.now,
+        }
+    }
+
+    /// Whether the response is stored in a row that does not exist yet.
+    pub(super) fn keeps(&self) -> bool {
+        self.first.as_ref().is_some_and(|first| first.begun.is_none())
     }
 
     /// The row for an operation that ends like this; `None` for a request without a key.
@@ -157,6 +229,33 @@ impl<T> Keep<T> {
 }
 
 impl Broker {
+    /// Keeps what a request begins, so that a repetition with its idempotency key does not begin it again,
+    /// whatever became of the first attempt. To be called before a provider is asked.
+    ///
+    /// # Errors
+    /// The store's, and `quota_exceeded`: nothing may be begun.
+    pub(super) async fn keep_begun<T>(&self, cx: &RequestContext, keep: &Keep<T>, begun: Begun) -> Result<(), Failure> {
+        if let Some(row) = keep.begins(begun) {
+            let change = Change::unannounced().keeping(Some(row)).within(self.quotas_of(cx));
+            self.store.mark_applied(cx.tenant(), &change).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what [`Broker::keep_begun`] kept, where the provider certainly did nothing: what exists there
+    /// is somebody else's.
+    pub(super) async fn forget_begun<T>(&self, cx: &RequestContext, keep: &Keep<T>) {
+        if cx.provider_may_have_changed() {
+            return;
+        }
+        if let Some(row) = keep.begins_nothing() {
+            let change = Change::unannounced().keeping(Some(row));
+            if let Err(error) = self.store.mark_applied(cx.tenant(), &change).await {
+                tracing::warn!(%error, "a repetition of a refused request may take what exists at the provider");
+            }
+        }
+    }
+
     /// Looks up the request's idempotency key. Access is decided before, also for a repetition.
     /// `route` is the operation with its object, `body` the request's body.
     ///
@@ -186,14 +285,20 @@ impl Broker {
                 "Another request with this idempotency key is under way.",
             ));
         };
-        let first = First {
+        let mut first = First {
             key,
             body_hmac,
             now: self.now(),
+            begun: None,
         };
         let Some(row) = self.store.idempotent(first.key.key()).await? else {
             return Ok(Repeat::First(Once(Some(first))));
         };
+        if row.status == IdempotencyRecord::BEGUN {
+            // Another body may correct a request that failed, and makes another object.
+            first.begun = Begun::of_body(&row.body).filter(|_| row.body_hmac == first.body_hmac);
+            return Ok(Repeat::First(Once(Some(first))));
+        }
         if row.body_hmac != first.body_hmac {
             return Err(Failure::new(
                 Code::IdempotencyMismatch,
@@ -232,6 +337,7 @@ mod tests {
             key: Arc::<InFlight>::default().begin(key).unwrap(),
             body_hmac: [3; 32],
             now: 4,
+            begun: None,
         }
     }
 

@@ -32,7 +32,7 @@ impl Broker {
     ///
     /// `while_suspended` as in [`crate::access::Caller::while_in_force`].
     pub(super) fn while_in_force<R>(&self, cx: &RequestContext, while_suspended: bool, hand_over: impl FnOnce() -> R) -> Result<R, Ended> {
-        cx.caller().while_in_force(while_suspended, self.now(), hand_over)
+        cx.caller().while_in_force(while_suspended, self.credential_time(), hand_over)
     }
 
     /// Runs `hand_over` while the gates of the credential, and of all guarded keys and connections, are

@@ -36,11 +36,21 @@ struct News {
 
 /// What was stored of it.
 #[derive(Default)]
-struct Stored {
+pub(super) struct Stored {
     /// New versions, or another primary one.
     versions: bool,
     /// Other states.
     states: bool,
+}
+
+impl Stored {
+    /// Something else than versions.
+    pub(super) const fn states() -> Self {
+        Self {
+            versions: false,
+            states: true,
+        }
+    }
 }
 
 impl News {
@@ -144,8 +154,9 @@ impl Broker {
         self.learn(key, through, cx.info().deadline, store).await.map(drop)
     }
 
-    /// Records an intent, runs `store`, and records the outcome.
-    async fn learn(
+    /// Records an intent, runs `store`, and records the outcome, with the primary version that the key has
+    /// then.
+    pub(super) async fn learn(
         &self,
         key: &KeyEntry,
         through: &Connection,
@@ -170,9 +181,15 @@ impl Broker {
         }
         let outcome = match &stored {
             Ok(_) => Outcome::Success,
+            Err(failure) if failure.outcome_unknown => Outcome::Interrupted,
             Err(failure) => Outcome::Failed(failure.code.as_str()),
         };
-        if let Err(error) = intent.resolve(outcome, |_| (), (), Instant::now() + RECORD_TIME).await {
+        let primary = match &stored {
+            Ok(Stored { versions: true, .. }) => key.view().ok().map(|view| view.key.primary.number),
+            Ok(_) | Err(_) => None,
+        };
+        let complete = |record: &mut audit::Record| record.key_version = primary.map(audit::Number::from);
+        if let Err(error) = intent.resolve(outcome, complete, (), Instant::now() + RECORD_TIME).await {
             tracing::error!(%error, "the outcome of what was learned of a key could not be recorded yet");
         }
         stored

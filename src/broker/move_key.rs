@@ -8,6 +8,7 @@ use claviger_provider::{KeyId, KeyRequest};
 use super::connections::not_declared;
 use super::create_key::{can_be_made, made};
 use super::export::{Destination, may_leave};
+use super::idempotency::Begun;
 use super::learn::number_versions;
 use super::reach::{Reach, permitted, severed};
 use super::read::changed;
@@ -52,7 +53,10 @@ impl Broker {
         self.has_room(cx, &[Resource::Versions], keep).await?;
 
         // A provider key that was made for this key before may still have the name with the key's id.
-        let made_as = KeyId::random();
+        let made_as = keep.drawn().unwrap_or_else(KeyId::random);
+        if new.provider_key.is_none() {
+            self.keep_begun(cx, keep, Begun::MakeAs(made_as)).await?;
+        }
         // Record the verb `move` and not `rotate`. After a crash, recovery can finish a rotation
         // from the provider's description, but not a move.
         let change = audit::StateChange::new(Verb::Move, Object::Key, &key.id()).at_provider();
@@ -65,10 +69,19 @@ impl Broker {
         let request = KeyRequest {
             key_id: key.id(),
             made_as,
+            repeated: new.provider_key.is_none() && keep.drawn().is_some(),
             spec,
             adopt: new.provider_key.map(str::to_owned),
         };
-        let described = made(reach.pipeline.create_key(&cx.op_context(), &request).await?, spec)?;
+        let described = match reach.pipeline.create_key(&cx.op_context(), &request).await {
+            Ok(described) => made(described, spec)?,
+            Err(error) => {
+                if new.provider_key.is_none() {
+                    self.forget_begun(cx, keep).await;
+                }
+                return Err(error.into());
+            }
+        };
         let _row = key.change().lock().await;
         // All of this may have changed while the provider made the key.
         let view = key.view()?;

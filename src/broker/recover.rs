@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::{KeyId, TenantId};
 
+use super::write_ahead::warn_of_orphan;
 use super::{Broker, Code, Failure};
 use crate::access::Action;
 use crate::audit::{
     self, ChangeHistory, EffectiveChange, EmergencyRevocation, Ending, JournaledRevocation, KillEntry, Object, OpenError, OpenIntent,
-    Outcome, Position, StateChange, Unavailable, Verb,
+    Outcome, Position, Unavailable, Verb,
 };
 use crate::store::model::Liftable;
 use crate::store::{Change, StoreError};
@@ -63,7 +64,7 @@ pub struct Recovery {
     pub superseded: usize,
     /// Changes that were given up under `--accept-rollback`.
     pub given_up: usize,
-    /// Intents whose outcome is written when the log is able to.
+    /// Outcomes that are written when the log is able to.
     pub following: usize,
 }
 
@@ -126,16 +127,16 @@ const fn action_of(revocation: EmergencyRevocation) -> Action {
     }
 }
 
-/// Tells the operator of a provider key that a change may have made and that no version uses.
-fn warn_of_orphan(change: &StateChange) {
-    let made_as = match change.verb {
-        Verb::Create => Some(change.id),
-        _ => change.made_as,
-    };
-    if let (Object::Key, Some(made_as)) = (change.object, made_as) {
-        let (key, made_as) = (KeyId::from_bytes(change.id.0), KeyId::from_bytes(made_as.0));
-        tracing::warn!(%key, %made_as, "a change was interrupted that makes a provider key: the provider may have one of that id that nothing uses");
-    }
+/// Tells the operator of a change that the store lacks and that no start can apply again.
+fn warn_of_loss(lost: &EffectiveChange) {
+    let Some(change) = lost.intent.change() else { return };
+    // All ids are written alike, whatever they are of.
+    let id = KeyId::from_bytes(change.id.0);
+    tracing::warn!(
+        verb = %change.verb, object = %change.object, %id, tenant = %lost.intent.tenant(), time = %lost.intent.time(),
+        position = lost.position.0, at_provider = change.at_provider,
+        "the store lacks a change that was answered as done: it is lost unless a newer copy of the store has it"
+    );
 }
 
 impl Broker {
@@ -205,9 +206,10 @@ impl Broker {
     /// Handles the changes whose outcome in the log is `success` and that the store lacks. Returns
     /// whether a log that is older than the store was accepted.
     async fn compare(&self, history: &ChangeHistory, accept_rollback: bool, done: &mut Recovery) -> Result<bool, RecoverError> {
-        let applied = self.store.last_applied().await?.map(Position);
-        let after = match history.after(applied) {
-            Ok(after) => after,
+        let applied: Vec<Position> = self.store.applied().await?.into_iter().map(Position).collect();
+        let last = self.store.last_applied().await?.map(Position);
+        let missing = match history.missing_in(&applied, last) {
+            Ok(missing) => missing,
             Err(OpenError::StoreAhead { applied }) if !accept_rollback => return Err(RecoverError::LogBehind { applied }),
             Err(OpenError::StoreAhead { .. }) => {
                 // New records will be written at the positions behind the log's end, so the store
@@ -219,13 +221,10 @@ impl Broker {
             }
             Err(error) => return Err(RecoverError::Log(error)),
         };
-        let mut missing = Vec::new();
-        for change in after {
-            if !self.store.is_applied(change.position.0).await? {
-                missing.push((fate(&change), change));
-            }
-        }
+        let missing: Vec<_> = missing.into_iter().map(|change| (fate(&change), change)).collect();
         let mut lost = missing.iter().filter(|(fate, _)| *fate == Fate::Lost).map(|(_, change)| change);
+        // Each of them, also where the start is refused: the operator decides by it.
+        lost.clone().for_each(warn_of_loss);
         if let Some(first) = lost.next()
             && !accept_rollback
         {
@@ -245,8 +244,10 @@ impl Broker {
                         Replayed::Applied => {}
                         Replayed::Superseded => match self.record_replayed(tenant, revocation, Outcome::Superseded).await {
                             Ok(()) => self.mark(&change).await?,
+                            // The next start looks at it again, so it must not be pruned.
                             Err(error) => {
-                                tracing::warn!(%error, ?revocation, "a superseded revocation is recorded when the log has room")
+                                tracing::warn!(%error, ?revocation, "a superseded revocation is recorded when the log has room");
+                                done.following += 1;
                             }
                         },
                     }
@@ -312,19 +313,27 @@ impl Broker {
     }
 
     /// Finishes a rotation that the provider has carried out. If the provider has not, the rotation failed
-    /// without effect. If it cannot be asked, for example through a severed connection, the outcome is not
-    /// known.
+    /// without effect. If it cannot be asked, for example through a severed connection, or shows its work
+    /// later, the outcome is not known yet: then [`Broker::finish_rotations`] finds it out.
     async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
         let change = Change::announced(position);
-        let taken: Result<bool, Failure> = match self.directory().key(tenant, key).await {
-            Ok(Some(entry)) => self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await,
-            Ok(None) => Ok(false),
-            Err(error) => Err(error.into()),
+        let entry = match self.directory().key(tenant, key).await {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Outcome::Failed(Code::Internal.as_str()),
+            Err(error) => {
+                let failure = Failure::from(error);
+                tracing::warn!(%tenant, %key, code = failure.code.as_str(), "the key of an interrupted rotation could not be read");
+                return Outcome::Interrupted;
+            }
         };
-        match taken {
+        match self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await {
             Ok(true) => Outcome::Success,
-            Ok(false) => Outcome::Failed(Code::Internal.as_str()),
-            Err(_) => Outcome::Interrupted,
+            // The provider shows at once what it has done.
+            Ok(false) if self.shows_rotations_at_once(&entry).await => Outcome::Failed(Code::Internal.as_str()),
+            Ok(false) | Err(_) => {
+                self.watch_rotation(&entry).await;
+                Outcome::Interrupted
+            }
         }
     }
 

@@ -90,25 +90,28 @@ impl Broker {
     /// `not_found` when the store has no such object any more.
     pub(super) async fn revoke(&self, cx: &RequestContext, expected: Revoked, change: &Change) -> Result<Revoked, Failure> {
         let revocation = expected.journaled();
-        let committed = self
-            .commit_revocation(expected.tenant(), revocation.revocation, expected.at(), change)
-            .await;
-        let revoked = match self.revocation_committed(cx, revocation, committed).await? {
-            Some(revoked) => revoked,
+        let at = expected.at();
+        let committed = self.commit_revocation(expected.tenant(), revocation.revocation, at, change).await;
+        let (revoked, stored) = match self.revocation_committed(cx, revocation, at, change, committed).await? {
+            Some(revoked) => (revoked, true),
             None => {
-                // The store could not take the revocation, so keep it in memory until the next
-                // start reads the kill file.
+                // The store could not take the revocation, so keep it in memory until it can.
                 match &expected {
                     Revoked::Token { row, .. } => self.authenticator().refuse(Refused::Token(row.id)),
                     Revoked::Principal { id, .. } => self.authenticator().refuse(Refused::Principal(*id)),
                     Revoked::Tenant(tenant) => self.authenticator().refuse(Refused::Tenant(tenant.id)),
-                    Revoked::Key(_) | Revoked::Connection(_) => {}
+                    Revoked::Key(row) => self.directory().keep_disabled(row),
+                    Revoked::Connection(row) => self.directory().keep_severed(row),
                 }
-                expected
+                (expected, false)
             }
         };
         cx.note_end(&revoked);
         self.apply_revocation(&revoked);
+        if stored {
+            // An earlier request may have found that the store could not take it.
+            self.stored(cx.tenant(), revocation.revocation);
+        }
         Ok(revoked)
     }
 

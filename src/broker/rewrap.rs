@@ -47,9 +47,7 @@ impl Broker {
         let ready = self.ready(cx, entry).await?;
         let openable = self.openable(cx, entry, ready.view.clone(), envelope).await?;
         let (key, to) = (&ready.view.key, &ready.view.key.primary);
-        let primary = ready.primary();
         let secrets = self.directory().secrets(entry.tenant()).await?;
-        let pipeline = &ready.pipeline;
         let seal = secrets.seal_key();
 
         // A provider can rewrap internally only if both versions use the same connection and the
@@ -59,11 +57,8 @@ impl Broker {
         if let (How::InsideProvider, Some(attested), Some((recipient, from))) = (ready.can()?.rewrap, accepted.attested, at_primary)
             && let Some((_, wrapped)) = recipient.wrapped()
         {
-            let made = pipeline
-                .rewrap_key(&cx.op_context(), &wrapped, &primary, &accepted.bound)
-                .await?
-                .wrapped;
-            let new = attested.rewrap(pipeline.kind(), &made, seal).map_err(unfit)?;
+            let made = ready.rewrap_key(cx, self, &wrapped, &accepted.bound).await?;
+            let new = attested.rewrap(ready.provider(), &made, seal).map_err(unfit)?;
             let version = ready.version_of(cx, self, &made).await?;
             note_rewrap(cx, (envelope, from.number), Some((&new, version)), true);
             return Ok(answer(&ready, &new, version, true, true).and_guard(ready.epoch_guard));
@@ -77,14 +72,12 @@ impl Broker {
         authorized.names(to);
         let from = source.version;
         let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == to.number;
-        if current && !primary.key.version.is_empty() {
+        if current && !to.provider_version.is_empty() {
             note_rewrap(cx, (envelope, from), Some((envelope, from)), false);
             return Ok(answer(&ready, envelope, from, false, false).and_guard(source.epoch_guard));
         }
-        let made = pipeline
-            .wrap_key(&cx.op_context(), &primary, source.opened.data_key(), &accepted.bound)
-            .await?;
-        let new = source.opened.rewrap(pipeline.kind(), &made, seal).map_err(unfit)?;
+        let made = ready.wrap_key(cx, self, source.opened.data_key(), &accepted.bound).await?;
+        let new = source.opened.rewrap(ready.provider(), &made, seal).map_err(unfit)?;
         let version = ready.version_of(cx, self, &made).await?;
         note_rewrap(cx, (envelope, from), Some((&new, version)), false);
         let answer = answer(&ready, &new, version, true, false);

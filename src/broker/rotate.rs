@@ -1,15 +1,19 @@
 //! Rotate: makes a new primary version; the old versions still unwrap.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use claviger_provider::{Error, ErrorKind, KeyId, Rotation, TenantId};
 use futures::StreamExt;
 
 use super::at_provider::turn_at_provider;
-use super::learn::{in_place, number_versions};
+use super::idempotency::Begun;
+use super::learn::{Stored, in_place, number_versions};
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
+use crate::keys::{KeyEntry, KeyView};
+use crate::store::Change;
 use crate::store::model::{Key, Resource};
 
 /// The most keys that one round checks, and the most of one tenant: a provider that hangs must not hold up
@@ -23,6 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a rotation is waited for. AWS, the only provider that does not finish at once, names
 /// minutes.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
+/// The same for a rotation whose response was lost, at a provider that finishes at once: a request that
+/// is under way still can arrive so much later.
+const LOST: Duration = Duration::from_secs(60);
+/// The same at a provider that finishes later.
+const LOST_AND_SLOW: Duration = Duration::from_secs(15 * 60);
 
 impl Broker {
     /// Makes a new primary version. Where `new` names nothing, or what the primary version has
@@ -38,11 +47,63 @@ impl Broker {
         new: NewPrimary<'_>,
         keep: Keep<Key>,
     ) -> Result<Guarded<Completed<Key>>, Failure> {
-        let _one_at_a_time = turn_at_provider(authorized.cx(), &authorized.object().key).await?;
+        let (cx, key) = (authorized.cx(), &authorized.object().key);
+        let _one_at_a_time = turn_at_provider(cx, key).await?;
         match &authorized.object().to {
-            None => self.rotate_in_place(&authorized, new, &keep).await,
+            None => {
+                let rotated = self.rotate_in_place(&authorized, new, &keep).await;
+                // The provider has the new version, or may have it, and the store has not.
+                if rotated.is_err() && cx.provider_may_have_changed() {
+                    self.watch_rotation(key).await;
+                }
+                rotated
+            }
             Some(to) => self.move_key(&authorized, to, new, &keep).await,
         }
+    }
+
+    /// Has [`Broker::finish_rotations`] find out whether the provider carried out a rotation. Without
+    /// effect where that rotation makes another provider key: a description of this one cannot show it.
+    pub(super) async fn watch_rotation(&self, key: &Arc<KeyEntry>) {
+        let watched = async {
+            let _row = key.change().lock().await;
+            let view = key.view()?;
+            if view.key.rotating.is_some() {
+                return Ok(());
+            }
+            if self.rotation_of(key, &view).await == Some(Rotation::NewKey) {
+                let (tenant, id) = (key.tenant(), key.id());
+                tracing::warn!(%tenant, key = %id, "a rotation was interrupted that makes a provider key: the provider may have one that nothing uses");
+                return Ok(());
+            }
+            let (now, unannounced) = (self.now(), Change::unannounced());
+            let row = self
+                .store
+                .set_key_rotating(key.tenant(), key.id(), Some(-now), now, &unannounced)
+                .await?;
+            key.put(row, None);
+            Ok::<(), Failure>(())
+        };
+        if let Err(failure) = watched.await {
+            let (tenant, id, code) = (key.tenant(), key.id(), failure.code.as_str());
+            tracing::error!(%tenant, key = %id, code, "a rotation was interrupted: the provider may have a version that is not stored here");
+        }
+    }
+
+    /// Whether the description of a key shows what a rotation did as soon as the provider has done it.
+    pub(super) async fn shows_rotations_at_once(&self, key: &Arc<KeyEntry>) -> bool {
+        match key.view() {
+            Ok(view) => self.rotation_of(key, &view).await == Some(Rotation::InPlace),
+            Err(_) => false,
+        }
+    }
+
+    /// How the provider of a key's primary version rotates it, also through a severed connection. `None`
+    /// where the connection cannot be loaded, too.
+    async fn rotation_of(&self, key: &Arc<KeyEntry>, view: &KeyView) -> Option<Rotation> {
+        let primary = &view.key.primary;
+        let connection = self.directory().reach(key, primary).await.ok()??;
+        connection.pipeline().capabilities().of(primary.spec)?.rotation
     }
 
     /// Makes a new version of the primary version's provider key. If the provider has not finished
@@ -67,11 +128,27 @@ impl Broker {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         };
         not_rotating(&ready.view.key)?;
+        let primary = ready.view.key.primary.number;
+        if keep.rotated_from().is_some_and(|before| primary > before) {
+            // What an earlier attempt of this request asked for is there: its answer was lost.
+            let key = Key::clone(&ready.view.key);
+            cx.note(|fields| fields.key_version = Some(primary));
+            let kept = keep.row(Completion::Done, &key, Some(key.revision))?;
+            self.store.mark_applied(cx.tenant(), &Change::unannounced().keeping(kept)).await?;
+            return Ok(Guarded::free(changed(Completion::Done, key)));
+        }
         self.has_room(cx, &[Resource::Versions], keep).await?;
+        self.keep_begun(cx, keep, Begun::RotateFrom(primary)).await?;
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())
             .await?;
-        let described = ready.pipeline.rotate(&cx.op_context(), &ready.primary()).await?;
+        let described = match ready.rotate(cx).await {
+            Ok(described) => described,
+            Err(error) => {
+                self.forget_begun(cx, keep).await;
+                return Err(error.into());
+            }
+        };
         let _row = key.change().lock().await;
         // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;
@@ -138,7 +215,6 @@ impl Broker {
         let _one_at_a_time = key.at_provider().lock().await;
         let view = key.view()?;
         let Some(since) = view.key.rotating else { return Ok(()) };
-        let change = crate::store::Change::unannounced();
         let taken = match self.take_versions_in_background("rotation", &key, PATIENCE, None).await {
             // Asked about once the connection is restored.
             Err(failure) if failure.code == Code::ConnectionSevered => return Ok(()),
@@ -149,11 +225,21 @@ impl Broker {
             return Ok(());
         }
         let now = self.now();
-        if u128::try_from(now.saturating_sub(since)).unwrap_or(0) > BELIEVED.as_micros() {
+        let reach = self.reach(&key, &view.key.primary).await?;
+        let believed = match (since < 0, self.rotation_of(&key, &view).await) {
+            (false, _) => BELIEVED,
+            (true, Some(Rotation::InPlace)) => LOST,
+            (true, _) => LOST_AND_SLOW,
+        };
+        if u128::try_from(now.saturating_sub(since.saturating_abs())).unwrap_or(0) > believed.as_micros() {
             tracing::warn!(%tenant, key = %id, "the provider never finished a rotation; it is no longer waited for");
-            let _row = key.change().lock().await;
-            let row = self.store.set_key_rotating(tenant, id, None, now, &change).await?;
-            key.put(row, None);
+            let store = async |change: &Change| {
+                let _row = key.change().lock().await;
+                let row = self.store.set_key_rotating(tenant, id, None, now, change).await?;
+                key.put(row, None);
+                Ok(Stored::states())
+            };
+            self.learn(&key, &reach.row, Instant::now() + PATIENCE, store).await?;
         }
         Ok(())
     }

@@ -93,7 +93,8 @@ impl Broker {
             .set_connection_severed(connection.tenant(), connection.id(), false, after.updated, &change)
             .await?;
         connection.put_restored(row.clone(), pipeline);
-        self.clear_from_kill_file(EmergencyRevocation::Sever(connection.id())).await;
+        self.revocation_lifted(connection.tenant(), EmergencyRevocation::Sever(connection.id()))
+            .await;
         Ok(Guarded::free(completed(Completion::Done, row)))
     }
 }

@@ -12,13 +12,15 @@ use crate::access::{Authenticator, Authorizer};
 use crate::audit::{BackgroundLog, KillFile, Log, Unavailable};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
-use crate::store::Store;
 use crate::store::model::Quotas;
+use crate::store::{Store, clock};
 
 use super::declaration::Declarations;
 use super::failure::Failure;
 use super::in_flight::InFlight;
 use super::suspensions::Suspensions;
+use super::unstored::Unstored;
+use super::wrap_warnings::WrapWarnings;
 
 /// All use cases, and the parts of the gateway that they use.
 pub struct Broker {
@@ -38,6 +40,8 @@ pub struct Broker {
     pub(super) accepted: TaskTracker,
     pub(super) declarations: Arc<dyn Declarations>,
     pub(super) suspensions: Suspensions,
+    pub(super) wrap_warnings: WrapWarnings,
+    pub(super) unstored: Arc<Unstored>,
     /// Held while the declarations are applied: one apply at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
 }
@@ -95,6 +99,8 @@ impl Broker {
             accepted: TaskTracker::new(),
             declarations: parts.declarations,
             suspensions: Suspensions::default(),
+            wrap_warnings: WrapWarnings::default(),
+            unstored: Arc::default(),
             applying: tokio::sync::Mutex::new(()),
         }
     }
@@ -154,9 +160,14 @@ impl Broker {
         self.cache_defaults
     }
 
-    /// Now, in Unix microseconds.
+    /// The system's clock, in Unix microseconds.
     pub fn now(&self) -> i64 {
         Utc::now().timestamp_micros()
+    }
+
+    /// The time by which credentials expire, in Unix microseconds ([`clock::now`]).
+    pub fn credential_time(&self) -> i64 {
+        clock::now()
     }
 }
 

@@ -69,7 +69,7 @@ impl Broker {
         let change = change.keeping(keep.row(Completion::Done, &after, None)?);
         let row = self.store.set_tenant_suspended(tenant.id, false, &change).await?;
         self.authenticator().readmit(Refused::Tenant(tenant.id));
-        self.clear_from_kill_file(EmergencyRevocation::Suspend(tenant.id)).await;
+        self.revocation_lifted(cx.tenant(), EmergencyRevocation::Suspend(tenant.id)).await;
         Ok(Guarded::free(completed(row)))
     }
 

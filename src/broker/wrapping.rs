@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{Error, ErrorKind, Kek, KeyCapabilities, Pipeline, Wrapped};
+use claviger_provider::{
+    BoundContext, Error, ErrorKind, Generated, Kek, KeyCapabilities, KeyDescription, OpContext, Pipeline, ProviderKind, Secret, Wrapped,
+};
 
 use super::at_provider::turn_at_provider;
 use super::opening::forbidden_at_provider;
@@ -23,8 +25,8 @@ pub struct ReadyKey {
     pub epoch_guard: EpochGuard,
     /// The row of the primary version's connection.
     pub connection: ConnectionView,
-    /// The calls to the primary version's provider.
-    pub pipeline: Pipeline,
+    /// The calls to the primary version's provider. Private, so that no wrap passes the count.
+    pipeline: Pipeline,
 }
 
 impl Broker {
@@ -96,12 +98,75 @@ impl ReadyKey {
         declared.ok_or_else(|| Failure::new(Code::Unsupported, "The connection's provider has no keys of this specification."))
     }
 
+    /// The kind of the primary version's provider.
+    pub fn provider(&self) -> ProviderKind {
+        self.pipeline.kind()
+    }
+
+    /// [`Pipeline::rotate`] of the primary version's key.
+    pub async fn rotate(&self, cx: &RequestContext) -> Result<KeyDescription, Error> {
+        self.pipeline.rotate(&cx.op_context(), &self.primary()).await
+    }
+
+    /// [`Pipeline::wrap_key`] under the primary version.
+    pub async fn wrap_key(&self, cx: &RequestContext, broker: &Broker, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Failure> {
+        let (call, primary) = (cx.op_context(), self.primary());
+        let sends = async || self.pipeline.wrap_key(&call, &primary, dek, context).await;
+        self.counted(cx, broker, &call, sends).await
+    }
+
+    /// [`Pipeline::generate_data_key`] under the primary version.
+    pub async fn generate_data_key(
+        &self,
+        cx: &RequestContext,
+        broker: &Broker,
+        bytes: usize,
+        context: &BoundContext,
+    ) -> Result<Generated, Failure> {
+        let (call, primary) = (cx.op_context(), self.primary());
+        let sends = async || self.pipeline.generate_data_key(&call, &primary, bytes, context).await;
+        self.counted(cx, broker, &call, sends).await
+    }
+
+    /// [`Pipeline::rewrap_key`] under the primary version.
+    pub async fn rewrap_key(
+        &self,
+        cx: &RequestContext,
+        broker: &Broker,
+        wrapped: &Wrapped,
+        context: &BoundContext,
+    ) -> Result<Wrapped, Failure> {
+        let (call, primary) = (cx.op_context(), self.primary());
+        let sends = async || self.pipeline.rewrap_key(&call, wrapped, &primary, context).await;
+        Ok(self.counted(cx, broker, &call, sends).await?.wrapped)
+    }
+
+    /// Sends a wrap, after it was counted where the version's wraps are limited. Its retries, each
+    /// with a nonce of its own, are counted after it.
+    async fn counted<T>(
+        &self,
+        cx: &RequestContext,
+        broker: &Broker,
+        call: &OpContext,
+        sends: impl AsyncFnOnce() -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        if !self.can()?.random_nonce_bound {
+            return Ok(sends().await?);
+        }
+        let version = self.view.key.primary.number;
+        broker.count_wrap(cx, &self.entry, version).await?;
+        let before = call.trace().made();
+        let sent = sends().await;
+        let retries = call.trace().made().saturating_sub(before + 1);
+        if retries > 0 {
+            self.entry.wraps().take_retries(version, retries);
+        }
+        Ok(sent?)
+    }
+
     /// Wraps the draft's data key at the provider and finishes the envelope.
     pub async fn wrap(&self, cx: &RequestContext, broker: &Broker, draft: &Draft) -> Result<WrappedKey, Failure> {
-        let wrapped = self
-            .pipeline
-            .wrap_key(&cx.op_context(), &self.primary(), draft.data_key(), draft.context())
-            .await?;
+        let wrapped = self.wrap_key(cx, broker, draft.data_key(), draft.context()).await?;
         self.finish(cx, broker, draft, &wrapped).await
     }
 

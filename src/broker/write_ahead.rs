@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::TenantId;
+use claviger_provider::{KeyId, TenantId};
 use tokio::task::JoinHandle;
 
 use super::context::Effect;
 use super::{Broker, Code, Failure, RequestContext};
-use crate::audit::{self, EmergencyRevocation, Intent, JournaledRevocation, KillEntry, Outcome, Reason, Timestamp, Unavailable};
+use crate::audit::{
+    EmergencyRevocation, Intent, JournaledRevocation, KillEntry, KillFileError, Object, Outcome, Reason, StateChange, Unavailable, Verb,
+};
 use crate::store::{self, StoreError};
 
 /// How long a revocation waits for the log before it takes effect without it.
@@ -16,13 +18,25 @@ const CUT_PATIENCE: Duration = Duration::from_millis(500);
 /// The longest wait for an intent that was not durable within [`CUT_PATIENCE`].
 const LATE_INTENT: Duration = Duration::from_secs(60);
 
+/// Warns the operator of a provider key that a change may have made and that no version uses.
+pub(super) fn warn_of_orphan(change: &StateChange) {
+    let made_as = match change.verb {
+        Verb::Create => Some(change.id),
+        _ => change.made_as,
+    };
+    if let (Object::Key, Some(made_as)) = (change.object, made_as) {
+        let (key, made_as) = (KeyId::from_bytes(change.id.0), KeyId::from_bytes(made_as.0));
+        tracing::warn!(%key, %made_as, "a change was interrupted that makes a provider key: the provider may have one of that id that nothing uses");
+    }
+}
+
 impl Broker {
     /// Makes the intent durable. The effect may be caused once this returned `Ok`, and only together
     /// with the change that it returns, which is refused unless the credential is in force then.
     ///
     /// # Errors
     /// `audit_unavailable`, and `unauthenticated` for a credential that has ended: nothing may be done.
-    pub(super) async fn announce(&self, cx: &RequestContext, change: audit::StateChange) -> Result<store::Change, Failure> {
+    pub(super) async fn announce(&self, cx: &RequestContext, change: StateChange) -> Result<store::Change, Failure> {
         let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
             if error.reason() == Reason::Deadline {
@@ -58,30 +72,31 @@ impl Broker {
         }
         tracing::error!(?revocation, "a revocation takes effect although its intent is not recorded");
         if announced.is_err() {
-            self.follow_late_intent(cx.tenant(), announcing);
+            self.follow_late_intent(cx.tenant(), revocation.revocation, announcing);
         }
-        self.push_to_kill_file(cx, revocation).await;
+        self.keep_in_kill_file(cx, revocation).await;
         cx.set_effect(Effect::Unannounced(revocation));
         Ok(store::Change::unannounced().for_revocation())
     }
 
     /// Closes an intent that becomes durable after its revocation went on without it. If it stayed
-    /// open, the next start would handle it again.
-    fn follow_late_intent(&self, tenant: TenantId, announcing: JoinHandle<Result<Intent, Unavailable>>) {
-        let store = Arc::clone(&self.store);
+    /// open, the next start would handle it again. It is not marked as applied, because the store may
+    /// lack the revocation: the next start compares both.
+    fn follow_late_intent(&self, tenant: TenantId, revocation: EmergencyRevocation, announcing: JoinHandle<Result<Intent, Unavailable>>) {
+        let unstored = Arc::clone(&self.unstored);
         tokio::spawn(async move {
             let Ok(Ok(intent)) = announcing.await else { return };
-            let change = store::Change::announced(intent.position().0);
-            let applied = store.mark_applied(tenant, &change).await;
+            unstored.note_recorded(tenant, revocation, Some(intent.position().0));
             let resolved = intent.resolve(Outcome::Success, |_| (), (), Instant::now() + LATE_INTENT).await;
-            if applied.is_err() || resolved.is_err() {
+            if resolved.is_err() {
                 tracing::error!("a late intent stays open until the next start");
             }
         });
     }
 
     /// Evaluates the result of a revocation's transaction. If the store could not take the
-    /// revocation, it is kept in memory and the kill file, which is not a failure.
+    /// revocation, it is kept in memory and the kill file, which is not a failure, and the store is
+    /// tried again ([`Broker::store_unstored`]). `at` in Unix microseconds.
     ///
     /// # Errors
     /// When the store could be asked and says that there is no such object.
@@ -89,40 +104,48 @@ impl Broker {
         &self,
         cx: &RequestContext,
         revocation: JournaledRevocation,
+        at: i64,
+        change: &store::Change,
         committed: Result<T, StoreError>,
     ) -> Result<Option<T>, Failure> {
         match committed {
             Ok(row) => Ok(Some(row)),
-            Err(error @ (StoreError::Busy | StoreError::Database(_) | StoreError::Damaged(_))) => {
+            Err(error @ (StoreError::Busy | StoreError::CommitFailed(_) | StoreError::Database(_) | StoreError::Damaged(_))) => {
                 tracing::error!(%error, ?revocation, "the store could not take a revocation");
-                self.push_to_kill_file(cx, revocation).await;
+                let kept = self.keep_in_kill_file(cx, revocation).await;
+                self.unstored.note(cx.tenant(), revocation, at, change.intent, kept);
                 Ok(None)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn push_to_kill_file(&self, cx: &RequestContext, revocation: JournaledRevocation) {
-        let entry = KillEntry {
-            tenant: cx.tenant(),
-            revocation,
-            time: Timestamp::now(),
-        };
-        let file = Arc::clone(&self.kill_file);
-        let pushed = tokio::task::spawn_blocking(move || file.push(entry)).await;
-        if !matches!(pushed, Ok(Ok(()))) {
-            tracing::error!(
-                ?revocation,
-                "the kill file could not take the revocation: it holds until this process ends"
-            );
+    /// Writes a revocation to the kill file. Returns whether it is durable there.
+    async fn keep_in_kill_file(&self, cx: &RequestContext, revocation: JournaledRevocation) -> bool {
+        let pushed = self.push_to_kill_file(KillEntry::now(cx.tenant(), revocation)).await;
+        if let Err(error) = &pushed {
+            tracing::error!(%error, ?revocation, "the kill file could not take a revocation");
         }
+        pushed.is_ok()
     }
 
-    /// Removes a revocation that was lifted from the kill file. This may fail without harm: the
-    /// commit raised the number of lifts, so the next start does not revoke again.
-    pub(super) async fn clear_from_kill_file(&self, lifted: EmergencyRevocation) {
+    pub(super) async fn push_to_kill_file(&self, entry: KillEntry) -> Result<(), KillFileError> {
+        let file = Arc::clone(&self.kill_file);
+        let pushed = tokio::task::spawn_blocking(move || file.push(entry)).await;
+        pushed.unwrap_or_else(|error| Err(KillFileError::Io(error.into())))
+    }
+
+    /// Ends the revocation of an object that was enabled, restored or resumed: it is not offered to the
+    /// store any more, and removed from the kill file. The latter may fail without harm: the commit
+    /// raised the number of lifts, so the next start does not revoke again.
+    pub(super) async fn revocation_lifted(&self, tenant: TenantId, lifted: EmergencyRevocation) {
+        self.stored(tenant, lifted);
+        // Two tenants can have keys of one id, and a suspend is no tenant's own.
+        let is_own = |entry: &KillEntry| entry.tenant == tenant || matches!(lifted, EmergencyRevocation::Suspend(_));
         let entries = self.kill_file.entries().into_iter();
-        let standing: Vec<KillEntry> = entries.filter(|entry| entry.revocation.revocation == lifted).collect();
+        let standing: Vec<KillEntry> = entries
+            .filter(|entry| entry.revocation.revocation == lifted && is_own(entry))
+            .collect();
         if standing.is_empty() {
             return;
         }

@@ -6,6 +6,7 @@
 
 mod access;
 mod arguments;
+mod backup;
 mod check_config;
 mod connect;
 mod connections;
@@ -67,6 +68,10 @@ pub enum Command {
     Dev(DevArgs),
     /// Create the data folder and the first administrator's token
     Init(InitArgs),
+    /// Copy the data folder of a gateway, which may be running, to an empty folder
+    Backup(backup::BackupArgs),
+    /// Put a backup into an empty data folder
+    Restore(backup::RestoreArgs),
     /// Print the OpenAPI document
     Openapi,
     /// Show the capabilities of this build's providers
@@ -148,6 +153,8 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Serve(args) => serve::run(&args).await,
         Command::Dev(args) => dev::run(&args, terminal).await,
         Command::Init(args) => init::run(&args, terminal).await,
+        Command::Backup(args) => args.run(terminal).await,
+        Command::Restore(args) => args.run(terminal).await,
         Command::Openapi => openapi(terminal),
         Command::Providers => providers::run(terminal),
         Command::Completions { shell } => completions(shell, terminal),

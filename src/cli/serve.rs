@@ -1,5 +1,7 @@
 //! The command `serve`: runs the gateway until a signal stops it.
 
+use std::error::Error;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::serving::ServeArgs;
@@ -18,6 +20,7 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
         accepted: Accepted {
             rollback: args.accept_rollback,
             lost_log: args.accept_lost_log,
+            clock: args.accept_clock,
         },
         metrics,
         source: Some(ConfigSource {
@@ -43,10 +46,15 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The error and its causes, on one line.
+/// Why the gateway did not start.
 pub(super) fn not_started(error: &BootError) -> Failure {
+    with_causes(error)
+}
+
+/// The error and its causes, on one line.
+pub(super) fn with_causes(error: &dyn Error) -> Failure {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(next) = cause {
         let more = next.to_string();
         if !text.contains(&more) {

@@ -36,6 +36,9 @@ pub struct ServeArgs {
     /// Start although the audit log's file was removed, cut or damaged, with all that is left of it
     #[arg(long)]
     pub accept_lost_log: bool,
+    /// Start with a clock that is earlier than the audit log's last record: tokens that expired in between are valid again
+    #[arg(long)]
+    pub accept_clock: bool,
 }
 
 /// Arguments of `dev`.

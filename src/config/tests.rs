@@ -131,6 +131,16 @@ fn the_sizes_of_memory_have_bounds() {
 }
 
 #[test]
+fn the_audit_logs_durability_is_one_of_two_words() {
+    for word in ["power-loss", "process-crash"] {
+        let audit = load(MINIMAL, &[("CLAVIGER_AUDIT__DURABILITY", word)]).unwrap().audit;
+        assert_eq!(audit.durability.as_str(), word);
+    }
+    let line = only_mistake(&format!("{MINIMAL}[audit]\ndurability = \"none\"\n"), &[]);
+    assert!(line.contains("`audit.durability`") && line.contains("\"process-crash\""), "{line}");
+}
+
+#[test]
 fn dev_stays_on_loopback_and_in_the_working_directory() {
     let dev = load(DEV, &[]).unwrap();
     assert!(dev.server.listen.ip().is_loopback());

@@ -10,6 +10,7 @@ use super::entry::{ConnectionEntry, KeyEntry};
 use super::errors::LoadError;
 use super::loading_cache::{LoadingCache, WhenFull};
 use super::names::Names;
+use super::unstored::Unstored;
 use super::view::KeyView;
 use super::{Factories, TenantSecrets};
 use crate::store::model::{Connection, Key, KeySelector, KeyVersion};
@@ -55,6 +56,7 @@ pub struct Directory {
     connections: LoadingCache<ConnectionId, Arc<ConnectionEntry>>,
     secrets: LoadingCache<TenantId, Arc<TenantSecrets>>,
     reserved: DashSet<(TenantId, String)>,
+    unstored: Unstored,
 }
 
 /// A name that a key is being made under; free again when dropped.
@@ -80,6 +82,7 @@ impl Directory {
             connections: LoadingCache::new("connections", capacity.connections, |entry| Arc::strong_count(entry) == 1),
             secrets: LoadingCache::new("tenants", capacity.tenants, |_| true),
             reserved: DashSet::new(),
+            unstored: Unstored::default(),
         }
     }
 
@@ -155,11 +158,12 @@ impl Directory {
                 KeySelector::Id(id) => self.keys.loads().begin((tenant, id)),
                 KeySelector::Name(_) => self.keys.loads().begin_unknown(),
             };
-            let snapshot = match self.store.key_snapshot(tenant, selector).await {
+            let mut snapshot = match self.store.key_snapshot(tenant, selector).await {
                 Ok(snapshot) => snapshot,
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
+            self.unstored.apply_to_key(&mut snapshot.key);
             let id = snapshot.key.id;
             let view = KeyView {
                 key: Arc::new(snapshot.key),
@@ -204,6 +208,27 @@ impl Directory {
         }
     }
 
+    /// Keeps a disable that the store could not take until [`Directory::key_stored`]: the key stays
+    /// disabled also when it leaves memory and is loaded again.
+    pub fn keep_disabled(&self, row: &Key) {
+        self.unstored.keep_key(row);
+    }
+
+    /// As [`Directory::keep_disabled`], for a sever.
+    pub fn keep_severed(&self, row: &Connection) {
+        self.unstored.keep_connection(row);
+    }
+
+    /// The store has the row of a kept disable, or the key was enabled.
+    pub fn key_stored(&self, tenant: TenantId, id: KeyId) {
+        self.unstored.forget_key(tenant, id);
+    }
+
+    /// As [`Directory::key_stored`], for a sever.
+    pub fn connection_stored(&self, id: ConnectionId) {
+        self.unstored.forget_connection(id);
+    }
+
     /// Notes that a key was adopted again under the id of a detached one; after the commit.
     pub fn readopted(&self, tenant: TenantId, id: KeyId) {
         self.keys.loads().note_change(&(tenant, id));
@@ -241,11 +266,12 @@ impl Directory {
         }
         loop {
             let load = self.connections.loads().begin(id);
-            let snapshot = match self.store.connection_snapshot(tenant, id).await {
+            let mut snapshot = match self.store.connection_snapshot(tenant, id).await {
                 Ok(snapshot) => snapshot,
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
+            self.unstored.apply_to_connection(&mut snapshot.connection);
             let pipeline = self.factories.connect(&snapshot, &[], SeverSwitch::default()).await?;
             let loaded = ConnectionEntry::new(snapshot.connection, pipeline, Arc::clone(self.connections.loads()));
             if let Some(entry) = self.connections.insert(id, Arc::new(loaded), &load, when_full)? {

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::loads::Loads;
 use super::view::KeyView;
+use super::wraps::ReservedWraps;
 use crate::store::model::{Connection, Key, KeyVersion};
 
 /// A connection's row as it was at one moment.
@@ -189,6 +190,7 @@ pub struct KeyEntry {
     at_provider: Mutex<()>,
     /// When a provider was last asked about the state of one of the key's provider keys, by connection.
     asked: parking_lot::Mutex<HashMap<(ConnectionId, String), Instant>>,
+    wraps: ReservedWraps,
     revocations: RevocationCounter,
     loads: Arc<Loads<(TenantId, KeyId)>>,
 }
@@ -206,6 +208,7 @@ impl KeyEntry {
             change: Mutex::new(()),
             at_provider: Mutex::new(()),
             asked: parking_lot::Mutex::default(),
+            wraps: ReservedWraps::default(),
             revocations: RevocationCounter::default(),
             loads,
         }
@@ -269,6 +272,11 @@ impl KeyEntry {
     /// Lets a provider be asked about the state of a provider key at once: it was changed from here.
     pub fn ask_again(&self, connection: ConnectionId, provider_key: &str) {
         self.asked.lock().remove(&(connection, provider_key.to_owned()));
+    }
+
+    /// The wraps that are reserved for this entry.
+    pub const fn wraps(&self) -> &ReservedWraps {
+        &self.wraps
     }
 
     /// Counts the disables.

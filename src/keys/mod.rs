@@ -16,7 +16,9 @@ mod loading_cache;
 mod loads;
 mod names;
 mod tenants;
+mod unstored;
 mod view;
+mod wraps;
 
 pub use connections::Factories;
 pub use directory::{Capacity, Directory};
@@ -25,3 +27,4 @@ pub use errors::LoadError;
 pub use gates::{EpochGuard, with_gates_held};
 pub use tenants::TenantSecrets;
 pub use view::KeyView;
+pub use wraps::{ReservedWraps, TakenWrap};

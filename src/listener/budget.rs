@@ -58,33 +58,67 @@ impl Share {
     }
 }
 
-/// All that the gateway has. A tenant may have twice as much as is left: one alone gets two thirds,
-/// and however many want all of it, something is left for the next. So the tenant that has the most
-/// is refused first. Nobody who has less than `least` is refused while anything is left.
-#[derive(Debug)]
-pub struct Pool {
-    share: Share,
-    least: usize,
+/// How those who want a [`Pool`] share it. By all but the first, the one that has the most is refused
+/// first, and nobody who has less than the least is refused while anything is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Whoever comes first may have all.
+    FirstCome,
+    /// One may have twice as much as is left: one alone gets two thirds.
+    TwiceTheRest {
+        /// What everyone may have.
+        least: usize,
+    },
+    /// One may have an eighth of what is left: one alone gets a ninth, and dozens who want all of it leave
+    /// something for the next.
+    EighthOfTheRest {
+        /// What everyone may have.
+        least: usize,
+    },
 }
 
-impl Pool {
-    /// With so much in all, and so much that every tenant may have.
-    pub const fn new(most: usize, least: usize) -> Self {
-        Self {
-            share: Share::new(most),
-            least,
+impl Sharing {
+    /// How much one may have while so much is left.
+    fn limit(self, left: usize) -> usize {
+        match self {
+            Self::FirstCome => usize::MAX,
+            Self::TwiceTheRest { least } => least.max(left.saturating_mul(2)),
+            Self::EighthOfTheRest { least } => least.max(left / 8),
         }
     }
 
-    /// Takes so much more for a tenant that has `tenant` with it.
-    fn take(&self, count: usize, tenant: usize) -> bool {
-        let Some(sum) = self.share.take(count) else { return false };
-        let left = self.share.most - sum;
-        let fair = tenant <= self.least.max(left.saturating_mul(2));
-        if !fair {
-            self.share.give_back(count);
+    const fn least(self) -> usize {
+        match self {
+            Self::FirstCome => 0,
+            Self::TwiceTheRest { least } | Self::EighthOfTheRest { least } => least,
         }
-        fair
+    }
+}
+
+/// What many have together: the tenants all of the gateway, the credentials that of their tenant.
+#[derive(Debug)]
+pub struct Pool {
+    share: Share,
+    sharing: Sharing,
+}
+
+impl Pool {
+    /// With so much in all.
+    pub const fn new(most: usize, sharing: Sharing) -> Self {
+        Self {
+            share: Share::new(most),
+            sharing,
+        }
+    }
+
+    /// Takes so much more for one who has `own` with it; the sum of all, or `None` if it is refused.
+    fn take(&self, count: usize, own: usize) -> Option<usize> {
+        let sum = self.share.take(count)?;
+        if own > self.sharing.limit(self.share.most - sum) {
+            self.share.give_back(count);
+            return None;
+        }
+        Some(sum)
     }
 }
 
@@ -101,13 +135,13 @@ pub struct Each<T> {
 #[derive(Debug)]
 pub struct Account {
     own: Each<Share>,
-    tenant: Arc<Each<Share>>,
+    tenant: Arc<Each<Pool>>,
     all: Arc<Each<Pool>>,
 }
 
 impl Account {
     /// With these shares.
-    pub const fn new(own: Each<Share>, tenant: Arc<Each<Share>>, all: Arc<Each<Pool>>) -> Self {
+    pub const fn new(own: Each<Share>, tenant: Arc<Each<Pool>>, all: Arc<Each<Pool>>) -> Self {
         Self { own, tenant, all }
     }
 
@@ -121,13 +155,14 @@ impl Account {
     }
 }
 
-fn take(own: &Share, tenant: &Share, all: &Pool, count: usize) -> Result<(), Full> {
-    own.take(count).ok_or(Full::Own)?;
-    let refused = match tenant.take(count) {
+fn take(own: &Share, tenant: &Pool, all: &Pool, count: usize) -> Result<(), Full> {
+    let owned = own.take(count).ok_or(Full::Own)?;
+    let refused = match tenant.take(count, owned) {
         None => Full::Own,
-        Some(sum) if all.take(count, sum) => return Ok(()),
+        // A credential's least is its own, although others of its tenant have as much as the tenant may.
+        Some(sum) if all.take(count, if owned <= tenant.sharing.least() { 0 } else { sum }).is_some() => return Ok(()),
         Some(_) => {
-            tenant.give_back(count);
+            tenant.share.give_back(count);
             Full::Gateway
         }
     };
@@ -143,7 +178,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let account = &*self.0;
         account.own.places.give_back(1);
-        account.tenant.places.give_back(1);
+        account.tenant.places.share.give_back(1);
         account.all.places.share.give_back(1);
     }
 }
@@ -192,7 +227,7 @@ impl Held {
         let shares = [
             &*self.connection,
             &account.own.bytes,
-            &account.tenant.bytes,
+            &account.tenant.bytes.share,
             &account.all.bytes.share,
         ];
         if let Some(more) = bytes.checked_sub(self.bytes) {
@@ -217,12 +252,13 @@ impl Drop for Held {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
+    use super::Sharing::*;
     use super::*;
 
-    fn pools(most: usize, least: usize) -> Arc<Each<Pool>> {
+    fn pools(most: usize, sharing: Sharing) -> Arc<Each<Pool>> {
         Arc::new(Each {
-            bytes: Pool::new(most, least),
-            places: Pool::new(most, least),
+            bytes: Pool::new(most, sharing),
+            places: Pool::new(most, sharing),
         })
     }
 
@@ -236,12 +272,12 @@ mod tests {
     /// A tenant with one credential, whose shares are as large as all that there is.
     fn tenant(all: &Arc<Each<Pool>>) -> Arc<Account> {
         let most = all.bytes.share.most;
-        Arc::new(Account::new(shares(most), Arc::new(shares(most)), Arc::clone(all)))
+        Arc::new(Account::new(shares(most), pools(most, FirstCome), Arc::clone(all)))
     }
 
     #[test]
     fn what_is_dropped_can_be_taken_again_at_every_level() {
-        let all = pools(1000, 10);
+        let all = pools(1000, TwiceTheRest { least: 10 });
         let account = tenant(&all);
         let connection = Arc::new(Share::new(100));
         let mut held = Held::take(&account, &connection, 60).unwrap();
@@ -258,14 +294,14 @@ mod tests {
         let place = account.place().unwrap();
         assert_eq!(all.places.share.taken(), 1);
         drop(place);
-        let left = [&connection, &account.own.bytes, &account.tenant.bytes, &all.bytes.share].map(Share::taken);
+        let left = [&connection, &account.own.bytes, &account.tenant.bytes.share, &all.bytes.share].map(Share::taken);
         assert_eq!((left, all.places.share.taken()), ([0; 4], 0));
     }
 
     #[test]
     fn a_tenant_is_refused_over_its_own_share_before_the_gateway_is_full() {
-        let all = pools(1000, 10);
-        let both = Arc::new(shares(100));
+        let all = pools(1000, TwiceTheRest { least: 10 });
+        let both = pools(100, FirstCome);
         let one = || Arc::new(Account::new(shares(80), Arc::clone(&both), Arc::clone(&all)));
         let (first, second) = (one(), one());
         let connection = Arc::new(Share::new(1000));
@@ -277,8 +313,28 @@ mod tests {
     }
 
     #[test]
+    fn credentials_that_want_all_of_their_tenants_share_leave_something_for_another() {
+        let all = pools(150, EighthOfTheRest { least: 2 });
+        let tenants = [(); 3].map(|()| pools(100, EighthOfTheRest { least: 2 }));
+        let credential = |tenant| Arc::new(Account::new(shares(80), Arc::clone(tenant), Arc::clone(&all)));
+        let mut places = Vec::new();
+        for tenant in &tenants {
+            for _ in 0..8 {
+                let greedy = credential(tenant);
+                while let Ok(place) = greedy.place() {
+                    places.push(place);
+                }
+            }
+        }
+        for tenant in &tenants {
+            let modest = credential(tenant);
+            places.extend([modest.place().unwrap(), modest.place().unwrap()]);
+        }
+    }
+
+    #[test]
     fn the_largest_holder_is_refused_and_nobody_under_the_minimum() {
-        let all = pools(900, 10);
+        let all = pools(900, TwiceTheRest { least: 10 });
         let connection = Arc::new(Share::new(usize::MAX));
         let take = |account: &Arc<Account>, bytes| Held::take(account, &connection, bytes);
         let (large, second, third, small) = (tenant(&all), tenant(&all), tenant(&all), tenant(&all));

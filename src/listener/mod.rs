@@ -37,7 +37,7 @@ use room::{Room, SourceIsFull};
 use socket::Socket;
 
 pub use body::Body;
-pub use budget::{Account, Each, Full, Held, Place, Pool, Share};
+pub use budget::{Account, Each, Full, Held, Place, Pool, Share, Sharing};
 pub use router::SwappableRouter;
 pub use service::{Peer, PeerAddress, Service};
 pub use socket::UnixSocket;

@@ -2,7 +2,8 @@
 //!
 //! A request holds bytes from its authentication on, and a place from the end of its body on. A
 //! revocation has bytes and places of its own, and a turn ([`turns`](super::turns)): nothing that others
-//! or its own tenant have under way keeps it out.
+//! or its own tenant have under way keeps it out. Only a credential that may revoke has them
+//! ([`Class`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use http::request::Parts;
 use super::turns::{Lane, Lanes};
 use crate::access::{Caller, Credential};
 use crate::broker::{Code, Failure};
-use crate::listener::{Account, Each, Full, Held, Pool, Share};
+use crate::listener::{Account, Each, Full, Held, Pool, Share, Sharing};
 
 /// What a request takes beside its head and body, in bytes: the state of its stream, and the future that
 /// answers it.
@@ -33,8 +34,10 @@ const LEAST_PLACES: usize = 4;
 
 /// Limits of revocations: for a credential, a tenant and the gateway. A place is one that is under way
 /// or waits for its turn.
-const REVOCATION_BYTES: [usize; 3] = [256 << 10, 1 << 20, 8 << 20];
+const REVOCATION_BYTES: [usize; 3] = [256 << 10, 2 << 20, 16 << 20];
 const REVOCATION_PLACES: [usize; 3] = [8, 64, 4096];
+/// What a credential and a tenant have of it however many others want it: enough for one revocation.
+const LEAST_REVOCATION: [usize; 2] = [40 << 10, 1];
 
 /// Bytes for what needs no credential: in all, and for one kind of it.
 const PUBLIC_BYTES: [usize; 2] = [16 << 20, 4 << 20];
@@ -42,7 +45,9 @@ const PUBLIC_BYTES: [usize; 2] = [16 << 20, 4 << 20];
 /// What needs no credential. Each kind has bytes of its own, so that none keeps another out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Public {
-    /// Requests whose credential is looked up in the store.
+    /// Revocations whose credential is looked up in the store.
+    RevocationCredentials,
+    /// Other requests whose credential is looked up in the store.
     Credentials,
     /// Answers to requests without a valid credential, and to those over a limit.
     Refusals,
@@ -54,17 +59,49 @@ pub enum Public {
     Documents,
 }
 
+/// What a caller's request counts to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Everything but revocations, and the revocations of callers who may not revoke.
+    Ordinary,
+    /// A revocation.
+    Revocation,
+    /// A revocation by a credential that may only end itself. It has what revocations have, apart from
+    /// them: otherwise each credential of a tenant could keep the tenant's revocations out.
+    OwnToken,
+}
+
+impl Class {
+    /// `permitted`: whether the credential may call the route on anything; `own_token`: whether it may on
+    /// its own token.
+    pub(super) const fn of(revocation: bool, permitted: bool, own_token: bool) -> Self {
+        match (revocation, permitted) {
+            (true, true) => Self::Revocation,
+            (true, false) if own_token => Self::OwnToken,
+            (true, false) | (false, _) => Self::Ordinary,
+        }
+    }
+}
+
 /// Admits requests.
 pub struct Admission {
     requests: Division,
-    revocations: Division,
+    revocations: Revocations,
+    own_tokens: Revocations,
+    public: [Arc<Account>; 6],
+}
+
+/// The shares of revocations, and their turns.
+struct Revocations {
+    division: Division,
     lanes: Lanes,
-    public: [Arc<Account>; 5],
 }
 
 /// Limits of bytes and places.
 struct Bounds {
     tenant: [usize; 2],
+    /// How credentials share what their tenant has. Operators trust each other.
+    sharing: [Sharing; 2],
     credential: [usize; 2],
     /// An operator's credential.
     operator: [usize; 2],
@@ -74,7 +111,7 @@ struct Bounds {
 struct Division {
     all: Arc<Each<Pool>>,
     bounds: Bounds,
-    tenants: DashMap<TenantId, Arc<Each<Share>>>,
+    tenants: DashMap<TenantId, Arc<Each<Pool>>>,
     credentials: DashMap<TokenId, Arc<Account>>,
     /// So many credentials are remembered at most before the idle ones are forgotten.
     sweep_at: AtomicUsize,
@@ -86,50 +123,52 @@ impl Admission {
         // Less than the tenant's, so that one credential cannot take all that its tenant has.
         let credential = [max_bytes / 16 * 7, max_in_flight.div_ceil(2)];
         let requests = Division::new(
-            Each {
-                bytes: Pool::new(max_bytes, LEAST_BYTES),
-                places: Pool::new(max_in_flight, LEAST_PLACES),
-            },
+            pools(
+                [max_bytes, max_in_flight],
+                [LEAST_BYTES, LEAST_PLACES].map(|least| Sharing::TwiceTheRest { least }),
+            ),
             Bounds {
                 tenant: [max_bytes / 2, max_in_flight],
+                sharing: [Sharing::FirstCome; 2],
                 credential,
                 operator: credential,
             },
         );
-        let revocations = Division::new(
-            Each {
-                bytes: Pool::new(REVOCATION_BYTES[2], REVOCATION_BYTES[2]),
-                places: Pool::new(REVOCATION_PLACES[2], REVOCATION_PLACES[2]),
-            },
-            Bounds {
-                tenant: [REVOCATION_BYTES[1], REVOCATION_PLACES[1]],
-                credential: [REVOCATION_BYTES[0], REVOCATION_PLACES[0]],
-                // One operator revokes for many tenants.
-                operator: [REVOCATION_BYTES[1], REVOCATION_PLACES[1]],
-            },
-        );
-        let everybody = Arc::new(shares([PUBLIC_BYTES[0], usize::MAX]));
-        let public = || {
+        let everybody = || Arc::new(pools([PUBLIC_BYTES[0], usize::MAX], [Sharing::FirstCome; 2]));
+        let shared = everybody();
+        let revocations = Revocations::default();
+        let public = |kind| {
             let own = shares([PUBLIC_BYTES[1], usize::MAX]);
-            Arc::new(Account::new(own, Arc::clone(&everybody), Arc::clone(&requests.all)))
+            Arc::new(match kind == Public::RevocationCredentials as usize {
+                // Whatever others look up or leave unread.
+                true => Account::new(own, everybody(), Arc::clone(&revocations.division.all)),
+                false => Account::new(own, Arc::clone(&shared), Arc::clone(&requests.all)),
+            })
         };
         Self {
-            public: std::array::from_fn(|_| public()),
+            public: std::array::from_fn(public),
             requests,
             revocations,
-            lanes: Lanes::default(),
+            own_tokens: Revocations::default(),
         }
     }
 
-    /// The account of a caller's requests, or of its revocations.
-    pub(super) fn account(&self, caller: &Caller, revocation: bool) -> Arc<Account> {
-        let division = if revocation { &self.revocations } else { &self.requests };
-        division.account(caller)
+    /// The account of a caller's requests of this class.
+    pub(super) fn account(&self, caller: &Caller, class: Class) -> Arc<Account> {
+        match class {
+            Class::Ordinary => self.requests.account(caller),
+            Class::Revocation => self.revocations.division.account(caller),
+            Class::OwnToken => self.own_tokens.division.account(caller),
+        }
     }
 
     /// The lane in which a caller's revocations take turns.
-    pub(super) fn lane(&self, caller: &Caller) -> Arc<Lane> {
-        self.lanes.of(caller.home())
+    pub(super) fn lane(&self, caller: &Caller, class: Class) -> Option<Arc<Lane>> {
+        match class {
+            Class::Ordinary => None,
+            Class::Revocation => Some(self.revocations.lanes.of(caller.home())),
+            Class::OwnToken => Some(self.own_tokens.lanes.of(caller.home())),
+        }
     }
 
     /// Takes bytes for what needs no credential.
@@ -138,6 +177,24 @@ impl Admission {
     /// [`Full`].
     pub(super) fn public(&self, kind: Public, connection: &Arc<Share>, bytes: usize) -> Result<Held, Full> {
         Held::take(&self.public[kind as usize], connection, bytes)
+    }
+}
+
+impl Default for Revocations {
+    fn default() -> Self {
+        let [bytes, places] = [REVOCATION_BYTES, REVOCATION_PLACES];
+        let sharing = LEAST_REVOCATION.map(|least| Sharing::EighthOfTheRest { least });
+        let bounds = Bounds {
+            tenant: [bytes[1], places[1]],
+            sharing,
+            credential: [bytes[0], places[0]],
+            // One operator revokes for many tenants.
+            operator: [bytes[1], places[1]],
+        };
+        Self {
+            division: Division::new(pools([bytes[2], places[2]], sharing), bounds),
+            lanes: Lanes::default(),
+        }
     }
 }
 
@@ -171,12 +228,13 @@ impl Division {
     #[cold]
     fn open(&self, credential: TokenId, tenant: TenantId) -> Arc<Account> {
         self.sweep();
-        let own = if tenant == TenantId::INSTALLATION {
-            self.bounds.operator
+        let (own, sharing) = if tenant == TenantId::INSTALLATION {
+            (self.bounds.operator, [Sharing::FirstCome; 2])
         } else {
-            self.bounds.credential
+            (self.bounds.credential, self.bounds.sharing)
         };
-        let tenant = Arc::clone(&self.tenants.entry(tenant).or_insert_with(|| Arc::new(shares(self.bounds.tenant))));
+        let shared = || Arc::new(pools(self.bounds.tenant, sharing));
+        let tenant = Arc::clone(&self.tenants.entry(tenant).or_insert_with(shared));
         let account = self
             .credentials
             .entry(credential)
@@ -200,6 +258,13 @@ const fn shares([bytes, places]: [usize; 2]) -> Each<Share> {
     Each {
         bytes: Share::new(bytes),
         places: Share::new(places),
+    }
+}
+
+const fn pools([bytes, places]: [usize; 2], sharing: [Sharing; 2]) -> Each<Pool> {
+    Each {
+        bytes: Pool::new(bytes, sharing[0]),
+        places: Pool::new(places, sharing[1]),
     }
 }
 
@@ -234,12 +299,10 @@ mod tests {
     use super::*;
 
     fn division(tenant: usize, credential: usize) -> Division {
-        let all = Each {
-            bytes: Pool::new(1000, 1000),
-            places: Pool::new(1000, 1000),
-        };
+        let all = pools([1000, 1000], [Sharing::FirstCome; 2]);
         let bounds = Bounds {
             tenant: [1000, tenant],
+            sharing: [Sharing::FirstCome; 2],
             credential: [1000, credential],
             operator: [1000, tenant],
         };

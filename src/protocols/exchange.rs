@@ -18,12 +18,12 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
-use super::admission::{self, Admission, Public};
+use super::admission::{self, Admission, Class, Public};
 use super::body;
 use super::request_id::RequestId;
 use super::response::AuditedResponse;
 use super::run_to_completion::{Panicked, RunToCompletion};
-use crate::access::{Action, Caller};
+use crate::access::{Action, Caller, for_revocation};
 use crate::audit::{Counters, Receipt, Recorded, Text};
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
 use crate::listener::{Body, Full, Held, Peer, PeerAddress};
@@ -244,12 +244,19 @@ impl<P: Protocol> Exchange<P> {
         request: Request<Incoming>,
     ) -> AuditedResponse {
         let (head, body) = request.into_parts();
-        let caller = match self.authenticate(&meta, &head).await {
+        let authenticated = if terms.revocation {
+            Box::pin(for_revocation(self.authenticate(&meta, &head, Public::RevocationCredentials))).await
+        } else {
+            self.authenticate(&meta, &head, Public::Credentials).await
+        };
+        let caller = match authenticated {
             Ok(caller) => caller,
             Err(failure) => return self.refuse(&meta, failure),
         };
         let admission = self.app.admission_at(&meta);
-        let account = admission.account(&caller, terms.revocation);
+        let permitted = terms.needs.iter().any(|action| self.app.broker.could_allow(&caller, *action));
+        let class = Class::of(terms.revocation, permitted, terms.own_token);
+        let account = admission.account(&caller, class);
         let mut held = match Held::take(&account, &meta.peer.bytes, admission::cost(&head)) {
             Ok(held) => held,
             Err(full) => return self.not_admitted(&meta, &caller, admission::refused(full)),
@@ -267,8 +274,7 @@ impl<P: Protocol> Exchange<P> {
         let cx = RequestContext::new(caller, terms.needs[0], info);
         let received = async {
             let checked = described.checked?;
-            let permitted = |action: &Action| self.app.broker.could_allow(cx.caller(), *action);
-            if !terms.own_token && !terms.needs.iter().any(permitted) {
+            if !terms.own_token && !permitted {
                 return Err(Failure::denied());
             }
             let body = body::read(body, terms.body, deadline, &mut held).await?;
@@ -294,7 +300,7 @@ impl<P: Protocol> Exchange<P> {
         let accepted = self.app.broker.accept_operation();
         let exchange = Arc::clone(self);
         let id = request_id.clone();
-        let lane = terms.revocation.then(|| admission.lane(cx.caller()));
+        let lane = admission.lane(cx.caller(), class);
         // An operation is not left half done when the client disconnects.
         let work = RunToCompletion::new(label, async move {
             let _place = place;
@@ -319,17 +325,17 @@ impl<P: Protocol> Exchange<P> {
     }
 
     /// Authenticates the caller, which the connection notes. One whose credential is in memory needs
-    /// nothing; looking one up takes bytes that everybody shares.
+    /// nothing; looking one up takes bytes that everybody shares, those of `lookup`.
     ///
     /// # Errors
     /// Those of [`Protocol::authenticate`]; `rate_limited` or `not_ready` if there are no bytes left.
-    pub async fn authenticate(&self, meta: &RequestMeta<'_>, head: &Parts) -> Result<Caller, Failure> {
+    pub async fn authenticate(&self, meta: &RequestMeta<'_>, head: &Parts, lookup: Public) -> Result<Caller, Failure> {
         let mut authenticating = pin!(self.protocol.authenticate(&self.app, meta, head));
         if let Poll::Ready(done) = futures::poll!(authenticating.as_mut()) {
             return done.inspect(|_| meta.peer.authenticated());
         }
         let admission = self.app.admission_at(meta);
-        let held = admission.public(Public::Credentials, &meta.peer.bytes, admission::cost(head));
+        let held = admission.public(lookup, &meta.peer.bytes, admission::cost(head));
         let _held = held.map_err(admission::refused)?;
         authenticating.await.inspect(|_| meta.peer.authenticated())
     }

@@ -17,8 +17,9 @@ const OPERATOR: usize = 4;
 const PACE: Duration = Duration::from_millis(10);
 /// Revocations that a tenant may make at once, one after the other.
 const BURST: u32 = 200;
-/// How long a revocation has its turn. One that takes longer waits for a provider, and has taken effect here.
-const TURN: Duration = Duration::from_secs(1);
+/// How long a revocation has its turn. One that takes longer waits for a provider, and has taken effect here,
+/// or for a slow disk. As many as have places are over within a deadline.
+const TURN: Duration = Duration::from_millis(100);
 /// Lanes that are remembered before the idle ones are forgotten.
 const REMEMBERED: usize = 1024;
 
@@ -123,6 +124,19 @@ mod tests {
         let slow = lane.run(soon(), pending::<()>());
         let next = lane.run(soon(), async { 2 });
         let next = tokio::select! { biased; _ = slow => None, next = next => next };
+        assert_eq!(next, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_that_wait_for_a_provider_keep_no_other_past_its_deadline() {
+        let lane = Lane::new(1);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut slow: Vec<_> = (0..63).map(|_| Box::pin(lane.run(soon(), pending::<()>()))).collect();
+        for slow in &mut slow {
+            assert!(poll!(slow.as_mut()).is_pending());
+        }
+        let next = lane.run(deadline, async { 2 });
+        let next = tokio::select! { biased; _ = futures::future::join_all(slow) => None, next = next => next };
         assert_eq!(next, Some(2));
     }
 

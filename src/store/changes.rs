@@ -5,9 +5,11 @@ use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
-use super::model::{Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token};
+use super::model::{
+    Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token, WrapsReserved,
+};
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
-use super::{Change, CredentialRef, Store, StoreError, rules};
+use super::{Change, CredentialRef, LastRecord, Store, StoreError, clock, rules};
 
 /// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
 /// applied and keeps the answer.
@@ -72,7 +74,7 @@ async fn check_credential(transaction: &mut dyn Transaction, credential: &Creden
         Some(tenant) => Some(transaction.tenant(tenant).await?),
         None => None,
     };
-    rules::check_credential(token.as_ref(), acting.as_ref(), Utc::now().timestamp_micros())
+    rules::check_credential(token.as_ref(), acting.as_ref(), clock::now())
 }
 
 /// Sealed values must be those of the object that they are written with.
@@ -150,8 +152,16 @@ impl<B: Backend> Store for B {
         Backend::close(self).await;
     }
 
+    async fn keep_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError> {
+        self.write_last_record(last).await
+    }
+
     async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError> {
-        begin(self, tenant, change).await?.commit().await
+        let transaction = match begin(self, tenant, change).await {
+            Err(StoreError::NotFound) => begin(self, TenantId::INSTALLATION, change).await?,
+            begun => begun?,
+        };
+        transaction.commit().await
     }
 
     async fn prune_applied(&self, before: u64) -> Result<(), StoreError> {
@@ -435,6 +445,17 @@ impl<B: Backend> Store for B {
         transaction.update_key(&key).await?;
         transaction.commit().await?;
         Ok(key)
+    }
+
+    async fn reserve_wraps(&self, tenant: TenantId, key: KeyId, version: u32, count: u64) -> Result<WrapsReserved, StoreError> {
+        let mut transaction = begin(self, tenant, &Change::unannounced()).await?;
+        let before = transaction.wraps_reserved(tenant, key, version).await?;
+        let reserved = rules::reserve_wraps(before, count);
+        if reserved.granted > 0 {
+            transaction.set_wraps_reserved(tenant, key, version, reserved.total).await?;
+            transaction.commit().await?;
+        }
+        Ok(reserved)
     }
 
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError> {

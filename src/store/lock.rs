@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::parent;
+
 /// The locked file. It is never removed: a lock on a removed file locks nothing.
-const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,8 @@ impl DataDir {
             path: path.to_owned(),
             source,
         };
+        let absent = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made: Vec<&Path> = path.ancestors().take_while(absent).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| {
             if path.exists() {
                 LockError::NotAFolder(path.to_owned())
@@ -71,6 +75,10 @@ impl DataDir {
                 failed(source)
             }
         })?;
+        // What is answered later is lost with the folder if its name does not reach the disk.
+        for folder in made {
+            File::open(parent(folder)).and_then(|parent| parent.sync_all()).map_err(failed)?;
+        }
         let metadata = std::fs::metadata(path).map_err(failed)?;
         let mode = metadata.mode() & 0o7777;
         if mode & 0o022 != 0 {

@@ -15,6 +15,7 @@
 //! database: each marks and reads its own positions only.
 
 mod changes;
+pub mod clock;
 pub mod lock;
 pub mod model;
 #[cfg(test)]
@@ -33,9 +34,9 @@ use claviger_provider::{
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Quotas, Resource, Rows, Tenant,
-    Token, TokenSnapshot, Usage,
+    Token, TokenSnapshot, Usage, WrapsReserved,
 };
-pub use urgent::for_revocation;
+pub use urgent::{for_revocation, is_for_revocation};
 
 /// Why a read or a change failed.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,9 @@ pub enum StoreError {
     /// The data cannot be what this release wrote, or does not open under the root key.
     #[error("damaged data: {0}")]
     Damaged(&'static str),
+    /// The commit failed, and until it was overwritten a crash could have kept it.
+    #[error("the database could not sync a change")]
+    CommitFailed(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database failed.
     #[error("the database failed")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -185,6 +189,15 @@ pub struct KnownNode {
     pub named: bool,
 }
 
+/// The last durable record of a node's log, as far as the store knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastRecord {
+    /// Its offset.
+    pub position: u64,
+    /// The CRC-32C of its JSON.
+    pub crc: u32,
+}
+
 /// Reads. Each is one query, so its result is a state that the store had at one moment. A row of
 /// another tenant behaves as one that does not exist. Lists are ordered by name.
 #[async_trait]
@@ -194,8 +207,13 @@ pub trait Reads: Send + Sync {
 
     /// Whether the effect of this node's intent at this position was committed.
     async fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
+    /// The positions of this node's log that were applied since the last prune, and the one before
+    /// it, in rising order.
+    async fn applied(&self) -> Result<Vec<u64>, StoreError>;
     /// The largest position of this node's log that was applied.
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
+    /// The last record of this node's log, as last kept.
+    async fn last_record(&self) -> Result<Option<LastRecord>, StoreError>;
     /// How often this object's revocation was lifted.
     async fn lifts(&self, tenant: TenantId, object: Liftable) -> Result<u64, StoreError> {
         Ok(match object {
@@ -283,7 +301,10 @@ pub trait Store: Reads + SealedStore {
     /// Finishes what is under way and closes the store. Later calls fail.
     async fn close(&self);
 
-    /// Marks an intent as applied whose effect is at the provider alone.
+    /// Keeps the last record of this node's log, or that none is known, in an ordinary turn.
+    async fn keep_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError>;
+    /// Marks an intent as applied whose effect is at the provider alone. For a tenant that does not exist, the
+    /// installation has the mark: an older store lacks the tenants that were created since.
     async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     /// Deletes this node's applied positions below `before`, except the last one.
     async fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
@@ -408,6 +429,9 @@ pub trait Store: Reads + SealedStore {
     /// Notes since when a rotation is under way at the provider, or that none is
     /// ([`rules::set_rotating`]).
     async fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
+    /// Reserves up to `count` more wraps of a version ([`rules::reserve_wraps`]), so that they count whatever
+    /// becomes of this process. Also for a detached key. `NotFound` without the version.
+    async fn reserve_wraps(&self, tenant: TenantId, key: KeyId, version: u32, count: u64) -> Result<WrapsReserved, StoreError>;
     /// Detaches a key: its row stays under its id, its name becomes free ([`rules::detach`]), and its
     /// claims end.
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion,
+    KeyVersion, WrapsReserved,
 };
 pub use quotas::{Quotas, Resource, Usage};
 pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
@@ -290,4 +290,10 @@ pub struct IdempotencyRecord {
     pub etag: Option<String>,
     /// The time of creation.
     pub created: i64,
+}
+
+impl IdempotencyRecord {
+    /// The status of a request that has not succeeded: its body says what it began at a provider. The row
+    /// of its answer replaces this one.
+    pub const BEGUN: u16 = 102;
 }

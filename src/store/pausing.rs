@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 use super::model::{
     Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
-    TokenSnapshot, Usage,
+    TokenSnapshot, Usage, WrapsReserved,
 };
-use super::{Change, Reads, Store, StoreError};
+use super::{Change, LastRecord, Reads, Store, StoreError};
 
 /// A store whose reads can be made to wait; see the module.
 pub(crate) struct PausingStore {
@@ -114,7 +114,9 @@ forward! {
     Reads:
     fn installation(&self) -> Result<InstallationId, StoreError>;
     fn is_applied(&self, intent: u64) -> Result<bool, StoreError>;
+    fn applied(&self) -> Result<Vec<u64>, StoreError>;
     fn last_applied(&self) -> Result<Option<u64>, StoreError>;
+    fn last_record(&self) -> Result<Option<LastRecord>, StoreError>;
     fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
     fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError>;
     fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError>;
@@ -147,6 +149,7 @@ forward! {
 forward! {
     Store:
     fn close(&self) -> ();
+    fn keep_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError>;
     fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
     fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;
@@ -171,5 +174,6 @@ forward! {
     fn add_key_versions(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn set_provider_states(&self, tenant: TenantId, id: KeyId, states: &[(u32, ProviderState)], at: i64, change: &Change) -> Result<Key, StoreError>;
     fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
+    fn reserve_wraps(&self, tenant: TenantId, key: KeyId, version: u32, count: u64) -> Result<WrapsReserved, StoreError>;
     fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;
 }

@@ -17,11 +17,15 @@ use claviger_provider::{ClaimSpan, ConnectionId, ProviderKind, TenantId};
 use super::StoreError;
 use super::model::{
     Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Quotas, Resource, Tenant, Token,
-    TokenKind, TokenSnapshot,
+    TokenKind, TokenSnapshot, WrapsReserved,
 };
 
 /// The most tokens above a token: the standing one, and the delegated ones between.
 pub const MAX_DEPTH: u8 = 8;
+
+/// The most wraps under one version whose nonces are random ones of 96 bits. Up to here two of them are the
+/// same with a probability below 2^-32 (NIST SP 800-38D, section 8.3).
+pub const MAX_WRAPS: u64 = 1 << 32;
 
 /// How long an answer is kept for its idempotency key.
 const ANSWER_LIFE: TimeDelta = TimeDelta::hours(24);
@@ -40,6 +44,15 @@ pub fn check_quota(quotas: Option<&Quotas>, resource: Resource, number: u64) -> 
     match quotas.map(|quotas| quotas.of(resource)) {
         Some(quota) if number > u64::from(quota) => Err(StoreError::OverQuota(resource, quota)),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// Reserves `count` more wraps of a version that has `reserved` so far, or as many as [`MAX_WRAPS`] leaves.
+pub fn reserve_wraps(reserved: u64, count: u64) -> WrapsReserved {
+    let granted = count.min(MAX_WRAPS.saturating_sub(reserved));
+    WrapsReserved {
+        granted,
+        total: reserved + granted,
     }
 }
 

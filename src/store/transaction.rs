@@ -7,7 +7,7 @@ use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStor
 use super::model::{
     Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
 };
-use super::{Reads, StoreError};
+use super::{LastRecord, Reads, StoreError};
 
 /// A database that a store runs on.
 #[async_trait]
@@ -22,6 +22,8 @@ pub trait Backend: Reads + SealedStore {
     /// Deletes tokens that ended before this time (Unix microseconds), which then no longer count. At most so
     /// many that other changes do not wait long; returns how many.
     async fn delete_ended_tokens(&self, before: i64) -> Result<u64, StoreError>;
+    /// Keeps the last record of this node's log, or that none is known.
+    async fn write_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError>;
     /// Deletes this node's applied positions below `before`, except the last one.
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError>;
     /// Finishes what is under way and closes the database. Later calls fail.
@@ -69,8 +71,8 @@ pub trait Transaction: Send {
     async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError>;
     /// Makes this position the node's last one and deletes those after it, or all of them.
     async fn delete_applied_after(&mut self, position: Option<u64>) -> Result<(), StoreError>;
-    /// Deletes the answer that is kept under this key if it was made at `expired` or before. `false` when
-    /// there is no such answer.
+    /// Deletes the answer that is kept under this key if it was made at `expired` or before, or if the
+    /// request has only begun ([`IdempotencyRecord::BEGUN`]). `false` when there is no such answer.
     async fn delete_expired_answer(&mut self, key: &IdempotencyKey, expired: i64) -> Result<bool, StoreError>;
     /// Keeps an answer. `false` when one is kept under the same key; nothing is written then.
     async fn insert_answer(&mut self, record: &IdempotencyRecord) -> Result<bool, StoreError>;
@@ -141,6 +143,10 @@ pub trait Transaction: Send {
     async fn insert_versions(&mut self, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError>;
     /// Writes the columns of versions that can change: their connections, their states and their times.
     async fn update_versions(&mut self, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError>;
+    /// How many wraps of a version were reserved so far; the version of a detached key, too.
+    async fn wraps_reserved(&mut self, tenant: TenantId, key: KeyId, version: u32) -> Result<u64, StoreError>;
+    /// Writes how many wraps of a version are reserved.
+    async fn set_wraps_reserved(&mut self, tenant: TenantId, key: KeyId, version: u32, total: u64) -> Result<(), StoreError>;
     /// Writes a claim of this key, if it does not have it already. If another key has it, writes nothing
     /// and returns that key's tenant.
     async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError>;

@@ -16,10 +16,16 @@ pub async fn for_revocation<F: Future>(reads: F) -> F::Output {
     REVOCATION.scope((), reads).await
 }
 
+/// Whether reads that are made now are those of a revocation.
+pub fn is_for_revocation() -> bool {
+    REVOCATION.try_with(|()| ()).is_ok()
+}
+
 /// The priority of a read that is made now.
 pub(super) fn priority() -> Priority {
-    match REVOCATION.try_with(|()| ()) {
-        Ok(()) => Priority::Revocation,
-        Err(_) => Priority::Ordinary,
+    if is_for_revocation() {
+        Priority::Revocation
+    } else {
+        Priority::Ordinary
     }
 }

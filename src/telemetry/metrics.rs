@@ -7,12 +7,14 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::runtime::Handle;
 
 const REQUESTS: &str = "claviger_http_requests_total";
 const REQUEST_SECONDS: &str = "claviger_http_request_seconds";
 const IN_FLIGHT: &str = "claviger_http_requests_in_flight";
 const CONNECTIONS: &str = "claviger_http_connections";
 const CONNECTION_ENDS: &str = "claviger_http_connections_total";
+const TASKS: &str = "claviger_runtime_tasks";
 const CERTIFICATE_EXPIRES: &str = "claviger_tls_certificate_expires_seconds";
 const CERTIFICATE_READS: &str = "claviger_tls_certificate_reads_total";
 
@@ -46,8 +48,12 @@ impl Metrics {
         Ok(Self(handle))
     }
 
-    /// Renders all metrics in Prometheus' text format 0.0.4.
+    /// Renders all metrics in Prometheus' text format 0.0.4. Call it on the runtime, whose tasks are
+    /// among them.
     pub fn render(&self) -> String {
+        if let Ok(runtime) = Handle::try_current() {
+            gauge!(TASKS).set(runtime.metrics().num_alive_tasks() as f64);
+        }
         self.0.render()
     }
 
@@ -68,6 +74,7 @@ fn describe() {
     describe_gauge!(IN_FLIGHT, "API requests in flight");
     describe_gauge!(CONNECTIONS, "Open connections");
     describe_counter!(CONNECTION_ENDS, "Ended connections by cause");
+    describe_gauge!(TASKS, "Tasks of the runtime that have not ended");
     describe_gauge!(
         CERTIFICATE_EXPIRES,
         Unit::Seconds,
@@ -99,7 +106,15 @@ fn describe() {
     describe_gauge!("claviger_memory_entries", "Entries in memory, by cache");
     describe_counter!(
         "claviger_store_reads_total",
-        "Reads of the store, by what they are for: revocations, credentials or others"
+        "Reads of the store, by what they are for: revocations, credentials, lists or others"
+    );
+    describe_counter!(
+        "claviger_wrap_limit_versions_total",
+        "Versions of keys that came to half of their 2^32 wraps, or to the end of them, by level: half or reached"
+    );
+    describe_gauge!(
+        "claviger_revocations_unstored",
+        "Revocations that the store lacks, by where they are kept: memory (they end with the process) or log_or_kill_file"
     );
     describe_counter!("claviger_audit_records_total", "Durable audit records");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");

@@ -53,6 +53,23 @@ async fn a_length_and_chunks_together_are_no_way_to_smuggle() {
 }
 
 #[tokio::test]
+async fn a_request_of_http_1_1_names_its_host_once() {
+    let api = Api::start().await;
+    let head = api.head("GET /v1/keys", "");
+    for (hosts, status) in [
+        ("", 400),
+        ("host: gateway\r\nhost: gateway\r\n", 400),
+        ("host: a\r\nhost: b\r\n", 400),
+        ("host: a\r\n", 200),
+    ] {
+        let answer = api.exchange(head.replace("host: gateway\r\n", hosts).as_bytes()).await;
+        assert_eq!(parts(&answer).0, status, "{hosts:?}: {answer}");
+    }
+    let old = head.replace("host: gateway\r\n", "").replace("HTTP/1.1", "HTTP/1.0");
+    assert_eq!(parts(&api.exchange(old.as_bytes()).await).0, 200);
+}
+
+#[tokio::test]
 async fn a_body_that_never_ends_meets_the_deadline() {
     let api = Api::with_key().await;
     for (framing, piece) in [

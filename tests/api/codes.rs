@@ -76,6 +76,7 @@ const TABLE: &[(&str, u16, Shown)] = &[
     ("circuit_open", 503, Battery("outage::circuit")),
     ("audit_unavailable", 503, cause!(audit_unavailable)),
     ("effective_not_recorded", 503, cause!(effective_not_recorded)),
+    ("effective_in_memory_only", 503, cause!(effective_in_memory_only)),
     ("not_ready", 503, NotBuilt("requests while a part is started or reloaded: today the listener opens when all parts are ready")),
     ("deadline_exceeded", 504, cause!(deadline_exceeded)),
 ];
@@ -317,6 +318,12 @@ async fn audit_unavailable(_: &Api) -> Answer {
 async fn effective_not_recorded(_: &Api) -> Answer {
     let full = FullDisk::new().await;
     full.fill();
+    full.client.post_empty("/v1/keys/orders/disable").await
+}
+
+async fn effective_in_memory_only(_: &Api) -> Answer {
+    let full = FullDisk::new().await;
+    full.fail();
     full.client.post_empty("/v1/keys/orders/disable").await
 }
 

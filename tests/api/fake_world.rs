@@ -51,6 +51,24 @@ impl FakeWorld {
         (gateway, started, bank)
     }
 
+    /// Kills the gateway and starts it again. The fakes are new then.
+    pub fn killed(self) -> Self {
+        let Self { gateway, started, .. } = self;
+        started.kill();
+        let file = gateway.data().with_extension("control");
+        std::fs::remove_file(&file).unwrap();
+        let started = gateway.dev(&Tune::default(), &file);
+        let (bank, evil) = (started.tenant("bank"), started.tenant("evil"));
+        let control = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        Self {
+            gateway,
+            started,
+            bank,
+            evil,
+            control,
+        }
+    }
+
     /// The gateway's process.
     pub fn started(&self) -> &Started {
         &self.started

@@ -41,6 +41,19 @@ impl FullDisk {
         self.started.limit_files(Some(length));
     }
 
+    /// From now on no file can be written at all.
+    pub fn fail(&self) {
+        self.started.limit_files(Some(0));
+    }
+
+    /// The state of `revocations` in `/readyz`, and the status of the answer.
+    async fn revocations(&self) -> (u16, String) {
+        let ready = self.started.watcher().get("/readyz").await;
+        let parts = ready.body["parts"].as_array().unwrap().clone();
+        let part = parts.iter().find(|part| part["name"] == "revocations").unwrap();
+        (ready.status, part["state"].as_str().unwrap().to_owned())
+    }
+
     /// There is room again.
     fn empty(&self) {
         self.started.limit_files(None);
@@ -204,4 +217,66 @@ async fn a_cut_takes_effect_all_the_same_and_outlives_the_process() {
         client.post("/v1/unwrap", &wrapped).await.expect_status(200)["plaintext"],
         made["plaintext"]
     );
+}
+
+#[tokio::test]
+async fn a_cut_that_no_medium_took_is_told_and_tried_again_until_one_has_it() {
+    let full = FullDisk::new().await;
+    full.client.post("/v1/principals", &json!({"name": "ci"})).await.expect_status(201);
+    let issued = full
+        .client
+        .post("/v1/principals/ci/tokens", &json!({"operations": ["ReadKey"], "kind": "standing"}))
+        .await
+        .expect_status(201);
+    let token = issued["token"].as_str().unwrap().to_owned();
+    let revoke = format!("/v1/principals/ci/tokens/{}", issued["id"].as_str().unwrap());
+    assert_eq!(full.revocations().await, (200, "ok".to_owned()));
+    full.fail();
+    for answer in [
+        full.client.post_empty("/v1/keys/orders/disable").await,
+        full.client.post_empty("/v1/connections/embedded/sever").await,
+        full.client.delete(&revoke).await,
+    ] {
+        let problem = answer.expect_problem(503, "effective_in_memory_only");
+        assert_eq!(problem["retryable"], true);
+    }
+    let (status, state) = full.revocations().await;
+    assert_eq!((status, state.as_str()), (503, "effective_in_memory_only: 3 end with this process"));
+    let counted = async |text: &str| {
+        let begun = Instant::now();
+        loop {
+            let page = full.started.operator().get("/metrics").await.text;
+            if page.contains(text) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{page}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    counted(r#"claviger_revocations_unstored{kept="memory"} 3"#).await;
+    // The kill file can be written again, and the log cannot.
+    full.fill();
+    counted(r#"claviger_revocations_unstored{kept="memory"} 0"#).await;
+    assert!(!full.revocations().await.1.contains("effective_in_memory_only"));
+    let FullDisk {
+        gateway, started, made, ..
+    } = full;
+    started.kill();
+    let again = gateway.serve(&Tune::default());
+    let client = again.tenant("acme");
+    let wrapped = json!({"wrapped": made["wrapped"]});
+    client.post("/v1/unwrap", &wrapped).await.expect_problem(409, "key_disabled");
+    let key = client.post("/v1/keys", &json!({"name": "x", "connection": "embedded"})).await;
+    key.expect_problem(409, "connection_severed");
+    client
+        .with_token(&token)
+        .get("/v1/keys")
+        .await
+        .expect_problem(401, "unauthenticated");
+    // They can be undone, durably.
+    client.post_empty("/v1/keys/orders/enable").await.expect_status(200);
+    client.post_empty("/v1/connections/embedded/restore").await.expect_status(200);
+    assert!(again.terminate());
+    let again = gateway.serve(&Tune::default());
+    again.tenant("acme").post("/v1/unwrap", &wrapped).await.expect_status(200);
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use claviger::protocols::rest::endpoints::routes;
+use claviger_test_support::Tune;
 use reqwest::Method;
+use reqwest::header::HeaderValue;
 use serde_json::json;
 
 use crate::support::Api;
@@ -156,4 +158,26 @@ async fn no_compression_is_spoken() {
         .body(&b"\x1f\x8b\x08"[..]);
     let refused = api.client.send(request).await;
     assert!([400, 415].contains(&refused.status), "{}", refused.text);
+}
+
+/// Behind a trusted proxy the source in a record is what the proxy wrote, whatever the client wrote before it.
+#[tokio::test]
+async fn a_client_behind_a_proxy_cannot_choose_its_source() {
+    let api = Api::tuned(&Tune::default().set("CLAVIGER_SERVER__TRUSTED_PROXIES", "127.0.0.0/8")).await;
+    for (lines, source) in [
+        (&[][..], "127.0.0.1"),
+        (&["203.0.113.7"], "203.0.113.7"),
+        (&["::ffff:203.0.113.7"], "203.0.113.7"),
+        (&["198.51.100.6, 203.0.113.7, 127.0.0.5"], "203.0.113.7"),
+        (&["198.51.100.6", "203.0.113.7"], "203.0.113.7"),
+        (&["198.51.100.6", "\u{e9}, 203.0.113.7"], "203.0.113.7"),
+        (&["198.51.100.6", "\u{e9}"], "127.0.0.1"),
+        (&["198.51.100.6, unknown"], "127.0.0.1"),
+    ] {
+        let request = lines.iter().fold(api.client.request(Method::GET, "/v1/keys"), |request, line| {
+            request.header("x-forwarded-for", HeaderValue::from_bytes(line.as_bytes()).unwrap())
+        });
+        let answer = api.client.send(request).await;
+        assert_eq!(api.recorded(&answer, "ReadKey", "success")["source"], source, "{lines:?}");
+    }
 }

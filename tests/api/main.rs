@@ -57,6 +57,8 @@ mod tokens;
 #[cfg(feature = "testkit")]
 mod under_way;
 mod way;
+#[cfg(feature = "testkit")]
+mod wrap_limit;
 
 /// The binary under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");

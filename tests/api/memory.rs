@@ -8,11 +8,12 @@ use std::time::Duration;
 use claviger::boot::{Serving, StartOptions, init, start};
 use claviger::config::Config;
 use claviger_fake::{Act, Fault};
+use claviger_fake_azure::{DIRECTORY, FakeAzure};
 use claviger_fake_google::FakeGoogle;
 use claviger_test_support::Client;
 use serde_json::{Value, json};
 
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, wraps_reserved};
 
 const RING: &str = "projects/acme/locations/europe-west3/keyRings/main";
 /// How many keys and how many connections stay in memory.
@@ -22,7 +23,8 @@ struct Gateway {
     serving: Serving,
     token: String,
     google: FakeGoogle,
-    _folder: tempfile::TempDir,
+    azure: FakeAzure,
+    folder: tempfile::TempDir,
 }
 
 impl Gateway {
@@ -30,12 +32,16 @@ impl Gateway {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let google = FakeGoogle::start().await.unwrap();
         google.make_ring(RING).unwrap();
+        let azure = FakeAzure::start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let variables = [
             ("SERVER__LISTEN", "127.0.0.1:0".to_owned()),
             ("STORAGE__DATA_DIR", path("data")),
             ("STORAGE__ROOT_KEY__FILE", path("root.key")),
+            ("EGRESS__ALLOW", "127.0.0.0/8".to_owned()),
+            ("PROVIDERS__AZURE__MANAGED_HSMS", azure.hsm_url()),
+            ("PROVIDERS__AZURE__AUTHORITY", azure.url()),
             ("PROVIDERS__GCP__KMS_ENDPOINT", google.url()),
             ("PROVIDERS__GCP__STS_ENDPOINT", google.url()),
             ("PROVIDERS__GCP__IAM_ENDPOINT", google.url()),
@@ -49,7 +55,8 @@ impl Gateway {
             serving: start(&config, StartOptions::default()).await.unwrap(),
             token: String::from_utf8(token.expose().to_vec()).unwrap(),
             google,
-            _folder: folder,
+            azure,
+            folder,
         }
     }
 
@@ -68,6 +75,48 @@ async fn create(client: &Client, name: &str, provider: &str, settings: &Value) {
     client.post("/v1/connections", &connection).await.expect_status(201);
     let key = json!({"name": name, "connection": name});
     client.post("/v1/keys", &key).await.expect_status(201);
+}
+
+#[tokio::test]
+async fn a_revocation_that_the_store_could_not_take_outlives_its_entry_in_memory() {
+    let gateway = Gateway::start().await;
+    let acme = gateway.tenant("acme").await;
+    for name in ["first", "second", "third", "fourth", "fifth"] {
+        create(&acme, name, "local", &json!({})).await;
+    }
+    // Another process writes to the store for longer than the gateway waits.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(gateway.folder.path().join("data/claviger.db"));
+    let mut store = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut store).await.unwrap();
+    acme.post_empty("/v1/keys/first/disable").await.expect_status(200);
+    acme.post_empty("/v1/connections/second/sever").await.expect_status(200);
+    let wrap = async |name: &str| acme.post(&format!("/v1/keys/{name}/wrap"), &json!({"plaintext": "AAAA"})).await;
+    let revoked = async || {
+        for name in ["third", "fourth", "fifth"] {
+            wrap(name).await.expect_status(200);
+        }
+        wrap("first").await.expect_problem(409, "key_disabled");
+        wrap("second").await.expect_problem(409, "connection_severed");
+    };
+    revoked().await;
+    sqlx::Connection::close(store).await.unwrap();
+    let until_stored = async {
+        loop {
+            let ready = acme.get("/readyz").await.expect_status(200);
+            let parts = ready["parts"].as_array().unwrap();
+            if parts.iter().any(|part| part["name"] == "revocations" && part["state"] == "ok") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, until_stored).await.expect("the store has them");
+    revoked().await;
+    acme.post_empty("/v1/keys/first/enable").await.expect_status(200);
+    acme.post_empty("/v1/connections/second/restore").await.expect_status(200);
+    wrap("first").await.expect_status(200);
+    wrap("second").await.expect_status(200);
+    gateway.serving.stop().await;
 }
 
 #[tokio::test]
@@ -125,5 +174,39 @@ async fn a_revocation_finds_a_place_when_requests_of_another_tenant_hold_all_of_
     wrap("third").await.expect_status(200);
     wrap("first").await.expect_problem(409, "key_disabled");
     wrap("second").await.expect_problem(409, "connection_severed");
+    gateway.serving.stop().await;
+}
+
+/// A key that is evicted after each of its wraps loses what it has reserved each time. That must not
+/// bring it to its limit early, because another tenant's load evicts it.
+#[tokio::test]
+async fn evictions_do_not_use_up_the_wraps_of_a_version() {
+    const ROUNDS: u64 = 20;
+    let gateway = Gateway::start().await;
+    let acme = gateway.tenant("acme").await;
+    let application = json!({"directory": DIRECTORY, "client_id": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "secret": "any"});
+    let settings = json!({
+        "vault": gateway.azure.hsm_url(), "ca": gateway.azure.ca_pem(), "auth": {"client_secret": application},
+        "aes_algorithm": "A256GCM",
+    });
+    let connection = json!({"name": "hsm", "provider": "azure", "settings": settings});
+    acme.post("/v1/connections", &connection).await.expect_status(201);
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        let key = json!({"name": name, "connection": "hsm"});
+        acme.post("/v1/keys", &key).await.expect_status(201);
+    }
+    for _ in 0..ROUNDS {
+        for name in names {
+            acme.post(&format!("/v1/keys/{name}/data-keys"), &json!({}))
+                .await
+                .expect_status(200);
+        }
+    }
+    let data = gateway.folder.path().join("data");
+    for name in names {
+        let reserved = wraps_reserved(&data, name, 1).await;
+        assert!((ROUNDS..2 * ROUNDS).contains(&reserved), "{reserved}");
+    }
     gateway.serving.stop().await;
 }

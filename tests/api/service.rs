@@ -23,7 +23,7 @@ async fn health_readiness_document_and_page_need_no_credential() {
         .iter()
         .map(|part| part["name"].as_str().unwrap())
         .collect();
-    assert_eq!(parts, ["listener", "store", "audit_log", "providers"]);
+    assert_eq!(parts, ["listener", "store", "audit_log", "revocations", "kill_file", "providers"]);
     let jobs: Vec<&str> = ready["jobs"]
         .as_array()
         .unwrap()
@@ -38,6 +38,9 @@ async fn health_readiness_document_and_page_need_no_credential() {
             "background_calls",
             "cache_sweep",
             "idempotency_prune",
+            "log_position",
+            "kill_file",
+            "revocations",
             "rotations",
             "metrics_upkeep"
         ]

@@ -10,6 +10,8 @@ use sqlx::{ConnectOptions, Connection};
 
 /// Keeps everybody else out of the store until it is closed.
 async fn lock(data: &Path) -> SqliteConnection {
+    // A log that another program makes after a clean stop would be refused as a foreign one.
+    std::fs::remove_file(data.join("store.run")).unwrap();
     let options = SqliteConnectOptions::new()
         .filename(data.join("claviger.db"))
         .locking_mode(SqliteLockingMode::Exclusive);

@@ -1,5 +1,6 @@
 //! What the tests begin with: a gateway with tenant `acme`, and looks at its log.
 
+use std::path::Path;
 use std::time::Duration;
 
 use claviger_test_support::{Answer, Client, Gateway, Started, Tune, records, records_of};
@@ -9,6 +10,17 @@ use tokio::net::TcpStream;
 
 /// Longer than anything here takes; a test that reaches it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many wraps the store has reserved of a version of the key with this name.
+pub async fn wraps_reserved(data: &Path, key: &str, version: u32) -> u64 {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(data.join("claviger.db"));
+    let mut store = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let sql = "SELECT wraps_reserved FROM key_versions v JOIN keys k ON k.tenant = v.tenant AND k.id = v.key \
+               WHERE k.name = ?1 AND v.number = ?2";
+    let reserved: i64 = sqlx::query_scalar(sql).bind(key).bind(version).fetch_one(&mut store).await.unwrap();
+    sqlx::Connection::close(store).await.unwrap();
+    u64::try_from(reserved).unwrap()
+}
 
 /// A gateway that serves tenant `acme`, which has a connection `embedded`.
 pub struct Api {

@@ -223,3 +223,28 @@ async fn a_suspend_and_a_resume_at_the_same_time_leave_one_state() {
         change(&api, "resume", None).await.expect_status(200);
     }
 }
+
+/// A resume that was sent together with a suspend can come last only if it began after the suspend's commit.
+#[tokio::test]
+async fn a_resume_that_began_before_a_suspend_was_committed_never_wins() {
+    let api = Api::start().await;
+    let (_, own) = globex(&api).await;
+    for round in 0..40 {
+        // From both states.
+        let before = if round % 2 == 0 { "resume" } else { "suspend" };
+        change(&api, before, None).await.expect_status(200);
+        let (suspended, resumed) = futures::future::join(change(&api, "suspend", None), change(&api, "resume", None)).await;
+        let suspend = api.recorded(&suspended, "ManageTenants", "success");
+        let read = api.started.operator().get("/v1/tenants/globex").await.expect_status(200);
+        if read["state"] == "suspended" {
+            is_suspended(&own).await;
+            continue;
+        }
+        let resume = api.recorded(&resumed, "ManageTenants", "success");
+        let (began, committed) = (resume["intent"].as_u64().unwrap(), suspend["sequence"].as_u64().unwrap());
+        assert!(
+            began > committed,
+            "round {round}: the resume {resume:#} undid the suspend {suspend:#}"
+        );
+    }
+}

@@ -119,13 +119,23 @@ async fn runs_anew(world: &FakeWorld, job: &str) {
     // The run that ends first may have begun before.
     for _ in 0..2 {
         let before = last_run(world, job).await;
-        let ended = async {
-            while last_run(world, job).await == before {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ended).await.expect("the job runs");
+        until(async || last_run(world, job).await != before).await;
     }
+}
+
+/// Waits until this is so.
+async fn until(so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !so().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it is so in time");
+}
+
+/// Whether a rotation of bank's key is no longer under way.
+async fn is_idle(world: &FakeWorld) -> bool {
+    world.bank.get(ORDERS).await.expect_status(200)["rotation"]["state"] == "idle"
 }
 
 #[tokio::test]
@@ -145,11 +155,35 @@ async fn no_provider_is_asked_about_a_suspended_tenant_s_rotation_until_the_resu
     assert_eq!(world.all_calls("here").await, called);
 
     operator.post_empty("/v1/tenants/bank/resume").await.expect_status(200);
-    let finished = async {
-        while world.bank.get(ORDERS).await.expect_status(200)["rotation"]["state"] != "idle" {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, finished).await.expect("the rotation ends");
+    until(async || is_idle(&world).await).await;
+    assert_eq!(world.bank.get(ORDERS).await.expect_status(200)["primary_version"], 2);
+}
+
+/// How many of evil's rotations hang: each for about 10 s, and as many as hold up a round of the job for longer
+/// than [`PATIENCE`] where eight of any tenant are asked about at once.
+const HUNG: usize = 40;
+
+#[tokio::test]
+async fn hung_rotations_of_a_tenant_do_not_hold_up_another_s() {
+    let world = start().await;
+    // One connection for each, so that no circuit breaker ends the calls early.
+    for number in 0..HUNG {
+        let name = format!("k{number}");
+        connect(&world.evil, &name, "evil", false).await;
+        world.made("evil", &name).await;
+        adopt(&world.evil, &name, &name, &name).await.expect_status(201);
+    }
+    world.fault("evil", "rotate", Fault::Later, HUNG as u32).await;
+    world.fault("evil", "describe", Fault::Hang, 1_000_000).await;
+    for number in 0..HUNG {
+        let path = format!("/v1/keys/k{number}/rotate");
+        world.evil.post_empty(&path).await.expect_status(202);
+    }
+    let asked = world.calls("evil", "describe").await;
+    until(async || world.calls("evil", "describe").await > asked).await;
+
+    world.fault("here", "rotate", Fault::Later, 1).await;
+    world.bank.post_empty(ROTATE).await.expect_status(202);
+    until(async || is_idle(&world).await).await;
     assert_eq!(world.bank.get(ORDERS).await.expect_status(200)["primary_version"], 2);
 }

@@ -13,17 +13,17 @@ use crate::world::{Blob, Rotated, Switch};
 /// How many older wrapped keys are unwrapped again after each restart.
 const SAMPLE: u64 = 40;
 
-/// The number of rounds, from `CLAVIGER_TEST_ROUNDS`.
-pub async fn under_load() {
+/// `CLAVIGER_TEST_ROUNDS` rounds, or as many as given, of a gateway that is started so.
+pub async fn under_load(tune: Tune, rounds: u64) {
     let seed = seed("kill");
-    let rounds = count("CLAVIGER_TEST_ROUNDS", 25);
+    let rounds = count("CLAVIGER_TEST_ROUNDS", rounds);
     let gateway = Gateway::new(crate::BINARY);
     let shared = Shared::default();
     let mut record = Record::default();
     let mut choices = Random::new(seed, u64::MAX);
     let mut answers = 0;
     for round in 0..=rounds {
-        let started = gateway.serve(&Tune::default());
+        let started = gateway.serve(&tune);
         let client = if round == 0 {
             furnish(&shared, started.with_tenant("acme").await).await
         } else {
@@ -56,7 +56,7 @@ pub async fn under_load() {
 }
 
 /// Creates the keys, a wrapped key under each key that is disabled and enabled, and a principal.
-async fn furnish(shared: &Shared, client: Client) -> Client {
+pub async fn furnish(shared: &Shared, client: Client) -> Client {
     for name in ["plain-1", "plain-2", "turned-1", "turned-2", "switch-1", "switch-2"] {
         client
             .post("/v1/keys", &json!({"name": name, "connection": "embedded"}))

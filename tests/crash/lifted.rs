@@ -183,7 +183,7 @@ async fn older_store() {
 }
 
 /// Appends the record to the log as a commit of its own; returns its number.
-fn append(gateway: &Gateway, mut record: Value) -> usize {
+pub fn append(gateway: &Gateway, mut record: Value) -> usize {
     let number = records(&gateway.data())
         .iter()
         .filter(|other| other["tenant"] == record["tenant"])

@@ -10,20 +10,28 @@
     reason = "a test stops where an expectation fails, and tells its seed and its sums"
 )]
 
+mod answers;
+mod backup;
+mod clock;
 mod disagree;
+mod durability;
 mod footprint;
 mod full;
 mod held;
 mod kill;
 mod lifted;
 mod load;
+mod media;
 mod moved;
 mod node;
+mod put_back;
 mod random;
 mod rotate;
+mod service;
 mod severed;
 mod shutdown;
 mod start;
+mod unsynced;
 mod verify;
 mod watch;
 mod world;
@@ -31,6 +39,7 @@ mod world;
 use std::future::Future;
 use std::process::ExitCode;
 
+use claviger_test_support::Tune;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A binary to measure instead of the one of the tests' profile.
@@ -53,7 +62,7 @@ fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
 fn main() -> ExitCode {
     let mut trials = vec![
         Trial::test("kill::under_a_mixed_load_nothing_that_was_answered_is_lost", || {
-            run(kill::under_load())
+            run(kill::under_load(Tune::default(), 25))
         }),
         Trial::test("rotate::a_kill_leaves_the_old_or_the_new_version", || run(rotate::storms())),
         Trial::test("shutdown::a_signal_right_after_the_start_ends_cleanly", || {
@@ -63,7 +72,13 @@ fn main() -> ExitCode {
             run(shutdown::graceful())
         }),
     ];
+    trials.extend(answers::trials());
+    trials.extend(clock::trials());
+    trials.extend(unsynced::trials());
     trials.extend(disagree::trials());
+    trials.extend(backup::trials());
+    trials.extend(put_back::trials());
+    trials.extend(media::trials());
     trials.extend(moved::trials());
     trials.extend(severed::trials());
     trials.extend(node::trials());
@@ -72,5 +87,6 @@ fn main() -> ExitCode {
     trials.extend(full::trials());
     trials.extend(footprint::trials());
     trials.extend(watch::trials());
+    trials.extend(durability::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

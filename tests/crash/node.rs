@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use claviger_test_support::{Gateway, Tune};
+use claviger_test_support::{Gateway, Tune, log_files};
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -90,11 +90,12 @@ async fn without_log() {
     remove(&gateway, &["audit-00000000000000000000.log", "audit.index"]);
     let said = refused(&gateway, &Tune::default());
     assert!(said.contains("log was restored from an older copy"), "{said}");
+    assert!(log_files(&gateway.data()).is_empty(), "a refused start makes no log");
     // Without its name it is not taken for a new node.
-    remove(&gateway, &["node", "audit-00000000000000000000.log", "audit.index"]);
+    remove(&gateway, &["node"]);
     let said = refused(&gateway, &Tune::default());
     assert!(said.contains(&format!("node {name} with changes up to byte")), "{said}");
-    assert!(!gateway.data().join("audit-00000000000000000000.log").exists());
+    assert!(log_files(&gateway.data()).is_empty());
     // Nor under another name, or under its own.
     fs::write(&file, "another\n").expect("written");
     for tune in [Tune::default(), accepting()] {

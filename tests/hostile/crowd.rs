@@ -4,12 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Tune};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use claviger_test_support::attack::is_probed;
+use claviger_test_support::raw::Http1;
+use claviger_test_support::{Client, Endpoint, Gateway, Stream, Tune, p99};
 
-use crate::honest::p99;
-use crate::raw::Http1;
 use crate::world::{HONEST, PATIENCE, World};
 
 /// Sockets of the attack, as many as the listener takes by default.
@@ -20,20 +18,16 @@ const LIMIT: Duration = Duration::from_secs(5);
 const CALLS: usize = 50;
 
 /// A connection from this address.
-pub async fn from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::from((source, 0))).unwrap();
-    tokio::time::timeout(PATIENCE, socket.connect(to)).await.unwrap().unwrap()
+pub async fn from(source: Ipv4Addr, to: SocketAddr) -> Stream {
+    let endpoint = Endpoint::from(to).from_source(source);
+    tokio::time::timeout(PATIENCE, endpoint.connect("http/1.1")).await.unwrap().unwrap()
 }
 
 /// Sends one probe, and says whether it was answered.
-async fn probe(stream: &mut TcpStream) -> bool {
-    let mut chunk = [0; 1024];
-    let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    let answered = tokio::time::timeout(PATIENCE, stream.read(&mut chunk))
+async fn probe(stream: &mut Stream) -> bool {
+    tokio::time::timeout(PATIENCE, is_probed(stream, "/healthz"))
         .await
-        .expect("an answer or a close");
-    asked.is_ok() && matches!(answered, Ok(1..)) && chunk.starts_with(b"HTTP/1.1 200")
+        .expect("an answer or a close")
 }
 
 /// A gateway with a listener of the operator's own, and with these settings.

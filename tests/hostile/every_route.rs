@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use claviger::audit::Action;
 use claviger_test_support::Client;
+use claviger_test_support::raw::{Http1, Http2, answer_of, head_of};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 #[cfg(feature = "testkit")]
 use crate::key_service::KeyService;
-use crate::raw::{Http1, Http2, answer_of};
 use crate::routes::{Call, Names, calls};
 use crate::world::{World, make_key, token};
 
@@ -87,20 +87,37 @@ async fn a_revoked_token_is_refused_on_every_route_also_in_the_middle_of_a_body(
     let before = objects(&world.evil).await;
     let mut half_sent = Vec::new();
     for call in calls(&names).into_iter().filter(|call| call.method == Method::POST) {
-        let body = if call.body.is_null() {
-            b"{}".to_vec()
-        } else {
-            call.body.to_string().into_bytes()
-        };
+        let body = if call.body.is_null() { b"{}".to_vec() } else { call.body_text() };
         let mut request = Http1::post(world.started.address(), text, &call.path, body.len()).await;
         request.send(&body[..1]).await;
         half_sent.push((call, request, body));
     }
+    // Over HTTP/2 every route: whatever its method is, a request with a body to come has not ended.
+    let connection = Http2::connect(world.started.address(), 65_535).await;
+    let mut begun = Vec::new();
+    for call in calls(&names) {
+        let (response, mut sending) = connection.open_with(call.method.clone(), text, &call.path, Some("*")).await;
+        let mut body = call.body_text();
+        let rest = body.split_off(body.len().min(1));
+        if !body.is_empty() {
+            sending.send_data(body.into(), false).unwrap();
+        }
+        begun.push((call, response, sending, rest));
+    }
+    // A whole request on the same connection: those before it were let in.
+    let (status, answer) = answer_of(connection.get(text, "/v1/whoami").await).await;
+    assert_eq!(status, 200, "{answer}");
     let revoked = world.evil.delete(&format!("/v1/principals/thief/tokens/{id}")).await;
     assert_eq!(revoked.status, 204, "{}", revoked.text);
     for (call, mut request, body) in half_sent {
         request.send(&body[1..]).await;
         let (status, answer) = request.answer().await;
+        assert!(is_refusal(status, &answer), "{}: {status} {answer}", call.name());
+    }
+    for (call, response, mut sending, rest) in begun {
+        // What the token may not do at all was refused without its body, and its stream is closed.
+        let _ = sending.send_data(rest.into(), true);
+        let (status, answer) = answer_of(response).await;
         assert!(is_refusal(status, &answer), "{}: {status} {answer}", call.name());
     }
     let thief = world.evil.with_token(text);
@@ -244,13 +261,16 @@ async fn what_never_reads_or_never_ends_holds_up_nobody() {
     let mut never_read = Vec::new();
     let connection = Http2::connect(world.started.address(), 65_535).await;
     let mut never_ended = Vec::new();
-    for call in calls(&names).into_iter().filter(|call| !is_whole(call)) {
-        never_read.push(deaf.whole(call.method.clone(), text, &call.path, &call.body).await);
-        if call.method == Method::POST || call.method == Method::PATCH {
-            let (response, mut body) = connection.open(call.method.clone(), text, &call.path).await;
-            body.send_data(bytes::Bytes::from_static(b"{"), false).unwrap();
-            never_ended.push((call, response, body));
+    for call in calls(&names) {
+        // Those that end something end what the others need.
+        if !is_end(&call) {
+            never_read.push(deaf.whole(call.method.clone(), text, &call.path, &call.body).await);
         }
+        let (response, mut body) = connection.open_with(call.method.clone(), text, &call.path, Some("*")).await;
+        if !call.body.is_null() {
+            body.send_data(bytes::Bytes::from_static(b"{"), false).unwrap();
+        }
+        never_ended.push((call, response, body));
     }
     for (call, response, body) in never_ended {
         let (status, answer) = answer_of(response).await;
@@ -258,13 +278,31 @@ async fn what_never_reads_or_never_ends_holds_up_nobody() {
         assert!(matches!(status, 403 | 504), "{}: {status} {answer}", call.name());
         drop(body);
     }
-    honest.end().await;
     drop(never_read);
-    assert_eq!(world.evil.get("/v1/keys/orders").await.status, 200);
+    assert_eq!(
+        world.evil.get("/v1/keys/orders").await.body["state"],
+        "enabled",
+        "nothing that never ended was done"
+    );
+    // What ends something takes effect though nobody reads the answer.
+    let deaf = Http2::connect(world.started.address(), 0).await;
+    let ends = calls(&names).into_iter().filter(is_end);
+    let mut unread = Vec::new();
+    for call in ends {
+        unread.push(head_of(deaf.whole(call.method.clone(), text, &call.path, &call.body).await).await);
+    }
+    world.evil.get("/v1/keys/orders").await.expect_problem(404, "not_found");
+    let connection = world.evil.get("/v1/connections/embedded").await;
+    assert!(
+        connection.status == 404 || connection.body["state"] == "severed",
+        "{}",
+        connection.text
+    );
+    honest.end().await;
 }
 
-/// Those would end what the others of the sweep need.
-fn is_whole(call: &Call) -> bool {
+/// Whether it ends an object, or stops its use.
+fn is_end(call: &Call) -> bool {
     call.method == Method::DELETE || call.is_cut()
 }
 

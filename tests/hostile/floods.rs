@@ -3,20 +3,18 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use claviger_test_support::{Client, Tune};
+use claviger_test_support::attack::{STREAMS, half_sent};
+use claviger_test_support::raw::{Http1, Http2, answer_of};
+use claviger_test_support::{Client, Tune, p99};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use http::Method;
 use serde_json::json;
 
-use crate::honest::p99;
-use crate::raw::{Http1, Http2, answer_of};
 use crate::world::{PEAK, World, token};
 
 /// Batches left half-sent at once: as many as the gateway has places.
 const BATCHES: usize = 512;
-/// The most streams that the gateway takes on a connection.
-const STREAMS: usize = 128;
 /// Times that each revocation is made meanwhile.
 const TIMES: usize = 20;
 /// How long a revocation may take at the 99th percentile on a busy machine. On an idle one it is 250 ms.
@@ -66,9 +64,7 @@ async fn half_sent_batches_hold_up_no_revocation() {
     for _ in 0..BATCHES / STREAMS {
         let connection = Http2::connect(world.started.address(), 65_535).await;
         for _ in 0..STREAMS {
-            let (response, mut body) = connection.open(Method::POST, attack, "/v1/batch/unwrap").await;
-            body.send_data(Bytes::from_static(b"{\"ite"), false).unwrap();
-            half.push((response, body));
+            half.push(half_sent(&connection, attack, "/v1/batch/unwrap").await.unwrap());
         }
         connections.push(connection);
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use claviger_test_support::records;
+use claviger_test_support::attack::half_sent;
+use claviger_test_support::raw::{Http1, Http2, answer_of};
+use claviger_test_support::{p99, records};
 use http::Method;
+use serde_json::json;
 
-use crate::honest::p99;
-use crate::raw::{Http1, Http2, answer_of};
-use crate::world::{PEAK, World};
+use crate::world::{PEAK, World, make_key, token};
 
 /// Requests left half-sent at once.
 const REQUESTS: usize = 64;
@@ -31,9 +31,7 @@ async fn bodies_that_never_end_keep_nobody_else_waiting() {
     let connection = Http2::connect(world.started.address(), 65_535).await;
     let mut over_http2 = Vec::new();
     for _ in 0..REQUESTS {
-        let (response, mut body) = connection.open(Method::POST, token, "/v1/unwrap").await;
-        body.send_data(Bytes::from_static(b"{\"wra"), false).unwrap();
-        over_http2.push((response, body));
+        over_http2.push(half_sent(&connection, token, "/v1/unwrap").await.unwrap());
     }
 
     // Each ends at its deadline; the honest tenants' calls go on meanwhile.
@@ -52,4 +50,57 @@ async fn bodies_that_never_end_keep_nobody_else_waiting() {
     let ended = records(&world.gateway.data());
     let ended = ended.iter().filter(|record| record["code"] == "deadline_exceeded");
     assert_eq!(ended.count(), 2 * REQUESTS, "each has its record");
+}
+
+/// Tenants whose credentials attack, and the credentials of each: together they can want more than all bytes
+/// and places of revocations.
+const TENANTS: usize = 9;
+const CREDENTIALS: usize = 6;
+/// Half-sent revocations of one credential: more than it has bytes for.
+const REVOCATIONS: usize = 40;
+/// Times that each revocation is made meanwhile.
+const TIMES: usize = 20;
+
+/// Half-sent revocations of tenants that collude keep no other revocation out: neither another tenant's or
+/// the operator's, nor one that another credential of the same tenant makes. Whether the attackers may revoke
+/// something, or nothing but themselves.
+#[tokio::test]
+async fn half_sent_revocations_keep_no_revocation_out() {
+    let world = World::start().await;
+    let owner = world.started.with_tenant("owner").await;
+    make_key(&owner, "orders").await;
+    let mut admins = vec![owner.clone()];
+    let mut attackers = Vec::new();
+    for tenant in 0..TENANTS {
+        let evil = world.started.with_tenant(&format!("evil{tenant}")).await;
+        make_key(&evil, "orders").await;
+        for number in 0..CREDENTIALS {
+            let operations: &[&str] = if number % 2 == 0 { &["Disable"] } else { &["ReadKey"] };
+            let issued = token(&evil, &format!("attacker{number}"), operations, None).await;
+            attackers.push(issued["token"].as_str().unwrap().to_owned());
+        }
+        admins.push(evil);
+    }
+    let mut revokers = vec![owner];
+    for admin in &admins {
+        let issued = token(admin, "admin", &["Disable"], None).await;
+        revokers.push(admin.with_token(issued["token"].as_str().unwrap()));
+    }
+
+    let own_token = format!("/v1/principals/attacker0/tokens/{}", "0".repeat(32));
+    let mut half = Vec::new();
+    for attacker in &attackers {
+        let connection = Http2::connect(world.started.address(), 0).await;
+        for (method, path) in [(Method::POST, "/v1/keys/orders/disable"), (Method::DELETE, own_token.as_str())] {
+            for _ in 0..REVOCATIONS {
+                half.push(connection.open(method.clone(), attacker, path).await);
+            }
+        }
+    }
+    for _ in 0..TIMES {
+        for revoker in &revokers {
+            revoker.post("/v1/keys/orders/disable", &json!({})).await.expect_status(200);
+        }
+    }
+    world.holds(PEAK);
 }

@@ -3,44 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use claviger_test_support::attack::{BATCH, tiny_items};
+use claviger_test_support::raw::{Http1, Http2, answer_of, send_all};
 use claviger_test_support::{Client, Tune};
-use h2::SendStream;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::raw::{Http1, Http2, answer_of};
 use crate::world::{HOSTILE, PEAK, World};
 
-/// The longest body of a batch, in bytes.
-const BATCH: usize = 16 << 20;
 /// Such bodies at once.
 const BODIES: usize = 4;
-
-/// Sends a body as the window of its stream opens. Stops when the gateway wants no more.
-async fn send_all(mut stream: SendStream<Bytes>, mut body: Bytes) {
-    while !body.is_empty() {
-        stream.reserve_capacity(body.len().min(1 << 16));
-        let Some(Ok(room)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else {
-            return;
-        };
-        let part = body.split_to(room.min(body.len()));
-        if stream.send_data(part, body.is_empty()).is_err() {
-            return;
-        }
-    }
-}
-
-/// Millions of items: each is a whole one.
-fn tiny_items() -> Bytes {
-    let item = r#"{"wrapped":"a"},"#;
-    let mut body = String::from(r#"{"items":["#);
-    while body.len() + item.len() + 2 < BATCH {
-        body.push_str(item);
-    }
-    body.pop();
-    body.push_str("]}");
-    body.into()
-}
 
 #[tokio::test]
 async fn a_batch_of_millions_of_items_is_refused_at_one_too_many() {

@@ -16,14 +16,14 @@ mod floods;
 mod half_sent;
 #[cfg(feature = "testkit")]
 mod held;
-mod honest;
 #[cfg(feature = "testkit")]
 mod key_service;
 mod large;
-mod raw;
+mod proxied;
 mod revoked;
 mod routes;
 mod service_pages;
+mod soak;
 mod store_load;
 mod table;
 mod unread;

@@ -1,6 +1,7 @@
 //! A thief begins requests, and ends them when the credential has ended.
 
 use bytes::Bytes;
+use claviger_test_support::raw::{Http1, Http2, answer_of};
 use claviger_test_support::records;
 use h2::SendStream;
 use h2::client::ResponseFuture;
@@ -8,7 +9,6 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::cuts::{Cut, Stolen, belongings, records_of_problem};
-use crate::raw::{Http1, Http2, answer_of};
 use crate::world::{HOSTILE, World};
 
 /// How much of a body is sent before the credential ends.

@@ -58,6 +58,15 @@ impl Call {
             .await
     }
 
+    /// Its body as bytes; empty for none.
+    pub fn body_text(&self) -> Vec<u8> {
+        if self.body.is_null() {
+            Vec::new()
+        } else {
+            self.body.to_string().into_bytes()
+        }
+    }
+
     /// Whether it disables, severs, revokes, suspends or deletes a principal.
     pub fn is_cut(&self) -> bool {
         match self.method {

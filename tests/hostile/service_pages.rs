@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Tune};
+use claviger_test_support::{Client, Tune, p99};
 use http::Request;
 use tokio::task::JoinSet;
 
 use crate::crowd::from;
-use crate::honest::p99;
 use crate::world::World;
 
 /// Longer than a call takes on a busy machine.

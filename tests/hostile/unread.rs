@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_test_support::Tune;
+use claviger_test_support::raw::Http2;
+use claviger_test_support::{Tune, p99};
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::honest::p99;
-use crate::raw::Http2;
 use crate::world::{PATIENCE, World};
 
 /// A file that is larger than what the system buffers for a peer.

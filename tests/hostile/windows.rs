@@ -1,17 +1,15 @@
 //! Answers that nobody reads: each stream of HTTP/2 has a window of no bytes.
 
-use claviger_test_support::Client;
+use claviger_test_support::attack::STREAMS;
+use claviger_test_support::raw::{Http2, head_of};
+use claviger_test_support::{Client, make_labelled_keys};
 use futures::StreamExt;
-use futures::stream::{FuturesUnordered, iter};
-use serde_json::{Value, json};
+use futures::stream::FuturesUnordered;
 
-use crate::raw::{Http2, head_of};
 use crate::world::{PEAK, World};
 
 /// Connections of the attacker without a credential.
 const CONNECTIONS: usize = 8;
-/// The most streams that the gateway takes on a connection.
-const STREAMS: usize = 128;
 /// Keys of the hostile tenant, each with as many labels as a key can have: a page of them took 6.8 MB.
 const KEYS: usize = 400;
 
@@ -74,22 +72,10 @@ async fn metrics_that_nobody_reads_are_refused_and_probes_are_answered() {
     world.holds(PEAK);
 }
 
-async fn make_large_keys(evil: &Client) {
-    let labels: Value = (0..64)
-        .map(|at| (format!("label{at}"), json!("x".repeat(256))))
-        .collect::<serde_json::Map<_, _>>()
-        .into();
-    let made = iter(0..KEYS).map(async |at| {
-        let body = json!({"name": format!("k{at:04}"), "connection": "embedded", "labels": labels});
-        evil.post("/v1/keys", &body).await.expect_status(201);
-    });
-    made.buffer_unordered(8).collect::<Vec<()>>().await;
-}
-
 #[tokio::test]
 async fn pages_of_keys_with_large_labels_stay_within_a_tenants_bytes() {
     let world = World::start().await;
-    make_large_keys(&world.evil).await;
+    make_labelled_keys(&world.evil, "k", KEYS, 64, 256).await;
     let issued = world.evil_token("attacker", &["ReadKey"], None).await;
     let token = issued["token"].as_str().unwrap();
     let honest = world.honest().await;

@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
-use claviger_test_support::{Client, Gateway, Started, Tune, log_end};
-use serde_json::{Value, json};
+use claviger_test_support::{Client, Gateway, Honest, Started, Tune, log_end};
+use serde_json::Value;
 
-use crate::honest::Honest;
+pub use claviger_test_support::raw::PATIENCE;
+pub use claviger_test_support::{HONEST, make_key, token};
 
-/// Longer than anything here takes; a test that reaches it fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The most memory that the gateway may take, in bytes.
 pub const PEAK: u64 = 250_000_000;
-/// The tenants that are attacked.
-pub const HONEST: [&str; 2] = ["bank", "clinic"];
 /// The tenant that attacks.
 pub const HOSTILE: &str = "evil";
+
+/// Settings that allow a tenant's key service on this machine, over plain HTTP.
+pub fn key_service_on_loopback() -> Tune {
+    Tune::default()
+        .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+        .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
+}
 
 /// A gateway with its tenants; each has a connection `embedded` and a key `orders`.
 pub struct World {
@@ -30,7 +34,12 @@ impl World {
     }
 
     pub async fn tuned(tune: &Tune) -> Self {
-        let gateway = Gateway::new(crate::BINARY);
+        Self::with_binary(crate::BINARY, tune).await
+    }
+
+    /// With this build of the gateway.
+    pub async fn with_binary(binary: &str, tune: &Tune) -> Self {
+        let gateway = Gateway::new(binary);
         let started = gateway.serve(tune);
         Self::of(gateway, started).await
     }
@@ -96,33 +105,7 @@ impl World {
 
     /// Checks that the gateway never took more memory than this, in bytes.
     pub fn holds(&self, most: u64) {
-        let peak = self.peak_memory();
+        let peak = self.started.memory().peak;
         assert!(peak < most, "the gateway took {peak} bytes");
     }
-
-    /// The largest resident memory of the gateway's process so far, in bytes (VmHWM of proc(5)).
-    fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.started.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-        kibibytes * 1024
-    }
-}
-
-/// Makes a key of the embedded provider.
-pub async fn make_key(client: &Client, name: &str) -> Value {
-    let body = json!({"name": name, "connection": "embedded"});
-    client.post("/v1/keys", &body).await.expect_status(201)
-}
-
-/// Issues a token to a principal that is made if it is missing.
-pub async fn token(client: &Client, principal: &str, operations: &[&str], keys: Option<&[&str]>) -> Value {
-    let made = client.post("/v1/principals", &json!({"name": principal})).await;
-    assert!(made.status == 201 || made.body["code"] == "already_exists", "{}", made.text);
-    let mut body = json!({"operations": operations, "expires_in": "1h"});
-    if let Some(keys) = keys {
-        body["keys"] = json!(keys);
-    }
-    let path = format!("/v1/principals/{principal}/tokens");
-    client.post(&path, &body).await.expect_status(201)
 }

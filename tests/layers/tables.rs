@@ -12,6 +12,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
     (
         "config",
         &[
+            ("audit", "types: what a record survives"),
             ("duration", "durations are written as in the API"),
             ("names", "names are as in the API"),
         ],

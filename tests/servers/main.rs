@@ -21,6 +21,7 @@ mod openbao;
 mod root_key;
 mod secrets;
 mod world;
+mod wrap_limit;
 
 use std::process::ExitCode;
 
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         moves::cases(),
         root_key::cases(),
         secrets::cases(),
+        wrap_limit::cases(),
     ];
     let trials = cases.into_iter().flatten().map(Case::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -23,15 +23,18 @@ use crate::support::{cases, first, node};
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_MIGRATION";
 
 /// The migrations that the folder lacks, by number.
-const MIGRATIONS: [(u32, &str); 2] = [
+const MIGRATIONS: [(u32, &str); 4] = [
     (4, include_str!("../../src/store/migrations/0004_custody_claims_ancestry.sql")),
     (5, include_str!("../../src/store/migrations/0005_usage.sql")),
+    (6, include_str!("../../src/store/migrations/0006_wraps_reserved.sql")),
+    (7, include_str!("../../src/store/migrations/0007_last_record.sql")),
 ];
 
 cases! { alone:
     a_folder_of_before_opens_wherever_its_migration_was_killed,
     what_a_tenant_has_is_counted,
     what_was_a_key_s_is_its_versions_,
+    no_version_of_before_has_used_its_wraps,
     a_reference_without_its_row_ends_the_migration,
     claims_are_for_the_installation_where_the_provider_says_so,
 }
@@ -65,16 +68,39 @@ fn copy(folder: &Path) -> PathBuf {
 /// A copy of the folder's database with the schema before a migration.
 async fn copy_before(migration: u32, folder: &Path) -> PathBuf {
     let database = copy(folder);
-    if migration == 5 {
+    if migration > 4 {
         let store = SqliteStore::open(&database, root_key(folder), &node()).await.unwrap();
         Store::close(&store).await;
         let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
-        for undo in [
-            "DROP TABLE usage",
-            "DROP INDEX tokens_by_end",
-            "DELETE FROM _sqlx_migrations WHERE version = 5",
-        ] {
-            query(undo).execute(&mut raw).await.unwrap();
+        let undo: [(u32, &[&'static str]); 3] = [
+            (
+                7,
+                &[
+                    "ALTER TABLE nodes DROP COLUMN log_position",
+                    "ALTER TABLE nodes DROP COLUMN log_crc",
+                    "DELETE FROM _sqlx_migrations WHERE version = 7",
+                ],
+            ),
+            (
+                6,
+                &[
+                    "ALTER TABLE key_versions DROP COLUMN wraps_reserved",
+                    "DELETE FROM _sqlx_migrations WHERE version = 6",
+                ],
+            ),
+            (
+                5,
+                &[
+                    "DROP TABLE usage",
+                    "DROP INDEX tokens_by_end",
+                    "DELETE FROM _sqlx_migrations WHERE version = 5",
+                ],
+            ),
+        ];
+        for (_, statements) in undo.into_iter().filter(|(number, _)| *number >= migration) {
+            for statement in statements {
+                query(*statement).execute(&mut raw).await.unwrap();
+            }
         }
         raw.close().await.unwrap();
     }
@@ -190,6 +216,25 @@ async fn what_a_tenant_has_is_counted() {
         }
         assert_eq!(kinds.len(), Resource::ALL.len(), "the folder has objects of every kind: {kinds:?}");
         raw.close().await.unwrap();
+        Store::close(&store).await;
+    }
+}
+
+/// Wraps of before are not known; the whole limit is left.
+async fn no_version_of_before_has_used_its_wraps() {
+    for (migration, _) in MIGRATIONS {
+        let folder = tempfile::tempdir().unwrap();
+        let content = content(&copy_before(migration, folder.path()).await, root_key(folder.path())).await;
+        let store = SqliteStore::open(&folder.path().join("claviger.db"), root_key(folder.path()), &node())
+            .await
+            .unwrap();
+        let (_, keys, _) = &content["acme"];
+        for (key, versions) in keys {
+            for version in versions {
+                let reserved = store.reserve_wraps(key.tenant, key.id, version.number, u64::MAX).await.unwrap();
+                assert_eq!((reserved.granted, reserved.total), (1 << 32, 1 << 32), "{}", key.name);
+            }
+        }
         Store::close(&store).await;
     }
 }

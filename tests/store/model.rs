@@ -300,6 +300,7 @@ async fn follow(world: World, ops: Vec<Op>) {
             | StoreError::Damaged(_)
             | StoreError::OverQuota(..)
             | StoreError::Busy
+            | StoreError::CommitFailed(_)
             | StoreError::Database(_) => panic!("{error:?}"),
         });
         match (expected, got) {

@@ -85,7 +85,10 @@ async fn the_files_are_private() {
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();
-    assert_eq!(names, ["claviger.db", "claviger.db-shm", "claviger.db-wal", "root-key"]);
+    assert_eq!(
+        names,
+        ["claviger.db", "claviger.db-shm", "claviger.db-wal", "root-key", "store.run"]
+    );
 }
 
 async fn a_first_start_that_failed_leaves_nothing() {

@@ -50,6 +50,9 @@ pub(crate) fn base(http: SharedHttpClient, region: &Region, fips: bool, endpoint
     }
 }
 
+/// The calls that change something at AWS.
+const CHANGING: [&str; 4] = ["CreateKey", "DisableKey", "EnableKey", "RotateKeyOnDemand"];
+
 /// KMS and STS of one connection. Operations are in `provider`, `lifecycle` and `ownership`.
 pub(crate) struct Kms {
     pub(crate) kms: KmsClient,
@@ -100,10 +103,15 @@ impl Kms {
     {
         let attempt = || async {
             let attempt = CallSink::from(cx).begin(operation);
+            let attempt = if CHANGING.contains(&operation) {
+                attempt.changing()
+            } else {
+                attempt
+            };
             let result = send().await;
             let request_id = result.request_id().map(str::to_owned);
             let result = result.map_err(of_sdk);
-            attempt.finish(request_id.as_deref(), CallResult::of(&result, CallError::kind));
+            attempt.finish(request_id.as_deref(), CallResult::of(&result, CallError::result));
             result
         };
         self.session.call(credentials_refused, attempt).await

@@ -8,6 +8,7 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_smithy_runtime_api::client::dns::ResolveDnsError;
 use claviger_provider::egress::SendError;
 use claviger_provider::kit::call_error;
 use claviger_provider::kit::meaning::Meaning;
@@ -74,6 +75,10 @@ impl call_error::Refusal for Refusal {
             true => self.meaning().advice(ASSUME_ROLE),
             false => self.meaning(),
         }
+    }
+
+    fn status(&self) -> Option<u16> {
+        Some(self.status)
     }
 
     fn code(&self) -> Option<String> {
@@ -157,11 +162,17 @@ fn no_source(error: &(dyn StdError + 'static)) -> CallError {
 
 /// A call that got no response.
 fn unsent(error: &(dyn StdError + 'static)) -> CallError {
-    let mut causes = causes(error);
-    match causes.find_map(|cause| cause.downcast_ref::<SendError>()) {
+    match causes(error).find_map(|cause| cause.downcast_ref::<SendError>()) {
         Some(why) => CallError::Unsent(why.clone()),
+        None if causes(error).any(never_connected) => CallError::Unsent(SendError::Unreachable(innermost(error))),
         None => CallError::Unreachable(innermost(error)),
     }
+}
+
+/// Whether the SDK found no address of the host, or nothing listens at it.
+fn never_connected(cause: &(dyn StdError + 'static)) -> bool {
+    let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    cause.is::<ResolveDnsError>() || cause.downcast_ref().is_some_and(refused)
 }
 
 /// The failure of the call that gets credentials, where that is the cause.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use aws_sdk_kms::types::{KeyMetadata, KeyUsageType, Tag};
-use claviger_provider::{Error, ErrorKind, Kek, KeyDescription, KeyId, KeySpec, OpContext, TenantId};
+use claviger_provider::{Error, ErrorKind, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, TenantId};
+use futures::StreamExt;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Kms, same_key};
-use crate::errors::{CallError, fault};
+use crate::errors::{CallError, denied, fault};
 use crate::keys::{Key, kms_spec, rotation_times};
 use crate::names::KeyArn;
 
@@ -21,23 +22,78 @@ const MAX_PAGES: usize = 10;
 /// of the pipeline's; a rotation that takes longer is seen at the next description.
 const ROTATION_WAIT: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How many keys are asked for at once when one is searched.
+const AT_ONCE: usize = 16;
+const FIND: &str = "An earlier attempt of this request may have created a KMS key. To find it, the connection's identity needs kms:ListKeys; or look for \
+     the key whose description has the id in the audit record, adopt it, and use a new Idempotency-Key.";
 
 impl Kms {
-    /// Creates a key for a logical key.
-    pub(crate) async fn create(&self, cx: &OpContext, id: KeyId, spec: KeySpec) -> Result<Key, Error> {
+    /// Creates a key for a logical key. Where the request is a repetition, the key that an earlier attempt
+    /// created is returned instead.
+    pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest) -> Result<Key, Error> {
+        let spec = request.spec;
+        let description = description(request);
+        if request.repeated
+            && let Some(key) = self.made_before(cx, &description).await?
+        {
+            return Ok(key);
+        }
         let request = self
             .kms
             .create_key()
             .key_spec(kms_spec(spec))
             .key_usage(KeyUsageType::EncryptDecrypt)
-            .description(format!("Claviger key {id}"))
-            .set_tags(Some(tags(cx.tenant, id)?));
+            .description(description)
+            .set_tags(Some(tags(cx.tenant, request.key_id)?));
         let response = self.call(cx, "CreateKey", || request.clone().send()).await?;
         let key = self.key(response.key_metadata(), "CreateKey")?;
         if key.spec != spec {
             return Err(CallError::MalformedResponse("key").into_error("CreateKey"));
         }
         Ok(key)
+    }
+
+    /// The key with this description, which contains the id that it was made under. KMS finds no key by
+    /// its description or tags, so each of the account's is asked for.
+    async fn made_before(&self, cx: &OpContext, description: &str) -> Result<Option<Key>, Error> {
+        let operation = "ListKeys";
+        let mut marker = None;
+        for _ in 0..MAX_PAGES {
+            let request = self.kms.list_keys().limit(PAGE).set_marker(marker);
+            let page = self.call(cx, operation, || request.clone().send()).await;
+            let page = page.map_err(|error| match error.kind {
+                ErrorKind::ProviderDenied => error.advice(FIND),
+                _ => error,
+            })?;
+            let mut calls = Vec::new();
+            for entry in page.keys() {
+                calls.extend(entry.key_id().map(|id| self.is_described_as(cx, id.to_owned(), description)));
+            }
+            let mut found = futures::stream::iter(calls).buffer_unordered(AT_ONCE);
+            while let Some(key) = found.next().await {
+                if let Some(key) = key? {
+                    return Ok(Some(key));
+                }
+            }
+            marker = page.next_marker().filter(|_| page.truncated()).map(str::to_owned);
+            if marker.is_none() {
+                return Ok(None);
+            }
+        }
+        Err(fault(ErrorKind::Unsupported, "an account with too many keys to find one").advice(FIND))
+    }
+
+    /// The key of this id, if it has this description. What the identity may not describe is not ours.
+    async fn is_described_as(&self, cx: &OpContext, id: String, description: &str) -> Result<Option<Key>, Error> {
+        let request = self.kms.describe_key().key_id(id);
+        match self.try_call(cx, "DescribeKey", || request.clone().send()).await {
+            Ok(response) => match response.key_metadata() {
+                Some(metadata) if metadata.description() == Some(description) => self.key(Some(metadata), "DescribeKey").map(Some),
+                Some(_) | None => Ok(None),
+            },
+            Err(error) if denied(&error) || error.kind() == ErrorKind::KeyNotFound => Ok(None),
+            Err(error) => Err(error.into_error("DescribeKey")),
+        }
     }
 
     /// The key of a response, which must be in the connection's region.
@@ -124,6 +180,14 @@ impl Kms {
             let request = self.kms.disable_key().key_id(arn.as_str());
             self.call(cx, "DisableKey", || request.clone().send()).await.map(drop)
         }
+    }
+}
+
+/// The description of a created key: the id that it is made under, which differs for a key that moved.
+fn description(request: &KeyRequest) -> String {
+    match request.made_as == request.key_id {
+        true => format!("Claviger key {}", request.key_id),
+        false => format!("Claviger key {}, made as {}", request.key_id, request.made_as),
     }
 }
 

@@ -35,6 +35,7 @@ fn identity(tenant: TenantId, partition: &str, region: &Region) -> Value {
         "Version": "2012-10-17",
         "Statement": [
             {"Sid": "ClavigerMakesKeys", "Effect": "Allow", "Action": CREATE, "Resource": "*", "Condition": created},
+            {"Sid": "ClavigerFindsKeysThatItMade", "Effect": "Allow", "Action": "kms:ListKeys", "Resource": "*"},
             {"Sid": "ClavigerUsesKeysThatItMade", "Effect": "Allow", "Action": actions, "Resource": format!("arn:{partition}:kms:{region}:*:key/*"), "Condition": tagged},
         ],
     })

@@ -3,6 +3,7 @@
 
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
+use claviger_provider::egress::SendError;
 use claviger_provider::kit::probe::{NO_KEY_YET, Trial, worst};
 use claviger_provider::{Error, ErrorKind, Finding, Kek, KeySpec, OpContext, Probe, RightReport, TenantId};
 use futures::future::join_all;
@@ -111,7 +112,7 @@ async fn caller(kms: &Kms, cx: &OpContext) -> Result<Option<String>, Error> {
         Ok(response) => Ok(response
             .arn()
             .map(|arn| arn.chars().filter(|c| c.is_ascii_graphic()).take(512).collect())),
-        Err(CallError::Unreachable(_) | CallError::Timeout) => Ok(None),
+        Err(CallError::Unsent(SendError::Unreachable(_)) | CallError::Unreachable(_) | CallError::Timeout) => Ok(None),
         Err(error) => Err(error.into_error(operation)),
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn capabilities() -> Capabilities {
         context: ContextBinding::CommitmentOnly,
         rotation: Some(Rotation::NewKey),
         max_plaintext: max_plaintext(spec),
+        random_nonce_bound: false,
     };
     Capabilities {
         keys: vec![
@@ -48,6 +49,8 @@ pub(crate) fn capabilities() -> Capabilities {
                 context: ContextBinding::Pairs,
                 rotation: Some(Rotation::InPlaceUnnamed),
                 max_plaintext: max_plaintext(KeySpec::Aes256),
+                // KMS derives a key for each encryption (AWS KMS Cryptographic Details).
+                random_nonce_bound: false,
             },
             rsa(KeySpec::Rsa3072),
             rsa(KeySpec::Rsa4096),
@@ -279,7 +282,7 @@ impl Provider for AwsProvider {
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         match &request.adopt {
             Some(name) => adopt(&self.kms, self.proof, cx, name, request.key_id).await,
-            None => Ok(self.kms.create(cx, request.key_id, request.spec).await?.describe(&[])),
+            None => Ok(self.kms.create(cx, request).await?.describe(&[])),
         }
     }
 
@@ -289,7 +292,14 @@ impl Provider for AwsProvider {
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
                 // A key that is deleted or disabled gets no next version.
                 self.kms.look_up(cx, &self.kms.arn(&kek.key)?).await?.usable()?;
-                Ok(self.kms.create(cx, kek.id, kek.spec).await?.describe(&[]))
+                let next = KeyRequest {
+                    key_id: kek.id,
+                    made_as: kek.id,
+                    repeated: false,
+                    spec: kek.spec,
+                    adopt: None,
+                };
+                Ok(self.kms.create(cx, &next).await?.describe(&[]))
             }
         }
     }

@@ -27,12 +27,19 @@ struct Reporter<'a> {
     attempts: Attempts,
 }
 
+/// The calls that change something in the vault.
+const CHANGING: [&str; 3] = ["KeyCreate", "KeyRotate", "KeyUpdate"];
+
 impl Drop for Reporter<'_> {
     fn drop(&mut self) {
         for attempt in self.attempts.lock().drain(..) {
-            self.sink
-                .begin(self.operation)
-                .finish(attempt.request_id.as_deref(), attempt.result);
+            let begun = self.sink.begin(self.operation);
+            let begun = if CHANGING.contains(&self.operation) {
+                begun.changing()
+            } else {
+                begun
+            };
+            begun.finish(attempt.request_id.as_deref(), attempt.result);
         }
     }
 }

@@ -117,6 +117,10 @@ impl call_error::Refusal for Refusal {
         codes::of_token_endpoint(self.status, &self.code).after(self.retry_after)
     }
 
+    fn status(&self) -> Option<u16> {
+        Some(self.status)
+    }
+
     fn code(&self) -> Option<String> {
         Some(if self.code.is_empty() {
             self.status.to_string()

@@ -68,7 +68,8 @@ impl Client {
         }
     }
 
-    /// Creates a key for a logical key.
+    /// Creates a key for a logical key. Where the request is a repetition, a key of that name with the
+    /// gateway's tags is the one that an earlier attempt created.
     pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         let (operation, spec) = ("create a key", request.spec);
         if !self.vault.service.has(spec) {
@@ -84,6 +85,11 @@ impl Client {
         let name = KeyName::of_made_key(request.made_as);
         // Creating a key that exists would rotate it.
         match self.api.get_key(cx, &name, None).await {
+            Ok(there) if request.repeated && made_for(&there, cx.tenant, request.key_id) => {
+                let key = Key::of(there, &self.vault, &name, self.aes)?;
+                let versions = self.versions(cx, &name, operation).await?;
+                return Ok(key.describe(&self.vault, versions));
+            }
             Ok(_) => return Err(fault(ErrorKind::Conflict, operation)),
             Err(error) if error.kind() == ErrorKind::KeyNotFound => {}
             Err(error) => return Err(error.into_error(operation)),
@@ -203,6 +209,14 @@ impl Client {
 /// The error of an adoption whose owner is not proven by the key's tag.
 pub(crate) fn unproven() -> Error {
     fault(ErrorKind::ProviderDenied, "a key without the tenant's tag").advice(UNPROVEN)
+}
+
+/// Whether the gateway created the key for this logical key.
+fn made_for(key: &AzureKey, tenant: TenantId, id: KeyId) -> bool {
+    let found = key.tags.as_ref();
+    tags(tenant, id)
+        .iter()
+        .all(|(name, value)| found.and_then(|found| found.get(name)) == Some(value))
 }
 
 fn tags(tenant: TenantId, id: KeyId) -> HashMap<String, String> {

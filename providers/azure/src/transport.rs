@@ -14,9 +14,8 @@ use azure_core::http::{AsyncRawResponse, HttpClient, Request};
 use azure_core::time::{Duration, OffsetDateTime};
 use claviger_provider::CallResult;
 use claviger_provider::egress::{Client, Response};
-use claviger_provider::kit::call_error::Refusal as _;
 use claviger_provider::kit::session::BearerToken;
-use reqwest::header;
+use reqwest::{StatusCode, header};
 
 use crate::attempts;
 use crate::challenge::ChallengeGuard;
@@ -72,7 +71,7 @@ impl VaultTransport {
             Ok(response) => response,
             Err(error) => {
                 let error = CallError::from(error);
-                attempts::finish(&begun, None, CallResult::Error(error.kind()));
+                attempts::finish(&begun, None, error.result());
                 return Err(error);
             }
         };
@@ -82,19 +81,19 @@ impl VaultTransport {
             attempts::finish(&begun, id, CallResult::Ok);
             return Ok(raw_response(response, headers));
         }
-        let refusal = Refusal::of(response.status.as_u16(), &headers, &response.body);
-        attempts::finish(&begun, id, CallResult::Error(refusal.meaning().kind));
+        let refused = CallError::Refused(Refusal::of(response.status.as_u16(), &headers, &response.body));
+        attempts::finish(&begun, id, refused.result());
         self.check(&response)?;
         // On a 401 response, the SDK would request another token and send the request again.
-        match refusal.status {
-            401 => Err(CallError::Refused(refusal)),
+        match response.status {
+            StatusCode::UNAUTHORIZED => Err(refused),
             _ => Ok(raw_response(response, headers)),
         }
     }
 
     fn check(&self, response: &Response) -> Result<(), CallError> {
         match response.status {
-            reqwest::StatusCode::UNAUTHORIZED => self.guard.check(&response.headers),
+            StatusCode::UNAUTHORIZED => self.guard.check(&response.headers),
             _ => Ok(()),
         }
     }

@@ -6,6 +6,7 @@
 //! [`BackgroundCalls`]. Either way the adapter reports it in one place, through a [`CallSink`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -23,17 +24,20 @@ pub enum CallResult {
     Ok,
     /// The call failed with an error of this kind.
     Error(ErrorKind),
+    /// The call failed with an error of this kind and certainly changed nothing: the provider refused it, or
+    /// never received it.
+    WithoutEffect(ErrorKind),
     /// Nobody waited for the response any more, because the attempt's time was over or the connection was
     /// severed.
     Abandoned,
 }
 
 impl CallResult {
-    /// The result of a call whose error is of the kind that `kind` returns.
-    pub fn of<T, E>(result: &Result<T, E>, kind: impl FnOnce(&E) -> ErrorKind) -> Self {
+    /// The result of a call whose error means what `failed` returns.
+    pub fn of<T, E>(result: &Result<T, E>, failed: impl FnOnce(&E) -> Self) -> Self {
         match result {
             Ok(_) => Self::Ok,
-            Err(error) => Self::Error(kind(error)),
+            Err(error) => failed(error),
         }
     }
 
@@ -41,8 +45,36 @@ impl CallResult {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
-            Self::Error(kind) => kind.as_str(),
+            Self::Error(kind) | Self::WithoutEffect(kind) => kind.as_str(),
             Self::Abandoned => "abandoned",
+        }
+    }
+
+    /// Whether the provider cannot have done what was asked: it refused, or never received the call.
+    pub const fn rules_out_effect(self) -> bool {
+        match self {
+            Self::Ok | Self::Abandoned => false,
+            Self::WithoutEffect(_) => true,
+            Self::Error(kind) => match kind {
+                // No response, one that says nothing, or a failure of the service, which may come after its work.
+                ErrorKind::UpstreamUnavailable
+                | ErrorKind::UpstreamProtocol
+                | ErrorKind::UpstreamTimeout
+                | ErrorKind::Severed
+                | ErrorKind::Internal => false,
+                ErrorKind::InvalidInput
+                | ErrorKind::KeyNotFound
+                | ErrorKind::Conflict
+                | ErrorKind::KeyState
+                | ErrorKind::TooLarge
+                | ErrorKind::CiphertextRejected
+                | ErrorKind::RateLimited
+                | ErrorKind::ProviderDenied
+                | ErrorKind::ExternalDenied
+                | ErrorKind::CircuitOpen
+                | ErrorKind::Unsupported
+                | ErrorKind::Misconfigured => true,
+            },
         }
     }
 }
@@ -65,6 +97,7 @@ impl ProviderCall {
     pub fn new(operation: &'static str, request_id: Option<&str>, result: CallResult) -> Self {
         let result = match result {
             CallResult::Error(ErrorKind::Severed) => CallResult::Abandoned,
+            CallResult::WithoutEffect(kind) => CallResult::Error(kind),
             result => result,
         };
         let printable = |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
@@ -85,14 +118,21 @@ pub struct TracedCalls {
     pub omitted: u32,
 }
 
-/// Collects the calls of one operation. Allocates nothing until the first call.
+/// Collects the calls of one operation, and whether they changed something at the provider. Allocates
+/// nothing until the first call.
 #[derive(Debug, Default)]
-pub struct CallTrace(Mutex<TracedCalls>);
+pub struct CallTrace {
+    calls: Mutex<TracedCalls>,
+    /// The calls of [`Attempt::changing`] whose outcome is not known.
+    unclear: AtomicU32,
+    /// Those that the provider carried out.
+    done: AtomicU32,
+}
 
 impl CallTrace {
     /// Adds a call, or counts it where there are [`MAX_TRACED_CALLS`] already.
     pub fn record(&self, call: ProviderCall) {
-        let mut traced = self.0.lock();
+        let mut traced = self.calls.lock();
         if traced.calls.len() < MAX_TRACED_CALLS {
             traced.calls.push(call);
         } else {
@@ -100,9 +140,31 @@ impl CallTrace {
         }
     }
 
+    /// How many calls were added so far.
+    pub fn made(&self) -> u64 {
+        let traced = self.calls.lock();
+        traced.calls.len() as u64 + u64::from(traced.omitted)
+    }
+
     /// Takes the calls out, for the record; the trace is empty afterwards.
     pub fn take(&self) -> TracedCalls {
-        std::mem::take(&mut *self.0.lock())
+        std::mem::take(&mut *self.calls.lock())
+    }
+
+    /// Whether it is not known if the provider carried out a change: it was asked and neither confirmed
+    /// nor refused, or it did a part of an operation that failed.
+    pub fn is_unclear(&self) -> bool {
+        self.unclear.load(Ordering::Relaxed) > 0
+    }
+
+    /// The changes that the provider confirmed.
+    pub fn confirmed(&self) -> u32 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an operation failed after the provider had carried out a part of it.
+    pub fn set_unclear(&self) {
+        self.unclear.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -163,6 +225,7 @@ impl<'a> CallSink<'a> {
         Attempt {
             sink: self,
             operation,
+            changing: false,
             finished: false,
         }
     }
@@ -187,13 +250,32 @@ impl<'a> From<&'a BackgroundTrace> for CallSink<'a> {
 pub struct Attempt<'a> {
     sink: CallSink<'a>,
     operation: &'static str,
+    changing: bool,
     finished: bool,
 }
 
 impl Attempt<'_> {
+    /// The call changes something at the provider. Until it is refused, its outcome is unclear.
+    #[must_use]
+    pub fn changing(mut self) -> Self {
+        self.changing = true;
+        if let CallSink::Operation(trace) = self.sink {
+            trace.unclear.fetch_add(1, Ordering::Relaxed);
+        }
+        self
+    }
+
     /// Reports the attempt with the provider's request id, where the response carries one.
     pub fn finish(mut self, request_id: Option<&str>, result: CallResult) {
         self.finished = true;
+        if let (CallSink::Operation(trace), true) = (self.sink, self.changing) {
+            if result == CallResult::Ok {
+                trace.done.fetch_add(1, Ordering::Relaxed);
+            }
+            if result == CallResult::Ok || result.rules_out_effect() {
+                trace.unclear.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
         self.sink.record(ProviderCall::new(self.operation, request_id, result));
     }
 }
@@ -234,6 +316,30 @@ mod tests {
         let trace = CallTrace::default();
         drop(CallSink::Operation(&trace).begin("Encrypt"));
         assert_eq!(trace.take().calls, [ProviderCall::new("Encrypt", None, CallResult::Abandoned)]);
+    }
+
+    #[test]
+    fn a_change_is_unclear_until_it_is_confirmed_or_refused() {
+        for (result, unclear, confirmed) in [
+            (Some(CallResult::Ok), false, 1),
+            (Some(CallResult::Error(ErrorKind::ProviderDenied)), false, 0),
+            (Some(CallResult::WithoutEffect(ErrorKind::UpstreamUnavailable)), false, 0),
+            (Some(CallResult::Error(ErrorKind::UpstreamUnavailable)), true, 0),
+            (Some(CallResult::Error(ErrorKind::UpstreamTimeout)), true, 0),
+            (Some(CallResult::Error(ErrorKind::UpstreamProtocol)), true, 0),
+            (None, true, 0),
+        ] {
+            let trace = CallTrace::default();
+            CallSink::Operation(&trace).begin("Describe").finish(None, CallResult::Abandoned);
+            assert!(!trace.is_unclear(), "a read changes nothing");
+            let attempt = CallSink::Operation(&trace).begin("Rotate").changing();
+            assert!(trace.is_unclear());
+            match result {
+                Some(result) => attempt.finish(None, result),
+                None => drop(attempt),
+            }
+            assert_eq!((trace.is_unclear(), trace.confirmed()), (unclear, confirmed), "{result:?}");
+        }
     }
 
     #[test]

@@ -92,6 +92,10 @@ pub struct KeyCapabilities {
     pub rotation: Option<Rotation>,
     /// Maximum length of a data key to wrap, in bytes.
     pub max_plaintext: usize,
+    /// Whether each wrap takes a random nonce of 96 bits under the version's own key, as AES-GCM and
+    /// ChaCha20-Poly1305 do. One version must not wrap more than 2^32 times then (NIST SP 800-38D, section
+    /// 8.3), so the gateway counts.
+    pub random_nonce_bound: bool,
 }
 
 /// A provider's declaration. The capability guard refuses what is declared `No`; the provider battery

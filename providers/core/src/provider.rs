@@ -113,6 +113,9 @@ pub struct KeyRequest {
     /// key of a logical key. When a key moves, it is a new random id, because the provider may
     /// still have a key with the first name.
     pub made_as: KeyId,
+    /// Whether an earlier attempt may have created a key with the name that is made from `made_as`. Then
+    /// that key is returned; otherwise a key that has the name already is a `Conflict`.
+    pub repeated: bool,
     /// The specification to create, or that the adopted key must have.
     pub spec: KeySpec,
     /// The provider's name of the key to adopt; `None` to create one.

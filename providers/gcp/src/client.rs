@@ -28,6 +28,14 @@ const PAGE: i32 = 1000;
 /// The most pages of a list of versions, which bounds a key to the gateway's limit of 10,000.
 const MAX_PAGES: usize = 10;
 
+/// The calls that change something at Google.
+const CHANGING: [&str; 4] = [
+    "CreateCryptoKey",
+    "CreateCryptoKeyVersion",
+    "UpdateCryptoKeyPrimaryVersion",
+    "UpdateCryptoKeyVersion",
+];
+
 /// The Cloud KMS API.
 pub(crate) struct KmsApi {
     client: KeyManagementService,
@@ -106,8 +114,13 @@ impl KmsApi {
         let send = &send;
         let attempt = || async move {
             let attempt = CallSink::from(cx).begin(operation);
+            let attempt = if CHANGING.contains(&operation) {
+                attempt.changing()
+            } else {
+                attempt
+            };
             let result = send(&self.client).await.map_err(|error| call_error(&error));
-            attempt.finish(None, CallResult::of(&result, CallError::kind));
+            attempt.finish(None, CallResult::of(&result, CallError::result));
             result
         };
         // The tokens of Google's library, too.

@@ -217,7 +217,7 @@ async fn send(
         Ok(response) => Err(refused(&response)),
         Err(error) => Err(error.into()),
     };
-    attempt.finish(None, CallResult::of(&result, CallError::kind));
+    attempt.finish(None, CallResult::of(&result, CallError::result));
     result
 }
 

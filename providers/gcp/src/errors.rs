@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use claviger_provider::egress::SendError;
 use claviger_provider::kit::call_error;
 use claviger_provider::kit::meaning::Meaning;
 use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
@@ -98,6 +99,23 @@ impl call_error::Refusal for Refusal {
         }
     }
 
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Foreign(status) => Some(*status),
+            // As google.rpc.Code maps them to HTTP.
+            Self::Service(error) => match error.code {
+                Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => Some(400),
+                Code::Unauthenticated => Some(401),
+                Code::PermissionDenied => Some(403),
+                Code::NotFound => Some(404),
+                Code::AlreadyExists | Code::Aborted => Some(409),
+                Code::ResourceExhausted => Some(429),
+                _ => None,
+            },
+            Self::Corrupt(_) => None,
+        }
+    }
+
     fn code(&self) -> Option<String> {
         match self {
             Self::Service(error) => Some(match error.reasons.last() {
@@ -154,7 +172,8 @@ pub(crate) fn call_error(error: &GaxError) -> CallError {
         Some(status) => CallError::Refused(Refusal::Foreign(status)),
         None if error.is_timeout() || error.is_exhausted() => CallError::Timeout,
         None if error.is_deserialization() => CallError::MalformedResponse("body"),
-        None if error.is_connect() || error.is_io() || error.is_transport() => CallError::Unreachable(innermost(error)),
+        None if error.is_connect() => CallError::Unsent(SendError::Unreachable(innermost(error))),
+        None if error.is_io() || error.is_transport() => CallError::Unreachable(innermost(error)),
         None => CallError::Unbuilt(innermost(error)),
     }
 }

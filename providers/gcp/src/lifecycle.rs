@@ -51,7 +51,8 @@ impl Client {
         key.describe(&self.versions(cx, name, operation).await?)
     }
 
-    /// Creates a key for a logical key, and waits for its material for a while.
+    /// Creates a key for a logical key, and waits for its material for a while. Where the request is a
+    /// repetition, a key of that id is the one that an earlier attempt created.
     pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         let spec = request.spec;
         let operation = "create a key";
@@ -69,8 +70,10 @@ impl Client {
             .set_purpose(purpose)
             .set_version_template(template)
             .set_labels(labels(cx.tenant, request.key_id));
-        let created = self.api.create_key(cx, &self.ring, &id_at_google, &key).await;
-        let created = Key::of(&created.map_err(|error| error.into_error(operation))?, &name)?;
+        let created = match self.api.create_key(cx, &self.ring, &id_at_google, &key).await {
+            Err(error) if request.repeated && error.kind() == ErrorKind::Conflict => self.key(cx, &name, operation).await?,
+            created => Key::of(&created.map_err(|error| error.into_error(operation))?, &name)?,
+        };
         if created.spec != spec {
             return Err(CallError::MalformedResponse("key").into_error(operation));
         }

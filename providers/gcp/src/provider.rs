@@ -23,6 +23,8 @@ pub(crate) fn capabilities(random: bool) -> Capabilities {
         context,
         rotation: Some(Rotation::InPlace),
         max_plaintext: max_plaintext(spec),
+        // Google's own format (GOOGLE_SYMMETRIC_ENCRYPTION), for which the service documents no limit.
+        random_nonce_bound: false,
     };
     let rsa = |spec| of(spec, How::ThroughMemory, ContextBinding::CommitmentOnly);
     Capabilities {

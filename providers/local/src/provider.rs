@@ -46,6 +46,8 @@ fn can(spec: KeySpec) -> KeyCapabilities {
         context,
         rotation: Some(Rotation::InPlace),
         max_plaintext,
+        // XAES-256-GCM has nonces of 192 bits.
+        random_nonce_bound: false,
     }
 }
 
@@ -182,9 +184,12 @@ impl Provider for LocalProvider {
             return Ok(Self::description(id, &stored, enabled));
         }
         let material = OpenedKey::generate(&self.key_generation, cx.tenant, request.spec).await?;
-        self.keys
-            .add(cx.tenant, request.made_as, (request.spec, FIRST_VERSION), material)
-            .await?;
+        let added = self.keys.add(cx.tenant, request.made_as, (request.spec, FIRST_VERSION), material);
+        match added.await {
+            // An earlier attempt made it.
+            Err(error) if request.repeated && error.kind == ErrorKind::Conflict => {}
+            added => added?,
+        }
         let stored = self.keys.key(cx.tenant, request.made_as).await?;
         Ok(Self::description(request.made_as, &stored, true))
     }

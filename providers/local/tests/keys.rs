@@ -24,6 +24,7 @@ fn request(key_id: KeyId) -> KeyRequest {
     KeyRequest {
         key_id,
         made_as: key_id,
+        repeated: false,
         spec: KeySpec::Aes256,
         adopt: None,
     }

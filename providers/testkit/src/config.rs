@@ -12,7 +12,8 @@ pub struct FakeConfig {
 }
 
 impl Default for FakeConfig {
-    /// A Vault that creates AES keys, wraps inside, binds the context's bytes and rotates in place.
+    /// A Vault that creates AES keys, wraps inside with random nonces, binds the context's bytes and rotates in
+    /// place.
     fn default() -> Self {
         Self {
             kind: ProviderKind::Vault,
@@ -25,6 +26,7 @@ impl Default for FakeConfig {
                     context: ContextBinding::AssociatedData,
                     rotation: Some(Rotation::InPlace),
                     max_plaintext: 4096,
+                    random_nonce_bound: true,
                 }],
                 create_key: true,
                 set_state: true,
@@ -44,6 +46,7 @@ impl FakeConfig {
             generate_data_key: How::InsideProvider,
             rewrap: How::InsideProvider,
             context: ContextBinding::Pairs,
+            random_nonce_bound: false,
             rotation: Some(rotation),
             ..keys
         };

@@ -72,10 +72,12 @@ impl FakeProvider {
     ) -> Result<(T, String), Error> {
         let faults = self.server.faults();
         let attempt = CallSink::from(cx).begin(op);
+        let changes = ["create_key", "rotate", "set_state", "schedule_deletion", "import"].contains(&op);
+        let attempt = if changes { attempt.changing() } else { attempt };
         let (fault, request_id) = faults.arrive(op);
         let _in_flight = InFlight(faults);
         let result = self.respond(op, fault, act).await;
-        attempt.finish(Some(&request_id), CallResult::of(&result, |error| error.kind));
+        attempt.finish(Some(&request_id), CallResult::of(&result, |error| CallResult::Error(error.kind)));
         Ok((result?, request_id))
     }
 
@@ -351,10 +353,11 @@ impl Provider for FakeProvider {
                 let id = format!("fake/{}", request.made_as);
                 {
                     let mut keys = self.server.keys.lock();
-                    if keys.contains_key(&id) {
-                        return Err(self.error(ErrorKind::Conflict, "the key exists"));
+                    match (keys.contains_key(&id), request.repeated) {
+                        (true, true) => {}
+                        (true, false) => return Err(self.error(ErrorKind::Conflict, "the key exists")),
+                        (false, _) => drop(keys.insert(id.clone(), FakeKey::new(&id))),
                     }
-                    keys.insert(id.clone(), FakeKey::new(&id));
                 }
                 self.description(&id)
             }

@@ -49,6 +49,7 @@ impl Bench {
         let request = KeyRequest {
             key_id: KeyId::random(),
             made_as: KeyId::random(),
+            repeated: false,
             spec: KeySpec::Aes256,
             adopt: None,
         };
@@ -206,6 +207,7 @@ async fn keys_of_the_server_can_be_adopted_and_vanish() {
     let request = KeyRequest {
         key_id: KeyId::random(),
         made_as: KeyId::random(),
+        repeated: false,
         spec: KeySpec::Aes256,
         adopt: Some("theirs".into()),
     };

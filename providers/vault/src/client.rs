@@ -39,6 +39,8 @@ pub(crate) struct Request<'a> {
     path: &'a [&'a str],
     query: &'a [(&'a str, &'a str)],
     body: Option<Zeroizing<Vec<u8>>>,
+    /// Whether the call changes something at the server.
+    changing: bool,
 }
 
 impl<'a> Request<'a> {
@@ -49,6 +51,7 @@ impl<'a> Request<'a> {
             path,
             query: &[],
             body: None,
+            changing: false,
         }
     }
 
@@ -60,7 +63,14 @@ impl<'a> Request<'a> {
             path,
             query: &[],
             body: Some(Zeroizing::new(body)),
+            changing: false,
         })
+    }
+
+    /// Marks a call that changes something at the server.
+    pub(crate) const fn changing(mut self) -> Self {
+        self.changing = true;
+        self
     }
 
     pub(crate) const fn query(mut self, query: &'a [(&'a str, &'a str)]) -> Self {
@@ -76,6 +86,7 @@ impl<'a> Request<'a> {
             path: self.path,
             query: self.query,
             body: self.body.clone(),
+            changing: self.changing,
         }
     }
 }
@@ -171,9 +182,10 @@ impl Api {
             headers.insert(NAMESPACE, namespace.clone());
         }
         let attempt = sink.begin(request.operation);
+        let attempt = if request.changing { attempt.changing() } else { attempt };
         let result = self.send(headers, request).await.and_then(parse);
         let request_id = result.as_ref().ok().and_then(ApiResponse::request_id);
-        attempt.finish(request_id.as_deref(), CallResult::of(&result, CallError::kind));
+        attempt.finish(request_id.as_deref(), CallResult::of(&result, CallError::result));
         result
     }
 
@@ -185,7 +197,7 @@ impl Api {
         let attempt = sink.begin(request.operation);
         let response = self.send(headers(None), request).await;
         let result = response.and_then(|response| body(&response));
-        attempt.finish(None, CallResult::of(&result, CallError::kind));
+        attempt.finish(None, CallResult::of(&result, CallError::result));
         result
     }
 

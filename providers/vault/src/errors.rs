@@ -60,6 +60,13 @@ impl call_error::Refusal for Refusal {
         }
     }
 
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Response(response) => Some(response.status),
+            Self::WrappingToken => None,
+        }
+    }
+
     fn code(&self) -> Option<String> {
         match self {
             Self::Response(response) => Some(response.status.to_string()),

@@ -1,6 +1,6 @@
 //! Creates, adopts, describes and rotates keys.
 
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, OpContext};
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyRequest, OpContext};
 
 use crate::client::{ApiResponse, Ignored, Request};
 use crate::errors::fault;
@@ -17,13 +17,19 @@ impl Transit {
         key.describe(&self.engine, name, kind)
     }
 
-    /// Creates the key of a logical key, named after this id.
-    pub(crate) async fn create(&self, cx: &OpContext, id: KeyId, kind: KeyType) -> Result<KeyDescription, Error> {
+    /// Creates the key of a logical key, named after the request's id. Where the request is a repetition,
+    /// a key of that name is the one that an earlier attempt created.
+    pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest, kind: KeyType) -> Result<KeyDescription, Error> {
         let operation = "transit/keys";
-        let name = KeyName::made(id);
+        let name = KeyName::made(request.made_as);
         // The server responds to a second creation with success.
-        if self.read(cx, &name).await?.is_some() {
-            return Err(fault(ErrorKind::Conflict, operation));
+        match (self.read(cx, &name).await?, request.repeated) {
+            (None, _) => {}
+            (Some(key), true) => {
+                key.usable(kind)?;
+                return key.describe(&self.engine, &name, kind);
+            }
+            (Some(_), false) => return Err(fault(ErrorKind::Conflict, operation)),
         }
         let body = Create {
             key_type: kind.as_str(),
@@ -32,13 +38,14 @@ impl Transit {
             allow_plaintext_backup: false,
         };
         let path = self.path(&["keys", name.as_str()]);
-        let request = Request::post(operation, &path, &body).map_err(|error| error.into_error(operation))?;
-        let response: ApiResponse<Ignored> = self.session.call(cx, request).await.map_err(|error| error.into_error(operation))?;
+        let call = Request::post(operation, &path, &body).map_err(|error| error.into_error(operation))?;
+        let response = self.session.call(cx, call.changing()).await;
+        let response: ApiResponse<Ignored> = response.map_err(|error| error.into_error(operation))?;
         // Another request created the key between the two calls.
-        if response
+        let existed = response
             .warnings
-            .is_some_and(|warnings| warnings.iter().any(|warning| warning.ends_with("already existed")))
-        {
+            .is_some_and(|warnings| warnings.iter().any(|warning| warning.ends_with("already existed")));
+        if existed && !request.repeated {
             return Err(fault(ErrorKind::Conflict, operation));
         }
         self.described(cx, &name, kind).await
@@ -64,7 +71,11 @@ impl Transit {
         self.existing(cx, name).await?.rotatable()?;
         let path = self.path(&["keys", name.as_str(), "rotate"]);
         let request = Request::post(operation, &path, &serde_json::json!({})).map_err(|error| error.into_error(operation))?;
-        let _: ApiResponse<Ignored> = self.session.call(cx, request).await.map_err(|error| error.into_error(operation))?;
+        let _: ApiResponse<Ignored> = self
+            .session
+            .call(cx, request.changing())
+            .await
+            .map_err(|error| error.into_error(operation))?;
         self.described(cx, name, kind).await
     }
 }

@@ -30,6 +30,8 @@ const fn of(spec: KeySpec) -> KeyCapabilities {
         },
         rotation: Some(Rotation::InPlace),
         max_plaintext: max_plaintext(spec),
+        // Both types of symmetric keys, aes256-gcm96 and chacha20-poly1305.
+        random_nonce_bound: matches!(spec, KeySpec::Aes256),
     }
 }
 
@@ -70,7 +72,7 @@ impl Provider for VaultProvider {
         let kind = self.0.type_of(request.spec);
         match &request.adopt {
             Some(name) => self.0.adopt(cx, name, kind).await,
-            None => self.0.create(cx, request.made_as, kind).await,
+            None => self.0.create(cx, request, kind).await,
         }
     }
 

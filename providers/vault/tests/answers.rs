@@ -337,6 +337,7 @@ async fn a_key_that_another_made_meanwhile_is_a_conflict() {
     let request = KeyRequest {
         key_id: KeyId::random(),
         made_as: KeyId::random(),
+        repeated: false,
         spec: KeySpec::Aes256,
         adopt: None,
     };

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use claviger_provider::{PrincipalId, TenantId, TokenId};
+use futures::future::Either;
 
 use super::{Authenticator, Caller, Unauthenticated};
 use crate::access::token::with_checksum;
@@ -128,6 +129,26 @@ async fn a_known_token_is_not_read_again() {
     // A read would panic: nobody waits for it.
     drop(door.store.pause_next("token_by_public_id"));
     door.enter(&issued.text, None, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_that_come_at_once_with_one_token_read_it_once() {
+    let door = SwappableRouter::new().await;
+    let issued = door.issue(door.world.tenant).await;
+    let paused = door.store.pause_next("token_by_public_id");
+    let mut requests: Vec<_> = (0..100).map(|_| Box::pin(door.enter(&issued.text, None, 1))).collect();
+    for request in &mut requests {
+        assert!(futures::poll!(request.as_mut()).is_pending());
+    }
+    // The one that reads goes away: another one reads.
+    let reads = requests.remove(0);
+    let reached = Box::pin(paused.reached());
+    assert!(matches!(futures::future::select(reached, reads).await, Either::Left(_)));
+    for entered in futures::future::join_all(requests).await {
+        assert_eq!(entered.unwrap().principal(), issued.row.principal);
+    }
+    assert_eq!(door.store.reads(), ["token_by_public_id"; 2]);
+    assert!(door.authenticator.loads.is_empty());
 }
 
 #[tokio::test]

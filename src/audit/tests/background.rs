@@ -14,7 +14,7 @@ fn call(operation: &'static str, id: &str, result: CallResult) -> ProviderCall {
 
 /// A call that was refused, as [`call`] makes one.
 fn refused() -> CallResult {
-    CallResult::of(&Err::<(), _>(()), |()| ErrorKind::ProviderDenied)
+    CallResult::of(&Err::<(), _>(()), |()| CallResult::Error(ErrorKind::ProviderDenied))
 }
 
 /// How many calls the records of background calls report together.

@@ -22,7 +22,8 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
         from: Timestamp::from_micros(0),
         to: Timestamp::from_micros(1_767_323_045_000_006),
     };
-    let mut record = Record::restarted(&bench.origin, Cause::DiskFull, window).with_outcome(Outcome::Failed("internal"));
+    let mut record =
+        Record::restarted(&bench.origin, Durability::ProcessCrash, Cause::DiskFull, window).with_outcome(Outcome::Failed("internal"));
     record.tenant = tenant(9);
     record.approval = text("a");
     record.authn = Some(Authn::ApiToken);
@@ -78,7 +79,8 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
 fn written(record: Record, number: u64) -> Vec<u8> {
     let stamped: Stamped = record.stamp().unwrap();
     let mut frame = Vec::new();
-    frame::put(&mut frame, true, &stamped, number);
+    frame::put(&mut frame, stamped.unnumbered(), number);
+    frame::mark(&mut frame);
     let (json, first) = frame::parse(&frame).unwrap();
     assert!(first && json.len() <= stamped.len());
     json.to_vec()
@@ -104,7 +106,7 @@ fn every_member_is_in_canonical_order() {
     let json = written(record, 12_345);
     assert_canonical(&json, 12_345);
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(value.as_object().unwrap().len(), 46, "`full` sets every member there is");
+    assert_eq!(value.as_object().unwrap().len(), 47, "`full` sets every member there is");
 }
 
 #[test]
@@ -227,7 +229,85 @@ fn sources_are_summed_by_network() {
     assert_eq!(serde_json::to_string(&Source::address("::1".parse().unwrap())).unwrap(), "\"::1\"");
 }
 
+/// Removes the members whose bit is not set, of those that may be absent.
+fn thin(record: &mut Record, present: u64) {
+    let mut bit = 0;
+    macro_rules! keep {
+        ($($member:ident),+) => {$(
+            if present >> bit & 1 == 0 {
+                record.$member = None;
+            }
+            bit += 1;
+        )+};
+    }
+    keep!(
+        approval,
+        authn,
+        cached,
+        cause,
+        change,
+        client_request_id,
+        coalesced_with,
+        code,
+        connection,
+        context_hash
+    );
+    keep!(
+        context_shown,
+        counts,
+        decision,
+        dek_id,
+        durability,
+        inside_provider,
+        intent,
+        item,
+        justification,
+        key
+    );
+    keep!(
+        key_version,
+        latency_us,
+        lost,
+        policy,
+        principal,
+        provider,
+        provider_calls,
+        provider_calls_omitted
+    );
+    keep!(
+        provider_key_material,
+        provider_request_id,
+        request_id,
+        result,
+        rewrap,
+        source,
+        token_id,
+        truncated_bytes
+    );
+    keep!(unrecorded, window, withholds, wrapped_sha256);
+    assert_eq!(bit, 40, "a member is neither always present nor here");
+}
+
 proptest! {
+    #[test]
+    fn any_members_are_written_as_serde_and_the_canonicalizer_write_them(
+        present: u64, text in ".{0,40}", micros in 0..253_402_300_800_000_000_i64, bytes: [u8; 16], address: u128, number in 0..=Number::MAX.get(),
+    ) {
+        let mut record = full(&text, vec![(text.clone(), text.clone())]);
+        record.lost = Some(Lost::new(number / 2, number));
+        record.window = Some(Window { from: Timestamp::from_micros(0), to: Timestamp::from_micros(micros) });
+        record.key = Some(KeyId::from_bytes(bytes));
+        record.latency_us = Some(Number::saturating(number));
+        let address = if present >> 63 == 0 { IpAddr::from(address.to_be_bytes()) } else { IpAddr::from((address as u32).to_be_bytes()) };
+        record.source = Some(if present >> 62 & 1 == 0 { Source::address(address) } else { Source::network_of(address) });
+        if present >> 61 & 1 == 0 {
+            record.change = Some(StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes(bytes)).making(&KeyId::from_bytes([1; 16])));
+            record.rewrap.as_mut().unwrap().target = None;
+        }
+        thin(&mut record, present);
+        assert_canonical(&written(record, number), number);
+    }
+
     #[test]
     fn any_text_is_canonical(text in ".{0,300}", pairs in prop::collection::vec((".{0,20}", ".{0,20}"), 0..6), number in 0..=Number::MAX.get()) {
         assert_canonical(&written(full(&text, pairs), number), number);

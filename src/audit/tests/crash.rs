@@ -102,6 +102,50 @@ async fn a_commit_whose_pages_came_out_of_order_is_torn_and_an_acknowledged_one_
 }
 
 #[tokio::test]
+async fn what_the_last_process_may_not_have_synced_is_written_again_before_it_is_synced() {
+    // With the sidecar of the start, in one file and in several.
+    for files in [1, 3] {
+        let bench = Bench::new();
+        let options = Options {
+            segments: SegmentSizes {
+                first: 4 << 10,
+                most: 4 << 10,
+            },
+            ..Bench::options()
+        };
+        let Recovered { log, .. } = bench.try_open(options).unwrap();
+        let mut receipts = Vec::new();
+        while receipts.len() < 3 || bench.log_paths().len() < files {
+            receipts.push(unwrap_once(&log, tenant(1)).await.unwrap());
+        }
+        receipts.push(unwrap_once(&log, tenant(1)).await.unwrap());
+        let paths = bench.log_paths();
+        let begin = paths[..files - 1]
+            .iter()
+            .map(|path| std::fs::metadata(path).unwrap().len())
+            .sum::<u64>();
+        let first = receipts.iter().find(|receipt| receipt.position.0 > begin).unwrap();
+        let (first, end) = (first.position.0 - begin, bench.end() - begin);
+        let crashed = bench.crashed();
+        // The disk of a start: the pages are clean, so only what is written again reaches it.
+        let closed = crashed.disk.clone();
+        closed.set(|disk| disk.gate_closed = true);
+        let opening = std::thread::spawn(move || {
+            let _ = crashed.open();
+        });
+        closed.wait_at_gate();
+        let written = closed.unsynced();
+        assert!(
+            written.iter().any(|range| range.start <= first && range.end >= end),
+            "{written:?} lacks {first} to {end} of file {files}"
+        );
+        closed.set(|disk| disk.gate_closed = false);
+        opening.join().unwrap();
+        log.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_missing_end_is_detected() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
@@ -220,7 +264,12 @@ async fn without_its_sidecar_a_log_is_read_to_the_same_end() {
             next.push(unwrap_once(&log, tenant(who)).await.unwrap().sequence);
         }
         let open: Vec<_> = open_intents.iter().map(OpenIntent::position).collect();
-        let changes: Vec<_> = history.after(None).unwrap().iter().map(|change| change.position).collect();
+        let changes: Vec<_> = history
+            .missing_in(&[], None)
+            .unwrap()
+            .iter()
+            .map(|change| change.position)
+            .collect();
         found.push((next, open, changes));
     }
     // The installation's own log (tenant 0) has the `restarted` record too.

@@ -31,6 +31,8 @@ pub(super) struct DiskState {
     pub(super) failing_step: Option<(usize, io::ErrorKind)>,
     /// Syncs wait while this is set.
     pub(super) gate_closed: bool,
+    /// How many syncs pass the closed gate.
+    passes: usize,
     /// A sync waits.
     at_gate: bool,
     /// How many syncs fail before they succeed again.
@@ -74,6 +76,22 @@ impl TestDisk {
     pub(super) fn leave(&self, bytes: u64) {
         let mut state = self.state.lock();
         state.capacity = Some(self.used() + bytes);
+    }
+
+    /// Lets one sync pass the closed gate, and waits until the next one is there.
+    pub(super) fn pass(&self) {
+        let mut state = self.state.lock();
+        let syncs = state.syncs + 1;
+        state.passes = 1;
+        self.changed.notify_all();
+        self.changed.wait_while(&mut state, |state| state.syncs < syncs || !state.at_gate);
+    }
+
+    /// What was written since the last sync, as offsets in a file of the log.
+    pub(super) fn unsynced(&self) -> Vec<std::ops::Range<u64>> {
+        let state = self.state.lock();
+        let ranges = state.unsynced.iter().map(|(offset, before)| *offset..offset + before.len() as u64);
+        ranges.collect()
     }
 
     /// Waits until a sync waits at the closed gate.
@@ -156,7 +174,8 @@ impl Disk for TestDisk {
         let mut state = self.step()?;
         state.at_gate = true;
         self.changed.notify_all();
-        self.changed.wait_while(&mut state, |state| state.gate_closed);
+        self.changed.wait_while(&mut state, |state| state.gate_closed && state.passes == 0);
+        state.passes = state.passes.saturating_sub(1);
         state.at_gate = false;
         state.syncs += 1;
         if state.failing_syncs > 0 {

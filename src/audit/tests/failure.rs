@@ -243,3 +243,48 @@ async fn a_log_opens_on_a_full_disk_and_takes_revocations() {
     let causes: Vec<_> = records.iter().filter_map(|(_, record)| record.cause()).collect();
     assert_eq!(causes, [Cause::UncleanStop, Cause::DiskFull]);
 }
+
+/// The number that names the reserve's file, not its path.
+fn inode(bench: &Bench) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(bench.folder.path().join("audit.reserve")).unwrap().ino()
+}
+
+#[tokio::test]
+async fn each_start_makes_the_reserve_anew_where_the_disk_has_room_for_both() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    bench.until_reserved(&log).await;
+    log.close().await;
+    let (first, whole) = (inode(&bench), Bench::options().reserve_bytes);
+    // Room for everything but another reserve.
+    bench.disk.leave(whole / 2);
+    let options = Options {
+        floor_bytes: 0,
+        ..Bench::options()
+    };
+    let Recovered { log, .. } = bench.try_open(options).unwrap();
+    for _ in 0..10 {
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    assert_eq!((inode(&bench), bench.reserve()), (first, whole), "the old one stays");
+    assert_eq!(log.health(), Health::Sound);
+    bench.disk.set(|disk| disk.capacity = None);
+    let renewed = async {
+        while inode(&bench) == first {
+            log.check();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), renewed)
+        .await
+        .expect("the reserve is not made anew");
+    assert_eq!(bench.reserve(), whole);
+    let second = inode(&bench);
+    for _ in 0..10 {
+        log.check();
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    assert_eq!(inode(&bench), second, "once");
+    log.close().await;
+}

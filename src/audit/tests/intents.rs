@@ -79,7 +79,7 @@ async fn an_intent_that_a_crash_left_open_is_handed_out_until_it_has_its_outcome
     log.close().await;
     let Recovered { open_intents, history, .. } = crashed.open();
     assert!(open_intents.is_empty());
-    let changes = history.after(None).unwrap();
+    let changes = history.missing_in(&[], None).unwrap();
     assert_eq!(
         changes.iter().map(|change| change.position).collect::<Vec<_>>(),
         [first],
@@ -101,7 +101,11 @@ async fn an_intent_that_is_dropped_is_interrupted() {
     log.close().await;
     let Recovered { open_intents, history, .. } = bench.open();
     assert!(open_intents.is_empty());
-    assert_eq!(history.after(None).unwrap()[0].position, position, "its effect may have happened");
+    assert_eq!(
+        history.missing_in(&[], None).unwrap()[0].position,
+        position,
+        "its effect may have happened"
+    );
 }
 
 #[tokio::test]
@@ -140,7 +144,7 @@ async fn an_intent_whose_caller_gave_up_has_its_outcome_too() {
     log.close().await;
     let Recovered { open_intents, history, .. } = bench.open();
     assert!(open_intents.is_empty());
-    assert!(history.after(None).unwrap().is_empty());
+    assert!(history.missing_in(&[], None).unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -161,7 +165,7 @@ async fn a_refused_outcome_is_deferred() {
 async fn history_has_the_changes_that_an_older_store_has_missed() {
     let bench = Bench::new();
     let Recovered { log, history, .. } = bench.open();
-    assert!(history.after(None).unwrap().is_empty());
+    assert!(history.missing_in(&[], None).unwrap().is_empty());
     let mut positions = Vec::new();
     for outcome in [Outcome::Success, Outcome::Failed("internal"), Outcome::Success] {
         let intent = begin(&log, 1).await;
@@ -177,20 +181,24 @@ async fn history_has_the_changes_that_an_older_store_has_missed() {
     let crashed = bench.crashed();
     let Recovered { history, open_intents, .. } = crashed.open();
 
-    let after = |applied: Option<Position>| {
-        history
-            .after(applied)
-            .unwrap()
-            .iter()
-            .map(|change| change.position)
-            .collect::<Vec<_>>()
+    let missing = |applied: &[Position]| {
+        let missing = history.missing_in(applied, applied.last().copied()).unwrap();
+        missing.iter().map(|change| change.position).collect::<Vec<_>>()
     };
+    let after = |applied: Option<Position>| missing(applied.as_slice());
     assert_eq!(after(None), [positions[0], positions[2], positions[3]]);
     assert_eq!(after(Some(positions[0])), [positions[2], positions[3]]);
     assert_eq!(after(Some(positions[2])), [positions[3]]);
     assert_eq!(after(Some(positions[3])), []);
+    // A later change in the store does not show an earlier one.
+    assert_eq!(missing(&[positions[0], positions[3]]), [positions[2]]);
+    assert_eq!(missing(&[positions[0], positions[2], positions[3]]), []);
     assert_eq!(
-        history.after(Some(positions[2])).unwrap()[0].outcome.change().unwrap().revocation(),
+        history.missing_in(&[positions[2]], Some(positions[2])).unwrap()[0]
+            .outcome
+            .change()
+            .unwrap()
+            .revocation(),
         Some(revoke)
     );
     // The store may have applied an open intent: it has not missed that change.
@@ -199,7 +207,7 @@ async fn history_has_the_changes_that_an_older_store_has_missed() {
 
     let length = std::fs::metadata(crashed.log_path()).unwrap().len();
     for nonsense in [0, positions[0].0 + 1, length, u64::MAX] {
-        let refused = history.after(Some(Position(nonsense)));
+        let refused = history.missing_in(&[Position(nonsense)], Some(Position(nonsense)));
         assert!(
             matches!(refused, Err(OpenError::StoreAhead { applied }) if applied == nonsense),
             "{nonsense}"

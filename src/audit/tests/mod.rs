@@ -9,15 +9,19 @@
 mod background;
 mod canonical;
 mod commit;
+mod copy;
 mod counters;
 mod crash;
 mod disk;
 mod document;
+mod durability;
 mod failure;
 mod intents;
 mod lost;
+mod numbers;
 mod observer;
 mod segments;
+mod waiters;
 
 use std::fs::File;
 use std::io;

@@ -129,7 +129,7 @@ fn every_code_of_the_api_has_its_exit() {
         (502, "provider_protocol", Exit::Other),
         (
             503,
-            "provider_unavailable circuit_open audit_unavailable effective_not_recorded not_ready",
+            "provider_unavailable circuit_open audit_unavailable effective_not_recorded effective_in_memory_only not_ready",
             Exit::Unavailable,
         ),
         (504, "deadline_exceeded", Exit::Unavailable),

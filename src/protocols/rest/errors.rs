@@ -86,6 +86,7 @@ pub const fn row(code: Code) -> (StatusCode, &'static str, bool) {
         Code::CircuitOpen => (StatusCode::SERVICE_UNAVAILABLE, "Circuit open", true),
         Code::AuditUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "Audit log unavailable", true),
         Code::EffectiveNotRecorded => (StatusCode::SERVICE_UNAVAILABLE, "Effective but not recorded", true),
+        Code::EffectiveInMemoryOnly => (StatusCode::SERVICE_UNAVAILABLE, "Effective in memory only", true),
         Code::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "Not ready", true),
         Code::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "Deadline exceeded", true),
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use ipnet::IpNet;
 
 use super::endpoints::Endpoint;
@@ -79,11 +79,15 @@ impl Rest {
         self
     }
 
-    /// Checks the host of a request, where it matters.
+    /// Checks the host of a request. One of HTTP/1.1 names it exactly once (RFC 9112, section 3.2): with
+    /// none or two, a proxy in front may have sent the request to another host than it read.
     ///
     /// # Errors
-    /// `permission_denied`.
+    /// `invalid_request`; `permission_denied` where only this machine is served.
     pub(super) fn check_host(&self, head: &http::Request<impl Sized>) -> Result<(), Failure> {
+        if head.version() == Version::HTTP_11 && head.headers().get_all(header::HOST).iter().count() != 1 {
+            return Err(Failure::invalid("header:Host", "once"));
+        }
         if !self.loopback_only || host::is_loopback(head.uri(), head.headers()) {
             return Ok(());
         }
@@ -121,16 +125,16 @@ impl Rest {
         if !trusted(&peer) {
             return peer;
         }
-        // From the right, which the nearest proxy wrote, to the first address that is no proxy of ours.
-        let hops = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .rev()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|text| text.rsplit(','));
+        // From the right, which the nearest proxy wrote, to the first address that is no proxy of ours. What is
+        // no address ends the search: left of it stands what the client itself wrote.
+        let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+        let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
         let mut last = peer;
         for hop in hops {
-            let Ok(address) = IpAddr::from_str(hop.trim()) else { break };
+            let address = std::str::from_utf8(hop).ok().and_then(|hop| IpAddr::from_str(hop.trim()).ok());
+            let Some(address) = address.map(|address| address.to_canonical()) else {
+                break;
+            };
             last = address;
             if !trusted(&address) {
                 break;
@@ -170,7 +174,9 @@ impl Protocol for Rest {
         // A value that cannot be used is no tenant's name: refused like an unknown one.
         let tenant = single(&head.headers, CLIENT_TENANT).unwrap_or(Some(""));
         let authenticator = app.broker.authenticator();
-        let caller = authenticator.bearer(token, tenant, Some(meta.source), app.broker.now()).await;
+        let caller = authenticator
+            .bearer(token, tenant, Some(meta.source), app.broker.credential_time())
+            .await;
         caller.map_err(|error| match error {
             Unauthenticated::Missing | Unauthenticated::Invalid => unauthenticated(),
             Unauthenticated::TenantNamed => Failure::new(

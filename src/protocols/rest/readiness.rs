@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::state::ServiceState;
 use super::types::{DurationText, Timestamp};
-use crate::audit::Health;
-use crate::broker::Broker;
+use crate::audit::{Health, KillFileStanding};
+use crate::broker::{Broker, Code, UnstoredCounts};
 use crate::telemetry::jobs::JobState;
 
 /// Whether the gateway serves requests, and the state of its parts.
@@ -33,6 +33,10 @@ pub struct ComponentStatus {
     pub ready: bool,
     /// A short description of its state.
     pub state: String,
+    /// Only of `audit_log`: what a record survives from its response on, `power-loss` or
+    /// `process-crash` (the setting `audit.durability`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<&'static str>,
 }
 
 /// One background job.
@@ -77,17 +81,52 @@ impl JobStatus {
     }
 }
 
+/// A part without a mode of durability.
+const fn part(name: &'static str, ready: bool, state: String) -> ComponentStatus {
+    ComponentStatus {
+        name,
+        ready,
+        state,
+        durability: None,
+    }
+}
+
+/// Whether revocations are durable. The gateway is not ready while one would end with it.
+fn revocations(unstored: UnstoredCounts) -> ComponentStatus {
+    let UnstoredCounts { in_memory_only, elsewhere } = unstored;
+    let state = match (in_memory_only, elsewhere) {
+        (0, 0) => "ok".to_owned(),
+        (0, _) => format!("{elsewhere} in the audit log or the kill file, and not in the store yet"),
+        (_, _) => format!("{}: {in_memory_only} end with this process", Code::EffectiveInMemoryOnly.as_str()),
+    };
+    part("revocations", in_memory_only == 0, state)
+}
+
+/// What the start found of the kill file.
+const fn kill_file(standing: KillFileStanding) -> &'static str {
+    match standing {
+        KillFileStanding::Sound => "ok",
+        KillFileStanding::WasMissing => "missing at the start and made anew: revocations that only it had are lost",
+        KillFileStanding::NotRenewed => "not written anew at the start: a copy of the data folder may share its blocks",
+    }
+}
+
 impl Readiness {
     pub(super) async fn of(service: &ServiceState, broker: &Arc<Broker>) -> Self {
         let draining = service.draining.load(Ordering::Acquire);
         let store = service.store.answers(broker).await;
         let log = broker.log().health();
         let (connections, open) = broker.directory().breakers();
-        let part = |name, ready, state: String| ComponentStatus { name, ready, state };
         let mut parts = vec![
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
             part("store", store, if store { "ok" } else { "failing" }.to_owned()),
-            part("audit_log", log == Health::Sound, log.as_str().to_owned()),
+            ComponentStatus {
+                durability: Some(broker.log().durability().as_str()),
+                ..part("audit_log", log == Health::Sound, log.as_str().to_owned())
+            },
+            revocations(broker.unstored_revocations()),
+            // Always ready: the gateway serves, and only the operator can restore the file.
+            part("kill_file", true, kill_file(broker.kill_file_standing()).to_owned()),
             // An unavailable provider does not make the gateway unready: other connections still work.
             part(
                 "providers",

@@ -14,6 +14,8 @@ pub const DATA: usize = 64 << 10;
 pub const BATCH: usize = 16 << 20;
 /// What making the answer of a single operation takes, in bytes: two wrapped keys of 22 KiB at most.
 const ANSWER: usize = 48 << 10;
+/// What making the answer of a revocation takes, in bytes: one object. A key with 64 labels is 20 KiB.
+const SHORT_ANSWER: usize = 24 << 10;
 /// What making a page or the answer of a batch takes, in bytes.
 const LONG_ANSWER: usize = 1 << 20;
 /// Deadline of a single operation. The configuration can set a shorter one.
@@ -178,6 +180,7 @@ impl Route {
 
     /// It is a revocation.
     pub(super) const fn revocation(mut self) -> Self {
+        self.answer = SHORT_ANSWER;
         self.revocation = true;
         self
     }

@@ -13,6 +13,7 @@ use super::service_places::ServicePlaces;
 use super::starting::{Progress, Starting};
 use crate::broker::{Code, Failure};
 use crate::listener::{Body, Peer, Service};
+use crate::protocols::admission::Public;
 use crate::protocols::exchange::{Exchange, RequestMeta};
 use crate::protocols::response::AuditedResponse;
 
@@ -161,7 +162,7 @@ async fn ready(
         Some((_, Target::Service(page))) => service_page(exchange, service, *page, params, request.uri(), &meta()).await,
         Some((_, Target::Operator(page))) => {
             let (meta, (head, _)) = (meta(), request.into_parts());
-            let caller = exchange.authenticate(&meta, &head).await;
+            let caller = exchange.authenticate(&meta, &head, Public::Credentials).await;
             match caller.and_then(|caller| Rest::check_operator(&caller)) {
                 Ok(()) => service_page(exchange, service, *page, params, &head.uri, &meta).await,
                 Err(failure) => exchange.refuse(&meta, failure),

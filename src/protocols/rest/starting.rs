@@ -64,6 +64,7 @@ impl Progress {
                 name: "start",
                 ready: false,
                 state: step.as_str().to_owned(),
+                durability: None,
             }],
             jobs: Vec::new(),
         }

@@ -60,7 +60,8 @@ pub struct Key {
     /// The version that wraps. What is shown of the key (connection, provider, provider key,
     /// specification, custody) is what is stored of this version.
     pub primary: KeyVersion,
-    /// The start of a rotation that the provider has not finished; `None` when there is none.
+    /// The start of a rotation that the provider has not finished; `None` when there is none. Negative
+    /// where its response was lost, so that the provider may not have begun it.
     pub rotating: Option<i64>,
     /// Cache rules.
     pub cache: CacheSettings,
@@ -182,6 +183,15 @@ impl KeyVersion {
         kek.key.version.clear();
         kek
     }
+}
+
+/// The answer to a reservation of wraps of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrapsReserved {
+    /// How many were reserved; 0 at the limit.
+    pub granted: u64,
+    /// How many of the version were ever reserved, with these. It only grows.
+    pub total: u64,
 }
 
 /// A claim on a provider key: within its span, no other attached key is based on it.

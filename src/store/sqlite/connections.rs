@@ -122,7 +122,7 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
         .bind(bytes(&tenant))
         .bind(page.after.as_deref().unwrap_or_default())
         .bind(page.size);
-    row::page(statement.fetch(&mut *store.reader(tenant).await?), read).await
+    row::page(statement.fetch(&mut *store.list_reader(tenant).await?), read).await
 }
 
 /// Writes the columns of a connection that can change.

@@ -10,6 +10,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
+use super::run::Run;
 use super::token_ids::TokenIds;
 use super::turns::{Turn, Turns};
 use crate::store::sealing::Sealer;
@@ -32,6 +33,8 @@ pub struct SqliteStore {
     pub(super) token_ids: Arc<TokenIds>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) installation: InstallationId,
+    /// Of the process, until it closes the store.
+    pub(super) run: Run,
     /// The node whose log positions this store marks and reads.
     pub(super) node: Node,
 }
@@ -40,8 +43,10 @@ pub struct SqliteStore {
 pub(super) struct Readers {
     /// Of revocations, and of the gateway's own reads.
     pub(super) revocations: ReaderPool,
-    /// Of what authenticates a caller.
+    /// Of what authenticates a caller of anything else.
     pub(super) credentials: ReaderPool,
+    /// Of pages of lists.
+    pub(super) lists: ReaderPool,
     /// Of all else.
     pub(super) others: ReaderPool,
 }
@@ -61,18 +66,18 @@ pub(super) struct Reader {
 
 impl Readers {
     pub(super) async fn close(&self) {
-        for readers in [&self.revocations, &self.credentials, &self.others] {
+        for readers in [&self.revocations, &self.credentials, &self.lists, &self.others] {
             readers.pool.close().await;
         }
     }
 }
 
 impl ReaderPool {
-    /// A pool of this many connections; `name` is its label in the metrics.
-    pub(super) fn new(pool: SqlitePool, connections: u32, name: &'static str) -> Self {
+    /// A pool with these turns; `name` is its label in the metrics.
+    pub(super) fn new(pool: SqlitePool, turns: Arc<Turns>, name: &'static str) -> Self {
         Self {
             pool,
-            turns: Turns::new(connections as usize),
+            turns,
             reads: counter!("claviger_store_reads_total", "reader" => name),
         }
     }
@@ -113,12 +118,24 @@ impl SqliteStore {
         }
     }
 
+    /// A connection for a page of this tenant's.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`].
+    pub(super) async fn list_reader(&self, tenant: TenantId) -> Result<Reader, StoreError> {
+        self.readers.lists.take(tenant).await
+    }
+
     /// A connection for a read that authenticates a caller, whose tenant and request are not known yet.
     ///
     /// # Errors
     /// [`StoreError::Busy`].
     pub(super) async fn credential_reader(&self) -> Result<Reader, StoreError> {
-        self.readers.credentials.take(TenantId::INSTALLATION).await
+        let readers = match urgent::priority() {
+            Priority::Revocation => &self.readers.revocations,
+            Priority::Ordinary => &self.readers.credentials,
+        };
+        readers.take(TenantId::INSTALLATION).await
     }
 
     /// A connection for the gateway's own reads, such as that of its readiness.

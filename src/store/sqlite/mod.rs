@@ -8,7 +8,9 @@
 #[macro_use]
 mod columns;
 mod claims;
+mod commit;
 mod connections;
+mod copy;
 mod database;
 mod keys;
 mod open;
@@ -16,6 +18,7 @@ mod positions;
 mod principals;
 mod reads;
 mod row;
+mod run;
 mod sealed;
 mod tenants;
 mod token_ids;
@@ -25,5 +28,6 @@ mod turns;
 mod usage;
 mod versions;
 
+pub use copy::StoreCopy;
 pub use database::SqliteStore;
 pub use open::OpenError;

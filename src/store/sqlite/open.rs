@@ -14,6 +14,7 @@ use sqlx::{ConnectOptions, Connection, SqlitePool, query, query_scalar};
 
 use super::database::{ReaderPool, Readers};
 use super::row::{Columns, bytes};
+use super::run::{self, Run, StaleLog};
 use super::token_ids::TokenIds;
 use super::turns::Turns;
 use super::{SqliteStore, positions};
@@ -23,7 +24,7 @@ use crate::store::{KnownNode, StoreError, parent};
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
 /// `CLVR`, in the file's header (<https://www.sqlite.org/fileformat2.html>, offset 68).
-const APPLICATION_ID: i32 = 0x434c_5652;
+pub(super) const APPLICATION_ID: i32 = 0x434c_5652;
 /// The value that a new store contains sealed. It does not open under another root key.
 const ROOT_CHECK: &[u8] = b"claviger root key";
 /// Name of the installation's own tenant. The API does not allow it, so no customer's tenant can have it.
@@ -34,6 +35,8 @@ const READERS: u32 = 4;
 const REVOCATION_READERS: u32 = 1;
 /// Number of connections that look up credentials: each reads single rows.
 const CREDENTIAL_READERS: u32 = 2;
+/// The most connections that read pages of lists.
+const LIST_READERS: usize = 4;
 /// How long a statement waits for another's lock. Only this process uses the file, so
 /// that only a checkpoint or an administrator's own reading can hold one.
 const BUSY: Duration = Duration::from_secs(5);
@@ -58,6 +61,9 @@ pub enum OpenError {
     /// The sealed check value does not open: the root key is another one.
     #[error("this root key does not open this store ({0})")]
     WrongRootKey(PathBuf),
+    /// The database's log is not this database's.
+    #[error(transparent)]
+    StaleLog(#[from] StaleLog),
     /// The file system failed.
     #[error("the store {0}: {1}")]
     Io(PathBuf, #[source] io::Error),
@@ -103,6 +109,27 @@ impl SqliteStore {
         // Closing it later would end the locks that SQLite then holds on the file (fcntl(2)).
         drop(whole);
         Self::open(path, root, node).await
+    }
+
+    /// Checks, before anything opens a store, that the database's log beside it is its own. Without
+    /// `accept_rollback`, another one is refused; with it, it gets another name, and what only it has is lost.
+    ///
+    /// The caller holds the folder's lock.
+    ///
+    /// # Errors
+    /// [`OpenError::StaleLog`], [`OpenError::Io`].
+    pub fn check_log(path: &Path, accept_rollback: bool) -> Result<(), OpenError> {
+        let io = |e| OpenError::Io(path.to_owned(), e);
+        match run::check(path).map_err(io)? {
+            Ok(()) => {}
+            Err(stale) if !accept_rollback => return Err(stale.into()),
+            Err(stale) => {
+                tracing::warn!("{stale}");
+                stale.put_aside().map_err(io)?;
+            }
+        }
+        Run::reopen(path);
+        Ok(())
     }
 
     /// The nodes that have used a store, by name. Brings it to this release's schema first.
@@ -222,6 +249,7 @@ async fn migrated(path: &Path) -> Result<SqlitePool, Failure> {
 
 async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore, Failure> {
     let first = migrated(path).await?;
+    let run = Run::begin(path, &first).await?;
     let (installation, sealer) = unlock(&first, root).await?;
     positions::join(&first, node).await?;
     let token_ids = TokenIds::load(&first).await?;
@@ -238,23 +266,32 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
     };
     let writer = pool().max_connections(1).connect_with(options.clone()).await?;
     let options = options.read_only(true);
-    let readers = |connections: u32, name: &'static str| {
+    let readers = |connections: u32, name: &'static str, turns: fn(usize) -> Arc<Turns>| {
         let pool = pool().max_connections(connections).connect_lazy_with(options.clone());
-        ReaderPool::new(pool, connections, name)
+        ReaderPool::new(pool, turns(connections as usize), name)
     };
     Ok(SqliteStore {
         writer,
         writing: Turns::new(1),
         readers: Readers {
-            revocations: readers(REVOCATION_READERS, "revocations"),
-            credentials: readers(CREDENTIAL_READERS, "credentials"),
-            others: readers(READERS, "others"),
+            revocations: readers(REVOCATION_READERS, "revocations", Turns::new),
+            credentials: readers(CREDENTIAL_READERS, "credentials", Turns::together),
+            lists: readers(list_readers(), "lists", Turns::new),
+            others: readers(READERS, "others", Turns::new),
         },
         token_ids: Arc::new(token_ids),
         sealer: Arc::new(sealer),
         installation,
+        run,
         node: node.clone(),
     })
+}
+
+/// Number of connections that read pages, on half of the cores at most: a page of a thousand keys keeps
+/// one busy for milliseconds, and what a revocation computes needs the rest.
+fn list_readers() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, LIST_READERS) as u32
 }
 
 /// Checks, before anything is written to the file, that it is a store: by its application id.
@@ -298,7 +335,7 @@ fn check_place(row: &str) -> Place<'_> {
     }
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(false)

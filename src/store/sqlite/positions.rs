@@ -6,7 +6,8 @@ use sqlx::{SqliteConnection, SqliteExecutor, SqlitePool, query, query_scalar};
 use super::SqliteStore;
 use super::database::PRUNED;
 use super::row::{Columns, bytes, integer};
-use crate::store::{KnownNode, StoreError};
+use crate::store::transaction::Priority;
+use crate::store::{KnownNode, LastRecord, StoreError};
 
 /// Adds a node that is new here, and notes that its data folder has its name.
 pub(super) async fn join(executor: impl SqliteExecutor<'_>, node: &Node) -> Result<(), StoreError> {
@@ -35,6 +36,32 @@ pub(super) async fn nodes(pool: &SqlitePool) -> Result<Vec<KnownNode>, StoreErro
             })
         })
         .collect()
+}
+
+/// Of this node, in a store of this release's schema.
+pub(super) async fn last_record(connection: &mut SqliteConnection, node: &Node) -> Result<Option<LastRecord>, StoreError> {
+    let row = query("SELECT log_position, log_crc FROM nodes WHERE name = ?1 AND log_position IS NOT NULL")
+        .bind(node.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        Ok(LastRecord {
+            position: row.number("log_position")?,
+            crc: row.number("log_crc")?,
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn keep_last_record(store: &SqliteStore, last: Option<LastRecord>) -> Result<(), StoreError> {
+    let (_turn, mut transaction) = store.begin_writing(TenantId::INSTALLATION, Priority::Ordinary).await?;
+    query("UPDATE nodes SET log_position = ?2, log_crc = ?3 WHERE name = ?1")
+        .bind(store.node.as_str())
+        .bind(last.map(|last| integer(last.position)).transpose()?)
+        .bind(last.map(|last| i64::from(last.crc)))
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction.commit().await?)
 }
 
 pub(super) async fn insert(connection: &mut SqliteConnection, node: &Node, tenant: TenantId, position: u64) -> Result<(), StoreError> {
@@ -86,10 +113,20 @@ pub(super) async fn is_applied(store: &SqliteStore, intent: u64) -> Result<bool,
     )
 }
 
-pub(super) async fn last_applied(store: &SqliteStore) -> Result<Option<u64>, StoreError> {
-    let row = query("SELECT last FROM nodes WHERE name = ?1 AND last IS NOT NULL")
+pub(super) async fn applied(store: &SqliteStore) -> Result<Vec<u64>, StoreError> {
+    query("SELECT position FROM applied WHERE node = ?1 ORDER BY position")
         .bind(store.node.as_str())
-        .fetch_optional(&mut *store.own_reader().await?)
+        .fetch_all(&mut *store.own_reader().await?)
+        .await?
+        .iter()
+        .map(|row| row.number("position"))
+        .collect()
+}
+
+pub(super) async fn last_applied(connection: &mut SqliteConnection, node: &Node) -> Result<Option<u64>, StoreError> {
+    let row = query("SELECT last FROM nodes WHERE name = ?1 AND last IS NOT NULL")
+        .bind(node.as_str())
+        .fetch_optional(connection)
         .await?;
     row.map(|row| row.number("last")).transpose()
 }

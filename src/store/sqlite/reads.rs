@@ -8,7 +8,7 @@ use crate::store::model::{
     Connection, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector,
     KeySnapshot, KeyVersion, Page, Principal, Rows, Tenant, Token, TokenSnapshot, Usage,
 };
-use crate::store::{Reads, StoreError};
+use crate::store::{LastRecord, Reads, StoreError};
 
 #[async_trait]
 impl Reads for SqliteStore {
@@ -20,8 +20,16 @@ impl Reads for SqliteStore {
         positions::is_applied(self, intent).await
     }
 
+    async fn applied(&self) -> Result<Vec<u64>, StoreError> {
+        positions::applied(self).await
+    }
+
     async fn last_applied(&self) -> Result<Option<u64>, StoreError> {
-        positions::last_applied(self).await
+        positions::last_applied(&mut *self.own_reader().await?, &self.node).await
+    }
+
+    async fn last_record(&self) -> Result<Option<LastRecord>, StoreError> {
+        positions::last_record(&mut *self.own_reader().await?, &self.node).await
     }
 
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {

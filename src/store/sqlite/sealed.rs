@@ -5,6 +5,7 @@ use claviger_provider::{Error, ErrorKind, SealedName, SealedStore, Secret, Tenan
 use sqlx::{SqliteConnection, query};
 
 use super::SqliteStore;
+use super::commit::commit;
 use super::row::{Columns, bytes};
 use crate::store::StoreError;
 use crate::store::sealing::{Place, SealError, Sealer};
@@ -133,13 +134,13 @@ async fn insert(store: &SqliteStore, values: &[(SealedName, Secret)]) -> Result<
     };
     let (_turn, mut transaction) = store.begin_writing(tenant, Priority::Ordinary).await?;
     put(&mut transaction, &store.sealer, values, Existing::Refuse).await?;
-    Ok(transaction.commit().await?)
+    commit(&store.writer, transaction, Priority::Ordinary).await
 }
 
 async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<(), StoreError> {
     let (_turn, mut transaction) = store.begin_writing(tenant, Priority::Ordinary).await?;
     remove(&mut transaction, tenant, row).await?;
-    Ok(transaction.commit().await?)
+    commit(&store.writer, transaction, Priority::Ordinary).await
 }
 
 /// Converts a store's error to one of the provider contract.
@@ -157,6 +158,7 @@ fn provider_error(error: StoreError) -> Error {
         | StoreError::OverQuota(..)
         | StoreError::TenantSuspended
         | StoreError::Damaged(_)
+        | StoreError::CommitFailed(_)
         | StoreError::Database(_) => ErrorKind::Internal,
     };
     Error::new(kind, "the store's sealed values").source(error)

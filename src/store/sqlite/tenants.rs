@@ -60,5 +60,5 @@ pub(super) async fn list(store: &SqliteStore, page: &Page) -> Result<Vec<Tenant>
     .bind(page.after.as_deref().unwrap_or_default())
     .bind(bytes(&TenantId::INSTALLATION))
     .bind(page.size);
-    row::page(statement.fetch(&mut *store.reader(TenantId::INSTALLATION).await?), read).await
+    row::page(statement.fetch(&mut *store.list_reader(TenantId::INSTALLATION).await?), read).await
 }

@@ -112,7 +112,7 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, principal: Princ
     .bind(bytes(&principal))
     .bind(after.as_ref().map_or(&[][..], bytes))
     .bind(page.size);
-    row::page(statement.fetch(&mut *store.reader(tenant).await?), read).await
+    row::page(statement.fetch(&mut *store.list_reader(tenant).await?), read).await
 }
 
 /// The parent of a token of this tenant.

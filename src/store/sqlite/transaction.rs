@@ -5,19 +5,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, Node, PrincipalId, SealedName, Secret, TenantId, TokenId};
-use sqlx::{Sqlite, query};
+use sqlx::{Sqlite, SqlitePool, query};
 
+use super::commit::commit;
 use super::row::{Columns, bytes};
 use super::token_ids::TokenIds;
 use super::turns::Turn;
 use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, usage, versions};
-use crate::store::StoreError;
 use crate::store::model::{
     Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
 };
 use crate::store::rules;
 use crate::store::sealing::Sealer;
 use crate::store::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
+use crate::store::{LastRecord, StoreError};
 
 /// A transaction of the one writer.
 struct SqliteTransaction {
@@ -27,6 +28,8 @@ struct SqliteTransaction {
     token_ids: Arc<TokenIds>,
     /// The public ids of the tokens that it creates.
     new_tokens: Vec<String>,
+    writer: SqlitePool,
+    priority: Priority,
     /// Ends after the transaction.
     _turn: Turn,
 }
@@ -41,6 +44,8 @@ impl Backend for SqliteStore {
             node: self.node.clone(),
             token_ids: Arc::clone(&self.token_ids),
             new_tokens: Vec::new(),
+            writer: self.writer.clone(),
+            priority,
             _turn: turn,
         }))
     }
@@ -59,6 +64,10 @@ impl Backend for SqliteStore {
         tokens::delete_ended(self, before).await
     }
 
+    async fn write_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError> {
+        positions::keep_last_record(self, last).await
+    }
+
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError> {
         positions::prune(self, before).await
     }
@@ -66,6 +75,7 @@ impl Backend for SqliteStore {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+        self.run.close();
     }
 }
 
@@ -76,6 +86,8 @@ impl Transaction for SqliteTransaction {
             transaction,
             token_ids,
             new_tokens,
+            writer,
+            priority,
             _turn,
             ..
         } = *self;
@@ -83,7 +95,7 @@ impl Transaction for SqliteTransaction {
         for id in &new_tokens {
             token_ids.add(id);
         }
-        Ok(transaction.commit().await?)
+        commit(&writer, transaction, priority).await
     }
 
     async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError> {
@@ -95,14 +107,17 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn delete_expired_answer(&mut self, key: &IdempotencyKey, expired: i64) -> Result<bool, StoreError> {
-        let deleted = query("DELETE FROM idempotency WHERE tenant = ?1 AND principal = ?2 AND route = ?3 AND key = ?4 AND created <= ?5")
-            .bind(bytes(&key.tenant))
-            .bind(bytes(&key.principal))
-            .bind(&key.route)
-            .bind(&key.key)
-            .bind(expired)
-            .execute(&mut *self.transaction)
-            .await?;
+        let deleted = query(
+            "DELETE FROM idempotency WHERE tenant = ?1 AND principal = ?2 AND route = ?3 AND key = ?4 AND (created <= ?5 OR status = ?6)",
+        )
+        .bind(bytes(&key.tenant))
+        .bind(bytes(&key.principal))
+        .bind(&key.route)
+        .bind(&key.key)
+        .bind(expired)
+        .bind(IdempotencyRecord::BEGUN)
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(deleted.rows_affected() > 0)
     }
 
@@ -246,6 +261,14 @@ impl Transaction for SqliteTransaction {
 
     async fn update_versions(&mut self, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
         versions::update(&mut self.transaction, key, versions).await
+    }
+
+    async fn wraps_reserved(&mut self, tenant: TenantId, key: KeyId, version: u32) -> Result<u64, StoreError> {
+        versions::wraps_reserved(&mut self.transaction, tenant, key, version).await
+    }
+
+    async fn set_wraps_reserved(&mut self, tenant: TenantId, key: KeyId, version: u32, total: u64) -> Result<(), StoreError> {
+        versions::set_wraps_reserved(&mut self.transaction, tenant, key, version, total).await
     }
 
     async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError> {

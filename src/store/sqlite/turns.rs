@@ -16,12 +16,17 @@ use crate::store::transaction::Priority;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// The most calls of one tenant that wait, of each priority.
 const WAITING: usize = 256;
+/// The most calls that wait where all tenants' count as one's: what looks up credentials, of which the
+/// admission of requests lets fewer in. As many may come at once, when a suspend has made them unknown.
+const WAITING_TOGETHER: usize = 1024;
 
 /// As many turns at a time as there are connections.
 pub(super) struct Turns(Mutex<State>);
 
 struct State {
     free: usize,
+    /// The most calls of one tenant that wait, of each priority.
+    waiting: usize,
     revocations: Queue,
     others: Queue,
 }
@@ -39,8 +44,18 @@ pub(super) struct Turn(Option<Arc<Turns>>);
 
 impl Turns {
     pub(super) fn new(connections: usize) -> Arc<Self> {
+        Self::with(connections, WAITING)
+    }
+
+    /// For calls whose tenants are not known, which all count as one's.
+    pub(super) fn together(connections: usize) -> Arc<Self> {
+        Self::with(connections, WAITING_TOGETHER)
+    }
+
+    fn with(connections: usize, waiting: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             free: connections,
+            waiting,
             revocations: Queue::default(),
             others: Queue::default(),
         })))
@@ -58,7 +73,8 @@ impl Turns {
                 state.free -= 1;
                 return Ok(Turn(Some(Arc::clone(self))));
             }
-            state.queue(priority).push(tenant)?
+            let most = state.waiting;
+            state.queue(priority).push(tenant, most)?
         };
         match timeout(PATIENCE, waiting).await {
             Ok(Ok(turn)) => Ok(turn),
@@ -99,12 +115,12 @@ impl State {
 }
 
 impl Queue {
-    fn push(&mut self, tenant: TenantId) -> Result<oneshot::Receiver<Turn>, StoreError> {
+    fn push(&mut self, tenant: TenantId, most: usize) -> Result<oneshot::Receiver<Turn>, StoreError> {
         let waiting = self.tenants.entry(tenant).or_default();
-        if waiting.len() >= WAITING {
+        if waiting.len() >= most {
             waiting.retain(|call| !call.is_closed());
         }
-        if waiting.len() >= WAITING {
+        if waiting.len() >= most {
             return Err(StoreError::Busy);
         }
         // A tenant whose calls have all given up is in the rotation still.

@@ -110,6 +110,42 @@ pub(super) async fn update(connection: &mut SqliteConnection, key: &Key, version
     Ok(())
 }
 
+/// How many wraps of a version were reserved so far.
+pub(super) async fn wraps_reserved(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    key: KeyId,
+    version: u32,
+) -> Result<u64, StoreError> {
+    query("SELECT wraps_reserved FROM key_versions WHERE tenant = ?1 AND key = ?2 AND number = ?3")
+        .bind(bytes(&tenant))
+        .bind(bytes(&key))
+        .bind(version)
+        .fetch_optional(connection)
+        .await?
+        .ok_or(StoreError::NotFound)?
+        .number("wraps_reserved")
+}
+
+/// Writes how many wraps of a version are reserved.
+pub(super) async fn set_wraps_reserved(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    key: KeyId,
+    version: u32,
+    total: u64,
+) -> Result<(), StoreError> {
+    let total = i64::try_from(total).map_err(|_| StoreError::Damaged("a number beyond 2^63"))?;
+    query("UPDATE key_versions SET wraps_reserved = ?4 WHERE tenant = ?1 AND key = ?2 AND number = ?3")
+        .bind(bytes(&tenant))
+        .bind(bytes(&key))
+        .bind(version)
+        .bind(total)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Whether a statement for these is kept prepared: one for each number of rows would fill the cache
 /// of statements.
 const fn is_common(piece: &[KeyVersion]) -> bool {

@@ -95,16 +95,16 @@ async fn seed(database: &Path, keys: usize) {
          INSERT INTO keys (tenant, id, name, state, needs_restore, allow_export, primary_version, primary_connection, cache, epoch, \
          lifts, revision, created, updated) \
          SELECT tenant, randomblob(16), 'unused-' || n, 'enabled', 0, 0, 1, primary_connection, cache, 1, 0, 1, created, updated \
-         FROM number CROSS JOIN keys WHERE name = 'used-0' AND n <= ?1",
+         FROM (SELECT * FROM keys WHERE name = 'used-0') CROSS JOIN number",
         "INSERT INTO key_versions (tenant, key, number, connection, provider, provider_key, provider_version, spec, custody, state, \
          provider_state, material, created) \
          SELECT k.tenant, k.id, 1, v.connection, v.provider, 'unused/' || hex(k.id), '', v.spec, v.custody, v.state, v.provider_state, \
-         v.material, k.created FROM keys k CROSS JOIN key_versions v \
-         WHERE v.number = 1 AND v.tenant = k.tenant AND v.key = (SELECT id FROM keys WHERE tenant = k.tenant AND name = 'used-0') \
-         AND k.name LIKE 'unused-%' AND ?1 > 0",
-        "INSERT INTO claims (provider, provider_key, span, tenant, key) \
-         SELECT v.provider, v.provider_key, zeroblob(16), k.tenant, k.id FROM keys k JOIN key_versions v ON v.tenant = k.tenant AND v.key = k.id \
-         WHERE k.name LIKE 'unused-%' AND ?1 > 0",
+         v.material, k.created FROM keys u JOIN key_versions v ON v.tenant = u.tenant AND v.key = u.id AND v.number = 1 \
+         CROSS JOIN keys k ON k.tenant = v.tenant WHERE u.name = 'used-0' AND k.name LIKE 'unused-%' AND ?1 > 0",
+        "INSERT INTO claims (provider, provider_key, span, service, tenant, key) \
+         SELECT c.provider, 'unused/' || hex(k.id), c.span, c.service, k.tenant, k.id \
+         FROM keys u JOIN claims c ON c.tenant = u.tenant AND c.key = u.id \
+         CROSS JOIN keys k ON k.tenant = u.tenant WHERE u.name = 'used-0' AND k.name LIKE 'unused-%' AND ?1 > 0",
     ];
     if keys == 0 {
         return;

@@ -7,6 +7,7 @@
 mod bare;
 mod certs;
 mod drive;
+mod hostile;
 mod keys;
 mod report;
 mod scenarios;
@@ -15,6 +16,7 @@ mod usage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -71,8 +73,11 @@ pub struct Plan {
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
     connections: Vec<usize>,
     /// The parts to run.
-    #[arg(long, value_delimiter = ',', default_value = "cached,miss,batch,many")]
+    #[arg(long, value_delimiter = ',', default_value = "cached,miss,batch,many,hostile")]
     parts: Vec<Part>,
+    /// The attacks of the part `hostile`; all where none is named.
+    #[arg(long, value_delimiter = ',')]
+    attacks: Vec<String>,
     #[command(flatten)]
     keys: KeyPlan,
 }
@@ -99,16 +104,18 @@ enum Part {
     Batch,
     /// Many tenants, keys and records against few.
     Many,
+    /// Attacks of one tenant: what they cost the others.
+    Hostile,
     /// A million keys against one, none of them cached. Runs only where it is named.
     Keys,
 }
 
-fn main() {
+fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("the first thing that is done");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    let holds = runtime.block_on(async {
         match Cli::parse().command {
             Command::Run(plan) => scenarios::run(&plan).await,
             Command::Bare {
@@ -116,7 +123,11 @@ fn main() {
                 certificate,
                 key,
                 answer,
-            } => bare::serve(listen, &certificate, &key, answer).await,
+            } => {
+                bare::serve(listen, &certificate, &key, answer).await;
+                true
+            }
         }
     });
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

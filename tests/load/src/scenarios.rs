@@ -1,5 +1,6 @@
 //! What is measured against what.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ const BARE: &str = "bare axum";
 const KES: &str = "KES";
 const TRANSIT: &str = "OpenBao Transit";
 
-/// Everything that the plan asks for.
-pub async fn run(plan: &Plan) {
+/// Everything that the plan asks for. Returns whether every bound of the part `hostile` holds.
+pub async fn run(plan: &Plan) -> bool {
     // Servers are told their files by whole paths, wherever they run.
     let disk = plan
         .disk
@@ -35,21 +36,30 @@ pub async fn run(plan: &Plan) {
     let certs = Arc::new(Certs::make(disk.path()));
     if plan.parts.contains(&Part::Keys) {
         report::begin(plan.rounds, plan.seconds);
-        return crate::keys::run(plan, &certs).await;
+        crate::keys::run(plan, &certs).await;
+        return true;
     }
-    let gateway = Claviger::start(&plan.claviger, disk.path(), &certs);
+    if plan.parts.iter().any(|part| *part != Part::Hostile) {
+        beside_others(plan, &certs, disk.path()).await;
+    }
+    !plan.parts.contains(&Part::Hostile) || crate::hostile::run(plan, &certs).await
+}
+
+/// The gateway beside what a user would take instead.
+async fn beside_others(plan: &Plan, certs: &Arc<Certs>, disk: &Path) {
+    let gateway = Claviger::start(&plan.claviger, disk, certs);
     let cached = gateway.unwraps("few", Keys::ONE).await;
     let openbao = match &plan.openbao {
-        Some(binary) => Some(OpenBao::start(binary, disk.path(), &certs).await),
+        Some(binary) => Some(OpenBao::start(binary, disk, certs).await),
         None => None,
     };
     report::begin(plan.rounds, plan.seconds);
     if plan.parts.contains(&Part::Cached) {
         let first = &cached.asks[0];
         let answer = first.answer.as_ref().expect("an answer");
-        let bare = Bare::start(disk.path(), &certs, first.body.clone(), answer.len()).await;
+        let bare = Bare::start(disk, certs, first.body.clone(), answer.len()).await;
         let kes = match &plan.kes {
-            Some(binary) => Some(Kes::start(binary, disk.path(), &certs, &CONTEXT).await),
+            Some(binary) => Some(Kes::start(binary, disk, certs, &CONTEXT).await),
             None => None,
         };
         let transit = match &openbao {
@@ -65,7 +75,7 @@ pub async fn run(plan: &Plan) {
         report::syncs(before, gateway.syncs().await);
     }
     if let (true, Some(openbao)) = (plan.parts.contains(&Part::Miss), &openbao) {
-        misses(plan, &certs, &gateway, openbao).await;
+        misses(plan, certs, &gateway, openbao).await;
     }
     if plan.parts.contains(&Part::Batch) {
         let keys = Keys { blobs: BATCH, ..Keys::ONE };
@@ -76,7 +86,7 @@ pub async fn run(plan: &Plan) {
         report::batch(&rows, "single calls", "batches of 100", BATCH);
     }
     if plan.parts.contains(&Part::Many) {
-        many(plan, &certs, &gateway, &cached).await;
+        many(plan, certs, &gateway, &cached).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::Store;
+use claviger::store::{LastRecord, Store};
 use claviger_provider::TenantId;
 
 use crate::support::{cases, intent, new_tenant, tenant};
@@ -12,6 +12,8 @@ cases! { pair:
     every_node_has_its_last_position,
     pruning_leaves_the_other_node_s_positions,
     a_rewind_leaves_the_other_node_s_positions,
+    a_log_s_last_record_is_the_node_s_own,
+    what_a_lost_tenant_had_counts_for_the_installation,
     both_see_each_other_s_rows,
 }
 
@@ -75,6 +77,25 @@ async fn a_rewind_leaves_the_other_node_s_positions(one: Arc<dyn Store>, two: Ar
     assert_eq!(applied(&*one, &[3, 9]).await, [true, true]);
     assert_eq!(applied(&*two, &[3, 9]).await, [false, false]);
     assert_eq!(two.last_applied().await.unwrap(), None);
+}
+
+async fn a_log_s_last_record_is_the_node_s_own(one: Arc<dyn Store>, two: Arc<dyn Store>) {
+    let last = LastRecord {
+        position: 4711,
+        crc: u32::MAX,
+    };
+    assert_eq!(one.last_record().await.unwrap(), None);
+    one.keep_last_record(Some(last)).await.unwrap();
+    assert_eq!(one.last_record().await.unwrap(), Some(last));
+    assert_eq!(two.last_record().await.unwrap(), None);
+    one.keep_last_record(None).await.unwrap();
+    assert_eq!(one.last_record().await.unwrap(), None);
+}
+
+async fn what_a_lost_tenant_had_counts_for_the_installation(one: Arc<dyn Store>, _: Arc<dyn Store>) {
+    one.mark_applied(TenantId::random(), &intent(33)).await.unwrap();
+    assert_eq!(applied(&*one, &[33]).await, [true]);
+    assert_eq!(one.last_applied().await.unwrap(), Some(33));
 }
 
 async fn both_see_each_other_s_rows(one: Arc<dyn Store>, two: Arc<dyn Store>) {

@@ -3,14 +3,79 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use claviger::store::model::{KeyState, ProviderState};
+use claviger::store::model::{Key, KeyState, ProviderState, WrapsReserved};
 use claviger::store::{Store, StoreError};
 
-use crate::support::{NONE, cases, new_connection, new_key, new_tenant, refused, version};
+use crate::support::{NONE, cases, key, new_connection, new_key, new_tenant, refused, version};
 
 cases! { contract:
     a_rotation_under_way_is_noted_until_its_version_is_there,
     a_thousand_versions_are_written_and_changed,
+    wraps_are_reserved_up_to_the_limit_and_never_given_back,
+    wraps_reserved_at_once_count_each,
+}
+
+/// The most wraps of one version.
+const LIMIT: u64 = 1 << 32;
+
+const fn granted(granted: u64, total: u64) -> WrapsReserved {
+    WrapsReserved { granted, total }
+}
+
+async fn wraps_are_reserved_up_to_the_limit_and_never_given_back(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let connection = new_connection(&*store, ours, "main").await;
+    let made = new_key(&*store, &connection, "k").await;
+    let second = [version(&made, 2, &made.primary.provider_key, "b")];
+    store.add_key_versions(ours, made.id, &second, 2, 9, &NONE).await.unwrap();
+    let other = new_key(&*store, &connection, "other").await;
+    let reserve = async |key: &Key, version, count| store.reserve_wraps(ours, key.id, version, count).await;
+
+    assert_eq!(reserve(&made, 1, 1).await.unwrap(), granted(1, 1));
+    assert_eq!(reserve(&made, 1, 2).await.unwrap(), granted(2, 3));
+    assert_eq!(reserve(&made, 1, LIMIT - 5).await.unwrap(), granted(LIMIT - 5, LIMIT - 2));
+    assert_eq!(reserve(&made, 1, 64).await.unwrap(), granted(2, LIMIT));
+    assert_eq!(reserve(&made, 1, 64).await.unwrap(), granted(0, LIMIT));
+    // Each version and each key has its own.
+    assert_eq!(reserve(&made, 2, 4).await.unwrap(), granted(4, 4));
+    assert_eq!(reserve(&other, 1, 4).await.unwrap(), granted(4, 4));
+    refused!(reserve(&made, 3, 1).await, StoreError::NotFound);
+    refused!(store.reserve_wraps(theirs, made.id, 1, 1).await, StoreError::NotFound);
+
+    // It is no change of the key, and no change of the key or its versions touches it.
+    let before = store.key(ours, made.id).await.unwrap();
+    let states = [(1, ProviderState::Disabled), (1, ProviderState::Enabled)];
+    for state in states {
+        store.set_provider_states(ours, made.id, &[state], 10, &NONE).await.unwrap();
+        assert_eq!(reserve(&made, 1, 1).await.unwrap(), granted(0, LIMIT));
+    }
+    assert_eq!(store.key(ours, made.id).await.unwrap().revision, before.revision + 2);
+    // Nor does a detach, or an adoption under the old id.
+    store.detach_key(ours, made.id, 11, &NONE).await.unwrap();
+    assert_eq!(reserve(&made, 1, 1).await.unwrap(), granted(0, LIMIT));
+    let again = key(&connection, "again", &made.primary.provider_key);
+    let again = Key { id: made.id, ..again };
+    store.create_key(&again, std::slice::from_ref(&again.primary), &NONE).await.unwrap();
+    assert_eq!(reserve(&made, 1, 1).await.unwrap(), granted(0, LIMIT));
+    assert_eq!(reserve(&made, 2, 1).await.unwrap(), granted(1, 5));
+}
+
+async fn wraps_reserved_at_once_count_each(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let all = futures::future::join_all((1..=16).map(|count| store.reserve_wraps(ours, made.id, 1, count))).await;
+    let mut totals: Vec<(u64, u64)> = all
+        .into_iter()
+        .map(|one| one.unwrap())
+        .map(|one| (one.total, one.granted))
+        .collect();
+    totals.sort_unstable();
+    let mut sum = 0;
+    for (total, granted) in totals {
+        sum += granted;
+        assert_eq!(total, sum);
+    }
+    assert_eq!(sum, 136);
 }
 
 async fn a_thousand_versions_are_written_and_changed(store: Arc<dyn Store>) {

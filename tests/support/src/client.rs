@@ -1,17 +1,18 @@
 //! A client that shows whole answers: status, headers and body.
 
-use std::net::SocketAddr;
 use std::sync::Once;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
+use crate::endpoint::Endpoint;
+
 /// A caller of one gateway with one credential.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
-    address: SocketAddr,
+    endpoint: Endpoint,
     headers: HeaderMap,
 }
 
@@ -30,7 +31,7 @@ pub struct Answer {
 
 impl Client {
     /// With this token; `tenant` for an operator who acts for one.
-    pub fn new(address: SocketAddr, token: &str, tenant: Option<&str>) -> Self {
+    pub fn new(endpoint: impl Into<Endpoint>, token: &str, tenant: Option<&str>) -> Self {
         static STACK: Once = Once::new();
         STACK.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
         let mut headers = HeaderMap::new();
@@ -38,14 +39,32 @@ impl Client {
         if let Some(tenant) = tenant {
             headers.insert("claviger-tenant", HeaderValue::from_str(tenant).expect("a name"));
         }
-        // Plain HTTP on loopback: nothing to verify.
-        let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().expect("a client");
-        Self { http, address, headers }
+        let endpoint = endpoint.into();
+        if let Some((name, client)) = endpoint.forwarded() {
+            headers.insert(name, HeaderValue::from_str(client).expect("an address"));
+        }
+        Self {
+            http: endpoint.http(),
+            endpoint,
+            headers,
+        }
     }
 
     /// The same with another token.
     pub fn with_token(&self, token: &str) -> Self {
-        Self::new(self.address, token, None)
+        Self::new(&self.endpoint, token, None)
+    }
+
+    /// The same from elsewhere, on connections of its own.
+    #[must_use]
+    pub fn at(&self, endpoint: &Endpoint) -> Self {
+        let mut moved = Self::new(endpoint, "", None);
+        for name in ["authorization", "claviger-tenant"] {
+            if let Some(value) = self.headers.get(name) {
+                moved.headers.insert(name, value.clone());
+            }
+        }
+        moved
     }
 
     /// The same with one more header on every request.
@@ -65,9 +84,7 @@ impl Client {
 
     /// A request to be completed.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("http://{}{path}", self.address))
-            .headers(self.headers.clone())
+        self.http.request(method, self.endpoint.url(path)).headers(self.headers.clone())
     }
 
     /// Sends a request.

@@ -1,11 +1,22 @@
-//! What the integration tests share: a real gateway process on loopback, a client that
-//! shows whole answers, and a reader of the write-ahead log. For tests alone: everything
-//! here stops the test when something is not as it should be.
+//! What the integration tests share: a real gateway process on loopback, clients that show whole
+//! answers or send as little as they like, the attacks of a hostile tenant, and a reader of the
+//! write-ahead log. For tests alone: everything here stops the test when something is not as it
+//! should be.
 
+pub mod attack;
 mod client;
+mod endpoint;
+mod guard;
+mod honest;
 mod log;
+mod objects;
 mod process;
+pub mod raw;
 
 pub use client::{Answer, Client};
+pub use endpoint::{Endpoint, Stream};
+pub use guard::Guard;
+pub use honest::{HONEST, Honest, p99, percentile};
 pub use log::{last_log_file, log_end, log_files, records, records_from, records_of};
-pub use process::{Gateway, Started, Tune};
+pub use objects::{make_key, make_labelled_keys, text_of, token};
+pub use process::{Gateway, Memory, Started, Tune};

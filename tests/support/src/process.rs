@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustls::ClientConfig;
 use serde_json::json;
 
-use crate::Client;
+use crate::{Client, Endpoint};
 
 /// How long a start may take before the test stops.
 const START: Duration = Duration::from_secs(20);
@@ -27,6 +29,8 @@ pub struct Tune {
     pub without: Vec<String>,
     /// More arguments of `serve`.
     pub arguments: Vec<String>,
+    /// The client's side of TLS, where the API's listener speaks it.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Tune {
@@ -34,6 +38,13 @@ impl Tune {
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Over TLS, with the server's certificate and key from these files.
+    pub fn over_tls(mut self, certificate: &Path, key: &Path, client: Arc<ClientConfig>) -> Self {
+        self.tls = Some(client);
+        self.set("CLAVIGER_SERVER__TLS__CERTIFICATE", certificate.display().to_string())
+            .set("CLAVIGER_SERVER__TLS__KEY", key.display().to_string())
     }
 
     /// Without a variable that every gateway gets.
@@ -51,10 +62,20 @@ pub struct Gateway {
     script: Option<tempfile::TempPath>,
 }
 
+/// The resident memory of a process, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Now (VmRSS of proc(5)).
+    pub now: u64,
+    /// The most so far (VmHWM).
+    pub peak: u64,
+}
+
 /// A gateway process that serves.
 pub struct Started {
     child: Child,
     address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
     service: SocketAddr,
     operator: Option<SocketAddr>,
     token: String,
@@ -181,7 +202,9 @@ impl Gateway {
         let mut command = self.command(tune);
         command.arg("serve").args(&tune.arguments);
         let token = std::fs::read_to_string(self.token_file()).expect("the token").trim().to_owned();
-        self.start(command, "serve.log", token, event)
+        let mut started = self.start(command, "serve.log", token, event)?;
+        started.tls.clone_from(&tune.tls);
+        Ok(started)
     }
 
     /// Starts `claviger dev`, which makes tenant `dev` and connection `embedded`, and where the
@@ -218,6 +241,7 @@ impl Gateway {
                 return Ok(Started {
                     child,
                     address,
+                    tls: None,
                     service,
                     operator,
                     token,
@@ -272,6 +296,15 @@ impl Started {
         self.address
     }
 
+    /// Where it serves, as a client on this machine reaches it.
+    pub fn endpoint(&self) -> Endpoint {
+        let endpoint = Endpoint::from(self.address);
+        match &self.tls {
+            Some(tls) => endpoint.over_tls(Arc::clone(tls)),
+            None => endpoint,
+        }
+    }
+
     /// The address of the operator's listener.
     ///
     /// # Panics
@@ -305,6 +338,19 @@ impl Started {
         self.child.id()
     }
 
+    /// How much resident memory it takes.
+    pub fn memory(&self) -> Memory {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of proc(5)");
+            line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+        };
+        Memory {
+            now: of("VmRSS:"),
+            peak: of("VmHWM:"),
+        }
+    }
+
     /// The administrator's token.
     pub fn token(&self) -> &str {
         &self.token
@@ -317,12 +363,12 @@ impl Started {
 
     /// The platform operator's client.
     pub fn operator(&self) -> Client {
-        Client::new(self.address, &self.token, None)
+        Client::new(self.endpoint(), &self.token, None)
     }
 
     /// The operator's client acting for this tenant.
     pub fn tenant(&self, name: &str) -> Client {
-        Client::new(self.address, &self.token, Some(name))
+        Client::new(self.endpoint(), &self.token, Some(name))
     }
 
     /// Makes a tenant with a connection `embedded` to the embedded provider, and answers the

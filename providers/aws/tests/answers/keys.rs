@@ -10,6 +10,7 @@ fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     KeyRequest {
         key_id: KeyId::from_bytes([5; 16]),
         made_as: KeyId::from_bytes([5; 16]),
+        repeated: false,
         spec,
         adopt: adopt.map(str::to_owned),
     }

@@ -23,6 +23,7 @@ pub fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
     KeyRequest {
         key_id: KeyId::random(),
         made_as: KeyId::random(),
+        repeated: false,
         spec,
         adopt: adopt.map(str::to_owned),
     }

@@ -25,9 +25,12 @@ pub enum SendError {
     /// No complete response in time.
     #[error("no response in time")]
     Timeout,
-    /// No connection was opened, or it broke.
-    #[error("no connection, or it broke ({0})")]
+    /// No connection was opened.
+    #[error("no connection ({0})")]
     Unreachable(String),
+    /// The connection broke before the response was complete.
+    #[error("the connection broke ({0})")]
+    Broken(String),
     /// The response is longer than the limit.
     #[error("the response is too long")]
     TooLong,
@@ -91,9 +94,17 @@ impl SendError {
         match self {
             Self::Refused(_) | Self::Untrusted(_) | Self::ClientCertificateRejected => ErrorKind::Misconfigured,
             Self::Timeout => ErrorKind::UpstreamTimeout,
-            Self::Unreachable(_) => ErrorKind::UpstreamUnavailable,
+            Self::Unreachable(_) | Self::Broken(_) => ErrorKind::UpstreamUnavailable,
             Self::TooLong | Self::WrongHost => ErrorKind::UpstreamProtocol,
             Self::Severed(_) => ErrorKind::Severed,
+        }
+    }
+
+    /// Whether the server cannot have received the request.
+    pub const fn is_unsent(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Untrusted(_) | Self::ClientCertificateRejected | Self::Unreachable(_) | Self::WrongHost => true,
+            Self::Timeout | Self::Broken(_) | Self::TooLong | Self::Severed(_) => false,
         }
     }
 
@@ -110,7 +121,7 @@ impl SendError {
                 "The server rejects the connection's client certificate, or requires one: log in with a certificate that the server's \
                  authority issued.",
             ),
-            Self::Timeout | Self::Unreachable(_) => error.retry(Retry::Backoff),
+            Self::Timeout | Self::Unreachable(_) | Self::Broken(_) => error.retry(Retry::Backoff),
             Self::TooLong | Self::WrongHost | Self::Severed(_) => error,
         };
         error.source(self)
@@ -143,10 +154,12 @@ impl SendError {
             cause = inner.or_else(|| at.source());
         }
         // A connection that never opened means that the host is down; a later timeout, that it is slow.
-        if error.is_timeout() && !error.is_connect() {
+        if error.is_connect() {
+            Self::Unreachable(last)
+        } else if error.is_timeout() {
             Self::Timeout
         } else {
-            Self::Unreachable(last)
+            Self::Broken(last)
         }
     }
 }

@@ -252,7 +252,7 @@ async fn neither_endless_headers_nor_a_body_in_drops_hold_a_call() {
     let headers = endless("HTTP/1.1 200 OK\r\n", format!("a: {}\r\n", "a".repeat(4096)), Duration::ZERO).await;
     let result = get(&client(&lookup, &format!("http://{headers}"))).await;
     assert!(
-        matches!(result, Err(SendError::Unreachable(_))),
+        matches!(result, Err(SendError::Broken(_))),
         "{:?}",
         result.map(|answer| answer.status)
     );

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::meaning::Meaning;
+use crate::call_trace::CallResult;
 use crate::egress::SendError;
 use crate::error::{Error, ErrorKind, Retry, UpstreamMessage};
 use crate::ids::ProviderKind;
@@ -22,6 +23,11 @@ pub trait Refusal: fmt::Debug + Send + Sync {
     /// The meaning of the refusal if it is the response to a login.
     fn login_meaning(&self) -> Meaning {
         self.meaning()
+    }
+
+    /// The HTTP status of the response, where that is known.
+    fn status(&self) -> Option<u16> {
+        None
     }
 
     /// The provider's own code, or the HTTP status where it gave none; `None` where there was no
@@ -50,7 +56,8 @@ pub enum CallError<R> {
     Unsent(SendError),
     /// A vendor's client got no response in time.
     Timeout,
-    /// A vendor's client got no connection, or one that broke.
+    /// A vendor's client got a connection that broke. Where it got none, that is
+    /// [`CallError::Unsent`] with [`SendError::Unreachable`].
     Unreachable(String),
     /// A part of the response that is missing or cannot be read.
     MalformedResponse(&'static str),
@@ -87,6 +94,20 @@ impl<R: Refusal> CallError<R> {
             | Self::Unreachable(_)
             | Self::MalformedResponse(_)
             | Self::Unbuilt(_) => None,
+        }
+    }
+
+    /// The result of the call, for its trace.
+    pub fn result(&self) -> CallResult {
+        let kind = self.kind();
+        match self {
+            Self::NoCredential(_) | Self::NoSource { .. } | Self::Unbuilt(_) => CallResult::WithoutEffect(kind),
+            Self::Unsent(error) if error.is_unsent() => CallResult::WithoutEffect(kind),
+            // A redirect, or an error of the client's.
+            Self::Refused(refusal) if matches!(refusal.status(), Some(300..=499)) => CallResult::WithoutEffect(kind),
+            Self::Refused(_) | Self::Unsent(_) | Self::Timeout | Self::Unreachable(_) | Self::MalformedResponse(_) => {
+                CallResult::Error(kind)
+            }
         }
     }
 

@@ -229,6 +229,7 @@ mod tests {
             let request = KeyRequest {
                 key_id: KeyId::random(),
                 made_as: KeyId::random(),
+                repeated: false,
                 spec,
                 adopt,
             };

@@ -242,10 +242,18 @@ impl Pipeline {
     }
 
     async fn key_description(&self, cx: &OpContext, op: Op<'_>) -> Result<KeyDescription, Error> {
-        let Output::Key(description) = self.outermost.call(cx, op).await? else {
-            return Err(wrong_output(op));
-        };
-        Ok(description)
+        let confirmed = cx.trace().confirmed();
+        match self.outermost.call(cx, op).await {
+            Ok(Output::Key(description)) => Ok(description),
+            Ok(_) => Err(wrong_output(op)),
+            Err(error) => {
+                // The provider did its part, and the operation failed afterwards.
+                if cx.trace().confirmed() > confirmed {
+                    cx.trace().set_unclear();
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn perform(&self, cx: &OpContext, op: Op<'_>) -> Result<(), Error> {

@@ -187,6 +187,7 @@ pub(super) fn keys(spec: KeySpec) -> KeyCapabilities {
         context: ContextBinding::AssociatedData,
         rotation: Some(Rotation::InPlace),
         max_plaintext: 4096,
+        random_nonce_bound: false,
     }
 }
 
@@ -261,6 +262,7 @@ pub(super) fn all_ops() -> Vec<OwnedOp> {
             request: KeyRequest {
                 key_id: KeyId::random(),
                 made_as: KeyId::random(),
+                repeated: false,
                 spec: KeySpec::Aes256,
                 adopt: None,
             },

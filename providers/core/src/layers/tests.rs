@@ -27,6 +27,7 @@ async fn every_operation_passes_all_layers() {
     let request = KeyRequest {
         key_id: KeyId::random(),
         made_as: KeyId::random(),
+        repeated: false,
         spec: KeySpec::Aes256,
         adopt: None,
     };
@@ -69,6 +70,34 @@ async fn what_is_not_idempotent_is_tried_once() {
     let (pipeline, scripted) = pipeline(hang());
     let error = pipeline.rotate(&cx(Duration::from_secs(10)), &kek()).await.unwrap_err();
     assert_eq!((error.kind, scripted.calls()), (ErrorKind::UpstreamTimeout, 1));
+}
+
+/// Confirms a change, then fails.
+struct HalfDone;
+
+#[async_trait::async_trait]
+impl Call for HalfDone {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Vault
+    }
+
+    fn capabilities(&self) -> crate::Capabilities {
+        super::scripted::capable()
+    }
+
+    async fn call(&self, cx: &crate::OpContext, _: crate::Op<'_>) -> Result<Output, crate::Error> {
+        let attempt = crate::CallSink::from(cx).begin("Rotate").changing();
+        attempt.finish(None, crate::CallResult::Ok);
+        Err(crate::Error::new(ErrorKind::ProviderDenied, "the description afterwards"))
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_that_was_confirmed_and_then_failed_is_unclear() {
+    let pipeline = Pipeline::new(Arc::new(HalfDone), &PipelineConfig::default(), SeverSwitch::default());
+    let cx = cx(Duration::from_secs(10));
+    assert_eq!(pipeline.rotate(&cx, &kek()).await.unwrap_err().kind, ErrorKind::ProviderDenied);
+    assert!(cx.trace().is_unclear());
 }
 
 #[tokio::test(start_paused = true)]

@@ -56,6 +56,7 @@ impl Bench {
         KeyRequest {
             key_id: KeyId::random(),
             made_as: KeyId::random(),
+            repeated: false,
             spec: self.can.spec,
             adopt: None,
         }

@@ -59,6 +59,7 @@ pub(super) async fn what_is_not_declared_is_unsupported(bench: Bench) -> Outcome
             let request = KeyRequest {
                 key_id: KeyId::random(),
                 made_as: KeyId::random(),
+                repeated: false,
                 spec,
                 adopt: None,
             };

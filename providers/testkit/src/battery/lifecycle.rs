@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use claviger_provider::{ErrorKind, KeyDescription, KeyId, KeyState, Rotation, Secret};
+use claviger_provider::{ErrorKind, KeyDescription, KeyId, KeyRequest, KeyState, Rotation, Secret};
 use futures::future::join_all;
 
 use super::bench::{Bench, Failure, Outcome, changed, context, ensure, primary, refused};
@@ -37,6 +37,25 @@ pub(super) async fn the_same_key_is_not_made_twice(bench: Bench) -> Outcome {
         bench.provider.create_key(&bench.cx(), &request).await,
         &[ErrorKind::Conflict],
     )
+}
+
+pub(super) async fn a_repeated_creation_finds_what_the_first_one_made(bench: Bench) -> Outcome {
+    let request = bench.request();
+    let first = bench.provider.create_key(&bench.cx(), &request).await?;
+    let repeated = KeyRequest {
+        repeated: true,
+        ..request.clone()
+    };
+    let second = bench.provider.create_key(&bench.cx(), &repeated).await?;
+    ensure(second == first, || format!("made as {first:?}, then as {second:?}"))?;
+    // Where the first attempt made none, the repetition does.
+    let fresh = KeyRequest {
+        repeated: true,
+        ..bench.request()
+    };
+    let made = bench.provider.create_key(&bench.cx(), &fresh).await?;
+    sound(&made)?;
+    ensure(made.id != first.id, || "another creation found the first key".into())
 }
 
 pub(super) async fn rotation_keeps_what_was_wrapped_before(bench: Bench) -> Outcome {

@@ -112,7 +112,7 @@ async fn last_read(store: &SqliteStore, tenant: TenantId, filter: &KeyFilter, pa
         .bind(value)
         .bind(page.after.as_deref().unwrap_or_default())
         .bind(page.max_reads().saturating_sub(1))
-        .fetch_optional(&mut *store.reader(tenant).await?)
+        .fetch_optional(&mut *store.list_reader(tenant).await?)
         .await?;
     Ok(last)
 }
@@ -140,7 +140,7 @@ pub(in crate::store::sqlite) async fn attached(
     };
     // As many texts as there are numbers of ids would fill the cache of statements.
     let statement = statement.build().persistent(filter.only.is_none());
-    let keys = row::page(statement.fetch(&mut *store.reader(tenant).await?), read).await?;
+    let keys = row::page(statement.fetch(&mut *store.list_reader(tenant).await?), read).await?;
     Ok(rows(keys, page, last_read, |key: &Key| key.name.clone()))
 }
 
@@ -191,7 +191,7 @@ async fn last_detached_read(
         .bind(bytes(&tenant))
         .bind(after.as_ref().map(bytes).unwrap_or_default())
         .bind(page.max_reads().saturating_sub(1))
-        .fetch_optional(&mut *store.reader(tenant).await?)
+        .fetch_optional(&mut *store.list_reader(tenant).await?)
         .await?;
     last.map(|id| KeyId::try_from(id.as_slice()).map_err(|_| StoreError::Damaged("an id")))
         .transpose()
@@ -210,7 +210,7 @@ pub(in crate::store::sqlite) async fn detached(
     };
     let mut statement = detached_statement(&tenant, filter, page, last_read.as_ref().map(bytes));
     let statement = statement.build().persistent(filter.only.is_none());
-    let keys = row::page(statement.fetch(&mut *store.reader(tenant).await?), read_detached).await?;
+    let keys = row::page(statement.fetch(&mut *store.list_reader(tenant).await?), read_detached).await?;
     let last_read = last_read.map(|id| id.to_string());
     Ok(rows(keys, page, last_read, |detached: &DetachedKey| detached.key.id.to_string()))
 }

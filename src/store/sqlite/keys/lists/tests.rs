@@ -14,7 +14,7 @@ use crate::store::sealing::RootKey;
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
     // Nothing is bound: the plan does not depend on it, and nothing runs.
     let rows = query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
-        .fetch_all(&store.readers.others.pool)
+        .fetch_all(&store.readers.lists.pool)
         .await
         .unwrap();
     rows.iter().map(|row| row.value("detail").unwrap()).collect()

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Started};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::world::{HONEST, PATIENCE, token};
+use crate::objects::token;
+use crate::raw::PATIENCE;
+use crate::{Client, Started};
+
+/// The honest tenants of a test; each has a key `orders`.
+pub const HONEST: [&str; 2] = ["bank", "clinic"];
 
 /// Time between two calls of a tenant.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -24,14 +28,19 @@ pub struct Honest {
 }
 
 impl Honest {
+    /// At work on this gateway, straight from this machine.
     pub async fn begin(started: &Started) -> Self {
+        Self::of(HONEST.map(|name| started.tenant(name))).await
+    }
+
+    /// At work as the tenants for which these operator's clients act.
+    pub async fn of(clients: [Client; 2]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut answered = Vec::new();
         let mut tenants = JoinSet::new();
-        for name in HONEST {
-            let tenant = started.tenant(name);
+        for tenant in clients {
             let issued = token(&tenant, "application", &["Wrap", "Unwrap"], Some(&["orders"])).await;
-            let client = tenant.with_token(issued["token"].as_str().unwrap());
+            let client = tenant.with_token(issued["token"].as_str().expect("a token"));
             let count = Arc::new(AtomicUsize::new(0));
             answered.push(Arc::clone(&count));
             tenants.spawn(work(client, Arc::clone(&stop), count));
@@ -80,7 +89,15 @@ async fn work(client: Client, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>)
 }
 
 /// The 99th percentile.
-pub fn p99(mut took: Vec<Duration>) -> Duration {
+pub fn p99(took: Vec<Duration>) -> Duration {
+    percentile(took, 99)
+}
+
+/// The time within which so many of a hundred ended.
+///
+/// # Panics
+/// Without any.
+pub fn percentile(mut took: Vec<Duration>, of_hundred: usize) -> Duration {
     took.sort();
-    took[(took.len() * 99).div_ceil(100) - 1]
+    took[(took.len() * of_hundred).div_ceil(100) - 1]
 }

@@ -1,0 +1,119 @@
+//! `claviger backup`: a copy of a data folder that may be in use.
+//!
+//! Store and log of the copy must agree, although both grow meanwhile. The store's copy is its state at
+//! one moment. The log's copy ends where the log ended just before that moment, or later: after the
+//! last intent that the store's copy has applied. So each change in the store has its intent in the log:
+//! an intent is durable before its effect. And each outcome in the log has its effect in the store: the
+//! outcome follows the effect. Either end keeps that order.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::log_position::from_store;
+use super::manifest::{Manifest, ManifestError, at, write_synced};
+use super::node::{self, NodeNameError};
+use super::registry::{self, DATABASE, STORE_RUN, StoreOpenError};
+use crate::audit::{self, Position};
+use crate::config::Config;
+
+/// Why a backup cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant wraps the error of the step that it names")]
+pub enum BackupError {
+    #[error("there is no store in {}: nothing to back up", .0.display())]
+    NoStore(PathBuf),
+    #[error("{} is not empty: name a folder that is empty or does not exist", .0.display())]
+    NotEmpty(PathBuf),
+    #[error("the log and the store in {} are not of one node", .0.display())]
+    NotOne(PathBuf),
+    #[error(transparent)]
+    Node(#[from] NodeNameError),
+    #[error("{0}. If this release has not opened the store yet, start the gateway once, then back up")]
+    Store(#[from] StoreOpenError),
+    #[error("the audit log: {0}")]
+    Log(#[from] audit::OpenError),
+    #[error(transparent)]
+    File(#[from] ManifestError),
+    #[error("a step was aborted")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+/// Copies the data folder to an empty or new folder, with a manifest. The gateway may run, and is not
+/// delayed. Needs no root key: what is sealed stays sealed, and the root key is not in the copy.
+///
+/// # Errors
+/// See [`BackupError`]. The target may contain a part of the copy then, without a manifest.
+pub async fn backup(config: &Config, to: &Path) -> Result<Manifest, BackupError> {
+    let folder = config.storage.data_dir.clone();
+    let database = folder.join(DATABASE);
+    if !registry::store_exists(&database).map_err(at(&database))? {
+        return Err(BackupError::NoStore(folder));
+    }
+    let node = node::name_in(&folder)?;
+    prepare(to)?;
+    let last = registry::last_record_beside(&database, &node).await?.map(from_store);
+    let until = {
+        let folder = folder.clone();
+        tokio::task::spawn_blocking(move || audit::end_of_log(&folder, last)).await??
+    };
+    let target = to.join(DATABASE);
+    write_synced(&target, &mut io::empty()).map_err(at(&target))?;
+    let store = registry::copy_store(&database, &target, &node).await?;
+    let to = to.to_owned();
+    let rest = move || {
+        // The next start looks for both in the log.
+        let last = store.last_record.map(|last| last.position);
+        let with: Vec<Position> = store.last_applied.into_iter().chain(last).map(Position).collect();
+        let log = audit::copy_log(&folder, &to, until, &with)?;
+        if log.origin.node != node || log.origin.installation != store.installation {
+            return Err(BackupError::NotOne(folder));
+        }
+        let mut names = vec![DATABASE.to_owned(), STORE_RUN.to_owned()];
+        names.extend(audit::log_files(&to).map_err(at(&to))?.into_iter().map(|part| part.name));
+        for name in [node::FILE, audit::KILL_FILE] {
+            copy_if_exists(&folder, &to, name)?.then(|| names.push(name.to_owned()));
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let manifest = Manifest::new(store.installation, node, log.bytes, log.last_time);
+        let manifest = Manifest::write(&to, &names, manifest)?;
+        File::open(&to).and_then(|folder| folder.sync_all()).map_err(at(&to))?;
+        Ok(manifest)
+    };
+    tokio::task::spawn_blocking(rest).await?
+}
+
+/// Makes the target, or checks that it is empty.
+fn prepare(to: &Path) -> Result<(), BackupError> {
+    match DirBuilder::new().mode(0o700).create(to) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if is_empty(to, &[]).map_err(at(to))? {
+                Ok(())
+            } else {
+                Err(BackupError::NotEmpty(to.to_owned()))
+            }
+        }
+        made => Ok(made.map_err(at(to))?),
+    }
+}
+
+/// Whether a folder has no files but these. `lost+found` of a file system's top folder does not count.
+pub(super) fn is_empty(folder: &Path, but: &[&str]) -> io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if name != "lost+found" && !but.iter().any(|but| name == *but) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn copy_if_exists(from: &Path, to: &Path, name: &str) -> Result<bool, ManifestError> {
+    let (source, target) = (from.join(name), to.join(name));
+    match File::open(&source) {
+        Ok(mut file) => write_synced(&target, &mut file).map_err(at(&target)).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at(&source)(error)),
+    }
+}

@@ -1,0 +1,182 @@
+//! Offers revocations that the store could not take to the store again, until it has them.
+
+use std::sync::Arc;
+
+use claviger_provider::TenantId;
+use metrics::gauge;
+
+use super::revoke::Revoked;
+use super::unstored::{Pending, UnstoredCounts};
+use super::{Broker, Code, Failure};
+use crate::access::Refused;
+use crate::audit::{EmergencyRevocation, Health, KillEntry, KillFileStanding};
+use crate::store::{Change, StoreError};
+
+/// The metric of revocations that the store lacks.
+const UNSTORED: &str = "claviger_revocations_unstored";
+/// How many attempts of one round may fail before the rest waits for the next round.
+const MAX_FAILURES: usize = 16;
+
+impl Broker {
+    /// How many revocations the store lacks.
+    pub fn unstored_revocations(&self) -> UnstoredCounts {
+        self.unstored.counts()
+    }
+
+    /// What the start found of the kill file.
+    pub fn kill_file_standing(&self) -> KillFileStanding {
+        self.kill_file.standing()
+    }
+
+    /// Offers the revocations that the store lacks to the store again, and to the kill file those that
+    /// are nowhere else. Call it every second.
+    ///
+    /// # Errors
+    /// `effective_in_memory_only` while one is durable nowhere; another text while the store lacks one.
+    pub async fn store_unstored(&self) -> Result<(), &'static str> {
+        let (round, all) = self.unstored.next_round();
+        if !all.is_empty() {
+            self.note_written_records(&all);
+            let mut failures = 0;
+            for pending in all {
+                let revocation = pending.journaled.revocation;
+                self.unstored.change(pending.tenant, revocation, |pending| pending.tried = round);
+                if let Err(failure) = self.store_again(&pending).await {
+                    tracing::debug!(?revocation, code = failure.code.as_str(), "the store still lacks a revocation");
+                    self.keep_again(&pending).await;
+                    failures += 1;
+                }
+                if failures == MAX_FAILURES {
+                    break;
+                }
+            }
+        }
+        let counts = self.unstored.counts();
+        gauge!(UNSTORED, "kept" => "memory").set(counts.in_memory_only as f64);
+        gauge!(UNSTORED, "kept" => "log_or_kill_file").set(counts.elsewhere as f64);
+        match counts {
+            UnstoredCounts {
+                in_memory_only: 0,
+                elsewhere: 0,
+            } => Ok(()),
+            UnstoredCounts { in_memory_only: 0, .. } => Err("the store lacks revocations that the audit log or the kill file has"),
+            UnstoredCounts { .. } => Err(Code::EffectiveInMemoryOnly.as_str()),
+        }
+    }
+
+    /// Writes the kill file anew where the start could not. Call it now and then.
+    ///
+    /// # Errors
+    /// A fixed text; the old file stays in use.
+    pub async fn renew_kill_file(&self) -> Result<(), &'static str> {
+        let file = Arc::clone(&self.kill_file);
+        match tokio::task::spawn_blocking(move || file.renew()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err("the kill file cannot be written anew"),
+        }
+    }
+
+    /// Once the log has written what it kept in memory, it has the records of these revocations.
+    fn note_written_records(&self, all: &[Pending]) {
+        if self.log.health() == Health::Sound && self.log.deferred() == 0 {
+            for pending in all.iter().filter(|pending| pending.deferred) {
+                self.unstored.note_recorded(pending.tenant, pending.journaled.revocation, None);
+            }
+        }
+    }
+
+    /// Commits a revocation that the store lacked, unless it was lifted meanwhile.
+    async fn store_again(&self, pending: &Pending) -> Result<(), Failure> {
+        let Pending { tenant, at, intent, .. } = *pending;
+        let revocation = pending.journaled.revocation;
+        let change = Change {
+            intent,
+            ..Change::unannounced()
+        }
+        .for_revocation();
+        let commit = async || match self.commit_revocation(tenant, revocation, at, &change).await {
+            Ok(revoked) => Ok(Some(revoked)),
+            // What does not exist cannot be used either.
+            Err(StoreError::NotFound) => {
+                self.store.mark_applied(tenant, &change).await?;
+                Ok(None)
+            }
+            Err(error) => Err(Failure::from(error)),
+        };
+        // Under the lock that an enable, a restore or a resume takes: what it lifted must not be
+        // committed after it.
+        let is_pending = || self.unstored.contains(tenant, revocation);
+        match revocation {
+            EmergencyRevocation::Disable(id) => {
+                let entry = self.directory().key(tenant, id).await?;
+                let _one_at_a_time = match &entry {
+                    Some(entry) => Some(entry.change().lock().await),
+                    None => None,
+                };
+                if is_pending()
+                    && let (Some(Revoked::Key(row)), Some(entry)) = (commit().await?, &entry)
+                {
+                    entry.put(row, None);
+                }
+                self.stored(tenant, revocation);
+            }
+            EmergencyRevocation::Sever(id) => {
+                let entry = self.directory().connection(tenant, id).await?;
+                let _one_at_a_time = match &entry {
+                    Some(entry) => Some(entry.change().lock().await),
+                    None => None,
+                };
+                if is_pending()
+                    && let (Some(Revoked::Connection(row)), Some(entry)) = (commit().await?, &entry)
+                {
+                    entry.put(row);
+                }
+                self.stored(tenant, revocation);
+            }
+            EmergencyRevocation::Suspend(_) => {
+                let _one_at_a_time = self.suspensions.turn().await;
+                if is_pending()
+                    && let Some(revoked) = commit().await?
+                {
+                    self.apply_revocation(&revoked);
+                }
+                self.stored(tenant, revocation);
+            }
+            EmergencyRevocation::Revoke(_) | EmergencyRevocation::DeletePrincipal(_) => {
+                if let Some(revoked) = commit().await? {
+                    self.apply_revocation(&revoked);
+                }
+                self.stored(tenant, revocation);
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes a revocation that no medium has to the kill file again.
+    async fn keep_again(&self, pending: &Pending) {
+        if pending.media.kill_file {
+            return;
+        }
+        let entry = KillEntry::now(pending.tenant, pending.journaled);
+        if self.push_to_kill_file(entry).await.is_ok() {
+            let revocation = pending.journaled.revocation;
+            self.unstored
+                .change(pending.tenant, revocation, |pending| pending.media.kill_file = true);
+        }
+    }
+
+    /// Forgets a revocation as one that the store lacks: the store has it, and memory was told of the
+    /// row, or it was lifted.
+    pub(super) fn stored(&self, tenant: TenantId, revocation: EmergencyRevocation) {
+        if !self.unstored.remove(tenant, revocation) {
+            return;
+        }
+        match revocation {
+            EmergencyRevocation::Disable(id) => self.directory().key_stored(tenant, id),
+            EmergencyRevocation::Sever(id) => self.directory().connection_stored(id),
+            EmergencyRevocation::Revoke(id) => self.authenticator().readmit(Refused::Token(id)),
+            EmergencyRevocation::DeletePrincipal(id) => self.authenticator().readmit(Refused::Principal(id)),
+            EmergencyRevocation::Suspend(id) => self.authenticator().readmit(Refused::Tenant(id)),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Revocations that took effect and that the store could not take, until it can.
+//!
+//! Memory has them in any case. [`Media`] says where each is durable beside it: without any, it ends
+//! with this process, which the caller is told (`effective_in_memory_only`). There is at most one for
+//! each object, so the tenants' quotas bound the number, and a tenant's own never refuse another's.
+
+use std::collections::HashMap;
+
+use claviger_provider::TenantId;
+use parking_lot::Mutex;
+
+use crate::audit::{EmergencyRevocation, JournaledRevocation};
+
+/// Where a revocation is durable that the store lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Media {
+    /// The audit log has its intent or its record.
+    pub(super) log: bool,
+    /// The kill file has it.
+    pub(super) kill_file: bool,
+}
+
+impl Media {
+    pub(super) const fn is_none(self) -> bool {
+        !self.log && !self.kill_file
+    }
+}
+
+/// How many revocations the store lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnstoredCounts {
+    /// Those that hold only while this process lives.
+    pub in_memory_only: usize,
+    /// Those that the audit log or the kill file has.
+    pub elsewhere: usize,
+}
+
+/// A revocation that the store lacks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pending {
+    pub(super) tenant: TenantId,
+    pub(super) journaled: JournaledRevocation,
+    /// When the row was revoked, in Unix microseconds.
+    pub(super) at: i64,
+    /// The position of its intent in the log.
+    pub(super) intent: Option<u64>,
+    pub(super) media: Media,
+    /// Whether the log keeps its record in memory and writes it when it can.
+    pub(super) deferred: bool,
+    /// The round in which the store was last tried.
+    pub(super) tried: u64,
+}
+
+/// All revocations that the store lacks.
+#[derive(Debug, Default)]
+pub(super) struct Unstored(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    pending: HashMap<(TenantId, EmergencyRevocation), Pending>,
+    round: u64,
+}
+
+/// Ids of keys are unique in a tenant only; a suspend belongs to the suspended tenant.
+const fn name(tenant: TenantId, revocation: EmergencyRevocation) -> (TenantId, EmergencyRevocation) {
+    match revocation {
+        EmergencyRevocation::Suspend(suspended) => (suspended, revocation),
+        EmergencyRevocation::Disable(_)
+        | EmergencyRevocation::Sever(_)
+        | EmergencyRevocation::Revoke(_)
+        | EmergencyRevocation::DeletePrincipal(_) => (tenant, revocation),
+    }
+}
+
+impl Unstored {
+    /// Notes a revocation that the store could not take. `at` in Unix microseconds; `intent` is its
+    /// position in the log.
+    pub(super) fn note(&self, tenant: TenantId, journaled: JournaledRevocation, at: i64, intent: Option<u64>, kill_file: bool) {
+        let media = Media {
+            log: intent.is_some(),
+            kill_file,
+        };
+        let mut state = self.0.lock();
+        let pending = state.pending.entry(name(tenant, journaled.revocation)).or_insert(Pending {
+            tenant,
+            journaled,
+            at,
+            intent,
+            media,
+            deferred: false,
+            tried: 0,
+        });
+        pending.journaled.lifts = pending.journaled.lifts.max(journaled.lifts);
+        pending.intent = intent.or(pending.intent);
+        pending.media.log |= media.log;
+        pending.media.kill_file |= media.kill_file;
+    }
+
+    /// Changes a revocation that is still here.
+    pub(super) fn change(&self, tenant: TenantId, revocation: EmergencyRevocation, change: impl FnOnce(&mut Pending)) {
+        if let Some(pending) = self.0.lock().pending.get_mut(&name(tenant, revocation)) {
+            change(pending);
+        }
+    }
+
+    /// The log has a record of the revocation, or its intent at this position.
+    pub(super) fn note_recorded(&self, tenant: TenantId, revocation: EmergencyRevocation, intent: Option<u64>) {
+        self.change(tenant, revocation, |pending| {
+            pending.media.log = true;
+            pending.intent = intent.or(pending.intent);
+        });
+    }
+
+    /// The log keeps a record of the revocation in memory.
+    pub(super) fn note_deferred(&self, tenant: TenantId, revocation: EmergencyRevocation) {
+        self.change(tenant, revocation, |pending| pending.deferred = true);
+    }
+
+    /// Whether the revocation holds only while this process lives.
+    pub(super) fn is_in_memory_only(&self, tenant: TenantId, revocation: EmergencyRevocation) -> bool {
+        let state = self.0.lock();
+        let pending = state.pending.get(&name(tenant, revocation));
+        pending.is_some_and(|pending| pending.media.is_none())
+    }
+
+    /// Whether the store still lacks the revocation.
+    pub(super) fn contains(&self, tenant: TenantId, revocation: EmergencyRevocation) -> bool {
+        self.0.lock().pending.contains_key(&name(tenant, revocation))
+    }
+
+    /// Forgets a revocation. Returns whether it was here.
+    pub(super) fn remove(&self, tenant: TenantId, revocation: EmergencyRevocation) -> bool {
+        self.0.lock().pending.remove(&name(tenant, revocation)).is_some()
+    }
+
+    /// How many there are.
+    pub(super) fn counts(&self) -> UnstoredCounts {
+        let state = self.0.lock();
+        let in_memory_only = state.pending.values().filter(|pending| pending.media.is_none()).count();
+        UnstoredCounts {
+            in_memory_only,
+            elsewhere: state.pending.len() - in_memory_only,
+        }
+    }
+
+    /// Begins a round: all revocations, those without a medium first, then those that waited longest.
+    pub(super) fn next_round(&self) -> (u64, Vec<Pending>) {
+        let mut state = self.0.lock();
+        state.round += 1;
+        let mut all: Vec<Pending> = state.pending.values().copied().collect();
+        all.sort_by_key(|pending| (!pending.media.is_none(), pending.tried));
+        (state.round, all)
+    }
+}

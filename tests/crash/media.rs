@@ -1,0 +1,144 @@
+//! Revocations that a medium could not take, and changes that an older store lacks although it has a
+//! later one.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use claviger_test_support::{Client, Gateway, Started, Tune};
+use claviger_testkit::control::Request;
+use libtest_mimic::Trial;
+use serde_json::json;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+
+use crate::disagree::{Copy, DATABASE};
+use crate::held::Held;
+use crate::load::text;
+use crate::run;
+
+const KILL_FILE: [&str; 1] = ["cuts.kill"];
+
+pub fn trials() -> Vec<Trial> {
+    let absent = !cfg!(feature = "testkit");
+    vec![
+        Trial::test("media::a_rotate_that_another_change_overtook_is_missed_in_an_older_store", || {
+            run(overtaken())
+        })
+        .with_ignored_flag(absent),
+        Trial::test("media::a_disable_that_only_the_log_has_holds_after_a_later_change", || {
+            run(only_in_the_log())
+        }),
+        Trial::test("media::a_missing_kill_file_is_reported", || run(missing())),
+        Trial::test("media::a_start_writes_kill_file_and_reserve_anew", || run(anew())),
+    ]
+}
+
+/// The store of a running gateway, locked against its writes.
+async fn lock_store(data: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(data.join("claviger.db"));
+    let mut store = options.connect().await.expect("the store opens");
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut store)
+        .await
+        .expect("the store is locked");
+    store
+}
+
+async fn key(client: &Client, name: &str) {
+    client
+        .post("/v1/keys", &json!({"name": name, "connection": "embedded"}))
+        .await
+        .expect_status(201);
+}
+
+async fn state_of(started: &Started, part: &str) -> String {
+    let ready = started.watcher().get("/readyz").await;
+    let parts = ready.body["parts"].as_array().expect("parts").clone();
+    let found = parts.iter().find(|found| found["name"] == part).expect("the part");
+    text(&found["state"])
+}
+
+/// The intent of the rotate is before the other change in the log; its commit is after the copy.
+async fn overtaken() {
+    let (held, started, client) = Held::start("there").await;
+    let going = held.rotate(&client, "rotate", &json!({})).await;
+    key(&client, "later").await;
+    let copy = Copy::of(&held.gateway.data(), &DATABASE);
+    let mut fake = held.control().await;
+    fake.tell(&Request::Clear).await.expect("the gate opens");
+    let rotated = going.await.expect("the request ends").expect("an answer");
+    assert_eq!(rotated.expect_status(200)["primary_version"], 2);
+    assert!(started.terminate());
+    copy.restore(&held.gateway.data());
+
+    let Err(refused) = catch_unwind(AssertUnwindSafe(|| held.again())) else {
+        panic!("it starts although the store lacks the rotate");
+    };
+    let said = refused.downcast_ref::<String>().expect("a message");
+    assert!(said.contains("lacks 1 change(s)") && said.contains("rotate key"), "{said}");
+}
+
+/// The store is busy and the kill file is lost, so the log alone has the disable.
+async fn only_in_the_log() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    key(&client, "orders").await;
+    let kill_file = Copy::of(&gateway.data(), &KILL_FILE);
+    let store = lock_store(&gateway.data()).await;
+    client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    store.close().await.expect("the store is free");
+    key(&client, "later").await;
+    started.kill();
+    kill_file.restore(&gateway.data());
+
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    client.get("/v1/keys/later").await.expect_status(200);
+    assert_eq!(client.get("/v1/keys/orders").await.expect_status(200)["state"], "disabled");
+    assert!(started.terminate());
+}
+
+async fn missing() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    assert_eq!(state_of(&started, "kill_file").await, "ok");
+    assert!(!started.output().contains("cuts.kill"), "{}", started.output());
+    assert!(started.terminate());
+    fs::remove_file(gateway.data().join(KILL_FILE[0])).expect("it was there");
+    let started = gateway.serve(&Tune::default());
+    assert!(state_of(&started, "kill_file").await.contains("missing at the start"));
+    assert!(started.output().contains("cuts.kill is missing"), "{}", started.output());
+    assert!(started.terminate());
+    let started = gateway.serve(&Tune::default());
+    assert_eq!(state_of(&started, "kill_file").await, "ok");
+    assert!(started.terminate());
+}
+
+async fn anew() {
+    let gateway = Gateway::new(crate::BINARY);
+    let tune = Tune::default().set("CLAVIGER_AUDIT__DISK_RESERVE", "1MiB");
+    // Held open, so that no number is used again.
+    let open = |name: &str| fs::File::open(gateway.data().join(name)).ok();
+    let number = |file: &fs::File| file.metadata().expect("its number").ino();
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let kill_file = open("cuts.kill").expect("init makes it");
+        let reserve = open("audit.reserve");
+        let started = gateway.serve(&tune);
+        let now = open("cuts.kill").expect("the file");
+        assert_ne!(number(&now), number(&kill_file), "the kill file shares its blocks with a copy");
+        // The reserve is made after the start.
+        let end = Instant::now() + Duration::from_secs(20);
+        while open("audit.reserve").map(|now| number(&now)) == reserve.as_ref().map(number) {
+            assert!(Instant::now() < end, "the reserve shares its blocks with a copy");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        kept.push((kill_file, reserve));
+        assert!(started.terminate());
+    }
+    assert!(kept.last().is_some_and(|(_, reserve)| reserve.is_some()));
+}

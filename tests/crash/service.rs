@@ -1,0 +1,243 @@
+//! A key service that does its work and loses the answers: Vault's Transit and AWS KMS in as many calls as
+//! a creation and a rotation make. It outlives the gateway's processes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use claviger_test_support::Tune;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+const ACCOUNT: &str = "arn:aws:kms:eu-central-1:111122223333:key";
+
+/// How the answers to changes get lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The connection is closed before the answer.
+    Closed,
+    /// Nothing is answered.
+    Silent,
+    /// Another server between answers 502.
+    BadGateway,
+    /// The service refuses, and does nothing.
+    Refused,
+}
+
+#[derive(Default)]
+struct State {
+    keys: BTreeMap<String, Key>,
+    loss: Option<Loss>,
+    /// The calls that changed something, or would have.
+    changes: usize,
+}
+
+struct Key {
+    versions: usize,
+    /// How many of them the service shows.
+    shown: usize,
+    description: String,
+}
+
+/// The service, at an address on loopback.
+#[derive(Clone)]
+pub struct Service {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl Service {
+    /// Starts it.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let service = Self {
+            address: listener.local_addr().expect("its address"),
+            state: Arc::default(),
+        };
+        let serving = service.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = serving.clone();
+                tokio::spawn(async move { service.connection(stream).await });
+            }
+        });
+        service
+    }
+
+    /// The gateway's variables: it may reach the service, which is AWS, too.
+    pub fn tune(&self) -> Tune {
+        let url = format!("http://{}", self.address);
+        Tune::default()
+            .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+            .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
+            .set("CLAVIGER_PROVIDERS__AWS__KMS_ENDPOINT", &url)
+            .set("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", url)
+    }
+
+    /// The bodies of connections to it, by provider.
+    pub fn connections(&self) -> [Value; 2] {
+        let vault = json!({"address": format!("http://{}", self.address), "auth": {"token": "any"}});
+        let key = json!({"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"});
+        let aws = json!({"region": "eu-central-1", "auth": {"static": key}});
+        [
+            json!({"name": "vault", "provider": "vault", "settings": vault}),
+            json!({"name": "aws", "provider": "aws", "settings": aws}),
+        ]
+    }
+
+    /// Makes a key of this name, as its owner may.
+    pub fn make(&self, name: &str) {
+        self.change(name, "", 0);
+    }
+
+    /// From now on, answers to changes get lost in this way, or none does.
+    pub fn lose(&self, loss: Option<Loss>) {
+        self.state.lock().loss = loss;
+    }
+
+    /// How many keys it has.
+    pub fn keys(&self) -> usize {
+        self.state.lock().keys.len()
+    }
+
+    /// How many versions all keys have together.
+    pub fn versions(&self) -> usize {
+        self.state.lock().keys.values().map(|key| key.versions).sum()
+    }
+
+    /// How many changes were asked for.
+    pub fn changes(&self) -> usize {
+        self.state.lock().changes
+    }
+
+    /// Shows all versions: AWS finishes a rotation after its answer.
+    pub fn finish(&self) {
+        for key in self.state.lock().keys.values_mut() {
+            key.shown = key.versions;
+        }
+    }
+
+    async fn connection(&self, stream: TcpStream) -> Option<()> {
+        let (read, mut write) = stream.into_split();
+        let mut read = BufReader::new(read);
+        loop {
+            let (mut line, mut length, mut target) = (String::new(), 0, String::new());
+            read.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
+            loop {
+                let mut header = String::new();
+                read.read_line(&mut header).await.ok()?;
+                let Some((name, value)) = header.trim().split_once(": ") else {
+                    break;
+                };
+                match name.to_lowercase().as_str() {
+                    "content-length" => length = value.parse().ok()?,
+                    "x-amz-target" => value.rsplit('.').next()?.clone_into(&mut target),
+                    _ => {}
+                }
+            }
+            let mut body = vec![0; length];
+            read.read_exact(&mut body).await.ok()?;
+            let (mut words, body) = (line.split(' '), serde_json::from_slice(&body).unwrap_or(Value::Null));
+            let (method, path) = (words.next()?, words.next()?);
+            let (changes, status, body) = match target.as_str() {
+                "" => self.vault(method, path),
+                target => self.aws(target, &body),
+            };
+            let loss = self.state.lock().loss.filter(|_| changes);
+            let (status, body) = match loss {
+                None => (status, body),
+                Some(Loss::Closed) => return None,
+                Some(Loss::Silent) => std::future::pending().await,
+                Some(Loss::BadGateway) => (502, json!({})),
+                Some(Loss::Refused) => (400, json!({"errors": ["no"], "__type": "ValidationException"})),
+            };
+            let body = body.to_string();
+            let head = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            write.write_all((head + &body).as_bytes()).await.ok()?;
+        }
+    }
+
+    /// Answers a call of Vault's, and whether it changes something.
+    fn vault(&self, method: &str, path: &str) -> (bool, u16, Value) {
+        let Some(name) = path.strip_prefix("/v1/transit/keys/") else {
+            return match path {
+                "/v1/auth/token/lookup-self" => (false, 200, json!({"data": {"ttl": 0, "renewable": false}})),
+                _ => (false, 400, json!({"errors": ["wrapping token is not valid or does not exist"]})),
+            };
+        };
+        match (method, name.strip_suffix("/rotate")) {
+            ("GET", _) => match self.state.lock().keys.get(name) {
+                Some(key) => (false, 200, json!({"data": transit(key.versions)})),
+                None => (false, 404, json!({"errors": []})),
+            },
+            (_, Some(name)) => self.change(name, "", 1),
+            (_, None) => self.change(name, "", 0),
+        }
+    }
+
+    /// As [`Service::vault`], of AWS's. A rotation shows later.
+    fn aws(&self, target: &str, body: &Value) -> (bool, u16, Value) {
+        let id = body["KeyId"].as_str().and_then(|id| id.rsplit('/').next()).unwrap_or_default();
+        match target {
+            "CreateKey" => {
+                let id = format!("00000000-0000-4000-8000-{:012}", self.keys());
+                let description = body["Description"].as_str().unwrap_or_default();
+                let (changes, status, _) = self.change(&id, description, 0);
+                (changes, status, self.metadata(&id))
+            }
+            "RotateKeyOnDemand" => self.change(id, "", 1),
+            "DescribeKey" => (false, 200, self.metadata(id)),
+            "ListKeys" => {
+                let ids: Vec<String> = self.state.lock().keys.keys().cloned().collect();
+                let keys: Vec<Value> = ids
+                    .iter()
+                    .map(|id| json!({"KeyId": id, "KeyArn": format!("{ACCOUNT}/{id}")}))
+                    .collect();
+                (false, 200, json!({"Keys": keys, "Truncated": false}))
+            }
+            "ListKeyRotations" => {
+                let shown = self.state.lock().keys.get(id).map_or(1, |key| key.shown);
+                let rotation = |number| json!({"KeyId": id, "RotationDate": 1_700_000_000 + number, "RotationType": "ON_DEMAND"});
+                let rotations: Vec<Value> = (1..shown).map(rotation).collect();
+                (false, 200, json!({"Rotations": rotations, "Truncated": false}))
+            }
+            _ => (false, 400, json!({"__type": "UnsupportedOperationException"})),
+        }
+    }
+
+    fn metadata(&self, id: &str) -> Value {
+        let description = self.state.lock().keys.get(id).map(|key| key.description.clone());
+        json!({"KeyMetadata": {
+            "KeyId": id, "Arn": format!("{ACCOUNT}/{id}"), "CreationDate": 1_700_000_000, "Enabled": true, "Description": description,
+            "KeyUsage": "ENCRYPT_DECRYPT", "KeyState": "Enabled", "KeyManager": "CUSTOMER", "KeySpec": "SYMMETRIC_DEFAULT",
+            "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
+        }})
+    }
+
+    /// Makes a key, or adds versions to it, unless it refuses.
+    fn change(&self, name: &str, description: &str, more: usize) -> (bool, u16, Value) {
+        let mut state = self.state.lock();
+        state.changes += 1;
+        if state.loss != Some(Loss::Refused) {
+            let new = Key {
+                versions: 1,
+                shown: 1,
+                description: description.to_owned(),
+            };
+            state.keys.entry(name.to_owned()).or_insert(new).versions += more;
+        }
+        (true, 200, json!({"KeyId": name, "data": {}}))
+    }
+}
+
+fn transit(versions: usize) -> Value {
+    json!({
+        "type": "aes256-gcm96", "derived": false, "supports_encryption": true, "supports_decryption": true,
+        "latest_version": versions, "min_available_version": 0, "min_decryption_version": 1, "keys": {},
+    })
+}

@@ -1,0 +1,164 @@
+//! Syncs that fail or are missing, by `strace`: the store's log of a change, and the folder of a new
+//! installation. Without `strace` and root, who alone can trace the gateway, they are ignored.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use claviger_test_support::{Client, Gateway, Started, Tune, records};
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::{Value, json};
+
+use crate::run;
+
+pub fn trials() -> Vec<Trial> {
+    let able = geteuid().is_root() && Command::new("strace").arg("-V").output().is_ok();
+    let tests = [
+        Trial::test("unsynced::a_change_whose_sync_failed_does_not_take_effect_after_a_kill", || {
+            run(overwritten())
+        }),
+        Trial::test("unsynced::the_gateway_stops_before_it_answers_what_it_cannot_take_back", || {
+            run(stopped())
+        }),
+        Trial::test("unsynced::a_revocation_holds_although_no_sync_succeeds", || run(revoked())),
+        Trial::test("unsynced::a_new_data_folder_is_synced_in_its_parents", || {
+            run(async { new_folder() })
+        }),
+    ];
+    tests.map(|test| test.with_ignored_flag(!able)).into()
+}
+
+/// Fails syncs of one file of a process.
+struct Failing(Child);
+
+impl Failing {
+    /// `when` as in `strace(1)`: `1` for the first sync of each thread, `1+` for all.
+    fn begin(started: &Started, file: &Path, when: &str) -> Self {
+        let mut strace = Command::new("strace")
+            .args(["-f", "-p", &started.pid().to_string(), "-e", "trace=fsync,fdatasync", "-P"])
+            .arg(file)
+            .args(["-e", &format!("inject=fsync,fdatasync:error=EIO:when={when}")])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace runs");
+        let mut said = BufReader::new(strace.stderr.take().expect("its output"));
+        let mut line = String::new();
+        while !line.contains("attached") {
+            line.clear();
+            assert!(said.read_line(&mut line).expect("its output") > 0, "strace ended");
+        }
+        // What it writes further must be read, or it waits.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Self(strace)
+    }
+
+    fn end(mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).expect("a pid")).expect("a pid");
+        // It may have ended with the process.
+        let _ = kill_process(pid, Signal::INT);
+        self.0.wait().expect("its end");
+    }
+}
+
+/// A gateway with a disabled key, whose store will fail its syncs.
+async fn world(when: &str) -> (Gateway, Started, Client, Failing) {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    for key in ["off", "on"] {
+        let body = json!({"name": key, "connection": "embedded"});
+        client.post("/v1/keys", &body).await.expect_status(201);
+    }
+    client.post_empty("/v1/keys/off/disable").await.expect_status(200);
+    let log = gateway.data().join("claviger.db-wal").canonicalize().expect("the store's log");
+    let failing = Failing::begin(&started, &log, when);
+    (gateway, started, client, failing)
+}
+
+async fn state(client: &Client, key: &str) -> Value {
+    client.get(&format!("/v1/keys/{key}")).await.expect_status(200)["state"].clone()
+}
+
+/// The result of the only change with this verb.
+fn result(gateway: &Gateway, verb: &str) -> Value {
+    let all = records(&gateway.data()).into_iter();
+    let mut outcomes = all.filter(|record| record["kind"] == "outcome" && record["change"]["verb"] == verb);
+    outcomes.next().expect("an outcome")["result"].clone()
+}
+
+async fn overwritten() {
+    let (gateway, started, client, failing) = world("1").await;
+    let answer = client.post_empty("/v1/keys/off/enable").await;
+    assert_eq!((answer.status, &answer.body["code"]), (500, &json!("internal")), "{}", answer.text);
+    failing.end();
+    assert_eq!(state(&client, "off").await, "disabled");
+    started.kill();
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    assert_eq!(state(&client, "off").await, "disabled");
+    assert_eq!(result(&gateway, "enable"), "interrupted");
+    // The store goes on.
+    client.post_empty("/v1/keys/off/enable").await.expect_status(200);
+    assert_eq!(state(&client, "off").await, "enabled");
+}
+
+async fn stopped() {
+    let (gateway, started, client, failing) = world("1+").await;
+    let request = client.request(http::Method::POST, "/v1/keys/off/enable").body("{}");
+    let answer = client.try_send(request.header("content-type", "application/json")).await;
+    assert!(
+        answer.is_none(),
+        "answered {}",
+        answer.map(|answer| answer.text).unwrap_or_default()
+    );
+    assert!(
+        started.output().contains("Check the disk of the data folder"),
+        "{}",
+        started.output()
+    );
+    assert!(!started.wait(), "the gateway ended in good order");
+    failing.end();
+    let started = gateway.serve(&Tune::default());
+    let found = state(&started.tenant("acme"), "off").await;
+    let expected = if found == "enabled" { "success" } else { "failed" };
+    assert_eq!(result(&gateway, "enable"), expected, "the key is {found}");
+}
+
+async fn revoked() {
+    let (gateway, started, client, failing) = world("1+").await;
+    let answer = client.post_empty("/v1/keys/on/disable").await;
+    assert!(matches!(answer.status, 200 | 503), "{}", answer.text);
+    assert_eq!(state(&client, "on").await, "disabled");
+    failing.end();
+    started.kill();
+    let started = gateway.serve(&Tune::default());
+    assert_eq!(state(&started.tenant("acme"), "on").await, "disabled");
+}
+
+fn new_folder() {
+    let gateway = Gateway::empty(crate::BINARY);
+    let parent = gateway.data().canonicalize().unwrap_or_else(|_| gateway.data());
+    let folder = parent.join("inner");
+    let init = gateway.command(&Tune::default());
+    let output = Command::new("strace")
+        .args(["-f", "-y", "-e", "trace=fsync"])
+        .arg(init.get_program())
+        .arg("init")
+        .arg("--token-out")
+        .arg(gateway.token_file())
+        .env_clear()
+        .envs(init.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .env("CLAVIGER_STORAGE__DATA_DIR", &folder)
+        .output()
+        .expect("strace runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for synced in [parent.parent().expect("a parent"), &parent] {
+        let call = format!("<{}>)", synced.display());
+        assert!(
+            said.lines().any(|line| line.contains("fsync(") && line.contains(&call)),
+            "{call} is not synced:\n{said}"
+        );
+    }
+}
