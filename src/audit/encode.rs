@@ -8,10 +8,10 @@ use std::io::Write;
 use claviger_provider::{ConnectionId, DekId, Id, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 
 use super::action::Operation;
+use super::durability::Durability;
 use super::fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext, Window,
 };
-use super::options::Durability;
 use super::record::Record;
 use super::scalar::{Digest, Number, Text, Timestamp};
 use super::state_change::{Object, ObjectId, StateChange, Verb};

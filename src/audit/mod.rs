@@ -11,7 +11,7 @@
 //! | `encode`, `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
 //! | `frame`, `segments`, `file` | the bytes of the log, the files that have them, and the disk |
 //! | `maker`, `reserve` | files of zeros, made ahead of need |
-//! | `log`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
+//! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health` | the log's thread |
 //! | `observer`, `last_record` | what is built from committed frames |
 //! | `recovery`, `scan`, `history`, `index` | opening an existing log |
@@ -28,6 +28,7 @@ mod class;
 mod completion;
 mod copy;
 mod counters;
+mod durability;
 mod durable_file;
 mod encode;
 mod fields;
@@ -68,6 +69,7 @@ pub use action::{Action, Internal, Operation};
 pub use background::{BackgroundLog, BackgroundOperation, REPEAT_EVERY};
 pub use copy::{LogCopy, copy_log, end_of_log, left_in, log_files, read_copy};
 pub use counters::{Counters, MAX_SEPARATE};
+pub use durability::Durability;
 pub use fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext,
     Window,
@@ -79,7 +81,7 @@ pub use kill_file::{KillEntry, KillFile, KillFileError, KillFileStanding, NAME a
 pub use last_record::{LastRecord, LastRecordWatch};
 pub use log::Log;
 pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};
-pub use options::{Durability, Options};
+pub use options::Options;
 pub use origin::{Origin, Position, Receipt};
 pub use record::Record;
 pub use recorded::{CountedRight, Item, Recorded};

@@ -2,21 +2,10 @@
 
 use std::time::Duration;
 
+use super::durability::Durability;
 use super::last_record::LastRecord;
 use super::origin::Position;
 use super::segments::SegmentSizes;
-use super::string_enum::string_enum;
-
-string_enum! {
-    /// What a record survives from its response on.
-    Durability {
-        /// A loss of power: it is synced to the disk before the response.
-        PowerLoss = "power-loss",
-        /// The end of the process: it is written to the kernel before the response, and synced
-        /// every [`Options::sync_every`]. Changes of state and revocations are synced before their response.
-        ProcessCrash = "process-crash",
-    }
-}
 
 /// How the log uses disk, memory and time.
 #[derive(Debug, Clone)]

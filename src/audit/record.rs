@@ -9,10 +9,10 @@ use serde::Serialize;
 use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, MAX_TRACED_CALLS, Node, PrincipalId, ProviderKind, TenantId, TokenId};
 
 use super::action::{Internal, Operation};
+use super::durability::Durability;
 use super::fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Outcome, Policy, ProviderCall, Rewrap, Source, VisibleContext, Window,
 };
-use super::options::Durability;
 use super::origin::{Origin, Position};
 use super::role::took_effect;
 use super::scalar::{Digest, Number, Text, Timestamp, Version1};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::background::BackgroundLog;
 use super::counters::Counters;
+use super::durability::Durability;
 use super::durable_file::DurableFile;
 use super::fields::{Cause, Window};
 use super::file::{Disk, LogFile, RealDisk, is_full};
@@ -19,7 +20,7 @@ use super::intent::OpenIntent;
 use super::log::Log;
 use super::maker::Maker;
 use super::observer::CommitObserver;
-use super::options::{Durability, Options};
+use super::options::Options;
 use super::origin::{Origin, Position};
 use super::queue::Queue;
 use super::record::{Placed, Record};

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use claviger_provider::TenantId;
 
 use super::batch::Batch;
+use super::durability::Durability;
 use super::durable_file::{AppendError, DurableFile};
 use super::observer::{Commit, CommitObserver};
-use super::options::{Durability, Options};
+use super::options::Options;
 use super::state::State;
 
 /// The most bytes that are written without a sync, because they are in memory until one.
