@@ -160,8 +160,9 @@ fn objects(schema: &Value) -> Vec<&Value> {
 }
 
 /// Members that some answers lack; `*` for every list. All others are always there, and may be null.
-const MAY_BE_ABSENT: [(&str, &[&str]); 9] = [
+const MAY_BE_ABSENT: [(&str, &[&str]); 10] = [
     ("CheckedRight", &["what_to_do"]),
+    ("ComponentStatus", &["durability"]),
     ("DataKeyResponse", &["plaintext"]),
     ("FailedItem", &["audit_index"]),
     ("InspectResponse", &["reattach"]),
