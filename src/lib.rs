@@ -13,6 +13,7 @@ pub mod client;
 pub mod config;
 pub mod duration;
 pub mod envelope;
+mod io_reason;
 pub mod keys;
 pub mod listener;
 mod names;

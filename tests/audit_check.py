@@ -10,6 +10,7 @@ embedded provider calls no other service, so no record may have a provider call.
 
 import base64
 import os
+import subprocess
 import sys
 
 import audit_reader
@@ -42,7 +43,8 @@ def main(binary):
     print(f"{len(records)} records, in order, whole, and without the data key")
     lost = lost_part(binary)
     print(f"{len(lost)} records of a log that was cut while the gateway ran")
-    print("2 passed, 0 failed")
+    misused()
+    print("3 passed, 0 failed")
 
 
 def lost_part(binary):
@@ -64,6 +66,16 @@ def lost_part(binary):
     assert [record["cause"] for record in records if record["kind"] == "restarted"] == ["log_lost"]
     assert any(record["operation"] == "Rotate" for record in records), "a record after the loss is missing"
     return records
+
+
+def misused():
+    """Without a folder, or with one that does not exist or has no log, the reader prints its usage."""
+    here = os.path.dirname(audit_reader.__file__)
+    for arguments in ([], ["absent"], ["absent", "cals"], [here], [audit_reader.__file__]):
+        command = [sys.executable, audit_reader.__file__, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1 and "usage:" in done.stderr, f"{arguments}: {done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
 
 
 if __name__ == "__main__":

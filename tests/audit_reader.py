@@ -89,7 +89,18 @@ def calls(records):
         if omitted := record.get("provider_calls_omitted"):
             yield {**known, "omitted": omitted}
 
+def usage(why):
+    sys.exit(f"{why}\nusage: python3 audit_reader.py FOLDER [calls]\nFOLDER is the gateway's data folder, or a copy of it")
+
 if __name__ == "__main__":
-    records = read(load(sys.argv[1]))
+    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["calls"]):
+        usage("expected a folder, and at most the word calls")
+    try:
+        log = load(sys.argv[1])
+    except OSError as error:
+        usage(f"{sys.argv[1]}: {error.strerror}")
+    if not log:
+        usage(f"{sys.argv[1]} has no audit log")
+    records = read(log)
     for line in calls(records) if sys.argv[2:] == ["calls"] else records:
         print(json.dumps(line, ensure_ascii=False))

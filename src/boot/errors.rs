@@ -11,6 +11,7 @@ use crate::audit;
 use crate::broker::{Failure, RecoverError};
 use crate::config::declared::SettingsFileError;
 use crate::config::storage::RootKey as RootKeySource;
+use crate::io_reason::IoReason;
 use crate::listener::TlsError;
 use crate::store::StoreError;
 use crate::store::lock::LockError;
@@ -57,9 +58,9 @@ pub enum BootError {
     Unavailable(#[from] audit::Unavailable),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("cannot listen on {address} ({kind})")]
+    #[error("cannot listen on {address} ({})", IoReason(*kind))]
     Listen { address: SocketAddr, kind: ErrorKind },
-    #[error("{what} ({kind})")]
+    #[error("{what} ({})", IoReason(*kind))]
     Io { what: &'static str, kind: ErrorKind },
     #[error("a step of the start was aborted")]
     Ended(#[from] tokio::task::JoinError),

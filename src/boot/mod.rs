@@ -1,11 +1,12 @@
 //! Assembles the gateway from its parts, and runs and stops it.
 //!
-//! The commands `serve`, `dev`, `init`, `backup`, `restore`, `wrap-root-key` and `providers` use this module. The start
+//! The commands `serve`, `dev`, `init`, `backup`, `restore`, `wrap-root-key`, `check-config` and `providers` use this module. The start
 //! goes in the order of what can fail ([`Starting`]): no request is served before store and audit
 //! log are reconciled; until then the listeners report that the gateway is starting.
 
 mod backup;
 mod bootstrap_admin;
+mod check;
 mod declared;
 mod descriptors;
 mod errors;
@@ -25,6 +26,7 @@ mod unseal;
 
 pub use backup::{BackupError, backup};
 pub use bootstrap_admin::init;
+pub use check::{Checked, check};
 pub use errors::{BootError, DeclaredSettingsError};
 pub use manifest::{BackupFile, Manifest, ManifestError};
 pub use options::{Accepted, ConfigSource, StartOptions};

@@ -38,7 +38,7 @@ pub(super) async fn root_key(config: &Config, options: &mut StartOptions, folder
     }
 }
 
-fn unsealer<'c>(config: &Config, source: &'c WrappedRootKey) -> Result<Unsealer<'c>, UnsealError> {
+pub(super) fn unsealer<'c>(config: &Config, source: &'c WrappedRootKey) -> Result<Unsealer<'c>, UnsealError> {
     Unsealer::new(
         source,
         registry::remote(&config.providers, &config.egress),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use chrono::Utc;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeyId, KeyRequest, OpContext, Pipeline, ProviderKind, Secret, SettingsError,
-    SettingsOrigin, SeverSwitch, TenantId,
+    ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeyId, KeyRequest, OpContext, ParsedSettings, Pipeline, ProviderKind, Secret,
+    SettingsError, SettingsOrigin, SeverSwitch, TenantId, Wrapped,
 };
 
 use crate::config::declared::SettingsFileError;
@@ -108,7 +108,8 @@ impl UnsealError {
     }
 }
 
-fn settings_errors(errors: &[SettingsError]) -> String {
+/// Invalid settings in one line.
+pub(super) fn settings_errors(errors: &[SettingsError]) -> String {
     let all = errors.iter().map(|error| format!("{}: expected {}", error.pointer, error.expected));
     all.collect::<Vec<_>>().join("; ")
 }
@@ -176,6 +177,21 @@ impl<'c> Unsealer<'c> {
     /// # Errors
     /// See [`UnsealError`].
     pub(super) async fn unwrap(&self) -> Result<RootKey, UnsealError> {
+        let envelope = self.envelope()?;
+        self.open(&self.pipeline().await?, &envelope).await
+    }
+
+    /// Checks the file and the settings, without a call to the provider. Blocks while it reads files.
+    ///
+    /// # Errors
+    /// As [`Unsealer::unwrap`], but for what only the provider can say.
+    pub(super) fn check(&self) -> Result<(), UnsealError> {
+        self.wrapped(&self.envelope()?)?;
+        self.parse(&self.source.settings.resolve()?)?;
+        Ok(())
+    }
+
+    fn envelope(&self) -> Result<Envelope, UnsealError> {
         let path = &self.source.file;
         let text = read(path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => UnsealError::Missing(path.clone()),
@@ -184,8 +200,7 @@ impl<'c> Unsealer<'c> {
                 source,
             },
         })?;
-        let envelope = Envelope::parse(text.trim_end()).map_err(|_| self.malformed())?;
-        self.open(&self.pipeline().await?, &envelope).await
+        Envelope::parse(text.trim_end()).map_err(|_| self.malformed())
     }
 
     /// Generates a root key and wraps it into the file.
@@ -239,15 +254,8 @@ impl<'c> Unsealer<'c> {
     }
 
     async fn open(&self, pipeline: &Pipeline, envelope: &Envelope) -> Result<RootKey, UnsealError> {
-        let header = envelope.header();
-        let [recipient] = envelope.recipients() else {
-            return Err(self.malformed());
-        };
-        let wrapped = match recipient.wrapped() {
-            Some((provider, wrapped)) if provider == self.source.provider && header.tenant() == TenantId::INSTALLATION => wrapped,
-            Some(_) | None => return Err(self.malformed()),
-        };
-        let context = context().bind(header);
+        let wrapped = self.wrapped(envelope)?;
+        let context = context().bind(envelope.header());
         let dek = pipeline.unwrap_key(&self.cx(), &wrapped, &context).await?;
         let opened = envelope
             .open(dek, &context)
@@ -257,12 +265,29 @@ impl<'c> Unsealer<'c> {
         Ok(RootKey::from_text(text)?)
     }
 
+    /// The root key as the provider wrapped it.
+    fn wrapped(&self, envelope: &Envelope) -> Result<Wrapped, UnsealError> {
+        let [recipient] = envelope.recipients() else {
+            return Err(self.malformed());
+        };
+        match recipient.wrapped() {
+            Some((provider, wrapped)) if provider == self.source.provider && envelope.header().tenant() == TenantId::INSTALLATION => {
+                Ok(wrapped)
+            }
+            Some(_) | None => Err(self.malformed()),
+        }
+    }
+
+    fn parse(&self, resolved: &Secret) -> Result<ParsedSettings, UnsealError> {
+        let text = std::str::from_utf8(resolved.expose()).unwrap_or_default();
+        self.factory.parse(text, SettingsOrigin::Operator).map_err(UnsealError::Settings)
+    }
+
     /// Connects to the provider. Called for each attempt, because a secret's file may have changed.
     async fn pipeline(&self) -> Result<Pipeline, UnsealError> {
         let settings = self.source.settings.clone();
         let resolved: Secret = tokio::task::spawn_blocking(move || settings.resolve()).await??;
-        let text = std::str::from_utf8(resolved.expose()).unwrap_or_default();
-        let parsed = self.factory.parse(text, SettingsOrigin::Operator).map_err(UnsealError::Settings)?;
+        let parsed = self.parse(&resolved)?;
         let parts = ConnectionParts {
             tenant: TenantId::INSTALLATION,
             connection: ConnectionId::from_bytes([0; 16]),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::declare::{Found, How, PATIENCE};
+use super::declare::{Found, How, PATIENCE, no_connection};
 use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op};
 
 /// The kind of a declared object.
@@ -107,6 +107,9 @@ impl Broker {
             let stands_on = (key.tenant.clone(), key.connection.clone());
             let found = if missing_connections.contains(&stands_on) {
                 Ok(Found::Missing)
+            } else if missing_tenants.contains(&key.tenant) {
+                // The tenant would be created, but not this connection.
+                Err(no_connection(&key))
             } else {
                 self.declare_key(&key, how).await
             };

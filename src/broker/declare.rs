@@ -162,7 +162,7 @@ impl Broker {
         let tenant = self.declared_tenant(&declared.tenant).await?;
         let connection = match self.store.connection_by_name(tenant, &declared.connection).await {
             Ok(row) => row,
-            Err(StoreError::NotFound) => return Err(Failure::new(Code::NotFound, "The key's connection does not exist.")),
+            Err(StoreError::NotFound) => return Err(no_connection(declared)),
             Err(error) => return Err(error.into()),
         };
         match self.store.key_by_name(tenant, &declared.name).await {
@@ -207,7 +207,7 @@ impl Broker {
     async fn declared_tenant(&self, name: &str) -> Result<TenantId, Failure> {
         match self.store.tenant_by_name(name).await {
             Ok(tenant) => Ok(tenant.id),
-            Err(StoreError::NotFound) => Err(Failure::new(Code::NotFound, "The tenant does not exist.")
+            Err(StoreError::NotFound) => Err(Failure::new(Code::NotFound, format!("The tenant `{name}` does not exist."))
                 .advice("Declare it with [[tenants]], or create it over the API.")),
             Err(error) => Err(error.into()),
         }
@@ -231,6 +231,13 @@ impl Broker {
             Err(unrecorded) => Err(unrecorded.failure().clone()),
         }
     }
+}
+
+/// The failure of a key whose connection does not exist.
+pub(super) fn no_connection(key: &declared::Key) -> Failure {
+    let detail = format!("The tenant `{}` has no connection `{}`.", key.tenant, key.connection);
+    Failure::new(Code::NotFound, detail)
+        .advice("Correct the key's `connection`, or declare it with [[connections]] and name the tenant in its `tenants`.")
 }
 
 /// The context of one operation for the configuration.

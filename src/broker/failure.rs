@@ -377,7 +377,14 @@ impl From<Error> for Failure {
         tracing::info!(error = %error, "provider call failed");
         let mut failure = match error.kind {
             ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider rejected a value of the request."),
-            ErrorKind::KeyNotFound => Self::new(Code::KeyState, "The provider has no such key any more."),
+            ErrorKind::KeyNotFound => Self::new(
+                Code::KeyState,
+                "The provider has no such key, or hides it from the connection's identity.",
+            )
+            .advice(
+                "Check the provider key's id, that it is where the connection points (account and region, vault, key ring, mount), \
+                 and that it was not deleted.",
+            ),
             ErrorKind::Conflict => Self::new(Code::InProgress, "Another change of this key is under way at the provider."),
             ErrorKind::KeyState => Self::new(Code::KeyState, "The key's state at the provider forbids this."),
             ErrorKind::TooLarge => Self::new(Code::TooLarge, "The data is larger than the provider accepts."),
@@ -399,7 +406,10 @@ impl From<Error> for Failure {
                 "The connection was severed, so the provider was not called, or its response was not awaited.",
             )
             .advice("Restore the connection; the key's versions name theirs."),
-            ErrorKind::UpstreamProtocol => Self::new(Code::ProviderProtocol, "The provider sent an invalid response."),
+            ErrorKind::UpstreamProtocol => Self::new(Code::ProviderProtocol, "The provider sent an invalid response.").advice(
+                "The gateway's log has the cause under this request id. Check that the connection's address is the provider's own, \
+                 without a proxy's error page in between.",
+            ),
             ErrorKind::UpstreamTimeout => Self::new(Code::DeadlineExceeded, "The provider did not answer before the deadline."),
             ErrorKind::Unsupported => Self::new(Code::Unsupported, "The provider does not support this operation."),
             ErrorKind::Misconfigured => Self::new(Code::ConnectionMisconfigured, "The connection's settings or credentials are wrong."),

@@ -10,7 +10,7 @@ use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::Digest;
 use crate::envelope::{Context, Envelope, SealStatus, Suite};
 use crate::keys::KeyView;
-use crate::store::model::DetachedKey;
+use crate::store::model::{DetachedKey, KeyVersion};
 
 /// The content of an envelope's header, and what the store knows about its key.
 #[derive(Debug)]
@@ -19,15 +19,11 @@ pub struct Inspected {
     pub key: String,
     /// The tenant's name.
     pub tenant: String,
-    /// The name of the connection of the key's primary version; `None` if the key is detached and the
-    /// connection was deleted.
-    pub connection: Option<String>,
-    /// The primary version's kind of provider.
-    pub provider: ProviderKind,
-    /// Algorithm and length of the primary version's key.
-    pub spec: KeySpec,
-    /// The provider key of the primary version, by its id at the provider.
-    pub provider_key: String,
+    /// Where the key's primary version is.
+    pub primary: VersionPlace,
+    /// Where the version is that opens the envelope, of the first recipient that belongs to one; `None`
+    /// if no recipient does. Another place than the primary version's after a move.
+    pub opens: Option<VersionPlace>,
     /// Whether the plaintext is the data key itself, or is encrypted under a data key.
     pub suite: Suite,
     /// Whether the seal is valid and from this installation. If not, none of these values are
@@ -40,6 +36,30 @@ pub struct Inspected {
     /// The key's row, if the key is detached. The gateway cannot open the envelope until the key is
     /// adopted again.
     pub detached: Option<DetachedKey>,
+}
+
+/// Where a key version is: what another installation needs to adopt its provider key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct VersionPlace {
+    /// The connection's name; `None` if the key is detached and the connection was deleted.
+    pub connection: Option<String>,
+    /// The kind of provider.
+    pub provider: ProviderKind,
+    /// Algorithm and length of the provider key.
+    pub spec: KeySpec,
+    /// The provider key, by its id at the provider.
+    pub provider_key: String,
+}
+
+impl VersionPlace {
+    fn of(version: &KeyVersion) -> Self {
+        Self {
+            connection: version.connection.as_ref().map(|connection| connection.name.clone()),
+            provider: version.provider,
+            spec: version.spec,
+            provider_key: version.provider_key.clone(),
+        }
+    }
 }
 
 /// One recipient: a provider key that can open the envelope.
@@ -96,9 +116,11 @@ impl Broker {
         };
         let tenant_row = self.store.tenant(tenant).await?;
         let mut recipients = Vec::with_capacity(envelope.recipients().len());
+        let mut opens = None;
         for (index, recipient) in envelope.recipients().iter().enumerate() {
             let factory = recipient.provider().and_then(|provider| self.directory().factories().get(provider));
             let version = recipient.provider().and_then(|provider| view.matching(provider, recipient.key()));
+            opens = opens.or_else(|| version.map(VersionPlace::of));
             // If a connection cannot be used, its version's details are left out, and the
             // inspection succeeds.
             let connection = match (version, entry) {
@@ -129,14 +151,11 @@ impl Broker {
                 index,
             });
         }
-        let primary = view.primary();
         let answer = Inspected {
             key: view.key.name.clone(),
             tenant: tenant_row.name,
-            connection: primary.connection.as_ref().map(|connection| connection.name.clone()),
-            provider: primary.provider,
-            spec: primary.spec,
-            provider_key: primary.provider_key.clone(),
+            primary: VersionPlace::of(view.primary()),
+            opens,
             suite: envelope.header().suite(),
             sealed,
             context: bound,

@@ -70,7 +70,7 @@ pub use declaration::{Declaration, Declarations, DeclaredConnection};
 pub use declare::{Found, How};
 pub use failure::{Code, Failure, Place};
 pub use idempotency::{Completed, Completion, Keep, Once, Repeat};
-pub use inspect::{Inspected, InspectedRecipient};
+pub use inspect::{Inspected, InspectedRecipient, VersionPlace};
 pub use principals::NewPrincipal;
 pub use read::{KeyQuery, Page};
 pub use recover::{Circumstances, RecoverError, Recovery};

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::input;
 use super::once::Once;
 use super::pages::Paging;
-use super::print::Column;
-use super::terminal::Terminal;
+use super::print::{Column, plain_lines};
+use super::terminal::{Output, Terminal};
 use super::update::{Labels, UpdateArgs};
 use crate::client::{Call, Client, Failure};
 use crate::duration;
@@ -127,13 +127,30 @@ impl Command {
             Self::Update(update) => update.call(client).await?,
             Self::Get(one) => Call::new(Method::GET, &["connections", &one.connection]),
             Self::Delete(one) => Call::new(Method::DELETE, &["connections", &one.connection]),
-            Self::Check(one) => Call::new(Method::POST, &["connections", &one.connection, "check"]),
+            Self::Check(one) => return one.check(client, terminal).await,
             Self::Capabilities(one) => Call::new(Method::GET, &["connections", &one.connection, "capabilities"]),
             // A revocation is carried out each time, so it takes no idempotency key.
             Self::Sever(one) => Call::new(Method::POST, &["connections", &one.connection, "sever"]),
             Self::Restore(Restore { one, once }) => once.apply(Call::new(Method::POST, &["connections", &one.connection, "restore"]))?,
         };
         terminal.show(&client.send(call).await?.body)
+    }
+}
+
+impl One {
+    async fn check(&self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let call = Call::new(Method::POST, &["connections", &self.connection, "check"]);
+        let mut shown = client.send(call).await?.body;
+        // A policy has lines, which do not fit into a table.
+        let policy = match terminal.output {
+            Output::Json => None,
+            Output::Table => shown.as_object_mut().and_then(|members| members.remove("policy")),
+        };
+        terminal.show(&shown)?;
+        match policy.as_ref().and_then(Value::as_str) {
+            Some(policy) => terminal.text(&format!("\npolicy\n{}\n", plain_lines(policy.trim_end()))),
+            None => Ok(()),
+        }
     }
 }
 

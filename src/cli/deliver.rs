@@ -13,6 +13,7 @@ use tempfile::NamedTempFile;
 
 use super::terminal::{Output, Terminal};
 use crate::client::Failure;
+use crate::io_reason::IoReason;
 
 /// Encoding of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -131,7 +132,7 @@ impl Delivery {
 
 impl Destination {
     fn open(path: &Path, secret: bool, force: bool) -> Result<Self, Failure> {
-        let cannot = |error: &std::io::Error| Failure::Usage(format!("{}: cannot be written ({})", path.display(), error.kind()));
+        let cannot = |error: &std::io::Error| Failure::Usage(format!("{}: cannot be written ({})", path.display(), IoReason(error.kind())));
         match std::fs::metadata(path) {
             // Write into a device or pipe; replacing it with a file would destroy it.
             Ok(metadata) if !metadata.is_file() => {
@@ -177,6 +178,6 @@ impl Destination {
                 (path.display().to_string(), named)
             }
         };
-        written.map_err(|error| Failure::Local(format!("{path}: cannot be written ({})", error.kind())))
+        written.map_err(|error| Failure::Local(format!("{path}: cannot be written ({})", IoReason(error.kind()))))
     }
 }

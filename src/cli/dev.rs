@@ -1,5 +1,6 @@
 //! The command `dev`: runs a gateway on loopback and walks through its API once, as a client.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -11,9 +12,10 @@ use super::init::{create_private, write_line};
 use super::serve::{EndSignals, not_started};
 use super::serving::DevArgs;
 use super::terminal::{Terminal, cannot_write};
-use crate::boot::{StartOptions, init, start};
+use crate::boot::{BootError, StartOptions, init, start};
 use crate::client::{Call, Client, Failure, Problem, Settings, Token};
 use crate::config::Config;
+use crate::io_reason::IoReason;
 use crate::store::sealing::RootKey;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::start_log;
@@ -61,7 +63,15 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
         },
     )
     .await
-    .map_err(|error| not_started(&error))?;
+    .map_err(|error| match error {
+        BootError::Listen {
+            address,
+            kind: ErrorKind::AddrInUse,
+        } => Failure::Local(format!(
+            "{address} is in use: name another port with --port, or --port 0 for any free one"
+        )),
+        other => not_started(&other),
+    })?;
     let address = serving.local_addr();
     say(
         terminal,
@@ -241,7 +251,7 @@ fn say(terminal: &mut Terminal<'_>, text: &str) -> Result<(), Failure> {
 }
 
 fn local(what: &str, error: &std::io::Error) -> Failure {
-    Failure::Local(format!("{what} cannot be created ({})", error.kind()))
+    Failure::Local(format!("{what} cannot be created ({})", IoReason(error.kind())))
 }
 
 /// Commands to copy. They read the token from its file, so that it is in no shell history.

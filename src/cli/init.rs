@@ -12,6 +12,7 @@ use super::serving::InitArgs;
 use super::terminal::{Terminal, cannot_write};
 use crate::boot::{StartOptions, init};
 use crate::client::Failure;
+use crate::io_reason::IoReason;
 
 /// Initialises the data folder and writes the token to its file or to a terminal.
 pub(super) async fn run(args: &InitArgs, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
@@ -36,7 +37,7 @@ pub(super) async fn run(args: &InitArgs, terminal: &mut Terminal<'_>) -> Result<
     let say = |out: &mut dyn Write, text: &str| out.write_all(text.as_bytes()).map_err(|error| cannot_write(&error));
     match (file, &args.token_out) {
         (Some(mut file), Some(path)) => {
-            write_line(&mut file, &token).map_err(|error| Failure::Local(format!("{}: {}", path.display(), error.kind())))?;
+            write_line(&mut file, &token).map_err(|error| Failure::Local(format!("{}: {}", path.display(), IoReason(error.kind()))))?;
             say(
                 terminal.out,
                 &format!("The administrator's token is in {}. It is valid for 24 hours.\n", path.display()),
@@ -67,7 +68,7 @@ pub(super) fn create_private(path: &Path) -> Result<std::fs::File, Failure> {
         .map_err(|error| {
             Failure::Usage(match error.kind() {
                 ErrorKind::AlreadyExists => format!("{} exists: name a file that does not", path.display()),
-                kind => format!("{}: the file cannot be created ({kind})", path.display()),
+                kind => format!("{}: the file cannot be created ({})", path.display(), IoReason(kind)),
             })
         })
 }

@@ -10,6 +10,7 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 
 use crate::client::Failure;
+use crate::io_reason::IoReason;
 
 /// Maximum size of a wrapped key's text, in bytes, with room for white space.
 const MAX_WRAPPED: u64 = 23 << 10;
@@ -59,7 +60,7 @@ fn read(path: &Path, max: u64) -> Result<Secret, Failure> {
 /// Reads a file of at most `max` bytes.
 pub(super) fn file(path: &Path, max: u64) -> Result<Secret, Failure> {
     let name = path.display().to_string();
-    let file = std::fs::File::open(path).map_err(|error| Failure::Usage(format!("{name}: cannot be read ({})", error.kind())))?;
+    let file = std::fs::File::open(path).map_err(|error| Failure::Usage(format!("{name}: cannot be read ({})", IoReason(error.kind()))))?;
     bounded(file, &name, max)
 }
 
@@ -69,7 +70,7 @@ fn bounded(from: impl Read, name: &str, max: u64) -> Result<Secret, Failure> {
     let mut bytes = Vec::with_capacity(limit.saturating_add(1));
     let read = from.take(max + 1).read_to_end(&mut bytes);
     let bytes = Secret::new(bytes);
-    read.map_err(|error| Failure::Usage(format!("{name}: cannot be read ({})", error.kind())))?;
+    read.map_err(|error| Failure::Usage(format!("{name}: cannot be read ({})", IoReason(error.kind()))))?;
     if bytes.len() > limit {
         return Err(Failure::Usage(format!("{name}: longer than {max} bytes")));
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::print::{Column, object, plain, rows};
 use crate::client::Failure;
+use crate::io_reason::IoReason;
 
 /// Form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -71,5 +72,5 @@ impl Terminal<'_> {
 
 /// The failure to write output.
 pub(super) fn cannot_write(error: &io::Error) -> Failure {
-    Failure::Local(format!("the output cannot be written ({})", error.kind()))
+    Failure::Local(format!("the output cannot be written ({})", IoReason(error.kind())))
 }

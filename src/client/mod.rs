@@ -8,6 +8,7 @@ mod token;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use claviger_provider::egress::{Distrust, SendError};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Response, Url};
@@ -196,13 +197,33 @@ fn check_address(address: &Url, plain_is_refused: bool) -> Result<(), Failure> {
 fn unreachable(error: reqwest::Error, address: &Url) -> Failure {
     let place = address.host_str().unwrap_or_default();
     let port = address.port_or_known_default().unwrap_or_default();
-    let what = if error.is_timeout() {
-        "no response in time"
-    } else {
-        "no connection, or the connection broke"
+    // It leaves out the URL, which contains names of keys.
+    let error = SendError::of(error);
+    let what_to_do = match &error {
+        SendError::Untrusted(why) => untrusted(*why),
+        SendError::NotTls => "use http:// in --address, or the port of its https listener",
+        SendError::NotHttp => "if it speaks TLS on this port, use https:// in --address",
+        SendError::ClientCertificateRejected => "claviger has no client certificate to show: use a listener that requires none",
+        SendError::Unreachable(_) => "check --address, and whether the gateway runs",
+        SendError::Refused(_)
+        | SendError::Timeout
+        | SendError::Broken(_)
+        | SendError::TooLong
+        | SendError::WrongHost
+        | SendError::Severed(_) => return Failure::Unreachable(format!("{place}:{port}: {error}")),
     };
-    // Leave out the URL, which contains names of keys.
-    Failure::Unreachable(format!("{place}:{port}: {what} ({})", causes(&error.without_url())))
+    Failure::Unreachable(format!("{place}:{port}: {error}\n  what to do: {what_to_do}"))
+}
+
+/// What to do about a gateway whose certificate is not trusted.
+const fn untrusted(why: Distrust) -> &'static str {
+    match why {
+        Distrust::Authority => "name a PEM file with the certificate of its authority (its own if it is self-signed) with --ca",
+        Distrust::Name => "use a name from the certificate in --address",
+        Distrust::Time => "renew the gateway's certificate, or set this machine's clock",
+        Distrust::OfAuthority => "give the gateway a certificate with basicConstraints CA:FALSE (docs/configuration.md, TLS)",
+        Distrust::Unfit => "give the gateway a version 3 certificate with CA:FALSE and, if it lists uses, serverAuth among them",
+    }
 }
 
 /// The innermost cause of an error, which describes it best.

@@ -6,6 +6,8 @@ use std::path::Path;
 use claviger_provider::Secret;
 use reqwest::header::HeaderValue;
 
+use crate::io_reason::IoReason;
+
 /// Maximum length of a token, in bytes. A JWT fits.
 const MAX: u64 = 16 << 10;
 
@@ -13,7 +15,7 @@ const MAX: u64 = 16 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
-    #[error("{path}: the token file cannot be read ({kind})")]
+    #[error("{path}: the token file cannot be read ({})", IoReason(*kind))]
     Unreadable {
         /// Path of the file.
         path: String,

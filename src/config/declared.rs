@@ -10,6 +10,7 @@ use serde_json::{Map, Number, Value as Json};
 use super::document::{Node, Value};
 use super::reader::Section;
 use super::values::{HexId, Names, ObjectName, ShortText, Word};
+use crate::io_reason::IoReason;
 
 /// Maximum number of entries of one list.
 const MAX_ENTRIES: usize = 10_000;
@@ -81,7 +82,7 @@ impl std::fmt::Debug for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsFileError {
     /// The file cannot be read.
-    #[error("the file {} cannot be read ({kind})", path.display())]
+    #[error("the file {} cannot be read ({})", path.display(), IoReason(*kind))]
     Unreadable {
         /// Path of the file.
         path: PathBuf,

@@ -32,6 +32,8 @@ use document::PREFIX;
 use errors::Journal;
 use reader::Section;
 
+use crate::io_reason::IoReason;
+
 pub use errors::{ConfigErrors, Mistake, Place};
 pub use variables::COMMAND_LINE;
 
@@ -136,7 +138,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("the file cannot be read ({})", error.kind());
+    let cannot = |error: std::io::Error| format!("the file cannot be read ({})", IoReason(error.kind()));
     let mut text = String::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))

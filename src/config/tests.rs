@@ -443,7 +443,7 @@ fn a_file_that_cannot_be_read_is_one_mistake() {
     let none = std::iter::empty;
     let missing = Config::load(Some(Path::new("no/such/file.toml")), none()).unwrap_err().to_string();
     assert!(
-        missing.starts_with("no/such/file.toml: the file cannot be read (entity not found)"),
+        missing.starts_with("no/such/file.toml: the file cannot be read (no such file)"),
         "{missing}"
     );
     let without = Config::load(None, none()).unwrap_err().to_string();

@@ -17,13 +17,14 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::server::TlsFiles;
+use crate::io_reason::IoReason;
 use crate::telemetry::metrics::{certificate_expires, certificate_read};
 
 /// Why TLS cannot be served with these files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file cannot be read.
-    #[error("{}: cannot be read ({kind})", path.display())]
+    #[error("{}: cannot be read ({})", path.display(), IoReason(*kind))]
     Unreadable {
         /// Path of the file.
         path: PathBuf,

@@ -182,6 +182,73 @@ async fn inspect_tells_one_who_may_read_the_key_what_brings_it_back() {
 }
 
 #[tokio::test]
+async fn inspect_recovers_a_moved_key_with_the_version_that_opens_the_wrapped_key() {
+    let world = FakeWorld::start().await;
+    connect(&world.bank, "old", "bank", false).await;
+    connect(&world.bank, "new", "elsewhere", false).await;
+    world.made("bank", "k-old").await;
+    world.made("elsewhere", "k-new").await;
+    let key = adopt(&world.bank, "orders", "old", "k-old").await.expect_status(201);
+    let id = key["id"].as_str().unwrap();
+    let recovery = async |made: &Value| -> Vec<String> {
+        let found = world.bank.post("/v1/inspect", &json!({"wrapped": made["wrapped"]})).await;
+        let lines = found.expect_status(200)["on_another_installation"].clone();
+        let lines: Vec<String> = serde_json::from_value(lines).unwrap();
+        lines.into_iter().filter(|line| line.starts_with("claviger ")).skip(1).collect()
+    };
+    let data_key = async || world.bank.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    let created = |connection: &str, provider_key: &str| {
+        format!("claviger keys create orders --connection {connection} --spec aes-256 --provider-key {provider_key} --id {id}")
+    };
+    let first = data_key().await;
+    let unmoved = [
+        "claviger connections create old --provider vault --settings settings.json".to_owned(),
+        created("old", "k-old"),
+    ];
+    assert_eq!(recovery(&first).await, unmoved);
+
+    let to = json!({"connection": "new", "provider_key": "k-new"});
+    world.bank.post("/v1/keys/orders/rotate", &to).await.expect_status(200);
+    assert_eq!(
+        recovery(&first).await,
+        [
+            "claviger connections create old --provider vault --settings settings-old.json".to_owned(),
+            created("old", "k-old"),
+            "claviger connections create new --provider vault --settings settings-new.json".to_owned(),
+            "claviger keys rotate orders --connection new --spec aes-256 --provider-key k-new".to_owned(),
+        ]
+    );
+    let second = data_key().await;
+    let new = [
+        "claviger connections create new --provider vault --settings settings.json".to_owned(),
+        created("new", "k-new"),
+    ];
+    assert_eq!(recovery(&second).await, new);
+
+    // Where the key moved to the embedded provider, the rest still comes back.
+    world
+        .bank
+        .post("/v1/keys/orders/rotate", &json!({"connection": "embedded"}))
+        .await
+        .expect_status(200);
+    assert_eq!(recovery(&first).await, unmoved);
+    assert!(recovery(&data_key().await).await.is_empty());
+}
+
+#[tokio::test]
+async fn adopting_a_key_that_never_existed_says_what_to_check() {
+    let world = FakeWorld::start().await;
+    connect(&world.bank, "own", "bank", false).await;
+    let problem = adopt(&world.bank, "orders", "own", "never").await.expect_problem(409, "key_state");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("no such key") && !detail.contains("any more"), "{problem}");
+    assert!(
+        problem["what_to_do"].as_str().unwrap().contains("Check the provider key's id"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
 async fn a_credential_for_a_detached_key_is_told_that_it_is_detached() {
     let api = Api::with_key().await;
     api.key("sales").await;

@@ -337,3 +337,20 @@ async fn a_declared_key_comes_back_as_it_was_detached() {
     let back = key(&started, "declared").await;
     assert_eq!((&back["id"], &back["state"]), (&made["id"], &json!("disabled")));
 }
+
+#[test]
+fn a_key_with_a_misspelt_connection_is_told_which_is_missing() {
+    let bench = Bench::new();
+    let started = bench.serve("");
+    bench.tune(&DECLARED.replace("connection = \"embedded\"", "connection = \"embeded\""));
+    for verb in ["plan", "apply"] {
+        let (code, said) = command(&bench, &started, &[verb]);
+        assert_eq!(code, 1, "{said}");
+        let line = said.lines().find(|line| line.contains("key acme/orders")).unwrap();
+        assert!(
+            line.contains("has no connection `embeded`") && line.contains("[[connections]]"),
+            "{said}"
+        );
+        assert!(!said.contains("tenant does not exist"), "{said}");
+    }
+}

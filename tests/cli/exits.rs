@@ -41,6 +41,9 @@ fn each_code_has_its_cause() {
         b"",
     );
     assert_eq!(gone.code, 7, "{}", gone.err);
+    // A file that does not exist is called that.
+    let absent = cli.bad(&["keys", "list", "--token-file", "absent"], 2);
+    assert!(absent.contains("no such file"), "{absent}");
     // A failure says its request's id, and nothing goes to standard output.
     let failed = cli.run(&["keys", "get", "absent", "--output", "json"]);
     assert!(failed.out.is_empty() && failed.err.contains("request:"), "{}", failed.err);
@@ -92,4 +95,56 @@ fn a_command_that_does_not_exist_is_answered_with_those_that_do() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+}
+
+#[test]
+fn a_listener_of_the_other_protocol_is_named_with_what_to_do() {
+    let cli = Cli::new();
+    let address = cli.started.address();
+    let authority = certificate(|_| ());
+    let ca = cli.file("ca.pem", &authority.0);
+    let asked = |address: String, ca: &std::path::Path| {
+        let mut command = cli.command();
+        command.env("CLAVIGER_ADDRESS", address).arg("--ca").arg(ca).args(["keys", "list"]);
+        let ended = ended(&mut command, b"");
+        assert_eq!(ended.code, 7, "{}", ended.err);
+        ended.err
+    };
+    let told = asked(format!("https://{address}"), &ca);
+    assert!(told.contains("does not speak TLS") && told.contains("http://"), "{told}");
+    assert!(!told.contains("InvalidContentType"), "{told}");
+
+    for (made, trusted, why, what_to_do) in [
+        (&authority, None, "no trusted authority", "--ca"),
+        (
+            &certificate(|params| params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained)),
+            Some(()),
+            "an authority",
+            "CA:FALSE",
+        ),
+    ] {
+        let gateway = claviger_test_support::Gateway::new(crate::BINARY);
+        let (pem, key) = (cli.file("tls.crt", &made.0), cli.file("tls.key", &made.1));
+        let started = gateway.serve(
+            &claviger_test_support::Tune::default()
+                .set("CLAVIGER_SERVER__TLS__CERTIFICATE", pem.to_str().unwrap())
+                .set("CLAVIGER_SERVER__TLS__KEY", key.to_str().unwrap()),
+        );
+        let port = started.address().port();
+        let other = cli.file("other.pem", certificate(|_| ()).0);
+        let told = asked(format!("https://localhost:{port}"), if trusted.is_some() { &pem } else { &other });
+        assert!(told.contains(why) && told.contains(what_to_do), "{told}");
+        assert!(!told.contains("OtherError"), "{told}");
+        let told = asked(format!("http://127.0.0.1:{port}"), &ca);
+        assert!(told.contains("not HTTP") && told.contains("https://"), "{told}");
+        assert!(started.terminate());
+    }
+}
+
+/// A certificate for `localhost` that signed itself, and its key, as PEM.
+fn certificate(change: impl FnOnce(&mut rcgen::CertificateParams)) -> (String, String) {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    change(&mut params);
+    let key = rcgen::KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }

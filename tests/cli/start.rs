@@ -87,7 +87,7 @@ fn a_variable_that_nobody_reads_ends_the_start() {
 
 #[test]
 fn a_good_configuration_is_shown() {
-    let gateway = Gateway::empty(crate::BINARY);
+    let gateway = Gateway::new(crate::BINARY);
     let shown = run(&gateway, &["check-config", "--output", "json"]);
     assert_eq!(shown.code, 0, "{}", shown.err);
     let shown: serde_json::Value = serde_json::from_slice(&shown.out).unwrap();
@@ -97,6 +97,77 @@ fn a_good_configuration_is_shown() {
     let shown = gateway.command(&tune).args(["check-config", "--output", "json"]).output().unwrap();
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(shown["operator"], "127.0.0.1:8422");
+}
+
+#[test]
+fn a_configuration_whose_files_cannot_be_used_is_not_good() {
+    let gateway = Gateway::new(crate::BINARY);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("claviger.toml");
+    let check = |content: &str, tune: Tune| {
+        std::fs::write(&file, content).unwrap();
+        let checked = ended(gateway.command(&tune).args(["check-config", "--config", text(&file)]), b"");
+        (checked.code, checked.err)
+    };
+    assert_eq!(check("", Tune::default()), (0, String::new()));
+
+    // The root key.
+    std::fs::set_permissions(gateway.root_key(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, said) = check("", Tune::default());
+    assert!(
+        code == 2 && said.contains("storage.root_key") && said.contains("chmod 600"),
+        "{said}"
+    );
+    std::fs::set_permissions(gateway.root_key(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (code, said) = check("", Tune::default().set("CLAVIGER_STORAGE__ROOT_KEY__FILE", "absent.key"));
+    assert!(
+        code == 2 && said.contains("absent.key does not exist") && said.contains("claviger init"),
+        "{said}"
+    );
+
+    // Everything else at once, each with its place.
+    let declared = "[server]\nallow_plain_http = true\n[server.service]\nlisten = \"127.0.0.1:0\"\n\
+        tls = { certificate = \"absent.crt\", key = \"absent.pem\" }\n\
+        [providers.azure.application]\nclient_id = \"0a\"\nsecret_file = \"absent.secret\"\n\
+        [[tenants]]\nname = \"acme\"\n\
+        [[connections]]\ntenants = [\"acme\"]\nname = \"bao\"\nprovider = \"vault\"\n\
+        settings = { address = \"https://bao.example\", auth = { token = { file = \"absent.token\" } } }\n\
+        [[connections]]\ntenants = [\"acme\"]\nname = \"odd\"\nprovider = \"vault\"\nsettings = { surprise = 1 }\n\
+        [[keys]]\ntenant = \"acme\"\nname = \"orders\"\nconnection = \"boa\"\n\
+        [[keys]]\ntenant = \"acme\"\nname = \"sales\"\nconnection = \"bao\"\n";
+    let (code, said) = check(declared, Tune::default());
+    assert_eq!(code, 2, "{said}");
+    for told in [
+        "server.service.tls: absent.crt: cannot be read (no such file)",
+        "absent.secret cannot be read (no such file)",
+        "the declared connection `bao`: the file absent.token cannot be read (no such file)",
+        "the declared connection `odd`: settings: ",
+        "the declared key `orders` of the tenant `acme`: no [[connections]] declares a connection `boa`",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    assert!(!said.contains("`sales`"), "{said}");
+
+    // What may be right is told, and refuses nothing.
+    let lone = "[[tenants]]\nname = \"acme\"\n[[keys]]\ntenant = \"acme\"\nname = \"orders\"\nconnection = \"boa\"\n";
+    std::fs::write(&file, lone).unwrap();
+    let arguments = ["check-config", "--output", "json", "--config", text(&file)];
+    let shown = gateway.command(&Tune::default()).args(arguments).output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["configuration"], "good");
+    assert!(shown["warnings"][0].as_str().unwrap().contains("a connection `boa`"), "{shown}");
+}
+
+#[test]
+fn dev_on_a_busy_port_names_the_option() {
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    let refused = ended(
+        Command::new(crate::BINARY).env_clear().args(["dev", "--once", "--port", &port]),
+        b"",
+    );
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains(&port) && refused.err.contains("--port"), "{}", refused.err);
 }
 
 #[test]

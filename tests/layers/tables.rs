@@ -5,6 +5,7 @@
 /// `claviger_guarded` (locked memory). A module without a row fails the test.
 pub const MODULES: &[(&str, &[(&str, &str)])] = &[
     ("duration", &[]),
+    ("io_reason", &[]),
     ("names", &[]),
     ("envelope", &[]),
     ("audit", &[]),
@@ -14,6 +15,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("audit", "types: what a record survives"),
             ("duration", "durations are written as in the API"),
+            ("io_reason", "words for a file that cannot be read"),
             ("names", "names are as in the API"),
         ],
     ),
@@ -56,6 +58,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
         "listener",
         &[
             ("config::server", "types: the listener's limits and files"),
+            ("io_reason", "words for a file that cannot be read"),
             ("telemetry::metrics", "counts connections"),
         ],
     ),
@@ -88,12 +91,19 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("broker", "creates it and recovers"),
             ("listener", "binds the sockets"),
             ("protocols", "serves"),
+            ("io_reason", "words for a file that cannot be read"),
             ("telemetry::metrics", "types: the metrics that it hands to the service endpoints"),
             ("telemetry::jobs", "types: the state of background jobs"),
         ],
     ),
     ("telemetry", &[("config::telemetry", "types: settings of logs and metrics")]),
-    ("client", &[("duration", "durations in headers")]),
+    (
+        "client",
+        &[
+            ("duration", "durations in headers"),
+            ("io_reason", "words for a file that cannot be read"),
+        ],
+    ),
     (
         "cli",
         &[
@@ -105,6 +115,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("telemetry", "starts log and metrics"),
             ("store::sealing::RootKey", "dev takes the root key from a variable"),
             ("duration", "durations on the command line"),
+            ("io_reason", "words for a file that cannot be read"),
         ],
     ),
     ("main", &[("cli", "runs the command line")]),

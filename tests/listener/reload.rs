@@ -133,11 +133,7 @@ async fn a_pair_that_does_not_fit_is_told_and_leaves_the_one_before_it() {
     }
     fs::remove_file(&first.files.key).unwrap();
     started.signal(Signal::HUP);
-    until(
-        || async { started.output().contains("cannot be read (entity not found)") },
-        &started,
-    )
-    .await;
+    until(|| async { started.output().contains("cannot be read (no such file)") }, &started).await;
     assert!(presents(&started, &first).await);
     let said = started.output();
     assert!(said.contains("what_to_do") && said.contains("tls.crt"), "{said}");

@@ -112,7 +112,11 @@ async fn caller(kms: &Kms, cx: &OpContext) -> Result<Option<String>, Error> {
         Ok(response) => Ok(response
             .arn()
             .map(|arn| arn.chars().filter(|c| c.is_ascii_graphic()).take(512).collect())),
-        Err(CallError::Unsent(SendError::Unreachable(_)) | CallError::Unreachable(_) | CallError::Timeout) => Ok(None),
+        Err(
+            CallError::Unsent(SendError::Unreachable(_) | SendError::NotTls | SendError::NotHttp)
+            | CallError::Unreachable(_)
+            | CallError::Timeout,
+        ) => Ok(None),
         Err(error) => Err(error.into_error(operation)),
     }
 }

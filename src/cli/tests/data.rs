@@ -164,3 +164,27 @@ async fn rewrap_names_the_other_key() {
     server.run(&["inspect", "--in", &blob]).await.0.unwrap();
     assert_eq!(server.last().line, "POST /v1/inspect");
 }
+
+#[tokio::test]
+async fn a_check_prints_its_policy_as_lines_to_paste() {
+    let policy = "path \"transit/keys/+\" {\n  capabilities = [\"read\"]\n}\n# \u{1b}[2J\r\n";
+    let server = server(move |_| {
+        (
+            200,
+            json!({"rights": [{"operation": "wrap_key", "result": "granted"}], "policy": policy}),
+        )
+    })
+    .await;
+    let (done, out) = server.run(&["connections", "check", "c"]).await;
+    done.unwrap();
+    assert!(
+        out.ends_with("\npolicy\npath \"transit/keys/+\" {\n  capabilities = [\"read\"]\n}\n# \\u{1b}[2J\n"),
+        "{out:?}"
+    );
+    assert!(out.contains("wrap_key"), "{out}");
+    // Where the provider has none, nothing is printed of it; JSON is the API's.
+    let none = super::server(|_| (200, json!({"rights": [], "policy": null}))).await;
+    assert!(!none.run(&["connections", "check", "c"]).await.1.contains("path"));
+    let (_, out) = server.run(&["connections", "check", "c", "--output", "json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["policy"], policy);
+}

@@ -143,7 +143,10 @@ async fn check_config_says_what_it_read_and_what_is_wrong() {
         address: "http://127.0.0.1:1".to_owned(),
         seen: Arc::default(),
     };
-    let (_folder, good) = folder_with("good.toml", b"storage.root_key.file = \"/k\"");
+    let (folder, good) = folder_with("good.toml", b"");
+    let root_key = folder.path().join("root.key");
+    crate::store::sealing::RootKey::generate_to_file(&root_key).unwrap();
+    fs::write(&good, format!("storage.root_key.file = {root_key:?}")).unwrap();
     let (done, out) = server.run(&["check-config", "--config", &good]).await;
     done.unwrap();
     assert!(out.contains("listen         127.0.0.1:8420"), "{out}");

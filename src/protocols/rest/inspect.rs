@@ -52,8 +52,9 @@ pub struct InspectResponse {
     /// How to open it without this gateway: a POSIX shell script for the first recipient that its
     /// provider's command line can open. Only comments if there is none.
     pub without_claviger: Vec<String>,
-    /// A POSIX shell script that creates this key on another installation, so that it opens the key's
-    /// wrapped keys. Only comments if the key cannot be created again.
+    /// A POSIX shell script that creates this key on another installation, so that it opens this wrapped
+    /// key: with the version that opens it, and for a moved key with the primary version, too. Only
+    /// comments if that version cannot be created again.
     pub on_another_installation: Vec<String>,
     /// Only if the key is detached and the caller may read it: what to say to `POST /v1/keys` to bring it
     /// back. Nothing opens the wrapped key here before.

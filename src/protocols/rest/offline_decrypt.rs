@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger_provider::ProviderKind;
 
-use crate::broker::Inspected;
+use crate::broker::{Inspected, VersionPlace};
 use crate::envelope::{Envelope, Suite};
 
 /// A Python script that decrypts the payload of suite 2 (wrapped bytes of a caller); the same lines
@@ -45,7 +45,8 @@ pub(super) fn without_claviger(envelope: &Envelope, inspected: &Inspected) -> Ve
 
 /// Comments for a wrapped key that no command line opens.
 fn why_not(inspected: &Inspected) -> Vec<String> {
-    let lines = if inspected.provider == ProviderKind::Local {
+    let opens = inspected.opens.as_ref().unwrap_or(&inspected.primary);
+    let lines = if opens.provider == ProviderKind::Local {
         [
             "# The embedded provider keeps the key in this installation's own store, sealed under the root key, and no other tool",
             "# opens it: keep a copy of both, or rewrap to a key of another provider.",
@@ -59,20 +60,12 @@ fn why_not(inspected: &Inspected) -> Vec<String> {
     lines.map(str::to_owned).into()
 }
 
-/// The commands that create this key on another installation, so that it opens the key's wrapped
-/// keys.
+/// The commands that create this key on another installation, so that it opens this envelope: with the
+/// version that opens it, and after a move with the primary version, too.
 pub(super) fn on_another_installation(envelope: &Envelope, inspected: &Inspected) -> Vec<String> {
-    let Inspected {
-        tenant,
-        key,
-        connection,
-        provider,
-        spec,
-        provider_key,
-        ..
-    } = inspected;
-    let connection = connection.as_deref().unwrap_or("CONNECTION");
-    if *provider == ProviderKind::Local {
+    let Inspected { tenant, key, primary, .. } = inspected;
+    let opens = inspected.opens.as_ref().unwrap_or(primary);
+    if opens.provider == ProviderKind::Local {
         return vec![
             "# A key of the embedded provider cannot be created again: its material is only in the store of the installation that"
                 .to_owned(),
@@ -82,19 +75,68 @@ pub(super) fn on_another_installation(envelope: &Envelope, inspected: &Inspected
         ];
     }
     let header = envelope.header();
-    vec![
+    let moved_to = (opens != primary && primary.provider != ProviderKind::Local).then_some(primary);
+    let second_connection = moved_to.filter(|to| to.connection.is_none() || to.connection != opens.connection);
+    // Two connections need two files of settings.
+    let settings = |place: &VersionPlace| match second_connection {
+        Some(_) => format!("settings-{}.json", connection(place, opens)),
+        None => "settings.json".to_owned(),
+    };
+    let create_connection = |place: &VersionPlace| {
+        format!(
+            "claviger connections create {} --provider {} --settings {}",
+            connection(place, opens),
+            place.provider,
+            settings(place)
+        )
+    };
+    let mut lines = vec![
         format!("claviger tenants create {tenant} --id {}", header.tenant()),
         format!("export CLAVIGER_TENANT={tenant}"),
         "# The settings name the same destination as this installation's connection, and contain a credential.".to_owned(),
-        format!("claviger connections create {connection} --provider {provider} --settings settings.json"),
-        format!(
-            "claviger keys create {key} --connection {connection} --spec {} --provider-key {} --id {}",
-            spec.as_str(),
-            quoted(provider_key),
-            header.key()
-        ),
+        create_connection(opens),
+    ];
+    if opens != primary {
+        lines.push("# This provider key opens the wrapped key. The primary version is on another one since.".to_owned());
+    }
+    lines.push(format!(
+        "claviger keys create {key} --connection {} --spec {} --provider-key {} --id {}",
+        connection(opens, opens),
+        opens.spec.as_str(),
+        quoted(&opens.provider_key),
+        header.key()
+    ));
+    if let Some(to) = moved_to {
+        lines.push(
+            "# The other provider key, as the primary version. Wrapped keys of other versions need theirs first: claviger keys".to_owned(),
+        );
+        lines.push("# versions lists them.".to_owned());
+        lines.extend(second_connection.map(create_connection));
+        lines.push(format!(
+            "claviger keys rotate {key} --connection {} --spec {} --provider-key {}",
+            connection(to, opens),
+            to.spec.as_str(),
+            quoted(&to.provider_key)
+        ));
+    } else if opens != primary {
+        lines.push(
+            "# The key was moved to the embedded provider, whose keys cannot be created again: what was wrapped there opens".to_owned(),
+        );
+        lines.push("# only in this installation.".to_owned());
+    }
+    lines.push(
         "# Unwrapping there requires the permission UnwrapUnsealed, because that installation cannot verify this one's seals.".to_owned(),
-    ]
+    );
+    lines
+}
+
+/// The name of a version's connection, or a word in its place if the connection was deleted.
+fn connection<'p>(place: &'p VersionPlace, opens: &VersionPlace) -> &'p str {
+    match &place.connection {
+        Some(name) => name,
+        None if place == opens => "CONNECTION",
+        None => "NEW-CONNECTION",
+    }
 }
 
 /// Quotes a text as one word of a POSIX shell. A text with NUL cannot be quoted; providers' ids have none.

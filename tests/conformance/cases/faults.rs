@@ -119,6 +119,8 @@ async fn garbage(bench: Bench) {
         bench.plan(op, Fault::Garbage, 1).await;
         let problem = bench.client.post(path, &body).await.expect_problem(502, "provider_protocol");
         assert_eq!(problem["retryable"], false);
+        let advice = problem["what_to_do"].as_str().unwrap_or_default();
+        assert!(advice.contains("log") && advice.contains("request id"), "{problem}");
         assert_eq!(
             bench.calls().await.of(op),
             1,

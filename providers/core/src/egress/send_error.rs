@@ -22,6 +22,12 @@ pub enum SendError {
     /// The server wants a client certificate, or another one than it was shown.
     #[error("the server rejects the client certificate, or requires one")]
     ClientCertificateRejected,
+    /// The server does not speak TLS on this port.
+    #[error("the server does not speak TLS on this port")]
+    NotTls,
+    /// The server's bytes are no HTTP response.
+    #[error("the response is not HTTP")]
+    NotHttp,
     /// No complete response in time.
     #[error("no response in time")]
     Timeout,
@@ -55,6 +61,9 @@ pub enum Distrust {
     /// It is not valid yet, or has expired.
     #[error("it is not valid at this time")]
     Time,
+    /// It is an authority's own certificate.
+    #[error("it is the certificate of an authority, not of a server")]
+    OfAuthority,
     /// It is malformed, revoked, or not a server's.
     #[error("it is malformed, revoked, or not a server's")]
     Unfit,
@@ -67,6 +76,8 @@ impl Distrust {
             Why::UnknownIssuer | Why::BadSignature => Self::Authority,
             Why::NotValidForName | Why::NotValidForNameContext { .. } => Self::Name,
             Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. } => Self::Time,
+            // rustls hands on this cause of webpki's without a type of its own.
+            Why::Other(cause) if cause.to_string().contains("CaUsedAsEndEntity") => Self::OfAuthority,
             // The enum is rustls' and non-exhaustive.
             _ => Self::Unfit,
         }
@@ -80,6 +91,9 @@ impl Distrust {
             }
             Self::Name => "The server's certificate is for another host: make a connection whose address has a name from the certificate.",
             Self::Time => "The server's certificate has expired or is not valid yet: renew it, or set this machine's clock.",
+            Self::OfAuthority => {
+                "The server presents the certificate of an authority: give the server a certificate with CA:FALSE that this authority issued."
+            }
             Self::Unfit => {
                 "The server's certificate cannot be used for a server: it must be a version 3 certificate with CA:FALSE and, if it \
                  lists uses, serverAuth among them."
@@ -94,7 +108,7 @@ impl SendError {
         match self {
             Self::Refused(_) | Self::Untrusted(_) | Self::ClientCertificateRejected => ErrorKind::Misconfigured,
             Self::Timeout => ErrorKind::UpstreamTimeout,
-            Self::Unreachable(_) | Self::Broken(_) => ErrorKind::UpstreamUnavailable,
+            Self::NotTls | Self::NotHttp | Self::Unreachable(_) | Self::Broken(_) => ErrorKind::UpstreamUnavailable,
             Self::TooLong | Self::WrongHost => ErrorKind::UpstreamProtocol,
             Self::Severed(_) => ErrorKind::Severed,
         }
@@ -103,8 +117,13 @@ impl SendError {
     /// Whether the server cannot have received the request.
     pub const fn is_unsent(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Untrusted(_) | Self::ClientCertificateRejected | Self::Unreachable(_) | Self::WrongHost => true,
-            Self::Timeout | Self::Broken(_) | Self::TooLong | Self::Severed(_) => false,
+            Self::Refused(_)
+            | Self::Untrusted(_)
+            | Self::ClientCertificateRejected
+            | Self::NotTls
+            | Self::Unreachable(_)
+            | Self::WrongHost => true,
+            Self::NotHttp | Self::Timeout | Self::Broken(_) | Self::TooLong | Self::Severed(_) => false,
         }
     }
 
@@ -121,6 +140,13 @@ impl SendError {
                 "The server rejects the connection's client certificate, or requires one: log in with a certificate that the server's \
                  authority issued.",
             ),
+            Self::NotTls => error.retry(Retry::Backoff).advice(
+                "The server does not speak TLS on this port: make a connection with the port of its TLS listener, or with http:// where \
+                 the operator allows it.",
+            ),
+            Self::NotHttp => error.retry(Retry::Backoff).advice(
+                "What the server sent is not HTTP: if it speaks TLS on this port, make a connection whose address begins with https://.",
+            ),
             Self::Timeout | Self::Unreachable(_) | Self::Broken(_) => error.retry(Retry::Backoff),
             Self::TooLong | Self::WrongHost | Self::Severed(_) => error,
         };
@@ -128,7 +154,7 @@ impl SendError {
     }
 
     /// Converts the HTTP client's error.
-    pub(super) fn of(error: reqwest::Error) -> Self {
+    pub fn of(error: reqwest::Error) -> Self {
         let error = error.without_url();
         let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
         let mut last = String::new();
@@ -147,7 +173,13 @@ impl SendError {
                     Some(rustls::Error::AlertReceived(alert)) if rejects_client_certificate(*alert) => {
                         return Self::ClientCertificateRejected;
                     }
+                    Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => return Self::NotTls,
                     Some(_) | None => {}
+                }
+                // A TLS alert in the place of a status line is one.
+                let parsed = at.downcast_ref::<hyper::Error>();
+                if parsed.is_some_and(|error| error.is_parse() && !error.is_parse_too_large()) {
+                    return Self::NotHttp;
                 }
             }
             last = at.to_string();

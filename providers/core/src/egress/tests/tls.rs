@@ -11,7 +11,7 @@ use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::{ClientCertificate, Distrust};
-use super::{Authorities, Options, Script, SendError, egress, get, options};
+use super::{Authorities, Options, Script, SendError, client, egress, get, options};
 use crate::ErrorKind;
 
 /// An authority of its own.
@@ -114,7 +114,7 @@ async fn a_certificate_counts_only_under_the_connections_own_authorities_and_nam
         (&plain, "kms.test", &strange, Some(Distrust::Authority)),
         (&plain, "other.test", &own, Some(Distrust::Name)),
         (&own.make(past), "kms.test", &own, Some(Distrust::Time)),
-        (&own.make(authority), "kms.test", &own, Some(Distrust::Unfit)),
+        (&own.make(authority), "kms.test", &own, Some(Distrust::OfAuthority)),
         (&clients, "kms.test", &own, Some(Distrust::Unfit)),
     ] {
         let address = server(&made.0, &made.1, None).await;
@@ -163,4 +163,23 @@ async fn a_client_certificate_is_shown_to_a_server_that_asks() {
         let error = call("kms.test", address.port(), shown(other)).await.unwrap_err();
         assert!(matches!(error, SendError::ClientCertificateRejected), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_port_of_the_other_protocol_is_named_with_what_to_do() {
+    let own = Authority::new();
+    let plain = wiremock::MockServer::start().await;
+    let error = call("kms.test", plain.address().port(), under(&own.pem)).await.unwrap_err();
+    assert!(matches!(error, SendError::NotTls) && error.is_unsent(), "{error:?}");
+    let advice = error.into_error("call").advice.unwrap();
+    assert!(advice.contains("does not speak TLS"), "{advice}");
+
+    let made = own.make(|_| ());
+    let address = server(&made.0, &made.1, None).await;
+    let Err(error) = get(&client(&Script::new(&[]), &format!("http://{address}"))).await else {
+        panic!("a TLS port answered plain HTTP");
+    };
+    assert!(matches!(error, SendError::NotHttp) && !error.is_unsent(), "{error:?}");
+    let advice = error.into_error("call").advice.unwrap();
+    assert!(advice.contains("https://"), "{advice}");
 }
