@@ -144,7 +144,7 @@ impl TestDisk {
 
 impl Disk for TestDisk {
     fn create(&self, path: &Path) -> io::Result<File> {
-        drop(self.step()?);
+        let _state = self.step()?;
         RealDisk.create(path)
     }
 
@@ -201,7 +201,7 @@ impl Disk for TestDisk {
     }
 
     fn set_len(&self, file: &File, length: u64) -> io::Result<()> {
-        drop(self.step()?);
+        let _state = self.step()?;
         RealDisk.set_len(file, length)
     }
 
@@ -215,12 +215,12 @@ impl Disk for TestDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        drop(self.step()?);
+        let _state = self.step()?;
         std::fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        drop(self.step()?);
+        let _state = self.step()?;
         RealDisk.remove(path)
     }
 
