@@ -161,4 +161,10 @@ impl Batch {
     pub(super) fn json(&self, frame: &Encoded) -> &[u8] {
         &self.bytes[frame.json.clone()]
     }
+
+    /// The CRC-32C of that JSON, which stands before it once the batch is placed.
+    pub(super) fn crc(&self, frame: &Encoded) -> u32 {
+        let crc = frame.json.start - size_of::<u32>()..frame.json.start;
+        self.bytes[crc].iter().fold(0, |crc, byte| crc << 8 | u32::from(*byte))
+    }
 }

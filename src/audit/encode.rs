@@ -211,6 +211,19 @@ fn put_list<T>(out: &mut Vec<u8>, [open, close]: [u8; 2], items: impl Iterator<I
     out.push(close);
 }
 
+/// Appends an object whose names are data, in the order of `pairs`.
+fn put_pairs<'p, N, V>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'p N, &'p V)>)
+where
+    N: Json + ?Sized + 'p,
+    V: Json + ?Sized + 'p,
+{
+    put_list(out, *b"{}", pairs, |out, (name, value)| {
+        name.put(out);
+        out.push(b':');
+        value.put(out);
+    });
+}
+
 impl Json for bool {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(if *self { b"true" } else { b"false" });
@@ -354,21 +367,13 @@ impl Json for ContextHash {
 
 impl Json for VisibleContext {
     fn put(&self, out: &mut Vec<u8>) {
-        put_list(out, *b"{}", self.pairs(), |out, (name, value)| {
-            name.put(out);
-            out.push(b':');
-            value.put(out);
-        });
+        put_pairs(out, self.pairs());
     }
 }
 
 impl Json for std::collections::BTreeMap<Text, Number> {
     fn put(&self, out: &mut Vec<u8>) {
-        put_list(out, *b"{}", self.iter(), |out, (name, count)| {
-            name.put(out);
-            out.push(b':');
-            count.put(out);
-        });
+        put_pairs(out, self.iter());
     }
 }
 

@@ -49,7 +49,7 @@ impl CommitObserver for LastRecordWatch {
         if let Some(last) = commit.last_frame() {
             *self.0.lock() = Some(LastRecord {
                 position: last.position,
-                crc: crc32c::crc32c(last.json),
+                crc: last.crc,
             });
         }
     }

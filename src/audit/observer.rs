@@ -32,6 +32,8 @@ pub struct CommittedFrame<'a> {
     pub position: Position,
     /// The record, as canonical JSON.
     pub json: &'a [u8],
+    /// The CRC-32C of `json`, as in the frame.
+    pub crc: u32,
 }
 
 impl<'a> Commit<'a> {
@@ -55,6 +57,7 @@ impl<'a> Commit<'a> {
             sequence: frame.number,
             position: self.batch.position(frame),
             json: self.batch.json(frame),
+            crc: self.batch.crc(frame),
         }
     }
 

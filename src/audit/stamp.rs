@@ -15,6 +15,9 @@ pub const MAX_JSON: usize = 60_000;
 /// The most digits of a [`super::Number`].
 pub(super) const DIGITS: usize = 16;
 
+/// What most records need, in bytes: a batch makes many at once, and only the first one finds the spare
+/// buffer.
+const USUAL: usize = 1 << 10;
 /// The greatest buffer that a thread keeps for its next record, in bytes.
 const MAX_SPARE: usize = 16 << 10;
 
@@ -106,6 +109,9 @@ impl Record {
         self.time = Timestamp::now();
         let mut json = SPARE.take();
         json.clear();
+        if json.capacity() == 0 {
+            json.reserve_exact(USUAL);
+        }
         let number_at = self.put_unnumbered(&mut json);
         let stamped = Stamped {
             check: crc32c::crc32c(&json[..number_at]),

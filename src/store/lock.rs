@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::parent;
+use super::sync_parent;
 
 /// The locked file. It is never removed: a lock on a removed file locks nothing.
 pub const LOCK_FILE: &str = "lock";
@@ -77,7 +77,7 @@ impl DataDir {
         })?;
         // What is answered later is lost with the folder if its name does not reach the disk.
         for folder in made {
-            File::open(parent(folder)).and_then(|parent| parent.sync_all()).map_err(failed)?;
+            sync_parent(folder).map_err(failed)?;
         }
         let metadata = std::fs::metadata(path).map_err(failed)?;
         let mode = metadata.mode() & 0o7777;

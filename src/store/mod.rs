@@ -445,6 +445,11 @@ fn parent(path: &std::path::Path) -> &std::path::Path {
     }
 }
 
+/// Makes the entries of the folder that contains this path durable.
+fn sync_parent(path: &std::path::Path) -> std::io::Result<()> {
+    std::fs::File::open(parent(path)).and_then(|folder| folder.sync_all())
+}
+
 /// Writes a new file of mode 0600 from these parts. It appears whole or not at all, is on stable
 /// storage when this returns, and never replaces another file.
 ///
@@ -452,13 +457,12 @@ fn parent(path: &std::path::Path) -> &std::path::Path {
 /// The file system's, also when the file exists.
 pub fn write_new_file(path: &std::path::Path, parts: &[&[u8]]) -> std::io::Result<()> {
     use std::io::Write;
-    let directory = parent(path);
     // tempfile creates with O_EXCL and mode 0600; persist_noclobber never replaces.
-    let mut file = tempfile::Builder::new().prefix(".claviger-").tempfile_in(directory)?;
+    let mut file = tempfile::Builder::new().prefix(".claviger-").tempfile_in(parent(path))?;
     for part in parts {
         file.write_all(part)?;
     }
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
-    std::fs::File::open(directory).and_then(|directory| directory.sync_all())
+    sync_parent(path)
 }

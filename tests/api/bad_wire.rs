@@ -164,15 +164,17 @@ pub async fn while_its_share_is_taken(api: &Api) -> Answer {
         request.write_all(&vec![b' '; sent]).await.unwrap();
         request
     };
-    let _first = half(BATCH - 1).await;
+    let waits = |request: &TcpStream| {
+        let answer = request.try_read(&mut [0]);
+        answer.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
     let begun = Instant::now();
     loop {
-        // A page that is read before all has arrived may take the room that it needs: then it is refused and begun anew.
-        let second = half(2_700_000).await;
-        while second
-            .try_read(&mut [0])
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-        {
+        // A page that is read before all has arrived may take the room that one of them needs: then that one is
+        // refused, and both are begun anew.
+        let (first, second) = (half(BATCH - 1).await, half(2_700_000).await);
+        let anew = Instant::now() + Duration::from_secs(2);
+        while waits(&first) && waits(&second) && Instant::now() < anew {
             let answer = api.client.get("/v1/keys").await;
             if answer.status != 200 {
                 return answer;

@@ -31,14 +31,18 @@ impl FakeWorld {
         let gateway = Gateway::empty(crate::BINARY);
         let file = gateway.data().with_extension("control");
         let started = gateway.dev(tune, &file);
-        let (bank, evil) = (started.with_tenant("bank").await, started.with_tenant("evil").await);
-        let control = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        let tenants = [started.with_tenant("bank").await, started.with_tenant("evil").await];
+        Self::of(gateway, started, tenants)
+    }
+
+    fn of(gateway: Gateway, started: Started, [bank, evil]: [Client; 2]) -> Self {
+        let control = std::fs::read_to_string(gateway.data().with_extension("control")).unwrap();
         Self {
             gateway,
             started,
             bank,
             evil,
-            control,
+            control: control.parse().unwrap(),
         }
     }
 
@@ -58,15 +62,8 @@ impl FakeWorld {
         let file = gateway.data().with_extension("control");
         std::fs::remove_file(&file).unwrap();
         let started = gateway.dev(&Tune::default(), &file);
-        let (bank, evil) = (started.tenant("bank"), started.tenant("evil"));
-        let control = std::fs::read_to_string(&file).unwrap().parse().unwrap();
-        Self {
-            gateway,
-            started,
-            bank,
-            evil,
-            control,
-        }
+        let tenants = [started.tenant("bank"), started.tenant("evil")];
+        Self::of(gateway, started, tenants)
     }
 
     /// The gateway's process.

@@ -1,6 +1,5 @@
 //! Creates a store's file, and opens an existing one.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use super::token_ids::TokenIds;
 use super::turns::Turns;
 use super::{SqliteStore, positions};
 use crate::store::sealing::{Place, RootKey, Sealer};
-use crate::store::{KnownNode, StoreError, parent};
+use crate::store::{KnownNode, StoreError, parent, sync_parent};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -97,15 +96,17 @@ impl SqliteStore {
         if Self::exists(path).map_err(|e| OpenError::Io(path.to_owned(), e))? {
             return Err(OpenError::Exists(path.to_owned()));
         }
-        let directory = parent(path);
         let io = |e| OpenError::Io(path.to_owned(), e);
-        let unfinished = tempfile::Builder::new().prefix(".claviger-").tempfile_in(directory).map_err(io)?;
+        let unfinished = tempfile::Builder::new()
+            .prefix(".claviger-")
+            .tempfile_in(parent(path))
+            .map_err(io)?;
         fill(unfinished.path(), &root, node).await.map_err(|e| e.at(path))?;
         let whole = unfinished.persist_noclobber(path).map_err(|e| match e.error.kind() {
             io::ErrorKind::AlreadyExists => OpenError::Exists(path.to_owned()),
             _ => io(e.error),
         })?;
-        whole.sync_all().and_then(|()| File::open(directory)?.sync_all()).map_err(io)?;
+        whole.sync_all().and_then(|()| sync_parent(path)).map_err(io)?;
         // Closing it later would end the locks that SQLite then holds on the file (fcntl(2)).
         drop(whole);
         Self::open(path, root, node).await

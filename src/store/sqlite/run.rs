@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::rand;
 use sqlx::{AssertSqlSafe, Row, SqlitePool, query, query_scalar};
 
-use crate::store::{StoreError, parent};
+use crate::store::{StoreError, parent, sync_parent};
 
 /// Name of the file in the data folder.
 pub(super) const FILE: &str = "store.run";
@@ -60,7 +60,7 @@ impl StaleLog {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        sync_folder(&self.database)
+        sync_parent(&self.database)
     }
 }
 
@@ -116,7 +116,7 @@ impl Known {
         writeln!(file, "{MAGIC} {current} {next} {state}")?;
         file.as_file().sync_all()?;
         file.persist(self::file(database)).map_err(|error| error.error)?;
-        sync_folder(database)
+        sync_parent(database)
     }
 
     /// As [`Known::write`]. Where that fails, as on a full disk, removes the file: without it, nothing is
@@ -139,10 +139,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-fn sync_folder(database: &Path) -> io::Result<()> {
-    File::open(parent(database)).and_then(|folder| folder.sync_all())
 }
 
 /// Whether SQLite would merge a log into the main file.
