@@ -10,7 +10,7 @@
 //! | `record`, `fields`, `scalar`, `action`, `state_change`, `origin` | a record and the types of its members |
 //! | `encode`, `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
 //! | `frame`, `segments`, `file` | the bytes of the log, the files that have them, and the disk |
-//! | `maker`, `reserve` | files of zeros, made ahead of need |
+//! | `maker`, `reserve`, `start_space` | files of zeros, made ahead of need; what a start on a full disk takes of them |
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health` | the log's thread |
 //! | `observer`, `last_record` | what is built from committed frames |
@@ -58,6 +58,7 @@ mod scan;
 mod segments;
 mod stamp;
 mod state;
+mod start_space;
 mod state_change;
 mod string_enum;
 mod written_log;
@@ -91,4 +92,5 @@ pub use scan::OpenError;
 pub use segments::SegmentSizes;
 pub use stamp::MAX_JSON;
 pub use state_change::{EmergencyRevocation, JournaledRevocation, Object, ObjectId, StateChange, Verb};
+pub use start_space::free_space_for_start;
 pub use string_enum::UnknownWord;

@@ -3,7 +3,8 @@
 //!
 //! Each start makes it anew, because a copy of the folder may share the blocks of the old one (`cp` on
 //! XFS and Btrfs): writing over those would take room. Until the new one is there, and where the disk has
-//! no room for both, the old one stays.
+//! no room for both, the old one stays. It may be shorter than wanted: a start on a full disk gives a part of
+//! it to the store ([`super::start_space`]).
 
 use std::fs::File;
 use std::io;
@@ -15,10 +16,13 @@ use super::frame::leading_zeros;
 use super::maker::{Blank, Maker};
 
 /// The reserve's name in the log's folder.
-const NAME: &str = "audit.reserve";
+pub(super) const NAME: &str = "audit.reserve";
 
 /// Its name while it is made.
-const NEW_NAME: &str = "audit.reserve.new";
+pub(super) const NEW_NAME: &str = "audit.reserve.new";
+
+/// The length of the shortest reserve of an earlier run that is used, in bytes.
+pub(super) const SHORTEST: u64 = 64 << 10;
 
 /// Number of bytes of one read or write.
 const STEP: u64 = 1 << 20;
@@ -29,7 +33,7 @@ pub(super) struct Reserve {
     path: PathBuf,
     /// The wanted length, in bytes.
     wanted: u64,
-    held: Option<File>,
+    held: Option<Blank>,
     /// Whether this process made the one that is held, so that its blocks are its own.
     own: bool,
     /// Whether a warning says that the disk has no room for a new one.
@@ -59,32 +63,36 @@ impl Reserve {
         reserve
     }
 
-    /// Opens the file of an earlier run, if it is long enough.
-    fn take_over(&self) -> io::Result<Option<File>> {
+    /// Opens the file of an earlier run, if it is long enough to be of use.
+    fn take_over(&self) -> io::Result<Option<Blank>> {
         let file = match private().read(true).write(true).open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         file.try_lock()?;
-        let length = file.metadata()?.len();
-        if length < self.wanted {
+        let found = file.metadata()?.len();
+        if found < self.wanted.min(SHORTEST) {
             self.disk.remove(&self.path)?;
             return Ok(None);
         }
-        if length > self.wanted {
+        if found > self.wanted {
             self.disk.set_len(&file, self.wanted)?;
         }
-        Ok(Some(file))
+        Ok(Some(self.blank(file, found.min(self.wanted))))
+    }
+
+    /// The reserve, in that file of that length.
+    fn blank(&self, file: File, length: u64) -> Blank {
+        let path = self.path.clone();
+        Blank { path, file, length }
     }
 
     /// Number of bytes of free space that the reserve still takes.
     pub(super) fn missing(&mut self) -> u64 {
         self.poll();
-        match self.held {
-            Some(_) => 0,
-            None => self.wanted.saturating_sub(self.maker.made()),
-        }
+        let has = self.held.as_ref().map_or_else(|| self.maker.made(), |held| held.length);
+        self.wanted.saturating_sub(has)
     }
 
     /// Begins a new reserve if there is none, or if one of an earlier run is held and `spare` bytes are
@@ -94,8 +102,12 @@ impl Reserve {
             return;
         }
         if self.held.is_some() && spare < self.wanted {
+            let missing_bytes = self.missing();
             if !std::mem::replace(&mut self.warned, true) {
-                tracing::warn!("the disk has no room to make the disk reserve anew; a copy of the data folder may share its blocks");
+                tracing::warn!(
+                    missing_bytes,
+                    "the disk has no room to make the disk reserve anew; a copy of the data folder may share its blocks"
+                );
             }
             return;
         }
@@ -114,10 +126,10 @@ impl Reserve {
         }
         let made = self.maker.take(self.wanted).and_then(|blank| {
             self.disk.rename(&blank.path, &self.path)?;
-            Ok(blank.file)
+            Ok(self.blank(blank.file, blank.length))
         });
         match made {
-            Ok(file) => (self.held, self.own, self.was_used) = (Some(file), true, false),
+            Ok(whole) => (self.held, self.own, self.was_used) = (Some(whole), true, false),
             Err(error) => tracing::warn!(%error, "the audit log's disk reserve could not be made"),
         }
     }
@@ -128,23 +140,22 @@ impl Reserve {
     /// Errors of the file system.
     pub(super) fn give_up(&mut self) -> io::Result<Option<Blank>> {
         self.poll();
-        let Some(file) = self.held.take() else { return Ok(None) };
+        let Some(held) = self.held.take() else { return Ok(None) };
         self.was_used = true;
-        self.clear(&file)?;
-        let (path, length) = (self.path.clone(), self.wanted);
-        Ok(Some(Blank { path, file, length }))
+        self.clear(&held)?;
+        Ok(Some(held))
     }
 
     /// Writes zeros where something else wrote to the file.
-    fn clear(&self, file: &File) -> io::Result<()> {
-        let mut block = vec![0; STEP.min(self.wanted) as usize];
+    fn clear(&self, held: &Blank) -> io::Result<()> {
+        let mut block = vec![0; STEP.min(held.length) as usize];
         let mut at = 0;
-        while at < self.wanted {
-            let step = block.len().min((self.wanted - at) as usize);
-            let read = read_full(file, at, &mut block[..step])?;
+        while at < held.length {
+            let step = block.len().min((held.length - at) as usize);
+            let read = read_full(&held.file, at, &mut block[..step])?;
             if leading_zeros(&block[..read]) < step {
                 block.fill(0);
-                self.disk.fill(file, at, &block[..step])?;
+                self.disk.fill(&held.file, at, &block[..step])?;
             }
             at += step as u64;
         }

@@ -212,6 +212,43 @@ async fn when_no_next_file_can_be_made_the_reserve_is_it_and_only_for_revocation
 }
 
 #[tokio::test]
+async fn a_reserve_that_a_start_shortened_is_used_and_made_whole_when_there_is_room() {
+    let whole = 256 << 10;
+    let options = || Options {
+        reserve_bytes: whole,
+        floor_bytes: 0,
+        ..Bench::options()
+    };
+    for used in [false, true] {
+        let bench = Bench::new();
+        let Recovered { log, .. } = bench.try_open(options()).unwrap();
+        bench.until_reserve_has(whole, &log).await;
+        log.close().await;
+        let reserve = File::options().write(true).open(bench.folder.path().join("audit.reserve"));
+        reserve.unwrap().set_len(whole / 2).unwrap();
+        // Not even what it lacks.
+        bench.disk.leave(whole / 4);
+        let Recovered { log, .. } = bench.try_open(options()).unwrap();
+        assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap_err().reason(), Reason::DiskFull);
+        assert_eq!(bench.reserve(), whole / 2);
+        if used {
+            while bench.log_paths().len() == 1 {
+                revoke(&log).await.unwrap().into_value();
+            }
+            let last = bench.log_paths().pop().unwrap();
+            assert_eq!((last.metadata().unwrap().len(), bench.reserve()), (whole / 2, 0));
+            revoke(&log).await.unwrap().into_value();
+        }
+        bench.disk.set(|disk| disk.capacity = None);
+        until_sound(&log).await;
+        bench.until_reserve_has(whole, &log).await;
+        unwrap_once(&log, tenant(1)).await.unwrap();
+        log.close().await;
+        assert!(bench.try_open(options()).unwrap().was_clean);
+    }
+}
+
+#[tokio::test]
 async fn deferred_records_are_bounded() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();

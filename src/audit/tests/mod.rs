@@ -106,8 +106,12 @@ impl Bench {
 
     /// Waits until the reserve is whole.
     async fn until_reserved(&self, log: &Log) {
+        self.until_reserve_has(Self::options().reserve_bytes, log).await;
+    }
+
+    async fn until_reserve_has(&self, bytes: u64, log: &Log) {
         let whole = async {
-            while self.reserve() < Self::options().reserve_bytes {
+            while self.reserve() < bytes {
                 log.check();
                 tokio::task::yield_now().await;
             }
