@@ -31,6 +31,9 @@ pub(super) trait Disk: Send + Sync {
     fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<()>;
     /// Gives a file another name in its folder, durably.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Replaces a file, durably: after a crash it has either the old or the new content, complete. After an
+    /// error it has the old one.
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
     /// Removes a file if it exists.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The free space of the file system, in bytes.
@@ -80,6 +83,14 @@ impl Disk for RealDisk {
         sync_folder(to)
     }
 
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let beside = path.with_extension("new");
+        let mut file = private().write(true).create(true).truncate(true).open(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        self.rename(&beside, path)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -116,20 +127,6 @@ pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
-}
-
-/// Replaces the file at `path` atomically: after a crash it has either the old or the new
-/// content, complete.
-///
-/// # Errors
-/// Errors of the file system; the old file is unchanged then.
-pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = private().write(true).create(true).truncate(true).open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    sync_folder(path)
 }
 
 /// Makes the directory entries of the folder of `path` durable.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use claviger_provider::{InstallationId, Node, TenantId};
 
 use super::fields::Lost;
-use super::file::{replace, sync_folder};
+use super::file::{Disk, sync_folder};
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
 use super::state::{EffectivePositions, Loss, State};
@@ -93,15 +94,17 @@ pub(super) enum Found {
 }
 
 /// The sidecar file of one log.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Index {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
 }
 
 impl Index {
     /// The sidecar of the log in that folder.
-    pub(super) fn of(folder: &Path) -> Self {
-        Self { path: folder.join(NAME) }
+    pub(super) fn of(folder: &Path, disk: Arc<dyn Disk>) -> Self {
+        let path = folder.join(NAME);
+        Self { disk, path }
     }
 
     /// Reads the file.
@@ -122,7 +125,7 @@ impl Index {
     /// # Errors
     /// Errors of the file system; the old file is unchanged then.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        replace(&self.path, bytes)
+        self.disk.replace(&self.path, bytes)
     }
 
     /// Removes the file, so that the next start reads the whole log.
@@ -130,10 +133,8 @@ impl Index {
     /// # Errors
     /// Errors of the file system.
     pub(super) fn remove(&self) -> io::Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => sync_folder(&self.path),
-        }
+        self.disk.remove(&self.path)?;
+        sync_folder(&self.path)
     }
 }
 
@@ -264,6 +265,7 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 mod tests {
+    use super::super::file::RealDisk;
     use super::super::role::Role;
     use super::*;
 
@@ -297,7 +299,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let (folder, origin, mut state) = (tempfile::tempdir().unwrap(), origin(), state());
-        let index = Index::of(folder.path());
+        let index = Index::of(folder.path(), Arc::new(RealDisk));
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
         state.lose(Lost::new(900, 1000));
         let tip = Tip {

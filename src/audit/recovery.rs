@@ -99,7 +99,7 @@ pub(super) fn open_on(
     options: Options,
     observers: Vec<Box<dyn CommitObserver>>,
 ) -> Result<Recovered, OpenError> {
-    let index = Index::of(folder);
+    let index = Index::of(folder, disk.clone());
     if !segments::exist(folder).map_err(OpenError::io("looked for"))? {
         check_never_existed(&index, origin, &options)?;
     }

@@ -84,7 +84,7 @@ impl TestDisk {
         let syncs = state.syncs + 1;
         state.passes = 1;
         self.changed.notify_all();
-        self.changed.wait_while(&mut state, |state| state.syncs < syncs || !state.at_gate);
+        self.wait(&mut state, |state| state.syncs < syncs || !state.at_gate);
     }
 
     /// What was written since the last sync, as offsets in a file of the log.
@@ -97,7 +97,13 @@ impl TestDisk {
     /// Waits until a sync waits at the closed gate.
     pub(super) fn wait_at_gate(&self) {
         let mut state = self.state.lock();
-        self.changed.wait_while(&mut state, |state| !state.at_gate);
+        self.wait(&mut state, |state| !state.at_gate);
+    }
+
+    /// Waits for another thread, which may have failed.
+    fn wait(&self, state: &mut MutexGuard<'_, DiskState>, condition: impl FnMut(&mut DiskState) -> bool) {
+        let waited = self.changed.wait_while_for(state, condition, Duration::from_secs(30));
+        assert!(!waited.timed_out(), "no sync came to the gate");
     }
 
     /// The length of all files of the log together.
@@ -217,6 +223,13 @@ impl Disk for TestDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let _state = self.step()?;
         std::fs::rename(from, to)
+    }
+
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let _state = self.step()?;
+        let beside = path.with_extension("new");
+        std::fs::write(&beside, content)?;
+        std::fs::rename(&beside, path)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -218,7 +218,7 @@ async fn the_file_of_an_earlier_release_is_the_first_and_stays() {
         assert!(reopens(&bench).await);
         // An earlier release that is started now finds its file shorter than the sidecar says. One
         // that wrote to it all the same is noticed.
-        let Found::Known(known) = Index::of(bench.folder.path()).read(&bench.origin).unwrap() else {
+        let Found::Known(known) = Index::of(bench.folder.path(), bench.disk.clone()).read(&bench.origin).unwrap() else {
             panic!("no sidecar")
         };
         assert!(known.tip.end > end);
@@ -454,7 +454,7 @@ async fn a_start_with_a_great_many_closed_files_reads_none_of_them() {
         commit: Some(last),
     };
     let index = index::encode(&bench.origin, &State::default(), tip, Standing::InUse);
-    Index::of(bench.folder.path()).write(&index).unwrap();
+    Index::of(bench.folder.path(), bench.disk.clone()).write(&index).unwrap();
     let begun = Instant::now();
     let Recovered { log, .. } = bench.open();
     let took = begun.elapsed();
