@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::fields::Lost;
 use super::file::{LogFile, is_full};
+use super::forecast::Growth;
 use super::frame;
 use super::index::Tip;
 use super::maker::Maker;
@@ -72,6 +73,7 @@ pub(super) struct DurableFile {
     reserve: Reserve,
     /// The free space of the disk as last looked at; `None` if it is to be looked at again.
     room: Option<Room>,
+    growth: Growth,
     /// Looked up in the registry once: every request waits for a sync.
     sync_seconds: metrics::Histogram,
 }
@@ -101,6 +103,7 @@ impl DurableFile {
             maker,
             reserve,
             room: None,
+            growth: Growth::new(tip.end, Instant::now()),
             sync_seconds: metrics::histogram!("claviger_audit_sync_seconds"),
         };
         // Nothing, if the end of the file is lost.
@@ -412,6 +415,14 @@ impl DurableFile {
         }
         // Once it was used, revocations must be able to use it again before others go on.
         !self.reserve.is_used()
+    }
+
+    /// How long the disk takes ordinary records at the log's recent growth, if `floor` bytes and the whole
+    /// reserve are kept free. `None` if that is not known, or the log did not grow. To be called every second or so.
+    pub(super) fn lasts(&mut self, floor: u64) -> Option<Duration> {
+        self.growth.add(self.written(), Instant::now());
+        let free = self.room.as_ref()?.left.saturating_sub(floor + self.reserve.missing());
+        self.growth.lasts(free + self.segments.room(self.written()) + self.maker.made())
     }
 
     /// Makes the next [`DurableFile::has_room`] look at the disk.

@@ -175,6 +175,9 @@ impl GroupCommit {
         self.commit();
         self.shared.set_busy(false);
         self.sync_if_due();
+        if check {
+            self.shared.set_disk_lasts(self.log.file.lasts(self.options.floor_bytes));
+        }
         self.log.promote();
         self.index.update(&self.origin, &self.log.state, self.log.file.tip());
     }

@@ -12,7 +12,7 @@
 //! | `frame`, `segments`, `file` | the bytes of the log, the files that have them, and the disk |
 //! | `maker`, `reserve`, `start_space` | files of zeros, made ahead of need; what a start on a full disk takes of them |
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
-//! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health` | the log's thread |
+//! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health`, `forecast` | the log's thread |
 //! | `observer`, `last_record` | what is built from committed frames |
 //! | `recovery`, `scan`, `history`, `index` | opening an existing log |
 //! | `copy` | the files of a log, and a copy of them |
@@ -33,6 +33,7 @@ mod durable_file;
 mod encode;
 mod fields;
 mod file;
+mod forecast;
 mod frame;
 mod group_commit;
 mod health;
@@ -57,8 +58,8 @@ mod scalar;
 mod scan;
 mod segments;
 mod stamp;
-mod state;
 mod start_space;
+mod state;
 mod state_change;
 mod string_enum;
 mod written_log;
@@ -91,6 +92,6 @@ pub use scalar::{Digest, Number, Text, Timestamp};
 pub use scan::OpenError;
 pub use segments::SegmentSizes;
 pub use stamp::MAX_JSON;
-pub use state_change::{EmergencyRevocation, JournaledRevocation, Object, ObjectId, StateChange, Verb};
 pub use start_space::free_space_for_start;
+pub use state_change::{EmergencyRevocation, JournaledRevocation, Object, ObjectId, StateChange, Verb};
 pub use string_enum::UnknownWord;
