@@ -29,7 +29,7 @@ def main(binary):
         gateway.kill()
         gateway.serve()
         gateway.stop()
-        log = (gateway.data / "audit.log").read_bytes()
+        log = audit_reader.load(gateway.data)
 
     records = list(audit_reader.read(log))
     done = [record["operation"] for record in records if record["kind"] == "outcome" and record["result"] == "success"]
@@ -53,12 +53,13 @@ def lost_part(binary):
         gateway.with_tenant(TENANT, "orders")
         for _ in range(30):
             gateway.call("POST", "/v1/keys/orders/data-keys", {}, tenant=TENANT)
-        path = gateway.data / "audit.log"
-        before = list(audit_reader.read(path.read_bytes()))
-        os.truncate(path, path.stat().st_size // 2)
+        log = audit_reader.load(gateway.data)
+        before = list(audit_reader.read(log))
+        # Without the zeros at its end.
+        os.truncate(gateway.data / "audit-00000000000000000000.log", len(log.rstrip(b"\0")) // 2)
         gateway.call("POST", "/v1/keys/orders/rotate", None, tenant=TENANT)
         gateway.stop()
-        log = path.read_bytes()
+        log = audit_reader.load(gateway.data)
     records = list(audit_reader.read(log))
     left = len([record for record in records if record in before])
     assert len(before) // 3 < left < len(before), f"{left} of {len(before)} records are left"
@@ -68,8 +69,9 @@ def lost_part(binary):
 
 
 def misused():
-    """Without a file, or with one that does not exist, the reader prints its usage."""
-    for arguments in ([], ["absent.log"], ["absent.log", "cals"]):
+    """Without a folder, or with one that does not exist or has no log, the reader prints its usage."""
+    here = os.path.dirname(audit_reader.__file__)
+    for arguments in ([], ["absent"], ["absent", "cals"], [here], [audit_reader.__file__]):
         command = [sys.executable, audit_reader.__file__, *arguments]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 1 and "usage:" in done.stderr, f"{arguments}: {done.stderr}"

@@ -1,10 +1,10 @@
-"""Reads an audit log from its documentation alone: python3 audit_reader.py FILE [calls]
+"""Reads an audit log from its documentation alone: python3 audit_reader.py FOLDER [calls]
 
 Prints one JSON object a line: every record, or with `calls` every call to a provider. Exits
 with code 1 if an acknowledged record is damaged. A commit that a crash tore at the end is
 reported on standard error, and is no damage.
 """
-import json, struct, sys
+import json, os, re, struct, sys
 
 def crc32c(data, table=[]):
     if not table:
@@ -16,6 +16,23 @@ def crc32c(data, table=[]):
     for byte in data:
         crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
+
+def load(folder):
+    """The contents of all files of the log in a row. What is missing between two files is zeros."""
+    names = (re.fullmatch(r"audit(-\d{20})?\.log", name) for name in os.listdir(folder))
+    log = bytearray()
+    for start, name in sorted((int((name[1] or "-0")[1:]), name[0]) for name in names if name):
+        # A closed file ends where the next one begins.
+        log = log[:start].ljust(start, b"\0")
+        with open(os.path.join(folder, name), "rb") as file:
+            log += file.read()
+    return bytes(log)
+
+def header(log, at):
+    """(installation, node, offset of the first frame) of the header line at that offset, or None."""
+    words = log[at : at + 160].split(b"\n")[0].decode(errors="replace").split(" ")
+    if words[:1] + words[3:] == ["claviger-audit-log/2", str(at)] or words[0] == "claviger-audit-log/1" and at == 0:
+        return words[1], words[2], at + len(" ".join(words)) + 1
 
 def frame(log, at):
     """(JSON bytes, first of a commit) of the frame at that offset, or None."""
@@ -31,11 +48,14 @@ def skip(log, at):
 
 def read(log):
     """Every record of the log, in order."""
-    at = log.index(b"\n") + 1
-    magic, installation, node = log[:at].decode().split()
-    assert magic == "claviger-audit-log/1", "not an audit log of this version"
+    assert header(log, 0), "not an audit log of these versions"
+    installation, node, at = header(log, 0)
     numbers, lost = {}, None
     while True:
+        if begun := header(log, at):
+            assert begun[:2] == (installation, node), f"the file at byte {at} is of another log"
+            at = begun[2]
+            continue
         if to := skip(log, at):
             print(f"bytes {at} to {to} are lost", file=sys.stderr)
             # From here on the numbers may begin later: those between were of lost records.
@@ -54,11 +74,11 @@ def read(log):
         numbers[tenant] = record["sequence"] + 1
         yield record
         at += 8 + len(found[0])
-    marks = (n for n in range(at + 1, len(log)) if log[n : n + 2] == b"\x80\0")
-    if any((frame(log, n) or (b"", False))[1] for n in marks):
+    marks = (at + mark.start() for mark in re.finditer(rb"\x80\x00|claviger-audit-log/2 |@\x00\x00\x08", log[at:]))
+    if any((frame(log, n) or (b"", False))[1] or header(log, n) or skip(log, n) for n in marks):
         sys.exit(f"damaged at byte {at}: acknowledged records follow")
-    if at < len(log):
-        print(f"{len(log) - at} bytes of a torn commit at the end", file=sys.stderr)
+    if torn := len(log[at:].rstrip(b"\0")):
+        print(f"{torn} bytes of a torn commit at the end", file=sys.stderr)
 
 def calls(records):
     """Every call to a provider, to match with the provider's own log."""
@@ -70,15 +90,17 @@ def calls(records):
             yield {**known, "omitted": omitted}
 
 def usage(why):
-    sys.exit(f"{why}\nusage: python3 audit_reader.py FILE [calls]\nFILE is audit.log in the gateway's data folder, or a copy")
+    sys.exit(f"{why}\nusage: python3 audit_reader.py FOLDER [calls]\nFOLDER is the gateway's data folder, or a copy of it")
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["calls"]):
-        usage("expected a file, and at most the word calls")
+        usage("expected a folder, and at most the word calls")
     try:
-        log = open(sys.argv[1], "rb").read()
+        log = load(sys.argv[1])
     except OSError as error:
         usage(f"{sys.argv[1]}: {error.strerror}")
+    if not log:
+        usage(f"{sys.argv[1]} has no audit log")
     records = read(log)
     for line in calls(records) if sys.argv[2:] == ["calls"] else records:
         print(json.dumps(line, ensure_ascii=False))

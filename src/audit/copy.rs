@@ -1,20 +1,21 @@
 //! The files of a log, and a copy of them that is made while the log may be in use.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use claviger_provider::TenantId;
 
-use super::file::{DiskFile, LOG_NAME, LogFile, private, sync_folder};
-use super::frame::{self, Frames, Step};
-use super::index::NAME as INDEX_NAME;
+use super::file::{LogFile, RealDisk, sync_folder};
+use super::frame::{Frames, Step, leading_zeros};
+use super::index::{NAME as INDEX_NAME, Tip};
 use super::kill_file::NAME as KILL_FILE_NAME;
 use super::last_record::LastRecord;
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
-use super::scan::{OpenError, replay};
+use super::scan::{FORKED, OpenError, replay};
+use super::segments::{self, Segments};
 use super::state::State;
 
 /// A file of a log.
@@ -22,7 +23,7 @@ use super::state::State;
 pub struct LogPart {
     /// Its name in the log's folder.
     pub name: String,
-    /// The offset in the log of its first byte.
+    /// The position of its first byte.
     begin: u64,
 }
 
@@ -45,14 +46,13 @@ impl LogCopy {
     }
 }
 
-/// The files of the log in this folder, in their order. The only place that knows their names.
+/// The files of the log in this folder, in their order.
 ///
 /// # Errors
 /// The error of the file system.
 pub fn log_files(folder: &Path) -> io::Result<Vec<LogPart>> {
-    let name = LOG_NAME.to_owned();
-    let exists = folder.join(&name).try_exists()?;
-    Ok(exists.then_some(LogPart { name, begin: 0 }).into_iter().collect())
+    let names = segments::names(folder)?.into_iter();
+    Ok(names.map(|(name, begin)| LogPart { name, begin }).collect())
 }
 
 /// The name of a file that a log has left in this folder, if there is one: of the log itself, its index, or the
@@ -72,29 +72,29 @@ pub fn left_in(folder: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// The offset after the last whole record of the log in this folder, which may be in use. Reads it from
+/// The position after the last whole record of the log in this folder, which may be in use. Reads it from
 /// this record on, or from its beginning.
 ///
 /// # Errors
 /// [`OpenError::Io`].
 pub fn end_of_log(folder: &Path, from: Option<LastRecord>) -> Result<u64, OpenError> {
-    let file = DiskFile::open_beside(folder).map_err(OpenError::io("opened"))?;
+    let file = open_beside(folder)?.1;
     let start = match from {
         Some(last) if last.is_in(&file).map_err(OpenError::io("read"))? => last.position.0,
-        Some(_) | None => first_frame(&file)?.1,
+        Some(_) | None => file.start(),
     };
     let mut frames = Frames::from(&file, start);
-    while let Step::Frame { .. } | Step::Skip(_) = frames.step().map_err(OpenError::io("read"))? {}
+    while let Step::Frame { .. } | Step::Skip(_) | Step::Header = frames.step().map_err(OpenError::io("read"))? {}
     Ok(frames.offset())
 }
 
-/// Copies the log to another folder, up to this offset and with these records. Each file is on stable
+/// Copies the log to another folder, up to this position and with these records. Each file is on stable
 /// storage when this returns.
 ///
 /// # Errors
 /// [`OpenError::Io`].
 pub fn copy_log(folder: &Path, to: &Path, until: u64, with: &[Position]) -> Result<LogCopy, OpenError> {
-    let file = DiskFile::open_beside(folder).map_err(OpenError::io("opened"))?;
+    let file = open_beside(folder)?.1;
     let mut end = until;
     for position in with {
         let mut frames = Frames::from(&file, position.0);
@@ -102,13 +102,13 @@ pub fn copy_log(folder: &Path, to: &Path, until: u64, with: &[Position]) -> Resu
             end = end.max(frames.offset());
         }
     }
-    let copied = log_files(folder).and_then(|parts| {
-        for part in parts.iter().filter(|part| part.begin < end) {
-            let mut copy = private().write(true).create_new(true).open(to.join(&part.name))?;
-            io::copy(&mut File::open(folder.join(&part.name))?.take(end - part.begin), &mut copy)?;
-            copy.sync_all()?;
+    let copied = log_files(folder).and_then(|mut parts| {
+        parts.retain(|part| part.begin < end);
+        let ends = parts.iter().skip(1).map(|next| next.begin).chain([end]);
+        for (part, until) in parts.iter().zip(ends) {
+            segments::copy_file(folder, to, &part.name, until - part.begin, until == end)?;
         }
-        sync_folder(&to.join(LOG_NAME))
+        sync_folder(&to.join(INDEX_NAME))
     });
     copied.map_err(OpenError::io("copied"))?;
     read_copy(to)
@@ -119,21 +119,51 @@ pub fn copy_log(folder: &Path, to: &Path, until: u64, with: &[Position]) -> Resu
 /// # Errors
 /// [`OpenError`]; also for a record that is not whole at the end.
 pub fn read_copy(folder: &Path) -> Result<LogCopy, OpenError> {
-    let file = DiskFile::open_beside(folder).map_err(OpenError::io("opened"))?;
-    let (origin, start) = first_frame(&file)?;
+    let (origin, file) = open_beside(folder)?;
+    if let Some((lost, file)) = file.missing().map_err(OpenError::io("measured"))?.into_iter().next() {
+        let (from, to) = (lost.from.get(), lost.to.get());
+        return Err(OpenError::Missing { from, to, file });
+    }
+    if let Some(at) = file.forked().map_err(OpenError::io("measured"))? {
+        return Err(OpenError::damaged(Position(at), FORKED));
+    }
+    let start = Tip {
+        end: file.start(),
+        commit: None,
+    };
     let mut state = State::default();
-    let bytes = replay(&file, &origin, start, &mut state)?;
-    if bytes != file.len().map_err(OpenError::io("measured"))? {
-        return Err(OpenError::damaged(Position(bytes), "the copy ends within a record"));
+    let end = replay(&file, &origin, start, &mut state)?.end;
+    if !is_blank_from(&file, end).map_err(OpenError::io("read"))? {
+        return Err(OpenError::damaged(Position(end), "the copy ends within a record"));
+    }
+    if file.lacks_next(end) {
+        return Err(OpenError::LacksNext { at: end });
     }
     Ok(LogCopy {
         origin,
-        bytes,
+        bytes: end,
         last_time: state.last_time,
         next: state.next,
     })
 }
 
-fn first_frame(file: &DiskFile) -> Result<(Origin, u64), OpenError> {
-    frame::read_header(file).map_err(OpenError::io("read"))?.ok_or(OpenError::NotALog)
+/// Opens the log in this folder, which may be in use, for reading.
+fn open_beside(folder: &Path) -> Result<(Origin, Segments), OpenError> {
+    let origin = segments::owner(folder).map_err(OpenError::io("opened"))?;
+    let origin = origin.ok_or(OpenError::NotALog { at: 0 })?;
+    let file = Segments::open_beside(folder, &origin, Arc::new(RealDisk)).map_err(OpenError::io("opened"))?;
+    Ok((origin, file))
+}
+
+/// Whether the log has only zeros from there on.
+fn is_blank_from(file: &Segments, position: u64) -> io::Result<bool> {
+    let mut part = vec![0; 1 << 20];
+    let mut at = position;
+    loop {
+        let read = file.read_at(at, &mut part)?;
+        if read == 0 || leading_zeros(&part[..read]) < read {
+            return Ok(read == 0);
+        }
+        at += read as u64;
+    }
 }

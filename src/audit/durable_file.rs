@@ -1,37 +1,46 @@
-//! The log's file as the group commit uses it: appends that are durable or did not happen.
+//! The log's files as the group commit uses them: appends that are durable or did not happen.
+//!
+//! An append overwrites the zeros of the last file and never extends it, so its sync needs no commit
+//! of the file system's journal. [`DurableFile::prepare`] goes on in the next file before a commit
+//! that does not fit.
 //!
 //! **After a failed write or sync** the page cache no longer shows what is on the disk. The kernel
 //! may have marked the pages clean, so a second `fdatasync` of the same data would succeed without
 //! writing it. The same data is therefore never synced again. The append fails as a whole. Before
-//! the next one the file is truncated to what was acknowledged, and its last durable page and all
-//! after it are written again from memory; only when that sync succeeds does the log continue. So a
+//! the next one its place is written with zeros, and the last durable page and all that was
+//! acknowledged after it again from memory; only when that sync succeeds does the log continue. So a
 //! refused record can still be in the file after a crash, but an acknowledged one is never missing.
 //!
 //! **A file that something else removed, replaced or cut** is found by [`DurableFile::look`], and
 //! a cut one by the next append, too, before it counts as written. [`DurableFile::bring_back`]
-//! puts all that the open file still has in its place again.
+//! puts all that the open files still have in its place again.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::fields::Lost;
-use super::file::LogFile;
+use super::file::{LogFile, is_full};
+use super::forecast::Growth;
 use super::frame;
+use super::index::Tip;
+use super::maker::Maker;
+use super::reserve::Reserve;
 use super::scan::find_losses;
+use super::segments::{Segments, Tampering};
 
 /// How much of the file's end is kept in memory, to write it again: one page.
 const PAGE: u64 = 4096;
 
-/// How long the free space of the disk is taken for known. What is written meanwhile is deducted.
+/// How long the free space of the disk is taken for known.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
 
-/// The smallest step in which the reserve is given up, in bytes.
-const RESERVE_STEP: u64 = 1 << 20;
+/// Number of bytes of one write of zeros.
+const STEP: u64 = 1 << 20;
 
 /// Why an append failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AppendError {
-    /// The disk is full. The file is as it was before.
+    /// The disk is full. The log is as it was before.
     NoSpace,
     /// A write or sync failed. The file must be repaired first.
     Failed,
@@ -39,100 +48,76 @@ pub(super) enum AppendError {
     Cut,
 }
 
-/// What something else did to the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tampering {
-    /// It has no name any more.
-    Removed,
-    /// Its path leads to another file, or nowhere.
-    Moved,
-    /// It is shorter than what was written, or has zeros in place of it.
-    Cut,
-}
-
-impl Tampering {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Removed => "removed",
-            Self::Moved => "moved",
-            Self::Cut => "cut",
-        }
-    }
-}
-
-/// How many bytes before this offset are kept in memory.
-const fn kept(length: u64) -> u64 {
-    match length % PAGE {
-        0 if length > 0 => PAGE,
-        rest => rest,
-    }
-}
-
-/// The log's file and its disk reserve.
+/// The log's files and its disk reserve.
 pub(super) struct DurableFile {
-    file: Box<dyn LogFile>,
-    /// All bytes before this offset are on the disk.
+    segments: Segments,
+    /// All bytes before this position are on the disk.
     length: u64,
-    /// Number of bytes after `length` that were written and not synced yet.
+    /// Number of bytes after `length` that were written to the last file and not synced yet.
     unsynced: u64,
+    /// The position of the last commit before `length`, or of what else leads there.
+    commit: u64,
+    /// Where the bytes end that a failed append may have left behind what was written.
+    dirty: u64,
     /// The bytes from the beginning of the last page before `length` to the end of what was
-    /// written: at least one.
+    /// written.
     tail: Vec<u8>,
     /// When a write or sync last failed, until the file is repaired.
     failed: Option<Instant>,
-    /// What was found wrong with the file, until it is brought back.
+    /// What was found wrong with a file, until it is brought back.
     tampered: Option<Tampering>,
     /// The pause before a repair is tried.
     retry_after: Duration,
-    /// The wanted size of the reserve, in bytes.
-    reserve: u64,
-    /// The size that the reserve has, in bytes.
-    held: u64,
+    /// Makes the next segment.
+    maker: Maker,
+    reserve: Reserve,
     /// The free space of the disk as last looked at; `None` if it is to be looked at again.
     room: Option<Room>,
+    growth: Growth,
     /// Looked up in the registry once: every request waits for a sync.
     sync_seconds: metrics::Histogram,
 }
 
-/// The free space of the disk, in bytes, less what was written since.
+/// The free space of the disk, in bytes.
 struct Room {
     left: u64,
     looked: Instant,
 }
 
 impl DurableFile {
-    /// Takes over a file that is durable and has whole frames only.
+    /// Takes over a log that is durable and has whole frames only, up to that tip.
     ///
     /// # Errors
     /// The error of reading the last page.
-    pub(super) fn new(mut file: Box<dyn LogFile>, reserve: u64, retry_after: Duration) -> io::Result<Self> {
-        let length = file.len()?;
-        let page = length - kept(length);
-        let mut tail = vec![0; usize::try_from(length - page).unwrap_or(0)];
-        let read = file.read_at(page, &mut tail)?;
-        if read != tail.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let held = match file.hold_reserve(reserve) {
-            Ok(()) => reserve,
-            Err(error) => {
-                tracing::error!(%error, "the audit log's disk reserve could not be allocated");
-                0
-            }
-        };
-        Ok(Self {
-            file,
-            length,
+    pub(super) fn new(segments: Segments, tip: Tip, maker: Maker, reserve: Reserve, retry_after: Duration) -> io::Result<Self> {
+        let mut file = Self {
+            segments,
+            length: tip.end,
             unsynced: 0,
-            tail,
+            commit: tip.commit.unwrap_or(tip.end),
+            dirty: tip.end,
+            tail: Vec::new(),
             failed: None,
             tampered: None,
             retry_after,
+            maker,
             reserve,
-            held,
             room: None,
+            growth: Growth::new(tip.end, Instant::now()),
             sync_seconds: metrics::histogram!("claviger_audit_sync_seconds"),
-        })
+        };
+        // Nothing, if the end of the file is lost.
+        let end = file.length.min(file.segments.size_end());
+        let page = file.page().min(end);
+        file.tail = vec![0; usize::try_from(end - page).unwrap_or(0)];
+        let read = file.segments.read_at(page, &mut file.tail)?;
+        if read != file.tail.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if end < file.length {
+            file.tail.clear();
+        }
+        Ok(file)
     }
 
     /// The durable length, in bytes.
@@ -145,7 +130,59 @@ impl DurableFile {
         self.length + self.unsynced
     }
 
+    /// The durable length, and how a start finds it whole.
+    pub(super) fn tip(&self) -> Tip {
+        Tip {
+            end: self.length,
+            commit: Some(self.commit),
+        }
+    }
+
+    /// The position of the last page before `length`, in the last file.
+    fn page(&self) -> u64 {
+        let start = self.segments.last_start();
+        match (self.length - start) % PAGE {
+            0 if self.length > start => self.length - PAGE,
+            rest => self.length - rest,
+        }
+    }
+
+    /// Goes on in the next file if a commit of that many bytes does not fit in the last one. From
+    /// then on the log is longer: by the first line of the file. What was written to the last one is
+    /// synced before.
+    ///
+    /// # Errors
+    /// [`AppendError::NoSpace`] if no file could be made; [`AppendError::Failed`].
+    pub(super) fn prepare(&mut self, bytes: u64) -> Result<(), AppendError> {
+        if self.segments.room(self.written()) >= bytes {
+            return Ok(());
+        }
+        self.sync()?;
+        let size = self.segments.next_size(bytes);
+        if !self.maker.is_ready() && self.available() < size - self.maker.made().min(size) {
+            return Err(AppendError::NoSpace);
+        }
+        let next = self.maker.take(size).and_then(|blank| self.segments.begin_next(blank, self.length));
+        self.room = None;
+        match next {
+            Ok(first) => {
+                self.begun(first);
+                Ok(())
+            }
+            Err(error) if is_full(&error) => Err(AppendError::NoSpace),
+            Err(error) => Err(self.fail("next segment", &error)),
+        }
+    }
+
+    /// The log goes on in a new file, whose first line is durable.
+    fn begun(&mut self, first: u64) {
+        self.commit = self.segments.last_start();
+        (self.length, self.dirty) = (first, first);
+        self.tail = self.segments.header().into_bytes();
+    }
+
     /// Writes the bytes at the end and syncs them, with all that was written before.
+    /// [`DurableFile::prepare`] has made room for them.
     ///
     /// # Errors
     /// [`AppendError`]: none of the bytes count as written.
@@ -159,7 +196,7 @@ impl DurableFile {
     }
 
     /// Writes the bytes at the end without a sync. They are kept in memory until one, so that they
-    /// can be written anew after a failed one.
+    /// can be written anew after a failed one. [`DurableFile::prepare`] has made room for them.
     ///
     /// # Errors
     /// [`AppendError`]: none of the bytes count as written.
@@ -175,64 +212,61 @@ impl DurableFile {
     /// # Errors
     /// [`AppendError::Failed`]; [`DurableFile::repair`] writes it anew.
     pub(super) fn sync(&mut self) -> Result<(), AppendError> {
-        self.sync_file()?;
-        self.is_synced();
+        if self.unsynced > 0 {
+            self.sync_file()?;
+            self.is_synced();
+        }
         Ok(())
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
-        let end = self.written();
-        if let Err(error) = self.file.write_at(end, bytes) {
-            let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let at = self.written();
+        if self.segments.room(at) < bytes.len() as u64 {
+            return Err(self.fail("write", &io::Error::other("no room was made for the records")));
+        }
+        self.dirty = self.dirty.max(at + bytes.len() as u64);
+        if let Err(error) = self.segments.write_at(at, bytes) {
             self.room = None;
-            if full && self.file.truncate(end).is_ok() {
+            // Of a file system that writes elsewhere than over the zeros.
+            if is_full(&error) && self.erase().is_ok() {
                 return Err(AppendError::NoSpace);
             }
             return Err(self.fail("write", &error));
         }
-        if self.was_cut() {
+        // A write behind the end of a file that was cut makes it longer, but never whole. An error
+        // is not a cut; the sync will report it.
+        if self.segments.is_cut().is_ok_and(|cut| cut) {
             self.found(Tampering::Cut);
             return Err(AppendError::Cut);
-        }
-        if let Some(room) = &mut self.room {
-            room.left = room.left.saturating_sub(bytes.len() as u64);
         }
         Ok(())
     }
 
     fn sync_file(&mut self) -> Result<(), AppendError> {
         let begun = Instant::now();
-        self.file.sync().map_err(|error| self.fail("sync", &error))?;
+        self.segments.sync().map_err(|error| self.fail("sync", &error))?;
         self.sync_seconds.record(begun.elapsed());
         Ok(())
     }
 
     /// All that was written is on the disk now.
     fn is_synced(&mut self) {
+        if self.unsynced > 0 {
+            self.commit = self.length;
+        }
         self.length = self.written();
         self.unsynced = 0;
-        let keep = kept(self.length) as usize;
+        let keep = (self.length - self.page()) as usize;
         self.tail.drain(..self.tail.len().saturating_sub(keep));
     }
 
-    /// Whether the file was cut before the last write, which then left zeros where the byte before
-    /// it was. This cannot miss a cut between a look and the write.
-    fn was_cut(&self) -> bool {
-        let Some(before) = self.tail.last() else { return false };
-        let mut found = [0];
-        // An error of reading is not a cut; the sync will report it.
-        self.file.read_at(self.written() - 1, &mut found).is_ok() && found[0] != *before
-    }
-
-    /// Compares the file with what was written: its path, its links, its length. Returns what is
+    /// Compares the files with what was written: their paths, links, lengths. Returns what is
     /// wrong, until it is brought back.
     pub(super) fn look(&mut self) -> Option<Tampering> {
         if self.tampered.is_none() {
-            match self.file.look() {
-                Ok(look) if !look.linked => self.found(Tampering::Removed),
-                Ok(look) if !look.in_place => self.found(Tampering::Moved),
-                Ok(look) if look.length < self.written() => self.found(Tampering::Cut),
-                Ok(_) => {}
+            match self.segments.look() {
+                Ok(None) => {}
+                Ok(Some(tampering)) => self.found(tampering),
                 Err(error) => drop(self.fail("look", &error)),
             }
         }
@@ -243,7 +277,7 @@ impl DurableFile {
         let what = tampering.as_str();
         tracing::error!(
             what,
-            "the audit log's file was changed by something else than the gateway; the gateway brings it back and must not be stopped until then"
+            "a file of the audit log was changed by something else than the gateway; the gateway brings it back and must not be stopped until then"
         );
         metrics::counter!("claviger_audit_file_failures_total", "what" => what).increment(1);
         self.tampered = Some(tampering);
@@ -264,37 +298,29 @@ impl DurableFile {
         self.retry_after = Duration::ZERO;
     }
 
-    /// Puts all that the open file still has of the log in the log's place, and returns the parts
-    /// that are gone. Their skips are not written yet. Reads the whole file if it was cut.
+    /// Puts all that the open files still have of the log in its place, and returns the parts
+    /// that are gone. Their skips are not written yet. Reads from the first file that was cut on.
     ///
     /// # Errors
     /// [`AppendError::Failed`]: it must be tried again.
-    pub(super) fn bring_back(&mut self, header: &[u8]) -> Result<Vec<Lost>, AppendError> {
-        let brought = self.try_bring_back(header);
+    pub(super) fn bring_back(&mut self) -> Result<Vec<Lost>, AppendError> {
+        let brought = self.try_bring_back();
         let lost = brought.map_err(|error| self.fail("bring back", &error))?;
         self.failed = None;
         self.tampered = None;
+        if lost.is_empty() {
+            self.segments.losses_are_marked();
+        }
         Ok(lost)
     }
 
-    fn try_bring_back(&mut self, header: &[u8]) -> io::Result<Vec<Lost>> {
-        let look = self.file.look()?;
-        if look.length < self.written() {
-            // Known from here on, although the file gets its length back.
-            self.tampered = Some(Tampering::Cut);
-        }
-        if !look.in_place {
-            self.file.put_back(self.length)?;
-        }
-        let was_cut = self.tampered == Some(Tampering::Cut);
-        if was_cut {
-            self.file.write_at(0, header)?;
-        }
+    fn try_bring_back(&mut self) -> io::Result<Vec<Lost>> {
+        let cut = self.segments.bring_back(self.written())?;
         self.rewrite_tail()?;
-        if !was_cut {
-            return Ok(Vec::new());
+        match cut {
+            Some(cut) => find_losses(&self.segments, cut.start, cut.end),
+            None => Ok(Vec::new()),
         }
-        find_losses(&*self.file, header.len() as u64, self.length)
     }
 
     /// Writes the skips of lost parts.
@@ -304,12 +330,17 @@ impl DurableFile {
     pub(super) fn mark_lost(&mut self, lost: &[Lost]) -> Result<(), AppendError> {
         let marked = lost
             .iter()
-            .try_for_each(|lost| self.file.write_at(lost.from.get(), &frame::skip(*lost)))
-            .and_then(|()| self.file.sync());
+            .try_for_each(|lost| self.segments.write_at(lost.from.get(), &frame::skip(*lost)))
+            .and_then(|()| self.segments.sync());
         marked.map_err(|error| {
             self.tampered = Some(Tampering::Cut);
             self.fail("mark lost", &error)
-        })
+        })?;
+        if let Some(lost) = lost.iter().find(|lost| lost.contains(self.commit)) {
+            self.commit = lost.from.get();
+        }
+        self.segments.losses_are_marked();
+        Ok(())
     }
 
     /// Repairs the file if an append failed; see the module's documentation.
@@ -328,12 +359,26 @@ impl DurableFile {
         Ok(())
     }
 
-    /// Gives the file its length, its last durable page and what was not synced yet, and syncs them.
+    /// Writes the last durable page again, what was not synced yet, and zeros behind that, and syncs
+    /// them.
     fn rewrite_tail(&mut self) -> io::Result<()> {
         let page = self.written() - self.tail.len() as u64;
-        self.file.truncate(self.written())?;
-        self.file.write_at(page, &self.tail)?;
-        self.file.sync()?;
+        self.segments.write_at(page, &self.tail)?;
+        self.erase()
+    }
+
+    /// Writes zeros where an append failed, and syncs all that was written.
+    fn erase(&mut self) -> io::Result<()> {
+        let end = self.written();
+        let zeros = vec![0; self.dirty.saturating_sub(end).min(STEP) as usize];
+        let mut at = end;
+        while at < self.dirty {
+            let step = (self.dirty - at).min(STEP);
+            self.segments.write_at(at, &zeros[..step as usize])?;
+            at += step;
+        }
+        self.segments.sync()?;
+        self.dirty = end;
         self.is_synced();
         Ok(())
     }
@@ -345,27 +390,39 @@ impl DurableFile {
         AppendError::Failed
     }
 
-    /// Whether `need` bytes can be written with the whole reserve left. Fills the reserve up
-    /// again if it was used.
+    /// Whether the disk has `need` free bytes beside the whole reserve, and beside the next file if
+    /// it is needed soon. Begins to make both ahead of need.
     pub(super) fn has_room(&mut self, need: u64) -> bool {
-        let missing = self.reserve.saturating_sub(self.held);
-        let is_enough = |room: &Room| room.looked.elapsed() < ROOM_EVERY && room.left >= need + missing;
+        let missing = self.reserve.missing();
+        let next = match self.maker.is_ready() {
+            true => 0,
+            false => self.segments.next_size(0).saturating_sub(self.maker.made()),
+        };
+        let soon = if self.segments.room(self.written()) < need { next } else { 0 };
+        let is_enough = |room: &Room| room.looked.elapsed() < ROOM_EVERY && room.left >= need + missing + soon;
         if !self.room.as_ref().is_some_and(is_enough) {
             let left = self.available();
             let looked = Instant::now();
             self.room = Some(Room { left, looked });
-            if left < need + missing {
+            if left < need + missing + soon {
                 return false;
             }
         }
-        if missing > 0 {
-            if self.file.hold_reserve(self.reserve).is_err() {
-                return false;
-            }
-            self.held = self.reserve;
-            self.room = None;
+        let left = self.room.as_ref().map_or(0, |room| room.left);
+        self.reserve.begin(left.saturating_sub(need + next));
+        if next > 0 && self.segments.is_half_full(self.written()) && left >= need + missing + next {
+            self.maker.begin(self.segments.next_size(0));
         }
-        true
+        // Once it was used, revocations must be able to use it again before others go on.
+        !self.reserve.is_used()
+    }
+
+    /// How long the disk takes ordinary records at the log's recent growth, if `floor` bytes and the whole
+    /// reserve are kept free. `None` if that is not known, or the log did not grow. To be called every second or so.
+    pub(super) fn lasts(&mut self, floor: u64) -> Option<Duration> {
+        self.growth.add(self.written(), Instant::now());
+        let free = self.room.as_ref()?.left.saturating_sub(floor + self.reserve.missing());
+        self.growth.lasts(free + self.segments.room(self.written()) + self.maker.made())
     }
 
     /// Makes the next [`DurableFile::has_room`] look at the disk.
@@ -373,20 +430,31 @@ impl DurableFile {
         self.room = None;
     }
 
-    /// Gives up a part of the reserve, enough for `need` bytes. Returns whether any was left.
-    pub(super) fn give_up_reserve(&mut self, need: u64) -> bool {
-        let left = self.held.saturating_sub(RESERVE_STEP.max(2 * need));
-        match self.file.hold_reserve(left) {
-            Ok(()) => std::mem::replace(&mut self.held, left) > left,
+    /// Makes the reserve the next file, if there is one, after what was written to the last one is
+    /// synced. Returns whether the log goes on in it.
+    pub(super) fn give_up_reserve(&mut self) -> bool {
+        if self.sync().is_err() {
+            return false;
+        }
+        let begun = match self.reserve.give_up() {
+            Ok(Some(blank)) => self.segments.begin_next(blank, self.length),
+            Ok(None) => return false,
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(first) => {
+                self.begun(first);
+                true
+            }
             Err(error) => {
-                tracing::error!(%error, "the audit log's disk reserve could not be given up");
+                self.fail("disk reserve", &error);
                 false
             }
         }
     }
 
     fn available(&self) -> u64 {
-        self.file.available_space().unwrap_or_else(|error| {
+        self.segments.available_space().unwrap_or_else(|error| {
             tracing::warn!(%error, "the audit log cannot read the free disk space and treats the disk as full");
             0
         })

@@ -1,206 +1,125 @@
-//! The log's file, behind a small trait so that tests can make it slow, full or broken.
+//! The disk under the log, behind a small trait so that tests can make it slow, full or broken.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
-/// What the log needs of a file. Every call may block; only the thread of the group commit
-/// makes them.
-pub(super) trait LogFile: Send {
-    /// Reads at `offset`. Returns fewer bytes than asked for only at the end of the file.
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
-    /// Writes all bytes at `offset`. After an error any part of them may be in the file.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Makes the written bytes and the length durable (`fdatasync`).
-    fn sync(&mut self) -> io::Result<()>;
-    /// The length in bytes.
-    fn len(&self) -> io::Result<u64>;
-    /// How the file was found now, beside the path under which the log is kept.
-    fn look(&self) -> io::Result<Look>;
-    /// Puts a copy of the first `length` bytes, or of all if there are fewer, in the file's place
-    /// and goes on with the copy.
-    fn put_back(&mut self, length: u64) -> io::Result<()>;
-    /// Sets the length of the file, in bytes.
-    fn truncate(&mut self, length: u64) -> io::Result<()>;
+/// The log as readers see it: the contents of its files in a row.
+pub(super) trait LogFile {
+    /// Reads at that position. Returns fewer bytes than asked for only at the end of the last
+    /// file. A missing byte before it reads as zero.
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
+}
+
+/// What the log does to the disk. Every call may block; no request's thread makes them.
+pub(super) trait Disk: Send + Sync {
+    /// Creates an empty file, or empties one, that only its owner may read and write, and locks it.
+    fn create(&self, path: &Path) -> io::Result<File>;
+    /// Writes all bytes at `offset` of a file of the log. After an error any part of them may be
+    /// in the file.
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written to a file of the log durable (`fdatasync`).
+    fn sync(&self, file: &File) -> io::Result<()>;
+    /// Writes at `offset` of a file that is being made, and so is no part of the log yet.
+    fn fill(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes a file that is being made durable, with its length (`fsync`).
+    fn sync_new(&self, file: &File) -> io::Result<()>;
+    /// Sets the length of a file, in bytes.
+    fn set_len(&self, file: &File, length: u64) -> io::Result<()>;
+    /// Copies the first bytes of a file, or all if there are fewer, to an empty one.
+    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<()>;
+    /// Gives a file another name in its folder, durably.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Replaces a file, durably: after a crash it has either the old or the new content, complete. After an
+    /// error it has the old one.
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
+    /// Removes a file if it exists.
+    fn remove(&self, path: &Path) -> io::Result<()>;
     /// The free space of the file system, in bytes.
-    fn available_space(&self) -> io::Result<u64>;
-    /// Sets the size of the disk reserve, in bytes.
-    fn hold_reserve(&mut self, bytes: u64) -> io::Result<()>;
+    fn available_space(&self, folder: &Path) -> io::Result<u64>;
 }
 
-/// How the open file was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
-    /// Whether any path leads to the file.
-    pub(super) linked: bool,
-    /// Whether the log's own path leads to it.
-    pub(super) in_place: bool,
-    /// The length in bytes.
-    pub(super) length: u64,
-}
+/// The real disk.
+#[derive(Debug)]
+pub(super) struct RealDisk;
 
-/// The name of the log's file in its folder.
-pub(super) const LOG_NAME: &str = "audit.log";
-/// The name of a file that was found in the place of the log's.
-const REPLACED_NAME: &str = "audit.log.replaced";
-const RESERVE_NAME: &str = "audit.reserve";
-
-/// The real file. A lock keeps other processes out while it is open.
-pub(super) struct DiskFile {
-    file: File,
-    folder: PathBuf,
-    reserve: File,
-}
-
-impl DiskFile {
-    /// Opens the log in the folder, or creates one that begins with `header`.
-    ///
-    /// # Errors
-    /// Errors of the file system; [`io::ErrorKind::WouldBlock`] if another process has the
-    /// log open.
-    pub(super) fn open(folder: &Path, header: &str) -> io::Result<Self> {
-        let path = folder.join(LOG_NAME);
-        if !path.try_exists()? {
-            replace(&path, header.as_bytes())?;
-        }
-        let file = private().read(true).write(true).open(&path)?;
+impl Disk for RealDisk {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let file = private().read(true).write(true).create(true).truncate(false).open(path)?;
+        // Before it is emptied: another process may be using it.
         file.try_lock()?;
-        Ok(Self {
-            file,
-            folder: folder.to_owned(),
-            reserve: own_reserve(folder)?,
-        })
-    }
-
-    /// Opens an existing log for reading, without the lock.
-    pub(super) fn open_beside(folder: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: File::open(folder.join(LOG_NAME))?,
-            folder: folder.to_owned(),
-            reserve: File::open(folder.join(RESERVE_NAME))?,
-        })
-    }
-
-    /// Gives a file that was put in the log's place another name: it may be somebody's only copy
-    /// of an older log.
-    fn keep_replaced(&self, path: &Path) {
-        let replaced = self.folder.join(REPLACED_NAME);
-        if path.exists() {
-            let _ = fs::remove_file(&replaced);
-            match fs::hard_link(path, &replaced) {
-                Ok(()) => tracing::warn!(file = %replaced.display(), "the file in the audit log's place is kept under another name"),
-                Err(error) => tracing::warn!(%error, "the file in the audit log's place could not be kept"),
-            }
-        }
-    }
-}
-
-impl LogFile for DiskFile {
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let mut read = 0;
-        while read < into.len() {
-            match self.file.read_at(&mut into[read..], offset + read as u64) {
-                Ok(0) => break,
-                Ok(n) => read += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(read)
-    }
-
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
-    fn look(&self) -> io::Result<Look> {
-        let open = self.file.metadata()?;
-        let in_place = match fs::metadata(self.folder.join(LOG_NAME)) {
-            Ok(found) => (found.dev(), found.ino()) == (open.dev(), open.ino()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => false,
-            Err(error) => return Err(error),
-        };
-        Ok(Look {
-            linked: open.nlink() > 0,
-            in_place,
-            length: open.len(),
-        })
-    }
-
-    fn put_back(&mut self, length: u64) -> io::Result<()> {
-        let path = self.folder.join(LOG_NAME);
-        let beside = self.folder.join("audit.log.new");
-        let mut copy = private().read(true).write(true).create(true).truncate(true).open(&beside)?;
-        // Before it has its name, so that no other process can open it in between.
-        copy.try_lock()?;
-        let mut source = &self.file;
-        source.seek(SeekFrom::Start(0))?;
-        io::copy(&mut source.take(length), &mut copy)?;
-        copy.sync_all()?;
-        self.keep_replaced(&path);
-        fs::rename(&beside, &path)?;
-        sync_folder(&path)?;
-        self.file = copy;
-        Ok(())
-    }
-
-    fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)
-    }
-
-    fn available_space(&self) -> io::Result<u64> {
-        fs4::available_space(&self.folder)
-    }
-
-    fn hold_reserve(&mut self, bytes: u64) -> io::Result<()> {
-        if self.reserve.metadata()?.len() > bytes {
-            return self.reserve.set_len(bytes);
-        }
-        match fs4::FileExt::allocate(&self.reserve, bytes) {
-            // A file system without fallocate: write zeros instead.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                let mut rest = bytes;
-                let zeros = vec![0; 1 << 20];
-                while rest > 0 {
-                    let part = zeros.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-                    self.reserve.write_all_at(&zeros[..part], bytes - rest)?;
-                    rest -= part as u64;
-                }
-                self.reserve.sync_data()
-            }
-            other => other,
-        }
-    }
-}
-
-/// Makes the disk reserve anew, because a copy of the folder may share the blocks of the old one:
-/// giving those back would make no room. Where the disk has no room for both, the old one stays.
-fn own_reserve(folder: &Path) -> io::Result<File> {
-    let (path, beside) = (folder.join(RESERVE_NAME), folder.join("audit.reserve.new"));
-    let renewed = || {
-        let bytes = fs::metadata(&path).map_or(0, |old| old.len());
-        let file = private().write(true).create(true).truncate(true).open(&beside)?;
-        if bytes > 0 {
-            fs4::FileExt::allocate(&file, bytes)?;
-        }
-        fs::rename(&beside, &path)?;
-        sync_folder(&path)?;
+        file.set_len(0)?;
         Ok(file)
-    };
-    renewed().or_else(|error: io::Error| {
-        tracing::warn!(%error, "the disk reserve could not be made anew; a copy of the data folder may share its blocks");
-        let _ = fs::remove_file(&beside);
-        private().write(true).create(true).truncate(false).open(&path)
-    })
+    }
+
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn fill(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn sync_new(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn set_len(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
+    fn copy(&self, mut from: &File, mut to: &File, length: u64) -> io::Result<()> {
+        from.seek(SeekFrom::Start(0))?;
+        io::copy(&mut from.take(length), &mut to).map(drop)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)?;
+        sync_folder(to)
+    }
+
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let beside = path.with_extension("new");
+        let mut file = private().write(true).create(true).truncate(true).open(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        self.rename(&beside, path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn available_space(&self, folder: &Path) -> io::Result<u64> {
+        fs4::available_space(folder)
+    }
+}
+
+/// Whether the error means that the disk is full.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Reads at that offset of a file. Returns fewer bytes than asked for only at its end.
+pub(super) fn read_full(file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while read < into.len() {
+        match file.read_at(&mut into[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
 }
 
 /// Options for files that only their owner may read and write.
@@ -208,20 +127,6 @@ pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
-}
-
-/// Replaces the file at `path` atomically: after a crash it has either the old or the new
-/// content, complete.
-///
-/// # Errors
-/// Errors of the file system; the old file is unchanged then.
-pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = private().write(true).create(true).truncate(true).open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    sync_folder(path)
 }
 
 /// Makes the directory entries of the folder of `path` durable.

@@ -1,17 +1,21 @@
-//! The bytes of the file: the header line, the frames, and reading them in order.
+//! The bytes of the log: the header lines, the frames, and reading them in order.
 //!
 //! ```text
-//! file  = "claviger-audit-log/1 " installation " " node "\n" *frame
-//! frame = u32be length of the JSON | u32be CRC-32C of the JSON | JSON
-//! skip  = 0x40000008 | u32be CRC-32C of the offset | u64be offset
+//! log     = audit.log *segment | 1*segment
+//! segment = "claviger-audit-log/2 " installation " " node " " position "\n" *frame *0x00
+//! frame   = u32be length of the JSON | u32be CRC-32C of the JSON | JSON
+//! skip    = 0x40000008 | u32be CRC-32C of the position | u64be position
 //! ```
 //!
-//! A skip stands where a part of the file was lost: the next frame is at its offset.
+//! Readers see the contents of all segments in a row, without the zeros behind them. A byte's place
+//! in that row is its position. A skip stands where a part was lost: the next frame is at its position.
 //!
 //! The top bit of the length marks the first frame of a commit. A commit is written only after
 //! everything before it was synced. So if a marked frame follows a damaged one, the damaged frame
 //! was durable and may have been acknowledged, and recovery refuses the log. If none follows, the
-//! damage is in the last commit, which a crash interrupted, and recovery truncates the log there.
+//! damage is in the last commit, which a crash interrupted, and recovery ends the log there. The
+//! zeros behind the last frame are no frame, so they are an end like that. A header proves as much
+//! as a mark: a segment is begun only after everything before it was synced.
 
 use std::io;
 
@@ -38,34 +42,49 @@ const SKIP: u32 = 1 << 30 | 8;
 /// The length of a skip, in bytes. No lost part is shorter.
 pub(super) const SKIP_LENGTH: u64 = 16;
 
-/// The beginning of the header line.
-const MAGIC: &str = "claviger-audit-log/1 ";
+/// The beginning of a segment's header line.
+const MAGIC: &str = "claviger-audit-log/2 ";
+
+/// The beginning of the first line of an `audit.log`, the one file of earlier releases.
+const OLD_MAGIC: &str = "claviger-audit-log/1 ";
 
 /// The greatest length of a header line, in bytes.
-const MAX_HEADER: usize = 160;
+pub(super) const MAX_HEADER: usize = 160;
 
 /// Number of bytes of one read.
 const CHUNK: usize = 1 << 20;
 
-/// The header line of a log.
-pub(super) fn header(origin: &Origin) -> String {
-    format!("{MAGIC}{} {}\n", origin.installation, origin.node.as_str())
+/// The header line of the segment at that position.
+pub(super) fn header(origin: &Origin, position: u64) -> String {
+    format!("{MAGIC}{} {} {position}\n", origin.installation, origin.node.as_str())
 }
 
-/// Reads the header line. Returns the owner of the log and the offset of the first frame, or
-/// `None` if the file is not a log of this version.
-pub(super) fn read_header(file: &dyn LogFile) -> io::Result<Option<(Origin, u64)>> {
+/// The first line of an `audit.log`.
+pub(super) fn old_header(origin: &Origin) -> String {
+    format!("{OLD_MAGIC}{} {}\n", origin.installation, origin.node.as_str())
+}
+
+/// Reads the header line of the segment at that position. Returns the owner of the log and the
+/// position of the first frame, or `None` if none of these versions begins there.
+pub(super) fn read_header(file: &dyn LogFile, position: u64) -> io::Result<Option<(Origin, u64)>> {
     let mut line = [0; MAX_HEADER];
-    let read = file.read_at(0, &mut line)?;
-    let line = &line[..read];
-    let parse = || {
-        let end = line.iter().position(|b| *b == b'\n')?;
-        let (installation, node) = std::str::from_utf8(&line[..end]).ok()?.strip_prefix(MAGIC)?.split_once(' ')?;
-        let node: Node = node.parse().ok()?;
-        let installation = installation.parse().ok()?;
-        Some((Origin { installation, node }, u64::try_from(end).ok()? + 1))
+    let read = file.read_at(position, &mut line)?;
+    Ok(parse_header(&line[..read], position).map(|(origin, length)| (origin, position + length as u64)))
+}
+
+/// Returns the owner in the header line at the beginning of `bytes`, at that position of the log, and
+/// the length of the line.
+pub(super) fn parse_header(bytes: &[u8], position: u64) -> Option<(Origin, usize)> {
+    let end = bytes.iter().take(MAX_HEADER).position(|b| *b == b'\n')?;
+    let line = std::str::from_utf8(&bytes[..end]).ok()?;
+    let owner = match line.strip_prefix(OLD_MAGIC) {
+        Some(owner) => (position == 0).then_some(owner)?,
+        None => line.strip_prefix(MAGIC)?.strip_suffix(&format!(" {position}"))?,
     };
-    Ok(parse())
+    let (installation, node) = owner.split_once(' ')?;
+    let node: Node = node.parse().ok()?;
+    let installation = installation.parse().ok()?;
+    Some((Origin { installation, node }, end + 1))
 }
 
 /// Appends the record's frame to the buffer. Returns the offset in the buffer of the number.
@@ -132,11 +151,13 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(&[u8], bool)> {
 pub(super) enum Step<'a> {
     /// A whole, undamaged frame.
     Frame { position: Position, json: &'a [u8] },
-    /// A part of the file was lost here. The next step reads after it.
+    /// A part of the log was lost here. The next step reads after it.
     Skip(Lost),
-    /// The end of the file, directly after the last frame.
+    /// A segment begins here. The next step reads its first frame.
+    Header,
+    /// The end of the last file, directly after the last frame.
     End,
-    /// There is no whole frame at this offset, and it is not the end.
+    /// There is no whole frame at this position, and it is not the end of the file.
     Damaged { position: Position },
 }
 
@@ -209,6 +230,10 @@ impl<'a> Frames<'a> {
         if rest.is_empty() {
             return Ok(Step::End);
         }
+        if let Some((_, length)) = parse_header(rest, position.0) {
+            self.next += length;
+            return Ok(Step::Header);
+        }
         match parse(rest) {
             Some((json, _)) => {
                 self.next += PREFIX + json.len();
@@ -246,7 +271,7 @@ impl<'a> Frames<'a> {
                 return Ok(None);
             }
             // A part that was cut reads as zeros. A frame begins with two at most.
-            let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+            let zeros = leading_zeros(rest);
             if zeros > PREFIX {
                 self.next += zeros - PREFIX;
                 continue;
@@ -261,10 +286,18 @@ impl<'a> Frames<'a> {
 /// Whether a commit begins with these bytes at that offset.
 fn is_commit(bytes: &[u8], offset: u64) -> bool {
     // A marked length up to 60,000 begins with 0x80, 0x00, and a skip with 0x40, 0x00. JSON has
-    // no byte 0x00, so no text from a caller can look like one.
+    // no byte 0x00 and no line feed, so no text from a caller can look like one, or like a header.
     match bytes[..2] {
         [0x80, 0] => parse(bytes).is_some_and(|(_, first)| first),
         [0x40, 0] => parse_skip(bytes, offset).is_some(),
+        [b'c', b'l'] => parse_header(bytes, offset).is_some(),
         _ => false,
     }
+}
+
+/// How many zeros these bytes begin with.
+pub(super) fn leading_zeros(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 4096;
+    let whole = bytes.chunks_exact(BLOCK).take_while(|block| **block == [0; BLOCK]).count() * BLOCK;
+    whole + bytes[whole..].iter().take_while(|byte| **byte == 0).count()
 }

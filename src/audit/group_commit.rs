@@ -175,8 +175,11 @@ impl GroupCommit {
         self.commit();
         self.shared.set_busy(false);
         self.sync_if_due();
+        if check {
+            self.shared.set_disk_lasts(self.log.file.lasts(self.options.floor_bytes));
+        }
         self.log.promote();
-        self.index.update(&self.origin, &self.log.state, self.log.file.length());
+        self.index.update(&self.origin, &self.log.state, self.log.file.tip());
     }
 
     /// Takes the open commit, writes it or refuses what cannot be written, and answers its callers.
@@ -241,8 +244,7 @@ impl GroupCommit {
         }
         // A crash from here on must not make a lost part look like a torn end.
         self.write_index(Standing::Broken);
-        let header = frame::header(&self.origin);
-        let found = self.log.file.bring_back(header.as_bytes()).map_err(|_| Reason::LogLost)?;
+        let found = self.log.file.bring_back().map_err(|_| Reason::LogLost)?;
         self.log.promote();
         let window = Window {
             from: self.sound,
@@ -269,7 +271,7 @@ impl GroupCommit {
 
     fn write_index(&mut self, standing: Standing) {
         self.log.promote();
-        self.index.write(&self.origin, &self.log.state, self.log.file.length(), standing);
+        self.index.write(&self.origin, &self.log.state, self.log.file.tip(), standing);
     }
 
     /// The records that are written before the open commit, and how they are treated.
@@ -318,8 +320,7 @@ impl GroupCommit {
             match self.write_anew(taken, report, true) {
                 Ok(done) => return Ok(done),
                 Err(AppendError::NoSpace) => {
-                    let need = self.bytes(&taken.batch, None, true);
-                    if !self.log.file.give_up_reserve(need) {
+                    if !self.log.file.give_up_reserve() {
                         return Err(Reason::DiskFull);
                     }
                 }

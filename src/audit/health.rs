@@ -136,6 +136,9 @@ pub(super) enum Condition {
     Closed,
 }
 
+/// In place of a number of seconds.
+const UNKNOWN: u64 = u64::MAX;
+
 /// State that callers and the group commit share. No lock in it is held across I/O.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -144,6 +147,8 @@ pub(super) struct Shared {
     /// Microseconds from `begun` to the start of the current commit; 0 if there is none.
     busy_since: AtomicU64,
     gap: Mutex<Option<Gap>>,
+    /// How many seconds the disk lasts; [`UNKNOWN`] if there is no forecast.
+    disk_lasts: AtomicU64,
     /// How many deferred records the queue and the group commit have.
     pub(super) deferred: AtomicUsize,
 }
@@ -155,6 +160,7 @@ impl Shared {
             begun: Instant::now(),
             busy_since: AtomicU64::new(0),
             gap: Mutex::new(None),
+            disk_lasts: AtomicU64::new(UNKNOWN),
             deferred: AtomicUsize::new(0),
         }
     }
@@ -195,6 +201,25 @@ impl Shared {
         // At least 1: 0 means that there is no commit.
         let now = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
         self.busy_since.store(if busy { now } else { 0 }, Ordering::Release);
+    }
+
+    /// How long the disk lasts ([`super::Log::disk_lasts`]).
+    pub(super) fn disk_lasts(&self) -> Option<Duration> {
+        let seconds = self.disk_lasts.load(Ordering::Relaxed);
+        (seconds != UNKNOWN).then(|| Duration::from_secs(seconds))
+    }
+
+    pub(super) fn set_disk_lasts(&self, lasts: Option<Duration>) {
+        let gauge = || metrics::gauge!("claviger_audit_disk_lasts_seconds");
+        let before = self
+            .disk_lasts
+            .swap(lasts.map_or(UNKNOWN, |lasts| lasts.as_secs()), Ordering::Relaxed);
+        match lasts {
+            Some(lasts) => gauge().set(lasts.as_secs_f64()),
+            None if before != UNKNOWN => gauge().set(f64::INFINITY),
+            // The gauge exists from the first forecast on.
+            None => {}
+        }
     }
 
     /// Counts records as lost.

@@ -1,14 +1,16 @@
 //! The changes of state in a log, which a start compares with the store.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::fields::{Kind, Lost};
-use super::file::DiskFile;
+use super::file::RealDisk;
 use super::frame::{Frames, Step};
-use super::origin::Position;
+use super::origin::{Origin, Position};
 use super::record::{Placed, Record};
 use super::role::RecordSummary;
 use super::scan::{NO_FRAME, NOT_A_RECORD, OpenError, read_record};
+use super::segments::Segments;
 use super::state::EffectivePositions;
 
 /// A change of state that took effect, or may have.
@@ -27,9 +29,10 @@ pub struct EffectiveChange {
 #[derive(Debug)]
 pub struct ChangeHistory {
     pub(super) folder: PathBuf,
-    /// The offset of the first frame.
+    pub(super) origin: Origin,
+    /// The position of the first byte.
     pub(super) start: u64,
-    /// The length of the file when it was opened.
+    /// The length of the log when it was opened.
     pub(super) end: u64,
     pub(super) last_effective: Option<Position>,
     pub(super) effective: EffectivePositions,
@@ -52,7 +55,8 @@ impl ChangeHistory {
     /// [`OpenError::StoreAhead`] if there is no change at `last`; [`OpenError::Damaged`],
     /// [`OpenError::Io`].
     pub fn missing_in(&self, applied: &[Position], last: Option<Position>) -> Result<Vec<EffectiveChange>, OpenError> {
-        let file = DiskFile::open_beside(&self.folder).map_err(OpenError::io("opened"))?;
+        let opened = Segments::open_beside(&self.folder, &self.origin, Arc::new(RealDisk));
+        let file = opened.map_err(OpenError::io("opened"))?;
         // Where a change of the store was lost with its part of the file, the log goes on after it.
         let lost = |at: Position| self.losses.iter().find(|lost| lost.contains(at.0));
         if let Some(last) = last
@@ -81,7 +85,7 @@ impl ChangeHistory {
             let at = Position(frames.offset());
             let (position, json) = match frames.step().map_err(OpenError::io("read"))? {
                 Step::Frame { position, json } => (position, json),
-                Step::Skip(_) => continue,
+                Step::Skip(_) | Step::Header => continue,
                 Step::End | Step::Damaged { .. } => return Err(OpenError::damaged(at, NO_FRAME)),
             };
             let not_a_record = |_| OpenError::damaged(position, NOT_A_RECORD);

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use claviger_provider::{InstallationId, Node, TenantId};
 
 use super::fields::Lost;
-use super::file::{replace, sync_folder};
+use super::file::{Disk, sync_folder};
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
 use super::state::{EffectivePositions, Loss, State};
@@ -29,6 +30,9 @@ struct Snapshot {
     broken: bool,
     /// Whether the log was closed at this offset, with every record written.
     clean: bool,
+    /// From where whole frames lead to the offset. Absent in sidecars of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    commit: Option<u64>,
     /// The positions of changes that took effect, and since where they are complete. Absent in
     /// sidecars of earlier builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,8 +56,18 @@ struct Snapshot {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) state: State,
-    pub(super) offset: u64,
+    pub(super) tip: Tip,
     pub(super) standing: Standing,
+}
+
+/// The end of what is durable, and how to find out whether the log still has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tip {
+    /// The position behind the last whole frame.
+    pub(super) end: u64,
+    /// The position of the last commit, or of the header or skip behind it: whole frames lead from
+    /// there to the end. `None` if it is not known.
+    pub(super) commit: Option<u64>,
 }
 
 /// What a sidecar says of the log beside its state.
@@ -71,7 +85,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) enum Found {
     /// A valid sidecar of this log.
-    Known(Known),
+    Known(Box<Known>),
     /// A damaged file, or one of another log. It is never trusted: the log is read from its
     /// beginning.
     Unusable,
@@ -80,15 +94,17 @@ pub(super) enum Found {
 }
 
 /// The sidecar file of one log.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Index {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
 }
 
 impl Index {
     /// The sidecar of the log in that folder.
-    pub(super) fn of(folder: &Path) -> Self {
-        Self { path: folder.join(NAME) }
+    pub(super) fn of(folder: &Path, disk: Arc<dyn Disk>) -> Self {
+        let path = folder.join(NAME);
+        Self { disk, path }
     }
 
     /// Reads the file.
@@ -101,7 +117,7 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
             Err(error) => return Err(error),
         };
-        Ok(decode(&bytes, origin).map_or(Found::Unusable, Found::Known))
+        Ok(decode(&bytes, origin).map_or(Found::Unusable, |known| Found::Known(Box::new(known))))
     }
 
     /// Replaces the file with the bytes of [`encode`].
@@ -109,7 +125,7 @@ impl Index {
     /// # Errors
     /// Errors of the file system; the old file is unchanged then.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        replace(&self.path, bytes)
+        self.disk.replace(&self.path, bytes)
     }
 
     /// Removes the file, so that the next start reads the whole log.
@@ -117,10 +133,8 @@ impl Index {
     /// # Errors
     /// Errors of the file system.
     pub(super) fn remove(&self) -> io::Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => sync_folder(&self.path),
-        }
+        self.disk.remove(&self.path)?;
+        sync_folder(&self.path)
     }
 }
 
@@ -148,23 +162,23 @@ impl IndexWriter {
 
     /// Writes the sidecar on a thread of its own, if the log has grown enough since the last
     /// time and that thread has finished.
-    pub(super) fn update(&mut self, origin: &Origin, state: &State, length: u64) {
-        if length - self.written_at < self.every || self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+    pub(super) fn update(&mut self, origin: &Origin, state: &State, tip: Tip) {
+        if tip.end - self.written_at < self.every || self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
-        self.written_at = length;
-        let bytes = encode(origin, state, length, Standing::InUse);
+        self.written_at = tip.end;
+        let bytes = encode(origin, state, tip, Standing::InUse);
         let index = self.index.clone();
         self.thread = Some(std::thread::spawn(move || write_or_warn(&index, &bytes)));
     }
 
     /// Writes the sidecar now.
-    pub(super) fn write(&mut self, origin: &Origin, state: &State, length: u64, standing: Standing) {
-        self.written_at = length;
+    pub(super) fn write(&mut self, origin: &Origin, state: &State, tip: Tip, standing: Standing) {
+        self.written_at = tip.end;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        write_or_warn(&self.index, &encode(origin, state, length, standing));
+        write_or_warn(&self.index, &encode(origin, state, tip, standing));
     }
 }
 
@@ -174,11 +188,12 @@ fn write_or_warn(index: &Index, bytes: &[u8]) {
     }
 }
 
-/// The sidecar's bytes for a state at `offset`.
-pub(super) fn encode(origin: &Origin, state: &State, offset: u64, standing: Standing) -> Vec<u8> {
+/// The sidecar's bytes for a state at that tip.
+pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standing) -> Vec<u8> {
     let snapshot = Snapshot {
         broken: standing == Standing::Broken,
         clean: standing == Standing::Clean,
+        commit: tip.commit,
         effective: Some((
             state.effective.since.0,
             state.effective.positions.iter().map(|position| position.0).collect(),
@@ -188,7 +203,7 @@ pub(super) fn encode(origin: &Origin, state: &State, offset: u64, standing: Stan
         last_time: state.last_time,
         losses: state.losses.iter().map(|loss| (loss.lost, loss.reported)).collect(),
         node: origin.node.clone(),
-        offset,
+        offset: tip.end,
         open: state
             .open
             .iter()
@@ -235,7 +250,10 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
                 .map(|(lost, reported)| Loss { lost, reported })
                 .collect(),
         },
-        offset: snapshot.offset,
+        tip: Tip {
+            end: snapshot.offset,
+            commit: snapshot.commit,
+        },
         standing: match (snapshot.broken, snapshot.clean) {
             (true, _) => Standing::Broken,
             (false, true) => Standing::Clean,
@@ -247,6 +265,7 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 mod tests {
+    use super::super::file::RealDisk;
     use super::super::role::Role;
     use super::*;
 
@@ -280,14 +299,18 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let (folder, origin, mut state) = (tempfile::tempdir().unwrap(), origin(), state());
-        let index = Index::of(folder.path());
+        let index = Index::of(folder.path(), Arc::new(RealDisk));
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
         state.lose(Lost::new(900, 1000));
-        index.write(&encode(&origin, &state, 512, Standing::Broken)).unwrap();
+        let tip = Tip {
+            end: 512,
+            commit: Some(400),
+        };
+        index.write(&encode(&origin, &state, tip, Standing::Broken)).unwrap();
         let Found::Known(known) = index.read(&origin).unwrap() else {
             panic!("not read")
         };
-        assert_eq!((known.state, known.offset, known.standing), (state, 512, Standing::Broken));
+        assert_eq!((known.state, known.tip, known.standing), (state, tip, Standing::Broken));
         index.remove().unwrap();
         index.remove().unwrap();
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
@@ -296,7 +319,8 @@ mod tests {
     #[test]
     fn a_flipped_bit_a_missing_end_or_another_log_makes_it_unusable() {
         let (origin, state) = (origin(), state());
-        let good = encode(&origin, &state, 512, Standing::InUse);
+        let tip = Tip { end: 512, commit: None };
+        let good = encode(&origin, &state, tip, Standing::InUse);
         assert!(decode(&good, &origin).is_some());
         for at in 0..good.len() {
             let mut bad = good.clone();

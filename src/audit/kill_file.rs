@@ -25,9 +25,10 @@ use parking_lot::Mutex;
 
 use claviger_provider::{ConnectionId, Id, InstallationId, KeyId, PrincipalId, TenantId, TokenId};
 
-use super::file::{LOG_NAME, private, sync_folder};
+use super::file::{private, sync_folder};
 use super::index;
 use super::scalar::{Number, Timestamp};
+use super::segments;
 use super::state_change::{EmergencyRevocation, JournaledRevocation, ObjectId};
 
 /// The most revocations in the file.
@@ -145,7 +146,7 @@ impl KillFile {
         let header = header(installation);
         if !path.try_exists()? {
             // The log is made after the kill file, so where there is one, there was the other.
-            let was_missing = folder.join(LOG_NAME).try_exists()? || folder.join(index::NAME).try_exists()?;
+            let was_missing = segments::exist(folder)? || folder.join(index::NAME).try_exists()?;
             if was_missing {
                 tracing::error!(
                     "the kill file cuts.kill is missing and was made anew: revocations that neither the store nor the audit log \

@@ -14,7 +14,7 @@ use super::origin::Position;
 /// A record by its place and its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastRecord {
-    /// The frame's offset.
+    /// The frame's position.
     pub position: Position,
     /// The CRC-32C in the frame: of the record's JSON.
     pub crc: u32,
@@ -28,7 +28,7 @@ impl LastRecord {
     pub(super) fn is_in(&self, file: &dyn LogFile) -> io::Result<bool> {
         Ok(match Frames::from(file, self.position.0).step()? {
             Step::Frame { json, .. } => crc32c::crc32c(json) == self.crc,
-            Step::Skip(_) | Step::End | Step::Damaged { .. } => false,
+            Step::Skip(_) | Step::Header | Step::End | Step::Damaged { .. } => false,
         })
     }
 }

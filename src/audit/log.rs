@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
@@ -232,6 +232,12 @@ impl Log {
         }
         metrics::gauge!("claviger_audit_queue_bytes").set(self.inner.queue.taken_room() as f64);
         shared.health(options.stall_after)
+    }
+
+    /// How long the disk takes ordinary records if the log goes on growing as in the last minutes, in whole
+    /// seconds. `None` if it did not grow, or would last longer than 100 years.
+    pub fn disk_lasts(&self) -> Option<Duration> {
+        self.inner.shared.disk_lasts()
     }
 
     /// How many records are kept in memory although their callers were refused. They are written once

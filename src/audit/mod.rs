@@ -1,6 +1,6 @@
 //! The audit log: no audit, no answer.
 //!
-//! Each node has one durable write-ahead file. [`open`] opens it, [`Log`] writes to it. A
+//! Each node has one durable write-ahead log. [`open`] opens it, [`Log`] writes to it. A
 //! protocol can build a response only from a [`Recorded`] value, whose record is durable, or
 //! from the log's own refusal, [`Unavailable`]. An effect at a provider or in the store is
 //! announced by an [`Intent`] before it is caused. `docs/audit-format.md` defines the bytes.
@@ -9,9 +9,10 @@
 //! |---|---|
 //! | `record`, `fields`, `scalar`, `action`, `state_change`, `origin` | a record and the types of its members |
 //! | `encode`, `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
-//! | `frame`, `file` | the bytes of the file, and the file itself |
+//! | `frame`, `segments`, `file` | the bytes of the log, the files that have them, and the disk |
+//! | `maker`, `reserve`, `start_space` | files of zeros, made ahead of need; what a start on a full disk takes of them |
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
-//! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health` | the log's thread |
+//! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health`, `forecast` | the log's thread |
 //! | `observer`, `last_record` | what is built from committed frames |
 //! | `recovery`, `scan`, `history`, `index` | opening an existing log |
 //! | `copy` | the files of a log, and a copy of them |
@@ -32,6 +33,7 @@ mod durable_file;
 mod encode;
 mod fields;
 mod file;
+mod forecast;
 mod frame;
 mod group_commit;
 mod health;
@@ -41,6 +43,7 @@ mod intent;
 mod kill_file;
 mod last_record;
 mod log;
+mod maker;
 mod observer;
 mod options;
 mod origin;
@@ -48,11 +51,14 @@ mod queue;
 mod record;
 mod recorded;
 mod recovery;
+mod reserve;
 mod resync;
 mod role;
 mod scalar;
 mod scan;
+mod segments;
 mod stamp;
+mod start_space;
 mod state;
 mod state_change;
 mod string_enum;
@@ -84,6 +90,8 @@ pub use recorded::{CountedRight, Item, Recorded};
 pub use recovery::{Recovered, open};
 pub use scalar::{Digest, Number, Text, Timestamp};
 pub use scan::OpenError;
+pub use segments::SegmentSizes;
 pub use stamp::MAX_JSON;
+pub use start_space::free_space_for_start;
 pub use state_change::{EmergencyRevocation, JournaledRevocation, Object, ObjectId, StateChange, Verb};
 pub use string_enum::UnknownWord;

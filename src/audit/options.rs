@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::durability::Durability;
 use super::last_record::LastRecord;
 use super::origin::Position;
+use super::segments::SegmentSizes;
 
 /// How the log uses disk, memory and time.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Options {
     /// Ordinary records are refused when the file system has fewer free bytes than this beside the
     /// reserve, because the sidecar and the file system itself need room, too.
     pub floor_bytes: u64,
+    /// The lengths of the log's files.
+    pub segments: SegmentSizes,
     /// How many bytes of records may be queued. Further callers wait for room.
     pub queue_bytes: u32,
     /// The sidecar is rewritten after this many bytes of records.
@@ -55,6 +58,10 @@ impl Default for Options {
             sync_every: Duration::from_millis(50),
             reserve_bytes: 16 << 20,
             floor_bytes: 1 << 20,
+            segments: SegmentSizes {
+                first: 1 << 20,
+                most: 64 << 20,
+            },
             queue_bytes: 32 << 20,
             snapshot_bytes: 64 << 20,
             retry_after: Duration::from_secs(1),

@@ -10,23 +10,26 @@ use super::counters::Counters;
 use super::durability::Durability;
 use super::durable_file::DurableFile;
 use super::fields::{Cause, Window};
-use super::file::{DiskFile, LOG_NAME, LogFile};
+use super::file::{Disk, LogFile, RealDisk, is_full};
 use super::frame;
 use super::group_commit::{GroupCommit, Parts};
 use super::health::Shared;
 use super::history::ChangeHistory;
-use super::index::{self, Found, Index, IndexWriter, Known, Standing};
+use super::index::{self, Found, Index, IndexWriter, Known, Standing, Tip};
 use super::intent::OpenIntent;
 use super::log::Log;
+use super::maker::Maker;
 use super::observer::CommitObserver;
 use super::options::Options;
 use super::origin::{Origin, Position};
 use super::queue::Queue;
 use super::record::{Placed, Record};
 use super::recorded::CountedRight;
+use super::reserve::Reserve;
 use super::resync;
 use super::scalar::{Number, Timestamp};
-use super::scan::{CUT, OpenError, find_losses, read_record, replay};
+use super::scan::{CUT, FORKED, OpenError, end_of_frames, find_losses, reaches, read_record, replay};
+use super::segments::{self, NEXT_NAME, Segments};
 use super::stamp::Stamped;
 use super::state::State;
 
@@ -63,14 +66,7 @@ pub struct Recovered {
 /// # Errors
 /// [`OpenError`].
 pub fn open(folder: &Path, origin: &Origin, options: Options, observers: Vec<Box<dyn CommitObserver>>) -> Result<Recovered, OpenError> {
-    if !folder.join(LOG_NAME).try_exists().map_err(OpenError::io("looked for"))? {
-        check_never_existed(&Index::of(folder), origin, &options)?;
-    }
-    let file = DiskFile::open(folder, &frame::header(origin)).map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => OpenError::InUse,
-        _ => OpenError::io("opened")(source),
-    })?;
-    open_on(Box::new(file), folder, origin, options, observers)
+    open_on(Arc::new(RealDisk), folder, origin, options, observers)
 }
 
 /// Refuses to create a log where a sidecar or the store shows that there was one.
@@ -89,90 +85,100 @@ fn check_never_existed(index: &Index, origin: &Origin, options: &Options) -> Res
         }),
         Found::Known(_) if options.accept_rollback => Ok(()),
         Found::Known(known) => Err(OpenError::Lost {
-            expected: known.offset,
+            expected: known.tip.end,
             found: 0,
         }),
     }
 }
 
-/// As [`open`], with a file that is already open.
+/// As [`open`], on that disk.
 pub(super) fn open_on(
-    mut file: Box<dyn LogFile>,
+    disk: Arc<dyn Disk>,
     folder: &Path,
     origin: &Origin,
     options: Options,
     observers: Vec<Box<dyn CommitObserver>>,
 ) -> Result<Recovered, OpenError> {
-    let index = Index::of(folder);
+    let index = Index::of(folder, disk.clone());
+    if !segments::exist(folder).map_err(OpenError::io("looked for"))? {
+        check_never_existed(&index, origin, &options)?;
+    }
+    let opened = Segments::open(folder, origin, disk.clone(), options.segments);
+    let mut file = opened.map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => OpenError::InUse,
+        _ => OpenError::io("opened")(source),
+    })?;
     if options.accept_lost_log {
-        rewrite_header(&mut *file, origin).map_err(OpenError::io("given its first line"))?;
+        file.fill_gaps().map_err(OpenError::io("given its length and first line"))?;
     }
-    let (owner, start) = frame::read_header(&*file)
-        .map_err(OpenError::io("read"))?
-        .ok_or(OpenError::NotALog)?;
-    if owner != *origin {
-        return Err(OpenError::Foreign);
+    check_headers(&file, origin)?;
+    if let Some(at) = file.forked().map_err(OpenError::io("measured"))? {
+        return Err(OpenError::damaged(Position(at), FORKED));
     }
-    let length = file.len().map_err(OpenError::io("measured"))?;
     let found = index.read(origin).map_err(OpenError::io("read"))?;
     let synced = match &found {
-        Found::Known(known) if known.offset <= length => known.offset,
-        Found::Known(_) | Found::Missing | Found::Unusable => start,
+        Found::Known(known) if known.tip.end <= file.size_end() => known.tip.end,
+        Found::Known(_) | Found::Missing | Found::Unusable => file.start(),
     };
-    let Resumed { mut state, end, was_clean } = if options.accept_lost_log {
-        resume_lost(&mut *file, origin, start, found, options.last_stored())?
+    let Resumed { mut state, tip, was_clean } = if options.accept_lost_log {
+        resume_lost(&file, origin, found, options.last_stored())?
     } else {
-        let resumed = resume(&*file, origin, start, found, options.accept_rollback)?;
-        check_last_record(&*file, &resumed, &options)?;
+        let resumed = resume(&file, origin, found, options.accept_rollback)?;
+        check_last_record(&file, &resumed, &options)?;
         resumed
     };
     if let Some(compared) = options.compared {
         state.effective.forget_until(compared);
     }
-    let torn = length.saturating_sub(end);
+    let torn = file.erase_after(tip.end).map_err(OpenError::io("rid of its torn end"))?;
     if torn > 0 {
         tracing::warn!(
             bytes = torn,
             "the audit log ended in a commit that was never acknowledged; the commit is removed"
         );
     }
-    if end != length {
-        file.truncate(end).map_err(OpenError::io("given its length"))?;
-    }
+    let was_clean = was_clean && torn == 0;
     // What the last process wrote can be read here, but may not be on the disk yet.
-    let from = if was_clean { end } else { synced };
-    resync::rewrite(&mut *file, from, end).map_err(OpenError::io("synced"))?;
-    let open_intents = open_intents(&*file, &state)?;
+    let from = if was_clean { tip.end } else { synced };
+    resync::rewrite(&file, from, tip.end).map_err(OpenError::io("synced"))?;
+    let open_intents = open_intents(&file, &state)?;
+    let mut maker = Maker::new(disk.clone(), folder.join(NEXT_NAME));
+    let tip = match file.is_old() {
+        true => continue_old(&mut file, &mut maker, tip)?,
+        false => tip,
+    };
 
     if options.accept_clock {
         state.last_time = state.last_time.min(Some(Timestamp::now()));
     }
     let last_time = state.last_time;
     // Mark the log as in use from now on, so that a crash before the first record is detected, too.
-    if let Err(source) = index.write(&index::encode(origin, &state, end, Standing::InUse)) {
+    if let Err(source) = index.write(&index::encode(origin, &state, tip, Standing::InUse)) {
         tracing::warn!(error = %source, "the audit log's sidecar could not be written; without it the next start reads the whole log");
         index.remove().map_err(OpenError::io("marked as in use"))?;
     }
 
     let history = ChangeHistory {
         folder: folder.to_owned(),
-        start,
-        end,
+        origin: origin.clone(),
+        start: file.start(),
+        end: tip.end,
         last_effective: state.last_effective,
         effective: state.effective.clone(),
         losses: state.losses.iter().map(|loss| loss.lost).collect(),
     };
     let first = first_records(origin, options.durability, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
+    let reserve = Reserve::open(disk, folder, options.reserve_bytes);
     let queue = Arc::new(Queue::new(options.queue_bytes, state.next.clone()));
     let group_commit = GroupCommit::new(Parts {
-        file: DurableFile::new(file, options.reserve_bytes, options.retry_after).map_err(OpenError::io("read"))?,
+        file: DurableFile::new(file, tip, maker, reserve, options.retry_after).map_err(OpenError::io("read"))?,
         origin: origin.clone(),
         options: options.clone(),
         shared: shared.clone(),
         queue: queue.clone(),
         state,
-        index: IndexWriter::new(index, options.snapshot_bytes, end),
+        index: IndexWriter::new(index, options.snapshot_bytes, tip.end),
         observers,
         first,
     });
@@ -192,50 +198,105 @@ pub(super) fn open_on(
     })
 }
 
+/// Goes on in a new file after that of an earlier release. The sidecar then names a position that
+/// the old file does not have, so that an earlier release refuses the log. On a full disk the next
+/// commit does it.
+fn continue_old(file: &mut Segments, maker: &mut Maker, tip: Tip) -> Result<Tip, OpenError> {
+    let size = file.next_size(0);
+    if file.available_space().map_err(OpenError::io("measured"))? < size {
+        return Ok(tip);
+    }
+    match maker.take(size).and_then(|blank| file.begin_next(blank, tip.end)) {
+        Ok(end) => Ok(Tip {
+            end,
+            commit: Some(tip.end),
+        }),
+        Err(error) if is_full(&error) => Ok(tip),
+        Err(error) => Err(OpenError::io("continued in a new file")(error)),
+    }
+}
+
+/// Checks the first lines of the first file and of the last one.
+fn check_headers(file: &Segments, origin: &Origin) -> Result<(), OpenError> {
+    for start in [file.start(), file.last_start()] {
+        let header = frame::read_header(file, start).map_err(OpenError::io("read"))?;
+        let (owner, _) = header.ok_or(OpenError::NotALog { at: start })?;
+        if owner != *origin {
+            return Err(OpenError::Foreign);
+        }
+    }
+    Ok(())
+}
+
 /// What was read of a log.
 struct Resumed {
     state: State,
     /// Where the log goes on.
-    end: u64,
+    tip: Tip,
     /// Whether the log is new, or was closed with every record written.
     was_clean: bool,
 }
 
-/// Reads a log from its sidecar's offset on.
-fn resume(file: &dyn LogFile, origin: &Origin, start: u64, found: Found, accept_rollback: bool) -> Result<Resumed, OpenError> {
-    let length = file.len().map_err(OpenError::io("measured"))?;
-    let from_start = || Known {
-        state: State::default(),
-        offset: start,
-        standing: Standing::InUse,
+/// Nothing is known of the log yet.
+fn from_start(file: &Segments) -> Known {
+    let tip = Tip {
+        end: file.start(),
+        commit: None,
     };
+    Known {
+        state: State::default(),
+        tip,
+        standing: Standing::InUse,
+    }
+}
+
+/// Reads a log from its sidecar's offset on.
+fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool) -> Result<Resumed, OpenError> {
+    if let Some((lost, name)) = file.missing().map_err(OpenError::io("measured"))?.into_iter().next() {
+        return Err(OpenError::Missing {
+            from: lost.from.get(),
+            to: lost.to.get(),
+            file: name,
+        });
+    }
     let (known, is_new) = match found {
-        Found::Known(known) if known.offset <= length => (known, false),
-        // The sidecar covers records that are missing in the file, so do not use it and read all
-        // records that are left.
-        Found::Known(_) if accept_rollback => (from_start(), false),
         Found::Known(known) => {
-            return Err(OpenError::Lost {
-                expected: known.offset,
-                found: length,
-            });
+            // Of a broken one all parts are looked for below.
+            let whole = known.standing == Standing::Broken || reaches(file, known.tip).map_err(OpenError::io("read"))?;
+            let whole = whole && known.tip.end <= file.size_end();
+            if whole {
+                (*known, false)
+            } else if accept_rollback {
+                // The sidecar covers records that are missing, so do not use it and read all records
+                // that are left.
+                (from_start(file), false)
+            } else {
+                return Err(OpenError::Lost {
+                    expected: known.tip.end,
+                    found: end_of_frames(file, file.last_start()).map_err(OpenError::io("read"))?,
+                });
+            }
         }
         Found::Unusable => {
             tracing::warn!("the audit log's sidecar is damaged; the whole log is read");
-            (from_start(), false)
+            (from_start(file), false)
         }
-        Found::Missing => (from_start(), length == start),
+        Found::Missing => (from_start(file), true),
     };
     if known.standing == Standing::Broken {
-        let losses = find_losses(file, start, known.offset).map_err(OpenError::io("read"))?;
+        let losses = find_losses(file, file.start(), known.tip.end).map_err(OpenError::io("read"))?;
         if let Some(lost) = losses.first() {
             return Err(OpenError::damaged(Position(lost.from.get()), CUT));
         }
     }
-    let was_clean = is_new || (known.standing == Standing::Clean && known.offset == length);
     let mut state = known.state;
-    let end = replay(file, origin, known.offset, &mut state)?;
-    Ok(Resumed { state, end, was_clean })
+    let tip = replay(file, origin, known.tip, &mut state)?;
+    if !accept_rollback && file.lacks_next(tip.end) {
+        return Err(OpenError::LacksNext { at: tip.end });
+    }
+    let is_new = is_new && state.last_time.is_none();
+    let was_clean = is_new || (known.standing == Standing::Clean && known.tip.end == tip.end);
+    Ok(Resumed { state, tip, was_clean })
 }
 
 /// Refuses a log without the last record that the store knows of, unless it was in a part whose loss
@@ -246,7 +307,7 @@ fn check_last_record(file: &dyn LogFile, resumed: &Resumed, options: &Options) -
     };
     let at = last.position.0;
     let is_lost = resumed.state.losses.iter().any(|loss| loss.lost.contains(at));
-    if is_lost || (at < resumed.end && last.is_in(file).map_err(OpenError::io("read"))?) {
+    if is_lost || (at < resumed.tip.end && last.is_in(file).map_err(OpenError::io("read"))?) {
         return Ok(());
     }
     Err(OpenError::PutBack { at })
@@ -254,39 +315,27 @@ fn check_last_record(file: &dyn LogFile, resumed: &Resumed, options: &Options) -
 
 /// Reads the whole of a log of which parts may be missing, and writes a skip in the place of each:
 /// also for an end that the sidecar, or the store by its last position, shows to have existed.
-fn resume_lost(file: &mut dyn LogFile, origin: &Origin, start: u64, found: Found, stored: Option<Position>) -> Result<Resumed, OpenError> {
+fn resume_lost(file: &Segments, origin: &Origin, found: Found, stored: Option<Position>) -> Result<Resumed, OpenError> {
     let known = match found {
         Found::Known(known) => Some(known),
         Found::Unusable | Found::Missing => None,
     };
     let after_stored = stored.map_or(0, |stored| stored.0 + frame::SKIP_LENGTH);
-    let expected = known.as_ref().map_or(start, |known| known.offset).max(after_stored);
-    let losses = find_losses(file, start, expected).map_err(OpenError::io("read"))?;
+    let expected = known.as_ref().map_or(0, |known| known.tip.end).max(after_stored);
+    let losses = find_losses(file, file.start(), expected).map_err(OpenError::io("read"))?;
     for lost in &losses {
         tracing::warn!(from = lost.from.get(), to = lost.to.get(), "a part of the audit log is lost");
         file.write_at(lost.from.get(), &frame::skip(*lost))
             .map_err(OpenError::io("marked as lost"))?;
     }
     let mut state = State::default();
-    let end = replay(file, origin, start, &mut state)?;
+    let tip = replay(file, origin, from_start(file).tip, &mut state)?;
     let mut was_clean = false;
     if let Some(known) = known {
-        was_clean = losses.is_empty() && known.standing == Standing::Clean && known.offset == end;
-        state.add_lost(known.state, known.offset);
+        was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;
+        state.add_lost(known.state, known.tip.end);
     }
-    Ok(Resumed { state, end, was_clean })
-}
-
-/// Writes the first line of a file that was cut within it.
-fn rewrite_header(file: &mut dyn LogFile, origin: &Origin) -> io::Result<()> {
-    let header = frame::header(origin).into_bytes();
-    let mut found = vec![0; header.len()];
-    file.read_at(0, &mut found)?;
-    let left = found.iter().zip(&header).take_while(|(found, own)| found == own).count();
-    if left < header.len() && found[left..].iter().all(|byte| *byte == 0) {
-        file.write_at(0, &header)?;
-    }
-    Ok(())
+    Ok(Resumed { state, tip, was_clean })
 }
 
 /// Reads the intents without an outcome, in the order of the file.

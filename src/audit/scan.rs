@@ -7,6 +7,7 @@ use std::io;
 use super::fields::Lost;
 use super::file::LogFile;
 use super::frame::{Frames, SKIP_LENGTH, Step};
+use super::index::Tip;
 use super::origin::{Origin, Position};
 use super::record::Record;
 use super::role::RecordSummary;
@@ -27,9 +28,12 @@ pub enum OpenError {
     /// Another process has the log open.
     #[error("the audit log is in use by another process")]
     InUse,
-    /// The file is not a log of this version.
-    #[error("the audit log's file does not begin as a log of this version does")]
-    NotALog,
+    /// The file is not a log of a version that this release knows.
+    #[error("the audit log's file at byte {at} does not begin as a log of this version does")]
+    NotALog {
+        /// The position at which the file begins.
+        at: u64,
+    },
     /// The last record that the store knows of is missing.
     #[error(
         "the audit log lacks the record at byte {at} that the store knows as one of its last: the log was restored from an older copy. \
@@ -37,7 +41,7 @@ pub enum OpenError {
          --accept-rollback goes on as if the lost records had never been"
     )]
     PutBack {
-        /// The record's offset.
+        /// The record's position.
         at: u64,
     },
     /// The file is the log of another installation or node.
@@ -54,6 +58,28 @@ pub enum OpenError {
         expected: u64,
         /// Number of bytes in the file.
         found: u64,
+    },
+    /// A file of the log is missing, or shorter than it was.
+    #[error(
+        "the audit log lacks bytes {from} to {to}: the file that had them was removed or truncated ({file}). Restore it, or start once with \
+         --accept-lost-log to go on with all that is left, and record what is lost"
+    )]
+    Missing {
+        /// The position of the first byte that is missing.
+        from: u64,
+        /// The position of the next byte that exists.
+        to: u64,
+        /// The name of the file that should have the first byte.
+        file: String,
+    },
+    /// The log's last file ends like one that another file follows.
+    #[error(
+        "the audit log has lost its end: something was at byte {at}, behind the last file. A file was removed, or the last one truncated. \
+         Restore it, or start once with --accept-lost-log to go on with all that is left"
+    )]
+    LacksNext {
+        /// The position at which the last file ends.
+        at: u64,
     },
     /// An acknowledged record is damaged.
     #[error("the audit log is damaged at byte {at}: {why}")]
@@ -87,18 +113,23 @@ pub(super) const NOT_A_RECORD: &str = "the record is not one that this release k
 pub(super) const CUT: &str = "there is no whole record, and acknowledged ones were after it. Restore the data folder from a copy, or start once \
                               with --accept-lost-log to go on with all that is left";
 
-/// Reads from `offset` to the end, and adds every record to the state. Returns where the last whole
-/// frame ends. What follows is a commit that a crash interrupted.
+pub(super) const FORKED: &str = "audit.log goes on there, and so does the next file: an earlier release was started after this one, and wrote to \
+                                 audit.log. Restore the data folder from a copy, or truncate audit.log there to go on without what that release wrote";
+
+/// Reads from the tip to the end, and adds every record to the state. Returns where the last whole
+/// frame ends. What follows is nothing, or a commit that a crash interrupted.
 ///
 /// # Errors
 /// [`OpenError::Damaged`], [`OpenError::Io`].
-pub(super) fn replay(file: &dyn LogFile, origin: &Origin, offset: u64, state: &mut State) -> Result<u64, OpenError> {
-    let mut frames = Frames::from(file, offset);
+pub(super) fn replay(file: &dyn LogFile, origin: &Origin, mut tip: Tip, state: &mut State) -> Result<Tip, OpenError> {
+    let mut frames = Frames::from(file, tip.end);
     // The tenants with a record since the last lost part. The others' numbers may jump once.
     let mut since_loss: Option<HashSet<_>> = None;
     loop {
+        let at = frames.offset();
         match frames.step().map_err(OpenError::io("read"))? {
-            Step::End => return Ok(frames.offset()),
+            Step::End => return Ok(tip),
+            Step::Header => {}
             Step::Skip(lost) => {
                 state.lose(lost);
                 since_loss = Some(HashSet::new());
@@ -120,8 +151,41 @@ pub(super) fn replay(file: &dyn LogFile, origin: &Origin, offset: u64, state: &m
                 if frames.commit_follows().map_err(OpenError::io("read"))? {
                     return Err(OpenError::damaged(position, CUT));
                 }
-                return Ok(position.0);
+                return Ok(tip);
             }
+        }
+        tip = Tip {
+            end: frames.offset(),
+            commit: Some(at),
+        };
+    }
+}
+
+/// Whether whole frames lead to the tip, as far as that is known.
+///
+/// # Errors
+/// The error of reading the file.
+pub(super) fn reaches(file: &dyn LogFile, tip: Tip) -> io::Result<bool> {
+    let mut frames = Frames::from(file, tip.commit.unwrap_or(tip.end));
+    while frames.offset() < tip.end {
+        match frames.step()? {
+            Step::Frame { .. } | Step::Skip(_) | Step::Header => {}
+            Step::End | Step::Damaged { .. } => return Ok(false),
+        }
+    }
+    Ok(frames.offset() == tip.end)
+}
+
+/// Returns where the whole frames from `offset` on end.
+///
+/// # Errors
+/// The error of reading the file.
+pub(super) fn end_of_frames(file: &dyn LogFile, offset: u64) -> io::Result<u64> {
+    let mut frames = Frames::from(file, offset);
+    loop {
+        match frames.step()? {
+            Step::Frame { .. } | Step::Skip(_) | Step::Header => {}
+            Step::End | Step::Damaged { .. } => return Ok(frames.offset()),
         }
     }
 }
@@ -136,7 +200,7 @@ pub(super) fn find_losses(file: &dyn LogFile, start: u64, end: u64) -> io::Resul
     let mut frames = Frames::from(file, start);
     loop {
         match frames.step()? {
-            Step::Frame { .. } | Step::Skip(_) => continue,
+            Step::Frame { .. } | Step::Skip(_) | Step::Header => continue,
             Step::End | Step::Damaged { .. } => {}
         }
         let from = frames.offset();
@@ -164,6 +228,6 @@ pub(super) fn find_losses(file: &dyn LogFile, start: u64, end: u64) -> io::Resul
 pub(super) fn read_record(file: &dyn LogFile, position: Position) -> Result<Record, OpenError> {
     match Frames::from(file, position.0).step().map_err(OpenError::io("read"))? {
         Step::Frame { json, .. } => serde_json::from_slice(json).map_err(|_| OpenError::damaged(position, NOT_A_RECORD)),
-        Step::Skip(_) | Step::End | Step::Damaged { .. } => Err(OpenError::damaged(position, NO_FRAME)),
+        Step::Skip(_) | Step::Header | Step::End | Step::Damaged { .. } => Err(OpenError::damaged(position, NO_FRAME)),
     }
 }

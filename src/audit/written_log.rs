@@ -59,6 +59,10 @@ impl WrittenLog {
     /// # Errors
     /// [`AppendError`]: the batch does not count as written.
     pub(super) fn append(&mut self, batch: &mut Batch, sync: bool) -> Result<(), AppendError> {
+        // Before the positions are given: a commit never spans two files.
+        self.file.prepare(batch.len() as u64)?;
+        // What was synced for that is not in one batch with what follows in the next file.
+        self.promote();
         let (synced, base) = (self.file.length(), self.file.written());
         let bytes = batch.place(base, base == synced);
         let fits = base - synced + bytes.len() as u64 <= MAX_UNSYNCED;
@@ -95,9 +99,7 @@ impl WrittenLog {
     /// # Errors
     /// [`AppendError`]; the repair writes it anew.
     pub(super) fn sync(&mut self) -> Result<(), AppendError> {
-        if self.file.written() > self.file.length() {
-            self.file.sync()?;
-        }
+        self.file.sync()?;
         self.promote();
         Ok(())
     }

@@ -18,9 +18,6 @@ use super::registry::{self, DATABASE, STORE_RUN, StoreOpenError};
 use crate::audit::{self, Position};
 use crate::config::Config;
 
-/// Files of the log's folder beside the log and the store. The reserve has no content.
-const RESERVE: &str = "audit.reserve";
-
 /// Why a backup cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each variant wraps the error of the step that it names")]
@@ -69,13 +66,11 @@ pub async fn backup(config: &Config, to: &Path) -> Result<Manifest, BackupError>
         // The next start looks for both in the log.
         let last = store.last_record.map(|last| last.position);
         let with: Vec<Position> = store.last_applied.into_iter().chain(last).map(Position).collect();
-        let reserve = to.join(RESERVE);
-        write_synced(&reserve, &mut io::empty()).map_err(at(&reserve))?;
         let log = audit::copy_log(&folder, &to, until, &with)?;
         if log.origin.node != node || log.origin.installation != store.installation {
             return Err(BackupError::NotOne(folder));
         }
-        let mut names = vec![DATABASE.to_owned(), STORE_RUN.to_owned(), RESERVE.to_owned()];
+        let mut names = vec![DATABASE.to_owned(), STORE_RUN.to_owned()];
         names.extend(audit::log_files(&to).map_err(at(&to))?.into_iter().map(|part| part.name));
         for name in [node::FILE, audit::KILL_FILE] {
             copy_if_exists(&folder, &to, name)?.then(|| names.push(name.to_owned()));

@@ -17,8 +17,8 @@ pub(super) const FILE: &str = "node";
 pub enum NodeNameError {
     /// The file is missing. Only the operator knows whether the newest log is lost, too.
     #[error(
-        "{} does not exist: it has the node's name, under which the store keeps {}. If only this file is lost, and audit.log beside \
-         it is the newest, write the name into it (`echo {name} > {}`). If the log is lost, too, restore both from the newest copy. \
+        "{} does not exist: it has the node's name, under which the store keeps {}. If only this file is lost, and the audit log \
+         beside it is the newest, write the name into it (`echo {name} > {}`). If the log is lost, too, restore both from the newest copy. \
          If there is no copy of the newest log, start once with --accept-rollback to go on without its records",
         path.display(), .known.join(", "), path.display()
     )]
@@ -45,8 +45,8 @@ pub enum NodeNameError {
     },
     /// The file contains no valid name.
     #[error(
-        "{} does not contain a node name: restore it from a copy, or write the name into it, which is the last word of the first \
-         line of audit.log", .0.display()
+        "{} does not contain a node name: restore it from a copy, or write the name into it, which is the third word of the first \
+         line of the audit log, audit-00000000000000000000.log or audit.log", .0.display()
     )]
     Malformed(PathBuf),
     /// The file system failed.

@@ -93,6 +93,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
     let idempotency_key = root.idempotency_key();
     let cursor_key = root.cursor_key();
     let path = folder.path().to_owned();
+    audit::free_space_for_start(&path);
     let node = if initialised {
         registry::check_store_log(&database, accepted.rollback)?;
         known_name(&path, &registry::known_nodes(&database).await?, accepted.rollback)?

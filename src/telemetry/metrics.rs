@@ -118,6 +118,11 @@ fn describe() {
     );
     describe_counter!("claviger_audit_records_total", "Durable audit records");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");
+    describe_gauge!(
+        "claviger_audit_disk_lasts_seconds",
+        Unit::Seconds,
+        "How long the disk takes audit records if the log goes on growing as in the last minutes"
+    );
     describe_counter!("claviger_audit_refused_total", "Audit records that the log refused, by reason");
     describe_counter!("claviger_audit_file_failures_total", "Failed operations on the audit log's files");
     describe_counter!(

@@ -105,7 +105,7 @@ async fn the_next_call_uses_the_new_secret_and_nothing_tells_it() {
     again.tenant("acme").post_empty(&format!("{PATH}/check")).await.expect_status(200);
     let used = std::mem::take(&mut *seen.lock());
     assert!(!used.is_empty() && used.iter().all(|token| token == new), "{used:?}");
-    for file in ["claviger.db", "claviger.db-wal", "audit.log"] {
+    for file in ["claviger.db", "claviger.db-wal", "audit-00000000000000000000.log"] {
         let bytes = std::fs::read(gateway.data().join(file)).unwrap();
         assert!(!bytes.windows(new.len()).any(|window| window == new.as_bytes()), "{file}");
     }

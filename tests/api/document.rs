@@ -162,7 +162,7 @@ fn objects(schema: &Value) -> Vec<&Value> {
 /// Members that some answers lack; `*` for every list. All others are always there, and may be null.
 const MAY_BE_ABSENT: [(&str, &[&str]); 10] = [
     ("CheckedRight", &["what_to_do"]),
-    ("ComponentStatus", &["durability"]),
+    ("ComponentStatus", &["disk_lasts", "durability"]),
     ("DataKeyResponse", &["plaintext"]),
     ("FailedItem", &["audit_index"]),
     ("InspectResponse", &["reattach"]),

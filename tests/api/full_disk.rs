@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use claviger_test_support::{Client, Gateway, Started, Tune};
+use claviger_test_support::{Client, Gateway, Started, Tune, log_end};
 use serde_json::{Value, json};
 
 use crate::support::PATIENCE;
@@ -35,9 +35,9 @@ impl FullDisk {
         }
     }
 
-    /// From now on no file grows beyond the log's present length.
+    /// From now on nothing is written to any file at an offset behind the log's last record.
     pub fn fill(&self) {
-        let length = std::fs::metadata(self.gateway.data().join("audit.log")).unwrap().len();
+        let (_, length) = log_end(&self.gateway.data());
         self.started.limit_files(Some(length));
     }
 

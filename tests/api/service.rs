@@ -1,12 +1,45 @@
 //! The service endpoints: no credential, no secret, no tenant's name.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use claviger_test_support::Client;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::Api;
+use crate::support::{Api, PATIENCE};
+
+/// Both show it in a second after the log has grown.
+#[tokio::test]
+async fn a_growing_log_shows_how_long_the_disk_lasts() {
+    const GAUGE: &str = "\nclaviger_audit_disk_lasts_seconds ";
+    let api = Api::with_key().await;
+    let operator = api.started.operator();
+    let begun = Instant::now();
+    let text = loop {
+        api.data_key("orders").await;
+        let ready = operator.get("/readyz").await.expect_status(200);
+        let log = ready["parts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|part| part["name"] == "audit_log")
+            .unwrap();
+        if let Some(lasts) = log["disk_lasts"].as_str() {
+            break lasts.to_owned();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{log}");
+    };
+    // Some records in a minute take a disk of some gigabytes at least an hour.
+    let unit = [("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+    let (number, unit) = unit.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit))).unwrap();
+    assert!(number.parse::<f64>().unwrap() * unit > 3600.0, "{text}");
+    let metrics = operator.get("/metrics").await.text;
+    let (_, figure) = metrics.split_once(GAUGE).unwrap();
+    let figure: f64 = figure.lines().next().unwrap().parse().unwrap();
+    // The look of the next second may lie between the two.
+    assert!(figure > 3600.0, "{figure}");
+}
 
 #[tokio::test]
 async fn health_readiness_document_and_page_need_no_credential() {

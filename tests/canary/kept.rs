@@ -59,7 +59,7 @@ pub async fn search() {
     for name in [
         "claviger.db",
         "claviger.db-wal",
-        "audit.log",
+        "audit-00000000000000000000.log",
         "audit.index",
         "cuts.kill",
         "serve.log",

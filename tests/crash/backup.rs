@@ -221,7 +221,7 @@ async fn refusals() {
     bench.lose_data("lost");
     let said = bench.refused_restore("backup", &[]);
     assert!(said.contains("--newest-known"), "{said}");
-    for name in ["claviger.db", "audit.log", "node", "cuts.kill", "store.run"] {
+    for name in ["claviger.db", "audit-00000000000000000000.log", "node", "cuts.kill", "store.run"] {
         let path = bench.path("backup").join(name);
         let whole = fs::read(&path).expect("a file of the backup");
         let mut changed = whole.clone();

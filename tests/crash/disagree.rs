@@ -6,7 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Started, Tune, records};
+use claviger_test_support::{Client, Gateway, Started, Tune, last_log_file, log_end, records};
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -16,8 +16,9 @@ use crate::verify::Record;
 
 /// The files of the store.
 pub const DATABASE: [&str; 3] = ["claviger.db", "claviger.db-wal", "claviger.db-shm"];
-const LOG: [&str; 1] = ["audit.log"];
-const LOG_AND_INDEX: [&str; 2] = ["audit.log", "audit.index"];
+/// The first file of the log; these cases write no other.
+const LOG: [&str; 1] = ["audit-00000000000000000000.log"];
+const LOG_AND_INDEX: [&str; 2] = ["audit-00000000000000000000.log", "audit.index"];
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -247,7 +248,8 @@ async fn older_log(files: &[&'static str]) {
     starts_plainly(&gateway);
 }
 
-/// Kills the gateway, so that the next start reads the log from its last sidecar. Returns the log.
+/// Kills the gateway, so that the next start reads the log from its last sidecar. Returns the log
+/// without the zeros at its end.
 async fn killed() -> (Gateway, Vec<u8>) {
     let gateway = furnished().await;
     let started = gateway.serve(&Tune::default());
@@ -256,12 +258,14 @@ async fn killed() -> (Gateway, Vec<u8>) {
         client.post("/v1/keys/first/data-keys", &json!({})).await.expect_status(200);
     }
     started.kill();
-    let log = fs::read(gateway.data().join("audit.log")).expect("the log");
+    let (path, end) = log_end(&gateway.data());
+    let mut log = fs::read(path).expect("the log");
+    log.truncate(usize::try_from(end).expect("a length"));
     (gateway, log)
 }
 
 fn overwrite(gateway: &Gateway, at: u64, bytes: &[u8]) {
-    let log = fs::File::options().write(true).open(gateway.data().join("audit.log"));
+    let log = fs::File::options().write(true).open(last_log_file(&gateway.data()));
     let mut log = log.expect("the log");
     log.seek(SeekFrom::Start(at)).expect("a place");
     log.write_all(bytes).expect("written");
@@ -272,12 +276,12 @@ async fn damaged() {
     // After the sidecar's offset, with whole commits following.
     let at = log.len() as u64 - 4000;
     overwrite(&gateway, at, b"????");
-    let before = fs::read(gateway.data().join("audit.log")).expect("the log");
+    let before = fs::read(last_log_file(&gateway.data())).expect("the log");
     for tune in [Tune::default(), accepting()] {
         let said = refused(&gateway, &tune);
         assert!(said.contains("the audit log is damaged at byte"), "{said}");
     }
-    let after = fs::read(gateway.data().join("audit.log")).expect("the log");
+    let after = fs::read(last_log_file(&gateway.data())).expect("the log");
     assert!(before == after, "a refused log is left as it was found");
 }
 

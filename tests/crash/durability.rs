@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Started, Tune, records};
+use claviger_test_support::{Client, Gateway, Started, Tune, log_end, records};
 use futures::future::join_all;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -68,8 +68,8 @@ async fn numbers_come_back() {
         let (client, body) = furnish(&started).await;
         let last = unwrapped(&client, &body).await;
         // No record fits any more.
-        let length = fs::metadata(gateway.data().join("audit.log")).expect("the log").len();
-        started.limit_files(Some(length + 16));
+        let (_, end) = log_end(&gateway.data());
+        started.limit_files(Some(end + 16));
         for _ in 0..4 {
             let refused = join_all((0..16).map(|_| client.post("/v1/unwrap", &body))).await;
             for answer in refused {
@@ -133,11 +133,11 @@ impl Trace {
     /// How many syncs of the audit log have ended.
     fn syncs(&self) -> usize {
         let lines = fs::read_to_string(self.output.path()).expect("the trace");
-        let begun = lines.lines().filter(|line| line.contains("audit.log>")).count();
+        let begun = lines.lines().filter(|line| line.contains(".log>")).count();
         begun
             - lines
                 .lines()
-                .filter(|line| line.contains("audit.log>") && line.contains("unfinished"))
+                .filter(|line| line.contains(".log>") && line.contains("unfinished"))
                 .count()
             + lines.lines().filter(|line| line.contains("fdatasync resumed")).count()
     }

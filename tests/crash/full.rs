@@ -4,10 +4,11 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Answer, Client, Gateway, Started, Tune, records};
+use claviger_test_support::{Answer, Client, Gateway, Started, Tune, log_end, records};
 use libtest_mimic::Trial;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
@@ -19,6 +20,10 @@ use crate::verify::Record;
 /// The disk reserve of the audit log.
 const RESERVE: u64 = 4 << 20;
 
+/// How often a gateway starts on a full disk: the reserve gives room for the first two starts, the last
+/// segment for the third.
+const STARTS: usize = 3;
+
 pub fn trials() -> Vec<Trial> {
     // The cases need the right to mount. Try it instead of guessing from the user id.
     let cannot = Small::mount().is_none();
@@ -28,6 +33,9 @@ pub fn trials() -> Vec<Trial> {
             run(stops_and_goes_on())
         }),
         trial("full::revocations_take_effect_and_survive_a_kill", || run(revocations_survive())),
+        trial("full::a_gateway_starts_on_a_full_disk_and_takes_revocations", || {
+            run(starts_on_a_full_disk())
+        }),
         trial("full::an_enable_holds_although_the_kill_file_keeps_its_revocation", || {
             run(enable_outlives_the_kill_file())
         }),
@@ -79,7 +87,32 @@ fn tune() -> Tune {
 }
 
 fn reserve(gateway: &Gateway) -> u64 {
-    fs::metadata(gateway.data().join("audit.reserve")).expect("the reserve").len()
+    fs::metadata(gateway.data().join("audit.reserve")).map_or(0, |found| found.len())
+}
+
+/// The reserve is made after the start.
+async fn until_reserved(gateway: &Gateway) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while reserve(gateway) < RESERVE {
+        assert!(Instant::now() < end, "the reserve is not made");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A gateway on the small disk whose files can be limited.
+fn gateway_on(small: &Small) -> Gateway {
+    // A file at its limit raises SIGXFSZ, which ends a process that does not ignore it.
+    let script = small.0.join("claviger");
+    let text = format!("#!/bin/sh\ntrap '' XFSZ\nexec '{}' \"$@\"\n", crate::BINARY);
+    fs::write(&script, text).expect("written");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("executable");
+    Gateway::new_in(script.to_str().expect("a path in UTF-8"), &small.0, &tune())
+}
+
+/// From now on the disk takes no record, not even over the zeros that were written for it.
+fn take_no_more(gateway: &Gateway, started: &Started) {
+    let (_, end) = log_end(&gateway.data());
+    started.limit_files(Some(end));
 }
 
 fn said(answer: &Answer) -> (u16, &str) {
@@ -153,6 +186,7 @@ async fn stops_and_goes_on() {
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 2).await;
+    until_reserved(&gateway).await;
     assert_eq!(log_state(&started).await, (200, true, "sound".to_owned()));
 
     small.fill();
@@ -215,13 +249,15 @@ async fn stops_and_goes_on() {
     assert_eq!(disabled.count(), 1, "the revocation has its record");
 }
 
-/// Revokes until not even the reserve is left: from then on revocations go to the kill file.
+/// Revokes on a full disk, which takes records still, and on one that takes none: from then on
+/// revocations go to the kill file.
 async fn revocations_survive() {
     let small = Small::mount().expect("it was mounted before");
-    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
+    let gateway = gateway_on(&small);
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 24).await;
+    until_reserved(&gateway).await;
     client
         .post("/v1/connections", &json!({"name": "other", "provider": "local", "settings": {}}))
         .await
@@ -229,8 +265,12 @@ async fn revocations_survive() {
 
     let mut unrecorded = 0;
     let last = furnished.keys.len() - 1;
-    for key in &furnished.keys[..last] {
+    for (number, key) in furnished.keys[..last].iter().enumerate() {
         small.fill();
+        if number == last / 2 {
+            assert_eq!(unrecorded, 0, "a full disk has room for the records of revocations");
+            take_no_more(&gateway, &started);
+        }
         let revoked = client.post_empty(&format!("/v1/keys/{key}/disable")).await;
         match said(&revoked) {
             (200, "") => {}
@@ -238,7 +278,7 @@ async fn revocations_survive() {
             _ => panic!("{key}: {}", revoked.text),
         }
     }
-    assert!(unrecorded > 0, "the reserve never came to its end");
+    assert_eq!(unrecorded, last - last / 2);
     let revoked = &furnished.tokens[0];
     let path = format!("/v1/principals/worker/tokens/{}", revoked.0);
     let sever = client.post_empty("/v1/connections/other/sever").await;
@@ -249,16 +289,12 @@ async fn revocations_survive() {
     let used = client.with_token(&revoked.1).get("/v1/keys").await;
     used.expect_problem(401, "unauthenticated");
 
-    // With the disk still full a start succeeds or says why. With room it needs no help.
+    // A start needs no room, and no help with it.
     started.kill();
-    match gateway.try_serve(&tune()) {
-        Ok(started) => {
-            let used = started.operator().with_token(&revoked.1).get("/v1/keys").await;
-            used.expect_problem(401, "unauthenticated");
-            started.kill();
-        }
-        Err(said) => assert!(said.contains("disk is full"), "{said}"),
-    }
+    let started = gateway.serve(&tune());
+    let used = started.operator().with_token(&revoked.1).get("/v1/keys").await;
+    used.expect_problem(401, "unauthenticated");
+    started.kill();
     small.make_room();
     let started = gateway.serve(&tune());
     let client = started.tenant("acme");
@@ -289,19 +325,59 @@ async fn revocations_survive() {
     record.assert_nothing_open();
 }
 
+/// Starts again and again on a disk that is full to the last byte, each time with less that can be freed,
+/// and revokes.
+async fn starts_on_a_full_disk() {
+    let small = Small::mount().expect("it was mounted before");
+    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
+    let mut started = gateway.serve(&tune());
+    let client = started.with_tenant("acme").await;
+    let furnished = Furnished::new(&client, STARTS + 1).await;
+    until_reserved(&gateway).await;
+    small.fill();
+    for revoked in 0..STARTS {
+        started.kill();
+        small.fill();
+        started = gateway.serve(&tune());
+        let client = started.tenant("acme");
+        let answer = client.post_empty(&format!("/v1/keys/key-{revoked}/disable")).await;
+        assert!(
+            matches!(said(&answer), (200, "") | (503, "effective_not_recorded")),
+            "{}",
+            answer.text
+        );
+        assert!(reserve(&gateway) < RESERVE, "the disk was not full");
+    }
+    started.kill();
+    small.make_room();
+    started = gateway.serve(&tune());
+    until_reserved(&gateway).await;
+    let client = started.tenant("acme");
+    for number in 0..STARTS {
+        furnished.opens(&client, number).await.expect_problem(409, "key_disabled");
+    }
+    furnished.opens(&client, STARTS).await.expect_status(200);
+    assert!(started.terminate());
+    let mut record = Record::default();
+    record.read_on(&gateway.data());
+    record.assert_nothing_open();
+}
+
 /// A disable that only memory and kill file have is enabled by the same process. A kill file that
 /// could not be written then, as on a dying disk, must not disable the key at the next start.
 async fn enable_outlives_the_kill_file() {
     let small = Small::mount().expect("it was mounted before");
-    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
+    let gateway = gateway_on(&small);
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 24).await;
+    until_reserved(&gateway).await;
     let kill_file = gateway.data().join("cuts.kill");
     let empty = fs::read(&kill_file).expect("the kill file");
     let mut revoked = Vec::new();
+    small.fill();
+    take_no_more(&gateway, &started);
     for key in &furnished.keys {
-        small.fill();
         let answer = client.post_empty(&format!("/v1/keys/{key}/disable")).await;
         if said(&answer) == (503, "effective_not_recorded") && fs::read(&kill_file).expect("the kill file") != empty {
             revoked.push(key);
@@ -310,9 +386,10 @@ async fn enable_outlives_the_kill_file() {
             break;
         }
     }
-    assert_eq!(revoked.len(), 2, "the reserve never came to its end");
+    assert_eq!(revoked.len(), 2, "the records were written");
     let kept = fs::read(&kill_file).expect("the kill file");
     small.make_room();
+    started.limit_files(None);
     until_sound(&started).await;
     let [enabled, disabled] = [revoked[0], revoked[1]];
     client.post_empty(&format!("/v1/keys/{enabled}/enable")).await.expect_status(200);

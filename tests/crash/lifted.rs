@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use claviger_test_support::{Client, Gateway, Started, Tune, records};
+use claviger_test_support::{Client, Gateway, Started, Tune, log_end, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -190,13 +190,13 @@ pub fn append(gateway: &Gateway, mut record: Value) -> usize {
         .count();
     record["sequence"] = json!(number);
     let body = serde_json::to_vec(&record).expect("JSON");
-    let path = gateway.data().join("audit.log");
-    let mut log = fs::read(&path).expect("the log");
+    let (path, end) = log_end(&gateway.data());
     let length = u32::try_from(body.len()).expect("a length") | 1 << 31;
-    log.extend(length.to_be_bytes());
-    log.extend(crc32c::crc32c(&body).to_be_bytes());
-    log.extend(body);
-    fs::write(&path, log).expect("the log");
+    let check = crc32c::crc32c(&body);
+    let frame = [&length.to_be_bytes()[..], &check.to_be_bytes(), &body].concat();
+    // Over the zeros at the end of the file.
+    let log = File::options().write(true).open(path).expect("the log");
+    log.write_all_at(&frame, end).expect("written");
     number
 }
 

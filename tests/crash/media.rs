@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use claviger_test_support::{Client, Gateway, Started, Tune};
 use claviger_testkit::control::Request;
@@ -120,20 +121,25 @@ async fn missing() {
 
 async fn anew() {
     let gateway = Gateway::new(crate::BINARY);
-    let files = ["cuts.kill", "audit.reserve"];
+    let tune = Tune::default().set("CLAVIGER_AUDIT__DISK_RESERVE", "1MiB");
     // Held open, so that no number is used again.
-    let numbers = || {
-        files.map(|name| {
-            let file = fs::File::open(gateway.data().join(name)).expect("the file");
-            let number = file.metadata().expect("its number").ino();
-            (file, number)
-        })
-    };
-    let before = numbers();
-    let started = gateway.serve(&Tune::default());
-    let after = numbers();
-    for ((before, after), name) in before.iter().zip(&after).zip(files) {
-        assert_ne!(before.1, after.1, "{name} shares its blocks with a copy");
+    let open = |name: &str| fs::File::open(gateway.data().join(name)).ok();
+    let number = |file: &fs::File| file.metadata().expect("its number").ino();
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let kill_file = open("cuts.kill").expect("init makes it");
+        let reserve = open("audit.reserve");
+        let started = gateway.serve(&tune);
+        let now = open("cuts.kill").expect("the file");
+        assert_ne!(number(&now), number(&kill_file), "the kill file shares its blocks with a copy");
+        // The reserve is made after the start.
+        let end = Instant::now() + Duration::from_secs(20);
+        while open("audit.reserve").map(|now| number(&now)) == reserve.as_ref().map(number) {
+            assert!(Instant::now() < end, "the reserve shares its blocks with a copy");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        kept.push((kill_file, reserve));
+        assert!(started.terminate());
     }
-    assert!(started.terminate());
+    assert!(kept.last().is_some_and(|(_, reserve)| reserve.is_some()));
 }

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use crate::disagree::{Copy, DATABASE, accepting, refused, starts_plainly};
 use crate::run;
 
-const LOG_AND_INDEX: [&str; 2] = ["audit.log", "audit.index"];
+/// The first file of the log, which is the only one here.
+const LOG: &str = "audit-00000000000000000000.log";
+const LOG_AND_INDEX: [&str; 2] = [LOG, "audit.index"];
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -23,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
             run(older_database(&[
                 "claviger.db",
                 "store.run",
-                "audit.log",
+                LOG,
                 "audit.index",
                 "cuts.kill",
                 "node",
@@ -84,7 +86,7 @@ async fn older_database(names: &[&'static str]) {
     assert!(aside == before);
     // The audit log has the revocation, unless it was put back with the database.
     let first = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
-    let expected = if names.contains(&"audit.log") { "enabled" } else { "disabled" };
+    let expected = if names.contains(&LOG) { "enabled" } else { "disabled" };
     assert_eq!(first["state"], expected);
     assert!(started.terminate());
     starts_plainly(&gateway);
@@ -209,7 +211,7 @@ fn files(folder: &Path) -> BTreeSet<(String, Vec<u8>)> {
 
 async fn without_store() {
     let gateway = furnished().await;
-    for left in ["audit.log", "audit.index", "cuts.kill"] {
+    for left in [LOG, "audit.index", "cuts.kill"] {
         for name in DATABASE {
             drop(fs::remove_file(gateway.data().join(name)));
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Tune, records};
+use claviger_test_support::{Client, Gateway, Tune, last_log_file, log_end, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -46,7 +46,8 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("watch::a_start_with_a_cut_log_is_refused_until_the_loss_is_accepted", || {
             run(accepted(|log| {
                 let file = fs::File::options().write(true).open(log).expect("the log");
-                file.set_len(fs::metadata(log).expect("the log").len() / 2).expect("cut");
+                let (_, end) = log_end(log.parent().expect("the folder"));
+                file.set_len(end / 2).expect("cut");
             }))
         }),
         Trial::test(
@@ -54,7 +55,7 @@ pub fn trials() -> Vec<Trial> {
             || {
                 run(accepted(|log| {
                     fs::remove_file(log).expect("removed");
-                    fs::remove_file(log.with_extension("index")).expect("removed");
+                    fs::remove_file(log.with_file_name("audit.index")).expect("removed");
                 }))
             },
         ),
@@ -122,8 +123,9 @@ impl Load {
     }
 }
 
+/// The file that is written to.
 fn log_of(gateway: &Gateway) -> PathBuf {
-    gateway.data().join("audit.log")
+    last_log_file(&gateway.data())
 }
 
 /// Polls until the condition is true. Returns how long it took.
@@ -148,14 +150,15 @@ fn by_index(data: &Path) -> BTreeMap<String, String> {
     all
 }
 
-/// The records that are whole in the first bytes of a log.
+/// The records that are whole in the first bytes of a file of the log.
 fn beginning(log: &Path, length: u64) -> BTreeMap<String, String> {
     if length == 0 {
         return BTreeMap::new();
     }
     let folder = tempfile::tempdir().expect("a folder");
     let bytes = fs::read(log).expect("the log");
-    fs::write(folder.path().join("audit.log"), &bytes[..length as usize]).expect("written");
+    let name = log.file_name().expect("a name");
+    fs::write(folder.path().join(name), &bytes[..length as usize]).expect("written");
     by_index(folder.path())
 }
 
@@ -183,10 +186,10 @@ async fn taken(take: impl Fn(&Path)) {
     let started = gateway.serve(&Tune::default());
     let client = started.with_tenant("acme").await;
     furnished(&gateway, &client).await;
-    let log = log_of(&gateway);
     let load = Load::start(&client);
     load.until_more(50).await;
     for _ in 0..3 {
+        let log = log_of(&gateway);
         let inode = fs::metadata(&log).expect("the log").ino();
         take(&log);
         let other = fs::metadata(&log).map(|found| found.ino()).unwrap_or(inode);
@@ -221,13 +224,13 @@ async fn cut() {
     let started = gateway.serve(&Tune::default());
     let client = started.with_tenant("acme").await;
     furnished(&gateway, &client).await;
-    let log = log_of(&gateway);
     let load = Load::start(&client);
     let mut last = Instant::now();
     for part in [2, 1, 3, 2, 1] {
         load.until_more(100).await;
+        // Without the zeros at its end.
+        let (log, length) = log_end(&gateway.data());
         let file = fs::File::options().write(true).open(&log).expect("the log");
-        let length = file.metadata().expect("the log").len();
         let left = if part == 1 { 0 } else { length - length / part };
         let stays = beginning(&log, left);
         let before = losses(&gateway.data());

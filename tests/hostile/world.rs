@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger_test_support::{Client, Gateway, Honest, Started, Tune};
+use claviger_test_support::{Client, Gateway, Honest, Started, Tune, log_end};
 use serde_json::Value;
 
 pub use claviger_test_support::raw::PATIENCE;
@@ -51,9 +51,9 @@ impl World {
         Self::of(gateway, started).await
     }
 
-    /// From now on no file grows beyond the log's present length.
+    /// From now on nothing is written to any file at an offset behind the log's last record.
     pub fn fill_disk(&self) {
-        let length = std::fs::metadata(self.gateway.data().join("audit.log")).unwrap().len();
+        let (_, length) = log_end(&self.gateway.data());
         self.started.limit_files(Some(length));
     }
 

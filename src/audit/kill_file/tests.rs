@@ -198,7 +198,8 @@ fn a_file_that_cannot_be_written_anew_stays_in_use_until_it_can() {
 fn a_missing_file_is_reported_where_there_was_one() {
     for (beside, standing) in [
         (None, KillFileStanding::Sound),
-        (Some(LOG_NAME), KillFileStanding::WasMissing),
+        (Some("audit-00000000000000000000.log"), KillFileStanding::WasMissing),
+        (Some("audit.log"), KillFileStanding::WasMissing),
         (Some(index::NAME), KillFileStanding::WasMissing),
     ] {
         let folder = tempfile::tempdir().unwrap();

@@ -199,14 +199,15 @@ async fn two_processes_cannot_have_the_same_log() {
     let Recovered { log, was_clean, .. } = open(folder.path(), &origin, Bench::options(), Vec::new()).unwrap();
     assert!(was_clean);
     log.close().await;
-    std::fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
+    let file = folder.path().join("audit-00000000000000000000.log");
+    std::fs::remove_file(&file).unwrap();
     assert!(matches!(
         open(folder.path(), &origin, Bench::options(), Vec::new()),
         Err(OpenError::Lost { found: 0, .. })
     ));
-    std::fs::write(folder.path().join(LOG_NAME), "something else").unwrap();
+    std::fs::write(&file, "something else").unwrap();
     assert!(matches!(
         open(folder.path(), &origin, Bench::options(), Vec::new()),
-        Err(OpenError::NotALog)
+        Err(OpenError::NotALog { at: 0 })
     ));
 }

@@ -15,18 +15,16 @@ async fn reopened(bench: &Bench) -> Option<Vec<(Position, Record)>> {
     Some(bench.records())
 }
 
-fn truncate_to(bench: &Bench, length: u64) {
-    std::fs::File::options()
-        .write(true)
-        .open(bench.log_path())
-        .unwrap()
-        .set_len(length)
-        .unwrap();
+/// As a crash leaves a file of zeros of which the rest was never written.
+fn zero_from(bench: &Bench, at: u64) {
+    let mut bytes = std::fs::read(bench.log_path()).unwrap();
+    bytes[at as usize..].fill(0);
+    std::fs::write(bench.log_path(), bytes).unwrap();
 }
 
 fn overwrite(bench: &Bench, at: u64, bytes: &[u8]) {
     use std::os::unix::fs::FileExt;
-    std::fs::File::options()
+    File::options()
         .write(true)
         .open(bench.log_path())
         .unwrap()
@@ -46,18 +44,27 @@ fn assert_numbers_run(records: &[(Position, Record)]) {
 #[tokio::test]
 async fn truncated_at_every_byte_of_the_last_frames_the_whole_ones_stay() {
     let bench = Bench::new();
-    let Recovered { log, .. } = bench.open();
+    // A short file, since it is written and read a thousand times.
+    let options = Options {
+        segments: SegmentSizes {
+            first: 8 << 10,
+            most: 8 << 10,
+        },
+        ..Bench::options()
+    };
+    let Recovered { log, .. } = bench.try_open(options).unwrap();
     for _ in 0..3 {
         unwrap_once(&log, tenant(1)).await.unwrap();
     }
     let before = bench.records();
-    let length = std::fs::metadata(bench.log_path()).unwrap().len();
+    let length = bench.end();
     let ends: Vec<u64> = before[1..].iter().map(|(position, _)| position.0).chain([length]).collect();
     let crashed = bench.crashed();
     let whole = std::fs::read(bench.log_path()).unwrap();
     let index = std::fs::read(bench.index_path()).unwrap();
     for kept in before[1].0.0..=length {
-        std::fs::write(crashed.log_path(), &whole[..kept as usize]).unwrap();
+        std::fs::write(crashed.log_path(), &whole).unwrap();
+        zero_from(&crashed, kept);
         std::fs::write(crashed.index_path(), &index).unwrap();
         let records = reopened(&crashed).await.unwrap();
         let stay = ends.iter().filter(|end| **end <= kept).count();
@@ -104,29 +111,46 @@ async fn a_commit_whose_pages_came_out_of_order_is_torn_and_an_acknowledged_one_
 
 #[tokio::test]
 async fn what_the_last_process_may_not_have_synced_is_written_again_before_it_is_synced() {
-    let bench = Bench::new();
-    let Recovered { log, .. } = bench.open();
-    for _ in 0..3 {
-        unwrap_once(&log, tenant(1)).await.unwrap();
+    // With the sidecar of the start, in one file and in several.
+    for files in [1, 3] {
+        let bench = Bench::new();
+        let options = Options {
+            segments: SegmentSizes {
+                first: 4 << 10,
+                most: 4 << 10,
+            },
+            ..Bench::options()
+        };
+        let Recovered { log, .. } = bench.try_open(options).unwrap();
+        let mut receipts = Vec::new();
+        while receipts.len() < 3 || bench.log_paths().len() < files {
+            receipts.push(unwrap_once(&log, tenant(1)).await.unwrap());
+        }
+        receipts.push(unwrap_once(&log, tenant(1)).await.unwrap());
+        let paths = bench.log_paths();
+        let begin = paths[..files - 1]
+            .iter()
+            .map(|path| std::fs::metadata(path).unwrap().len())
+            .sum::<u64>();
+        let first = receipts.iter().find(|receipt| receipt.position.0 > begin).unwrap();
+        let (first, end) = (first.position.0 - begin, bench.end() - begin);
+        let crashed = bench.crashed();
+        // The disk of a start: the pages are clean, so only what is written again reaches it.
+        let closed = crashed.disk.clone();
+        closed.set(|disk| disk.gate_closed = true);
+        let opening = std::thread::spawn(move || {
+            let _ = crashed.open();
+        });
+        closed.wait_at_gate();
+        let written = closed.unsynced();
+        assert!(
+            written.iter().any(|range| range.start <= first && range.end >= end),
+            "{written:?} lacks {first} to {end} of file {files}"
+        );
+        closed.set(|disk| disk.gate_closed = false);
+        opening.join().unwrap();
+        log.close().await;
     }
-    let last = bench.records()[2].0;
-    let end = std::fs::metadata(bench.log_path()).unwrap().len();
-    let crashed = bench.crashed();
-    // The disk of a start: the pages are clean, so only what is written again reaches it.
-    let closed = crashed.disk.clone();
-    closed.set(|disk| disk.gate_closed = true);
-    let opening = std::thread::spawn(move || {
-        let _ = crashed.open();
-    });
-    closed.wait_at_gate();
-    let written = closed.get(|disk| disk.written.clone());
-    assert!(
-        written.iter().any(|range| range.start <= last.0 && range.end >= end),
-        "{written:?} lacks {last:?} to {end}"
-    );
-    closed.set(|disk| disk.gate_closed = false);
-    opening.join().unwrap();
-    log.close().await;
 }
 
 #[tokio::test]
@@ -138,8 +162,24 @@ async fn a_missing_end_is_detected() {
     }
     log.close().await;
     let last = bench.records()[2].0;
-    truncate_to(&bench, last.0);
-    assert!(matches!(bench.try_open(Bench::options()), Err(OpenError::Lost { found, .. }) if found == last.0));
+    let end = bench.end();
+    let whole = std::fs::read(bench.log_path()).unwrap();
+    for truncated in [false, true] {
+        match truncated {
+            true => std::fs::write(bench.log_path(), &whole[..last.0 as usize]).unwrap(),
+            false => zero_from(&bench, last.0),
+        }
+        let refused = bench.try_open(Bench::options());
+        assert!(
+            matches!(refused, Err(OpenError::Lost { expected, found }) if (expected, found) == (end, last.0)),
+            "{refused:?}"
+        );
+    }
+    // Even without a sidecar: the zeros behind the end are missing.
+    std::fs::remove_file(bench.index_path()).unwrap();
+    std::fs::write(bench.log_path(), &whole[..end as usize]).unwrap();
+    let refused = bench.try_open(Bench::options());
+    assert!(matches!(refused, Err(OpenError::LacksNext { at }) if at == end), "{refused:?}");
 }
 
 #[tokio::test]
@@ -169,7 +209,7 @@ async fn an_intent_with_a_verb_of_a_later_release_is_refused() {
     let crashed = bench.crashed();
     let bytes = std::fs::read(crashed.log_path()).unwrap();
     let at = intent.position().0 as usize;
-    let json = String::from_utf8(bytes[at + frame::PREFIX..].to_vec()).unwrap();
+    let json = String::from_utf8(frame::parse(&bytes[at..]).unwrap().0.to_vec()).unwrap();
     let later = json.replace("\"import\"", "\"shrink\"");
     assert_ne!(later, json);
     overwrite(&crashed, at as u64 + 4, &crc32c::crc32c(later.as_bytes()).to_be_bytes());
@@ -296,14 +336,14 @@ proptest! {
                 for recorded in join_all(appends).await {
                     count += recorded.unwrap().len();
                 }
-                acknowledged.push((std::fs::metadata(bench.log_path()).unwrap().len(), count));
+                acknowledged.push((bench.end(), count));
             }
             let before = bench.records();
             let start = before[0].0.0;
             let length = acknowledged.last().unwrap().0;
             let kept_bytes = start + ((length - start) as f64 * place) as u64;
             let crashed = bench.crashed();
-            truncate_to(&crashed, kept_bytes);
+            zero_from(&crashed, kept_bytes);
             let after = reopened(&crashed).await.unwrap();
             let due = acknowledged.iter().filter(|(end, _)| *end <= kept_bytes).map(|(_, count)| *count).max().unwrap_or(0);
             let kept = after.len() - 1;

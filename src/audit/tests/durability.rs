@@ -3,6 +3,7 @@
 
 use claviger_provider::{ConnectionId, KeyId};
 use futures::future::join_all;
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -28,7 +29,7 @@ fn syncs(bench: &Bench) -> usize {
 /// Waits for the sync of what was written, which no caller waits for.
 async fn until_synced(bench: &Bench) {
     let synced = async {
-        while bench.disk.get(|disk| disk.synced < disk.length) {
+        while !bench.disk.unsynced().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -93,19 +94,20 @@ async fn a_sync_follows_without_traffic_and_is_shared() {
 async fn a_change_and_a_revocation_are_synced_before_their_answer() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.try_open(options()).unwrap();
-    unwrap_once(&log, tenant(1)).await.unwrap();
-    let is_synced = |receipt: &Receipt| bench.disk.get(|disk| disk.synced > receipt.position.0 + 8);
+    let written = unwrap_once(&log, tenant(1)).await.unwrap();
+    let is_synced = |position: Position| !bench.disk.unsynced().iter().any(|range| range.contains(&position.0));
+    assert!(!is_synced(written.position), "nothing else is");
     let change = StateChange::new(Verb::Rotate, Object::Key, &KeyId::from_bytes([4; 16]));
     let intent = log.intent(log.entry(tenant(1), Action::Rotate), change, soon()).await.unwrap();
-    assert!(bench.disk.get(|disk| disk.synced > intent.position().0));
+    assert!(is_synced(intent.position()));
     unwrap_once(&log, tenant(1)).await.unwrap();
     let recorded = intent.resolve(Outcome::Success, |_| {}, (), soon()).await.unwrap();
-    assert!(is_synced(recorded.receipt().unwrap()));
+    assert!(is_synced(recorded.receipt().unwrap().position));
     unwrap_once(&log, tenant(1)).await.unwrap();
     let sever = EmergencyRevocation::Sever(ConnectionId::from_bytes([6; 16])).at_lifts(0);
     let record = log.entry(tenant(1), Action::Sever);
     let recorded = log.record_revocation(record, sever, Outcome::Success, (), soon()).await.unwrap();
-    assert!(is_synced(recorded.receipt().unwrap()));
+    assert!(is_synced(recorded.receipt().unwrap().position));
 }
 
 #[tokio::test]
@@ -210,4 +212,81 @@ async fn a_change_that_fails_takes_nothing_with_it_that_was_answered() {
     let records = bench.records();
     assert!(records.iter().any(|(at, _)| *at == answered.position));
     assert!(!records.iter().any(|(_, record)| record.kind() == Kind::Intent));
+}
+
+/// The next file is begun while records are in the last one that were answered and not synced.
+#[tokio::test]
+async fn what_is_not_synced_is_synced_before_the_next_file_begins() {
+    let (bench, seen) = (Bench::new(), Seen::default());
+    let options = Options {
+        segments: SegmentSizes {
+            first: 8 << 10,
+            most: 8 << 10,
+        },
+        ..options()
+    };
+    let Recovered { log, .. } = bench.open_with(options.clone(), vec![Box::new(seen.clone())]).unwrap();
+    let mut receipts = Vec::new();
+    while bench.log_paths().len() < 3 {
+        let files = bench.log_paths().len();
+        let receipt = unwrap_once(&log, tenant(1)).await.unwrap();
+        if bench.log_paths().len() > files {
+            assert_eq!(seen.0.lock().len(), receipts.len(), "all of the file before is durable");
+            assert_eq!(bench.disk.unsynced().len(), 1, "and only the record is not");
+        }
+        receipts.push(receipt);
+    }
+    // After a power loss the files before are whole.
+    let crashed = bench.crashed();
+    let last = crashed.log_paths().pop().unwrap();
+    let header = std::fs::read(&last).unwrap().iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let mut bytes = std::fs::read(&last).unwrap();
+    bytes[header..].fill(0);
+    std::fs::write(&last, bytes).unwrap();
+    let Recovered { log: next, .. } = crashed.try_open(options).unwrap();
+    assert_eq!(unwrap_once(&next, tenant(1)).await.unwrap().sequence, receipts.len() as u64 - 1);
+    next.close().await;
+    log.close().await;
+    let records = bench.records();
+    for receipt in &receipts {
+        assert!(
+            records
+                .iter()
+                .any(|(at, record)| (*at, record.sequence()) == (receipt.position, receipt.sequence))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_before_the_next_file_takes_nothing_with_it_that_was_answered() {
+    let bench = Bench::new();
+    let options = Options {
+        segments: SegmentSizes {
+            first: 4 << 10,
+            most: 4 << 10,
+        },
+        ..options()
+    };
+    let Recovered { log, .. } = bench.try_open(options).unwrap();
+    bench.disk.set(|disk| disk.failing_syncs = 1);
+    let mut receipts = Vec::new();
+    let refused = loop {
+        match unwrap_once(&log, tenant(1)).await {
+            Ok(receipt) => receipts.push(receipt),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((refused.reason(), bench.log_paths().len()), (Reason::WriteFailed, 1));
+    assert!(receipts.len() > 1, "the first file is full");
+    receipts.push(unwrap_once(&log, tenant(1)).await.unwrap());
+    assert_eq!(bench.log_paths().len(), 2);
+    log.close().await;
+    let records = bench.records();
+    for receipt in &receipts {
+        assert!(
+            records
+                .iter()
+                .any(|(at, record)| (*at, record.sequence()) == (receipt.position, receipt.sequence))
+        );
+    }
 }

@@ -9,8 +9,10 @@
 mod background;
 mod canonical;
 mod commit;
+mod copy;
 mod counters;
 mod crash;
+mod disk;
 mod document;
 mod durability;
 mod failure;
@@ -18,209 +20,53 @@ mod intents;
 mod lost;
 mod numbers;
 mod observer;
+mod segments;
 mod waiters;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use claviger_provider::{InstallationId, TenantId};
 
-use super::file::{DiskFile, LOG_NAME, LogFile, Look};
+use self::disk::TestDisk;
+use super::file::{LogFile, RealDisk};
 use super::frame::{self, Frames, Step};
 use super::recovery::open_on;
+use super::segments::Segments;
 use super::*;
-
-/// The disk under a log: how it behaves, and what it was asked to do.
-#[derive(Debug, Default)]
-struct Disk {
-    state: Mutex<DiskState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct DiskState {
-    writes: usize,
-    /// What was written since the last sync.
-    written: Vec<std::ops::Range<u64>>,
-    syncs: usize,
-    /// How often the free space was asked for.
-    looks: usize,
-    /// Syncs wait while this is set.
-    gate_closed: bool,
-    /// How many syncs pass the closed gate.
-    passes: usize,
-    /// A sync waits.
-    at_gate: bool,
-    /// How many syncs fail before they succeed again.
-    failing_syncs: usize,
-    /// How many writes fail halfway, for another reason than a full disk.
-    failing_writes: usize,
-    /// How many copies of the log's file cannot be made.
-    failing_copies: usize,
-    /// The most bytes of log and reserve together.
-    capacity: Option<u64>,
-    reserve: u64,
-    length: u64,
-    /// The length of the file that is certainly on the disk.
-    synced: u64,
-    /// What `available_space` returns, if it is not the truth.
-    claimed: Option<u64>,
-}
-
-impl DiskState {
-    fn available(&self) -> u64 {
-        self.capacity
-            .map_or(1 << 40, |capacity| capacity.saturating_sub(self.length + self.reserve))
-    }
-}
-
-impl Disk {
-    fn set(&self, change: impl FnOnce(&mut DiskState)) {
-        change(&mut self.state.lock());
-        self.changed.notify_all();
-    }
-
-    fn get<T>(&self, read: impl FnOnce(&DiskState) -> T) -> T {
-        read(&self.state.lock())
-    }
-
-    /// Lets one sync pass the closed gate, and waits until the next one is there.
-    fn pass(&self) {
-        let mut state = self.state.lock();
-        let syncs = state.syncs + 1;
-        state.passes = 1;
-        self.changed.notify_all();
-        self.changed.wait_while(&mut state, |state| state.syncs < syncs || !state.at_gate);
-    }
-
-    /// Waits until a sync waits at the closed gate.
-    fn wait_at_gate(&self) {
-        let mut state = self.state.lock();
-        self.changed.wait_while(&mut state, |state| !state.at_gate);
-    }
-}
-
-struct TestFile {
-    real: DiskFile,
-    disk: Arc<Disk>,
-}
-
-impl LogFile for TestFile {
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        self.real.read_at(offset, into)
-    }
-
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.disk.state.lock();
-        state.writes += 1;
-        if state.failing_writes > 0 {
-            state.failing_writes -= 1;
-            self.real.write_at(offset, &bytes[..bytes.len() / 2])?;
-            return Err(io::Error::other("the disk is gone"));
-        }
-        let grown = (offset + bytes.len() as u64).saturating_sub(state.length);
-        let room = usize::try_from(state.available()).unwrap();
-        if grown as usize > room {
-            self.real.write_at(offset, &bytes[..room])?;
-            state.length = state.length.max(offset + room as u64);
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        state.length += grown;
-        state.written.push(offset..offset + bytes.len() as u64);
-        self.real.write_at(offset, bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.disk.state.lock();
-        state.at_gate = true;
-        self.disk.changed.notify_all();
-        self.disk
-            .changed
-            .wait_while(&mut state, |state| state.gate_closed && state.passes == 0);
-        state.passes = state.passes.saturating_sub(1);
-        state.at_gate = false;
-        state.syncs += 1;
-        if state.failing_syncs > 0 {
-            state.failing_syncs -= 1;
-            // As a kernel may do: it drops the unwritten data and marks its pages clean, so
-            // that the next sync of the same data succeeds.
-            let lost = usize::try_from(state.length.saturating_sub(state.synced)).unwrap();
-            self.real.write_at(state.synced, &vec![0; lost])?;
-            return Err(io::Error::other("the disk did not write"));
-        }
-        state.synced = state.length;
-        state.written.clear();
-        self.real.sync()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.real.len()
-    }
-
-    fn look(&self) -> io::Result<Look> {
-        self.real.look()
-    }
-
-    fn put_back(&mut self, length: u64) -> io::Result<()> {
-        let mut state = self.disk.state.lock();
-        if state.failing_copies > 0 {
-            state.failing_copies -= 1;
-            return Err(io::Error::other("no copy can be made"));
-        }
-        self.real.put_back(length)
-    }
-
-    fn truncate(&mut self, length: u64) -> io::Result<()> {
-        let mut state = self.disk.state.lock();
-        state.length = length;
-        state.synced = state.synced.min(length);
-        self.real.truncate(length)
-    }
-
-    fn available_space(&self) -> io::Result<u64> {
-        let mut state = self.disk.state.lock();
-        state.looks += 1;
-        Ok(state.claimed.unwrap_or_else(|| state.available()))
-    }
-
-    fn hold_reserve(&mut self, bytes: u64) -> io::Result<()> {
-        let mut state = self.disk.state.lock();
-        if bytes.saturating_sub(state.reserve) > state.available() {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        state.reserve = bytes;
-        Ok(())
-    }
-}
 
 /// A log's folder and its disk.
 struct Bench {
     folder: tempfile::TempDir,
     origin: Origin,
-    disk: Arc<Disk>,
+    disk: Arc<TestDisk>,
 }
 
 impl Bench {
     fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            disk: Arc::new(TestDisk::new(folder.path())),
+            folder,
             origin: Origin {
                 installation: InstallationId::from_bytes([0x11; 16]),
                 node: "n1".parse().unwrap(),
             },
-            disk: Arc::default(),
         }
     }
 
     /// Options with which a test need not wait.
     fn options() -> Options {
         Options {
-            reserve_bytes: 4 << 20,
+            reserve_bytes: 64 << 10,
             floor_bytes: 64 << 10,
+            segments: SegmentSizes {
+                first: 128 << 10,
+                most: 1 << 20,
+            },
             retry_after: Duration::ZERO,
             ..Options::default()
         }
@@ -235,18 +81,44 @@ impl Bench {
     }
 
     fn open_with(&self, options: Options, observers: Vec<Box<dyn CommitObserver>>) -> Result<Recovered, OpenError> {
-        let real = DiskFile::open(self.folder.path(), &frame::header(&self.origin)).unwrap();
-        self.disk
-            .set(|disk| (disk.length, disk.synced) = (real.len().unwrap(), real.len().unwrap()));
-        let file = TestFile {
-            real,
-            disk: self.disk.clone(),
-        };
-        open_on(Box::new(file), self.folder.path(), &self.origin, options, observers)
+        open_on(self.disk.clone(), self.folder.path(), &self.origin, options, observers)
     }
 
+    /// The files of the log, the oldest first.
+    fn log_paths(&self) -> Vec<PathBuf> {
+        let names = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut paths: Vec<_> = names
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    /// The first file of the log: what it has is at the offset of its position.
     fn log_path(&self) -> PathBuf {
-        self.folder.path().join(LOG_NAME)
+        self.folder.path().join("audit-00000000000000000000.log")
+    }
+
+    /// The length of the reserve on the disk, in bytes.
+    fn reserve(&self) -> u64 {
+        std::fs::metadata(self.folder.path().join("audit.reserve")).map_or(0, |found| found.len())
+    }
+
+    /// Waits until the reserve is whole.
+    async fn until_reserved(&self, log: &Log) {
+        self.until_reserve_has(Self::options().reserve_bytes, log).await;
+    }
+
+    async fn until_reserve_has(&self, bytes: u64, log: &Log) {
+        let whole = async {
+            while self.reserve() < bytes {
+                log.check();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), whole)
+            .await
+            .expect("the reserve is not made");
     }
 
     fn index_path(&self) -> PathBuf {
@@ -259,33 +131,51 @@ impl Bench {
             origin: self.origin.clone(),
             ..Self::new()
         };
-        for name in [LOG_NAME, "audit.index"] {
-            std::fs::copy(self.folder.path().join(name), copy.folder.path().join(name)).unwrap();
+        // No file is written meanwhile.
+        let _steps = self.disk.stop();
+        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+            let name = entry.unwrap().file_name();
+            std::fs::copy(self.folder.path().join(&name), copy.folder.path().join(&name)).unwrap();
         }
         copy
     }
 
+    /// The position at which the next record is written.
+    fn end(&self) -> u64 {
+        let _steps = self.disk.stop();
+        read_all(self.folder.path(), &self.origin).1
+    }
+
     fn records(&self) -> Vec<(Position, Record)> {
         // Exclude concurrent writes.
-        let _disk = self.disk.state.lock();
-        read_all(self.folder.path())
+        let _steps = self.disk.stop();
+        read_all(self.folder.path(), &self.origin).0
     }
 }
 
-/// All records of a log that has whole frames only.
-fn read_all(folder: &Path) -> Vec<(Position, Record)> {
-    let file = DiskFile::open_beside(folder).unwrap();
-    let (_, start) = frame::read_header(&file).unwrap().unwrap();
-    let mut frames = Frames::from(&file, start);
+/// All records of a log that has whole frames only, and the position of its end.
+fn read_all(folder: &Path, origin: &Origin) -> (Vec<(Position, Record)>, u64) {
+    let file = Segments::open_beside(folder, origin, Arc::new(RealDisk)).unwrap();
+    let mut frames = Frames::from(&file, file.start());
     let mut records = Vec::new();
     loop {
         match frames.step().unwrap() {
             Step::Frame { position, json } => records.push((position, serde_json::from_slice(json).unwrap())),
-            Step::Skip(_) => {}
-            Step::End => return records,
-            Step::Damaged { position } => panic!("damaged at {position:?}"),
+            Step::Skip(_) | Step::Header => {}
+            Step::End => return (records, frames.offset()),
+            Step::Damaged { position } => {
+                assert!(is_zero_from(&file, position), "damaged at {position:?}");
+                return (records, position.0);
+            }
         }
     }
+}
+
+/// Whether the log has only zeros from there on.
+fn is_zero_from(file: &dyn LogFile, position: Position) -> bool {
+    let mut rest = vec![0; 16 << 20];
+    let read = file.read_at(position.0, &mut rest).unwrap();
+    frame::leading_zeros(&rest[..read]) == read
 }
 
 /// A deadline that only a failing test reaches.

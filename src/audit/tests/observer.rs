@@ -2,6 +2,8 @@
 
 use futures::future::join_all;
 
+use parking_lot::Mutex;
+
 use super::*;
 
 /// A committed frame, as the observer saw it.
@@ -94,13 +96,13 @@ async fn a_refused_frame_is_never_seen_and_a_rewritten_page_is_not_seen_again() 
 async fn a_deferred_frame_is_seen_when_it_is_written_and_one_commit_is_seen_at_once() {
     let (bench, seen) = (Bench::new(), Seen::default());
     let Recovered { log, .. } = bench.open_with(Bench::options(), seen.observer()).unwrap();
-    bench.disk.set(|disk| disk.capacity = Some(0));
+    bench.disk.set(|disk| disk.failing_syncs = usize::MAX);
     let revocation = EmergencyRevocation::Suspend(tenant(4)).at_lifts(0);
     let record = log.entry(tenant(4), Action::ManageTenants);
     let deferred = log.record_revocation(record, revocation, Outcome::Success, (), soon()).await;
     assert!(deferred.unwrap_err().deferred());
     assert!(seen.frames().is_empty());
-    bench.disk.set(|disk| disk.capacity = None);
+    bench.disk.set(|disk| disk.failing_syncs = 0);
     let entries = (0..3).map(|_| (log.entry(tenant(1), Action::Wrap), Outcome::Success, ())).collect();
     log.record_batch(entries, soon()).await.unwrap();
     log.close().await;

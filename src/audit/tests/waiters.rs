@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use parking_lot::{Condvar, Mutex};
+
 use super::*;
 
 const WAITERS: usize = 256;
@@ -47,7 +49,7 @@ impl<'a> Waiting<'a> {
     }
 
     /// The appends, and one that was begun after them.
-    fn of(log: &'a Log, disk: &Disk) -> (Self, Append<'a>) {
+    fn of(log: &'a Log, disk: &TestDisk) -> (Self, Append<'a>) {
         disk.set(|disk| disk.gate_closed = true);
         let mut first: Append<'a> = Box::pin(unwrap_once(log, tenant(1)));
         assert!(futures::poll_once(&mut first).is_pending());

@@ -37,6 +37,10 @@ pub struct ComponentStatus {
     /// `process-crash` (the setting `audit.durability`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<&'static str>,
+    /// Only of `audit_log`: how long the disk takes records if the log goes on growing as in the last
+    /// minutes. Absent while it does not grow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_lasts: Option<DurationText>,
 }
 
 /// One background job.
@@ -81,13 +85,14 @@ impl JobStatus {
     }
 }
 
-/// A part without a mode of durability.
+/// A part that is not the audit log.
 const fn part(name: &'static str, ready: bool, state: String) -> ComponentStatus {
     ComponentStatus {
         name,
         ready,
         state,
         durability: None,
+        disk_lasts: None,
     }
 }
 
@@ -122,6 +127,7 @@ impl Readiness {
             part("store", store, if store { "ok" } else { "failing" }.to_owned()),
             ComponentStatus {
                 durability: Some(broker.log().durability().as_str()),
+                disk_lasts: broker.log().disk_lasts().map(DurationText),
                 ..part("audit_log", log == Health::Sound, log.as_str().to_owned())
             },
             revocations(broker.unstored_revocations()),

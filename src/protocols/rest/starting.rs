@@ -65,6 +65,7 @@ impl Progress {
                 ready: false,
                 state: step.as_str().to_owned(),
                 durability: None,
+                disk_lasts: None,
             }],
             jobs: Vec::new(),
         }

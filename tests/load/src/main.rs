@@ -9,6 +9,7 @@ mod certs;
 mod drive;
 mod hostile;
 mod keys;
+mod log;
 mod report;
 mod scenarios;
 mod servers;
@@ -80,6 +81,8 @@ pub struct Plan {
     attacks: Vec<String>,
     #[command(flatten)]
     keys: KeyPlan,
+    #[command(flatten)]
+    log: LogPlan,
 }
 
 /// The size of the part `keys`.
@@ -91,6 +94,17 @@ pub struct KeyPlan {
     /// Keys that requests use.
     #[arg(long, default_value_t = 200_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     used: usize,
+}
+
+/// The lengths of the logs that the part `log` starts a gateway on.
+#[derive(Args, Clone, Copy)]
+pub struct LogPlan {
+    /// Real records.
+    #[arg(long, default_value_t = 1_000_000)]
+    records: u64,
+    /// Records with those that closed segments without content stand for.
+    #[arg(long, default_value_t = 100_000_000)]
+    many_records: u64,
 }
 
 /// A part of a run.
@@ -108,6 +122,9 @@ enum Part {
     Hostile,
     /// A million keys against one, none of them cached. Runs only where it is named.
     Keys,
+    /// The audit log: its commits, both modes of durability, and starts on a long log. Runs only where it
+    /// is named.
+    Log,
 }
 
 fn main() -> ExitCode {

@@ -27,7 +27,8 @@ impl Row {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The median; of an even number, the mean of the two in the middle.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 {
@@ -37,7 +38,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-fn quantile(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+/// The latency in microseconds that this part of them stays below.
+pub fn quantile(latencies: &Histogram<u64>, quantile: f64) -> f64 {
     latencies.value_at_quantile(quantile) as f64
 }
 
@@ -144,6 +146,25 @@ pub fn cached(rows: &[Row], ours: &str, bare: &str, peers: &[&str], request: usi
             }
         }
         println!("| {} |{cells}", row.connections);
+    }
+}
+
+/// The modes of durability.
+pub fn durability(rows: &[Row], synced: &str, written: &str) {
+    println!("\n### Durability of the audit log\n\nCached unwraps, by `audit.durability`.");
+    details(rows);
+    println!("\nThroughput, p99 and CPU time per request of `{written}`, divided by those of `{synced}`:\n");
+    println!("| connections | throughput | p99 | CPU/request |\n|---|---|---|---|");
+    for group in groups(rows) {
+        let Some(row) = find(group, written) else { continue };
+        let against = |of: fn(&Sample) -> f64| ratio(row, group, synced, of);
+        println!(
+            "| {} | {} | {} | {} |",
+            row.connections,
+            against(Sample::throughput),
+            against(p99),
+            against(cost)
+        );
     }
 }
 

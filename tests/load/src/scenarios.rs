@@ -25,7 +25,7 @@ const BARE: &str = "bare axum";
 const KES: &str = "KES";
 const TRANSIT: &str = "OpenBao Transit";
 
-/// Everything that the plan asks for. Returns whether every bound of the part `hostile` holds.
+/// Everything that the plan asks for. Returns whether every bound of the parts `hostile` and `log` holds.
 pub async fn run(plan: &Plan) -> bool {
     // Servers are told their files by whole paths, wherever they run.
     let disk = plan
@@ -38,6 +38,10 @@ pub async fn run(plan: &Plan) -> bool {
         report::begin(plan.rounds, plan.seconds);
         crate::keys::run(plan, &certs).await;
         return true;
+    }
+    if plan.parts.contains(&Part::Log) {
+        report::begin(plan.rounds, plan.seconds);
+        return crate::log::run(plan, &certs).await;
     }
     if plan.parts.iter().any(|part| *part != Part::Hostile) {
         beside_others(plan, &certs, disk.path()).await;

@@ -48,12 +48,20 @@ fn of_process(pid: &str) -> Duration {
     ticks(rest.split(' ').skip(11).take(2))
 }
 
-fn of_machine() -> Duration {
+/// Of everything on the machine.
+pub fn of_machine() -> Duration {
     let stat = std::fs::read_to_string("/proc/stat").expect("a Linux system");
     let line = stat.lines().next().expect("stat");
     // user nice system idle iowait irq softirq steal
     let fields: Vec<&str> = line.split_whitespace().skip(1).collect();
     ticks([0, 1, 2, 5, 6].into_iter().map(|at| fields[at]))
+}
+
+/// Of this thread, to the nanosecond.
+pub fn of_thread() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
+    let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.expect("a number"))
 }
 
 fn ticks<'a>(words: impl Iterator<Item = &'a str>) -> Duration {

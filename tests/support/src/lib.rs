@@ -17,6 +17,6 @@ pub use client::{Answer, Client};
 pub use endpoint::{Endpoint, Stream};
 pub use guard::Guard;
 pub use honest::{HONEST, Honest, p99, percentile};
-pub use log::{records, records_from, records_of};
+pub use log::{last_log_file, log_end, log_files, records, records_from, records_of};
 pub use objects::{make_key, make_labelled_keys, text_of, token};
 pub use process::{Gateway, Memory, Started, Tune};

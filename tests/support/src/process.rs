@@ -58,6 +58,8 @@ impl Tune {
 pub struct Gateway {
     binary: PathBuf,
     folder: tempfile::TempDir,
+    /// Where the output of its processes goes, if not to the folder: its disk may be full.
+    output: Option<tempfile::TempDir>,
     /// Starts the binary, where it is not started itself.
     script: Option<tempfile::TempPath>,
 }
@@ -90,9 +92,11 @@ impl Gateway {
 
     /// As [`Gateway::new`], in a folder made under this one, and with these variables.
     pub fn new_in(binary: &str, parent: &Path, tune: &Tune) -> Self {
+        let elsewhere = parent != std::env::temp_dir();
         let gateway = Self {
             binary: binary.into(),
             folder: tempfile::tempdir_in(parent).expect("a folder"),
+            output: elsewhere.then(|| tempfile::tempdir().expect("a folder")),
             script: None,
         };
         let output = gateway
@@ -140,6 +144,7 @@ impl Gateway {
         Self {
             binary: binary.into(),
             folder: tempfile::tempdir().expect("a folder"),
+            output: None,
             script: None,
         }
     }
@@ -229,7 +234,7 @@ impl Gateway {
     }
 
     fn start(&self, mut command: Command, log_name: &str, token: String, event: &str) -> Result<Started, String> {
-        let log = self.folder.path().join(log_name);
+        let log = self.output.as_ref().unwrap_or(&self.folder).path().join(log_name);
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
         let begin = file.metadata().expect("its length").len();
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("the log")).stderr(file);

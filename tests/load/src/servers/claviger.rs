@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use claviger_test_support::{Gateway, Started, Tune};
 use reqwest::{Client, Method};
@@ -21,6 +22,7 @@ const CONTEXT: &str = r#"{"table":"orders"}"#;
 pub struct Claviger {
     gateway: Gateway,
     started: Started,
+    tune: Tune,
     admin: Client,
     certs: Arc<Certs>,
 }
@@ -64,15 +66,62 @@ impl Claviger {
         Self {
             gateway,
             started,
+            tune,
             admin: certs.admin(),
             certs: Arc::clone(certs),
         }
     }
 
+    /// Kills the process and starts another. Returns how long that one takes to be ready.
+    pub async fn killed_and_started(self) -> (Self, Duration) {
+        let Self {
+            gateway, started, tune, ..
+        } = self;
+        started.kill();
+        let begun = Instant::now();
+        let started = gateway.serve(&tune);
+        let next = Self {
+            gateway,
+            started,
+            tune,
+            ..self
+        };
+        let url = format!("https://{}/readyz", next.started.address());
+        let ready = next.admin.get(url).send().await.expect("an answer");
+        let took = begun.elapsed();
+        assert_eq!(ready.status(), 200, "a gateway that serves is ready");
+        (next, took)
+    }
+
+    /// Ends the process in order, and starts another one after `change` has changed its data folder.
+    pub fn restarted_after(self, change: impl FnOnce(&Path)) -> Self {
+        let Self {
+            gateway, started, tune, ..
+        } = self;
+        assert!(started.terminate(), "an end in order");
+        change(&gateway.data());
+        let started = gateway.serve(&tune);
+        Self {
+            gateway,
+            started,
+            tune,
+            ..self
+        }
+    }
+
+    /// A target of an earlier process, at the one that serves now.
+    pub fn at(&self, earlier: &Target) -> Target {
+        Target {
+            asks: Arc::clone(&earlier.asks),
+            ..self.target(Vec::new())
+        }
+    }
+
     /// The data folder.
     pub fn log_bytes(&self) -> u64 {
-        let log = std::fs::metadata(self.gateway.data().join("audit.log"));
-        log.expect("the log").len()
+        let files = claviger_test_support::log_files(&self.gateway.data());
+        let (start, _) = files.last().expect("a file of the log");
+        start + claviger_test_support::log_end(&self.gateway.data()).1
     }
 
     /// The gateway's database.
@@ -169,6 +218,7 @@ impl Claviger {
             count: of("claviger_audit_sync_seconds_count"),
             seconds: of("claviger_audit_sync_seconds_sum"),
             records: of("claviger_audit_records_total"),
+            bytes: of("claviger_audit_bytes_total"),
         }
     }
 
@@ -255,6 +305,7 @@ pub struct Syncs {
     pub count: f64,
     pub seconds: f64,
     pub records: f64,
+    pub bytes: f64,
 }
 
 fn context() -> Value {

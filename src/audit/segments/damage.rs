@@ -1,0 +1,221 @@
+//! Files of the log that something else removed, replaced or cut: finding them, and bringing back
+//! what still exists.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::super::fields::Lost;
+use super::super::file::{private, read_full};
+use super::super::frame::leading_zeros;
+use super::{Segment, Segments, Tampering};
+
+/// The temporary name of a file that is brought back.
+const COPY_NAME: &str = "audit.copy";
+
+impl Segments {
+    /// The parts that closed files lack, as the beginning of the next file shows, each with the name
+    /// of the file that had them or that ends before them. Reads no more of
+    /// each than its length.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(in crate::audit) fn missing(&self) -> io::Result<Vec<(Lost, String)>> {
+        let mut missing = Vec::new();
+        let first = Segment::at(0);
+        missing.extend((self.start() > 0).then(|| (Lost::new(0, self.start()), first.name())));
+        for (segment, end) in self.closed() {
+            let length = length_of(&self.path(segment))?.unwrap_or(0);
+            let content = end - segment.start;
+            let mut byte = [1];
+            if length > content {
+                // Closed, and not yet trimmed when the process ended: its content reaches its end.
+                read_full(&*self.file_of(segment)?, content - 1, &mut byte)?;
+            }
+            if length < content || byte == [0] {
+                let from = if byte == [0] { 0 } else { length };
+                missing.push((Lost::new(segment.start + from, end), segment.name()));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Where the closed file of an earlier release should end, if it is longer: that release was
+    /// started again, and wrote to it.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(in crate::audit) fn forked(&self) -> io::Result<Option<u64>> {
+        for (segment, end) in self.closed().filter(|(segment, _)| segment.old) {
+            if length_of(&self.path(segment))?.is_some_and(|length| length > end) {
+                return Ok(Some(end));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives closed files the length that the next one shows them to have had. What is missing
+    /// reads as zeros.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(in crate::audit) fn fill_gaps(&mut self) -> io::Result<()> {
+        if self.start() > 0 {
+            self.closed.insert(0, Segment::at(0));
+        }
+        for (segment, end) in self.closed() {
+            let path = self.path(segment);
+            if length_of(&path)?.unwrap_or(0) < end - segment.start {
+                let file = private().write(true).create(true).truncate(false).open(&path)?;
+                self.disk.set_len(&file, end - segment.start)?;
+            }
+        }
+        let segments = self.closed.iter().chain([&self.last]);
+        segments.into_iter().try_for_each(|segment| self.complete_header(segment))
+    }
+
+    /// Writes the header line of a file that was cut within it.
+    fn complete_header(&self, segment: &Segment) -> io::Result<()> {
+        let header = segment.header(&self.origin).into_bytes();
+        let file = private().read(true).write(true).open(self.path(segment))?;
+        let mut found = vec![0; header.len()];
+        read_full(&file, 0, &mut found)?;
+        let left = found.iter().zip(&header).take_while(|(found, own)| found == own).count();
+        if left < header.len() && leading_zeros(&found[left..]) == header.len() - left {
+            self.disk.write_at(&file, 0, &header)?;
+            self.disk.sync(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the files with what was written to them: paths, links, lengths. Returns the first
+    /// thing that is wrong.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(in crate::audit) fn look(&self) -> io::Result<Option<Tampering>> {
+        let open = self.last_file()?.metadata()?;
+        if open.nlink() == 0 {
+            return Ok(Some(Tampering::Removed));
+        }
+        if !is_at(&self.path(&self.last), Some(&open))? {
+            return Ok(Some(Tampering::Moved));
+        }
+        if open.len() < self.size {
+            return Ok(Some(Tampering::Cut));
+        }
+        for (segment, end) in self.closed() {
+            let path = self.path(segment);
+            if let Some(file) = &segment.file
+                && !is_at(&path, Some(&file.metadata()?))?
+            {
+                return Ok(Some(Tampering::Moved));
+            }
+            match length_of(&path)? {
+                None => return Ok(Some(Tampering::Removed)),
+                Some(length) if length < end - segment.start => return Ok(Some(Tampering::Cut)),
+                Some(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts all that open files still have of the log in its place. What is missing reads as zeros.
+    /// Returns the positions among which it is, until [`Segments::losses_are_marked`].
+    ///
+    /// # Errors
+    /// Errors of the file system; it must be tried again.
+    pub(in crate::audit) fn bring_back(&mut self, end: u64) -> io::Result<Option<Range<u64>>> {
+        let ends: Vec<u64> = self.closed().map(|(_, end)| end).collect();
+        for (number, end) in ends.into_iter().enumerate() {
+            let length = end - self.closed[number].start;
+            if let Some(file) = self.bring_back_file(&self.closed[number], length)? {
+                self.closed[number].file = Some(file);
+            }
+            if length_of(&self.path(&self.closed[number]))?.unwrap_or(0) < length {
+                self.extend(number, length, end)?;
+            }
+        }
+        if let Some(file) = self.bring_back_file(&self.last, self.size)? {
+            self.last.file = Some(file);
+        }
+        if self.is_cut()? {
+            self.extend(self.closed.len(), self.size, end)?;
+        }
+        Ok(self.cut.clone())
+    }
+
+    /// The lost parts that [`Segments::bring_back`] found are marked.
+    pub(in crate::audit) fn losses_are_marked(&mut self) {
+        self.cut = None;
+    }
+
+    /// Makes a copy of an open file in its place, unless it is there. Returns the copy.
+    fn bring_back_file(&self, segment: &Segment, length: u64) -> io::Result<Option<File>> {
+        let path = self.path(segment);
+        let open = segment.file.as_ref().map(File::metadata).transpose()?;
+        if is_at(&path, open.as_ref())? {
+            return Ok(None);
+        }
+        let beside = self.folder.join(COPY_NAME);
+        // Locked before it has its name, so that no other process can open it in between.
+        let copy = self.disk.create(&beside)?;
+        match &segment.file {
+            Some(file) => self.disk.copy(file, &copy, length)?,
+            None => self.disk.write_at(&copy, 0, segment.header(&self.origin).as_bytes())?,
+        }
+        self.disk.sync_new(&copy)?;
+        self.keep_replaced(&path);
+        self.disk.rename(&beside, &path)?;
+        Ok(Some(copy))
+    }
+
+    /// Gives a file that was cut its length and its header line again.
+    fn extend(&mut self, number: usize, length: u64, end: u64) -> io::Result<()> {
+        let segment = self.closed.get(number).unwrap_or(&self.last);
+        let file = private().write(true).open(self.path(segment))?;
+        let start = segment.start;
+        // Known from here on, although the file gets its length back.
+        let cut = self.cut.get_or_insert(start..end);
+        *cut = cut.start.min(start)..cut.end.max(end);
+        self.disk.set_len(&file, length)?;
+        let segment = self.closed.get(number).unwrap_or(&self.last);
+        self.complete_header(segment)
+    }
+
+    /// Gives a file that was put in the place of one of the log's another name: it may be
+    /// somebody's only copy of an older log.
+    fn keep_replaced(&self, path: &Path) {
+        let mut replaced = path.as_os_str().to_owned();
+        replaced.push(".replaced");
+        let replaced = PathBuf::from(replaced);
+        if path.exists() {
+            let _ = fs::remove_file(&replaced);
+            match fs::hard_link(path, &replaced) {
+                Ok(()) => tracing::warn!(file = %replaced.display(), "the file in the audit log's place is kept under another name"),
+                Err(error) => tracing::warn!(%error, "the file in the audit log's place could not be kept"),
+            }
+        }
+    }
+}
+
+/// The length of the file at the path, if it exists.
+fn length_of(path: &Path) -> io::Result<Option<u64>> {
+    Ok(metadata(path)?.map(|found| found.len()))
+}
+
+/// Whether the path leads to that file; or, if none is known, to any.
+fn is_at(path: &Path, open: Option<&fs::Metadata>) -> io::Result<bool> {
+    let same = |found: fs::Metadata| open.is_none_or(|open| (found.dev(), found.ino()) == (open.dev(), open.ino()));
+    Ok(metadata(path)?.is_some_and(same))
+}
+
+fn metadata(path: &Path) -> io::Result<Option<fs::Metadata>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
